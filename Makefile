@@ -1,0 +1,33 @@
+# Two commands for users: `make demo` and `make test`. Both set everything up in .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Two processes with one thread each are faster on two cores than one process with two.
+TEST_ENVIRONMENT := OMP_NUM_THREADS=1
+
+.PHONY: demo test slow check setup clean
+
+demo: setup
+	$(BIN)/halfmask demo --out demo
+
+test: setup
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -n 2
+
+slow: setup
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -n 2 -m slow
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "halfmask needs Python 3.11 or newer: make PYTHON=python3.12 …"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo runs build dist *.egg-info

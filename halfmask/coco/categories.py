@@ -1,0 +1,110 @@
+"""COCO's 80 classes, VOC's 20 among them, and the ways to name the masked half."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from halfmask.errors import InputError
+
+COCO_NAMES: dict[int, str] = dict(
+    zip(
+        [*range(1, 12), *range(13, 26), 27, 28, *range(31, 45), *range(46, 66), 67, 70, *range(72, 83), *range(84, 91)],
+        """person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,bench,bird,
+        cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,tie,suitcase,frisbee,skis,snowboard,sports ball,
+        kite,baseball bat,baseball glove,skateboard,surfboard,tennis racket,bottle,wine glass,cup,fork,knife,spoon,bowl,banana,apple,
+        sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,potted plant,bed,dining table,toilet,tv,laptop,mouse,
+        remote,keyboard,cell phone,microwave,oven,toaster,sink,refrigerator,book,clock,vase,scissors,teddy bear,hair drier,
+        toothbrush""".replace("\n        ", "").split(","),
+        strict=True,
+    )
+)
+"""COCO's category ids and names."""
+
+VOC_IDS: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 9, 16, 17, 18, 19, 20, 21, 44, 62, 63, 64, 67, 72)
+"""COCO's ids of the 20 VOC classes (paper.md, section 3)."""
+
+NONVOC_IDS: tuple[int, ...] = tuple(i for i in COCO_NAMES if i not in VOC_IDS)
+"""COCO's ids of the other 60."""
+
+_VOC_SPELLINGS = {"motorbike", "aeroplane", "sofa", "pottedplant", "diningtable", "tvmonitor"}
+"""VOC's own."""
+VOC_NAMES: frozenset[str] = frozenset(COCO_NAMES[i] for i in VOC_IDS) | _VOC_SPELLINGS
+
+_TRIALS, _COUNTS = range(1, 6), (20, 30, 40, 50, 60)
+
+
+def random_split(trial: int, count: int, classes: int = 80) -> list[int]:
+    """The paper's random choice of masked classes (figure 3): 0-based positions among the categories, sorted.
+
+    The 25 splits of 80 classes come from one stream of NumPy's legacy generator, seed 3, so all up to the wanted one are drawn. Any
+    other number of classes or of masked ones has a stream of its own.
+
+    Args:
+        trial: 1…5 for the paper's; any number from 1 on otherwise.
+        count: how many classes have masks; the paper's are 20, 30, 40, 50, 60.
+        classes: number of categories.
+    Raises:
+        InputError: no such split.
+    """
+    if trial < 1 or not 0 < count <= classes:
+        raise InputError(
+            f"random:{trial}:{count}: expected a trial from 1 on and a count of 1 … {classes} (the file's classes)"
+        )
+    if classes != 80 or trial not in _TRIALS or count not in _COUNTS:
+        own = np.random.default_rng([3, trial, count, classes])
+        return sorted(own.choice(classes, count, replace=False).tolist())
+    stream = np.random.RandomState(3)  # the paper's stream
+    for e in _TRIALS:
+        for a in _COUNTS:
+            chosen = stream.choice(80, a, replace=False)
+            if (e, a) == (trial, count):
+                return sorted(chosen.tolist())
+    raise AssertionError("unreachable: trial and count were checked")
+
+
+def resolve_masked(spec: str, categories: Sequence[dict[str, Any]]) -> set[int]:
+    """The category ids that a `masked` setting names.
+
+    Args:
+        spec: `voc`, `nonvoc` (by the names of the classes), `random:TRIAL:COUNT` (`random_split`), or class names `a,b,c`.
+        categories: the file's, each with id and name.
+    Raises:
+        InputError: unknown class (near ones are listed), or nothing is named.
+    """
+    spec = spec.strip()
+    if spec in ("voc", "nonvoc"):
+        return _voc(spec, categories)
+    if spec.startswith("random:"):
+        match = re.fullmatch(r"random:(\d{1,9}):(\d{1,9})", spec)
+        if match is None:
+            raise InputError(f"{spec}: expected random:TRIAL:COUNT, for example random:1:20")
+        ids = sorted(c["id"] for c in categories)
+        return {ids[i] for i in random_split(int(match[1]), int(match[2]), len(ids))}
+    wanted = [name.strip() for name in spec.split(",") if name.strip()]
+    if not wanted:
+        raise InputError("no class named: expected voc, nonvoc, random:TRIAL:COUNT or class names a,b,c")
+    return {i for name in wanted for i in _named(name, categories)}
+
+
+def _voc(spec: str, categories: Sequence[dict[str, Any]]) -> set[int]:
+    voc = {c["id"] for c in categories if c["name"].lower() in VOC_NAMES}
+    if not voc:
+        raise InputError(
+            f"{spec}: none of the 20 VOC classes is in this file; name the masked classes themselves, a,b,c"
+        )
+    return voc if spec == "voc" else {c["id"] for c in categories} - voc
+
+
+def _named(name: str, categories: Sequence[dict[str, Any]]) -> list[int]:
+    found = [c["id"] for c in categories if c["name"] == name]
+    found = found or [c["id"] for c in categories if c["name"].lower() == name.lower()]
+    if not found:
+        near = difflib.get_close_matches(name, [c["name"] for c in categories], n=3, cutoff=0.5)
+        hint = f"; near: {', '.join(near)}" if near else ""
+        raise InputError(f"{name!r} is no class of this file ({len(categories)} classes){hint}")
+    return found

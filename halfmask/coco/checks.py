@@ -1,0 +1,127 @@
+"""Looks for faults in a COCO file, annotation by annotation. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from halfmask.coco.boxes import overhang
+from halfmask.coco.near_duplicates import near_duplicates
+from halfmask.coco.problems import Finding, Problem, ProblemKind
+from halfmask.coco.rle import box_of
+from halfmask.coco.supervision import MaskState, all_finite, is_crowd, judge
+
+if TYPE_CHECKING:
+    from halfmask.coco.annotations import CocoFile
+
+STICKS_OUT = 1.0
+"""Pixels by which a box may reach beyond its image unreported: exporters round."""
+DISAGREES = 3.0
+"""Pixels by which a side of the box may differ from the mask's own box unreported."""
+TINY_AREA = 30.0
+THIN_SIDE = 4.0
+
+
+def check(file: CocoFile, step: Callable[[], object] = lambda: None) -> list[Problem]:
+    """All findings that need no photographs, those of reading the file among them, in the order of ProblemKind and then of the file.
+
+    Args:
+        file: what to look at.
+        step: called after each image, for a progress bar.
+    """
+    found = [*file.structure, *_clashes(file), *_empties(file)]
+    for image in file.images:
+        size = file.size_of(image["id"])
+        for annotation, state in zip(file.annotations_of(image["id"]), file.states_of(image["id"]), strict=True):
+            number = annotation["id"]
+            findings = _of_annotation(annotation, state, size)
+            found += [Problem(kind, (number,), f"annotation {number}: {text}") for kind, text in findings]
+        found += near_duplicates(file, image["id"])
+        step()
+    order = {kind: position for position, kind in enumerate(ProblemKind)}
+    return sorted(found, key=lambda problem: order[problem.kind])
+
+
+def _of_annotation(annotation: dict[str, Any], state: MaskState, size: tuple[int, int]) -> Iterator[Finding]:
+    bbox = annotation["bbox"]
+    if annotation.get("iscrowd") not in (None, 0, 1):
+        yield ProblemKind.ODD_ISCROWD, f"iscrowd is {str(annotation['iscrowd'])[:40]!r}"
+    beyond = overhang(bbox, size)
+    if beyond > STICKS_OUT:
+        yield (
+            ProblemKind.BOX_STICKS_OUT,
+            f"its box reaches {beyond:.1f} pixels beyond the image of {size[1]} × {size[0]}",
+        )
+    area = annotation.get("area")
+    if area is None or not all_finite([area]):
+        yield ProblemKind.NO_AREA, "no area, or none that is a number"
+        area = bbox[2] * bbox[3]
+    if state == MaskState.CROWD:
+        return
+    yield from _of_mask(annotation, state, size)
+    if area < TINY_AREA:
+        yield ProblemKind.TINY, f"{area:.1f} square pixels"
+    if min(bbox[2], bbox[3]) < THIN_SIDE:
+        yield ProblemKind.THIN, f"box of {bbox[2]:g} × {bbox[3]:g} pixels"
+
+
+def _of_mask(annotation: dict[str, Any], state: MaskState, size: tuple[int, int]) -> Iterator[Finding]:
+    if state == MaskState.MISSING:
+        return
+    if state == MaskState.BROKEN:
+        yield ProblemKind.BROKEN_MASK, judge(annotation, size).reason
+        return
+    segmentation = annotation["segmentation"]
+    if state == MaskState.SUSPECT:
+        yield ProblemKind.SUSPECT_MASK, "its polygon repeats its box: a placeholder, or an object that fills its box"
+    if state != MaskState.MASK:
+        return  # what halfmask drew is judged in review, by its score
+    yield from _disagreement(annotation["bbox"], segmentation, size)
+    if isinstance(segmentation, dict) and isinstance(segmentation["counts"], str):
+        yield ProblemKind.NON_OVERLAPPING_MASK, "its mask is a compressed RLE"
+
+
+def _disagreement(bbox: list[float], segmentation: Any, size: tuple[int, int]) -> Iterator[Finding]:
+    own = box_of(segmentation, size)
+    assert own is not None, "a mask without pixels is broken"
+    # Both clipped: what a box does beyond the image is reported apart.
+    height, width = size
+    box = (max(bbox[0], 0), max(bbox[1], 0), min(bbox[0] + bbox[2], width), min(bbox[1] + bbox[3], height))
+    worst = max(abs(a - b) for a, b in zip(own, box, strict=True))
+    if worst > DISAGREES:
+        yield ProblemKind.BOX_DISAGREES, f"a side of its box is {worst:.1f} pixels from its mask's"
+
+
+def _clashes(file: CocoFile) -> Iterator[Problem]:
+    seen: set[int] = set()
+    names: dict[str, int] = {}
+    for image in file.images:
+        boxes: dict[tuple[Any, ...], int] = {}
+        for annotation in file.annotations_of(image["id"]):
+            number = annotation["id"]
+            if number in seen:
+                message = f"annotation {number}: another annotation has this id"
+                yield Problem(ProblemKind.DUPLICATE_ANNOTATION_ID, (number,), message)
+            seen.add(number)
+            key = (annotation["category_id"], is_crowd(annotation), *annotation["bbox"])
+            if key in boxes:
+                message = f"annotation {number}: same class and box as annotation {boxes[key]} of image {image['id']}"
+                yield Problem(ProblemKind.DUPLICATE_ANNOTATION, (boxes[key], number), message)
+            boxes.setdefault(key, number)
+    for category in file.categories:
+        number, name = category["id"], category["name"]
+        if name in names:
+            message = f"category {number}: has the name of category {names[name]}, {name!r}"
+            yield Problem(ProblemKind.DUPLICATE_CATEGORY_NAME, (names[name], number), message)
+        names.setdefault(name, number)
+
+
+def _empties(file: CocoFile) -> Iterator[Problem]:
+    used = {a["category_id"] for image in file.images for a in file.annotations_of(image["id"])}
+    for image in file.images:
+        if not file.annotations_of(image["id"]):
+            yield Problem(ProblemKind.IMAGE_EMPTY, (image["id"],), f"image {image['id']}: no usable annotation")
+    for category in file.categories:
+        if category["id"] not in used:
+            message = f"category {category['id']} ({category['name']}): no usable annotation"
+            yield Problem(ProblemKind.CATEGORY_EMPTY, (category["id"],), message)

@@ -1,0 +1,80 @@
+"""What `doctor` says of a COCO file, as JSON values: counts, classes, what training will use, problems."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from halfmask.coco.annotations import CocoFile
+from halfmask.coco.problems import FACTS, Problem, ProblemKind
+from halfmask.coco.supervision import MaskState, provenance
+
+
+def diagnose(file: CocoFile, problems: Sequence[Problem], threshold: int = 10) -> dict[str, Any]:
+    """The diagnosis of a file.
+
+    Args:
+        file: the annotations.
+        problems: the findings, `file.problems` and those about photographs.
+        threshold: usable masks from which on a class counts as masked (set A).
+    Returns:
+        `ok`: no finding is a problem (notes do not count); `images`, `annotations` (how many are in each MaskState, and `skipped`: not
+        usable at all), `provenance` (what became of halfmask's own masks), `categories` (the same for each class), `training` (what it
+        uses and leaves out), `counts` (findings of each kind), `problems` (each finding).
+    """
+    states = {category["id"]: Counter[MaskState]() for category in file.categories}
+    origins: Counter[str] = Counter()
+    with_masks = 0
+    for image in file.images:
+        rows = file.annotations_of(image["id"])
+        known = file.states_of(image["id"])
+        with_masks += MaskState.MASK in known
+        for annotation, state in zip(rows, known, strict=True):
+            states[annotation["category_id"]][state] += 1
+            origins[provenance(annotation) or ""] += 1
+    total = sum(states.values(), Counter[MaskState]())
+    skipped = len(file.document["annotations"]) - total.total()
+    counts = Counter(problem.kind for problem in problems)
+    return {
+        "file": file.name,
+        "ok": not any(problem.facts.severity == "problem" for problem in problems),
+        "masked_threshold": threshold,
+        "images": {
+            "total": len(file.document["images"]),
+            "usable": len(file.images),
+            "with_masks": with_masks,
+            "without_annotations": counts[ProblemKind.IMAGE_EMPTY],
+        },
+        "annotations": {"total": len(file.document["annotations"]), **_named(total), "skipped": skipped},
+        "provenance": {state: origins[state] for state in ("filled", "accepted", "rejected", "redrawn")},
+        "categories": [_category(c, states[c["id"]], threshold) for c in file.categories],
+        "training": _training(file, total, skipped),
+        "counts": {str(kind): counts[kind] for kind in FACTS if counts[kind]},
+        "problems": [problem.as_dict() for problem in problems],
+    }
+
+
+def _named(states: Counter[MaskState]) -> dict[str, int]:
+    return {str(state): states[state] for state in MaskState}
+
+
+def _category(category: dict[str, Any], states: Counter[MaskState], threshold: int) -> dict[str, Any]:
+    return {
+        "id": category["id"],
+        "name": category["name"],
+        "set": "A" if states[MaskState.MASK] >= threshold else "B",
+        "annotations": states.total(),
+        **_named(states),
+    }
+
+
+def _training(file: CocoFile, total: Counter[MaskState], skipped: int) -> dict[str, int]:
+    return {
+        "images": len(file.images),
+        "boxes": total.total() - total[MaskState.CROWD],
+        "masks": total[MaskState.MASK],
+        "boxes_without_mask": total.total() - total[MaskState.CROWD] - total[MaskState.MASK],
+        "crowds_left_out": total[MaskState.CROWD],
+        "unusable_left_out": skipped,
+    }

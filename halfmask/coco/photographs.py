@@ -1,0 +1,107 @@
+"""Reads photographs as COCO means them: RGB, pixels as stored (no EXIF turn, since boxes are in stored pixels)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from halfmask.coco.annotations import file_name_of
+from halfmask.errors import InputError
+
+Pixels = NDArray[np.uint8]
+
+
+def read_photograph(path: str | Path, where: str = "") -> Pixels:
+    """The pixels of an image file of any mode, uint8 [H, W, 3] RGB.
+
+    Args:
+        path: the file.
+        where: what the error should name besides it, for example "image id 9".
+    Raises:
+        InputError: missing, truncated or no image.
+    """
+    with opened(path, where) as image:
+        return to_rgb(image)
+
+
+@contextmanager
+def opened(path: str | Path, where: str = "") -> Iterator[Image.Image]:
+    """A Pillow image, for a block that does nothing but read it; arguments and errors as `read_photograph`."""
+    name = f"{path} ({where})" if where else str(path)
+    try:
+        with Image.open(path) as image:
+            yield image
+    except FileNotFoundError as error:
+        raise InputError(f"{name}: expected a photograph, there is no such file") from error
+    except Exception as error:
+        # Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error, DecompressionBombError, …
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{name}: expected a photograph, cannot read it ({reason}); replace the file") from error
+
+
+def to_rgb(image: Image.Image) -> Pixels:
+    """The pixels of a Pillow image, uint8 [H, W, 3] RGB; 16-bit and float images are scaled, transparency is dropped."""
+    if image.mode.startswith("I;16") or image.mode == "I":
+        wide = np.asarray(image, dtype=np.float64)
+        return _three((wide / 257.0).round())
+    if image.mode == "F":
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+        return _three((values * 255.0 if values.max(initial=0.0) <= 1.0 else values).round())
+    return np.array(image.convert("RGB"))
+
+
+def check_folder(folder: str | Path, images: Iterable[dict[str, Any]], name: str) -> None:
+    """Makes sure that the photographs of image records are in a folder. Lists each folder once, so millions are fine.
+
+    Args:
+        folder: where the photographs are.
+        images: the records.
+        name: the COCO file, for the message.
+    Raises:
+        InputError: no such folder, or some are not there; says how many and which is the first.
+    """
+    records = list(images)
+    absent = missing_photographs(folder, records)
+    if not absent:
+        return
+    first = absent[0]
+    share = f"none of the {len(records)}" if len(absent) == len(records) else f"{len(absent)} of the {len(records)}"
+    verb = "is" if len(absent) == len(records) else "are not"
+    raise InputError(
+        f"{folder}: {share} photographs that {name} names {verb} in this folder, "
+        f"first {file_name_of(first) or 'one without file_name'} (image id {first['id']}); check the images folder"
+    )
+
+
+def missing_photographs(folder: str | Path, images: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The image records whose photograph is not in a folder.
+
+    Raises:
+        InputError: no such folder.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise InputError(f"{folder}: expected the folder of the photographs, there is no such folder")
+    listed: dict[Path, set[str]] = {}
+    return [image for image in images if not _is_there(root, file_name_of(image), listed)]
+
+
+def _is_there(root: Path, name: str, listed: dict[Path, set[str]]) -> bool:
+    path = root / name
+    try:
+        if path.parent not in listed:
+            listed[path.parent] = {p.name for p in path.parent.iterdir()} if path.parent.is_dir() else set()
+        # The second look is for file systems that do not tell upper from lower case.
+        return bool(name) and (path.name in listed[path.parent] or path.is_file())
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def _three(gray: NDArray[np.float64]) -> Pixels:
+    return np.repeat(np.clip(gray, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)

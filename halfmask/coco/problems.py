@@ -1,0 +1,151 @@
+"""What can be wrong with a COCO file, in words: the kinds of finding and what follows from each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+About = Literal["annotation", "image", "category", "file"]
+
+
+class ProblemKind(StrEnum):
+    """A kind of finding; `FACTS` says what each means."""
+
+    NOT_STRICT_JSON = "not_strict_json"
+    IMAGE_RECORD = "image_record"
+    ANNOTATION_RECORD = "annotation_record"
+    ORPHAN = "orphan_annotation"
+    DUPLICATE_ANNOTATION_ID = "duplicate_annotation_id"
+    DUPLICATE_ANNOTATION = "duplicate_annotation"
+    NEAR_DUPLICATE = "near_duplicate_annotation"
+    DUPLICATE_CATEGORY_NAME = "duplicate_category_name"
+    ODD_ISCROWD = "odd_iscrowd"
+    BOX_MALFORMED = "box_malformed"
+    BOX_EMPTY = "box_without_area"
+    BOX_OUTSIDE = "box_outside_image"
+    BOX_STICKS_OUT = "box_sticks_out"
+    BROKEN_MASK = "broken_mask"
+    SUSPECT_MASK = "suspect_mask"
+    BOX_DISAGREES = "box_disagrees_with_mask"
+    NO_AREA = "no_area"
+    TINY = "tiny_instance"
+    THIN = "thin_instance"
+    NON_OVERLAPPING_MASK = "compressed_rle_mask"
+    IMAGE_EMPTY = "image_without_annotations"
+    CATEGORY_EMPTY = "category_without_annotations"
+    PHOTO_MISSING = "photograph_missing"
+    PHOTO_UNREADABLE = "photograph_unreadable"
+    PHOTO_SIZE = "photograph_size_differs"
+    PHOTO_TURNED = "photograph_turned_by_exif"
+    PHOTO_GRAYSCALE = "photograph_grayscale"
+    PHOTO_TWINS = "near_duplicate_photographs"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the ids of a kind name, whether it is a fault or a note, its heading, and what training does about it."""
+
+    about: About
+    severity: Literal["problem", "info"]
+    heading: str
+    consequence: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One finding.
+
+    Attributes:
+        kind: what it is.
+        ids: the annotations, images or categories it is about (`FACTS[kind].about`); more than one where they clash with one another.
+        message: one line.
+    """
+
+    kind: ProblemKind
+    ids: tuple[int, ...]
+    message: str
+
+    @property
+    def facts(self) -> Facts:
+        return FACTS[self.kind]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The finding as JSON values."""
+        return {
+            "kind": str(self.kind),
+            "severity": self.facts.severity,
+            "about": self.facts.about,
+            "ids": list(self.ids),
+            "message": self.message,
+        }
+
+
+Finding = tuple[ProblemKind, str]
+"""A kind and what was found, before it is known whose it is."""
+
+_OUT = "left out: neither box nor mask is used"
+_BOX_ONLY = "the box teaches, the mask does not"
+_USED = "used as it is"
+
+FACTS: dict[ProblemKind, Facts] = {
+    ProblemKind.NOT_STRICT_JSON: Facts(
+        "file", "problem", "NaN or Infinity in the JSON", "other readers may refuse the file"
+    ),
+    ProblemKind.IMAGE_RECORD: Facts(
+        "image", "problem", "image records that cannot be used", "left out with all annotations"
+    ),
+    ProblemKind.ANNOTATION_RECORD: Facts("annotation", "problem", "annotations that are none", _OUT),
+    ProblemKind.ORPHAN: Facts("annotation", "problem", "annotations of an image or category that is not there", _OUT),
+    ProblemKind.DUPLICATE_ANNOTATION_ID: Facts("annotation", "problem", "annotation ids used twice", _USED),
+    ProblemKind.DUPLICATE_ANNOTATION: Facts(
+        "annotation", "problem", "the same box and class twice in one image", _USED
+    ),
+    ProblemKind.NEAR_DUPLICATE: Facts("annotation", "problem", "two annotations of what seems one object", _USED),
+    ProblemKind.DUPLICATE_CATEGORY_NAME: Facts(
+        "category", "problem", "category names used twice", "kept as two classes"
+    ),
+    ProblemKind.ODD_ISCROWD: Facts(
+        "annotation", "problem", "iscrowd is neither 0 nor 1", "treated as a crowd: left out"
+    ),
+    ProblemKind.BOX_MALFORMED: Facts("annotation", "problem", "boxes that are not four finite numbers", _OUT),
+    ProblemKind.BOX_EMPTY: Facts("annotation", "problem", "boxes of zero or negative size", _OUT),
+    ProblemKind.BOX_OUTSIDE: Facts("annotation", "problem", "boxes wholly outside their image", _OUT),
+    ProblemKind.BOX_STICKS_OUT: Facts(
+        "annotation", "problem", "boxes that stick out of their image", "clipped to the image"
+    ),
+    ProblemKind.BROKEN_MASK: Facts("annotation", "problem", "broken masks", _BOX_ONLY),
+    ProblemKind.SUSPECT_MASK: Facts(
+        "annotation", "problem", "suspect masks: polygons that repeat their box", _BOX_ONLY
+    ),
+    ProblemKind.BOX_DISAGREES: Facts("annotation", "problem", "boxes that disagree with their mask", _USED),
+    ProblemKind.NO_AREA: Facts(
+        "annotation", "info", "annotations without an area", "evaluation takes the mask's or the box's"
+    ),
+    ProblemKind.TINY: Facts("annotation", "info", "instances under 30 square pixels", _USED),
+    ProblemKind.THIN: Facts("annotation", "info", "instances thinner than 4 pixels", _USED),
+    ProblemKind.NON_OVERLAPPING_MASK: Facts(
+        "annotation",
+        "info",
+        "masks as compressed RLE (COCO's own: from panoptic maps, a little off the polygons)",
+        _USED,
+    ),
+    ProblemKind.IMAGE_EMPTY: Facts("image", "info", "images without annotations", "used as background"),
+    ProblemKind.CATEGORY_EMPTY: Facts("category", "info", "categories without annotations", "nothing to learn from"),
+    ProblemKind.PHOTO_MISSING: Facts(
+        "image", "problem", "photographs that are not there", "training stops and says so"
+    ),
+    ProblemKind.PHOTO_UNREADABLE: Facts(
+        "image", "problem", "photographs that cannot be read", "training stops and says so"
+    ),
+    ProblemKind.PHOTO_SIZE: Facts(
+        "image", "problem", "photographs of another size than the file says", "training stops and says so"
+    ),
+    ProblemKind.PHOTO_TURNED: Facts(
+        "image", "info", "photographs with an EXIF turn", "read as stored: boxes must be in stored pixels"
+    ),
+    ProblemKind.PHOTO_GRAYSCALE: Facts("image", "info", "grayscale photographs", "read as RGB of three equal channels"),
+    ProblemKind.PHOTO_TWINS: Facts(
+        "image", "problem", "photographs that look the same", "both used; keep them in the same part"
+    ),
+}

@@ -1,0 +1,167 @@
+"""What an annotation teaches: decided for each annotation by itself, never for a class or a file."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+from halfmask.coco.rle import box_of, fault_of_rle
+
+Use = Literal["annotated", "accepted", "filled"]
+
+SUSPECT_TOLERANCE = 1.0
+"""Pixels by which each side of a box-shaped polygon may differ from the box: exporters round, or count the last pixel in or out."""
+
+
+class MaskState(StrEnum):
+    """What is known of an annotation's mask. In every state but CROWD the box teaches; only in MASK the mask does too."""
+
+    MASK = "mask"
+    """A usable mask."""
+    MISSING = "missing"
+    """No key, null, [] or [[]]: nobody drew one."""
+    BROKEN = "broken"
+    """Something is there that is no mask: a corrupt or empty RLE, a polygon that is none, no pixel on the image."""
+    SUSPECT = "suspect"
+    """A polygon that repeats its box: a placeholder, or a screen seen from the front. Not used; `complete` leaves it alone."""
+    CROWD = "crowd"
+    """iscrowd: a region of many objects, never learnt from."""
+    FILLED = "filled"
+    """halfmask filled it in, and `data.use` does not count it."""
+    REJECTED = "rejected"
+    """halfmask filled it in and a reviewer rejected it."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A state and, where the mask is broken, why."""
+
+    state: MaskState
+    reason: str = ""
+
+
+_COUNTED: dict[str, frozenset[str]] = {
+    "annotated": frozenset({"redrawn"}),  # drawn by a person, in review
+    "accepted": frozenset({"redrawn", "accepted"}),
+    "filled": frozenset({"redrawn", "accepted", "filled"}),
+}
+
+
+def classify(annotation: object, image_size: tuple[int, int], use: Use = "annotated") -> MaskState:
+    """The state of an annotation's mask. Never raises, whatever JSON value it is given.
+
+    Args:
+        annotation: one item of a COCO file's `annotations`.
+        image_size: (H, W) of its image.
+        use: which of halfmask's own masks count as masks (`Data.use` in a recipe).
+    """
+    return judge(annotation, image_size, use).state
+
+
+def judge(annotation: object, image_size: tuple[int, int], use: Use = "annotated") -> Verdict:
+    """As `classify`, with the reason why a mask is broken."""
+    if not isinstance(annotation, dict):
+        return Verdict(MaskState.BROKEN, f"the annotation is no object but {type(annotation).__name__}")
+    if is_crowd(annotation):
+        return Verdict(MaskState.CROWD)
+    segmentation = annotation.get("segmentation")
+    if _is_missing(segmentation):
+        return Verdict(MaskState.MISSING)
+    fault = _fault(segmentation, image_size)
+    if fault:
+        return Verdict(MaskState.BROKEN, fault)
+    origin = provenance(annotation)
+    if origin == "rejected":
+        return Verdict(MaskState.REJECTED)
+    if origin is not None and origin not in _COUNTED[use]:
+        return Verdict(MaskState.FILLED)
+    return Verdict(MaskState.SUSPECT if repeats_box(annotation) else MaskState.MASK)
+
+
+def is_crowd(annotation: dict[str, Any]) -> bool:
+    """Whether an annotation is a crowd. An iscrowd that is neither 0 nor 1 counts as one (and doctor reports it)."""
+    return annotation.get("iscrowd") not in (None, 0)
+
+
+def provenance(annotation: dict[str, Any]) -> str | None:
+    """`filled`, `accepted`, `rejected` or `redrawn` for a mask that went through halfmask; None for one that came with the file."""
+    note = annotation.get("halfmask")
+    if not isinstance(note, dict):
+        return None
+    state = note.get("state")
+    # An unreadable note still says that halfmask was here: the mask must not pass for a person's.
+    return state if state in ("accepted", "rejected", "redrawn") else "filled"
+
+
+def repeats_box(annotation: dict[str, Any]) -> bool:
+    """Whether a sound polygon of 4 points (or 5, the first repeated) is an upright rectangle equal to the annotation's box."""
+    segmentation, bbox = annotation.get("segmentation"), annotation.get("bbox")
+    if not isinstance(segmentation, list) or len(segmentation) != 1 or len(segmentation[0]) not in (8, 10):
+        return False
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all_finite(bbox):
+        return False
+    points = list(zip(segmentation[0][0::2], segmentation[0][1::2], strict=True))
+    if len(points) == 5 and points.pop() != points[0]:
+        return False
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
+    x, y, w, h = bbox
+    if max(abs(left - x), abs(top - y), abs(right - x - w), abs(bottom - y - h)) > SUSPECT_TOLERANCE:
+        return False
+    upright = all(min(x - left, right - x) <= 0.05 and min(y - top, bottom - y) <= 0.05 for x, y in points)
+    return upright and len({(x - left > right - x, y - top > bottom - y) for x, y in points}) == 4
+
+
+def all_finite(values: list[Any]) -> bool:
+    """Whether every value is a finite number (bool, text and null are no numbers)."""
+    if not set(map(type, values)) <= {int, float}:
+        return False
+    try:
+        return math.isfinite(math.fsum(values))
+    except (OverflowError, ValueError):  # an integer beyond any float; inf and -inf together
+        return False
+
+
+def _is_missing(segmentation: object) -> bool:
+    return segmentation is None or (isinstance(segmentation, list) and all(part == [] for part in segmentation))
+
+
+def _fault(segmentation: object, image_size: tuple[int, int]) -> str | None:
+    if isinstance(segmentation, dict):
+        return fault_of_rle(segmentation, image_size)
+    if not isinstance(segmentation, list):
+        return f"the segmentation is {type(segmentation).__name__}, expected a list of polygons or an RLE object"
+    for number, polygon in enumerate(segmentation):
+        fault = _fault_of_polygon(polygon, image_size)
+        if fault:
+            return fault if len(segmentation) == 1 else f"part {number + 1} of {len(segmentation)}: {fault}"
+    if any(_surely_has_pixels(polygon, image_size) for polygon in segmentation) or box_of(segmentation, image_size):
+        return None
+    return "the polygon covers no pixel of the image"
+
+
+def _fault_of_polygon(polygon: object, image_size: tuple[int, int]) -> str | None:
+    if not isinstance(polygon, list):
+        return f"the polygon is {type(polygon).__name__}, expected a list of numbers x1, y1, x2, y2, …"
+    if len(polygon) % 2:
+        return f"the polygon has {len(polygon)} numbers, expected an even count (x, y in turn)"
+    if len(polygon) < 6:
+        return f"the polygon has {len(polygon) // 2} points, expected at least 3"
+    if not all_finite(polygon):
+        return "the polygon holds something that is no finite number"
+    reach = max(image_size)
+    if min(polygon) < -reach or max(polygon) > 2 * reach:
+        return f"the polygon reaches far beyond the image ({min(polygon):g} … {max(polygon):g})"
+    return None
+
+
+def _surely_has_pixels(polygon: list[Any], image_size: tuple[int, int]) -> bool:
+    """A shape so plump and so far inside that rasterising it cannot come out empty; spares the rasteriser nearly every polygon."""
+    xs, ys = polygon[0::2], polygon[1::2]
+    low_x, high_x, low_y, high_y = min(xs), max(xs), min(ys), max(ys)
+    if low_x < 0 or low_y < 0 or high_x > image_size[1] or high_y > image_size[0]:
+        return False
+    twice = sum(x0 * y1 - x1 * y0 for x0, y0, x1, y1 in zip(xs, ys, xs[1:] + xs[:1], ys[1:] + ys[:1], strict=True))
+    return bool(abs(twice) > 8 * max(high_x - low_x, high_y - low_y, 1.0))

@@ -1,0 +1,37 @@
+"""Writes files so that a reader never meets half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from halfmask.errors import InputError
+
+
+def write_json(path: str | Path, document: object, indent: int | None = None) -> None:
+    """Writes a document; its numbers read back as the same values. As `write_text` otherwise."""
+    write_text(path, json.dumps(document, indent=indent))
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a text beside its place, flushes it to disk and renames it into place. Folders that are missing are made.
+
+    Raises:
+        InputError: the place cannot be written.
+    """
+    target = Path(path)
+    if target.is_symlink():
+        target = target.resolve()  # or the rename would replace the link
+    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(target)
+    except OSError as error:
+        raise InputError(f"{path}: cannot write here: {error.strerror or error}") from error
+    finally:
+        beside.unlink(missing_ok=True)

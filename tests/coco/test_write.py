@@ -1,0 +1,54 @@
+"""Files appear whole or not at all."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from halfmask.coco.write import write_json
+from halfmask.errors import InputError
+
+
+def test_values_survive(tmp_path: Path) -> None:
+    document = {"a": [0.1, 1e-300, 1 / 3, 12345678901234567890, "é\ud800\n", None, True], "b": {}}
+    path = tmp_path / "new" / "folder" / "f.json"
+    write_json(path, document)
+    assert json.loads(path.read_text(encoding="utf-8")) == document
+    assert [p.name for p in path.parent.iterdir()] == ["f.json"]
+
+
+def test_a_failure_leaves_the_old_file_and_no_scraps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f.json"
+    write_json(path, [1])
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="No space left"):
+        write_json(path, [2])
+    assert path.read_text() == "[1]"
+    assert [p.name for p in tmp_path.iterdir()] == ["f.json"]
+
+
+def test_what_is_no_json_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "f.json"
+    write_json(path, [1])
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert path.read_text() == "[1]"
+    assert [p.name for p in tmp_path.iterdir()] == ["f.json"]
+
+
+def test_a_place_that_is_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot write here"):
+        write_json(tmp_path, [1])
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    write_json(tmp_path / "real.json", [1])
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    write_json(tmp_path / "link.json", [2])
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "real.json").read_text() == "[2]"

@@ -1,0 +1,147 @@
+"""A COCO file and its photographs as training examples: image and Target."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from halfmask.coco.annotations import CocoFile, file_name_of
+from halfmask.coco.boxes import clip_box
+from halfmask.coco.photographs import Pixels, check_folder, read_photograph
+from halfmask.coco.supervision import MaskState, Use
+from halfmask.errors import InputError
+from halfmask.masks import decode
+from halfmask.structures import MaskCrops, Target
+
+
+class CocoInstances(Dataset[tuple[Tensor, Target]]):
+    """Images of a COCO file, float32 [3, H, W] RGB in [0, 1], and what is known of each as a Target.
+
+    Crowds and annotations without a usable box are left out; a box is clipped to the image; a mask comes from the annotation's own
+    segmentation and only where its state is MASK.
+
+    Args:
+        file: the annotations.
+        images: folder of the photographs. That all are there is checked at once.
+        image_ids: which images, in which order; all by default.
+        use: which of halfmask's own masks count (`Data.use`).
+        cache: keep decoded photographs in memory, as uint8. Each worker process keeps its own.
+    Raises:
+        InputError: photographs are missing, or an image id is not in the file; later, a photograph that is truncated or whose size is
+            not the file's.
+    """
+
+    def __init__(
+        self,
+        file: CocoFile,
+        images: str | Path,
+        image_ids: Sequence[int] | None = None,
+        use: Use = "annotated",
+        cache: bool = False,
+    ) -> None:
+        records = {image["id"]: image for image in file.images}
+        self.image_ids = list(records) if image_ids is None else list(image_ids)
+        unknown = [i for i in self.image_ids if i not in records]
+        if unknown:
+            raise InputError(
+                f"{file.name}: expected image ids of this file, {unknown[0]} is none ({len(unknown)} in all)"
+            )
+        self.file = file
+        self.folder = Path(images)
+        self.use: Use = use
+        self._names = [file_name_of(records[i]) for i in self.image_ids]
+        self._cache: dict[int, Pixels] | None = {} if cache else None
+        check_folder(self.folder, (records[i] for i in self.image_ids), file.name)
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+        pixels = self._pixels(index)
+        image = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)
+        return image.div_(255.0), self.target(index)
+
+    def target(self, index: int) -> Target:
+        """What is known of an image, without reading the photograph."""
+        return build_target(self.file, self.image_ids[index], self.use)
+
+    def with_masks(self) -> list[int]:
+        """The image ids that have at least one usable mask, in order."""
+        return [i for i in self.image_ids if MaskState.MASK in self.file.states_of(i, self.use)]
+
+    def _pixels(self, index: int) -> Pixels:
+        if self._cache is not None and index in self._cache:
+            return self._cache[index]
+        image_id, path = self.image_ids[index], self.folder / self._names[index]
+        pixels = read_photograph(path, f"image id {image_id}")
+        height, width = self.file.size_of(image_id)
+        if pixels.shape[:2] != (height, width):
+            found = f"{pixels.shape[1]} × {pixels.shape[0]}"
+            raise InputError(
+                f"{path} (image id {image_id}): expected {width} × {height} pixels as {self.file.name} says, "
+                f"found {found}; correct the file's width and height or the photograph"
+            )
+        if self._cache is not None:
+            self._cache[index] = pixels
+        return pixels
+
+
+def build_target(file: CocoFile, image_id: int, use: Use = "annotated") -> Target:
+    """What a COCO file knows of an image; crowds are left out."""
+    size = file.size_of(image_id)
+    boxes: list[tuple[float, float, float, float]] = []
+    labels: list[int] = []
+    numbers: list[int] = []
+    has_mask: list[bool] = []
+    crops: list[tuple[Tensor, tuple[int, int]]] = []
+    for annotation, state in zip(file.annotations_of(image_id), file.states_of(image_id, use), strict=True):
+        box = clip_box(annotation["bbox"], size)
+        if state == MaskState.CROWD or box is None:
+            continue
+        boxes.append(box)
+        labels.append(file.label_of[annotation["category_id"]])
+        numbers.append(annotation["id"])
+        has_mask.append(state == MaskState.MASK)
+        if has_mask[-1]:
+            crops.append(decode(annotation["segmentation"], size))
+    return Target(
+        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        labels=torch.tensor(labels, dtype=torch.int64),
+        has_mask=torch.tensor(has_mask, dtype=torch.bool),
+        masks=MaskCrops.from_bitmaps([c[0] for c in crops], [c[1] for c in crops], size),
+        image_id=image_id,
+        annotation_ids=torch.tensor(numbers, dtype=torch.int64),
+    )
+
+
+def development_split(image_ids: Sequence[int], share: float) -> tuple[list[int], list[int]]:
+    """Divides images into a part to learn from and a part to tune on.
+
+    Each image is placed by a hash of its own id, so it stays in its part whatever else the file holds; the parts' sizes therefore
+    only come near the share. Where share > 0 and there are at least two images, neither part is empty.
+
+    Args:
+        image_ids: the images.
+        share: of the development part, in [0, 1).
+    Returns:
+        (training ids, development ids), each in the order given.
+    """
+    if share <= 0:
+        return list(image_ids), []
+    place = {i: _place(i) for i in image_ids}
+    chosen = {i for i in image_ids if place[i] < share}
+    if len(place) > 1 and not chosen:
+        chosen = {min(place, key=place.__getitem__)}
+    if len(place) > 1 and len(chosen) == len(place):
+        chosen.remove(max(place, key=place.__getitem__))
+    return [i for i in image_ids if i not in chosen], [i for i in image_ids if i in chosen]
+
+
+def _place(image_id: int) -> float:
+    """A number in [0, 1) that depends on the id alone."""
+    return int.from_bytes(hashlib.blake2b(str(image_id).encode(), digest_size=6).digest()) / 2**48

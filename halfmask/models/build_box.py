@@ -1,0 +1,104 @@
+"""A recipe's `box_segmenter` to its modules."""
+
+from __future__ import annotations
+
+import torch
+from torch import fx, nn
+
+from halfmask.config import BoxSegmenter as BoxSegmenterConfig
+from halfmask.errors import InputError
+from halfmask.models.backbones import Encoder, build_encoder
+from halfmask.models.box_segmenter import BoxSegmenter, CropReader
+from halfmask.models.build import build_class_weights
+from halfmask.models.class_weights import FixedWeights
+from halfmask.models.crops import Jitter
+from halfmask.models.decoder import Decoder
+from halfmask.models.fold_norm import fold_frozen_norm
+from halfmask.models.heads.agnostic import AgnosticPredictor
+from halfmask.models.heads.base import MaskPredictor
+from halfmask.models.heads.transfer import TransferFunction, TransferPredictor
+
+
+def build_box_segmenter(config: BoxSegmenterConfig, num_classes: int, pretrained: bool = True) -> BoxSegmenter:
+    """Model 2, see `build_model`. num_classes: K, background included; only class conditioning has a use for it."""
+    encoder = _encoder(config, pretrained)
+    coarsest = max(encoder.channels)
+    # Twice the stride at least: BatchNorm cannot learn from a map of one cell.
+    if config.crop_size < 2 * coarsest or config.crop_size % coarsest:
+        raise InputError(
+            f"model.crop_size: expected a multiple of {coarsest}, the encoder's coarsest stride, from {2 * coarsest} on, found "
+            f"{config.crop_size}"
+        )
+    if not 1 <= len(config.decoder_widths) < len(encoder.channels):
+        raise InputError(
+            f"model.decoder_widths: expected 1 to {len(encoder.channels) - 1} numbers, the encoder has maps of strides "
+            f"{list(encoder.channels)}; found {config.decoder_widths}"
+        )
+    decoder = Decoder(encoder.channels, config.decoder_widths)
+    predictor, class_weights = _predictor(config, decoder.out_channels, num_classes, pretrained)
+    return BoxSegmenter(
+        CropReader(config.crop_size, config.context, config.mean, config.std),
+        encoder,
+        decoder,
+        predictor,
+        class_weights,
+        Jitter(config.box_jitter, config.crop_jitter),
+        config.regions_per_image,
+        config.dice_weight,
+    )
+
+
+def _encoder(config: BoxSegmenterConfig, pretrained: bool) -> Encoder:
+    e = config.encoder
+    encoder = build_encoder(e.name, e.weights if pretrained else None, e.widths, e.blocks, e.norm, e.trainable_stages)
+    if isinstance(encoder.body, fx.GraphModule):
+        fold_frozen_norm(encoder.body)
+    _widen_first_convolution(encoder, e.name)
+    return encoder
+
+
+def _predictor(
+    config: BoxSegmenterConfig, channels: int, num_classes: int, pretrained: bool
+) -> tuple[MaskPredictor, FixedWeights | None]:
+    condition = config.condition
+    if condition is None:
+        predictor = AgnosticPredictor(channels)
+        # Its own start is nearly zero: behind a ReLU every channel would be pushed the same way and become the same, and no logit
+        # could fall below the bias. Weights of both signs keep the channels apart.
+        nn.init.normal_(predictor.conv.weight, std=channels**-0.5)
+        return predictor, None
+    if condition.input not in ("random", "embedding"):
+        raise InputError(
+            "model.condition.input: a box_segmenter has no box head to take class weights from; expected random or embedding, "
+            f"found {condition.input}"
+        )
+    weights, size = build_class_weights(condition, num_classes, 0, pretrained)
+    assert isinstance(weights, FixedWeights)
+    transfer = TransferFunction(size, channels, condition.layers, condition.activation)
+    return TransferPredictor(transfer), weights
+
+
+def _widen_first_convolution(encoder: Encoder, name: str) -> None:
+    """Gives the first convolution a fourth input channel of zero weights: the start answers as the loaded network does.
+
+    Its weights learn even where `trainable_stages` freezes the stem, for the new channel must.
+    """
+    found = [(n, m) for n, m in encoder.named_modules() if isinstance(m, nn.Conv2d) and m.in_channels == 3]
+    if not found or found[0][1].groups != 1:
+        raise InputError(f"model.encoder.name: {name} does not begin with a convolution on RGB; choose another network")
+    path, old = found[0]
+    new = nn.Conv2d(
+        4,
+        old.out_channels,
+        old.kernel_size,  # type: ignore[arg-type]
+        old.stride,  # type: ignore[arg-type]
+        old.padding,  # type: ignore[arg-type]
+        bias=old.bias is not None,
+    )
+    with torch.no_grad():
+        new.weight[:, :3] = old.weight
+        new.weight[:, 3:] = 0
+        if new.bias is not None and old.bias is not None:
+            new.bias.copy_(old.bias)
+    parent, _, last = path.rpartition(".")
+    setattr(encoder.get_submodule(parent), last, new)

@@ -1,0 +1,102 @@
+"""Crops of boxes with context: where they lie, their pixels, and the channel that says which cells are the box's.
+
+Shape letters: R regions (one a box), S side of a crop. Regions and boxes are float32 [R, 4] xyxy in pixels of their image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import roi_align
+
+MAX_LEVEL = 6
+
+
+def crop_regions(boxes: Tensor, context: float, smallest: float = 1.0) -> Tensor:
+    """The boxes with `context` times their side added on each side.
+
+    Args:
+        smallest: regions are at least this many pixels wide and high, about the box's centre.
+    """
+    half = ((boxes[:, 2:] - boxes[:, :2]) * (0.5 + context)).clamp_min(smallest / 2)
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return torch.cat([centre - half, centre + half], 1)
+
+
+def inside_box(boxes: Tensor, regions: Tensor, size: int) -> Tensor:
+    """float32 [R, size, size] in [0, 1]: the share of each of a region's cells that lies in the box."""
+    sides = (regions[:, 2:] - regions[:, :2]).clamp_min(1e-6)
+    low = (boxes[:, :2] - regions[:, :2]) / sides * size
+    high = (boxes[:, 2:] - regions[:, :2]) / sides * size
+    cells = torch.arange(size, dtype=boxes.dtype, device=boxes.device)
+    # [R, 2, size]: how much of each column (x) and row (y) of cells is covered.
+    cover = (torch.minimum(high[:, :, None], cells + 1) - torch.maximum(low[:, :, None], cells)).clamp(0, 1)
+    return cover[:, 1, :, None] * cover[:, 0, None, :]
+
+
+class ImagePyramid:
+    """One image that regions of any size are read from, at a cost and with memory that do not grow with the region.
+
+    RoIAlign's adaptive sampling averages all pixels below a cell. For regions of a large photograph that is hundreds of samples for each
+    cell, each with its own entry in a table; so cells of four pixels and more are read from the image halved once, twice, …
+
+    Args:
+        image: float32 [3, H, W], RGB in [0, 1].
+        mean, std: float32 [3], to normalise with.
+    """
+
+    def __init__(self, image: Tensor, mean: Tensor, std: Tensor) -> None:
+        normalised = (image - mean[:, None, None]) / std[:, None, None]
+        self._levels: dict[int, Tensor] = {0: normalised[None]}
+
+    def _level(self, level: int) -> Tensor:
+        if level not in self._levels:
+            self._levels[level] = F.avg_pool2d(self._level(level - 1), 2, ceil_mode=True, count_include_pad=False)
+        return self._levels[level]
+
+    def read(self, regions: Tensor, size: int) -> Tensor:
+        """float32 [R, 3, size, size] of the regions, antialiased. Outside the image: 0, which is the mean colour."""
+        source = self._levels[0]
+        out = source.new_zeros((len(regions), source.shape[1], size, size))
+        cell = (regions[:, 2:] - regions[:, :2]).amax(1) / size
+        levels = (cell / 2).clamp_min(1).log2().floor().to(torch.int64).clamp_max(MAX_LEVEL)
+        for level in sorted(set(levels.tolist())):
+            rows = torch.where(levels == level)[0]
+            image = self._level(level)
+            out[rows] = roi_align(image, [regions[rows]], (size, size), 0.5**level, aligned=True)
+        return out
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Random changes of boxes and crops in training, drawn from torch's global generator.
+
+    Attributes:
+        box: each corner moves by up to this share of the box's side, so that loose boxes work.
+        crop: place and side of the crop change by up to this share.
+    """
+
+    box: float = 0.0
+    crop: float = 0.0
+
+    def move_boxes(self, boxes: Tensor) -> Tensor:
+        if self.box == 0:
+            return boxes
+        sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+        return boxes + _uniform(boxes.shape, boxes) * self.box * sides
+
+    def move_regions(self, regions: Tensor) -> Tensor:
+        if self.crop == 0:
+            return regions
+        half = (regions[:, 2:] - regions[:, :2]) / 2
+        centre = (regions[:, :2] + regions[:, 2:]) / 2 + _uniform(half.shape, half) * self.crop * half
+        half = half * torch.exp(_uniform(half.shape, half) * self.crop)
+        return torch.cat([centre - half, centre + half], 1)
+
+
+def _uniform(shape: torch.Size, like: Tensor) -> Tensor:
+    """Uniform in [−1, 1), drawn on the CPU so that every device sees the same numbers."""
+    return (torch.rand(shape) * 2 - 1).to(like.device, like.dtype)

@@ -1,0 +1,22 @@
+"""The mask loss: binary cross-entropy on the regions that have a mask."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def mask_bce(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean binary cross-entropy over all cells of all regions (paper 1.7).
+
+    Args:
+        logits: float [R, M, M].
+        targets: float [R, M, M] in [0, 1].
+    Returns:
+        A scalar; for R = 0 a zero that still hangs on every parameter behind the logits, so that distributed training stays in step.
+    """
+    if logits.numel() == 0:
+        return logits.sum() * 0
+    precise = torch.promote_types(logits.dtype, torch.float32)
+    return F.binary_cross_entropy_with_logits(logits.to(precise), targets.to(precise))

@@ -1,0 +1,34 @@
+"""The mask branch: trunk, predictor, optional MLP, and the class weights it asks for. One map per region, whatever K is."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from halfmask.models.class_weights import ClassWeights
+from halfmask.models.heads.base import MaskPredictor
+
+
+class MaskBranch(nn.Module):
+    """Pooled regions → mask logits (pattern A of the design).
+
+    Args:
+        trunk: [R, C, S, S] → [R, width, M, M].
+        predictor: [R, width, M, M], labels, class weights → [R, M, M].
+        class_weights: where the predictor's class weights come from.
+        mlp: class-agnostic [R, width, M, M] → [R, M, M], added to the predictor's logits before the sigmoid.
+    """
+
+    def __init__(
+        self, trunk: nn.Module, predictor: MaskPredictor, class_weights: ClassWeights, mlp: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.predictor = predictor
+        self.class_weights = class_weights
+        self.mlp = mlp
+
+    def forward(self, features: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
+        """float [R, M, M] logits of regions [R, C, S, S] with labels int64 [R], given class weights [K, D]."""
+        hidden = self.trunk(features)
+        logits: Tensor = self.predictor(hidden, labels, class_weights)
+        return logits if self.mlp is None else logits + self.mlp(hidden)

@@ -1,0 +1,250 @@
+"""The box segmenter: what its crops show, what it learns from, and that its answer does not depend on company."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from halfmask.config import BoxSegmenter as Config
+from halfmask.errors import InputError
+from halfmask.masks import iou
+from halfmask.models.box_segmenter import BoxSegmenter
+from halfmask.models.build_box import build_box_segmenter
+from halfmask.models.crops import crop_regions
+from halfmask.structures import MaskCrops, Target
+
+SMALL = {"name": "small_resnet", "widths": [12, 16, 24], "blocks": [1, 1, 1]}
+MOBILENET = {"name": "mobilenet_v2", "norm": "frozen"}
+
+
+def config(encoder: dict[str, Any] = SMALL, **changes: Any) -> Config:
+    values = {"kind": "box_segmenter", "encoder": encoder, "crop_size": 32, "decoder_widths": [24, 16, 12]}
+    return Config.model_validate(values | changes)
+
+
+def build(encoder: dict[str, Any] = SMALL, num_classes: int = 4, **changes: Any) -> BoxSegmenter:
+    torch.manual_seed(0)
+    return build_box_segmenter(config(encoder, **changes), num_classes)
+
+
+def discs(seed: int, count: int = 4, size: tuple[int, int] = (80, 100)) -> tuple[Tensor, Target]:
+    """A noisy photograph with bright ellipses that each fill their box, and a bright bar through every box that is no object."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.rand((3, *size), generator=generator) * 0.4
+    ys, xs = torch.meshgrid(torch.arange(size[0]) + 0.5, torch.arange(size[1]) + 0.5, indexing="ij")
+    masks, boxes = [], []
+    for _ in range(count):
+        w, h = (torch.rand(2, generator=generator) * 20 + 16).round().tolist()
+        x = float((torch.rand(1, generator=generator) * (size[1] - w)).round())
+        y = float((torch.rand(1, generator=generator) * (size[0] - h)).round())
+        masks.append(((xs - x - w / 2) / (w / 2)) ** 2 + ((ys - y - h / 2) / (h / 2)) ** 2 <= 1)
+        boxes.append([x, y, x + w, y + h])
+        image[:, masks[-1]] += 0.5
+    found = Target(
+        torch.tensor(boxes),
+        torch.arange(count) % 3 + 1,
+        torch.ones(count, dtype=torch.bool),
+        MaskCrops.from_dense(torch.stack(masks)),
+    )
+    return image, found
+
+
+def without_masks(target: Target, keep: list[bool]) -> Target:
+    flags = torch.tensor(keep)
+    return replace(target, has_mask=flags, masks=target.masks.select(flags))
+
+
+# --- learning ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_it_learns_a_tiny_set_and_masks_land_on_the_pixels() -> None:
+    model = build(crop_jitter=0.05, regions_per_image=8)
+    data = [discs(seed) for seed in range(3)]
+    images, targets = [d[0] for d in data], [d[1] for d in data]
+    optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(60):
+        losses = model(images, targets)
+        optimiser.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        optimiser.step()
+    found = model.eval().segment(images, [t.boxes for t in targets])
+    scores = torch.cat([iou(f.crops(), t.masks) for f, t in zip(found, targets, strict=True)])
+    assert float(scores.mean()) > 0.85, scores
+    quality = torch.cat([f.quality for f in found])
+    assert float((quality - scores).abs().mean()) < 0.15
+
+
+def test_masks_of_box_only_objects_are_never_seen() -> None:
+    image, target = discs(1)
+    keep = [True, False, True, False]
+    stripped = without_masks(target, keep)
+    garbage = replace(
+        target, has_mask=torch.tensor(keep), masks=MaskCrops.from_dense(target.masks.dense()[[0, 2]])
+    )  # packed anew from other memory
+    losses = []
+    for given in (stripped, garbage):
+        model = build(crop_jitter=0.1, box_jitter=0.1)
+        torch.manual_seed(3)
+        losses.append(model([image], [given]))
+    assert losses[0]["loss_mask"] == losses[1]["loss_mask"]
+    model = build()
+    torch.manual_seed(3)
+    only = without_masks(target, [True, False, False, False])
+    crops, masks, _, labels = model._training_crops(image, only)
+    assert crops.shape == (1, 4, 32, 32)
+    assert labels.tolist() == [int(target.labels[0])]
+    region = crop_regions(target.boxes[:1], 0.22)[0]
+    share = float(target.masks.areas()[0]) / float((region[2] - region[0]) * (region[3] - region[1]))
+    assert float(masks.mean()) == pytest.approx(share, abs=0.02)
+
+
+@pytest.mark.parametrize("objects", [0, 2])
+def test_a_batch_without_masks_has_finite_losses_and_gradients(objects: int) -> None:
+    model = build()
+    image, target = discs(0)
+    none = Target(
+        target.boxes[:objects],
+        target.labels[:objects],
+        torch.zeros(objects, dtype=torch.bool),
+        MaskCrops.empty((80, 100)),
+    )
+    losses = model([image], [none])
+    assert [v.item() for v in losses.values()] == [0.0, 0.0]
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+    mixed = model([image, image], [none, target])
+    assert mixed["loss_mask"].item() > 0
+
+
+def test_no_more_regions_than_asked_for() -> None:
+    model = build(regions_per_image=2)
+    image, target = discs(0, count=5)
+    assert len(model._training_crops(image, target)[0]) == 2
+
+
+def test_box_losses_do_not_exist() -> None:
+    image, target = discs(0)
+    with pytest.raises(InputError, match="no box losses"):
+        build()([image], [target], "boxes")
+
+
+# --- the answer -------------------------------------------------------------------------------------------------------------------
+
+
+def test_boxes_of_many_images_at_once_equal_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build().eval()
+    data = [discs(seed, count=3 + 4 * seed) for seed in range(3)]
+    images, boxes = [d[0] for d in data], [d[1].boxes for d in data]
+    boxes[1] = boxes[1][:0]
+    monkeypatch.setattr("halfmask.models.box_segmenter.CHUNK", 4)
+    together = model.segment(images, boxes)
+    monkeypatch.setattr("halfmask.models.box_segmenter.CHUNK", 1)
+    for image, places, found in zip(images, boxes, together, strict=True):
+        assert found.mask_probs.shape == (len(places), 16, 16)
+        if len(places):
+            alone = model.segment([image], [places])[0]
+            assert torch.allclose(found.mask_probs, alone.mask_probs, atol=1e-5)
+            assert torch.allclose(found.quality, alone.quality, atol=1e-5)
+    assert len(together[1]) == 0
+
+
+def test_no_images_and_no_boxes() -> None:
+    model = build().eval()
+    assert model.segment([], []) == []
+    found = model.segment([torch.rand(3, 30, 30)], [torch.zeros(0, 4)])[0]
+    assert len(found) == 0
+    assert found.rle() == []
+
+
+def test_evaluation_has_no_randomness() -> None:
+    model = build(box_jitter=0.3, crop_jitter=0.3).eval()
+    image, target = discs(2)
+    first = model.segment([image], [target.boxes])[0]
+    torch.manual_seed(99)
+    again = model.segment([image], [target.boxes])[0]
+    assert torch.equal(first.mask_probs, again.mask_probs)
+
+
+@pytest.mark.parametrize(
+    ("box", "columns", "rows"),
+    [
+        ([-30.0, -30.0, 20.0, 20.0], (0, 20), (0, 20)),
+        ([90.0, 70.0, 140.0, 95.0], (90, 100), (70, 80)),
+        ([40.0, 40.0, 41.0, 41.0], (40, 41), (40, 41)),
+        ([40.2, 40.6, 40.6, 40.8], (40, 41), (40, 41)),
+        ([10.4, 10.6, 20.4, 20.6], (10, 20), (11, 21)),
+        ([0.0, 0.0, 100.0, 80.0], (0, 100), (0, 80)),
+        ([0.0, 30.0, 100.0, 31.0], (0, 100), (30, 31)),
+    ],
+)
+def test_boxes_at_the_edge_tiny_and_thin(box: list[float], columns: tuple[int, int], rows: tuple[int, int]) -> None:
+    model = build().eval()
+    nn.init.constant_(model.predictor.conv.bias, 20.0)  # type: ignore[union-attr, arg-type]
+    found = model.segment([torch.rand(3, 80, 100)], [torch.tensor([box])])[0]
+    assert torch.isfinite(found.mask_probs).all()
+    assert 0.9 <= float(found.quality[0]) <= 1.0
+    dense = found.masks()[0]
+    ys, xs = torch.where(dense)
+    # Everything is mask, so it fills the pixels whose centre the box holds (a box thinner than a pixel keeps one), and no other.
+    assert (int(xs.min()), int(xs.max()) + 1) == columns
+    assert (int(ys.min()), int(ys.max()) + 1) == rows
+
+
+def test_a_box_beside_the_image_gets_an_empty_mask_of_no_quality() -> None:
+    found = build().eval().segment([torch.rand(3, 40, 40)], [torch.tensor([[50.0, 50.0, 70.0, 70.0]])])[0]
+    assert int(found.masks().sum()) == 0
+    assert float(found.quality[0]) == 0.0
+
+
+def test_it_finds_no_boxes_itself() -> None:
+    model = build()
+    assert not model.has_detector
+    with pytest.raises(InputError, match="pass a detector"):
+        model.detect([torch.rand(3, 32, 32)])
+
+
+# --- modules ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_parts_own_every_parameter_once_and_gradient_reaches_all() -> None:
+    model = build(MOBILENET, crop_size=64, decoder_widths=[24, 16, 12, 8])
+    owned = [id(p) for part in model.parts().values() for p in part.parameters()]
+    assert sorted(owned) == sorted(id(p) for p in model.parameters())
+    image, target = discs(0)
+    torch.stack(list(model([image], [target]).values())).sum().backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None]
+    assert without == []
+    stem = next(p for p in model.encoder.parameters())
+    assert stem.grad is not None
+    assert float(stem.grad.abs().sum()) > 0
+    assert float(stem.grad[:, 3].abs().sum()) > 0  # the box channel
+
+
+def test_class_vectors_change_the_mask_and_can_be_left_out() -> None:
+    model = build(condition={"input": "random", "embedding_size": 8, "input_norm": 3.0, "layers": 1}).eval()
+    assert model.needs_labels
+    image, target = discs(0)
+    boxes = target.boxes
+    ones, twos = torch.ones(len(boxes), dtype=torch.int64), torch.full((len(boxes),), 2)
+    first, second = (model.segment([image], [boxes], [labels])[0] for labels in (ones, twos))
+    assert not torch.allclose(first.mask_probs, second.mask_probs, atol=1e-3)
+    assert second.labels.tolist() == twos.tolist()
+    unknown = model.segment([image], [boxes])[0]
+    zeros = model.segment([image], [boxes], [torch.zeros_like(ones)])[0]
+    assert torch.equal(unknown.mask_probs, zeros.mask_probs)
+    torch.stack(list(model.train()([image], [target]).values())).sum().backward()
+    assert all(p.grad is not None for p in model.predictor.parameters())
+
+
+def test_labels_do_not_matter_without_conditioning() -> None:
+    model = build().eval()
+    assert not model.needs_labels
+    image, target = discs(0)
+    assert torch.equal(
+        model.segment([image], [target.boxes])[0].mask_probs,
+        model.segment([image], [target.boxes], [target.labels])[0].mask_probs,
+    )

@@ -1,0 +1,64 @@
+"""Crops of boxes: their pixels, their box channel, their jitter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from halfmask.models.crops import ImagePyramid, Jitter, crop_regions, inside_box
+
+
+def test_regions_add_the_context_on_each_side() -> None:
+    regions = crop_regions(torch.tensor([[10.0, 20.0, 30.0, 60.0]]), 0.25)
+    assert regions.tolist() == [[5.0, 10.0, 35.0, 70.0]]
+
+
+def test_a_crop_at_the_image_s_own_scale_is_the_image() -> None:
+    image = torch.rand(3, 40, 50)
+    pyramid = ImagePyramid(image, torch.zeros(3), torch.ones(3))
+    crop = pyramid.read(torch.tensor([[8.0, 4.0, 40.0, 36.0]]), 32)[0]
+    assert torch.allclose(crop, image[:, 4:36, 8:40], atol=1e-6)
+
+
+def test_outside_the_image_is_the_mean_colour() -> None:
+    mean = torch.tensor([0.2, 0.4, 0.6])
+    image = torch.full((3, 20, 20), 0.9)
+    crop = ImagePyramid(image, mean, torch.tensor([0.5, 0.5, 0.5])).read(
+        torch.tensor([[-20.0, 0.0, 20.0, 20.0], [50.0, 50.0, 90.0, 90.0]]), 16
+    )
+    assert torch.equal(crop[0, :, :, :7], torch.zeros(3, 16, 7))
+    assert torch.allclose(crop[0, :, :, 9:], ((0.9 - mean) / 0.5)[:, None, None].expand(3, 16, 7), atol=1e-5)
+    assert torch.equal(crop[1], torch.zeros(3, 16, 16))
+
+
+@pytest.mark.parametrize("factor", [2, 3, 8, 20])
+def test_small_crops_of_large_regions_are_means_of_pixels(factor: int) -> None:
+    side = 16 * factor
+    image = torch.rand(3, side, side, generator=torch.Generator().manual_seed(factor))
+    crop = ImagePyramid(image, torch.zeros(3), torch.ones(3)).read(torch.tensor([[0.0, 0.0, side, side]]), 16)[0]
+    # RoIAlign samples bilinearly, which blurs a little: inner cells agree with the plain mean to a few noise deviations.
+    assert (crop - F.avg_pool2d(image, factor)).abs()[:, 1:-1, 1:-1].mean() < 0.25 / factor
+
+
+def test_inside_box_is_the_covered_share_of_each_cell() -> None:
+    boxes, regions = torch.tensor([[2.0, 0.0, 7.0, 8.0]]), torch.tensor([[0.0, 0.0, 8.0, 8.0]])
+    row = inside_box(boxes, regions, 4)[0, 0]
+    assert row.tolist() == [0.0, 1.0, 1.0, 0.5]
+    assert float(inside_box(boxes, regions, 4).mean()) == pytest.approx(5 / 8)
+
+
+def test_jitter_stays_in_its_bounds_and_follows_the_seed() -> None:
+    boxes = torch.tensor([[10.0, 10.0, 30.0, 50.0]]).repeat(200, 1)
+    torch.manual_seed(5)
+    moved = Jitter(box=0.1).move_boxes(boxes)
+    torch.manual_seed(5)
+    assert torch.equal(moved, Jitter(box=0.1).move_boxes(boxes))
+    shift = (moved - boxes).abs().amax(0)
+    assert (shift <= torch.tensor([2.0, 4.0, 2.0, 4.0])).all()
+    assert (shift > torch.tensor([1.0, 2.0, 1.0, 2.0])).all()
+    assert torch.equal(Jitter().move_boxes(boxes), boxes)
+    regions = Jitter(crop=0.2).move_regions(boxes)
+    sides = (regions[:, 2:] - regions[:, :2]) / torch.tensor([20.0, 40.0])
+    assert float(sides.min()) >= 2.718**-0.2 - 1e-3
+    assert float(sides.max()) <= 2.718**0.2 + 1e-3

@@ -1,0 +1,228 @@
+"""Every mask head: the paper's formula, shapes, gradients, empty batches, cost that does not grow with K."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from halfmask.config import MaskHead
+from halfmask.models.build import build_mask_branch
+from halfmask.models.heads.agnostic import AgnosticPredictor
+from halfmask.models.heads.mlp import MlpBranch
+from halfmask.models.heads.per_class import PerClassPredictor
+from halfmask.models.heads.transfer import TransferFunction, TransferPredictor
+from halfmask.models.heads.trunk import MaskTrunk
+from halfmask.models.losses.mask_bce import mask_bce
+from halfmask.models.mask_branch import MaskBranch
+
+CLASSES, WIDTH, SIDE, BOX_WIDTH = 7, 6, 4, 5
+
+HEADS: dict[str, dict[str, Any]] = {
+    "agnostic": {"kind": "agnostic"},
+    "agnostic+mlp": {"kind": "agnostic", "mlp": "full"},
+    "per_class": {"kind": "per_class"},
+    "transfer cls": {"transfer": {"input": "cls", "layers": 1}},
+    "transfer box": {"transfer": {"input": "box", "activation": "relu"}},
+    "transfer cls+box": {"transfer": {"input": "cls+box", "layers": 3}},
+    "transfer linear": {"transfer": {"input": "cls", "activation": "none"}},
+    "transfer random": {"transfer": {"input": "random", "embedding_size": 8}},
+    "transfer+mlp": {"transfer": {"input": "cls+box"}, "mlp": "full"},
+}
+
+
+def branch(**options: Any) -> MaskBranch:
+    torch.manual_seed(0)
+    head = MaskHead.model_validate({"width": WIDTH, "convs": 2, "roi_size": SIDE, **options})
+    return build_mask_branch(head, in_channels=3, num_classes=CLASSES, box_width=BOX_WIDTH)
+
+
+def box_head(seed: int = 1) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(CLASSES, BOX_WIDTH, generator=generator), torch.randn(
+        4 * CLASSES, BOX_WIDTH, generator=generator
+    )
+
+
+def run(model: MaskBranch, features: Tensor, labels: Tensor) -> Tensor:
+    out: Tensor = model(features, labels, model.class_weights(*box_head()))
+    return out
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("regions", [0, 1, 9])
+def test_shape_gradient_and_empty_batch(name: str, regions: int) -> None:
+    model = branch(**HEADS[name])
+    features = torch.randn(regions, 3, SIDE, SIDE)
+    labels = torch.arange(regions) % (CLASSES - 1) + 1
+    logits = run(model, features, labels)
+    assert logits.shape == (regions, 2 * SIDE, 2 * SIDE)
+    loss = mask_bce(logits, torch.full_like(logits, 0.3))
+    loss.backward()
+    assert torch.isfinite(loss)
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, (
+            key
+        )  # distributed training needs every parameter in the graph, in every batch
+        assert torch.isfinite(parameter.grad).all(), key
+        assert bool(parameter.grad.any()) == (regions > 0), key
+    assert (float(loss.detach()) == 0.0) == (regions == 0)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_overfits_a_tiny_set(name: str) -> None:
+    model = branch(**HEADS[name])
+    features = torch.randn(6, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+    labels = torch.tensor([1, 2, 3, 4, 5, 6])
+    targets = (torch.nn.functional.interpolate(features, scale_factor=2)[:, 0] > 0).float()
+    optimiser = torch.optim.Adam(model.parameters(), 0.03)
+    for _ in range(150):
+        optimiser.zero_grad()
+        loss = mask_bce(run(model, features, labels), targets)
+        loss.backward()
+        optimiser.step()
+    assert float(loss.detach()) < 0.2
+
+
+def test_labels_decide_only_where_the_head_says_so() -> None:
+    features = torch.randn(3, 3, SIDE, SIDE)
+    for name, options in HEADS.items():
+        model = branch(**options)
+        a, b = run(model, features, torch.tensor([1, 2, 3])), run(model, features, torch.tensor([3, 2, 1]))
+        assert torch.equal(a, b) != model.predictor.needs_labels, name
+        assert torch.equal(a[1], b[1]), name
+
+
+def numpy_formula(model: MaskBranch, hidden: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], layers: int) -> Any:
+    """The paper's mask branch as written: K dense maps, the label's taken, one tiled MLP map added. hidden [R, C, M, M]."""
+    cls, box = (w.double().numpy() for w in box_head())
+    filters = np.stack([np.concatenate([cls[k], *box[4 * k : 4 * k + 4]]) for k in range(CLASSES)])
+    state = {k: v.detach().double().numpy() for k, v in model.state_dict().items()}
+    names = sorted({k.rsplit(".", 1)[0] for k in state if k.startswith("predictor.transfer.layers.")})
+    assert len(names) == layers
+    for i, name in enumerate(names):
+        filters = filters @ state[f"{name}.weight"].T + state[f"{name}.bias"]
+        if i < layers - 1:
+            filters = np.where(filters > 0, filters, 0.1 * filters)
+    dense = np.zeros((len(hidden), CLASSES, *hidden.shape[2:]))
+    for k in range(CLASSES):
+        for c in range(hidden.shape[1]):
+            dense[:, k] += filters[k, c] * hidden[:, c]
+    if model.mlp is not None:
+        mlp = hidden.reshape(len(hidden), -1) @ state["mlp.linear.weight"].T + state["mlp.linear.bias"]
+        dense += mlp.reshape(len(hidden), 1, *hidden.shape[2:])
+    return dense[np.arange(len(labels)), labels]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 3), st.sampled_from(["none", "full"]), st.integers(1, 12), st.integers(0, 1000))
+def test_equals_a_numpy_computation_of_the_paper(layers: int, mlp: str, regions: int, seed: int) -> None:
+    model = branch(transfer={"input": "cls+box", "layers": layers}, mlp=mlp)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():  # biases too
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    features = torch.randn(regions, 3, SIDE, SIDE, generator=generator)
+    labels = torch.randint(0, CLASSES, (regions,), generator=generator)
+    with torch.no_grad():
+        expected = numpy_formula(model, model.trunk(features).double().numpy(), labels.numpy(), layers)
+        found = run(model, features, labels).double().numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+def test_trunk_equals_a_numpy_computation() -> None:
+    torch.manual_seed(3)
+    trunk = MaskTrunk(2, 3, convs=1)
+    features = torch.randn(2, 2, 3, 3)
+    kernel, up = trunk.convs[0].weight.detach().numpy(), trunk.upsample.weight.detach().numpy()
+    padded = np.pad(features.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    hidden = np.zeros((2, 3, 3, 3))
+    for y in range(3):
+        for x in range(3):
+            hidden[:, :, y, x] = np.einsum("rcij,ocij->ro", padded[:, :, y : y + 3, x : x + 3], kernel)
+    hidden = np.maximum(hidden, 0)
+    expected = np.zeros((2, 3, 6, 6))
+    for dy in range(2):
+        for dx in range(2):
+            expected[:, :, dy::2, dx::2] = np.einsum("rchw,co->rohw", hidden, up[:, :, dy, dx])
+    np.testing.assert_allclose(trunk(features).detach().numpy(), np.maximum(expected, 0), atol=1e-5)
+
+
+@pytest.mark.parametrize(("layers", "count"), [(1, 1_310_976), (2, 1_376_768), (3, 1_442_560)])
+def test_parameters_and_start_of_the_papers_transfer_function(layers: int, count: int) -> None:
+    torch.manual_seed(0)
+    transfer = TransferFunction(5120, 256, layers)
+    assert sum(p.numel() for p in transfer.parameters()) == count
+    first = next(m for m in transfer.modules() if isinstance(m, nn.Linear))
+    assert float(first.weight.detach().std()) == pytest.approx((2 / 256) ** 0.5, rel=0.01)  # 0.088: fan-out, not fan-in
+    assert not isinstance(transfer.layers[-1], nn.LeakyReLU)
+    assert all(m.negative_slope == 0.1 for m in transfer.modules() if isinstance(m, nn.LeakyReLU))
+
+
+def test_start_of_the_other_layers() -> None:
+    torch.manual_seed(0)
+    agnostic, mlp = AgnosticPredictor(4096), MlpBranch(16, 8)
+    assert float(agnostic.conv.weight.detach().std()) == pytest.approx(0.001, rel=0.05)
+    assert float(mlp.linear.weight.detach().std()) == pytest.approx(0.001, rel=0.05)
+    conv = MaskTrunk(64, 128).convs[0]
+    assert float(conv.weight.detach().std()) == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.02)
+    for layer in (agnostic.conv, mlp.linear, conv, PerClassPredictor(8, 3).conv):
+        assert not bool(layer.bias.detach().any())
+
+
+def test_the_papers_mlp_branch_has_the_papers_size() -> None:
+    with torch.device("meta"):
+        assert sum(p.numel() for p in MlpBranch(256, 28).parameters()) == 157_352_720
+
+
+def test_transfer_predictor_equals_dense_maps_in_value_and_gradient() -> None:
+    torch.manual_seed(4)
+    predictor = TransferPredictor(TransferFunction(10, WIDTH, 2))
+    features, weights = torch.randn(5, WIDTH, 3, 3, requires_grad=True), torch.randn(CLASSES, 10, requires_grad=True)
+    labels = torch.tensor([2, 2, 6, 1, 2])
+    dense = torch.einsum("rchw,kc->rkhw", features, predictor.transfer(weights))[torch.arange(5), labels]
+    cheap = predictor(features, labels, weights)
+    torch.testing.assert_close(cheap, dense)
+    wanted = [features, weights, *predictor.parameters()]
+    for a, b in zip(
+        torch.autograd.grad(cheap.square().sum(), wanted),
+        torch.autograd.grad(dense.square().sum(), wanted),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_transfer_runs_on_the_classes_that_occur() -> None:
+    """3000 classes cost no more than the three that are there."""
+    transfer = TransferFunction(10, WIDTH)
+    seen: list[int] = []
+    transfer.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    logits = TransferPredictor(transfer)(
+        torch.randn(50, WIDTH, 3, 3), torch.tensor([7, 2999, 1500]).repeat(17)[:50], torch.randn(3001, 10)
+    )
+    assert seen == [3]
+    assert logits.shape == (50, 3, 3)
+
+
+def test_predictors_work_on_maps_of_any_size() -> None:
+    """Decoders with features of other sizes use the same predictors."""
+    for predictor in (
+        AgnosticPredictor(WIDTH),
+        PerClassPredictor(WIDTH, 4),
+        TransferPredictor(TransferFunction(3, WIDTH)),
+    ):
+        out = predictor(torch.randn(2, WIDTH, 5, 9), torch.tensor([1, 3]), torch.randn(4, 3))
+        assert out.shape == (2, 5, 9)
+
+
+def test_channels_last_changes_nothing() -> None:
+    features, labels = torch.randn(5, 3, SIDE, SIDE), torch.tensor([1, 2, 3, 4, 5])
+    for options in HEADS.values():
+        model = branch(**options)
+        expected = run(model, features, labels)
+        model = model.to(memory_format=torch.channels_last)
+        found = run(model, features.to(memory_format=torch.channels_last), labels)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,215 @@
+"""One file = weights + recipe + classes + who had masks + version. Always safetensors, never a pickle.
+
+The file is what safetensors writes for a state dict; one entry of its header, `halfmask`, holds the rest as JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from halfmask._version import __version__
+from halfmask.config import Recipe, parse_recipe
+from halfmask.errors import InputError
+
+FORMAT_VERSION = 1
+LONGEST_HEADER = 100_000_000
+"""safetensors' own limit, in bytes."""
+MENTIONED = 3
+"""How many keys an error names."""
+
+
+class Category(TypedDict):
+    """A class of the model. Label i + 1 is the i-th of `Checkpoint.categories`; label 0 is background."""
+
+    id: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model, without the code that builds it (`models.build.build_model(recipe.model, len(categories) + 1)`).
+
+    Attributes:
+        state: the model's state dict, float32.
+        recipe: how it was trained.
+        categories: the classes in the order of the labels.
+        masked: ids of the classes that had masks in training (set A).
+        mask_counts: category id → usable masks in the training file.
+        version: the halfmask that wrote it.
+    """
+
+    state: dict[str, Tensor]
+    recipe: Recipe
+    categories: list[Category]
+    masked: list[int]
+    mask_counts: dict[int, int] = field(default_factory=dict)
+    version: str = __version__
+
+
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
+    """Writes a checkpoint: beside first, then renamed, so that no reader ever sees half a file.
+
+    Args:
+        half: store floating point weights in 16 bits, half the size; they are read back as float32.
+    Raises:
+        InputError: a weight is not finite, or too large for 16 bits.
+    """
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    state = {name: _packed(tensor, half) for name, tensor in checkpoint.state.items()}
+    _check_finite(state, f"{path} is not written" + (" in 16 bits" if half else ""))
+    header = {
+        "format": FORMAT_VERSION,
+        "version": checkpoint.version,
+        "recipe": checkpoint.recipe.model_dump(mode="json"),
+        "categories": checkpoint.categories,
+        "masked": sorted(checkpoint.masked),
+        "mask_counts": {str(k): v for k, v in sorted(checkpoint.mask_counts.items())},
+        # What a reader has to undo: tensors that were float32 before `half`.
+        "half": sorted(k for k, t in checkpoint.state.items() if half and t.dtype == torch.float32),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        # One entry only: safetensors writes several in an order of chance, and the same model shall be the same bytes.
+        save_file(state, beside, metadata={"halfmask": json.dumps(header)})
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Reads a checkpoint onto the CPU.
+
+    Raises:
+        InputError: no such file, not a safetensors file, cut short, not written by halfmask, another format version, weights that are
+            not finite, or a recipe that this version does not know.
+    """
+    path = Path(path)
+    header, state = _read(path)
+    try:
+        half, masked = set(header["half"]), [int(i) for i in header["masked"]]
+        categories: list[Category] = [{"id": int(c["id"]), "name": str(c["name"])} for c in header["categories"]]
+        counts = {int(k): int(v) for k, v in header["mask_counts"].items()}
+        version, recipe = str(header["version"]), dict(header["recipe"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path}: its halfmask header is damaged ({type(error).__name__}: {error}); write the checkpoint anew"
+        ) from error
+    state = {name: tensor.float() if name in half else tensor for name, tensor in state.items()}
+    _check_finite(state, str(path))
+    return Checkpoint(state, parse_recipe(recipe, str(path)), categories, masked, counts, version)
+
+
+def load_weights(model: nn.Module, state: Mapping[str, Tensor], where: str | Path) -> None:
+    """Copies every weight into a model that was built for them.
+
+    Args:
+        where: the file's name, for errors.
+    Raises:
+        InputError: a key is missing or unknown, or a shape differs. The model is unchanged then.
+    """
+    own = model.state_dict()
+    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+    unknown = [k for k in state if k not in own]
+    if missing or unknown:
+        what = f"lacks {_some(missing)}" if missing else f"has {_some(unknown)}, which the model does not know"
+        raise InputError(f"{where}: {what}: the file belongs to another model than its recipe builds")
+    for key, tensor in state.items():
+        if tensor.shape != own[key].shape:
+            raise InputError(f"{where}: {key}: expected shape {list(own[key].shape)}, found {list(tensor.shape)}")
+    model.load_state_dict(dict(state), strict=False)
+
+
+def load_fitting_weights(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Copies the weights whose name and shape the model knows (another run's detector under a new mask head).
+
+    Returns:
+        The model's keys that keep their own values, `num_batches_tracked` aside.
+    """
+    own = model.state_dict()
+    fitting = {k: t for k, t in state.items() if k in own and own[k].shape == t.shape}
+    model.load_state_dict(fitting, strict=False)
+    return [k for k in own if k not in fitting and not k.endswith("num_batches_tracked")]
+
+
+def file_digest(path: str | Path) -> str:
+    """The first 12 hexadecimal digits of the file's SHA-256: which model filled a mask."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a halfmask checkpoint (model.safetensors of a run)")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = _header((file.metadata() or {}).get("halfmask"), path)
+            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except SafetensorError as error:
+        raise InputError(f"{path}: {_fault(path)}") from error
+
+
+def _fault(path: Path) -> str:
+    """What is wrong with a file that safetensors refuses: 8 bytes of length, a JSON header of that length, then the weights."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = int.from_bytes(start, "little")
+        is_ours = length < LONGEST_HEADER and file.read(1) in (b"{", b"")
+    if is_ours:
+        return f"the file is cut short or damaged ({path.stat().st_size} bytes); copy it again"
+    return "not a safetensors file; expected a halfmask checkpoint (model.safetensors of a run)"
+
+
+def _header(text: str | None, path: Path) -> dict[str, Any]:
+    if text is None:
+        mend = "weights of a backbone go into the recipe (`weights:`)"
+        raise InputError(
+            f"{path}: a safetensors file that halfmask did not write: it names no recipe and no classes; {mend}"
+        )
+    try:
+        header = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{path}: its halfmask header is not JSON; write the checkpoint anew") from error
+    found = header.get("format") if isinstance(header, dict) else None
+    if found != FORMAT_VERSION:
+        wrote = header.get("version", "unknown") if isinstance(header, dict) else "unknown"
+        raise InputError(
+            f"{path}: checkpoint format {found}, expected {FORMAT_VERSION}: written by halfmask {wrote}, this is {__version__}; "
+            "use that version, or train again"
+        )
+    return dict(header)
+
+
+def _packed(tensor: Tensor, half: bool) -> Tensor:
+    tensor = tensor.detach().cpu()
+    if half and tensor.dtype == torch.float32:
+        tensor = tensor.half()
+    # A copy of its own: safetensors refuses views that share memory and channels_last strides.
+    return tensor.clone(memory_format=torch.contiguous_format)
+
+
+def _check_finite(state: Mapping[str, Tensor], where: str) -> None:
+    bad = [k for k, t in state.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
+    if bad:
+        raise InputError(
+            f"{where}: {_some(bad)} holds values that are not finite; use an earlier checkpoint of the run"
+        )
+
+
+def _some(keys: Iterable[str]) -> str:
+    keys = list(keys)
+    more = f" and {len(keys) - MENTIONED} more" if len(keys) > MENTIONED else ""
+    return ", ".join(keys[:MENTIONED]) + more

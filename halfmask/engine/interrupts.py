@@ -1,0 +1,63 @@
+"""Ctrl-C and SIGTERM: finish the step, save, stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+
+class Interrupted(Exception):  # noqa: N818 - no error: the user asked for it
+    """Raised where work that can be thrown away (an evaluation, the feature cache) is cut short."""
+
+
+class Interrupts:
+    """Between `install` and `restore`, the first signal is noted and the step goes on; the second one interrupts as it always did."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._throwaway = False
+        self._process = os.getpid()
+        self._before: dict[int, Any] = {}
+
+    def install(self) -> None:
+        """Takes the signals over; again after someone else took them. Does nothing outside of the main thread."""
+        for number in self.SIGNALS:
+            current = signal.getsignal(number)
+            if current == self._handle:
+                continue
+            try:
+                signal.signal(number, self._handle)
+            except ValueError:  # not the main thread: signals are not ours to handle
+                return
+            self._before.setdefault(number, current)
+
+    def restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    @contextmanager
+    def throwaway(self) -> Iterator[None]:
+        """Inside, a signal raises Interrupted at once."""
+        if self.received is not None:
+            raise Interrupted
+        self._throwaway = True
+        try:
+            yield
+        finally:
+            self._throwaway = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if os.getpid() != self._process:  # a loader's worker inherits the handler; its parent ends it
+            return
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = number
+        if self._throwaway:
+            raise Interrupted

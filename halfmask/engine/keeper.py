@@ -1,0 +1,230 @@
+"""Keeps a run while it trains: logs, evaluations, resume points, the bar, the stop on Ctrl-C."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+
+from halfmask.engine.display import Display
+from halfmask.engine.interrupts import Interrupted, Interrupts
+from halfmask.engine.logs import Evaluations, MetricsCsv
+from halfmask.engine.module import StageModule
+from halfmask.engine.resume import random_state, restore_random_state, write_resume_point
+from halfmask.errors import InputError
+
+Evaluate = Callable[[nn.Module], Mapping[str, Any]]
+
+RESUME_FILE = "resume.ckpt"
+LOG_EVERY = 10
+SAVE_SECONDS = 300.0
+"""No more than this much work is lost to a crash, however slow the steps are."""
+
+
+@dataclass
+class Course:
+    """How far a run is, over all stages: steps, passes over the training images, seconds of training (evaluations aside)."""
+
+    step: int = 0
+    epoch: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """Steps between evaluations (0: only at the end) and between resume points."""
+
+    evaluate: int
+    save: int
+
+
+class Keeper(pl.Callback):
+    """Sees every step of every stage of one run in `folder`."""
+
+    def __init__(
+        self, folder: Path, rhythm: Rhythm, evaluate: Evaluate | None, course: Course, interrupts: Interrupts
+    ) -> None:
+        self.course = course
+        self._folder, self._rhythm, self._evaluate = folder, rhythm, evaluate
+        self._interrupts = interrupts
+        self.display = Display()
+        self._csv = MetricsCsv(folder / "logs" / "metrics.csv", course.step)
+        self._evaluations = Evaluations(folder / "metrics.json", course.step)
+        self._window = _Window()
+        self._stage, self._stage_name, self._pass_size = 0, "", 1
+        self._random: dict[str, Any] | None = None
+        self._saved = time.monotonic()
+
+    @property
+    def resume_file(self) -> Path:
+        return self._folder / RESUME_FILE
+
+    @property
+    def interrupted(self) -> bool:
+        return self._interrupts.received is not None
+
+    def enter_stage(self, index: int, name: str, pass_size: int) -> None:
+        """Before each stage; `pass_size` images (or regions) are one epoch of it."""
+        self._stage, self._stage_name, self._pass_size = index, name, pass_size
+
+    # Lightning's hooks, in the order of a run.
+    def on_load_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        self._random = checkpoint["halfmask"]["random"]
+
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        self._interrupts.install()  # Lightning has just put its own handler in front
+        self.display.start(self._stage_name, trainer.max_steps, "step", trainer.global_step)
+        if self._random is not None:  # resumed: an evaluation may be due that the interrupted run did not finish
+            restore_random_state(self._random)
+            self._random = None
+            self._evaluate_between_steps(module)
+        self._window = _Window()
+        if self.interrupted:
+            trainer.should_stop = True
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        self.course.step += 1
+        self.course.epoch += len(batch) / self._pass_size
+        self.course.seconds += self._window.add(module.losses, len(batch))
+        done = trainer.global_step
+        if self.course.step % LOG_EVERY == 0 or done == trainer.max_steps:
+            self._log(trainer, done)
+        if done == trainer.max_steps:
+            return  # the boundary's point and evaluation follow
+        late = time.monotonic() - self._saved > SAVE_SECONDS
+        if self.interrupted or self._due or late or self.course.step % self._rhythm.save == 0:
+            self._save(trainer, module)  # before an evaluation too: it takes long, and may fail
+        self._evaluate_between_steps(module)
+        if self.interrupted:
+            trainer.should_stop = True
+        self._window.restart()
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:  # noqa: ARG002
+        self.display.stop()
+
+    def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:  # noqa: ARG002
+        self.display.stop()
+
+    def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        checkpoint["halfmask"] = self._position(self._stage)
+
+    # Between the stages.
+    def save_boundary(self, model: nn.Module, next_stage: int) -> None:
+        """The resume point between two stages: weights alone."""
+        self._check_weights(model)
+        write_resume_point(self.resume_file, {"halfmask": self._position(next_stage), "model": model.state_dict()})
+
+    def evaluate_now(self, model: nn.Module) -> None:
+        """Adds an evaluation of these weights, unless this step has one. Training's random numbers stay as they are.
+
+        Raises:
+            Interrupted: Ctrl-C; nothing is added.
+        """
+        if self._evaluate is None or self._evaluations.has(self.course.step):
+            return
+        self.display.note(f"evaluating the weights of step {self.course.step}")
+        devices = range(torch.cuda.device_count())
+        with self._interrupts.throwaway(), torch.random.fork_rng(devices), torch.no_grad():
+            blocks = self._evaluate(model)
+        position = {
+            "step": self.course.step,
+            "epoch": round(self.course.epoch, 3),
+            "seconds": round(self.course.seconds, 1),
+        }
+        self._evaluations.add({**position, **blocks})
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Around work outside of the steps that counts as training and is thrown away on Ctrl-C (Interrupted)."""
+        begin = time.perf_counter()
+        with self._interrupts.throwaway():
+            yield
+        self.course.seconds += time.perf_counter() - begin
+
+    def evaluate_if_due(self, model: nn.Module) -> None:
+        """The same on the recipe's rhythm; Ctrl-C only leaves its note: the evaluation is made up for when the run is resumed."""
+        if self._due:
+            with suppress(Interrupted):
+                self.evaluate_now(model)
+
+    @property
+    def _due(self) -> bool:
+        every, step = self._rhythm.evaluate, self.course.step
+        return self._evaluate is not None and every > 0 and step > 0 and step % every == 0
+
+    def _evaluate_between_steps(self, module: StageModule) -> None:
+        if self._due and not self.interrupted:
+            self.evaluate_if_due(module.best)
+            module.train()
+
+    def _position(self, stage: int) -> dict[str, Any]:
+        return {"stage": stage, "course": asdict(self.course), "random": random_state()}
+
+    def _save(self, trainer: pl.Trainer, module: StageModule) -> None:
+        self._check_weights(module.model)
+        trainer.save_checkpoint(self.resume_file)
+        self._saved = time.monotonic()
+
+    def _check_weights(self, model: nn.Module) -> None:
+        """Weights that are not finite must not replace the last good resume point."""
+        weights = dict(model.named_parameters())
+        finite = torch.stack([torch.isfinite(weight).all() for weight in weights.values()])
+        if not bool(finite.all()):
+            name = list(weights)[int(finite.int().argmin())]
+            raise InputError(
+                f"after step {self.course.step} the weights {name} are not finite: lower the learning rate (stages.N.optimiser.lr) or clip "
+                "gradients (clip_norm)"
+            )
+
+    def _log(self, trainer: pl.Trainer, done: int) -> None:
+        losses, rate = self._window.means()
+        rates = {"lr": trainer.optimizers[0].param_groups[0]["lr"], "images_per_second": rate}
+        position = {
+            "step": self.course.step,
+            "epoch": round(self.course.epoch, 4),
+            "seconds": round(self.course.seconds, 2),
+        }
+        total = {"loss": sum(losses.values())}
+        self._csv.log({**position, "stage": self._stage_name, **rates, **total, **losses})
+        for logger in trainer.loggers:
+            logger.log_metrics({**rates, **total, **losses}, self.course.step)
+        self.display.update(done, rate, losses)
+
+
+@dataclass
+class _Window:
+    """Means since the last log."""
+
+    losses: list[Mapping[str, torch.Tensor]] = field(default_factory=list)
+    images: int = 0
+    seconds: float = 0.0
+    begin: float = field(default_factory=time.perf_counter)
+
+    def add(self, losses: Mapping[str, torch.Tensor], images: int) -> float:
+        """Notes a step; returns its seconds, loading included."""
+        seconds = time.perf_counter() - self.begin
+        self.losses.append(losses)
+        self.images += images
+        self.seconds += seconds
+        return seconds
+
+    def restart(self) -> None:
+        """The next step begins now."""
+        self.begin = time.perf_counter()
+
+    def means(self) -> tuple[dict[str, float], float]:
+        """Mean of each loss and images a second; empties the window."""
+        values = {
+            name: torch.stack([step[name].float() for step in self.losses if name in step]).mean().item()
+            for name in self.losses[-1]
+        }
+        rate = self.images / max(self.seconds, 1e-9)
+        self.losses, self.images, self.seconds = [], 0, 0.0
+        return values, rate

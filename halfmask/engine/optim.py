@@ -1,0 +1,64 @@
+"""Optimiser and learning rate of a stage."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from halfmask.config import Optimiser
+
+WARMUP_START = 1 / 3
+"""Warm-up begins at this share of the rate (paper, hyper-parameters of Detectron)."""
+
+
+def build_optimiser(
+    parameters: Iterable[tuple[str, nn.Parameter]], settings: Optimiser, steps: int
+) -> tuple[torch.optim.Optimizer, LambdaLR]:
+    """The optimiser over the given (learning) parameters, and its schedule, to be advanced once a step.
+
+    Args:
+        parameters: name and parameter; names that end in `bias` make up the biases.
+        steps: length of the stage, where a cosine ends.
+    """
+    named = list(parameters)
+    biases = [p for name, p in named if name.endswith("bias")]
+    others = [p for name, p in named if not name.endswith("bias")]
+    groups = [
+        {"params": others, "lr": settings.lr, "weight_decay": settings.weight_decay},
+        {
+            "params": biases,
+            "lr": settings.lr * settings.bias_lr_factor,
+            "weight_decay": settings.weight_decay if settings.decay_biases else 0.0,
+        },
+    ]
+    groups = [group for group in groups if group["params"]]
+    # One kernel for all parameters; on CUDA it would clash with gradient clipping under float16, and foreach is as fast there.
+    fused = all(p.device.type == "cpu" for _, p in named)
+    optimiser: torch.optim.Optimizer
+    if settings.name == "sgd":
+        optimiser = torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=fused or None)
+    else:
+        optimiser = torch.optim.AdamW(groups, lr=settings.lr, fused=fused or None)
+    return optimiser, LambdaLR(optimiser, lr_factor(settings, steps))
+
+
+def lr_factor(settings: Optimiser, steps: int) -> Callable[[int], float]:
+    """Step (from 0) → factor of the learning rate."""
+    drops = sorted(settings.steps)
+
+    def factor(step: int) -> float:
+        warm = 1.0
+        if step < settings.warmup:
+            warm = WARMUP_START + (1 - WARMUP_START) * step / settings.warmup
+        if settings.schedule == "step":
+            return warm * 0.1 ** bisect.bisect_right(drops, step)
+        if settings.schedule == "cosine":
+            return warm * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0)))
+        return warm
+
+    return factor

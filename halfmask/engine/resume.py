@@ -1,0 +1,83 @@
+"""The resume point of a run: everything that the next step depends on, in one file, never half written."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.plugins.io import CheckpointIO
+
+from halfmask.errors import InputError
+
+RESUME_FORMAT = 1
+
+
+def write_resume_point(path: Path, content: dict[str, Any]) -> None:
+    """Writes beside, flushes to the disk, renames: an interrupted write leaves the earlier point."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("wb") as file:
+            torch.save({"halfmask_resume": RESUME_FORMAT, **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_resume_point(path: Path) -> dict[str, Any]:
+    """Reads what `write_resume_point` wrote; tensors and plain values only, no code can hide in it.
+
+    Raises:
+        InputError: the file is damaged, is something else, or was written in another format.
+    """
+    mend = f"delete {path} to start the run anew"
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: damaged, or no resume point of halfmask ({type(error).__name__}); {mend}") from error
+    found = content.get("halfmask_resume") if isinstance(content, dict) else None
+    if found != RESUME_FORMAT:
+        raise InputError(f"{path}: resume format {found}, expected {RESUME_FORMAT}; {mend}")
+    return dict(content)
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every random generator of the process, as tensors and plain values."""
+    version, keys, gauss = random.getstate()
+    _, words, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002 - whoever draws from it, it is restored
+    return {
+        "python": [version, torch.tensor(keys, dtype=torch.int64), gauss],
+        "numpy": [torch.from_numpy(np.asarray(words).astype(np.int64)), position, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Sets what `random_state` returned."""
+    version, keys, gauss = state["python"]
+    random.setstate((version, tuple(keys.tolist()), gauss))
+    words, position, has_gauss, cached = state["numpy"]
+    np.random.set_state(("MT19937", words.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+class ResumeFile(CheckpointIO):
+    """Lets Lightning save and load through the two functions above."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
+        write_resume_point(Path(path), checkpoint)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: ARG002
+        return read_resume_point(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)

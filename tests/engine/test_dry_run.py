@@ -1,0 +1,36 @@
+"""A dry run measures every kind of stage and writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from halfmask.config import Recipe
+from halfmask.engine.dry_run import measure
+from halfmask.engine.train import Data, built_to_learn
+from halfmask.errors import InputError
+
+
+def test_costs(data: Data, tiny_model: Callable[[], Any], make_recipe: Callable[..., Recipe]) -> None:
+    recipe = make_recipe(
+        {"batch_size": 8}, {"train": ["mask_head"], "loss": "masks", "cache_features": True, "batch_size": 9}
+    )
+    model = tiny_model()
+    learnable = built_to_learn(model)
+    whole, cached = (measure(model, recipe, stage, data, learnable) for stage in recipe.stages)
+    assert whole.images == 2, "a CPU takes a few images only"
+    assert set(whole.losses) == {"loss_box", "loss_mask"}
+    assert cached.images == 9
+    assert set(cached.losses) == {"loss_mask"}
+    assert all(cost.seconds > 0 and cost.memory > 2**20 for cost in (whole, cached))
+
+
+def test_what_stops_a_training_stops_the_dry_run(
+    data: Data, tiny_model: Callable[[], Any], make_recipe: Callable[..., Recipe]
+) -> None:
+    recipe = make_recipe({"train": ["nose"]})
+    model = tiny_model()
+    with pytest.raises(InputError, match="no part nose"):
+        measure(model, recipe, recipe.stages[0], data, built_to_learn(model))

@@ -1,0 +1,95 @@
+"""Average precision of boxes or masks as COCO computes it, for any set of classes out of one matching."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import hotcoco
+import numpy as np
+from numpy.typing import NDArray
+
+Kind = Literal["bbox", "segm"]
+Record = dict[str, Any]
+
+AP_KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+
+
+@dataclass(frozen=True)
+class PrecisionTable:
+    """Precision and recall of one matching of detections with the truth; −1 where a class has no truth.
+
+    T IoU thresholds (0.5 … 0.95), R recall points, K classes, A areas (all, S, M, L), L limits of detections (1, 10, 100).
+
+    Attributes:
+        precision: float64 [T, R, K, A, L].
+        recall: float64 [T, K, A, L].
+        category_ids: the file's ids of the K classes, ascending.
+    """
+
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    category_ids: tuple[int, ...]
+
+    def stats(self, category_ids: Collection[int] | None = None) -> list[float]:
+        """COCO's twelve numbers (AP, AP50, AP75, AP by area, AR at 1, 10, 100, AR by area) over the classes; −1 where undefined.
+
+        A class without truth drops out of the mean, so this equals the evaluation of a file that has these classes alone.
+        """
+        columns = self._columns(category_ids)
+        ap = self.precision[:, :, columns]
+        ar = self.recall[:, columns]
+        precisions = [ap[..., 0, 2], ap[0, ..., 0, 2], ap[5, ..., 0, 2], *(ap[..., area, 2] for area in (1, 2, 3))]
+        recalls = [*(ar[..., 0, limit] for limit in (0, 1, 2)), *(ar[..., area, 2] for area in (1, 2, 3))]
+        return [_mean(values) for values in [*precisions, *recalls]]
+
+    def block(self, category_ids: Collection[int] | None = None) -> dict[str, float | None]:
+        """AP, AP50, AP75, APs, APm, APl in percent over the classes (all when None); null where no class has truth."""
+        values = self.stats(category_ids)[: len(AP_KEYS)]
+        return {key: None if value < 0 else 100.0 * value for key, value in zip(AP_KEYS, values, strict=True)}
+
+    def _columns(self, category_ids: Collection[int] | None) -> list[int]:
+        if category_ids is None:
+            return list(range(len(self.category_ids)))
+        return [k for k, category in enumerate(self.category_ids) if category in category_ids]
+
+
+def empty_block() -> dict[str, float | None]:
+    """The AP block of something that was not computed."""
+    return dict.fromkeys(AP_KEYS)
+
+
+def average_precision(
+    images: list[Record], categories: list[Record], truth: list[Record], results: list[Record], kind: Kind
+) -> PrecisionTable:
+    """Matches detections with the truth by COCO's rules (hotcoco, a port of pycocotools that agrees with it bit for bit).
+
+    Args:
+        images: COCO images; every one is evaluated.
+        categories: COCO categories.
+        truth: COCO annotations with id (from 1), bbox or segmentation, area, iscrowd.
+        results: COCO results; for `segm` with `segmentation` and without `bbox`, since a detection's area would be its box's else.
+        kind: bbox or segm.
+    """
+    category_ids = tuple(sorted(category["id"] for category in categories))
+    if not category_ids or not images:
+        shape = (10, 101, len(category_ids), 4, 3)
+        return PrecisionTable(np.full(shape, -1.0), np.full((shape[0], *shape[2:]), -1.0), category_ids)
+    gt = hotcoco.COCO({"images": images, "categories": categories, "annotations": truth})
+    evaluation = hotcoco.COCOeval(gt, gt.load_res(results), kind)
+    evaluation.params.img_ids = sorted(image["id"] for image in images)
+    evaluation.params.cat_ids = list(category_ids)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.evaluate()
+        evaluation.accumulate()
+    tables = evaluation.eval
+    assert tables is not None
+    return PrecisionTable(np.asarray(tables["precision"]), np.asarray(tables["recall"]), category_ids)
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    defined = values[values > -1]
+    return float(defined.mean()) if defined.size else -1.0

@@ -1,0 +1,278 @@
+"""`complete`: the same COCO file with its missing masks filled in."""
+
+from __future__ import annotations
+
+import datetime
+import glob
+import hashlib
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from halfmask._version import __version__
+from halfmask.coco.annotations import CocoFile, file_name_of
+from halfmask.coco.photographs import missing_photographs
+from halfmask.coco.write import write_json
+from halfmask.errors import InputError
+from halfmask.inference import plan as planning
+from halfmask.inference.filling import Filling, fillings
+from halfmask.inference.journal import Journal
+from halfmask.inference.plan import Piece, Plan, Record, plan
+from halfmask.inference.predictor import Predictor, load
+from halfmask.inference.reading import Photograph, ahead, photographs_of
+
+logger = logging.getLogger("halfmask")
+
+Progress = Callable[[int, int], None]
+"""Called with the masks that are done and those there are to do."""
+
+
+@dataclass
+class Completion:
+    """What `complete` did.
+
+    Attributes:
+        out: the file it wrote.
+        filled: masks filled, those of an interrupted run among them.
+        resumed: how many of them an interrupted run had finished.
+        counts: annotations by what became of them (`Plan.counts`).
+        suspects: ids of annotations whose polygon repeats their box: left alone.
+        skipped: one line for each image that could not be read; its annotations stay as they were.
+        unusable: names of annotations that have no usable box, image or class: left alone.
+        unfilled: annotations that lack a mask still, since their image was skipped.
+        mean_score: of the filled masks; None where none was filled.
+        unknown_classes: names of classes that were filled although the model does not know them.
+    """
+
+    out: Path
+    filled: int = 0
+    resumed: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    suspects: list[int] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    unusable: list[str] = field(default_factory=list)
+    unfilled: int = 0
+    mean_score: float | None = None
+    unknown_classes: list[str] = field(default_factory=list)
+
+
+def complete(
+    model: Predictor | str | Path,
+    annotations: str | Path,
+    images: str | Path,
+    out: str | Path,
+    polygons: bool = False,
+    redo_filled: bool = False,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> Completion:
+    """Writes the file `annotations` again with a mask for every box that lacks one.
+
+    Every key and the order of annotations stay. A usable mask keeps its JSON value; a suspect one (a polygon that repeats its box) and
+    crowds are left alone; a broken one is replaced and kept below `halfmask.replaced`. A filled annotation gets segmentation, area
+    and halfmask (model, score, state). Where there is nothing to fill, the file is copied byte for byte.
+
+    Finished batches are noted in OUT.journal, so that the same call goes on after a kill; the result is the same bytes whatever
+    the number of workers and interruptions. The input is never written to.
+
+    Args:
+        model: a loaded model, or what `load` takes.
+        annotations: a COCO instances file.
+        images: the folder of its photographs.
+        out: where the result goes; another file than `annotations`.
+        polygons: outlines instead of RLE.
+        redo_filled: fill anew what halfmask filled and nobody accepted.
+        workers: threads that decode photographs.
+        progress: told after each batch.
+    Raises:
+        InputError: no COCO file, no box in it, no such folder, none of the photographs there, `out` is the input, or no checkpoint.
+    """
+    source, folder, target = Path(annotations), Path(images), Path(out)
+    check_places(source, folder, target)
+    file = CocoFile.read(source)
+    work = plan(file, redo_filled)
+    check_work(file, work, folder)
+    result = Completion(target, counts=work.counts, suspects=work.suspects, unusable=work.unusable)
+    if work.total == 0:
+        _copy(source, target)
+        return result
+    predictor = model if isinstance(model, Predictor) else load(model)
+    run = _Run(predictor, predictor.labels_of(file.categories), folder, polygons, workers)
+    result.unknown_classes = [c["name"] for c in file.categories if work.to_fill[c["id"]] and not run.labels[c["id"]]]
+    notes = {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
+    with Journal(journal_of(target), _job(source, run, redo_filled), notes) as journal:
+        if journal.replaced:
+            logger.warning("%s belonged to another input, model or setting: begun anew", journal.path)
+        masks = _fill(run, work, journal, result, progress)
+        if masks:
+            write_json(target, _completed(file.document, work, masks, predictor, journal.header["date"]))
+        else:
+            _copy(source, target)
+        _sweep(target)
+        journal.remove()
+    result.filled, result.unfilled = len(masks), work.total - len(masks)
+    result.mean_score = sum(m["score"] for m in masks.values()) / len(masks) if masks else None
+    return result
+
+
+def journal_of(out: Path) -> Path:
+    """Where the journal of an output lies until the output is there."""
+    return out.with_name(f"{out.name}.journal")
+
+
+def check_places(source: Path, folder: Path, out: Path) -> None:
+    """Refuses places that cannot be meant.
+
+    Raises:
+        InputError: `out` is the input or a folder, or `folder` is none.
+    """
+    if out.is_dir():
+        raise InputError(f"{out}: --out names the file to write, found a folder")
+    if out.exists() and source.exists() and out.samefile(source):
+        raise InputError(f"{out}: --out is the input itself, which is never written to; name another file")
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder of images")
+
+
+def check_work(file: CocoFile, work: Plan, folder: Path) -> None:
+    """Refuses a file without boxes, and a folder that has none of the photographs that are needed.
+
+    Raises:
+        InputError: as said.
+    """
+    if not any(file.annotations_of(image["id"]) for image in file.images):
+        found = (
+            f"{len(work.unusable)} annotations, none usable (halfmask doctor says why)"
+            if work.unusable
+            else "no annotation"
+        )
+        raise InputError(f"{file.name}: no box to fill a mask into: {found}")
+    needed = {piece.image["id"]: piece.image for batch in work.batches for piece in batch}
+    if needed and len(missing_photographs(folder, needed.values())) == len(needed):
+        name = file_name_of(next(iter(needed.values()))) or "(no file_name)"
+        raise InputError(
+            f"{folder}: none of the {len(needed)} photographs that {file.name} needs is here, such as {name}"
+        )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What draws the masks, and how. `labels`: category id → the model's label."""
+
+    predictor: Predictor
+    labels: dict[int, int]
+    folder: Path
+    polygons: bool
+    workers: int
+
+    def draw(self, pieces: list[Piece], photographs: list[Photograph]) -> list[tuple[int, Filling]]:
+        """The masks of the pieces whose photograph is there, by position."""
+        there = [(piece, p) for piece, p in zip(pieces, photographs, strict=True) if not isinstance(p, InputError)]
+        if not there:
+            return []
+        boxes = [torch.tensor(piece.boxes, dtype=torch.float32) for piece, _ in there]
+        labels = [torch.tensor([self.labels[c] for c in piece.categories], dtype=torch.int64) for piece, _ in there]
+        drawn = self.predictor.segment_batch([photograph for _, photograph in there], boxes, labels)
+        rows: list[tuple[int, Filling]] = []
+        for (piece, _), detection in zip(there, drawn, strict=True):
+            rows += zip(piece.positions, fillings(detection, self.polygons), strict=True)
+        return rows
+
+
+def _job(source: Path, run: _Run, redo_filled: bool) -> dict[str, Any]:
+    """Whatever, if it changed, would change a byte."""
+    with source.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "input": digest,
+        "images": str(run.folder.resolve()),
+        "model": _model_name(run.predictor),
+        "polygons": run.polygons,
+        "redo_filled": redo_filled,
+        "batch": [planning.BATCH_IMAGES, planning.BATCH_BOXES, planning.BATCH_PIXELS],
+        "versions": [__version__, torch.__version__],
+        "device": str(run.predictor.device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _model_name(predictor: Predictor) -> str:
+    return f"{predictor.name}@{predictor.digest}"
+
+
+def _fill(run: _Run, work: Plan, journal: Journal, result: Completion, progress: Progress | None) -> dict[int, Filling]:
+    """Every mask by position: those of the journal, and the rest drawn now."""
+    masks: dict[int, Filling] = {}
+    for earlier in journal.batches.values():
+        masks.update((position, filling) for position, filling in earlier)
+    result.resumed = done = len(masks)
+    if progress is not None:
+        progress(done, work.total)
+    rest = [k for k in range(len(work.batches)) if k not in journal.batches]
+    skipped: dict[str, None] = {}
+    for number, photographs in ahead(rest, lambda k: photographs_of(run.folder, work.batches[k]), run.workers):
+        pieces = work.batches[number]
+        rows = run.draw(pieces, photographs)
+        faults = [str(p) for p in photographs if isinstance(p, InputError)]
+        skipped.update(dict.fromkeys(faults))
+        if not faults:  # else the photograph may have been mended when the job goes on
+            journal.append(number, rows)
+        masks.update(rows)
+        done += sum(len(piece.positions) for piece in pieces)
+        if progress is not None:
+            progress(done, work.total)
+    result.skipped = list(skipped)
+    return masks
+
+
+def _completed(
+    document: Record, work: Plan, masks: dict[int, Filling], predictor: Predictor, date: str
+) -> dict[str, Any]:
+    """A document of its own; what is not filled is shared with the one that was read."""
+    rows = list(document["annotations"])
+    for position, filling in masks.items():
+        note: dict[str, Any] = {"model": _model_name(predictor), "score": filling["score"], "state": "filled"}
+        old = rows[position]
+        if position in work.broken:
+            note["replaced"] = old["segmentation"]
+        elif isinstance(old.get("halfmask"), dict) and "replaced" in old["halfmask"]:
+            note["replaced"] = old["halfmask"]["replaced"]
+        rows[position] = old | {"segmentation": filling["segmentation"], "area": filling["area"], "halfmask": note}
+    return document | {"annotations": rows, "info": _info(document.get("info"), predictor, date)}
+
+
+def _info(info: object, predictor: Predictor, date: str) -> dict[str, Any]:
+    """The file's `info` with model, version and date; what earlier fillings said moves to `earlier`."""
+    kept = info if isinstance(info, dict) else {} if info is None else {"info": info}
+    note: dict[str, Any] = {"model": _model_name(predictor), "version": __version__, "date": date}
+    before = kept.get("halfmask")
+    if isinstance(before, dict):
+        last = {key: value for key, value in before.items() if key != "earlier"}
+        earlier = before.get("earlier")
+        history = [*(earlier if isinstance(earlier, list) else []), *([] if last == note else [last])]
+        if history:
+            note["earlier"] = history
+    return {**kept, "halfmask": note}
+
+
+def _sweep(target: Path) -> None:
+    """Removes what a run that was killed while it wrote left beside the output. Only with the journal's lock in hand."""
+    for leftover in target.parent.glob(glob.escape(f".{target.name}.") + "*.part"):
+        leftover.unlink(missing_ok=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """The same bytes; a reader never meets half of them."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.part")
+    try:
+        shutil.copyfile(source, beside)
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,91 @@
+"""The procedural world's detectors: one for each seed, trained by the recipe on the boxes of all classes, kept for later runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from halfmask.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
+from halfmask.coco.annotations import CocoFile
+from halfmask.coco.write import write_json
+from halfmask.config import MaskRCNN, Recipe, parse_recipe
+from halfmask.data.dataset import CocoInstances
+from halfmask.data.loader import build_loader
+from halfmask.data.synthetic import write_world
+from halfmask.data.transforms import Augment
+from halfmask.engine.train import Data, fit
+from halfmask.errors import InputError
+from halfmask.models.build import build_mask_rcnn
+from halfmask.models.rcnn import PartialMaskRCNN
+
+Say = Callable[[str], None]
+TEST_SEEDS = 1_000_000
+"""Test pictures are drawn from seeds that no training picture comes from."""
+
+
+def world_images(folder: Path, images: int, seed: int, classes: int) -> CocoInstances:
+    """A world of this seed in `folder`, drawn if it is not there."""
+    annotations = folder / "instances.json"
+    if not annotations.is_file():
+        write_world(folder, images, seed, classes)
+    file = CocoFile.read(annotations)
+    if len(file.images) != images or len(file.categories) != classes:
+        raise InputError(
+            f"{annotations}: expected {images} pictures of {classes} classes, found {len(file.images)} of {len(file.categories)}; "
+            "delete the folder or name another one"
+        )
+    return CocoInstances(file, folder / "images", cache=True)
+
+
+def trained_detector(recipe: Recipe, seed: int, training: CocoInstances, folder: Path, say: Say) -> PartialMaskRCNN:
+    """The recipe's model after its box stages on `training`, in eval mode; its mask head is untrained.
+
+    Trained once, then read from `folder`; an interrupted training is resumed.
+    """
+    document = recipe.model_dump(mode="json") | {"seed": seed, "evaluate_every": 0}
+    document["stages"] = [stage for stage in document["stages"] if stage["loss"] == "boxes"]
+    recipe = parse_recipe(document, recipe.name)
+    assert isinstance(recipe.model, MaskRCNN), recipe.model.kind
+    torch.manual_seed(seed)
+    model = build_mask_rcnn(recipe.model, len(training.file.categories) + 1, pretrained=False)
+    path = folder / "detector.safetensors"
+    if path.is_file():
+        kept = load_checkpoint(path)
+        if kept.recipe.stages != recipe.stages or _detector_of(kept.recipe) != _detector_of(recipe):
+            raise InputError(f"{path}: was trained by another recipe; delete it or name another folder with --out")
+        load_weights(model, model.state_dict() | kept.state, path)
+        return model.eval()
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.process_time(), time.perf_counter()
+    augment = Augment(recipe.data.flip, recipe.data.colour_jitter)
+    data = Data(
+        lambda batch_size, s: build_loader(training, batch_size, 0, s, augment, shuffle=True),
+        lambda batch_size: build_loader(training, batch_size, shuffle=False),
+        len(training),
+    )
+    outcome = fit(model, recipe, data, folder / "training", resume=True)
+    if not outcome.finished:
+        raise KeyboardInterrupt
+    spent = {"cpu_seconds": time.process_time() - start[0], "seconds": time.perf_counter() - start[1]}
+    say(f"seed {seed}: detector trained in {spent['seconds']:.0f} s ({spent['cpu_seconds']:.0f} s of CPU)")
+    write_json(folder / "detector.json", spent)
+    categories: Any = [{"id": c["id"], "name": c["name"]} for c in training.file.categories]
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith("mask_branch.")}
+    save_checkpoint(path, Checkpoint(state, recipe, categories, [], {}))
+    return model.eval()
+
+
+def _detector_of(recipe: Recipe) -> dict[str, Any]:
+    """What of the model the box stages train."""
+    return recipe.model.model_dump(exclude={"mask_head"})
+
+
+def training_seconds(folder: Path) -> float | None:
+    """CPU seconds of the training that `trained_detector` kept in `folder`; None where they are not known."""
+    path = folder / "detector.json"
+    return float(json.loads(path.read_text(encoding="utf-8"))["cpu_seconds"]) if path.is_file() else None

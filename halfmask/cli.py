@@ -1,0 +1,75 @@
+"""The table of verbs. Each is one file of `halfmask.commands`, which imports what is heavy only when it runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import typer
+
+from halfmask._version import __version__
+from halfmask.errors import InputError
+
+VERBS = ("demo", "doctor", "split", "synth", "train", "evaluate", "predict", "complete", "bench")
+
+MISMATCH = (
+    "torch and torchvision do not fit together (operator torchvision::nms does not exist). Mend: install a pair that "
+    "was built together, for example `pip install -c constraints.txt torch torchvision`"
+)
+
+app = typer.Typer(
+    name="halfmask",
+    help="Instance segmentation when only some of your classes have masks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"halfmask {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print the version."),
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks."),
+) -> None:
+    """Instance segmentation when only some of your classes have masks."""
+
+
+for _verb in VERBS:
+    app.command(_verb)(importlib.import_module(f"halfmask.commands.{_verb}").run)
+
+
+def main() -> None:
+    """Runs the command line. Exit code 0 done, 1 found problems, 2 wrong use or bad input, 130 interrupted."""
+    debug = "--debug" in sys.argv
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]  # welcome before or after the verb
+    try:
+        app(args=arguments)
+    except InputError as error:
+        _stop(str(error), 2, debug)
+    except KeyboardInterrupt:
+        _stop("interrupted", 130, debug)
+    except OSError as error:
+        _stop(f"{error.filename or 'input or output'}: {error.strerror or error}", 2, debug)
+    except RuntimeError as error:
+        if "torchvision::nms does not exist" not in str(error):
+            raise
+        _stop(MISMATCH, 2, debug)
+
+
+def _stop(message: str, code: int, debug: bool) -> None:
+    if debug:
+        raise  # the error that the caller's except block holds
+    typer.echo(f"halfmask: {message}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

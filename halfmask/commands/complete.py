@@ -1,0 +1,158 @@
+"""`halfmask complete`: fills in the missing masks of a COCO file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from halfmask.inference.complete import Completion
+
+SHOWN = 10
+"""How many ids or lines a report names before it counts the rest."""
+
+
+def run(
+    model: Annotated[str, typer.Argument(help="Checkpoint, run directory or shipped name (box-segmenter).")],
+    data: Annotated[Path, typer.Argument(help="COCO instances file; it is never written to.")],
+    images: Annotated[Path, typer.Option(help="Folder of its photographs.")],
+    out: Annotated[Path, typer.Option(help="The completed file. While it is made, OUT.journal lies beside it.")],
+    polygons: Annotated[bool, typer.Option("--polygons", help="Outlines along the pixels instead of RLE.")] = False,
+    redo_filled: Annotated[
+        bool, typer.Option("--redo-filled", help="Fill anew what halfmask filled and nobody accepted.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Threads that decode photographs; the result is the same.")] = 2,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be filled.")] = False,
+    json: Annotated[Path | None, typer.Option(help="Write what was done here.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU where there is one.")] = None,
+) -> None:
+    """Writes the same file with a mask for every box that lacks one; each new mask carries the model, a score and the state `filled`.
+
+    Masks that exist keep their value; crowds, and polygons that merely repeat their box, are left alone and reported. A broken mask
+    is replaced, its old value kept below halfmask.replaced. A class that the model does not know is filled all the same. Killed or
+    interrupted, the same command goes on where it stopped. Photographs that cannot be read are skipped and counted (exit code 1).
+
+    Example: halfmask complete box-segmenter boxes.json --images photos --out masks.json
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from halfmask.coco.write import write_json
+    from halfmask.inference.complete import complete, journal_of
+    from halfmask.inference.predictor import load
+
+    if dry_run:
+        _dry_run(model, data, images, out, redo_filled)
+        return
+    predictor = load(model, device=device)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("filling masks", total=None)
+        try:
+            done = complete(
+                predictor,
+                data,
+                images,
+                out,
+                polygons,
+                redo_filled,
+                workers,
+                lambda count, total: bar.update(task, completed=count, total=total),
+            )
+        except KeyboardInterrupt:
+            bar.stop()
+            if journal_of(out).exists():
+                typer.echo("what is finished is noted; the same command goes on from there", err=True)
+            raise
+    _report(done)
+    if json is not None:
+        write_json(json, _as_json(done), indent=2)
+    if done.skipped or done.unusable:
+        raise typer.Exit(1)
+
+
+def _dry_run(model: str, data: Path, images: Path, out: Path, redo_filled: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from halfmask.coco.annotations import CocoFile
+    from halfmask.inference.complete import check_places, check_work
+    from halfmask.inference.plan import plan
+    from halfmask.inference.predictor import load
+
+    check_places(data, images, out)
+    file = CocoFile.read(data)
+    work = plan(file, redo_filled)
+    check_work(file, work, images)
+    labels = load(model, device="cpu").labels_of(file.categories)
+    table = Table("class", "would be filled", "")
+    for category in file.categories:
+        if work.to_fill[category["id"]]:
+            note = "" if labels[category["id"]] else "a class that the model does not know"
+            table.add_row(category["name"], str(work.to_fill[category["id"]]), note)
+    if work.total:
+        Console().print(table)
+    photographs = len({piece.image["id"] for batch in work.batches for piece in batch})
+    print(f"would fill {work.total} masks in {photographs} photographs; nothing was written")
+    print(f"would leave alone: {_kept(work.counts)}")
+    if work.unusable:
+        typer.echo(f"annotations without a usable box, image or class: {_some(work.unusable)}", err=True)
+        raise typer.Exit(1)
+
+
+def _report(done: Completion) -> None:
+    score = "" if done.mean_score is None else f", mean score {done.mean_score:.2f}"
+    resumed = f" ({done.resumed} of them by the run before)" if done.resumed else ""
+    print(
+        f"{done.out}: {done.filled} masks filled{resumed}{score}" if done.filled else f"{done.out}: nothing was filled"
+    )
+    print(f"left alone: {_kept(done.counts)}")
+    if done.counts["broken"]:
+        print(f"{done.counts['broken']} broken masks were replaced; their old value is kept below halfmask.replaced")
+    if done.suspects:
+        print(f"suspect, the polygon repeats its box: annotations {_some([str(i) for i in done.suspects])}")
+    if done.unknown_classes:
+        print(f"filled although the model does not know the class: {_some(done.unknown_classes)}")
+    if done.unusable:
+        typer.echo(f"{len(done.unusable)} without a usable box, image or class: {_some(done.unusable)}", err=True)
+    if done.skipped:
+        typer.echo(f"{len(done.skipped)} photographs skipped, {done.unfilled} masks are missing still:", err=True)
+        for line in done.skipped[:SHOWN]:
+            typer.echo(f"  {line}", err=True)
+        if len(done.skipped) > SHOWN:
+            typer.echo(f"  … and {len(done.skipped) - SHOWN} more", err=True)
+
+
+def _kept(counts: dict[str, int]) -> str:
+    names = {
+        "kept": "masks",
+        "earlier": "filled before",
+        "rejected": "rejected in review",
+        "suspect": "suspect",
+        "crowd": "crowds",
+        "unusable": "unusable",
+    }
+    return ", ".join(f"{counts[key]} {name}" for key, name in names.items() if counts.get(key)) or "nothing"
+
+
+def _some(items: list[str]) -> str:
+    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return ", ".join(items[:SHOWN]) + more
+
+
+def _as_json(done: Completion) -> dict[str, object]:
+    return {
+        "out": str(done.out),
+        "filled": done.filled,
+        "resumed": done.resumed,
+        "unfilled": done.unfilled,
+        "mean_score": done.mean_score,
+        "counts": dict(done.counts),
+        "suspects": done.suspects,
+        "skipped": done.skipped,
+        "unusable": done.unusable,
+        "unknown_classes": done.unknown_classes,
+    }

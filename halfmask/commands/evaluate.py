@@ -1,0 +1,219 @@
+"""`halfmask evaluate`: the numbers of a model on a COCO file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from halfmask.coco.annotations import CocoFile
+    from halfmask.data.dataset import CocoInstances
+    from halfmask.inference.predictor import Predictor
+    from halfmask.structures import Detection, Target
+
+BATCH = 4
+"""Images that go through a model together."""
+BASELINE = "baseline:"
+
+Use = Literal["annotated", "accepted", "filled"]
+
+
+def run(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Checkpoint, run directory, shipped name, or baseline:box, baseline:ellipse, baseline:grabcut."
+        ),
+    ],
+    data: Annotated[Path, typer.Argument(help="COCO instances file with the truth.")],
+    images: Annotated[Path, typer.Option(help="Folder of its photographs.")],
+    masked: Annotated[
+        str | None,
+        typer.Option(help="Set A: voc, nonvoc, random:TRIAL:COUNT or names a,b,c. Default: who had masks in training."),
+    ] = None,
+    given_boxes: Annotated[bool, typer.Option("--given-boxes", help="Also mask IoU on the file's own boxes.")] = False,
+    detector: Annotated[str | None, typer.Option(help="A model that finds the boxes which MODEL fills.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the result here.")] = None,
+    per_category: Annotated[bool, typer.Option("--per-category", help="Also a line for each class.")] = False,
+    use: Annotated[Use, typer.Option(help="Which of halfmask's own masks in the file count as truth.")] = "annotated",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU where there is one.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Threads that decode photographs.")] = 2,
+) -> None:
+    """Box and mask AP (100 detections an image over all classes) and mask IoU on given boxes, for the classes that had masks (A), those
+    that had boxes only (B) and all.
+
+    Truth without a mask is neither a miss nor makes its detections wrong. A model that finds no boxes itself gets the file's own.
+    Photographs that cannot be read are skipped and counted (exit code 1).
+
+    Example: halfmask evaluate runs/voc DATA.json --images photos --masked voc --given-boxes --json result.json
+    """
+    from halfmask.coco.annotations import CocoFile
+    from halfmask.coco.categories import resolve_masked
+    from halfmask.coco.write import write_json
+    from halfmask.data.dataset import CocoInstances
+    from halfmask.errors import InputError
+    from halfmask.evaluation.evaluate import evaluate
+    from halfmask.evaluation.report import table
+
+    file = CocoFile.read(data)
+    if not any(file.annotations_of(image["id"]) for image in file.images):
+        raise InputError(
+            f"{data}: no usable annotation to evaluate against; `halfmask doctor` says what is in the file"
+        )
+    dataset = CocoInstances(file, images, use=use)
+    chosen = _baseline(model) if model.startswith(BASELINE) else _trained(model, file, detector, device)
+    in_a = resolve_masked(masked, file.categories) if masked else chosen.masked
+    only_given = chosen.detect is None
+    if only_given and not any(file.mask_counts(use).values()):
+        raise InputError(
+            f"{data}: no annotation has a usable mask to compare with, and {model} finds no boxes to score"
+        )
+    reader = _Reader(dataset, workers, passes=1 if only_given else 1 + given_boxes)
+    with reader:
+        result = evaluate(
+            file,
+            detections=None if chosen.detect is None else _found(reader, chosen.detect),
+            given=_given(reader, chosen.segment) if given_boxes or only_given else None,
+            masked=in_a,
+            use=use,
+            model=chosen.name,
+        )
+    if not result["images"]:
+        raise InputError(f"{images}: none of the photographs can be read; first: {next(iter(reader.skipped.values()))}")
+    print(table(result, per_category))
+    if json is not None:
+        write_json(json, result, indent=2)
+    if reader.skipped:
+        _report_skipped(list(reader.skipped.values()))
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """What is evaluated; labels in and out are the file's. `detect` is None for what finds no boxes."""
+
+    name: str
+    masked: set[int]
+    segment: Callable[[list[Tensor], list[Target]], list[Detection]]
+    detect: Callable[[list[Tensor]], list[Detection]] | None = None
+
+
+def _trained(model: str, file: CocoFile, detector: str | None, device: str | None) -> _Chosen:
+    from halfmask.inference.predictor import load
+
+    predictor = load(model, detector, device)
+    to_model, to_file = _label_maps(predictor, file)
+
+    def segment(images: list[Tensor], targets: list[Target]) -> list[Detection]:
+        return predictor.segment_batch(images, [t.boxes for t in targets], [to_model[t.labels] for t in targets])
+
+    def detect(images: list[Tensor]) -> list[Detection]:
+        from dataclasses import replace
+
+        return [replace(d, labels=to_file[d.labels]) for d in predictor.detect_batch(images)]
+
+    name = f"{predictor.name}@{predictor.digest}"
+    if predictor.detector is not None:
+        name += f" on boxes of {predictor.detector.name}@{predictor.detector.digest}"
+    return _Chosen(name, predictor.masked_of(file.categories), segment, detect if predictor.can_detect else None)
+
+
+def _label_maps(predictor: Predictor, file: CocoFile) -> tuple[torch.Tensor, torch.Tensor]:
+    """int64: the file's labels to the model's and back, by the classes' names; 0 where the other side has no such class."""
+    import torch
+
+    ids = predictor.labels_of(file.categories)
+    to_model = torch.tensor([0, *(ids[c["id"]] for c in file.categories)])
+    by_name = {c["name"]: file.label_of[c["id"]] for c in file.categories}
+    to_file = torch.tensor([0, *(by_name.get(c["name"], 0) for c in predictor.categories)])
+    return to_model, to_file
+
+
+def _baseline(model: str) -> _Chosen:
+    from halfmask.errors import InputError
+    from halfmask.models.baselines import BASELINES
+
+    name = model.removeprefix(BASELINE)
+    if name not in BASELINES:
+        known = ", ".join(f"{BASELINE}{known}" for known in BASELINES)
+        raise InputError(f"{model}: no such baseline; there are {known}")
+    rule = BASELINES[name]()
+
+    def segment(images: list[Tensor], targets: list[Target]) -> list[Detection]:
+        return rule.segment(images, [t.boxes for t in targets])
+
+    return _Chosen(model, set(), segment)
+
+
+@dataclass
+class _Reader:
+    """Reads the data set in batches, decoding ahead, with a progress bar over all passes; remembers what could not be read."""
+
+    dataset: CocoInstances
+    workers: int
+    passes: int
+    skipped: dict[int, str] = field(default_factory=dict)
+
+    def __enter__(self) -> _Reader:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        console = Console(stderr=True)
+        self._bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+        self._bar.start()
+        self._task = self._bar.add_task("evaluating", total=len(self.dataset) * self.passes)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def batches(self) -> Iterator[tuple[list[int], list[Tensor], list[Target]]]:
+        """Image ids, images and targets."""
+        from halfmask.inference.reading import ahead
+
+        starts = range(0, len(self.dataset), BATCH)
+        for start, rows in ahead(starts, self._read, self.workers):
+            if rows:
+                ids = [row[0] for row in rows]
+                yield ids, [row[1] for row in rows], [row[2] for row in rows]
+            self._bar.advance(self._task, min(BATCH, len(self.dataset) - start))
+
+    def _read(self, start: int) -> list[tuple[int, Tensor, Target]]:
+        from halfmask.errors import InputError
+
+        rows: list[tuple[int, Any, Any]] = []
+        for k in range(start, min(start + BATCH, len(self.dataset))):
+            image_id = self.dataset.image_ids[k]
+            try:
+                rows.append((image_id, *self.dataset[k]))
+            except InputError as error:
+                self.skipped[image_id] = str(error)
+        return rows
+
+
+def _found(reader: _Reader, detect: Callable[[list[Tensor]], list[Detection]]) -> Iterator[tuple[int, Detection]]:
+    for ids, images, _ in reader.batches():
+        yield from zip(ids, detect(images), strict=True)
+
+
+def _given(
+    reader: _Reader, segment: Callable[[list[Tensor], list[Target]], list[Detection]]
+) -> Iterator[tuple[int, Tensor, Detection]]:
+    for ids, images, targets in reader.batches():
+        drawn = segment(images, targets)
+        yield from zip(ids, [t.annotation_ids for t in targets], drawn, strict=True)
+
+
+def _report_skipped(lines: list[str]) -> None:
+    typer.echo(f"{len(lines)} photographs skipped, their truth is left out:", err=True)
+    for line in lines[:10]:
+        typer.echo(f"  {line}", err=True)
+    if len(lines) > 10:
+        typer.echo(f"  … and {len(lines) - 10} more", err=True)

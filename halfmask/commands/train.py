@@ -1,0 +1,208 @@
+"""`halfmask train`: a recipe, a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from halfmask.commands.training_data import TrainingData
+    from halfmask.config import Recipe
+    from halfmask.models.base import SegmentationModel
+
+MAY_CHANGE = {"data.annotations", "data.images", "data.workers", "data.cache", "evaluate_every", "checkpoint_every"}
+"""Keys that a resumed run may have otherwise: they do not change what is learnt (data may have moved)."""
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value …, for example stages.0.steps=100")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, from its last step.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, measure two steps, write nothing.")
+    ] = False,
+) -> None:
+    """Trains a model by a recipe. RUN gets model.safetensors, recipe.yaml, metrics.json, curves.png and logs/.
+
+    Example: halfmask train coco_mini_voc2nonvoc_box_segmenter --out runs/voc
+
+    Ctrl-C finishes the step and saves; the same command with --resume goes on from there.
+    """
+    from halfmask.config import load_recipe
+    from halfmask.errors import InputError
+
+    settings = load_recipe(recipe, overrides)
+    if dry_run:
+        _dry_run(settings)
+        return
+    if out is None:
+        raise InputError("train: --out RUN is missing: name the folder that the run shall have")
+    again = " ".join(["halfmask train", recipe, *(overrides or []), "--out", str(out), "--resume"])
+    model = train(settings, out, resume, again)
+    if model is None:
+        raise typer.Exit(130)
+    print(f"{model}: trained")
+
+
+def train(
+    recipe: Recipe, out: Path, resume: bool = False, again: str = "the same command with --resume"
+) -> Path | None:
+    """Trains by a recipe into the folder `out`.
+
+    Args:
+        again: how to go on, for messages.
+    Returns:
+        The checkpoint; None if a signal stopped the run, which can then be resumed.
+    Raises:
+        InputError: the recipe does not fit its data or its model, `out` holds another run, or the loss is not finite.
+    """
+    finished = _check_folder(recipe, out, resume)
+    if finished is not None:
+        print(f"{finished}: this run is finished")
+        return finished
+    from halfmask.commands.training_data import read_training_data
+    from halfmask.engine.train import fit
+    from halfmask.errors import InputError
+
+    data = read_training_data(recipe)
+    model = _build(recipe, data)
+    _describe(recipe, data)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    evaluation = data.evaluation(recipe.data.workers)
+    try:
+        outcome = fit(model, recipe, data.loaders(recipe.data), out, evaluation, resume)
+    except InputError as error:
+        kept = f" (the last good state is kept: {again})" if (out / "resume.ckpt").is_file() else ""
+        raise InputError(f"{error}{kept}") from error
+    if not outcome.finished:
+        print(f"stopped at step {outcome.step} of {outcome.steps}, saved; go on with: {again}")
+        return None
+    return _finish(recipe, data, model, out)
+
+
+def _check_folder(recipe: Recipe, out: Path, resume: bool) -> Path | None:
+    """Whether the run may start in its folder; the checkpoint of a run that is already finished."""
+    import yaml
+
+    from halfmask.config import parse_recipe
+    from halfmask.errors import InputError
+
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: expected a folder for the run, found a file")
+    written = out / "recipe.yaml"
+    if not written.is_file() and not (out / "model.safetensors").exists():
+        return None
+    if not resume:
+        raise InputError(f"{out} holds a run already: add --resume to go on with it, or name another folder with --out")
+    if not written.is_file():
+        raise InputError(f"{out}: no recipe.yaml: this is no run that could be resumed; name another folder with --out")
+    try:
+        before = parse_recipe(yaml.safe_load(written.read_text(encoding="utf-8")), str(written))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{written}: not readable as YAML; name another folder with --out") from error
+    was, now = _flat(before.model_dump(mode="json")), _flat(recipe.model_dump(mode="json"))
+    changed = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key) and key not in MAY_CHANGE)
+    if changed:
+        key = changed[0]
+        raise InputError(
+            f"{out} was begun with {key}={was.get(key)}, the recipe now says {now.get(key)}: a run is resumed as it was begun "
+            f"(halfmask train {written} --out {out} --resume)"
+        )
+    model = out / "model.safetensors"
+    return model if model.is_file() else None
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(node, dict | list) and node:
+        items = node.items() if isinstance(node, dict) else enumerate(node)
+        return {key: value for name, child in items for key, value in _flat(child, f"{prefix}.{name}").items()}
+    return {prefix.lstrip("."): node}
+
+
+def _build(recipe: Recipe, data: TrainingData, pretrained: bool = True) -> SegmentationModel:
+    import torch
+
+    from halfmask.checkpoint import load_checkpoint, load_fitting_weights
+    from halfmask.config import expand
+    from halfmask.errors import InputError
+    from halfmask.models.build import build_model
+
+    torch.manual_seed(recipe.seed)
+    model = build_model(recipe.model, len(data.categories) + 1, pretrained)
+    if recipe.init is None:
+        return model
+    source = expand(recipe.init)
+    start = load_checkpoint(source / "model.safetensors" if source.is_dir() else source)
+    own, theirs = [c["name"] for c in data.categories], [c["name"] for c in start.categories]
+    if own != theirs and len(own) == len(theirs) and (model.has_detector or model.needs_labels):
+        raise InputError(
+            f"{source}: init: trained on other classes ({len(theirs)}: {', '.join(theirs[:3])} …) than {data.name} has ({len(own)}: "
+            f"{', '.join(own[:3])} …), and labels would change their meaning"
+        )
+    left = load_fitting_weights(model, start.state)
+    if len(left) == len(model.state_dict()):
+        raise InputError(f"{source}: init: not one of its weights fits this recipe's model")
+    parts = sorted({key.split(".")[0] for key in left})
+    print(f"init: {source}; new: {', '.join(parts) or 'nothing'}")
+    return model
+
+
+def _describe(recipe: Recipe, data: TrainingData) -> None:
+    held = 0 if data.development is None else len(data.development)
+    print(
+        f"{recipe.name}: {len(data.training)} images to learn from, {held} held out; {data.objects} objects, {data.masks} of them with a "
+        f"mask; {len(data.categories)} classes, {len(data.masked)} masked (A), {len(data.categories) - len(data.masked)} box-only (B)"
+    )
+
+
+def _finish(recipe: Recipe, data: TrainingData, model: SegmentationModel, out: Path) -> Path:
+    from halfmask.checkpoint import Checkpoint, save_checkpoint
+    from halfmask.errors import InputError
+    from halfmask.visualize.curves import training_curves
+
+    path = out / "model.safetensors"
+    categories: list[Any] = [{"id": c["id"], "name": c["name"]} for c in data.categories]
+    save_checkpoint(path, Checkpoint(model.state_dict(), recipe, categories, sorted(data.masked), data.mask_counts))
+    (out / "resume.ckpt").unlink(missing_ok=True)  # the run is over
+    try:
+        training_curves(out)
+    except InputError as error:  # a run of less steps than one log line: nothing to draw, and no reason to fail
+        print(f"no curves: {error}")
+    return path
+
+
+def _dry_run(recipe: Recipe) -> None:
+    import torch
+
+    from halfmask.commands.training_data import read_training_data
+    from halfmask.engine.dry_run import measure
+    from halfmask.engine.train import built_to_learn
+
+    data = read_training_data(recipe)
+    _describe(recipe, data)
+    weights = (recipe.model.backbone if recipe.model.kind == "mask_rcnn" else recipe.model.encoder).weights
+    if weights == "DEFAULT":
+        print("weights: DEFAULT: torchvision fetches them when the training begins; here they are random")
+    model = _build(recipe, data, pretrained=weights != "DEFAULT")
+    learnable = built_to_learn(model)
+    total = sum(p.numel() for p in model.parameters())
+    print(
+        f"{recipe.model.kind}: {total:,} parameters: "
+        + ", ".join(f"{name} {sum(p.numel() for p in part.parameters()):,}" for name, part in model.parts().items())
+    )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device)
+    for stage in recipe.stages:
+        cost = measure(model, recipe, stage, data.loaders(recipe.data), learnable)
+        unit = "regions" if stage.cache_features else "images"
+        hours = cost.seconds * stage.batch_size / cost.images * stage.steps / 3600
+        losses = ", ".join(f"{name} {value:.3f}" for name, value in cost.losses.items())
+        print(
+            f"stage {stage.name}: {', '.join(stage.train)} learn; {stage.steps} steps of {stage.batch_size} {unit}; measured on {device} "
+            f"with {cost.images}: {cost.seconds:.3f} s a step, {cost.memory / 2**30:.2f} GiB; {losses}; about {hours:.2f} h"
+        )
+    print("dry run: nothing was written")

@@ -1,0 +1,101 @@
+"""`halfmask predict` end to end."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from pycocotools import mask as reference
+
+torch.set_num_threads(1)
+
+Cli = Callable[..., Any]
+
+
+def results(out: Path) -> list[dict[str, Any]]:
+    return json.loads((out / "results.json").read_text())
+
+
+def test_a_detector_on_files_and_folders(halfmask_cli: Cli, tiny_detector: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    outcome = halfmask_cli("predict", tiny_detector, photos, photos / "1.jpg", "--out", out, "--score", "0.1")
+    assert outcome.code == 0, outcome.err
+    found = results(out)
+    assert {r["image_id"] for r in found} <= {1, 2, 3, 4}
+    assert {r["category_id"] for r in found} <= {2, 5, 7}
+    assert {r["file_name"] for r in found} == {"1.jpg", "2.jpg", "3.jpg"}
+    assert all(reference.decode(r["segmentation"]).shape == (48, 64) for r in found)
+    assert all(0 <= r["score"] <= 1 and 0 <= r["mask_score"] <= 1 for r in found)
+    names = sorted(p.name for p in (out / "overlays").iterdir())
+    assert names == ["0001_1.jpg", "0004_1.jpg", "2.jpg", "3.jpg"]
+    with Image.open(out / "overlays" / "2.jpg") as picture:
+        picture.load()
+
+
+def test_boxes_of_a_file_are_filled(
+    halfmask_cli: Cli, tiny_segmenter: Path, coco_file: Callable[..., Path], photos: Path, tmp_path: Path
+) -> None:
+    out, data = tmp_path / "out", coco_file()
+    outcome = halfmask_cli("predict", tiny_segmenter, photos, "--out", out, "--boxes", data)
+    assert outcome.code == 0, outcome.err
+    rows = json.loads(data.read_text())["annotations"]
+    assert [(r["image_id"], r["category_id"], r["bbox"]) for r in results(out)] == [
+        (a["image_id"], a["category_id"], a["bbox"]) for a in rows
+    ]
+    plain = halfmask_cli(
+        "predict", tiny_segmenter, photos / "3.jpg", "--out", tmp_path / "bare", "--boxes", data, "--no-overlays"
+    )
+    assert plain.code == 0
+    assert [p.name for p in (tmp_path / "bare").iterdir()] == ["results.json"]
+    assert {r["image_id"] for r in results(tmp_path / "bare")} == {3}
+
+
+def test_a_segmenter_with_a_detector(
+    halfmask_cli: Cli, tiny_segmenter: Path, tiny_detector: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert halfmask_cli("predict", tiny_segmenter, photos, "--out", out, "--detector", tiny_detector).code == 0
+    alone = tmp_path / "alone"
+    assert halfmask_cli("predict", tiny_detector, photos, "--out", alone).code == 0
+    assert [r["bbox"] for r in results(out)] == [r["bbox"] for r in results(alone)]
+
+
+def test_photographs_that_cannot_be_read_are_skipped(
+    halfmask_cli: Cli, tiny_detector: Path, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "2.jpg").write_bytes((photos / "2.jpg").read_bytes()[:400])
+    outcome = halfmask_cli("predict", tiny_detector, photos, "--out", tmp_path / "out")
+    assert outcome.code == 1
+    assert "1 photographs skipped" in outcome.err
+    assert "2.jpg" in outcome.err
+    assert {r["file_name"] for r in results(tmp_path / "out")} == {"1.jpg", "3.jpg"}
+
+
+def test_input_that_cannot_be_used(
+    halfmask_cli: Cli,
+    tiny_segmenter: Path,
+    tiny_detector: Path,
+    coco_file: Callable[..., Path],
+    photos: Path,
+    tmp_path: Path,
+) -> None:
+    empty, other, out = tmp_path / "empty", tmp_path / "other", tmp_path / "out"
+    empty.mkdir()
+    other.mkdir()
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(other / "no_such_name.png")
+
+    def line(*arguments: object) -> str:
+        outcome = halfmask_cli("predict", *arguments, "--out", out)
+        assert outcome.code == 2
+        assert not out.exists()
+        return str(outcome.err.strip().splitlines()[-1])
+
+    assert "a folder without images" in line(tiny_detector, empty)
+    assert "finds no boxes itself" in line(tiny_segmenter, photos)
+    assert "none of the 1 photographs can be used" in line(tiny_detector, tmp_path / "absent.jpg")
+    assert "names none of the 1 photographs" in line(tiny_segmenter, other, "--boxes", coco_file())
+    lies = [{"id": i, "file_name": f"{i}.jpg", "height": 48, "width": 65} for i in (1, 2, 3)]
+    assert "65 × 48" in line(tiny_segmenter, photos, "--boxes", coco_file(images=lies))

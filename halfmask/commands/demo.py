@@ -35,7 +35,7 @@ class Settings:
     masked: int = 16
     size: int = 112
     seed: int = 0
-    detector_steps: int | None = None
+    detector_steps: int | None = 700
     head_steps: int | None = None
     overrides: tuple[str, ...] = ()
 

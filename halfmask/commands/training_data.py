@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from halfmask.coco.annotations import CocoFile
+from halfmask.coco.annotations import CocoFile, is_id
 from halfmask.coco.categories import resolve_masked
 from halfmask.coco.split import strip_masks
 from halfmask.coco.supervision import is_crowd
@@ -104,7 +104,7 @@ def _images_of(document: dict[str, Any], ids: set[int]) -> dict[str, Any]:
     """The document with these images and their annotations only."""
 
     def belongs(record: Any, key: str) -> bool:
-        return isinstance(record, dict) and record.get(key) in ids
+        return isinstance(record, dict) and is_id(record.get(key)) and record[key] in ids
 
     images = [record for record in document["images"] if belongs(record, "id")]
     return {**document, "images": images, "annotations": [a for a in document["annotations"] if belongs(a, "image_id")]}

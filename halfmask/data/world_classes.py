@@ -71,7 +71,7 @@ class WorldClass:
     def colours(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
         """RGB in 0…255 of the ground and of the ink drawn on it."""
         hue = HUES[self.hue]
-        ground = colorsys.hsv_to_rgb(hue, 0.9, 0.95 if self.tone == "vivid" else 0.5)
+        ground = colorsys.hsv_to_rgb(hue, 0.9, 0.95 if self.tone == "vivid" else 0.58)
         ink = {
             "dark": colorsys.hsv_to_rgb(hue, 0.9, 0.12),
             "pale": colorsys.hsv_to_rgb(hue, 0.12, 1.0),

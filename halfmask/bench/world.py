@@ -47,7 +47,7 @@ class Plan:
     heads: tuple[str, ...] = tuple(HEADS)
     train_images: int = 3000
     mask_images: int = 800
-    test_images: int = 300
+    test_images: int = 200
     classes: int = DEFAULT_CLASSES
     recipe: str = "world_transfer"
 

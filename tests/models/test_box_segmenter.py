@@ -248,3 +248,17 @@ def test_labels_do_not_matter_without_conditioning() -> None:
         model.segment([image], [target.boxes])[0].mask_probs,
         model.segment([image], [target.boxes], [target.labels])[0].mask_probs,
     )
+
+
+def test_with_mirror_a_crop_and_its_mirror_image_have_mirrored_masks() -> None:
+    plain, mirrored = build().eval(), build(mirror=True).eval()
+    generator = torch.Generator().manual_seed(1)
+    crops, labels = torch.rand((3, 4, 32, 32), generator=generator), torch.zeros(3, dtype=torch.int64)
+    with torch.no_grad():
+        here, there = mirrored.probabilities(crops, labels), mirrored.probabilities(crops.flip(3), labels)
+        torch.testing.assert_close(there, here.flip(2))
+        assert not torch.allclose(
+            plain.probabilities(crops.flip(3), labels), plain.probabilities(crops, labels).flip(2)
+        )
+        both = plain.probabilities(crops, labels) + plain.probabilities(crops.flip(3), labels).flip(2)
+        torch.testing.assert_close(here, both / 2)

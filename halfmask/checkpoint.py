@@ -83,6 +83,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, half: bool = False
     try:
         # One entry only: safetensors writes several in an order of chance, and the same model shall be the same bytes.
         save_file(state, beside, metadata={"halfmask": json.dumps(header)})
+        beside.chmod(0o644)  # safetensors makes it the owner's alone; a model is shared like any other result
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

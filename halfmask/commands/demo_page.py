@@ -73,9 +73,10 @@ def _photographs(photographs: Photographs, compares: list[Compare]) -> Section:
         [
             f"Twelve photographs came in with {len(photographs.ious)} boxes and no mask. The box segmenter that ships with "
             f"halfmask drew the masks in {photographs.seconds:.0f} seconds, loading included. Drag the divider.",
-            "To be fair: this model learned from the masks of all classes of 317 other photographs (COCO-mini train), so "
-            "these classes are not new to it; these twelve photographs are. How well it does on classes that never "
-            "had a mask is what the rest of this page is about.",
+            "To be fair: this model learned from masks of all classes, on about 300 other photographs (COCO-mini train), so "
+            "these classes are not new to it; these twelve photographs are. They were chosen for their licences and their "
+            "variety before the model was trained, so the weak masks are here too. How well it works for classes that never had "
+            "a mask is what the rest of this page is about.",
         ],
         compares=compares,
     )

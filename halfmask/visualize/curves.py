@@ -37,7 +37,7 @@ def training_curves(run: str | Path) -> Path:
     from matplotlib.figure import Figure  # no pyplot: no window system, no global state
 
     rows = 2 if scores else 1
-    figure = Figure(figsize=(7.6, 2.9 * rows + 0.3), layout="constrained")
+    figure = Figure(figsize=(5.4, 3.3 * rows), layout="constrained")
     axes = figure.subplots(rows, 1, squeeze=False)[:, 0]
     _plot_losses(axes[0], losses)
     if scores:
@@ -140,14 +140,14 @@ def _plot_losses(axis: Any, series: Series) -> None:
     for colour, (name, points) in zip(_cycle(len(series)), series.items(), strict=True):
         steps, values = (np.asarray(v) for v in zip(*points, strict=True))
         axis.plot(steps, values, color=colour, linewidth=0.7, alpha=0.22)
-        axis.plot(steps, _smooth(values), color=colour, linewidth=1.7, label=name)
+        axis.plot(steps, _smooth(values), color=colour, linewidth=1.7, label=name.removeprefix("loss_"))
     every = [v for points in series.values() for _, v in points]
     if 0 < 10 * min(every) < max(every):
         axis.set_yscale("log")
-    axis.set_title("losses", fontsize=10, loc="left", color="#30343A")
-    axis.set_xlabel("step", fontsize=9)
+    axis.set_title("losses", fontsize=11, loc="left", color="#30343A")
+    axis.set_xlabel("step", fontsize=9, color="#555B63")
     axis.locator_params(axis="x", integer=True, nbins=7)
-    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axis.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
     _tidy(axis)
 
 
@@ -156,9 +156,9 @@ def _plot_scores(axis: Any, series: Series) -> None:
         steps, values = zip(*points, strict=True)
         axis.plot(steps, values, color=colour, linewidth=1.7, marker="o", markersize=4, label=name)
     axis.set_ylim(bottom=0)
-    axis.set_title("scores, %", fontsize=10, loc="left", color="#30343A")
-    axis.set_xlabel("step", fontsize=9)
-    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axis.set_title("scores, %", fontsize=11, loc="left", color="#30343A")
+    axis.set_xlabel("step", fontsize=9, color="#555B63")
+    axis.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
     _tidy(axis)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import typer
@@ -48,6 +49,8 @@ for _verb in VERBS:
 
 def main() -> None:
     """Runs the command line. Exit code 0 done, 1 found problems, 2 wrong use or bad input, 130 interrupted."""
+    # Threads that wait must sleep, not spin: on shared cores spinning made a training step several times as long. Before torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in sys.argv
     arguments = [a for a in sys.argv[1:] if a != "--debug"]  # welcome before or after the verb
     try:

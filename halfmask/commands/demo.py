@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -105,8 +104,6 @@ def run(
 
     Interrupted, the same command goes on where it stopped; finished, it keeps what is there and writes the page again.
     """
-    # Threads that wait must sleep, not spin: on two shared cores spinning made a training step six times as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         report = tell(out, Settings())
     except KeyboardInterrupt:

@@ -135,7 +135,7 @@ class GrabCutBaseline(Baseline):
         except cv2.error:
             return whole  # fewer pixels than colours in the models
         found: np.ndarray[Any, Any] = np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
-        return found
+        return found if found.any() else whole  # it gives up on most small boxes; the box is the better guess
 
 
 def _whole_pixels(

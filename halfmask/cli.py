@@ -11,7 +11,19 @@ import typer
 from halfmask._version import __version__
 from halfmask.errors import InputError
 
-VERBS = ("demo", "doctor", "split", "synth", "train", "evaluate", "predict", "complete", "bench")
+VERBS = (
+    "demo",
+    "doctor",
+    "split",
+    "convert",
+    "synth",
+    "train",
+    "evaluate",
+    "predict",
+    "complete",
+    "import-weights",
+    "bench",
+)
 
 MISMATCH = (
     "torch and torchvision do not fit together (operator torchvision::nms does not exist). Mend: install a pair that "
@@ -44,7 +56,7 @@ def _options(
 
 
 for _verb in VERBS:
-    app.command(_verb)(importlib.import_module(f"halfmask.commands.{_verb}").run)
+    app.command(_verb)(importlib.import_module(f"halfmask.commands.{_verb.replace('-', '_')}").run)
 
 
 def main() -> None:

@@ -5,10 +5,11 @@ The classes below are the file's schema: the line under a field is its documenta
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -37,6 +38,8 @@ class Backbone(Section):
     """frozen: BatchNorm's statistics and weights stay as loaded."""
     trainable_stages: int = Field(default=5, ge=0)
     """How many of the last stages learn; the earlier ones stay as loaded."""
+    stride_in_1x1: bool = False
+    """ResNets of bottleneck blocks: the stride is in a block's first 1×1 convolution, as in Detectron's weights, not in the 3×3 one."""
 
 
 class Images(Section):
@@ -58,6 +61,14 @@ class Detector(Section):
     anchor_ratios: list[float] = [0.5, 1.0, 2.0]
     box_width: int = 1024
     """Width of fc6 and fc7."""
+    box_convs: int = Field(default=0, ge=0)
+    """3×3 convolutions before a single fully connected layer; 0: two fully connected layers and no convolution."""
+    rpn_convs: int = Field(default=1, ge=1)
+    """3×3 convolutions of the RPN."""
+    norm: Literal["none", "batch"] = "none"
+    """BatchNorm in the FPN and in the box head's convolutions (torchvision's v2 models)."""
+    legacy_boxes: bool = False
+    """Detectron's geometry, for weights that were trained in it: boxes count their last pixel, anchors are centred on their cells."""
     box_roi_size: int = 7
     box_sampling_ratio: int = 2
     rpn_pre_nms: tuple[int, int] = (2000, 1000)
@@ -81,12 +92,14 @@ class Transfer(Section):
     activation: Literal["leaky_relu", "relu", "none"] = "leaky_relu"
     stop_gradient: bool = True
     """The mask loss does not reach the box head through T."""
-    input_norm: float | None = None
-    """Each class's vector is rescaled to this length before T; null: fed raw, as the paper does."""
+    input_norm: float | None = Field(default=None, gt=0.0)
+    """Each class's vector is rescaled to this length before T; null: fed raw, as the paper does. Set it where vectors are long: rows of
+    `cls` begin near length 0.3, GloVe's are 6.5 long, and the first filters and their gradients grow with them."""
     embedding: str | None = None
-    """input: embedding only. A .npy file, K−1 × E, in the order of the category ids."""
-    embedding_size: int = 300
-    """input: random only. Length of the vectors."""
+    """input: embedding only. A .npy file, K−1 × E in the order of the category ids (a background row of zeros may stand first), or a
+    .safetensors file with a vector under each class's name."""
+    embedding_size: int | None = Field(default=None, ge=1)
+    """Length of the vectors; null: 300 for `random`, the file's for `embedding`."""
     seed: int = 0
     """input: random only."""
 
@@ -101,12 +114,15 @@ class MaskHead(Section):
     kind: Literal["agnostic", "per_class", "transfer"] = "transfer"
     width: int = 256
     convs: int = 4
+    norm: Literal["none", "batch"] = "none"
+    """BatchNorm after each of the convolutions (torchvision's v2 models)."""
     roi_size: int = 14
     """Side of the pooled region; masks have twice that side."""
     sampling_ratio: int = 2
     transfer: Transfer = Transfer()
-    mlp: Literal["none", "full"] = "none"
-    """full: the paper's class-agnostic branch, one fully connected layer on the deconvolution's output, added to the logits."""
+    mlp: Literal["none", "light", "full"] = "none"
+    """A class-agnostic branch whose map is added to the logits. full: the paper's, one fully connected layer on the deconvolution's output
+    (157 million weights at width 256); light: the same from pooled, narrowed features through a hidden layer (0.9 million)."""
 
 
 class MaskRCNN(Section):
@@ -138,6 +154,8 @@ class BoxSegmenter(Section):
     """Weight of the dice loss beside binary cross-entropy."""
     mirror: bool = False
     """Inference: each crop's mask is averaged with its mirror image's. Twice the time."""
+    zooms: list[Annotated[float, Field(ge=0.0)]] = []
+    """Inference: a box is read with each of these contexts, and the masks are averaged. As many times the time. []: `context` alone."""
     condition: Transfer | None = None
     """Class conditioning: null, or T on `random` or `embedding` class vectors as the last layer."""
 
@@ -196,6 +214,17 @@ class Stage(Section):
     """Decay of an exponential moving average of the weights, which then is what is evaluated and saved."""
     cache_features: bool = False
     """loss: masks with a frozen detector. Pool the regions of every image once and train the mask head on them alone."""
+    data: Data | None = None
+    """Pictures of this stage's own; null: the recipe's. The model's classes stay those of the recipe's data, this file's are found among
+    them by name: boxes from one data set, masks from another."""
+
+    @model_validator(mode="after")
+    def _nothing_held_out(self) -> Stage:
+        if self.data is not None and self.data.development > 0:
+            raise ValueError(
+                "data.development: evaluations on the way are on the recipe's own data; hold nothing out here"
+            )
+        return self
 
 
 class Recipe(Section):
@@ -237,7 +266,7 @@ def expand(path: str) -> Path:
 
 def shipped_recipes() -> dict[str, Path]:
     """Name → file of the recipes that ship with the package."""
-    return {p.stem: p for p in sorted(RECIPE_FOLDER.glob("*.yaml"))}
+    return {p.stem: p for p in sorted(RECIPE_FOLDER.rglob("*.yaml"))}
 
 
 def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recipe:
@@ -253,8 +282,9 @@ def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recip
     if not path.is_file():
         shipped = shipped_recipes()
         if str(source) not in shipped:
-            names = ", ".join(shipped) or "none"
-            raise InputError(f"{source}: neither a recipe file nor a shipped recipe; the shipped ones are: {names}")
+            near = difflib.get_close_matches(str(source), shipped, n=5, cutoff=0.5)
+            names = f"the nearest are: {', '.join(near)}" if near else f"they are: {', '.join(shipped) or 'none'}"
+            raise InputError(f"{source}: neither a recipe file nor one of the {len(shipped)} shipped recipes; {names}")
         path = shipped[str(source)]
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ FLOORS: list[set[str]] = [
     {"coco"},
     {"checkpoint"},
     {"models", "data"},
-    {"engine", "evaluation", "visualize", "inference", "web", "integrations"},
+    {"engine", "evaluation", "visualize", "inference", "weights", "web", "integrations"},
     {"bench"},
     {"commands"},
     {"cli"},

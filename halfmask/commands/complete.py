@@ -15,7 +15,7 @@ SHOWN = 10
 
 
 def run(
-    model: Annotated[str, typer.Argument(help="Checkpoint, run directory or shipped name (box-segmenter).")],
+    model: Annotated[str, typer.Argument(help="Checkpoint, run directory, box-segmenter, or baseline:grabcut.")],
     data: Annotated[Path, typer.Argument(help="COCO instances file; it is never written to.")],
     images: Annotated[Path, typer.Option(help="Folder of its photographs.")],
     out: Annotated[Path, typer.Option(help="The completed file. While it is made, OUT.journal lies beside it.")],
@@ -35,6 +35,8 @@ def run(
     interrupted, the same command goes on where it stopped. Photographs that cannot be read are skipped and counted (exit code 1).
 
     Example: halfmask complete box-segmenter boxes.json --images photos --out masks.json
+
+    The paper's GrabCut Mask R-CNN: halfmask complete baseline:grabcut boxes.json …, then train on that with data.use=filled.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -87,11 +89,13 @@ def _dry_run(model: str, data: Path, images: Path, out: Path, redo_filled: bool)
     file = CocoFile.read(data)
     work = plan(file, redo_filled)
     check_work(file, work, images)
-    labels = load(model, device="cpu").labels_of(file.categories)
+    predictor = load(model, device="cpu")
+    labels = predictor.labels_of(file.categories)
     table = Table("class", "would be filled", "")
     for category in file.categories:
         if work.to_fill[category["id"]]:
-            note = "" if labels[category["id"]] else "a class that the model does not know"
+            asks = bool(predictor.categories)  # a rule asks for no class
+            note = "a class that the model does not know" if asks and not labels[category["id"]] else ""
             table.add_row(category["name"], str(work.to_fill[category["id"]]), note)
     if work.total:
         Console().print(table)

@@ -99,7 +99,7 @@ def _show(console: Console, result: dict[str, Any]) -> None:
         console.print(_problems(result["problems"]))
     problems = sum(p["severity"] == "problem" for p in result["problems"])
     notes = len(result["problems"]) - problems
-    style, word = ("green", "clean") if result["ok"] else ("red", f"{problems} problems")
+    style, word = ("green", "clean") if result["ok"] else ("red", f"{problems} problem{'s' * (problems != 1)}")
     console.print(f"[bold {style}]{word}[/], {notes} notes")
 
 

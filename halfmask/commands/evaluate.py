@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 BATCH = 4
 """Images that go through a model together."""
-BASELINE = "baseline:"
 
 Use = Literal["annotated", "accepted", "filled"]
 
@@ -47,7 +46,7 @@ def run(
     workers: Annotated[int, typer.Option(min=0, help="Threads that decode photographs.")] = 2,
 ) -> None:
     """Box and mask AP (100 detections an image over all classes) and mask IoU on given boxes, for the classes that had masks (A), those
-    that had boxes only (B) and all.
+    that had boxes only (B) and all. A baseline draws its masks into the file's boxes, or into a detector's (--detector).
 
     Truth without a mask is neither a miss nor makes its detections wrong. A model that finds no boxes itself gets the file's own.
     Photographs that cannot be read are skipped and counted (exit code 1).
@@ -68,7 +67,7 @@ def run(
             f"{data}: no usable annotation to evaluate against; `halfmask doctor` says what is in the file"
         )
     dataset = CocoInstances(file, images, use=use)
-    chosen = _baseline(model) if model.startswith(BASELINE) else _trained(model, file, detector, device)
+    chosen = _chosen(model, file, detector, device)
     in_a = resolve_masked(masked, file.categories) if masked else chosen.masked
     only_given = chosen.detect is None
     if only_given and not any(file.mask_counts(use).values()):
@@ -105,7 +104,7 @@ class _Chosen:
     detect: Callable[[list[Tensor]], list[Detection]] | None = None
 
 
-def _trained(model: str, file: CocoFile, detector: str | None, device: str | None) -> _Chosen:
+def _chosen(model: str, file: CocoFile, detector: str | None, device: str | None) -> _Chosen:
     from halfmask.inference.predictor import load
 
     predictor = load(model, detector, device)
@@ -119,9 +118,9 @@ def _trained(model: str, file: CocoFile, detector: str | None, device: str | Non
 
         return [replace(d, labels=to_file[d.labels]) for d in predictor.detect_batch(images)]
 
-    name = f"{predictor.name}@{predictor.digest}"
+    name = predictor.identity
     if predictor.detector is not None:
-        name += f" on boxes of {predictor.detector.name}@{predictor.detector.digest}"
+        name += f" on boxes of {predictor.detector.identity}"
     return _Chosen(name, predictor.masked_of(file.categories), segment, detect if predictor.can_detect else None)
 
 
@@ -134,22 +133,6 @@ def _label_maps(predictor: Predictor, file: CocoFile) -> tuple[torch.Tensor, tor
     by_name = {c["name"]: file.label_of[c["id"]] for c in file.categories}
     to_file = torch.tensor([0, *(by_name.get(c["name"], 0) for c in predictor.categories)])
     return to_model, to_file
-
-
-def _baseline(model: str) -> _Chosen:
-    from halfmask.errors import InputError
-    from halfmask.models.baselines import BASELINES
-
-    name = model.removeprefix(BASELINE)
-    if name not in BASELINES:
-        known = ", ".join(f"{BASELINE}{known}" for known in BASELINES)
-        raise InputError(f"{model}: no such baseline; there are {known}")
-    rule = BASELINES[name]()
-
-    def segment(images: list[Tensor], targets: list[Target]) -> list[Detection]:
-        return rule.segment(images, [t.boxes for t in targets])
-
-    return _Chosen(model, set(), segment)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from halfmask.models.base import SegmentationModel
 
 MAY_CHANGE = {"data.annotations", "data.images", "data.workers", "data.cache", "evaluate_every", "checkpoint_every"}
-"""Keys that a resumed run may have otherwise: they do not change what is learnt (data may have moved)."""
+"""Keys that a resumed run may have otherwise: they do not change what is learnt (data may have moved). The data keys hold for a stage's
+own data too."""
 
 
 def run(
@@ -59,6 +61,7 @@ def train(
     Raises:
         InputError: the recipe does not fit its data or its model, `out` holds another run, or the loss is not finite.
     """
+    recipe = _settled(recipe)
     finished = _check_folder(recipe, out, resume)
     if finished is not None:
         print(f"{finished}: this run is finished")
@@ -70,18 +73,36 @@ def train(
     data = read_training_data(recipe)
     model = _build(recipe, data)
     _describe(recipe, data)
+    before = set(out.iterdir()) if out.is_dir() else None
     out.mkdir(parents=True, exist_ok=True)
     (out / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     evaluation = data.evaluation(recipe.data.workers)
     try:
-        outcome = fit(model, recipe, data.loaders(recipe.data), out, evaluation, resume)
+        outcome = fit(model, recipe, data.loaders(recipe), out, evaluation, resume)
     except InputError as error:
-        kept = f" (the last good state is kept: {again})" if (out / "resume.ckpt").is_file() else ""
-        raise InputError(f"{error}{kept}") from error
+        if (out / "resume.ckpt").is_file():
+            raise InputError(f"{error} (the last good state is kept: {again})") from error
+        if not resume:
+            _remove_begun(out, before)
+        raise
     if not outcome.finished:
         print(f"stopped at step {outcome.step} of {outcome.steps}, saved; go on with: {again}")
         return None
     return _finish(recipe, data, model, out)
+
+
+def _remove_begun(out: Path, before: set[Path] | None) -> None:
+    """Takes away what a run wrote that failed before its first resume point, so that the mended run may have the same folder.
+
+    Args:
+        before: what the folder held already; None: it was not there.
+    """
+    import shutil
+
+    for path in set(out.iterdir()) - (before or set()):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if before is None:
+        out.rmdir()
 
 
 def _check_folder(recipe: Recipe, out: Path, resume: bool) -> Path | None:
@@ -105,7 +126,7 @@ def _check_folder(recipe: Recipe, out: Path, resume: bool) -> Path | None:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{written}: not readable as YAML; name another folder with --out") from error
     was, now = _flat(before.model_dump(mode="json")), _flat(recipe.model_dump(mode="json"))
-    changed = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key) and key not in MAY_CHANGE)
+    changed = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key) and not _may_change(key))
     if changed:
         key = changed[0]
         raise InputError(
@@ -116,6 +137,10 @@ def _check_folder(recipe: Recipe, out: Path, resume: bool) -> Path | None:
     return model if model.is_file() else None
 
 
+def _may_change(key: str) -> bool:
+    return re.sub(r"^stages\.\d+\.(?=data\.)", "", key) in MAY_CHANGE
+
+
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     if isinstance(node, dict | list) and node:
         items = node.items() if isinstance(node, dict) else enumerate(node)
@@ -123,7 +148,14 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix.lstrip("."): node}
 
 
-def _build(recipe: Recipe, data: TrainingData, pretrained: bool = True) -> SegmentationModel:
+def _settled(recipe: Recipe) -> Recipe:
+    """The recipe with what its files decide, as the run keeps it."""
+    from halfmask.models.build import settled
+
+    return recipe.model_copy(update={"model": settled(recipe.model)})
+
+
+def _build(recipe: Recipe, data: TrainingData) -> SegmentationModel:
     import torch
 
     from halfmask.checkpoint import load_checkpoint, load_fitting_weights
@@ -132,7 +164,8 @@ def _build(recipe: Recipe, data: TrainingData, pretrained: bool = True) -> Segme
     from halfmask.models.build import build_model
 
     torch.manual_seed(recipe.seed)
-    model = build_model(recipe.model, len(data.categories) + 1, pretrained)
+    names = [c["name"] for c in data.categories]
+    model = build_model(recipe.model, len(names) + 1, names=names)
     if recipe.init is None:
         return model
     source = expand(recipe.init)
@@ -154,9 +187,15 @@ def _build(recipe: Recipe, data: TrainingData, pretrained: bool = True) -> Segme
 def _describe(recipe: Recipe, data: TrainingData) -> None:
     held = 0 if data.development is None else len(data.development)
     print(
-        f"{recipe.name}: {len(data.training)} images to learn from, {held} held out; {data.objects} objects, {data.masks} of them with a "
-        f"mask; {len(data.categories)} classes, {len(data.masked)} masked (A), {len(data.categories) - len(data.masked)} box-only (B)"
+        f"{recipe.name}: {len(data.training)} images to learn from, {held} held out; {data.main.objects} objects, {data.main.masks} of "
+        f"them with a mask; {len(data.categories)} classes, {len(data.masked)} masked (A), "
+        f"{len(data.categories) - len(data.masked)} box-only (B)"
     )
+    for index, pictures in data.own.items():
+        print(
+            f"stage {recipe.stages[index].name} on data of its own: {len(pictures.training)} images, {pictures.objects} objects, "
+            f"{pictures.masks} of them with a mask"
+        )
 
 
 def _finish(recipe: Recipe, data: TrainingData, model: SegmentationModel, out: Path) -> Path:
@@ -175,6 +214,17 @@ def _finish(recipe: Recipe, data: TrainingData, model: SegmentationModel, out: P
     return path
 
 
+def _without_download(recipe: Recipe) -> Recipe:
+    """A dry run fetches nothing; all else that the model's files say is checked."""
+    part = "backbone" if recipe.model.kind == "mask_rcnn" else "encoder"
+    network = getattr(recipe.model, part)
+    if network.weights != "DEFAULT":
+        return recipe
+    print("weights: DEFAULT: torchvision fetches them when the training begins; here they are random")
+    random = recipe.model.model_copy(update={part: network.model_copy(update={"weights": None})})
+    return recipe.model_copy(update={"model": random})
+
+
 def _dry_run(recipe: Recipe) -> None:
     import torch
 
@@ -184,10 +234,7 @@ def _dry_run(recipe: Recipe) -> None:
 
     data = read_training_data(recipe)
     _describe(recipe, data)
-    weights = (recipe.model.backbone if recipe.model.kind == "mask_rcnn" else recipe.model.encoder).weights
-    if weights == "DEFAULT":
-        print("weights: DEFAULT: torchvision fetches them when the training begins; here they are random")
-    model = _build(recipe, data, pretrained=weights != "DEFAULT")
+    model = _build(_without_download(recipe), data)
     learnable = built_to_learn(model)
     total = sum(p.numel() for p in model.parameters())
     print(
@@ -196,8 +243,9 @@ def _dry_run(recipe: Recipe) -> None:
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
-    for stage in recipe.stages:
-        cost = measure(model, recipe, stage, data.loaders(recipe.data), learnable)
+    loaders = data.loaders(recipe)
+    for index, stage in enumerate(recipe.stages):
+        cost = measure(model, recipe, stage, loaders.of(index), learnable)
         unit = "regions" if stage.cache_features else "images"
         hours = cost.seconds * stage.batch_size / cost.images * stage.steps / 3600
         losses = ", ".join(f"{name} {value:.3f}" for name, value in cost.losses.items())

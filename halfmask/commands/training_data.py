@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from halfmask.coco.annotations import CocoFile, is_id
 from halfmask.coco.categories import resolve_masked
+from halfmask.coco.relabel import matching_ids, relabel
 from halfmask.coco.split import strip_masks
 from halfmask.coco.supervision import is_crowd
-from halfmask.config import Data, Recipe, expand
+from halfmask.config import Data, Recipe, Stage, expand
 from halfmask.data.dataset import CocoInstances, development_split
 from halfmask.data.loader import build_loader
 from halfmask.data.transforms import Augment
@@ -27,41 +28,82 @@ DEVELOPMENT_BATCH = 4
 
 
 @dataclass(frozen=True)
-class TrainingData:
-    """What a run learns from and is measured on.
+class Pictures:
+    """What one data section gives to learn from.
 
     Attributes:
-        name: of the annotation file.
-        training: the images to learn from; masks that the recipe takes away are gone from its file.
-        development: the held-out images with all masks that the file has, or None.
+        training: the images; masks that the recipe takes away are gone from its file, whose categories are the model's.
         masked: category ids of set A.
         mask_counts: category id → usable masks to learn from.
         objects: boxes to learn from.
     """
 
-    name: str
     training: CocoInstances
-    development: CocoInstances | None
     masked: set[int]
     mask_counts: dict[int, int]
     objects: int
-
-    @property
-    def categories(self) -> list[dict[str, Any]]:
-        return self.training.file.categories
 
     @property
     def masks(self) -> int:
         return sum(self.mask_counts.values())
 
     def loaders(self, data: Data) -> Loaders:
-        """For `engine.train.fit`."""
+        """Batches as this data section wants them."""
         augment = Augment(data.flip, data.colour_jitter)
         return Loaders(
             lambda batch_size, seed: build_loader(self.training, batch_size, data.workers, seed, augment, shuffle=True),
             lambda batch_size: build_loader(self.training, batch_size, data.workers, 0, None, shuffle=False),
             len(self.training),
         )
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run learns from and is measured on.
+
+    Attributes:
+        name: of the recipe's annotation file.
+        main: the recipe's data, whose categories are the model's.
+        development: its held-out images with all masks that the file has, or None.
+        own: stage number → data of that stage's own.
+        masked: category ids of set A: classes with masks in data that a stage learns masks from (the main data where none does).
+        mask_counts: category id → usable masks in the same data.
+    """
+
+    name: str
+    main: Pictures
+    development: CocoInstances | None
+    masked: set[int]
+    mask_counts: dict[int, int]
+    own: Mapping[int, Pictures] = field(default_factory=dict)
+
+    @property
+    def training(self) -> CocoInstances:
+        """The main data's images to learn from."""
+        return self.main.training
+
+    @property
+    def categories(self) -> list[dict[str, Any]]:
+        """The model's classes."""
+        return self.training.file.categories
+
+    @property
+    def masks(self) -> int:
+        """Usable masks to learn from."""
+        return sum(self.mask_counts.values())
+
+    def loaders(self, recipe: Recipe) -> Loaders:
+        """For `engine.train.fit`."""
+        main = self.main.loaders(recipe.data)
+        return Loaders(main.shuffled, main.in_order, main.images, self._own_loaders(recipe))
+
+    def _own_loaders(self, recipe: Recipe) -> dict[int, Loaders]:
+        loaders = {}
+        for index, pictures in self.own.items():
+            data = recipe.stages[index].data
+            assert data is not None, index
+            loaders[index] = pictures.loaders(data)
+        return loaders
 
     def evaluation(self, workers: int) -> Callable[[nn.Module], dict[str, Any]] | None:
         """Model → box, mask and given_boxes blocks on the development images; None where no image is held out."""
@@ -72,32 +114,59 @@ def read_training_data(recipe: Recipe) -> TrainingData:
     """Reads and checks what a recipe learns from.
 
     Raises:
-        InputError: the file is no COCO file, its class list is empty, photographs are missing, there is no box at all, or no mask where
-            a stage needs some.
+        InputError: a file is no COCO file, its class list is empty, photographs are missing, there is no box at all, or no mask where
+            a stage needs some; a stage's own data have a class that the recipe's do not.
     """
-    data = recipe.data
-    whole = CocoFile.read(expand(data.annotations))
-    if not whole.categories:
-        raise InputError(f"{whole.name}: its list of categories is empty: expected at least one class to learn")
-    folder = expand(data.images)
-    learn, hold = development_split([image["id"] for image in whole.images], data.development)
-    # Stripped before anything else sees the masks: what is not there cannot leak.
-    document = _images_of(whole.document, set(learn))
-    named = None if data.masked is None else resolve_masked(data.masked, whole.categories)
-    if named is not None:
-        document = strip_masks(document, named)
-    file = CocoFile.from_document(document, whole.name)
-    counts = file.mask_counts(data.use)
-    _check(recipe, file, sum(counts.values()))
-    masked = {i for i, n in counts.items() if n >= data.masked_threshold} if named is None else named
-    training = CocoInstances(file, folder, learn, data.use, data.cache)
-    if data.skip_unmasked:
-        training = CocoInstances(file, folder, training.with_masks(), data.use, data.cache)
+    whole = _read(recipe.data)
+    learn, hold = development_split([image["id"] for image in whole.images], recipe.data.development)
+    main = _pictures(recipe.data, whole, learn, whole.categories)
     development = None
     if hold:
         truth = CocoFile.from_document(_images_of(whole.document, set(hold)), whole.name)
-        development = CocoInstances(truth, folder, hold, data.use, data.cache)
-    return TrainingData(whole.name, training, development, masked, counts, _objects(file))
+        development = CocoInstances(truth, expand(recipe.data.images), hold, recipe.data.use, recipe.data.cache)
+    own: dict[int, Pictures] = {}
+    read: dict[Data, Pictures] = {recipe.data: main}
+    for index, stage in enumerate(recipe.stages):
+        data = stage.data
+        if data is not None:
+            if data not in read:
+                theirs = _read(data)
+                read[data] = _pictures(data, theirs, [image["id"] for image in theirs.images], whole.categories)
+            own[index] = read[data]
+    _check(recipe, main, own)
+    sources = {id(own.get(i, main)): own.get(i, main) for i, stage in enumerate(recipe.stages) if _learns_masks(stage)}
+    teaching = list(sources.values()) or [main]
+    counts = {i: sum(p.mask_counts[i] for p in teaching) for i in main.mask_counts}
+    masked = set().union(*(p.masked for p in teaching))
+    return TrainingData(whole.name, main, development, masked, counts, own)
+
+
+def _read(data: Data) -> CocoFile:
+    file = CocoFile.read(expand(data.annotations))
+    if not file.categories:
+        raise InputError(f"{file.name}: its list of categories is empty: expected at least one class to learn")
+    return file
+
+
+def _pictures(data: Data, whole: CocoFile, ids: list[int], categories: list[dict[str, Any]]) -> Pictures:
+    """The images of a file that are to be learnt from, told in the model's categories."""
+    # Stripped before anything else sees the masks: what is not there cannot leak.
+    document = _images_of(whole.document, set(ids))
+    named = None if data.masked is None else resolve_masked(data.masked, whole.categories)
+    if named is not None:
+        document = strip_masks(document, named)
+    if categories is not whole.categories:
+        moved = matching_ids(whole.categories, categories, whole.name)
+        document = relabel(document, moved, categories)
+        named = None if named is None else {moved[i] for i in named}
+    file = CocoFile.from_document(document, whole.name)
+    counts = file.mask_counts(data.use)
+    masked = {i for i, n in counts.items() if n >= data.masked_threshold} if named is None else named
+    folder = expand(data.images)
+    training = CocoInstances(file, folder, ids, data.use, data.cache)
+    if data.skip_unmasked:
+        training = CocoInstances(file, folder, training.with_masks(), data.use, data.cache)
+    return Pictures(training, masked, counts, _objects(file))
 
 
 def _images_of(document: dict[str, Any], ids: set[int]) -> dict[str, Any]:
@@ -114,19 +183,25 @@ def _objects(file: CocoFile) -> int:
     return sum(not is_crowd(a) for image in file.images for a in file.annotations_of(image["id"]))
 
 
-def _check(recipe: Recipe, file: CocoFile, masks: int) -> None:
-    objects = _objects(file)
-    if objects == 0:
-        raise InputError(
-            f"{file.name}: no image to learn from has a usable box (crowds aside); see `halfmask doctor {file.name}`"
-        )
-    needing = [stage.name for stage in recipe.stages if stage.loss != "boxes"]
-    if masks == 0 and needing:
-        without = f"data.masked={recipe.data.masked} leaves none" if recipe.data.masked else "it has none"
-        raise InputError(
-            f"{file.name}: stage {needing[0]} learns masks, and none of the {objects} objects has a usable one ({without}): annotate some "
-            "masks, name other classes in data.masked, or train boxes only (loss: boxes)"
-        )
+def _learns_masks(stage: Stage) -> bool:
+    return stage.loss != "boxes"
+
+
+def _check(recipe: Recipe, main: Pictures, own: dict[int, Pictures]) -> None:
+    for index, stage in enumerate(recipe.stages):
+        pictures, data = own.get(index, main), stage.data or recipe.data
+        name = pictures.training.file.name
+        if pictures.objects == 0:
+            raise InputError(
+                f"{name}: no image to learn from has a usable box (crowds aside); see `halfmask doctor {name}`"
+            )
+        if _learns_masks(stage) and pictures.masks == 0:
+            key = "data.masked" if stage.data is None else f"stages.{index}.data.masked"
+            without = f"{key}={data.masked} leaves none" if data.masked else "it has none"
+            raise InputError(
+                f"{name}: stage {stage.name} learns masks, and none of the {pictures.objects} objects has a usable one ({without}): "
+                f"annotate some masks, name other classes in {key}, or train boxes only (loss: boxes)"
+            )
 
 
 def _line(blocks: dict[str, Any]) -> str:

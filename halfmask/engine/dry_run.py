@@ -34,6 +34,9 @@ class Cost:
 def measure(model: nn.Module, recipe: Recipe, stage: Stage, data: Data, learnable: set[str]) -> Cost:
     """Takes two steps of a stage on the model's device, the second one by the clock. The model changes; throw it away.
 
+    Args:
+        data: where this stage's batches come from (`Data.of`).
+        learnable: see `built_to_learn`.
     Raises:
         InputError: what would stop the training itself at once: an unknown part, an image that cannot be read, a loss that is not finite.
     """

@@ -6,7 +6,7 @@ import logging
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -44,11 +44,17 @@ class Data:
         shuffled: (batch size, seed) → loader of (images, targets), shuffled and augmented, that can be taken up mid-way.
         in_order: batch size → every training image once, as it is.
         images: how many there are.
+        own: stage number → where that stage's batches come from instead.
     """
 
     shuffled: Callable[[int, int], Loader]
     in_order: Callable[[int], Iterable[Images]]
     images: int
+    own: Mapping[int, Data] = field(default_factory=dict)
+
+    def of(self, stage: int) -> Data:
+        """Where a stage's batches come from."""
+        return self.own.get(stage, self)
 
 
 @dataclass(frozen=True)
@@ -193,15 +199,16 @@ class _Run:
         shutil.rmtree(self._cache_folder(index), ignore_errors=True)
 
     def _stream(self, index: int, stage: Stage, seed: int) -> tuple[Stream, int]:
+        data = self.data.of(index)
         if not stage.cache_features:
-            loader = self.data.shuffled(stage.batch_size, seed)
+            loader = data.shuffled(stage.batch_size, seed)
             stream = Stream(loader, stage.steps, lambda batch: ImageBatch(batch[0], batch[1], stage.loss))
-            return stream, self.data.images
+            return stream, data.images
         if not hasattr(self.model, "mask_regions"):
             raise InputError(f"stage {stage.name}: cache_features needs a model with region heads (kind: mask_rcnn)")
-        batches = (ImageBatch(images, targets, stage.loss) for images, targets in self.data.in_order(CACHE_BATCH))
+        batches = (ImageBatch(images, targets, stage.loss) for images, targets in data.in_order(CACHE_BATCH))
         display, done = self.keeper.display, 0
-        display.start(f"{stage.name}: pooling regions", self.data.images, "image")
+        display.start(f"{stage.name}: pooling regions", data.images, "image")
         begin = time.perf_counter()
 
         def on_batch(images: int) -> None:

@@ -104,7 +104,9 @@ def complete(
         return result
     predictor = model if isinstance(model, Predictor) else load(model)
     run = _Run(predictor, predictor.labels_of(file.categories), folder, polygons, workers)
-    result.unknown_classes = [c["name"] for c in file.categories if work.to_fill[c["id"]] and not run.labels[c["id"]]]
+    if predictor.categories:  # a rule asks for no class
+        wanted = [c for c in file.categories if work.to_fill[c["id"]]]
+        result.unknown_classes = [c["name"] for c in wanted if not run.labels[c["id"]]]
     notes = {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
     with Journal(journal_of(target), _job(source, run, redo_filled), notes) as journal:
         if journal.replaced:
@@ -203,7 +205,7 @@ def _job(source: Path, run: _Run, redo_filled: bool) -> dict[str, Any]:
 
 
 def _model_name(predictor: Predictor) -> str:
-    return f"{predictor.name}@{predictor.digest}"
+    return predictor.identity
 
 
 def _fill(run: _Run, work: Plan, journal: Journal, result: Completion, progress: Progress | None) -> dict[int, Filling]:

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from halfmask._version import __version__
 from halfmask.checkpoint import Category, Checkpoint, file_digest, load_checkpoint, load_weights
 from halfmask.errors import InputError
 from halfmask.inference.images import ImageLike, as_tensor
 from halfmask.models.base import SegmentationModel
+from halfmask.models.baselines import PREFIX, build_baseline
 from halfmask.models.build import build_model
 from halfmask.structures import Detection
 
@@ -25,14 +27,15 @@ SHIPPED_NAMES = ("box-segmenter",)
 class Predictor:
     """A model on its device, in evaluation mode, with its classes.
 
-    With a detector, `categories` and every label are the detector's; they are matched by name with the segmenter's.
+    With a detector, `categories` and every label are the detector's; they are matched by name with the segmenter's. A rule
+    (`baseline:box` …) has no checkpoint and knows no classes: beside a detector it takes the detector's, and its masked ones.
 
     Attributes:
         model: draws the masks.
         name: what to call it: the run, or the checkpoint's stem.
-        digest: of the checkpoint file.
+        digest: of the checkpoint file; empty for a rule.
         version: the halfmask that trained it.
-        categories: label i + 1 is categories[i].
+        categories: label i + 1 is categories[i]; empty where it knows no classes.
         masked: ids (of the segmenter's own classes) of those that had masks in training.
         masked_names: their names, by which other files' classes are matched.
     """
@@ -40,23 +43,34 @@ class Predictor:
     def __init__(
         self,
         model: SegmentationModel,
-        checkpoint: Checkpoint,
+        checkpoint: Checkpoint | None,
         name: str,
         digest: str,
         device: torch.device,
         detector: Predictor | None = None,
     ) -> None:
         self.model = model.to(device).eval()
-        self.name, self.digest, self.version, self.device = name, digest, checkpoint.version, device
+        self.name, self.digest, self.device = name, digest, device
+        self.version = __version__ if checkpoint is None else checkpoint.version
         self.detector = detector
-        self.masked = list(checkpoint.masked)
-        self.masked_names = {c["name"] for c in checkpoint.categories if c["id"] in set(checkpoint.masked)}
-        self.categories: list[Category] = list(checkpoint.categories if detector is None else detector.categories)
-        own = {c["name"]: i + 1 for i, c in enumerate(checkpoint.categories)}
+        trained = [] if checkpoint is None else checkpoint.categories
+        self.categories: list[Category] = list(trained if detector is None else detector.categories)
+        if checkpoint is not None:
+            self.masked = list(checkpoint.masked)
+            self.masked_names = {c["name"] for c in trained if c["id"] in set(checkpoint.masked)}
+        else:
+            self.masked = [] if detector is None else list(detector.masked)
+            self.masked_names = set() if detector is None else set(detector.masked_names)
+        own = {c["name"]: i + 1 for i, c in enumerate(trained)}
         # From the labels that callers use to those of the segmenter; 0 for a class that it does not know.
         self._to_own = torch.tensor([0, *(own.get(c["name"], 0) for c in self.categories)])
         known = {c["name"]: i + 1 for i, c in enumerate(self.categories)}
-        self._from_own = torch.tensor([0, *(known.get(c["name"], 0) for c in checkpoint.categories)])
+        self._from_own = torch.tensor([0, *(known.get(c["name"], 0) for c in trained)])
+
+    @property
+    def identity(self) -> str:
+        """The name with what pins it down, as filled masks and results carry it."""
+        return f"{self.name}@{self.digest}" if self.digest else self.name
 
     @property
     def can_detect(self) -> bool:
@@ -136,7 +150,8 @@ def load(model: str | Path, detector: str | Path | None = None, device: str | to
     """Loads a trained model.
 
     Args:
-        model: a checkpoint file, a run directory, or the name of a shipped model (`box-segmenter`).
+        model: a checkpoint file, a run directory, the name of a shipped model (`box-segmenter`), or a rule: `baseline:box`,
+            `baseline:ellipse`, `baseline:grabcut`.
         detector: another checkpoint, whose boxes `model` fills with masks.
         device: where to run; None takes a GPU where there is one.
     Raises:
@@ -148,6 +163,8 @@ def load(model: str | Path, detector: str | Path | None = None, device: str | to
         finder = load(detector, device=place)
         if not finder.can_detect:
             raise InputError(f"{detector}: as a detector it has to find boxes, but it only draws masks into given ones")
+    if str(model).startswith(PREFIX):
+        return Predictor(build_baseline(str(model)), None, str(model), "", place, finder)
     path = find_checkpoint(model)
     checkpoint = load_checkpoint(path)
     network = build_model(checkpoint.recipe.model, len(checkpoint.categories) + 1, pretrained=False)
@@ -176,7 +193,9 @@ def find_checkpoint(model: str | Path) -> Path:
             f"{model}: this installation lacks the shipped model {shipped.name}; install the package again"
         )
     names = ", ".join(SHIPPED_NAMES)
-    raise InputError(f"{model}: no such checkpoint or run directory; shipped models: {names}")
+    raise InputError(
+        f"{model}: no such checkpoint or run directory; shipped models: {names}; rules: {PREFIX}box, {PREFIX}ellipse, {PREFIX}grabcut"
+    )
 
 
 def on_cpu(found: Detection) -> Detection:

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 import torchvision
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
+from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
 from halfmask.config import expand
@@ -78,6 +78,7 @@ def build_encoder(
     norm: str = "batch",
     trainable_stages: int = 5,
     strides: list[int] | None = None,
+    stride_in_1x1: bool = False,
 ) -> Encoder:
     """An encoder by name.
 
@@ -90,6 +91,7 @@ def build_encoder(
         trainable_stages: how many of the last stages learn; the weights of the others are buffers, so that nothing can train them.
             A stage is what lies between two strides, the stem included: a ResNet has five.
         strides: the wanted maps; None for all. What only coarser maps need is dropped.
+        stride_in_1x1: a ResNet's blocks halve the map in their first 1×1 convolution, not in the 3×3 one: for weights that were so trained.
     Raises:
         InputError: unknown name, a network without such maps (a vision transformer, say), or weights that do not fit.
     """
@@ -98,6 +100,8 @@ def build_encoder(
         load_backbone_weights(network, expand(weights), strides)
     elif weights == "DEFAULT" and name == "small_resnet":
         raise InputError("backbone small_resnet: there are no DEFAULT weights for it; use null or a file")
+    if stride_in_1x1:
+        _stride_to_1x1(network, name)
     try:
         cut = cut_network(network, strides)
     except ValueError as error:
@@ -121,7 +125,7 @@ def load_backbone_weights(network: nn.Module, path: Path, strides: list[int] | N
     Raises:
         InputError: unreadable, no dictionary of tensors, unknown or missing keys, other shapes, or values that are not finite.
     """
-    state = _read_weights(path)
+    state = read_weights(path)
     own = network.state_dict()
     try:
         body = cut_network(network, strides).body.state_dict()
@@ -149,9 +153,10 @@ def load_backbone_weights(network: nn.Module, path: Path, strides: list[int] | N
     network.load_state_dict({key: state[key] for key in body if key in state}, strict=False)
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Name → tensor of a .safetensors or .pth file (read with `weights_only`). Raises InputError where it is none."""
     if not path.is_file():
-        raise InputError(f"{path}: no such file; backbone weights are null, DEFAULT or a .safetensors or .pth file")
+        raise InputError(f"{path}: no such file; expected a .safetensors or .pth file of weights")
     try:
         if path.suffix == ".safetensors":
             return dict(safetensors.torch.load_file(path))
@@ -196,6 +201,14 @@ def _small_resnet(widths: list[int] | None, blocks: list[int] | None) -> nn.Modu
             f"backbone small_resnet: expected as many blocks as widths, all at least 1, found {blocks} and {widths}"
         )
     return SmallResNet(widths, blocks)
+
+
+def _stride_to_1x1(network: nn.Module, name: str) -> None:
+    blocks = [m for m in network.modules() if isinstance(m, Bottleneck)]
+    if not blocks:
+        raise InputError(f"backbone {name}: stride_in_1x1 is for ResNets of bottleneck blocks (resnet50, resnet101, …)")
+    for block in blocks:
+        block.conv1.stride, block.conv2.stride = block.conv2.stride, (1, 1)
 
 
 def _freeze_norm(module: nn.Module) -> None:

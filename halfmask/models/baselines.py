@@ -164,3 +164,17 @@ def _opencv() -> Any:
 
 BASELINES: dict[str, type[Baseline]] = {"box": BoxBaseline, "ellipse": EllipseBaseline, "grabcut": GrabCutBaseline}
 """Name → rule."""
+PREFIX = "baseline:"
+"""What sets a rule's name apart where a model is named."""
+
+
+def build_baseline(name: str) -> Baseline:
+    """The rule of a name such as `baseline:box`.
+
+    Raises:
+        InputError: no such rule, or it needs a library that is not installed.
+    """
+    known = name.removeprefix(PREFIX)
+    if known not in BASELINES:
+        raise InputError(f"{name}: no such baseline; there are {', '.join(PREFIX + rule for rule in BASELINES)}")
+    return BASELINES[known]()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from halfmask.masks import expected_iou, sample
 from halfmask.models.backbones import Encoder
 from halfmask.models.base import LossKind, SegmentationModel
 from halfmask.models.class_weights import FixedWeights
-from halfmask.models.crops import ImagePyramid, Jitter, crop_regions, inside_box
+from halfmask.models.crops import ImagePyramid, Jitter, crop_regions, inside_box, resample
 from halfmask.models.decoder import Decoder
 from halfmask.models.heads.base import MaskPredictor
 from halfmask.models.losses.crop_losses import crop_losses
@@ -33,16 +33,28 @@ class CropReader(nn.Module):
         context: share of the box's side added on each side of it.
         mean, std: of RGB in [0, 1].
         mirror: in inference each crop is read as it is and mirrored, and the two masks are averaged: twice the time.
+        zooms: in inference each box is read with each of these contexts and the masks are averaged: as many times the time. Empty: with
+            `context` alone.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, size: int, context: float, mean: list[float], std: list[float], mirror: bool = False) -> None:
+    def __init__(
+        self,
+        size: int,
+        context: float,
+        mean: list[float],
+        std: list[float],
+        mirror: bool = False,
+        zooms: Sequence[float] = (),
+    ) -> None:
         super().__init__()
         self.size = size
         self.context = context
         self.mirror = mirror
+        # The closest one first: masks are spread over its regions, where their cells are finest.
+        self.contexts = tuple(sorted(zooms)) or (context,)
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
 
@@ -171,24 +183,34 @@ class BoxSegmenter(SegmentationModel):
 
     @torch.no_grad()
     def segment(self, images: list[Tensor], boxes: list[Tensor], labels: list[Tensor] | None = None) -> list[Detection]:
-        """See `SegmentationModel.segment`; `mask_probs` are spread over the box and its context. Label 0 means that it is not known."""
+        """See `SegmentationModel.segment`; `mask_probs` are spread over the box and its closest context. Label 0: not known."""
         sizes = [len(b) for b in boxes]
         if labels is None:
             labels = [torch.zeros(n, dtype=torch.int64, device=b.device) for n, b in zip(sizes, boxes, strict=True)]
-        regions = [self.reader.regions(b) for b in boxes]
+        regions = [crop_regions(b, self.reader.contexts[0]) for b in boxes]
         probs = [b.new_zeros((n, self.mask_size, self.mask_size)) for n, b in zip(sizes, boxes, strict=True)]
         pyramids: dict[int, ImagePyramid] = {}
         for chunk in _chunks(sizes, CHUNK):
             # Only images of this chunk are kept in their normalised form.
             pyramids = {p.image: pyramids.get(p.image) or self.reader.pyramid(images[p.image]) for p in chunk}
-            crops = [
-                self.reader.read(pyramids[p.image], boxes[p.image][p.rows], regions[p.image][p.rows]) for p in chunk
-            ]
+            crowd = torch.cat([boxes[p.image][p.rows] for p in chunk])
             known = torch.cat([labels[p.image][p.rows] for p in chunk])
-            found = self.probabilities(torch.cat(crops), known)
-            for piece, rows in zip(chunk, torch.split(found, [len(c) for c in crops]), strict=True):
+            found = self._zoomed(chunk, [pyramids[p.image] for p in chunk], crowd, known)
+            for piece, rows in zip(chunk, torch.split(found, [p.rows.stop - p.rows.start for p in chunk]), strict=True):
                 probs[piece.image][piece.rows] = rows
         return [self._detection(*row) for row in zip(images, boxes, labels, probs, regions, strict=True)]
+
+    def _zoomed(self, chunk: list[_Piece], images: list[ImagePyramid], boxes: Tensor, labels: Tensor) -> Tensor:
+        """float32 [r, M, M] over the closest regions of a chunk's boxes [r, 4]: the mean of what each context gives."""
+        counts = [p.rows.stop - p.rows.start for p in chunk]
+        closest = crop_regions(boxes, self.reader.contexts[0])
+        total = boxes.new_zeros((len(boxes), self.mask_size, self.mask_size))
+        for context in self.reader.contexts:
+            regions = crop_regions(boxes, context)
+            rows = zip(images, torch.split(boxes, counts), torch.split(regions, counts), strict=True)
+            found = self.probabilities(torch.cat([self.reader.read(*row) for row in rows]), labels)
+            total += found if context == self.reader.contexts[0] else resample(found, regions, closest)
+        return total / len(self.reader.contexts)
 
     def _detection(self, image: Tensor, boxes: Tensor, labels: Tensor, probs: Tensor, regions: Tensor) -> Detection:
         height, width = int(image.shape[-2]), int(image.shape[-1])

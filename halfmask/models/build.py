@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork
@@ -23,20 +23,27 @@ from halfmask.models.class_weights import (
     FixedWeights,
     NoWeights,
     random_vectors,
-    read_vectors,
 )
+from halfmask.models.embedding_file import read_vectors, vector_size
 from halfmask.models.heads.agnostic import AgnosticPredictor
 from halfmask.models.heads.base import MaskPredictor
+from halfmask.models.heads.light_mlp import LightMlpBranch
 from halfmask.models.heads.mlp import MlpBranch
 from halfmask.models.heads.per_class import PerClassPredictor
 from halfmask.models.heads.transfer import TransferFunction, TransferPredictor
 from halfmask.models.heads.trunk import MaskTrunk
+from halfmask.models.legacy_boxes import LegacyAnchors
 from halfmask.models.mask_branch import MaskBranch
 from halfmask.models.rcnn import PartialMaskRCNN
 from halfmask.models.roi_heads import BoxHeads, region_pool
 
+RANDOM_SIZE = 300
+"""Length of random class vectors where the recipe leaves it open; the paper's."""
 
-def build_model(config: MaskRCNN | BoxSegmenter, num_classes: int, pretrained: bool = True) -> SegmentationModel:
+
+def build_model(
+    config: MaskRCNN | BoxSegmenter, num_classes: int, pretrained: bool = True, names: Sequence[str] | None = None
+) -> SegmentationModel:
     """The model that a recipe describes.
 
     Args:
@@ -44,15 +51,33 @@ def build_model(config: MaskRCNN | BoxSegmenter, num_classes: int, pretrained: b
         num_classes: K, background included.
         pretrained: load backbone weights and class vectors from where the recipe says; False where a checkpoint follows, which has
             them (no file and no network is touched).
+        names: of the K−1 foreground classes in the order of the labels; only a file of vectors by class name asks for them.
     Raises:
         InputError: the recipe's numbers or files do not fit each other.
     """
     if num_classes < 2:
         raise InputError(f"model: expected at least one class besides background, found {num_classes - 1}")
-    return _BUILDERS[config.kind](config, num_classes, pretrained)
+    return _BUILDERS[config.kind](config, num_classes, pretrained, names)
 
 
-def build_mask_rcnn(config: MaskRCNN, num_classes: int, pretrained: bool = True) -> PartialMaskRCNN:
+def settled(config: MaskRCNN | BoxSegmenter) -> MaskRCNN | BoxSegmenter:
+    """The recipe's model with the length of its class vectors taken from their file, so that a checkpoint can be built without the file.
+
+    Raises:
+        InputError: there is no such file, or none of vectors.
+    """
+    transfer = config.mask_head.transfer if config.kind == "mask_rcnn" else config.condition
+    if transfer is None or transfer.embedding is None or transfer.embedding_size is not None:
+        return config
+    known = transfer.model_copy(update={"embedding_size": vector_size(expand(transfer.embedding))})
+    if config.kind == "mask_rcnn":
+        return config.model_copy(update={"mask_head": config.mask_head.model_copy(update={"transfer": known})})
+    return config.model_copy(update={"condition": known})
+
+
+def build_mask_rcnn(
+    config: MaskRCNN, num_classes: int, pretrained: bool = True, names: Sequence[str] | None = None
+) -> PartialMaskRCNN:
     """Model 1, see `build_model`."""
     detector, images = config.detector, config.images
     strides = detector.strides
@@ -61,7 +86,7 @@ def build_mask_rcnn(config: MaskRCNN, num_classes: int, pretrained: bool = True)
     backbone = _encoder(config, strides, pretrained)
     width = detector.fpn_channels
     extra = LastLevelMaxPool() if detector.extra_level else None
-    fpn = FeaturePyramidNetwork([backbone.channels[s] for s in strides], width, extra)
+    fpn = FeaturePyramidNetwork([backbone.channels[s] for s in strides], width, extra, _norm(detector))
     rpn = _rpn(detector)
     box_heads = _box_heads(detector, num_classes)
     head = config.mask_head
@@ -71,16 +96,20 @@ def build_mask_rcnn(config: MaskRCNN, num_classes: int, pretrained: bool = True)
         fpn,
         rpn,
         box_heads,
-        region_pool(strides, head.roi_size, head.sampling_ratio),
-        build_mask_branch(head, width, num_classes, detector.box_width, pretrained),
+        region_pool(strides, head.roi_size, head.sampling_ratio, detector.legacy_boxes),
+        build_mask_branch(head, width, num_classes, detector.box_width, pretrained, names),
+        detector.legacy_boxes,
     )
 
 
 def _encoder(config: MaskRCNN, strides: list[int], pretrained: bool) -> Encoder:
     b = config.backbone
-    return build_encoder(
-        b.name, b.weights if pretrained else None, b.widths, b.blocks, b.norm, b.trainable_stages, strides
-    )
+    weights = b.weights if pretrained else None
+    return build_encoder(b.name, weights, b.widths, b.blocks, b.norm, b.trainable_stages, strides, b.stride_in_1x1)
+
+
+def _norm(detector: Detector) -> type[nn.Module] | None:
+    return nn.BatchNorm2d if detector.norm == "batch" else None
 
 
 def _rpn(detector: Detector) -> RegionProposalNetwork:
@@ -89,13 +118,11 @@ def _rpn(detector: Detector) -> RegionProposalNetwork:
         raise InputError(
             f"detector.anchor_sizes: expected one for each RPN level, {levels} (strides and extra_level), found {detector.anchor_sizes}"
         )
-    anchors = AnchorGenerator(
-        tuple((size,) for size in detector.anchor_sizes), (tuple(detector.anchor_ratios),) * levels
-    )
+    anchors = _anchors(detector, levels)
     (before, before_test), (after, after_test) = detector.rpn_pre_nms, detector.rpn_post_nms
     return RegionProposalNetwork(
         anchors,
-        RPNHead(detector.fpn_channels, anchors.num_anchors_per_location()[0]),
+        RPNHead(detector.fpn_channels, len(detector.anchor_ratios), detector.rpn_convs),
         fg_iou_thresh=0.7,
         bg_iou_thresh=0.3,
         batch_size_per_image=detector.rpn_batch,
@@ -106,16 +133,33 @@ def _rpn(detector: Detector) -> RegionProposalNetwork:
     )
 
 
+def _anchors(detector: Detector, levels: int) -> AnchorGenerator | LegacyAnchors:
+    sizes, ratios = detector.anchor_sizes, detector.anchor_ratios
+    if detector.legacy_boxes:
+        return LegacyAnchors([detector.strides[0] << i for i in range(levels)], sizes, ratios)
+    return AnchorGenerator(tuple((size,) for size in sizes), (tuple(ratios),) * levels)
+
+
 def _box_heads(detector: Detector, num_classes: int) -> BoxHeads:
+    pool = region_pool(detector.strides, detector.box_roi_size, detector.box_sampling_ratio, detector.legacy_boxes)
     return BoxHeads(
-        region_pool(detector.strides, detector.box_roi_size, detector.box_sampling_ratio),
-        TwoMLPHead(detector.fpn_channels * detector.box_roi_size**2, detector.box_width),
+        pool,
+        _box_head(detector),
         _box_predictor(detector.box_width, num_classes),
         detector.box_batch,
         detector.score_threshold,
         detector.nms_threshold,
         detector.detections,
     )
+
+
+def _box_head(detector: Detector) -> nn.Module:
+    width, side = detector.fpn_channels, detector.box_roi_size
+    head: nn.Module = TwoMLPHead(width * side**2, detector.box_width)
+    if detector.box_convs:
+        convs = [width] * detector.box_convs
+        head = FastRCNNConvFCHead((width, side, side), convs, [detector.box_width], _norm(detector))
+    return head
 
 
 def _box_predictor(width: int, num_classes: int) -> FastRCNNPredictor:
@@ -131,50 +175,76 @@ def _box_predictor(width: int, num_classes: int) -> FastRCNNPredictor:
 
 
 def build_mask_branch(
-    head: MaskHead, in_channels: int, num_classes: int, box_width: int, pretrained: bool = True
+    head: MaskHead,
+    in_channels: int,
+    num_classes: int,
+    box_width: int,
+    pretrained: bool = True,
+    names: Sequence[str] | None = None,
 ) -> MaskBranch:
     """The mask branch of a recipe on regions of `in_channels` channels, beside a box head of width `box_width`."""
-    predictor, weights = _PREDICTORS[head.kind](head, num_classes, box_width, pretrained)
-    mlp = MlpBranch(head.width, 2 * head.roi_size) if head.mlp == "full" else None
-    return MaskBranch(MaskTrunk(in_channels, head.width, head.convs), predictor, weights, mlp)
+    if head.kind == "transfer":
+        predictor, weights = _transfer(head.transfer, head.width, num_classes, box_width, pretrained, names)
+    else:
+        predictor, weights = _PREDICTORS[head.kind](head.width, num_classes), NoWeights()
+    mlp = _MLPS[head.mlp](head.width, 2 * head.roi_size)
+    return MaskBranch(MaskTrunk(in_channels, head.width, head.convs, head.norm == "batch"), predictor, weights, mlp)
 
 
-def _transfer(head: MaskHead, num_classes: int, box_width: int, pretrained: bool) -> tuple[MaskPredictor, ClassWeights]:
-    t = head.transfer
-    weights, size = build_class_weights(t, num_classes, box_width, pretrained)
-    return TransferPredictor(TransferFunction(size, head.width, t.layers, t.activation)), weights
+def _transfer(
+    t: Transfer, width: int, num_classes: int, box_width: int, pretrained: bool, names: Sequence[str] | None
+) -> tuple[MaskPredictor, ClassWeights]:
+    weights, size = build_class_weights(t, num_classes, box_width, pretrained, names)
+    return TransferPredictor(TransferFunction(size, width, t.layers, t.activation)), weights
 
 
 def build_class_weights(
-    transfer: Transfer, num_classes: int, box_width: int, pretrained: bool = True
+    transfer: Transfer,
+    num_classes: int,
+    box_width: int,
+    pretrained: bool = True,
+    names: Sequence[str] | None = None,
 ) -> tuple[ClassWeights, int]:
-    """Where T's input comes from, and its size D."""
+    """Where T's input comes from, and its size D.
+
+    Raises:
+        InputError: the file of an embedding does not fit the classes, or is not to be read and the recipe does not say its size.
+    """
     t = transfer
     if t.input == "cls" or t.input == "box" or t.input == "cls+box":
         size = {"cls": 1, "box": 4, "cls+box": 5}[t.input] * box_width
         return DetectorWeights(t.input, t.input_norm, t.stop_gradient), size
     if t.input == "embedding" and pretrained:
         assert t.embedding is not None
-        vectors = read_vectors(expand(t.embedding), num_classes, t.embedding_size)
+        vectors = read_vectors(expand(t.embedding), num_classes, names, t.embedding_size)
     else:
+        if t.input == "embedding" and t.embedding_size is None:
+            raise InputError("transfer.embedding_size is null: `settled` takes it from the embedding's file")
         # Of an embedding in a checkpoint only the shape matters here; its values follow.
-        vectors = random_vectors(num_classes, t.embedding_size, t.seed)
-    return FixedWeights(vectors, t.input_norm), t.embedding_size
+        vectors = random_vectors(num_classes, t.embedding_size or RANDOM_SIZE, t.seed)
+    return FixedWeights(vectors, t.input_norm), vectors.shape[1]
 
 
-def _build_box_segmenter(config: BoxSegmenter, num_classes: int, pretrained: bool) -> SegmentationModel:
+def _build_box_segmenter(
+    config: BoxSegmenter, num_classes: int, pretrained: bool, names: Sequence[str] | None
+) -> SegmentationModel:
     from halfmask.models.build_box import build_box_segmenter
 
-    return build_box_segmenter(config, num_classes, pretrained)
+    return build_box_segmenter(config, num_classes, pretrained, names)
 
 
-_PREDICTORS: dict[str, Callable[[MaskHead, int, int, bool], tuple[MaskPredictor, ClassWeights]]] = {
-    "agnostic": lambda head, *_: (AgnosticPredictor(head.width), NoWeights()),
-    "per_class": lambda head, classes, *_: (PerClassPredictor(head.width, classes), NoWeights()),
-    "transfer": _transfer,
+_PREDICTORS: dict[str, Callable[[int, int], MaskPredictor]] = {
+    "agnostic": lambda width, _: AgnosticPredictor(width),
+    "per_class": PerClassPredictor,
 }
 
-_BUILDERS: dict[str, Callable[[Any, int, bool], SegmentationModel]] = {
+_MLPS: dict[str, Callable[[int, int], nn.Module | None]] = {
+    "none": lambda width, side: None,  # noqa: ARG005
+    "light": LightMlpBranch,
+    "full": MlpBranch,
+}
+
+_BUILDERS: dict[str, Callable[[Any, int, bool, Sequence[str] | None], SegmentationModel]] = {
     "mask_rcnn": build_mask_rcnn,
     "box_segmenter": _build_box_segmenter,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import fx, nn
 
@@ -19,8 +21,10 @@ from halfmask.models.heads.base import MaskPredictor
 from halfmask.models.heads.transfer import TransferFunction, TransferPredictor
 
 
-def build_box_segmenter(config: BoxSegmenterConfig, num_classes: int, pretrained: bool = True) -> BoxSegmenter:
-    """Model 2, see `build_model`. num_classes: K, background included; only class conditioning has a use for it."""
+def build_box_segmenter(
+    config: BoxSegmenterConfig, num_classes: int, pretrained: bool = True, names: Sequence[str] | None = None
+) -> BoxSegmenter:
+    """Model 2, see `build_model`. num_classes: K, background included; only class conditioning has a use for it and for names."""
     encoder = _encoder(config, pretrained)
     coarsest = max(encoder.channels)
     # Twice the stride at least: BatchNorm cannot learn from a map of one cell.
@@ -35,9 +39,9 @@ def build_box_segmenter(config: BoxSegmenterConfig, num_classes: int, pretrained
             f"{list(encoder.channels)}; found {config.decoder_widths}"
         )
     decoder = Decoder(encoder.channels, config.decoder_widths)
-    predictor, class_weights = _predictor(config, decoder.out_channels, num_classes, pretrained)
+    predictor, class_weights = _predictor(config, decoder.out_channels, num_classes, pretrained, names)
     return BoxSegmenter(
-        CropReader(config.crop_size, config.context, config.mean, config.std, config.mirror),
+        CropReader(config.crop_size, config.context, config.mean, config.std, config.mirror, config.zooms),
         encoder,
         decoder,
         predictor,
@@ -58,7 +62,7 @@ def _encoder(config: BoxSegmenterConfig, pretrained: bool) -> Encoder:
 
 
 def _predictor(
-    config: BoxSegmenterConfig, channels: int, num_classes: int, pretrained: bool
+    config: BoxSegmenterConfig, channels: int, num_classes: int, pretrained: bool, names: Sequence[str] | None
 ) -> tuple[MaskPredictor, FixedWeights | None]:
     condition = config.condition
     if condition is None:
@@ -72,7 +76,7 @@ def _predictor(
             "model.condition.input: a box_segmenter has no box head to take class weights from; expected random or embedding, "
             f"found {condition.input}"
         )
-    weights, size = build_class_weights(condition, num_classes, 0, pretrained)
+    weights, size = build_class_weights(condition, num_classes, 0, pretrained, names)
     assert isinstance(weights, FixedWeights)
     transfer = TransferFunction(size, channels, condition.layers, condition.activation)
     return TransferPredictor(transfer), weights

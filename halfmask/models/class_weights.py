@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-
-from halfmask.errors import InputError
 
 
 class ClassWeights(nn.Module, ABC):
     """Hands out the class weights, background row first."""
 
     @abstractmethod
-    def forward(self, cls_weight: Tensor, box_weight: Tensor) -> Tensor:
-        """float [K, D] from the box head's layers: cls_weight [K, D'], box_weight [4K, D']. Biases are no part of it (paper 1.1)."""
+    def forward(self, cls_weight: Tensor, box_weight: Tensor, classes: Tensor | None = None) -> Tensor:
+        """float [K, D] from the box head's layers: cls_weight [K, D'], box_weight [4K, D']. Biases are no part of it (paper 1.1).
+
+        Args:
+            classes: int64 [n]: the rows of these classes alone, [n, D], and nothing is computed or copied for another.
+        """
+
+
+@dataclass(frozen=True)
+class ClassRows:
+    """Class weights [K, D] of which a row is made when it is asked for: `rows[classes]` is float [n, D] for int64 [n].
+
+    Stands wherever a predictor takes [K, D]. Thousands of classes then cost what those of the batch do.
+    """
+
+    source: ClassWeights
+    cls_weight: Tensor
+    box_weight: Tensor
+
+    def __getitem__(self, classes: Tensor) -> Tensor:
+        rows: Tensor = self.source(self.cls_weight, self.box_weight, classes)
+        return rows
+
+
+ClassVectors = Tensor | ClassRows
 
 
 class DetectorWeights(ClassWeights):
@@ -38,10 +58,12 @@ class DetectorWeights(ClassWeights):
         self.input_norm = input_norm
         self.stop_gradient = stop_gradient
 
-    def forward(self, cls_weight: Tensor, box_weight: Tensor) -> Tensor:
+    def forward(self, cls_weight: Tensor, box_weight: Tensor, classes: Tensor | None = None) -> Tensor:
         if self.stop_gradient:
             cls_weight, box_weight = cls_weight.detach(), box_weight.detach()
         boxes = box_weight.reshape(len(cls_weight), -1)
+        if classes is not None:  # first of all: joining and rescaling K rows is what would grow with K
+            cls_weight, boxes = cls_weight[classes], boxes[classes]
         weights = {"cls": cls_weight, "box": boxes}.get(self.rows)
         weights = torch.cat([cls_weight, boxes], 1) if weights is None else weights
         return weights if self.input_norm is None else rescale(weights, self.input_norm)
@@ -62,15 +84,21 @@ class FixedWeights(ClassWeights):
         rows = torch.cat([torch.zeros_like(vectors[:1]), vectors])
         self.register_buffer("vectors", rows if input_norm is None else rescale(rows, input_norm))
 
-    def forward(self, cls_weight: Tensor | None = None, box_weight: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        return self.vectors
+    def forward(
+        self,
+        cls_weight: Tensor | None = None,  # noqa: ARG002
+        box_weight: Tensor | None = None,  # noqa: ARG002
+        classes: Tensor | None = None,
+    ) -> Tensor:
+        return self.vectors if classes is None else self.vectors[classes]
 
 
 class NoWeights(ClassWeights):
     """For predictors that ask for none: [K, 0]."""
 
-    def forward(self, cls_weight: Tensor, box_weight: Tensor) -> Tensor:  # noqa: ARG002
-        return cls_weight.detach()[:, :0]
+    def forward(self, cls_weight: Tensor, box_weight: Tensor, classes: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        empty = cls_weight.detach()[:, :0]
+        return empty if classes is None else empty[classes]
 
 
 def rescale(weights: Tensor, length: float) -> Tensor:
@@ -84,24 +112,5 @@ def rescale(weights: Tensor, length: float) -> Tensor:
 def random_vectors(num_classes: int, size: int, seed: int) -> Tensor:
     """float32 [K−1, size], Gaussian with expected squared length 1 (the paper's random vectors have length 0.94 in the mean)."""
     generator = torch.Generator().manual_seed(seed)
-    vectors: Tensor = torch.randn(num_classes - 1, size, generator=generator) / size**0.5
-    return vectors
-
-
-def read_vectors(path: Path, num_classes: int, size: int) -> Tensor:
-    """float32 [K−1, size] from a .npy file in the order of the category ids. Raises InputError where the file does not fit."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(
-            f"{path}: class vectors cannot be read ({type(error).__name__}); expected a .npy file"
-        ) from error
-    if not isinstance(array, np.ndarray) or array.shape != (num_classes - 1, size):
-        found = list(getattr(array, "shape", ()))
-        raise InputError(
-            f"{path}: expected class vectors [{num_classes - 1}, {size}] (foreground classes × embedding_size), found {found}"
-        )
-    vectors = torch.from_numpy(array.astype(np.float32))
-    if not bool(torch.isfinite(vectors).all()):
-        raise InputError(f"{path}: class vectors hold values that are not finite; mend the file")
+    vectors: Tensor = torch.randn(num_classes - 1, size, generator=generator, device="cpu") / size**0.5
     return vectors

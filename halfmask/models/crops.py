@@ -37,6 +37,26 @@ def inside_box(boxes: Tensor, regions: Tensor, size: int) -> Tensor:
     return cover[:, 1, :, None] * cover[:, 0, None, :]
 
 
+def resample(maps: Tensor, regions: Tensor, places: Tensor) -> Tensor:
+    """Maps spread over `regions`, read anew where `places` lie (bilinear; beyond a region's edge its last cells are repeated).
+
+    Args:
+        maps: float [R, M, M].
+        regions, places: float [R, 4] xyxy, pixels.
+    Returns:
+        float [R, M, M].
+    """
+    size = maps.shape[-1]
+    cells = (torch.arange(size, dtype=places.dtype, device=places.device) + 0.5) / size
+    spots = places[:, None, :2] + cells[:, None] * (places[:, 2:] - places[:, :2])[:, None]  # [R, M, 2]
+    inside = (spots - regions[:, None, :2]) / (regions[:, 2:] - regions[:, :2])[:, None].clamp_min(1e-6) * 2 - 1
+    x, y = inside[:, None, :, 0].expand(-1, size, -1), inside[:, :, None, 1].expand(-1, -1, size)
+    found = F.grid_sample(
+        maps[:, None], torch.stack([x, y], 3).to(maps.dtype), padding_mode="border", align_corners=False
+    )
+    return found[:, 0]
+
+
 class ImagePyramid:
     """One image that regions of any size are read from, at a cost and with memory that do not grow with the region.
 

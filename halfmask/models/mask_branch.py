@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from halfmask.models.class_weights import ClassWeights
+from halfmask.models.class_weights import ClassRows, ClassVectors, ClassWeights
 from halfmask.models.heads.base import MaskPredictor
 
 
@@ -27,8 +27,12 @@ class MaskBranch(nn.Module):
         self.class_weights = class_weights
         self.mlp = mlp
 
-    def forward(self, features: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
-        """float [R, M, M] logits of regions [R, C, S, S] with labels int64 [R], given class weights [K, D]."""
+    def rows(self, cls_weight: Tensor, box_weight: Tensor) -> ClassRows:
+        """The class weights [K, D] for `forward`, made row by row: the branch costs the same whatever K is."""
+        return ClassRows(self.class_weights, cls_weight, box_weight)
+
+    def forward(self, features: Tensor, labels: Tensor, class_weights: ClassVectors) -> Tensor:
+        """float [R, M, M] logits of regions [R, C, S, S] with labels int64 [R], given class weights [K, D] (or their `rows`)."""
         hidden = self.trunk(features)
         logits: Tensor = self.predictor(hidden, labels, class_weights)
         return logits if self.mlp is None else logits + self.mlp(hidden)

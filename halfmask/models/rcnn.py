@@ -17,9 +17,11 @@ from halfmask.errors import InputError
 from halfmask.masks import expected_iou, sample
 from halfmask.models.backbones import Encoder
 from halfmask.models.base import LossKind, SegmentationModel
+from halfmask.models.class_weights import ClassRows
+from halfmask.models.legacy_boxes import MASK_SHIFT, LegacyPool, padded, resize_legacy
 from halfmask.models.losses.mask_bce import mask_bce
 from halfmask.models.mask_branch import MaskBranch
-from halfmask.models.roi_heads import BoxHeads, BoxTargets, Features, SampledRegions
+from halfmask.models.roi_heads import BoxHeads, BoxTargets, Features, SampledRegions, Sizes, with_masks
 from halfmask.structures import Detection, Target
 
 # Regions that go through the mask branch at once in inference: bounds memory, whatever the number of boxes.
@@ -72,6 +74,7 @@ class PartialMaskRCNN(SegmentationModel):
         box_heads: torchvision's RoI heads for boxes.
         mask_pool: pools regions for the mask branch.
         mask_branch: regions → mask logits.
+        legacy: Detectron's geometry (`legacy_boxes`), for weights that were trained in it.
     """
 
     def __init__(
@@ -81,8 +84,9 @@ class PartialMaskRCNN(SegmentationModel):
         fpn: FeaturePyramidNetwork,
         rpn: RegionProposalNetwork,
         box_heads: BoxHeads,
-        mask_pool: MultiScaleRoIAlign,
+        mask_pool: MultiScaleRoIAlign | LegacyPool,
         mask_branch: MaskBranch,
+        legacy: bool = False,
     ) -> None:
         super().__init__()
         self.transform = transform
@@ -92,6 +96,9 @@ class PartialMaskRCNN(SegmentationModel):
         self.box_heads = box_heads
         self.mask_pool = mask_pool
         self.mask_branch = mask_branch
+        self.legacy = legacy
+        self.mask_shift = MASK_SHIFT if legacy else HALF_PIXEL
+        self._resize = resize_legacy if legacy else resize_boxes
 
     def parts(self) -> dict[str, nn.Module]:
         return {
@@ -125,7 +132,7 @@ class PartialMaskRCNN(SegmentationModel):
         losses |= self.box_heads.losses(features, regions, batch.image_sizes)
         if loss == "all":
             has_mask = [t.has_mask.to(r.device) for t, r in zip(targets, regions.boxes, strict=True)]
-            masked = _with_masks(regions, has_mask)
+            masked = with_masks(regions, has_mask)
             losses["loss_mask"] = self.mask_loss(self._pool_masked(features, masked, batch, targets))
         return losses
 
@@ -141,7 +148,7 @@ class PartialMaskRCNN(SegmentationModel):
 
     def mask_loss(self, regions: MaskRegions) -> Tensor:
         """The mask loss of pooled regions, a scalar; 0 for none."""
-        return mask_bce(self.mask_branch(regions.features, regions.labels, self.class_weights()), regions.targets)
+        return mask_bce(self.mask_branch(regions.features, regions.labels, self._class_rows()), regions.targets)
 
     def class_weights(self) -> Tensor:
         """float [K, D], what the mask head is told of each class."""
@@ -149,10 +156,15 @@ class PartialMaskRCNN(SegmentationModel):
         weights: Tensor = self.mask_branch.class_weights(predictor.cls_score.weight, predictor.bbox_pred.weight)
         return weights
 
+    def _class_rows(self) -> ClassRows:
+        """The same, only the rows that are asked for."""
+        predictor = self.box_heads.box_predictor
+        return self.mask_branch.rows(predictor.cls_score.weight, predictor.bbox_pred.weight)
+
     @torch.no_grad()
     def mask_probs(self, features: Tensor, labels: Tensor) -> Tensor:
         """float32 [n, M, M] of pooled regions [n, C, S, S] with labels int64 [n]."""
-        weights = self.class_weights()
+        weights = self._class_rows()
         rows = [
             self.mask_branch(f, c, weights).float().sigmoid()
             for f, c in zip(torch.split(features, CHUNK), torch.split(labels, CHUNK), strict=True)
@@ -167,15 +179,17 @@ class PartialMaskRCNN(SegmentationModel):
         with _flag(self.transform, False), _flag(self.rpn, False):
             batch, _ = self.transform(images)
             features = self._features(batch.tensors)
-            proposals, _ = self.rpn(batch, features)
-        boxes, labels, scores = self.box_heads.find(features, proposals, batch.image_sizes)
-        pooled = torch.split(self.mask_pool(features, boxes, batch.image_sizes), [len(b) for b in boxes])
-        found = []
-        for i, image in enumerate(images):
-            size = (int(image.shape[-2]), int(image.shape[-1]))
-            placed = resize_boxes(boxes[i], batch.image_sizes[i], size)
-            found.append(FoundBoxes(placed, labels[i], scores[i], pooled[i], size))
-        return found
+            proposals, _ = self.rpn(padded(batch) if self.legacy else batch, features)
+        sizes, originals = batch.image_sizes, [_size(image) for image in images]
+        if self.legacy:  # offsets are applied in the frame of the image, not of the resized one
+            placed = self._resized(proposals, sizes, originals)
+            placed, labels, scores = self.box_heads.find(features, proposals, sizes, (placed, originals))
+            boxes = self._resized(placed, originals, sizes)
+        else:
+            boxes, labels, scores = self.box_heads.find(features, proposals, sizes)
+            placed = self._resized(boxes, sizes, originals)
+        pooled = torch.split(self.mask_pool(features, boxes, sizes), [len(b) for b in boxes])
+        return [FoundBoxes(*row) for row in zip(placed, labels, scores, pooled, originals, strict=True)]
 
     @torch.no_grad()
     def detect(self, images: list[Tensor]) -> list[Detection]:
@@ -185,7 +199,7 @@ class PartialMaskRCNN(SegmentationModel):
         probs = self.mask_probs(torch.cat([f.features for f in found]), torch.cat([f.labels for f in found]))
         rows = torch.split(probs, [len(f.boxes) for f in found])
         return [
-            Detection(f.boxes, f.labels, f.scores, p, f.boxes + HALF_PIXEL, expected_iou(p), f.image_size)
+            Detection(f.boxes, f.labels, f.scores, p, f.boxes + self.mask_shift, expected_iou(p), f.image_size)
             for f, p in zip(found, rows, strict=True)
         ]
 
@@ -219,7 +233,7 @@ class PartialMaskRCNN(SegmentationModel):
         counts = [len(b) for b in boxes]
         columns = zip(images, boxes, *(torch.split(rows, counts) for rows in (given, scores, probs)), strict=True)
         return [
-            Detection(b.to(p), c, s, p, b.to(p) + HALF_PIXEL, expected_iou(p), (int(i.shape[-2]), int(i.shape[-1])))
+            Detection(b.to(p), c, s, p, b.to(p) + self.mask_shift, expected_iou(p), _size(i))
             for i, b, c, s, p in columns
         ]
 
@@ -236,6 +250,9 @@ class PartialMaskRCNN(SegmentationModel):
         dicts = [{"boxes": t.boxes.to(device), "labels": t.labels.to(device)} for t in targets]
         with _flag(self.transform, True):
             batch, placed = self.transform(images, dicts)
+        if self.legacy:
+            for i, target in enumerate(dicts):
+                placed[i]["boxes"] = self._resize(target["boxes"], _size(images[i]), batch.image_sizes[i])
         return batch, placed
 
     def _features(self, images: Tensor) -> Features:
@@ -248,7 +265,7 @@ class PartialMaskRCNN(SegmentationModel):
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Training proposals and RPN losses; a frozen RPN (in eval mode) proposes as many as a learning one."""
         with _flag(self.rpn, True):
-            proposals, losses = self.rpn(batch, features, boxes)
+            proposals, losses = self.rpn(padded(batch) if self.legacy else batch, features, boxes)
         return proposals, dict(losses)
 
     def _pool_masked(
@@ -261,27 +278,26 @@ class PartialMaskRCNN(SegmentationModel):
             regions.boxes, regions.matched, batch.image_sizes, targets, strict=True
         ):
             rows = target.mask_row.to(matched.device)[matched] if len(target) else matched
-            placed = resize_boxes(boxes, size, target.masks.image_size)
-            drawn.append(sample(target.masks, rows, placed, side))
+            placed = self._resize(boxes, size, target.masks.image_size)
+            # `sample` draws half a pixel up and left, as RoIAlign sees things: masks then come out HALF_PIXEL from their box.
+            drawn.append(sample(target.masks, rows, placed + (self.mask_shift - HALF_PIXEL), side))
         pooled = self.mask_pool(features, regions.boxes, batch.image_sizes)
         return MaskRegions(pooled, torch.cat(regions.labels), torch.cat(drawn))
 
     def _place(self, images: list[Tensor], boxes: list[Tensor]) -> tuple[Features, list[Tensor], list[tuple[int, int]]]:
         """Features of images resized as in inference, the boxes in that frame, and the resized sizes."""
-        dicts = [{"boxes": b.to(i.device, torch.float32)} for i, b in zip(images, boxes, strict=True)]
         with _flag(self.transform, False):
-            batch, placed = self.transform(images, dicts)
-        return self._features(batch.tensors), [p["boxes"] for p in placed], batch.image_sizes
+            batch, _ = self.transform(images)
+        given = [b.to(i.device, torch.float32) for i, b in zip(images, boxes, strict=True)]
+        placed = self._resized(given, [_size(image) for image in images], batch.image_sizes)
+        return self._features(batch.tensors), placed, batch.image_sizes
+
+    def _resized(self, boxes: list[Tensor], before: Sizes, after: Sizes) -> list[Tensor]:
+        return [self._resize(*row) for row in zip(boxes, before, after, strict=True)]
 
 
-def _with_masks(regions: SampledRegions, has_mask: list[Tensor]) -> SampledRegions:
-    """The foreground regions whose matched object has a mask."""
-    kept = []
-    for labels, matched, mask in zip(regions.labels, regions.matched, has_mask, strict=True):
-        foreground = torch.where(labels > 0)[0]
-        kept.append(foreground[mask[matched[foreground]]])
-    columns = (regions.boxes, regions.matched, regions.labels, regions.box_targets)
-    return SampledRegions(*([rows[i] for rows, i in zip(column, kept, strict=True)] for column in columns))
+def _size(image: Tensor) -> tuple[int, int]:
+    return int(image.shape[-2]), int(image.shape[-1])
 
 
 @contextmanager

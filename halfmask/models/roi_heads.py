@@ -14,6 +14,8 @@ from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import LevelMapper
 
+from halfmask.models.legacy_boxes import LegacyPool
+
 Features = dict[str, Tensor]
 Sizes = list[tuple[int, int]]
 BoxTargets = list[dict[str, Tensor]]
@@ -49,7 +51,7 @@ class BoxHeads(RoIHeads):
 
     def __init__(
         self,
-        pool: MultiScaleRoIAlign,
+        pool: MultiScaleRoIAlign | LegacyPool,
         head: nn.Module,
         predictor: nn.Module,
         batch: int = 512,
@@ -90,11 +92,20 @@ class BoxHeads(RoIHeads):
         return {"loss_classifier": classifier, "loss_box_reg": box_reg}
 
     def find(
-        self, features: Features, proposals: list[Tensor], sizes: Sizes
+        self,
+        features: Features,
+        proposals: list[Tensor],
+        sizes: Sizes,
+        frame: tuple[list[Tensor], Sizes] | None = None,
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Detections of each image, best first: boxes [n, 4] in pixels of the resized image, labels [n], scores [n]."""
+        """Detections of each image, best first: boxes [n, 4] in pixels of the resized image, labels [n], scores [n].
+
+        Args:
+            frame: the proposals in another frame and its sizes: offsets are applied there, and boxes come out there.
+        """
         logits, offsets = self._score(features, proposals, sizes)
-        boxes, scores, labels = self.postprocess_detections(logits, offsets, proposals, sizes)
+        places, limits = (proposals, sizes) if frame is None else frame
+        boxes, scores, labels = self.postprocess_detections(logits, offsets, places, limits)
         return boxes, labels, scores
 
     def classify(self, features: Features, boxes: list[Tensor], sizes: Sizes) -> tuple[Tensor, Tensor]:
@@ -108,13 +119,28 @@ class BoxHeads(RoIHeads):
         return logits, offsets
 
 
-def region_pool(strides: list[int], size: int, sampling_ratio: int) -> MultiScaleRoIAlign:
-    """torchvision's multi-level RoIAlign over levels named "0", "1", … of the given strides.
+def with_masks(regions: SampledRegions, has_mask: list[Tensor]) -> SampledRegions:
+    """The foreground regions whose matched object has a mask."""
+    kept = []
+    for labels, matched, mask in zip(regions.labels, regions.matched, has_mask, strict=True):
+        foreground = torch.where(labels > 0)[0]
+        kept.append(foreground[mask[matched[foreground]]])
+    columns = (regions.boxes, regions.matched, regions.labels, regions.box_targets)
+    return SampledRegions(*([rows[i] for rows, i in zip(column, kept, strict=True)] for column in columns))
+
+
+def region_pool(
+    strides: list[int], size: int, sampling_ratio: int, legacy: bool = False
+) -> MultiScaleRoIAlign | LegacyPool:
+    """torchvision's multi-level RoIAlign over levels named "0", "1", … of the given strides; `legacy`: in Detectron's geometry.
 
     The scales are set here: left alone, torchvision guesses them from the first batch's image size without its padding, which is
     wrong for small pictures (65 px with stride 32 gives 1/16) and sticks.
     """
     pool = MultiScaleRoIAlign([str(i) for i in range(len(strides))], size, sampling_ratio)
     pool.scales = [1.0 / stride for stride in strides]
-    pool.map_levels = LevelMapper(strides[0].bit_length() - 1, strides[-1].bit_length() - 1)
+    levels = strides[0].bit_length() - 1, strides[-1].bit_length() - 1
+    if legacy:
+        return LegacyPool(pool, levels)
+    pool.map_levels = LevelMapper(*levels)
     return pool

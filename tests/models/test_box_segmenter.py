@@ -14,7 +14,7 @@ from halfmask.errors import InputError
 from halfmask.masks import iou
 from halfmask.models.box_segmenter import BoxSegmenter
 from halfmask.models.build_box import build_box_segmenter
-from halfmask.models.crops import crop_regions
+from halfmask.models.crops import crop_regions, resample
 from halfmask.structures import MaskCrops, Target
 
 SMALL = {"name": "small_resnet", "widths": [12, 16, 24], "blocks": [1, 1, 1]}
@@ -262,3 +262,18 @@ def test_with_mirror_a_crop_and_its_mirror_image_have_mirrored_masks() -> None:
         )
         both = plain.probabilities(crops, labels) + plain.probabilities(crops.flip(3), labels).flip(2)
         torch.testing.assert_close(here, both / 2)
+
+
+def test_zooms_average_what_each_context_gives_in_the_image_s_frame() -> None:
+    """One context alone is the plain model; of two, the mean over the closer one's region."""
+    image, target = discs(0)
+    boxes = target.boxes
+    alone = {c: build(context=c).eval() for c in (0.1, 0.4)}
+    found = {c: model.segment([image], [boxes])[0] for c, model in alone.items()}
+    one = build(context=0.4, zooms=[0.1]).eval().segment([image], [boxes])[0]
+    torch.testing.assert_close(one.mask_probs, found[0.1].mask_probs)
+    both = build(context=0.3, zooms=[0.4, 0.1]).eval().segment([image], [boxes])[0]
+    torch.testing.assert_close(both.regions, crop_regions(boxes, 0.1))
+    moved = resample(found[0.4].mask_probs, crop_regions(boxes, 0.4), crop_regions(boxes, 0.1))
+    torch.testing.assert_close(both.mask_probs, (found[0.1].mask_probs + moved) / 2)
+    assert len(build(zooms=[0.1, 0.2]).segment([image], [boxes[:0]])[0].mask_probs) == 0

@@ -1,17 +1,11 @@
 """Class weights: the box head's rows in the right order, fixed vectors, lengths, and where gradients stop."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from halfmask.config import Transfer
-from halfmask.errors import InputError
-from halfmask.models.build import build_class_weights
-from halfmask.models.class_weights import DetectorWeights, FixedWeights, random_vectors, read_vectors, rescale
+from halfmask.models.class_weights import DetectorWeights, FixedWeights, random_vectors, rescale
 
 
 def test_rows_of_the_box_head() -> None:
@@ -70,45 +64,3 @@ def test_random_vectors_are_seeded() -> None:
     assert torch.equal(random_vectors(9, 300, seed=5), random_vectors(9, 300, seed=5))
     assert not torch.equal(random_vectors(9, 300, seed=5), random_vectors(9, 300, seed=6))
     assert float(random_vectors(81, 300, seed=0).norm(dim=1).mean()) == pytest.approx(1.0, abs=0.05)
-
-
-def test_embedding_file(tmp_path: Path) -> None:
-    path = tmp_path / "vectors.npy"
-    array = np.random.default_rng(0).normal(size=(4, 7))
-    np.save(path, array)
-    transfer = Transfer(input="embedding", embedding=str(path), embedding_size=7)
-    weights, size = build_class_weights(transfer, num_classes=5, box_width=3)
-    assert size == 7
-    np.testing.assert_allclose(weights(torch.zeros(5, 3), torch.zeros(20, 3))[1:].numpy(), array, rtol=1e-6)
-
-
-def test_embedding_of_a_checkpoint_needs_no_file() -> None:
-    transfer = Transfer(input="embedding", embedding="/nowhere/vectors.npy", embedding_size=7)
-    weights, _ = build_class_weights(transfer, num_classes=5, box_width=3, pretrained=False)
-    assert weights(torch.zeros(5, 3), torch.zeros(20, 3)).shape == (5, 7)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (np.zeros((3, 7), np.float32), r"expected class vectors \[4, 7\].*found \[3, 7\]"),
-        (np.full((4, 7), np.nan, np.float32), "not finite"),
-        (b"hello", "cannot be read"),
-        (np.array([{"a": 1}] * 4, dtype=object), "cannot be read"),
-        (None, "cannot be read"),
-    ],
-)
-def test_embedding_files_that_do_not_fit(tmp_path: Path, content: object, message: str) -> None:
-    path = tmp_path / "vectors.npy"
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    elif content is not None:
-        np.save(path, np.asarray(content), allow_pickle=True)
-    with pytest.raises(InputError, match=message):
-        read_vectors(path, num_classes=5, size=7)
-
-
-@pytest.mark.shared
-def test_the_papers_own_vectors(shared_data: Path) -> None:
-    vectors = read_vectors(shared_data / "embeddings" / "coco_glove.npy", num_classes=81, size=300)
-    assert float(vectors.norm(dim=1).mean()) == pytest.approx(6.5, abs=0.1)  # paper, 1.1

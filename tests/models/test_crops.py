@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from halfmask.models.crops import ImagePyramid, Jitter, crop_regions, inside_box
+from halfmask.models.crops import ImagePyramid, Jitter, crop_regions, inside_box, resample
 
 
 def test_regions_add_the_context_on_each_side() -> None:
@@ -62,3 +62,21 @@ def test_jitter_stays_in_its_bounds_and_follows_the_seed() -> None:
     sides = (regions[:, 2:] - regions[:, :2]) / torch.tensor([20.0, 40.0])
     assert float(sides.min()) >= 2.718**-0.2 - 1e-3
     assert float(sides.max()) <= 2.718**0.2 + 1e-3
+
+
+def test_resample_reads_a_plane_exactly_and_repeats_the_edge() -> None:
+    """Bilinear reading of a linear map is exact within the outermost cell centres; beyond them the edge goes on."""
+    regions = torch.tensor([[10.0, 20.0, 50.0, 60.0], [0.0, 0.0, 8.0, 16.0]])
+    places = torch.tensor([[20.0, 30.0, 40.0, 50.0], [2.0, 4.0, 6.0, 12.0]])
+    size = 16
+
+    def plane(where: torch.Tensor) -> torch.Tensor:
+        cells = (torch.arange(size) + 0.5) / size
+        x = where[:, None, 0] + cells * (where[:, 2] - where[:, 0])[:, None]
+        y = where[:, None, 1] + cells * (where[:, 3] - where[:, 1])[:, None]
+        return 0.3 * x[:, None, :] - 0.7 * y[:, :, None] + 2
+
+    torch.testing.assert_close(resample(plane(regions), regions, places), plane(places))
+    torch.testing.assert_close(resample(plane(regions), regions, regions), plane(regions))
+    far = resample(plane(regions), regions, regions + 1000)
+    torch.testing.assert_close(far, plane(regions)[:, -1:, -1:].expand(-1, size, size))

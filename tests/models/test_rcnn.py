@@ -68,33 +68,6 @@ def test_box_losses_do_not_depend_on_masks(config: Any, scene: Any) -> None:
         assert all(torch.equal(f[name], only_boxes[name]) for f in found), name
 
 
-@pytest.mark.parametrize("loss", ["all", "masks"])
-def test_masks_of_box_only_objects_change_nothing(config: Any, scene: Any, loss: str) -> None:
-    """Targets made from other masks of B, or from none, give the same losses and gradients; another mask of A does not."""
-    images, full = scene(SIZES, objects=6, masked="all")
-
-    def targets(change_a: bool, change_b: bool) -> list[Target]:
-        out = []
-        for target in full:
-            masked = target.labels <= CLASSES // 2
-            dense = target.masks.dense()
-            dense[masked] ^= change_a
-            dense[~masked] ^= change_b
-            out.append(replace(target, has_mask=masked, masks=MaskCrops.from_dense(dense[masked])))
-        return out
-
-    results = []
-    for change_a, change_b in ((False, False), (False, True), (True, False)):
-        model = build(config, transfer={"stop_gradient": False})
-        found = losses(model, (images, targets(change_a, change_b)), loss)
-        torch.stack(list(found.values())).sum().backward()
-        results.append((found, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
-    (found, grads), (other_found, other_grads), (changed, _) = results
-    assert all(torch.equal(found[n], other_found[n]) for n in found)
-    assert all(torch.equal(grads[n], other_grads[n]) for n in grads)
-    assert not torch.equal(found["loss_mask"], changed["loss_mask"])
-
-
 def test_mask_regions_are_of_masked_objects_alone(config: Any, scene: Any) -> None:
     model = build(config)
     images, targets = scene(SIZES, objects=8, masked="half")
@@ -141,28 +114,6 @@ def test_training_flags_are_left_as_they_were(config: Any, scene: Any) -> None:
         assert all(torch.isfinite(v) for v in losses(model, batch, loss).values())
     model.detect(batch[0])
     assert not any(m.training for m in model.modules())
-
-
-@pytest.mark.parametrize("rows", ["cls", "box", "cls+box"])
-@pytest.mark.parametrize("norm", [None, 3.0])
-def test_stop_gradient(config: Any, scene: Any, rows: str, norm: float | None) -> None:
-    """The mask loss reaches the rows of masked classes in the batch, and no others, only if it is not stopped (paper 1.7)."""
-    batch = scene(SIZES, objects=5, masked="half", seed=2)
-    present = sorted({int(c) for t in batch[1] for c in t.labels[t.has_mask]})
-    for stop in (True, False):
-        model = build(config, transfer={"input": rows, "stop_gradient": stop, "input_norm": norm})
-        losses(model, batch)["loss_mask"].backward()
-        cls, box = (
-            model.box_heads.box_predictor.cls_score.weight.grad,
-            model.box_heads.box_predictor.bbox_pred.weight.grad,
-        )
-        assert model.fpn.inner_blocks[0][0].weight.grad.any()  # end to end, the features learn from masks either way
-        for grad, used, each in ((cls, "cls" in rows, 1), (box, "box" in rows, 4)):
-            if stop or not used:
-                assert grad is None or not grad.any()
-                continue
-            touched = grad.reshape(CLASSES, each, -1).abs().sum((1, 2)) > 0
-            assert torch.where(touched)[0].tolist() == present
 
 
 @pytest.mark.parametrize("kind", KINDS)

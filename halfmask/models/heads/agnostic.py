@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from halfmask.models.class_weights import ClassVectors
 from halfmask.models.heads.base import MaskPredictor
 
 
@@ -19,6 +20,6 @@ class AgnosticPredictor(MaskPredictor):
         assert self.conv.bias is not None
         nn.init.zeros_(self.conv.bias)
 
-    def forward(self, features: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:  # noqa: ARG002
+    def forward(self, features: Tensor, labels: Tensor, class_weights: ClassVectors) -> Tensor:  # noqa: ARG002
         logits: Tensor = self.conv(features)
         return logits[:, 0]

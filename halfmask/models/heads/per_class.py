@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from halfmask.models.class_weights import ClassVectors
 from halfmask.models.heads.base import MaskPredictor
 
 
@@ -23,7 +24,7 @@ class PerClassPredictor(MaskPredictor):
         assert self.conv.bias is not None
         nn.init.zeros_(self.conv.bias)
 
-    def forward(self, features: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:  # noqa: ARG002
+    def forward(self, features: Tensor, labels: Tensor, class_weights: ClassVectors) -> Tensor:  # noqa: ARG002
         assert self.conv.bias is not None
         filters = self.conv.weight[labels, :, 0, 0]
         logits = torch.einsum("rchw,rc->rhw", features, filters.to(features.dtype))

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from halfmask.models.class_weights import ClassVectors
 from halfmask.models.heads.base import MaskPredictor
 
 SLOPE = 0.1
@@ -56,7 +57,7 @@ class TransferPredictor(MaskPredictor):
         super().__init__()
         self.transfer = transfer
 
-    def forward(self, features: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
+    def forward(self, features: Tensor, labels: Tensor, class_weights: ClassVectors) -> Tensor:
         present, row = torch.unique(labels, return_inverse=True)
         filters = self.transfer(class_weights[present])[row]
         return torch.einsum("rchw,rc->rhw", features, filters.to(features.dtype))

@@ -12,21 +12,23 @@ class MaskTrunk(nn.Module):
         in_channels: C of the pooled regions.
         width: channels inside and out.
         convs: number of 3×3 convolutions.
+        norm: BatchNorm between each of them and its ReLU, in place of their biases.
     """
 
-    def __init__(self, in_channels: int, width: int, convs: int = 4) -> None:
+    def __init__(self, in_channels: int, width: int, convs: int = 4, norm: bool = False) -> None:
         super().__init__()
         parts: list[nn.Module] = []
         for i in range(convs):
-            parts += [nn.Conv2d(in_channels if i == 0 else width, width, 3, padding=1), nn.ReLU(inplace=True)]
+            parts.append(nn.Conv2d(in_channels if i == 0 else width, width, 3, padding=1, bias=not norm))
+            parts += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)] if norm else [nn.ReLU(inplace=True)]
         self.convs = nn.Sequential(*parts)
         self.upsample = nn.ConvTranspose2d(width if convs else in_channels, width, 2, stride=2)
         self.activation = nn.ReLU(inplace=True)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """float [R, in_channels, S, S] → [R, width, 2S, 2S]; R may be 0."""

@@ -1,0 +1,62 @@
+"""Tells a document's classes in another file's: two data sets for one model."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from halfmask.errors import InputError
+
+Document = dict[str, Any]
+Category = dict[str, Any]
+
+
+def matching_ids(categories: Sequence[Category], target: Sequence[Category], where: str) -> dict[int, int]:
+    """Category id → the id of the target's category of the same name.
+
+    Args:
+        categories: those to be found, each with id and name.
+        target: those to look among.
+        where: what messages call the file of `categories`.
+    Raises:
+        InputError: a name that the target does not have (near ones are listed), or has more than once; or two categories of one name.
+    """
+    count = Counter(str(c["name"]) for c in target)
+    own = Counter(str(c["name"]) for c in categories)
+    ids = {str(c["name"]): int(c["id"]) for c in target}
+    for name in own:
+        if name not in ids:
+            near = difflib.get_close_matches(name, ids, n=3, cutoff=0.5)
+            hint = f"; near: {', '.join(near)}" if near else ""
+            raise InputError(
+                f"{where}: its class {name!r} is none of the model's {len(target)} classes, which are those of the recipe's data{hint}; "
+                "rename it in this file, or leave it out"
+            )
+        if count[name] > 1 or own[name] > 1:
+            raise InputError(
+                f"{where}: class {name!r} is matched by name, and there is more than one of that name; rename all but one"
+            )
+    return {int(c["id"]): ids[str(c["name"])] for c in categories}
+
+
+def relabel(document: Document, ids: dict[int, int], categories: Sequence[Category]) -> Document:
+    """The document with other category ids. Annotations of no known category stay as they are, to be reported by who reads them.
+
+    Args:
+        document: a COCO file's, checked by `CocoFile`. It is not changed; the new one shares its untouched parts.
+        ids: category id → new id, see `matching_ids`.
+        categories: the records that the new ids belong to.
+    """
+    taken = set(ids.values()) | {int(c["id"]) for c in categories}
+    nothing = min(taken, default=0) - 1
+
+    def moved(annotation: Any) -> Any:
+        if not isinstance(annotation, dict):
+            return annotation
+        category = annotation.get("category_id")
+        # An id that this file does not know must not become, by chance, a class of the other.
+        return {**annotation, "category_id": ids.get(category, nothing) if type(category) is int else None}
+
+    return {**document, "categories": list(categories), "annotations": [moved(a) for a in document["annotations"]]}

@@ -1,0 +1,79 @@
+"""Writes a large COCO file annotation by annotation, and so that a reader never meets half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from halfmask.errors import InputError
+
+
+class CocoStream:
+    """A COCO file that grows beside its place and is renamed into it when the `with` block ends well; otherwise nothing is left.
+
+    Args:
+        path: the file; folders that are missing are made.
+        head: `info`, `categories` and the like, written first.
+        images: the image records, written next.
+    Raises:
+        InputError: the place cannot be written.
+    """
+
+    def __init__(self, path: Path, head: dict[str, Any], images: Iterable[dict[str, Any]]) -> None:
+        self.path = path
+        self._target = path.resolve() if path.is_symlink() else path  # or the rename would replace the link
+        self._beside = self._target.with_name(f".{self._target.name}.{os.getpid()}.part")
+        self._separator = "\n"
+        try:
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._beside.open("w", encoding="utf-8", newline="\n")
+            self._begin(head, images)
+        except OSError as error:
+            with suppress(OSError):
+                self._beside.unlink()
+            raise InputError(f"{path}: cannot write here: {error.strerror or error}") from error
+
+    def _begin(self, head: dict[str, Any], images: Iterable[dict[str, Any]]) -> None:
+        self._file.write(_text(head)[:-1] + (',\n"images": [' if head else '"images": ['))
+        for image in images:
+            self.add(image)
+        self._file.write('],\n"annotations": [')
+        self._separator = "\n"
+
+    def add(self, annotation: dict[str, Any]) -> None:
+        """Appends an annotation."""
+        self._file.write(self._separator + _text(annotation))
+        self._separator = ",\n"
+
+    def seal(self) -> None:
+        """Ends the file and flushes it to disk; only the rename is left. To be called on all files of a set before any is renamed."""
+        if not self._file.closed:
+            self._file.write("]}\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+    def __enter__(self) -> CocoStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self.seal()
+                self._beside.replace(self._target)
+        except OSError as fault:
+            raise InputError(f"{self.path}: cannot write here: {fault.strerror or fault}") from fault
+        finally:
+            self._file.close()
+            self._beside.unlink(missing_ok=True)
+
+
+def _text(record: dict[str, Any]) -> str:
+    return json.dumps(record, separators=(",", ":"), ensure_ascii=False)

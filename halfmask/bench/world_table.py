@@ -103,7 +103,8 @@ def markdown(measures: list[Measure], classes: int) -> str:
             "| mask head | mask AP, A | mask AP, B | mask IoU, A | mask IoU, B | gap closed, B | in order |",
             "|---|---|---|---|---|---|---|",
         ]
-        for head in dict.fromkeys(m["head"] for m in rows):
+        # The oracle runs first and stands last.
+        for head in sorted(dict.fromkeys(m["head"] for m in rows), key=lambda h: h == ORACLE):
             lines.append(_line(measures, masked, head))
         lines.append("")
     aps = list({m["seed"]: m["box_AP"] for m in measures}.values())

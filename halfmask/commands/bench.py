@@ -3,51 +3,88 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-NAMES = ("world",)
+if TYPE_CHECKING:
+    from halfmask.bench.result import Options, Result
+
+BENCHMARKS = {
+    "world": "halfmask.bench.world",
+    "table1": "halfmask.bench.table1",
+    "vg": "halfmask.bench.visual_genome",
+    "mlp": "halfmask.bench.mlp",
+}
+"""Name → module, whose `run` takes Options and gives a Result."""
 
 
 def run(
-    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(NAMES)}.")],
-    seeds: Annotated[int, typer.Option(min=1, help="Detectors, each on a world of its own.")] = 3,
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(BENCHMARKS)}.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Detectors, each on pictures of its own.")] = 3,
     splits: Annotated[int, typer.Option(min=1, help="Random A/B splits for each detector and size of A.")] = 3,
     first_seed: Annotated[int, typer.Option(min=0, help="Seeds can run side by side: --seeds 1 --first-seed 2.")] = 0,
+    data: Annotated[
+        str, typer.Option(help="table1: the pictures, world or composites; or coco, with --root.")
+    ] = "world",
+    root: Annotated[
+        Path | None, typer.Option(help="table1 --data coco: folder with annotations/ and train2017/.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="table1 --data coco: key=value for every recipe.")
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write rows and all measures here.")] = None,
-    out: Annotated[Path, typer.Option(help="Run folder; what is in it already is not done again.")] = Path(
-        "runs/world"
-    ),
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; what is in it already is not done again. [default: runs/DATA]")
+    ] = None,
     docs: Annotated[Path | None, typer.Option(help="Page whose table is replaced, for example docs/world.md.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: as PyTorch chooses.")] = 0,
 ) -> None:
-    """Measures what docs state. `world`: mask heads on the procedural world, over seeds and random splits of its classes into A and B.
+    """Measures what docs state.
+
+    `world`: mask heads on the procedural world, over seeds and random splits of its classes into A and B. `table1`: every row of the
+    paper's Table 1 and its Figure 3. `vg`: the mask branch with 81 and with 3002 classes, and generated data to train the latter on. `mlp`:
+    the MLP branches of the mask head.
 
     Example: halfmask bench world --seeds 3 --splits 3 --json world.json --docs docs/world.md
     """
     import torch
 
-    from halfmask.bench.world import Plan, bench_rows, markdown, run_world
-    from halfmask.bench.writing import provenance, replace_table
-    from halfmask.coco.write import write_json
+    from halfmask.bench.result import Options
     from halfmask.errors import InputError
 
-    if name not in NAMES:
-        raise InputError(f"bench: no benchmark {name}; there are: {', '.join(NAMES)}")
+    if name not in BENCHMARKS:
+        raise InputError(f"bench: no benchmark {name}; there are: {', '.join(BENCHMARKS)}")
     if threads:
         torch.set_num_threads(threads)
-    plan = Plan(seeds=seeds, first_seed=first_seed, splits=splits)
-    measures = run_world(plan, out, lambda line: print(line, flush=True))
-    rows = bench_rows(measures, plan.classes)
-    source = provenance()
-    for row in rows:
+    folder = out or Path("runs") / (data if name == "table1" else name)
+    changes = tuple(overrides or ())
+    options = Options(
+        folder, seeds, first_seed, splits, data, root, changes, docs, lambda line: print(line, flush=True)
+    )
+    result = _measured(name, options)
+    for row in result.rows:
         print(_line(row))
+    _write(result, json, docs)
+
+
+def _measured(name: str, options: Options) -> Result:
+    import importlib
+
+    result: Result = importlib.import_module(BENCHMARKS[name]).run(options)
+    return result
+
+
+def _write(result: Result, json: Path | None, docs: Path | None) -> None:
+    from halfmask.bench.writing import provenance, replace_table
+    from halfmask.coco.write import write_json
+
+    source = provenance()
     if json is not None:
-        write_json(json, {"rows": rows, **source, "measures": measures}, indent=1)
+        write_json(json, {"rows": result.rows, **source, **result.details}, indent=1)
     if docs is not None:
-        command = f"halfmask bench world --seeds {seeds} --splits {splits} --docs {docs}"
-        replace_table(docs, "world", markdown(measures, plan.classes), command, source)
+        for marker, table in result.tables.items():
+            replace_table(docs, marker, table, f"{result.command} --docs {docs}", source)
 
 
 def _line(row: dict[str, Any]) -> str:

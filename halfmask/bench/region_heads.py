@@ -1,15 +1,17 @@
-"""Mask heads on a frozen detector of the procedural world: regions pooled once, then each head trains and is measured on them."""
+"""Mask heads on a frozen detector: regions pooled once, then each head trains and is measured on them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from halfmask.config import MaskHead, Stage, Transfer
+from halfmask.config import MaskHead, Stage
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
 from halfmask.engine.optim import build_optimiser
@@ -19,7 +21,7 @@ from halfmask.models.build import build_mask_branch
 from halfmask.models.rcnn import HALF_PIXEL, FoundBoxes, MaskRegions, PartialMaskRCNN
 from halfmask.structures import Detection, Target
 
-HEADS: dict[str, dict[str, Any]] = {
+INPUTS: dict[str, dict[str, Any]] = {
     "class-agnostic": {"kind": "agnostic"},
     "T(random)": {"kind": "transfer", "transfer": {"input": "random"}},
     "T(box)": {"kind": "transfer", "transfer": {"input": "box"}},
@@ -27,25 +29,37 @@ HEADS: dict[str, dict[str, Any]] = {
     "T(cls)": {"kind": "transfer", "transfer": {"input": "cls"}},
     "oracle": {"kind": "per_class"},
 }
-"""What each head changes in the recipe's. The oracle learns from the masks of all classes."""
+"""By what they are told of a class (Table 1a)."""
+HEADS: dict[str, dict[str, Any]] = {
+    **INPUTS,
+    "T(names)": {"kind": "transfer", "transfer": {"input": "embedding"}},
+    # T's structure and the MLP branch (Table 1b, 1c), on the recipe's own input.
+    "T, 1 layer": {"transfer": {"layers": 1}},
+    "T, 2 layers, ReLU": {"transfer": {"activation": "relu"}},
+    "T, 3 layers, ReLU": {"transfer": {"layers": 3, "activation": "relu"}},
+    "T, 3 layers, LeakyReLU": {"transfer": {"layers": 3}},
+    "class-agnostic + MLP": {"kind": "agnostic", "mlp": "full"},
+    "class-agnostic + light MLP": {"kind": "agnostic", "mlp": "light"},
+    "T + MLP": {"mlp": "full"},
+    "T + light MLP": {"mlp": "light"},
+}
+"""What each head changes in the recipe's. The oracle learns from the masks of all classes; `T(names)` reads vectors of the class names,
+which the pictures' source makes."""
 BATCH = 20
 
 
 @dataclass(frozen=True)
-class Pooled:
-    """What the heads see, in 16 bits: regions of the training pictures, and given and found boxes of the test pictures."""
+class PooledTest:
+    """What the heads are measured on: given and found boxes of the test pictures, their features in 16 bits."""
 
-    training: MaskRegions
     test: CocoInstances
     targets: list[Target]
     given: Tensor
     found: list[FoundBoxes]
 
 
-def pool_regions(
-    model: PartialMaskRCNN, training: CocoInstances, images: int, test: CocoInstances, seed: int
-) -> Pooled:
-    """Pools the regions of the first `images` training pictures, of all classes; a head then takes those of its classes."""
+def pool_training(model: PartialMaskRCNN, training: CocoInstances, images: int, seed: int) -> MaskRegions:
+    """The regions of the first `images` training pictures, of all classes, in 16 bits; a head then takes those of its classes."""
     torch.manual_seed(seed)
     rows = []
     for count, batch in enumerate(build_loader(training, BATCH, shuffle=False)):
@@ -53,14 +67,18 @@ def pool_regions(
             break
         regions = model.mask_regions(*batch)
         rows.append((regions.features.half(), regions.labels, regions.targets.half()))
+    return MaskRegions(*(torch.cat(column) for column in zip(*rows, strict=True)))
+
+
+def pool_test(model: PartialMaskRCNN, test: CocoInstances) -> PooledTest:
+    """Detects on the test pictures, and pools what is found and what is given."""
     targets, given, found = [], [], []
     for pictures, known in build_loader(test, BATCH, shuffle=False):
         targets += known
         given.append(model.pool(pictures, [t.boxes for t in known]).half())
         for one in model.detect_boxes(pictures):
             found.append(FoundBoxes(one.boxes, one.labels, one.scores, one.features.half(), one.image_size))
-    features, labels, drawn = (torch.cat(column) for column in zip(*rows, strict=True))
-    return Pooled(MaskRegions(features, labels, drawn), test, targets, torch.cat(given), found)
+    return PooledTest(test, targets, torch.cat(given), found)
 
 
 def train_head(
@@ -93,12 +111,12 @@ def train_head(
     return sum(tail) / len(tail)
 
 
-def measure_head(model: PartialMaskRCNN, pooled: Pooled, masked: Collection[int]) -> dict[str, Any]:
+def measure_head(model: PartialMaskRCNN, pooled: PooledTest, masked: Collection[int]) -> dict[str, Any]:
     """`evaluate`'s blocks of the model's mask branch on the test pictures: box and mask AP, mask IoU on given boxes."""
     return evaluate(pooled.test.file, _detections(model, pooled), _given(model, pooled), masked)
 
 
-def _detections(model: PartialMaskRCNN, pooled: Pooled) -> Iterator[tuple[int, Detection]]:
+def _detections(model: PartialMaskRCNN, pooled: PooledTest) -> Iterator[tuple[int, Detection]]:
     for target, found in zip(pooled.targets, pooled.found, strict=True):
         probs = model.mask_probs(found.features.float(), found.labels)
         boxes, size = found.boxes, found.image_size
@@ -106,7 +124,7 @@ def _detections(model: PartialMaskRCNN, pooled: Pooled) -> Iterator[tuple[int, D
         yield target.image_id, Detection(boxes, found.labels, found.scores, probs, regions, expected_iou(probs), size)
 
 
-def _given(model: PartialMaskRCNN, pooled: Pooled) -> Iterator[tuple[int, Tensor, Detection]]:
+def _given(model: PartialMaskRCNN, pooled: PooledTest) -> Iterator[tuple[int, Tensor, Detection]]:
     features = torch.split(pooled.given, [len(t) for t in pooled.targets])
     for target, rows, found in zip(pooled.targets, features, pooled.found, strict=True):
         probs = model.mask_probs(rows.float(), target.labels)
@@ -116,8 +134,16 @@ def _given(model: PartialMaskRCNN, pooled: Pooled) -> Iterator[tuple[int, Tensor
         yield target.image_id, target.annotation_ids, drawn
 
 
-def head_settings(base: MaskHead, name: str) -> MaskHead:
-    """The recipe's mask head with what HEADS says of `name`."""
-    change = dict(HEADS[name])
-    transfer = Transfer.model_validate(base.transfer.model_dump() | change.pop("transfer", {}))
-    return MaskHead.model_validate(base.model_dump() | change | {"transfer": transfer.model_dump()})
+def head_settings(base: MaskHead, name: str, name_vectors: Path) -> MaskHead:
+    """The recipe's mask head with what HEADS says of `name`; name_vectors: the file that `T(names)` reads."""
+    change = HEADS[name]
+    if change.get("transfer", {}).get("input") == "embedding":
+        size = int(np.load(name_vectors).shape[1])
+        change = change | {"transfer": {**change["transfer"], "embedding": str(name_vectors), "embedding_size": size}}
+    return change_head(base, change)
+
+
+def change_head(base: MaskHead, change: dict[str, Any]) -> MaskHead:
+    """A mask head with some keys changed, those of `transfer` one by one."""
+    transfer = base.transfer.model_dump() | change.get("transfer", {})
+    return MaskHead.model_validate(base.model_dump() | change | {"transfer": transfer})

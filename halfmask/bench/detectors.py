@@ -1,4 +1,4 @@
-"""The procedural world's detectors: one for each seed, trained by the recipe on the boxes of all classes, kept for later runs."""
+"""The detectors of the benchmarks: one for each seed, trained by the recipe on the boxes of all classes, kept for later runs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from typing import Any
 import torch
 
 from halfmask.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
-from halfmask.coco.annotations import CocoFile
 from halfmask.coco.write import write_json
 from halfmask.config import MaskRCNN, Recipe, parse_recipe
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
-from halfmask.data.synthetic import write_world
 from halfmask.data.transforms import Augment
 from halfmask.engine.train import Data, fit
 from halfmask.errors import InputError
@@ -24,22 +22,6 @@ from halfmask.models.build import build_mask_rcnn
 from halfmask.models.rcnn import PartialMaskRCNN
 
 Say = Callable[[str], None]
-TEST_SEEDS = 1_000_000
-"""Test pictures are drawn from seeds that no training picture comes from."""
-
-
-def world_images(folder: Path, images: int, seed: int, classes: int) -> CocoInstances:
-    """A world of this seed in `folder`, drawn if it is not there."""
-    annotations = folder / "instances.json"
-    if not annotations.is_file():
-        write_world(folder, images, seed, classes)
-    file = CocoFile.read(annotations)
-    if len(file.images) != images or len(file.categories) != classes:
-        raise InputError(
-            f"{annotations}: expected {images} pictures of {classes} classes, found {len(file.images)} of {len(file.categories)}; "
-            "delete the folder or name another one"
-        )
-    return CocoInstances(file, folder / "images", cache=True)
 
 
 def trained_detector(recipe: Recipe, seed: int, training: CocoInstances, folder: Path, say: Say) -> PartialMaskRCNN:
@@ -52,8 +34,8 @@ def trained_detector(recipe: Recipe, seed: int, training: CocoInstances, folder:
     recipe = parse_recipe(document, recipe.name)
     assert isinstance(recipe.model, MaskRCNN), recipe.model.kind
     torch.manual_seed(seed)
-    model = build_mask_rcnn(recipe.model, len(training.file.categories) + 1, pretrained=False)
     path = folder / "detector.safetensors"
+    model = build_mask_rcnn(recipe.model, len(training.file.categories) + 1, pretrained=not path.is_file())
     if path.is_file():
         kept = load_checkpoint(path)
         if kept.recipe.stages != recipe.stages or _detector_of(kept.recipe) != _detector_of(recipe):

@@ -9,155 +9,44 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from halfmask.errors import InputError
+from halfmask.model_config import (
+    Backbone,
+    BoxSegmenter,
+    Detector,
+    Images,
+    MaskHead,
+    MaskRCNN,
+    Section,
+    Transfer,
+)
+
+__all__ = [
+    "RECIPE_FOLDER",
+    "Backbone",
+    "BoxSegmenter",
+    "Data",
+    "Detector",
+    "Images",
+    "MaskHead",
+    "MaskRCNN",
+    "Optimiser",
+    "Recipe",
+    "Section",
+    "Stage",
+    "Transfer",
+    "expand",
+    "load_recipe",
+    "parse_recipe",
+    "shipped_recipes",
+]
 
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
-
-
-class Section(BaseModel):
-    """A part of a recipe: unknown keys are refused, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
-
-
-class Backbone(Section):
-    name: str
-    """A torchvision classification model (resnet18 … resnet101, mobilenet_v2, mobilenet_v3_large, …) or `small_resnet`."""
-    weights: str | None = None
-    """null: random; DEFAULT: torchvision's (needs a network once); else a .safetensors or .pth file of torchvision's key names."""
-    widths: list[int] | None = None
-    """small_resnet only: channels of each stage; the first is also the stem's."""
-    blocks: list[int] | None = None
-    """small_resnet only: BasicBlocks in each stage."""
-    norm: Literal["batch", "frozen"] = "batch"
-    """frozen: BatchNorm's statistics and weights stay as loaded."""
-    trainable_stages: int = Field(default=5, ge=0)
-    """How many of the last stages learn; the earlier ones stay as loaded."""
-    stride_in_1x1: bool = False
-    """ResNets of bottleneck blocks: the stride is in a block's first 1×1 convolution, as in Detectron's weights, not in the 3×3 one."""
-
-
-class Images(Section):
-    min_size: list[int]
-    """Short side; one is drawn for each training picture, the last is used in inference."""
-    max_size: int
-    mean: list[float] = [0.485, 0.456, 0.406]
-    std: list[float] = [0.229, 0.224, 0.225]
-
-
-class Detector(Section):
-    fpn_channels: int = 256
-    strides: list[int] = [4, 8, 16, 32]
-    """FPN levels taken from the backbone's stages of these strides."""
-    extra_level: bool = True
-    """One more RPN level, pooled from the last (torchvision's `pool`)."""
-    anchor_sizes: list[int] = [32, 64, 128, 256, 512]
-    """One size for each RPN level."""
-    anchor_ratios: list[float] = [0.5, 1.0, 2.0]
-    box_width: int = 1024
-    """Width of fc6 and fc7."""
-    box_convs: int = Field(default=0, ge=0)
-    """3×3 convolutions before a single fully connected layer; 0: two fully connected layers and no convolution."""
-    rpn_convs: int = Field(default=1, ge=1)
-    """3×3 convolutions of the RPN."""
-    norm: Literal["none", "batch"] = "none"
-    """BatchNorm in the FPN and in the box head's convolutions (torchvision's v2 models)."""
-    legacy_boxes: bool = False
-    """Detectron's geometry, for weights that were trained in it: boxes count their last pixel, anchors are centred on their cells."""
-    box_roi_size: int = 7
-    box_sampling_ratio: int = 2
-    rpn_pre_nms: tuple[int, int] = (2000, 1000)
-    """Training, inference; for each level."""
-    rpn_post_nms: tuple[int, int] = (2000, 1000)
-    rpn_batch: int = 256
-    box_batch: int = 512
-    """Regions sampled for the box loss of each image; a quarter at most are foreground."""
-    score_threshold: float = 0.05
-    nms_threshold: float = 0.5
-    detections: int = 100
-    """Boxes kept for each image, over all classes."""
-
-
-class Transfer(Section):
-    """The transfer function T (paper, section 3.1)."""
-
-    input: Literal["cls", "box", "cls+box", "random", "embedding"] = "cls+box"
-    """Class weights: rows of the box head, fixed random vectors, or a file's."""
-    layers: int = Field(default=2, ge=1, le=3)
-    activation: Literal["leaky_relu", "relu", "none"] = "leaky_relu"
-    stop_gradient: bool = True
-    """The mask loss does not reach the box head through T."""
-    input_norm: float | None = Field(default=None, gt=0.0)
-    """Each class's vector is rescaled to this length before T; null: fed raw, as the paper does. Set it where vectors are long: rows of
-    `cls` begin near length 0.3, GloVe's are 6.5 long, and the first filters and their gradients grow with them."""
-    embedding: str | None = None
-    """input: embedding only. A .npy file, K−1 × E in the order of the category ids (a background row of zeros may stand first), or a
-    .safetensors file with a vector under each class's name."""
-    embedding_size: int | None = Field(default=None, ge=1)
-    """Length of the vectors; null: 300 for `random`, the file's for `embedding`."""
-    seed: int = 0
-    """input: random only."""
-
-    @model_validator(mode="after")
-    def _file(self) -> Transfer:
-        if (self.input == "embedding") != (self.embedding is not None):
-            raise ValueError("`embedding` names a file when and only when input is `embedding`")
-        return self
-
-
-class MaskHead(Section):
-    kind: Literal["agnostic", "per_class", "transfer"] = "transfer"
-    width: int = 256
-    convs: int = 4
-    norm: Literal["none", "batch"] = "none"
-    """BatchNorm after each of the convolutions (torchvision's v2 models)."""
-    roi_size: int = 14
-    """Side of the pooled region; masks have twice that side."""
-    sampling_ratio: int = 2
-    transfer: Transfer = Transfer()
-    mlp: Literal["none", "light", "full"] = "none"
-    """A class-agnostic branch whose map is added to the logits. full: the paper's, one fully connected layer on the deconvolution's output
-    (157 million weights at width 256); light: the same from pooled, narrowed features through a hidden layer (0.9 million)."""
-
-
-class MaskRCNN(Section):
-    kind: Literal["mask_rcnn"]
-    backbone: Backbone
-    images: Images
-    detector: Detector = Detector()
-    mask_head: MaskHead = MaskHead()
-
-
-class BoxSegmenter(Section):
-    kind: Literal["box_segmenter"]
-    encoder: Backbone
-    mean: list[float] = [0.485, 0.456, 0.406]
-    std: list[float] = [0.229, 0.224, 0.225]
-    crop_size: int = 128
-    """Side of the square to which a box with its context is resampled; a multiple of 32."""
-    context: float = 0.22
-    """Share of the box's side added on each side of it."""
-    decoder_widths: list[int] = [128, 64, 48, 32]
-    """Channels of the decoder from stride 16 up to stride 2."""
-    box_jitter: float = 0.0
-    """Training: corners of the box move by up to this share of its side, so that loose boxes work."""
-    crop_jitter: float = 0.0
-    """Training: scale and place of the crop vary by up to this share."""
-    regions_per_image: int = 16
-    """Training: masked objects drawn from each photograph."""
-    dice_weight: float = 1.0
-    """Weight of the dice loss beside binary cross-entropy."""
-    mirror: bool = False
-    """Inference: each crop's mask is averaged with its mirror image's. Twice the time."""
-    zooms: list[Annotated[float, Field(ge=0.0)]] = []
-    """Inference: a box is read with each of these contexts, and the masks are averaged. As many times the time. []: `context` alone."""
-    condition: Transfer | None = None
-    """Class conditioning: null, or T on `random` or `embedding` class vectors as the last layer."""
 
 
 class Data(Section):
@@ -196,7 +85,7 @@ class Optimiser(Section):
     warmup: int = Field(default=0, ge=0)
     """Steps of linear warm-up from a third of lr."""
     schedule: Literal["constant", "step", "cosine"] = "cosine"
-    steps: list[int] = []
+    steps: list[int] = Field(default_factory=list)
     """schedule: step. lr falls by ten after each of these steps."""
     clip_norm: float | None = Field(default=None, gt=0.0)
 

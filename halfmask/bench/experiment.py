@@ -29,7 +29,8 @@ from halfmask.coco.write import write_json
 from halfmask.config import MaskRCNN, Recipe, load_recipe
 from halfmask.data.dataset import CocoInstances
 from halfmask.errors import InputError
-from halfmask.models.rcnn import MaskRegions, PartialMaskRCNN
+from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.models.regions import MaskRegions
 
 
 class Job(NamedTuple):

@@ -18,7 +18,8 @@ from halfmask.engine.optim import build_optimiser
 from halfmask.evaluation.evaluate import evaluate
 from halfmask.masks import expected_iou
 from halfmask.models.build import build_mask_branch
-from halfmask.models.rcnn import HALF_PIXEL, FoundBoxes, MaskRegions, PartialMaskRCNN
+from halfmask.models.rcnn import HALF_PIXEL, PartialMaskRCNN
+from halfmask.models.regions import FoundBoxes, MaskRegions
 from halfmask.structures import Detection, Target
 
 INPUTS: dict[str, dict[str, Any]] = {

@@ -24,7 +24,8 @@ from halfmask.coco.visual_genome import convert_visual_genome
 from halfmask.config import MaskRCNN, load_recipe
 from halfmask.errors import InputError
 from halfmask.models.build import build_mask_rcnn
-from halfmask.models.rcnn import MaskRegions, PartialMaskRCNN
+from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.models.regions import MaskRegions
 
 RECIPE = "vg3k_r101_transfer_mlp"
 COCO_K, VG_K = 81, 3002

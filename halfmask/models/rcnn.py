@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from halfmask.models.class_weights import ClassRows
 from halfmask.models.legacy_boxes import MASK_SHIFT, LegacyPool, padded, resize_legacy
 from halfmask.models.losses.mask_bce import mask_bce
 from halfmask.models.mask_branch import MaskBranch
+from halfmask.models.regions import FoundBoxes, MaskRegions
 from halfmask.models.roi_heads import BoxHeads, BoxTargets, Features, SampledRegions, Sizes, with_masks
 from halfmask.structures import Detection, Target
 
@@ -29,38 +29,6 @@ CHUNK = 256
 # RoIAlign as torchvision's Mask R-CNN uses it takes a pixel's value at its corner, so masks are learnt half a pixel up and left of
 # where pixels lie. Putting them back is worth 1 point of IoU on 100 px objects and 6 on 30 px ones.
 HALF_PIXEL = 0.5
-
-
-@dataclass(frozen=True)
-class MaskRegions:
-    """What the mask loss sees of a batch.
-
-    Attributes:
-        features: float32 [R, C, S, S], pooled.
-        labels: int64 [R], 1…K−1.
-        targets: float32 [R, M, M] in [0, 1].
-    """
-
-    features: Tensor
-    labels: Tensor
-    targets: Tensor
-
-
-@dataclass(frozen=True)
-class FoundBoxes:
-    """The detector's answer for one image, before masks.
-
-    Attributes:
-        boxes: float32 [n, 4] xyxy in pixels of the image; labels: int64 [n]; scores: float32 [n], best first.
-        features: float32 [n, C, S, S], pooled for the mask branch.
-        image_size: (H, W).
-    """
-
-    boxes: Tensor
-    labels: Tensor
-    scores: Tensor
-    features: Tensor
-    image_size: tuple[int, int]
 
 
 class PartialMaskRCNN(SegmentationModel):

@@ -21,7 +21,7 @@ from halfmask.data.loader import build_loader
 from halfmask.data.world_classes import world_classes
 from halfmask.errors import InputError
 from halfmask.models.build import build_mask_rcnn
-from halfmask.models.rcnn import MaskRegions
+from halfmask.models.regions import MaskRegions
 
 
 @pytest.fixture(scope="module")

@@ -135,11 +135,14 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], where: str | Pat
 def load_fitting_weights(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     """Copies the weights whose name and shape the model knows (another run's detector under a new mask head).
 
+    Fixed class vectors are what the model's own recipe says, never another run's.
+
     Returns:
         The model's keys that keep their own values, `num_batches_tracked` aside.
     """
     own = model.state_dict()
-    fitting = {k: t for k, t in state.items() if k in own and own[k].shape == t.shape}
+    fixed = "class_weights.vectors"
+    fitting = {k: t for k, t in state.items() if k in own and own[k].shape == t.shape and not k.endswith(fixed)}
     model.load_state_dict(fitting, strict=False)
     return [k for k in own if k not in fitting and not k.endswith("num_batches_tracked")]
 

@@ -27,6 +27,7 @@ from halfmask.checkpoint import (
 )
 from halfmask.config import Recipe, parse_recipe
 from halfmask.errors import InputError
+from halfmask.models.class_weights import FixedWeights
 
 CATEGORIES: list[Category] = [{"id": 1, "name": "cat"}, {"id": 7, "name": "potted plant"}, {"id": 9, "name": "Straße"}]
 
@@ -238,6 +239,10 @@ def test_fitting_weights_leave_the_rest() -> None:
     assert load_fitting_weights(model, source.state_dict()) == ["head.weight", "head.bias"]
     assert torch.equal(model.conv.weight, source.conv.weight)
     assert torch.equal(model.head.weight, head)
+    vectors = nn.Module()
+    vectors.class_weights = FixedWeights(torch.zeros(2, 3))
+    assert load_fitting_weights(vectors, {"class_weights.vectors": torch.ones(3, 3)}) == ["class_weights.vectors"]
+    assert not vectors.class_weights.vectors.any(), "the recipe's own, never another run's"
     assert load_fitting_weights(Net(), {"conv.weight": torch.zeros(9)}) == [
         k for k in Net().state_dict() if "tracked" not in k
     ]

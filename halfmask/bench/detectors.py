@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +60,9 @@ def trained_detector(recipe: Recipe, seed: int, training: CocoInstances, folder:
     categories: Any = [{"id": c["id"], "name": c["name"]} for c in training.file.categories]
     state = {name: value for name, value in model.state_dict().items() if not name.startswith("mask_branch.")}
     save_checkpoint(path, Checkpoint(state, recipe, categories, [], {}))
-    return model.eval()
+    # Its resume point would give a later recipe these weights.
+    shutil.rmtree(folder / "training")
+    return model.cpu().eval()
 
 
 def _detector_of(recipe: Recipe) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def train_end_to_end(
     folder.mkdir(parents=True, exist_ok=True)
     if not fit(model, joint, data, folder, resume=True).finished:
         raise KeyboardInterrupt
-    return model.eval(), _last_mask_loss(folder / "logs" / "metrics.csv")
+    return model.cpu().eval(), _last_mask_loss(folder / "logs" / "metrics.csv")
 
 
 def _joint_recipe(recipe: Recipe, head: str) -> Recipe:

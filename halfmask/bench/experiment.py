@@ -7,6 +7,7 @@ is measured on pictures of seeds that no training has seen. What is in the run f
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -167,7 +168,9 @@ class _Seed:
         folder = self.folder / f"end-to-end-{job.masked}-{job.split}-{list(END_TO_END).index(job.head)}"
         recipe = self.recipe.model_copy(update={"seed": 100 * self.seed + job.split})
         model, loss = train_end_to_end(recipe, job.head, self.folder / "detector.safetensors", training, in_a, folder)
-        return _measure(measure_head(model, pool_test(model, test), in_a), loss)
+        measure = _measure(measure_head(model, pool_test(model, test), in_a), loss)
+        shutil.rmtree(folder)
+        return measure
 
     def _report(self, m: Measure, seconds: float) -> None:
         iou, ap = m["iou"], m["mask_AP"]

@@ -18,7 +18,7 @@ from halfmask.engine.optim import build_optimiser
 from halfmask.evaluation.evaluate import evaluate
 from halfmask.masks import expected_iou
 from halfmask.models.build import build_mask_branch
-from halfmask.models.rcnn import HALF_PIXEL, PartialMaskRCNN
+from halfmask.models.rcnn import PartialMaskRCNN
 from halfmask.models.regions import FoundBoxes, MaskRegions
 from halfmask.structures import Detection, Target
 
@@ -121,7 +121,7 @@ def _detections(model: PartialMaskRCNN, pooled: PooledTest) -> Iterator[tuple[in
     for target, found in zip(pooled.targets, pooled.found, strict=True):
         probs = model.mask_probs(found.features.float(), found.labels)
         boxes, size = found.boxes, found.image_size
-        regions = boxes + HALF_PIXEL  # as the model itself spreads its masks
+        regions = boxes + model.mask_shift  # as the model itself spreads its masks
         yield target.image_id, Detection(boxes, found.labels, found.scores, probs, regions, expected_iou(probs), size)
 
 
@@ -130,7 +130,7 @@ def _given(model: PartialMaskRCNN, pooled: PooledTest) -> Iterator[tuple[int, Te
     for target, rows, found in zip(pooled.targets, features, pooled.found, strict=True):
         probs = model.mask_probs(rows.float(), target.labels)
         ones = torch.ones(len(target))
-        regions, quality = target.boxes + HALF_PIXEL, expected_iou(probs)
+        regions, quality = target.boxes + model.mask_shift, expected_iou(probs)
         drawn = Detection(target.boxes, target.labels, ones, probs, regions, quality, found.image_size)
         yield target.image_id, target.annotation_ids, drawn
 

@@ -103,9 +103,11 @@ class Composites(Source):
         return _opened(folder, images, self.classes)
 
     def split(self, file: CocoFile, masked: int, split: int, seed: int) -> set[int]:  # noqa: ARG002
-        if split == 0 and masked in (len(VOC_IDS), len(NONVOC_IDS)):
-            return set(VOC_IDS if masked == len(VOC_IDS) else NONVOC_IDS)
-        return resolve_masked(f"random:{split}:{masked}", file.categories)
+        papers = {len(VOC_IDS): VOC_IDS, len(NONVOC_IDS): NONVOC_IDS}
+        if split == 0 and masked in papers:
+            return set(papers[masked])
+        trial = split if masked in papers else split + 1  # the generator's trials begin with 1
+        return resolve_masked(f"random:{trial}:{masked}", file.categories)
 
     def name_vectors(self, file: CocoFile, folder: Path) -> Path:  # noqa: ARG002
         """The paper's own GloVe vectors of COCO's class names."""

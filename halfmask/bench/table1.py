@@ -35,14 +35,17 @@ def run(options: Options) -> Result:
     own = own_head(source)
     seeds = tuple(range(options.first_seed, options.first_seed + options.seeds))
     measures = run_plan(Plan(source, table1_jobs(source, options.splits), seeds), options.out, options.say)
-    name = f"table1:{source.name}"
-    tables = {name: table1_markdown(measures, source.main_size, table_rows(own))}
+    page = table1_markdown(measures, source.main_size, table_rows(own))
     if options.docs is not None:
         picture = options.docs.parent / "figures" / f"table1_{source.name}.png"
         picture.parent.mkdir(parents=True, exist_ok=True)
         gain_plot(gain_points(measures, own), source.classes, picture)
+        page += (
+            f"\n\n![Gain of transfer over class-agnostic against the number of masked classes](figures/{picture.name})"
+        )
     counts = f"--seeds {options.seeds} --splits {options.splits} --first-seed {options.first_seed}"
     command = f"halfmask bench table1 --data {source.name} {counts}"
+    tables = {f"table1:{source.name}": page}
     return Result(gain_rows(measures, source.main_size, own), tables, command, {"measures": measures})
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from halfmask.bench.result import Options, Result, Row
 from halfmask.bench.table1_page import Parts, paired, table1_markdown
 from halfmask.bench.world_table import Measure, of
+from halfmask.coco.write import write_json
 from halfmask.errors import InputError
 
 STAGE_1 = "coco_stage1_r50_boxes"
@@ -111,6 +112,7 @@ def run_coco(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
     for path in (truth, root / "annotations" / "instances_train2017.json", root / "train2017", root / "val2017"):
         if not path.exists():
             raise InputError(f"{path}: not there; bench table1 --data coco needs COCO 2017 as its authors lay it out")
+    _keep_overrides(options)
     measures: list[Measure] = []
     heads = list(dict.fromkeys(head for _, rows, _ in PARTS.values() for _, head in rows))
     for seed in range(options.first_seed, options.first_seed + options.seeds):
@@ -126,6 +128,18 @@ def run_coco(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
                 measures.append(_measure(result, seed, masked, head))
                 options.say(f"seed {seed} {name} {spec}: mask AP B {result['mask']['B']['AP']}")
     return _result(measures, options)
+
+
+def _keep_overrides(options: Options) -> None:
+    """Runs of other settings in the folder would be taken for this table's."""
+    path = options.out / "overrides.json"
+    if not path.is_file():
+        write_json(path, list(options.overrides))
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    if kept != list(options.overrides):
+        raise InputError(
+            f"{path}: its runs were made with --set {kept}, now {list(options.overrides)}; name another --out"
+        )
 
 
 def _train(halfmask: Halfmask, name: str, run: Path, overrides: list[str], root: Path) -> None:

@@ -85,7 +85,7 @@ def table1_markdown(measures: list[Measure], masked: int, parts: Parts) -> str:
         ]
         lines += [_line(measures, masked, shown, head, against) for shown, head in rows]
         lines.append("")
-    aps = {m["seed"]: m["box_AP"] for m in measures if "end to end" not in m["head"]}
+    aps = {m["seed"]: m["box_AP"] for m in measures if "end to end" not in m["head"] and "e2e" not in m["head"]}
     lines.append(f"Box AP of the {len(aps)} detectors: {', '.join(f'{ap:.1f}' for ap in aps.values())}.")
     return "\n".join(lines)
 

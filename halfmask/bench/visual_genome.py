@@ -154,7 +154,8 @@ def _wait(device: torch.device) -> None:
 
 
 def _small_data(options: Options) -> None:
-    genome, coco, recipe = options.out / "visual_genome", options.out / "coco", options.out / "tiny.yaml"
+    folder = options.out / "generated"  # never among data of the user's own
+    genome, coco, recipe = folder / "visual_genome", folder / "coco", folder / "tiny.yaml"
     write_visual_genome(genome)
     write_coco(coco)
     done = convert_visual_genome(genome, genome / "vg3k.json", coco / "annotations" / "instances_val2017.json", test=5)

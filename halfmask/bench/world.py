@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from halfmask.bench.experiment import Job, Plan, run_plan
 from halfmask.bench.region_heads import INPUTS
 from halfmask.bench.result import Options, Result
 from halfmask.bench.sources import Source, World
 from halfmask.bench.world_table import AGNOSTIC, ORACLE, bench_rows, markdown
 from halfmask.config import MaskRCNN, load_recipe
-
-DEFAULT_OUT = Path("runs/world")
 
 
 def run(options: Options) -> Result:

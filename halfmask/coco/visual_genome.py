@@ -61,6 +61,11 @@ def convert_visual_genome(
     Raises:
         InputError: a file is missing, no JSON or no Visual Genome file, no synset is mentioned, or no image is left for training.
     """
+    base = str(out).removesuffix(".json")
+    files = {split: Path(f"{base}_{split}.json") for split in SPLITS}
+    for file in files.values():
+        if file.exists() and file.samefile(coco_val):
+            raise InputError(f"{file}: would be written over, it is --coco-val; name another OUT")
     images = _read_images(source / IMAGES, coco_val, test, progress)
     counts = _count_synsets(source / OBJECTS, progress)
     if not counts:
@@ -68,9 +73,7 @@ def convert_visual_genome(
             f"{source / OBJECTS}: no object has a synset: expected Visual Genome's objects.json, version 1.4"
         )
     chosen = choose_classes(counts, classes)
-    base = str(out).removesuffix(".json")
     records = {split: [i.record for i in images.values() if i.split == split] for split in SPLITS}
-    files = {split: Path(f"{base}_{split}.json") for split in SPLITS}
     result = Converted(files, {split: len(rows) for split, rows in records.items()}, chosen)
     with ExitStack() as stack:
         streams = {

@@ -76,7 +76,7 @@ def complete_photographs(folder: Path, model: str, clock: Clock) -> Photographs:
         names = names_by_label(truth.categories)
         rows = [_compare(truth, drawn, image, names) for image in truth.images]
         licenses = list(truth.document["licenses"])
-        result = Photographs(rows, names, licenses, f"{predictor.name}@{predictor.digest}", 0.0)
+        result = Photographs(rows, names, licenses, predictor.identity, 0.0)
         _save_pictures(result, folder)
         print(f"{completed}: {done.filled} masks drawn into the boxes of {len(rows)} photographs")
         print(

@@ -58,6 +58,8 @@ def run(
 
     if out.suffix != ".safetensors":
         raise InputError(f"{out}: expected a name that ends in .safetensors")
+    if out.exists() and source.exists() and out.samefile(source):
+        raise InputError(f"{out}: is the file to import, which would be written over; name another OUT")
     untrained = "transfer" if mask_head == "none" else mask_head
     imported = _read(kind, source, untrained, norm_eps, (activation, embedding))
     classes = _categories(imported, categories)

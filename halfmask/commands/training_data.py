@@ -130,6 +130,7 @@ def read_training_data(recipe: Recipe) -> TrainingData:
         data = stage.data
         if data is not None:
             if data not in read:
+                _refuse_held_out(recipe, index, data)
                 theirs = _read(data)
                 read[data] = _pictures(data, theirs, [image["id"] for image in theirs.images], whole.categories)
             own[index] = read[data]
@@ -139,6 +140,16 @@ def read_training_data(recipe: Recipe) -> TrainingData:
     counts = {i: sum(p.mask_counts[i] for p in teaching) for i in main.mask_counts}
     masked = set().union(*(p.masked for p in teaching))
     return TrainingData(whole.name, main, development, masked, counts, own)
+
+
+def _refuse_held_out(recipe: Recipe, index: int, data: Data) -> None:
+    """A stage that reads the recipe's file by itself would learn from the images that the recipe holds out."""
+    same = expand(data.annotations).resolve() == expand(recipe.data.annotations).resolve()
+    if same and recipe.data.development > 0:
+        raise InputError(
+            f"stages.{index}.data: names the recipe's own file, whose held-out images (data.development={recipe.data.development}) it "
+            "would learn from; leave the stage's data out, or set data.development=0"
+        )
 
 
 def _read(data: Data) -> CocoFile:

@@ -25,7 +25,7 @@ from halfmask.coco.write import write_json
 from halfmask.data.composites_bank import Bank, build_bank
 from halfmask.data.composites_render import CompositeSpec, compose, composite_spec
 from halfmask.data.composites_sheet import contact_sheet
-from halfmask.data.synthetic import annotations_of, file_name
+from halfmask.data.synthetic import annotations_of, file_name, refuse_foreign
 from halfmask.errors import InputError
 
 _CHUNK = 50
@@ -87,7 +87,7 @@ def write_composites(
         photographs: folder of its photographs.
         workers: processes that draw; 0: this one.
     Raises:
-        InputError: a number out of range, photographs are missing, nothing to cut out, or the folder is where the file comes from.
+        InputError: a number out of range, photographs are missing, nothing to cut out, or the folder holds somebody's own data.
     """
     if plan.images < 1 or plan.seed < 0:
         raise InputError(
@@ -95,6 +95,7 @@ def write_composites(
         )
     spec, folder, photographs = composite_spec(plan.size), Path(folder), Path(photographs)
     _refuse_source(folder, file, photographs)
+    refuse_foreign(folder)
     looking = "looking for cut-outs"
     bank = build_bank(file, photographs, plan.part, spec.limits, spec.size, functools.partial(progress, looking))
     path = folder / "instances.json"

@@ -6,6 +6,7 @@ write_world("world/train", images=3000, seed=0)
 
 from __future__ import annotations
 
+import json
 import os
 import zlib
 from collections.abc import Callable, Iterator
@@ -25,7 +26,16 @@ from halfmask.errors import InputError
 from halfmask.masks import encode_rle
 from halfmask.structures import MaskCrops
 
-__all__ = ["WorldInstance", "WorldSpec", "attribute_split", "contact_sheet", "render", "world_spec", "write_world"]
+__all__ = [
+    "WorldInstance",
+    "WorldSpec",
+    "attribute_split",
+    "contact_sheet",
+    "refuse_foreign",
+    "render",
+    "world_spec",
+    "write_world",
+]
 
 _CHUNK = 50
 """Pictures that a worker draws before it hands their annotations back."""
@@ -44,6 +54,28 @@ def world_spec(classes: int = DEFAULT_CLASSES, size: int = 112) -> WorldSpec:
     low, high = WorldSpec.group_size
     scale = size / WorldSpec.size if not 96 <= size <= 128 else 1.0
     return WorldSpec(size, tuple(world_classes(classes)), group_size=(round(low * scale), round(high * scale)))
+
+
+OWN_WORDS = ("halfmask procedural world", "halfmask composites")
+"""How the descriptions of files that `synth` writes begin."""
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Made pictures may be made anew; a file that `synth` did not write is somebody's work.
+
+    Raises:
+        InputError: the folder's instances.json was not written by `synth`.
+    """
+    path = folder / "instances.json"
+    if not path.is_file():
+        return
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # JSON, or its encoding
+        document = None
+    info = document.get("info") if isinstance(document, dict) else None
+    if not (isinstance(info, dict) and str(info.get("description", "")).startswith(OWN_WORDS)):
+        raise InputError(f"{path}: was not made by `halfmask synth` and would be written over; name another folder")
 
 
 def write_world(
@@ -69,7 +101,7 @@ def write_world(
         workers: processes that draw; 0: this one.
         progress: is told the number of pictures that were written since it was last told.
     Raises:
-        InputError: a number out of range.
+        InputError: a number out of range, or the folder holds somebody's own data.
     """
     if images < 1 or seed < 0:
         raise InputError(
@@ -77,6 +109,7 @@ def write_world(
         )
     spec = world_spec(classes, size)
     folder = Path(folder)
+    refuse_foreign(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     annotations: list[dict[str, Any]] = []
     for part in _draw(folder, images, seed, spec, workers):

@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ from halfmask.config import Recipe, Stage
 from halfmask.engine.batches import ImageBatch, RegionBatch
 from halfmask.engine.module import Batch, StageModule
 from halfmask.engine.optim import build_optimiser
-from halfmask.engine.train import Data, choose_parts
+from halfmask.engine.train import CACHE_BATCH, Data, choose_parts
+from halfmask.errors import InputError
 
 CPU_IMAGES = 2
 """A CPU that only shall check a recipe need not have the memory for its whole batch."""
@@ -67,17 +69,23 @@ def measure(model: nn.Module, recipe: Recipe, stage: Stage, data: Data, learnabl
 def _batch(model: Any, recipe: Recipe, stage: Stage, data: Data) -> Batch:
     device = next(model.parameters()).device
     size = stage.batch_size if device.type == "cuda" else min(stage.batch_size, CPU_IMAGES)
-    images, targets = next(iter(data.shuffled(size, recipe.seed)))
-    batch = ImageBatch(images, targets, stage.loss).to(device)
+    if stage.cache_features:
+        size = min(size, CACHE_BATCH)  # its batch_size counts regions
+    pairs = data.shuffled(size, recipe.seed)
+    batches = (ImageBatch(images, targets, stage.loss).to(device) for images, targets in pairs)
     if not stage.cache_features:
-        return batch
-    regions = model.mask_regions(batch.images, batch.targets)
-    columns = {f.name: getattr(regions, f.name) for f in fields(regions)}
-    found = len(next(iter(columns.values())))
-    rows = torch.arange(stage.batch_size, device=device) % max(
-        found, 1
-    )  # a few images' regions, repeated to fill a batch
-    filled = {name: values[rows] for name, values in columns.items()} if found else columns
+        return next(batches)
+    found = 0
+    for batch in islice(batches, -(-data.images // size)):
+        regions = model.mask_regions(batch.images, batch.targets)
+        columns = {f.name: getattr(regions, f.name) for f in fields(regions)}
+        found = len(next(iter(columns.values())))
+        if found:
+            break
+    if not found:
+        raise InputError(f"stage {stage.name}: no region of the {data.images} images matches an object with a mask")
+    rows = torch.arange(stage.batch_size, device=device) % found  # a few images' regions, repeated to fill a batch
+    filled = {name: values[rows] for name, values in columns.items()}
     return RegionBatch(replace(regions, **filled), batch.image_ids())
 
 

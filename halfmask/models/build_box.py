@@ -54,7 +54,10 @@ def build_box_segmenter(
 
 def _encoder(config: BoxSegmenterConfig, pretrained: bool) -> Encoder:
     e = config.encoder
-    encoder = build_encoder(e.name, e.weights if pretrained else None, e.widths, e.blocks, e.norm, e.trainable_stages)
+    weights = e.weights if pretrained else None
+    encoder = build_encoder(
+        e.name, weights, e.widths, e.blocks, e.norm, e.trainable_stages, stride_in_1x1=e.stride_in_1x1
+    )
     if isinstance(encoder.body, fx.GraphModule):
         fold_frozen_norm(encoder.body)
     _widen_first_convolution(encoder, e.name)

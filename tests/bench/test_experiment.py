@@ -12,10 +12,11 @@ import yaml
 from halfmask.bench.end_to_end import END_TO_END, train_end_to_end
 from halfmask.bench.experiment import Job, Plan, run_plan
 from halfmask.bench.region_heads import HEADS, INPUTS, head_settings, train_head
-from halfmask.bench.sources import World
+from halfmask.bench.sources import Composites, World
 from halfmask.bench.table1 import table1_jobs
 from halfmask.bench.world import world_jobs
 from halfmask.coco.annotations import CocoFile
+from halfmask.coco.categories import NONVOC_IDS, VOC_IDS
 from halfmask.config import RECIPE_FOLDER, MaskRCNN, Stage, load_recipe
 from halfmask.data.loader import build_loader
 from halfmask.data.world_classes import world_classes
@@ -149,6 +150,17 @@ def test_names_of_the_world_say_its_attributes(tmp_path: Path) -> None:
     assert len(vectors) == 8
     assert len({tuple(row) for row in vectors.tolist()}) == 8, "no two classes have the same name"
     assert set(vectors.sum(1)) == {len(kinds[0].attributes)}
+
+
+def test_splits_of_composites_are_the_papers_and_its_random_ones() -> None:
+    categories = [{"id": i, "name": str(i)} for i in sorted((*VOC_IDS, *NONVOC_IDS))]
+    file = CocoFile.from_document({"images": [], "annotations": [], "categories": categories}, "made here")
+    source = Composites()
+    assert source.split(file, 20, 0, 5) == set(VOC_IDS)
+    assert source.split(file, 60, 0, 5) == set(NONVOC_IDS)
+    found = {(job.masked, job.split): source.split(file, job.masked, job.split, 5) for job in table1_jobs(source, 3)}
+    assert all(len(in_a) == masked for (masked, _), in_a in found.items())
+    assert len({frozenset(in_a) for in_a in found.values()}) == len(found), "no two are the same"
 
 
 def test_jobs_of_the_two_benchmarks() -> None:

@@ -69,6 +69,8 @@ def test_what_is_missing_is_trained_once_and_measured_by_direction(coco: Path, t
     again = run_coco(options(tmp_path / "runs", coco, "stages.0.steps=2"), fake)
     assert ran == [], "what is there is not done again"
     assert again.tables == result.tables
+    with pytest.raises(InputError, match=r"made with --set \['stages.0.steps=2'\]"):
+        run_coco(options(tmp_path / "runs", coco), fake)
 
 
 def test_a_folder_that_is_no_coco(coco: Path, tmp_path: Path) -> None:

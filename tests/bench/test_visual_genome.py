@@ -55,7 +55,7 @@ def test_rows_and_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     assert "| 3002 | 210.0 ms | 200.0–900.0 ms | 2.00 MiB |" in result.tables["vg"]
     assert "| ratio | 1.050 | | 2.0000 |" in result.tables["vg"]
     assert said[0].startswith("3001 classes")
-    recipe = load_recipe(tmp_path / "tiny.yaml")
+    recipe = load_recipe(tmp_path / "generated" / "tiny.yaml")
     assert recipe.stages[1].data is not None
     assert Path(recipe.stages[1].data.annotations).is_file()
     assert Path(recipe.data.annotations).is_file()

@@ -50,3 +50,9 @@ def test_wrong_use(halfmask_cli: Cli, source: Path, tmp_path: Path) -> None:
         assert outcome.code == 2
         assert message in outcome.line
     assert list(tmp_path.iterdir()) == []
+    kept = tmp_path / "instances_val.json"
+    kept.write_bytes(val.read_bytes())
+    own = halfmask_cli("convert", "visual-genome", source, tmp_path / "instances.json", "--coco-val", kept)
+    assert own.code == 2
+    assert "would be written over, it is --coco-val" in own.line
+    assert kept.read_bytes() == val.read_bytes()

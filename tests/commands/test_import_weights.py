@@ -147,6 +147,15 @@ def test_wrong_use(halfmask_cli: Callable[..., Any], arguments: tuple[str, ...],
     assert message in done.line
 
 
+def test_the_source_is_not_written_over(halfmask_cli: Callable[..., Any], tmp_path: Path) -> None:
+    source = tmp_path / "model.safetensors"
+    source.write_bytes(b"weights")
+    done = halfmask_cli("import-weights", "torchvision", source, source)
+    assert done.code == 2
+    assert "would be written over" in done.line
+    assert source.read_bytes() == b"weights"
+
+
 def test_wrong_categories(halfmask_cli: Callable[..., Any], tmp_path: Path) -> None:
     source, names = tmp_path / "faster.pth", tmp_path / "names.json"
     torch.save(state(classes=4, masks=False), source)

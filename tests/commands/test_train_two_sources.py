@@ -20,7 +20,7 @@ from halfmask.coco.visual_genome import convert_visual_genome
 from halfmask.commands import train as command
 from halfmask.commands.train import train
 from halfmask.commands.training_data import read_training_data
-from halfmask.config import Recipe, load_recipe, parse_recipe
+from halfmask.config import Data, Recipe, load_recipe, parse_recipe
 from halfmask.data.synthetic import write_world
 from halfmask.errors import InputError
 from halfmask.inference.predictor import load
@@ -208,6 +208,11 @@ def test_files_that_do_not_fit(world: Path, tmp_path: Path) -> None:
     empty = write(tmp_path / "empty.json", document | {"categories": []})
     with pytest.raises(InputError, match="categories is empty"):
         read_training_data(make(world, data(world, "masks.json") | {"annotations": str(empty)}))
+    held = data(world, "instances.json", development=0.3)
+    with pytest.raises(InputError, match=r"stages\.1\.data: names the recipe's own file, whose held-out images"):
+        read_training_data(
+            make(world, data(world, "instances.json", flip=0.0)).model_copy(update={"data": Data(**held)})
+        )
     with pytest.raises(InputError, match="hold nothing out here"):
         make(world, data(world, "masks.json", development=0.2))
 

@@ -158,3 +158,15 @@ def test_wrong_numbers_are_refused_and_nothing_written(tmp_path: Path) -> None:
         with pytest.raises(InputError):
             write_world(tmp_path / "world", **({"images": 1, "seed": 0} | wrong))
     assert not (tmp_path / "world").exists()
+
+
+def test_somebodys_own_file_is_not_written_over(tmp_path: Path) -> None:
+    for text in ('{"info": {"description": "my data"}, "images": []}', "[1]", "no json"):
+        (tmp_path / "instances.json").write_text(text)
+        with pytest.raises(InputError, match="was not made by `halfmask synth`"):
+            write_world(tmp_path, 1, 0)
+        assert [p.name for p in tmp_path.iterdir()] == ["instances.json"]
+        assert (tmp_path / "instances.json").read_text() == text
+    (tmp_path / "instances.json").unlink()
+    write_world(tmp_path, 1, 0)
+    write_world(tmp_path, 2, 0)  # its own earlier world may be made anew

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -25,6 +26,25 @@ def test_costs(data: Data, tiny_model: Callable[[], Any], make_recipe: Callable[
     assert cached.images == 9
     assert set(cached.losses) == {"loss_mask"}
     assert all(cost.seconds > 0 and cost.memory > 2**20 for cost in (whole, cached))
+
+
+def test_a_cached_stage_looks_on_until_it_finds_a_region(
+    data: Data, tiny_model: Callable[[], Any], make_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe({"train": ["mask_head"], "loss": "masks", "cache_features": True, "batch_size": 9})
+    model = tiny_model()
+    regions, calls = model.mask_regions, 0
+
+    def some(images: Any, targets: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        found = regions(images, targets)
+        return found if calls == 2 else type(found)(*(getattr(found, f.name)[:0] for f in fields(found)))
+
+    monkeypatch.setattr(model, "mask_regions", some)
+    assert measure(model, recipe, recipe.stages[0], data, built_to_learn(model)).images == 9
+    with pytest.raises(InputError, match=r"no region of the \d+ images matches an object with a mask"):
+        measure(model, recipe, recipe.stages[0], data, built_to_learn(model))
 
 
 def test_what_stops_a_training_stops_the_dry_run(

@@ -82,6 +82,19 @@ def test_any_encoder(name: str) -> None:
     assert found.mask_probs.shape == (1, 64 // stride, 64 // stride)
 
 
+def test_stride_in_1x1_reaches_the_encoder() -> None:
+    names = {"name": "resnet50"}
+    strides = [
+        {
+            n: m.stride
+            for n, m in build(e, crop_size=64, decoder_widths=[8]).encoder.named_modules()
+            if isinstance(m, nn.Conv2d)
+        }
+        for e in (names, names | {"stride_in_1x1": True})
+    ]
+    assert strides[0] != strides[1]
+
+
 def test_build_refuses_what_does_not_fit() -> None:
     with pytest.raises(InputError, match="crop_size"):
         build(crop_size=33)

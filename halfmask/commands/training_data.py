@@ -36,12 +36,14 @@ class Pictures:
         masked: category ids of set A.
         mask_counts: category id → usable masks to learn from.
         objects: boxes to learn from.
+        classes: how many of the model's classes its file names.
     """
 
     training: CocoInstances
     masked: set[int]
     mask_counts: dict[int, int]
     objects: int
+    classes: int
 
     @property
     def masks(self) -> int:
@@ -134,6 +136,7 @@ def read_training_data(recipe: Recipe) -> TrainingData:
                 theirs = _read(data)
                 read[data] = _pictures(data, theirs, [image["id"] for image in theirs.images], whole.categories)
             own[index] = read[data]
+            _refuse_missing_classes(stage, read[data], whole)
     _check(recipe, main, own)
     sources = {id(own.get(i, main)): own.get(i, main) for i, stage in enumerate(recipe.stages) if _learns_masks(stage)}
     teaching = list(sources.values()) or [main]
@@ -149,6 +152,16 @@ def _refuse_held_out(recipe: Recipe, index: int, data: Data) -> None:
         raise InputError(
             f"stages.{index}.data: names the recipe's own file, whose held-out images (data.development={recipe.data.development}) it "
             "would learn from; leave the stage's data out, or set data.development=0"
+        )
+
+
+def _refuse_missing_classes(stage: Stage, pictures: Pictures, whole: CocoFile) -> None:
+    """What a file does not label is background to the box losses."""
+    have, classes = pictures.classes, len(whole.categories)
+    if stage.loss != "masks" and have < classes:
+        raise InputError(
+            f"stage {stage.name}: its own data have {have} of the model's {classes} classes, and loss={stage.loss} would teach objects of "
+            "the others as background; set its loss to masks, or give it a file with all classes"
         )
 
 
@@ -177,7 +190,7 @@ def _pictures(data: Data, whole: CocoFile, ids: list[int], categories: list[dict
     training = CocoInstances(file, folder, ids, data.use, data.cache)
     if data.skip_unmasked:
         training = CocoInstances(file, folder, training.with_masks(), data.use, data.cache)
-    return Pictures(training, masked, counts, _objects(file))
+    return Pictures(training, masked, counts, _objects(file), len(whole.categories))
 
 
 def _images_of(document: dict[str, Any], ids: set[int]) -> dict[str, Any]:

@@ -208,6 +208,15 @@ def test_files_that_do_not_fit(world: Path, tmp_path: Path) -> None:
     empty = write(tmp_path / "empty.json", document | {"categories": []})
     with pytest.raises(InputError, match="categories is empty"):
         read_training_data(make(world, data(world, "masks.json") | {"annotations": str(empty)}))
+    fewer = json.loads((world / "masks.json").read_text())
+    gone = fewer["categories"].pop()["id"]
+    fewer["annotations"] = [a for a in fewer["annotations"] if a["category_id"] != gone]
+    some = data(world, "masks.json") | {"annotations": str(write(tmp_path / "fewer.json", fewer))}
+    read_training_data(make(world, some))
+    with pytest.raises(
+        InputError, match=r"stage masks: its own data have 5 of the model's 6 classes, and loss=all would"
+    ):
+        read_training_data(make(world, some, masks={"train": ["all"], "loss": "all"}))
     held = data(world, "instances.json", development=0.3)
     with pytest.raises(InputError, match=r"stages\.1\.data: names the recipe's own file, whose held-out images"):
         read_training_data(

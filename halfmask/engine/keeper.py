@@ -136,7 +136,7 @@ class Keeper(pl.Callback):
         position = {
             "step": self.course.step,
             "epoch": round(self.course.epoch, 3),
-            "seconds": round(self.course.seconds, 1),
+            "seconds": round(self.course.seconds, 3),
         }
         self._evaluations.add({**position, **blocks})
 

@@ -25,6 +25,8 @@ LONGEST_HEADER = 100_000_000
 """safetensors' own limit, in bytes."""
 MENTIONED = 3
 """How many keys an error names."""
+QUALITY = "quality_score."
+"""A model's fitted quality score: files from before have none, which stands for an unfitted one."""
 
 
 class Category(TypedDict):
@@ -121,7 +123,9 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], where: str | Pat
         InputError: a key is missing or unknown, or a shape differs. The model is unchanged then.
     """
     own = model.state_dict()
-    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+    before = not any(k.startswith(QUALITY) for k in state)
+    may_lack = [k for k in own if k.endswith("num_batches_tracked") or (before and k.startswith(QUALITY))]
+    missing = [k for k in own if k not in state and k not in may_lack]
     unknown = [k for k in state if k not in own]
     if missing or unknown:
         what = f"lacks {_some(missing)}" if missing else f"has {_some(unknown)}, which the model does not know"
@@ -135,14 +139,15 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], where: str | Pat
 def load_fitting_weights(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     """Copies the weights whose name and shape the model knows (another run's detector under a new mask head).
 
-    Fixed class vectors are what the model's own recipe says, never another run's.
+    Fixed class vectors are what the model's own recipe says, never another run's; and a quality score was fitted to another run's masks.
 
     Returns:
         The model's keys that keep their own values, `num_batches_tracked` aside.
     """
     own = model.state_dict()
     fixed = "class_weights.vectors"
-    fitting = {k: t for k, t in state.items() if k in own and own[k].shape == t.shape and not k.endswith(fixed)}
+    known = {k: t for k, t in state.items() if k in own and own[k].shape == t.shape}
+    fitting = {k: t for k, t in known.items() if not k.endswith(fixed) and not k.startswith(QUALITY)}
     model.load_state_dict(fitting, strict=False)
     return [k for k in own if k not in fitting and not k.endswith("num_batches_tracked")]
 

@@ -9,7 +9,7 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -38,6 +38,7 @@ __all__ = [
     "Optimiser",
     "Recipe",
     "Section",
+    "SelfTraining",
     "Stage",
     "Transfer",
     "expand",
@@ -63,10 +64,16 @@ class Data(Section):
     """annotated: masks that halfmask filled in count as missing; accepted: reviewed ones count; filled: all count."""
     development: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the images held out of training (by image id) for the evaluations on the way."""
+    development_fold: int = Field(default=0, ge=0)
+    """Which part of that share is held out: folds 0, 1, … have no image in common while (fold + 1) · development is at most 1."""
     flip: float = Field(default=0.5, ge=0.0, le=1.0)
     """Probability of a horizontal flip."""
     colour_jitter: float = Field(default=0.0, ge=0.0)
     """Strength of random brightness, contrast and saturation."""
+    paste: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Probability that masked objects of another training photograph are pasted into one (copy-paste)."""
+    paste_most: int = Field(default=4, ge=1)
+    """Objects pasted into a photograph, at most."""
     skip_unmasked: bool = False
     """Leave out images without any mask (the box segmenter cannot learn from them)."""
     workers: int = Field(default=0, ge=0)
@@ -81,6 +88,8 @@ class Optimiser(Section):
     weight_decay: float = 1e-4
     bias_lr_factor: float = 1.0
     """The paper: 2, and no decay on biases."""
+    part_lr_factors: dict[str, Annotated[float, Field(gt=0.0)]] = Field(default_factory=dict)
+    """Part of the model (as in `train`) → factor of its learning rate, 1 for the others: a pretrained encoder may want a smaller one."""
     decay_biases: bool = True
     warmup: int = Field(default=0, ge=0)
     """Steps of linear warm-up from a third of lr."""
@@ -116,6 +125,15 @@ class Stage(Section):
         return self
 
 
+class SelfTraining(Section):
+    """Which of the teacher's masks the next round learns from (`rounds`)."""
+
+    min_score: float = Field(default=0.6, ge=0.0, le=1.0)
+    """Least score of a mask."""
+    min_tightness: float = Field(default=0.7, ge=0.0, le=1.0)
+    """Least IoU of a mask's own box with its annotation's box."""
+
+
 class Recipe(Section):
     name: str
     seed: int = 3
@@ -124,6 +142,14 @@ class Recipe(Section):
     stages: list[Stage] = Field(min_length=1)
     init: str | None = None
     """A checkpoint whose fitting weights are the start (stage-wise training on another run's detector)."""
+    rounds: int = Field(default=1, ge=1)
+    """Rounds of training. After each but the last, its model fills the masks that `data` lacks (RUN/teacher/filled.json), and the next
+    round, which starts anew, learns from them too; a box segmenter weights them by their score."""
+    self_training: SelfTraining = SelfTraining()
+    hide: int = Field(default=0, ge=0)
+    """Masked classes, chosen by the seed, whose masks are hidden from a first training (RUN/hidden), which is then measured on them: the
+    IoU to expect on box-only classes (RUN/quality.json), and masks that the model's quality score is fitted to. Twice the time; box
+    segmenters only."""
     evaluate_every: int = Field(default=0, ge=0)
     """Steps between evaluations on the development part; 0: only at the end."""
     checkpoint_every: int = Field(default=200, ge=1)

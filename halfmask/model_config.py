@@ -18,9 +18,10 @@ class Section(BaseModel):
 
 class Backbone(Section):
     name: str
-    """A torchvision classification model (resnet18 … resnet101, mobilenet_v2, mobilenet_v3_large, …) or `small_resnet`."""
+    """A torchvision classification model (resnet18 … resnet101, mobilenet_v2, mobilenet_v3_large, …), one of timm's
+    (timm/efficientnet_lite2, …) or `small_resnet`."""
     weights: str | None = None
-    """null: random; DEFAULT: torchvision's (needs a network once); else a .safetensors or .pth file of torchvision's key names."""
+    """null: random; DEFAULT: torchvision's or timm's own (needs a network once); else a .safetensors or .pth file of their key names."""
     widths: list[int] | None = None
     """small_resnet only: channels of each stage; the first is also the stem's."""
     blocks: list[int] | None = None
@@ -104,9 +105,14 @@ class Transfer(Section):
 class MaskHead(Section):
     kind: Literal["agnostic", "per_class", "transfer"] = "transfer"
     width: int = 256
+    trunk: Literal["convs", "hourglass"] = "convs"
+    """What stands before the predictor. convs: `convs` 3×3 convolutions (the paper's). hourglass: down to one cell and up again, with
+    skips; it sees the whole region, is deep, and wants a narrow `width` (32 to 64) and a larger `roi_size` (16, 32)."""
     convs: int = 4
-    norm: Literal["none", "batch"] = "none"
-    """BatchNorm after each of the convolutions (torchvision's v2 models)."""
+    """trunk: convs only."""
+    norm: Literal["none", "batch", "group"] = "none"
+    """After each of the trunk's convolutions. batch: BatchNorm (torchvision's v2 models), trunk: convs only; group: GroupNorm, which does
+    not ask for large batches."""
     roi_size: int = 14
     """Side of the pooled region; masks have twice that side."""
     sampling_ratio: int = 2
@@ -114,6 +120,34 @@ class MaskHead(Section):
     mlp: Literal["none", "light", "full"] = "none"
     """A class-agnostic branch whose map is added to the logits. full: the paper's, one fully connected layer on the deconvolution's output
     (157 million weights at width 256); light: the same from pooled, narrowed features through a hidden layer (0.9 million)."""
+    regions: Literal["proposals", "boxes"] = "proposals"
+    """Training. proposals: the detector's proposals and the objects' boxes, as sampled for the box head (the paper's); boxes: the boxes of
+    the objects that have a mask, each once."""
+    region_jitter: float = Field(default=0.0, ge=0.0, lt=0.5)
+    """regions: boxes only. Each side of the box moves by up to this share of the box's size, anew each time a region is pooled (once
+    where features are cached)."""
+    unknown: Literal["background", "ignore", "skip"] = "background"
+    """Training. A cell of a region that lies in the box of another object, one without a mask, and that the region's own mask does not
+    cover may be that object's. background: it is taught as background (the paper's); ignore: it does not count in the loss; skip: as
+    ignore, and regions with more than `unknown_limit` of such cells are left out (but never all of a batch)."""
+    unknown_limit: float = Field(default=0.2, ge=0.0, le=1.0)
+    """unknown: skip only. The largest share of unknown cells of a region that is learnt from."""
+    box_only: Literal["none", "taught"] = "none"
+    """Training of a head that knows classes. none: regions of objects without a mask teach it nothing (the paper's). taught: they do. A
+    class-agnostic map on the same trunk learns from the masked regions as under `unknown: ignore`; where it is sure, its answer is the
+    target of a box-only object's region, less what masked neighbours cover; cells in other box-only objects' boxes do not count."""
+
+    @model_validator(mode="after")
+    def _together(self) -> MaskHead:
+        if self.trunk == "hourglass" and self.norm == "batch":
+            raise ValueError(
+                "`norm: batch` cannot average over the hourglass's one cell of one region: use group or none"
+            )
+        if self.box_only == "taught" and self.kind == "agnostic":
+            raise ValueError("`box_only: taught` teaches filters of classes: it needs `kind: transfer` or `per_class`")
+        if self.region_jitter > 0 and self.regions != "boxes":
+            raise ValueError("`region_jitter` moves the objects' boxes: it needs `regions: boxes`")
+        return self
 
 
 class MaskRCNN(Section):
@@ -122,6 +156,19 @@ class MaskRCNN(Section):
     images: Images
     detector: Detector = Detector()
     mask_head: MaskHead = MaskHead()
+
+
+class FromBoxes(Section):
+    """What a box segmenter learns from objects that have a box alone (BoxInst's losses, on crops)."""
+
+    projection: float = Field(default=0.0, ge=0.0)
+    """Weight: the mask touches the four sides of its box. It falls by itself where the boxes of masked objects are loose."""
+    colour: float = Field(default=0.0, ge=0.0)
+    """Weight: neighbours of like colour are both in the mask, or both out."""
+    warmup: int = Field(default=0, ge=0)
+    """Steps in which the weights grow to their value."""
+    regions_per_image: int = Field(default=4, ge=1)
+    """Box-only objects drawn from each photograph."""
 
 
 class BoxSegmenter(Section):
@@ -143,6 +190,11 @@ class BoxSegmenter(Section):
     """Training: masked objects drawn from each photograph."""
     dice_weight: float = 1.0
     """Weight of the dice loss beside binary cross-entropy."""
+    unknown: Literal["background", "ignore"] = "background"
+    """Training: what cells of a masked object's crop are that lie in the box of another object, which has no mask: background, or nothing
+    that is known, unless they are the object's own."""
+    from_boxes: FromBoxes | None = None
+    """Training: losses of box-only objects; null: they teach nothing. Photographs without any mask help too (`skip_unmasked: false`)."""
     mirror: bool = False
     """Inference: each crop's mask is averaged with its mirror image's. Twice the time."""
     zooms: list[Annotated[float, Field(ge=0.0)]] = []

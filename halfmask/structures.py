@@ -121,6 +121,7 @@ class Target:
         masks: the masks of the m objects whose has_mask is true, in their order.
         image_id: the file's id of the image.
         annotation_ids: int64 [n], the file's ids of the objects (0 where there is none).
+        mask_weight: float32 [n], how much each mask counts in a loss: 1 for a person's, less for one that a model drew. None: all 1.
     """
 
     boxes: Tensor
@@ -129,6 +130,7 @@ class Target:
     masks: MaskCrops
     image_id: int = 0
     annotation_ids: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    mask_weight: Tensor | None = None
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
@@ -152,6 +154,7 @@ class Target:
             labels=self.labels.to(device),
             has_mask=self.has_mask.to(device),
             masks=self.masks.to(device),
+            mask_weight=None if self.mask_weight is None else self.mask_weight.to(device),
         )
 
 

@@ -9,29 +9,34 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pydantic import ValidationError
 
 from halfmask.bench.detectors import Say, trained_detector, training_seconds
 from halfmask.bench.end_to_end import END_TO_END, train_end_to_end
 from halfmask.bench.region_heads import (
     HEADS,
     PooledTest,
+    PooledTraining,
     head_settings,
     measure_head,
     pool_test,
     pool_training,
+    set_regions,
     train_head,
 )
 from halfmask.bench.sources import Source
 from halfmask.bench.world_table import ORACLE, Measure
 from halfmask.coco.write import write_json
-from halfmask.config import MaskRCNN, Recipe, load_recipe
+from halfmask.config import MaskHead, MaskRCNN, Recipe, load_recipe
 from halfmask.data.dataset import CocoInstances
 from halfmask.errors import InputError
 from halfmask.models.rcnn import PartialMaskRCNN
-from halfmask.models.regions import MaskRegions
 
 
 class Job(NamedTuple):
@@ -51,6 +56,8 @@ class Plan:
         jobs: run for each seed.
         seeds: of the detectors, each with pictures of its own; runs of other seeds in the same folder may go on at the same time.
         train_images, mask_images, test_images: pictures for the detector, the first of them for the mask heads, and for the test.
+        heads: what each stage-wise head of the jobs changes in the recipe's.
+        on_all: heads that learn from the masks of all classes, once a seed, whatever the split.
     """
 
     source: Source
@@ -59,6 +66,8 @@ class Plan:
     train_images: int = 3000
     mask_images: int = 800
     test_images: int = 200
+    heads: Mapping[str, dict[str, Any]] = field(default_factory=lambda: HEADS)
+    on_all: frozenset[str] = frozenset({ORACLE})
 
 
 def run_plan(plan: Plan, out: Path, say: Say = print) -> list[Measure]:
@@ -72,7 +81,7 @@ def run_plan(plan: Plan, out: Path, say: Say = print) -> list[Measure]:
     """
     recipe = load_recipe(plan.source.recipe)
     assert isinstance(recipe.model, MaskRCNN), recipe.model.kind
-    known = [*HEADS, *END_TO_END]
+    known = [*plan.heads, *END_TO_END]
     unknown = [job.head for job in plan.jobs if job.head not in known]
     if unknown:
         raise InputError(f"bench: no head {unknown[0]}; there are {', '.join(known)}")
@@ -85,11 +94,15 @@ def run_plan(plan: Plan, out: Path, say: Say = print) -> list[Measure]:
         store = _Store(folder / "measures.json", document)
         jobs = [job for job in plan.jobs if not store.has(job)]
         if jobs:
-            # The oracle first: it learns the same whatever the split, once a seed.
-            ordered = sorted(jobs, key=lambda job: (job.head in END_TO_END, job.head != ORACLE))
-            _Seed(plan, recipe, seed, folder, say).run(ordered, store)
+            _Seed(plan, recipe, seed, folder, say).run(sorted(jobs, key=partial(_order, plan)), store)
         measures += [m for m in store.measures if Job(m["masked"], m["split"], m["head"]) in plan.jobs]
     return measures
+
+
+def _order(plan: Plan, job: Job) -> tuple[bool, bool, str]:
+    """Heads that learn the same whatever the split first, each one's splits in a row: it then learns once."""
+    on_all = job.head in plan.on_all
+    return job.head in END_TO_END, not on_all, job.head if on_all else ""
 
 
 class _Store:
@@ -101,7 +114,7 @@ class _Store:
         self.measures: list[Measure] = []
         if path.is_file():
             document = json.loads(path.read_text(encoding="utf-8"))
-            if document["plan"] != self._plan:
+            if not _same_plan(document["plan"], self._plan):
                 raise InputError(f"{path}: holds measures of another plan or recipe; name another folder with --out")
             self.measures = document["measures"]
 
@@ -113,6 +126,18 @@ class _Store:
         write_json(self.path, {"plan": self._plan, "measures": self.measures}, indent=1)
 
 
+def _same_plan(stored: dict[str, Any], plan: dict[str, Any]) -> bool:
+    """Recipes are compared as what they say: a key that came later, at its default, is no other plan."""
+    if {key: value for key, value in stored.items() if key != "recipe"} != {
+        key: value for key, value in plan.items() if key != "recipe"
+    }:
+        return False
+    try:
+        return Recipe.model_validate(stored["recipe"]) == Recipe.model_validate(plan["recipe"])
+    except (KeyError, ValidationError):
+        return False
+
+
 @dataclass
 class _Seed:
     """The jobs of one seed, on its pictures and its detector."""
@@ -122,8 +147,9 @@ class _Seed:
     seed: int
     folder: Path
     say: Say
-    _regions: MaskRegions | None = None
-    _oracle: float | None = None
+    _training: dict[tuple[Any, ...], PooledTraining] = field(default_factory=dict)
+    _test: dict[int, PooledTest] = field(default_factory=dict)
+    _learnt: tuple[str, float] | None = None
     _spent: dict[str, Any] = field(default_factory=dict)
 
     def run(self, jobs: list[Job], store: _Store) -> None:
@@ -132,37 +158,49 @@ class _Seed:
         test = source.pictures(self.folder / "test", self.plan.test_images, self.seed, test=True)
         model = trained_detector(self.recipe, self.seed, training, self.folder, self.say)
         self._spent = {"detector_cpu_seconds": training_seconds(self.folder)}
-        pooled = pool_test(model, test)
         for job in jobs:
             start = time.perf_counter()
             in_a = source.split(training.file, job.masked, job.split, self.seed)
             if job.head in END_TO_END:
                 result = self._end_to_end(job, training, test, in_a)
             else:
-                result = self._stage_wise(job, model, training, pooled, in_a)
+                result = self._stage_wise(job, model, training, test, in_a)
             measure = result | {"seed": self.seed, **job._asdict(), **self._spent}
             store.add(measure)
             self._report(measure, time.perf_counter() - start)
 
     def _stage_wise(
-        self, job: Job, model: PartialMaskRCNN, training: CocoInstances, pooled: PooledTest, in_a: set[int]
+        self, job: Job, model: PartialMaskRCNN, training: CocoInstances, test: CocoInstances, in_a: set[int]
     ) -> Measure:
-        if self._regions is None:
-            self._regions = pool_training(model, training, self.plan.mask_images, self.seed)
         assert isinstance(self.recipe.model, MaskRCNN)
-        if job.head != ORACLE or self._oracle is None:
-            label_of = training.file.label_of
-            labels = set(label_of.values()) if job.head == ORACLE else {label_of[i] for i in in_a}
-            stage = next(stage for stage in self.recipe.stages if stage.loss == "masks")
-            settings = head_settings(self.recipe.model.mask_head, job.head, self._names(training))
-            loss = train_head(model, settings, stage, self._regions, labels, 100 * self.seed + job.split)
-            self._oracle = loss if job.head == ORACLE else None
+        names = self.plan.source.name_vectors(training.file, self.folder)
+        settings = head_settings(self.recipe.model.mask_head, self.plan.heads[job.head], names)
+        on_all = job.head in self.plan.on_all
+        if on_all and self._learnt is not None and self._learnt[0] == job.head:
+            loss = self._learnt[1]
         else:
-            loss = self._oracle
-        return _measure(measure_head(model, pooled, in_a), loss)
+            label_of = training.file.label_of
+            labels = set(label_of.values()) if on_all else {label_of[i] for i in in_a}
+            stage = next(stage for stage in self.recipe.stages if stage.loss == "masks")
+            regions = self._pooled(model, settings, training).split(labels)
+            loss = train_head(model, settings, stage, regions, labels, 100 * self.seed + job.split)
+            self._learnt = (job.head, loss)
+        return _measure(measure_head(model, self._pooled_test(model, settings, test), in_a), loss)
 
-    def _names(self, training: CocoInstances) -> Path:
-        return self.plan.source.name_vectors(training.file, self.folder)
+    def _pooled(self, model: PartialMaskRCNN, head: MaskHead, training: CocoInstances) -> PooledTraining:
+        key = head.roi_size, head.regions, head.region_jitter
+        if key not in self._training:
+            assert isinstance(self.recipe.model, MaskRCNN)
+            set_regions(model, self.recipe.model, head)
+            self._training[key] = pool_training(model, training, self.plan.mask_images, self.seed)
+        return self._training[key]
+
+    def _pooled_test(self, model: PartialMaskRCNN, head: MaskHead, test: CocoInstances) -> PooledTest:
+        if head.roi_size not in self._test:
+            assert isinstance(self.recipe.model, MaskRCNN)
+            set_regions(model, self.recipe.model, head)
+            self._test[head.roi_size] = pool_test(model, test)
+        return self._test[head.roi_size]
 
     def _end_to_end(self, job: Job, training: CocoInstances, test: CocoInstances, in_a: set[int]) -> Measure:
         folder = self.folder / f"end-to-end-{job.masked}-{job.split}-{list(END_TO_END).index(job.head)}"

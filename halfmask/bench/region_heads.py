@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from halfmask.config import MaskHead, Stage
+from halfmask.config import MaskHead, MaskRCNN, Stage
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
 from halfmask.engine.optim import build_optimiser
 from halfmask.evaluation.evaluate import evaluate
 from halfmask.masks import expected_iou
-from halfmask.models.build import build_mask_branch
+from halfmask.models.build import build_mask_branch, region_rules
 from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.models.region_rules import rows_of
+from halfmask.models.region_targets import region_targets
 from halfmask.models.regions import FoundBoxes, MaskRegions
+from halfmask.models.roi_heads import region_pool
 from halfmask.structures import Detection, Target
 
 INPUTS: dict[str, dict[str, Any]] = {
@@ -59,16 +62,61 @@ class PooledTest:
     found: list[FoundBoxes]
 
 
-def pool_training(model: PartialMaskRCNN, training: CocoInstances, images: int, seed: int) -> MaskRegions:
-    """The regions of the first `images` training pictures, of all classes, in 16 bits; a head then takes those of its classes."""
+@dataclass(frozen=True)
+class PooledTraining:
+    """Training regions of all classes, features in 16 bits; each split takes what it may know of them.
+
+    Attributes:
+        features: float16 [R, C, S, S]; labels: int64 [R].
+        image: int64 [R], each region's row in `targets`; matched: int64 [R], its object there.
+        regions: float32 [R, 4] xyxy, as masks are drawn on them (`region_targets`).
+        targets: what is known of the pictures, with the masks of all classes.
+    """
+
+    features: Tensor
+    labels: Tensor
+    image: Tensor
+    matched: Tensor
+    regions: Tensor
+    targets: list[Target]
+
+    def split(self, labels: Collection[int]) -> MaskRegions:
+        """All regions as they are where only the objects of these labels have masks."""
+        masked, side = torch.tensor(sorted(labels)), 2 * self.features.shape[-1]
+        drawn = torch.zeros((len(self.labels), side, side), dtype=torch.float16)
+        unknown = torch.zeros(drawn.shape, dtype=torch.bool)
+        for i, target in enumerate(self.targets):
+            rows = torch.where(self.image == i)[0]
+            known = torch.isin(target.labels, masked)
+            stripped = replace(target, has_mask=known, masks=target.masks.select(known))
+            cells = region_targets(stripped, self.matched[rows], self.regions[rows], side)
+            drawn[rows], unknown[rows] = cells[0].half(), cells[1]
+        return MaskRegions(self.features, self.labels, drawn, unknown, torch.isin(self.labels, masked))
+
+
+def set_regions(model: PartialMaskRCNN, config: MaskRCNN, head: MaskHead) -> None:
+    """Lets the model pool regions as this mask head wants them: their side, and which ones."""
+    detector = config.detector
+    model.mask_pool = region_pool(detector.strides, head.roi_size, head.sampling_ratio, detector.legacy_boxes)
+    model.mask_branch.rules = region_rules(head)
+
+
+def pool_training(model: PartialMaskRCNN, training: CocoInstances, images: int, seed: int) -> PooledTraining:
+    """The regions of the first `images` training pictures, of all classes; see `set_regions`."""
     torch.manual_seed(seed)
-    rows = []
+    rows: list[tuple[Tensor, ...]] = []
+    targets: list[Target] = []
     for count, batch in enumerate(build_loader(training, BATCH, shuffle=False)):
         if count * BATCH >= images:
             break
-        regions = model.mask_regions(*batch)
-        rows.append((regions.features.half(), regions.labels, regions.targets.half()))
-    return MaskRegions(*(torch.cat(column) for column in zip(*rows, strict=True)))
+        regions, where = model.placed_regions(*batch)
+        counts = torch.tensor([len(matched) for matched in where.matched])
+        image = torch.repeat_interleave(len(targets) + torch.arange(len(counts)), counts)
+        placed, matched = torch.cat(where.regions), torch.cat(where.matched)
+        rows.append((regions.features.half(), regions.labels, image, matched, placed))
+        targets += batch[1]
+    features, labels, image, matched, placed = (torch.cat(column) for column in zip(*rows, strict=True))
+    return PooledTraining(features, labels, image, matched, placed, targets)
 
 
 def pool_test(model: PartialMaskRCNN, test: CocoInstances) -> PooledTest:
@@ -85,7 +133,8 @@ def pool_test(model: PartialMaskRCNN, test: CocoInstances) -> PooledTest:
 def train_head(
     model: PartialMaskRCNN, head: MaskHead, stage: Stage, regions: MaskRegions, labels: Collection[int], seed: int
 ) -> float:
-    """Gives the model a new mask branch and trains it on the regions of these labels; returns the mean loss of the last steps."""
+    """Gives the model a new mask branch and trains it on the regions of these labels, or on all where box-only ones teach it too; returns
+    the mean loss of the last steps."""
     torch.manual_seed(seed)
     predictor = model.box_heads.box_predictor
     branch = build_mask_branch(
@@ -95,13 +144,15 @@ def train_head(
     model.mask_branch = branch.train().to(memory_format=torch.channels_last)
     rows = torch.where(torch.isin(regions.labels, torch.tensor(sorted(labels))))[0]
     assert len(rows) > 0, labels
+    if branch.teacher is not None:
+        rows = torch.arange(len(regions.labels))
     optimiser, schedule = build_optimiser(branch.named_parameters(), stage.optimiser, stage.steps)
     losses = []
     for _ in range(stage.steps):
         pick = rows[torch.randint(len(rows), (stage.batch_size,))]
-        features = regions.features[pick].float().contiguous(memory_format=torch.channels_last)
-        batch = MaskRegions(features, regions.labels[pick], regions.targets[pick].float())
-        loss = model.mask_loss(batch)
+        batch = rows_of(regions, pick)
+        features = batch.features.float().contiguous(memory_format=torch.channels_last)
+        loss = model.mask_loss(replace(batch, features=features, targets=batch.targets.float()))
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -135,9 +186,8 @@ def _given(model: PartialMaskRCNN, pooled: PooledTest) -> Iterator[tuple[int, Te
         yield target.image_id, target.annotation_ids, drawn
 
 
-def head_settings(base: MaskHead, name: str, name_vectors: Path) -> MaskHead:
-    """The recipe's mask head with what HEADS says of `name`; name_vectors: the file that `T(names)` reads."""
-    change = HEADS[name]
+def head_settings(base: MaskHead, change: dict[str, Any], name_vectors: Path) -> MaskHead:
+    """The recipe's mask head with a head's change (as in HEADS); name_vectors: the file that `T(names)` reads."""
     if change.get("transfer", {}).get("input") == "embedding":
         size = int(np.load(name_vectors).shape[1])
         change = change | {"transfer": {**change["transfer"], "embedding": str(name_vectors), "embedding_size": size}}

@@ -95,6 +95,14 @@ def provenance(annotation: dict[str, Any]) -> str | None:
     return state if state in ("accepted", "rejected", "redrawn") else "filled"
 
 
+def mask_weight(annotation: dict[str, Any]) -> float:
+    """How much an annotation's mask counts where it is learnt from: 1 for a person's, its score for one that halfmask filled in."""
+    if provenance(annotation) != "filled":
+        return 1.0
+    score: Any = annotation["halfmask"].get("score")
+    return min(max(float(score), 0.0), 1.0) if all_finite([score]) else 1.0
+
+
 def repeats_box(annotation: dict[str, Any]) -> bool:
     """Whether a sound polygon of 4 points (or 5, the first repeated) is an upright rectangle equal to the annotation's box."""
     segmentation, bbox = annotation.get("segmentation"), annotation.get("bbox")

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 BENCHMARKS = {
     "world": "halfmask.bench.world",
     "table1": "halfmask.bench.table1",
+    "heads": "halfmask.bench.heads",
+    "segmenter": "halfmask.bench.segmenter",
     "vg": "halfmask.bench.visual_genome",
     "mlp": "halfmask.bench.mlp",
 }
@@ -25,13 +27,16 @@ def run(
     splits: Annotated[int, typer.Option(min=1, help="Random A/B splits for each detector and size of A.")] = 3,
     first_seed: Annotated[int, typer.Option(min=0, help="Seeds can run side by side: --seeds 1 --first-seed 2.")] = 0,
     data: Annotated[
-        str, typer.Option(help="table1: the pictures, world or composites; or coco, with --root.")
+        str, typer.Option(help="table1, heads: the pictures, world or composites; table1 also coco, with --root.")
     ] = "world",
     root: Annotated[
         Path | None, typer.Option(help="table1 --data coco: folder with annotations/ and train2017/.")
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="table1 --data coco: key=value for every recipe.")
+        list[str] | None,
+        typer.Option(
+            "--set", help="table1 --data coco: key=value for every recipe; segmenter: options to run; heads: ways=a;b."
+        ),
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Write rows and all measures here.")] = None,
     out: Annotated[
@@ -43,8 +48,9 @@ def run(
     """Measures what docs state.
 
     `world`: mask heads on the procedural world, over seeds and random splits of its classes into A and B. `table1`: every row of the
-    paper's Table 1 and its Figure 3. `vg`: the mask branch with 81 and with 3002 classes, and generated data to train the latter on. `mlp`:
-    the MLP branches of the mask head.
+    paper's Table 1 and its Figure 3. `heads`: ways to train a mask head, and the gaps on box-only classes that they close. `vg`: the mask
+    branch with 81 and with 3002 classes, and generated data to train the latter on. `segmenter`: the box segmenter's options, one at a
+    time, on folds of COCO-mini's training photographs. `mlp`: the MLP branches of the mask head.
 
     Example: halfmask bench world --seeds 3 --splits 3 --json world.json --docs docs/world.md
     """
@@ -57,7 +63,7 @@ def run(
         raise InputError(f"bench: no benchmark {name}; there are: {', '.join(BENCHMARKS)}")
     if threads:
         torch.set_num_threads(threads)
-    folder = out or Path("runs") / (data if name == "table1" else name)
+    folder = out or Path("runs") / (data if name in ("table1", "heads") else name)
     changes = tuple(overrides or ())
     options = Options(
         folder, seeds, first_seed, splits, data, root, changes, docs, lambda line: print(line, flush=True)

@@ -38,8 +38,14 @@ def run(
         typer.Option(help="Set A: voc, nonvoc, random:TRIAL:COUNT or names a,b,c. Default: who had masks in training."),
     ] = None,
     given_boxes: Annotated[bool, typer.Option("--given-boxes", help="Also mask IoU on the file's own boxes.")] = False,
+    loosen: Annotated[
+        float, typer.Option(min=0.0, max=0.49, help="Move the given boxes' corners by up to this share of their side.")
+    ] = 0.0,
     detector: Annotated[str | None, typer.Option(help="A model that finds the boxes which MODEL fills.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the result here.")] = None,
+    reliability: Annotated[
+        Path | None, typer.Option(help="Draw here (.png) how far the model's own score of its masks can be trusted.")
+    ] = None,
     per_category: Annotated[bool, typer.Option("--per-category", help="Also a line for each class.")] = False,
     use: Annotated[Use, typer.Option(help="Which of halfmask's own masks in the file count as truth.")] = "annotated",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU where there is one.")] = None,
@@ -47,6 +53,9 @@ def run(
 ) -> None:
     """Box and mask AP (100 detections an image over all classes) and mask IoU on given boxes, for the classes that had masks (A), those
     that had boxes only (B) and all. A baseline draws its masks into the file's boxes, or into a detector's (--detector).
+
+    With masks on given boxes also how far the model's own score of each mask is right: the JSON's `quality` has, for all, A and B, rank
+    correlation and calibration error against the true IoU, the bad masks among the worst-scored fifth, and mean IoU at each coverage.
 
     Truth without a mask is neither a miss nor makes its detections wrong. A model that finds no boxes itself gets the file's own.
     Photographs that cannot be read are skipped and counted (exit code 1).
@@ -67,9 +76,13 @@ def run(
             f"{data}: no usable annotation to evaluate against; `halfmask doctor` says what is in the file"
         )
     dataset = CocoInstances(file, images, use=use)
-    chosen = _chosen(model, file, detector, device)
+    chosen = _chosen(model, file, detector, device, loosen)
     in_a = resolve_masked(masked, file.categories) if masked else chosen.masked
     only_given = chosen.detect is None
+    if loosen and not (given_boxes or only_given):
+        raise InputError("--loosen: moves the file's own boxes: add --given-boxes")
+    if reliability is not None and not (given_boxes or only_given):
+        raise InputError("--reliability: compares masks in the file's own boxes with the truth: add --given-boxes")
     if only_given and not any(file.mask_counts(use).values()):
         raise InputError(
             f"{data}: no annotation has a usable mask to compare with, and {model} finds no boxes to score"
@@ -89,6 +102,8 @@ def run(
     print(table(result, per_category))
     if json is not None:
         write_json(json, result, indent=2)
+    if reliability is not None:
+        _draw_reliability(result["quality"], reliability, file.name)
     if reader.skipped:
         _report_skipped(list(reader.skipped.values()))
         raise typer.Exit(1)
@@ -104,14 +119,16 @@ class _Chosen:
     detect: Callable[[list[Tensor]], list[Detection]] | None = None
 
 
-def _chosen(model: str, file: CocoFile, detector: str | None, device: str | None) -> _Chosen:
+def _chosen(model: str, file: CocoFile, detector: str | None, device: str | None, loosen: float) -> _Chosen:
+    from halfmask.evaluation.loose_boxes import loosened
     from halfmask.inference.predictor import load
 
     predictor = load(model, detector, device)
     to_model, to_file = _label_maps(predictor, file)
 
     def segment(images: list[Tensor], targets: list[Target]) -> list[Detection]:
-        return predictor.segment_batch(images, [t.boxes for t in targets], [to_model[t.labels] for t in targets])
+        boxes = [t.boxes if loosen == 0 else loosened(t.boxes, loosen, t.image_id) for t in targets]
+        return predictor.segment_batch(images, boxes, [to_model[t.labels] for t in targets])
 
     def detect(images: list[Tensor]) -> list[Detection]:
         from dataclasses import replace
@@ -192,6 +209,15 @@ def _given(
     for ids, images, targets in reader.batches():
         drawn = segment(images, targets)
         yield from zip(ids, [t.annotation_ids for t in targets], drawn, strict=True)
+
+
+def _draw_reliability(blocks: dict[str, Any], out: Path, data: str) -> None:
+    """The picture of the box-only classes' masks; of all masks where the truth has none of theirs."""
+    from halfmask.visualize.reliability_plot import reliability_plot
+
+    name = "B" if blocks["B"]["instances"] else "all"
+    which = "classes without masks in training (B)" if name == "B" else "all classes"
+    print(reliability_plot(blocks[name], out, f"{blocks[name]['instances']} masks of {which}, {Path(data).name}"))
 
 
 def _report_skipped(lines: list[str]) -> None:

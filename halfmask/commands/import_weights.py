@@ -1,4 +1,4 @@
-"""`halfmask import-weights`: weights of torchvision and of Detectron as a checkpoint."""
+"""`halfmask import-weights`: weights of torchvision and of Detectron as a checkpoint, of EfficientNet-Lite as a backbone's."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from halfmask.checkpoint import Category
     from halfmask.weights.imported import Imported
 
-Kind = Literal["detectron", "torchvision"]
+Kind = Literal["detectron", "torchvision", "efficientnet-lite"]
 Head = Literal["transfer", "agnostic", "per_class", "none"]
 COCO_CLASSES = 80
 
 
 def run(
     kind: Annotated[Kind, typer.Argument(help="Where the weights come from.")],
-    source: Annotated[Path, typer.Argument(help="detectron: model_final.pkl; torchvision: .pth or .safetensors.")],
+    source: Annotated[Path, typer.Argument(help="detectron: model_final.pkl; others: .pth or .safetensors.")],
     out: Annotated[Path, typer.Argument(help="The checkpoint to write.")],
     categories: Annotated[
         Path | None,
@@ -51,6 +51,8 @@ def run(
     Examples: halfmask import-weights detectron model_final.pkl mask-x.safetensors --masked voc
 
     halfmask import-weights torchvision maskrcnn_resnet50_fpn.pth mask-rcnn.safetensors
+
+    `efficientnet-lite` writes no checkpoint but ImageNet weights for a recipe's `weights:`, under timm's names.
     """
     from halfmask.checkpoint import save_checkpoint
     from halfmask.errors import InputError
@@ -60,6 +62,9 @@ def run(
         raise InputError(f"{out}: expected a name that ends in .safetensors")
     if out.exists() and source.exists() and out.samefile(source):
         raise InputError(f"{out}: is the file to import, which would be written over; name another OUT")
+    if kind == "efficientnet-lite":
+        _backbone(source, out)
+        return
     untrained = "transfer" if mask_head == "none" else mask_head
     imported = _read(kind, source, untrained, norm_eps, (activation, embedding))
     classes = _categories(imported, categories)
@@ -70,6 +75,19 @@ def run(
             del checkpoint.state[key]
     save_checkpoint(out, checkpoint)
     _report(imported, out, len(in_a), mask_head)
+
+
+def _backbone(source: Path, out: Path) -> None:
+    import safetensors.torch
+
+    from halfmask.models.backbones import read_weights
+    from halfmask.weights.efficientnet_lite import to_timm
+
+    name, weights = to_timm(read_weights(source), str(source))
+    beside = out.with_name(f".{out.name}.part")
+    safetensors.torch.save_file(weights, beside)
+    beside.replace(out)
+    print(f"{out}: {name}; in a recipe: model.encoder.name=timm/{name} model.encoder.weights={out}")
 
 
 def _read(kind: Kind, source: Path, head: str, norm_eps: float | None, t: tuple[str, str | None]) -> Imported:

@@ -29,6 +29,8 @@ def run(
 ) -> None:
     """Trains a model by a recipe. RUN gets model.safetensors, recipe.yaml, metrics.json, curves.png and logs/.
 
+    hide=5 hides five masked classes from a first training and measures it on them: what to expect of the masks of box-only classes.
+
     Example: halfmask train coco_mini_voc2nonvoc_box_segmenter --out runs/voc
 
     Ctrl-C finishes the step and saves; the same command with --resume goes on from there.
@@ -66,11 +68,19 @@ def train(
     if finished is not None:
         print(f"{finished}: this run is finished")
         return finished
+    from halfmask.commands.hiding import learn_hidden
+    from halfmask.commands.rounds import teach
     from halfmask.commands.training_data import read_training_data
     from halfmask.engine.train import fit
     from halfmask.errors import InputError
 
-    data = read_training_data(recipe)
+    hidden = learn_hidden(recipe, out, again) if recipe.hide else None
+    if recipe.hide and hidden is None:
+        return None
+    filled = teach(recipe, out, again) if recipe.rounds > 1 else None
+    if recipe.rounds > 1 and filled is None:
+        return None
+    data = read_training_data(recipe, filled)
     model = _build(recipe, data)
     _describe(recipe, data)
     before = set(out.iterdir()) if out.is_dir() else None
@@ -88,6 +98,8 @@ def train(
     if not outcome.finished:
         print(f"stopped at step {outcome.step} of {outcome.steps}, saved; go on with: {again}")
         return None
+    if hidden is not None:
+        hidden.fit(model)
     return _finish(recipe, data, model, out)
 
 
@@ -228,12 +240,15 @@ def _without_download(recipe: Recipe) -> Recipe:
 def _dry_run(recipe: Recipe) -> None:
     import torch
 
+    from halfmask.commands.hiding import plan_hiding
     from halfmask.commands.training_data import read_training_data
     from halfmask.engine.dry_run import measure
     from halfmask.engine.train import built_to_learn
 
     data = read_training_data(recipe)
     _describe(recipe, data)
+    if recipe.hide:
+        print(plan_hiding(recipe).describe())
     model = _build(_without_download(recipe), data)
     learnable = built_to_learn(model)
     total = sum(p.numel() for p in model.parameters())

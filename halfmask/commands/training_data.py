@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from halfmask.coco.adopt import adopt_fillings
 from halfmask.coco.annotations import CocoFile, is_id
 from halfmask.coco.categories import resolve_masked
 from halfmask.coco.relabel import matching_ids, relabel
 from halfmask.coco.split import strip_masks
 from halfmask.coco.supervision import is_crowd
+from halfmask.commands.rounds import fillings_of
 from halfmask.config import Data, Recipe, Stage, expand
 from halfmask.data.dataset import CocoInstances, development_split
 from halfmask.data.loader import build_loader
+from halfmask.data.paste import CopyPaste
 from halfmask.data.transforms import Augment
 from halfmask.engine.train import Data as Loaders
 from halfmask.errors import InputError
@@ -51,7 +55,8 @@ class Pictures:
 
     def loaders(self, data: Data) -> Loaders:
         """Batches as this data section wants them."""
-        augment = Augment(data.flip, data.colour_jitter)
+        paste = CopyPaste(self.training, data.paste, data.paste_most) if data.paste > 0 else None
+        augment = Augment(data.flip, data.colour_jitter, paste)
         return Loaders(
             lambda batch_size, seed: build_loader(self.training, batch_size, data.workers, seed, augment, shuffle=True),
             lambda batch_size: build_loader(self.training, batch_size, data.workers, 0, None, shuffle=False),
@@ -112,16 +117,21 @@ class TrainingData:
         return None if self.development is None else _Evaluation(self.development, self.masked, workers)
 
 
-def read_training_data(recipe: Recipe) -> TrainingData:
+def read_training_data(recipe: Recipe, filled: Path | None = None) -> TrainingData:
     """Reads and checks what a recipe learns from.
 
+    Args:
+        filled: the training images with a teacher's masks (`commands/rounds.py`): those that pass `self_training` are learnt from too.
     Raises:
         InputError: a file is no COCO file, its class list is empty, photographs are missing, there is no box at all, or no mask where
             a stage needs some; a stage's own data have a class that the recipe's do not.
     """
     whole = _read(recipe.data)
-    learn, hold = development_split([image["id"] for image in whole.images], recipe.data.development)
+    share, fold = recipe.data.development, recipe.data.development_fold
+    learn, hold = development_split([image["id"] for image in whole.images], share, fold)
     main = _pictures(recipe.data, whole, learn, whole.categories)
+    if filled is not None:
+        main = _with_teacher(main, recipe, filled)
     development = None
     if hold:
         truth = CocoFile.from_document(_images_of(whole.document, set(hold)), whole.name)
@@ -191,6 +201,23 @@ def _pictures(data: Data, whole: CocoFile, ids: list[int], categories: list[dict
     if data.skip_unmasked:
         training = CocoInstances(file, folder, training.with_masks(), data.use, data.cache)
     return Pictures(training, masked, counts, _objects(file), len(whole.categories))
+
+
+def _with_teacher(pictures: Pictures, recipe: Recipe, filled: Path) -> Pictures:
+    """The same pictures with the teacher's masks beside people's. Which classes are A, and how many masks they have, stays."""
+    data, limits = recipe.data, recipe.self_training
+    before = pictures.training
+    taken = adopt_fillings(before.file, data.use, fillings_of(filled), limits.min_score, limits.min_tightness)
+    print(
+        f"{taken.kept} of the teacher's masks to learn from; left out: {taken.doubtful} with a score below {limits.min_score}, "
+        f"{taken.loose} that do not fill their box"
+    )
+    file = CocoFile.from_document(taken.document, before.file.name)
+    ids = [image["id"] for image in file.images]
+    training = CocoInstances(file, before.folder, ids, "filled", data.cache)
+    if data.skip_unmasked:
+        training = CocoInstances(file, before.folder, training.with_masks(), "filled", data.cache)
+    return replace(pictures, training=training)
 
 
 def _images_of(document: dict[str, Any], ids: set[int]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from halfmask.coco.annotations import CocoFile, file_name_of
 from halfmask.coco.boxes import clip_box
 from halfmask.coco.photographs import Pixels, check_folder, read_photograph
-from halfmask.coco.supervision import MaskState, Use
+from halfmask.coco.supervision import MaskState, Use, mask_weight
 from halfmask.errors import InputError
 from halfmask.masks import decode
 from halfmask.structures import MaskCrops, Target
@@ -99,6 +99,7 @@ def build_target(file: CocoFile, image_id: int, use: Use = "annotated") -> Targe
     numbers: list[int] = []
     has_mask: list[bool] = []
     crops: list[tuple[Tensor, tuple[int, int]]] = []
+    weights: list[float] = []
     for annotation, state in zip(file.annotations_of(image_id), file.states_of(image_id, use), strict=True):
         box = clip_box(annotation["bbox"], size)
         if state == MaskState.CROWD or box is None:
@@ -107,6 +108,7 @@ def build_target(file: CocoFile, image_id: int, use: Use = "annotated") -> Targe
         labels.append(file.label_of[annotation["category_id"]])
         numbers.append(annotation["id"])
         has_mask.append(state == MaskState.MASK)
+        weights.append(mask_weight(annotation))
         if has_mask[-1]:
             crops.append(decode(annotation["segmentation"], size))
     return Target(
@@ -116,10 +118,11 @@ def build_target(file: CocoFile, image_id: int, use: Use = "annotated") -> Targe
         masks=MaskCrops.from_bitmaps([c[0] for c in crops], [c[1] for c in crops], size),
         image_id=image_id,
         annotation_ids=torch.tensor(numbers, dtype=torch.int64),
+        mask_weight=torch.tensor(weights, dtype=torch.float32) if any(w != 1 for w in weights) else None,
     )
 
 
-def development_split(image_ids: Sequence[int], share: float) -> tuple[list[int], list[int]]:
+def development_split(image_ids: Sequence[int], share: float, fold: int = 0) -> tuple[list[int], list[int]]:
     """Divides images into a part to learn from and a part to tune on.
 
     Each image is placed by a hash of its own id, so it stays in its part whatever else the file holds; the parts' sizes therefore
@@ -128,12 +131,13 @@ def development_split(image_ids: Sequence[int], share: float) -> tuple[list[int]
     Args:
         image_ids: the images.
         share: of the development part, in [0, 1).
+        fold: which part of that share: those of 0, 1, … have no image in common while (fold + 1) · share is at most 1.
     Returns:
         (training ids, development ids), each in the order given.
     """
     if share <= 0:
         return list(image_ids), []
-    place = {i: _place(i) for i in image_ids}
+    place = {i: (_place(i) - fold * share) % 1.0 for i in image_ids}
     chosen = {i for i in image_ids if place[i] < share}
     if len(place) > 1 and not chosen:
         chosen = {min(place, key=place.__getitem__)}

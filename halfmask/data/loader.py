@@ -4,27 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
+from halfmask.data.examples import Examples
 from halfmask.data.transforms import Augment
 from halfmask.errors import InputError
 from halfmask.structures import MaskCrops, Target
 
 Batch = tuple[list[Tensor], list[Target]]
 Draw = tuple[int, int]  # epoch, index of the image in the data set
-
-
-class Examples(Protocol):
-    """What the loader needs of a data set: a length, and image and Target by index."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> tuple[Tensor, Target]: ...
 
 
 class ResumableLoader(DataLoader[Batch]):
@@ -201,17 +194,18 @@ class _Parcel:
 def _arrays(target: Target) -> tuple[Any, ...]:
     rows = (target.boxes, target.labels, target.has_mask, target.annotation_ids)
     masks = (target.masks.pixels, target.masks.sizes, target.masks.offsets)
-    return [r.numpy() for r in rows], [m.numpy() for m in masks], target.masks.image_size, target.image_id
+    weight = None if target.mask_weight is None else target.mask_weight.numpy()
+    return [r.numpy() for r in rows], [m.numpy() for m in masks], target.masks.image_size, target.image_id, weight
 
 
 def _unpack(flat: Tensor, shapes: list[tuple[int, ...]], packed: list[tuple[Any, ...]]) -> Batch:
     parts = torch.split(flat, [int(np.prod(shape)) for shape in shapes])
     images = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
     targets = []
-    for rows, masks, image_size, image_id in packed:
+    for rows, masks, image_size, image_id, weight in packed:
         boxes, labels, has_mask, annotation_ids = (torch.from_numpy(r) for r in rows)
         pixels, sizes, offsets = (torch.from_numpy(m) for m in masks)
-        targets.append(
-            Target(boxes, labels, has_mask, MaskCrops(pixels, sizes, offsets, image_size), image_id, annotation_ids)
-        )
+        crops = MaskCrops(pixels, sizes, offsets, image_size)
+        weights = None if weight is None else torch.from_numpy(weight)
+        targets.append(Target(boxes, labels, has_mask, crops, image_id, annotation_ids, weights))
     return images, targets

@@ -1,4 +1,4 @@
-"""Random changes of training images: mirror and colour. Every decision comes from the generator that is handed in."""
+"""Random changes of training images: pasted objects, mirror and colour. Every decision comes from the generator that is handed in."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
+from halfmask.data.paste import CopyPaste
 from halfmask.structures import Target
 
 
 class Augment:
-    """Mirrors an image with its boxes and masks, and varies its brightness, contrast and saturation.
+    """Pastes objects into an image, mirrors it with its boxes and masks, and varies its brightness, contrast and saturation.
 
     Args:
         flip: probability of mirroring left and right.
         colour_jitter: s; brightness, contrast and saturation are each multiplied by a factor drawn from [1 − s, 1 + s] (never below
             0). 0: colours stay as they are, bit for bit.
+        paste: objects of other images; None: none.
     """
 
-    def __init__(self, flip: float = 0.0, colour_jitter: float = 0.0) -> None:
+    def __init__(self, flip: float = 0.0, colour_jitter: float = 0.0, paste: CopyPaste | None = None) -> None:
         assert 0.0 <= flip <= 1.0, flip
         assert colour_jitter >= 0.0, colour_jitter
         self.flip = flip
         self.colour_jitter = colour_jitter
+        self.paste = paste
 
     def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
         """Changes one example.
@@ -36,6 +39,8 @@ class Augment:
                 off leaves the others' decisions alone.
         """
         draws = torch.rand(4, generator=generator).tolist()
+        if self.paste is not None:
+            image, target = self.paste(image, target, generator)
         if draws[0] < self.flip:
             image, target = mirror(image, target)
         if self.colour_jitter > 0:

@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -16,7 +17,7 @@ from halfmask.config import Recipe, Stage
 from halfmask.engine.batches import ImageBatch, RegionBatch
 from halfmask.engine.module import Batch, StageModule
 from halfmask.engine.optim import build_optimiser
-from halfmask.engine.train import CACHE_BATCH, Data, choose_parts
+from halfmask.engine.train import CACHE_BATCH, Data, choose_parts, rate_factors
 from halfmask.errors import InputError
 
 CPU_IMAGES = 2
@@ -46,8 +47,11 @@ def measure(model: nn.Module, recipe: Recipe, stage: Stage, data: Data, learnabl
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
     frozen, learning = choose_parts(model, stage, learnable)
-    module = StageModule(model, frozen, learning, lambda p: build_optimiser(p, stage.optimiser, stage.steps))
-    optimiser, _ = build_optimiser(learning.items(), stage.optimiser, stage.steps)
+    optimisation = partial(
+        build_optimiser, settings=stage.optimiser, steps=stage.steps, factors=rate_factors(model, stage)
+    )
+    module = StageModule(model, frozen, learning, optimisation)
+    optimiser, _ = optimisation(learning.items())
     mixed = recipe.precision != "32" and device.type == "cuda"
     dtype = torch.float16 if recipe.precision == "16" else torch.bfloat16
     batch, seconds = _batch(model, recipe, stage, data), 0.0

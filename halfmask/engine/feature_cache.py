@@ -67,7 +67,7 @@ def build_cache(
     if first is None:
         raise InputError("the training data gives no image to pool regions from")
     template = _regions(model, first, device)
-    if not (folder / INDEX).is_file():
+    if not _complete(folder, template):
         _write(folder, _all_regions(model, first, template, iterator, device), on_batch)
     return FeatureCache(folder, template)
 
@@ -95,6 +95,16 @@ class RegionLoader:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._drawn = int(state_dict["drawn"])
+
+
+def _complete(folder: Path, template: Any) -> bool:
+    """Whether the folder holds all that a batch of regions is made of; a cache that an older version left may not."""
+    path = folder / INDEX
+    if not path.is_file():
+        return False
+    wanted = {f.name: list(getattr(template, f.name).shape[1:]) for f in fields(template)}
+    kept = {name: shape for name, (_, shape) in json.loads(path.read_text(encoding="utf-8"))["fields"].items()}
+    return {**wanted, SOURCE: []} == kept
 
 
 def _regions(model: Any, batch: ImageBatch, device: torch.device) -> Any:

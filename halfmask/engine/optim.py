@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import nn
@@ -17,26 +17,29 @@ WARMUP_START = 1 / 3
 
 
 def build_optimiser(
-    parameters: Iterable[tuple[str, nn.Parameter]], settings: Optimiser, steps: int
+    parameters: Iterable[tuple[str, nn.Parameter]],
+    settings: Optimiser,
+    steps: int,
+    factors: Mapping[str, float] | None = None,
 ) -> tuple[torch.optim.Optimizer, LambdaLR]:
     """The optimiser over the given (learning) parameters, and its schedule, to be advanced once a step.
 
     Args:
         parameters: name and parameter; names that end in `bias` make up the biases.
         steps: length of the stage, where a cosine ends.
+        factors: name → factor of the learning rate, 1 for names that are not there.
     """
     named = list(parameters)
-    biases = [p for name, p in named if name.endswith("bias")]
-    others = [p for name, p in named if not name.endswith("bias")]
-    groups = [
-        {"params": others, "lr": settings.lr, "weight_decay": settings.weight_decay},
-        {
-            "params": biases,
-            "lr": settings.lr * settings.bias_lr_factor,
-            "weight_decay": settings.weight_decay if settings.decay_biases else 0.0,
-        },
-    ]
-    groups = [group for group in groups if group["params"]]
+    members: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in named:
+        key = ((factors or {}).get(name, 1.0), name.endswith("bias"))
+        members.setdefault(key, []).append(parameter)
+    groups = []
+    # Others before biases: the order of groups is part of a resume point.
+    for factor, bias in sorted(members):
+        rate = settings.lr * factor * (settings.bias_lr_factor if bias else 1.0)
+        decay = settings.weight_decay if settings.decay_biases or not bias else 0.0
+        groups.append({"params": members[factor, bias], "lr": rate, "weight_decay": decay})
     # One kernel for all parameters; on CUDA it would clash with gradient clipping under float16, and foreach is as fast there.
     fused = all(p.device.type == "cpu" for _, p in named)
     optimiser: torch.optim.Optimizer

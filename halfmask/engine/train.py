@@ -165,6 +165,24 @@ def choose_parts(model: Any, stage: Stage, learnable: set[str]) -> tuple[list[nn
     return [module for name, module in parts.items() if name not in chosen], learning
 
 
+def rate_factors(model: Any, stage: Stage) -> dict[str, float]:
+    """Parameter's name → factor of its learning rate, where the stage names one for its part.
+
+    Raises:
+        InputError: the stage names a part that the model does not have.
+    """
+    parts: dict[str, nn.Module] = model.parts()
+    wanted = stage.optimiser.part_lr_factors
+    unknown = [name for name in wanted if name not in parts]
+    if unknown:
+        known = ", ".join(parts)
+        raise InputError(
+            f"stage {stage.name}: optimiser.part_lr_factors: the model has no part {unknown[0]}; its parts are {known}"
+        )
+    factor_of = {id(p): factor for name, factor in wanted.items() for p in parts[name].parameters()}
+    return {name: factor_of[id(p)] for name, p in model.named_parameters() if id(p) in factor_of}
+
+
 @dataclass(frozen=True)
 class _Run:
     model: nn.Module
@@ -181,7 +199,8 @@ class _Run:
         stage = self.recipe.stages[index]
         seed = self.recipe.seed + 1000 * index
         frozen, learning = choose_parts(self.model, stage, self.learnable)
-        optimisation = partial(build_optimiser, settings=stage.optimiser, steps=stage.steps)
+        factors = rate_factors(self.model, stage)
+        optimisation = partial(build_optimiser, settings=stage.optimiser, steps=stage.steps, factors=factors)
         module = StageModule(self.model, frozen, learning, optimisation, stage.ema)
         # Each stage has its own beginning of random numbers: nothing but weights crosses the boundary.
         pl.seed_everything(seed, verbose=False)

@@ -42,7 +42,8 @@ def evaluate(
     Args:
         file: the truth.
         detections: image id and what the model found; labels are file.label_of's. None: AP is null.
-        given: the masks that the model drew into the file's own boxes. None: IoU is null.
+        given: the masks that the model drew into the file's own boxes, for `given_boxes` (IoU) and `quality` (how far the model's
+            own estimates of these IoUs can be trusted: `reliability.reliability`, for all, A and B). None: both are null.
         masked: category ids of set A; the rest of the file's classes is B.
         use: which of halfmask's own masks count as truth.
         model: a name for the result.
@@ -64,6 +65,7 @@ def evaluate(
         "box": {name: _block(box_table, members) for name, members in sets.items()},
         "mask": {name: _block(mask_table, members) for name, members in sets.items()},
         "given_boxes": {name: ious.block(members) for name, members in sets.items()},
+        "quality": {name: ious.quality(members) for name, members in sets.items()},
         "per_category": [
             {
                 "id": category["id"],
@@ -142,7 +144,8 @@ def _given_table(file: CocoFile, given: Iterable[GivenBoxes], use: Use) -> tuple
         truth = MaskCrops.from_bitmaps([c[0] for c in crops], [c[1] for c in crops], drawn.image_size)
         predicted = drawn.select(torch.tensor(usable, dtype=torch.int64)).crops()
         for i, value, area in zip(usable, iou(truth, predicted).tolist(), truth.areas().tolist(), strict=True):
-            table.add(rows[i]["category_id"], value, area, isinstance(rows[i]["segmentation"], dict))
+            score = float(drawn.quality[i])
+            table.add(rows[i]["category_id"], value, area, isinstance(rows[i]["segmentation"], dict), score)
     return table, images
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from halfmask.evaluation.reliability import reliability
 
 Block = dict[str, float | int | None]
 
@@ -16,7 +19,7 @@ SMALL, LARGE = 32**2, 96**2
 
 @dataclass
 class IouTable:
-    """IoU of one predicted mask a row with the true one.
+    """IoU of one predicted mask a row with the true one, and the model's own estimate of it.
 
     Rows are instances that have a usable mask and are no crowd.
     """
@@ -25,13 +28,16 @@ class IouTable:
     ious: list[float] = field(default_factory=list)
     areas: list[int] = field(default_factory=list)
     from_rle: list[bool] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
 
-    def add(self, category_id: int, iou: float, area: int, from_rle: bool) -> None:
-        """One instance: the file's class id, IoU in [0, 1], pixels of the true mask, whether the truth is RLE (else polygons)."""
+    def add(self, category_id: int, iou: float, area: int, from_rle: bool, score: float = 1.0) -> None:
+        """One instance: the file's class id, IoU in [0, 1], pixels of the true mask, whether the truth is RLE (else polygons), the
+        model's estimate of the IoU."""
         self.categories.append(category_id)
         self.ious.append(iou)
         self.areas.append(area)
         self.from_rle.append(from_rle)
+        self.scores.append(score)
 
     def block(self, category_ids: Collection[int] | None = None) -> Block:
         """Means over the instances of the classes (all when None), IoU in [0, 1]; null where there is no instance.
@@ -55,6 +61,13 @@ class IouTable:
             "polygon": _mean(ious[~rle]),
             "rle": _mean(ious[rle]),
         }
+
+    def quality(self, category_ids: Collection[int] | None = None) -> dict[str, Any]:
+        """How far the scores of the classes' instances (all when None) can be trusted, see `reliability`."""
+        chosen = self._rows(category_ids)
+        return reliability(
+            np.asarray(self.scores, dtype=np.float64)[chosen], np.asarray(self.ious, dtype=np.float64)[chosen]
+        )
 
     def _rows(self, category_ids: Collection[int] | None) -> NDArray[np.bool_]:
         if category_ids is None:

@@ -28,7 +28,7 @@ def table(result: dict[str, Any], per_category: bool = False, width: int = 100) 
     if _measured(result["box"]) or _measured(result["mask"]):
         parts.append(_ap_table(result))
     if result["given_boxes"]["all"]["instances"]:
-        parts.append(_iou_table(result))
+        parts += [_iou_table(result), _quality_table(result)]
     if per_category:
         parts.append(_category_table(result))
     console = Console(file=io.StringIO(), width=width, color_system=None)
@@ -66,6 +66,26 @@ def _iou_table(result: dict[str, Any]) -> Table:
         block = result["given_boxes"][name]
         cells = [_number(block[key], ".3f") for key in IOU_KEYS]
         out.add_row(SET_NAMES[name], str(block["instances"]), *cells)
+    return out
+
+
+def _quality_table(result: dict[str, Any]) -> Table:
+    out = Table(title="The model's own score of these masks", title_justify="left")
+    out.add_column("classes")
+    for head in (
+        "mean score",
+        "mean IoU",
+        "rank correlation",
+        "calibration error",
+        "IoU < 0.5",
+        "of these in the worst 20 %",
+    ):
+        out.add_column(head, justify="right")
+    for name in SETS:
+        block = result["quality"][name]
+        cells = [_number(block[key], ".3f") for key in ("mean_score", "miou", "spearman", "calibration_error")]
+        shares = [_number(block[key], ".0%") for key in ("bad", "bad_found")]
+        out.add_row(SET_NAMES[name], *cells, *shares)
     return out
 
 

@@ -1,8 +1,9 @@
-"""Encoders: any torchvision classification CNN, or a small ResNet, as feature maps by stride."""
+"""Encoders: any classification CNN of torchvision or timm, or a small ResNet, as feature maps by stride."""
 
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import URLError
 
@@ -83,8 +84,8 @@ def build_encoder(
     """An encoder by name.
 
     Args:
-        name: a torchvision classification CNN, or `small_resnet`.
-        weights: None (random), `DEFAULT` (torchvision's own), or a .safetensors or .pth file of torchvision's key names.
+        name: a torchvision classification CNN, one of timm's (`timm/efficientnet_lite2`), or `small_resnet`.
+        weights: None (random), `DEFAULT` (torchvision's or timm's own), or a .safetensors or .pth file of their key names.
         widths: `small_resnet` only, channels of each stage.
         blocks: `small_resnet` only, blocks in each stage; None: one each.
         norm: `batch`, or `frozen`: BatchNorm's statistics and weights stay as loaded.
@@ -95,15 +96,16 @@ def build_encoder(
     Raises:
         InputError: unknown name, a network without such maps (a vision transformer, say), or weights that do not fit.
     """
-    network = _small_resnet(widths, blocks) if name == "small_resnet" else _torchvision_network(name, weights)
+    made = _network(name, weights, widths, blocks)
+    network = made.network
     if weights is not None and weights != "DEFAULT":
-        load_backbone_weights(network, expand(weights), strides)
+        _load(made, expand(weights), strides)
     elif weights == "DEFAULT" and name == "small_resnet":
         raise InputError("backbone small_resnet: there are no DEFAULT weights for it; use null or a file")
     if stride_in_1x1:
         _stride_to_1x1(network, name)
     try:
-        cut = cut_network(network, strides)
+        cut = cut_network(network, strides, made.ends)
     except ValueError as error:
         fits = "expected a convolutional network such as resnet50 or mobilenet_v3_large"
         raise InputError(f"backbone {name}: does not fit, {error}; {fits}") from error
@@ -113,6 +115,33 @@ def build_encoder(
         for module in cut.stages[stride]:
             _freeze(cut.body, module)
     return Encoder(cut.body, cut.channels).train()
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A whole network, its classifier included.
+
+    Attributes:
+        norms: which of its norms were split since its makers gave their names (`timm_networks.split_norms`).
+        ends: stride → the module that ends its stage, where the makers say so.
+    """
+
+    network: nn.Module
+    norms: set[str] = field(default_factory=set)
+    ends: dict[int, str] | None = None
+
+
+def _network(name: str, weights: str | None, widths: list[int] | None, blocks: list[int] | None) -> _Made:
+    if name == "small_resnet":
+        return _Made(_small_resnet(widths, blocks))
+    if not name.startswith("timm/"):
+        return _Made(_torchvision_network(name, weights))
+    try:
+        from halfmask.models.timm_networks import PREFIX, split_norms, stage_ends, timm_network
+    except ImportError as error:
+        raise InputError(f"backbone {name}: needs timm: pip install 'halfmask[timm]'") from error
+    network = timm_network(name.removeprefix(PREFIX), weights)
+    return _Made(network, split_norms(network), stage_ends(network))
 
 
 def load_backbone_weights(network: nn.Module, path: Path, strides: list[int] | None = None) -> None:
@@ -125,10 +154,19 @@ def load_backbone_weights(network: nn.Module, path: Path, strides: list[int] | N
     Raises:
         InputError: unreadable, no dictionary of tensors, unknown or missing keys, other shapes, or values that are not finite.
     """
+    _load(_Made(network), path, strides)
+
+
+def _load(made: _Made, path: Path, strides: list[int] | None) -> None:
+    network = made.network
     state = read_weights(path)
+    if made.norms:
+        from halfmask.models.timm_networks import split_keys
+
+        state = split_keys(state, made.norms)
     own = network.state_dict()
     try:
-        body = cut_network(network, strides).body.state_dict()
+        body = cut_network(network, strides, made.ends).body.state_dict()
     except ValueError:
         body = own
     needed = {key for key in body if not key.endswith("num_batches_tracked")}

@@ -27,14 +27,17 @@ from halfmask.models.class_weights import (
 from halfmask.models.embedding_file import read_vectors, vector_size
 from halfmask.models.heads.agnostic import AgnosticPredictor
 from halfmask.models.heads.base import MaskPredictor
+from halfmask.models.heads.hourglass import HourglassTrunk
 from halfmask.models.heads.light_mlp import LightMlpBranch
 from halfmask.models.heads.mlp import MlpBranch
 from halfmask.models.heads.per_class import PerClassPredictor
+from halfmask.models.heads.teacher import ObjectTeacher
 from halfmask.models.heads.transfer import TransferFunction, TransferPredictor
 from halfmask.models.heads.trunk import MaskTrunk
 from halfmask.models.legacy_boxes import LegacyAnchors
 from halfmask.models.mask_branch import MaskBranch
 from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.models.region_rules import RegionRules
 from halfmask.models.roi_heads import BoxHeads, region_pool
 
 RANDOM_SIZE = 300
@@ -188,7 +191,14 @@ def build_mask_branch(
     else:
         predictor, weights = _PREDICTORS[head.kind](head.width, num_classes), NoWeights()
     mlp = _MLPS[head.mlp](head.width, 2 * head.roi_size)
-    return MaskBranch(MaskTrunk(in_channels, head.width, head.convs, head.norm == "batch"), predictor, weights, mlp)
+    trunk = _TRUNKS[head.trunk](head, in_channels)
+    teacher = ObjectTeacher(head.width) if head.box_only == "taught" else None
+    return MaskBranch(trunk, predictor, weights, mlp, teacher, region_rules(head))
+
+
+def region_rules(head: MaskHead) -> RegionRules:
+    """What of the training regions a recipe's mask head learns from."""
+    return RegionRules(head.unknown, head.unknown_limit, head.regions, head.region_jitter)
 
 
 def _transfer(
@@ -236,6 +246,11 @@ def _build_box_segmenter(
 _PREDICTORS: dict[str, Callable[[int, int], MaskPredictor]] = {
     "agnostic": lambda width, _: AgnosticPredictor(width),
     "per_class": PerClassPredictor,
+}
+
+_TRUNKS: dict[str, Callable[[MaskHead, int], nn.Module]] = {
+    "convs": lambda head, in_channels: MaskTrunk(in_channels, head.width, head.convs, head.norm),
+    "hourglass": lambda head, in_channels: HourglassTrunk(in_channels, head.width, head.roi_size, head.norm),
 }
 
 _MLPS: dict[str, Callable[[int, int], nn.Module | None]] = {

@@ -10,15 +10,18 @@ from torch import fx, nn
 from halfmask.config import BoxSegmenter as BoxSegmenterConfig
 from halfmask.errors import InputError
 from halfmask.models.backbones import Encoder, build_encoder
-from halfmask.models.box_segmenter import BoxSegmenter, CropReader
+from halfmask.models.box_segmenter import BoxSegmenter
 from halfmask.models.build import build_class_weights
 from halfmask.models.class_weights import FixedWeights
+from halfmask.models.crop_reader import CropReader
+from halfmask.models.crop_training import CropSampler
 from halfmask.models.crops import Jitter
 from halfmask.models.decoder import Decoder
 from halfmask.models.fold_norm import fold_frozen_norm
 from halfmask.models.heads.agnostic import AgnosticPredictor
 from halfmask.models.heads.base import MaskPredictor
 from halfmask.models.heads.transfer import TransferFunction, TransferPredictor
+from halfmask.models.losses.box_supervision import BoxSupervision
 
 
 def build_box_segmenter(
@@ -40,15 +43,27 @@ def build_box_segmenter(
         )
     decoder = Decoder(encoder.channels, config.decoder_widths)
     predictor, class_weights = _predictor(config, decoder.out_channels, num_classes, pretrained, names)
+    b = config.from_boxes
+    reader = CropReader(config.crop_size, config.context, config.mean, config.std, config.mirror, config.zooms)
     return BoxSegmenter(
-        CropReader(config.crop_size, config.context, config.mean, config.std, config.mirror, config.zooms),
+        reader,
         encoder,
         decoder,
         predictor,
         class_weights,
+        _sampler(config, reader),
+        config.dice_weight,
+        None if b is None else BoxSupervision(b.projection, b.colour, b.warmup),
+    )
+
+
+def _sampler(config: BoxSegmenterConfig, reader: CropReader) -> CropSampler:
+    return CropSampler(
+        reader,
         Jitter(config.box_jitter, config.crop_jitter),
         config.regions_per_image,
-        config.dice_weight,
+        0 if config.from_boxes is None else config.from_boxes.regions_per_image,
+        config.unknown == "ignore",
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,12 +36,15 @@ class Cut:
     stages: dict[int, list[str]]
 
 
-def cut_network(network: nn.Module, strides: list[int] | None = None) -> Cut:
+def cut_network(
+    network: nn.Module, strides: list[int] | None = None, known_ends: Mapping[int, str] | None = None
+) -> Cut:
     """Cuts `network` at the last tensor of each stride; what comes after the last wanted stride is dropped.
 
     Args:
         network: maps float32 [N, 3, H, W] to anything.
         strides: the wanted ones; None for every stride that the network has.
+        known_ends: stride → path of the module whose output ends that stage, where the network's makers say so; None: found from the graph.
     Raises:
         ValueError: the network cannot be traced or has no such maps.
     """
@@ -59,7 +63,7 @@ def cut_network(network: nn.Module, strides: list[int] | None = None) -> Cut:
     shapes = [probe.shapes.get(node.name, ()) for node in nodes]
     found = [_stride(shape) for shape in shapes]
     names = {node: path.split(".") for node, path in tracer.node_to_qualname.items()}
-    ends = _stage_ends(nodes, found, names)
+    ends = _stage_ends(nodes, found, names) if known_ends is None else _ends_at(nodes, names, known_ends)
     wanted = sorted(ends) if strides is None else sorted(strides)
     if len(ends) < 2 or max(ends) != min(ends) << (len(ends) - 1) or not set(wanted) <= set(ends):
         raise ValueError(f"it has feature maps of strides {sorted(ends)}, wanted {wanted if strides else '2, 4, 8, …'}")
@@ -113,6 +117,18 @@ def _stage_ends(nodes: list[fx.Node], strides: list[int | None], names: dict[fx.
             shared = [_shared(names[n], names[halving]) for n in candidates]
             candidates = [n for n, depth in zip(candidates, shared, strict=True) if depth == min(shared)]
         ends[stride] = candidates[-1]
+    return ends
+
+
+def _ends_at(nodes: list[fx.Node], names: dict[fx.Node, list[str]], modules: Mapping[int, str]) -> dict[int, fx.Node]:
+    """Stride → the last node within the named module."""
+    ends: dict[int, fx.Node] = {}
+    for stride, module in sorted(modules.items()):
+        path = module.split(".")
+        within = [n for n in nodes if n in names and names[n][: len(path)] == path]
+        if not within:
+            raise ValueError(f"it has no module {module}, which should end its stage of stride {stride}")
+        ends[stride] = within[-1]
     return ends
 
 

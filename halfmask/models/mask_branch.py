@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from halfmask.models.class_weights import ClassRows, ClassVectors, ClassWeights
 from halfmask.models.heads.base import MaskPredictor
+from halfmask.models.heads.teacher import ObjectTeacher
+from halfmask.models.region_rules import RegionRules
 
 
 class MaskBranch(nn.Module):
@@ -16,16 +18,26 @@ class MaskBranch(nn.Module):
         predictor: [R, width, M, M], labels, class weights → [R, M, M].
         class_weights: where the predictor's class weights come from.
         mlp: class-agnostic [R, width, M, M] → [R, M, M], added to the predictor's logits before the sigmoid.
+        teacher: makes what box-only objects' regions teach the predictor; None: they teach nothing.
+        rules: which regions it learns on, and which of their cells count.
     """
 
     def __init__(
-        self, trunk: nn.Module, predictor: MaskPredictor, class_weights: ClassWeights, mlp: nn.Module | None = None
+        self,
+        trunk: nn.Module,
+        predictor: MaskPredictor,
+        class_weights: ClassWeights,
+        mlp: nn.Module | None = None,
+        teacher: ObjectTeacher | None = None,
+        rules: RegionRules | None = None,
     ) -> None:
         super().__init__()
         self.trunk = trunk
         self.predictor = predictor
         self.class_weights = class_weights
         self.mlp = mlp
+        self.teacher = teacher
+        self.rules = rules or RegionRules()
 
     def rows(self, cls_weight: Tensor, box_weight: Tensor) -> ClassRows:
         """The class weights [K, D] for `forward`, made row by row: the branch costs the same whatever K is."""
@@ -33,6 +45,9 @@ class MaskBranch(nn.Module):
 
     def forward(self, features: Tensor, labels: Tensor, class_weights: ClassVectors) -> Tensor:
         """float [R, M, M] logits of regions [R, C, S, S] with labels int64 [R], given class weights [K, D] (or their `rows`)."""
-        hidden = self.trunk(features)
+        return self.predict(self.trunk(features), labels, class_weights)
+
+    def predict(self, hidden: Tensor, labels: Tensor, class_weights: ClassVectors) -> Tensor:
+        """The same from the trunk's output [R, width, M, M]."""
         logits: Tensor = self.predictor(hidden, labels, class_weights)
         return logits if self.mlp is None else logits + self.mlp(hidden)

@@ -13,22 +13,20 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform, res
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
 from halfmask.errors import InputError
-from halfmask.masks import expected_iou, sample
+from halfmask.masks import expected_iou
 from halfmask.models.backbones import Encoder
 from halfmask.models.base import LossKind, SegmentationModel
 from halfmask.models.class_weights import ClassRows
 from halfmask.models.legacy_boxes import MASK_SHIFT, LegacyPool, padded, resize_legacy
-from halfmask.models.losses.mask_bce import mask_bce
+from halfmask.models.losses.region_loss import region_loss
 from halfmask.models.mask_branch import MaskBranch
-from halfmask.models.regions import FoundBoxes, MaskRegions
-from halfmask.models.roi_heads import BoxHeads, BoxTargets, Features, SampledRegions, Sizes, with_masks
+from halfmask.models.region_targets import HALF_PIXEL, region_targets
+from halfmask.models.regions import FoundBoxes, MaskRegions, RegionPlaces
+from halfmask.models.roi_heads import BoxHeads, BoxTargets, Features, SampledRegions, Sizes, own_boxes, with_masks
 from halfmask.structures import Detection, Target
 
 # Regions that go through the mask branch at once in inference: bounds memory, whatever the number of boxes.
 CHUNK = 256
-# RoIAlign as torchvision's Mask R-CNN uses it takes a pixel's value at its corner, so masks are learnt half a pixel up and left of
-# where pixels lie. Putting them back is worth 1 point of IoU on 100 px objects and 6 on 30 px ones.
-HALF_PIXEL = 0.5
 
 
 class PartialMaskRCNN(SegmentationModel):
@@ -99,24 +97,33 @@ class PartialMaskRCNN(SegmentationModel):
         regions = self.box_heads.sample(proposals, boxes)
         losses |= self.box_heads.losses(features, regions, batch.image_sizes)
         if loss == "all":
-            has_mask = [t.has_mask.to(r.device) for t, r in zip(targets, regions.boxes, strict=True)]
-            masked = with_masks(regions, has_mask)
-            losses["loss_mask"] = self.mask_loss(self._pool_masked(features, masked, batch, targets))
+            teaching = self._teaching(targets, boxes)
+            own = self.mask_branch.rules.source == "boxes"
+            masked = self._own_boxes(boxes, teaching) if own else with_masks(regions, teaching)
+            losses["loss_mask"] = self.mask_loss(self._pool_masked(features, masked, batch, targets)[0])
         return losses
 
     @torch.no_grad()
     def mask_regions(self, images: list[Tensor], targets: list[Target]) -> MaskRegions:
         """The regions of `loss="masks"`: proposals and boxes that match a masked object, pooled, with their targets."""
+        return self.placed_regions(images, targets)[0]
+
+    @torch.no_grad()
+    def placed_regions(self, images: list[Tensor], targets: list[Target]) -> tuple[MaskRegions, RegionPlaces]:
+        """`mask_regions`, and where they lie in the images."""
         batch, boxes = self._batch(images, targets)
         features = self._features(batch.tensors)
-        proposals, _ = self._propose(batch, features, boxes)
-        has_mask = [t.has_mask.to(b["boxes"].device) for t, b in zip(targets, boxes, strict=True)]
-        regions = self.box_heads.sample_masked(proposals, boxes, has_mask)
+        teaching = self._teaching(targets, boxes)
+        if self.mask_branch.rules.source == "boxes":
+            regions = self._own_boxes(boxes, teaching)
+        else:
+            proposals, _ = self._propose(batch, features, boxes)
+            regions = self.box_heads.sample_masked(proposals, boxes, teaching)
         return self._pool_masked(features, regions, batch, targets)
 
     def mask_loss(self, regions: MaskRegions) -> Tensor:
-        """The mask loss of pooled regions, a scalar; 0 for none."""
-        return mask_bce(self.mask_branch(regions.features, regions.labels, self._class_rows()), regions.targets)
+        """The mask loss of pooled regions, a scalar; 0 for none. The branch's rules say which of them and of their cells count."""
+        return region_loss(self.mask_branch, regions, self._class_rows())
 
     def class_weights(self) -> Tensor:
         """float [K, D], what the mask head is told of each class."""
@@ -238,19 +245,32 @@ class PartialMaskRCNN(SegmentationModel):
 
     def _pool_masked(
         self, features: Features, regions: SampledRegions, batch: ImageList, targets: list[Target]
-    ) -> MaskRegions:
+    ) -> tuple[MaskRegions, RegionPlaces]:
         """Pools regions that have a mask and draws their targets in the frame of the original image: masks are never resized."""
-        drawn = []
+        # `sample` draws half a pixel up and left, as RoIAlign sees things: masks then come out HALF_PIXEL from their box.
+        placed = [
+            self._resize(boxes, size, target.masks.image_size) + (self.mask_shift - HALF_PIXEL)
+            for boxes, size, target in zip(regions.boxes, batch.image_sizes, targets, strict=True)
+        ]
         side = 2 * self.mask_pool.output_size[0]
-        for boxes, matched, size, target in zip(
-            regions.boxes, regions.matched, batch.image_sizes, targets, strict=True
-        ):
-            rows = target.mask_row.to(matched.device)[matched] if len(target) else matched
-            placed = self._resize(boxes, size, target.masks.image_size)
-            # `sample` draws half a pixel up and left, as RoIAlign sees things: masks then come out HALF_PIXEL from their box.
-            drawn.append(sample(target.masks, rows, placed + (self.mask_shift - HALF_PIXEL), side))
+        drawn, unknown, has_mask = [], [], []
+        for target, matched, place in zip(targets, regions.matched, placed, strict=True):
+            cells = region_targets(target, matched, place, side)
+            drawn.append(cells[0])
+            unknown.append(cells[1])
+            has_mask.append(target.has_mask.to(matched.device)[matched])
         pooled = self.mask_pool(features, regions.boxes, batch.image_sizes)
-        return MaskRegions(pooled, torch.cat(regions.labels), torch.cat(drawn))
+        labels = torch.cat(regions.labels)
+        found = MaskRegions(pooled, labels, torch.cat(drawn), torch.cat(unknown), torch.cat(has_mask))
+        return found, RegionPlaces(placed, regions.matched)
+
+    def _teaching(self, targets: list[Target], boxes: BoxTargets) -> list[Tensor]:
+        """bool [n] for each image: the objects whose regions the mask head learns on."""
+        flags = [t.has_mask.to(b["boxes"].device) for t, b in zip(targets, boxes, strict=True)]
+        return flags if self.mask_branch.teacher is None else [torch.ones_like(f) for f in flags]
+
+    def _own_boxes(self, boxes: BoxTargets, has_mask: list[Tensor]) -> SampledRegions:
+        return own_boxes(boxes, has_mask, self.box_heads.foreground_limit, self.mask_branch.rules.jitter)
 
     def _place(self, images: list[Tensor], boxes: list[Tensor]) -> tuple[Features, list[Tensor], list[tuple[int, int]]]:
         """Features of images resized as in inference, the boxes in that frame, and the resized sizes."""

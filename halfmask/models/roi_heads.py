@@ -75,15 +75,19 @@ class BoxHeads(RoIHeads):
         matched, labels = self.assign_targets_to_proposals(
             boxes, [t["boxes"] for t in targets], [t["labels"] for t in targets]
         )
-        limit = int(self.fg_bg_sampler.batch_size_per_image * self.fg_bg_sampler.positive_fraction)
         kept = []
         for match, label, mask in zip(matched, labels, has_mask, strict=True):
             usable = torch.where(label > 0)[0]
             usable = usable[mask[match[usable]]]
-            order = torch.randperm(len(usable), device=usable.device)[:limit]
+            order = torch.randperm(len(usable), device=usable.device)[: self.foreground_limit]
             kept.append(usable[order].sort().values)
         pick = [[rows[i] for rows, i in zip(values, kept, strict=True)] for values in (boxes, matched, labels)]
         return SampledRegions(pick[0], pick[1], pick[2], [b[:, :0] for b in pick[0]])
+
+    @property
+    def foreground_limit(self) -> int:
+        """The most foreground regions of an image."""
+        return int(self.fg_bg_sampler.batch_size_per_image * self.fg_bg_sampler.positive_fraction)
 
     def losses(self, features: Features, regions: SampledRegions, sizes: Sizes) -> dict[str, Tensor]:
         """`loss_classifier` and `loss_box_reg` of sampled regions: every object teaches, masked or not."""
@@ -127,6 +131,26 @@ def with_masks(regions: SampledRegions, has_mask: list[Tensor]) -> SampledRegion
         kept.append(foreground[mask[matched[foreground]]])
     columns = (regions.boxes, regions.matched, regions.labels, regions.box_targets)
     return SampledRegions(*([rows[i] for rows, i in zip(column, kept, strict=True)] for column in columns))
+
+
+def own_boxes(targets: BoxTargets, has_mask: list[Tensor], limit: int, jitter: float) -> SampledRegions:
+    """The boxes of the objects that have a mask, at most `limit` for each image, drawn at random.
+
+    Args:
+        jitter: each side of a box moves by up to this share of the box's size; below 0.5.
+    """
+    boxes, matched, labels = [], [], []
+    for target, mask in zip(targets, has_mask, strict=True):
+        rows = torch.where(mask)[0]
+        rows = rows[torch.randperm(len(rows), device=rows.device)[:limit]].sort().values
+        own = target["boxes"][rows]
+        if jitter > 0:
+            size = own[:, 2:] - own[:, :2]
+            own = own + (2 * torch.rand_like(own) - 1) * jitter * size.repeat(1, 2)
+        boxes.append(own)
+        matched.append(rows)
+        labels.append(target["labels"][rows])
+    return SampledRegions(boxes, matched, labels, [b[:, :0] for b in boxes])
 
 
 def region_pool(

@@ -1,5 +1,6 @@
 """The experiment behind `bench world` and `bench table1`, end to end on a tiny plan: every head is measured, nothing is done twice."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,22 @@ def test_a_plan_may_grow_but_not_change(tiny: Tiny, tmp_path: Path) -> None:
         run_plan(replace(plan, jobs=(Job(4, 0, "T(nothing)"),)), tmp_path, lambda line: None)
 
 
+def test_a_stored_plan_may_lack_keys_that_came_later(tiny: Tiny, tmp_path: Path) -> None:
+    plan, folder, measures = tiny
+    path = tmp_path / "seed-0" / "measures.json"
+    path.parent.mkdir()
+    document = json.loads((folder / "seed-0" / "measures.json").read_text(encoding="utf-8"))
+    # As if written before the key was there.
+    del document["plan"]["recipe"]["model"]["mask_head"]["mlp"]
+    path.write_text(json.dumps(document), encoding="utf-8")
+    assert run_plan(plan, tmp_path, lambda line: None) == measures
+    for value in ("light", "no such branch"):
+        document["plan"]["recipe"]["model"]["mask_head"]["mlp"] = value
+        path.write_text(json.dumps(document), encoding="utf-8")
+        with pytest.raises(InputError, match="another plan or recipe"):
+            run_plan(plan, tmp_path, lambda line: None)
+
+
 def test_end_to_end_starts_from_the_detector_and_never_sees_masks_of_b(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -111,7 +128,7 @@ def test_a_head_learns_from_its_classes_alone(tiny_recipe: str) -> None:
     """Masks of other classes may be anything: the trained weights are the same bits."""
     recipe = load_recipe(tiny_recipe)
     assert isinstance(recipe.model, MaskRCNN)
-    settings = head_settings(recipe.model.mask_head, "T(cls)", Path("unused"))
+    settings = head_settings(recipe.model.mask_head, HEADS["T(cls)"], Path("unused"))
     stage: Stage = recipe.stages[1]
     torch.manual_seed(0)
     model = build_mask_rcnn(recipe.model, 9)
@@ -131,7 +148,7 @@ def test_heads_change_what_their_name_says_and_nothing_else(name: str, tmp_path:
     recipe = load_recipe("world_transfer")
     assert isinstance(recipe.model, MaskRCNN)
     base = recipe.model.mask_head
-    settings = head_settings(base, name, tmp_path / "names.npy")
+    settings = head_settings(base, HEADS[name], tmp_path / "names.npy")
     assert (settings.width, settings.convs, settings.roi_size) == (base.width, base.convs, base.roi_size)
     assert settings.transfer.input_norm == base.transfer.input_norm
     assert (settings.mlp != "none") == ("MLP" in name)

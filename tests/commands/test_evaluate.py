@@ -32,7 +32,8 @@ def test_a_detector_with_everything(
         "--given-boxes",
         "--per-category",
     )
-    assert list(result) == ["box", "mask", "given_boxes", "per_category", "images", "seconds", "model", "version"]
+    blocks = ["box", "mask", "given_boxes", "quality"]
+    assert list(result) == [*blocks, "per_category", "images", "seconds", "model", "version"]
     assert result["images"] == 3
     assert result["model"].startswith(f"{tiny_detector.name}@")
     assert result["box"]["all"]["AP"] is not None
@@ -54,6 +55,44 @@ def test_a_segmenter_alone_gets_the_boxes_of_the_file(
     assert result["given_boxes"]["A"]["instances"] == 0
     one = evaluated(halfmask_cli, tmp_path / "s.json", *arguments, "--workers", "0")
     assert one["given_boxes"] == result["given_boxes"]
+
+
+def test_the_models_own_score_beside_the_truth(
+    halfmask_cli: Cli,
+    tiny_segmenter: Path,
+    tiny_detector: Path,
+    coco_file: Callable[..., Path],
+    photos: Path,
+    tmp_path: Path,
+) -> None:
+    arguments = (coco_file(), "--images", photos, "--masked", "dog", "--reliability", tmp_path / "a" / "r.png")
+    result = evaluated(halfmask_cli, tmp_path / "r.json", tiny_segmenter, *arguments)
+    block = result["quality"]["B"]
+    assert block["instances"] == 6
+    assert block["miou"] == pytest.approx(result["given_boxes"]["B"]["miou"])
+    assert 0 < block["mean_score"] < 1
+    assert len(block["bins"]) == 6
+    assert [row["share"] for row in block["coverage"]] == pytest.approx([k / 10 for k in range(1, 11)])
+    assert result["quality"]["A"]["instances"] == 0
+    assert (tmp_path / "a" / "r.png").stat().st_size > 10000
+    refused = halfmask_cli("evaluate", tiny_detector, *arguments)
+    assert refused.code == 2
+    assert "add --given-boxes" in refused.line
+
+
+def test_loose_boxes_cost_something_and_the_same_each_time(
+    halfmask_cli: Cli, tiny_detector: Path, coco_file: Callable[..., Path], photos: Path, tmp_path: Path
+) -> None:
+    arguments = ("baseline:box", coco_file(), "--images", photos, "--masked", "cat")
+    tight, loose, again = (
+        evaluated(halfmask_cli, tmp_path / f"{k}.json", *arguments, "--loosen", share)["given_boxes"]["A"]["miou"]
+        for k, share in enumerate(("0", "0.2", "0.2"))
+    )
+    assert loose == again
+    assert 0.5 * tight < loose < tight
+    refused = halfmask_cli("evaluate", tiny_detector, coco_file(), "--images", photos, "--loosen", "0.1")
+    assert refused.code == 2
+    assert "add --given-boxes" in refused.line
 
 
 def test_a_detectors_boxes_and_a_segmenters_masks(

@@ -227,6 +227,15 @@ def test_development_split() -> None:
     assert set(development) <= set(development_split(ids, 0.3)[1])
 
 
+def test_folds_share_no_image() -> None:
+    ids = list(range(1000, 3000))
+    folds = [set(development_split(ids, 0.333, fold)[1]) for fold in range(3)]
+    assert folds[0] == set(development_split(ids, 0.333)[1])
+    assert sum(map(len, folds)) == len(set().union(*folds))
+    assert len(set().union(*folds)) > 0.98 * len(ids)
+    assert all(550 < len(fold) < 780 for fold in folds)
+
+
 @pytest.mark.parametrize("share", [0.001, 0.5, 0.999])
 @pytest.mark.parametrize("count", [2, 3, 7])
 def test_neither_part_is_empty(share: float, count: int) -> None:

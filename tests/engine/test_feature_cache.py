@@ -84,6 +84,32 @@ def test_complete_files_are_taken_up_and_others_are_not(batches: list[ImageBatch
     assert build_cache(Pooler(), batches, folder, CPU, no_bar).batch(np.array([15])).regions.labels.tolist() == [14]
 
 
+@dataclass(frozen=True)
+class MoreRegions(Regions):
+    unknown: Tensor
+
+
+def test_a_cache_that_lacks_a_field_is_made_anew(batches: list[ImageBatch], tmp_path: Path) -> None:
+    """An older version's, taken up after an interruption: regions without what the loss now asks for."""
+
+    class Newer(Pooler):
+        def mask_regions(self, images: list[Tensor], targets: list[Target]) -> Regions:
+            found = super().mask_regions(images, targets)
+            unknown = (found.labels % 4 == 0)[:, None, None].expand(-1, 4, 4)
+            return MoreRegions(found.features, found.labels, found.targets, unknown)
+
+    folder = tmp_path / "f"
+    build_cache(Pooler(), batches, folder, CPU, no_bar)
+    newer = Newer()
+    regions = build_cache(newer, batches, folder, CPU, no_bar).batch(np.arange(4)).regions
+    assert newer.calls == len(batches)
+    assert regions.unknown.dtype == torch.bool
+    assert regions.labels.tolist() == [0, 0, 2, 2]
+    assert regions.unknown[:, 0, 0].tolist() == [True, True, False, False]
+    build_cache(newer, batches, folder, CPU, no_bar)
+    assert newer.calls == len(batches) + 1
+
+
 def test_an_interrupted_pass_leaves_no_index(batches: list[ImageBatch], tmp_path: Path) -> None:
     def stop(images: int) -> None:
         raise KeyboardInterrupt

@@ -52,6 +52,14 @@ def test_biases_have_their_own_rate_and_no_decay() -> None:
     assert (biases["lr"], biases["weight_decay"]) == (0.04, 0.0)
 
 
+def test_a_part_can_have_a_rate_of_its_own() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 1, 1))
+    settings = Optimiser(lr=0.02, bias_lr_factor=2.0)
+    optimiser, _ = build_optimiser(net.named_parameters(), settings, 10, {"0.weight": 0.1, "0.bias": 0.1})
+    found = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
+    assert [found[id(p)] for p in net.parameters()] == pytest.approx([0.002, 0.004, 0.02, 0.04])
+
+
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_a_step_is_torchs_own(name: str) -> None:
     torch.manual_seed(0)

@@ -237,6 +237,26 @@ def test_an_unknown_part_is_named(data: Data, tiny_model: Build, make_recipe: Ma
         choose_parts(tiny_model(), make_recipe({"name": "s", "train": ["mask_head"]}).stages[0], {"fixed"})
 
 
+def test_a_part_learns_at_its_own_rate(data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path) -> None:
+    def moved(factors: dict[str, float]) -> dict[str, float]:
+        model = tiny_model()
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        optimiser = {"name": "sgd", "lr": 0.01, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant"}
+        stage = {**END, "steps": 1, "optimiser": {**optimiser, "part_lr_factors": factors}}
+        fit(model, make_recipe(stage), data, run_folder / str(len(factors)), device="cpu")
+        return {name: float((p.detach() - before[name]).norm()) for name, p in model.named_parameters()}
+
+    for name in ("0", "1"):
+        (run_folder / name).mkdir()
+    plain, slow = moved({}), moved({"mask_head": 0.1})
+    assert any(plain[name] > 0 for name in plain if name.startswith("mask_head"))
+    for name, distance in plain.items():
+        wanted = 0.1 * distance if name.startswith("mask_head") else distance
+        assert slow[name] == pytest.approx(wanted, rel=1e-3, abs=1e-9)
+    with pytest.raises(InputError, match=r"part_lr_factors: the model has no part head; its parts are backbone"):
+        moved({"head": 0.1})
+
+
 def test_a_loss_that_is_not_finite_stops_and_names_the_images(
     data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
 ) -> None:

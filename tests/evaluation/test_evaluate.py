@@ -166,6 +166,22 @@ def test_without_detections_ap_is_null_and_without_given_boxes_iou_is(
     assert set(found.values()) == {None}
 
 
+def test_the_score_of_each_mask_is_held_against_its_iou(document: Make, annotation: Make, detection: Make) -> None:
+    rows = [annotation(1, 1, 7, ONE), annotation(2, 1, 3, TWO), annotation(3, 1, 7, THREE, segmentation=None)]
+    drawn = detection([THREE, TWO, ONE], [7, 3, 7])
+    drawn.mask_probs[2] = 0
+    drawn.quality[:] = torch.tensor([0.1, 0.6, 0.4])
+    given = [(1, torch.tensor([3, 2, 1]), drawn)]
+    quality = evaluate(read(document(rows)), given=given, masked={7})["quality"]
+    assert quality["all"]["instances"] == 2, "what has no truth does not count"
+    assert quality["all"]["mean_score"] == pytest.approx(0.5)
+    assert quality["all"]["spearman"] == pytest.approx(1)
+    assert (quality["A"]["mean_score"], quality["A"]["miou"]) == pytest.approx((0.4, 0))
+    assert quality["A"]["bad"] == 1
+    assert (quality["B"]["calibration_error"], quality["B"]["bad_found"]) == (pytest.approx(0.4), None)
+    assert evaluate(read(document(rows)))["quality"]["all"]["miou"] is None
+
+
 def test_labels_without_a_class_are_left_out(document: Make, annotation: Make, detection: Make) -> None:
     found = detection([ONE, TWO], [7, 3])
     found.labels[0] = 0

@@ -31,6 +31,7 @@ def test_both_tables_and_the_classes(document: Make, annotation: Make, detection
     assert "100.0" in text
     assert "Mask IoU on given boxes" in text
     assert "0.78" in text
+    assert "own score of these masks" in text
     assert "cat" in text
     assert "sofa" not in text
     assert "tiny: 1 images" in text
@@ -40,4 +41,5 @@ def test_both_tables_and_the_classes(document: Make, annotation: Make, detection
 def test_what_was_not_measured_is_not_shown(document: Make, annotation: Make, detection: Make) -> None:
     assert "Average" not in table(result(document, annotation, detection, False, True))
     assert "Mask IoU" not in table(result(document, annotation, detection, True, False))
+    assert "own score" not in table(result(document, annotation, detection, True, False))
     assert "nothing was measured" in table(result(document, annotation, detection, False, False))

@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.ops import box_iou
 
 from halfmask.config import BoxSegmenter as Config
 from halfmask.errors import InputError
 from halfmask.masks import iou
 from halfmask.models.box_segmenter import BoxSegmenter
 from halfmask.models.build_box import build_box_segmenter
+from halfmask.models.crop_training import box_tightness
 from halfmask.models.crops import crop_regions, resample
+from halfmask.models.losses.box_supervision import BoxSupervision
 from halfmask.structures import MaskCrops, Target
 
 SMALL = {"name": "small_resnet", "widths": [12, 16, 24], "blocks": [1, 1, 1]}
@@ -94,12 +97,13 @@ def test_masks_of_box_only_objects_are_never_seen() -> None:
     model = build()
     torch.manual_seed(3)
     only = without_masks(target, [True, False, False, False])
-    crops, masks, _, labels = model._training_crops(image, only)
-    assert crops.shape == (1, 4, 32, 32)
-    assert labels.tolist() == [int(target.labels[0])]
+    drawn = model.sampler.draw([image], [only], model.mask_size, hide_labels=False)
+    assert drawn is not None
+    assert drawn.crops.shape == (1, 4, 32, 32)
+    assert drawn.labels.tolist() == [int(target.labels[0])]
     region = crop_regions(target.boxes[:1], 0.22)[0]
     share = float(target.masks.areas()[0]) / float((region[2] - region[0]) * (region[3] - region[1]))
-    assert float(masks.mean()) == pytest.approx(share, abs=0.02)
+    assert float(drawn.masks.mean()) == pytest.approx(share, abs=0.02)
 
 
 @pytest.mark.parametrize("objects", [0, 2])
@@ -123,7 +127,98 @@ def test_a_batch_without_masks_has_finite_losses_and_gradients(objects: int) -> 
 def test_no_more_regions_than_asked_for() -> None:
     model = build(regions_per_image=2)
     image, target = discs(0, count=5)
-    assert len(model._training_crops(image, target)[0]) == 2
+    drawn = model.sampler.draw([image], [target], model.mask_size, hide_labels=False)
+    assert drawn is not None
+    assert len(drawn.crops) == 2
+
+
+def bar(
+    size: tuple[int, int], box: list[float], own: list[int], has_mask: list[bool], boxes: list[list[float]]
+) -> Target:
+    """Objects with boxes; those with a mask fill the rectangle `own` (x0, y0, x1, y1)."""
+    dense = torch.zeros(sum(has_mask), *size, dtype=torch.bool)
+    dense[:, own[1] : own[3], own[0] : own[2]] = True
+    return Target(
+        torch.tensor([box, *boxes], dtype=torch.float32),
+        torch.ones(1 + len(boxes), dtype=torch.int64),
+        torch.tensor(has_mask),
+        MaskCrops.from_dense(dense),
+    )
+
+
+def test_cells_in_a_box_only_neighbour_are_unknown_unless_the_mask_covers_them() -> None:
+    target = bar((64, 64), [16, 16, 48, 48], [16, 16, 48, 32], [True, False], [[32, 8, 60, 60]])
+    image = torch.rand(3, 64, 64)
+    for unknown, expected in (("background", 1.0), ("ignore", 0.75)):
+        model = build(context=0.0, unknown=unknown)
+        drawn = model.sampler.draw([image], [target], model.mask_size, hide_labels=False)
+        assert drawn is not None
+        assert float(drawn.counts.float().mean()) == pytest.approx(expected, abs=0.07)
+        # The upper half is the object's own, whoever else's box it lies in.
+        assert drawn.counts[0, : model.mask_size // 2 - 1].all()
+    masked = replace(target, has_mask=torch.tensor([True, True]), masks=target.masks.select([0, 0]))
+    model = build(context=0.0, unknown="ignore")
+    drawn = model.sampler.draw([image], [masked], model.mask_size, hide_labels=False)
+    assert drawn is not None
+    assert drawn.counts.all(), "a neighbour with a mask hides nothing"
+
+
+def test_boxes_alone_teach_shape() -> None:
+    from_boxes = {"projection": 1.0, "colour": 1.0, "regions_per_image": 8}
+    model = build(from_boxes=from_boxes, context=0.2)
+    data = [discs(seed) for seed in range(3)]
+    images = [d[0] for d in data]
+    targets = [without_masks(d[1], [False] * 4) for d in data]
+    optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    history = []
+    for _ in range(40):
+        losses = model(images, targets)
+        assert losses["loss_mask"].item() == losses["loss_dice"].item() == 0
+        optimiser.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        optimiser.step()
+        history.append(losses["loss_projection"].item())
+    assert history[-1] < 0.3 * history[0]
+    found = model.eval().segment(images, [t.boxes for t in targets])
+    tight = torch.cat([box_iou_of(f) for f in found])
+    assert float(tight.mean()) > 0.8, "masks reach the sides of their boxes"
+
+
+def box_iou_of(found: Any) -> Tensor:
+    crops = found.crops()
+    own = torch.cat([crops.offsets, crops.offsets + crops.sizes.flip(1)], 1).float()
+    return box_iou(own, found.boxes).diagonal()
+
+
+def test_masked_losses_are_the_same_beside_box_only_objects() -> None:
+    image, target = discs(1)
+    mixed = without_masks(target, [True, False, True, False])
+    losses = []
+    for from_boxes in (None, {"projection": 0.0, "colour": 0.0}):
+        model = build(from_boxes=from_boxes).eval()  # eval: BatchNorm looks at nobody's company
+        torch.manual_seed(3)
+        losses.append(model([image], [mixed]))
+    assert losses[0]["loss_mask"].item() == pytest.approx(losses[1]["loss_mask"].item(), rel=1e-5)
+    assert set(losses[1]) == {"loss_mask", "loss_dice", "loss_projection", "loss_colour"}
+
+
+def test_the_weight_grows_in_the_warm_up_and_falls_where_boxes_are_loose() -> None:
+    supervision = BoxSupervision(1.0, 1.0, warmup=4)
+    logits, rgb, inside = torch.randn(2, 8, 8), torch.full((2, 3, 16, 16), 0.5), torch.zeros(2, 8, 8)
+    inside[:, 2:6, 1:7] = 1
+    series = [supervision(logits, rgb, inside, 1.0)["loss_projection"].item() for _ in range(6)]
+    assert series[0] == 0
+    assert series[1:5] == pytest.approx([series[5] * k / 4 for k in (1, 2, 3, 4)])
+    assert supervision(logits, rgb, inside, 0.75)["loss_projection"].item() == pytest.approx(series[5] / 2)
+    assert supervision(logits, rgb, inside, 0.4)["loss_projection"].item() == 0
+    assert supervision(logits, rgb, inside, 0.4)["loss_colour"].item() > 0
+    assert supervision(logits[:0], rgb[:0], inside[:0], None)["loss_colour"].item() == 0
+
+
+def test_tightness_compares_boxes_with_their_masks() -> None:
+    target = bar((64, 64), [10, 10, 50, 30], [10, 10, 30, 30], [True, False], [[0, 0, 9, 9]])
+    assert box_tightness([target, target]) == pytest.approx(0.5)
+    assert box_tightness([without_masks(target, [False, False])]) is None
 
 
 def test_box_losses_do_not_exist() -> None:

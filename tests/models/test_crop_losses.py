@@ -14,7 +14,7 @@ def test_what_is_predicted_outside_the_box_costs_nothing() -> None:
     inside = torch.zeros(2, 8, 8)
     inside[:, 2:6, 2:6] = 1
     masks = (torch.rand(2, 8, 8) > 0.5).float()
-    entropy, dice = crop_losses(logits, masks, inside)
+    entropy, dice = crop_losses(logits, masks, inside > 0)
     part = logits.detach()[:, 2:6, 2:6]
     truth = masks[:, 2:6, 2:6]
     assert entropy.item() == pytest.approx(float(F.binary_cross_entropy_with_logits(part, truth)), abs=1e-6)
@@ -24,3 +24,18 @@ def test_what_is_predicted_outside_the_box_costs_nothing() -> None:
     (entropy + dice).backward()
     assert logits.grad is not None
     assert torch.equal(logits.grad[inside == 0], torch.zeros_like(logits.grad[inside == 0]))
+
+
+def test_regions_count_by_their_weight() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 8, 8, generator=generator)
+    masks, inside = (torch.rand(3, 8, 8, generator=generator) > 0.5).float(), torch.ones(3, 8, 8, dtype=torch.bool)
+    alone = [crop_losses(logits[k : k + 1], masks[k : k + 1], inside[k : k + 1]) for k in range(3)]
+    weighted = crop_losses(logits, masks, inside, torch.tensor([1.0, 0.5, 0.0]))
+    for part in range(2):
+        expected = (alone[0][part] + 0.5 * alone[1][part]) / 1.5
+        assert weighted[part].item() == pytest.approx(expected.item(), rel=1e-5)
+    even = crop_losses(logits, masks, inside, torch.ones(3))
+    plain = crop_losses(logits, masks, inside)
+    assert [v.item() for v in even] == pytest.approx([v.item() for v in plain], rel=1e-6)
+    assert crop_losses(logits, masks, inside, torch.zeros(3))[0].item() == 0

@@ -233,7 +233,8 @@ def test_training_targets_lie_where_masks_are_put(config: Any, scene: Any) -> No
     torch.testing.assert_close(placed[0]["boxes"], boxes)  # this image is not resized
     rows = torch.zeros(1, dtype=torch.int64)
     regions = SampledRegions([boxes], [rows], [rows + 1], [boxes[:, :0]])
-    drawn = model._pool_masked(model._features(batch.tensors), regions, batch, targets).targets
+    masked, _ = model._pool_masked(model._features(batch.tensors), regions, batch, targets)
+    drawn = masked.targets
     given_back = [
         float(iou(paste(drawn, boxes + model.mask_shift + error, boxes, (64, 96)), targets[0].masks)[0])
         for error in (0.0, 1.0, -1.0)

@@ -32,6 +32,11 @@ HEADS: dict[str, dict[str, Any]] = {
     "transfer cls+box": {"transfer": {"input": "cls+box", "layers": 3}},
     "transfer linear": {"transfer": {"input": "cls", "activation": "none"}},
     "transfer random": {"transfer": {"input": "random", "embedding_size": 8}},
+    "agnostic+hourglass": {"kind": "agnostic", "trunk": "hourglass", "norm": "group"},
+    "agnostic+hourglass+light mlp": {"kind": "agnostic", "trunk": "hourglass", "mlp": "light"},
+    "per_class+hourglass": {"kind": "per_class", "trunk": "hourglass"},
+    "transfer+hourglass": {"transfer": {"input": "cls"}, "trunk": "hourglass", "norm": "group"},
+    "transfer+group norm": {"transfer": {"input": "cls"}, "norm": "group"},
     "transfer+mlp": {"transfer": {"input": "cls+box"}, "mlp": "full"},
     "transfer+light mlp": {"transfer": {"input": "cls+box"}, "mlp": "light"},
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from halfmask.models.heads.hourglass import Norm, norm_layers
+
 
 class MaskTrunk(nn.Module):
     """3×3 convolutions with ReLU, then a 2×2 transposed convolution of stride 2 with ReLU (paper 1.3).
@@ -12,15 +14,15 @@ class MaskTrunk(nn.Module):
         in_channels: C of the pooled regions.
         width: channels inside and out.
         convs: number of 3×3 convolutions.
-        norm: BatchNorm between each of them and its ReLU, in place of their biases.
+        norm: between each of them and its ReLU, in place of their biases.
     """
 
-    def __init__(self, in_channels: int, width: int, convs: int = 4, norm: bool = False) -> None:
+    def __init__(self, in_channels: int, width: int, convs: int = 4, norm: Norm = "none") -> None:
         super().__init__()
         parts: list[nn.Module] = []
         for i in range(convs):
-            parts.append(nn.Conv2d(in_channels if i == 0 else width, width, 3, padding=1, bias=not norm))
-            parts += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)] if norm else [nn.ReLU(inplace=True)]
+            parts.append(nn.Conv2d(in_channels if i == 0 else width, width, 3, padding=1, bias=norm == "none"))
+            parts += [*norm_layers(norm, width), nn.ReLU(inplace=True)]
         self.convs = nn.Sequential(*parts)
         self.upsample = nn.ConvTranspose2d(width if convs else in_channels, width, 2, stride=2)
         self.activation = nn.ReLU(inplace=True)

@@ -17,6 +17,11 @@ def dice_loss(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tensor:
     """
     if logits.numel() == 0:
         return logits.sum() * 0
+    return dice_by_region(logits, targets, smooth).mean()
+
+
+def dice_by_region(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tensor:
+    """The loss of each region, float [R]; see `dice_loss`."""
     probs, truth = logits.float().sigmoid().flatten(1), targets.float().flatten(1)
     overlap = 2 * (probs * truth).sum(1) + smooth
-    return (1 - overlap / (probs.sum(1) + truth.sum(1) + smooth)).mean()
+    return 1 - overlap / (probs.sum(1) + truth.sum(1) + smooth)

@@ -7,16 +7,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def mask_bce(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean binary cross-entropy over all cells of all regions (paper 1.7).
+def mask_bce(logits: Tensor, targets: Tensor, known: Tensor | None = None) -> Tensor:
+    """Mean binary cross-entropy over all cells of all regions (paper 1.7), or over those that are known.
 
     Args:
         logits: float [R, M, M].
         targets: float [R, M, M] in [0, 1].
+        known: bool [R, M, M], the cells that count; None: all.
     Returns:
-        A scalar; for R = 0 a zero that still hangs on every parameter behind the logits, so that distributed training stays in step.
+        A scalar; for no cell at all a zero that still hangs on every parameter behind the logits, so that distributed training stays in
+        step.
     """
     if logits.numel() == 0:
         return logits.sum() * 0
     precise = torch.promote_types(logits.dtype, torch.float32)
-    return F.binary_cross_entropy_with_logits(logits.to(precise), targets.to(precise))
+    if known is None:
+        return F.binary_cross_entropy_with_logits(logits.to(precise), targets.to(precise))
+    losses = F.binary_cross_entropy_with_logits(logits.to(precise), targets.to(precise), reduction="none")
+    return (losses * known).sum() / known.sum().clamp_min(1)

@@ -1,0 +1,83 @@
+"""Takes over the masks that halfmask filled in elsewhere: a teacher's, for self-training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from halfmask.coco.annotations import CocoFile
+from halfmask.coco.boxes import clip_box
+from halfmask.coco.rle import box_of
+from halfmask.coco.supervision import MaskState, Use, mask_weight, provenance
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """What became of the annotations that have no mask of their own.
+
+    Attributes:
+        document: the file with the masks that were kept; none of its other fillings.
+        kept: masks taken over.
+        doubtful: masks left out since their score is too low.
+        loose: masks left out since their own box is not the annotation's.
+    """
+
+    document: Document
+    kept: int
+    doubtful: int
+    loose: int
+
+
+def adopt_fillings(
+    file: CocoFile, use: Use, filled: Mapping[int, dict[str, Any]], min_score: float, min_tightness: float
+) -> Adoption:
+    """The document of `file` with the fillings of `filled` that pass, in place of all masks that `use` does not count.
+
+    Args:
+        file: whose annotations are learnt from.
+        use: which masks of it count already; those stay.
+        filled: annotation id → the same annotation, filled in.
+        min_score: least score of a filling.
+        min_tightness: least IoU of a filling's own box with the annotation's: a mask that leaves a side of its box untouched is wrong.
+    """
+    counts = {"kept": 0, "doubtful": 0, "loose": 0}
+    replaced: dict[int, dict[str, Any]] = {}
+    for image in file.images:
+        size = file.size_of(image["id"])
+        states = file.states_of(image["id"], use)
+        for annotation, state in zip(file.annotations_of(image["id"]), states, strict=True):
+            if state in (MaskState.MASK, MaskState.CROWD, MaskState.SUSPECT):
+                continue
+            bare = {k: v for k, v in annotation.items() if k not in ("segmentation", "halfmask")}
+            found = filled.get(annotation["id"])
+            fate = None if found is None else _fate(found, size, min_score, min_tightness)
+            if fate is not None:
+                counts[fate] += 1
+            if fate == "kept" and found is not None:
+                bare |= {k: found[k] for k in ("segmentation", "halfmask", "area") if k in found}
+            replaced[id(annotation)] = bare
+    rows = [replaced.get(id(a), a) for a in file.document["annotations"]]
+    return Adoption({**file.document, "annotations": rows}, **counts)
+
+
+def _fate(found: dict[str, Any], size: tuple[int, int], min_score: float, min_tightness: float) -> str | None:
+    """None: nothing was filled in here."""
+    if provenance(found) != "filled" or not found.get("segmentation"):
+        return None
+    if mask_weight(found) < min_score:
+        return "doubtful"
+    own, box = box_of(found["segmentation"], size), clip_box(found["bbox"], size)
+    if own is None or box is None or _iou(own, box) < min_tightness:
+        return "loose"
+    return "kept"
+
+
+def _iou(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    common = max(width, 0.0) * max(height, 0.0)
+    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (one, other)]
+    return common / max(sum(areas) - common, 1e-9)

@@ -1,0 +1,62 @@
+"""Self-training: a model fills the masks that its training file lacks, and the next round's model learns from them too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from halfmask.config import Recipe
+
+TEACHER = "teacher"
+"""Folder of the round before, in the folder of a run."""
+
+
+def teach(recipe: Recipe, out: Path, again: str) -> Path | None:
+    """Trains the round before this one in OUT/teacher, and has it fill the file's missing masks.
+
+    What is there already is taken as it is, so that an interrupted run goes on. The teacher reads the file as its own training did:
+    stripped of the masks that the recipe takes away, without the images that are held out.
+
+    Args:
+        recipe: of this round; `rounds` is at least 2.
+        out: this round's run folder.
+        again: how to go on, for messages.
+    Returns:
+        A COCO file of the training images with the teacher's masks; None if a signal stopped its training.
+    """
+    from halfmask.commands.train import train
+
+    folder = out / TEACHER
+    filled = folder / "filled.json"
+    # What is hidden for an estimate is a matter of the last round.
+    earlier = recipe.model_copy(update={"rounds": recipe.rounds - 1, "hide": 0})
+    print(f"round {recipe.rounds - 1} of {recipe.rounds}: the teacher")
+    model = train(earlier, folder, resume=(folder / "recipe.yaml").is_file(), again=again)
+    if model is None:
+        return None
+    if not filled.is_file():
+        _fill(recipe, model, folder, filled)
+    print(f"round {recipe.rounds} of {recipe.rounds}")
+    return filled
+
+
+def _fill(recipe: Recipe, model: Path, folder: Path, filled: Path) -> None:
+    from halfmask.coco.write import write_json
+    from halfmask.commands.training_data import read_training_data
+    from halfmask.config import expand
+    from halfmask.inference.complete import complete
+
+    bare = folder / "to_fill.json"
+    write_json(bare, read_training_data(recipe.model_copy(update={"rounds": 1, "hide": 0})).training.file.document)
+    done = complete(model, bare, expand(recipe.data.images), filled, redo_filled=True)
+    score = "" if done.mean_score is None else f", mean score {done.mean_score:.2f}"
+    print(f"{filled}: {done.filled} masks filled in by the teacher{score}")
+
+
+def fillings_of(path: Path) -> dict[int, dict[str, Any]]:
+    """Annotation id → annotation, of a file that `teach` wrote."""
+    from halfmask.coco.annotations import CocoFile
+
+    file = CocoFile.read(path)
+    return {a["id"]: a for image in file.images for a in file.annotations_of(image["id"])}

@@ -1,0 +1,109 @@
+"""The box segmenter's options: which runs are made, how they are compared, and that each option is a sound recipe."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from halfmask.bench import segmenter
+from halfmask.bench.result import Options
+from halfmask.bench.segmenter import BASE, BUDGET, DIRECTIONS, OPTIONS, ORACLE, chosen_options, run
+from halfmask.config import load_recipe
+from halfmask.errors import InputError
+
+
+def options(out: Path, *wanted: str, seeds: int = 2) -> Options:
+    return Options(out, seeds, 0, 1, "world", None, wanted, None, lambda line: None)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_changes_the_recipe(name: str) -> None:
+    for recipe in DIRECTIONS.values():
+        base = load_recipe(recipe, BUDGET)
+        changed = load_recipe(recipe, [*BUDGET, *OPTIONS[name]])
+        assert (changed == base) == (name == BASE)
+
+
+def fake_runs(scores: dict[str, float]) -> tuple[list[list[str]], Any]:
+    """Runs that have a score by one of their arguments, B better on voc by 2; and the list of those that were made."""
+    made: list[list[str]] = []
+
+    def halfmask(arguments: list[str]) -> None:
+        made.append(arguments)
+        run = Path(arguments[arguments.index("--out") + 1])
+        run.mkdir(parents=True)
+        (run / "model.safetensors").touch()
+        gain = sum(value for key, value in scores.items() if key in arguments)
+        seed = int(next(a for a in arguments if a.startswith("seed=")).removeprefix("seed="))
+        voc = "voc2nonvoc" in arguments[1]
+        b = (70 + 2 * voc + seed + gain * (1 + seed)) / 100
+        blocks = {"A": {"miou": 0.8}, "B": {"miou": b}, "all": {"miou": 0.75}}
+        (run / "metrics.json").write_text(json.dumps([{"given_boxes": {}}, {"given_boxes": blocks}]))
+
+    return made, halfmask
+
+
+def test_runs_are_made_once_and_compared_on_the_same_seeds(tmp_path: Path) -> None:
+    made, halfmask = fake_runs({"model.dice_weight=0": 1.0})
+    result = run(options(tmp_path, "no dice"), halfmask)
+    assert len(made) == 2 * 2 * 2, "seeds × options × directions"
+    folds = {(a[2], next(x for x in a if x.startswith("data.development_fold"))) for a in made}
+    assert folds == {("seed=0", "data.development_fold=0"), ("seed=1", "data.development_fold=1")}
+    table = result.tables["segmenter"]
+    assert "| the recipe | 72.5 ± 0.7 | 70.5 ± 0.7 |  |  | 4 |" in table
+    # Ahead by 1 and by 2: mean 1.5, Student's interval over two seeds.
+    assert "| no dice | 74.0 ± 1.4 | 72.0 ± 1.4 | +1.5 ± 6.4 | +0.0 ± 0.0 | 4 |" in table
+    assert [row["name"].split(", ")[1] for row in result.rows] == ["the recipe", "no dice"]
+    assert len(result.details["measures"]) == 8
+    run(options(tmp_path, "no dice"), halfmask)
+    assert len(made) == 8, "what is there is not done again"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "measures.json").write_text(json.dumps(result.details))
+    again = run(options(elsewhere, "no dice"), halfmask)
+    assert len(made) == 8, "nor is what was published"
+    assert again.tables == result.tables
+
+
+def test_an_option_of_ones_own(tmp_path: Path) -> None:
+    made, halfmask = fake_runs({})
+    run(options(tmp_path, "tiny: model.crop_size=64 model.context=0.1", seeds=1), halfmask)
+    own = [a for a in made if "model.crop_size=64" in a]
+    assert len(own) == 2
+    assert all("model.context=0.1" in a for a in own)
+    with pytest.raises(InputError, match="was made with"):
+        run(options(tmp_path, "tiny: model.crop_size=32", seeds=1), halfmask)
+    assert len(made) == 4
+
+
+def test_unknown_options_are_named() -> None:
+    with pytest.raises(InputError, match="no option 'dise'; there are the recipe, "):
+        chosen_options(("dise",))
+    assert chosen_options(()) == OPTIONS
+
+
+@pytest.mark.shared
+def test_the_oracle_is_measured_on_bs_objects(
+    tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HALFMASK_SHARED", str(shared_data.parent))
+    name = next(n for n, keys in OPTIONS.items() if keys is ORACLE)
+    made, halfmask = fake_runs({})
+
+    def both(arguments: list[str]) -> None:
+        if arguments[0] == "train":
+            halfmask(arguments)
+            return
+        made.append(arguments)
+        truth = json.loads(Path(arguments[2]).read_text())
+        assert 60 < len(truth["images"]) < 140
+        assert {a["image_id"] for a in truth["annotations"]} <= {image["id"] for image in truth["images"]}
+        blocks = {k: {"miou": v} for k, v in {"A": 0.8, "B": 0.77, "all": 0.78}.items()}
+        Path(arguments[-1]).write_text(json.dumps({"given_boxes": blocks}))
+
+    result = run(options(tmp_path, name, seeds=1), both)
+    oracle = [m for m in result.details["measures"] if m["option"] == name]
+    assert [m["B"] for m in oracle] == [77.0, 77.0]
+    assert {a[a.index("--masked") + 1] for a in made if a[0] == "evaluate"} == set(DIRECTIONS)
+    assert segmenter.FOLDS == 3

@@ -19,7 +19,7 @@ class Section(BaseModel):
 class Backbone(Section):
     name: str
     """A torchvision classification model (resnet18 … resnet101, mobilenet_v2, mobilenet_v3_large, …), one of timm's
-    (timm/efficientnet_lite2, …) or `small_resnet`."""
+    (timm/tf_efficientnet_lite2, …) or `small_resnet`."""
     weights: str | None = None
     """null: random; DEFAULT: torchvision's or timm's own (needs a network once); else a .safetensors or .pth file of their key names."""
     widths: list[int] | None = None

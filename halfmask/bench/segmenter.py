@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def chosen_options(wanted: tuple[str, ...]) -> dict[str, list[str]]:
         if one in OPTIONS:
             out[one] = OPTIONS[one]
         elif colon and "=" in keys:
-            out[name] = keys.split(" ")
+            out[name] = re.split(r" (?=[\w.]+=)", keys)  # YAML's own blanks stay
         else:
             raise InputError(
                 f'bench segmenter: no option {one!r}; there are {", ".join(OPTIONS)}, or --set "NAME: key=value …"'

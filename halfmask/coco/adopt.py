@@ -12,6 +12,8 @@ from halfmask.coco.rle import box_of
 from halfmask.coco.supervision import MaskState, Use, mask_weight, provenance
 
 Document = dict[str, Any]
+Key = tuple[int, int]
+"""Image id and annotation id: some files count annotations anew in each image."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +34,15 @@ class Adoption:
 
 
 def adopt_fillings(
-    file: CocoFile, use: Use, filled: Mapping[int, dict[str, Any]], min_score: float, min_tightness: float
+    file: CocoFile, use: Use, filled: Mapping[Key, dict[str, Any]], min_score: float, min_tightness: float
 ) -> Adoption:
     """The document of `file` with the fillings of `filled` that pass, in place of all masks that `use` does not count.
 
     Args:
         file: whose annotations are learnt from.
         use: which masks of it count already; those stay.
-        filled: annotation id → the same annotation, filled in.
-        min_score: least score of a filling.
+        filled: image and annotation id → the same annotation, filled in; see `fillings_of`.
+        min_score: least score of a filling that nobody has looked at.
         min_tightness: least IoU of a filling's own box with the annotation's: a mask that leaves a side of its box untouched is wrong.
     """
     counts = {"kept": 0, "doubtful": 0, "loose": 0}
@@ -52,8 +54,8 @@ def adopt_fillings(
             if state in (MaskState.MASK, MaskState.CROWD, MaskState.SUSPECT):
                 continue
             bare = {k: v for k, v in annotation.items() if k not in ("segmentation", "halfmask")}
-            found = filled.get(annotation["id"])
-            fate = None if found is None else _fate(found, size, min_score, min_tightness)
+            found = filled.get((image["id"], annotation["id"]))
+            fate = None if found is None else _fate(annotation, found, size, min_score, min_tightness)
             if fate is not None:
                 counts[fate] += 1
             if fate == "kept" and found is not None:
@@ -63,14 +65,31 @@ def adopt_fillings(
     return Adoption({**file.document, "annotations": rows}, **counts)
 
 
-def _fate(found: dict[str, Any], size: tuple[int, int], min_score: float, min_tightness: float) -> str | None:
-    """None: nothing was filled in here."""
-    if provenance(found) != "filled" or not found.get("segmentation"):
+def fillings_of(file: CocoFile) -> dict[Key, dict[str, Any]]:
+    """Image and annotation id → annotation. Without those whose two ids are in the file twice: whose mask it is cannot be told."""
+    out: dict[Key, dict[str, Any]] = {}
+    repeated: set[Key] = set()
+    for image in file.images:
+        for annotation in file.annotations_of(image["id"]):
+            key = image["id"], annotation["id"]
+            repeated |= {key} & out.keys()
+            out[key] = annotation
+    return {key: annotation for key, annotation in out.items() if key not in repeated}
+
+
+def _fate(
+    own: dict[str, Any], found: dict[str, Any], size: tuple[int, int], min_score: float, min_tightness: float
+) -> str | None:
+    """None: nothing was filled in here, or a person refused it."""
+    state = provenance(found)
+    if state in (None, "rejected") or not found.get("segmentation"):
         return None
+    if state in ("accepted", "redrawn"):
+        return "kept"
     if mask_weight(found) < min_score:
         return "doubtful"
-    own, box = box_of(found["segmentation"], size), clip_box(found["bbox"], size)
-    if own is None or box is None or _iou(own, box) < min_tightness:
+    tight, box = box_of(found["segmentation"], size), clip_box(own["bbox"], size)
+    if tight is None or box is None or _iou(tight, box) < min_tightness:
         return "loose"
     return "kept"
 

@@ -99,6 +99,8 @@ def run(
         )
     if not result["images"]:
         raise InputError(f"{images}: none of the photographs can be read; first: {next(iter(reader.skipped.values()))}")
+    if loosen:
+        result["loosen"] = loosen
     print(table(result, per_category))
     if json is not None:
         write_json(json, result, indent=2)

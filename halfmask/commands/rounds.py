@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from halfmask.config import Recipe
@@ -52,11 +52,3 @@ def _fill(recipe: Recipe, model: Path, folder: Path, filled: Path) -> None:
     done = complete(model, bare, expand(recipe.data.images), filled, redo_filled=True)
     score = "" if done.mean_score is None else f", mean score {done.mean_score:.2f}"
     print(f"{filled}: {done.filled} masks filled in by the teacher{score}")
-
-
-def fillings_of(path: Path) -> dict[int, dict[str, Any]]:
-    """Annotation id → annotation, of a file that `teach` wrote."""
-    from halfmask.coco.annotations import CocoFile
-
-    file = CocoFile.read(path)
-    return {a["id"]: a for image in file.images for a in file.annotations_of(image["id"])}

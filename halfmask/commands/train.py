@@ -232,7 +232,7 @@ def _without_download(recipe: Recipe) -> Recipe:
     network = getattr(recipe.model, part)
     if network.weights != "DEFAULT":
         return recipe
-    print("weights: DEFAULT: torchvision fetches them when the training begins; here they are random")
+    print("weights: DEFAULT: they are fetched when the training begins; here they are random")
     random = recipe.model.model_copy(update={part: network.model_copy(update={"weights": None})})
     return recipe.model_copy(update={"model": random})
 
@@ -268,4 +268,8 @@ def _dry_run(recipe: Recipe) -> None:
             f"stage {stage.name}: {', '.join(stage.train)} learn; {stage.steps} steps of {stage.batch_size} {unit}; measured on {device} "
             f"with {cost.images}: {cost.seconds:.3f} s a step, {cost.memory / 2**30:.2f} GiB; {losses}; about {hours:.2f} h"
         )
+    if recipe.rounds > 1:
+        print(f"rounds: {recipe.rounds} such trainings, and the training file filled in between two")
+    if recipe.hide:
+        print("hide: one more training, without the hidden classes' masks")
     print("dry run: nothing was written")

@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from halfmask.coco.adopt import adopt_fillings
+from halfmask.coco.adopt import adopt_fillings, fillings_of
 from halfmask.coco.annotations import CocoFile, is_id
 from halfmask.coco.categories import resolve_masked
 from halfmask.coco.relabel import matching_ids, relabel
 from halfmask.coco.split import strip_masks
 from halfmask.coco.supervision import is_crowd
-from halfmask.commands.rounds import fillings_of
 from halfmask.config import Data, Recipe, Stage, expand
 from halfmask.data.dataset import CocoInstances, development_split
 from halfmask.data.loader import build_loader
@@ -55,7 +54,11 @@ class Pictures:
 
     def loaders(self, data: Data) -> Loaders:
         """Batches as this data section wants them."""
-        paste = CopyPaste(self.training, data.paste, data.paste_most) if data.paste > 0 else None
+        paste = None
+        if data.paste > 0:
+            masked = set(self.training.with_masks())
+            rows = [k for k, i in enumerate(self.training.image_ids) if i in masked]
+            paste = CopyPaste(self.training, data.paste, data.paste_most, rows)
         augment = Augment(data.flip, data.colour_jitter, paste)
         return Loaders(
             lambda batch_size, seed: build_loader(self.training, batch_size, data.workers, seed, augment, shuffle=True),
@@ -207,7 +210,9 @@ def _with_teacher(pictures: Pictures, recipe: Recipe, filled: Path) -> Pictures:
     """The same pictures with the teacher's masks beside people's. Which classes are A, and how many masks they have, stays."""
     data, limits = recipe.data, recipe.self_training
     before = pictures.training
-    taken = adopt_fillings(before.file, data.use, fillings_of(filled), limits.min_score, limits.min_tightness)
+    taken = adopt_fillings(
+        before.file, data.use, fillings_of(CocoFile.read(filled)), limits.min_score, limits.min_tightness
+    )
     print(
         f"{taken.kept} of the teacher's masks to learn from; left out: {taken.doubtful} with a score below {limits.min_score}, "
         f"{taken.loose} that do not fill their box"

@@ -121,14 +121,18 @@ class _Augmented(Dataset[Any]):
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Target] | _Fault:
         epoch, index = draw
         try:
-            image, target = self.examples[index]
+            return self._changed(epoch, index)
         except InputError as error:
             if get_worker_info() is None:
                 raise
             return _Fault(str(error))
+
+    def _changed(self, epoch: int, index: int) -> tuple[Tensor, Target]:
+        image, target = self.examples[index]
         if self.augment is None:
             return image, target
         word = np.random.SeedSequence([self.seed, epoch, index]).generate_state(1, np.uint64)[0]
+        # The change may read other photographs (copy-paste), which can be as broken as this one.
         return self.augment(image, target, torch.Generator().manual_seed(int(word) >> 1))
 
 

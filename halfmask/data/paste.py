@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -26,14 +27,16 @@ class CopyPaste:
 
     Args:
         pool: where the objects come from: training examples, never held-out ones.
+        rows: the examples of the pool to take objects from, those that have masks; None: all.
         probability: of changing a photograph.
         most: objects pasted into it, at most.
     """
 
-    def __init__(self, pool: Examples, probability: float, most: int = 4) -> None:
+    def __init__(self, pool: Examples, probability: float, most: int = 4, rows: Sequence[int] | None = None) -> None:
         assert 0.0 <= probability <= 1.0, probability
         assert most >= 1, most
         self.pool = pool
+        self.rows = range(len(pool)) if rows is None else rows
         self.probability = probability
         self.most = most
 
@@ -44,9 +47,9 @@ class CopyPaste:
             image: float32 [3, H, W]; not written to.
         """
         draws = torch.rand(2, generator=generator).tolist()
-        if draws[0] >= self.probability:
+        if draws[0] >= self.probability or not self.rows:
             return image, target
-        other, theirs = self.pool[int(draws[1] * len(self.pool))]
+        other, theirs = self.pool[self.rows[int(draws[1] * len(self.rows))]]
         masked = torch.where(theirs.has_mask)[0]
         order = torch.randperm(len(masked), generator=generator)[: self.most]
         scene = _Scene(image.clone(), target)

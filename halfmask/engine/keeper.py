@@ -185,7 +185,9 @@ class Keeper(pl.Callback):
 
     def _log(self, trainer: pl.Trainer, done: int) -> None:
         losses, rate = self._window.means()
-        rates = {"lr": trainer.optimizers[0].param_groups[0]["lr"], "images_per_second": rate}
+        groups = trainer.optimizers[0].param_groups
+        # Of the parts that learn at the stage's own rate, where there are any.
+        rates = {"lr": max(groups, key=lambda group: group.get("part_factor", 1.0))["lr"], "images_per_second": rate}
         position = {
             "step": self.course.step,
             "epoch": round(self.course.epoch, 4),

@@ -39,7 +39,8 @@ def build_optimiser(
     for factor, bias in sorted(members):
         rate = settings.lr * factor * (settings.bias_lr_factor if bias else 1.0)
         decay = settings.weight_decay if settings.decay_biases or not bias else 0.0
-        groups.append({"params": members[factor, bias], "lr": rate, "weight_decay": decay})
+        members_of = members[factor, bias]
+        groups.append({"params": members_of, "lr": rate, "weight_decay": decay, "part_factor": factor})
     # One kernel for all parameters; on CUDA it would clash with gradient clipping under float16, and foreach is as fast there.
     fused = all(p.device.type == "cpu" for _, p in named)
     optimiser: torch.optim.Optimizer

@@ -35,6 +35,8 @@ def table(result: dict[str, Any], per_category: bool = False, width: int = 100) 
     console.print(Group(*parts) if parts else "nothing was measured")
     text = console.file.getvalue()  # type: ignore[attr-defined]
     line = f"{result['images']} images, {result['seconds']:.1f} s, halfmask {result['version']}"
+    if "loosen" in result:
+        line += f", given boxes moved by up to {result['loosen']:g} of their size"
     return f"{text}{result['model']}: {line}" if result["model"] else f"{text}{line}"
 
 

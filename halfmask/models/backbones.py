@@ -105,7 +105,7 @@ def build_encoder(
     if stride_in_1x1:
         _stride_to_1x1(network, name)
     try:
-        cut = cut_network(network, strides, made.ends)
+        cut = cut_network(network, strides, made.ends, made.leaves)
     except ValueError as error:
         fits = "expected a convolutional network such as resnet50 or mobilenet_v3_large"
         raise InputError(f"backbone {name}: does not fit, {error}; {fits}") from error
@@ -124,11 +124,13 @@ class _Made:
     Attributes:
         norms: which of its norms were split since its makers gave their names (`timm_networks.split_norms`).
         ends: stride → the module that ends its stage, where the makers say so.
+        leaves: modules whose computation depends on the map's size.
     """
 
     network: nn.Module
     norms: set[str] = field(default_factory=set)
     ends: dict[int, str] | None = None
+    leaves: tuple[type[nn.Module], ...] = ()
 
 
 def _network(name: str, weights: str | None, widths: list[int] | None, blocks: list[int] | None) -> _Made:
@@ -137,11 +139,11 @@ def _network(name: str, weights: str | None, widths: list[int] | None, blocks: l
     if not name.startswith("timm/"):
         return _Made(_torchvision_network(name, weights))
     try:
-        from halfmask.models.timm_networks import PREFIX, split_norms, stage_ends, timm_network
+        from halfmask.models.timm_networks import LEAVES, PREFIX, split_norms, stage_ends, timm_network
     except ImportError as error:
         raise InputError(f"backbone {name}: needs timm: pip install 'halfmask[timm]'") from error
     network = timm_network(name.removeprefix(PREFIX), weights)
-    return _Made(network, split_norms(network), stage_ends(network))
+    return _Made(network, split_norms(network), stage_ends(network), LEAVES)
 
 
 def load_backbone_weights(network: nn.Module, path: Path, strides: list[int] | None = None) -> None:
@@ -166,7 +168,7 @@ def _load(made: _Made, path: Path, strides: list[int] | None) -> None:
         state = split_keys(state, made.norms)
     own = network.state_dict()
     try:
-        body = cut_network(network, strides, made.ends).body.state_dict()
+        body = cut_network(network, strides, made.ends, made.leaves).body.state_dict()
     except ValueError:
         body = own
     needed = {key for key in body if not key.endswith("num_batches_tracked")}

@@ -19,6 +19,7 @@ from torchvision.models.feature_extraction import NodePathTracer
 
 # Not square, so that a token or channels-last tensor cannot pass for a feature map by accident.
 PROBE = (224, 288)
+LARGEST_STRIDE = 32
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,10 @@ class Cut:
 
 
 def cut_network(
-    network: nn.Module, strides: list[int] | None = None, known_ends: Mapping[int, str] | None = None
+    network: nn.Module,
+    strides: list[int] | None = None,
+    known_ends: Mapping[int, str] | None = None,
+    leaves: tuple[type[nn.Module], ...] = (),
 ) -> Cut:
     """Cuts `network` at the last tensor of each stride; what comes after the last wanted stride is dropped.
 
@@ -45,12 +49,13 @@ def cut_network(
         network: maps float32 [N, 3, H, W] to anything.
         strides: the wanted ones; None for every stride that the network has.
         known_ends: stride → path of the module whose output ends that stage, where the network's makers say so; None: found from the graph.
+        leaves: modules that are not to be traced into, since what they compute depends on the map's size.
     Raises:
         ValueError: the network cannot be traced or has no such maps.
     """
     network.eval()
     tracer = NodePathTracer(
-        leaf_modules=[torchvision.ops.StochasticDepth, torchvision.ops.FrozenBatchNorm2d],
+        leaf_modules=[torchvision.ops.StochasticDepth, torchvision.ops.FrozenBatchNorm2d, *leaves],
         autowrap_modules=(math, torchvision.ops),
     )
     try:
@@ -63,7 +68,8 @@ def cut_network(
     shapes = [probe.shapes.get(node.name, ()) for node in nodes]
     found = [_stride(shape) for shape in shapes]
     names = {node: path.split(".") for node, path in tracer.node_to_qualname.items()}
-    ends = _stage_ends(nodes, found, names) if known_ends is None else _ends_at(nodes, names, known_ends)
+    said = dict(zip(nodes, found, strict=True))
+    ends = _stage_ends(nodes, found, names) if known_ends is None else _ends_at(said, names, known_ends)
     wanted = sorted(ends) if strides is None else sorted(strides)
     if len(ends) < 2 or max(ends) != min(ends) << (len(ends) - 1) or not set(wanted) <= set(ends):
         raise ValueError(f"it has feature maps of strides {sorted(ends)}, wanted {wanted if strides else '2, 4, 8, …'}")
@@ -93,7 +99,7 @@ def _stride(shape: tuple[int, ...]) -> int | None:
     """The power of two by which a map of that shape is smaller than the probe image, None where it is no such map."""
     if len(shape) != 4:
         return None
-    for power in range(1, 6):
+    for power in range(1, LARGEST_STRIDE.bit_length()):
         if shape[2:] == (PROBE[0] >> power, PROBE[1] >> power):
             return 1 << power
     return None
@@ -120,14 +126,18 @@ def _stage_ends(nodes: list[fx.Node], strides: list[int | None], names: dict[fx.
     return ends
 
 
-def _ends_at(nodes: list[fx.Node], names: dict[fx.Node, list[str]], modules: Mapping[int, str]) -> dict[int, fx.Node]:
-    """Stride → the last node within the named module."""
+def _ends_at(
+    strides: Mapping[fx.Node, int | None], names: dict[fx.Node, list[str]], modules: Mapping[int, str]
+) -> dict[int, fx.Node]:
+    """Stride → the last node within the named module, for strides that this package knows. The maker's word is checked."""
     ends: dict[int, fx.Node] = {}
-    for stride, module in sorted(modules.items()):
+    for stride, module in sorted((s, m) for s, m in modules.items() if s <= LARGEST_STRIDE):
         path = module.split(".")
-        within = [n for n in nodes if n in names and names[n][: len(path)] == path]
+        within = [n for n in strides if n in names and names[n][: len(path)] == path]
         if not within:
             raise ValueError(f"it has no module {module}, which should end its stage of stride {stride}")
+        if strides[within[-1]] != stride:
+            raise ValueError(f"its module {module} should end its stage of stride {stride}, but gives no such map")
         ends[stride] = within[-1]
     return ends
 

@@ -6,13 +6,15 @@ import difflib
 from urllib.error import URLError
 
 import timm
-from timm.layers import BatchNormAct2d
+from timm.layers import AvgPool2dSame, BatchNormAct2d, Conv2dSame
 from torch import Tensor, nn
 
 from halfmask.errors import InputError
 
 PREFIX = "timm/"
 """Before the name of a network of timm's, in a recipe."""
+LEAVES: tuple[type[nn.Module], ...] = (Conv2dSame, AvgPool2dSame)
+"""TensorFlow's padding: how much, and on which side, depends on the map's size."""
 
 
 def timm_network(name: str, weights: str | None) -> nn.Module:

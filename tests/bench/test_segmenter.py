@@ -81,6 +81,8 @@ def test_unknown_options_are_named() -> None:
     with pytest.raises(InputError, match="no option 'dise'; there are the recipe, "):
         chosen_options(("dise",))
     assert chosen_options(()) == OPTIONS
+    own = chosen_options(("both: model.from_boxes={projection: 0.5, colour: 0.1} data.paste=0.5",))
+    assert own["both"] == ["model.from_boxes={projection: 0.5, colour: 0.1}", "data.paste=0.5"]
 
 
 @pytest.mark.shared

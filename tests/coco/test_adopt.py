@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from halfmask.coco.adopt import adopt_fillings
+from halfmask.coco.adopt import adopt_fillings, fillings_of
 from halfmask.coco.annotations import CocoFile
 from halfmask.coco.supervision import MaskState, mask_weight
 
@@ -34,15 +34,14 @@ def filling(score: float = 0.9, segmentation: Any = WHOLE, state: str = "filled"
 def adopt(own: dict[str, Any], found: dict[str, Any], use: Any = "annotated") -> Any:
     file = CocoFile.from_document(document(own), "own.json")
     filled = CocoFile.from_document(document(found), "filled.json")
-    rows = {a["id"]: a for a in filled.annotations_of(1)}
-    return adopt_fillings(file, use, rows, min_score=0.6, min_tightness=0.8)
+    return adopt_fillings(file, use, fillings_of(filled), min_score=0.6, min_tightness=0.8)
 
 
 def test_a_good_mask_is_taken_over() -> None:
     own = document({})
     before = copy.deepcopy(own)
     file = CocoFile.from_document(own, "own.json")
-    taken = adopt_fillings(file, "annotated", {1: {**own["annotations"][0], **filling()}}, 0.6, 0.8)
+    taken = adopt_fillings(file, "annotated", {(1, 1): {**own["annotations"][0], **filling()}}, 0.6, 0.8)
     assert (taken.kept, taken.doubtful, taken.loose) == (1, 0, 0)
     assert own == before, "the document given stays as it is"
     after = CocoFile.from_document(taken.document, "own.json")
@@ -57,6 +56,7 @@ def test_a_good_mask_is_taken_over() -> None:
         (filling(segmentation=HALF), (0, 0, 1)),
         (filling(segmentation=[]), (0, 0, 0)),
         ({}, (0, 0, 0)),
+        (filling(state="rejected"), (0, 0, 0)),
     ],
 )
 def test_others_are_not(found: dict[str, Any], counts: tuple[int, int, int]) -> None:
@@ -101,3 +101,24 @@ def test_crowds_and_suspects_stay() -> None:
 )
 def test_a_masks_weight(annotation: dict[str, Any], weight: float) -> None:
     assert mask_weight(annotation) == weight
+
+
+@pytest.mark.parametrize("state", ["accepted", "redrawn"])
+def test_what_a_person_looked_at_needs_no_score(state: str) -> None:
+    taken = adopt({}, filling(score=0.1, segmentation=HALF, state=state))
+    assert (taken.kept, taken.doubtful, taken.loose) == (1, 0, 0)
+    assert taken.document["annotations"][0]["segmentation"] == HALF
+
+
+def test_a_mask_must_fill_the_box_of_the_file_that_is_learnt_from() -> None:
+    assert adopt({"bbox": [10.0, 20.0, 90.0, 60.0]}, filling()).loose == 1
+
+
+def test_ids_that_occur_twice_bring_no_mask() -> None:
+    own = document({}, {"id": 1, "bbox": [50.0, 20.0, 20.0, 20.0]}, {"id": 3})
+    file = CocoFile.from_document(own, "own.json")
+    rows = [{**a, **filling()} for a in own["annotations"]]
+    found = fillings_of(CocoFile.from_document({**own, "annotations": rows}, "filled.json"))
+    assert set(found) == {(1, 3)}
+    taken = adopt_fillings(file, "annotated", found, 0.6, 0.8)
+    assert ["segmentation" in a for a in taken.document["annotations"]] == [False, False, True]

@@ -84,10 +84,12 @@ def test_loose_boxes_cost_something_and_the_same_each_time(
     halfmask_cli: Cli, tiny_detector: Path, coco_file: Callable[..., Path], photos: Path, tmp_path: Path
 ) -> None:
     arguments = ("baseline:box", coco_file(), "--images", photos, "--masked", "cat")
-    tight, loose, again = (
-        evaluated(halfmask_cli, tmp_path / f"{k}.json", *arguments, "--loosen", share)["given_boxes"]["A"]["miou"]
+    results = [
+        evaluated(halfmask_cli, tmp_path / f"{k}.json", *arguments, "--loosen", share)
         for k, share in enumerate(("0", "0.2", "0.2"))
-    )
+    ]
+    tight, loose, again = (result["given_boxes"]["A"]["miou"] for result in results)
+    assert [result.get("loosen") for result in results] == [None, 0.2, 0.2], "such a figure says of itself what it is"
     assert loose == again
     assert 0.5 * tight < loose < tight
     refused = halfmask_cli("evaluate", tiny_detector, coco_file(), "--images", photos, "--loosen", "0.1")

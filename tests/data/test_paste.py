@@ -11,6 +11,7 @@ from torch import Tensor
 from halfmask.data.loader import build_loader
 from halfmask.data.paste import COVERED, CopyPaste
 from halfmask.data.transforms import Augment
+from halfmask.errors import InputError
 from halfmask.structures import MaskCrops, Target
 
 H, W = 60, 80
@@ -117,33 +118,55 @@ def test_nothing_to_paste() -> None:
         assert torch.equal(known.boxes, target.boxes)
 
 
-def test_weights_travel() -> None:
-    class Weighted(Scenes):
-        def __getitem__(self, index: int) -> tuple[Tensor, Target]:
-            image, target = super().__getitem__(index)
-            return image, replace(target, mask_weight=torch.full((len(target),), 0.25))
+class WeightedScenes(Scenes):
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+        image, target = super().__getitem__(index)
+        return image, replace(target, mask_weight=torch.full((len(target),), 0.5))
 
+
+def test_weights_travel() -> None:
     image, target = GROUND[1]
-    _, known = CopyPaste(Weighted(*POOL.images), 1.0)(image, target, generator(1))
+    _, known = CopyPaste(WeightedScenes(*POOL.images), 1.0)(image, target, generator(1))
     assert known.mask_weight is not None
-    assert known.mask_weight.tolist() == [0.25 if label == 1 else 1.0 for label in known.labels.tolist()]
+    assert known.mask_weight.tolist() == [0.5 if label == 1 else 1.0 for label in known.labels.tolist()]
     _, plain = CopyPaste(POOL, 1.0)(image, target, generator(1))
     assert plain.mask_weight is None
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_batches_are_the_same_whoever_reads_them(workers: int) -> None:
-    class Weighted(Scenes):
-        def __getitem__(self, index: int) -> tuple[Tensor, Target]:
-            image, target = super().__getitem__(index)
-            return image, replace(target, mask_weight=torch.full((len(target),), 0.5))
+def test_objects_come_from_photographs_that_have_masks() -> None:
+    """Photographs without masks in the pool, here nine of ten, do not make pasting rarer."""
+    pool = Scenes(*([[([3, 3, 30, 30], False)]] * 9), *POOL.images)
+    image, target = GROUND[1]
+    for seed in range(20):
+        made, known = CopyPaste(pool, 1.0, rows=[9])(image, target, generator(seed))
+        assert not torch.equal(made, image)
+        assert (known.labels == 10).any()
+    assert torch.equal(CopyPaste(pool, 1.0, rows=[])(image, target, generator(0))[0], image)
 
-    scenes = Weighted(*GROUND.images, *POOL.images)
+
+def test_batches_are_the_same_whoever_reads_them() -> None:
+    scenes = WeightedScenes(*GROUND.images, *POOL.images)
     augment = Augment(0.5, 0.2, CopyPaste(scenes, 0.8))
-    batches = iter(build_loader(scenes, 2, workers, 5, augment))
+    alone, helped = (iter(build_loader(scenes, 2, workers, 5, augment)) for workers in (0, 2))
     for _ in range(4):
-        for image, target in zip(*next(batches), strict=True):
-            assert image.shape == (3, H, W)
+        for (image, target), (same, known) in zip(
+            zip(*next(alone), strict=True), zip(*next(helped), strict=True), strict=True
+        ):
+            assert torch.equal(image, same)
+            assert torch.equal(target.boxes, known.boxes)
+            assert torch.equal(target.masks.dense(), known.masks.dense())
             assert target.mask_weight is not None
-            assert len(target.mask_weight) == len(target)
+            assert known.mask_weight is not None
+            assert torch.equal(target.mask_weight, known.mask_weight)
             assert set(target.mask_weight.tolist()) <= {0.5, 1.0}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_photograph_of_the_pool_is_an_error_of_one_line(workers: int) -> None:
+    class Broken(Scenes):
+        def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+            raise InputError("photos/7.jpg (image id 7): cannot be read")
+
+    augment = Augment(0.0, 0.0, CopyPaste(Broken(*POOL.images), 1.0))
+    with pytest.raises(InputError, match=r"^photos/7.jpg \(image id 7\): cannot be read$"):
+        next(iter(build_loader(GROUND, 2, workers, 5, augment)))

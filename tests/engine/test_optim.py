@@ -58,6 +58,8 @@ def test_a_part_can_have_a_rate_of_its_own() -> None:
     optimiser, _ = build_optimiser(net.named_parameters(), settings, 10, {"0.weight": 0.1, "0.bias": 0.1})
     found = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
     assert [found[id(p)] for p in net.parameters()] == pytest.approx([0.002, 0.004, 0.02, 0.04])
+    # What the log calls the rate is the stage's own, not a part's.
+    assert max(optimiser.param_groups, key=lambda group: group["part_factor"])["lr"] == pytest.approx(0.02)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])

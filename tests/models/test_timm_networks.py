@@ -48,13 +48,15 @@ def test_splitting_norms_changes_names_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("norm", ["batch", "frozen"])
-def test_an_encoder_gives_timms_own_features(tmp_path: Path, norm: str) -> None:
-    network, images = lively(NAME), torch.rand(2, 3, 64, 96)
+@pytest.mark.parametrize("name", [NAME, f"tf_{NAME}"])
+def test_an_encoder_gives_timms_own_features(tmp_path: Path, norm: str, name: str) -> None:
+    """Those of TensorFlow's padding and epsilon too, which go with weights that were trained there."""
+    network, images = lively(name), torch.rand(2, 3, 64, 96)
     path = tmp_path / "weights.safetensors"
     safetensors.torch.save_file(network.state_dict(), path)
-    features = timm.create_model(NAME, features_only=True).eval()
+    features = timm.create_model(name, features_only=True).eval()
     features.load_state_dict(network.state_dict(), strict=False)
-    encoder = build_encoder(f"timm/{NAME}", str(path), norm=norm).eval()
+    encoder = build_encoder(f"timm/{name}", str(path), norm=norm).eval()
     with torch.no_grad():
         expected = {images.shape[-1] // f.shape[-1]: f for f in features(images)}
         found = encoder(images)
@@ -81,17 +83,17 @@ def test_unknown_names_and_foreign_files(tmp_path: Path) -> None:
 
 
 def test_weights_of_the_other_port_get_timms_names() -> None:
-    network = lively("efficientnet_lite1")
+    network = lively("tf_efficientnet_lite1")
     state = network.state_dict()
     theirs = {}
     for number, (key, tensor) in enumerate(state.items()):
         first = "_conv_stem" if number == 0 else f"_m{number}"
         theirs[f"{first}.{key.rpartition('.')[2]}"] = tensor
     name, found = to_timm(theirs, "x.pth")
-    assert name == "efficientnet_lite1"
+    assert name == "tf_efficientnet_lite1"
     assert list(found) == list(state)
     assert all(torch.equal(found[k], state[k]) for k in state)
-    with pytest.raises(InputError, match=r"x.pth: 10 tensors that are those of none of efficientnet_lite0"):
+    with pytest.raises(InputError, match=r"x.pth: 10 tensors that are those of none of tf_efficientnet_lite0"):
         to_timm(dict(list(theirs.items())[:10]), "x.pth")
     with pytest.raises(InputError, match="_conv_stem"):
         to_timm(state, "x.pth")

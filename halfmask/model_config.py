@@ -199,5 +199,8 @@ class BoxSegmenter(Section):
     """Inference: each crop's mask is averaged with its mirror image's. Twice the time."""
     zooms: list[Annotated[float, Field(ge=0.0)]] = []
     """Inference: a box is read with each of these contexts, and the masks are averaged. As many times the time. []: `context` alone."""
+    decision: Literal["half", "best_iou"] = "half"
+    """Inference: which cells are the mask. half: those that are more likely in than out. best_iou: those that give the greatest expected
+    IoU, which is what masks are judged by; where the model is unsure, that is more of them."""
     condition: Transfer | None = None
     """Class conditioning: null, or T on `random` or `embedding` class vectors as the last layer."""

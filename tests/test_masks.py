@@ -11,7 +11,17 @@ from PIL import Image
 from pycocotools import mask as reference
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
 
-from halfmask.masks import boxes_of, decode, encode_rle, expected_iou, iou, paste, sample
+from halfmask.masks import (
+    best_threshold,
+    boxes_of,
+    decode,
+    encode_rle,
+    expected_iou,
+    iou,
+    paste,
+    recentred,
+    sample,
+)
 from halfmask.structures import MaskCrops
 
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -264,3 +274,32 @@ def test_expected_iou_is_near_what_drawn_truths_give() -> None:
     inside = probs >= 0.5
     truths = (drawn & inside).flatten(2).sum(2) / (drawn | inside).flatten(2).sum(2)
     torch.testing.assert_close(expected_iou(probs), truths.mean(0), atol=0.01, rtol=0)
+
+
+@given(st.integers(0, 10**6), st.floats(0.2, 6.0))
+@settings(max_examples=60, deadline=None)
+def test_no_threshold_has_a_greater_expected_iou(seed: int, power: float) -> None:
+    probs = torch.rand(3, 9, 9, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) ** power
+    found = best_threshold(probs)
+    at_best = torch.stack([expected_iou(p[None], float(t))[0] for p, t in zip(probs, found, strict=True)])
+    for threshold in np.linspace(0, 1, 101):
+        assert (expected_iou(probs, float(threshold)) <= at_best + 1e-9).all()
+
+
+def test_best_threshold_of_nothing_and_of_what_is_certain() -> None:
+    assert best_threshold(torch.zeros(2, 4, 4)).tolist() == [0.5, 0.5]
+    assert best_threshold(torch.zeros(0, 4, 4)).shape == (0,)
+    certain = torch.eye(4)[None]
+    assert torch.equal(certain >= best_threshold(certain), certain > 0)
+    # By hand: 0.9 alone 0.9 / (1 + 0.4 + 0.1); with 0.4 1.3 / (2 + 0.1); with all 1.4 / 3.
+    assert best_threshold(torch.tensor([[[0.9, 0.4], [0.1, 0.0]]])).tolist() == pytest.approx([0.4])
+
+
+def test_recentring_moves_the_threshold_to_one_half_and_keeps_the_order() -> None:
+    probs = torch.rand(6, 8, 8, generator=torch.Generator().manual_seed(0))
+    thresholds = torch.tensor([0.2, 0.3, 0.45, 0.5, 0.55, 0.6])
+    moved = recentred(probs, thresholds)
+    assert torch.equal(moved >= 0.5, probs >= thresholds[:, None, None])
+    assert torch.equal(moved.flatten(1).argsort(1), probs.flatten(1).argsort(1))
+    torch.testing.assert_close(moved[3], probs[3], atol=1e-5, rtol=0)
+    assert bool(torch.isfinite(recentred(torch.tensor([[[0.0, 1.0]]]), torch.tensor([0.2]))).all())

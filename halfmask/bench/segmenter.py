@@ -52,6 +52,7 @@ OPTIONS: dict[str, list[str]] = {
     "dice at 3": ["model.dice_weight=3"],
     "EMA 0.99": ["stages.0.ema=0.99"],
     "not mirrored in inference": ["model.mirror=false"],
+    "cut at the greatest expected IoU": ["model.decision=best_iou"],
     "three contexts in inference": ["model.zooms=[0.12, 0.22, 0.36]"],
     "B's boxes: projection": ["data.skip_unmasked=false", f"{FROM_BOXES}={{projection: 0.5, warmup: 60}}"],
     "B's boxes: colour": ["data.skip_unmasked=false", f"{FROM_BOXES}={{colour: 0.1, warmup: 60}}"],

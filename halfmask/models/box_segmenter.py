@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from halfmask.errors import InputError
+from halfmask.masks import best_threshold, recentred
 from halfmask.models.backbones import Encoder
 from halfmask.models.base import LossKind, SegmentationModel
 from halfmask.models.class_weights import FixedWeights
@@ -24,6 +25,8 @@ from halfmask.structures import Detection, Target
 
 # Crops that go through the network at once in inference: bounds memory, whatever the number of boxes.
 CHUNK = 32
+THRESHOLDS = 0.2, 0.6
+"""Bounds of the threshold that a mask of greatest expected IoU is cut at."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class BoxSegmenter(SegmentationModel):
         sampler: draws the crops to learn from; None: masked objects as they are.
         dice_weight: weight of the dice loss beside binary cross-entropy.
         from_boxes: losses of objects without masks, which the sampler then draws too.
+        best_iou: in inference a mask is cut where its expected IoU is greatest, not at one half.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class BoxSegmenter(SegmentationModel):
         sampler: CropSampler | None = None,
         dice_weight: float = 1.0,
         from_boxes: BoxSupervision | None = None,
+        best_iou: bool = False,
     ) -> None:
         super().__init__()
         assert (class_weights is not None) == predictor.needs_labels
@@ -70,6 +75,7 @@ class BoxSegmenter(SegmentationModel):
         self.sampler = sampler or CropSampler(reader)
         self.dice_weight = dice_weight
         self.from_boxes = from_boxes
+        self.best_iou = best_iou
         self.quality_score = QualityScore()
 
     def parts(self) -> dict[str, nn.Module]:
@@ -194,6 +200,9 @@ class BoxSegmenter(SegmentationModel):
         visible = inside_box(torch.minimum(boxes.clamp_min(0), edges), regions, self.mask_size) > 0.5
         features = mask_features(probs, visible, boxes, regions, agreement)
         quality, scores = self.quality_score(features), boxes.new_ones(len(boxes))
+        if self.best_iou:
+            # Within bounds: beyond them the probabilities are not to be trusted that far.
+            probs = recentred(probs, best_threshold(probs * visible).clamp(*THRESHOLDS))
         return Detection(boxes, labels, scores, probs, regions, quality, (height, width)), features
 
 

@@ -54,6 +54,7 @@ def build_box_segmenter(
         _sampler(config, reader),
         config.dice_weight,
         None if b is None else BoxSupervision(b.projection, b.colour, b.warmup),
+        config.decision == "best_iou",
     )
 
 

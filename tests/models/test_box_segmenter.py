@@ -16,7 +16,7 @@ from halfmask.masks import iou
 from halfmask.models.box_segmenter import BoxSegmenter
 from halfmask.models.build_box import build_box_segmenter
 from halfmask.models.crop_training import box_tightness
-from halfmask.models.crops import crop_regions, resample
+from halfmask.models.crops import crop_regions, inside_box, resample
 from halfmask.models.losses.box_supervision import BoxSupervision
 from halfmask.structures import MaskCrops, Target
 
@@ -372,3 +372,19 @@ def test_zooms_average_what_each_context_gives_in_the_image_s_frame() -> None:
     moved = resample(found[0.4].mask_probs, crop_regions(boxes, 0.4), crop_regions(boxes, 0.1))
     torch.testing.assert_close(both.mask_probs, (found[0.1].mask_probs + moved) / 2)
     assert len(build(zooms=[0.1, 0.2]).segment([image], [boxes[:0]])[0].mask_probs) == 0
+
+
+def test_a_mask_cut_at_its_greatest_expected_iou_keeps_its_score_and_is_another_mask() -> None:
+    torch.manual_seed(0)
+    half = build().eval()
+    best = build(decision="best_iou").eval()
+    best.load_state_dict(half.state_dict())
+    image, target = discs(0)
+    (one,), (other,) = (model.segment([image], [target.boxes]) for model in (half, best))
+    assert torch.equal(one.quality, other.quality)
+    assert not torch.equal(one.mask_probs >= 0.5, other.mask_probs >= 0.5)
+    visible = inside_box(target.boxes, one.regions, half.mask_size) > 0.5
+    found = [(d.mask_probs * visible >= 0.5) for d in (one, other)]
+    seen = one.mask_probs * visible
+    expected = [(seen * m).sum((1, 2)) / (m.sum((1, 2)) + (seen * ~m).sum((1, 2))).clamp_min(1e-6) for m in found]
+    assert (expected[1] >= expected[0] - 1e-6).all()

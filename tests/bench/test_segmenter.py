@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from halfmask.bench import segmenter
 from halfmask.bench.result import Options
 from halfmask.bench.segmenter import BASE, BUDGET, DIRECTIONS, OPTIONS, ORACLE, chosen_options, run
+from halfmask.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from halfmask.config import load_recipe
 from halfmask.errors import InputError
 
@@ -83,6 +85,47 @@ def test_unknown_options_are_named() -> None:
     assert chosen_options(()) == OPTIONS
     own = chosen_options(("both: model.from_boxes={projection: 0.5, colour: 0.1} data.paste=0.5",))
     assert own["both"] == ["model.from_boxes={projection: 0.5, colour: 0.1}", "data.paste=0.5"]
+
+
+@pytest.mark.shared
+def test_what_changes_inference_alone_is_not_trained_again(
+    tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HALFMASK_SHARED", str(shared_data.parent))
+    _, train = fake_runs({})
+    trained, evaluated = [], []
+
+    def halfmask(arguments: list[str]) -> None:
+        if arguments[0] == "train":
+            train(arguments)
+            trained.append(arguments)
+            recipe = load_recipe(arguments[1], arguments[2 : arguments.index("--out")])
+            model = Path(arguments[arguments.index("--out") + 1]) / "model.safetensors"
+            save_checkpoint(model, Checkpoint({"w": torch.ones(1)}, recipe, [{"id": 1, "name": "cat"}], [1], {1: 3}))
+            return
+        checkpoint = load_checkpoint(Path(arguments[1]) / "model.safetensors")
+        evaluated.append(checkpoint.recipe.model.model_dump()["decision"])
+        blocks = {k: {"miou": v} for k, v in {"A": 0.8, "B": 0.77, "all": 0.78}.items()}
+        Path(arguments[-1]).write_text(json.dumps({"given_boxes": blocks}))
+
+    result = run(options(tmp_path, "cut at the greatest expected IoU", seeds=1), halfmask)
+    assert len(trained) == 2, "the base, in both directions"
+    assert evaluated == ["best_iou", "best_iou"]
+    assert [m["B"] for m in result.details["measures"] if m["option"] != BASE] == [77.0, 77.0]
+
+
+def test_two_processes_on_other_seeds_keep_each_others_measures(tmp_path: Path) -> None:
+    _, halfmask = fake_runs({})
+    inner = iter([True])
+
+    def interrupted(arguments: list[str]) -> None:
+        if next(inner, False):
+            run(Options(tmp_path, 1, 7, 1, "world", None, (BASE,), None, lambda line: None), halfmask)
+        halfmask(arguments)
+
+    run(options(tmp_path, BASE, seeds=1), interrupted)
+    kept = json.loads((tmp_path / "measures.json").read_text())["measures"]
+    assert sorted((m["seed"], m["masked"]) for m in kept) == [(0, "nonvoc"), (0, "voc"), (7, "nonvoc"), (7, "voc")]
 
 
 @pytest.mark.shared

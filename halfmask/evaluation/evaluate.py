@@ -11,7 +11,9 @@ from torch import Tensor
 
 from halfmask._version import __version__
 from halfmask.coco.annotations import CocoFile
+from halfmask.coco.boxes import clip_box
 from halfmask.coco.supervision import MaskState, Use, is_crowd
+from halfmask.evaluation.ambiguous import AmbiguousTable
 from halfmask.evaluation.average_precision import PrecisionTable, Record, average_precision, empty_block
 from halfmask.evaluation.given_boxes import IouTable
 from halfmask.evaluation.truth import read_truth
@@ -43,7 +45,8 @@ def evaluate(
         file: the truth.
         detections: image id and what the model found; labels are file.label_of's. None: AP is null.
         given: the masks that the model drew into the file's own boxes, for `given_boxes` (IoU) and `quality` (how far the model's
-            own estimates of these IoUs can be trusted: `reliability.reliability`, for all, A and B). None: both are null.
+            own estimates of these IoUs can be trusted: `reliability.reliability`) and `ambiguous` (`AmbiguousTable.block`), for all, A
+            and B. None: all are null.
         masked: category ids of set A; the rest of the file's classes is B.
         use: which of halfmask's own masks count as truth.
         model: a name for the result.
@@ -57,7 +60,7 @@ def evaluate(
     images: set[int] = set()
     if detections is not None:
         box_table, mask_table, images = _detection_tables(file, detections, use, max_detections)
-    ious, given_images = _given_table(file, given or (), use)
+    ious, ambiguous, given_images = _given_tables(file, given or (), use)
     every = {category["id"] for category in file.categories}
     in_a = every & set(masked)
     sets = {"all": None, "A": in_a, "B": every - in_a}
@@ -66,6 +69,7 @@ def evaluate(
         "mask": {name: _block(mask_table, members) for name, members in sets.items()},
         "given_boxes": {name: ious.block(members) for name, members in sets.items()},
         "quality": {name: ious.quality(members) for name, members in sets.items()},
+        "ambiguous": {name: ambiguous.block(members) for name, members in sets.items()},
         "per_category": [
             {
                 "id": category["id"],
@@ -133,8 +137,8 @@ def as_results(image_id: int, found: Detection, category_ids: list[int], limit: 
     ]
 
 
-def _given_table(file: CocoFile, given: Iterable[GivenBoxes], use: Use) -> tuple[IouTable, set[int]]:
-    table = IouTable()
+def _given_tables(file: CocoFile, given: Iterable[GivenBoxes], use: Use) -> tuple[IouTable, AmbiguousTable, set[int]]:
+    table, ambiguous = IouTable(), AmbiguousTable()
     images: set[int] = set()
     for image_id, annotation_ids, drawn in given:
         images.add(image_id)
@@ -143,10 +147,14 @@ def _given_table(file: CocoFile, given: Iterable[GivenBoxes], use: Use) -> tuple
         crops = [decode(rows[i]["segmentation"], drawn.image_size) for i in usable]
         truth = MaskCrops.from_bitmaps([c[0] for c in crops], [c[1] for c in crops], drawn.image_size)
         predicted = drawn.select(torch.tensor(usable, dtype=torch.int64)).crops()
+        # The file's boxes, however loose those are that the model was given.
+        corners = [clip_box(rows[i]["bbox"], drawn.image_size) or (0.0, 0.0, 0.0, 0.0) for i in usable]
+        boxes = torch.tensor(corners).reshape(-1, 4)
+        ambiguous.add_image([rows[i]["category_id"] for i in usable], boxes, truth, predicted)
         for i, value, area in zip(usable, iou(truth, predicted).tolist(), truth.areas().tolist(), strict=True):
             score = float(drawn.quality[i])
             table.add(rows[i]["category_id"], value, area, isinstance(rows[i]["segmentation"], dict), score)
-    return table, images
+    return table, ambiguous, images
 
 
 def _annotations(file: CocoFile, image_id: int, numbers: list[int]) -> list[Record]:

@@ -29,6 +29,8 @@ def table(result: dict[str, Any], per_category: bool = False, width: int = 100) 
         parts.append(_ap_table(result))
     if result["given_boxes"]["all"]["instances"]:
         parts += [_iou_table(result), _quality_table(result)]
+    if result["ambiguous"]["all"]["instances"]:
+        parts.append(_ambiguous_table(result))
     if per_category:
         parts.append(_category_table(result))
     console = Console(file=io.StringIO(), width=width, color_system=None)
@@ -88,6 +90,22 @@ def _quality_table(result: dict[str, Any]) -> Table:
         cells = [_number(block[key], ".3f") for key in ("mean_score", "miou", "spearman", "calibration_error")]
         shares = [_number(block[key], ".0%") for key in ("bad", "bad_found")]
         out.add_row(SET_NAMES[name], *cells, *shares)
+    return out
+
+
+def _ambiguous_table(result: dict[str, Any]) -> Table:
+    out = Table(title="Boxes shared with an object of another class", title_justify="left")
+    out.add_column("classes")
+    for head in ("instances", "mean IoU", "told apart", "same box", "mean IoU", "told apart"):
+        out.add_column(head, justify="right")
+    for name in SETS:
+        near = result["ambiguous"][name]
+        cells = [
+            cell
+            for block in (near, near["same_box"])
+            for cell in (str(block["instances"]), _number(block["miou"], ".3f"), _number(block["told_apart"], ".0%"))
+        ]
+        out.add_row(SET_NAMES[name], *cells)
     return out
 
 

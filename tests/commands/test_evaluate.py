@@ -32,7 +32,7 @@ def test_a_detector_with_everything(
         "--given-boxes",
         "--per-category",
     )
-    blocks = ["box", "mask", "given_boxes", "quality"]
+    blocks = ["box", "mask", "given_boxes", "quality", "ambiguous"]
     assert list(result) == [*blocks, "per_category", "images", "seconds", "model", "version"]
     assert result["images"] == 3
     assert result["model"].startswith(f"{tiny_detector.name}@")

@@ -64,7 +64,7 @@ def _plot_bins(axis: Any, block: Mapping[str, Any]) -> None:
     axis.set_xlabel("mean score", fontsize=11, color=TEXT)
     axis.set_ylabel("mean true IoU", fontsize=11, color=TEXT)
     _head(axis, "Reliability", {"calibration_error": "calibration error {:.3f}", "spearman": "Spearman {:.2f}"}, block)
-    axis.legend(loc="upper left", fontsize=9, frameon=False)
+    axis.legend(loc="lower right", fontsize=9, frameon=False)
 
 
 def _plot_coverage(axis: Any, block: Mapping[str, Any]) -> None:
@@ -82,7 +82,7 @@ def _plot_coverage(axis: Any, block: Mapping[str, Any]) -> None:
     axis.set(xlim=(0, 1.03), ylim=(0, 1))
     axis.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axis.set_xlabel("best-scored masks that are kept", fontsize=11, color=TEXT)
-    _head(axis, "Coverage", {"bad_found": "{:.0%} of those with IoU < 0.5 are in the worst-scored fifth"}, block)
+    _head(axis, "Coverage", {"bad_found": "{:.0%} of IoU < 0.5 in the worst-scored fifth"}, block)
     axis.legend(loc="center", bbox_to_anchor=(0.5, 0.45), fontsize=9, frameon=False)
 
 

@@ -108,9 +108,9 @@ def test_what_changes_inference_alone_is_not_trained_again(
         blocks = {k: {"miou": v} for k, v in {"A": 0.8, "B": 0.77, "all": 0.78}.items()}
         Path(arguments[-1]).write_text(json.dumps({"given_boxes": blocks}))
 
-    result = run(options(tmp_path, "cut at the greatest expected IoU", seeds=1), halfmask)
+    result = run(options(tmp_path, "cut at one half", seeds=1), halfmask)
     assert len(trained) == 2, "the base, in both directions"
-    assert evaluated == ["best_iou", "best_iou"]
+    assert evaluated == ["half", "half"]
     assert [m["B"] for m in result.details["measures"] if m["option"] != BASE] == [77.0, 77.0]
 
 

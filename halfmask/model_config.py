@@ -78,8 +78,9 @@ class Detector(Section):
 class Transfer(Section):
     """The transfer function T (paper, section 3.1)."""
 
-    input: Literal["cls", "box", "cls+box", "random", "embedding"] = "cls+box"
-    """Class weights: rows of the box head, fixed random vectors, or a file's."""
+    input: Literal["cls", "box", "cls+box", "random", "embedding", "prototype"] = "cls+box"
+    """Class weights: rows of the box head, fixed random vectors, a file's, or (box_segmenter only) prototypes: the mean look of each
+    class's boxes to the encoder as it was loaded, which box-only classes have too."""
     layers: int = Field(default=2, ge=1, le=3)
     activation: Literal["leaky_relu", "relu", "none"] = "leaky_relu"
     stop_gradient: bool = True
@@ -203,4 +204,4 @@ class BoxSegmenter(Section):
     """Inference: which cells are the mask. half: those that are more likely in than out. best_iou: those that give the greatest expected
     IoU, which is what masks are judged by; where the model is unsure, that is more of them."""
     condition: Transfer | None = None
-    """Class conditioning: null, or T on `random` or `embedding` class vectors as the last layer."""
+    """Class conditioning: null, or T on `random`, `embedding` or `prototype` class vectors as the last layer."""

@@ -178,6 +178,7 @@ def _build(recipe: Recipe, data: TrainingData) -> SegmentationModel:
     torch.manual_seed(recipe.seed)
     names = [c["name"] for c in data.categories]
     model = build_model(recipe.model, len(names) + 1, names=names)
+    _learn_looks(model, recipe, data)
     if recipe.init is None:
         return model
     source = expand(recipe.init)
@@ -194,6 +195,19 @@ def _build(recipe: Recipe, data: TrainingData) -> SegmentationModel:
     parts = sorted({key.split(".")[0] for key in left})
     print(f"init: {source}; new: {', '.join(parts) or 'nothing'}")
     return model
+
+
+def _learn_looks(model: SegmentationModel, recipe: Recipe, data: TrainingData) -> None:
+    """Prototypes of the classes, where the recipe conditions the model on them."""
+    from halfmask.data.dataset import CocoInstances
+    from halfmask.models.box_segmenter import BoxSegmenter
+
+    condition = recipe.model.condition if recipe.model.kind == "box_segmenter" else None
+    if condition is not None and condition.input == "prototype":
+        assert isinstance(model, BoxSegmenter)
+        # Photographs without a mask too: a box-only class may be on no other.
+        pictures = CocoInstances(data.main.training.file, data.main.training.folder)
+        model.learn_looks(pictures[k] for k in range(len(pictures)))
 
 
 def _describe(recipe: Recipe, data: TrainingData) -> None:

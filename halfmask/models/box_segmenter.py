@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,7 @@ from halfmask.models.decoder import Decoder
 from halfmask.models.heads.base import MaskPredictor
 from halfmask.models.losses.box_supervision import BoxSupervision
 from halfmask.models.losses.crop_losses import crop_losses
+from halfmask.models.prototypes import class_prototypes
 from halfmask.models.quality import QualityScore, agreement_of, mask_features
 from halfmask.structures import Detection, Target
 
@@ -93,6 +94,15 @@ class BoxSegmenter(SegmentationModel):
     def mask_size(self) -> int:
         """M, the side of a predicted mask, which covers the box and its context."""
         return self.reader.size // self.decoder.stride
+
+    def learn_looks(self, examples: Iterable[tuple[Tensor, Target]]) -> None:
+        """Makes the class vectors of a model that is conditioned on prototypes, from boxes alone (`models.prototypes`). Before training:
+        the encoder has to be as it was loaded."""
+        assert self.class_weights is not None
+        training = self.training
+        vectors = class_prototypes(self.reader, self.encoder.eval(), examples, len(self.class_weights.vectors))
+        self.class_weights.set_vectors(vectors)
+        self.train(training)
 
     def logits(self, crops: Tensor, labels: Tensor) -> Tensor:
         """float [R, M, M] of crops [R, 4, S, S] with labels int64 [R], 0 where the class is not known."""

@@ -218,9 +218,12 @@ def build_class_weights(
     """Where T's input comes from, and its size D.
 
     Raises:
-        InputError: the file of an embedding does not fit the classes, or is not to be read and the recipe does not say its size.
+        InputError: the file of an embedding does not fit the classes, or is not to be read and the recipe does not say its size; the
+            input is of the other kind of model.
     """
     t = transfer
+    if t.input == "prototype":
+        raise InputError("transfer.input: prototype is for a box_segmenter; a mask_rcnn has rows of its box head: cls, box, cls+box")
     if t.input == "cls" or t.input == "box" or t.input == "cls+box":
         size = {"cls": 1, "box": 4, "cls+box": 5}[t.input] * box_width
         return DetectorWeights(t.input, t.input_norm, t.stop_gradient), size

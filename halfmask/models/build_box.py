@@ -8,6 +8,7 @@ import torch
 from torch import fx, nn
 
 from halfmask.config import BoxSegmenter as BoxSegmenterConfig
+from halfmask.config import Transfer
 from halfmask.errors import InputError
 from halfmask.models.backbones import Encoder, build_encoder
 from halfmask.models.box_segmenter import BoxSegmenter
@@ -22,6 +23,9 @@ from halfmask.models.heads.agnostic import AgnosticPredictor
 from halfmask.models.heads.base import MaskPredictor
 from halfmask.models.heads.transfer import TransferFunction, TransferPredictor
 from halfmask.models.losses.box_supervision import BoxSupervision
+
+CLASS_START = 0.1
+"""Of T's usual start in the last layer: how much a class's vector changes the filter before anything is learnt."""
 
 
 def build_box_segmenter(
@@ -42,7 +46,8 @@ def build_box_segmenter(
             f"{list(encoder.channels)}; found {config.decoder_widths}"
         )
     decoder = Decoder(encoder.channels, config.decoder_widths)
-    predictor, class_weights = _predictor(config, decoder.out_channels, num_classes, pretrained, names)
+    vectors = _class_vectors(config.condition, encoder.channels[coarsest], num_classes, pretrained, names)
+    predictor = _predictor(config.condition, decoder.out_channels, vectors)
     b = config.from_boxes
     reader = CropReader(config.crop_size, config.context, config.mean, config.std, config.mirror, config.zooms)
     return BoxSegmenter(
@@ -50,7 +55,7 @@ def build_box_segmenter(
         encoder,
         decoder,
         predictor,
-        class_weights,
+        vectors,
         _sampler(config, reader),
         config.dice_weight,
         None if b is None else BoxSupervision(b.projection, b.colour, b.warmup),
@@ -80,25 +85,39 @@ def _encoder(config: BoxSegmenterConfig, pretrained: bool) -> Encoder:
     return encoder
 
 
-def _predictor(
-    config: BoxSegmenterConfig, channels: int, num_classes: int, pretrained: bool, names: Sequence[str] | None
-) -> tuple[MaskPredictor, FixedWeights | None]:
-    condition = config.condition
+def _class_vectors(
+    condition: Transfer | None, looks: int, num_classes: int, pretrained: bool, names: Sequence[str] | None
+) -> FixedWeights | None:
+    """The vectors that a conditioned model reads; prototypes, of length `looks`, are zeros until `learn_looks` has seen the boxes."""
     if condition is None:
-        predictor = AgnosticPredictor(channels)
-        # Its own start is nearly zero: behind a ReLU every channel would be pushed the same way and become the same, and no logit
-        # could fall below the bias. Weights of both signs keep the channels apart.
-        nn.init.normal_(predictor.conv.weight, std=channels**-0.5)
-        return predictor, None
+        return None
+    if condition.input == "prototype":
+        return FixedWeights(torch.zeros(num_classes - 1, looks), condition.input_norm)
     if condition.input not in ("random", "embedding"):
         raise InputError(
-            "model.condition.input: a box_segmenter has no box head to take class weights from; expected random or embedding, "
+            "model.condition.input: a box_segmenter has no box head to take class weights from; expected random, embedding or prototype, "
             f"found {condition.input}"
         )
-    weights, size = build_class_weights(condition, num_classes, 0, pretrained, names)
+    weights, _ = build_class_weights(condition, num_classes, 0, pretrained, names)
     assert isinstance(weights, FixedWeights)
-    transfer = TransferFunction(size, channels, condition.layers, condition.activation)
-    return TransferPredictor(transfer), weights
+    return weights
+
+
+def _predictor(condition: Transfer | None, channels: int, vectors: FixedWeights | None) -> MaskPredictor:
+    # Its own start is nearly zero: behind a ReLU every channel would be pushed the same way and become the same, and no logit
+    # could fall below the bias. Weights of both signs keep the channels apart.
+    if condition is None or vectors is None:
+        predictor = AgnosticPredictor(channels)
+        nn.init.normal_(predictor.conv.weight, std=channels**-0.5)
+        return predictor
+    transfer = TransferFunction(vectors.vectors.shape[1], channels, condition.layers, condition.activation)
+    # The same start for every class, the one without a name too: what the class adds is learnt.
+    last = transfer.layers[-1]
+    assert isinstance(last, nn.Linear)
+    nn.init.normal_(last.bias, std=channels**-0.5)
+    with torch.no_grad():
+        last.weight.mul_(CLASS_START)
+    return TransferPredictor(transfer)
 
 
 def _widen_first_convolution(encoder: Encoder, name: str) -> None:
@@ -110,7 +129,8 @@ def _widen_first_convolution(encoder: Encoder, name: str) -> None:
     if not found or found[0][1].groups != 1:
         raise InputError(f"model.encoder.name: {name} does not begin with a convolution on RGB; choose another network")
     path, old = found[0]
-    new = nn.Conv2d(
+    # Of the old one's own class: TensorFlow's padding is computed in the forward.
+    new = type(old)(
         4,
         old.out_channels,
         old.kernel_size,  # type: ignore[arg-type]

@@ -81,8 +81,14 @@ class FixedWeights(ClassWeights):
 
     def __init__(self, vectors: Tensor, input_norm: float | None = None) -> None:
         super().__init__()
-        rows = torch.cat([torch.zeros_like(vectors[:1]), vectors])
-        self.register_buffer("vectors", rows if input_norm is None else rescale(rows, input_norm))
+        self.input_norm = input_norm
+        self.register_buffer("vectors", torch.zeros(len(vectors) + 1, vectors.shape[1]))
+        self.set_vectors(vectors)
+
+    def set_vectors(self, vectors: Tensor) -> None:
+        """Other vectors of the same size, [K−1, D]."""
+        rows = vectors if self.input_norm is None else rescale(vectors, self.input_norm)
+        self.vectors[1:] = rows.to(self.vectors)
 
     def forward(
         self,

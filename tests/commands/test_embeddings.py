@@ -79,3 +79,32 @@ def test_a_class_without_a_vector_stops_the_dry_run_already(halfmask_cli: Cli, r
         assert outcome.code == 2
         assert "no vector for 2 classes: dog, owl; 1 vectors are no class's: puppy dog" in outcome.line
     assert not (tmp_path / "run").exists()
+
+
+def test_prototypes_come_from_boxes_and_stay_in_the_checkpoint(
+    halfmask_cli: Cli, coco_file: Callable[..., Path], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dogs and owls have boxes alone; owls are on a photograph without any mask, which the training leaves out."""
+    monkeypatch.setattr("halfmask.visualize.curves.training_curves", lambda folder: None)
+    document = json.loads(coco_file().read_text())
+    rows = [a for a in document["annotations"] if a["image_id"] != 3 and a["category_id"] != 9]
+    rows.append({"id": 90, "image_id": 3, "category_id": 9, "bbox": [4, 4, 30, 30], "iscrowd": 0})
+    model = {
+        "kind": "box_segmenter",
+        "encoder": {"name": "small_resnet", "widths": [8, 12, 16], "blocks": [1, 1, 1]},
+        "crop_size": 32,
+        "decoder_widths": [12, 8],
+        "condition": {"input": "prototype", "input_norm": 1.0},
+    }
+    stage = {"name": "masks", "train": ["all"], "steps": 2, "batch_size": 1, "optimiser": {"lr": 0.001}}
+    data = {"annotations": str(coco_file(annotations=rows)), "images": str(photos), "skip_unmasked": True}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps({"name": "looks", "model": model, "data": data, "stages": [stage]}))
+    run = tmp_path / "run"
+    trained = halfmask_cli("train", path, "--out", run)
+    assert trained.code == 0, trained.err
+    vectors = load_checkpoint(run / "model.safetensors").state["class_weights.vectors"]
+    assert vectors.shape == (4, 16)
+    assert vectors.norm(dim=1).tolist() == pytest.approx([0, 1, 1, 1], abs=1e-5)
+    found = load(run, device="cpu").segment(photos / "1.jpg", [[4, 4, 30, 30]], [3])
+    assert found.mask_probs.shape == (1, 8, 8)

@@ -53,6 +53,14 @@ def test_the_widened_and_folded_encoder_answers_as_the_loaded_one(tmp_path: Path
     assert torch.allclose(found, expected, atol=1e-4)
 
 
+def test_tensorflows_padding_survives_the_fourth_channel() -> None:
+    """It is computed in the convolution's forward: an ordinary convolution in its place gave masks of another size."""
+    encoder = {"name": "timm/tf_efficientnet_lite0", "norm": "frozen"}
+    model = build(encoder, crop_size=64, decoder_widths=[24, 16, 12, 8])
+    logits = model.logits(torch.randn(1, 4, 64, 64), torch.zeros(1, dtype=torch.int64))
+    assert logits.shape == (1, model.mask_size, model.mask_size) == (1, 32, 32)
+
+
 def test_frozen_norm_does_not_move_when_others_learn() -> None:
     # Frozen stages keep their norm unfolded; training must leave it and their weights as they are.
     model = build(SMALL | {"norm": "frozen", "trainable_stages": 2})
@@ -100,7 +108,7 @@ def test_build_refuses_what_does_not_fit() -> None:
         build(crop_size=33)
     with pytest.raises(InputError, match="decoder_widths"):
         build(decoder_widths=[8] * 9)
-    with pytest.raises(InputError, match="random or embedding"):
+    with pytest.raises(InputError, match="random, embedding or prototype"):
         build(condition={"input": "cls"})
 
 

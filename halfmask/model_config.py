@@ -181,8 +181,10 @@ class BoxSegmenter(Section):
     """Side of the square to which a box with its context is resampled; a multiple of 32."""
     context: float = 0.22
     """Share of the box's side added on each side of it."""
+    decoder: Literal["unet", "hourglass"] = "unet"
+    """unet: the encoder's maps from coarse to fine. hourglass: all of them at stride 4, then down to one cell and up again."""
     decoder_widths: list[int] = [128, 64, 48, 32]
-    """Channels of the decoder from stride 16 up to stride 2."""
+    """Channels of the decoder from stride 16 up to stride 2; hourglass: one number, for all of its maps."""
     box_jitter: float = 0.0
     """Training: corners of the box move by up to this share of its side, so that loose boxes work."""
     crop_jitter: float = 0.0
@@ -191,6 +193,8 @@ class BoxSegmenter(Section):
     """Training: masked objects drawn from each photograph."""
     dice_weight: float = 1.0
     """Weight of the dice loss beside binary cross-entropy."""
+    boundary_weight: float = Field(default=0.0, ge=0.0)
+    """How much more a cell at the border of the true mask counts in cross-entropy: 1 + this times as much as any other."""
     unknown: Literal["background", "ignore"] = "background"
     """Training: what cells of a masked object's crop are that lie in the box of another object, which has no mask: background, or nothing
     that is known, unless they are the object's own."""

@@ -16,10 +16,10 @@ from halfmask.models.class_weights import FixedWeights
 from halfmask.models.crop_reader import CropReader
 from halfmask.models.crop_training import CropSampler, box_tightness
 from halfmask.models.crops import ImagePyramid, crop_regions, inside_box, resample
-from halfmask.models.decoder import Decoder
+from halfmask.models.decoder import Decoder, HourglassDecoder
 from halfmask.models.heads.base import MaskPredictor
 from halfmask.models.losses.box_supervision import BoxSupervision
-from halfmask.models.losses.crop_losses import crop_losses
+from halfmask.models.losses.crop_losses import CropLossWeights, crop_losses
 from halfmask.models.prototypes import class_prototypes
 from halfmask.models.quality import QualityScore, agreement_of, mask_features
 from halfmask.structures import Detection, Target
@@ -49,7 +49,7 @@ class BoxSegmenter(SegmentationModel):
         class_weights: class vectors for a conditioned predictor, whose row 0 stands for an unknown class; None for one that has no use
             for them.
         sampler: draws the crops to learn from; None: masked objects as they are.
-        dice_weight: weight of the dice loss beside binary cross-entropy.
+        loss_weights: of the losses of masked objects.
         from_boxes: losses of objects without masks, which the sampler then draws too.
         best_iou: in inference a mask is cut where its expected IoU is greatest, not at one half.
     """
@@ -58,11 +58,11 @@ class BoxSegmenter(SegmentationModel):
         self,
         reader: CropReader,
         encoder: Encoder,
-        decoder: Decoder,
+        decoder: Decoder | HourglassDecoder,
         predictor: MaskPredictor,
         class_weights: FixedWeights | None = None,
         sampler: CropSampler | None = None,
-        dice_weight: float = 1.0,
+        loss_weights: CropLossWeights | None = None,
         from_boxes: BoxSupervision | None = None,
         best_iou: bool = False,
     ) -> None:
@@ -74,7 +74,7 @@ class BoxSegmenter(SegmentationModel):
         self.predictor = predictor
         self.class_weights = class_weights
         self.sampler = sampler or CropSampler(reader)
-        self.dice_weight = dice_weight
+        self.loss_weights = loss_weights or CropLossWeights()
         self.from_boxes = from_boxes
         self.best_iou = best_iou
         self.quality_score = QualityScore()
@@ -136,8 +136,9 @@ class BoxSegmenter(SegmentationModel):
         rows = batch.has_mask
         losses = {"loss_mask": logits.sum() * 0, "loss_dice": logits.sum() * 0}
         if bool(rows.any()):
-            entropy, dice = crop_losses(logits[rows], batch.masks[rows], batch.counts[rows], batch.weight[rows])
-            losses = {"loss_mask": entropy, "loss_dice": self.dice_weight * dice}
+            truth = batch.masks[rows], batch.counts[rows], batch.weight[rows]
+            entropy, dice = crop_losses(logits[rows], *truth, self.loss_weights.boundary)
+            losses = {"loss_mask": entropy, "loss_dice": self.loss_weights.dice * dice}
         if self.from_boxes is not None:
             rgb = self.reader.colours(batch.crops[~rows])
             losses |= self.from_boxes(logits[~rows], rgb, batch.true_inside[~rows], box_tightness(targets))

@@ -223,7 +223,9 @@ def build_class_weights(
     """
     t = transfer
     if t.input == "prototype":
-        raise InputError("transfer.input: prototype is for a box_segmenter; a mask_rcnn has rows of its box head: cls, box, cls+box")
+        raise InputError(
+            "transfer.input: prototype is for a box_segmenter; a mask_rcnn has rows of its box head: cls, box, cls+box"
+        )
     if t.input == "cls" or t.input == "box" or t.input == "cls+box":
         size = {"cls": 1, "box": 4, "cls+box": 5}[t.input] * box_width
         return DetectorWeights(t.input, t.input_norm, t.stop_gradient), size

@@ -17,12 +17,13 @@ from halfmask.models.class_weights import FixedWeights
 from halfmask.models.crop_reader import CropReader
 from halfmask.models.crop_training import CropSampler
 from halfmask.models.crops import Jitter
-from halfmask.models.decoder import Decoder
+from halfmask.models.decoder import Decoder, HourglassDecoder
 from halfmask.models.fold_norm import fold_frozen_norm
 from halfmask.models.heads.agnostic import AgnosticPredictor
 from halfmask.models.heads.base import MaskPredictor
 from halfmask.models.heads.transfer import TransferFunction, TransferPredictor
 from halfmask.models.losses.box_supervision import BoxSupervision
+from halfmask.models.losses.crop_losses import CropLossWeights
 
 CLASS_START = 0.1
 """Of T's usual start in the last layer: how much a class's vector changes the filter before anything is learnt."""
@@ -40,12 +41,7 @@ def build_box_segmenter(
             f"model.crop_size: expected a multiple of {coarsest}, the encoder's coarsest stride, from {2 * coarsest} on, found "
             f"{config.crop_size}"
         )
-    if not 1 <= len(config.decoder_widths) < len(encoder.channels):
-        raise InputError(
-            f"model.decoder_widths: expected 1 to {len(encoder.channels) - 1} numbers, the encoder has maps of strides "
-            f"{list(encoder.channels)}; found {config.decoder_widths}"
-        )
-    decoder = Decoder(encoder.channels, config.decoder_widths)
+    decoder = _decoder(config, encoder)
     vectors = _class_vectors(config.condition, encoder.channels[coarsest], num_classes, pretrained, names)
     predictor = _predictor(config.condition, decoder.out_channels, vectors)
     b = config.from_boxes
@@ -57,10 +53,22 @@ def build_box_segmenter(
         predictor,
         vectors,
         _sampler(config, reader),
-        config.dice_weight,
+        CropLossWeights(config.dice_weight, config.boundary_weight),
         None if b is None else BoxSupervision(b.projection, b.colour, b.warmup),
         config.decision == "best_iou",
     )
+
+
+def _decoder(config: BoxSegmenterConfig, encoder: Encoder) -> Decoder | HourglassDecoder:
+    widths, most = config.decoder_widths, 1 if config.decoder == "hourglass" else len(encoder.channels) - 1
+    if not 1 <= len(widths) <= most:
+        raise InputError(
+            f"model.decoder_widths: expected {'one number' if most == 1 else f'1 to {most} numbers'} for a decoder: {config.decoder}, the "
+            f"encoder has maps of strides {list(encoder.channels)}; found {widths}"
+        )
+    if config.decoder == "hourglass":
+        return HourglassDecoder(encoder.channels, widths[0], config.crop_size)
+    return Decoder(encoder.channels, widths)
 
 
 def _sampler(config: BoxSegmenterConfig, reader: CropReader) -> CropSampler:

@@ -1,4 +1,4 @@
-"""A U-Net decoder: from the coarsest map of an encoder up to a fine one, with the encoder's maps beside it."""
+"""From an encoder's maps to one fine map: a U-Net, or a second hourglass on top of the encoder."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from halfmask.models.heads.hourglass import HourglassTrunk
+
 
 class Decoder(nn.Module):
-    """Fuses an encoder's maps, coarse to fine.
+    """A U-Net's: fuses an encoder's maps, coarse to fine.
 
     Args:
         channels: stride → channels of the encoder's maps, fine to coarse.
@@ -45,6 +47,39 @@ class Decoder(nn.Module):
             x = F.interpolate(x, size=side.shape[-2:], mode="bilinear", align_corners=False)
             x = step(torch.cat([x, side], 1))
         return x
+
+
+class HourglassDecoder(nn.Module):
+    """Adds up an encoder's maps at its second finest stride, and goes down to one cell and up again (stacked hourglasses: Newell et al.,
+    ECCV 2016; Deep-MAC's finding is that such heads generalise to classes without masks).
+
+    Args:
+        channels: stride → channels of the encoder's maps, at least two.
+        width: channels of every map.
+        size: S, the side of the crops.
+
+    Attributes:
+        out_channels: the width.
+        stride: of the result, the encoder's finest.
+    """
+
+    def __init__(self, channels: dict[int, int], width: int, size: int) -> None:
+        super().__init__()
+        finest, *self._strides = sorted(channels)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels[stride]) for stride in self._strides)
+        self.laterals = nn.ModuleList(nn.Conv2d(channels[stride], width, 1) for stride in self._strides)
+        self.trunk = HourglassTrunk(width, width, size // self._strides[0], "group")
+        self.stride = finest
+        self.out_channels = width
+
+    def forward(self, maps: dict[int, Tensor]) -> Tensor:
+        """float [R, width, S/stride, S/stride] of the maps of R crops of side S, stride → [R, channels, S/stride, S/stride]."""
+        rows = zip(self._strides, self.norms, self.laterals, strict=True)
+        parts = [lateral(norm(maps[stride])) for stride, norm, lateral in rows]
+        size = parts[0].shape[-2:]
+        coarse = [F.interpolate(part, size=size, mode="bilinear", align_corners=False) for part in parts[1:]]
+        out: Tensor = self.trunk(torch.stack([parts[0], *coarse]).sum(0))
+        return out
 
 
 def _conv_block(channels: int, width: int) -> nn.Sequential:

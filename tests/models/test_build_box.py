@@ -108,6 +108,8 @@ def test_build_refuses_what_does_not_fit() -> None:
         build(crop_size=33)
     with pytest.raises(InputError, match="decoder_widths"):
         build(decoder_widths=[8] * 9)
+    with pytest.raises(InputError, match="decoder_widths: expected one number for a decoder: hourglass"):
+        build(decoder="hourglass")
     with pytest.raises(InputError, match="random, embedding or prototype"):
         build(condition={"input": "cls"})
 
@@ -121,3 +123,11 @@ def test_the_last_layer_starts_with_weights_of_both_signs() -> None:
     weight = build(decoder_widths=[24, 16, 64]).predictor.conv.weight.detach().flatten()  # type: ignore[union-attr, operator]
     assert float((weight > 0).float().mean()) == pytest.approx(0.5, abs=0.25)
     assert float(weight.std()) == pytest.approx(64**-0.5, rel=0.4)
+
+
+def test_the_hourglass_decoder_learns_in_its_place() -> None:
+    model = build(decoder="hourglass", decoder_widths=[12])
+    out = model.logits(torch.randn(2, 4, 32, 32), torch.zeros(2, dtype=torch.int64))
+    assert out.shape == (2, model.mask_size, model.mask_size)
+    out.square().sum().backward()
+    assert all(p.grad is not None for p in model.decoder.parameters())

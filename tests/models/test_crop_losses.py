@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from halfmask.models.losses.crop_losses import crop_losses
+from halfmask.models.losses.crop_losses import boundary, crop_losses
 
 
 def test_what_is_predicted_outside_the_box_costs_nothing() -> None:
@@ -39,3 +39,30 @@ def test_regions_count_by_their_weight() -> None:
     plain = crop_losses(logits, masks, inside)
     assert [v.item() for v in even] == pytest.approx([v.item() for v in plain], rel=1e-6)
     assert crop_losses(logits, masks, inside, torch.zeros(3))[0].item() == 0
+
+
+def test_the_border_of_a_square_is_a_ring_of_two_cells() -> None:
+    masks = torch.zeros(2, 9, 9)
+    masks[0, 3:6, 3:6] = 1
+    found = boundary(masks)
+    ring = torch.zeros(9, 9)
+    ring[2:7, 2:7] = 1
+    ring[4, 4] = 0
+    assert torch.equal(found[0], ring)
+    assert not found[1].any(), "no mask, no border"
+    assert not boundary(torch.ones(1, 4, 4)).any(), "the region's edge is none"
+    assert boundary(torch.zeros(0, 4, 4)).shape == (0, 4, 4)
+
+
+def test_the_border_counts_more() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 8, 8, generator=generator)
+    masks, counts = torch.zeros(2, 8, 8), torch.ones(2, 8, 8, dtype=torch.bool)
+    masks[:, 2:6, 3:7] = 1
+    weights = 1 + 4 * boundary(masks)
+    expected = F.binary_cross_entropy_with_logits(logits, masks, weights, reduction="none").sum((1, 2)) / weights.sum(
+        (1, 2)
+    )
+    entropy, dice = crop_losses(logits, masks, counts, boundary_weight=4.0)
+    assert entropy.item() == pytest.approx(float(expected.mean()), rel=1e-5)
+    assert dice.item() == crop_losses(logits, masks, counts)[1].item()

@@ -1,4 +1,4 @@
-"""The U-Net decoder: sizes, and that no map drowns another."""
+"""The decoders: sizes, and that no map drowns another."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from halfmask.models.decoder import Decoder
+from halfmask.models.decoder import Decoder, HourglassDecoder
 
 CHANNELS = {2: 3, 4: 5, 8: 7, 16: 11}
 
@@ -36,3 +36,15 @@ def test_every_map_reaches_the_result() -> None:
     given = {s: m.requires_grad_() for s, m in maps().items()}
     Decoder(CHANNELS, [8, 6, 4])(given).square().sum().backward()
     assert all(m.grad is not None and bool((m.grad != 0).any()) for m in given.values())
+
+
+def test_an_hourglass_on_top_of_the_encoder() -> None:
+    torch.manual_seed(0)
+    decoder = HourglassDecoder(CHANNELS, 8, 32)
+    given = {s: m.requires_grad_() for s, m in maps().items()}
+    out = decoder(given)
+    assert (decoder.stride, decoder.out_channels) == (2, 8)
+    assert out.shape == (4, 8, 16, 16)
+    out.square().sum().backward()
+    reached = {s: m.grad is not None and bool((m.grad != 0).any()) for s, m in given.items()}
+    assert reached == {2: False, 4: True, 8: True, 16: True}, "the finest map is only a size"

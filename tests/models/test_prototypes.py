@@ -26,7 +26,13 @@ def build(**changes: Any) -> BoxSegmenter:
     torch.manual_seed(0)
     encoder = {"name": "small_resnet", "widths": [12, 16, 24], "blocks": [1, 1, 1]}
     condition = {"input": "prototype", "input_norm": 1.0}
-    values = {"kind": "box_segmenter", "encoder": encoder, "crop_size": 32, "decoder_widths": [24, 16], "condition": condition}
+    values = {
+        "kind": "box_segmenter",
+        "encoder": encoder,
+        "crop_size": 32,
+        "decoder_widths": [24, 16],
+        "condition": condition,
+    }
     return build_box_segmenter(Config.model_validate(values | changes), 4)
 
 
@@ -43,7 +49,9 @@ def scene(seed: int, masked: bool = True) -> tuple[Tensor, Target]:
     dense = torch.zeros((4, 48, 96), dtype=torch.bool)
     dense[0, 8:40, 4:20] = dense[1, 8:40, 20:36] = dense[2, 8:40, 44:60] = dense[3, 8:40, 70:86] = True
     has_mask = torch.full((4,), masked)
-    return image, Target(boxes, torch.tensor([LEFT, RIGHT, LEFT, RIGHT]), has_mask, MaskCrops.from_dense(dense[has_mask]))
+    return image, Target(
+        boxes, torch.tensor([LEFT, RIGHT, LEFT, RIGHT]), has_mask, MaskCrops.from_dense(dense[has_mask])
+    )
 
 
 def vectors(model: BoxSegmenter, examples: list[tuple[Tensor, Target]], **more: int) -> Tensor:

@@ -70,6 +70,8 @@ class Data(Section):
     """Probability of a horizontal flip."""
     colour_jitter: float = Field(default=0.0, ge=0.0)
     """Strength of random brightness, contrast and saturation."""
+    rotation: float = Field(default=0.0, ge=0.0, le=45.0)
+    """Half of the photographs are turned by up to so many degrees, either way."""
     paste: float = Field(default=0.0, ge=0.0, le=1.0)
     """Probability that masked objects of another training photograph are pasted into one (copy-paste)."""
     paste_most: int = Field(default=4, ge=1)

@@ -200,6 +200,21 @@ def boxes_of(crops: MaskCrops) -> Tensor:
     return torch.cat([low, low + crops.sizes.flip(1)], 1).to(torch.float32)
 
 
+def tight(bitmap: Tensor, place: tuple[int, int]) -> tuple[Tensor, tuple[int, int]] | None:
+    """The bitmap without empty margins; None where no pixel is left."""
+    rows, columns = torch.where(bitmap.any(1))[0], torch.where(bitmap.any(0))[0]
+    if len(rows) == 0:
+        return None
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    return bitmap[top:bottom, left:right].contiguous(), (place[0] + left, place[1] + top)
+
+
+def tight_box(bitmap: Tensor, place: tuple[int, int]) -> Tensor:
+    """float32 [4] xyxy of a tight bitmap."""
+    x, y = place
+    return torch.tensor([x, y, x + bitmap.shape[1], y + bitmap.shape[0]], dtype=torch.float32)
+
+
 def iou(first: MaskCrops, second: MaskCrops) -> Tensor:
     """IoU of the masks pair by pair, float32 [m]; 0 where both are without pixels."""
     assert len(first) == len(second), (len(first), len(second))

@@ -59,7 +59,7 @@ class Pictures:
             masked = set(self.training.with_masks())
             rows = [k for k, i in enumerate(self.training.image_ids) if i in masked]
             paste = CopyPaste(self.training, data.paste, data.paste_most, rows)
-        augment = Augment(data.flip, data.colour_jitter, paste)
+        augment = Augment(data.flip, data.colour_jitter, paste, data.rotation)
         return Loaders(
             lambda batch_size, seed: build_loader(self.training, batch_size, data.workers, seed, augment, shuffle=True),
             lambda batch_size: build_loader(self.training, batch_size, data.workers, 0, None, shuffle=False),

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from halfmask.data.examples import Examples
+from halfmask.masks import tight, tight_box
 from halfmask.structures import MaskCrops, Target
 
 SCALES = 0.5, 1.5
@@ -105,12 +106,12 @@ class _Scene:
                     kept.append(index)
                     boxes.append(box)
                 continue
-            tight = _tight(self._bitmaps[row], self._offsets[row])
-            if tight is not None and int(tight[0].sum()) >= (1 - COVERED) * self._areas[row]:
-                whole = int(tight[0].sum()) == self._areas[row]
+            seen = tight(self._bitmaps[row], self._offsets[row])
+            if seen is not None and int(seen[0].sum()) >= (1 - COVERED) * self._areas[row]:
+                whole = int(seen[0].sum()) == self._areas[row]
                 kept.append(index)
-                boxes.append(box if whole else _box(*tight))  # the file's own box, where nothing changed
-                crops.append(tight)
+                boxes.append(box if whole else tight_box(*seen))  # the file's own box, where nothing changed
+                crops.append(seen)
             row += 1
         old = _rows(old, kept, boxes, crops)
         return self._with_new(old)
@@ -121,9 +122,9 @@ class _Scene:
         return float(part.float().mean()) if part.numel() else 0.0
 
     def _with_new(self, old: Target) -> Target:
-        found = [(tight, known) for bitmap, place, known in self._new if (tight := _tight(bitmap, place)) is not None]
-        masks = [*old.masks.bitmaps(), *(tight[0] for tight, _ in found)]
-        places = [(int(x), int(y)) for x, y in old.masks.offsets.tolist()] + [tight[1] for tight, _ in found]
+        found = [(seen, known) for bitmap, place, known in self._new if (seen := tight(bitmap, place)) is not None]
+        masks = [*old.masks.bitmaps(), *(seen[0] for seen, _ in found)]
+        places = [(int(x), int(y)) for x, y in old.masks.offsets.tolist()] + [seen[1] for seen, _ in found]
         weights = torch.tensor([weight for _, (_, weight) in found])
         before = torch.ones(len(old)) if old.mask_weight is None else old.mask_weight
         nothing = torch.zeros(len(found), dtype=torch.int64)
@@ -131,7 +132,7 @@ class _Scene:
         weighted = old.mask_weight is not None or bool((weights != 1).any())
         return replace(
             old,
-            boxes=torch.cat([old.boxes, *(_box(*tight)[None] for tight, _ in found)]),
+            boxes=torch.cat([old.boxes, *(tight_box(*seen)[None] for seen, _ in found)]),
             labels=torch.cat([old.labels, torch.tensor([label for _, (label, _) in found], dtype=torch.int64)]),
             has_mask=torch.cat([old.has_mask, torch.ones(len(found), dtype=torch.bool)]),
             masks=MaskCrops.from_bitmaps(masks, places, old.masks.image_size),
@@ -187,18 +188,3 @@ def _subtract(bitmap: Tensor, place: tuple[int, int], solid: Tensor, other: tupl
     if x1 > x0 and y1 > y0:
         above = solid[y0 - other[1] : y1 - other[1], x0 - other[0] : x1 - other[0]]
         bitmap[y0 - place[1] : y1 - place[1], x0 - place[0] : x1 - place[0]][above] = 0
-
-
-def _tight(bitmap: Tensor, place: tuple[int, int]) -> tuple[Tensor, tuple[int, int]] | None:
-    """The bitmap without empty margins; None where no pixel is left."""
-    rows, columns = torch.where(bitmap.any(1))[0], torch.where(bitmap.any(0))[0]
-    if len(rows) == 0:
-        return None
-    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    return bitmap[top:bottom, left:right].contiguous(), (place[0] + left, place[1] + top)
-
-
-def _box(bitmap: Tensor, place: tuple[int, int]) -> Tensor:
-    """float32 [4] xyxy of a tight bitmap."""
-    x, y = place
-    return torch.tensor([x, y, x + bitmap.shape[1], y + bitmap.shape[0]], dtype=torch.float32)

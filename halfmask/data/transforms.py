@@ -1,4 +1,4 @@
-"""Random changes of training images: pasted objects, mirror and colour. Every decision comes from the generator that is handed in."""
+"""Random changes of training images: pasted objects, turns, mirror and colour. The generator that is handed in decides everything."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from halfmask.data.paste import CopyPaste
+from halfmask.data.rotate import rotate
 from halfmask.structures import Target
+
+ROTATED = 0.5
+"""Share of the examples that are turned, where any are."""
 
 
 class Augment:
@@ -20,14 +24,18 @@ class Augment:
         colour_jitter: s; brightness, contrast and saturation are each multiplied by a factor drawn from [1 − s, 1 + s] (never below
             0). 0: colours stay as they are, bit for bit.
         paste: objects of other images; None: none.
+        rotation: degrees; half of the examples are turned by up to this, either way. 0: none.
     """
 
-    def __init__(self, flip: float = 0.0, colour_jitter: float = 0.0, paste: CopyPaste | None = None) -> None:
+    def __init__(
+        self, flip: float = 0.0, colour_jitter: float = 0.0, paste: CopyPaste | None = None, rotation: float = 0.0
+    ) -> None:
         assert 0.0 <= flip <= 1.0, flip
         assert colour_jitter >= 0.0, colour_jitter
         self.flip = flip
         self.colour_jitter = colour_jitter
         self.paste = paste
+        self.rotation = rotation
 
     def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
         """Changes one example.
@@ -41,6 +49,10 @@ class Augment:
         draws = torch.rand(4, generator=generator).tolist()
         if self.paste is not None:
             image, target = self.paste(image, target, generator)
+        if self.rotation > 0:
+            turned, share = torch.rand(2, generator=generator).tolist()
+            if turned < ROTATED:
+                image, target = rotate(image, target, (2 * share - 1) * self.rotation)
         if draws[0] < self.flip:
             image, target = mirror(image, target)
         if self.colour_jitter > 0:

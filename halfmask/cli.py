@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib
 import os
 import sys
@@ -63,6 +65,7 @@ def main() -> None:
     """Runs the command line. Exit code 0 done, 1 found problems, 2 wrong use or bad input, 130 interrupted."""
     # Threads that wait must sleep, not spin: on shared cores spinning made a training step several times as long. Before torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _keep_freed_memory()
     debug = "--debug" in sys.argv
     arguments = [a for a in sys.argv[1:] if a != "--debug"]  # welcome before or after the verb
     try:
@@ -77,6 +80,19 @@ def main() -> None:
         if "torchvision::nms does not exist" not in str(error):
             raise
         _stop(MISMATCH, 2, debug)
+
+
+def _keep_freed_memory() -> None:
+    """Tells glibc to keep what is freed for the next tensor.
+
+    Else each tensor of some megabytes is fetched from the kernel page by page and handed back at once: 21,000 page faults and a fifth of
+    the time of a box segmenter's training step. Other C libraries are left as they are.
+    """
+    trim_threshold, mmap_max = -1, -4  # mallopt's names for them
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(trim_threshold, 2**31 - 1)
+        library.mallopt(mmap_max, 0)
 
 
 def _stop(message: str, code: int, debug: bool) -> None:

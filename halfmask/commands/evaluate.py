@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from halfmask.coco.annotations import CocoFile
+    from halfmask.coco.results import FoundBoxes, Results
     from halfmask.data.dataset import CocoInstances
     from halfmask.inference.predictor import Predictor
     from halfmask.structures import Detection, Target
+
+    Segment = Callable[[list[Tensor], list[Target]], list[Detection]]
+    Detect = Callable[[list[int], list[Tensor]], list[Detection]]
 
 BATCH = 4
 """Images that go through a model together."""
@@ -42,9 +46,15 @@ def run(
         float, typer.Option(min=0.0, max=0.49, help="Move the given boxes' corners by up to this share of their side.")
     ] = 0.0,
     detector: Annotated[str | None, typer.Option(help="A model that finds the boxes which MODEL fills.")] = None,
+    detections: Annotated[
+        Path | None, typer.Option(help="Boxes of any detector (COCO results, .json), which MODEL fills.")
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write the result here.")] = None,
     reliability: Annotated[
         Path | None, typer.Option(help="Draw here (.png) how far the model's own score of its masks can be trusted.")
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Draw here (.png) the best, median and worst masks of B beside their truth.")
     ] = None,
     per_category: Annotated[bool, typer.Option("--per-category", help="Also a line for each class.")] = False,
     use: Annotated[Use, typer.Option(help="Which of halfmask's own masks in the file count as truth.")] = "annotated",
@@ -52,7 +62,8 @@ def run(
     workers: Annotated[int, typer.Option(min=0, help="Threads that decode photographs.")] = 2,
 ) -> None:
     """Box and mask AP (100 detections an image over all classes) and mask IoU on given boxes, for the classes that had masks (A), those
-    that had boxes only (B) and all. A baseline draws its masks into the file's boxes, or into a detector's (--detector).
+    that had boxes only (B) and all. A baseline draws its masks into the file's boxes, or into a detector's (--detector, or --detections
+    with what any detector wrote: its image and category ids are DATA's, and the best 100 boxes of an image are used).
 
     With masks on given boxes also how far the model's own score of each mask is right: the JSON's `quality` has, for all, A and B, rank
     correlation and calibration error against the true IoU, the bad masks among the worst-scored fifth, and mean IoU at each coverage.
@@ -64,30 +75,38 @@ def run(
     """
     from halfmask.coco.annotations import CocoFile
     from halfmask.coco.categories import resolve_masked
+    from halfmask.coco.results import read_results
     from halfmask.coco.write import write_json
+    from halfmask.commands.evaluation_sheet import check_sheet, draw_sheet
     from halfmask.data.dataset import CocoInstances
     from halfmask.errors import InputError
-    from halfmask.evaluation.evaluate import evaluate
+    from halfmask.evaluation.evaluate import MAX_DETECTIONS, evaluate
+    from halfmask.evaluation.given_boxes import IouTable
     from halfmask.evaluation.report import table
+    from halfmask.inference.predictor import load
 
+    if detector is not None and detections is not None:
+        raise InputError("--detector and --detections both say whose boxes MODEL fills: give one of them")
+    if sheet is not None:
+        check_sheet(sheet)
     file = CocoFile.read(data)
     if not any(file.annotations_of(image["id"]) for image in file.images):
         raise InputError(
             f"{data}: no usable annotation to evaluate against; `halfmask doctor` says what is in the file"
         )
     dataset = CocoInstances(file, images, use=use)
-    chosen = _chosen(model, file, detector, device, loosen)
+    boxes = None if detections is None else read_results(detections, file, MAX_DETECTIONS)
+    chosen = _chosen(load(model, detector, device), file, loosen, boxes)
     in_a = resolve_masked(masked, file.categories) if masked else chosen.masked
     only_given = chosen.detect is None
-    if loosen and not (given_boxes or only_given):
-        raise InputError("--loosen: moves the file's own boxes: add --given-boxes")
-    if reliability is not None and not (given_boxes or only_given):
-        raise InputError("--reliability: compares masks in the file's own boxes with the truth: add --given-boxes")
+    if not (given_boxes or only_given):
+        _refuse_without_given_boxes(loosen, reliability, sheet)
     if only_given and not any(file.mask_counts(use).values()):
         raise InputError(
             f"{data}: no annotation has a usable mask to compare with, and {model} finds no boxes to score"
         )
     reader = _Reader(dataset, workers, passes=1 if only_given else 1 + given_boxes)
+    ious = IouTable()
     with reader:
         result = evaluate(
             file,
@@ -96,6 +115,7 @@ def run(
             masked=in_a,
             use=use,
             model=chosen.name,
+            ious=ious,
         )
     if not result["images"]:
         raise InputError(f"{images}: none of the photographs can be read; first: {next(iter(reader.skipped.values()))}")
@@ -106,9 +126,27 @@ def run(
         write_json(json, result, indent=2)
     if reliability is not None:
         _draw_reliability(result["quality"], reliability, file.name)
+    if sheet is not None:
+        box_only = {row["id"] for row in result["per_category"] if not row["masked"]}
+        note = chosen.name + (f", boxes moved by up to {loosen:g} of their size" if loosen else "")
+        print(draw_sheet(sheet, dataset, chosen.segment, ious, box_only, note))
+    if boxes is not None and boxes.outside:
+        typer.echo(f"{boxes.name}: left out, as nothing of the box lies on its image: {boxes.outside}", err=True)
     if reader.skipped:
         _report_skipped(list(reader.skipped.values()))
         raise typer.Exit(1)
+
+
+def _refuse_without_given_boxes(loosen: float, reliability: Path | None, sheet: Path | None) -> None:
+    from halfmask.errors import InputError
+
+    for asked, why in (
+        (loosen > 0, "--loosen: moves the file's own boxes"),
+        (reliability is not None, "--reliability: compares masks in the file's own boxes with the truth"),
+        (sheet is not None, "--sheet: shows masks in the file's own boxes beside the truth"),
+    ):
+        if asked:
+            raise InputError(f"{why}: add --given-boxes")
 
 
 @dataclass(frozen=True)
@@ -117,30 +155,44 @@ class _Chosen:
 
     name: str
     masked: set[int]
-    segment: Callable[[list[Tensor], list[Target]], list[Detection]]
-    detect: Callable[[list[Tensor]], list[Detection]] | None = None
+    segment: Segment
+    detect: Detect | None = None
 
 
-def _chosen(model: str, file: CocoFile, detector: str | None, device: str | None, loosen: float) -> _Chosen:
+def _chosen(predictor: Predictor, file: CocoFile, loosen: float, results: Results | None) -> _Chosen:
     from halfmask.evaluation.loose_boxes import loosened
-    from halfmask.inference.predictor import load
 
-    predictor = load(model, detector, device)
     to_model, to_file = _label_maps(predictor, file)
 
     def segment(images: list[Tensor], targets: list[Target]) -> list[Detection]:
         boxes = [t.boxes if loosen == 0 else loosened(t.boxes, loosen, t.image_id) for t in targets]
         return predictor.segment_batch(images, boxes, [to_model[t.labels] for t in targets])
 
-    def detect(images: list[Tensor]) -> list[Detection]:
-        from dataclasses import replace
-
+    def detect(_: list[int], images: list[Tensor]) -> list[Detection]:
         return [replace(d, labels=to_file[d.labels]) for d in predictor.detect_batch(images)]
 
+    def fill(image_ids: list[int], images: list[Tensor]) -> list[Detection]:
+        assert results is not None
+        found = [_tensors(results.of_image(i), file) for i in image_ids]
+        drawn = predictor.segment_batch(images, [f[0] for f in found], [to_model[f[1]] for f in found])
+        return [replace(d, labels=f[1], scores=f[2]) for d, f in zip(drawn, found, strict=True)]
+
+    masked = predictor.masked_of(file.categories)
+    if results is not None:
+        return _Chosen(f"{predictor.identity} on boxes of {Path(results.name).name}", masked, segment, fill)
     name = predictor.identity
     if predictor.detector is not None:
         name += f" on boxes of {predictor.detector.identity}"
-    return _Chosen(name, predictor.masked_of(file.categories), segment, detect if predictor.can_detect else None)
+    return _Chosen(name, masked, segment, detect if predictor.can_detect else None)
+
+
+def _tensors(found: FoundBoxes, file: CocoFile) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes float32 [n, 4], the file's labels int64 [n], scores float32 [n]."""
+    import torch
+
+    labels = torch.tensor([file.label_of[c] for c in found.category_ids], dtype=torch.int64)
+    boxes = torch.tensor(found.boxes, dtype=torch.float32).reshape(-1, 4)
+    return boxes, labels, torch.tensor(found.scores, dtype=torch.float32)
 
 
 def _label_maps(predictor: Predictor, file: CocoFile) -> tuple[torch.Tensor, torch.Tensor]:
@@ -200,14 +252,12 @@ class _Reader:
         return rows
 
 
-def _found(reader: _Reader, detect: Callable[[list[Tensor]], list[Detection]]) -> Iterator[tuple[int, Detection]]:
+def _found(reader: _Reader, detect: Detect) -> Iterator[tuple[int, Detection]]:
     for ids, images, _ in reader.batches():
-        yield from zip(ids, detect(images), strict=True)
+        yield from zip(ids, detect(ids, images), strict=True)
 
 
-def _given(
-    reader: _Reader, segment: Callable[[list[Tensor], list[Target]], list[Detection]]
-) -> Iterator[tuple[int, Tensor, Detection]]:
+def _given(reader: _Reader, segment: Segment) -> Iterator[tuple[int, Tensor, Detection]]:
     for ids, images, targets in reader.batches():
         drawn = segment(images, targets)
         yield from zip(ids, [t.annotation_ids for t in targets], drawn, strict=True)

@@ -35,11 +35,15 @@ def evaluate(
     use: Use = "annotated",
     model: str = "",
     max_detections: int = MAX_DETECTIONS,
+    ious: IouTable | None = None,
 ) -> Result:
     """Evaluates; the result is the JSON contract of `halfmask evaluate --json`.
 
     The images that occur in `detections` (for AP) and in `given` (for IoU) are the ones evaluated. Both are consumed one image at a
     time, so pass generators: `seconds` then includes the model.
+
+    `mask_over_box` is mask AP divided by box AP, how much of the boxes' AP is left in masks; null where either is null or box AP is 0.
+    Each AP has its own truth: annotations without a usable mask count in box AP alone.
 
     Args:
         file: the truth.
@@ -52,6 +56,7 @@ def evaluate(
         model: a name for the result.
         max_detections: kept for each image, by score over all classes together, as the paper does (COCO's rule would
             be 100 a class; it applies besides).
+        ious: an empty table, where the caller wants to have a row for each instance of `given` afterwards.
     Raises:
         InputError: an image id that the file does not have.
     """
@@ -60,13 +65,16 @@ def evaluate(
     images: set[int] = set()
     if detections is not None:
         box_table, mask_table, images = _detection_tables(file, detections, use, max_detections)
-    ious, ambiguous, given_images = _given_tables(file, given or (), use)
+    ious = IouTable() if ious is None else ious
+    ambiguous, given_images = _given_tables(file, given or (), use, ious)
     every = {category["id"] for category in file.categories}
     in_a = every & set(masked)
     sets = {"all": None, "A": in_a, "B": every - in_a}
+    boxes, masks = ({name: _block(t, members) for name, members in sets.items()} for t in (box_table, mask_table))
     return {
-        "box": {name: _block(box_table, members) for name, members in sets.items()},
-        "mask": {name: _block(mask_table, members) for name, members in sets.items()},
+        "box": boxes,
+        "mask": masks,
+        "mask_over_box": {name: _ratio(masks[name]["AP"], boxes[name]["AP"]) for name in sets},
         "given_boxes": {name: ious.block(members) for name, members in sets.items()},
         "quality": {name: ious.quality(members) for name, members in sets.items()},
         "ambiguous": {name: ambiguous.block(members) for name, members in sets.items()},
@@ -90,6 +98,11 @@ def evaluate(
 
 def _block(table: PrecisionTable | None, members: Collection[int] | None) -> dict[str, float | None]:
     return empty_block() if table is None else table.block(members)
+
+
+def _ratio(mask_ap: float | None, box_ap: float | None) -> float | None:
+    """What is left of box AP when the masks have to be right too: where boxes are weak, mask AP alone says little about masks."""
+    return None if mask_ap is None or not box_ap else mask_ap / box_ap
 
 
 def _detection_tables(
@@ -137,8 +150,10 @@ def as_results(image_id: int, found: Detection, category_ids: list[int], limit: 
     ]
 
 
-def _given_tables(file: CocoFile, given: Iterable[GivenBoxes], use: Use) -> tuple[IouTable, AmbiguousTable, set[int]]:
-    table, ambiguous = IouTable(), AmbiguousTable()
+def _given_tables(
+    file: CocoFile, given: Iterable[GivenBoxes], use: Use, table: IouTable
+) -> tuple[AmbiguousTable, set[int]]:
+    ambiguous = AmbiguousTable()
     images: set[int] = set()
     for image_id, annotation_ids, drawn in given:
         images.add(image_id)
@@ -153,8 +168,9 @@ def _given_tables(file: CocoFile, given: Iterable[GivenBoxes], use: Use) -> tupl
         ambiguous.add_image([rows[i]["category_id"] for i in usable], boxes, truth, predicted)
         for i, value, area in zip(usable, iou(truth, predicted).tolist(), truth.areas().tolist(), strict=True):
             score = float(drawn.quality[i])
-            table.add(rows[i]["category_id"], value, area, isinstance(rows[i]["segmentation"], dict), score)
-    return table, ambiguous, images
+            from_rle = isinstance(rows[i]["segmentation"], dict)
+            table.add(rows[i]["category_id"], value, area, from_rle, score, (image_id, i))
+    return ambiguous, images
 
 
 def _annotations(file: CocoFile, image_id: int, numbers: list[int]) -> list[Record]:

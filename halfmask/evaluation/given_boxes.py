@@ -21,7 +21,8 @@ SMALL, LARGE = 32**2, 96**2
 class IouTable:
     """IoU of one predicted mask a row with the true one, and the model's own estimate of it.
 
-    Rows are instances that have a usable mask and are no crowd.
+    Rows are instances that have a usable mask and are no crowd. Which instance a row is, say `image_ids` and `places`, its row among the
+    boxes that were given on its image (files repeat annotation ids): enough to draw it later, however many there are.
     """
 
     categories: list[int] = field(default_factory=list)
@@ -29,15 +30,27 @@ class IouTable:
     areas: list[int] = field(default_factory=list)
     from_rle: list[bool] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+    image_ids: list[int] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
 
-    def add(self, category_id: int, iou: float, area: int, from_rle: bool, score: float = 1.0) -> None:
+    def add(
+        self,
+        category_id: int,
+        iou: float,
+        area: int,
+        from_rle: bool,
+        score: float = 1.0,
+        instance: tuple[int, int] = (0, 0),
+    ) -> None:
         """One instance: the file's class id, IoU in [0, 1], pixels of the true mask, whether the truth is RLE (else polygons), the
-        model's estimate of the IoU."""
+        model's estimate of the IoU, image id and place."""
         self.categories.append(category_id)
         self.ious.append(iou)
         self.areas.append(area)
         self.from_rle.append(from_rle)
         self.scores.append(score)
+        self.image_ids.append(instance[0])
+        self.places.append(instance[1])
 
     def block(self, category_ids: Collection[int] | None = None) -> Block:
         """Means over the instances of the classes (all when None), IoU in [0, 1]; null where there is no instance.

@@ -52,10 +52,12 @@ def _ap_table(result: dict[str, Any]) -> Table:
     out.add_column("classes")
     for key in AP_KEYS:
         out.add_column(key, justify="right")
+    out.add_column("of box AP", justify="right")
     for kind in ("box", "mask"):
         for name in SETS:
             block = result[kind][name]
             cells = [_number(block[key], ".1f") for key in AP_KEYS]
+            cells.append(_number(result["mask_over_box"][name], ".0%") if kind == "mask" else "")
             out.add_row(kind, SET_NAMES[name], *cells, end_section=name == SETS[-1])
     return out
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 torch.set_num_threads(1)
 
@@ -32,7 +33,7 @@ def test_a_detector_with_everything(
         "--given-boxes",
         "--per-category",
     )
-    blocks = ["box", "mask", "given_boxes", "quality", "ambiguous"]
+    blocks = ["box", "mask", "mask_over_box", "given_boxes", "quality", "ambiguous"]
     assert list(result) == [*blocks, "per_category", "images", "seconds", "model", "version"]
     assert result["images"] == 3
     assert result["model"].startswith(f"{tiny_detector.name}@")
@@ -111,6 +112,147 @@ def test_a_detectors_boxes_and_a_segmenters_masks(
     assert result["box"] == alone["box"]
     assert result["given_boxes"]["all"]["miou"] is None, "not asked for"
     assert " on boxes of " in result["model"]
+
+
+def found_file(path: Path, truth: Path, **changes: Any) -> Path:
+    """The truth's own boxes as any detector would write them."""
+    rows = [
+        {key: row[key] for key in ("image_id", "category_id", "bbox")} | {"score": 1 / row["id"]} | changes
+        for row in json.loads(truth.read_text())["annotations"]
+    ]
+    path.write_text(json.dumps(rows))
+    return path
+
+
+def test_anybodys_boxes_and_a_segmenters_masks(
+    halfmask_cli: Cli, tiny_segmenter: Path, coco_file: Callable[..., Path], photos: Path, tmp_path: Path
+) -> None:
+    data = coco_file()
+    found = found_file(tmp_path / "found.json", data, segmentation=None)
+    arguments = (data, "--images", photos, "--masked", "cat", "--detections", found)
+    result = evaluated(halfmask_cli, tmp_path / "r.json", tiny_segmenter, *arguments)
+    assert [result["box"][name]["AP"] for name in ("all", "A", "B")] == pytest.approx([100] * 3), "the truth's own"
+    assert result["model"].endswith(" on boxes of found.json")
+    assert result["model"].startswith("tiny@")
+    assert result["mask"]["A"]["AP"] is not None
+    assert result["mask_over_box"]["A"] == pytest.approx(result["mask"]["A"]["AP"] / 100)
+    assert result["mask_over_box"]["B"] is None
+    assert result["given_boxes"]["all"]["instances"] == 0, "not asked for"
+    both = evaluated(halfmask_cli, tmp_path / "s.json", tiny_segmenter, *arguments, "--given-boxes")
+    assert both["mask"] == result["mask"]
+    assert both["given_boxes"]["A"]["instances"] == 6
+    rule = evaluated(halfmask_cli, tmp_path / "t.json", "baseline:ellipse", *arguments)
+    assert rule["box"] == result["box"]
+    assert rule["model"] == "baseline:ellipse on boxes of found.json"
+
+
+def test_a_model_with_a_detector_of_its_own_fills_the_given_detections(
+    halfmask_cli: Cli, tiny_detector: Path, coco_file: Callable[..., Path], photos: Path, tmp_path: Path
+) -> None:
+    found = found_file(tmp_path / "found.json", coco_file())
+    arguments = (tiny_detector, coco_file(), "--images", photos, "--detections", found)
+    assert evaluated(halfmask_cli, tmp_path / "r.json", *arguments)["box"]["all"]["AP"] == pytest.approx(100)
+
+
+def test_images_without_detections_are_misses(
+    halfmask_cli: Cli, coco_file: Callable[..., Path], photos: Path, tmp_path: Path
+) -> None:
+    data, path = coco_file(), tmp_path / "found.json"
+    rows = json.loads(found_file(path, data).read_text())
+    path.write_text(json.dumps([row for row in rows if row["image_id"] == 1]))
+    arguments = ("baseline:box", data, "--images", photos, "--masked", "cat", "--detections", path)
+    result = evaluated(halfmask_cli, tmp_path / "r.json", *arguments)
+    assert result["images"] == 3
+    assert 30 < result["box"]["all"]["AP"] < 35
+    path.write_text("[]")
+    nothing = evaluated(halfmask_cli, tmp_path / "s.json", *arguments)
+    assert (nothing["images"], nothing["box"]["all"]["AP"], nothing["mask_over_box"]["all"]) == (3, 0, None)
+
+
+def test_detections_outside_the_image_are_counted_and_bad_ones_refused(
+    halfmask_cli: Cli,
+    tiny_segmenter: Path,
+    tiny_detector: Path,
+    coco_file: Callable[..., Path],
+    photos: Path,
+    tmp_path: Path,
+) -> None:
+    data, path = coco_file(), tmp_path / "found.json"
+    rows = json.loads(found_file(path, data).read_text())
+    arguments = ("evaluate", tiny_segmenter, data, "--images", photos, "--detections", path)
+    path.write_text(json.dumps([*rows, rows[0] | {"bbox": [70, 5, 9, 9]}]))
+    outcome = halfmask_cli(*arguments)
+    assert outcome.code == 0
+    assert "left out, as nothing of the box lies on its image: 1" in outcome.line
+    assert "of box AP" in outcome.out
+    path.write_text(json.dumps([*rows, rows[0] | {"image_id": 4}]))
+    refused = halfmask_cli(*arguments)
+    assert refused.code == 2
+    assert "found.json: entry 12: image_id 4 is no usable image" in refused.line
+    both = halfmask_cli(*arguments, "--detector", tiny_detector)
+    assert both.code == 2
+    assert "give one of them" in both.line
+    for option in ("--sheet", "--reliability"):
+        alone = halfmask_cli(*arguments[:-1], found_file(path, data), option, tmp_path / "x.png")
+        assert alone.code == 2
+        assert "add --given-boxes" in alone.line
+
+
+@pytest.mark.parametrize(("masked", "loosen"), [("dog", "0"), ("dog", "0.2"), ("cat", "0")])
+def test_a_sheet_of_best_median_and_worst(
+    halfmask_cli: Cli,
+    tiny_segmenter: Path,
+    coco_file: Callable[..., Path],
+    photos: Path,
+    tmp_path: Path,
+    masked: str,
+    loosen: str,
+) -> None:
+    """Of B (the cats), and of all classes where none of B has a mask."""
+    arguments = (coco_file(), "--images", photos, "--masked", masked, "--loosen", loosen)
+    plain = evaluated(halfmask_cli, tmp_path / "r.json", tiny_segmenter, *arguments)
+    sheet = tmp_path / "new" / "sheet.png"
+    outcome = halfmask_cli("evaluate", tiny_segmenter, *arguments, "--sheet", sheet, "--json", tmp_path / "s.json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.strip().endswith("sheet.png")
+    drawn = json.loads((tmp_path / "s.json").read_text())
+    assert {**drawn, "seconds": 0} == {**plain, "seconds": 0}, "the picture changes no number"
+    with Image.open(sheet) as picture:
+        assert picture.height > 3 * 232, "six instances: two in each of three blocks"
+
+
+def test_a_sheet_of_one_instance_and_of_none(
+    halfmask_cli: Cli,
+    tiny_segmenter: Path,
+    tiny_detector: Path,
+    coco_file: Callable[..., Path],
+    photos: Path,
+    tmp_path: Path,
+) -> None:
+    box = {"id": 1, "image_id": 1, "category_id": 2, "bbox": [3, 3, 20, 20]}
+    one = coco_file(annotations=[box | {"segmentation": [[3, 3, 23, 3, 12, 23]], "area": 200}])
+    sheet = tmp_path / "sheet.png"
+    assert halfmask_cli("evaluate", tiny_segmenter, one, "--images", photos, "--sheet", sheet).code == 0
+    with Image.open(sheet) as picture:
+        assert 232 < picture.height < 2 * 232
+    sheet.unlink()
+    none = coco_file(annotations=[box])
+    refused = halfmask_cli("evaluate", tiny_detector, none, "--images", photos, "--given-boxes", "--sheet", sheet)
+    assert refused.code == 2
+    assert "no mask with a known truth" in refused.line
+    assert not sheet.exists()
+
+
+def test_a_sheet_that_cannot_be_drawn_is_refused_before_the_work(
+    halfmask_cli: Cli, tiny_segmenter: Path, tiny_detector: Path, coco_file: Callable[..., Path], photos: Path
+) -> None:
+    arguments = (coco_file(), "--images", photos, "--sheet")
+    text = halfmask_cli("evaluate", tiny_segmenter, *arguments, "sheet.txt")
+    assert (text.code, text.out) == (2, "")
+    assert "sheet.txt ends with no kind of picture" in text.line
+    alone = halfmask_cli("evaluate", tiny_detector, *arguments, "sheet.png")
+    assert alone.code == 2
+    assert "--sheet: shows masks in the file's own boxes beside the truth: add --given-boxes" in alone.line
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [("box", 0.42, 0.45), ("ellipse", 0.42, 0.6), ("grabcut", 0.0, 1.0)])

@@ -41,6 +41,7 @@ def test_perfect_detections_score_a_hundred(document: Make, annotation: Make, de
         for name in ("all", "A", "B"):
             assert list(result[kind][name]) == AP_KEYS
             assert result[kind][name]["AP"] == pytest.approx(100), (kind, name)
+    assert result["mask_over_box"] == pytest.approx({"all": 1, "A": 1, "B": 1})
     given_boxes = result["given_boxes"]
     assert given_boxes["all"]["miou"] == 1
     assert given_boxes["all"]["instances"] == 3
@@ -122,6 +123,20 @@ def test_a_class_without_any_mask_in_the_truth_is_null(document: Make, annotatio
     assert result["box"]["B"]["AP"] == pytest.approx(100)
     assert result["mask"]["all"]["AP"] == pytest.approx(100)
     assert {row["name"]: row["mask_AP"] for row in result["per_category"]}["dog"] is None
+
+
+def test_mask_ap_over_box_ap(document: Make, annotation: Make, detection: Make) -> None:
+    file = read(document([annotation(1, 1, 7, ONE), annotation(2, 1, 3, TWO, segmentation=None)]))
+    boxes_as_masks = [(1, detection([ONE, TWO], [7, 3], shape="full"))]
+    result = evaluate(file, boxes_as_masks, masked={7})
+    # An ellipse fills 79 % of its box: right at the six thresholds up to 0.75.
+    assert result["mask"]["A"]["AP"] == pytest.approx(60, abs=0.1)
+    assert result["mask_over_box"]["A"] == pytest.approx(result["mask"]["A"]["AP"] / 100)
+    assert result["mask_over_box"]["B"] is None, "no mask AP"
+    nowhere = [(1, detection([THREE], [7]))]
+    assert evaluate(file, nowhere, masked={7})["box"]["A"]["AP"] == 0
+    assert evaluate(file, nowhere, masked={7})["mask_over_box"] == {"all": None, "A": None, "B": None}
+    assert evaluate(file)["mask_over_box"] == {"all": None, "A": None, "B": None}, "nothing was detected"
 
 
 def test_halfmasks_own_masks_are_no_truth_unless_asked_for(document: Make, annotation: Make, detection: Make) -> None:

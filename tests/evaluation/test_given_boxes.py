@@ -68,5 +68,16 @@ def test_truth_without_a_mask_and_crowds_do_not_count(document: Make, annotation
 def test_ids_that_a_file_uses_twice_are_taken_in_order(document: Make, annotation: Make, detection: Make) -> None:
     other = [100.0, 20.0, 150.0, 110.0]
     file = CocoFile.from_document(document([annotation(1, 1, 7, BOX), annotation(1, 1, 3, other)]), "truth")
-    result = evaluate(file, given=[(1, torch.tensor([1, 1]), detection([BOX, other], [7, 3]))])
+    table = IouTable()
+    result = evaluate(file, given=[(1, torch.tensor([1, 1]), detection([BOX, other], [7, 3]))], ious=table)
     assert result["given_boxes"]["all"]["miou"] == 1
+    assert (table.image_ids, table.places, table.categories) == ([1, 1], [0, 1], [7, 3]), "each can be found again"
+
+
+def test_the_callers_table_knows_which_instance_a_row_is(document: Make, annotation: Make, detection: Make) -> None:
+    rows = [annotation(5, 1, 7, BOX, segmentation=None), annotation(6, 1, 7, BOX), annotation(7, 2, 3, BOX)]
+    file = CocoFile.from_document(document(rows), "truth")
+    given = [(1, torch.tensor([5, 6]), detection([BOX] * 2, [7, 7])), (2, torch.tensor([7]), detection([BOX], [3]))]
+    table = IouTable()
+    evaluate(file, given=given, ious=table)
+    assert (table.image_ids, table.places) == ([1, 2], [1, 0]), "places count the boxes without truth too"

@@ -29,6 +29,7 @@ def test_both_tables_and_the_classes(document: Make, annotation: Make, detection
     text = table(result(document, annotation, detection, True, True), per_category=True)
     assert "Average precision" in text
     assert "100.0" in text
+    assert text.count("100%") == 2, "mask AP of box AP for A and all; B has no truth"
     assert "Mask IoU on given boxes" in text
     assert "0.78" in text
     assert "own score of these masks" in text

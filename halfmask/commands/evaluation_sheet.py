@@ -1,0 +1,110 @@
+"""`halfmask evaluate --sheet`: the best, median and worst masks in given boxes, as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from halfmask.data.dataset import CocoInstances
+    from halfmask.evaluation.given_boxes import IouTable
+    from halfmask.structures import Detection, Target
+    from halfmask.visualize.mask_sheet import Cell
+
+    Segment = Callable[[list[Tensor], list[Target]], list[Detection]]
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+def check_sheet(path: Path) -> None:
+    """Refuses a file that could not be written, before anything is measured.
+
+    Raises:
+        InputError: its ending names no kind of picture.
+    """
+    from halfmask.errors import InputError
+
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"--sheet: {path} ends with no kind of picture; expected {', '.join(SUFFIXES)}")
+
+
+def draw_sheet(
+    out: Path, dataset: CocoInstances, segment: Segment, ious: IouTable, box_only: Collection[int], note: str
+) -> Path:
+    """Chooses by IoU, reads and segments these photographs once more, and draws: no other photograph is ever kept.
+
+    Args:
+        out: the picture to write.
+        dataset: what was evaluated.
+        segment: as it was evaluated, so that the masks are the ones that were measured.
+        ious: a row for each measured mask.
+        box_only: category ids of set B; where none of their masks was measured, all classes are shown.
+        note: whose masks these are.
+    Raises:
+        InputError: no mask was measured; the picture cannot be written.
+    """
+    from halfmask.errors import InputError
+    from halfmask.evaluation.examples import BLOCKS, examples
+    from halfmask.visualize.mask_sheet import mask_sheet
+
+    if not ious.categories:
+        raise InputError(f"{out}: no mask with a known truth, so no sheet")
+    shown = [c for c in ious.categories if c in box_only]
+    rows = examples(ious, box_only if shown else None)
+    which = "classes without masks in training (B)" if shown else "all classes"
+    count = len(shown) or len(ious.categories)
+    cells = _cells(dataset, segment, ious, [row for name in BLOCKS for row in rows[name]])
+    blocks = [
+        (_heading(name, [cells[row] for row in rows[name]]), [cells[row] for row in rows[name]]) for name in BLOCKS
+    ]
+    masks = "1 mask in a given box" if count == 1 else f"{count} masks in given boxes"
+    title = f"Best, median and worst of {masks}: {which}, {Path(dataset.file.name).name}"
+    picture = mask_sheet(blocks, title, note)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(out)
+    except OSError as error:
+        raise InputError(f"{out}: cannot write here: {error.strerror or error}") from error
+    return out
+
+
+def _heading(name: str, cells: list[Cell]) -> str:
+    if not cells:
+        return name
+    low, high = (f"{end(c.iou for c in cells):.2f}" for end in (min, max))
+    return f"{name}: IoU {low}" if low == high else f"{name}: IoU {low} to {high}"
+
+
+def _cells(dataset: CocoInstances, segment: Segment, ious: IouTable, rows: list[int]) -> dict[int, Cell]:
+    """Row of the table → its cell; a photograph with several of them is read once."""
+    from rich.console import Console
+    from rich.progress import track
+
+    of_image: dict[int, list[int]] = {}
+    for row in rows:
+        of_image.setdefault(ious.image_ids[row], []).append(row)
+    index_of = {image_id: k for k, image_id in enumerate(dataset.image_ids)}
+    console = Console(stderr=True)
+    bar = track(of_image.items(), "drawing", console=console, transient=True, disable=not console.is_terminal)
+    cells: dict[int, Cell] = {}
+    for image_id, chosen in bar:
+        image, target = dataset[index_of[image_id]]
+        drawn = segment([image], [target])[0]
+        cells |= {row: _cell(dataset, image, target, drawn, ious, row) for row in chosen}
+    return cells
+
+
+def _cell(dataset: CocoInstances, image: Tensor, target: Target, drawn: Detection, ious: IouTable, row: int) -> Cell:
+    import torch
+
+    from halfmask.visualize.mask_sheet import Cell, mask_cell
+
+    place = ious.places[row]
+    pixels = (image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+    truth = target.masks.select([int(target.mask_row[place])])
+    picture = mask_cell(pixels, drawn.boxes[place], drawn.select(torch.tensor([place])).crops(), truth)
+    name = dataset.file.name_of(ious.categories[row])
+    return Cell(picture, name, ious.ious[row], ious.scores[row])

@@ -84,6 +84,12 @@ def _axis_weights(low: float, high: float, first: int, count: int, cells: int) -
     return (weights * inside[:, None]).to(torch.float32)
 
 
+def grown(boxes: Tensor, share: float) -> Tensor:
+    """Boxes [n, 4] xyxy with `share` of their side added on each side of them."""
+    margin = (boxes[:, 2:] - boxes[:, :2]) * share
+    return torch.cat([boxes[:, :2] - margin, boxes[:, 2:] + margin], 1)
+
+
 def paste(
     probs: Tensor, regions: Tensor, boxes: Tensor, image_size: tuple[int, int], threshold: float = 0.5
 ) -> MaskCrops:

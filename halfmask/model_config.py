@@ -186,7 +186,11 @@ class BoxSegmenter(Section):
     decoder_widths: list[int] = [128, 64, 48, 32]
     """Channels of the decoder from stride 16 up to stride 2; hourglass: one number, for all of its maps."""
     box_jitter: float = 0.0
-    """Training: corners of the box move by up to this share of its side, so that loose boxes work."""
+    """Training: corners of the box move by up to this share of its side, so that loose boxes work; how far at most is drawn anew for each
+    box, so that many stay nearly where they are."""
+    box_reach: float = Field(default=0.0, ge=0.0)
+    """How far beyond its box a mask may go, share of the box's side: of an object that a loose box cuts, the rest. It asks for a
+    `box_jitter` of about as much, and for a context that holds it."""
     crop_jitter: float = 0.0
     """Training: scale and place of the crop vary by up to this share."""
     regions_per_image: int = 16

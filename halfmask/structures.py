@@ -170,6 +170,7 @@ class Detection:
         regions: float32 [n, 4] xyxy, the rectangle of the image over which mask_probs is spread: the box itself, or the box with context.
         quality: float32 [n] in [0, 1], the model's estimate of each mask's IoU.
         image_size: (H, W).
+        reach: how far beyond its box a mask may go, share of the box's side.
     """
 
     boxes: Tensor
@@ -179,6 +180,7 @@ class Detection:
     regions: Tensor
     quality: Tensor
     image_size: tuple[int, int]
+    reach: float = 0.0
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -196,10 +198,11 @@ class Detection:
         )
 
     def crops(self, threshold: float = 0.5) -> MaskCrops:
-        """The masks in image pixels, clipped to their boxes, as crops."""
-        from halfmask.masks import paste
+        """The masks in image pixels, clipped to their boxes and what `reach` adds to them, as crops."""
+        from halfmask.masks import grown, paste
 
-        return paste(self.mask_probs, self.regions, self.boxes, self.image_size, threshold)
+        limits = grown(self.boxes, self.reach) if self.reach else self.boxes
+        return paste(self.mask_probs, self.regions, limits, self.image_size, threshold)
 
     def masks(self, threshold: float = 0.5) -> Tensor:
         """Dense masks, bool [n, H, W]."""

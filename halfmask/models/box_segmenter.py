@@ -200,21 +200,22 @@ class BoxSegmenter(SegmentationModel):
             total += resample(_mean(found), regions, closest) if moved else _mean(found)
             views += [resample(view, regions, closest) if moved else view for view in found]
         mean = total / len(self.reader.contexts)
-        return mean, agreement_of(views, mean, inside_box(boxes, closest, self.mask_size) > 0.5)
+        return mean, agreement_of(views, mean, inside_box(self.reader.limits(boxes), closest, self.mask_size) > 0.5)
 
     def _detection(
         self, image: Tensor, boxes: Tensor, labels: Tensor, probs: Tensor, regions: Tensor, agreement: Tensor
     ) -> tuple[Detection, Tensor]:
         height, width = int(image.shape[-2]), int(image.shape[-1])
         edges = boxes.new_tensor([width, height, width, height])
-        # The mask is clipped to box and image: what lies outside says nothing about its quality.
-        visible = inside_box(torch.minimum(boxes.clamp_min(0), edges), regions, self.mask_size) > 0.5
+        # The mask is clipped to these limits and the image: what lies outside says nothing about its quality.
+        limits = torch.minimum(self.reader.limits(boxes).clamp_min(0), edges)
+        visible = inside_box(limits, regions, self.mask_size) > 0.5
         features = mask_features(probs, visible, boxes, regions, agreement)
         quality, scores = self.quality_score(features), boxes.new_ones(len(boxes))
         if self.best_iou:
             # Within bounds: beyond them the probabilities are not to be trusted that far.
             probs = recentred(probs, best_threshold(probs * visible).clamp(*THRESHOLDS))
-        return Detection(boxes, labels, scores, probs, regions, quality, (height, width)), features
+        return Detection(boxes, labels, scores, probs, regions, quality, (height, width), self.reader.reach), features
 
 
 def _mean(maps: list[Tensor]) -> Tensor:

@@ -45,7 +45,7 @@ def build_box_segmenter(
     vectors = _class_vectors(config.condition, encoder.channels[coarsest], num_classes, pretrained, names)
     predictor = _predictor(config.condition, decoder.out_channels, vectors)
     b = config.from_boxes
-    reader = CropReader(config.crop_size, config.context, config.mean, config.std, config.mirror, config.zooms)
+    reader = _reader(config)
     return BoxSegmenter(
         reader,
         encoder,
@@ -57,6 +57,16 @@ def build_box_segmenter(
         None if b is None else BoxSupervision(b.projection, b.colour, b.warmup),
         config.decision == "best_iou",
     )
+
+
+def _reader(config: BoxSegmenterConfig) -> CropReader:
+    closest = min([config.context, *config.zooms])
+    if config.box_reach > closest:
+        raise InputError(
+            f"model.box_reach: masks may go beyond their box by {config.box_reach} of its side, but the closest context shows {closest}"
+        )
+    c = config
+    return CropReader(c.crop_size, c.context, c.mean, c.std, c.mirror, c.zooms, c.box_reach)
 
 
 def _decoder(config: BoxSegmenterConfig, encoder: Encoder) -> Decoder | HourglassDecoder:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from halfmask.masks import grown
 from halfmask.models.crops import ImagePyramid, crop_regions, inside_box
 
 
@@ -20,6 +21,7 @@ class CropReader(nn.Module):
         mirror: in inference each crop is read as it is and mirrored, and the two masks are averaged: twice the time.
         zooms: in inference each box is read with each of these contexts and the masks are averaged: as many times the time. Empty: with
             `context` alone.
+        reach: how far beyond its box a mask may go, share of the box's side.
     """
 
     mean: Tensor
@@ -33,11 +35,13 @@ class CropReader(nn.Module):
         std: list[float],
         mirror: bool = False,
         zooms: Sequence[float] = (),
+        reach: float = 0.0,
     ) -> None:
         super().__init__()
         self.size = size
         self.context = context
         self.mirror = mirror
+        self.reach = reach
         # The closest one first: masks are spread over its regions, where their cells are finest.
         self.contexts = tuple(sorted(zooms)) or (context,)
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
@@ -48,6 +52,10 @@ class CropReader(nn.Module):
 
     def regions(self, boxes: Tensor) -> Tensor:
         return crop_regions(boxes, self.context)
+
+    def limits(self, boxes: Tensor) -> Tensor:
+        """float32 [R, 4]: where the masks of boxes [R, 4] may be."""
+        return grown(boxes, self.reach) if self.reach else boxes
 
     def read(self, image: ImagePyramid, boxes: Tensor, regions: Tensor) -> Tensor:
         """float32 [R, 4, S, S]."""

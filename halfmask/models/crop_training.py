@@ -24,7 +24,6 @@ class CropBatch:
     Attributes:
         crops: float32 [r, 4, S, S], see `CropReader.read`.
         masks: float32 [r, M, M] in [0, 1], the truth; 0 for a box-only object.
-        inside: float32 [r, M, M] in [0, 1], share of a cell that lies in the box as it was shown.
         counts: bool [r, M, M], the cells whose truth is known.
         true_inside: float32 [r, M, M], share of a cell that lies in the file's own box.
         labels: int64 [r], 0 where the class is hidden.
@@ -34,7 +33,6 @@ class CropBatch:
 
     crops: Tensor
     masks: Tensor
-    inside: Tensor
     counts: Tensor
     true_inside: Tensor
     labels: Tensor
@@ -107,13 +105,12 @@ class CropSampler:
         if hide_labels:
             hidden = torch.rand(len(labels)) < LABEL_DROPOUT
             labels = labels.masked_fill(hidden.to(labels.device), 0)
-        inside = inside_box(boxes, regions, mask_size)
-        counts = inside > 0
+        counts = inside_box(self.reader.limits(boxes), regions, mask_size) > 0
         if self.ignore_unknown:
             counts &= (masks >= 0.5) | ~_in_other_boxes(target, rows, regions, mask_size)
         weight = boxes.new_ones(len(boxes)) if target.mask_weight is None else target.mask_weight[rows]
         true_inside = inside_box(target.boxes[rows], regions, mask_size)
-        return CropBatch(crops, masks, inside, counts, true_inside, labels, weight, has_mask)
+        return CropBatch(crops, masks, counts, true_inside, labels, weight, has_mask)
 
 
 def _in_other_boxes(target: Target, rows: Tensor, regions: Tensor, size: int) -> Tensor:

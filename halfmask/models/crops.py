@@ -95,7 +95,8 @@ class Jitter:
     """Random changes of boxes and crops in training, drawn from torch's global generator.
 
     Attributes:
-        box: each corner moves by up to this share of the box's side, so that loose boxes work.
+        box: each corner moves by up to this share of the box's side, so that loose boxes work; each box has a bound of its own, uniform
+            below this one, so that many stay nearly where they are.
         crop: place and side of the crop change by up to this share.
     """
 
@@ -106,7 +107,8 @@ class Jitter:
         if self.box == 0:
             return boxes
         sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-        return boxes + _uniform(boxes.shape, boxes) * self.box * sides
+        bound = self.box * torch.rand(len(boxes), 1).to(boxes)
+        return boxes + _uniform(boxes.shape, boxes) * bound * sides
 
     def move_regions(self, regions: Tensor) -> Tensor:
         if self.crop == 0:

@@ -118,3 +118,12 @@ def test_detection_masks_and_rle_agree() -> None:
         assert torch.equal(torch.from_numpy(reference.decode(rle)).bool(), mask)
     assert int(found.masks(0.9).sum()) < int(dense.sum())
     assert len(detection(0, 0).crops()) == 0
+
+
+def test_a_mask_reaches_beyond_its_box_as_far_as_it_may() -> None:
+    boxes, regions = torch.tensor([[5.0, 5.0, 15.0, 15.0]]), torch.tensor([[0.0, 0.0, 20.0, 20.0]])
+    probs, one = torch.ones(1, 4, 4), torch.ones(1)
+    for reach, x0 in ((0.0, 5), (0.2, 3), (0.5, 0)):
+        found = Detection(boxes, one.long(), one, probs, regions, one, (20, 20), reach)
+        assert found.crops().offsets.tolist() == [[x0, x0]]
+        assert int(found.select(torch.tensor([0])).masks().sum()) == (20 - 2 * x0) ** 2

@@ -15,6 +15,7 @@ BENCHMARKS = {
     "table1": "halfmask.bench.table1",
     "heads": "halfmask.bench.heads",
     "segmenter": "halfmask.bench.segmenter",
+    "real": "halfmask.bench.real",
     "ambiguous": "halfmask.bench.ambiguous",
     "vg": "halfmask.bench.visual_genome",
     "mlp": "halfmask.bench.mlp",
@@ -51,8 +52,8 @@ def run(
     `world`: mask heads on the procedural world, over seeds and random splits of its classes into A and B. `table1`: every row of the
     paper's Table 1 and its Figure 3. `heads`: ways to train a mask head, and the gaps on box-only classes that they close. `vg`: the mask
     branch with 81 and with 3002 classes, and generated data to train the latter on. `segmenter`: the box segmenter's options, one at a
-    time, on folds of COCO-mini's training photographs. `ambiguous`: whether a label changes its mask in boxes that two objects share.
-    `mlp`: the MLP branches of the mask head.
+    time, on folds of COCO-mini's training photographs. `real`: its recipes, on val. `ambiguous`: whether a label changes its mask in boxes
+    that two objects share. `mlp`: the MLP branches of the mask head.
 
     Example: halfmask bench world --seeds 3 --splits 3 --json world.json --docs docs/world.md
     """

@@ -78,7 +78,7 @@ def _measured(way: str, keys: list[str], seed: int, folders: dict[str, Path], ha
         truth = [str(test / "instances.json"), "--images", str(test / "images"), "--masked", "voc"]
         halfmask(["evaluate", str(own / "run"), *truth, "--given-boxes", "--json", str(result)])
     blocks = json.loads(result.read_text(encoding="utf-8"))
-    out = {}
+    out: dict[str, float] = {}
     for name in SETS:
         shared = blocks["ambiguous"][name]["same_box"]
         out |= {f"told_{name}": 100 * shared["told_apart"], f"miou_{name}": 100 * shared["miou"]}

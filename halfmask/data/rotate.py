@@ -24,9 +24,8 @@ def rotate(image: Tensor, target: Target, degrees: float) -> tuple[Tensor, Targe
         degrees: clockwise as one sees it.
     """
     turn = _Turn(image.shape[1], image.shape[2], math.radians(degrees))
-    turned = F.grid_sample(
-        image[None], turn.sources((0, 0, turn.width, turn.height), (0, 0), (turn.width, turn.height)), **BORDER
-    )[0]
+    grid = turn.sources((0, 0, turn.width, turn.height), (0, 0), (turn.width, turn.height))
+    turned = F.grid_sample(image[None], grid, padding_mode="border", align_corners=False)[0]
     kept, boxes, crops = [], [], []
     places = iter(zip(target.masks.bitmaps(), target.masks.offsets.tolist(), strict=True))
     for row, has_mask in enumerate(target.has_mask.tolist()):
@@ -53,9 +52,6 @@ def rotate(image: Tensor, target: Target, degrees: float) -> tuple[Tensor, Targe
         annotation_ids=target.annotation_ids[index] if len(target.annotation_ids) else target.annotation_ids,
         mask_weight=None if target.mask_weight is None else target.mask_weight[index],
     )
-
-
-BORDER = {"mode": "bilinear", "padding_mode": "border", "align_corners": False}
 
 
 class _Turn:

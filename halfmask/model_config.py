@@ -185,11 +185,11 @@ class BoxSegmenter(Section):
     """unet: the encoder's maps from coarse to fine. hourglass: all of them at stride 4, then down to one cell and up again."""
     decoder_widths: list[int] = [128, 64, 48, 32]
     """Channels of the decoder from stride 16 up to stride 2; hourglass: one number, for all of its maps."""
-    box_jitter: float = 0.0
-    """Training: corners of the box move by up to this share of its side, so that loose boxes work; how far at most is drawn anew for each
-    box, so that many stay nearly where they are."""
+    box_jitter: float = Field(default=0.0, ge=0.0, lt=0.5)
+    """Training: the corners of a third of the boxes move by up to this share of the box's side, and the model is told which boxes they
+    are. In inference it takes boxes for tight ones unless the file's masks show, or someone says, that they are loose."""
     box_reach: float = Field(default=0.0, ge=0.0)
-    """How far beyond its box a mask may go, share of the box's side: of an object that a loose box cuts, the rest. It asks for a
+    """How far beyond a loose box its mask may go, share of the box's side: the rest of an object that the box cuts. It asks for a
     `box_jitter` of about as much, and for a context that holds it."""
     crop_jitter: float = 0.0
     """Training: scale and place of the crop vary by up to this share."""

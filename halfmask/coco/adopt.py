@@ -10,6 +10,7 @@ from halfmask.coco.annotations import CocoFile
 from halfmask.coco.boxes import clip_box
 from halfmask.coco.rle import box_of
 from halfmask.coco.supervision import MaskState, Use, mask_weight, provenance
+from halfmask.coco.tightness import box_iou
 
 Document = dict[str, Any]
 Key = tuple[int, int]
@@ -89,14 +90,6 @@ def _fate(
     if mask_weight(found) < min_score:
         return "doubtful"
     tight, box = box_of(found["segmentation"], size), clip_box(own["bbox"], size)
-    if tight is None or box is None or _iou(tight, box) < min_tightness:
+    if tight is None or box is None or box_iou(tight, box) < min_tightness:
         return "loose"
     return "kept"
-
-
-def _iou(one: tuple[float, ...], other: tuple[float, ...]) -> float:
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    common = max(width, 0.0) * max(height, 0.0)
-    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (one, other)]
-    return common / max(sum(areas) - common, 1e-9)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from halfmask.inference.complete import Completion
+
+Boxes = Literal["auto", "tight", "loose"]
 
 SHOWN = 10
 """How many ids or lines a report names before it counts the rest."""
@@ -26,6 +28,12 @@ def run(
     workers: Annotated[int, typer.Option(min=0, help="Threads that decode photographs; the result is the same.")] = 2,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be filled.")] = False,
     json: Annotated[Path | None, typer.Option(help="Write what was done here.")] = None,
+    boxes: Annotated[
+        Boxes,
+        typer.Option(
+            help="Do the boxes end where their objects do? auto: measured on objects that have a mask already."
+        ),
+    ] = "auto",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU where there is one.")] = None,
 ) -> None:
     """Writes the same file with a mask for every box that lacks one; each new mask carries the model, a score and the state `filled`.
@@ -63,6 +71,7 @@ def run(
                 redo_filled,
                 workers,
                 lambda count, total: bar.update(task, completed=count, total=total),
+                boxes,
             )
         except KeyboardInterrupt:
             bar.stop()
@@ -113,6 +122,8 @@ def _report(done: Completion) -> None:
     print(
         f"{done.out}: {done.filled} masks filled{resumed}{score}" if done.filled else f"{done.out}: nothing was filled"
     )
+    if done.loose:
+        print(f"boxes were taken for loose ones{_agreement(done.tightness)}: --boxes tight if they are not")
     print(f"left alone: {_kept(done.counts)}")
     if done.counts["broken"]:
         print(f"{done.counts['broken']} broken masks were replaced; their old value is kept below halfmask.replaced")
@@ -128,6 +139,10 @@ def _report(done: Completion) -> None:
             typer.echo(f"  {line}", err=True)
         if len(done.skipped) > SHOWN:
             typer.echo(f"  … and {len(done.skipped) - SHOWN} more", err=True)
+
+
+def _agreement(tightness: float | None) -> str:
+    return "" if tightness is None else f" (mean IoU of {tightness:.2f} with the own boxes of the masks that exist)"
 
 
 def _kept(counts: dict[str, int]) -> str:
@@ -159,4 +174,6 @@ def _as_json(done: Completion) -> dict[str, object]:
         "skipped": done.skipped,
         "unusable": done.unusable,
         "unknown_classes": done.unknown_classes,
+        "tightness": done.tightness,
+        "loose": done.loose,
     }

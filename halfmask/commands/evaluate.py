@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
-    from halfmask.coco.annotations import CocoFile
-    from halfmask.coco.results import FoundBoxes, Results
+    from halfmask.commands.evaluated import Detect, Segment
     from halfmask.data.dataset import CocoInstances
-    from halfmask.inference.predictor import Predictor
     from halfmask.structures import Detection, Target
-
-    Segment = Callable[[list[Tensor], list[Target]], list[Detection]]
-    Detect = Callable[[list[int], list[Tensor]], list[Detection]]
 
 BATCH = 4
 """Images that go through a model together."""
 
 Use = Literal["annotated", "accepted", "filled"]
+Boxes = Literal["auto", "tight", "loose"]
 
 
 def run(
@@ -57,6 +52,10 @@ def run(
         Path | None, typer.Option(help="Draw here (.png) the best, median and worst masks of B beside their truth.")
     ] = None,
     per_category: Annotated[bool, typer.Option("--per-category", help="Also a line for each class.")] = False,
+    box_kind: Annotated[
+        Boxes,
+        typer.Option("--boxes", help="Do the given boxes end where their objects do? auto: measured on masks of A."),
+    ] = "auto",
     use: Annotated[Use, typer.Option(help="Which of halfmask's own masks in the file count as truth.")] = "annotated",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU where there is one.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Threads that decode photographs.")] = 2,
@@ -77,6 +76,7 @@ def run(
     from halfmask.coco.categories import resolve_masked
     from halfmask.coco.results import read_results
     from halfmask.coco.write import write_json
+    from halfmask.commands.evaluated import GivenBoxes, are_loose, evaluated
     from halfmask.commands.evaluation_sheet import check_sheet, draw_sheet
     from halfmask.data.dataset import CocoInstances
     from halfmask.errors import InputError
@@ -96,8 +96,10 @@ def run(
         )
     dataset = CocoInstances(file, images, use=use)
     boxes = None if detections is None else read_results(detections, file, MAX_DETECTIONS)
-    chosen = _chosen(load(model, detector, device), file, loosen, boxes)
-    in_a = resolve_masked(masked, file.categories) if masked else chosen.masked
+    predictor = load(model, detector, device)
+    in_a = resolve_masked(masked, file.categories) if masked else predictor.masked_of(file.categories)
+    loose = are_loose(dataset, in_a, loosen) if box_kind == "auto" else box_kind == "loose"
+    chosen = evaluated(predictor, file, GivenBoxes(loosen, loose), boxes)
     only_given = chosen.detect is None
     if not (given_boxes or only_given):
         _refuse_without_given_boxes(loosen, reliability, sheet)
@@ -147,63 +149,6 @@ def _refuse_without_given_boxes(loosen: float, reliability: Path | None, sheet: 
     ):
         if asked:
             raise InputError(f"{why}: add --given-boxes")
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """What is evaluated; labels in and out are the file's. `detect` is None for what finds no boxes."""
-
-    name: str
-    masked: set[int]
-    segment: Segment
-    detect: Detect | None = None
-
-
-def _chosen(predictor: Predictor, file: CocoFile, loosen: float, results: Results | None) -> _Chosen:
-    from halfmask.evaluation.loose_boxes import loosened
-
-    to_model, to_file = _label_maps(predictor, file)
-
-    def segment(images: list[Tensor], targets: list[Target]) -> list[Detection]:
-        boxes = [t.boxes if loosen == 0 else loosened(t.boxes, loosen, t.image_id) for t in targets]
-        return predictor.segment_batch(images, boxes, [to_model[t.labels] for t in targets])
-
-    def detect(_: list[int], images: list[Tensor]) -> list[Detection]:
-        return [replace(d, labels=to_file[d.labels]) for d in predictor.detect_batch(images)]
-
-    def fill(image_ids: list[int], images: list[Tensor]) -> list[Detection]:
-        assert results is not None
-        found = [_tensors(results.of_image(i), file) for i in image_ids]
-        drawn = predictor.segment_batch(images, [f[0] for f in found], [to_model[f[1]] for f in found])
-        return [replace(d, labels=f[1], scores=f[2]) for d, f in zip(drawn, found, strict=True)]
-
-    masked = predictor.masked_of(file.categories)
-    if results is not None:
-        return _Chosen(f"{predictor.identity} on boxes of {Path(results.name).name}", masked, segment, fill)
-    name = predictor.identity
-    if predictor.detector is not None:
-        name += f" on boxes of {predictor.detector.identity}"
-    return _Chosen(name, masked, segment, detect if predictor.can_detect else None)
-
-
-def _tensors(found: FoundBoxes, file: CocoFile) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes float32 [n, 4], the file's labels int64 [n], scores float32 [n]."""
-    import torch
-
-    labels = torch.tensor([file.label_of[c] for c in found.category_ids], dtype=torch.int64)
-    boxes = torch.tensor(found.boxes, dtype=torch.float32).reshape(-1, 4)
-    return boxes, labels, torch.tensor(found.scores, dtype=torch.float32)
-
-
-def _label_maps(predictor: Predictor, file: CocoFile) -> tuple[torch.Tensor, torch.Tensor]:
-    """int64: the file's labels to the model's and back, by the classes' names; 0 where the other side has no such class."""
-    import torch
-
-    ids = predictor.labels_of(file.categories)
-    to_model = torch.tensor([0, *(ids[c["id"]] for c in file.categories)])
-    by_name = {c["name"]: file.label_of[c["id"]] for c in file.categories}
-    to_file = torch.tensor([0, *(by_name.get(c["name"], 0) for c in predictor.categories)])
-    return to_model, to_file
 
 
 @dataclass

@@ -11,13 +11,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from halfmask._version import __version__
 from halfmask.coco.annotations import CocoFile, file_name_of
 from halfmask.coco.photographs import missing_photographs
+from halfmask.coco.tightness import box_tightness, boxes_are_loose
 from halfmask.coco.write import write_json
 from halfmask.errors import InputError
 from halfmask.inference import plan as planning
@@ -29,6 +30,7 @@ from halfmask.inference.reading import Photograph, ahead, photographs_of
 
 logger = logging.getLogger("halfmask")
 
+Boxes = Literal["auto", "tight", "loose"]
 Progress = Callable[[int, int], None]
 """Called with the masks that are done and those there are to do."""
 
@@ -48,6 +50,8 @@ class Completion:
         unfilled: annotations that lack a mask still, since their image was skipped.
         mean_score: of the filled masks; None where none was filled.
         unknown_classes: names of classes that were filled although the model does not know them.
+        tightness: mean IoU of the file's boxes with their masks' own boxes; None where it has no mask.
+        loose: whether boxes were taken for ones that may be off.
     """
 
     out: Path
@@ -60,6 +64,8 @@ class Completion:
     unfilled: int = 0
     mean_score: float | None = None
     unknown_classes: list[str] = field(default_factory=list)
+    tightness: float | None = None
+    loose: bool = False
 
 
 def complete(
@@ -71,6 +77,7 @@ def complete(
     redo_filled: bool = False,
     workers: int = 2,
     progress: Progress | None = None,
+    boxes: Boxes = "auto",
 ) -> Completion:
     """Writes the file `annotations` again with a mask for every box that lacks one.
 
@@ -90,6 +97,7 @@ def complete(
         redo_filled: fill anew what halfmask filled and nobody accepted.
         workers: threads that decode photographs.
         progress: told after each batch.
+        boxes: whether the file's boxes end where their objects do; auto: measured on the objects that have a mask already.
     Raises:
         InputError: no COCO file, no box in it, no such folder, none of the photographs there, `out` is the input, or no checkpoint.
     """
@@ -103,7 +111,9 @@ def complete(
         _copy(source, target)
         return result
     predictor = model if isinstance(model, Predictor) else load(model)
-    run = _Run(predictor, predictor.labels_of(file.categories), folder, polygons, workers)
+    result.tightness = box_tightness(file)
+    result.loose = boxes == "loose" or (boxes == "auto" and boxes_are_loose(result.tightness))
+    run = _Run(predictor, predictor.labels_of(file.categories), folder, polygons, workers, result.loose)
     if predictor.categories:  # a rule asks for no class
         wanted = [c for c in file.categories if work.to_fill[c["id"]]]
         result.unknown_classes = [c["name"] for c in wanted if not run.labels[c["id"]]]
@@ -172,6 +182,7 @@ class _Run:
     folder: Path
     polygons: bool
     workers: int
+    loose: bool
 
     def draw(self, pieces: list[Piece], photographs: list[Photograph]) -> list[tuple[int, Filling]]:
         """The masks of the pieces whose photograph is there, by position."""
@@ -180,7 +191,7 @@ class _Run:
             return []
         boxes = [torch.tensor(piece.boxes, dtype=torch.float32) for piece, _ in there]
         labels = [torch.tensor([self.labels[c] for c in piece.categories], dtype=torch.int64) for piece, _ in there]
-        drawn = self.predictor.segment_batch([photograph for _, photograph in there], boxes, labels)
+        drawn = self.predictor.segment_batch([photograph for _, photograph in there], boxes, labels, self.loose)
         rows: list[tuple[int, Filling]] = []
         for (piece, _), detection in zip(there, drawn, strict=True):
             rows += zip(piece.positions, fillings(detection, self.polygons), strict=True)
@@ -196,6 +207,7 @@ def _job(source: Path, run: _Run, redo_filled: bool) -> dict[str, Any]:
         "images": str(run.folder.resolve()),
         "model": _model_name(run.predictor),
         "polygons": run.polygons,
+        "loose": run.loose,
         "redo_filled": redo_filled,
         "batch": [planning.BATCH_IMAGES, planning.BATCH_BOXES, planning.BATCH_PIXELS],
         "versions": [__version__, torch.__version__],

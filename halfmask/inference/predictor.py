@@ -16,6 +16,7 @@ from halfmask.errors import InputError
 from halfmask.inference.images import ImageLike, as_tensor
 from halfmask.models.base import SegmentationModel
 from halfmask.models.baselines import PREFIX, build_baseline
+from halfmask.models.box_segmenter import BoxSegmenter
 from halfmask.models.build import build_model
 from halfmask.structures import Detection
 
@@ -101,13 +102,14 @@ class Predictor:
         drawn = self.segment_batch(pixels, [f.boxes for f in found], [f.labels for f in found])
         return [replace(d, labels=f.labels, scores=f.scores) for d, f in zip(drawn, found, strict=True)]
 
-    def segment(self, image: ImageLike, boxes: Any, labels: Any = None) -> Detection:
+    def segment(self, image: ImageLike, boxes: Any, labels: Any = None, loose: bool = False) -> Detection:
         """Masks for boxes that you have.
 
         Args:
             image: as in `detect`.
             boxes: [n, 4] xyxy in pixels: tensor, array or nested list.
             labels: [n], labels of `categories`; 0 for an object of unknown class, None for no classes at all.
+            loose: the boxes may be off; see `segment_batch`.
         Returns:
             Rows in the order of the boxes, on the CPU; scores are 1.
         Raises:
@@ -116,15 +118,22 @@ class Predictor:
         pixels = as_tensor(image)
         found = _checked_boxes(boxes, (pixels.shape[1], pixels.shape[2]))
         classes = None if labels is None else _checked_labels(labels, len(found), len(self.categories))
-        return self.segment_batch([pixels], [found], None if classes is None else [classes])[0]
+        return self.segment_batch([pixels], [found], None if classes is None else [classes], loose)[0]
 
     def segment_batch(
-        self, images: Sequence[ImageLike], boxes: Sequence[Tensor], labels: Sequence[Tensor] | None = None
+        self,
+        images: Sequence[ImageLike],
+        boxes: Sequence[Tensor],
+        labels: Sequence[Tensor] | None = None,
+        loose: bool = False,
     ) -> list[Detection]:
         """`segment` for several images in one call of the model; boxes float32 [n, 4] and labels int64 [n] are trusted.
 
-        A label of 0, or one whose class the segmenter does not know, leaves the class to the model where it needs one.
+        A label of 0, or one whose class the segmenter does not know, leaves the class to the model where it needs one. Loose boxes may
+        be off by a tenth of their side: a model that learnt on such boxes then lets masks end before them, or go beyond them.
         """
+        if isinstance(self.model, BoxSegmenter):
+            self.model.expect_loose_boxes(loose)
         pixels = [as_tensor(image).to(self.device) for image in images]
         on_device = [b.to(self.device, torch.float32) for b in boxes]
         own = None if labels is None else [self._to_own[row.cpu()].to(self.device) for row in labels]

@@ -91,6 +91,15 @@ class BoxSegmenter(SegmentationModel):
         return self.predictor.needs_labels
 
     @property
+    def knows_loose_boxes(self) -> bool:
+        """Whether it learnt on boxes that are off, and can be told that boxes are (`expect_loose_boxes`)."""
+        return self.sampler.jitter.box > 0
+
+    def expect_loose_boxes(self, loose: bool) -> None:
+        """From now on boxes are read as ones that may be off, and masks may go beyond them; or as tight ones again."""
+        self.reader.loose = loose and self.knows_loose_boxes
+
+    @property
     def mask_size(self) -> int:
         """M, the side of a predicted mask, which covers the box and its context."""
         return self.reader.size // self.decoder.stride
@@ -215,7 +224,8 @@ class BoxSegmenter(SegmentationModel):
         if self.best_iou:
             # Within bounds: beyond them the probabilities are not to be trusted that far.
             probs = recentred(probs, best_threshold(probs * visible).clamp(*THRESHOLDS))
-        return Detection(boxes, labels, scores, probs, regions, quality, (height, width), self.reader.reach), features
+        reach = self.reader.reach if self.reader.loose else 0.0
+        return Detection(boxes, labels, scores, probs, regions, quality, (height, width), reach), features
 
 
 def _mean(maps: list[Tensor]) -> Tensor:

@@ -93,9 +93,9 @@ class CropSampler:
         return torch.cat(chosen).to(target.boxes.device)
 
     def _cut(self, image: Tensor, target: Target, rows: Tensor, mask_size: int, hide_labels: bool) -> CropBatch:
-        boxes = self.jitter.move_boxes(target.boxes[rows])
+        boxes, loose = self.jitter.move_boxes(target.boxes[rows])
         regions = self.jitter.move_regions(self.reader.regions(boxes))
-        crops = self.reader.read(self.reader.pyramid(image), boxes, regions)
+        crops = self.reader.read(self.reader.pyramid(image), boxes, regions, loose)
         has_mask = target.has_mask[rows]
         masks = boxes.new_zeros((len(rows), mask_size, mask_size))
         # `sample` takes a pixel's value at its corner, as torchvision does for mask targets; crops are read with it at the centre.
@@ -105,7 +105,7 @@ class CropSampler:
         if hide_labels:
             hidden = torch.rand(len(labels)) < LABEL_DROPOUT
             labels = labels.masked_fill(hidden.to(labels.device), 0)
-        counts = inside_box(self.reader.limits(boxes), regions, mask_size) > 0
+        counts = inside_box(self.reader.limits(boxes, loose), regions, mask_size) > 0
         if self.ignore_unknown:
             counts &= (masks >= 0.5) | ~_in_other_boxes(target, rows, regions, mask_size)
         weight = boxes.new_ones(len(boxes)) if target.mask_weight is None else target.mask_weight[rows]

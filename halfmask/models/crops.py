@@ -13,6 +13,8 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 MAX_LEVEL = 6
+LOOSE_SHARE = 1 / 3
+"""Of the boxes in training, where any are made loose."""
 
 
 def crop_regions(boxes: Tensor, context: float, smallest: float = 1.0) -> Tensor:
@@ -95,20 +97,22 @@ class Jitter:
     """Random changes of boxes and crops in training, drawn from torch's global generator.
 
     Attributes:
-        box: each corner moves by up to this share of the box's side, so that loose boxes work; each box has a bound of its own, uniform
-            below this one, so that many stay nearly where they are.
+        box: the corners of some boxes move by up to this share of the box's side: loose boxes, which are marked as such.
         crop: place and side of the crop change by up to this share.
     """
 
     box: float = 0.0
     crop: float = 0.0
 
-    def move_boxes(self, boxes: Tensor) -> Tensor:
+    def move_boxes(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes [R, 4], and bool [R]: which of them are loose now."""
+        loose = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
         if self.box == 0:
-            return boxes
+            return boxes, loose
         sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-        bound = self.box * torch.rand(len(boxes), 1).to(boxes)
-        return boxes + _uniform(boxes.shape, boxes) * bound * sides
+        loose = (torch.rand(len(boxes)) < LOOSE_SHARE).to(boxes.device)
+        moved = boxes + _uniform(boxes.shape, boxes) * self.box * sides
+        return torch.where(loose[:, None], moved, boxes), loose
 
     def move_regions(self, regions: Tensor) -> Tensor:
         if self.crop == 0:

@@ -98,6 +98,41 @@ def test_loose_boxes_cost_something_and_the_same_each_time(
     assert "add --given-boxes" in refused.line
 
 
+@pytest.mark.parametrize(
+    ("more", "loose"),
+    [
+        (("--loosen", "0"), {False}),
+        (("--loosen", "0.3"), {True}),
+        (("--loosen", "0.3", "--masked", "dog"), {False}),  # no mask of A to measure on
+        (("--loosen", "0.3", "--boxes", "tight"), {False}),
+        (("--boxes", "loose"), {True}),
+    ],
+)
+def test_loose_boxes_are_seen_in_the_masks_of_a(
+    halfmask_cli: Cli,
+    tiny_segmenter: Path,
+    coco_file: Callable[..., Path],
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: tuple[str, ...],
+    loose: set[bool],
+) -> None:
+    from halfmask.inference.predictor import Predictor
+
+    told: set[bool] = set()
+    before = Predictor.segment_batch
+
+    def noted(self: Any, images: Any, boxes: Any, labels: Any = None, loose: bool = False) -> Any:
+        told.add(loose)
+        return before(self, images, boxes, labels, loose)
+
+    monkeypatch.setattr(Predictor, "segment_batch", noted)
+    masked = () if "--masked" in more else ("--masked", "cat")
+    outcome = halfmask_cli("evaluate", tiny_segmenter, coco_file(), "--images", photos, "--given-boxes", *masked, *more)
+    assert outcome.code == 0, outcome.err
+    assert told == loose
+
+
 def test_a_detectors_boxes_and_a_segmenters_masks(
     halfmask_cli: Cli,
     tiny_segmenter: Path,

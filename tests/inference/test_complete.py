@@ -399,3 +399,35 @@ def test_killed_by_the_system_it_goes_on(tiny_segmenter: Path, model: Predictor,
     done, _ = run(model, source)
     assert 0 < done.resumed < 640
     assert out.read_bytes() == (source.parent / "whole.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("boxes", "bbox", "loose"),
+    [
+        ("auto", [4, 4, 26, 36], False),  # the polygon's own box
+        ("auto", [4, 4, 50, 40], True),
+        ("tight", [4, 4, 50, 40], False),
+        ("loose", [4, 4, 26, 36], True),
+    ],
+)
+def test_loose_boxes_are_seen_in_the_masks_that_exist(
+    model: Predictor, write_file: WritesFile, monkeypatch: pytest.MonkeyPatch, boxes: Any, bbox: list[int], loose: bool
+) -> None:
+    polygon = [[3.5, 4.25, 30, 5, 28, 40, 4, 38]]
+    rows = [
+        {"id": 1, "image_id": 1, "category_id": 2, "bbox": bbox, "segmentation": polygon, "area": 900, "iscrowd": 0},
+        {"id": 2, "image_id": 1, "category_id": 2, "bbox": [5, 5, 20, 20], "iscrowd": 0},
+    ]
+    source = write_file(rows, images=1)
+    told: list[bool] = []
+    before = Predictor.segment_batch
+
+    def noted(self: Predictor, images: Any, boxes: Any, labels: Any = None, loose: bool = False) -> Any:
+        told.append(loose)
+        return before(self, images, boxes, labels, loose)
+
+    monkeypatch.setattr(Predictor, "segment_batch", noted)
+    done = complete(model, source, source.parent / "photos", source.parent / "out.json", boxes=boxes)
+    assert (done.loose, told) == (loose, [loose])
+    assert done.tightness is not None
+    assert (done.tightness > 0.9) == (bbox[2] == 26)

@@ -51,13 +51,18 @@ def test_inside_box_is_the_covered_share_of_each_cell() -> None:
 def test_jitter_stays_in_its_bounds_and_follows_the_seed() -> None:
     boxes = torch.tensor([[10.0, 10.0, 30.0, 50.0]]).repeat(200, 1)
     torch.manual_seed(5)
-    moved = Jitter(box=0.1).move_boxes(boxes)
+    moved, loose = Jitter(box=0.1).move_boxes(boxes)
     torch.manual_seed(5)
-    assert torch.equal(moved, Jitter(box=0.1).move_boxes(boxes))
+    assert torch.equal(moved, Jitter(box=0.1).move_boxes(boxes)[0])
+    assert 0.2 < float(loose.float().mean()) < 0.5
+    assert torch.equal(moved[~loose], boxes[~loose])
+    assert bool((moved[loose] != boxes[loose]).any(1).all())
     shift = (moved - boxes).abs().amax(0)
     assert (shift <= torch.tensor([2.0, 4.0, 2.0, 4.0])).all()
     assert (shift > torch.tensor([1.0, 2.0, 1.0, 2.0])).all()
-    assert torch.equal(Jitter().move_boxes(boxes), boxes)
+    same, none = Jitter().move_boxes(boxes)
+    assert torch.equal(same, boxes)
+    assert not none.any()
     regions = Jitter(crop=0.2).move_regions(boxes)
     sides = (regions[:, 2:] - regions[:, :2]) / torch.tensor([20.0, 40.0])
     assert float(sides.min()) >= 2.718**-0.2 - 1e-3

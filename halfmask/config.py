@@ -71,7 +71,8 @@ class Data(Section):
     colour_jitter: float = Field(default=0.0, ge=0.0)
     """Strength of random brightness, contrast and saturation."""
     rotation: float = Field(default=0.0, ge=0.0, le=45.0)
-    """Half of the photographs are turned by up to so many degrees, either way."""
+    """Half of the photographs are turned by up to so many degrees, either way. A box-only object then has a loose box, so this is for a
+    box_segmenter: a detector would learn that such classes have loose boxes."""
     paste: float = Field(default=0.0, ge=0.0, le=1.0)
     """Probability that masked objects of another training photograph are pasted into one (copy-paste)."""
     paste_most: int = Field(default=4, ge=1)
@@ -159,6 +160,15 @@ class Recipe(Section):
     precision: Literal["32", "bf16", "16"] = "32"
     """Mixed precision where the device has it; a CPU always uses 32."""
     channels_last: bool = False
+
+    @model_validator(mode="after")
+    def _turned(self) -> Recipe:
+        data = [self.data, *(stage.data for stage in self.stages if stage.data is not None)]
+        if self.model.kind == "mask_rcnn" and any(d.rotation > 0 for d in data):
+            raise ValueError(
+                "data.rotation is for a box_segmenter: turned boxes are loose, and a mask_rcnn learns boxes"
+            )
+        return self
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

@@ -182,12 +182,14 @@ class BoxSegmenter(Section):
     context: float = 0.22
     """Share of the box's side added on each side of it."""
     decoder: Literal["unet", "hourglass"] = "unet"
-    """unet: the encoder's maps from coarse to fine. hourglass: all of them at stride 4, then down to one cell and up again."""
+    """unet: the encoder's maps from coarse to fine. hourglass: all but the finest at its next stride, 4, then down to one cell and
+    up again."""
     decoder_widths: list[int] = [128, 64, 48, 32]
     """Channels of the decoder from stride 16 up to stride 2; hourglass: one number, for all of its maps."""
     box_jitter: float = Field(default=0.0, ge=0.0, lt=0.5)
     """Training: the corners of a third of the boxes move by up to this share of the box's side, and the model is told which boxes they
-    are. In inference it takes boxes for tight ones unless the file's masks show, or someone says, that they are loose."""
+    are; the others it takes for tight, as the training file has them. In inference boxes are taken for tight ones unless the file's masks
+    show, or someone says, that they are loose."""
     box_reach: float = Field(default=0.0, ge=0.0)
     """How far beyond a loose box its mask may go, share of the box's side: the rest of an object that the box cuts. It asks for a
     `box_jitter` of about as much, and for a context that holds it."""

@@ -122,6 +122,7 @@ class Target:
         image_id: the file's id of the image.
         annotation_ids: int64 [n], the file's ids of the objects (0 where there is none).
         mask_weight: float32 [n], how much each mask counts in a loss: 1 for a person's, less for one that a model drew. None: all 1.
+        loose_box: bool [n], boxes that a change of the image has made loose: they say nothing of where their object ends. None: no box.
     """
 
     boxes: Tensor
@@ -131,6 +132,7 @@ class Target:
     image_id: int = 0
     annotation_ids: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     mask_weight: Tensor | None = None
+    loose_box: Tensor | None = None
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
@@ -155,6 +157,7 @@ class Target:
             has_mask=self.has_mask.to(device),
             masks=self.masks.to(device),
             mask_weight=None if self.mask_weight is None else self.mask_weight.to(device),
+            loose_box=None if self.loose_box is None else self.loose_box.to(device),
         )
 
 
@@ -197,12 +200,18 @@ class Detection:
             quality=self.quality[index],
         )
 
-    def crops(self, threshold: float = 0.5) -> MaskCrops:
-        """The masks in image pixels, clipped to their boxes and what `reach` adds to them, as crops."""
-        from halfmask.masks import grown, paste
+    @property
+    def limits(self) -> Tensor:
+        """float32 [n, 4] xyxy: where the masks may be, the boxes and what `reach` adds to them."""
+        from halfmask.masks import grown
 
-        limits = grown(self.boxes, self.reach) if self.reach else self.boxes
-        return paste(self.mask_probs, self.regions, limits, self.image_size, threshold)
+        return grown(self.boxes, self.reach) if self.reach else self.boxes
+
+    def crops(self, threshold: float = 0.5) -> MaskCrops:
+        """The masks in image pixels, clipped to `limits`, as crops."""
+        from halfmask.masks import paste
+
+        return paste(self.mask_probs, self.regions, self.limits, self.image_size, threshold)
 
     def masks(self, threshold: float = 0.5) -> Tensor:
         """Dense masks, bool [n, H, W]."""

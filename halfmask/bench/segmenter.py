@@ -6,6 +6,7 @@ objects, B's and A's. `val` is not touched.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -16,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
 
 from halfmask.bench.result import Options, Result, Row
 from halfmask.bench.table1_page import T_95, Difference, spread
@@ -75,8 +78,6 @@ OPTIONS: dict[str, list[str]] = {
     "all masks (oracle)": ORACLE,
 }
 """One change each. More can be given: `--set "name: key=value key=value"`."""
-
-
 INFERENCE = ("model.mirror", "model.zooms", "model.decision")
 """Keys that change nothing in training."""
 
@@ -98,11 +99,13 @@ def run_halfmask(arguments: list[str]) -> None:
         InputError: it failed; what it printed stands above.
         KeyboardInterrupt: it was interrupted.
     """
-    code = subprocess.run([sys.executable, "-m", "halfmask", *arguments], env=os.environ, check=False).returncode
+    # As many threads as this process was told to use: the page says so.
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    code = subprocess.run([sys.executable, "-m", "halfmask", *arguments], env=environment, check=False).returncode
     if code == 130:
         raise KeyboardInterrupt
     if code:
-        raise InputError(f"bench segmenter: `halfmask {' '.join(arguments)}` ended with exit code {code}, see above")
+        raise InputError(f"bench: `halfmask {' '.join(arguments)}` ended with exit code {code}, see above")
 
 
 def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
@@ -119,10 +122,11 @@ def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
     found: dict[Job, dict[str, float]] = {}
     for job in jobs:
         arguments = _arguments(job, chosen[job.option])
-        scores = store.find(arguments)
+        recipe = _digest(arguments)
+        scores = store.find(recipe)
         if scores is None:
             scores = _measured(job, arguments, options.out, halfmask)
-            store.add({**job._asdict(), **scores, "arguments": arguments})
+            store.add({**job._asdict(), **scores, "arguments": arguments, "recipe": recipe})
             options.say(f"{job.option}, {job.masked}, seed {job.seed}: B {scores['B']:.1f}, A {scores['A']:.1f}")
         found[job] = scores
     command = f"halfmask bench segmenter --seeds {options.seeds} --first-seed {options.first_seed}"
@@ -150,7 +154,7 @@ def chosen_options(wanted: tuple[str, ...]) -> dict[str, list[str]]:
 
 
 class _Store:
-    """Measures on disk, each with the arguments of its run, written one by one. `docs/segmenter.json` holds the same list: copied to
+    """Measures on disk, each with a digest of its run's recipe, written one by one. `docs/segmenter.json` holds the same list: copied to
     OUT/measures.json it spares another machine the runs that are published."""
 
     def __init__(self, path: Path) -> None:
@@ -159,17 +163,17 @@ class _Store:
         if path.is_file():
             self.measures = json.loads(path.read_text(encoding="utf-8"))["measures"]
 
-    def find(self, arguments: list[str]) -> dict[str, float] | None:
+    def find(self, recipe: str) -> dict[str, float] | None:
         for measure in self.measures:
-            if measure["arguments"] == arguments:
+            if measure["recipe"] == recipe:
                 return {name: measure[name] for name in ("A", "B", "all")}
         return None
 
     def add(self, measure: dict[str, Any]) -> None:
         # Another process may work on other seeds in the same folder.
         beside = _Store(self._path).measures
-        known = [m["arguments"] for m in self.measures]
-        self.measures += [m for m in beside if m["arguments"] not in known] + [measure]
+        known = [m["recipe"] for m in self.measures]
+        self.measures += [m for m in beside if m["recipe"] not in known] + [measure]
         write_json(self._path, {"measures": self.measures}, indent=1)
 
 
@@ -177,6 +181,11 @@ def _arguments(job: Job, overrides: list[str]) -> list[str]:
     """Of `halfmask train`."""
     fold = f"data.development_fold={job.seed % FOLDS}"
     return [DIRECTIONS[job.masked], f"seed={job.seed}", *BUDGET, fold, *overrides]
+
+
+def _digest(arguments: list[str]) -> str:
+    """Of the recipe that `train` makes of its arguments: a shipped recipe may change, and old measures are not its."""
+    return hashlib.sha256(load_recipe(arguments[0], arguments[1:]).to_yaml().encode()).hexdigest()[:12]
 
 
 def _measured(job: Job, arguments: list[str], out: Path, halfmask: Halfmask) -> dict[str, float]:
@@ -244,12 +253,12 @@ def _evaluated(job: Job, folder: Path, halfmask: Halfmask) -> dict[str, Any]:
 
 def _keep_arguments(folder: Path, arguments: list[str]) -> None:
     """A run of other settings in the folder would be taken for this one."""
-    path = folder / "arguments.json"
+    path, own = folder / "arguments.json", {"arguments": arguments, "recipe": _digest(arguments)}
     if not path.is_file():
-        write_json(path, arguments)
+        write_json(path, own)
     kept = json.loads(path.read_text(encoding="utf-8"))
-    if kept != arguments:
-        raise InputError(f"{path}: its run was made with {kept}, now {arguments}; name another folder with --out")
+    if kept != own:
+        raise InputError(f"{path}: its run was made with {kept}, now {own}; name another folder with --out")
 
 
 def differences(found: dict[Job, dict[str, float]], option: str, seeds: list[int], what: str) -> Difference | None:

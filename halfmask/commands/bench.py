@@ -37,7 +37,8 @@ def run(
     overrides: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="table1 --data coco: key=value for every recipe; segmenter: options to run; heads: ways=a;b."
+            "--set",
+            help="table1 --data coco: key=value for every recipe; segmenter: options to run; real: a model to train; heads: ways=a;b.",
         ),
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Write rows and all measures here.")] = None,
@@ -88,6 +89,8 @@ def _write(result: Result, json: Path | None, docs: Path | None) -> None:
     from halfmask.bench.writing import provenance, replace_table
     from halfmask.coco.write import write_json
 
+    if not result.rows:  # a part of the runs, made for a later call: nothing to publish
+        return
     source = provenance()
     if json is not None:
         write_json(json, {"rows": result.rows, **source, **result.details}, indent=1)

@@ -98,7 +98,9 @@ def run(
     boxes = None if detections is None else read_results(detections, file, MAX_DETECTIONS)
     predictor = load(model, detector, device)
     in_a = resolve_masked(masked, file.categories) if masked else predictor.masked_of(file.categories)
-    loose = are_loose(dataset, in_a, loosen) if box_kind == "auto" else box_kind == "loose"
+    loose = box_kind == "loose"
+    if box_kind == "auto" and predictor.knows_loose_boxes:
+        loose = are_loose(dataset, in_a, loosen)
     chosen = evaluated(predictor, file, GivenBoxes(loosen, loose), boxes)
     only_given = chosen.detect is None
     if not (given_boxes or only_given):
@@ -123,6 +125,8 @@ def run(
         raise InputError(f"{images}: none of the photographs can be read; first: {next(iter(reader.skipped.values()))}")
     if loosen:
         result["loosen"] = loosen
+    if loose and predictor.knows_loose_boxes:
+        result["boxes"] = "loose"
     print(table(result, per_category))
     if json is not None:
         write_json(json, result, indent=2)

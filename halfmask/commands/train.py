@@ -68,6 +68,7 @@ def train(
     if finished is not None:
         print(f"{finished}: this run is finished")
         return finished
+    from halfmask.commands.class_looks import learn_looks
     from halfmask.commands.hiding import learn_hidden
     from halfmask.commands.rounds import teach
     from halfmask.commands.training_data import read_training_data
@@ -83,6 +84,8 @@ def train(
     data = read_training_data(recipe, filled)
     model = _build(recipe, data)
     _describe(recipe, data)
+    if not (out / "resume.ckpt").is_file():  # else it has them
+        learn_looks(model, recipe, data)
     before = set(out.iterdir()) if out.is_dir() else None
     out.mkdir(parents=True, exist_ok=True)
     (out / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
@@ -178,7 +181,6 @@ def _build(recipe: Recipe, data: TrainingData) -> SegmentationModel:
     torch.manual_seed(recipe.seed)
     names = [c["name"] for c in data.categories]
     model = build_model(recipe.model, len(names) + 1, names=names)
-    _learn_looks(model, recipe, data)
     if recipe.init is None:
         return model
     source = expand(recipe.init)
@@ -195,19 +197,6 @@ def _build(recipe: Recipe, data: TrainingData) -> SegmentationModel:
     parts = sorted({key.split(".")[0] for key in left})
     print(f"init: {source}; new: {', '.join(parts) or 'nothing'}")
     return model
-
-
-def _learn_looks(model: SegmentationModel, recipe: Recipe, data: TrainingData) -> None:
-    """Prototypes of the classes, where the recipe conditions the model on them."""
-    from halfmask.data.dataset import CocoInstances
-    from halfmask.models.box_segmenter import BoxSegmenter
-
-    condition = recipe.model.condition if recipe.model.kind == "box_segmenter" else None
-    if condition is not None and condition.input == "prototype":
-        assert isinstance(model, BoxSegmenter)
-        # Photographs without a mask too: a box-only class may be on no other.
-        pictures = CocoInstances(data.main.training.file, data.main.training.folder)
-        model.learn_looks(pictures[k] for k in range(len(pictures)))
 
 
 def _describe(recipe: Recipe, data: TrainingData) -> None:
@@ -285,5 +274,5 @@ def _dry_run(recipe: Recipe) -> None:
     if recipe.rounds > 1:
         print(f"rounds: {recipe.rounds} such trainings, and the training file filled in between two")
     if recipe.hide:
-        print("hide: one more training, without the hidden classes' masks")
+        print(f"hide: as much again, {recipe.rounds} more without the hidden classes' masks")
     print("dry run: nothing was written")

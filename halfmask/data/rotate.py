@@ -12,12 +12,15 @@ from torch import Tensor
 from halfmask.masks import tight, tight_box
 from halfmask.structures import MaskCrops, Target
 
+LEFT = 0.3
+"""An object of which less than this share is left in the image is no longer there to be learnt from (as in copy-paste)."""
+
 
 def rotate(image: Tensor, target: Target, degrees: float) -> tuple[Tensor, Target]:
-    """Turns an example about the image's centre; its size stays, and what turns out of it is gone.
+    """Turns an example about the image's centre; its size stays, and objects that are turned out of it are gone.
 
-    A masked object gets the tight box of what is left of its turned mask. Of a box-only object only the box can be turned: its new box is
-    the one around the old one's turned corners, which is loose. Where the photograph has no pixel its edge is repeated.
+    A masked object gets the tight box of its turned mask. Of a box-only object only the box can be turned: its new box is the one around
+    the old one's turned corners, and is marked as loose (`Target.loose_box`). Where the photograph has no pixel its edge is repeated.
 
     Args:
         image: float32 [3, H, W].
@@ -32,25 +35,28 @@ def rotate(image: Tensor, target: Target, degrees: float) -> tuple[Tensor, Targe
         if has_mask:
             bitmap, (x, y) = next(places)
             crop = turn.mask(bitmap, (x, y))
-            if crop is None:
+            if crop is None or int(crop[0].sum()) < LEFT * int(bitmap.sum()):
                 continue
             crops.append(crop)
             boxes.append(tight_box(*crop))
         else:
             box = turn.frame(target.boxes[row].tolist())
-            if box[2] - box[0] < 1 or box[3] - box[1] < 1:
+            if box is None:
                 continue
             boxes.append(torch.tensor(box))
         kept.append(row)
     index = torch.tensor(kept, dtype=torch.int64)
+    has_mask = target.has_mask[index]
+    before = torch.zeros_like(has_mask) if target.loose_box is None else target.loose_box[index]
     return turned, replace(
         target,
         boxes=torch.stack(boxes).to(torch.float32) if boxes else target.boxes[:0],
         labels=target.labels[index],
-        has_mask=target.has_mask[index],
+        has_mask=has_mask,
         masks=MaskCrops.from_bitmaps([c[0] for c in crops], [c[1] for c in crops], target.masks.image_size),
         annotation_ids=target.annotation_ids[index] if len(target.annotation_ids) else target.annotation_ids,
         mask_weight=None if target.mask_weight is None else target.mask_weight[index],
+        loose_box=before | ~has_mask,
     )
 
 
@@ -72,20 +78,29 @@ class _Turn:
         y = self._cos * ys - self._sin * xs + self.height / 2 - offset[1]
         return torch.stack([x / size[0] * 2 - 1, y / size[1] * 2 - 1], 2)[None]
 
-    def frame(self, box: list[float]) -> list[float]:
-        """The box xyxy around a box's turned corners, clipped to the image."""
+    def frame(self, box: list[float]) -> list[float] | None:
+        """The box xyxy around a box's turned corners, clipped to the image; None where less than LEFT of it, or no pixel, is left."""
+        x0, y0, x1, y1 = self.around(box)
+        clipped = [max(0.0, x0), max(0.0, y0), min(float(self.width), x1), min(float(self.height), y1)]
+        width, height = clipped[2] - clipped[0], clipped[3] - clipped[1]
+        gone = min(width, height) < 1 or width * height < LEFT * (x1 - x0) * (y1 - y0)
+        return None if gone else clipped
+
+    def around(self, box: list[float]) -> tuple[float, float, float, float]:
+        """The box xyxy around a box's turned corners."""
         corners = [(x - self.width / 2, y - self.height / 2) for x in box[0::2] for y in box[1::2]]
         xs = [self._cos * x - self._sin * y + self.width / 2 for x, y in corners]
         ys = [self._sin * x + self._cos * y + self.height / 2 for x, y in corners]
-        return [max(0.0, min(xs)), max(0.0, min(ys)), min(float(self.width), max(xs)), min(float(self.height), max(ys))]
+        return min(xs), min(ys), max(xs), max(ys)
 
     def mask(self, bitmap: Tensor, place: tuple[int, int]) -> tuple[Tensor, tuple[int, int]] | None:
         """A turned bitmap [h, w] whose upper left pixel lies at `place`, tight, with its new place; None where nothing is left."""
         height, width = bitmap.shape
         if height == 0 or width == 0:
             return None
-        around = self.frame([place[0], place[1], place[0] + width, place[1] + height])
-        low, high = [math.floor(v) for v in around[:2]], [math.ceil(v) for v in around[2:]]
+        x0, y0, x1, y1 = self.around([place[0], place[1], place[0] + width, place[1] + height])
+        low = [max(0, math.floor(x0)), max(0, math.floor(y0))]
+        high = [min(self.width, math.ceil(x1)), min(self.height, math.ceil(y1))]
         if high[0] <= low[0] or high[1] <= low[1]:
             return None
         grid = self.sources((low[0], low[1], high[0], high[1]), place, (width, height))

@@ -39,6 +39,8 @@ def table(result: dict[str, Any], per_category: bool = False, width: int = 100) 
     line = f"{result['images']} images, {result['seconds']:.1f} s, halfmask {result['version']}"
     if "loosen" in result:
         line += f", given boxes moved by up to {result['loosen']:g} of their size"
+    if result.get("boxes") == "loose":
+        line += ", read as loose boxes"
     return f"{text}{result['model']}: {line}" if result["model"] else f"{text}{line}"
 
 

@@ -51,7 +51,7 @@ class Completion:
         mean_score: of the filled masks; None where none was filled.
         unknown_classes: names of classes that were filled although the model does not know them.
         tightness: mean IoU of the file's boxes with their masks' own boxes; None where it has no mask.
-        loose: whether boxes were taken for ones that may be off.
+        loose: whether boxes were taken for ones that may be off, by a model that knows such boxes.
     """
 
     out: Path
@@ -112,7 +112,12 @@ def complete(
         return result
     predictor = model if isinstance(model, Predictor) else load(model)
     result.tightness = box_tightness(file)
-    result.loose = boxes == "loose" or (boxes == "auto" and boxes_are_loose(result.tightness))
+    loose = boxes == "loose" or (boxes == "auto" and boxes_are_loose(result.tightness))
+    result.loose = loose and predictor.knows_loose_boxes
+    if loose and not result.loose:
+        logger.warning(
+            "%s did not learn on loose boxes (box_jitter): masks will end where the boxes do", predictor.name
+        )
     run = _Run(predictor, predictor.labels_of(file.categories), folder, polygons, workers, result.loose)
     if predictor.categories:  # a rule asks for no class
         wanted = [c for c in file.categories if work.to_fill[c["id"]]]

@@ -56,7 +56,7 @@ def _nonempty(drawn: Detection) -> tuple[MaskCrops, list[float]]:
     for row in torch.where(crops.areas() == 0)[0].tolist():
         one = slice(row, row + 1)
         bitmap, place, scores[row] = _rescued(
-            probs[one], drawn.regions[one], drawn.boxes[one], drawn.image_size, scores[row]
+            probs[one], drawn.regions[one], drawn.limits[one], drawn.image_size, scores[row]
         )
         bitmaps[row], offsets[row] = bitmap, place
     return MaskCrops.from_bitmaps(bitmaps, [(x, y) for x, y in offsets], drawn.image_size), scores

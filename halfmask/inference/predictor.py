@@ -78,6 +78,11 @@ class Predictor:
         """Whether `detect` works: the model finds boxes itself, or has a detector beside it."""
         return self.detector is not None or self.model.has_detector
 
+    @property
+    def knows_loose_boxes(self) -> bool:
+        """Whether the model learnt on boxes that are off (`box_jitter`), so that it makes a difference to say that boxes are loose."""
+        return isinstance(self.model, BoxSegmenter) and self.model.knows_loose_boxes
+
     def detect(self, image: ImageLike) -> Detection:
         """Finds objects and their masks.
 
@@ -133,7 +138,7 @@ class Predictor:
         be off by a tenth of their side: a model that learnt on such boxes then lets masks end before them, or go beyond them.
         """
         if isinstance(self.model, BoxSegmenter):
-            self.model.expect_loose_boxes(loose)
+            self.model.expect_loose_boxes(loose)  # set anew by every call
         pixels = [as_tensor(image).to(self.device) for image in images]
         on_device = [b.to(self.device, torch.float32) for b in boxes]
         own = None if labels is None else [self._to_own[row.cpu()].to(self.device) for row in labels]

@@ -61,6 +61,10 @@ def build_box_segmenter(
 
 def _reader(config: BoxSegmenterConfig) -> CropReader:
     closest = min([config.context, *config.zooms])
+    if config.box_reach > 0 and config.box_jitter == 0:
+        raise InputError(
+            "model.box_reach: masks go beyond loose boxes, and no box is made loose: set box_jitter to about as much"
+        )
     if config.box_reach > closest:
         raise InputError(
             f"model.box_reach: masks may go beyond their box by {config.box_reach} of its side, but the closest context shows {closest}"
@@ -75,6 +79,10 @@ def _decoder(config: BoxSegmenterConfig, encoder: Encoder) -> Decoder | Hourglas
         raise InputError(
             f"model.decoder_widths: expected {'one number' if most == 1 else f'1 to {most} numbers'} for a decoder: {config.decoder}, the "
             f"encoder has maps of strides {list(encoder.channels)}; found {widths}"
+        )
+    if config.decoder == "hourglass" and len(encoder.channels) < 2:
+        raise InputError(
+            f"model.decoder: hourglass: the encoder has one map alone, of stride {next(iter(encoder.channels))}; use unet"
         )
     if config.decoder == "hourglass":
         return HourglassDecoder(encoder.channels, widths[0], config.crop_size)

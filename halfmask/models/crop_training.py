@@ -84,7 +84,9 @@ class CropSampler:
 
     def _rows(self, target: Target) -> Tensor:
         """int64: the objects to learn from, masked ones first."""
-        groups = ((target.has_mask, self.regions_per_image), (~target.has_mask, self.box_only_per_image))
+        # A box that was made loose teaches nothing where no mask says what is in it.
+        bare = ~target.has_mask if target.loose_box is None else ~target.has_mask & ~target.loose_box
+        groups = ((target.has_mask, self.regions_per_image), (bare, self.box_only_per_image))
         chosen = []
         for belongs, limit in groups:
             rows = torch.where(belongs)[0].cpu()

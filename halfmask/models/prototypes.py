@@ -15,6 +15,8 @@ from halfmask.structures import Target
 
 PER_CLASS = 64
 """Boxes of a class that are looked at, the first ones that come: a mean of more hardly moves."""
+CHUNK = 32
+"""Boxes that go through the encoder together: bounds memory."""
 
 
 @torch.no_grad()
@@ -41,9 +43,9 @@ def class_prototypes(
     device = next(encoder.parameters()).device
     for image, target in examples:
         rows = _wanted(target.labels.cpu() - 1, counts, per_class)
-        if len(rows):
-            looks = _looks(reader, encoder, image.to(device), target.boxes[rows].to(device)).cpu()
-            sums.index_add_(0, target.labels[rows].cpu() - 1, looks)
+        for part in torch.split(rows, CHUNK) if len(rows) else ():
+            looks = _looks(reader, encoder, image.to(device), target.boxes[part].to(device)).cpu()
+            sums.index_add_(0, target.labels[part].cpu() - 1, looks)
     seen = counts > 0
     means = sums / counts.clamp_min(1)[:, None]
     if int(seen.sum()) > 1:  # one class alone has nothing in common with others

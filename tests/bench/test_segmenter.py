@@ -74,7 +74,7 @@ def test_an_option_of_ones_own(tmp_path: Path) -> None:
     own = [a for a in made if "model.crop_size=64" in a]
     assert len(own) == 2
     assert all("model.context=0.1" in a for a in own)
-    with pytest.raises(InputError, match="was made with"):
+    with pytest.raises(InputError, match="was made with"):  # the same name for another change
         run(options(tmp_path, "tiny: model.crop_size=32", seeds=1), halfmask)
     assert len(made) == 4
 
@@ -152,3 +152,14 @@ def test_the_oracle_is_measured_on_bs_objects(
     assert [m["B"] for m in oracle] == [77.0, 77.0]
     assert {a[a.index("--masked") + 1] for a in made if a[0] == "evaluate"} == set(DIRECTIONS)
     assert segmenter.FOLDS == 3
+
+
+def test_a_measure_of_a_recipe_that_has_changed_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, halfmask = fake_runs({})
+    run(options(tmp_path, BASE, seeds=1), halfmask)
+    assert len(made) == 2
+    monkeypatch.setattr(
+        segmenter, "load_recipe", lambda name, keys: load_recipe(name, [*keys, "model.crop_jitter=0.2"])
+    )
+    with pytest.raises(InputError, match="name another folder"):
+        run(options(tmp_path, BASE, seeds=1), halfmask)

@@ -44,6 +44,15 @@ def test_the_mean_over_masked_objects() -> None:
     assert box_tightness(file([], [])) is None
 
 
+def test_small_objects_say_nothing() -> None:
+    """A mask's own box ends at pixels' borders: five pixels wide, it agrees with no box well."""
+    row = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10.4, 10.4, 5, 5], "iscrowd": 0}
+    row["segmentation"] = [[10.4, 10.4, 15.4, 10.4, 15.4, 15.4, 12, 15.4]]
+    image = {"id": 1, "file_name": "1.jpg", "height": 50, "width": 50}
+    document = {"images": [image], "annotations": [row], "categories": [{"id": 1, "name": "cat"}]}
+    assert box_tightness(CocoFile.from_document(document, "test.json")) is None
+
+
 def test_what_is_not_known_is_taken_for_tight() -> None:
     assert not boxes_are_loose(None)
     assert not boxes_are_loose(LOOSE_BELOW)

@@ -127,6 +127,7 @@ def test_loose_boxes_are_seen_in_the_masks_of_a(
         return before(self, images, boxes, labels, loose)
 
     monkeypatch.setattr(Predictor, "segment_batch", noted)
+    monkeypatch.setattr(Predictor, "knows_loose_boxes", True)
     masked = () if "--masked" in more else ("--masked", "cat")
     outcome = halfmask_cli("evaluate", tiny_segmenter, coco_file(), "--images", photos, "--given-boxes", *masked, *more)
     assert outcome.code == 0, outcome.err

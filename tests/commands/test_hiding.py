@@ -143,6 +143,17 @@ def test_hidden_masks_teach_nothing_and_masks_of_b_change_nothing(make: Make, wo
     assert all(torch.equal(t, state("b")[k]) for k, t in state("plain").items())
 
 
+def test_hidden_masks_do_not_come_back_through_a_teacher(make: Make, world: Path, tmp_path: Path) -> None:
+    """Two rounds: the first training has a teacher of its own, which never saw them either."""
+    hidden = set(plan_hiding(make()).classes)
+    ruined = without_masks_of(world / "instances.json", tmp_path / "h.json", hidden)
+    for name, file in (("plain", None), ("ruined", ruined)):
+        train(make(rounds=2) if file is None else make(file=file, rounds=2), tmp_path / name)
+    for part in ("hidden", "hidden/teacher"):
+        one, two = (load_checkpoint(tmp_path / n / part / "model.safetensors").state for n in ("plain", "ruined"))
+        assert all(torch.equal(one[k], two[k]) for k in one), part
+
+
 def test_the_choice_is_the_seeds_and_spread_over_counts(make: Make) -> None:
     counts = read_training_data(make()).mask_counts
     ranked = sorted({1, 2, 4, 6}, key=lambda i: (-counts[i], i))

@@ -300,6 +300,22 @@ def test_who_counts_as_masked(make: Make, world: Path) -> None:
     assert some.mask_counts == counts, "the masks of rarer classes teach all the same"
 
 
+def test_rotation_reaches_the_batches_and_is_for_box_segmenters(make: Make) -> None:
+    encoder = {"name": "small_resnet", "widths": [8, 12, 16], "blocks": [1, 1, 1]}
+    model = {"kind": "box_segmenter", "encoder": encoder, "crop_size": 32, "decoder_widths": [12, 8]}
+    batches = []
+    for rotation in (0.0, 20.0):
+        recipe = make(WHOLE_STAGE, model=model, data={"rotation": rotation})
+        loader = read_training_data(recipe).main.loaders(recipe.data).shuffled(8, 0)
+        batches.append(next(iter(loader))[1])
+    assert [t.image_id for t in batches[0]] == [t.image_id for t in batches[1]]
+    moved = [t.loose_box is not None for t in batches[1]]
+    assert any(moved)
+    assert not all(moved)
+    with pytest.raises(InputError, match="rotation is for a box_segmenter"):
+        make(WHOLE_STAGE, data={"rotation": 5})
+
+
 def test_images_without_masks_can_be_left_out(make: Make) -> None:
     one = {"masked": "c1"}
     every = read_training_data(make(BOX_STAGE, data=one))

@@ -67,11 +67,19 @@ def test_clockwise() -> None:
     assert centre.tolist() == pytest.approx(expected, abs=0.6)
 
 
-def test_a_box_alone_gets_the_box_around_its_corners() -> None:
+def test_a_box_alone_gets_the_box_around_its_corners_and_is_marked() -> None:
     image, target = example()
     _, moved = rotate(image, target, 20.0)
-    old, new = target.boxes[1], moved.boxes[1]
-    assert float((new[2] - new[0]) * (new[3] - new[1])) > float((old[2] - old[0]) * (old[3] - old[1]))
+    angle = math.radians(20)
+    turned = [
+        (math.cos(angle) * x - math.sin(angle) * y + W / 2, math.sin(angle) * x + math.cos(angle) * y + H / 2)
+        for x in (10 - W / 2, 20 - W / 2)
+        for y in (10 - H / 2, 24 - H / 2)
+    ]
+    xs, ys = zip(*turned, strict=True)
+    assert moved.boxes[1].tolist() == pytest.approx([min(xs), min(ys), max(xs), max(ys)], abs=1e-3)
+    assert moved.loose_box is not None
+    assert moved.loose_box.tolist() == [False, True, False]
 
 
 @settings(max_examples=40, deadline=None)
@@ -100,3 +108,14 @@ def test_nothing_there() -> None:
     )
     _, moved = rotate(torch.rand(3, H, W), nothing, 12.0)
     assert len(moved) == 0
+
+
+def test_a_sliver_is_gone() -> None:
+    """In a wide picture: what lies at the far end turns out of it but for a corner."""
+    dense = torch.zeros(2, H, 3 * W, dtype=torch.bool)
+    dense[0, 20:40, 4:24] = dense[1, 20:40, 110:130] = True
+    boxes = torch.tensor([[4.0, 20, 24, 40], [110, 20, 130, 40], [4, 20, 24, 40]])
+    has_mask = torch.tensor([True, True, False])
+    target = Target(boxes, torch.tensor([1, 2, 3]), has_mask, MaskCrops.from_dense(dense))
+    _, moved = rotate(torch.rand(3, H, 3 * W), target, 20.0)
+    assert moved.labels.tolist() == [2]

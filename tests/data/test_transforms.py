@@ -81,3 +81,17 @@ def test_colours_do_not_depend_on_whether_mirrors_are_on() -> None:
     plain = Augment(0.0, 0.5)(image, target, torch.Generator().manual_seed(4))[0]
     flipped = Augment(1.0, 0.5)(image, target, torch.Generator().manual_seed(4))[0]
     assert torch.allclose(flipped, plain.flip(-1), atol=1e-6)
+
+
+def test_half_of_the_examples_are_turned_by_their_own_angle() -> None:
+    image, target = example()
+    turned = []
+    for seed in range(200):
+        changed, moved = Augment(rotation=20.0)(image, target, torch.Generator().manual_seed(seed))
+        again, _ = Augment(rotation=20.0)(image, target, torch.Generator().manual_seed(seed))
+        assert torch.equal(changed, again)
+        if not torch.equal(changed, image):
+            turned.append(float((changed - image).abs().mean()))
+            assert moved.loose_box is not None
+    assert 70 < len(turned) < 130
+    assert len(set(turned)) == len(turned)

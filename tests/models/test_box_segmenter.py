@@ -251,7 +251,7 @@ def test_the_mask_of_a_loose_box_may_go_beyond_it_where_it_is_told_to() -> None:
 
 def test_a_model_that_saw_no_loose_box_takes_every_box_as_it_is() -> None:
     image, target = discs(0)
-    model = build(box_reach=0.2).eval()
+    model = build().eval()
     before = model.segment([image], [target.boxes])[0]
     model.expect_loose_boxes(True)
     after = model.segment([image], [target.boxes])[0]

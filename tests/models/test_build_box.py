@@ -112,7 +112,7 @@ def test_build_refuses_what_does_not_fit() -> None:
         InputError,
         match=r"box_reach: masks may go beyond their box by 0\.2 of its side, but the closest context shows 0\.1",
     ):
-        build(box_reach=0.2, zooms=[0.1, 0.3])
+        build(box_reach=0.2, box_jitter=0.2, zooms=[0.1, 0.3])
     with pytest.raises(InputError, match="decoder_widths: expected one number for a decoder: hourglass"):
         build(decoder="hourglass")
     with pytest.raises(InputError, match="random, embedding or prototype"):

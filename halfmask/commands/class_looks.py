@@ -1,0 +1,56 @@
+"""What the classes look like, for a model that is conditioned on it: some boxes of each class are read before the training begins."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from halfmask.commands.training_data import TrainingData
+    from halfmask.config import Recipe
+    from halfmask.data.dataset import CocoInstances
+    from halfmask.models.base import SegmentationModel
+    from halfmask.structures import Target
+
+logger = logging.getLogger("halfmask")
+
+
+def learn_looks(model: SegmentationModel, recipe: Recipe, data: TrainingData) -> None:
+    """Prototypes of the classes, where the recipe conditions the model on them (`models.prototypes`); else nothing."""
+    from halfmask.data.dataset import CocoInstances
+    from halfmask.models.box_segmenter import BoxSegmenter
+
+    condition = recipe.model.condition if recipe.model.kind == "box_segmenter" else None
+    if condition is None or condition.input != "prototype":
+        return
+    assert isinstance(model, BoxSegmenter)
+    assert recipe.model.kind == "box_segmenter"
+    if recipe.model.encoder.weights is None and recipe.init is None:
+        logger.warning(
+            "model.condition.input: prototype: the encoder has no weights, so classes look alike to it; name some"
+        )
+    # Photographs without a mask too: a box-only class may be on no other.
+    pictures = CocoInstances(data.main.training.file, data.main.training.folder)
+    model.learn_looks(_examples(pictures))
+
+
+def _examples(pictures: CocoInstances) -> Iterator[tuple[Tensor, Target]]:
+    """The photographs that have a class of which not enough was seen yet, with a progress display."""
+    from halfmask.engine.display import Display
+    from halfmask.models.prototypes import PER_CLASS
+
+    seen: Counter[int] = Counter()
+    display, begin = Display(), time.perf_counter()
+    display.start("looking at the classes", len(pictures), "image")
+    for index, image_id in enumerate(pictures.image_ids):
+        classes = [a["category_id"] for a in pictures.file.annotations_of(image_id)]
+        if any(seen[c] < PER_CLASS for c in classes):
+            seen.update(classes)
+            yield pictures[index]
+        display.update(index + 1, (index + 1) / (time.perf_counter() - begin), {})
+    display.stop()

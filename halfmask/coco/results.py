@@ -121,7 +121,7 @@ def _check_entry(entry: Any, where: str, file: CocoFile, known: set[int]) -> Non
         )
     if not all_finite([entry["score"]]):
         raise InputError(f"{where}: score is {_brief(entry['score'])}; expected a finite number")
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all_finite(bbox) or min(bbox[2:]) <= 0:
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all_finite(bbox) or min(bbox[2:]) < 0:
         fault = fault_of_box(bbox, file.size_of(image_id))[1]
         raise InputError(
             f"{where}: {fault}; mend the entry, or leave it out (a box is [x, y, width, height], not corners)"

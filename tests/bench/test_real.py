@@ -44,7 +44,7 @@ def test_the_table_and_the_bars(tmp_path: Path) -> None:
         (RECIPES["voc"], "seed=3", "hide=5"),
         (RECIPES["voc"], "seed=4", "hide=0"),
     ]
-    assert len(trained) == 6
+    assert [c[3] for c in trained] == ["hide=5", "hide=0"] * 2 + ["hide=0"] * 2
     share, loose = result.rows[1], result.rows[2]
     assert result.rows[0]["value"] == pytest.approx(78)
     assert result.rows[0]["ok"]

@@ -56,7 +56,7 @@ def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
             hide = HIDDEN if seed == seeds[0] and name in DIRECTIONS else 0
             model = _trained(name, seed, hide, folder, halfmask)
             for direction in DIRECTIONS if name == "all" else [name]:
-                one = _measured(str(model), direction, folder, halfmask)
+                one = _measured(str(model), direction, folder, halfmask, name in DIRECTIONS)
                 found.setdefault((name, direction), []).append(one)
                 options.say(
                     f"{name}, {DIRECTIONS[direction]}, seed {seed}: B {one.boxes['miou']:.1f}, loose {one.loose:.1f}"
@@ -66,7 +66,7 @@ def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
     for rule in RULES:
         for direction in DIRECTIONS:
             folder = options.out / rule.replace(":", "-")
-            found[rule, direction] = [_measured(rule, direction, folder, halfmask)]
+            found[rule, direction] = [_measured(rule, direction, folder, halfmask, one_of_a_kind=False)]
     command = f"halfmask bench real --seeds {options.seeds} --first-seed {options.first_seed}"
     tables = {"real": _table(found), "real:quality": _quality_table(found)}
     measures = [
@@ -83,19 +83,21 @@ def _trained(name: str, seed: int, hide: int, folder: Path, halfmask: Halfmask) 
     return run
 
 
-def _measured(model: str, direction: str, folder: Path, halfmask: Halfmask) -> Measure:
+def _measured(model: str, direction: str, folder: Path, halfmask: Halfmask, one_of_a_kind: bool = True) -> Measure:
+    """one_of_a_kind: a model of this direction. What has none is measured once: the other direction's B is this one's A."""
+    masked, side = (direction, "B") if one_of_a_kind or direction == "voc" else ("voc", "A")
     data = expand("${HALFMASK_SHARED}/data/coco-mini")
     blocks = []
     for loosen in (0.0, LOOSE):
-        result = folder / f"{direction}-{loosen:g}.json"
+        result = folder / f"{masked}-{loosen:g}.json"
         if not result.is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            truth = [str(data / "instances_val.json"), "--images", str(data / "val"), "--masked", direction]
+            truth = [str(data / "instances_val.json"), "--images", str(data / "val"), "--masked", masked]
             halfmask(["evaluate", model, *truth, "--given-boxes", "--loosen", f"{loosen:g}", "--json", str(result)])
         blocks.append(json.loads(result.read_text(encoding="utf-8")))
     tight, loose = blocks
-    shown = {key: 100 * tight["given_boxes"]["B"][key] for key in SHOWN}
-    return Measure(shown, 100 * loose["given_boxes"]["B"]["miou"], tight["quality"]["B"], tight["ambiguous"]["B"])
+    shown = {key: 100 * tight["given_boxes"][side][key] for key in SHOWN}
+    return Measure(shown, 100 * loose["given_boxes"][side]["miou"], tight["quality"][side], tight["ambiguous"][side])
 
 
 Found = dict[tuple[str, str], list[Measure]]

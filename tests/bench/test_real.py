@@ -27,10 +27,12 @@ def fake(own: float, oracle: float, lost: float) -> tuple[list[list[str]], Any]:
         direction = arguments[arguments.index("--masked") + 1]
         loosen = float(arguments[arguments.index("--loosen") + 1])
         base = 0.6 if arguments[1].startswith("baseline") else oracle if "/all/" in arguments[1] else own
-        miou = base + 0.01 * (1 if direction == "voc" else -1) - (lost if loosen else 0)
-        block = dict.fromkeys(("miou", "S", "M", "L", "polygon", "rle"), miou)
+        sides = {"B": 0.01, "A": -0.01} if direction == "voc" else {"B": -0.01, "A": 0.01}
+        keys, fall = ("miou", "S", "M", "L", "polygon", "rle"), lost if loosen else 0
+        boxes = {side: dict.fromkeys(keys, base + more - fall) for side, more in sides.items()}
         quality = {"spearman": 0.7, "calibration_error": 0.02, "bad_found": 0.6, "bad": None}
-        result = {"given_boxes": {"B": block}, "quality": {"B": quality}, "ambiguous": {"B": {"told_apart": 0.5}}}
+        result = {"given_boxes": boxes, "quality": dict.fromkeys("AB", quality)}
+        result["ambiguous"] = {side: {"told_apart": 0.5} for side in "AB"}
         Path(arguments[-1]).write_text(json.dumps(result))
 
     return made, halfmask
@@ -60,6 +62,8 @@ def test_the_table_and_the_bars(tmp_path: Path) -> None:
     assert "share of the all-masks model: 97.5 %, bar 98: missed." in result.tables["real"]
     assert "| masks with IoU < 0.5 | – | – |  |" in result.tables["real:quality"]
     assert len(result.details["measures"]) == 2 * 4 + 6
+    evaluated = [c for c in made if c[0] == "evaluate"]
+    assert len(evaluated) == 2 * (2 * 2 + 2 + 3), "tight and loose; all masks and rules once for both directions"
     json.dumps(result.details)
     before = sum(c[0] == "evaluate" for c in made)
     assert run(options(tmp_path), halfmask).tables == result.tables

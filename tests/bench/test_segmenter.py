@@ -15,8 +15,8 @@ from halfmask.config import load_recipe
 from halfmask.errors import InputError
 
 
-def options(out: Path, *wanted: str, seeds: int = 2) -> Options:
-    return Options(out, seeds, 0, 1, "world", None, wanted, None, lambda line: None)
+def options(out: Path, *wanted: str, seeds: int = 2, splits: int = 3) -> Options:
+    return Options(out, seeds, 0, splits, "world", None, wanted, None, lambda line: None)
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -66,6 +66,14 @@ def test_runs_are_made_once_and_compared_on_the_same_seeds(tmp_path: Path) -> No
     again = run(options(elsewhere, "no dice"), halfmask)
     assert len(made) == 8, "nor is what was published"
     assert again.tables == result.tables
+
+
+def test_one_direction_alone(tmp_path: Path) -> None:
+    made, halfmask = fake_runs({})
+    result = run(options(tmp_path, "no dice", splits=1), halfmask)
+    assert {a[1] for a in made} == {DIRECTIONS["voc"]}
+    assert "| the recipe | 72.5 ± 0.7 | not run |" in result.tables["segmenter"]
+    assert result.command.startswith("halfmask bench segmenter --seeds 2 --first-seed 0 --splits 1")
 
 
 def test_an_option_of_ones_own(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_two_processes_on_other_seeds_keep_each_others_measures(tmp_path: Path) 
 
     def interrupted(arguments: list[str]) -> None:
         if next(inner, False):
-            run(Options(tmp_path, 1, 7, 1, "world", None, (BASE,), None, lambda line: None), halfmask)
+            run(Options(tmp_path, 1, 7, 2, "world", None, (BASE,), None, lambda line: None), halfmask)
         halfmask(arguments)
 
     run(options(tmp_path, BASE, seeds=1), interrupted)

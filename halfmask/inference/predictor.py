@@ -18,6 +18,7 @@ from halfmask.models.base import SegmentationModel
 from halfmask.models.baselines import PREFIX, build_baseline
 from halfmask.models.box_segmenter import BoxSegmenter
 from halfmask.models.build import build_model
+from halfmask.models.fold_norm import fold_for_inference
 from halfmask.structures import Detection
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -183,6 +184,8 @@ def load(model: str | Path, detector: str | Path | None = None, device: str | to
     checkpoint = load_checkpoint(path)
     network = build_model(checkpoint.recipe.model, len(checkpoint.categories) + 1, pretrained=False)
     load_weights(network, checkpoint.state, path)
+    if isinstance(network, BoxSegmenter):
+        fold_for_inference(network.eval())
     return Predictor(network, checkpoint, _name_of(path), file_digest(path), place, finder)
 
 

@@ -123,7 +123,7 @@ def _add_shape(thing: _Object, shape: Element, size: Size) -> bool:
     if round_shape is not None:
         outline = ellipse((round_shape[0], round_shape[1]), (round_shape[2], round_shape[3]), turn)
     polygon = None if outline is None else flat(outline)
-    if polygon is None or judge({"segmentation": [polygon]}, size).state != MaskState.MASK:
+    if polygon is None or len(polygon) < 6:  # soundness is judged of all parts together
         return False
     thing.polygons.append(polygon)
     return True
@@ -131,10 +131,11 @@ def _add_shape(thing: _Object, shape: Element, size: Size) -> bool:
 
 def _segmentation(thing: _Object, size: Size) -> Any:
     """Polygons as they are; with masks among the shapes, the RLE of all together."""
-    if not thing.masks:
+    sound = judge({"segmentation": thing.polygons}, size).state == MaskState.MASK
+    if not thing.masks or (thing.polygons and not sound):
         return thing.polygons or None
     canvas = np.zeros(size, dtype=np.uint8)
-    drawn = crop_of(thing.polygons, size) if thing.polygons else None
+    drawn = crop_of(thing.polygons, size) if sound else None
     for bitmap, (x, y) in [*thing.masks, *([drawn] if drawn is not None else [])]:
         canvas[y : y + bitmap.shape[0], x : x + bitmap.shape[1]] |= bitmap
     return rle_of(canvas, (0, 0), size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class Instance:
         mask: a sound segmentation, or None: a box-only annotation.
         suspect: whether the mask is a polygon that repeats the box.
         crowd: whether it is a region of many objects.
-        loose: whether the box is not the mask's own.
+        own: the mask's own box, x, y, width, height.
     """
 
     annotation: dict[str, Any]
@@ -41,7 +41,12 @@ class Instance:
     mask: Any
     suspect: bool
     crowd: bool
-    loose: bool
+    own: list[float] | None
+
+    @property
+    def loose(self) -> bool:
+        """Whether the box is not the mask's own."""
+        return self.own is not None and differ(self.box, self.own)
 
     @property
     def polygons(self) -> list[list[float]] | None:
@@ -115,7 +120,7 @@ class Book:
         mask = annotation["segmentation"] if state in (MaskState.MASK, MaskState.SUSPECT) else None
         label = self.file.label_of[annotation["category_id"]] - 1
         box = _clipped(annotation["bbox"], size)
-        loose = mask is not None and _differ(box, own_box(mask, size))
+        own = None if mask is None else own_box(mask, size)
         found = Instance(
             annotation,
             label,
@@ -124,7 +129,7 @@ class Book:
             mask,
             state == MaskState.SUSPECT,
             crowd,
-            loose,
+            own,
         )
         self._count(found, state)
         return found
@@ -153,8 +158,7 @@ def _clipped(bbox: list[float], size: Size) -> tuple[float, float, float, float]
     return x0, y0, min(x + w, size[1]) - x0, min(y + h, size[0]) - y0
 
 
-def _differ(box: tuple[float, ...], own: list[float] | None) -> bool:
-    if own is None:
-        return False
-    sides = [(a[0], a[1], a[0] + a[2], a[1] + a[3]) for a in (box, own)]
+def differ(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Whether a side of one box, x, y, width, height, is more than LOOSE pixels from the other's."""
+    sides = [(a[0], a[1], a[0] + a[2], a[1] + a[3]) for a in (first, second)]
     return any(abs(a - b) > LOOSE for a, b in zip(*sides, strict=True))

@@ -10,13 +10,15 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from halfmask.coco.bitmap import rle_of
 from halfmask.coco.photographs import opened
 from halfmask.coco.stream_read import stream_items
-from halfmask.coco.supervision import all_finite
+from halfmask.coco.supervision import MaskState, all_finite, judge
 from halfmask.errors import InputError
 from halfmask.formats.brush import unpack_brush
+from halfmask.formats.instances import differ
 from halfmask.formats.names import leads_out
 from halfmask.formats.options import Options
 from halfmask.formats.regions import ellipse, extent, flat, rectangle, turned
-from halfmask.formats.sink import MOST_PIXELS, CocoSink, Size
+from halfmask.formats.sink import MOST_PIXELS, CocoSink, Size, own_box
+from halfmask.formats.xml_stream import elements
 
 _LABELS = ("rectanglelabels", "polygonlabels", "brushlabels", "ellipselabels", "labels")
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")
@@ -27,11 +29,14 @@ def read_label_studio(source: Path, sink: CocoSink, options: Options) -> None:
     """Adds an export in the format JSON (not JSON-MIN) to a sink, task by task.
 
     Of a task's annotations the ground truth is taken, else the first that was not cancelled. A file name is the end of the image's
-    address; with `options.images`, the name that is found there, with or without the prefix of uploads.
+    address; with `options.images`, the name that is found there, with or without the prefix of uploads. Classes are in the order of a
+    `label_config.xml` beside the export, else of first use.
 
     Raises:
         InputError: no JSON list of tasks.
     """
+    for name in _class_names(source.parent / "label_config.xml"):
+        sink.category(name)
     total = source.stat().st_size if source.is_file() else 0
     for position, task in enumerate(stream_items(source, progress=lambda n: options.progress(n, total))):
         where = f"task {task.get('id', position)}" if isinstance(task, dict) else f"item {position}"
@@ -99,7 +104,7 @@ def _add_region(region: dict[str, Any], image: int, size: Size, where: str, sink
         sink.tally.fault("regions that cannot be read: left out", f"{where}: {error}")
         return
     more = _more(region)
-    bbox = more.pop("bbox", None) or bbox
+    bbox = _kept_box(region, segmentation, size) or bbox
     sink.add(image, str(labels[0]), where, bbox, segmentation, **more)
 
 
@@ -142,12 +147,20 @@ def _more(region: dict[str, Any]) -> dict[str, Any]:
     more: dict[str, Any] = {key: meta[key] for key in ("halfmask", "attributes") if isinstance(meta.get(key), dict)}
     if meta.get("iscrowd") == 1:
         more["iscrowd"] = 1
-    box = meta.get("bbox")
-    if isinstance(box, list) and len(box) == 4 and all_finite(box):
-        more["bbox"] = box
     if all_finite([region.get("score")]):
         more["score"] = region["score"]
     return more
+
+
+def _kept_box(region: dict[str, Any], segmentation: Any, size: Size) -> list[float] | None:
+    """The box that `write_label_studio` kept beside a mask, unless the mask was changed since."""
+    meta = region.get("meta")
+    boxes = [meta.get(key) for key in ("bbox", "mask_box")] if isinstance(meta, dict) else []
+    if not boxes or not all(isinstance(box, list) and len(box) == 4 and all_finite(box) for box in boxes):
+        return None
+    sound = judge({"segmentation": segmentation}, size).state == MaskState.MASK
+    own = own_box(segmentation, size) if sound else None
+    return None if own is None or differ(own, boxes[1] or []) else boxes[0]
 
 
 def _size(region: dict[str, Any]) -> Size | None:
@@ -162,6 +175,12 @@ def _size_of_file(images: Path | None, name: str) -> Size | None:
         return None
     with opened(images / name) as image:
         return image.height, image.width
+
+
+def _class_names(config: Path) -> list[str]:
+    if not config.is_file():
+        return []
+    return list(dict.fromkeys(element.get("value", "") for element in elements(config, {"Label"})))
 
 
 def _address(task: Any) -> str | None:

@@ -82,17 +82,18 @@ def _region(instance: Instance, size: Size, tally: Tally) -> dict[str, Any]:
         "image_rotation": 0,
         "value": {**value, labels: [instance.name]},
     }
-    meta = _meta(instance)
+    meta = _meta(instance, own_box=kind == "mask")
     return {**region, "meta": meta} if meta else region
 
 
-def _meta(instance: Instance) -> dict[str, Any]:
+def _meta(instance: Instance, own_box: bool) -> dict[str, Any]:
+    """What has no field. `own_box`: the box is kept in any case, as pixels tell an extent in whole pixels only."""
     annotation = instance.annotation
     meta: dict[str, Any] = {}
     if instance.crowd:
         meta["iscrowd"] = 1
-    if instance.loose:
-        meta["bbox"] = list(instance.box)
+    if instance.loose or own_box:
+        meta |= {"bbox": list(instance.box), "mask_box": instance.own}
     if isinstance(annotation.get("attributes"), dict):
         meta["attributes"] = annotation["attributes"]
     if provenance(annotation) not in (None, "rejected"):

@@ -66,7 +66,7 @@ def find_source(source: Path, images: Path | None, split: str | None) -> YoloSou
         photographs = sorted(_photographs_in(root))
         labels = below / split if split and (below / split).is_dir() else below
         return YoloSource(names, root, _some(photographs, root), labels, keypoints)
-    if split is None and len(named) > 1:
+    if split is None and len({str(entry) for entry in named.values()}) > 1:
         raise InputError(f"{source}: has several parts ({', '.join(named)}); choose one: --split {next(iter(named))}")
     chosen = split or next(iter(named))
     if chosen not in named:

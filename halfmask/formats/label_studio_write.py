@@ -16,7 +16,7 @@ from halfmask.formats.brush import pack_brush
 from halfmask.formats.instances import Book, Instance, Page
 from halfmask.formats.new_folder import new_folder, put_text
 from halfmask.formats.options import Options
-from halfmask.formats.sink import Size
+from halfmask.formats.sink import Size, pixel_box
 from halfmask.formats.tally import Tally
 from halfmask.formats.xml_stream import xml_text
 
@@ -82,18 +82,18 @@ def _region(instance: Instance, size: Size, tally: Tally) -> dict[str, Any]:
         "image_rotation": 0,
         "value": {**value, labels: [instance.name]},
     }
-    meta = _meta(instance, own_box=kind == "mask")
+    meta = _meta(instance, pixel_box(instance.mask, size) if kind == "mask" else instance.own)
     return {**region, "meta": meta} if meta else region
 
 
-def _meta(instance: Instance, own_box: bool) -> dict[str, Any]:
-    """What has no field. `own_box`: the box is kept in any case, as pixels tell an extent in whole pixels only."""
+def _meta(instance: Instance, shape_box: list[float] | None) -> dict[str, Any]:
+    """What has no field of its own. `shape_box` is that of the shape in Label Studio: the box is kept where it is another."""
     annotation = instance.annotation
     meta: dict[str, Any] = {}
     if instance.crowd:
         meta["iscrowd"] = 1
-    if instance.loose or own_box:
-        meta |= {"bbox": list(instance.box), "mask_box": instance.own}
+    if shape_box is not None and (instance.loose or instance.own != shape_box):
+        meta |= {"bbox": list(instance.box), "mask_box": shape_box}
     if isinstance(annotation.get("attributes"), dict):
         meta["attributes"] = annotation["attributes"]
     if provenance(annotation) not in (None, "rejected"):

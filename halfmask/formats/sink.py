@@ -179,6 +179,11 @@ def own_box(segmentation: Any, image_size: Size) -> list[float] | None:
         xs = [x for part in segmentation for x in part[0::2]]
         ys = [y for part in segmentation for y in part[1::2]]
         return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+    return pixel_box(segmentation, image_size)
+
+
+def pixel_box(segmentation: Any, image_size: Size) -> list[float] | None:
+    """x, y, width, height of the pixels of a sound segmentation."""
     box = box_of(segmentation, image_size)
     return None if box is None else [box[0], box[1], box[2] - box[0], box[3] - box[1]]
 

@@ -158,7 +158,7 @@ def _clipped(bbox: list[float], size: Size) -> tuple[float, float, float, float]
     return x0, y0, min(x + w, size[1]) - x0, min(y + h, size[0]) - y0
 
 
-def differ(first: Sequence[float], second: Sequence[float]) -> bool:
-    """Whether a side of one box, x, y, width, height, is more than LOOSE pixels from the other's."""
+def differ(first: Sequence[float], second: Sequence[float], tolerance: float = LOOSE) -> bool:
+    """Whether a side of one box, x, y, width, height, is more than `tolerance` pixels from the other's."""
     sides = [(a[0], a[1], a[0] + a[2], a[1] + a[3]) for a in (first, second)]
-    return any(abs(a - b) > LOOSE for a, b in zip(*sides, strict=True))
+    return any(abs(a - b) > tolerance for a, b in zip(*sides, strict=True))

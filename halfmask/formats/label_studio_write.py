@@ -13,7 +13,7 @@ import numpy as np
 from halfmask.coco.bitmap import crop_of
 from halfmask.coco.supervision import provenance
 from halfmask.formats.brush import pack_brush
-from halfmask.formats.instances import Book, Instance, Page
+from halfmask.formats.instances import Book, Instance, Page, differ
 from halfmask.formats.new_folder import new_folder, put_text
 from halfmask.formats.options import Options
 from halfmask.formats.sink import Size, pixel_box
@@ -92,7 +92,7 @@ def _meta(instance: Instance, shape_box: list[float] | None) -> dict[str, Any]:
     meta: dict[str, Any] = {}
     if instance.crowd:
         meta["iscrowd"] = 1
-    if shape_box is not None and (instance.loose or instance.own != shape_box):
+    if shape_box is not None and differ(instance.box, shape_box, 0.02):
         meta |= {"bbox": list(instance.box), "mask_box": shape_box}
     if isinstance(annotation.get("attributes"), dict):
         meta["attributes"] = annotation["attributes"]

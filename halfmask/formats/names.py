@@ -12,7 +12,7 @@ def leads_out(name: str) -> bool:
     """Whether a file name is none below a folder: empty, absolute, with `..`, or with characters that no name has."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     absolute = PurePosixPath(name).is_absolute() or bool(PureWindowsPath(name).drive or PureWindowsPath(name).root)
-    return not parts or absolute or ".." in parts or bool(re.search(r"[\x00-\x1f]", name))
+    return not parts or absolute or ".." in parts or bool(re.search("[\x00-\x1f\ud800-\udfff]", name))
 
 
 def stems_of(names: list[str], source: str) -> dict[str, str]:

@@ -10,7 +10,23 @@ from halfmask.formats.new_folder import new_file, new_folder
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", "../a", "a/../../b", "/a", "\\a", "..\\a", "C:\\a", "c:a", "a\x00b", "a\nb", "\\\\host\\a"]
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../a",
+        "a/../../b",
+        "/a",
+        "\\a",
+        "..\\a",
+        "C:\\a",
+        "c:a",
+        "a\x00b",
+        "a\nb",
+        "\ud800",
+        "\\\\host\\a",
+    ],
 )
 def test_names_that_lead_out(name: str) -> None:
     assert leads_out(name)

@@ -11,8 +11,8 @@ import numpy as np
 
 from halfmask.coco.bitmap import crop_of
 from halfmask.coco.supervision import is_crowd, provenance
+from halfmask.coco.write import new_file
 from halfmask.formats.instances import Book, Instance, Page
-from halfmask.formats.new_folder import new_file
 from halfmask.formats.options import Options
 from halfmask.formats.sink import Size
 from halfmask.formats.tally import Tally

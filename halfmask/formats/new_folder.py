@@ -1,13 +1,12 @@
-"""Folders and files that are there whole or not at all."""
+"""A folder of many files that is there whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from halfmask.errors import InputError
 
@@ -39,26 +38,3 @@ def put_text(path: Path, text: str) -> None:
     """Writes a text file inside a new folder, and the folders on its way."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8", errors="replace", newline="\n")
-
-
-@contextmanager
-def new_file(path: Path) -> Iterator[IO[str]]:
-    """A text file beside `path` to write into; it is renamed to `path` when the block ends well, and removed otherwise.
-
-    Raises:
-        InputError: the place cannot be written.
-    """
-    target = path.resolve()
-    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(target)
-    except OSError as error:
-        raise InputError(f"{path}: cannot write here: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            beside.unlink()

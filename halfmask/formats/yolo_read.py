@@ -12,6 +12,9 @@ from halfmask.formats.sink import CocoSink, Size
 from halfmask.formats.yolo_labels import Row, parse_line
 from halfmask.formats.yolo_source import YoloSource, find_source
 
+_ORIENTATION = 0x0112
+"""EXIF's tag; 1 is upright."""
+
 
 def read_yolo(source: Path, sink: CocoSink, options: Options) -> None:
     """Adds a YOLO data set (detect or segment) to a sink. A row of 5 numbers stays a box, whatever the other rows are.
@@ -37,10 +40,13 @@ def _add_photograph(photograph: Path, labels: Path, found: YoloSource, sink: Coc
     name = _name_below(found.root, photograph)
     try:
         with opened(photograph) as image:
-            size = (image.height, image.width)
+            size, turn = (image.height, image.width), image.getexif().get(_ORIENTATION, 1)
     except InputError as error:
         sink.tally.fault("photographs that cannot be read: left out with their labels", error)
         return
+    if turn != 1:
+        what = "photographs with an EXIF turn: read as stored, their labels may mean the turned picture"
+        sink.tally.note(what, photograph)
     number = sink.add_image(name, size, photograph)
     if number is None or not labels.is_file():
         return

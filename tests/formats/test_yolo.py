@@ -89,6 +89,14 @@ def test_bad_rows_are_told_by_line_and_the_rest_is_kept(convert: Convert, tmp_pa
     assert done.told("label lines with 4 numbers") == 1
 
 
+def test_a_photograph_with_an_exif_turn_is_told(convert: Convert, tmp_path: Path) -> None:
+    source = folder(tmp_path / "y")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (100, 50)).save(source / "images" / "b.jpg", exif=exif)
+    assert convert("yolo", source).told("photographs with an EXIF turn") == 1
+
+
 def test_splits_of_data_yaml(convert: Convert, tmp_path: Path) -> None:
     root = tmp_path / "y"
     for split, size in (("train", (100, 50)), ("valid", (40, 40))):

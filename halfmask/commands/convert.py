@@ -38,8 +38,9 @@ def run(
         bool, typer.Option("--zero-based", help="voc: boxes count from 0 and leave the last pixel out.")
     ] = False,
     image_url: Annotated[
-        str, typer.Option("--image-url", help="to-label-studio: what goes before a file name.")
-    ] = "/data/local-files/?d=",
+        str | None,
+        typer.Option("--image-url", help="to-label-studio: what goes before a file name; local storage by default."),
+    ] = None,
     coco_val: Annotated[
         Path | None,
         typer.Option("--coco-val", help="visual-genome: COCO's instances_val2017.json, whose images become val."),
@@ -61,8 +62,8 @@ def run(
     halfmask convert to-yolo masks.json dataset/ --images photos/
     """
     from halfmask.errors import InputError
-    from halfmask.formats.options import Options
-    from halfmask.formats.table import READERS, WRITERS, read_into, write_from
+    from halfmask.formats.options import LOCAL_STORAGE, Options
+    from halfmask.formats.table import READERS, WRITERS, check_options, read_into, write_from
     from halfmask.formats.tally import Tally
 
     if form == VISUAL_GENOME:
@@ -70,12 +71,20 @@ def run(
         return
     if form not in READERS and form not in WRITERS:
         raise InputError(f"convert: no format {form}; there are: {', '.join([*READERS, VISUAL_GENOME, *WRITERS])}")
+    given = {
+        "--images": images,
+        "--split": split,
+        "--masks": masks,
+        "--zero-based": zero_based,
+        "--image-url": image_url,
+    }
+    check_options(form, [option for option, value in given.items() if value not in (None, False)])
     if images is not None and not images.is_dir():
         raise InputError(f"{images}: expected the folder of the photographs, there is no such folder")
     tally = Tally()
 
     def work(progress: Progress) -> str:
-        options = Options(images, masks, split, zero_based, image_url, progress)
+        options = Options(images, masks, split, zero_based, image_url or LOCAL_STORAGE, progress)
         return (read_into if form in READERS else write_from)(form, source, out, options, tally)
 
     _report(_with_progress(work), tally, json)

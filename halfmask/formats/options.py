@@ -14,6 +14,10 @@ def no_progress(step: int, total: int) -> None:
     """Nobody looks."""
 
 
+LOCAL_STORAGE = "/data/local-files/?d="
+"""How Label Studio addresses files of a local storage."""
+
+
 @dataclass(frozen=True)
 class Options:
     """Each format uses some.
@@ -31,5 +35,5 @@ class Options:
     masks: Path | None = None
     split: str | None = None
     zero_based: bool = False
-    image_url: str = "/data/local-files/?d="
+    image_url: str = LOCAL_STORAGE
     progress: Progress = no_progress

@@ -24,30 +24,55 @@ class Form:
     Attributes:
         function: module of this package and function.
         source, result: what SRC and OUT are.
+        options: the options of the command line that it uses.
     """
 
     function: str
-    source: str
+    source: str = "a COCO file"
     result: str = "a COCO file"
+    options: tuple[str, ...] = ()
 
 
 READERS: dict[str, Form] = {
-    "yolo": Form("yolo_read:read_yolo", "a YOLO folder or its data.yaml; boxes and polygons, mixed"),
-    "voc": Form("voc_read:read_voc", "a Pascal VOC folder: Annotations, SegmentationObject if there"),
+    "yolo": Form("yolo_read:read_yolo", "a YOLO folder or its data.yaml", options=("--images", "--split")),
+    "voc": Form("voc_read:read_voc", "a Pascal VOC folder", options=("--images", "--masks", "--split", "--zero-based")),
     "cvat": Form("cvat_read:read_cvat", "annotations.xml of CVAT for images 1.1"),
-    "label-studio": Form("label_studio_read:read_label_studio", "an export of Label Studio as JSON"),
+    "label-studio": Form(
+        "label_studio_read:read_label_studio", "an export of Label Studio as JSON", options=("--images",)
+    ),
     "lvis": Form("coco_kin:read_lvis", "an LVIS file"),
     "objects365": Form("coco_kin:read_objects365", "an Objects365 file"),
-    "open-images": Form("open_images:read_open_images", "a folder with Open Images' CSV files"),
-}
-WRITERS: dict[str, Form] = {
-    "to-yolo": Form("yolo_write:write_yolo", "a COCO file", "a YOLO folder"),
-    "to-voc": Form("voc_write:write_voc", "a COCO file", "a Pascal VOC folder"),
-    "to-cvat": Form("cvat_write:write_cvat", "a COCO file", "an XML file, CVAT for images 1.1"),
-    "to-label-studio": Form(
-        "label_studio_write:write_label_studio", "a COCO file", "a folder with tasks.json and label_config.xml"
+    "open-images": Form(
+        "open_images:read_open_images",
+        "a folder with Open Images' CSV files",
+        options=("--images", "--masks", "--split"),
     ),
 }
+WRITERS: dict[str, Form] = {
+    "to-yolo": Form("yolo_write:write_yolo", result="a YOLO folder", options=("--images",)),
+    "to-voc": Form("voc_write:write_voc", result="a Pascal VOC folder"),
+    "to-cvat": Form("cvat_write:write_cvat", result="an XML file, CVAT for images 1.1"),
+    "to-label-studio": Form(
+        "label_studio_write:write_label_studio",
+        result="a folder with tasks.json and label_config.xml",
+        options=("--image-url",),
+    ),
+}
+
+
+def check_options(form: str, given: list[str]) -> None:
+    """Refuses options that a format would silently ignore.
+
+    Args:
+        form: a key of the tables.
+        given: the options that the user gave.
+    Raises:
+        InputError: the format does not use one of them.
+    """
+    used = {**READERS, **WRITERS}[form].options
+    idle = [option for option in given if option not in used]
+    if idle:
+        raise InputError(f"convert {form}: has no use for {idle[0]}; it uses: {', '.join(used) or 'no options'}")
 
 
 def read_into(form: str, source: Path, out: Path, options: Options, tally: Tally) -> str:

@@ -102,6 +102,11 @@ def test_places_that_are_not_there(halfmask_cli: Cli, tmp_path: Path) -> None:
         (("to-voc", tmp_path / "no.json", tmp_path / "o"), "no.json: expected a COCO JSON file, cannot read it"),
         (("cvat", tmp_path, tmp_path / "o.json"), "annotations.xml: cannot be read"),
         (("lvis", tmp_path, tmp_path / "o.json"), "cannot be read"),
+        (
+            ("cvat", tmp_path, tmp_path / "o.json", "--split", "val"),
+            "convert cvat: has no use for --split; it uses: no options",
+        ),
+        (("to-voc", tmp_path, tmp_path / "o", "--zero-based"), "convert to-voc: has no use for --zero-based"),
         (("label-studio", tmp_path, tmp_path / "o.json"), "cannot be read"),
         (
             ("yolo", tmp_path, tmp_path / "o.json", "--images", tmp_path / "no"),

@@ -166,9 +166,11 @@ def _more(shape: Element) -> dict[str, Any]:
     more: dict[str, Any] = {}
     if found.pop("is_crowd", "") in _TRUE:
         more["iscrowd"] = 1
-    state, score = found.pop("halfmask_state", ""), number_of(found.pop("halfmask_score", None))
+    state, model = found.pop("halfmask_state", ""), found.pop("halfmask_model", None)
+    score = number_of(found.pop("halfmask_score", None))
     if state in ("filled", "accepted", "rejected", "redrawn"):
-        more["halfmask"] = {"state": state, **({} if score is None else {"score": score})}
+        note = {"model": model, "score": score, "state": state}
+        more["halfmask"] = {key: value for key, value in note.items() if value is not None}
     found |= {"occluded": 1} if shape.get("occluded") == "1" else {}
     found |= {"z_order": int(z)} if (z := number_of(shape.get("z_order"))) else {}
     found.pop("", None)

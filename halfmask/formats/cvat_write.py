@@ -26,7 +26,7 @@ def write_cvat(source: Path, out: Path, tally: Tally, options: Options) -> str:
     """Writes one XML file, to be imported as "CVAT 1.1".
 
     Parts of one mask share a group. So do a mask and its box where the box is not the mask's own. A crowd has the attribute `is_crowd`,
-    and a mask that halfmask filled in `halfmask_state` and `halfmask_score`, to filter by.
+    and a mask that halfmask filled in `halfmask_state`, `halfmask_score` and `halfmask_model`, to filter by.
 
     Returns:
         What was written, in a line.
@@ -93,6 +93,8 @@ def _attributes(annotation: dict[str, Any]) -> dict[str, str]:
         found["halfmask_state"] = str(state)
         score = annotation["halfmask"].get("score")
         found |= {"halfmask_score": str(score)} if isinstance(score, int | float) else {}
+        model = annotation["halfmask"].get("model")
+        found |= {"halfmask_model": xml_text(model)} if isinstance(model, str) else {}
     return found
 
 

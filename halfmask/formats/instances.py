@@ -14,6 +14,8 @@ from halfmask.formats.sink import Size, own_box
 from halfmask.formats.tally import Tally
 
 _KNOWN = {"id", "image_id", "category_id", "bbox", "area", "segmentation", "iscrowd", "halfmask", "attributes"}
+_KNOWN_OF_IMAGE = {"id", "file_name", "width", "height", "coco_url"}
+_KNOWN_OF_FILE = {"images", "annotations", "categories"}
 
 LOOSE = 1.5
 """Pixels by which a side of a box may differ from its mask's own before the box counts as one of its own."""
@@ -91,6 +93,9 @@ class Book:
         book = cls(CocoFile.read(path), tally, holds, target)
         for problem in book.file.structure:
             tally.fault(f"{problem.facts.heading}: {problem.facts.consequence.split(':')[0]}", problem.message)
+        book._count_keys("categories", book.file.categories, {"id", "name"})
+        book._count_keys("images", book.file.images, _KNOWN_OF_IMAGE)
+        book._count_keys("files", [book.file.document], _KNOWN_OF_FILE)
         return book
 
     @property
@@ -112,6 +117,14 @@ class Book:
             rows = zip(self.file.annotations_of(image["id"]), states, strict=True)
             instances = [self._instance(annotation, state, size) for annotation, state in rows]
             yield Page(image, size, name, stems[name], instances)
+
+    def _count_keys(self, what: str, records: list[dict[str, Any]], known: set[str]) -> None:
+        """Counts records with keys that the target has no place for."""
+        for record in records:
+            extra = ", ".join(key[:40] for key in sorted(set(record) - known))
+            if extra:
+                where = "" if what == "files" else f"id {record['id']}"
+                self.tally.note(f"{what} with {extra}: {self.target} has no place for that", where)
 
     def _instance(self, annotation: dict[str, Any], state: MaskState, size: Size) -> Instance:
         crowd = state == MaskState.CROWD

@@ -14,7 +14,7 @@ FLOORS: list[set[str]] = [
     {"_version", "errors", "model_config"},
     {"structures", "masks", "config"},
     {"coco"},
-    {"checkpoint"},
+    {"checkpoint", "formats"},
     {"models", "data"},
     {"engine", "evaluation", "visualize", "inference", "weights", "web", "integrations"},
     {"bench"},

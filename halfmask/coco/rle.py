@@ -16,13 +16,13 @@ _LONGEST_RUN = 1 << 32  # COCO's counts are uint32; this also keeps the sums bel
 
 def box_of(segmentation: Segmentation, image_size: tuple[int, int]) -> tuple[int, int, int, int] | None:
     """The tight box xyxy of a sound segmentation's pixels; None for a mask without pixels. Makes no canvas."""
-    x, y, w, h = (int(v) for v in library.toBbox(_encoded(segmentation, image_size)))
+    x, y, w, h = (int(v) for v in library.toBbox(encoded(segmentation, image_size)))
     return (x, y, x + w, y + h) if w > 0 and h > 0 else None
 
 
 def overlap(first: Segmentation, second: Segmentation, image_size: tuple[int, int]) -> float:
     """IoU of two sound segmentations of one image."""
-    pair = _encoded(first, image_size), _encoded(second, image_size)
+    pair = encoded(first, image_size), encoded(second, image_size)
     return float(library.iou([pair[0]], [pair[1]], [0])[0][0])
 
 
@@ -44,7 +44,8 @@ def fault_of_rle(segmentation: dict[str, Any], image_size: tuple[int, int]) -> s
     return None if int(runs[1::2].sum()) > 0 else "RLE without a single pixel"
 
 
-def _encoded(segmentation: Segmentation, image_size: tuple[int, int]) -> dict[str, Any]:
+def encoded(segmentation: Segmentation, image_size: tuple[int, int]) -> dict[str, Any]:
+    """One compressed RLE of a sound segmentation, polygons united."""
     height, width = image_size
     if isinstance(segmentation, list):
         merged: dict[str, Any] = library.merge(library.frPyObjects(segmentation, height, width))

@@ -31,7 +31,7 @@ class CocoStream:
         self._separator = "\n"
         try:
             self._target.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._beside.open("w", encoding="utf-8", newline="\n")
+            self._file = self._beside.open("w", encoding="utf-8", errors="replace", newline="\n")
             self._begin(head, images)
         except OSError as error:
             with suppress(OSError):
@@ -39,7 +39,7 @@ class CocoStream:
             raise InputError(f"{path}: cannot write here: {error.strerror or error}") from error
 
     def _begin(self, head: dict[str, Any], images: Iterable[dict[str, Any]]) -> None:
-        self._file.write(_text(head)[:-1] + (',\n"images": [' if head else '"images": ['))
+        self._file.write(json_text(head)[:-1] + (',\n"images": [' if head else '"images": ['))
         for image in images:
             self.add(image)
         self._file.write('],\n"annotations": [')
@@ -47,8 +47,13 @@ class CocoStream:
 
     def add(self, annotation: dict[str, Any]) -> None:
         """Appends an annotation."""
-        self._file.write(self._separator + _text(annotation))
-        self._separator = ",\n"
+        self.extend([json_text(annotation)])
+
+    def extend(self, texts: Iterable[str]) -> None:
+        """Appends annotations that are JSON texts already."""
+        for text in texts:
+            self._file.write(self._separator + text)
+            self._separator = ",\n"
 
     def seal(self) -> None:
         """Ends the file and flushes it to disk; only the rename is left. To be called on all files of a set before any is renamed."""
@@ -75,5 +80,6 @@ class CocoStream:
             self._beside.unlink(missing_ok=True)
 
 
-def _text(record: dict[str, Any]) -> str:
+def json_text(record: dict[str, Any]) -> str:
+    """A record on one line."""
     return json.dumps(record, separators=(",", ":"), ensure_ascii=False)

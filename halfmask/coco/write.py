@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from halfmask.errors import InputError
 
@@ -15,7 +18,20 @@ def write_json(path: str | Path, document: object, indent: int | None = None) ->
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a text beside its place, flushes it to disk and renames it into place. Folders that are missing are made.
+    """Writes a text as `new_file` does.
+
+    Raises:
+        InputError: the place cannot be written.
+    """
+    with new_file(path) as file:
+        file.write(text)
+
+
+@contextmanager
+def new_file(path: str | Path) -> Iterator[IO[str]]:
+    """A text file beside its place to write into; when the block ends well it is flushed to disk and renamed, otherwise removed.
+
+    Folders that are missing are made.
 
     Raises:
         InputError: the place cannot be written.
@@ -27,11 +43,12 @@ def write_text(path: str | Path, text: str) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with beside.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(text)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         beside.replace(target)
     except OSError as error:
         raise InputError(f"{path}: cannot write here: {error.strerror or error}") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()

@@ -7,7 +7,7 @@ from typing import TypedDict
 
 import torch
 
-from halfmask.inference.outline import outlines
+from halfmask.coco.outline import outlines
 from halfmask.masks import encode_rle, expected_iou, paste
 from halfmask.structures import Detection, MaskCrops
 

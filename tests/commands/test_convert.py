@@ -1,4 +1,4 @@
-"""`halfmask convert visual-genome` from the command line."""
+"""`halfmask convert` from the command line."""
 
 import json
 from collections.abc import Callable
@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from halfmask.bench.visual_genome_data import write_coco, write_visual_genome
+from halfmask.formats.table import READERS, WRITERS
 
 Cli = Callable[..., Any]
 
@@ -40,7 +42,10 @@ def test_wrong_use(halfmask_cli: Cli, source: Path, tmp_path: Path) -> None:
     out = tmp_path / "vg.json"
     val = source / "coco" / "annotations" / "instances_val2017.json"
     for arguments, message in (
-        (("voc", source, out), "no format voc; there are: visual-genome"),
+        (
+            ("coco", source, out),
+            "no format coco; there are: yolo, voc, cvat, label-studio, lvis, objects365, open-images, visual-genome, to-yolo",
+        ),
         (("visual-genome", source, out), "--coco-val FILE is missing"),
         (("visual-genome", tmp_path, out, "--coco-val", val), "objects.json and image_data.json, found neither"),
         (("visual-genome", source, out, "--coco-val", tmp_path / "no.json"), "no.json: cannot be read"),
@@ -56,3 +61,65 @@ def test_wrong_use(halfmask_cli: Cli, source: Path, tmp_path: Path) -> None:
     assert own.code == 2
     assert "would be written over, it is --coco-val" in own.line
     assert kept.read_bytes() == val.read_bytes()
+
+
+def _yolo(root: Path, labels: str) -> Path:
+    (root / "images").mkdir(parents=True)
+    (root / "labels").mkdir()
+    Image.new("RGB", (100, 50)).save(root / "images" / "a.jpg")
+    (root / "labels" / "a.txt").write_text(labels)
+    (root / "data.yaml").write_text("names: [cat]\n")
+    return root
+
+
+def test_partial_polygons_from_yolo_and_back(halfmask_cli: Cli, tmp_path: Path) -> None:
+    source = _yolo(tmp_path / "y", "0 0.5 0.5 0.2 0.4\n0 0.1 0.1 0.5 0.1 0.3 0.6\n")
+    out, report = tmp_path / "new" / "coco.json", tmp_path / "report.json"
+    outcome = halfmask_cli("convert", "yolo", source, out)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.strip() == f"{out}: 1 images, 2 annotations, 1 of them with masks, 1 classes"
+    assert halfmask_cli("doctor", out).code == 0
+    outcome = halfmask_cli("convert", "to-yolo", out, tmp_path / "back", "--json", report)
+    assert outcome.code == 0, outcome.err
+    assert "note: 1 rows that are boxes among polygons" in outcome.out
+    assert json.loads(report.read_text())["notes"][0]["count"] == 1
+    words = [line.split() for line in (tmp_path / "back" / "labels" / "a.txt").read_text().splitlines()]
+    assert [[float(w) for w in row] for row in words] == [[0, 0.5, 0.5, 0.2, 0.4], [0, 0.1, 0.1, 0.5, 0.1, 0.3, 0.6]]
+
+
+def test_a_fault_is_told_and_the_exit_code_is_1(halfmask_cli: Cli, tmp_path: Path) -> None:
+    source = _yolo(tmp_path / "y", "0 0.5 0.5 0.2 0.4\n7 0.5 0.5 0.2 0.4\n")
+    outcome = halfmask_cli("convert", "yolo", source, tmp_path / "coco.json")
+    assert outcome.code == 1
+    assert outcome.line.startswith("problem: 1 label lines of a class beyond the 1 names: left out (first: ")
+    assert outcome.line.endswith("a.txt line 2)")
+    assert len(json.loads((tmp_path / "coco.json").read_text())["annotations"]) == 1
+
+
+def test_places_that_are_not_there(halfmask_cli: Cli, tmp_path: Path) -> None:
+    for arguments, message in (
+        (("yolo", tmp_path / "no", tmp_path / "o.json"), "there is no such file or folder; expected a YOLO folder"),
+        (("to-voc", tmp_path / "no.json", tmp_path / "o"), "no.json: expected a COCO JSON file, cannot read it"),
+        (("cvat", tmp_path, tmp_path / "o.json"), "annotations.xml: cannot be read"),
+        (("lvis", tmp_path, tmp_path / "o.json"), "cannot be read"),
+        (
+            ("cvat", tmp_path, tmp_path / "o.json", "--split", "val"),
+            "convert cvat: has no use for --split; it uses: no options",
+        ),
+        (("to-voc", tmp_path, tmp_path / "o", "--zero-based"), "convert to-voc: has no use for --zero-based"),
+        (("label-studio", tmp_path, tmp_path / "o.json"), "cannot be read"),
+        (
+            ("yolo", tmp_path, tmp_path / "o.json", "--images", tmp_path / "no"),
+            "expected the folder of the photographs",
+        ),
+    ):
+        outcome = halfmask_cli("convert", *arguments)
+        assert outcome.code == 2, arguments
+        assert message in outcome.line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_table_and_the_help_agree(halfmask_cli: Cli) -> None:
+    text = " ".join(halfmask_cli("convert", "--help").out.split())
+    for form in (*READERS, *WRITERS):
+        assert form in text

@@ -41,6 +41,11 @@ def outlines(bitmap: NDArray[Any], offset: Corner = (0, 0)) -> list[list[int]]:
     return polygons
 
 
+def rings(bitmap: NDArray[Any], offset: Corner = (0, 0)) -> list[list[int]]:
+    """The borders of a mask, each x0, y0, x1, y1, …: clockwise around a part, counter-clockwise around a hole. Arguments as `outlines`."""
+    return [_flatten(loop, *offset) for loop in _loops(np.asarray(bitmap) > 0)]
+
+
 def _loops(bitmap: Bitmap) -> list[list[Corner]]:
     """Closed border lines as their corners: clockwise around a part, counter-clockwise around a hole.
 

@@ -1,0 +1,72 @@
+"""Label Studio's brush masks: thi.ng's rle-pack, a stream of bits, of the mask as RGBA."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SIZES = (3, 4, 8, 16)
+"""Bits of the four kinds of run length."""
+
+
+def pack_brush(mask: NDArray[Any]) -> list[int]:
+    """The bytes of a mask [H, W]: four equal channels, 255 on the mask."""
+    flat = np.asarray(mask).reshape(-1) > 0
+    edges = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1, [len(flat)]])
+    bits = [f"{4 * len(flat):032b}", f"{7:05b}", *(f"{size - 1:04b}" for size in _SIZES)]
+    for start, length in zip(edges[:-1].tolist(), np.diff(edges).tolist(), strict=True):
+        value, left = (255 if flat[start] else 0), 4 * length
+        while left:
+            piece = min(left, 1 << _SIZES[-1])
+            kind = next(k for k, size in enumerate(_SIZES) if piece <= 1 << size)
+            bits.append(f"1{kind:02b}{piece - 1:0{_SIZES[kind]}b}{value:08b}")
+            left -= piece
+    text = "".join(bits)
+    text += "0" * (-len(text) % 8)
+    return list(int(text, 2).to_bytes(len(text) // 8, "big"))
+
+
+def unpack_brush(rle: object, image_size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The mask [H, W] of 0 and 1: where alpha is not 0.
+
+    Raises:
+        ValueError: no bytes, a stream that is cut short or of another size.
+    """
+    height, width = image_size
+    if not isinstance(rle, list) or not all(type(v) is int and 0 <= v < 256 for v in rle):
+        raise ValueError("the brush RLE is no list of bytes")
+    stream = _Bits(bytes(rle))
+    count, word = stream.read(32), stream.read(5) + 1
+    if count != 4 * height * width or word != 8:
+        raise ValueError(f"the brush RLE holds {count} values of {word} bits, expected {4 * height * width} of 8")
+    sizes = [stream.read(4) + 1 for _ in range(4)]
+    values = np.zeros(count, dtype=np.uint8)
+    done = 0
+    while done < count:
+        is_run = stream.read(1)
+        end = done + 1 + stream.read(sizes[stream.read(2)])
+        if end > count:
+            raise ValueError("the brush RLE is longer than its image")
+        if is_run:
+            values[done:end] = stream.read(word)
+        else:
+            values[done:end] = [stream.read(word) for _ in range(end - done)]
+        done = end
+    return (values[3::4].reshape(height, width) > 0).astype(np.uint8)
+
+
+class _Bits:
+    """Reads numbers of any width from bytes, the highest bit first."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.place = data, 0
+
+    def read(self, width: int) -> int:
+        first, end = self.place // 8, self.place + width
+        if end > 8 * len(self.data):
+            raise ValueError("the brush RLE is cut short")
+        window = int.from_bytes(self.data[first : (end + 7) // 8], "big")
+        self.place = end
+        return (window >> (-end % 8)) & ((1 << width) - 1)

@@ -1,0 +1,64 @@
+"""One polygon for a mask of several parts or with holes: the rings are joined by bridges of no width."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfmask.coco.bitmap import crop_of
+from halfmask.coco.outline import rings
+
+Ring = NDArray[np.float64]
+
+
+def one_polygon(segmentation: Any, image_size: tuple[int, int]) -> list[float]:
+    """A single polygon that covers what a sound segmentation covers, drawn with the even-odd rule or the non-zero rule.
+
+    A polygon stays as it is. Parts that lie apart are joined as they are; parts that may overlap, and an RLE, are drawn and their outline
+    along the pixels is taken.
+
+    Args:
+        segmentation: polygons or RLE.
+        image_size: (H, W).
+    Returns:
+        x1, y1, x2, y2, …
+    """
+    if isinstance(segmentation, list):
+        parts = [_ring(part) for part in segmentation]
+        if all(_apart(a, b) for a, b in combinations(parts, 2)):
+            return _flat(_joined(parts))
+    crop = crop_of(segmentation, image_size)
+    assert crop is not None, "a mask without pixels is broken"
+    return _flat(_joined([_ring(ring) for ring in rings(*crop)]))
+
+
+def _joined(parts: list[Ring]) -> Ring:
+    """Goes over to each ring from the nearest corner of the path so far, and back the same way."""
+    path = parts[0]
+    for ring in parts[1:]:
+        i, j = _nearest(path, ring)
+        path = np.concatenate([path[: i + 1], ring[j:], ring[: j + 1], path[i:]])
+    return path
+
+
+def _nearest(path: Ring, ring: Ring) -> tuple[int, int]:
+    """Positions of the nearest two corners, one of each."""
+    gaps = [((path - corner) ** 2).sum(1) for corner in ring]
+    j = min(range(len(gaps)), key=lambda k: float(gaps[k].min()))
+    return int(gaps[j].argmin()), j
+
+
+def _apart(a: Ring, b: Ring) -> bool:
+    return bool((a.max(0) < b.min(0)).any() or (b.max(0) < a.min(0)).any())
+
+
+def _ring(flat: list[Any]) -> Ring:
+    return np.asarray(flat, dtype=np.float64).reshape(-1, 2)
+
+
+def _flat(ring: Ring) -> list[float]:
+    values: list[float] = ring.reshape(-1).tolist()
+    return values

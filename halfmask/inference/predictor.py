@@ -19,8 +19,8 @@ from halfmask.models.base import SegmentationModel
 from halfmask.models.baselines import PREFIX, build_baseline
 from halfmask.models.box_segmenter import BoxSegmenter
 from halfmask.models.build import build_model
-from halfmask.models.sam import PREFIXES as SAM_PREFIXES
 from halfmask.models.sam import EXAMPLES, SamSegmenter, build_sam
+from halfmask.models.sam import PREFIXES as SAM_PREFIXES
 from halfmask.structures import Detection
 
 ASSETS = Path(__file__).parents[1] / "assets"

@@ -7,6 +7,7 @@ They answer `segment` as models do, so that the same verbs and the same report t
 from __future__ import annotations
 
 import hashlib
+from logging import ERROR
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +20,11 @@ from halfmask.masks import grown
 from halfmask.models.base import FixedSegmenter
 from halfmask.structures import Detection
 
-FAMILIES = {"sam": ("SamModel", "SamProcessor"), "sam2": ("Sam2Model", "Sam2Processor")}
-"""What stands before the colon → transformers' classes."""
+FAMILIES = {
+    "sam": ("SamModel", "SamProcessor", {"sam"}),
+    "sam2": ("Sam2Model", "Sam2Processor", {"sam2", "sam2_video"}),
+}
+"""What stands before the colon → transformers' classes, and the model types whose weights they take (SAM 2's come as video models)."""
 PREFIXES = tuple(f"{family}:" for family in FAMILIES)
 EXAMPLES = "sam:facebook/sam-vit-base, sam2:facebook/sam2.1-hiera-tiny"
 
@@ -90,7 +94,7 @@ class SamSegmenter(FixedSegmenter):
         encoded = self._encode(image)
         scale = encoded.scale.repeat(2)
         probs, quality = [], []
-        for given, shown in zip((boxes * scale).split(BOXES), (regions * scale).split(BOXES), strict=True):
+        for given, shown in zip(torch.split(boxes * scale, BOXES), torch.split(regions * scale, BOXES), strict=True):
             # A copy of the list: transformers' decoder takes it apart.
             embeddings = list(encoded.embeddings) if isinstance(encoded.embeddings, list) else encoded.embeddings
             found = self.network(image_embeddings=embeddings, input_boxes=given[None], multimask_output=True)
@@ -145,22 +149,26 @@ def _pretrained(name: str, family: str, where: str, revision: str | None) -> tup
         from transformers.utils import logging
     except ImportError as error:
         raise InputError(f'{name} needs transformers: pip install "halfmask[sam]"') from error
-    model, processor = (getattr(transformers, kind) for kind in FAMILIES[family])
+    model, processor, kinds = FAMILIES[family]
     loud = logging.get_verbosity()
-    logging.set_verbosity_error()  # a video model's surplus weights are no fault here; what is missing is refused below
+    # A video model's surplus weights are no fault here; what is missing is refused below.
+    logging.set_verbosity(ERROR)
     try:
-        # Never a pickle: safetensors alone.
-        network, found = model.from_pretrained(where, revision=revision, use_safetensors=True, output_loading_info=True)
-        prepared = processor.from_pretrained(where, revision=revision)
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        kind = transformers.PretrainedConfig.get_config_dict(where, revision=revision)[0].get("model_type")
+        if kind not in kinds:
+            raise InputError(
+                f"{name}: expected a model of type {' or '.join(sorted(kinds))}, found {kind or 'no model'}; as in {EXAMPLES}"
+            )
+        options: dict[str, Any] = {"revision": revision, "use_safetensors": True}  # never a pickle
+        network, found = getattr(transformers, model).from_pretrained(where, output_loading_info=True, **options)
+        prepared = getattr(transformers, processor).from_pretrained(where, revision=revision)
+    except (OSError, ValueError, RuntimeError) as error:
         raise InputError(_why(name, family, where, error)) from error
     finally:
         logging.set_verbosity(loud)
     if found["missing_keys"]:
         some = ", ".join(sorted(found["missing_keys"])[:3])
-        raise InputError(
-            f"{name}: lacks {some}: these are no weights of {FAMILIES[family][0]}; the families: {EXAMPLES}"
-        )
+        raise InputError(f"{name}: its weights lack {some}; fetch them again")
     return network.float(), prepared
 
 
@@ -184,7 +192,7 @@ def _digest(folder: Path) -> str:
 
 
 def _sampled(logits: Tensor, regions: Tensor) -> Tensor:
-    """[n, CELLS, CELLS]: the logits [n, 1, h, w] of the whole square at the centres of the cells of regions [n, 4], shares of the square."""
+    """[n, CELLS, CELLS]: logits [n, 1, h, w] of the whole square at the centres of the cells of regions [n, 4], shares of the square."""
     steps = (torch.arange(CELLS, dtype=regions.dtype, device=regions.device) + 0.5) / CELLS
     at = regions[:, :2, None] + steps * (regions[:, 2:] - regions[:, :2])[:, :, None]
     x, y = (2 * at - 1).unbind(1)

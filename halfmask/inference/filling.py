@@ -37,7 +37,7 @@ def fillings(drawn: Detection, polygons: bool = False, other: Detection | None =
         polygons: outlines along the pixels' borders instead of RLE.
         other: what another model drew into the same boxes, to say how far the two agree.
     """
-    crops, scores = _nonempty(drawn)
+    crops, scores = nonempty(drawn)
     areas = crops.areas().tolist()
     if polygons:
         pairs = zip(crops.bitmaps(), crops.offsets.tolist(), strict=True)
@@ -54,7 +54,8 @@ def fillings(drawn: Detection, polygons: bool = False, other: Detection | None =
     return out
 
 
-def _nonempty(drawn: Detection) -> tuple[MaskCrops, list[float]]:
+def nonempty(drawn: Detection) -> tuple[MaskCrops, list[float]]:
+    """The masks, none of them without a pixel, and their scores; see `fillings`."""
     probs = drawn.mask_probs.nan_to_num(0.0)
     crops = drawn.crops(THRESHOLDS[0])
     bitmaps, offsets = crops.bitmaps(), crops.offsets.tolist()

@@ -121,10 +121,8 @@ def _head(checkpoint: Checkpoint, license: str) -> str:
 
 def _body(checkpoint: Checkpoint, repository: str, digest: str, numbers: dict[str, Any] | None) -> str:
     masked = set(checkpoint.masked)
-    in_a = [
-        f"{c['name']} ({checkpoint.mask_counts.get(c['id'], 0)})" for c in checkpoint.categories if c["id"] in masked
-    ]
-    in_b = [c["name"] for c in checkpoint.categories if c["id"] not in masked]
+    named = {c["id"]: f"{c['name']} ({checkpoint.mask_counts.get(c['id'], 0)})" for c in checkpoint.categories}
+    in_a, in_b = ([text for k, text in named.items() if (k in masked) is had] for had in (True, False))
     detects = checkpoint.recipe.model.kind != "box_segmenter"
     use = (
         'found = model.detect("photo.jpg")' if detects else 'masks = model.segment("photo.jpg", boxes)  # xyxy, pixels'
@@ -144,9 +142,9 @@ def _body(checkpoint: Checkpoint, repository: str, digest: str, numbers: dict[st
         "",
         "## Classes",
         "",
-        f"**A, had masks in training ({len(in_a)}; how many):** {', '.join(in_a) or 'none'}",
+        f"**A, had masks in training ({len(in_a)}; each with their number):** {', '.join(in_a) or 'none'}",
         "",
-        f"**B, boxes only ({len(in_b)}):** {', '.join(in_b) or 'none'}",
+        f"**B, boxes and no or few masks ({len(in_b)}):** {', '.join(in_b) or 'none'}",
         "",
         "## Numbers",
         "",

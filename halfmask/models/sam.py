@@ -95,9 +95,7 @@ class SamSegmenter(FixedSegmenter):
         scale = encoded.scale.repeat(2)
         probs, quality = [], []
         for given, shown in zip(torch.split(boxes * scale, BOXES), torch.split(regions * scale, BOXES), strict=True):
-            # A copy of the list: transformers' decoder takes it apart.
-            embeddings = list(encoded.embeddings) if isinstance(encoded.embeddings, list) else encoded.embeddings
-            found = self.network(image_embeddings=embeddings, input_boxes=given[None], multimask_output=True)
+            found = self.network(image_embeddings=encoded.embeddings, input_boxes=given[None], multimask_output=True)
             best = found.iou_scores[0].argmax(1, keepdim=True)
             logits = found.pred_masks[0].take_along_dim(best[:, :, None, None], 1)
             probs.append(_sampled(logits.float(), shown / encoded.side).sigmoid())

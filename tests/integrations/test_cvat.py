@@ -146,23 +146,30 @@ def test_a_file_of_other_frames(tiny_segmenter: Path, coco: Path, image: Image.I
 def test_a_person_draws_a_box(tiny_segmenter: Path, image: Image.Image) -> None:
     """Through the code of cvat-cli's agent, a worker's two ways: the image anew, and kept from the last box."""
     agent = pytest.importorskip("cvat_cli._internal.agent_driver_interaction")
+    from cvat_cli._internal.agent_driver import set_worker_current_function
+
     function = create(model=str(tiny_segmenter))
     fields = agent.AgentInteractionFunctionDriver.get_remote_function_fields(function.spec)
     assert fields == {"min_pos_points": 0, "startswith_box": True}
-    prepared = function.preprocess_image(None, image)
+    set_worker_current_function(function)
+    agent.AgentInteractionFunctionDriver.init_worker(None)
     prompts = SimpleNamespace(pos_points=(), neg_points=(), bounding_box=((4.0, 4.0), (34.0, 40.0)))
     drawn = load(tiny_segmenter).segment(image, [[4, 4, 34, 40]])
-    for _ in range(2):
-        (shape,) = function.detect(None, prepared, prompts)
+    assert agent._worker_job_interact_from_cache("frame", prompts) is None
+    for found in (
+        agent._worker_job_interact("frame", image, prompts),
+        agent._worker_job_interact_from_cache("frame", prompts),
+    ):
+        (shape,) = found
         assert isinstance(shape, cvataa.InteractionResultShape)
         assert np.array_equal(pixels(shape), drawn.masks()[0].numpy())
         assert float(shape.attributes[0].value) == pytest.approx(float(drawn.quality[0]), abs=1e-4)
     prompts.bounding_box = None
     with pytest.raises(InputError, match="no box was drawn"):
-        function.detect(None, prepared, prompts)
+        agent._worker_job_interact_from_cache("frame", prompts)
     prompts.bounding_box = ((70.0, 4.0), (90.0, 9.0))
     with pytest.raises(InputError, match="no xyxy box within the image"):
-        function.detect(None, prepared, prompts)
+        agent._worker_job_interact_from_cache("frame", prompts)
 
 
 def rectangle(label: int, points: list[float], rotation: float = 0.0, kind: str = "rectangle") -> Any:

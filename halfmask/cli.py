@@ -23,6 +23,7 @@ VERBS = (
     "evaluate",
     "predict",
     "complete",
+    "export",
     "import-weights",
     "bench",
 )

@@ -19,6 +19,7 @@ from halfmask.models.base import SegmentationModel
 from halfmask.models.baselines import PREFIX, build_baseline
 from halfmask.models.box_segmenter import BoxSegmenter
 from halfmask.models.build import build_model
+from halfmask.models.fold_norm import fold_for_inference
 from halfmask.models.sam import EXAMPLES, SamSegmenter, build_sam
 from halfmask.models.sam import PREFIXES as SAM_PREFIXES
 from halfmask.structures import Detection
@@ -189,6 +190,8 @@ def load(model: str | Path, detector: str | Path | None = None, device: str | to
     checkpoint = load_checkpoint(path)
     network = build_model(checkpoint.recipe.model, len(checkpoint.categories) + 1, pretrained=False)
     load_weights(network, checkpoint.state, path)
+    if isinstance(network, BoxSegmenter):
+        fold_for_inference(network.eval())
     name = str(model) if is_on_hub(model) else _name_of(path)
     return Predictor(network, checkpoint, name, file_digest(path), place, finder)
 

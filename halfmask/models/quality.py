@@ -129,11 +129,12 @@ class QualityScore(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """float32 [n] in [0, 1] of features [n, F]; 0 for an empty mask."""
-        expected = features[:, 0]
-        if not self.fitted:
-            return expected
+        return self.curve(features) if self.fitted else features[:, 0]
+
+    def curve(self, features: Tensor) -> Tensor:
+        """The fitted score: `forward` without the question whether it is one."""
         score = (self._standard(features) @ self.weights + self.bias).sigmoid()
-        return torch.where(expected > 0, score, 0.0)
+        return torch.where(features[:, 0] > 0, score, 0.0)
 
     def _standard(self, features: Tensor) -> Tensor:
         return ((features - self.centre) / self.spread).clamp(-REACH, REACH)

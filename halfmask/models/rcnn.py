@@ -92,7 +92,7 @@ class PartialMaskRCNN(SegmentationModel):
         if loss == "masks":
             return {"loss_mask": self.mask_loss(self.mask_regions(images, targets))}
         batch, boxes = self._batch(images, targets)
-        features = self._features(batch.tensors)
+        features = self.features(batch.tensors)
         proposals, losses = self._propose(batch, features, boxes)
         regions = self.box_heads.sample(proposals, boxes)
         losses |= self.box_heads.losses(features, regions, batch.image_sizes)
@@ -112,7 +112,7 @@ class PartialMaskRCNN(SegmentationModel):
     def placed_regions(self, images: list[Tensor], targets: list[Target]) -> tuple[MaskRegions, RegionPlaces]:
         """`mask_regions`, and where they lie in the images."""
         batch, boxes = self._batch(images, targets)
-        features = self._features(batch.tensors)
+        features = self.features(batch.tensors)
         teaching = self._teaching(targets, boxes)
         if self.mask_branch.rules.source == "boxes":
             regions = self._own_boxes(boxes, teaching)
@@ -123,7 +123,7 @@ class PartialMaskRCNN(SegmentationModel):
 
     def mask_loss(self, regions: MaskRegions) -> Tensor:
         """The mask loss of pooled regions, a scalar; 0 for none. The branch's rules say which of them and of their cells count."""
-        return region_loss(self.mask_branch, regions, self._class_rows())
+        return region_loss(self.mask_branch, regions, self.class_rows())
 
     def class_weights(self) -> Tensor:
         """float [K, D], what the mask head is told of each class."""
@@ -131,7 +131,7 @@ class PartialMaskRCNN(SegmentationModel):
         weights: Tensor = self.mask_branch.class_weights(predictor.cls_score.weight, predictor.bbox_pred.weight)
         return weights
 
-    def _class_rows(self) -> ClassRows:
+    def class_rows(self) -> ClassRows:
         """The same, only the rows that are asked for."""
         predictor = self.box_heads.box_predictor
         return self.mask_branch.rows(predictor.cls_score.weight, predictor.bbox_pred.weight)
@@ -139,7 +139,7 @@ class PartialMaskRCNN(SegmentationModel):
     @torch.no_grad()
     def mask_probs(self, features: Tensor, labels: Tensor) -> Tensor:
         """float32 [n, M, M] of pooled regions [n, C, S, S] with labels int64 [n]."""
-        weights = self._class_rows()
+        weights = self.class_rows()
         rows = [
             self.mask_branch(f, c, weights).float().sigmoid()
             for f, c in zip(torch.split(features, CHUNK), torch.split(labels, CHUNK), strict=True)
@@ -153,7 +153,7 @@ class PartialMaskRCNN(SegmentationModel):
             return []
         with _flag(self.transform, False), _flag(self.rpn, False):
             batch, _ = self.transform(images)
-            features = self._features(batch.tensors)
+            features = self.features(batch.tensors)
             proposals, _ = self.rpn(padded(batch) if self.legacy else batch, features)
         sizes, originals = batch.image_sizes, [_size(image) for image in images]
         if self.legacy:  # offsets are applied in the frame of the image, not of the resized one
@@ -230,7 +230,8 @@ class PartialMaskRCNN(SegmentationModel):
                 placed[i]["boxes"] = self._resize(target["boxes"], _size(images[i]), batch.image_sizes[i])
         return batch, placed
 
-    def _features(self, images: Tensor) -> Features:
+    def features(self, images: Tensor) -> Features:
+        """The FPN's maps of a batch [N, 3, H, W]."""
         maps = self.backbone(images)
         features: Features = self.fpn({str(i): m for i, m in enumerate(maps.values())})
         return features
@@ -278,7 +279,7 @@ class PartialMaskRCNN(SegmentationModel):
             batch, _ = self.transform(images)
         given = [b.to(i.device, torch.float32) for i, b in zip(images, boxes, strict=True)]
         placed = self._resized(given, [_size(image) for image in images], batch.image_sizes)
-        return self._features(batch.tensors), placed, batch.image_sizes
+        return self.features(batch.tensors), placed, batch.image_sizes
 
     def _resized(self, boxes: list[Tensor], before: Sizes, after: Sizes) -> list[Tensor]:
         return [self._resize(*row) for row in zip(boxes, before, after, strict=True)]

@@ -173,7 +173,7 @@ def detect_as_detectron(model: PartialMaskRCNN, image: Tensor) -> tuple[Boxes, l
     """Inclusive boxes, labels and scores in the image, and the inclusive regions of the masks in the resized one."""
     height, width = image.shape[-2:]
     batch, _ = model.transform([image])
-    features = model._features(batch.tensors)
+    features = model.features(batch.tensors)
     scale = batch.image_sizes[0][0] / height
     assert batch.image_sizes[0][1] / width == scale
     limits = (model.rpn._pre_nms_top_n["testing"], model.rpn._post_nms_top_n["testing"])
@@ -215,7 +215,7 @@ def test_detections_are_detectrons(config: Any, scene: Any, size: tuple[int, int
     )
     with torch.no_grad():
         batch, _ = model.transform([image])
-        features = model._features(batch.tensors)
+        features = model.features(batch.tensors)
         pooled = model.mask_pool.pool(features, [regions], batch.image_sizes)
         probs = model.mask_branch(pooled, found.labels, model.class_weights()).sigmoid()
     torch.testing.assert_close(found.mask_probs, probs, rtol=1e-3, atol=1e-3)
@@ -233,7 +233,7 @@ def test_training_targets_lie_where_masks_are_put(config: Any, scene: Any) -> No
     torch.testing.assert_close(placed[0]["boxes"], boxes)  # this image is not resized
     rows = torch.zeros(1, dtype=torch.int64)
     regions = SampledRegions([boxes], [rows], [rows + 1], [boxes[:, :0]])
-    masked, _ = model._pool_masked(model._features(batch.tensors), regions, batch, targets)
+    masked, _ = model._pool_masked(model.features(batch.tensors), regions, batch, targets)
     drawn = masked.targets
     given_back = [
         float(iou(paste(drawn, boxes + model.mask_shift + error, boxes, (64, 96)), targets[0].masks)[0])

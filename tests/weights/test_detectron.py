@@ -79,7 +79,7 @@ def test_features_and_rpn_are_detectrons(imported: tuple[Imported, PartialMaskRC
     _, model, blobs = imported
     image = torch.rand(3, 64, 96)
     expected = detectron_features(blobs, image)
-    found = model._features(model.transform.normalize(image)[None])
+    found = model.features(model.transform.normalize(image)[None])
     for level, map_ in enumerate(expected):
         torch.testing.assert_close(found[str(level)], map_, rtol=1e-4, atol=1e-4 * float(map_.abs().max()))
     logits, offsets = model.rpn.head([expected[0]])

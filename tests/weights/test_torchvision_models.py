@@ -139,13 +139,13 @@ def test_the_published_files_names_and_eps() -> None:
     with torch.no_grad():
         expected = theirs.backbone(image)
         model = built(imported)
-        found = model._features(image)
+        found = model.features(image)
         for level in "0123":
             torch.testing.assert_close(found[level], expected[level], rtol=2e-3, atol=2e-3)
         model.backbone.load_state_dict(
             {k.removeprefix("backbone."): t for k, t in state.items() if "fpn" not in k and k.startswith("backbone.")}
         )
-        assert not torch.allclose(model._features(image)["1"], expected["1"], rtol=1e-2, atol=1e-2)
+        assert not torch.allclose(model.features(image)["1"], expected["1"], rtol=1e-2, atol=1e-2)
 
 
 def test_eps_can_be_said() -> None:

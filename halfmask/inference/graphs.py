@@ -1,0 +1,157 @@
+"""Models as graphs of tensors alone, for export: no lists, no chunks, nothing that depends on how many boxes there are.
+
+Shape letters: R boxes, M side of a mask, H×W image.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection.transform import resize_boxes
+from torchvision.ops import roi_align
+
+from halfmask.masks import best_threshold, expected_iou, recentred
+from halfmask.models.box_segmenter import THRESHOLDS, BoxSegmenter
+from halfmask.models.crops import MAX_LEVEL, crop_regions, inside_box, resample
+from halfmask.models.quality import agreement_of, mask_features
+from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.models.roi_heads import Features, Sizes
+
+
+class BoxSegmenterGraph(nn.Module):
+    """`BoxSegmenter.segment` for one image.
+
+    Args:
+        model: in evaluation mode.
+    """
+
+    def __init__(self, model: BoxSegmenter) -> None:
+        super().__init__()
+        self.model = model
+        self.fitted = model.quality_score.fitted
+
+    def forward(self, image: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mask probabilities float32 [R, M, M], the regions that they are spread over, float32 [R, 4] xyxy, and the quality, float32 [R].
+
+        Args:
+            image: float32 [3, H, W], RGB in [0, 1].
+            boxes: float32 [R, 4] xyxy, pixels.
+            labels: int64 [R]; 0 where the class is not known.
+        """
+        reader, size = self.model.reader, self.model.mask_size
+        levels = _levels((image - reader.mean[:, None, None]) / reader.std[:, None, None])
+        closest = crop_regions(boxes, reader.contexts[0])
+        views, means = [], []
+        for context in reader.contexts:
+            regions = crop_regions(boxes, context)
+            box = inside_box(boxes, regions, reader.size)
+            crops = torch.cat([_read(levels, regions, reader.size), box[:, None]], 1)
+            found = self.model.readings(crops, labels)
+            if context != reader.contexts[0]:
+                found = [resample(view, regions, closest) for view in found]
+            views += found
+            means.append(torch.stack(found).mean(0))
+        probs = torch.stack(means).mean(0)
+        agreement = agreement_of(views, probs, inside_box(boxes, closest, size) > 0.5)
+        height, width = image.shape[1], image.shape[2]
+        limits = torch.stack(
+            [
+                boxes[:, 0].clamp(min=0),
+                boxes[:, 1].clamp(min=0),
+                boxes[:, 2].clamp(max=width),
+                boxes[:, 3].clamp(max=height),
+            ],
+            1,
+        )
+        visible = inside_box(limits, closest, size) > 0.5
+        features = mask_features(probs, visible, boxes, closest, agreement)
+        quality = self.model.quality_score.curve(features) if self.fitted else features[:, 0]
+        if self.model.best_iou:
+            probs = recentred(probs, best_threshold(probs * visible).clamp(*THRESHOLDS))
+        return probs, closest, quality
+
+
+def _levels(image: Tensor) -> list[Tensor]:
+    """The image halved again and again, [1, 3, H', W'] each; see `ImagePyramid`."""
+    levels = [image[None]]
+    for _ in range(MAX_LEVEL):
+        levels.append(F.avg_pool2d(levels[-1], 2, ceil_mode=True, count_include_pad=False))
+    return levels
+
+
+def _read(levels: list[Tensor], regions: Tensor, size: int) -> Tensor:
+    """`ImagePyramid.read` with every level asked for every region: one of another level is made a point, which costs next to nothing."""
+    cell = (regions[:, 2:] - regions[:, :2]).amax(1) / size
+    wanted = (cell / 2).clamp_min(1).log2().floor().clamp_max(MAX_LEVEL)
+    out = torch.zeros((1, 1, 1, 1), dtype=regions.dtype, device=regions.device)
+    for level, image in enumerate(levels):
+        here = (wanted == level)[:, None]
+        index = torch.zeros_like(regions[:, :1])
+        rois = torch.cat([index, torch.where(here, regions, torch.zeros_like(regions))], 1)
+        found = roi_align(image, rois, (size, size), 0.5**level, aligned=True)
+        out = out + torch.where(here[:, :, None, None], found, torch.zeros_like(found))
+    return out
+
+
+class DetectorGraph(nn.Module):
+    """`PartialMaskRCNN.detect` for one image.
+
+    Args:
+        model: in evaluation mode, not of Detectron's geometry.
+    """
+
+    def __init__(self, model: PartialMaskRCNN) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Boxes float32 [R, 4] xyxy, labels int64 [R], scores float32 [R] (best first), mask probabilities float32 [R, M, M], the regions
+        that they are spread over, float32 [R, 4] xyxy, and the quality, float32 [R].
+
+        Args:
+            image: float32 [3, H, W], RGB in [0, 1].
+        """
+        model = self.model
+        batch, _ = model.transform([image])
+        features = model.features(batch.tensors)
+        proposals, _ = model.rpn(batch, features)
+        found, labels, scores = model.box_heads.find(features, proposals, batch.image_sizes)
+        probs = _masks(model, features, found, labels[0], batch.image_sizes)
+        boxes = resize_boxes(found[0], batch.image_sizes[0], _size(image))
+        return boxes, labels[0], scores[0], probs, boxes + model.mask_shift, expected_iou(probs)
+
+
+class RegionSegmenterGraph(nn.Module):
+    """`PartialMaskRCNN.segment` for one image.
+
+    Args:
+        model: in evaluation mode, not of Detectron's geometry.
+    """
+
+    def __init__(self, model: PartialMaskRCNN) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `BoxSegmenterGraph.forward`; an object of unknown class gets the box head's likeliest, where the mask head asks for one."""
+        model = self.model
+        batch, _ = model.transform([image])
+        features = model.features(batch.tensors)
+        placed = [resize_boxes(boxes, _size(image), batch.image_sizes[0])]
+        if model.needs_labels:
+            guessed, _ = model.box_heads.classify(features, placed, batch.image_sizes)
+            labels = torch.where(labels == 0, guessed, labels)
+        probs = _masks(model, features, placed, labels, batch.image_sizes)
+        return probs, boxes + model.mask_shift, expected_iou(probs)
+
+
+def _masks(model: PartialMaskRCNN, features: Features, boxes: list[Tensor], labels: Tensor, sizes: Sizes) -> Tensor:
+    pooled = model.mask_pool(features, boxes, sizes)
+    logits: Tensor = model.mask_branch(pooled, labels, model.class_rows())
+    return logits.float().sigmoid()
+
+
+def _size(image: Tensor) -> list[int]:
+    """[H, W]; traced numbers while a graph is made, so they are left as they are."""
+    return [image.shape[-2], image.shape[-1]]

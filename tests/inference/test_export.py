@@ -1,0 +1,137 @@
+"""Exported graphs give the model's answers, for images and numbers of boxes that the exporter never saw."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from halfmask.cli import app
+from halfmask.config import load_recipe
+from halfmask.errors import InputError
+from halfmask.inference.export import CASES, _cases, answer, export, graphs_of, parity, session_of
+from halfmask.inference.predictor import Predictor, load
+from halfmask.models.build import build_model
+
+pytest.importorskip("onnxruntime")
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PHOTOGRAPH = next((Path(__file__).parents[2] / "halfmask" / "assets" / "photos").glob("*.jpg"))
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("deployed")
+    export(load("box-segmenter", device="cpu"), folder)
+    return folder
+
+
+def test_the_shipped_model_as_a_graph(deployed: Path) -> None:
+    report = json.loads((deployed / "model.json").read_text())
+    graph = report["graphs"]["segment"]
+    assert graph["boxes"] == sum(case[2] for case in CASES)
+    assert graph["largest_difference"]["regions"] < 1e-3
+    assert graph["largest_difference"]["quality"] < 1e-4
+    # A map of noise may be cut at another of two equally good thresholds, which moves all of its cells a little.
+    assert graph["largest_difference"]["mask_probs"] < 5e-3
+    assert report["categories"][0]["name"] == "person"
+    assert sorted(p.name for p in deployed.iterdir()) == ["model.json", "segment.onnx"]
+
+
+def test_masks_on_a_photograph_without_torch(deployed: Path) -> None:
+    example = _example()
+    boxes = [[40.0, 30.0, 300.0, 260.0], [100.5, 80.25, 131.75, 170.0], [0.0, 0.0, 9.0, 11.0]]
+    photograph = Image.open(PHOTOGRAPH)
+    masks, quality = example.segment(deployed, photograph, boxes)
+    wanted = load("box-segmenter", device="cpu").segment(PHOTOGRAPH, boxes)
+    np.testing.assert_allclose(quality, wanted.quality.numpy(), atol=1e-3)
+    for mine, theirs in zip(masks, wanted.masks().numpy(), strict=True):
+        assert mine.shape == theirs.shape
+        # Smaller than its map, a mask is averaged by halfmask and sampled by the example.
+        assert (mine ^ theirs).sum() <= max(3, 0.02 * theirs.sum())
+
+
+def test_the_example_imports_no_torch() -> None:
+    text = (EXAMPLES / "deploy_onnx.py").read_text()
+    assert "torch\n" not in text
+    assert "import torch" not in text
+
+
+@pytest.mark.parametrize("recipe", ["world_transfer", "world_transfer_mlp", "world_agnostic", "world_oracle"])
+def test_detectors_as_graphs(recipe: str, tmp_path: Path) -> None:
+    report = export(detector(recipe), tmp_path)
+    assert set(report["graphs"]) == {"segment", "detect"}
+    segment, detect = report["graphs"]["segment"], report["graphs"]["detect"]
+    assert max(segment["largest_difference"].values()) < 1e-3
+    assert detect["boxes"] > len(CASES), "random weights, scaled so that boxes pass"
+    assert detect["largest_difference"]["labels"] == 0
+    assert detect["largest_difference"]["boxes"] < 0.01
+    assert detect["largest_difference"]["mask_probs"] < 1e-3
+
+
+def test_a_graph_knows_labels(tmp_path: Path) -> None:
+    """The transfer head's masks depend on the label, and 0 asks the box head."""
+    predictor = detector("world_transfer")
+    export(predictor, tmp_path)
+    graph = graphs_of(predictor)[0]
+    image, boxes, _ = next(_cases(3))
+    session = session_of(tmp_path / "segment.onnx")
+    answers = []
+    for labels in (torch.tensor([1, 2, 3]), torch.tensor([4, 0, 3])):
+        with torch.no_grad():
+            wanted = graph.reference(image, boxes, labels)
+        answers.append(answer(session, (image, boxes, labels)))
+        for mine, theirs in zip(wanted, answers[-1], strict=True):
+            np.testing.assert_allclose(theirs, mine.numpy(), atol=1e-3)
+    assert np.abs(answers[0][0][0] - answers[1][0][0]).max() > 1e-3
+    np.testing.assert_allclose(answers[0][0][2], answers[1][0][2], atol=1e-6)
+
+
+def test_a_wrong_graph_is_noticed(deployed: Path) -> None:
+    other = load("box-segmenter", device="cpu")
+    graph = graphs_of(other)[0]
+    with torch.no_grad():
+        next(other.model.predictor.parameters()).mul_(-1)
+    assert parity(graph, deployed / "segment.onnx")["largest_difference"]["mask_probs"] > 0.05
+
+
+def test_what_has_no_graph_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a rule, not a network"):
+        export(load("baseline:box"), tmp_path)
+    legacy = detector("world_transfer")
+    legacy.model.legacy = True  # type: ignore[assignment]
+    with pytest.raises(InputError, match="Detectron's geometry"):
+        export(legacy, tmp_path)
+    assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = CliRunner().invoke(app, ["export", "box-segmenter", "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert "largest difference from the model on 4 images, 44 boxes" in done.output
+    assert (tmp_path / "out" / "segment.onnx").is_file()
+
+
+def detector(recipe: str) -> Predictor:
+    torch.manual_seed(0)
+    config = load_recipe(recipe, [])
+    model = build_model(config.model, 21, pretrained=False)
+    predictor: Any = model.box_heads.box_predictor
+    with torch.no_grad():
+        predictor.cls_score.weight.mul_(20)
+        predictor.cls_score.bias[0] -= 1
+    return Predictor(model, None, recipe, "", torch.device("cpu"))
+
+
+def _example() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("deploy_onnx", EXAMPLES / "deploy_onnx.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -67,3 +67,62 @@ def tiny_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("run")
     _checkpoint(run / "model.safetensors", model)
     return run
+
+
+SIDE = 128
+PROMPT = {"hidden_size": 16, "image_size": SIDE, "patch_size": 16, "mask_input_channels": 4}
+DECODER = {"hidden_size": 16, "mlp_dim": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+DECODER |= {"iou_head_hidden_dim": 16, "iou_head_depth": 2}
+
+
+def _tiny_sam(folder: Path) -> None:
+    import transformers
+
+    vision = {"hidden_size": 16, "output_channels": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_dim": 32}
+    vision |= {"image_size": SIDE, "patch_size": 16, "window_size": 4, "global_attn_indexes": [1], "num_pos_feats": 8}
+    vision |= {"initializer_range": 0.3}
+    parts = {"vision_config": vision, "prompt_encoder_config": PROMPT, "mask_decoder_config": DECODER}
+    parts |= {"initializer_range": 0.3}  # logits far from 0
+    transformers.SamModel(transformers.SamConfig(**parts)).save_pretrained(folder)
+    sizes = {"size": {"longest_edge": SIDE}, "pad_size": {"height": SIDE, "width": SIDE}}
+    transformers.SamProcessor(transformers.SamImageProcessor(**sizes)).save_pretrained(folder)
+
+
+def _tiny_sam2(folder: Path, kind: str = "Sam2") -> None:
+    import transformers
+
+    backbone = {"model_type": "sam2_hiera_det_model", "hidden_size": 8, "image_size": [SIDE, SIDE]}
+    backbone |= {"blocks_per_stage": [1, 1, 2, 1], "embed_dim_per_stage": [8, 16, 32, 64], "num_attention_heads": 1}
+    backbone |= {"num_attention_heads_per_stage": [1, 1, 2, 2], "window_size_per_stage": [8, 4, 4, 2]}
+    backbone |= {"global_attention_blocks": [3], "window_positional_embedding_background_size": [4, 4]}
+    vision = {"backbone_config": backbone, "backbone_channel_list": [64, 32, 16, 8], "fpn_hidden_size": 16}
+    vision |= {"backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]]}
+    parts: dict[str, Any] = {
+        "vision_config": vision,
+        "prompt_encoder_config": PROMPT,
+        "mask_decoder_config": DECODER,
+        "initializer_range": 0.3,
+    }
+    if kind == "Sam2Video":
+        parts |= {"image_size": SIDE, "memory_attention_hidden_size": 16, "memory_encoder_hidden_size": 16}
+        parts |= {"memory_encoder_output_channels": 8, "mask_downsampler_embed_dim": 16}
+        parts |= {"memory_fuser_embed_dim": 16, "memory_fuser_intermediate_dim": 16, "memory_attention_num_layers": 1}
+        parts |= {"memory_attention_feed_forward_hidden_size": 16, "memory_attention_rope_feat_sizes": [8, 8]}
+    model, config = getattr(transformers, f"{kind}Model"), getattr(transformers, f"{kind}Config")
+    model(config(**parts)).save_pretrained(folder)
+    size = {"height": SIDE, "width": SIDE}
+    transformers.Sam2Processor(transformers.Sam2ImageProcessor(size=size)).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def sam_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """sam, sam2 and sam2_video: folders of tiny networks of random weights for images of 128 × 128, as transformers writes them."""
+    pytest.importorskip("transformers")
+    import torch
+
+    out = tmp_path_factory.mktemp("sam")
+    torch.manual_seed(0)
+    _tiny_sam(out / "sam")
+    _tiny_sam2(out / "sam2")
+    _tiny_sam2(out / "sam2_video", "Sam2Video")
+    return out

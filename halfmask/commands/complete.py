@@ -17,7 +17,9 @@ SHOWN = 10
 
 
 def run(
-    model: Annotated[str, typer.Argument(help="Checkpoint, run directory, box-segmenter, or baseline:grabcut.")],
+    model: Annotated[
+        str, typer.Argument(help="Checkpoint, run directory, box-segmenter, baseline:grabcut, or sam2:….")
+    ],
     data: Annotated[Path, typer.Argument(help="COCO instances file; it is never written to.")],
     images: Annotated[Path, typer.Option(help="Folder of its photographs.")],
     out: Annotated[Path, typer.Option(help="The completed file. While it is made, OUT.journal lies beside it.")],
@@ -34,6 +36,10 @@ def run(
             help="Do the boxes end where their objects do? auto: measured on objects that have a mask already."
         ),
     ] = "auto",
+    provider: Annotated[
+        str | None,
+        typer.Option(help="What draws the masks instead (sam:facebook/sam-vit-base, …); MODEL says how far it agrees."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU where there is one.")] = None,
 ) -> None:
     """Writes the same file with a mask for every box that lacks one; each new mask carries the model, a score and the state `filled`.
@@ -43,6 +49,8 @@ def run(
     interrupted, the same command goes on where it stopped. Photographs that cannot be read are skipped and counted (exit code 1).
 
     Example: halfmask complete box-segmenter boxes.json --images photos --out masks.json
+
+    With --provider each new mask also carries `agreement`, its IoU with MODEL's own mask: where they differ, look first.
 
     The paper's GrabCut Mask R-CNN: halfmask complete baseline:grabcut boxes.json …, then train on that with data.use=filled.
     """
@@ -54,9 +62,10 @@ def run(
     from halfmask.inference.predictor import load
 
     if dry_run:
-        _dry_run(model, data, images, out, redo_filled)
+        _dry_run(provider or model, data, images, out, redo_filled)
         return
     predictor = load(model, device=device)
+    drawer = None if provider is None else load(provider, device=device)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -72,6 +81,7 @@ def run(
                 workers,
                 lambda count, total: bar.update(task, completed=count, total=total),
                 boxes,
+                drawer,
             )
         except KeyboardInterrupt:
             bar.stop()
@@ -118,6 +128,8 @@ def _dry_run(model: str, data: Path, images: Path, out: Path, redo_filled: bool)
 
 def _report(done: Completion) -> None:
     score = "" if done.mean_score is None else f", mean score {done.mean_score:.2f}"
+    if done.mean_agreement is not None:
+        score += f", mean IoU with the model's own masks {done.mean_agreement:.2f}"
     resumed = f" ({done.resumed} of them by the run before)" if done.resumed else ""
     print(
         f"{done.out}: {done.filled} masks filled{resumed}{score}" if done.filled else f"{done.out}: nothing was filled"
@@ -169,6 +181,7 @@ def _as_json(done: Completion) -> dict[str, object]:
         "resumed": done.resumed,
         "unfilled": done.unfilled,
         "mean_score": done.mean_score,
+        "mean_agreement": done.mean_agreement,
         "counts": dict(done.counts),
         "suspects": done.suspects,
         "skipped": done.skipped,

@@ -27,7 +27,7 @@ def run(
     model: Annotated[
         str,
         typer.Argument(
-            help="Checkpoint, run directory, shipped name, or baseline:box, baseline:ellipse, baseline:grabcut."
+            help="Checkpoint, run directory, shipped name, baseline:box, baseline:ellipse, baseline:grabcut, or sam2:…."
         ),
     ],
     data: Annotated[Path, typer.Argument(help="COCO instances file with the truth.")],
@@ -43,6 +43,10 @@ def run(
     detector: Annotated[str | None, typer.Option(help="A model that finds the boxes which MODEL fills.")] = None,
     detections: Annotated[
         Path | None, typer.Option(help="Boxes of any detector (COCO results, .json), which MODEL fills.")
+    ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(help="Also this one's masks in the same boxes, beside MODEL's: sam:facebook/sam-vit-base, …"),
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Write the result here.")] = None,
     reliability: Annotated[
@@ -102,14 +106,17 @@ def run(
     if box_kind == "auto" and predictor.knows_loose_boxes:
         loose = are_loose(dataset, in_a, loosen)
     chosen = evaluated(predictor, file, GivenBoxes(loosen, loose), boxes)
+    other = None
+    if provider is not None:
+        other = evaluated(load(provider, device=device), file, GivenBoxes(loosen, loose), None)
     only_given = chosen.detect is None
     if not (given_boxes or only_given):
-        _refuse_without_given_boxes(loosen, reliability, sheet)
+        _refuse_without_given_boxes(loosen, reliability, sheet, provider)
     if only_given and not any(file.mask_counts(use).values()):
         raise InputError(
             f"{data}: no annotation has a usable mask to compare with, and {model} finds no boxes to score"
         )
-    reader = _Reader(dataset, workers, passes=1 if only_given else 1 + given_boxes)
+    reader = _Reader(dataset, workers, passes=(1 if only_given else 1 + given_boxes) + (other is not None))
     ious = IouTable()
     with reader:
         result = evaluate(
@@ -121,6 +128,11 @@ def run(
             model=chosen.name,
             ious=ious,
         )
+        if other is not None:
+            drawn = evaluate(file, given=_given(reader, other.segment), masked=in_a, use=use, model=other.name)
+            result["provider"] = {
+                key: drawn[key] for key in ("model", "given_boxes", "quality", "ambiguous", "seconds")
+            }
     if not result["images"]:
         raise InputError(f"{images}: none of the photographs can be read; first: {next(iter(reader.skipped.values()))}")
     if loosen:
@@ -143,13 +155,16 @@ def run(
         raise typer.Exit(1)
 
 
-def _refuse_without_given_boxes(loosen: float, reliability: Path | None, sheet: Path | None) -> None:
+def _refuse_without_given_boxes(
+    loosen: float, reliability: Path | None, sheet: Path | None, provider: str | None
+) -> None:
     from halfmask.errors import InputError
 
     for asked, why in (
         (loosen > 0, "--loosen: moves the file's own boxes"),
         (reliability is not None, "--reliability: compares masks in the file's own boxes with the truth"),
         (sheet is not None, "--sheet: shows masks in the file's own boxes beside the truth"),
+        (provider is not None, "--provider: draws masks into the file's own boxes"),
     ):
         if asked:
             raise InputError(f"{why}: add --given-boxes")

@@ -29,6 +29,8 @@ def table(result: dict[str, Any], per_category: bool = False, width: int = 100) 
         parts.append(_ap_table(result))
     if result["given_boxes"]["all"]["instances"]:
         parts += [_iou_table(result), _quality_table(result)]
+    if "provider" in result:
+        parts += [_iou_table(result["provider"], "the provider"), _quality_table(result["provider"], "The provider")]
     if result["ambiguous"]["all"]["instances"]:
         parts.append(_ambiguous_table(result))
     if per_category:
@@ -41,6 +43,8 @@ def table(result: dict[str, Any], per_category: bool = False, width: int = 100) 
         line += f", given boxes moved by up to {result['loosen']:g} of their size"
     if result.get("boxes") == "loose":
         line += ", read as loose boxes"
+    if "provider" in result:
+        text += f"provider: {result['provider']['model']}, {result['provider']['seconds']:.1f} s\n"
     return f"{text}{result['model']}: {line}" if result["model"] else f"{text}{line}"
 
 
@@ -64,8 +68,8 @@ def _ap_table(result: dict[str, Any]) -> Table:
     return out
 
 
-def _iou_table(result: dict[str, Any]) -> Table:
-    out = Table(title="Mask IoU on given boxes", title_justify="left")
+def _iou_table(result: dict[str, Any], whose: str = "") -> Table:
+    out = Table(title="Mask IoU on given boxes" + (f", {whose}" if whose else ""), title_justify="left")
     out.add_column("classes")
     out.add_column("instances", justify="right")
     for head in IOU_HEADS:
@@ -77,8 +81,8 @@ def _iou_table(result: dict[str, Any]) -> Table:
     return out
 
 
-def _quality_table(result: dict[str, Any]) -> Table:
-    out = Table(title="The model's own score of these masks", title_justify="left")
+def _quality_table(result: dict[str, Any], whose: str = "The model") -> Table:
+    out = Table(title=f"{whose}'s own score of these masks", title_justify="left")
     out.add_column("classes")
     for head in (
         "mean score",

@@ -22,11 +22,12 @@ from halfmask.coco.tightness import box_tightness, boxes_are_loose
 from halfmask.coco.write import write_json
 from halfmask.errors import InputError
 from halfmask.inference import plan as planning
-from halfmask.inference.filling import Filling, fillings
+from halfmask.inference.drawing import Drawing
+from halfmask.inference.filling import Filling
 from halfmask.inference.journal import Journal
-from halfmask.inference.plan import Piece, Plan, Record, plan
+from halfmask.inference.plan import Plan, Record, plan
 from halfmask.inference.predictor import Predictor, load
-from halfmask.inference.reading import Photograph, ahead, photographs_of
+from halfmask.inference.reading import ahead, photographs_of
 
 logger = logging.getLogger("halfmask")
 
@@ -49,6 +50,7 @@ class Completion:
         unusable: names of annotations that have no usable box, image or class: left alone.
         unfilled: annotations that lack a mask still, since their image was skipped.
         mean_score: of the filled masks; None where none was filled.
+        mean_agreement: mean IoU of the filled masks with the model's own, where a provider drew them; else None.
         unknown_classes: names of classes that were filled although the model does not know them.
         tightness: mean IoU of the file's boxes with their masks' own boxes; None where it has no mask.
         loose: whether boxes were taken for ones that may be off, by a model that knows such boxes.
@@ -63,6 +65,7 @@ class Completion:
     unusable: list[str] = field(default_factory=list)
     unfilled: int = 0
     mean_score: float | None = None
+    mean_agreement: float | None = None
     unknown_classes: list[str] = field(default_factory=list)
     tightness: float | None = None
     loose: bool = False
@@ -78,12 +81,13 @@ def complete(
     workers: int = 2,
     progress: Progress | None = None,
     boxes: Boxes = "auto",
+    provider: Predictor | str | Path | None = None,
 ) -> Completion:
     """Writes the file `annotations` again with a mask for every box that lacks one.
 
     Every key and the order of annotations stay. A usable mask keeps its JSON value; a suspect one (a polygon that repeats its box) and
     crowds are left alone; a broken one is replaced and kept below `halfmask.replaced`. A filled annotation gets segmentation, area
-    and halfmask (model, score, state). Where there is nothing to fill, the file is copied byte for byte.
+    and halfmask (model, score, state; with a provider also agreement). Where there is nothing to fill, the file is copied byte for byte.
 
     Finished batches are noted in OUT.journal, so that the same call goes on after a kill; the result is the same bytes whatever
     the number of workers and interruptions. The input is never written to.
@@ -98,6 +102,8 @@ def complete(
         workers: threads that decode photographs.
         progress: told after each batch.
         boxes: whether the file's boxes end where their objects do; auto: measured on the objects that have a mask already.
+        provider: another model or what `load` takes (`sam2:…`), which draws the masks instead; `model` then says how far it agrees: the
+            IoU of its own mask with each filled one.
     Raises:
         InputError: no COCO file, no box in it, no such folder, none of the photographs there, `out` is the input, or no checkpoint.
     """
@@ -110,7 +116,8 @@ def complete(
     if work.total == 0:
         _copy(source, target)
         return result
-    predictor = model if isinstance(model, Predictor) else load(model)
+    own = model if isinstance(model, Predictor) else load(model)
+    predictor = own if provider is None else provider if isinstance(provider, Predictor) else load(provider)
     result.tightness = box_tightness(file)
     loose = boxes == "loose" or (boxes == "auto" and boxes_are_loose(result.tightness))
     result.loose = loose and predictor.knows_loose_boxes
@@ -118,10 +125,10 @@ def complete(
         logger.warning(
             "%s did not learn on loose boxes (box_jitter): masks will end where the boxes do", predictor.name
         )
-    run = _Run(predictor, predictor.labels_of(file.categories), folder, polygons, workers, result.loose)
+    run = Drawing(predictor, file.categories, folder, polygons, workers, loose, own if provider is not None else None)
     if predictor.categories:  # a rule asks for no class
         wanted = [c for c in file.categories if work.to_fill[c["id"]]]
-        result.unknown_classes = [c["name"] for c in wanted if not run.labels[c["id"]]]
+        result.unknown_classes = [c["name"] for c in wanted if not predictor.labels_of([c])[c["id"]]]
     notes = {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
     with Journal(journal_of(target), _job(source, run, redo_filled), notes) as journal:
         if journal.replaced:
@@ -134,7 +141,8 @@ def complete(
         _sweep(target)
         journal.remove()
     result.filled, result.unfilled = len(masks), work.total - len(masks)
-    result.mean_score = sum(m["score"] for m in masks.values()) / len(masks) if masks else None
+    result.mean_score = _mean([m["score"] for m in masks.values()])
+    result.mean_agreement = _mean([m["agreement"] for m in masks.values() if "agreement" in m])
     return result
 
 
@@ -178,32 +186,7 @@ def check_work(file: CocoFile, work: Plan, folder: Path) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What draws the masks, and how. `labels`: category id → the model's label."""
-
-    predictor: Predictor
-    labels: dict[int, int]
-    folder: Path
-    polygons: bool
-    workers: int
-    loose: bool
-
-    def draw(self, pieces: list[Piece], photographs: list[Photograph]) -> list[tuple[int, Filling]]:
-        """The masks of the pieces whose photograph is there, by position."""
-        there = [(piece, p) for piece, p in zip(pieces, photographs, strict=True) if not isinstance(p, InputError)]
-        if not there:
-            return []
-        boxes = [torch.tensor(piece.boxes, dtype=torch.float32) for piece, _ in there]
-        labels = [torch.tensor([self.labels[c] for c in piece.categories], dtype=torch.int64) for piece, _ in there]
-        drawn = self.predictor.segment_batch([photograph for _, photograph in there], boxes, labels, self.loose)
-        rows: list[tuple[int, Filling]] = []
-        for (piece, _), detection in zip(there, drawn, strict=True):
-            rows += zip(piece.positions, fillings(detection, self.polygons), strict=True)
-        return rows
-
-
-def _job(source: Path, run: _Run, redo_filled: bool) -> dict[str, Any]:
+def _job(source: Path, run: Drawing, redo_filled: bool) -> dict[str, Any]:
     """Whatever, if it changed, would change a byte."""
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -211,6 +194,7 @@ def _job(source: Path, run: _Run, redo_filled: bool) -> dict[str, Any]:
         "input": digest,
         "images": str(run.folder.resolve()),
         "model": _model_name(run.predictor),
+        "beside": None if run.beside is None else _model_name(run.beside),
         "polygons": run.polygons,
         "loose": run.loose,
         "redo_filled": redo_filled,
@@ -225,7 +209,9 @@ def _model_name(predictor: Predictor) -> str:
     return predictor.identity
 
 
-def _fill(run: _Run, work: Plan, journal: Journal, result: Completion, progress: Progress | None) -> dict[int, Filling]:
+def _fill(
+    run: Drawing, work: Plan, journal: Journal, result: Completion, progress: Progress | None
+) -> dict[int, Filling]:
     """Every mask by position: those of the journal, and the rest drawn now."""
     masks: dict[int, Filling] = {}
     for earlier in journal.batches.values():
@@ -258,6 +244,8 @@ def _completed(
     for position, filling in masks.items():
         note: dict[str, Any] = {"model": _model_name(predictor), "score": filling["score"], "state": "filled"}
         old = rows[position]
+        if "agreement" in filling:
+            note["agreement"] = filling["agreement"]
         if position in work.broken:
             note["replaced"] = old["segmentation"]
         elif isinstance(old.get("halfmask"), dict) and "replaced" in old["halfmask"]:
@@ -278,6 +266,10 @@ def _info(info: object, predictor: Predictor, date: str) -> dict[str, Any]:
         if history:
             note["earlier"] = history
     return {**kept, "halfmask": note}
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _sweep(target: Path) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import torch
 
 from halfmask.coco.outline import outlines
-from halfmask.masks import encode_rle, expected_iou, paste
+from halfmask.masks import encode_rle, expected_iou, iou, paste
 from halfmask.structures import Detection, MaskCrops
 
 Segmentation = dict[str, object] | list[list[int]]
@@ -18,14 +18,15 @@ THRESHOLDS = (0.5, 0.3, 0.1, 0.03)
 
 
 class Filling(TypedDict):
-    """One filled mask: COCO's segmentation, its pixels, and the model's estimate of its IoU in [0, 1]."""
+    """One filled mask: COCO's segmentation, its pixels, the model's estimate of its IoU in [0, 1], and its IoU with another's mask."""
 
     segmentation: Segmentation
     area: int
     score: float
+    agreement: NotRequired[float]
 
 
-def fillings(drawn: Detection, polygons: bool = False) -> list[Filling]:
+def fillings(drawn: Detection, polygons: bool = False, other: Detection | None = None) -> list[Filling]:
     """The masks of some boxes of an image.
 
     A mask that is empty at 0.5 is drawn at a lower threshold, and one that is empty at every threshold becomes its whole box: something
@@ -34,21 +35,27 @@ def fillings(drawn: Detection, polygons: bool = False) -> list[Filling]:
     Args:
         drawn: n boxes and their masks.
         polygons: outlines along the pixels' borders instead of RLE.
+        other: what another model drew into the same boxes, to say how far the two agree.
     """
-    crops, scores = _nonempty(drawn)
+    crops, scores = nonempty(drawn)
     areas = crops.areas().tolist()
     if polygons:
         pairs = zip(crops.bitmaps(), crops.offsets.tolist(), strict=True)
         shapes: list[Segmentation] = [outlines(bitmap.numpy(), (x, y)) for bitmap, (x, y) in pairs]
     else:
         shapes = list(encode_rle(crops))
-    return [
+    out: list[Filling] = [
         {"segmentation": shape, "area": area, "score": score}
         for shape, area, score in zip(shapes, areas, scores, strict=True)
     ]
+    if other is not None:
+        for filling, agreement in zip(out, iou(crops, other.crops()).tolist(), strict=True):
+            filling["agreement"] = _score(agreement)
+    return out
 
 
-def _nonempty(drawn: Detection) -> tuple[MaskCrops, list[float]]:
+def nonempty(drawn: Detection) -> tuple[MaskCrops, list[float]]:
+    """The masks, none of them without a pixel, and their scores; see `fillings`."""
     probs = drawn.mask_probs.nan_to_num(0.0)
     crops = drawn.crops(THRESHOLDS[0])
     bitmaps, offsets = crops.bitmaps(), crops.offsets.tolist()

@@ -13,12 +13,15 @@ from torch import Tensor
 from halfmask._version import __version__
 from halfmask.checkpoint import Category, Checkpoint, file_digest, load_checkpoint, load_weights
 from halfmask.errors import InputError
+from halfmask.inference.hub import fetch_checkpoint, is_on_hub
 from halfmask.inference.images import ImageLike, as_tensor
 from halfmask.models.base import SegmentationModel
 from halfmask.models.baselines import PREFIX, build_baseline
 from halfmask.models.box_segmenter import BoxSegmenter
 from halfmask.models.build import build_model
 from halfmask.models.fold_norm import fold_for_inference
+from halfmask.models.sam import EXAMPLES, SamSegmenter, build_sam
+from halfmask.models.sam import PREFIXES as SAM_PREFIXES
 from halfmask.structures import Detection
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -30,12 +33,12 @@ class Predictor:
     """A model on its device, in evaluation mode, with its classes.
 
     With a detector, `categories` and every label are the detector's; they are matched by name with the segmenter's. A rule
-    (`baseline:box` …) has no checkpoint and knows no classes: beside a detector it takes the detector's, and its masked ones.
+    (`baseline:box` …) or SAM has no checkpoint and knows no classes: beside a detector it takes the detector's, and its masked ones.
 
     Attributes:
         model: draws the masks.
         name: what to call it: the run, or the checkpoint's stem.
-        digest: of the checkpoint file; empty for a rule.
+        digest: of the checkpoint file, for SAM of its weights or its revision; empty for a rule.
         version: the halfmask that trained it.
         categories: label i + 1 is categories[i]; empty where it knows no classes.
         masked: ids (of the segmenter's own classes) of those that had masks in training.
@@ -82,7 +85,7 @@ class Predictor:
     @property
     def knows_loose_boxes(self) -> bool:
         """Whether the model learnt on boxes that are off (`box_jitter`), so that it makes a difference to say that boxes are loose."""
-        return isinstance(self.model, BoxSegmenter) and self.model.knows_loose_boxes
+        return isinstance(self.model, BoxSegmenter | SamSegmenter) and self.model.knows_loose_boxes
 
     def detect(self, image: ImageLike) -> Detection:
         """Finds objects and their masks.
@@ -138,7 +141,7 @@ class Predictor:
         A label of 0, or one whose class the segmenter does not know, leaves the class to the model where it needs one. Loose boxes may
         be off by a tenth of their side: a model that learnt on such boxes then lets masks end before them, or go beyond them.
         """
-        if isinstance(self.model, BoxSegmenter):
+        if isinstance(self.model, BoxSegmenter | SamSegmenter):
             self.model.expect_loose_boxes(loose)  # set anew by every call
         pixels = [as_tensor(image).to(self.device) for image in images]
         on_device = [b.to(self.device, torch.float32) for b in boxes]
@@ -165,8 +168,8 @@ def load(model: str | Path, detector: str | Path | None = None, device: str | to
     """Loads a trained model.
 
     Args:
-        model: a checkpoint file, a run directory, the name of a shipped model (`box-segmenter`), or a rule: `baseline:box`,
-            `baseline:ellipse`, `baseline:grabcut`.
+        model: a checkpoint file, a run directory, the name of a shipped model (`box-segmenter`), a checkpoint on the Hugging Face Hub
+            (`hf://OWNER/NAME`), a rule (`baseline:box`, `baseline:ellipse`, `baseline:grabcut`), or SAM (`models.sam`).
         detector: another checkpoint, whose boxes `model` fills with masks.
         device: where to run; None takes a GPU where there is one.
     Raises:
@@ -180,13 +183,17 @@ def load(model: str | Path, detector: str | Path | None = None, device: str | to
             raise InputError(f"{detector}: as a detector it has to find boxes, but it only draws masks into given ones")
     if str(model).startswith(PREFIX):
         return Predictor(build_baseline(str(model)), None, str(model), "", place, finder)
+    if str(model).startswith(SAM_PREFIXES):
+        sam, name, digest = build_sam(str(model))
+        return Predictor(sam, None, name, digest, place, finder)
     path = find_checkpoint(model)
     checkpoint = load_checkpoint(path)
     network = build_model(checkpoint.recipe.model, len(checkpoint.categories) + 1, pretrained=False)
     load_weights(network, checkpoint.state, path)
     if isinstance(network, BoxSegmenter):
         fold_for_inference(network.eval())
-    return Predictor(network, checkpoint, _name_of(path), file_digest(path), place, finder)
+    name = str(model) if is_on_hub(model) else _name_of(path)
+    return Predictor(network, checkpoint, name, file_digest(path), place, finder)
 
 
 def find_checkpoint(model: str | Path) -> Path:
@@ -195,6 +202,8 @@ def find_checkpoint(model: str | Path) -> Path:
     Raises:
         InputError: there is none.
     """
+    if is_on_hub(model):
+        return fetch_checkpoint(str(model))
     path = Path(model)
     if path.is_dir():
         if (path / RUN_FILE).is_file():
@@ -211,7 +220,8 @@ def find_checkpoint(model: str | Path) -> Path:
         )
     names = ", ".join(SHIPPED_NAMES)
     raise InputError(
-        f"{model}: no such checkpoint or run directory; shipped models: {names}; rules: {PREFIX}box, {PREFIX}ellipse, {PREFIX}grabcut"
+        f"{model}: no such checkpoint or run directory; shipped models: {names}; rules: {PREFIX}box, {PREFIX}ellipse, "
+        f"{PREFIX}grabcut; others' models: {EXAMPLES}"
     )
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from halfmask.errors import InputError
 from halfmask.structures import Detection, Target
 
 LossKind = Literal["all", "boxes", "masks"]
@@ -53,3 +54,21 @@ class SegmentationModel(nn.Module, ABC):
     @abstractmethod
     def needs_labels(self) -> bool:
         """Whether `segment` gives better masks with labels than without."""
+
+
+class FixedSegmenter(SegmentationModel):
+    """Draws masks into given boxes as it is: a rule, or somebody else's model. Nothing of it is trained here, and it finds no boxes."""
+
+    def forward(self, images: list[Tensor], targets: list[Target], loss: LossKind = "all") -> dict[str, Tensor]:  # noqa: ARG002
+        raise InputError(f"{type(self).__name__} draws masks as it is: there is nothing to train")
+
+    def detect(self, images: list[Tensor]) -> list[Detection]:  # noqa: ARG002
+        raise InputError(f"{type(self).__name__} makes masks of given boxes and finds none: pass boxes to `segment`")
+
+    @property
+    def has_detector(self) -> bool:
+        return False
+
+    @property
+    def needs_labels(self) -> bool:
+        return False

@@ -11,32 +11,18 @@ from torch import Tensor, nn
 
 from halfmask.errors import InputError
 from halfmask.masks import expected_iou
-from halfmask.models.base import LossKind, SegmentationModel
-from halfmask.structures import Detection, Target
+from halfmask.models.base import FixedSegmenter
+from halfmask.structures import Detection
 
 SIZE = 128
 """Side of the masks: truth drawn on so many cells loses less than half a point of IoU."""
 
 
-class Baseline(SegmentationModel):
-    """A rule that makes a mask of an image and a box. It has nothing to train and finds no boxes."""
-
-    def forward(self, images: list[Tensor], targets: list[Target], loss: LossKind = "all") -> dict[str, Tensor]:  # noqa: ARG002
-        raise InputError(f"{type(self).__name__} is a rule: there is nothing to train")
-
-    def detect(self, images: list[Tensor]) -> list[Detection]:  # noqa: ARG002
-        raise InputError(f"{type(self).__name__} makes masks of given boxes and finds none: pass boxes to `segment`")
+class Baseline(FixedSegmenter):
+    """A rule that makes a mask of an image and a box."""
 
     def parts(self) -> dict[str, nn.Module]:
         return {}
-
-    @property
-    def has_detector(self) -> bool:
-        return False
-
-    @property
-    def needs_labels(self) -> bool:
-        return False
 
     @abstractmethod
     def draw(self, image: Tensor, boxes: Tensor) -> Tensor:

@@ -130,10 +130,10 @@ def test_ctrl_c_says_how_to_go_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from halfmask.inference import complete, plan
+    from halfmask.inference import drawing, plan
 
     monkeypatch.setattr(plan, "BATCH_BOXES", 2)
-    real, calls = complete.fillings, []
+    real, calls = drawing.fillings, []
 
     def interrupted(*arguments: Any) -> Any:
         calls.append(1)
@@ -141,7 +141,7 @@ def test_ctrl_c_says_how_to_go_on(
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(complete, "fillings", interrupted)
+    monkeypatch.setattr(drawing, "fillings", interrupted)
     arguments = ("complete", tiny_segmenter, coco_file(), "--images", photos, "--out", tmp_path / "out.json")
     outcome = halfmask_cli(*arguments)
     assert outcome.code == 130

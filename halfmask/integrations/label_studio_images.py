@@ -1,0 +1,108 @@
+"""Where a Label Studio task's image comes from: Label Studio itself, the folder it serves, or the task."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from halfmask.errors import InputError
+
+LOCAL_FILES = "/data/local-files/"
+LARGEST = 200_000_000
+"""Bytes of an image that is fetched."""
+SECONDS = 30
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Fetches images, from no other place than the ones named here: who can reach the backend shall not send it anywhere.
+
+    Attributes:
+        label_studio: its address.
+        token: an access token; it is sent to Label Studio alone.
+        folder: what Label Studio serves as local files, on this machine.
+        hosts: other hosts that images may come from.
+    """
+
+    label_studio: str
+    token: str = field(default="", repr=False)
+    folder: str | None = None
+    hosts: frozenset[str] = frozenset()
+
+    def open(self, address: str) -> Image.Image:
+        """The image of an address as it stands in a task's data.
+
+        Raises:
+            InputError: another host, a file outside the folder, no answer, or no picture.
+        """
+        shown = address if len(address) <= 100 else address[:99] + "…"
+        try:
+            image = Image.open(io.BytesIO(self._bytes(address, shown)))
+            image.load()
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise InputError(f"{shown}: no picture could be read: {error}") from error
+        return image
+
+    def _bytes(self, address: str, shown: str) -> bytes:
+        if address.startswith("data:"):
+            head, _, body = address.partition(",")
+            try:
+                return base64.b64decode(body, validate=True) if head.endswith(";base64") else b""
+            except binascii.Error as error:
+                raise InputError(f"{shown}: not base64: {error}") from error
+        url = urllib.parse.urlsplit(urllib.parse.urljoin(self.label_studio.rstrip("/") + "/", address))
+        home = urllib.parse.urlsplit(self.label_studio)
+        at_home = (url.scheme, url.netloc) == (home.scheme, home.netloc)
+        if at_home and url.path.startswith(LOCAL_FILES) and self.folder is not None:
+            return self._local(urllib.parse.parse_qs(url.query).get("d", [""])[0], shown)
+        if not at_home and (url.scheme not in ("http", "https") or url.hostname not in self.hosts):
+            raise InputError(
+                f"{shown}: images come from {self.label_studio}; to allow {url.netloc or url.scheme}: --allow-host"
+            )
+        request = urllib.request.Request(url.geturl())
+        if at_home and self.token:
+            # Not sent on to another place where Label Studio points at its storage.
+            request.add_unredirected_header("Authorization", self._authorization())
+        return _read(request, shown)
+
+    def _local(self, name: str, shown: str) -> bytes:
+        assert self.folder is not None
+        folder = Path(self.folder).resolve()
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder) or not path.is_file():
+            raise InputError(f"{shown}: no such file below {folder} (--images)")
+        return path.read_bytes()
+
+    def _authorization(self) -> str:
+        """A legacy token goes as it is; a personal one (three parts) is changed for one that lives some minutes."""
+        if self.token.count(".") != 2:
+            return f"Token {self.token}"
+        request = urllib.request.Request(
+            self.label_studio.rstrip("/") + "/api/token/refresh",
+            json.dumps({"refresh": self.token}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        return f"Bearer {json.loads(_read(request, self.label_studio))['access']}"
+
+
+def _read(request: urllib.request.Request, shown: str) -> bytes:
+    try:
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+            data: bytes = answer.read(LARGEST + 1)
+    except urllib.error.HTTPError as error:
+        mend = "; give a token of Label Studio's: --token" if error.code in (401, 403) else ""
+        raise InputError(f"{shown}: the server answers {error.code} {error.reason}{mend}") from error
+    except OSError as error:
+        raise InputError(f"{shown}: no answer: {error}") from error
+    if len(data) > LARGEST:
+        raise InputError(f"{shown}: more than {LARGEST // 1_000_000} MB")
+    return data

@@ -12,9 +12,18 @@ from pycocotools import mask as reference_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from halfmask.evaluation.average_precision import average_precision, empty_block
+from halfmask.evaluation.average_precision import PrecisionStream, PrecisionTable, empty_block
 
 Records = list[dict[str, Any]]
+
+
+def average_precision(images: Any, categories: Any, truth: Any, results: Any, kind: Any) -> PrecisionTable:
+    """Images streamed one after another, in another order than the file's."""
+    stream = PrecisionStream(categories, kind)
+    for image in reversed(images):
+        own = [[r for r in records if r["image_id"] == image["id"]] for records in (truth, results)]
+        stream.add(image, *own)
+    return stream.table()
 
 
 def reference(document: dict[str, Any], results: Records, kind: str, category_ids: list[int] | None = None) -> COCOeval:

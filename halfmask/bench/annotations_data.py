@@ -33,9 +33,7 @@ def write_annotations(path: Path, annotations: int, seed: int = 0, say: Callable
     rng = np.random.default_rng(seed)
     images = max(1, annotations // ANNOTATIONS_AN_IMAGE)
     categories = [{"id": k, "name": f"class {k}"} for k in range(1, CLASSES + 1)]
-    records = (
-        {"id": k, "file_name": f"{k:012d}.jpg", "height": HEIGHT, "width": WIDTH} for k in range(1, images + 1)
-    )
+    records = ({"id": k, "file_name": f"{k:012d}.jpg", "height": HEIGHT, "width": WIDTH} for k in range(1, images + 1))
     with CocoStream(path, {"info": {"description": "generated"}, "categories": categories}, records) as stream:
         for first in range(0, annotations, BATCH):
             for record in _records(rng, first + 1, min(BATCH, annotations - first), images):

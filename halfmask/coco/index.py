@@ -50,6 +50,11 @@ class CocoIndex:
         self._labels = np.array([0, *(self.label_of[told[i]] for i in self._own_ids)])
 
     @property
+    def parts(self) -> list[Part]:
+        """The index's own columns, all images of the file."""
+        return self._store.parts
+
+    @property
     def images(self) -> Sequence[Record]:
         """The usable image records in file order, each read when it is asked for."""
         return _ImageRecords(self._store, self._rows)

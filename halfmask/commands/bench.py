@@ -19,6 +19,8 @@ BENCHMARKS = {
     "ambiguous": "halfmask.bench.ambiguous",
     "vg": "halfmask.bench.visual_genome",
     "mlp": "halfmask.bench.mlp",
+    "annotations": "halfmask.bench.annotations",
+    "evaluation": "halfmask.bench.evaluation",
 }
 """Name → module, whose `run` takes Options and gives a Result."""
 

@@ -183,7 +183,7 @@ class _Builder:
                 self._spool_annotations(batch)
         if self._images is None:
             self._close(images, early)
-            for batch in scan_lists(self.path, lambda key: key == "annotations", progress):
+            for batch in scan_lists(self.path, lambda key: key == "annotations", progress, self._constants):
                 self._spool_annotations(batch)
         self._categories = sorted(
             check_records(self._categories, str(self.path), "category"), key=lambda c: int(c["id"])

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from halfmask.coco.json_scan import Progress
     from halfmask.coco.source import Annotations
 
+WORTH_A_LINE = 64 << 20
+"""Bytes from which on a log that is no terminal says that an index is made."""
+
 
 def open_file(path: Path) -> Annotations:
     """A COCO file: in memory, or through its index where it is large (`open_annotations`)."""
@@ -41,7 +44,7 @@ def _bar(path: Path) -> Iterator[Progress]:
 
         def progress(done: int, total: int) -> None:
             nonlocal said
-            if not said and not console.is_terminal:
+            if not said and not console.is_terminal and total > WORTH_A_LINE:
                 console.print(f"indexing {path} ({total / 2**20:.0f} MiB), once", highlight=False, soft_wrap=True)
             said = True
             bar.update(task, completed=done, total=total, visible=True)

@@ -1,0 +1,102 @@
+"""`halfmask bench evaluation`: box and mask AP of a set of COCO's size, beside pycocotools: the same numbers, and how long they take."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from halfmask.bench.child import in_child, sizes
+from halfmask.bench.evaluation_probe import KINDS, MODULE
+from halfmask.bench.result import Options, Result, Row
+from halfmask.errors import InputError
+
+DEFAULTS = {"images": 5000, "truth": 36_000, "detections": 500_000, "repeats": 3}
+"""`--set KEY=VALUE`: COCO val2017's sizes with 100 detections an image; how often ours is measured (pycocotools once)."""
+FASTER = 30
+NAMES = {"bbox": "box", "segm": "mask"}
+PEER = "pycocotools"
+
+
+def run(options: Options) -> Result:
+    """Measures each in a process of its own, on the same generated records."""
+    chosen = sizes(options.overrides, DEFAULTS)
+    options.out.mkdir(parents=True, exist_ok=True)
+    files = {who: options.out / f"evaluation_{who}.npz" for who in ("ours", "peer")}
+    try:
+        ours = []
+        for _ in range(chosen["repeats"]):
+            ours.append(_probe("ours", chosen, files["ours"]))
+            options.say(f"halfmask: {ours[-1]['bbox'] + ours[-1]['segm']:.1f} s")
+        mine = {key: statistics.median(one[key] for one in ours) for key in ours[0]}
+        options.say("pycocotools, some minutes")
+        theirs = _probe("peer", chosen, files["peer"])
+        options.say(f"pycocotools: {theirs['bbox'] + theirs['segm']:.1f} s")
+        tables = {who: dict(np.load(path)) for who, path in files.items()}
+    finally:
+        for path in files.values():
+            path.unlink(missing_ok=True)
+    rows = _rows(mine, theirs, tables)
+    return Result(rows, {"evaluation": _table(chosen, rows)}, "halfmask bench evaluation", {"sizes": chosen})
+
+
+def _probe(who: str, chosen: dict[str, int], out: Path) -> dict[str, Any]:
+    measured = in_child(MODULE, who, chosen["images"], chosen["truth"], chosen["detections"], out)
+    if measured is None:
+        raise InputError(f"bench evaluation: {who} ran out of memory; choose fewer detections (--set detections=…)")
+    return measured
+
+
+def _rows(ours: dict[str, Any], theirs: dict[str, Any], tables: dict[str, dict[str, Any]]) -> list[Row]:
+    rows = []
+    for kind in KINDS:
+        mine, other = (100 * float(tables[who][f"{kind}_stats"][0]) for who in ("ours", "peer"))
+        apart = _apart(tables, kind)
+        rows.append(_row(f"{NAMES[kind]} AP", mine, "%", other))
+        rows.append(_row(f"{NAMES[kind]}: largest difference in precision or recall", apart, "", bar=0, ok=apart == 0))
+    rows += [_row(f"{NAMES[kind]} AP, time", ours[kind], "s", theirs[kind]) for kind in KINDS]
+    faster = sum(theirs[kind] for kind in KINDS) / sum(ours[kind] for kind in KINDS)
+    rows.append(_row("both together, times as fast", faster, "×", bar=FASTER, ok=faster >= FASTER))
+    rows.append(_row("peak memory of the process", ours["peak"], "MiB", theirs["peak"]))
+    return rows
+
+
+def _apart(tables: dict[str, dict[str, Any]], kind: str) -> float:
+    """Over every class, threshold, recall, area and limit."""
+    parts = [np.abs(tables["ours"][key] - tables["peer"][key]).max() for key in (f"{kind}_precision", f"{kind}_recall")]
+    return float(max(parts))
+
+
+def _row(
+    name: str, value: float, unit: str, peer: float | None = None, bar: float | None = None, ok: bool | None = None
+) -> Row:
+    return {
+        "name": name,
+        "peer": None if peer is None else PEER,
+        "peer_value": peer,
+        "value": value,
+        "unit": unit,
+        "ratio": value / peer if peer else None,
+        "bar": bar,
+        "ok": ok,
+    }
+
+
+def _table(chosen: dict[str, int], rows: list[Row]) -> str:
+    lines = ["| | halfmask | pycocotools | bar |", "|---|---|---|---|"]
+    for row in rows:
+        peer = "–" if row["peer_value"] is None else f"{_short(row['peer_value'])} {row['unit']}"
+        bar = "–" if row["bar"] is None else f"{row['bar']:g}: {'met' if row['ok'] else 'missed'}"
+        lines.append(f"| {row['name']} | {_short(row['value'])} {row['unit']} | {peer} | {bar} |")
+    note = (
+        f"{chosen['images']:,} generated images of 640 × 480, {chosen['truth']:,} annotations (polygons, crowds as RLE), "
+        f"{chosen['detections']:,} detections (RLE), 80 classes. halfmask takes them image by image (median of {chosen['repeats']} runs), "
+        "pycocotools all at once (one run); times are from records in memory to AP."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from halfmask.bench.annotations_data import write_annotations
 from halfmask.bench.annotations_probe import MODULE
-from halfmask.bench.child import MIB, in_child, sizes
+from halfmask.bench.child import MIB, command, in_child, need_pycocotools, sizes
 from halfmask.bench.result import Options, Result, Row
 from halfmask.coco.index_place import index_path
 from halfmask.errors import InputError
@@ -26,6 +26,7 @@ Measures = dict[str, dict[str, Any]]
 
 def run(options: Options) -> Result:
     """Generates both files in the run folder, measures, and removes them."""
+    need_pycocotools()
     chosen = sizes(options.overrides, DEFAULTS)
     options.out.mkdir(parents=True, exist_ok=True)
     needed, free = BYTES_EACH * chosen["annotations"], shutil.disk_usage(options.out).free
@@ -37,7 +38,9 @@ def run(options: Options) -> Result:
     large = _measured(options, chosen, "annotations")
     small = _measured(options, chosen, "peer")
     rows = _rows(chosen, large, small)
-    return Result(rows, {"annotations": _table(chosen, large, rows)}, "halfmask bench annotations", {"sizes": chosen})
+    return Result(
+        rows, {"annotations": _table(chosen, large, rows)}, command("annotations", options.overrides), {"sizes": chosen}
+    )
 
 
 def _measured(options: Options, chosen: dict[str, int], which: str) -> Measures:

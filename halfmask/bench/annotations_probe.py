@@ -104,7 +104,7 @@ def _own_memory() -> float:
     return peak_memory()
 
 
-PROBES = {"index": index, "open": opened, "peer": peer, "worker": worker, "shared": shared}
+PROBES: dict[str, Any] = {"index": index, "open": opened, "peer": peer, "worker": worker, "shared": shared}
 
 if __name__ == "__main__":
     print(json.dumps(PROBES[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])))

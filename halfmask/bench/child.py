@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import resource
 import subprocess
@@ -33,6 +34,15 @@ def in_child(module: str, *arguments: object) -> dict[str, Any] | None:
     raise InputError(f"bench: {' '.join(command[2:5])} failed: {last[0]}")
 
 
+def need_pycocotools() -> None:
+    """
+    Raises:
+        InputError: the library to compare with is not installed.
+    """
+    if importlib.util.find_spec("pycocotools") is None:
+        raise InputError("bench: compares with pycocotools, which is not installed; pip install 'halfmask[dev]'")
+
+
 def limit_memory() -> None:
     """For a child: no more than MOST_MEMORY."""
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
@@ -59,6 +69,11 @@ def memory_of_mapping(pid: int, file: Path) -> dict[str, float]:
             if key in sums:
                 sums[key] += int(rest[0]) / 1024
     return sums
+
+
+def command(name: str, overrides: tuple[str, ...]) -> str:
+    """The command line that measures the same anew."""
+    return " ".join([f"halfmask bench {name}", *(f"--set {override}" for override in overrides)])
 
 
 def sizes(overrides: tuple[str, ...], defaults: dict[str, int]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from halfmask.bench.child import in_child, sizes
+from halfmask.bench.child import command, in_child, need_pycocotools, sizes
 from halfmask.bench.evaluation_probe import KINDS, MODULE
 from halfmask.bench.result import Options, Result, Row
 from halfmask.errors import InputError
@@ -22,6 +22,7 @@ PEER = "pycocotools"
 
 def run(options: Options) -> Result:
     """Measures each in a process of its own, on the same generated records."""
+    need_pycocotools()
     chosen = sizes(options.overrides, DEFAULTS)
     options.out.mkdir(parents=True, exist_ok=True)
     files = {who: options.out / f"evaluation_{who}.npz" for who in ("ours", "peer")}
@@ -39,7 +40,9 @@ def run(options: Options) -> Result:
         for path in files.values():
             path.unlink(missing_ok=True)
     rows = _rows(mine, theirs, tables)
-    return Result(rows, {"evaluation": _table(chosen, rows)}, "halfmask bench evaluation", {"sizes": chosen})
+    return Result(
+        rows, {"evaluation": _table(chosen, rows)}, command("evaluation", options.overrides), {"sizes": chosen}
+    )
 
 
 def _probe(who: str, chosen: dict[str, int], out: Path) -> dict[str, Any]:

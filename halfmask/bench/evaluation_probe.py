@@ -24,19 +24,19 @@ _DROPPED = {"bbox": "segmentation", "segm": "bbox"}
 def ours(sizes: tuple[int, int, int], out: str) -> dict[str, Any]:
     """Image by image, as `evaluate` does; the time it takes to make up the next image is not counted."""
     streams = {kind: PrecisionStream(categories(), kind) for kind in KINDS}
-    seconds = dict.fromkeys(KINDS, 0.0)
+    seconds: dict[str, float] = dict.fromkeys(KINDS, 0.0)
     for image in made_up_images(*sizes):
         for kind, stream in streams.items():
             start = time.perf_counter()
             stream.add(image.image, image.truth, [without(record, _DROPPED[kind]) for record in image.found])
             seconds[kind] += time.perf_counter() - start
-    tables = {}
+    tables: dict[str, Any] = {}
     for kind, stream in streams.items():
         start = time.perf_counter()
         table = stream.table()
         seconds[kind] += time.perf_counter() - start
         tables |= {f"{kind}_precision": table.precision, f"{kind}_recall": table.recall, f"{kind}_stats": table.stats()}
-    np.savez(out, **tables)  # type: ignore[arg-type]
+    np.savez(out, **tables)
     return {**seconds, "peak": peak_memory()}
 
 
@@ -48,7 +48,7 @@ def peer(sizes: tuple[int, int, int], out: str) -> dict[str, Any]:
     limit_memory()
     every = list(made_up_images(*sizes))
     seconds: dict[str, float] = {}
-    tables = {}
+    tables: dict[str, Any] = {}
     for kind in KINDS:
         found = [without(record, _DROPPED[kind]) for image in every for record in image.found]
         truth = [dict(record) for image in every for record in image.truth]

@@ -20,17 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfmask.coco.index_format import MASK_STATES, SPOOLED, USES, Source, metadata, schema
+from halfmask.coco.index_images import IndexImages
 from halfmask.coco.json_scan import Batch, Progress, scan_lists
 from halfmask.coco.problems import ProblemKind
 from halfmask.coco.records import (
-    check_record,
     check_records,
     fault_of_annotation,
     fault_of_record,
-    file_name_of,
     is_id,
-    repeated_id,
-    size_of_record,
     usable_box,
 )
 from halfmask.coco.supervision import classify, provenance
@@ -93,69 +90,12 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-class _Images:
-    """The usable images in file order, as columns; `find` their rows by id."""
-
-    def __init__(self) -> None:
-        self.columns: dict[str, list[Array]] = {name: [] for name in ("id", "height", "width", "offset", "length")}
-        self.names: list[Any] = []
-        self._every: list[Array] = []
-
-    def add(self, batch: Batch, name: str) -> int:
-        """Takes in a batch; how many of its images cannot be used."""
-        import pyarrow as pa
-
-        kept, names = [], []
-        for position, record in enumerate(batch.items, batch.first):
-            check_record(record, position, name, "image")
-        self._every.append(np.array([record["id"] for record in batch.items], dtype=np.int64))
-        for record, (start, end) in zip(batch.items, batch.spans, strict=True):
-            size = size_of_record(record)
-            if size is not None:
-                kept.append((record["id"], *size, start, end - start))
-                names.append(file_name_of(record))
-        for column, values in zip(self.columns.values(), np.array(kept, dtype=np.int64).reshape(-1, 5).T, strict=True):
-            column.append(values.copy())
-        self.names.append(pa.array(names, pa.large_string()))
-        return len(batch.items) - len(kept)
-
-    def close(self, name: str) -> None:
-        """No more images come.
-
-        Raises:
-            InputError: an id is used twice.
-        """
-        every = np.concatenate([*self._every, np.zeros(0, dtype=np.int64)])
-        order = np.argsort(every, kind="stable")
-        repeats = order[1:][every[order[1:]] == every[order[:-1]]]
-        if len(repeats):
-            position = int(repeats.min())
-            raise InputError(repeated_id(int(every[position]), position, name, "image"))
-        self._every.clear()
-        self.table = {key: np.concatenate([*parts, np.zeros(0, np.int64)]) for key, parts in self.columns.items()}
-        self.columns.clear()
-        self._order = np.argsort(self.table["id"], kind="stable")
-        self._sorted = self.table["id"][self._order]
-
-    def find(self, ids: list[int]) -> list[int]:
-        """Row of each id, −1 where there is none."""
-        wanted = np.array(ids, dtype=np.int64)
-        if not len(self._sorted):
-            return [-1] * len(ids)
-        place = np.minimum(np.searchsorted(self._sorted, wanted), len(self._sorted) - 1)
-        rows: list[int] = np.where(self._sorted[place] == wanted, self._order[place], -1).tolist()
-        return rows
-
-    def __len__(self) -> int:
-        return len(self._sorted)
-
-
 class _Builder:
     def __init__(self, path: Path, spool: Path) -> None:
         self.path = path
         self.built = Built()
         self._spool = spool
-        self._images: _Images | None = None
+        self._images: IndexImages | None = None
         self._categories: list[Any] = []
         self._constants: set[str] = set()
         self._seen: Counter[int] = Counter()
@@ -165,7 +105,7 @@ class _Builder:
     def read(self, progress: Progress | None) -> None:
         """One pass; a second one over files whose annotations stand before their images."""
         early: list[str] = []
-        images = _Images()
+        images = IndexImages()
 
         def take(key: str) -> bool:
             if key == "annotations" and not self._close(images, early):
@@ -189,7 +129,7 @@ class _Builder:
             check_records(self._categories, str(self.path), "category"), key=lambda c: int(c["id"])
         )
 
-    def _close(self, images: _Images, seen: list[str]) -> bool:
+    def _close(self, images: IndexImages, seen: list[str]) -> bool:
         """Makes ready for annotations, if the images are known; whether they are."""
         if not seen:
             return False

@@ -1,7 +1,6 @@
 """`bench annotations` at a small size: what it generates, measures and leaves behind."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -72,4 +71,4 @@ def test_settings_and_children_that_fail(tmp_path: Path) -> None:
         in_child("halfmask.bench.annotations_probe", "open", tmp_path / "none.json", 1)
     with pytest.raises(InputError, match="MiB are needed"):
         annotations.run(Options(tmp_path, 1, 0, 1, overrides=("annotations=99999999999999",), say=lambda _: None))
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []

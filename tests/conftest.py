@@ -67,3 +67,18 @@ def tiny_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("run")
     _checkpoint(run / "model.safetensors", model)
     return run
+
+
+@pytest.fixture(scope="session")
+def average_precision() -> Any:
+    """(images, categories, truth, results, kind) → PrecisionTable: the images streamed, in another order than the file's."""
+    from halfmask.evaluation.average_precision import PrecisionStream
+
+    def streamed(images: Any, categories: Any, truth: Any, results: Any, kind: Any) -> Any:
+        stream = PrecisionStream(categories, kind)
+        for image in reversed(images):
+            own = [[r for r in records if r["image_id"] == image["id"]] for records in (truth, results)]
+            stream.add(image, *own)
+        return stream.table()
+
+    return streamed

@@ -10,6 +10,7 @@ from typing import Any
 from halfmask.bench.annotations_data import write_annotations
 from halfmask.bench.annotations_probe import MODULE
 from halfmask.bench.child import MIB, command, in_child, need_pycocotools, sizes
+from halfmask.bench.peer_table import peer_row, peer_table
 from halfmask.bench.result import Options, Result, Row
 from halfmask.coco.index_place import index_path
 from halfmask.errors import InputError
@@ -20,6 +21,7 @@ how often a file is opened."""
 INDEX_MIB, OPEN_SECONDS, OPEN_MIB, READ_MS, COPIES = 1024, 1, 200, 1, 1.05
 BYTES_EACH = 320
 """An annotation takes with its share of images, index and temporary files, at most."""
+PEER = "pycocotools"
 
 Measures = dict[str, dict[str, Any]]
 
@@ -72,58 +74,38 @@ def _probe(what: str, path: Path, *arguments: int) -> dict[str, Any]:
 
 
 def _rows(chosen: dict[str, int], large: Measures, small: Measures) -> list[Row]:
-    size, peer_size = f"{chosen['annotations']:,}", f"{chosen['peer']:,}"
-    workers = large["shared"]
+    size, peer_size = f"{chosen['annotations']:,} annotations", f"{chosen['peer']:,} annotations"
+    index, opened, workers = large["index"], large["open"], large["shared"]
+    copies = f"{size}: copies of the index that {chosen['workers']} workers hold together"
     rows = [
-        _row(f"{size} annotations: indexing, peak memory", large["index"]["peak"], "MiB", INDEX_MIB),
-        _row(f"{size} annotations: indexing", large["index"]["seconds"], "s"),
-        _row(f"{size} annotations: opening", large["open"]["seconds"], "s", OPEN_SECONDS),
-        _row(f"{size} annotations: opening, peak memory of the process", large["open"]["peak"], "MiB", OPEN_MIB),
-        _row(f"{size} annotations: a random image's", large["open"]["read"], "ms", READ_MS),
-        _row(
-            f"{size} annotations: copies of the index that {chosen['workers']} workers hold together",
-            workers["pss"] / workers["size"],
-            "copies",
-            COPIES,
-        ),
+        peer_row(f"{size}: indexing, peak memory", index["peak"], "MiB", at_most=INDEX_MIB),
+        peer_row(f"{size}: indexing", index["seconds"], "s"),
+        peer_row(f"{size}: opening", opened["seconds"], "s", at_most=OPEN_SECONDS),
+        peer_row(f"{size}: opening, peak memory of the process", opened["peak"], "MiB", at_most=OPEN_MIB),
+        peer_row(f"{size}: after {chosen['reads']} images, memory of its own", opened["own"], "MiB", at_most=OPEN_MIB),
+        peer_row(f"{size}: a random image's", opened["read"], "ms", at_most=READ_MS),
+        peer_row(copies, workers["pss"] / workers["size"], "copies", at_most=COPIES),
     ]
-    ours, theirs = small["open"], small["peer"]
-    for what, key, unit in (("opening", "seconds", "s"), ("opening, peak memory of the process", "peak", "MiB")):
-        rows.append(_row(f"{peer_size} annotations: {what}", ours[key], unit, peer=theirs[key]))
-    rows.append(
-        _row(f"{peer_size} annotations: indexing, once", small["index"]["seconds"], "s", peer=theirs["seconds"])
+    theirs = small["peer"]
+    compared = (
+        ("indexing, once", small["index"]["seconds"], "seconds", "s"),
+        ("opening", small["open"]["seconds"], "seconds", "s"),
+        ("opening, peak memory of the process", small["open"]["peak"], "peak", "MiB"),
+        ("a random image's", small["open"]["read"], "read", "ms"),
     )
+    rows += [
+        peer_row(f"{peer_size}: {what}", value, unit, (f"{PEER}.COCO", theirs[key]))
+        for what, value, key, unit in compared
+    ]
     return rows
 
 
-def _row(name: str, value: float, unit: str, bar: float | None = None, peer: float | None = None) -> Row:
-    return {
-        "name": name,
-        "peer": None if peer is None else "pycocotools.COCO",
-        "peer_value": peer,
-        "value": value,
-        "unit": unit,
-        "ratio": None if peer is None else value / peer,
-        "bar": bar,
-        "ok": None if bar is None else value <= bar,
-    }
-
-
 def _table(chosen: dict[str, int], large: Measures, rows: list[Row]) -> str:
-    lines = ["| | halfmask | pycocotools | bar |", "|---|---|---|---|"]
-    for row in rows:
-        peer = "–" if row["peer_value"] is None else f"{_short(row['peer_value'])} {row['unit']}"
-        bar = "–" if row["bar"] is None else f"≤ {row['bar']:g}: {'met' if row['ok'] else 'missed'}"
-        lines.append(f"| {row['name']} | {_short(row['value'])} {row['unit']} | {peer} | {bar} |")
     about = large["json"]
     note = (
         f"A generated file of {about['size']:,.0f} MiB, {about['images']:,} images, annotations in no order of images, half of them with "
         f"a polygon; its index has {large['index']['size']:,.0f} MiB. Every measure in a fresh process; opening is the median of "
-        f"{chosen['repeats']}, a random image the median of {chosen['reads']}, with the file in the system's cache. pycocotools reads "
-        "the smaller file alone."
+        f"{chosen['repeats']}, a random image the median of {chosen['reads']}, with the file in the system's cache. Memory of its own: what "
+        f"no file backs and no other process can share. {PEER} reads the smaller file alone."
     )
-    return "\n".join([*lines, "", note])
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return peer_table(rows, PEER, note)

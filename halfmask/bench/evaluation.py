@@ -10,6 +10,7 @@ import numpy as np
 
 from halfmask.bench.child import command, in_child, need_pycocotools, sizes
 from halfmask.bench.evaluation_probe import KINDS, MODULE
+from halfmask.bench.peer_table import peer_row, peer_table
 from halfmask.bench.result import Options, Result, Row
 from halfmask.errors import InputError
 
@@ -56,13 +57,13 @@ def _rows(ours: dict[str, Any], theirs: dict[str, Any], tables: dict[str, dict[s
     rows = []
     for kind in KINDS:
         mine, other = (100 * float(tables[who][f"{kind}_stats"][0]) for who in ("ours", "peer"))
-        apart = _apart(tables, kind)
-        rows.append(_row(f"{NAMES[kind]} AP", mine, "%", other))
-        rows.append(_row(f"{NAMES[kind]}: largest difference in precision or recall", apart, "", bar=0, ok=apart == 0))
-    rows += [_row(f"{NAMES[kind]} AP, time", ours[kind], "s", theirs[kind]) for kind in KINDS]
+        rows.append(peer_row(f"{NAMES[kind]} AP", mine, "%", (PEER, other)))
+        apart = f"{NAMES[kind]}: largest difference in precision or recall"
+        rows.append(peer_row(apart, _apart(tables, kind), "", at_most=0))
+    rows += [peer_row(f"{NAMES[kind]} AP, time", ours[kind], "s", (PEER, theirs[kind])) for kind in KINDS]
     faster = sum(theirs[kind] for kind in KINDS) / sum(ours[kind] for kind in KINDS)
-    rows.append(_row("both together, times as fast", faster, "×", bar=FASTER, ok=faster >= FASTER))
-    rows.append(_row("peak memory of the process", ours["peak"], "MiB", theirs["peak"]))
+    rows.append(peer_row("both together, times as fast", faster, "×", at_least=FASTER))
+    rows.append(peer_row("peak memory of the process", ours["peak"], "MiB", (PEER, theirs["peak"])))
     return rows
 
 
@@ -72,34 +73,10 @@ def _apart(tables: dict[str, dict[str, Any]], kind: str) -> float:
     return float(max(parts))
 
 
-def _row(
-    name: str, value: float, unit: str, peer: float | None = None, bar: float | None = None, ok: bool | None = None
-) -> Row:
-    return {
-        "name": name,
-        "peer": None if peer is None else PEER,
-        "peer_value": peer,
-        "value": value,
-        "unit": unit,
-        "ratio": value / peer if peer else None,
-        "bar": bar,
-        "ok": ok,
-    }
-
-
 def _table(chosen: dict[str, int], rows: list[Row]) -> str:
-    lines = ["| | halfmask | pycocotools | bar |", "|---|---|---|---|"]
-    for row in rows:
-        peer = "–" if row["peer_value"] is None else f"{_short(row['peer_value'])} {row['unit']}"
-        bar = "–" if row["bar"] is None else f"{row['bar']:g}: {'met' if row['ok'] else 'missed'}"
-        lines.append(f"| {row['name']} | {_short(row['value'])} {row['unit']} | {peer} | {bar} |")
     note = (
         f"{chosen['images']:,} generated images of 640 × 480, {chosen['truth']:,} annotations (polygons, crowds as RLE), "
         f"{chosen['detections']:,} detections (RLE), 80 classes. halfmask takes them image by image (median of {chosen['repeats']} runs), "
-        "pycocotools all at once (one run); times are from records in memory to AP."
+        f"{PEER} all at once (one run); times are from records in memory to AP."
     )
-    return "\n".join([*lines, "", note])
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return peer_table(rows, PEER, note)

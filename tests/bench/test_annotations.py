@@ -9,6 +9,7 @@ from halfmask.bench import annotations, evaluation
 from halfmask.bench.annotations_data import write_annotations
 from halfmask.bench.child import in_child, sizes
 from halfmask.bench.evaluation_data import made_up_images
+from halfmask.bench.peer_table import peer_row, peer_table
 from halfmask.bench.result import Options
 from halfmask.coco.annotations import CocoFile
 from halfmask.coco.supervision import MaskState
@@ -35,9 +36,9 @@ def test_measures_both_files_and_removes_them(tmp_path: Path) -> None:
     result = annotations.run(Options(tmp_path, 1, 0, 1, overrides=settings, say=lambda _: None))
     assert list(tmp_path.iterdir()) == []
     rows = {row["name"]: row for row in result.rows}
-    assert len(rows) == 9
+    assert len(rows) == 11
     assert all(row["value"] > 0 for row in rows.values())
-    assert [row["peer"] for row in rows.values()].count("pycocotools.COCO") == 3
+    assert [row["peer"] for row in rows.values()].count("pycocotools.COCO") == 4
     assert rows["3,000 annotations: opening, peak memory of the process"]["ok"]
     assert "1,500 annotations: opening" in result.tables["annotations"]
 
@@ -72,3 +73,14 @@ def test_settings_and_children_that_fail(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="MiB are needed"):
         annotations.run(Options(tmp_path, 1, 0, 1, overrides=("annotations=99999999999999",), say=lambda _: None))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_bars_from_above_and_below() -> None:
+    assert [peer_row("a", 2.0, "s", at_most=bar)["ok"] for bar in (1, 2, 3)] == [False, True, True]
+    assert [peer_row("a", 2.0, "s", at_least=bar)["ok"] for bar in (1, 2, 3)] == [True, True, False]
+    row = peer_row("b", 2.0, "s", ("other", 8.0))
+    assert (row["ratio"], row["bar"], row["ok"]) == (0.25, None, None)
+    assert peer_row("b", 2.0, "s", ("other", 0.0))["ratio"] is None
+    table = peer_table([row, peer_row("c", 1234.5, "MiB", at_most=1024)], "other", "Note.")
+    assert "| b | 2 s | 8 s | – |" in table
+    assert "| c | 1,234 MiB | – | 1024 MiB: missed |" in table

@@ -10,20 +10,9 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from halfmask.evaluation.average_precision import PrecisionStream, PrecisionTable
-
 IN_A, IN_B = {1, 4}, {2, 3, 5}
 KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 Record = dict[str, Any]
-
-
-def average_precision(images: Any, categories: Any, truth: Any, results: Any, kind: Any) -> PrecisionTable:
-    """Images streamed one after another, in another order than the file's."""
-    stream = PrecisionStream(categories, kind)
-    for image in reversed(images):
-        own = [[r for r in records if r["image_id"] == image["id"]] for records in (truth, results)]
-        stream.add(image, *own)
-    return stream.table()
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +65,9 @@ def by_pycocotools(
 
 
 @pytest.mark.parametrize("members", [IN_A, IN_B])
-def test_three_ways_to_the_same_number(run: tuple[Record, list[Record]], members: set[int]) -> None:
+def test_three_ways_to_the_same_number(
+    average_precision: Any, run: tuple[Record, list[Record]], members: set[int]
+) -> None:
     document, results = run
     table = average_precision(document["images"], document["categories"], document["annotations"], results, "bbox")
     ours = table.block(members)

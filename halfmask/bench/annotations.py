@@ -105,7 +105,7 @@ def _table(chosen: dict[str, int], large: Measures, rows: list[Row]) -> str:
     note = (
         f"A generated file of {about['size']:,.0f} MiB, {about['images']:,} images, annotations in no order of images, half of them with "
         f"a polygon; its index has {large['index']['size']:,.0f} MiB. Every measure in a fresh process; opening is the median of "
-        f"{chosen['repeats']}, a random image the median of {chosen['reads']}, with the file in the system's cache. Memory of its own: what "
-        f"no file backs and no other process can share. {PEER} reads the smaller file alone."
+        f"{chosen['repeats']}, a random image the median of {chosen['reads']}, with the file in the system's cache. Memory of its own: "
+        f"what no file backs and no other process can share. {PEER} reads the smaller file alone."
     )
     return peer_table(rows, PEER, note)

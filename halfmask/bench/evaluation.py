@@ -61,6 +61,7 @@ def _rows(ours: dict[str, Any], theirs: dict[str, Any], tables: dict[str, dict[s
         apart = f"{NAMES[kind]}: largest difference in precision or recall"
         rows.append(peer_row(apart, _apart(tables, kind), "", at_most=0))
     rows += [peer_row(f"{NAMES[kind]} AP, time", ours[kind], "s", (PEER, theirs[kind])) for kind in KINDS]
+    rows.append(peer_row("both together, CPU time", ours["cpu"], "s", (PEER, theirs["cpu"])))
     faster = sum(theirs[kind] for kind in KINDS) / sum(ours[kind] for kind in KINDS)
     rows.append(peer_row("both together, times as fast", faster, "×", at_least=FASTER))
     rows.append(peer_row("peak memory of the process", ours["peak"], "MiB", (PEER, theirs["peak"])))

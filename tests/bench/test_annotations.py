@@ -84,3 +84,18 @@ def test_bars_from_above_and_below() -> None:
     table = peer_table([row, peer_row("c", 1234.5, "MiB", at_most=1024)], "other", "Note.")
     assert "| b | 2 s | 8 s | – |" in table
     assert "| c | 1,234 MiB | – | 1024 MiB: missed |" in table
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_annotations(tmp_path: Path) -> None:
+    peaks = []
+    for count in (100_000, 400_000):
+        path = tmp_path / f"{count}.json"
+        write_annotations(path, count)
+        measured = in_child("halfmask.bench.annotations_probe", "index", path)
+        assert measured is not None
+        peaks.append(measured["peak"])
+    assert peaks[1] < peaks[0] + 50, (
+        peaks
+    )  # MiB; four times the annotations are 70 MiB more of JSON, and 500 MiB of Python objects
+    assert peaks[1] < 300

@@ -59,7 +59,9 @@ class PrecisionTable:
 
 def without(record: Record, key: str) -> Record:
     """The record less one key: detections have either a box or a mask, since the box's area would be taken for the mask's."""
-    return {name: value for name, value in record.items() if name != key}
+    rest = record.copy()
+    del rest[key]
+    return rest
 
 
 def empty_block() -> dict[str, float | None]:

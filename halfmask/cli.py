@@ -17,6 +17,7 @@ VERBS = (
     "demo",
     "doctor",
     "split",
+    "index",
     "convert",
     "synth",
     "train",

@@ -126,3 +126,18 @@ def sam_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _tiny_sam2(out / "sam2")
     _tiny_sam2(out / "sam2_video", "Sam2Video")
     return out
+
+
+@pytest.fixture(scope="session")
+def average_precision() -> Any:
+    """(images, categories, truth, results, kind) → PrecisionTable: the images streamed, in another order than the file's."""
+    from halfmask.evaluation.average_precision import PrecisionStream
+
+    def streamed(images: Any, categories: Any, truth: Any, results: Any, kind: Any) -> Any:
+        stream = PrecisionStream(categories, kind)
+        for image in reversed(images):
+            own = [[r for r in records if r["image_id"] == image["id"]] for records in (truth, results)]
+            stream.add(image, *own)
+        return stream.table()
+
+    return streamed

@@ -10,8 +10,6 @@ import torch
 
 from halfmask.bench.region_heads import change_head
 from halfmask.checkpoint import load_checkpoint, load_weights
-from halfmask.coco.annotations import CocoFile
-from halfmask.coco.split import strip_masks
 from halfmask.config import MaskRCNN, Recipe, parse_recipe
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
@@ -52,7 +50,7 @@ def train_end_to_end(
     model = build_mask_rcnn(joint.model, len(training.file.categories) + 1, pretrained=False)
     start = load_checkpoint(detector)
     load_weights(model, model.state_dict() | start.state, detector)
-    file = CocoFile.from_document(strip_masks(training.file.document, masked), training.file.name)
+    file = training.file.part(training.file.image_ids, masks_of=masked)
     stripped = CocoInstances(file, training.folder, training.image_ids, cache=True)
     augment = Augment(recipe.data.flip, recipe.data.colour_jitter)
     data = Data(

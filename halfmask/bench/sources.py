@@ -9,6 +9,7 @@ import numpy as np
 
 from halfmask.coco.annotations import CocoFile
 from halfmask.coco.categories import NONVOC_IDS, VOC_IDS, resolve_masked
+from halfmask.coco.source import Annotations
 from halfmask.config import expand
 from halfmask.data.composites import Plan as CompositesPlan
 from halfmask.data.composites import write_composites
@@ -43,11 +44,11 @@ class Source(ABC):
         """`images` pictures of a seed, made in `folder` if they are not there; training and test share nothing."""
 
     @abstractmethod
-    def split(self, file: CocoFile, masked: int, split: int, seed: int) -> set[int]:
+    def split(self, file: Annotations, masked: int, split: int, seed: int) -> set[int]:
         """Category ids of the set A of `masked` classes."""
 
     @abstractmethod
-    def name_vectors(self, file: CocoFile, folder: Path) -> Path:
+    def name_vectors(self, file: Annotations, folder: Path) -> Path:
         """A .npy file, float32 [classes, E], of what the classes' names say, in the order of the category ids."""
 
 
@@ -67,10 +68,10 @@ class World(Source):
             write_world(folder, images, TEST_SEEDS + seed if test else seed, self.classes)
         return _opened(folder, images, self.classes)
 
-    def split(self, file: CocoFile, masked: int, split: int, seed: int) -> set[int]:
+    def split(self, file: Annotations, masked: int, split: int, seed: int) -> set[int]:
         return attribute_split(file.categories, masked, 1000 * seed + split)
 
-    def name_vectors(self, file: CocoFile, folder: Path) -> Path:
+    def name_vectors(self, file: Annotations, folder: Path) -> Path:
         """A 1 for each of a class's attribute values: a name in the world says nothing else, and nothing less."""
         values = [set(category["attributes"].items()) for category in file.categories]
         known = sorted(set().union(*values))
@@ -102,14 +103,14 @@ class Composites(Source):
             write_composites(folder, file, source / part, CompositesPlan(images, seed, self._size))
         return _opened(folder, images, self.classes)
 
-    def split(self, file: CocoFile, masked: int, split: int, seed: int) -> set[int]:  # noqa: ARG002
+    def split(self, file: Annotations, masked: int, split: int, seed: int) -> set[int]:  # noqa: ARG002
         papers = {len(VOC_IDS): VOC_IDS, len(NONVOC_IDS): NONVOC_IDS}
         if split == 0 and masked in papers:
             return set(papers[masked])
         trial = split if masked in papers else split + 1  # the generator's trials begin with 1
         return resolve_masked(f"random:{trial}:{masked}", file.categories)
 
-    def name_vectors(self, file: CocoFile, folder: Path) -> Path:  # noqa: ARG002
+    def name_vectors(self, file: Annotations, folder: Path) -> Path:  # noqa: ARG002
         """The paper's own GloVe vectors of COCO's class names."""
         return expand("${HALFMASK_SHARED}/data/embeddings/coco_glove.npy")
 

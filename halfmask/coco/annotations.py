@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from halfmask.coco.boxes import clip_box, fault_of_box
-from halfmask.coco.problems import Finding, Problem, ProblemKind
-from halfmask.coco.supervision import MaskState, Use, classify
+from halfmask.coco.boxes import clip_box
+from halfmask.coco.problems import Problem, ProblemKind
+from halfmask.coco.records import (
+    check_records,
+    check_root,
+    fault_of_annotation,
+    fault_of_record,
+    fault_of_size,
+    file_name_of,
+    is_id,
+    size_of_record,
+    usable_box,
+)
+from halfmask.coco.relabel import relabel
+from halfmask.coco.source import Instance, Renaming
+from halfmask.coco.split import strip_masks
+from halfmask.coco.supervision import MaskState, Use, classify, is_crowd, mask_weight
 from halfmask.errors import InputError
-
-Document = dict[str, Any]
-
-_LISTS = ("images", "annotations", "categories")
-_MOST_PIXELS = 1 << 32  # COCO's RLE counts pixels in 32 bits
-_LARGEST_ID = 1 << 63
 
 
 class CocoFile:
@@ -34,8 +42,10 @@ class CocoFile:
 
     def __init__(self, document: object, name: str, *, not_strict: bool = False) -> None:
         self.name = name
-        self.document = _check_root(document, name)
-        self.categories = sorted(_records(self.document["categories"], name, "category"), key=lambda c: int(c["id"]))
+        self.document = check_root(document, name)
+        self.categories = sorted(
+            check_records(self.document["categories"], name, "category"), key=lambda c: int(c["id"])
+        )
         self.label_of: dict[int, int] = {c["id"]: i + 1 for i, c in enumerate(self.categories)}
         self.structure: list[Problem] = []
         if not_strict:
@@ -64,6 +74,23 @@ class CocoFile:
         """Checks a document that is already in memory; `name` is named in errors."""
         return cls(document, name)
 
+    @cached_property
+    def image_ids(self) -> list[int]:
+        """The ids of `images`, in file order."""
+        return [image["id"] for image in self.images]
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        return {image["id"]: file_name_of(image) for image in self.images}
+
+    def __contains__(self, image_id: object) -> bool:
+        """Whether an id is that of a usable image."""
+        return image_id in self._sizes
+
+    def file_name_of(self, image_id: int) -> str:
+        """The name of an image's photograph below the images folder."""
+        return self._names[image_id]
+
     def size_of(self, image_id: int) -> tuple[int, int]:
         """(H, W) of an image."""
         return self._sizes[image_id]
@@ -87,6 +114,53 @@ class CocoFile:
             size = self._sizes[image_id]
             known[image_id] = [classify(annotation, size, use) for annotation in self._of_image[image_id]]
         return known[image_id]
+
+    def instances_of(self, image_id: int, use: Use = "annotated") -> list[Instance]:
+        """What each of `annotations_of(image_id)` teaches, in its order."""
+        size = self._sizes[image_id]
+        instances = []
+        for annotation, state in zip(self._of_image[image_id], self.states_of(image_id, use), strict=True):
+            box = clip_box(annotation["bbox"], size)
+            assert box is not None, annotation["id"]
+            mask = annotation["segmentation"] if state == MaskState.MASK else None
+            label = self.label_of[annotation["category_id"]]
+            instances.append(Instance(annotation["id"], label, box, state, mask_weight(annotation), mask))
+        return instances
+
+    def with_masks(self, use: Use = "annotated") -> set[int]:
+        """The ids of the images that have at least one usable mask."""
+        return {i for i in self._of_image if MaskState.MASK in self.states_of(i, use)}
+
+    @property
+    def objects(self) -> int:
+        """How many annotations there are whose box teaches."""
+        return sum(not is_crowd(a) for rows in self._of_image.values() for a in rows)
+
+    def part(
+        self, image_ids: Collection[int], masks_of: Collection[int] | None = None, renaming: Renaming | None = None
+    ) -> CocoFile:
+        """The file with some of its images and their annotations only.
+
+        Args:
+            image_ids: the images.
+            masks_of: category ids of the classes that keep their masks (`strip_masks`); None: all.
+            renaming: category id → new id, and the categories that those belong to (`relabel`).
+        """
+        wanted = set(image_ids)
+
+        def belongs(record: Any, key: str) -> bool:
+            return isinstance(record, dict) and is_id(record.get(key)) and record[key] in wanted
+
+        document = {
+            **self.document,
+            "images": [image for image in self.document["images"] if belongs(image, "id")],
+            "annotations": [a for a in self.document["annotations"] if belongs(a, "image_id")],
+        }
+        if masks_of is not None:
+            document = strip_masks(document, set(masks_of))
+        if renaming is not None:
+            document = relabel(document, *renaming)
+        return CocoFile(document, self.name)
 
     def mask_counts(self, use: Use = "annotated") -> dict[int, int]:
         """Usable masks of each category id, 0 where there is none."""
@@ -112,59 +186,29 @@ class CocoFile:
 
     def _usable_images(self) -> list[dict[str, Any]]:
         usable = []
-        for image in _records(self.document["images"], self.name, "image"):
-            height, width = _whole(image.get("height")), _whole(image.get("width"))
-            if height is None or width is None or height * width >= _MOST_PIXELS:
-                found = f"width {_brief(image.get('width'))}, height {_brief(image.get('height'))}"
-                self._report(
-                    ProblemKind.IMAGE_RECORD, [image["id"]], f"image {image['id']}: {found}; expected whole pixels"
-                )
+        for image in check_records(self.document["images"], self.name, "image"):
+            size = size_of_record(image)
+            if size is None:
+                self._report(ProblemKind.IMAGE_RECORD, [image["id"]], fault_of_size(image))
                 continue
-            self._sizes[image["id"]] = (height, width)
+            self._sizes[image["id"]] = size
             usable.append(image)
         return usable
 
     def _index(self) -> None:
         for position, annotation in enumerate(self.document["annotations"]):
-            if not isinstance(annotation, dict) or not is_id(annotation.get("id")):
-                found = f"id {_brief(annotation.get('id'))}" if isinstance(annotation, dict) else _brief(annotation)
-                where = f"item {position} of annotations"
-                self._report(
-                    ProblemKind.ANNOTATION_RECORD, [], f"{where}: {found}; expected an object with a whole number as id"
-                )
-                continue
-            fault = self._fault(annotation)
+            fault = fault_of_record(annotation, position)
             if fault:
-                kind, message = fault
-                self._report(kind, [annotation["id"]], f"annotation {annotation['id']}: {message}")
-            else:
-                self._of_image[annotation["image_id"]].append(annotation)
-
-    def _fault(self, annotation: dict[str, Any]) -> Finding | None:
-        """Why an annotation cannot be used at all."""
-        image, category = annotation.get("image_id"), annotation.get("category_id")
-        if not is_id(image) or image not in self._sizes:
-            return ProblemKind.ORPHAN, f"its image {_brief(image)} is not in the file or cannot be used"
-        if not is_id(category) or category not in self.label_of:
-            return ProblemKind.ORPHAN, f"its category {_brief(category)} is not in the file"
-        bbox = annotation.get("bbox")
-        if clip_box(bbox, self._sizes[image]) is not None:
-            return None
-        return fault_of_box(bbox, self._sizes[image])
-
-
-def file_name_of(image: dict[str, Any]) -> str:
-    """The name of an image's photograph below the images folder: `file_name`, else the end of `coco_url` (LVIS); "" where neither is."""
-    name = image.get("file_name")
-    if isinstance(name, str) and name:
-        return name
-    url = image.get("coco_url")
-    return PurePosixPath(url).name if isinstance(url, str) else ""
-
-
-def is_id(value: object) -> bool:
-    """Whether a JSON value can be an id: a whole number of 64 bits."""
-    return type(value) is int and -_LARGEST_ID <= value < _LARGEST_ID
+                self._report(ProblemKind.ANNOTATION_RECORD, [], fault)
+                continue
+            image, category = annotation.get("image_id"), annotation.get("category_id")
+            size = self._sizes.get(image) if is_id(image) else None
+            known = is_id(category) and category in self.label_of
+            if usable_box(annotation, size, known) is not None:
+                self._of_image[image].append(annotation)
+                continue
+            kind, message = fault_of_annotation(annotation, size, known)
+            self._report(kind, [annotation["id"]], f"annotation {annotation['id']}: {message}")
 
 
 def _parse(path: Path, not_strict: list[str]) -> object:
@@ -189,50 +233,3 @@ def _parse(path: Path, not_strict: list[str]) -> object:
         raise InputError(f"{path}: {expected}, found something else: {error.msg} at {at}") from error
     except (RecursionError, ValueError) as error:
         raise InputError(f"{path}: {expected}, found something else: {str(error).split(';')[0]}") from error
-
-
-def _check_root(document: object, name: str) -> Document:
-    expected = "expected a COCO instances file (an object with the lists images, annotations, categories)"
-    if isinstance(document, list):
-        hint = "; looks like a results file (detections): give the annotation file it belongs to"
-        raise InputError(f"{name}: {expected}, found a list of {len(document)}{hint}")
-    if not isinstance(document, dict):
-        raise InputError(f"{name}: {expected}, found {type(document).__name__}")
-    missing = [key for key in _LISTS if not isinstance(document.get(key), list)]
-    if missing:
-        keys = ", ".join(_brief(key) for key in list(document)[:6]) or "no keys at all"
-        raise InputError(
-            f"{name}: {expected}, {' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} not there; found {keys}"
-        )
-    return document
-
-
-def _records(records: list[Any], name: str, what: str) -> list[dict[str, Any]]:
-    """Image or category records, each an object with an id of its own."""
-    seen: set[int] = set()
-    for position, record in enumerate(records):
-        where = f"{name}: {what} record {position}"
-        if not isinstance(record, dict):
-            raise InputError(f"{where}: expected an object, found {_brief(record)}")
-        if not is_id(record.get("id")):
-            raise InputError(
-                f"{where}: expected a whole number as id, found {_brief(record.get('id'))}; number the records"
-            )
-        if what == "category" and not isinstance(record.get("name"), str):
-            raise InputError(f"{where} (id {record['id']}): expected a name, found {_brief(record.get('name'))}")
-        if record["id"] in seen:
-            raise InputError(f"{where}: id {record['id']} is used twice; give every {what} an id of its own")
-        seen.add(record["id"])
-    return records
-
-
-def _whole(value: object) -> int | None:
-    """A positive whole number, also where a tool wrote it as 640.0."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if type(value) is int and value > 0 else None
-
-
-def _brief(value: object) -> str:
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= 60 else text[:59] + "…"

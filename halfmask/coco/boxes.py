@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
-
-import numpy as np
 
 from halfmask.coco.problems import Finding, ProblemKind
 from halfmask.coco.supervision import all_finite
 
 Box = tuple[float, float, float, float]
+
+_SINGLES = struct.Struct("4f")
 
 
 def clip_box(bbox: object, image_size: tuple[int, int]) -> Box | None:
@@ -30,8 +31,7 @@ def clip_box(bbox: object, image_size: tuple[int, int]) -> Box | None:
         max(min(x + w, width), 0.0),
         max(min(y + h, height), 0.0),
     ]
-    clipped = np.array(corners, dtype=np.float32)
-    x0, y0, x1, y1 = clipped.tolist()
+    x0, y0, x1, y1 = _SINGLES.unpack(_SINGLES.pack(*corners))
     return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
 
 

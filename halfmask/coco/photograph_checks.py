@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from halfmask.coco.annotations import CocoFile, file_name_of
+from halfmask.coco.annotations import CocoFile
 from halfmask.coco.photographs import Pixels, missing_photographs, opened, to_rgb
 from halfmask.coco.problems import Finding, Problem, ProblemKind
+from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
 
 TWIN_BITS = 8

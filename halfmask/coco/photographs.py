@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from halfmask.coco.annotations import file_name_of
+from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
 
 Pixels = NDArray[np.uint8]
@@ -56,26 +56,30 @@ def to_rgb(image: Image.Image) -> Pixels:
     return np.array(image.convert("RGB"))
 
 
-def check_folder(folder: str | Path, images: Iterable[dict[str, Any]], name: str) -> None:
-    """Makes sure that the photographs of image records are in a folder. Lists each folder once, so millions are fine.
+def check_folder(folder: str | Path, photographs: Iterable[tuple[int, str]], name: str) -> None:
+    """Makes sure that photographs are in a folder. Lists each folder once, so millions are fine.
 
     Args:
         folder: where the photographs are.
-        images: the records.
+        photographs: image id and file name of each.
         name: the COCO file, for the message.
     Raises:
         InputError: no such folder, or some are not there; says how many and which is the first.
     """
-    records = list(images)
-    absent = missing_photographs(folder, records)
+    total = absent = 0
+    first = (0, "")
+    listed: dict[Path, set[str]] = {}
+    root = _folder(folder)
+    for total, photograph in enumerate(photographs, 1):  # noqa: B007
+        if not _is_there(root, photograph[1], listed):
+            absent += 1
+            first = photograph if absent == 1 else first
     if not absent:
         return
-    first = absent[0]
-    share = f"none of the {len(records)}" if len(absent) == len(records) else f"{len(absent)} of the {len(records)}"
-    verb = "is" if len(absent) == len(records) else "are not"
+    share, verb = (f"none of the {total}", "is") if absent == total else (f"{absent} of the {total}", "are not")
     raise InputError(
         f"{folder}: {share} photographs that {name} names {verb} in this folder, "
-        f"first {file_name_of(first) or 'one without file_name'} (image id {first['id']}); check the images folder"
+        f"first {first[1] or 'one without file_name'} (image id {first[0]}); check the images folder"
     )
 
 
@@ -85,11 +89,16 @@ def missing_photographs(folder: str | Path, images: Iterable[dict[str, Any]]) ->
     Raises:
         InputError: no such folder.
     """
+    root = _folder(folder)
+    listed: dict[Path, set[str]] = {}
+    return [image for image in images if not _is_there(root, file_name_of(image), listed)]
+
+
+def _folder(folder: str | Path) -> Path:
     root = Path(folder)
     if not root.is_dir():
         raise InputError(f"{folder}: expected the folder of the photographs, there is no such folder")
-    listed: dict[Path, set[str]] = {}
-    return [image for image in images if not _is_there(root, file_name_of(image), listed)]
+    return root
 
 
 def _is_there(root: Path, name: str, listed: dict[Path, set[str]]) -> bool:

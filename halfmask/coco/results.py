@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from halfmask.coco.annotations import CocoFile, is_id
 from halfmask.coco.boxes import Box, clip_box, fault_of_box
+from halfmask.coco.records import is_id
+from halfmask.coco.source import Annotations
 from halfmask.coco.supervision import all_finite
 from halfmask.errors import InputError
 
@@ -49,7 +50,7 @@ class Results:
         return self._of_image.get(image_id, FoundBoxes())
 
 
-def read_results(path: str | Path, file: CocoFile, limit: int) -> Results:
+def read_results(path: str | Path, file: Annotations, limit: int) -> Results:
     """Reads and checks detections; keys other than the four, such as `segmentation`, are ignored.
 
     Args:
@@ -61,12 +62,11 @@ def read_results(path: str | Path, file: CocoFile, limit: int) -> Results:
             have, or holds a box or score that is none; or not one box lies on its image.
     """
     entries = _parse(Path(path))
-    known = {image["id"] for image in file.images}
     found: dict[int, list[tuple[float, int, Box]]] = {}
     outside = 0
     for index, entry in enumerate(entries):
         where = f"{path}: entry {index}"
-        _check_entry(entry, where, file, known)
+        _check_entry(entry, where, file)
         box = clip_box(entry["bbox"], file.size_of(entry["image_id"]))
         if box is None:
             outside += 1
@@ -102,14 +102,14 @@ def _parse(path: Path) -> list[Any]:
     raise InputError(f"{path}: {_EXPECTED}, found {type(document).__name__}{hint}")
 
 
-def _check_entry(entry: Any, where: str, file: CocoFile, known: set[int]) -> None:
+def _check_entry(entry: Any, where: str, file: Annotations) -> None:
     if not isinstance(entry, dict):
         raise InputError(f"{where}: expected an object, found {_brief(entry)}; {_EXPECTED}")
     missing = [key for key in KEYS if key not in entry]
     if missing:
         raise InputError(f"{where}: lacks {' and '.join(missing)}; add what is missing: {_EXPECTED}")
     image_id, category_id, bbox = entry["image_id"], entry["category_id"], entry["bbox"]
-    if not is_id(image_id) or image_id not in known:
+    if not is_id(image_id) or image_id not in file:
         raise InputError(
             f"{where}: image_id {_brief(image_id)} is no usable image of {file.name}; "
             f"give the file of the images that the detector saw, or leave out what it found on others"

@@ -19,6 +19,8 @@ BENCHMARKS = {
     "ambiguous": "halfmask.bench.ambiguous",
     "vg": "halfmask.bench.visual_genome",
     "mlp": "halfmask.bench.mlp",
+    "annotations": "halfmask.bench.annotations",
+    "evaluation": "halfmask.bench.evaluation",
 }
 """Name → module, whose `run` takes Options and gives a Result."""
 
@@ -43,7 +45,8 @@ def run(
         list[str] | None,
         typer.Option(
             "--set",
-            help="table1 --data coco: key=value for every recipe; segmenter: options to run; real: a model to train; heads: ways=a;b.",
+            help="table1 --data coco: key=value for every recipe; segmenter: options to run; real: a model to train; heads: ways=a;b; "
+            "annotations, evaluation: sizes.",
         ),
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Write rows and all measures here.")] = None,
@@ -60,6 +63,7 @@ def run(
     branch with 81 and with 3002 classes, and generated data to train the latter on. `segmenter`: the box segmenter's options, one at a
     time, on folds of COCO-mini's training photographs. `real`: its recipes, on val. `ambiguous`: whether a label changes its mask in boxes
     that two objects share. `mlp`: the MLP branches of the mask head.
+    `annotations`: a file of ten million annotations, indexed, opened and read. `evaluation`: AP at COCO's size, beside pycocotools.
 
     Example: halfmask bench world --seeds 3 --splits 3 --json world.json --docs docs/world.md
     """

@@ -76,12 +76,12 @@ def run(
 
     Example: halfmask evaluate runs/voc DATA.json --images photos --masked voc --given-boxes --json result.json
     """
-    from halfmask.coco.annotations import CocoFile
     from halfmask.coco.categories import resolve_masked
     from halfmask.coco.results import read_results
     from halfmask.coco.write import write_json
     from halfmask.commands.evaluated import GivenBoxes, are_loose, evaluated
     from halfmask.commands.evaluation_sheet import check_sheet, draw_sheet
+    from halfmask.commands.opening import open_file
     from halfmask.data.dataset import CocoInstances
     from halfmask.errors import InputError
     from halfmask.evaluation.evaluate import MAX_DETECTIONS, evaluate
@@ -93,8 +93,8 @@ def run(
         raise InputError("--detector and --detections both say whose boxes MODEL fills: give one of them")
     if sheet is not None:
         check_sheet(sheet)
-    file = CocoFile.read(data)
-    if not any(file.annotations_of(image["id"]) for image in file.images):
+    file = open_file(data)
+    if not any(file.annotations_of(i) for i in file.image_ids):
         raise InputError(
             f"{data}: no usable annotation to evaluate against; `halfmask doctor` says what is in the file"
         )

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from halfmask.coco.annotations import CocoFile
     from halfmask.coco.results import FoundBoxes, Results
+    from halfmask.coco.source import Annotations
     from halfmask.data.dataset import CocoInstances
     from halfmask.inference.predictor import Predictor
     from halfmask.structures import Detection, Target
@@ -61,7 +61,7 @@ def are_loose(dataset: CocoInstances, classes: set[int], loosen: float) -> bool:
     return boxes_are_loose(sum(found) / len(found) if found else None)
 
 
-def evaluated(predictor: Predictor, file: CocoFile, given: GivenBoxes, results: Results | None) -> Evaluated:
+def evaluated(predictor: Predictor, file: Annotations, given: GivenBoxes, results: Results | None) -> Evaluated:
     from halfmask.evaluation.loose_boxes import loosened
 
     to_model, to_file = _label_maps(predictor, file)
@@ -87,7 +87,7 @@ def evaluated(predictor: Predictor, file: CocoFile, given: GivenBoxes, results: 
     return Evaluated(name, segment, detect if predictor.can_detect else None)
 
 
-def _tensors(found: FoundBoxes, file: CocoFile) -> tuple[Tensor, Tensor, Tensor]:
+def _tensors(found: FoundBoxes, file: Annotations) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes float32 [n, 4], the file's labels int64 [n], scores float32 [n]."""
     import torch
 
@@ -96,7 +96,7 @@ def _tensors(found: FoundBoxes, file: CocoFile) -> tuple[Tensor, Tensor, Tensor]
     return boxes, labels, torch.tensor(found.scores, dtype=torch.float32)
 
 
-def _label_maps(predictor: Predictor, file: CocoFile) -> tuple[torch.Tensor, torch.Tensor]:
+def _label_maps(predictor: Predictor, file: Annotations) -> tuple[torch.Tensor, torch.Tensor]:
     """int64: the file's labels to the model's and back, by the classes' names; 0 where the other side has no such class."""
     import torch
 

@@ -96,7 +96,8 @@ def _jobs(images: list[Path], boxes: Path | None) -> list[_Job]:
 
 def _with_boxes(paths: list[Path], boxes: Path) -> list[_Job]:
     """The photographs that the file names, with its boxes; crowds are left out."""
-    from halfmask.coco.annotations import CocoFile, file_name_of
+    from halfmask.coco.annotations import CocoFile
+    from halfmask.coco.records import file_name_of
     from halfmask.coco.supervision import is_crowd
 
     file = CocoFile.read(boxes)

@@ -42,13 +42,17 @@ def teach(recipe: Recipe, out: Path, again: str) -> Path | None:
 
 
 def _fill(recipe: Recipe, model: Path, folder: Path, filled: Path) -> None:
+    from halfmask.coco.annotations import CocoFile
     from halfmask.coco.write import write_json
     from halfmask.commands.training_data import read_training_data
     from halfmask.config import expand
     from halfmask.inference.complete import complete
 
     bare = folder / "to_fill.json"
-    write_json(bare, read_training_data(recipe.model_copy(update={"rounds": 1, "hide": 0})).training.file.document)
+    once = recipe.model_copy(update={"rounds": 1, "hide": 0})
+    file = read_training_data(once, in_memory=True).training.file
+    assert isinstance(file, CocoFile)
+    write_json(bare, file.document)
     done = complete(model, bare, expand(recipe.data.images), filled, redo_filled=True)
     score = "" if done.mean_score is None else f", mean score {done.mean_score:.2f}"
     print(f"{filled}: {done.filled} masks filled in by the teacher{score}")

@@ -125,7 +125,7 @@ def _write_composites(
 
 def _photographs_of(file: CocoFile, source: Path) -> Path:
     """The folder of a file's photographs in the usual layouts: images/, train/ beside instances_train.json, or one folder up."""
-    from halfmask.coco.annotations import file_name_of
+    from halfmask.coco.records import file_name_of
 
     first = file_name_of(file.images[0]) if file.images else ""
     name = source.stem.removeprefix("instances_")

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from halfmask.coco.adopt import adopt_fillings, fillings_of
-from halfmask.coco.annotations import CocoFile, is_id
+from halfmask.coco.annotations import CocoFile
 from halfmask.coco.categories import resolve_masked
-from halfmask.coco.relabel import matching_ids, relabel
-from halfmask.coco.split import strip_masks
-from halfmask.coco.supervision import is_crowd
+from halfmask.coco.relabel import matching_ids
+from halfmask.coco.source import Annotations
+from halfmask.commands.opening import open_file
 from halfmask.config import Data, Recipe, Stage, expand
 from halfmask.data.dataset import CocoInstances, development_split
 from halfmask.data.loader import build_loader
@@ -120,25 +120,28 @@ class TrainingData:
         return None if self.development is None else _Evaluation(self.development, self.masked, workers)
 
 
-def read_training_data(recipe: Recipe, filled: Path | None = None) -> TrainingData:
-    """Reads and checks what a recipe learns from.
+def read_training_data(recipe: Recipe, filled: Path | None = None, in_memory: bool = False) -> TrainingData:
+    """Reads and checks what a recipe learns from. A large file is indexed first, where its index is not there yet.
 
     Args:
         filled: the training images with a teacher's masks (`commands/rounds.py`): those that pass `self_training` are learnt from too.
+        in_memory: read files of any size whole, as what `filled` is added to always is.
     Raises:
         InputError: a file is no COCO file, its class list is empty, photographs are missing, there is no box at all, or no mask where
             a stage needs some; a stage's own data have a class that the recipe's do not.
     """
-    whole = _read(recipe.data)
+    in_memory = in_memory or filled is not None
+    whole = _read(recipe.data, in_memory)
     share, fold = recipe.data.development, recipe.data.development_fold
-    learn, hold = development_split([image["id"] for image in whole.images], share, fold)
+    learn, hold = development_split(whole.image_ids, share, fold)
     main = _pictures(recipe.data, whole, learn, whole.categories)
     if filled is not None:
         main = _with_teacher(main, recipe, filled)
     development = None
     if hold:
-        truth = CocoFile.from_document(_images_of(whole.document, set(hold)), whole.name)
-        development = CocoInstances(truth, expand(recipe.data.images), hold, recipe.data.use, recipe.data.cache)
+        development = CocoInstances(
+            whole.part(hold), expand(recipe.data.images), hold, recipe.data.use, recipe.data.cache
+        )
     own: dict[int, Pictures] = {}
     read: dict[Data, Pictures] = {recipe.data: main}
     for index, stage in enumerate(recipe.stages):
@@ -146,8 +149,8 @@ def read_training_data(recipe: Recipe, filled: Path | None = None) -> TrainingDa
         if data is not None:
             if data not in read:
                 _refuse_held_out(recipe, index, data)
-                theirs = _read(data)
-                read[data] = _pictures(data, theirs, [image["id"] for image in theirs.images], whole.categories)
+                theirs = _read(data, in_memory)
+                read[data] = _pictures(data, theirs, theirs.image_ids, whole.categories)
             own[index] = read[data]
             _refuse_missing_classes(stage, read[data], whole)
     _check(recipe, main, own)
@@ -168,7 +171,7 @@ def _refuse_held_out(recipe: Recipe, index: int, data: Data) -> None:
         )
 
 
-def _refuse_missing_classes(stage: Stage, pictures: Pictures, whole: CocoFile) -> None:
+def _refuse_missing_classes(stage: Stage, pictures: Pictures, whole: Annotations) -> None:
     """What a file does not label is background to the box losses."""
     have, classes = pictures.classes, len(whole.categories)
     if stage.loss != "masks" and have < classes:
@@ -178,38 +181,36 @@ def _refuse_missing_classes(stage: Stage, pictures: Pictures, whole: CocoFile) -
         )
 
 
-def _read(data: Data) -> CocoFile:
-    file = CocoFile.read(expand(data.annotations))
+def _read(data: Data, in_memory: bool) -> Annotations:
+    path = expand(data.annotations)
+    file = CocoFile.read(path) if in_memory else open_file(path)
     if not file.categories:
         raise InputError(f"{file.name}: its list of categories is empty: expected at least one class to learn")
     return file
 
 
-def _pictures(data: Data, whole: CocoFile, ids: list[int], categories: list[dict[str, Any]]) -> Pictures:
+def _pictures(data: Data, whole: Annotations, ids: list[int], categories: list[dict[str, Any]]) -> Pictures:
     """The images of a file that are to be learnt from, told in the model's categories."""
-    # Stripped before anything else sees the masks: what is not there cannot leak.
-    document = _images_of(whole.document, set(ids))
     named = None if data.masked is None else resolve_masked(data.masked, whole.categories)
-    if named is not None:
-        document = strip_masks(document, named)
-    if categories is not whole.categories:
-        moved = matching_ids(whole.categories, categories, whole.name)
-        document = relabel(document, moved, categories)
-        named = None if named is None else {moved[i] for i in named}
-    file = CocoFile.from_document(document, whole.name)
+    moved = None if categories is whole.categories else matching_ids(whole.categories, categories, whole.name)
+    # Stripped before anything else sees the masks: what is not there cannot leak.
+    file = whole.part(ids, named, None if moved is None else (moved, categories))
+    if named is not None and moved is not None:
+        named = {moved[i] for i in named}
     counts = file.mask_counts(data.use)
     masked = {i for i, n in counts.items() if n >= data.masked_threshold} if named is None else named
     folder = expand(data.images)
     training = CocoInstances(file, folder, ids, data.use, data.cache)
     if data.skip_unmasked:
         training = CocoInstances(file, folder, training.with_masks(), data.use, data.cache)
-    return Pictures(training, masked, counts, _objects(file), len(whole.categories))
+    return Pictures(training, masked, counts, file.objects, len(whole.categories))
 
 
 def _with_teacher(pictures: Pictures, recipe: Recipe, filled: Path) -> Pictures:
     """The same pictures with the teacher's masks beside people's. Which classes are A, and how many masks they have, stays."""
     data, limits = recipe.data, recipe.self_training
     before = pictures.training
+    assert isinstance(before.file, CocoFile), "read in memory, for this"
     taken = adopt_fillings(
         before.file, data.use, fillings_of(CocoFile.read(filled)), limits.min_score, limits.min_tightness
     )
@@ -218,25 +219,10 @@ def _with_teacher(pictures: Pictures, recipe: Recipe, filled: Path) -> Pictures:
         f"{taken.loose} that do not fill their box"
     )
     file = CocoFile.from_document(taken.document, before.file.name)
-    ids = [image["id"] for image in file.images]
-    training = CocoInstances(file, before.folder, ids, "filled", data.cache)
+    training = CocoInstances(file, before.folder, file.image_ids, "filled", data.cache)
     if data.skip_unmasked:
         training = CocoInstances(file, before.folder, training.with_masks(), "filled", data.cache)
     return replace(pictures, training=training)
-
-
-def _images_of(document: dict[str, Any], ids: set[int]) -> dict[str, Any]:
-    """The document with these images and their annotations only."""
-
-    def belongs(record: Any, key: str) -> bool:
-        return isinstance(record, dict) and is_id(record.get(key)) and record[key] in ids
-
-    images = [record for record in document["images"] if belongs(record, "id")]
-    return {**document, "images": images, "annotations": [a for a in document["annotations"] if belongs(a, "image_id")]}
-
-
-def _objects(file: CocoFile) -> int:
-    return sum(not is_crowd(a) for image in file.images for a in file.annotations_of(image["id"]))
 
 
 def _learns_masks(stage: Stage) -> bool:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from halfmask.coco.annotations import CocoFile, file_name_of
+from halfmask.coco.annotations import CocoFile
 from halfmask.coco.photographs import check_folder, read_photograph
+from halfmask.coco.records import file_name_of
 from halfmask.coco.write import write_json
 from halfmask.data.composites_cutouts import Array, Candidate, Cutout, Limits, candidates, cut_out, free_square
 from halfmask.data.composites_parts import photographs_of_part
@@ -93,7 +94,7 @@ def build_bank(
         InputError: photographs are missing or not of the file's size; nothing to cut out.
     """
     records = photographs_of_part(file, part)
-    check_folder(photographs, records, file.name)
+    check_folder(photographs, ((image["id"], file_name_of(image)) for image in records), file.name)
     builder = _Builder(file, photographs, limits, size)
     for seen, place in enumerate(np.random.default_rng(0).permutation(len(records)).tolist(), 1):
         if builder.full:

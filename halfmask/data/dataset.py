@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from halfmask.coco.annotations import CocoFile, file_name_of
-from halfmask.coco.boxes import clip_box
 from halfmask.coco.photographs import Pixels, check_folder, read_photograph
-from halfmask.coco.supervision import MaskState, Use, mask_weight
+from halfmask.coco.source import Annotations
+from halfmask.coco.supervision import MaskState, Use
 from halfmask.errors import InputError
 from halfmask.masks import decode
 from halfmask.structures import MaskCrops, Target
@@ -38,15 +37,14 @@ class CocoInstances(Dataset[tuple[Tensor, Target]]):
 
     def __init__(
         self,
-        file: CocoFile,
+        file: Annotations,
         images: str | Path,
         image_ids: Sequence[int] | None = None,
         use: Use = "annotated",
         cache: bool = False,
     ) -> None:
-        records = {image["id"]: image for image in file.images}
-        self.image_ids = list(records) if image_ids is None else list(image_ids)
-        unknown = [i for i in self.image_ids if i not in records]
+        self.image_ids = list(file.image_ids if image_ids is None else image_ids)
+        unknown = [i for i in self.image_ids if i not in file]
         if unknown:
             raise InputError(
                 f"{file.name}: expected image ids of this file, {unknown[0]} is none ({len(unknown)} in all)"
@@ -54,9 +52,8 @@ class CocoInstances(Dataset[tuple[Tensor, Target]]):
         self.file = file
         self.folder = Path(images)
         self.use: Use = use
-        self._names = [file_name_of(records[i]) for i in self.image_ids]
         self._cache: dict[int, Pixels] | None = {} if cache else None
-        check_folder(self.folder, (records[i] for i in self.image_ids), file.name)
+        check_folder(self.folder, ((i, file.file_name_of(i)) for i in self.image_ids), file.name)
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -72,12 +69,14 @@ class CocoInstances(Dataset[tuple[Tensor, Target]]):
 
     def with_masks(self) -> list[int]:
         """The image ids that have at least one usable mask, in order."""
-        return [i for i in self.image_ids if MaskState.MASK in self.file.states_of(i, self.use)]
+        masked = self.file.with_masks(self.use)
+        return [i for i in self.image_ids if i in masked]
 
     def _pixels(self, index: int) -> Pixels:
         if self._cache is not None and index in self._cache:
             return self._cache[index]
-        image_id, path = self.image_ids[index], self.folder / self._names[index]
+        image_id = self.image_ids[index]
+        path = self.folder / self.file.file_name_of(image_id)
         pixels = read_photograph(path, f"image id {image_id}")
         height, width = self.file.size_of(image_id)
         if pixels.shape[:2] != (height, width):
@@ -91,33 +90,19 @@ class CocoInstances(Dataset[tuple[Tensor, Target]]):
         return pixels
 
 
-def build_target(file: CocoFile, image_id: int, use: Use = "annotated") -> Target:
+def build_target(file: Annotations, image_id: int, use: Use = "annotated") -> Target:
     """What a COCO file knows of an image; crowds are left out."""
     size = file.size_of(image_id)
-    boxes: list[tuple[float, float, float, float]] = []
-    labels: list[int] = []
-    numbers: list[int] = []
-    has_mask: list[bool] = []
-    crops: list[tuple[Tensor, tuple[int, int]]] = []
-    weights: list[float] = []
-    for annotation, state in zip(file.annotations_of(image_id), file.states_of(image_id, use), strict=True):
-        box = clip_box(annotation["bbox"], size)
-        if state == MaskState.CROWD or box is None:
-            continue
-        boxes.append(box)
-        labels.append(file.label_of[annotation["category_id"]])
-        numbers.append(annotation["id"])
-        has_mask.append(state == MaskState.MASK)
-        weights.append(mask_weight(annotation))
-        if has_mask[-1]:
-            crops.append(decode(annotation["segmentation"], size))
+    rows = [row for row in file.instances_of(image_id, use) if row.state != MaskState.CROWD]
+    crops = [decode(row.segmentation, size) for row in rows if row.state == MaskState.MASK]
+    weights = [row.weight for row in rows]
     return Target(
-        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        labels=torch.tensor(labels, dtype=torch.int64),
-        has_mask=torch.tensor(has_mask, dtype=torch.bool),
+        boxes=torch.tensor([row.box for row in rows], dtype=torch.float32).reshape(-1, 4),
+        labels=torch.tensor([row.label for row in rows], dtype=torch.int64),
+        has_mask=torch.tensor([row.state == MaskState.MASK for row in rows], dtype=torch.bool),
         masks=MaskCrops.from_bitmaps([c[0] for c in crops], [c[1] for c in crops], size),
         image_id=image_id,
-        annotation_ids=torch.tensor(numbers, dtype=torch.int64),
+        annotation_ids=torch.tensor([row.annotation_id for row in rows], dtype=torch.int64),
         mask_weight=torch.tensor(weights, dtype=torch.float32) if any(w != 1 for w in weights) else None,
     )
 

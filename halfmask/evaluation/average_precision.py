@@ -57,37 +57,56 @@ class PrecisionTable:
         return [k for k, category in enumerate(self.category_ids) if category in category_ids]
 
 
+def without(record: Record, key: str) -> Record:
+    """The record less one key: detections have either a box or a mask, since the box's area would be taken for the mask's."""
+    rest = record.copy()
+    del rest[key]
+    return rest
+
+
 def empty_block() -> dict[str, float | None]:
     """The AP block of something that was not computed."""
     return dict.fromkeys(AP_KEYS)
 
 
-def average_precision(
-    images: list[Record], categories: list[Record], truth: list[Record], results: list[Record], kind: Kind
-) -> PrecisionTable:
-    """Matches detections with the truth by COCO's rules (hotcoco, a port of pycocotools that agrees with it bit for bit).
+class PrecisionStream:
+    """Matches detections with the truth by COCO's rules, one image after another (hotcoco, a port of pycocotools that agrees with it bit
+    for bit). What stays of an image is its matching: numbers, no records and no masks.
 
     Args:
-        images: COCO images; every one is evaluated.
         categories: COCO categories.
-        truth: COCO annotations with id (from 1), bbox or segmentation, area, iscrowd.
-        results: COCO results; for `segm` with `segmentation` and without `bbox`, since a detection's area would be its box's else.
         kind: bbox or segm.
     """
-    category_ids = tuple(sorted(category["id"] for category in categories))
-    if not category_ids or not images:
-        shape = (10, 101, len(category_ids), 4, 3)
-        return PrecisionTable(np.full(shape, -1.0), np.full((shape[0], *shape[2:]), -1.0), category_ids)
-    gt = hotcoco.COCO({"images": images, "categories": categories, "annotations": truth})
-    evaluation = hotcoco.COCOeval(gt, gt.load_res(results), kind)
-    evaluation.params.img_ids = sorted(image["id"] for image in images)
-    evaluation.params.cat_ids = list(category_ids)
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation.evaluate()
-        evaluation.accumulate()
-    tables = evaluation.eval
-    assert tables is not None
-    return PrecisionTable(np.asarray(tables["precision"]), np.asarray(tables["recall"]), category_ids)
+
+    def __init__(self, categories: list[Record], kind: Kind) -> None:
+        self._category_ids = tuple(sorted(category["id"] for category in categories))
+        self._matching = hotcoco.StreamingEval(categories, iou_type=kind)
+        self._images: set[int] = set()
+
+    def add(self, image: Record, truth: list[Record], results: list[Record]) -> None:
+        """Matches one image; in which order images come makes no difference.
+
+        Args:
+            image: a COCO image that was not added before.
+            truth: its COCO annotations with id (from 1), bbox or segmentation, area, iscrowd.
+            results: its COCO results; for `segm` with `segmentation` and without `bbox`, since a detection's area would be its box's else.
+        """
+        assert image["id"] not in self._images, f"image {image['id']} twice"
+        self._images.add(image["id"])
+        if self._category_ids:
+            self._matching.update([image], truth, results)
+
+    def table(self) -> PrecisionTable:
+        """Precision and recall over the images that were added; ends the stream."""
+        if not self._category_ids or not self._images:
+            shape = (10, 101, len(self._category_ids), 4, 3)
+            return PrecisionTable(np.full(shape, -1.0), np.full((shape[0], *shape[2:]), -1.0), self._category_ids)
+        evaluation = self._matching.finalize()
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation.accumulate()
+        tables = evaluation.eval
+        assert tables is not None
+        return PrecisionTable(np.asarray(tables["precision"]), np.asarray(tables["recall"]), self._category_ids)
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from halfmask._version import __version__
-from halfmask.coco.annotations import CocoFile
 from halfmask.coco.boxes import clip_box
+from halfmask.coco.source import Annotations
 from halfmask.coco.supervision import MaskState, Use, is_crowd
 from halfmask.evaluation.ambiguous import AmbiguousTable
-from halfmask.evaluation.average_precision import PrecisionTable, Record, average_precision, empty_block
+from halfmask.evaluation.average_precision import PrecisionStream, PrecisionTable, Record, empty_block, without
 from halfmask.evaluation.given_boxes import IouTable
 from halfmask.evaluation.truth import read_truth
 from halfmask.masks import decode, iou
@@ -28,7 +28,7 @@ MAX_DETECTIONS = 100
 
 
 def evaluate(
-    file: CocoFile,
+    file: Annotations,
     detections: Iterable[tuple[int, Detection]] | None = None,
     given: Iterable[GivenBoxes] | None = None,
     masked: Collection[int] = (),
@@ -106,23 +106,21 @@ def _ratio(mask_ap: float | None, box_ap: float | None) -> float | None:
 
 
 def _detection_tables(
-    file: CocoFile, detections: Iterable[tuple[int, Detection]], use: Use, limit: int
+    file: Annotations, detections: Iterable[tuple[int, Detection]], use: Use, limit: int
 ) -> tuple[PrecisionTable, PrecisionTable, set[int]]:
     categories = [{"id": c["id"], "name": c["name"]} for c in file.categories]
-    boxes: list[Record] = []
-    masks: list[Record] = []
+    category_ids = [c["id"] for c in categories]
+    boxes, masks = PrecisionStream(categories, "bbox"), PrecisionStream(categories, "segm")
     image_ids: set[int] = set()
+    number = 1
     for image_id, found in detections:
         image_ids.add(image_id)
-        for record in as_results(image_id, found, [c["id"] for c in categories], limit):
-            masks.append({key: record[key] for key in ("image_id", "category_id", "segmentation", "score")})
-            boxes.append({key: record[key] for key in ("image_id", "category_id", "bbox", "score")})
-    truth = read_truth(file, image_ids, use)
-    return (
-        average_precision(truth.images, categories, truth.boxes, boxes, "bbox"),
-        average_precision(truth.images, categories, truth.masks, masks, "segm"),
-        image_ids,
-    )
+        truth = read_truth(file, image_id, use, number)
+        number += len(truth.boxes)
+        results = as_results(image_id, found, category_ids, limit)
+        boxes.add(truth.image, truth.boxes, [without(record, "segmentation") for record in results])
+        masks.add(truth.image, truth.masks, [without(record, "bbox") for record in results])
+    return boxes.table(), masks.table(), image_ids
 
 
 def as_results(image_id: int, found: Detection, category_ids: list[int], limit: int | None = None) -> list[Record]:
@@ -151,7 +149,7 @@ def as_results(image_id: int, found: Detection, category_ids: list[int], limit: 
 
 
 def _given_tables(
-    file: CocoFile, given: Iterable[GivenBoxes], use: Use, table: IouTable
+    file: Annotations, given: Iterable[GivenBoxes], use: Use, table: IouTable
 ) -> tuple[AmbiguousTable, set[int]]:
     ambiguous = AmbiguousTable()
     images: set[int] = set()
@@ -173,7 +171,7 @@ def _given_tables(
     return ambiguous, images
 
 
-def _annotations(file: CocoFile, image_id: int, numbers: list[int]) -> list[Record]:
+def _annotations(file: Annotations, image_id: int, numbers: list[int]) -> list[Record]:
     """The annotations of these ids. Where a file uses an id twice, they are taken in file order, as data sets give them."""
     waiting: dict[int, list[Record]] = {}
     for annotation in file.annotations_of(image_id):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from halfmask.coco.annotations import CocoFile
+from halfmask.coco.source import Annotations
 from halfmask.coco.supervision import MaskState, Use, all_finite, classify, is_crowd
 from halfmask.errors import InputError
 from halfmask.masks import decode
@@ -16,46 +15,42 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Truth:
-    """COCO records with fresh ids from 1 (an id of 0 counts as `unmatched` in COCO's evaluator, and files repeat ids).
+    """What a COCO file knows of one image, as COCO records with fresh ids (an id of 0 counts as `unmatched` in COCO's evaluator, and
+    files repeat ids).
 
     Attributes:
-        images: the evaluated images, file order.
+        image: id, height, width.
         boxes: annotations for box AP.
         masks: annotations for mask AP. One that has no usable mask is an ignored region, its box: what is found there is
             neither right nor wrong, exactly as COCO treats crowds.
     """
 
-    images: list[Record]
+    image: Record
     boxes: list[Record]
     masks: list[Record]
 
 
-def read_truth(file: CocoFile, image_ids: Iterable[int], use: Use = "annotated") -> Truth:
-    """The truth of some images.
+def read_truth(file: Annotations, image_id: int, use: Use = "annotated", first: int = 1) -> Truth:
+    """The truth of an image.
 
     Args:
         file: a checked COCO file.
-        image_ids: the images to evaluate.
+        image_id: the image.
         use: which of halfmask's own masks count as truth, `data.use` of a recipe.
+        first: id of the first record; the rest count on from it.
     Raises:
         InputError: an image id that the file does not know.
     """
-    wanted = set(image_ids)
-    images = [image for image in file.images if image["id"] in wanted]
-    if len(images) < len(wanted):
-        unknown = sorted(wanted - {image["id"] for image in images})
-        raise InputError(f"detections of image id {unknown[0]}, which the annotation file does not have")
+    if image_id not in file:
+        raise InputError(f"detections of image id {image_id}, which the annotation file does not have")
+    size = file.size_of(image_id)
     boxes: list[Record] = []
     masks: list[Record] = []
-    for image in images:
-        size = file.size_of(image["id"])
-        for annotation in file.annotations_of(image["id"]):
-            segmentation = _segmentation(annotation, size, use)
-            record = _box_record(annotation, len(boxes) + 1, segmentation, size)
-            boxes.append(record)
-            masks.append(_mask_record(record, segmentation))
-    sizes = [(image["id"], file.size_of(image["id"])) for image in images]
-    return Truth([{"id": number, "height": h, "width": w} for number, (h, w) in sizes], boxes, masks)
+    for number, annotation in enumerate(file.annotations_of(image_id), first):
+        segmentation = _segmentation(annotation, size, use)
+        boxes.append(_box_record(annotation, number, segmentation, size))
+        masks.append(_mask_record(boxes[-1], segmentation))
+    return Truth({"id": image_id, "height": size[0], "width": size[1]}, boxes, masks)
 
 
 def _segmentation(annotation: Record, size: tuple[int, int], use: Use) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from halfmask.coco.annotations import is_id
+from halfmask.coco.records import is_id
 from halfmask.coco.stream_read import stream_items
 from halfmask.coco.supervision import all_finite
 from halfmask.errors import InputError

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from halfmask.coco.annotations import is_id
 from halfmask.coco.bitmap import area_of
 from halfmask.coco.boxes import clip_box, fault_of_box
+from halfmask.coco.records import is_id
 from halfmask.coco.rle import box_of
 from halfmask.coco.stream_write import CocoStream, json_text
 from halfmask.coco.supervision import MaskState, judge

@@ -16,8 +16,9 @@ from typing import Any, Literal
 import torch
 
 from halfmask._version import __version__
-from halfmask.coco.annotations import CocoFile, file_name_of
+from halfmask.coco.annotations import CocoFile
 from halfmask.coco.photographs import missing_photographs
+from halfmask.coco.records import file_name_of
 from halfmask.coco.tightness import box_tightness, boxes_are_loose
 from halfmask.coco.write import write_json
 from halfmask.errors import InputError

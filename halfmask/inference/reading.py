@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from halfmask.coco.annotations import file_name_of
 from halfmask.coco.photographs import Pixels, read_photograph
+from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
 from halfmask.inference.plan import Piece, Record
 

@@ -17,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from halfmask.coco.annotations import CocoFile, file_name_of
+from halfmask.coco.annotations import CocoFile
 from halfmask.coco.boxes import clip_box
 from halfmask.coco.photographs import read_photograph
+from halfmask.coco.records import file_name_of
 from halfmask.coco.supervision import is_crowd, provenance
 from halfmask.coco.write import write_json
 from halfmask.errors import InputError

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from halfmask.coco.annotations import CocoFile, file_name_of
+from halfmask.coco.annotations import CocoFile
 from halfmask.coco.boxes import clip_box
 from halfmask.coco.diagnosis import diagnose
 from halfmask.coco.problems import ProblemKind
+from halfmask.coco.records import file_name_of
 from halfmask.coco.split import strip_masks
 from halfmask.coco.supervision import MaskState
 from halfmask.errors import InputError

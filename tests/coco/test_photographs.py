@@ -101,17 +101,17 @@ def test_no_folder(tmp_path: Path) -> None:
 
 
 def test_check_folder_names_the_folder_and_counts(tmp_path: Path) -> None:
-    file = coco(["a.png", "b.png", "c.png"])
+    named = [(1, "a.png"), (2, "b.png"), (3, "c.png")]
     with pytest.raises(
         InputError, match=r"none of the 3 photographs that f.json names is in this folder, first a.png .image id 1"
     ):
-        check_folder(tmp_path, file.images, file.name)
+        check_folder(tmp_path, named, "f.json")
     Image.fromarray(picture(1)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"2 of the 3 .* are not in this folder, first b.png .image id 2"):
-        check_folder(tmp_path, file.images, file.name)
+        check_folder(tmp_path, named, "f.json")
     Image.fromarray(picture(1)).save(tmp_path / "b.png")
     Image.fromarray(picture(1)).save(tmp_path / "c.png")
-    check_folder(tmp_path, file.images, file.name)
+    check_folder(tmp_path, named, "f.json")
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"])

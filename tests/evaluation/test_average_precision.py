@@ -12,7 +12,7 @@ from pycocotools import mask as reference_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from halfmask.evaluation.average_precision import average_precision, empty_block
+from halfmask.evaluation.average_precision import empty_block
 
 Records = list[dict[str, Any]]
 
@@ -32,7 +32,7 @@ def reference(document: dict[str, Any], results: Records, kind: str, category_id
     return evaluation
 
 
-def compare(document: dict[str, Any], results: Records, kind: str) -> None:
+def compare(average_precision: Any, document: dict[str, Any], results: Records, kind: str) -> None:
     ours = average_precision(document["images"], document["categories"], document["annotations"], results, kind)
     expected = reference(document, results, kind)
     assert ours.stats() == pytest.approx(list(expected.stats), abs=1e-6)
@@ -48,7 +48,7 @@ def compare(document: dict[str, Any], results: Records, kind: str) -> None:
 
 @pytest.mark.shared
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
-def test_equals_pycocotools_on_the_shared_evaluator_files(shared_data: Path, kind: str) -> None:
+def test_equals_pycocotools_on_the_shared_evaluator_files(average_precision: Any, shared_data: Path, kind: str) -> None:
     folder = shared_data / "evaluator"
     document = json.loads((folder / "instances_val2014_100.json").read_text())
     results = json.loads((folder / f"instances_val2014_fake{kind}100_results.json").read_text())
@@ -57,7 +57,7 @@ def test_equals_pycocotools_on_the_shared_evaluator_files(shared_data: Path, kin
     document["annotations"] = [a for a in document["annotations"] if a["image_id"] in found]
     if kind == "segm":
         results = [{k: v for k, v in r.items() if k != "bbox"} for r in results]
-    compare(document, results, kind)
+    compare(average_precision, document, results, kind)
 
 
 def blob(rng: np.random.Generator, height: int, width: int, box: np.ndarray) -> np.ndarray:
@@ -113,13 +113,13 @@ def made_up(seed: int, kind: str) -> tuple[dict[str, Any], Records]:
 
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_equals_pycocotools_on_a_made_up_run(kind: str, seed: int) -> None:
+def test_equals_pycocotools_on_a_made_up_run(average_precision: Any, kind: str, seed: int) -> None:
     document, results = made_up(seed, kind)
     assert any(a["iscrowd"] for a in document["annotations"])
-    compare(document, results, kind)
+    compare(average_precision, document, results, kind)
 
 
-def test_nothing_found_is_zero_and_nothing_there_is_null() -> None:
+def test_nothing_found_is_zero_and_nothing_there_is_null(average_precision: Any) -> None:
     document, _ = made_up(0, "bbox")
     table = average_precision(document["images"], document["categories"], document["annotations"], [], "bbox")
     assert table.block()["AP"] == 0

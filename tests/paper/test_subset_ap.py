@@ -10,8 +10,6 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from halfmask.evaluation.average_precision import average_precision
-
 IN_A, IN_B = {1, 4}, {2, 3, 5}
 KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 Record = dict[str, Any]
@@ -67,7 +65,9 @@ def by_pycocotools(
 
 
 @pytest.mark.parametrize("members", [IN_A, IN_B])
-def test_three_ways_to_the_same_number(run: tuple[Record, list[Record]], members: set[int]) -> None:
+def test_three_ways_to_the_same_number(
+    average_precision: Any, run: tuple[Record, list[Record]], members: set[int]
+) -> None:
     document, results = run
     table = average_precision(document["images"], document["categories"], document["annotations"], results, "bbox")
     ours = table.block(members)

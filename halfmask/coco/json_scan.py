@@ -1,0 +1,268 @@
+"""Reads the lists of a large JSON object a few megabytes at a time, and says at which bytes each item stands.
+
+Brackets outside of texts are found with array operations; only what lies between them is parsed, many items in one call.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfmask.coco.records import EXPECTED_ROOT, LISTS, brief
+from halfmask.errors import InputError
+
+Progress = Callable[[int, int], None]
+"""Told how many bytes are read, and how many there are."""
+
+CHUNK = 4 << 20
+LONGEST = 256 << 20
+"""Bytes that one item may have: what is longer would have to be in memory whole."""
+
+_QUOTE, _OPEN, _CLOSE = ord('"'), ord("{"), ord("}")  # "[" and "]" are these less 32
+_LOWER = 32
+_BLANK = b" \t\r\n"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some items of one of the lists, in order.
+
+    Attributes:
+        key: of the list.
+        first: position of the first item in its list.
+        items: JSON values.
+        spans: first byte and the byte after the last of each item; (-1, -1) for one that is neither object nor list.
+    """
+
+    key: str
+    first: int
+    items: list[Any]
+    spans: list[tuple[int, int]]
+
+
+def scan_lists(
+    path: Path, take: Callable[[str], bool], progress: Progress | None = None, constants: set[str] | None = None
+) -> Iterator[Batch]:
+    """The items of the lists that a JSON object has on its first level, in file order.
+
+    Args:
+        path: a UTF-8 JSON file. Its root is expected to have COCO's three lists.
+        take: asked for each list when it begins: whether its items are wanted. What is not wanted is passed over unparsed.
+        progress: told after each piece.
+        constants: NaN, Infinity and the like, where met, are added here.
+    Raises:
+        InputError: the file is unreadable, no JSON, cut short, or no object with the lists images, annotations, categories.
+    """
+    scan = _Scan(path, take, set() if constants is None else constants)
+    try:
+        total = path.stat().st_size
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                yield from scan.read(chunk)
+                if progress is not None:
+                    progress(scan.end, total)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    scan.finish()
+
+
+class _Brackets:
+    """Finds brackets that are no part of a text; goes on from one chunk to the next."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self._inside = 0
+        self._escaped = False
+
+    def find(self, chunk: bytes) -> tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np.int64]]:
+        """Places in the chunk, +1 or −1, and the depth after it; of the first three levels alone."""
+        text = b"_" + chunk[1:] if self._escaped else chunk
+        if b"\\" in text:
+            text = re.sub(rb"\\.", b"__", text, flags=re.DOTALL)
+        self._escaped = text.endswith(b"\\")
+        data = np.frombuffer(text, dtype=np.uint8)
+        lower = data | _LOWER
+        at = np.flatnonzero((data == _QUOTE) | (lower == _OPEN) | (lower == _CLOSE))
+        kinds = data[at]
+        quotes = kinds == _QUOTE
+        inside = (np.cumsum(quotes) + self._inside) & 1
+        self._inside = int(inside[-1]) if len(inside) else self._inside
+        bracket = ~quotes & (inside == 0)
+        at, opens = at[bracket], (kinds[bracket] | _LOWER) == _OPEN
+        step = np.where(opens, 1, -1).astype(np.int8)
+        depth = self.depth + np.cumsum(step, dtype=np.int64)
+        self.depth = int(depth[-1]) if len(depth) else self.depth
+        near = depth + ~opens <= 3
+        return at[near], step[near], depth[near]
+
+
+@dataclass
+class _Scan:
+    """Where the reading of a file is.
+
+    Attributes:
+        end: bytes read so far.
+        window: the bytes before `end` that are still needed, from `mark` on; empty while a value is passed over.
+        keys: the root's, as far as they are known; `lists` those that are lists.
+    """
+
+    path: Path
+    take: Callable[[str], bool]
+    constants: set[str]
+    end: int = 0
+    window: bytes = b""
+    mark: int = 0
+    keys: list[str] = field(default_factory=list)
+    lists: set[str] = field(default_factory=set)
+    _brackets: _Brackets = field(default_factory=_Brackets)
+    _key: str | None = None
+    _taking: bool = True
+    _kind: int = 0
+    _count: int = 0
+    _starts: list[int] = field(default_factory=list)
+    _closed: bool = False
+
+    def read(self, chunk: bytes) -> Iterator[Batch]:
+        at, step, depth = self._brackets.find(chunk)
+        at = at + self.end
+        self.window += chunk
+        self.end += len(chunk)
+        root = np.flatnonzero(np.where(step > 0, depth <= 2, depth <= 1))
+        start = 0
+        for event in root.tolist():
+            yield from self._items(at[start:event], step[start:event])
+            yield from self._root(int(at[event]), int(step[event]), int(depth[event]))
+            start = event + 1
+        yield from self._items(at[start:], step[start:])
+        self.window = self.window[len(self.window) - (self.end - self.mark) :] if self._taking else b""
+        if len(self.window) > LONGEST:
+            raise self._fault(f"an item of more than {LONGEST >> 20} MiB", self.mark)
+
+    def finish(self) -> None:
+        """Checks that the file ended well, and that the lists were there."""
+        if not self._closed:
+            if not self.keys and self._brackets.depth == 0 and not self.window.strip(_BLANK):
+                raise InputError(f"{self.path}: expected a COCO JSON file, the file is empty")
+            raise self._fault("the file ends early (cut short?)", self.end)
+        if self.window.strip(_BLANK):
+            raise self._fault("something after the end", self.mark)
+        missing = [key for key in LISTS if key not in self.lists]
+        if missing:
+            found = ", ".join(brief(key) for key in self.keys[:6]) or "no keys at all"
+            verb = "are" if len(missing) > 1 else "is"
+            raise InputError(f"{self.path}: {EXPECTED_ROOT}, {' and '.join(missing)} {verb} not there; found {found}")
+
+    def _root(self, at: int, step: int, depth: int) -> Iterator[Batch]:
+        """A bracket of the root, or of a value of the root."""
+        if self._closed or depth < 0:
+            raise self._fault("something after the end", at)
+        if step > 0 and depth == 1:
+            self._begin(at)
+        elif step > 0:
+            self._enter(at)
+        elif depth == 1:
+            yield from self._leave(at)
+        else:
+            self._named(self._bytes(self.mark, at), at, last=True)
+            self.mark, self._closed = at + 1, True
+
+    def _begin(self, at: int) -> None:
+        before = self._bytes(self.mark, at)
+        if self.mark == 0:
+            before = before.removeprefix(b"\xef\xbb\xbf")
+        if before.strip(_BLANK):
+            raise self._fault("no object at the start", 0)
+        if self._bytes(at, at + 1) == b"[":
+            raise InputError(f"{self.path}: {EXPECTED_ROOT}, found a list; a list of detections is a results file")
+        self.mark = at + 1
+
+    def _enter(self, at: int) -> None:
+        """A list or object of the root begins."""
+        self._named(self._bytes(self.mark, at), at, last=False)
+        self._key, self._kind = self.keys[-1], self._bytes(at, at + 1)[0]
+        self._count, self._starts, self.mark = 0, [], at + 1
+        if self._kind + _LOWER == _OPEN:
+            self.lists.add(self._key)
+        self._taking = self._key in LISTS and self._key in self.lists and self.take(self._key)
+
+    def _leave(self, at: int) -> Iterator[Batch]:
+        """It ends."""
+        if self._last_byte(at) - 2 != self._kind:
+            raise self._fault("brackets that do not match", at)
+        if self._taking and (rest := self._bytes(self.mark, at)).strip(_BLANK):
+            yield self._batch(rest, [])
+        self._key, self._taking, self.mark = None, True, at + 1
+
+    def _named(self, text: bytes, at: int, last: bool) -> None:
+        """Takes in the text between two values of the root: a comma, perhaps short values with their keys, and the next key."""
+        text = text.strip(_BLANK)
+        if self.keys and text[:1] == b",":
+            text = text[1:]
+            if last and not text.strip(_BLANK):
+                raise self._fault("a comma before the end", at)
+        elif self.keys and not (last and not text):
+            raise self._fault("no comma between two keys", at)
+        pairs = self._parsed(b"{" + text + (b"}" if last else b"null}"), self.mark, list)
+        names = [key for key, _ in pairs]
+        twice = [key for key in names if key in LISTS and (key in self.keys or names.count(key) > 1)]
+        if twice:
+            raise self._fault(f"the key {twice[0]} twice", at)
+        self.keys += names
+
+    def _items(self, at: NDArray[np.int64], step: NDArray[np.int8]) -> Iterator[Batch]:
+        """The brackets of items of the current list."""
+        if self._key is None or not self._taking:
+            return
+        self._starts += at[step > 0].tolist()
+        ends = (at[step < 0] + 1).tolist()
+        if ends:
+            starts, self._starts = self._starts[: len(ends)], self._starts[len(ends) :]
+            text = self._bytes(self.mark, ends[-1])
+            yield self._batch(text, list(zip(starts, ends, strict=True)))
+            self.mark = ends[-1]
+
+    def _batch(self, text: bytes, spans: list[tuple[int, int]]) -> Batch:
+        assert self._key is not None
+        text = text.lstrip(_BLANK)
+        if self._count:
+            if text[:1] != b"," or not text[1:].strip(_BLANK):
+                raise self._fault(f"no comma between two items of {self._key}, or one too many", self.mark)
+            text = text[1:]
+        items = self._parsed(b"[" + text + b"]", self.mark, None)
+        if len(items) > len(spans):  # numbers, texts and the like among them
+            known = iter(spans)
+            spans = [next(known) if isinstance(item, dict | list) else (-1, -1) for item in items]
+        first, self._count = self._count, self._count + len(items)
+        return Batch(self._key, first, items, spans)
+
+    def _parsed(self, text: bytes, at: int, pairs: Callable[[list[tuple[str, Any]]], Any] | None) -> Any:
+        def constant(literal: str) -> float:
+            self.constants.add(literal)
+            return float(literal)
+
+        try:
+            return json.loads(text.decode("utf-8"), parse_constant=constant, object_pairs_hook=pairs)
+        except UnicodeDecodeError as error:
+            raise self._fault("bytes that are not UTF-8; save it as UTF-8", at + error.start) from error
+        except json.JSONDecodeError as error:
+            raise self._fault(error.msg, at + error.pos) from error
+        except (RecursionError, ValueError) as error:
+            raise self._fault(str(error).split(";")[0], at) from error
+
+    def _bytes(self, start: int, end: int) -> bytes:
+        base = self.end - len(self.window)
+        return self.window[start - base : end - base]
+
+    def _last_byte(self, at: int) -> int:
+        """A byte of the newest chunk, which the window always holds."""
+        return self.window[at - self.end + len(self.window)]
+
+    def _fault(self, reason: str, at: int) -> InputError:
+        return InputError(f"{self.path}: expected a COCO JSON file, found something else: {reason}, near byte {at}")

@@ -1,0 +1,135 @@
+"""The rules of a COCO file's records: one by one, so that a file in memory and an index of a large one decide alike."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any
+
+from halfmask.coco.boxes import Box, clip_box, fault_of_box
+from halfmask.coco.problems import Finding, ProblemKind
+from halfmask.errors import InputError
+
+Document = dict[str, Any]
+
+LISTS = ("images", "annotations", "categories")
+EXPECTED_ROOT = "expected a COCO instances file (an object with the lists images, annotations, categories)"
+_MOST_PIXELS = 1 << 32  # COCO's RLE counts pixels in 32 bits
+_LARGEST_ID = 1 << 63
+
+
+def file_name_of(image: dict[str, Any]) -> str:
+    """The name of an image's photograph below the images folder: `file_name`, else the end of `coco_url` (LVIS); "" where neither is."""
+    name = image.get("file_name")
+    if isinstance(name, str) and name:
+        return name
+    url = image.get("coco_url")
+    return PurePosixPath(url).name if isinstance(url, str) else ""
+
+
+def is_id(value: object) -> bool:
+    """Whether a JSON value can be an id: a whole number of 64 bits."""
+    return type(value) is int and -_LARGEST_ID <= value < _LARGEST_ID
+
+
+def size_of_record(image: dict[str, Any]) -> tuple[int, int] | None:
+    """(H, W) of an image record, None where it has no usable one."""
+    height, width = _whole(image.get("height")), _whole(image.get("width"))
+    return None if height is None or width is None or height * width >= _MOST_PIXELS else (height, width)
+
+
+def fault_of_size(image: dict[str, Any]) -> str:
+    """Why `size_of_record` refused an image record."""
+    found = f"width {brief(image.get('width'))}, height {brief(image.get('height'))}"
+    return f"image {image['id']}: {found}; expected whole pixels"
+
+
+def fault_of_record(annotation: object, position: int) -> str | None:
+    """Why an item of `annotations` is no annotation; None where it is an object with an id."""
+    if isinstance(annotation, dict) and is_id(annotation.get("id")):
+        return None
+    found = f"id {brief(annotation.get('id'))}" if isinstance(annotation, dict) else brief(annotation)
+    return f"item {position} of annotations: {found}; expected an object with a whole number as id"
+
+
+def usable_box(annotation: dict[str, Any], image_size: tuple[int, int] | None, known_category: bool) -> Box | None:
+    """The box of an annotation xyxy, clipped to its image; None where the annotation cannot be used at all.
+
+    Args:
+        annotation: has an id.
+        image_size: (H, W) of its image, None where that is not in the file or cannot be used.
+        known_category: whether its category is in the file.
+    """
+    return clip_box(annotation.get("bbox"), image_size) if image_size is not None and known_category else None
+
+
+def fault_of_annotation(
+    annotation: dict[str, Any], image_size: tuple[int, int] | None, known_category: bool
+) -> Finding:
+    """Why `usable_box` refused an annotation."""
+    if image_size is None:
+        image = brief(annotation.get("image_id"))
+        return ProblemKind.ORPHAN, f"its image {image} is not in the file or cannot be used"
+    if not known_category:
+        return ProblemKind.ORPHAN, f"its category {brief(annotation.get('category_id'))} is not in the file"
+    return fault_of_box(annotation.get("bbox"), image_size)
+
+
+def check_root(document: object, name: str) -> Document:
+    """The document, an object with the three lists.
+
+    Raises:
+        InputError: it is something else.
+    """
+    expected = EXPECTED_ROOT
+    if isinstance(document, list):
+        hint = "; looks like a results file (detections): give the annotation file it belongs to"
+        raise InputError(f"{name}: {expected}, found a list of {len(document)}{hint}")
+    if not isinstance(document, dict):
+        raise InputError(f"{name}: {expected}, found {type(document).__name__}")
+    missing = [key for key in LISTS if not isinstance(document.get(key), list)]
+    if missing:
+        keys = ", ".join(brief(key) for key in list(document)[:6]) or "no keys at all"
+        raise InputError(
+            f"{name}: {expected}, {' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} not there; found {keys}"
+        )
+    return document
+
+
+def check_records(records: list[Any], name: str, what: str) -> list[dict[str, Any]]:
+    """Image or category records, each an object with an id of its own."""
+    seen: set[int] = set()
+    for position, record in enumerate(records):
+        check_record(record, position, name, what)
+        if record["id"] in seen:
+            raise InputError(repeated_id(record["id"], position, name, what))
+        seen.add(record["id"])
+    return records
+
+
+def check_record(record: object, position: int, name: str, what: str) -> None:
+    """Refuses an image or category record that is no object with an id, a category also one without a name."""
+    where = f"{name}: {what} record {position}"
+    if not isinstance(record, dict):
+        raise InputError(f"{where}: expected an object, found {brief(record)}")
+    if not is_id(record.get("id")):
+        raise InputError(f"{where}: expected a whole number as id, found {brief(record.get('id'))}; number the records")
+    if what == "category" and not isinstance(record.get("name"), str):
+        raise InputError(f"{where} (id {record['id']}): expected a name, found {brief(record.get('name'))}")
+
+
+def repeated_id(number: int, position: int, name: str, what: str) -> str:
+    """What to say of a record whose id an earlier one has."""
+    return f"{name}: {what} record {position}: id {number} is used twice; give every {what} an id of its own"
+
+
+def _whole(value: object) -> int | None:
+    """A positive whole number, also where a tool wrote it as 640.0."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and value > 0 else None
+
+
+def brief(value: object) -> str:
+    """A JSON value as messages show it."""
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 60 else text[:59] + "…"

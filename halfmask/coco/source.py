@@ -1,0 +1,65 @@
+"""What reads a COCO file for training and evaluation: a file in memory, or the index of a large one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from halfmask.coco.boxes import Box
+from halfmask.coco.supervision import MaskState, Use
+
+Record = dict[str, Any]
+Renaming = tuple[dict[int, int], Sequence[Record]]
+"""Category id → new id, and the categories that the new ids belong to."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What an annotation teaches.
+
+    Attributes:
+        annotation_id: the file's; files repeat ids.
+        label: 1…K−1.
+        box: xyxy, pixels, clipped to the image.
+        state: of its mask; the box of a crowd teaches nothing.
+        weight: how much its mask counts where it is learnt from.
+        segmentation: the file's JSON value where the state is MASK, else None.
+    """
+
+    annotation_id: int
+    label: int
+    box: Box
+    state: MaskState
+    weight: float
+    segmentation: Any
+
+
+class Annotations(Protocol):
+    """A checked COCO instances file. `CocoFile` documents the members; what an image cannot be used for is left out of all of them."""
+
+    name: str
+    categories: list[Record]
+    label_of: dict[int, int]
+
+    @property
+    def images(self) -> Sequence[Record]: ...
+    @property
+    def image_ids(self) -> list[int]: ...
+    @property
+    def objects(self) -> int: ...
+
+    def __contains__(self, image_id: object) -> bool: ...
+    def size_of(self, image_id: int) -> tuple[int, int]: ...
+    def file_name_of(self, image_id: int) -> str: ...
+    def name_of(self, category_id: int) -> str: ...
+    def annotations_of(self, image_id: int) -> list[Record]: ...
+    def state_of(self, annotation: Record, use: Use = "annotated") -> MaskState: ...
+    def states_of(self, image_id: int, use: Use = "annotated") -> list[MaskState]: ...
+    def instances_of(self, image_id: int, use: Use = "annotated") -> list[Instance]: ...
+    def with_masks(self, use: Use = "annotated") -> set[int]: ...
+    def mask_counts(self, use: Use = "annotated") -> dict[int, int]: ...
+    def masked_categories(self, threshold: int = 10, use: Use = "annotated") -> set[int]: ...
+    def part(
+        self, image_ids: Collection[int], masks_of: Collection[int] | None = None, renaming: Renaming | None = None
+    ) -> Annotations: ...

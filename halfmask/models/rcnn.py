@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops import FeaturePyramidNetwork
 
 from halfmask.errors import InputError
 from halfmask.masks import expected_iou
@@ -20,6 +20,7 @@ from halfmask.models.class_weights import ClassRows
 from halfmask.models.legacy_boxes import MASK_SHIFT, LegacyPool, padded, resize_legacy
 from halfmask.models.losses.region_loss import region_loss
 from halfmask.models.mask_branch import MaskBranch
+from halfmask.models.region_pool import RegionPool
 from halfmask.models.region_targets import HALF_PIXEL, region_targets
 from halfmask.models.regions import FoundBoxes, MaskRegions, RegionPlaces
 from halfmask.models.roi_heads import BoxHeads, BoxTargets, Features, SampledRegions, Sizes, own_boxes, with_masks
@@ -50,7 +51,7 @@ class PartialMaskRCNN(SegmentationModel):
         fpn: FeaturePyramidNetwork,
         rpn: RegionProposalNetwork,
         box_heads: BoxHeads,
-        mask_pool: MultiScaleRoIAlign | LegacyPool,
+        mask_pool: RegionPool | LegacyPool,
         mask_branch: MaskBranch,
         legacy: bool = False,
     ) -> None:
@@ -151,11 +152,16 @@ class PartialMaskRCNN(SegmentationModel):
         """Boxes, classes, scores and pooled features of each image; no masks yet."""
         if not images:
             return []
-        with _flag(self.transform, False), _flag(self.rpn, False):
+        with _flag(self.transform, False):
             batch, _ = self.transform(images)
-            features = self._features(batch.tensors)
+        return self.boxes_on(self._features(batch.tensors), batch, [_size(image) for image in images])
+
+    @torch.no_grad()
+    def boxes_on(self, features: Features, batch: ImageList, originals: Sizes) -> list[FoundBoxes]:
+        """The same from the FPN's maps of a batch of resized images on; originals: (H, W) of the images, whose pixels boxes come out in."""
+        with _flag(self.rpn, False):
             proposals, _ = self.rpn(padded(batch) if self.legacy else batch, features)
-        sizes, originals = batch.image_sizes, [_size(image) for image in images]
+        sizes = batch.image_sizes
         if self.legacy:  # offsets are applied in the frame of the image, not of the resized one
             placed = self._resized(proposals, sizes, originals)
             placed, labels, scores = self.box_heads.find(features, proposals, sizes, (placed, originals))

@@ -1,0 +1,75 @@
+"""Which object each anchor is matched to, without the table of all objects × all anchors.
+
+torchvision's detectors compute IoU for every pair at once: 267,000 anchors of a photograph of 800 × 1333 and 1000 objects are 1 GB, and
+several times that on the way. The pairs here are taken some anchors at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.models.detection._utils import Matcher
+from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.ops import box_iou
+
+PAIRS = 1 << 20
+"""IoUs computed at once, at most (an anchor's are never divided)."""
+
+
+@dataclass(frozen=True)
+class BoxPairs:
+    """Every object with every place: float [n, 4] and [A, 4], xyxy. Stands where torchvision hands its IoU table on."""
+
+    objects: Tensor
+    places: Tensor
+
+
+class BoxMatcher:
+    """torchvision's `Matcher` on pairs: the same matches, bit for bit.
+
+    Args:
+        matcher: whose thresholds count.
+    """
+
+    BELOW_LOW_THRESHOLD = Matcher.BELOW_LOW_THRESHOLD
+    BETWEEN_THRESHOLDS = Matcher.BETWEEN_THRESHOLDS
+
+    def __init__(self, matcher: Matcher) -> None:
+        self.high, self.low = matcher.high_threshold, matcher.low_threshold
+        self.allow_low_quality = matcher.allow_low_quality_matches
+
+    def __call__(self, pairs: BoxPairs) -> Tensor:
+        """int64 [A]: the row of each place's object; −1 below the low threshold, −2 between the thresholds. n and A are at least 1."""
+        parts = pairs.places.split(max(1, PAIRS // len(pairs.objects)))
+        values, rows, highest = [], [], []
+        for part in parts:
+            overlap = box_iou(pairs.objects, part)
+            value, row = overlap.max(0)
+            values.append(value)
+            rows.append(row)
+            highest.append(overlap.amax(1))
+        value, row = torch.cat(values), torch.cat(rows)
+        match = row.masked_fill(value < self.high, self.BETWEEN_THRESHOLDS)
+        match = match.masked_fill(value < self.low, self.BELOW_LOW_THRESHOLD)
+        if self.allow_low_quality:
+            best = _best_of_some_object(pairs.objects, parts, torch.stack(highest))
+            match = torch.where(best, row, match)
+        return match
+
+
+def match_in_parts(rpn: RegionProposalNetwork) -> None:
+    """Lets torchvision's RPN match by `BoxMatcher`. It asks `box_similarity` for a table and gives that to `proposal_matcher`, no more."""
+    rpn.box_similarity = BoxPairs
+    rpn.proposal_matcher = BoxMatcher(rpn.proposal_matcher)
+
+
+def _best_of_some_object(objects: Tensor, parts: tuple[Tensor, ...], highest: Tensor) -> Tensor:
+    """bool [A]: places that no other place beats on some object, ties included. highest: [parts, n], the best IoU of each part."""
+    most = highest.amax(0)
+    found = []
+    for part, own in zip(parts, highest, strict=True):
+        reached = torch.where(own == most)[0]  # the other objects' best place is in another part
+        found.append((box_iou(objects[reached], part) == most[reached, None]).any(0))
+    return torch.cat(found)

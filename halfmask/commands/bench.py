@@ -19,6 +19,10 @@ BENCHMARKS = {
     "ambiguous": "halfmask.bench.ambiguous",
     "vg": "halfmask.bench.visual_genome",
     "mlp": "halfmask.bench.mlp",
+    "classes": "halfmask.bench.classes",
+    "objects": "halfmask.bench.objects",
+    "masks": "halfmask.bench.masks",
+    "train": "halfmask.bench.train",
 }
 """Name → module, whose `run` takes Options and gives a Result."""
 
@@ -54,7 +58,8 @@ def run(
     paper's Table 1 and its Figure 3. `heads`: ways to train a mask head, and the gaps on box-only classes that they close. `vg`: the mask
     branch with 81 and with 3002 classes, and generated data to train the latter on. `segmenter`: the box segmenter's options, one at a
     time, on folds of COCO-mini's training photographs. `real`: its recipes, on val. `ambiguous`: whether a label changes its mask in boxes
-    that two objects share. `mlp`: the MLP branches of the mask head.
+    that two objects share. `mlp`: the MLP branches of the mask head. `classes`: cost against the number of classes. `objects`: images of up
+    to 3000 masked objects, and the loader. `masks`: probabilities to run lengths. `train`: a training step beside torchvision.
 
     Example: halfmask bench world --seeds 3 --splits 3 --json world.json --docs docs/world.md
     """

@@ -114,7 +114,9 @@ def _ours(
 def _theirs(
     classes: int, sizes: Sizes, regions: MaskRegions, device: torch.device
 ) -> tuple[nn.Module, Callable[[], Tensor]] | None:
-    if 3 * 4 * sizes.regions * classes * (2 * sizes.side) ** 2 > MOST:  # the maps, their gradient, the gradient of the rows chosen
+    if (
+        3 * 4 * sizes.regions * classes * (2 * sizes.side) ** 2 > MOST
+    ):  # the maps, their gradient, the gradient of the rows chosen
         return None
     torch.manual_seed(0)
     head = mask_head(sizes.channels, sizes.channels, sizes.convs, classes).to(device)

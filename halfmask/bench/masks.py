@@ -209,7 +209,10 @@ def _rows(setting: Setting, differing: Counter[str], seconds: dict[str, float], 
     peers = {"dense": "dense paste + pycocotools", "torchvision": "torchvision's paste + pycocotools"}
     return [
         held(f"masks out, of {setting.cases} random cases other bytes", sum(differing.values()), "", 0),
-        *(compared(name, peer, ms[who], ms["halfmask"], "ms", FASTER_BAR, at_least=True) for who, peer in peers.items()),
+        *(
+            compared(name, peer, ms[who], ms["halfmask"], "ms", FASTER_BAR, at_least=True)
+            for who, peer in peers.items()
+        ),
         held(f"masks out, of {bulk['masks']} masks of complete other bytes", bulk["differ"], "", 0),
         compared("masks out, complete", "none", None, bulk["rate"], "masks/s", None),
     ]

@@ -58,7 +58,10 @@ def torchvision_twin(ours: PartialMaskRCNN, config: Config, classes: int) -> Mas
         rpn_post_nms_top_n_train=detector.rpn_post_nms[0],
         rpn_post_nms_top_n_test=detector.rpn_post_nms[1],
         box_score_thresh=ours.box_heads.score_thresh,
+        box_nms_thresh=detector.nms_threshold,
         box_detections_per_img=detector.detections,
+        box_batch_size_per_image=detector.box_batch,
+        rpn_batch_size_per_image=detector.rpn_batch,
     )
     state = {f"backbone.{name}": value for name, value in ours.backbone.state_dict().items()}
     state |= {f"backbone.fpn.{name}": value for name, value in ours.fpn.state_dict().items()}

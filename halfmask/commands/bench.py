@@ -30,7 +30,12 @@ BENCHMARKS = {
 def run(
     name: Annotated[str, typer.Argument(help=f"One of: {', '.join(BENCHMARKS)}.")],
     seeds: Annotated[int, typer.Option(min=1, help="Detectors, each on pictures of its own.")] = 3,
-    splits: Annotated[int, typer.Option(min=1, help="Random A/B splits for each detector and size of A; segmenter: 1 for voc → non-voc alone.")] = 3,
+    splits: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Random A/B splits for each detector and size of A; segmenter: 1 for voc → non-voc alone."
+        ),
+    ] = 3,
     first_seed: Annotated[int, typer.Option(min=0, help="Seeds can run side by side: --seeds 1 --first-seed 2.")] = 0,
     data: Annotated[
         str, typer.Option(help="table1, heads: the pictures, world or composites; table1 also coco, with --root.")

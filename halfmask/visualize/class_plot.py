@@ -27,7 +27,12 @@ def class_plot(time: Mapping[str, Mapping[int, float]], memory: Mapping[str, Map
             counts = sorted(points)
             axis.loglog(counts, [points[c] for c in counts], "-o", color=colour, markersize=5, linewidth=1.8)
             axis.annotate(
-                name, (counts[-1], points[counts[-1]]), textcoords="offset points", xytext=(-4, 8), ha="right", color=colour
+                name,
+                (counts[-1], points[counts[-1]]),
+                textcoords="offset points",
+                xytext=(-4, 8),
+                ha="right",
+                color=colour,
             )
         axis.set_title(f"Mask branch: {title}", fontsize=10, loc="left", color=TEXT)
         axis.set_xlabel("classes", color=TEXT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,14 @@ class Setting:
     counts: Sequence[int] = (80, 365, 1203, 3000, 10_000, 100_000)
     box_counts: Sequence[int] = (80, 1203, 3000, 10_000)
     whole: int = 3000
-    sizes: Sizes = Sizes()
+    sizes: Sizes = field(default_factory=Sizes)
     config: Any = None
     image: tuple[int, int] = (800, 1333)
     rounds: int = 5
     whole_rounds: int = 3
 
 
-def run(options: Options, setting: Setting = Setting()) -> Result:  # noqa: B008
+def run(options: Options, setting: Setting = Setting()) -> Result:
     """Measures mask branch, box post-processing, and the whole from the FPN's maps on."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     branch = branch_costs(setting.counts, setting.sizes, setting.rounds, device)
@@ -102,16 +102,18 @@ def _whole_rows(cost: PipelineCost, classes: int) -> list[Row]:
 
 
 def _branch_table(costs: Branch, setting: Setting) -> str:
+    columns = ["step, ms", "forward, ms", "peak, MiB", "parameters"]
     lines = [
-        "| classes | halfmask: step, ms | forward, ms | peak, MiB | parameters | torchvision: step, ms | forward, ms | peak, MiB | parameters |",
-        "|" + "---|" * 9,
+        f"| classes | halfmask: {' | '.join(columns)} | torchvision: {' | '.join(columns)} |",
+        "|" + "---|" * (1 + 2 * len(columns)),
     ]
     for count in setting.counts:
         cells = [_cells(costs[who, count]) for who in (OURS, PEER)]
         lines.append(f"| {count:,} | {' | '.join(cells)} |")
     seen = costs[OURS, setting.counts[-1]]
     assert seen is not None
-    note = f"{setting.sizes.regions} regions; – : would need more memory than 2 GiB, not run. T ran on {seen.transferred} classes at {setting.counts[-1]:,}."
+    ran = f"T ran on {seen.transferred} classes at {setting.counts[-1]:,}."
+    note = f"{setting.sizes.regions} regions; – : would need more memory than 2 GiB, not run. {ran}"
     return "\n".join([*lines, "", note])
 
 
@@ -125,9 +127,8 @@ def _box_table(costs: Boxes) -> str:
     lines = ["| classes | halfmask, ms | MiB | torchvision, ms | MiB | same results |", "|" + "---|" * 6]
     for count in dict.fromkeys(count for _, count in costs):
         (time, peak, same), (their_time, their_peak, _) = costs[OURS, count], costs[PEER, count]
-        lines.append(
-            f"| {count:,} | {1000 * time:.1f} | {peak / MIB:.1f} | {1000 * their_time:.1f} | {their_peak / MIB:.1f} | {'yes' if same else 'NO'} |"
-        )
+        cells = [f"{1000 * t:.1f} | {p / MIB:.1f}" for t, p in ((time, peak), (their_time, their_peak))]
+        lines.append(f"| {count:,} | {' | '.join(cells)} | {'yes' if same else 'NO'} |")
     return "\n".join(lines)
 
 

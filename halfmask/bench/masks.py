@@ -1,4 +1,4 @@
-"""`halfmask bench masks`: from probabilities and boxes to COCO RLE without a canvas: the same bytes as the dense way, and how much sooner."""
+"""`halfmask bench masks`: probabilities and boxes to COCO RLE without a canvas: the bytes of the dense way, and how much sooner."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Case:
     size: tuple[int, int]
 
 
-def run(options: Options, setting: Setting = Setting()) -> Result:  # noqa: B008
+def run(options: Options, setting: Setting = Setting()) -> Result:
     """Compares and measures.
 
     Raises:
@@ -114,8 +114,8 @@ def _inside(low: float, high: float, side: int) -> NDArray[np.bool_]:
     """bool [side]: pixels whose centre lies in [low, high); the middle one where that is none."""
     pixels = np.arange(side)
     if np.ceil(high - 0.5) <= np.ceil(low - 0.5):
-        return pixels == np.floor((low + high) / 2)
-    return (pixels + 0.5 >= low) & (pixels + 0.5 < high)
+        return np.asarray(pixels == np.floor((low + high) / 2))
+    return np.asarray((pixels + 0.5 >= low) & (pixels + 0.5 < high))
 
 
 def _cases(count: int, seed: int) -> Iterator[tuple[str, Case]]:
@@ -228,11 +228,10 @@ def _table(setting: Setting, differing: Counter[str], seconds: dict[str, float],
     for who, name in names.items():
         lines.append(f"| {name} | {1000 * seconds[who]:.1f} | {seconds[who] / seconds['halfmask']:.1f} |")
     kinds = ", ".join(f"{kind} {count}" for kind, count in differing.items())
-    note = (
-        f"{setting.masks} masks on {setting.image[0]} × {setting.image[1]}, boxes of 16 to 400 pixels. Of {setting.cases:,} random cases other bytes "
-        f"than a dense paste and pycocotools: {kinds}. `complete` (baseline:ellipse): {bulk['masks']} masks, {bulk['differ']} with other bytes, "
-        f"{bulk['rate']:.0f} masks/s in all."
-    )
+    size = f"{setting.masks} masks on {setting.image[0]} × {setting.image[1]}, boxes of 16 to 400 pixels."
+    same = f"Of {setting.cases:,} random cases other bytes than a dense paste and pycocotools: {kinds}."
+    filled = f"`complete` (baseline:ellipse): {bulk['masks']} masks, {bulk['differ']} with other bytes, {bulk['rate']:.0f} masks/s in all."
+    note = f"{size} {same} {filled}"
     return "\n".join([*lines, "", note])
 
 

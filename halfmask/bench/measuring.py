@@ -34,7 +34,7 @@ def alternate(steps: Mapping[str, Step], rounds: int, device: torch.device | Non
     """
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(rounds + 1):
-        for name in steps if number % 2 else reversed(steps):
+        for name in list(steps)[:: 1 if number % 2 else -1]:
             spent = seconds_of(steps[name], device)
             if number:
                 seconds[name].append(spent)

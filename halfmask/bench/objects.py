@@ -1,4 +1,4 @@
-"""`halfmask bench objects`: images of up to 3000 masked objects, and the loader's images per second, beside torchvision's reference path."""
+"""`halfmask bench objects`: images of up to 3000 masked objects, and the loader's images/s, beside torchvision's reference path."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Crowd:
     step: dict[str, float]
 
 
-def run(options: Options, setting: Setting = Setting()) -> Result:  # noqa: B008
+def run(options: Options, setting: Setting = Setting()) -> Result:
     """Makes the crowded images, measures their targets and losses, then the loaders on COCO-mini.
 
     Raises:
@@ -118,10 +118,9 @@ def _rows(crowds: dict[int, Crowd], speed: dict[str, float], setting: Setting) -
 
 
 def _table(crowds: dict[int, Crowd], setting: Setting) -> str:
-    lines = [
-        "| masked objects | targets: halfmask, MiB | torchvision, MiB | ratio | instances × H × W, MiB | largest tensor of a step, MiB | peak of the step, MiB |",
-        "|" + "---|" * 7,
-    ]
+    columns = ["masked objects", "targets: halfmask, MiB", "torchvision, MiB", "ratio", "instances × H × W, MiB"]
+    columns += ["largest tensor of a step, MiB", "peak of the step, MiB"]
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for count, crowd in crowds.items():
         ours, theirs = crowd.targets[OURS], crowd.targets[PEER]
         assert ours is not None
@@ -131,7 +130,7 @@ def _table(crowds: dict[int, Crowd], setting: Setting) -> str:
         cells = f"{dense:.1f} | {crowd.step['largest'] / MIB:.1f} | {crowd.step['peak'] / MIB:.0f}"
         lines.append(f"| {count} | {ours / MIB:.1f} | {peer} | {ratio} | {cells} |")
     height, width = setting.image
-    note = f"One image of {height} × {width}. Targets: from annotations to the masks drawn on 128 regions, process memory; – : not run, too large."
+    note = f"One image of {height} × {width}. Targets: from annotations to masks drawn on 128 regions, memory of the process; – : not run."
     return "\n".join([*lines, "", note])
 
 

@@ -62,7 +62,7 @@ def measured(setting: Setting, data: CocoInstances, say: Callable[[str], None]) 
 
 
 def peak(which: str, config: dict[str, Any], folder: str, file: str, classes: int, batch: int, steps: int) -> int:
-    """Bytes that some steps need at most beyond the model, its optimiser's state and the first gradients; for a fresh process."""
+    """Bytes that some steps need at most beyond the model and its optimiser's state; for a fresh process."""
     setting = Setting(MaskRCNN.model_validate(config), classes, batch, steps)
     data = CocoInstances(CocoFile.read(file), folder)
     model = _models(setting)[which]
@@ -70,7 +70,12 @@ def peak(which: str, config: dict[str, Any], folder: str, file: str, classes: in
     for group in step.optimiser.param_groups:  # momentum is there from the second step on: it is no part of a step
         for parameter in group["params"]:
             step.optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return process_peak_of(lambda: [step() for _ in range(steps)])
+
+    def all_steps() -> None:
+        for _ in range(steps):
+            step()
+
+    return process_peak_of(all_steps)
 
 
 def waiting_share(setting: Setting, data: CocoInstances) -> float:

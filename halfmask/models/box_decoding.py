@@ -32,8 +32,8 @@ def detections(
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """The detections of each image, best first: boxes [n, 4], scores [n], labels [n].
 
-    The same values in the same order as torchvision's `postprocess_detections`, which decodes, clips and copies a box for every proposal and
-    class; here only those above the score threshold are decoded.
+    The same values in the same order as torchvision's `postprocess_detections`, which decodes, clips and copies a box for every proposal
+    and class; here only those above the score threshold are decoded.
 
     Args:
         logits: float [R, K] of the proposals of all images, one image after another.
@@ -43,7 +43,8 @@ def detections(
         coder: turns offsets into boxes.
     """
     counts = [len(p) for p in proposals]
-    columns = zip(logits.softmax(-1).split(counts), offsets.split(counts), proposals, sizes, strict=True)
+    scores = torch.split(logits.softmax(-1), counts)
+    columns = zip(scores, torch.split(offsets, counts), proposals, sizes, strict=True)
     found = [_of_image(*column, coder, rules) for column in columns]
     return [f[0] for f in found], [f[1] for f in found], [f[2] for f in found]
 
@@ -55,7 +56,6 @@ def _of_image(
     label = label + 1
     kept = scores[row, label]
     offset = offsets.view(len(proposals), scores.shape[1], 4)[row, label]
-    # Back to float for a box head in 16 bits: the proposals are.
     boxes = clip_boxes_to_image(coder.decode_single(offset, proposals[row]).reshape(-1, 4), size)
     large = remove_small_boxes(boxes, SMALLEST)
     boxes, kept, label = boxes[large], kept[large], label[large]

@@ -42,19 +42,21 @@ class BoxMatcher:
 
     def __call__(self, pairs: BoxPairs) -> Tensor:
         """int64 [A]: the row of each place's object; −1 below the low threshold, −2 between the thresholds. n and A are at least 1."""
-        parts = pairs.places.split(max(1, PAIRS // len(pairs.objects)))
-        values, rows, highest = [], [], []
-        for part in parts:
+        size = max(1, PAIRS // len(pairs.objects))
+        parts = torch.split(pairs.places, size)
+        # Made before the loop: small tensors that stay, allocated between large ones that go, keep the heap from using their room again.
+        value = pairs.places.new_empty(len(pairs.places))
+        row = torch.empty(len(pairs.places), dtype=torch.int64, device=value.device)
+        highest = value.new_empty((len(parts), len(pairs.objects)))
+        for number, part in enumerate(parts):
             overlap = box_iou(pairs.objects, part)
-            value, row = overlap.max(0)
-            values.append(value)
-            rows.append(row)
-            highest.append(overlap.amax(1))
-        value, row = torch.cat(values), torch.cat(rows)
+            place = slice(number * size, number * size + len(part))
+            value[place], row[place] = overlap.max(0)
+            highest[number] = overlap.amax(1)
         match = row.masked_fill(value < self.high, self.BETWEEN_THRESHOLDS)
         match = match.masked_fill(value < self.low, self.BELOW_LOW_THRESHOLD)
         if self.allow_low_quality:
-            best = _best_of_some_object(pairs.objects, parts, torch.stack(highest))
+            best = _best_of_some_object(pairs.objects, parts, highest)
             match = torch.where(best, row, match)
         return match
 
@@ -68,8 +70,10 @@ def match_in_parts(rpn: RegionProposalNetwork) -> None:
 def _best_of_some_object(objects: Tensor, parts: tuple[Tensor, ...], highest: Tensor) -> Tensor:
     """bool [A]: places that no other place beats on some object, ties included. highest: [parts, n], the best IoU of each part."""
     most = highest.amax(0)
-    found = []
-    for part, own in zip(parts, highest, strict=True):
+    size = len(parts[0])
+    found = torch.empty(sum(map(len, parts)), dtype=torch.bool, device=objects.device)
+    for number, (part, own) in enumerate(zip(parts, highest, strict=True)):
         reached = torch.where(own == most)[0]  # the other objects' best place is in another part
-        found.append((box_iou(objects[reached], part) == most[reached, None]).any(0))
-    return torch.cat(found)
+        overlap = box_iou(objects[reached], part)
+        found[number * size : number * size + len(part)] = (overlap == most[reached, None]).any(0)
+    return found

@@ -67,7 +67,7 @@ class MaskBranch(nn.Module):
 
         rows = [
             checkpoint(finish, part, classes, use_reentrant=False, preserve_rng_state=False)
-            for part, classes in zip(hidden.split(PART), labels.split(PART), strict=True)
+            for part, classes in zip(torch.split(hidden, PART), torch.split(labels, PART), strict=True)
         ]
         return torch.cat(rows)
 

@@ -1,4 +1,4 @@
-"""What replaces torchvision's own for memory and time gives torchvision's own values, bit for bit: detections, matching, pooling, frozen norm."""
+"""What stands in for parts of torchvision gives its values, bit for bit: detections, matching, pooling, frozen norm."""
 
 from typing import Any
 

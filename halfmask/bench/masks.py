@@ -214,7 +214,7 @@ def _rows(setting: Setting, differing: Counter[str], seconds: dict[str, float], 
             for who, peer in peers.items()
         ),
         held(f"masks out, of {bulk['masks']} masks of complete other bytes", bulk["differ"], "", 0),
-        compared("masks out, complete", "none", None, bulk["rate"], "masks/s", None),
+        compared("masks out, complete", None, None, bulk["rate"], "masks/s", None),
     ]
 
 

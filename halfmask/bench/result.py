@@ -12,7 +12,13 @@ Row = dict[str, Any]
 
 
 def compared(
-    name: str, peer: str, peer_value: float | None, value: float, unit: str, bar: float | None, at_least: bool = False
+    name: str,
+    peer: str | None,
+    peer_value: float | None,
+    value: float,
+    unit: str,
+    bar: float | None,
+    at_least: bool = False,
 ) -> Row:
     """A row whose ratio is value / peer, at most `bar`; `at_least`: peer / value, how much better, `bar` or more. Unknown peer: nulls."""
     ratio = None

@@ -110,6 +110,7 @@ def _write(result: Result, json: Path | None, docs: Path | None) -> None:
 
 
 def _line(row: dict[str, Any]) -> str:
-    state = "" if row["bar"] is None else f", bar {row['bar']:g}: {'met' if row['ok'] else 'MISSED'}"
-    peer = "" if row["peer"] is None else f" ({row['peer']} {row['peer_value']:.3f})"
+    state = "" if row["ok"] is None else f", bar {row['bar']:g}: {'met' if row['ok'] else 'MISSED'}"
+    measured = "not measured" if row["peer_value"] is None else f"{row['peer_value']:.3f}"
+    peer = "" if row["peer"] is None else f" ({row['peer']} {measured})"
     return f"{row['name']}: {row['value']:.3f} {row['unit']}{peer}{state}"

@@ -180,7 +180,8 @@ def decode(segmentation: Segmentation, image_size: tuple[int, int]) -> tuple[Ten
     """
     height, width = image_size
     if isinstance(segmentation, list):
-        merged = rle_library.merge(rle_library.frPyObjects(segmentation, height, width))
+        parts = rle_library.frPyObjects(segmentation, height, width)
+        merged = parts[0] if len(parts) == 1 else rle_library.merge(parts)
     elif isinstance(segmentation["counts"], list):
         merged = rle_library.frPyObjects(segmentation, height, width)
     else:

@@ -13,7 +13,7 @@ from halfmask.models.heads.trunk import MaskTrunk
 from halfmask.models.region_rules import RegionRules
 
 PART = 32
-"""Regions whose widened maps are in memory at once, in training."""
+"""Regions whose widened maps are in memory at once, in training; a batch of no more is not computed twice."""
 
 
 class MaskBranch(nn.Module):
@@ -51,7 +51,8 @@ class MaskBranch(nn.Module):
 
     def forward(self, features: Tensor, labels: Tensor, class_weights: ClassVectors) -> Tensor:
         """float [R, M, M] logits of regions [R, C, S, S] with labels int64 [R], given class weights [K, D] (or their `rows`)."""
-        if self.mlp is None and isinstance(self.trunk, MaskTrunk) and torch.is_grad_enabled():
+        many = len(features) > PART and torch.is_grad_enabled()
+        if many and self.mlp is None and isinstance(self.trunk, MaskTrunk):
             return self._in_parts(self.trunk, self.trunk.convs(features), labels, class_weights)
         return self.predict(self.trunk(features), labels, class_weights)
 

@@ -118,9 +118,9 @@ def paste(
             continue
         rows = _axis_weights(region[1], region[3], y0, y1 - y0, cells)
         columns = _axis_weights(region[0], region[2], x0, x1 - x0, cells)
-        bitmap, offset = _tight((rows @ prob @ columns.T) >= threshold, (x0, y0))
-        bitmaps.append(bitmap)
-        offsets.append(offset)
+        found = tight((rows @ prob @ columns.T) >= threshold, (x0, y0)) or (nothing, (0, 0))
+        bitmaps.append(found[0])
+        offsets.append(found[1])
     return MaskCrops.from_bitmaps(bitmaps, offsets, image_size)
 
 
@@ -134,14 +134,6 @@ def _pixels_of(low: float, high: float, side: int) -> tuple[int, int]:
         first = int(np.floor((low + high) / 2))
         last = first + 1
     return max(0, first), min(side, last)
-
-
-def _tight(bitmap: Tensor, offset: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
-    rows, columns = torch.where(bitmap.any(1))[0], torch.where(bitmap.any(0))[0]
-    if len(rows) == 0:
-        return torch.zeros((0, 0), dtype=torch.uint8), (0, 0)
-    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    return bitmap[top:bottom, left:right].to(torch.uint8), (offset[0] + left, offset[1] + top)
 
 
 def encode_rle(crops: MaskCrops) -> list[dict[str, object]]:
@@ -161,13 +153,13 @@ def _column_runs(bitmap: np.ndarray[Any, Any], x: int, y: int, height: int, widt
     h, w = bitmap.shape
     if h == 0 or w == 0:
         return [height * width]
-    edges = np.zeros((w, h + 2), dtype=np.int8)
-    edges[:, 1:-1] = bitmap.T
-    change = np.diff(edges, axis=1)
-    column, start_row = np.nonzero(change == 1)
-    _, end_row = np.nonzero(change == -1)
-    starts = (x + column) * height + y + start_row
-    ends = (x + column) * height + y + end_row
+    # Column after column, each with an empty pixel above and below: there a run begins or ends wherever the value changes, in turn.
+    columns = np.zeros((w, h + 2), dtype=bool)
+    columns[:, 1:-1] = bitmap.T
+    flat = columns.reshape(-1)
+    column, row = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), h + 2)
+    places = (x + column) * height + y + row
+    starts, ends = places[::2], places[1::2]
     if len(starts) == 0:
         return [height * width]
     # A run that reaches the bottom goes on at the top of the next column.
@@ -188,7 +180,8 @@ def decode(segmentation: Segmentation, image_size: tuple[int, int]) -> tuple[Ten
     """
     height, width = image_size
     if isinstance(segmentation, list):
-        merged = rle_library.merge(rle_library.frPyObjects(segmentation, height, width))
+        parts = rle_library.frPyObjects(segmentation, height, width)
+        merged = parts[0] if len(parts) == 1 else rle_library.merge(parts)
     elif isinstance(segmentation["counts"], list):
         merged = rle_library.frPyObjects(segmentation, height, width)
     else:
@@ -208,7 +201,8 @@ def boxes_of(crops: MaskCrops) -> Tensor:
 
 def tight(bitmap: Tensor, place: tuple[int, int]) -> tuple[Tensor, tuple[int, int]] | None:
     """The bitmap without empty margins; None where no pixel is left."""
-    rows, columns = torch.where(bitmap.any(1))[0], torch.where(bitmap.any(0))[0]
+    pixels = bitmap.numpy()  # a tenth of the time of torch's any
+    rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
     if len(rows) == 0:
         return None
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1

@@ -66,11 +66,36 @@ def test_imports_run_down(path: Path) -> None:
         assert (room, other) not in FORBIDDEN, f"{path}: {room} does not import {other}"
 
 
-def test_command_line_starts_without_heavy_libraries() -> None:
-    heavy = {"torch", "numpy", "lightning", "matplotlib", "PIL", "hotcoco", "pyarrow"}
-    code = f"import sys, halfmask.cli; print(sorted(set(sys.modules) & {heavy}))"
+HEAVY = {
+    "torch",
+    "torchvision",
+    "lightning",
+    "numpy",
+    "matplotlib",
+    "PIL",
+    "hotcoco",
+    "scipy",
+    "tensorboard",
+    "pyarrow",
+}
+
+
+@pytest.mark.parametrize("verb", ["", "bench", "complete", "doctor", "train"])
+def test_help_imports_nothing_heavy(verb: str) -> None:
+    """Start-up is guarded by what is loaded, not by seconds: whoever asks for help waits for none of these."""
+    code = f"""
+import sys
+sys.argv = ["halfmask", *{verb.split()!r}, "--help"]
+from halfmask.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print("LOADED", sorted(set(sys.modules) & {HEAVY!r}))
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert "Usage:" in done.stdout
+    assert done.stdout.strip().splitlines()[-1] == "LOADED []"
 
 
 def test_the_face_imports_nothing_heavy() -> None:

@@ -11,6 +11,32 @@ Row = dict[str, Any]
 """name, peer, peer_value, value, unit, ratio, bar, ok: a row of the contract of `bench --json`."""
 
 
+def compared(
+    name: str,
+    peer: str | None,
+    peer_value: float | None,
+    value: float,
+    unit: str,
+    bar: float | None,
+    at_least: bool = False,
+) -> Row:
+    """A row whose ratio is value / peer, at most `bar`; `at_least`: peer / value, how much better, `bar` or more. Unknown peer: nulls."""
+    ratio = None
+    if peer_value is not None:
+        above, below = (peer_value, value) if at_least else (value, peer_value)
+        ratio = above / below if below else None
+    ok = None if bar is None or ratio is None else (ratio >= bar if at_least else ratio <= bar)
+    row = {"name": name, "peer": peer, "peer_value": peer_value, "value": value, "unit": unit}
+    return {**row, "ratio": ratio, "bar": bar, "ok": ok}
+
+
+def held(name: str, value: float, unit: str, bar: float) -> Row:
+    """A row of a value that must not exceed `bar`."""
+    return {
+        "name": name, "peer": None, "peer_value": None, "value": value, "unit": unit, "ratio": None, "bar": bar, "ok": value <= bar,
+    }  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Options:
     """The command line's.

@@ -7,17 +7,14 @@ of stage 2 of the paper's recipe from pooled regions on: forward, loss, backward
 
 from __future__ import annotations
 
-import os
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
-from torch.profiler import ProfilerActivity, profile
 
+from halfmask.bench.measuring import allocations_of, seconds_of
 from halfmask.bench.result import Options, Result, Row
 from halfmask.bench.visual_genome_data import write_coco, write_tiny_recipe, write_visual_genome
 from halfmask.coco.visual_genome import convert_visual_genome
@@ -79,10 +76,10 @@ def measure_mask_branch(
     for k in sizes:
         steps[k] = _step(build(k).to(device), regions, device)
         steps[k]()  # the first one allocates what libraries keep
-        costs[k].peak = _peak_of(steps[k], device)
+        costs[k].peak = allocations_of(steps[k], device)[0]
     for i in range(rounds):
         for k in sizes if i % 2 == 0 else sizes[::-1]:
-            costs[k].seconds.append(_seconds_of(steps[k], device))
+            costs[k].seconds.append(seconds_of(steps[k], device))
     return costs
 
 
@@ -118,39 +115,6 @@ def _step(model: PartialMaskRCNN, regions: int, device: torch.device) -> Callabl
 def _in_channels(trunk: nn.Module) -> int:
     first = next(m for m in trunk.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d))
     return first.in_channels
-
-
-def _seconds_of(step: Callable[[], None], device: torch.device) -> float:
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
-    _wait(device)
-    begin = clock()
-    step()
-    _wait(device)
-    return clock() - begin
-
-
-def _peak_of(step: Callable[[], None], device: torch.device) -> int:
-    """The most bytes that a step allocates beyond what was there before it: activations, gradients, workspace."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        step()
-        return torch.cuda.max_memory_allocated(device) - before
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler tells stderr that it found no GPU
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        step()
-    results: Any = record.profiler.kineto_results
-    events = sorted((e.start_ns(), e.nbytes()) for e in results.events() if e.name() == "[memory]")
-    held = most = 0
-    for _, size in events:
-        held += size
-        most = max(most, held)
-    return most
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _small_data(options: Options) -> None:

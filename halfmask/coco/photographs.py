@@ -53,7 +53,7 @@ def to_rgb(image: Image.Image) -> Pixels:
     if image.mode == "F":
         values = np.nan_to_num(np.asarray(image, dtype=np.float64))
         return _three((values * 255.0 if values.max(initial=0.0) <= 1.0 else values).round())
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # convert copies RGB too
 
 
 def check_folder(folder: str | Path, photographs: Iterable[tuple[int, str]], name: str) -> None:

@@ -21,6 +21,10 @@ BENCHMARKS = {
     "mlp": "halfmask.bench.mlp",
     "annotations": "halfmask.bench.annotations",
     "evaluation": "halfmask.bench.evaluation",
+    "classes": "halfmask.bench.classes",
+    "objects": "halfmask.bench.objects",
+    "masks": "halfmask.bench.masks",
+    "train": "halfmask.bench.train",
 }
 """Name → module, whose `run` takes Options and gives a Result."""
 
@@ -62,7 +66,8 @@ def run(
     paper's Table 1 and its Figure 3. `heads`: ways to train a mask head, and the gaps on box-only classes that they close. `vg`: the mask
     branch with 81 and with 3002 classes, and generated data to train the latter on. `segmenter`: the box segmenter's options, one at a
     time, on folds of COCO-mini's training photographs. `real`: its recipes, on val. `ambiguous`: whether a label changes its mask in boxes
-    that two objects share. `mlp`: the MLP branches of the mask head.
+    that two objects share. `mlp`: the MLP branches of the mask head. `classes`: cost against the number of classes. `objects`: images of up
+    to 3000 masked objects, and the loader. `masks`: probabilities to run lengths. `train`: a training step beside torchvision.
     `annotations`: a file of ten million annotations, indexed, opened and read. `evaluation`: AP at COCO's size, beside pycocotools.
 
     Example: halfmask bench world --seeds 3 --splits 3 --json world.json --docs docs/world.md
@@ -109,6 +114,7 @@ def _write(result: Result, json: Path | None, docs: Path | None) -> None:
 
 
 def _line(row: dict[str, Any]) -> str:
-    state = "" if row["bar"] is None else f", bar {row['bar']:g}: {'met' if row['ok'] else 'MISSED'}"
-    peer = "" if row["peer"] is None else f" ({row['peer']} {row['peer_value']:.3f})"
+    state = "" if row["ok"] is None else f", bar {row['bar']:g}: {'met' if row['ok'] else 'MISSED'}"
+    measured = "not measured" if row["peer_value"] is None else f"{row['peer_value']:.3f}"
+    peer = "" if row["peer"] is None else f" ({row['peer']} {measured})"
     return f"{row['name']}: {row['value']:.3f} {row['unit']}{peer}{state}"

@@ -17,6 +17,7 @@ from halfmask.config import BoxSegmenter, Detector, MaskHead, MaskRCNN, Transfer
 from halfmask.errors import InputError
 from halfmask.models.backbones import Encoder, build_encoder
 from halfmask.models.base import SegmentationModel
+from halfmask.models.box_matching import match_in_parts
 from halfmask.models.class_weights import (
     ClassWeights,
     DetectorWeights,
@@ -25,6 +26,7 @@ from halfmask.models.class_weights import (
     random_vectors,
 )
 from halfmask.models.embedding_file import read_vectors, vector_size
+from halfmask.models.frozen_norm import norm_in_place
 from halfmask.models.heads.agnostic import AgnosticPredictor
 from halfmask.models.heads.base import MaskPredictor
 from halfmask.models.heads.hourglass import HourglassTrunk
@@ -108,7 +110,9 @@ def build_mask_rcnn(
 def _encoder(config: MaskRCNN, strides: list[int], pretrained: bool) -> Encoder:
     b = config.backbone
     weights = b.weights if pretrained else None
-    return build_encoder(b.name, weights, b.widths, b.blocks, b.norm, b.trainable_stages, strides, b.stride_in_1x1)
+    encoder = build_encoder(b.name, weights, b.widths, b.blocks, b.norm, b.trainable_stages, strides, b.stride_in_1x1)
+    norm_in_place(encoder.body)
+    return encoder
 
 
 def _norm(detector: Detector) -> type[nn.Module] | None:
@@ -123,7 +127,7 @@ def _rpn(detector: Detector) -> RegionProposalNetwork:
         )
     anchors = _anchors(detector, levels)
     (before, before_test), (after, after_test) = detector.rpn_pre_nms, detector.rpn_post_nms
-    return RegionProposalNetwork(
+    rpn = RegionProposalNetwork(
         anchors,
         RPNHead(detector.fpn_channels, len(detector.anchor_ratios), detector.rpn_convs),
         fg_iou_thresh=0.7,
@@ -134,6 +138,8 @@ def _rpn(detector: Detector) -> RegionProposalNetwork:
         post_nms_top_n={"training": after, "testing": after_test},
         nms_thresh=0.7,
     )
+    match_in_parts(rpn)
+    return rpn
 
 
 def _anchors(detector: Detector, levels: int) -> AnchorGenerator | LegacyAnchors:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import resize_boxes
-from torchvision.ops import MultiScaleRoIAlign
+
+from halfmask.models.region_pool import RegionPool, level_range
 
 Sizes = list[tuple[int, int]]
 
@@ -57,20 +58,16 @@ class LegacyAnchors(nn.Module):
 class LegacyPool(nn.Module):
     """RoIAlign over levels, of half-open boxes without their last pixel; the level is still chosen by the whole box.
 
-    Args:
-        pool: torchvision's, with its scales set.
-        levels: base-two logarithms of the finest and the coarsest stride.
+    Args: as RegionPool's.
     """
 
-    def __init__(self, pool: MultiScaleRoIAlign, levels: tuple[int, int]) -> None:
+    def __init__(self, strides: list[int], size: int, sampling_ratio: int) -> None:
         super().__init__()
-        pool.map_levels = _LevelOfInclusive(*levels)
-        self.pool = pool
+        self.pool = RegionPool(strides, size, sampling_ratio, _LevelOfInclusive(*level_range(strides)))
 
     @property
     def output_size(self) -> tuple[int, int]:
-        size: tuple[int, int] = self.pool.output_size
-        return size
+        return self.pool.output_size
 
     def forward(self, features: dict[str, Tensor], boxes: list[Tensor], sizes: Sizes) -> Tensor:
         """float [R, C, S, S] of boxes [r, 4] for each image."""

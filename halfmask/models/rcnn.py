@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops import FeaturePyramidNetwork
 
 from halfmask.errors import InputError
 from halfmask.masks import expected_iou
@@ -20,9 +17,11 @@ from halfmask.models.class_weights import ClassRows
 from halfmask.models.legacy_boxes import MASK_SHIFT, LegacyPool, padded, resize_legacy
 from halfmask.models.losses.region_loss import region_loss
 from halfmask.models.mask_branch import MaskBranch
+from halfmask.models.region_pool import RegionPool
 from halfmask.models.region_targets import HALF_PIXEL, region_targets
 from halfmask.models.regions import FoundBoxes, MaskRegions, RegionPlaces
 from halfmask.models.roi_heads import BoxHeads, BoxTargets, Features, SampledRegions, Sizes, own_boxes, with_masks
+from halfmask.models.training_flag import training_flag
 from halfmask.structures import Detection, Target
 
 # Regions that go through the mask branch at once in inference: bounds memory, whatever the number of boxes.
@@ -50,7 +49,7 @@ class PartialMaskRCNN(SegmentationModel):
         fpn: FeaturePyramidNetwork,
         rpn: RegionProposalNetwork,
         box_heads: BoxHeads,
-        mask_pool: MultiScaleRoIAlign | LegacyPool,
+        mask_pool: RegionPool | LegacyPool,
         mask_branch: MaskBranch,
         legacy: bool = False,
     ) -> None:
@@ -151,11 +150,16 @@ class PartialMaskRCNN(SegmentationModel):
         """Boxes, classes, scores and pooled features of each image; no masks yet."""
         if not images:
             return []
-        with _flag(self.transform, False), _flag(self.rpn, False):
+        with training_flag(self.transform, False):
             batch, _ = self.transform(images)
-            features = self.features(batch.tensors)
+        return self.boxes_on(self.features(batch.tensors), batch, [_size(image) for image in images])
+
+    @torch.no_grad()
+    def boxes_on(self, features: Features, batch: ImageList, originals: Sizes) -> list[FoundBoxes]:
+        """The same from the FPN's maps of a batch of resized images on; originals: (H, W) of the images, whose pixels boxes come out in."""
+        with training_flag(self.rpn, False):
             proposals, _ = self.rpn(padded(batch) if self.legacy else batch, features)
-        sizes, originals = batch.image_sizes, [_size(image) for image in images]
+        sizes = batch.image_sizes
         if self.legacy:  # offsets are applied in the frame of the image, not of the resized one
             placed = self._resized(proposals, sizes, originals)
             placed, labels, scores = self.box_heads.find(features, proposals, sizes, (placed, originals))
@@ -223,7 +227,7 @@ class PartialMaskRCNN(SegmentationModel):
         """Images resized as in training, and boxes with them."""
         device = images[0].device
         dicts = [{"boxes": t.boxes.to(device), "labels": t.labels.to(device)} for t in targets]
-        with _flag(self.transform, True):
+        with training_flag(self.transform, True):
             batch, placed = self.transform(images, dicts)
         if self.legacy:
             for i, target in enumerate(dicts):
@@ -240,7 +244,7 @@ class PartialMaskRCNN(SegmentationModel):
         self, batch: ImageList, features: Features, boxes: BoxTargets
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Training proposals and RPN losses; a frozen RPN (in eval mode) proposes as many as a learning one."""
-        with _flag(self.rpn, True):
+        with training_flag(self.rpn, True):
             proposals, losses = self.rpn(padded(batch) if self.legacy else batch, features, boxes)
         return proposals, dict(losses)
 
@@ -275,7 +279,7 @@ class PartialMaskRCNN(SegmentationModel):
 
     def _place(self, images: list[Tensor], boxes: list[Tensor]) -> tuple[Features, list[Tensor], list[tuple[int, int]]]:
         """Features of images resized as in inference, the boxes in that frame, and the resized sizes."""
-        with _flag(self.transform, False):
+        with training_flag(self.transform, False):
             batch, _ = self.transform(images)
         given = [b.to(i.device, torch.float32) for i, b in zip(images, boxes, strict=True)]
         placed = self._resized(given, [_size(image) for image in images], batch.image_sizes)
@@ -287,13 +291,3 @@ class PartialMaskRCNN(SegmentationModel):
 
 def _size(image: Tensor) -> tuple[int, int]:
     return int(image.shape[-2]), int(image.shape[-1])
-
-
-@contextmanager
-def _flag(module: nn.Module, training: bool) -> Iterator[None]:
-    """Sets one module's own `training` flag, not its children's: torchvision's transform and RPN choose by it what they compute."""
-    before, module.training = module.training, training
-    try:
-        yield
-    finally:
-        module.training = before

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
-from torchvision.ops import MultiScaleRoIAlign
-from torchvision.ops.poolers import LevelMapper
 
+from halfmask.models.box_decoding import DetectionRules, detections
 from halfmask.models.legacy_boxes import LegacyPool
+from halfmask.models.region_pool import RegionPool
 
 Features = dict[str, Tensor]
 Sizes = list[tuple[int, int]]
@@ -51,7 +51,7 @@ class BoxHeads(RoIHeads):
 
     def __init__(
         self,
-        pool: MultiScaleRoIAlign | LegacyPool,
+        pool: RegionPool | LegacyPool,
         head: nn.Module,
         predictor: nn.Module,
         batch: int = 512,
@@ -109,7 +109,8 @@ class BoxHeads(RoIHeads):
         """
         logits, offsets = self._score(features, proposals, sizes)
         places, limits = (proposals, sizes) if frame is None else frame
-        boxes, scores, labels = self.postprocess_detections(logits, offsets, places, limits)
+        rules = DetectionRules(self.score_thresh, self.nms_thresh, self.detections_per_img)
+        boxes, scores, labels = detections(logits, offsets, places, limits, self.box_coder, rules)
         return boxes, labels, scores
 
     def classify(self, features: Features, boxes: list[Tensor], sizes: Sizes) -> tuple[Tensor, Tensor]:
@@ -153,18 +154,6 @@ def own_boxes(targets: BoxTargets, has_mask: list[Tensor], limit: int, jitter: f
     return SampledRegions(boxes, matched, labels, [b[:, :0] for b in boxes])
 
 
-def region_pool(
-    strides: list[int], size: int, sampling_ratio: int, legacy: bool = False
-) -> MultiScaleRoIAlign | LegacyPool:
-    """torchvision's multi-level RoIAlign over levels named "0", "1", … of the given strides; `legacy`: in Detectron's geometry.
-
-    The scales are set here: left alone, torchvision guesses them from the first batch's image size without its padding, which is
-    wrong for small pictures (65 px with stride 32 gives 1/16) and sticks.
-    """
-    pool = MultiScaleRoIAlign([str(i) for i in range(len(strides))], size, sampling_ratio)
-    pool.scales = [1.0 / stride for stride in strides]
-    levels = strides[0].bit_length() - 1, strides[-1].bit_length() - 1
-    if legacy:
-        return LegacyPool(pool, levels)
-    pool.map_levels = LevelMapper(*levels)
-    return pool
+def region_pool(strides: list[int], size: int, sampling_ratio: int, legacy: bool = False) -> RegionPool | LegacyPool:
+    """Multi-level RoIAlign over levels named "0", "1", … of the given strides; `legacy`: in Detectron's geometry."""
+    return (LegacyPool if legacy else RegionPool)(strides, size, sampling_ratio)

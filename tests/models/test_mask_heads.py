@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from halfmask.config import MaskHead
+from halfmask.models import mask_branch
 from halfmask.models.build import build_mask_branch
 from halfmask.models.heads.agnostic import AgnosticPredictor
 from halfmask.models.heads.light_mlp import LightMlpBranch
@@ -227,3 +228,32 @@ def test_channels_last_changes_nothing() -> None:
         model = model.to(memory_format=torch.channels_last)
         found = run(model, features.to(memory_format=torch.channels_last), labels)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["agnostic", "per_class", "transfer cls+box"])
+def test_regions_in_parts_learn_as_all_at_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The widened maps are made some regions at a time, and again in the backward pass: the same losses and gradients."""
+    generator = torch.Generator().manual_seed(2)
+    features = torch.randn(11, 3, SIDE, SIDE, generator=generator)
+    labels = torch.randint(1, CLASSES, (11,), generator=generator)
+    weight = torch.randn(11, 2 * SIDE, 2 * SIDE, generator=generator)
+    found = []
+    for part in (4, 100):
+        monkeypatch.setattr(mask_branch, "PART", part)
+        head = branch(**HEADS[kind])
+        leaf = features.clone().requires_grad_()
+        logits = head(leaf, labels, head.rows(*box_head()))
+        (logits * weight).sum().backward()
+        with torch.no_grad():
+            torch.testing.assert_close(logits, head(features, labels, head.rows(*box_head())))
+        found.append([logits, leaf.grad, *(p.grad for p in head.parameters())])
+    for ours, whole in zip(*found, strict=True):
+        torch.testing.assert_close(ours, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_no_widened_map_of_all_regions_is_kept() -> None:
+    head = branch(kind="agnostic")
+    kept: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        head(torch.randn(70, 3, SIDE, SIDE), torch.ones(70, dtype=torch.int64), head.rows(*box_head()))
+    assert max(kept) <= 70 * WIDTH * SIDE * SIDE  # the convolutions' maps; the widened ones are four times as large

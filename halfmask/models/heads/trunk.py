@@ -34,5 +34,9 @@ class MaskTrunk(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """float [R, in_channels, S, S] → [R, width, 2S, 2S]; R may be 0."""
-        out: Tensor = self.activation(self.upsample(self.convs(features)))
+        return self.widen(self.convs(features))
+
+    def widen(self, hidden: Tensor) -> Tensor:
+        """The last layer, float [R, width, S, S] → [R, width, 2S, 2S]."""
+        out: Tensor = self.activation(self.upsample(hidden))
         return out

@@ -44,18 +44,15 @@ class RegionPool(nn.Module):
     def forward(self, features: dict[str, Tensor], boxes: list[Tensor], sizes: Sizes) -> Tensor:  # noqa: ARG002
         """float [R, C, S, S] of boxes [r, 4] xyxy for each image, image after image. sizes: not asked for, torchvision's argument."""
         levels = self.map_levels(boxes)
-        image = torch.repeat_interleave(
-            torch.arange(len(boxes)), torch.tensor([len(b) for b in boxes], dtype=torch.int64)
-        )
-        rows = torch.cat(boxes)
-        rows = torch.cat([image.to(rows)[:, None], rows], 1)
+        # Numbers of regions are never taken out of tensors: a graph made for one number serves every other.
+        image = torch.cat([torch.full_like(b[:, :1], i) for i, b in enumerate(boxes)])
+        rows = torch.cat([image, torch.cat(boxes)], 1)
         members = [torch.where(levels == level)[0] for level in range(len(self.scales))]
         pooled = [
             roi_align(features[str(level)], rows[index], self.output_size, scale, self.sampling_ratio)
             for level, (index, scale) in enumerate(zip(members, self.scales, strict=True))
         ]
-        place = torch.empty_like(levels)
-        place[torch.cat(members)] = torch.arange(len(levels), device=levels.device)
+        place = torch.zeros_like(levels).scatter(0, torch.cat(members), torch.ones_like(levels).cumsum(0) - 1)
         dtype = features["0"].dtype  # under autocast levels may differ
         return torch.cat([p.to(dtype) for p in pooled]).index_select(0, place)
 

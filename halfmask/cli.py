@@ -23,6 +23,8 @@ VERBS = (
     "evaluate",
     "predict",
     "complete",
+    "review",
+    "serve",
     "import-weights",
     "bench",
 )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from halfmask.errors import InputError
 
@@ -20,14 +23,25 @@ def write_text(path: str | Path, text: str) -> None:
     Raises:
         InputError: the place cannot be written.
     """
+    with written_beside(path) as file:
+        file.write(text.encode("utf-8", errors="replace"))
+
+
+@contextmanager
+def written_beside(path: str | Path) -> Iterator[IO[bytes]]:
+    """A file to write to, which is flushed to disk and takes the place of `path` when the block ends well; else nothing is left of it.
+
+    Raises:
+        InputError: the place cannot be written.
+    """
     target = Path(path)
     if target.is_symlink():
         target = target.resolve()  # or the rename would replace the link
     beside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(text)
+        with beside.open("wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         beside.replace(target)

@@ -112,7 +112,8 @@ class _Window:
 
     def skip_mark(self) -> None:
         """Goes past a byte order mark."""
-        self.peek()
+        while len(self._text) < len(_BOM) and self._more():
+            pass
         if self._text.startswith(_BOM):
             self._at += len(_BOM)
 

@@ -15,6 +15,7 @@ BLOCK = 1 << 20
 """Bytes read at once; a longer item takes as many as it needs."""
 LISTS = frozenset({"images", "annotations", "categories"})
 _SPACE = re.compile(r"[ \t\n\r]*")
+_AFTER = frozenset(" \t\n\r,:]}")
 _NEAR = 16
 """An error so near to the end of what was read may only mean that the item goes on."""
 _BOM = "\xef\xbb\xbf"
@@ -96,7 +97,7 @@ class _Window:
         while True:
             try:
                 found, end = self._decoder.raw_decode(self._text, self._at)
-                whole = end < len(self._text)
+                whole = self._text[end : end + 1] in _AFTER or end < len(self._text) - _NEAR
             except json.JSONDecodeError as error:
                 cut = error.pos >= len(self._text) - _NEAR or error.msg.startswith("Unterminated")
                 if not cut or not self._more():

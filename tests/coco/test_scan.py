@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halfmask.coco import scan as scanning
@@ -33,6 +33,7 @@ def read(path: Path) -> dict[str, list[Any]]:
     return found
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     document=DOCUMENTS,
     block=st.integers(1, 60),

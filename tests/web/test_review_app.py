@@ -1,6 +1,8 @@
 """The review page's server, asked as the page asks it."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,8 +28,8 @@ def ask(case: Cases, open_review: Callable[[Case], Any]) -> Ask:
     return start
 
 
-def queue(client: TestClient, **query: Any) -> list[int]:
-    return [entry["id"] for entry in client.get("/api/queue", params=query).json()["items"]]
+def queue(asked: TestClient, **query: Any) -> list[int]:
+    return [entry["id"] for entry in asked.get("/api/queue", params=query).json()["items"]]
 
 
 def test_session_and_item(ask: Ask) -> None:
@@ -110,8 +112,6 @@ BAD = [
 
 @pytest.mark.parametrize("body", BAD, ids=str)
 def test_what_cannot_be_meant_is_refused_and_changes_nothing(ask: Ask, body: dict[str, Any]) -> None:
-    import json
-
     client = ask()
     text = json.dumps({"version": 0, "by": "A"} | body)
     answer = client.post("/api/items/0/decision", content=text, headers={"content-type": "application/json"})
@@ -140,9 +140,8 @@ def test_a_broken_mask_is_shown_as_such_and_cannot_be_accepted(ask: Ask) -> None
         assert client.get(f"/api/items/{position}").json()["fault"] is None
 
 
-def test_photographs_come_or_say_why_not(ask: Ask, case: Cases) -> None:
-    client = ask()
-    photos = case().photos
+def test_photographs_come_or_say_why_not(ask: Ask, tmp_path: Path) -> None:
+    client, photos = ask(), tmp_path / "photos"
     assert client.get("/api/photos/0").headers["content-type"] == "image/jpeg"
     Image.new("RGB", (64, 47)).save(photos / "1.jpg")
     (photos / "2.jpg").write_bytes(b"no picture")

@@ -95,7 +95,7 @@ def test_a_token_is_asked_for_and_moves_into_a_cookie(client: Client) -> None:
     assert visitor.get("/").status_code == 401
     assert visitor.get("/?token=wrong").status_code == 401
     assert visitor.post("/api/write", content=b"{}", headers=JSON).status_code == 401
-    assert visitor.get("/", headers={"authorization": "Bearer é"}).status_code == 401
+    assert visitor.get("/", headers={"authorization": "Bearer é".encode()}).status_code == 401
     answer = visitor.get(f"/?token={access.token}")
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
     assert all(part in answer.headers["set-cookie"] for part in ("HttpOnly", "SameSite=Strict", access.cookie))

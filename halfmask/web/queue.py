@@ -15,7 +15,7 @@ from halfmask.web.index import STATES, ReviewIndex
 HOLD_SECONDS = 90.0
 """So long a mask that was shown to one reviewer is not offered to another."""
 HELD_AHEAD = 2
-"""Masks that are held for a reviewer: the next one and what is fetched ahead."""
+"""Masks that are held for a reviewer beside the one that is looked at."""
 MOST_HOLDS = 4096
 
 
@@ -60,7 +60,8 @@ class Queue:
             after: the rank to go on from; −1 starts at the worst.
             count: how many at most.
             backwards: those before `after`, nearest first.
-            client: who asks; what others look at is left out, unless going backwards, and the first are held for them.
+            client: who asks; what others look at is left out, unless going backwards. What the client looks at (`after`) and the next
+                ones are held for them.
         """
         ranks = np.flatnonzero(self._selected(wanted))
         if backwards:
@@ -71,7 +72,7 @@ class Queue:
             busy = self._held_by_others(client)
             free = ahead[~np.isin(ahead, busy)] if busy else ahead
             page: list[int] = free[:count].tolist()
-            self._hold(page[:HELD_AHEAD], client)
+            self._hold([after, *page[:HELD_AHEAD]], client)
         return page
 
     def count(self, wanted: Filter) -> int:

@@ -191,7 +191,7 @@ def test_two_reviewers_conflict_and_are_told(visit: Callable[..., Any], served: 
     shows(page, "#facts", "annotation 2")
     assert review.decisions.current(4).by == "Anna"
     other = visit(address, "Bob")
-    shows(other, "#facts", "annotation 3")  # Anna looks at 2
+    shows(other, "#facts", "annotation 1")  # Anna looks at 2; 3 and 5 are fetched for her
 
 
 def test_filters_and_the_end(visit: Callable[..., Any], served: tuple[str, Any, Case]) -> None:

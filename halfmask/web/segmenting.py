@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from halfmask.errors import InputError
 
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
     from halfmask.coco.photographs import Pixels
     from halfmask.inference.filling import Filling
     from halfmask.inference.predictor import Predictor
+    from halfmask.structures import Detection
 
 LONGEST_QUEUE = 8
 """So many may wait for the model; others are told to try again."""
 
+T = TypeVar("T")
 Box = tuple[float, float, float, float]
 
 
@@ -51,12 +54,13 @@ class Segmenter:
         self._model, self._detector, self._device = model, detector, device
         self._predictor: Predictor | None = None
         self._fault: InputError | None = None
-        self._loading, self._turn = threading.Lock(), threading.Lock()
+        self._loading = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="halfmask-model")
         self._waiting = threading.BoundedSemaphore(LONGEST_QUEUE)
 
     def warm_up(self) -> None:
         """Loads the model in the background, so that the first question need not wait for it."""
-        threading.Thread(target=self._warm, name="halfmask-model", daemon=True).start()
+        self._thread.submit(self._warm)
 
     def predictor(self) -> Predictor:
         """The model, loaded now if it was not.
@@ -86,9 +90,10 @@ class Segmenter:
         """
         from halfmask.inference.filling import fillings
 
-        with self._asked() as predictor:
-            found = predictor.segment(pixels, [box], [label] if predictor.categories else None)
-            filling = fillings(found)[0]
+        def draw(predictor: Predictor) -> Filling:
+            return fillings(predictor.segment(pixels, [box], [label] if predictor.categories else None))[0]
+
+        filling = self._ask(draw)
         return Drawn(_rle(filling), filling["area"], filling["score"], box, label)
 
     def detect(self, pixels: Pixels, least: float, most: int) -> list[Drawn]:
@@ -100,34 +105,31 @@ class Segmenter:
         """
         from halfmask.inference.filling import fillings
 
-        with self._asked() as predictor:
+        def find(predictor: Predictor) -> tuple[Detection, list[Filling]]:
             found = predictor.detect(pixels)
             found = found.select(found.scores >= least)
             found = found.select(found.scores.argsort(descending=True)[:most])
-            filled = fillings(found)
+            return found, fillings(found)
+
+        found, filled = self._ask(find)
         rows = zip(filled, found.boxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True)
         return [Drawn(_rle(f), f["area"], f["score"], tuple(b), k, s) for f, b, k, s in rows]
 
-    @contextmanager
-    def _asked(self) -> Iterator[Predictor]:
+    def _ask(self, question: Callable[[Predictor], T]) -> T:
+        """Asks in the model's own thread: torch's memory is then not kept once for every thread of the server."""
         if not self._waiting.acquire(blocking=False):
             raise BusyError
         try:
-            predictor = self.predictor()
-            with self._turn:
-                yield predictor
+            return self._thread.submit(lambda: question(self.predictor())).result()
         finally:
             self._waiting.release()
 
     def _warm(self) -> None:
-        try:
-            predictor = self.predictor()
-            import numpy as np
+        import numpy as np
 
-            with self._turn:  # the first mask takes longer than the others
-                predictor.segment(np.zeros((64, 64, 3), dtype=np.uint8), [(8, 8, 56, 56)])
-        except InputError:
-            pass  # said to whoever asks for a mask
+        with suppress(InputError):  # said to whoever asks for a mask
+            predictor = self.predictor()
+            predictor.segment(np.zeros((64, 64, 3), dtype=np.uint8), [(8, 8, 56, 56)])  # the first takes longer
 
 
 def _rle(filling: Filling) -> dict[str, Any]:

@@ -60,8 +60,8 @@ class Queue:
             after: the rank to go on from; −1 starts at the worst.
             count: how many at most.
             backwards: those before `after`, nearest first.
-            client: who asks; what others look at is left out, unless going backwards. What the client looks at (`after`) and the next
-                ones are held for them.
+            client: who asks. What others look at is left out, unless going backwards or nothing else is left; what the client looks at
+                (`after`) and the next ones are held for them.
         """
         ranks = np.flatnonzero(self._selected(wanted))
         if backwards:
@@ -71,6 +71,8 @@ class Queue:
         with self._lock:
             busy = self._held_by_others(client)
             free = ahead[~np.isin(ahead, busy)] if busy else ahead
+            if not len(free) and after < 0:
+                free = ahead  # nothing else is left: better twice than not at all
             page: list[int] = free[:count].tolist()
             self._hold([after, *page[:HELD_AHEAD]], client)
         return page

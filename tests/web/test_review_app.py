@@ -72,8 +72,9 @@ def test_reviewers_are_offered_different_masks_for_a_while(ask: Ask, monkeypatch
     assert queue(client, client="a", count=3) == [4, 2, 1]
     assert queue(client, client="a", after=1) == [1]  # b holds 3 and 5; a goes on from 2 and lets go of 4
     assert queue(client, client="c") == [4]
+    assert queue(client, client="d", low=0.3, high=0.4) == [2]  # a looks at it, but there is no other
     monkeypatch.setattr(queueing.time, "monotonic", lambda: 1e12)
-    assert queue(client, client="d") == [4, 2, 3, 5, 1]
+    assert queue(client, client="e") == [4, 2, 3, 5, 1]
 
 
 def test_a_late_decision_is_told_what_holds(ask: Ask) -> None:

@@ -11,7 +11,7 @@ const UPRIGHT_QUALITY = 0.95;
 let model, photo = null; // { id, name, width, height, picture }
 let objects = []; // { mask, box, label, score, rle, area, colour }
 let chosen = null; // the object that the cut-out is made of
-let turn = 0, waiting = 0;
+let turn = 0, waiting = 0, unnamed = 0;
 
 // ---- photograph ----
 
@@ -63,7 +63,7 @@ function askTurn(file, name) {
 // ---- masks ----
 
 function add(answer) {
-  const colour = colourOf(answer.label || (model.categories.length ? 0 : objects.length + 1));
+  const colour = colourOf(answer.label || ++unnamed); // objects of no class are told apart, too
   const mask = new Mask(photo.width, photo.height, answer.box, answer.mask, colour);
   objects.push({ mask, box: answer.box, label: answer.label, score: answer.score, rle: answer.mask, area: answer.area, colour });
 }

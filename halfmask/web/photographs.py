@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -127,11 +128,16 @@ def shown(data: bytes, where: str) -> Shown:
         if plain:
             image.load()  # a file that is cut short is said to be so here, not in the browser
         else:
-            image.draft("RGB", (LARGEST_SHOWN, LARGEST_SHOWN))
-            picture = Image.fromarray(to_rgb(image))
+            share = min(1.0, LARGEST_SHOWN / max(size))
+            smaller = (math.ceil(size[1] * share), math.ceil(size[0] * share))
+            image.draft(
+                "RGB", smaller
+            )  # a JPEG is decoded at a half, a quarter or an eighth of its size where that is enough
+            picture = image.convert("RGB") if image.format == "JPEG" else Image.fromarray(to_rgb(image))
+            if picture.size != smaller and share < 1:
+                picture = picture.resize(smaller, reducing_gap=2.0)
     if plain:
         return Shown(b"".join(_without_exif(data)), "image/jpeg")
-    picture.thumbnail((LARGEST_SHOWN, LARGEST_SHOWN))
     out = io.BytesIO()
     if size[0] * size[1] <= LOSSLESS_PIXELS:
         picture.save(out, "PNG", compress_level=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 
 LONGEST_QUEUE = 8
 """So many may wait for the model; others are told to try again."""
+
+WHOLE_PIXELS = 4_000_000
+"""A photograph of more pixels is handed to a model that only draws masks without what is far from the box."""
+SURROUNDINGS = 1.0
+"""How far from the box, in its longer sides; models look less than half as far."""
+SMALLEST_REACH = 64
 
 T = TypeVar("T")
 Box = tuple[float, float, float, float]
@@ -91,7 +98,11 @@ class Segmenter:
         from halfmask.inference.filling import fillings
 
         def draw(predictor: Predictor) -> Filling:
-            return fillings(predictor.segment(pixels, [box], [label] if predictor.categories else None))[0]
+            window = (0, 0, *pixels.shape[1::-1]) if predictor.can_detect else _window(box, pixels.shape[:2])
+            x0, y0, x1, y1 = window
+            moved = (box[0] - x0, box[1] - y0, box[2] - x0, box[3] - y0)
+            found = predictor.segment(pixels[y0:y1, x0:x1], [moved], [label] if predictor.categories else None)
+            return _placed(fillings(found)[0], window, pixels.shape[:2])
 
         filling = self._ask(draw)
         return Drawn(_rle(filling), filling["area"], filling["score"], box, label)
@@ -130,6 +141,33 @@ class Segmenter:
         with suppress(InputError):  # said to whoever asks for a mask
             predictor = self.predictor()
             predictor.segment(np.zeros((64, 64, 3), dtype=np.uint8), [(8, 8, 56, 56)])  # the first takes longer
+
+
+def _window(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The part x0, y0, x1, y1 of a photograph (H, W) that a model which only draws masks looks at, with room to spare.
+
+    Of a large photograph the rest would cost seconds; a box that is none is left to the predictor to refuse.
+    """
+    height, width = size
+    if height * width <= WHOLE_PIXELS:
+        return 0, 0, width, height
+    reach = SURROUNDINGS * max(box[2] - box[0], box[3] - box[1], SMALLEST_REACH)
+    x0, y0 = max(0, math.floor(box[0] - reach)), max(0, math.floor(box[1] - reach))
+    x1, y1 = min(width, math.ceil(box[2] + reach)), min(height, math.ceil(box[3] + reach))
+    return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else (0, 0, width, height)
+
+
+def _placed(filling: Filling, window: tuple[int, int, int, int], size: tuple[int, int]) -> Filling:
+    """A mask that was drawn in a window of a photograph (H, W), in the photograph."""
+    from halfmask.masks import decode, encode_rle
+    from halfmask.structures import MaskCrops
+
+    x0, y0, x1, y1 = window
+    if (y1 - y0, x1 - x0) == size:
+        return filling
+    bitmap, (x, y) = decode(_rle(filling), (y1 - y0, x1 - x0))
+    whole = MaskCrops.from_bitmaps([bitmap], [(x + x0, y + y0)], size)
+    return {**filling, "segmentation": encode_rle(whole)[0]}
 
 
 def _rle(filling: Filling) -> dict[str, Any]:

@@ -8,6 +8,9 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from halfmask.coco.rle import overlap
+from halfmask.errors import InputError
+from halfmask.web import segmenting
 from halfmask.web import tryout_app as module
 from halfmask.web.segmenting import LONGEST_QUEUE, BusyError, Segmenter
 from halfmask.web.tryout_app import Uploads, tryout_app
@@ -98,6 +101,29 @@ def test_too_many_waiting_are_told_so(tiny_segmenter: Path) -> None:
         segmenter.segment(pixels, (1, 1, 20, 20))
     segmenter._waiting.release()
     assert segmenter.segment(pixels, (1, 1, 20, 20)).area > 0
+
+
+def test_of_a_large_photograph_only_the_surroundings_are_looked_at(
+    tiny_segmenter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (600, 800, 3), dtype=np.uint8)
+    segmenter = Segmenter(str(tiny_segmenter), device="cpu")
+    looked = []
+    predictor = segmenter.predictor()
+    real = predictor.segment
+    monkeypatch.setattr(predictor, "segment", lambda image, *rest: looked.append(image.shape[:2]) or real(image, *rest))
+    for box in ((300.5, 200.0, 360.0, 290.5), (0.0, 0.0, 40.0, 30.0), (700.0, 560.0, 800.0, 600.0)):
+        monkeypatch.setattr(segmenting, "WHOLE_PIXELS", 4_000_000)
+        whole = segmenter.segment(pixels, box)
+        monkeypatch.setattr(segmenting, "WHOLE_PIXELS", 1000)
+        part = segmenter.segment(pixels, box)
+        assert overlap(part.segmentation, whole.segmentation, (600, 800)) > 0.98  # but for rounding
+        assert part.score == pytest.approx(whole.score, abs=0.01)
+        assert part.box == whole.box
+        assert looked[-2] == (600, 800)
+        assert looked[-1][0] * looked[-1][1] < 600 * 800 / 4
+    with pytest.raises(InputError, match="no xyxy box"):
+        segmenter.segment(pixels, (900.0, 10.0, 950.0, 20.0))
 
 
 def test_busy_is_429(tiny_segmenter: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,7 @@ async function open(position, { remember = true, anew = false } = {}) {
     if (turn !== opening) return;
     if (remember && item && item.position !== position) trail.push(item.position);
     ({ item } = found);
+    if ($("news").classList.contains("bad")) say("");
     show(found);
     history.replaceState(null, "", `#${position}`);
     showList();

@@ -24,6 +24,7 @@ MOST_PIXELS = 89_000_000
 """A photograph of more is not opened: Pillow, too, takes it for an attack."""
 LOSSLESS_PIXELS = 4_000_000
 """What is no JPEG and has no more pixels is sent as PNG."""
+LARGEST_CROP = 1024
 QUALITY = 90
 _ORIENTATION = 0x0112
 _MOST_BYTES = 1 << 28
@@ -103,15 +104,24 @@ def is_turned(data: bytes, where: str) -> bool:
     return turn != 1
 
 
-def decoded(data: bytes, where: str) -> Pixels:
+def decoded(data: bytes, where: str, shrink: int = 1) -> Pixels:
     """The pixels of a photograph, uint8 [H, W, 3] RGB, as stored.
 
+    Args:
+        shrink: a JPEG may come smaller, but by no more than this factor: that is quicker.
     Raises:
         InputError: no picture, cut short, or of too many pixels.
     """
-    read_size(data, where)
+    height, width = read_size(data, where)
     with _image(data, where) as image:
+        if shrink > 1:
+            image.draft("RGB", (math.ceil(width / shrink), math.ceil(height / shrink)))
         return to_rgb(image)
+
+
+def shrink_for(width: float, height: float) -> int:
+    """How much smaller a photograph may be for a model that looks at a box of it: no model's crop is as large as what is left."""
+    return max(1, int(max(width, height) // LARGEST_CROP))
 
 
 def shown(data: bytes, where: str) -> Shown:

@@ -19,7 +19,7 @@ from halfmask.web import schema
 from halfmask.web.decisions import Decision, Decisions, Mask
 from halfmask.web.export import check_out, export
 from halfmask.web.index import STATES, ReviewIndex, SourceFile, build_index
-from halfmask.web.photographs import Shown, bytes_inside, decoded, read_size, shown
+from halfmask.web.photographs import Shown, bytes_inside, decoded, read_size, shown, shrink_for
 from halfmask.web.queue import Queue
 from halfmask.web.segmenting import Drawn, Segmenter
 
@@ -165,7 +165,8 @@ class Review:
         predictor = self.segmenter.predictor()
         label = predictor.labels_of([{"id": 0, "name": name.get("name")}])[0]
         x, y, width, height = box
-        drawn = self.segmenter.segment(self._pixels(row), (x, y, x + width, y + height), label)
+        pixels = self._pixels(row, shrink_for(width, height))
+        drawn = self.segmenter.segment(pixels, (x, y, x + width, y + height), label, self.size_of(position))
         draft = secrets.token_hex(12)
         with self._drafting:
             self._drafts[draft] = (position, drawn)
@@ -245,11 +246,11 @@ class Review:
             "box": box,
         }
 
-    def _pixels(self, row: int) -> Pixels:
+    def _pixels(self, row: int, shrink: int) -> Pixels:
         image = self._image(row)
         data = bytes_inside(self.places.images, image)
         self._check_size(row, data)
-        return decoded(data, file_name_of(image))
+        return decoded(data, file_name_of(image), shrink)
 
     def _check_size(self, row: int, data: bytes) -> None:
         name = file_name_of(self._image(row))

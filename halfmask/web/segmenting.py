@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from halfmask.errors import InputError
@@ -88,21 +88,27 @@ class Segmenter:
                     raise
             return self._predictor
 
-    def segment(self, pixels: Pixels, box: Box, label: int = 0) -> Drawn:
+    def segment(self, pixels: Pixels, box: Box, label: int = 0, size: tuple[int, int] | None = None) -> Drawn:
         """The mask of a box xyxy.
 
+        Args:
+            pixels: the photograph, or a smaller copy of it.
+            size: (H, W) of the photograph, which the box and the mask are on; None: that of `pixels`.
         Raises:
             InputError: the box is none, or lies outside the photograph.
             BusyError: too many wait.
         """
         from halfmask.inference.filling import fillings
 
+        height, width = size or pixels.shape[:2]
+        across, down = width / pixels.shape[1], height / pixels.shape[0]
+        small = (box[0] / across, box[1] / down, box[2] / across, box[3] / down)
+
         def draw(predictor: Predictor) -> Filling:
-            window = (0, 0, *pixels.shape[1::-1]) if predictor.can_detect else _window(box, pixels.shape[:2])
-            x0, y0, x1, y1 = window
-            moved = (box[0] - x0, box[1] - y0, box[2] - x0, box[3] - y0)
+            x0, y0, x1, y1 = _window(small, pixels.shape[:2], predictor.can_detect)
+            moved = (small[0] - x0, small[1] - y0, small[2] - x0, small[3] - y0)
             found = predictor.segment(pixels[y0:y1, x0:x1], [moved], [label] if predictor.categories else None)
-            return _placed(fillings(found)[0], window, pixels.shape[:2])
+            return fillings(_moved(found, (x0, y0), (across, down), (height, width)))[0]
 
         filling = self._ask(draw)
         return Drawn(_rle(filling), filling["area"], filling["score"], box, label)
@@ -143,31 +149,27 @@ class Segmenter:
             predictor.segment(np.zeros((64, 64, 3), dtype=np.uint8), [(8, 8, 56, 56)])  # the first takes longer
 
 
-def _window(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+def _window(box: Box, size: tuple[int, int], whole: bool) -> tuple[int, int, int, int]:
     """The part x0, y0, x1, y1 of a photograph (H, W) that a model which only draws masks looks at, with room to spare.
 
     Of a large photograph the rest would cost seconds; a box that is none is left to the predictor to refuse.
     """
     height, width = size
-    if height * width <= WHOLE_PIXELS:
-        return 0, 0, width, height
     reach = SURROUNDINGS * max(box[2] - box[0], box[3] - box[1], SMALLEST_REACH)
     x0, y0 = max(0, math.floor(box[0] - reach)), max(0, math.floor(box[1] - reach))
     x1, y1 = min(width, math.ceil(box[2] + reach)), min(height, math.ceil(box[3] + reach))
-    return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else (0, 0, width, height)
+    if whole or height * width <= WHOLE_PIXELS or x1 <= x0 or y1 <= y0:
+        return 0, 0, width, height
+    return x0, y0, x1, y1
 
 
-def _placed(filling: Filling, window: tuple[int, int, int, int], size: tuple[int, int]) -> Filling:
-    """A mask that was drawn in a window of a photograph (H, W), in the photograph."""
-    from halfmask.masks import decode, encode_rle
-    from halfmask.structures import MaskCrops
+def _moved(found: Detection, offset: tuple[int, int], scale: tuple[float, float], size: tuple[int, int]) -> Detection:
+    """What was drawn on a part of a smaller copy, on the photograph (H, W): masks are probabilities on rectangles until then."""
+    import torch
 
-    x0, y0, x1, y1 = window
-    if (y1 - y0, x1 - x0) == size:
-        return filling
-    bitmap, (x, y) = decode(_rle(filling), (y1 - y0, x1 - x0))
-    whole = MaskCrops.from_bitmaps([bitmap], [(x + x0, y + y0)], size)
-    return {**filling, "segmentation": encode_rle(whole)[0]}
+    shift, factor = torch.tensor([*offset, *offset]), torch.tensor([*scale, *scale])
+    boxes, regions = (found.boxes + shift) * factor, (found.regions + shift) * factor
+    return replace(found, boxes=boxes, regions=regions, image_size=size)
 
 
 def _rle(filling: Filling) -> dict[str, Any]:

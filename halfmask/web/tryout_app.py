@@ -13,7 +13,7 @@ from halfmask._version import __version__
 from halfmask.errors import InputError
 from halfmask.web import schema
 from halfmask.web.pages import application, fault
-from halfmask.web.photographs import decoded, is_turned, read_size, shown
+from halfmask.web.photographs import decoded, is_turned, read_size, shown, shrink_for
 from halfmask.web.review import segmented
 from halfmask.web.segmenting import Segmenter
 
@@ -87,7 +87,9 @@ def tryout_app(segmenter: Segmenter) -> FastAPI:
         if asked.label > known:
             raise InputError(f"label {asked.label}: the model knows labels 0 to {known}")
         x, y, width, height = asked.box
-        return segmented(segmenter.segment(decoded(data, PHOTO), (x, y, x + width, y + height), asked.label))
+        pixels = decoded(data, PHOTO, shrink_for(width, height))
+        box = (x, y, x + width, y + height)
+        return segmented(segmenter.segment(pixels, box, asked.label, read_size(data, PHOTO)))
 
     @app.post("/api/photos/{photo}/detect", response_model=schema.Found)
     def detect(photo: PhotoId, asked: schema.DetectRequest) -> object:

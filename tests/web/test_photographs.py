@@ -11,7 +11,7 @@ from PIL import Image
 from halfmask.coco.photographs import read_photograph
 from halfmask.errors import InputError
 from halfmask.web import photographs
-from halfmask.web.photographs import bytes_inside, decoded, is_turned, path_inside, read_size, shown
+from halfmask.web.photographs import bytes_inside, decoded, is_turned, path_inside, read_size, shown, shrink_for
 
 EXIF_TURN = 6
 
@@ -65,6 +65,14 @@ def test_cmyk_and_large_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
     small = Image.open(io.BytesIO(shown(jpeg((400, 300), EXIF_TURN), "x").data))
     assert small.size == (50, 38)
     assert not small.getexif()
+
+
+def test_a_jpeg_is_decoded_smaller_where_that_is_enough() -> None:
+    assert [shrink_for(w, h) for w, h in ((10, 10), (2047, 5), (5, 2048), (9000, 5))] == [1, 1, 2, 8]
+    data = jpeg((401, 300), EXIF_TURN)
+    shapes = [decoded(data, "x", shrink).shape for shrink in (1, 2, 3, 4)]
+    assert shapes == [(300, 401, 3), (150, 201, 3), (150, 201, 3), (75, 101, 3)]
+    assert decoded(jpeg((401, 300), kind="PNG"), "x", 4).shape == (300, 401, 3)
 
 
 @pytest.mark.parametrize(

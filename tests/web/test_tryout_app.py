@@ -122,6 +122,12 @@ def test_of_a_large_photograph_only_the_surroundings_are_looked_at(
         assert part.box == whole.box
         assert looked[-2] == (600, 800)
         assert looked[-1][0] * looked[-1][1] < 600 * 800 / 4
+    smooth = np.asarray(Image.fromarray(pixels).resize((40, 30)).resize((800, 600), Image.Resampling.BICUBIC))
+    half = np.asarray(Image.fromarray(smooth).reduce(2))
+    box = (100.0, 80.0, 500.0, 400.0)
+    small = segmenter.segment(half, box, size=(600, 800))
+    assert small.segmentation["size"] == [600, 800]
+    assert overlap(small.segmentation, segmenter.segment(smooth, box).segmentation, (600, 800)) > 0.95
     with pytest.raises(InputError, match="no xyxy box"):
         segmenter.segment(pixels, (900.0, 10.0, 950.0, 20.0))
 

@@ -15,6 +15,13 @@ export function element(tag, { text, ...attributes } = {}, ...children) {
   return made;
 }
 
+/** What lies over the picture. kind: "" (nothing), loading, note (at the top, the page goes on) or fault, done, empty (in the middle). */
+export function cover(kind = "", title = "", text = "", ...more) {
+  $("cover").hidden = !kind;
+  $("cover").className = `cover ${kind}`;
+  $("cover").replaceChildren(...(kind ? [element("div", {}, element("strong", { text: title }), ...(text ? [element("p", { text })] : []), ...more)] : []));
+}
+
 let timer;
 
 /** One line above the page's lower edge, also for screen readers. kind: "", "good" or "bad"; a bad one stays longer. */

@@ -1,7 +1,8 @@
 // The try-out page: a photograph, boxes, masks, downloads.
 import { get, getPicture, post, postBytes } from "/static/api.js";
+import { listenToTools, markTool, viewKeys } from "/static/controls.js";
 import { Mask } from "/static/mask.js";
-import { $, download, element, listKeys, listenToKeys, percent, say, showHelp } from "/static/page.js";
+import { $, cover, download, element, listKeys, listenToKeys, percent, say, showHelp } from "/static/page.js";
 import { colourOf, css } from "/static/palette.js";
 import { Stage } from "/static/stage.js";
 import { BoxTool } from "/static/tools.js";
@@ -201,37 +202,22 @@ function solid(mask) {
 
 // ---- the page ----
 
-function cover(kind = "", text = "") {
-  $("cover").hidden = !kind;
-  $("cover").className = `cover ${kind}`;
-  $("cover").replaceChildren(...(kind ? [element("div", {}, element("strong", { text }))] : []));
-}
-
 function setTool(name) {
   stage.tool = name === "box" && photo ? new BoxTool(stage, segment) : null;
-  for (const button of $("tools").children) button.setAttribute("aria-checked", button.dataset.tool === name);
-  stage.canvas.dataset.tool = name;
-}
-
-function toggleMasks() {
-  stage.showMasks = !stage.showMasks;
-  $("show-mask").setAttribute("aria-pressed", stage.showMasks);
-  stage.draw();
+  markTool(stage, name);
 }
 
 const keys = {
-  v: () => setTool("move"), x: () => setTool("box"), d: detect, f: () => stage.lookAt(null), m: toggleMasks, Delete: () => remove(), Backspace: () => remove(),
-  "+": () => stage.zoom(1.3), "=": () => stage.zoom(1.3), "-": () => stage.zoom(1 / 1.3), "?": showHelp, o: () => $("chosen").click(),
-  Escape: () => choose(null), " ": () => { stage.holdToPan = true; },
+  v: () => setTool("move"), x: () => setTool("box"), d: detect, Delete: () => remove(), Backspace: () => remove(),
+  "?": showHelp, o: () => $("chosen").click(), Escape: () => choose(null), ...viewKeys(stage, () => stage.lookAt(null)),
 };
 listKeys($("keys"), [["O", "open a photograph"], ["X", "drag a box"], ["V", "move"], ["D", "find objects, where the model can"], ["Del", "remove the chosen object"],
   ["Esc", "choose none"], ["M", "masks on and off"], ["F", "whole photograph"], ["+ -", "zoom"], ["?", "this list"]]);
 listenToKeys(keys, new Set(["+", "=", "-"]));
-document.addEventListener("keyup", (event) => { if (event.key === " ") stage.holdToPan = false; });
-const clicks = { open: keys.o, choose: keys.o, help: showHelp, "zoom-in": keys["+"], "zoom-out": keys["-"], fit: keys.f, "show-mask": toggleMasks, detect,
+const clicks = { open: keys.o, choose: keys.o, help: showHelp, detect,
   "save-coco": saveCoco, "save-overlay": saveOverlay, "save-cutout": saveCutout };
 for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", action);
-$("tools").addEventListener("click", (event) => { const name = event.target.closest("button")?.dataset.tool; if (name) setTool(name); });
+listenToTools(setTool);
 $("chosen").addEventListener("change", () => { if ($("chosen").files[0]) take($("chosen").files[0]); $("chosen").value = ""; });
 $("options").addEventListener("submit", (event) => { event.preventDefault(); detect(); });
 document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("over"); });

@@ -7,6 +7,11 @@ from typing import Annotated
 
 import typer
 
+from halfmask.commands.page_server import HERE, Device, Host, Port, Token, serve_page
+
+REQUEST_BYTES = 1 << 23
+"""A drawn mask of the largest photograph is some megabytes of run lengths."""
+
 
 def run(
     file: Annotated[Path, typer.Argument(help="COCO file that `complete` filled; it is never written to.")],
@@ -21,14 +26,10 @@ def run(
     export: Annotated[
         bool, typer.Option("--export", help="Only write the reviewed file from what was decided so far.")
     ] = False,
-    host: Annotated[
-        str, typer.Option(help="Address to serve at; another than this machine's own asks for a token.")
-    ] = ("127.0.0.1"),
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="0: any free one. Default: the first free from 8000 on.")
-    ] = None,
-    token: Annotated[bool, typer.Option("--token", help="Ask for a token on this machine, too.")] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU where there is one.")] = None,
+    host: Host = HERE,
+    port: Port = None,
+    token: Token = False,
+    device: Device = None,
 ) -> None:
     """Serves a page that shows filled masks, those with the lowest score first: accept, reject, redraw, segment again with another box.
 
@@ -40,7 +41,7 @@ def run(
     from halfmask.errors import InputError
     from halfmask.web.review import Places, Review
     from halfmask.web.segmenting import Segmenter
-    from halfmask.web.server import bind, require_web, serve
+    from halfmask.web.server import require_web
 
     if images is None and not export:
         raise InputError("--images: name the folder of the photographs")
@@ -59,20 +60,13 @@ def run(
             print(f"{out}: {_counts(review.export().counts)}")
             return
         from halfmask.web.review_app import review_app
-        from halfmask.web.security import access_for
 
-        place = bind(host, port)
-        access = access_for(host, place.getsockname()[1], REQUEST_BYTES, token)
         review.segmenter.warm_up()
-        print(f"{file}: {len(review.index.queue)} masks to review; decisions go to {journal}")
-        serve(review_app(review), access, place, lambda address: print(f"open {address}  (Ctrl-C ends)", flush=True))
+        print(f"{file}: {len(review.index.queue)} masks to review; decisions go to {journal}", flush=True)
+        serve_page(review_app(review), host, port, token, REQUEST_BYTES)
         print(f"\nwrite the reviewed file: the page's Save button, or halfmask review {file} --export --out {out}")
     finally:
         review.close()
-
-
-REQUEST_BYTES = 1 << 23
-"""A drawn mask of the largest photograph is some megabytes of run lengths."""
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -115,7 +115,7 @@ def decoded(data: bytes, where: str, shrink: int = 1) -> Pixels:
     height, width = read_size(data, where)
     with _image(data, where) as image:
         if shrink > 1:
-            image.draft("RGB", (math.ceil(width / shrink), math.ceil(height / shrink)))
+            image.draft("RGB", (max(1, width // shrink), max(1, height // shrink)))
         return to_rgb(image)
 
 

@@ -199,8 +199,6 @@ def test_filters_and_the_end(visit: Callable[..., Any], served: tuple[str, Any, 
     page = visit(address)
     page.select_option("#category", "5")
     shows(page, "#selected", "2 selected")
-    page.keyboard.press("Escape")
-    page.locator("#stage").focus()
     for expected in ("annotation 2", None):
         page.keyboard.press("a")
         if expected:
@@ -250,6 +248,21 @@ def test_the_phone_page_is_touched(visit: Callable[..., Any], served: tuple[str,
     assert review.decisions.current(4).state == "accepted"
     page.tap("#open-panel")
     page.locator("#category").wait_for(state="visible")
+
+
+def test_a_token_in_the_address_opens_the_page_and_leaves_it(
+    visit: Callable[..., Any], case: Cases, open_review: Callable[[Case], Any]
+) -> None:
+    review = open_review(case())
+    with running(review_app(review), token=True) as address:
+        page = visit(address)
+        assert "token" not in page.url
+        page.keyboard.press("a")
+        shows(page, "#facts", "annotation 2")
+        assert review.decisions.current(4).state == "accepted"
+        page.context.clear_cookies()
+        page.keyboard.press("a")
+        shows(page, "#news", "Not saved: open the page by the address that halfmask printed")
 
 
 def test_names_from_the_file_are_text(

@@ -34,11 +34,14 @@ export function say(text, kind = "") {
   timer = setTimeout(() => { place.hidden = true; }, kind === "bad" ? 9000 : 2600);
 }
 
-/** Whether keys belong to a field or a dialog now. */
+/** Whether a key belongs to a field or a dialog now. A box to tick wants none of the page's keys, a slider only the arrows. */
 export function typing(event) {
   const at = event.target;
-  return document.querySelector("dialog[open]") !== null
-    || (at instanceof HTMLElement && (at.isContentEditable || /^(INPUT|SELECT|TEXTAREA)$/.test(at.tagName)));
+  if (document.querySelector("dialog[open]")) return true;
+  if (!(at instanceof HTMLElement)) return false;
+  if (at.type === "checkbox") return false;
+  if (at.type === "range") return event.key.startsWith("Arrow");
+  return at.isContentEditable || /^(INPUT|SELECT|TEXTAREA)$/.test(at.tagName);
 }
 
 /** keys: { "a": action, "Shift+a": …, "Control+z": … }. A held key repeats only where `repeats` has it. */
@@ -49,7 +52,7 @@ export function listenToKeys(keys, repeats = new Set()) {
     if (event.altKey && !control) return;
     const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const action = keys[`${control ? "Control+" : ""}${event.shiftKey && event.key.length > 1 ? "Shift+" : ""}${name}`];
-    const pressesButton = (name === " " || name === "Enter") && event.target instanceof HTMLButtonElement;
+    const pressesButton = (name === " " || name === "Enter") && /^(button|submit|checkbox)$/.test(event.target.type ?? "");
     if (!action || pressesButton || (event.repeat && !repeats.has(name))) return;
     event.preventDefault();
     action(event);

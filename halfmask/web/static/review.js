@@ -5,6 +5,7 @@ import { desk, stage, STATES, WORDS } from "/static/desk.js";
 import { $, cover, element, listKeys, listenToKeys, say, showHelp } from "/static/page.js";
 import { fetchItem, forget, queue } from "/static/queue.js";
 import { cancel, edits, setTool, stepBack, tool, unsaved } from "/static/redraw.js";
+import { askName, reviewer } from "/static/reviewer.js";
 import { refreshProgress, show, showList, showProgress } from "/static/view.js";
 
 const KEPT = 200; // decisions that can be taken back after a reload
@@ -185,26 +186,6 @@ function enter() {
 
 // ---- the rest of the page ----
 
-function reviewer() {
-  return localStorage.reviewer ?? "";
-}
-
-function askName() {
-  $("name-input").value = reviewer();
-  $("name-dialog").showModal();
-  $("name-input").select();
-}
-
-$("name-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  const name = $("name-input").value.trim().replace(/\s+/g, " ");
-  if (!name) return;
-  localStorage.reviewer = name;
-  $("who").textContent = name;
-  $("name-dialog").close();
-});
-$("name-dialog").addEventListener("cancel", (event) => { if (!reviewer()) event.preventDefault(); });
-
 async function exportFile() {
   try {
     const answer = await post("/api/export");
@@ -271,7 +252,10 @@ const clicks = {
 for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", action);
 listenToTools(setTool);
 $("radius").addEventListener("input", () => stage.draw());
-$("filter").addEventListener("change", applyFilter);
+$("filter").addEventListener("change", (event) => {
+  if (event.target === $("category")) stage.canvas.focus({ preventScroll: true }); // or letters would choose a class
+  applyFilter();
+});
 $("filter").addEventListener("submit", (event) => event.preventDefault());
 window.addEventListener("beforeunload", (event) => { if (desk.mask?.changed) event.preventDefault(); });
 window.addEventListener("hashchange", () => { const at = Number(location.hash.slice(1)); if (location.hash.length > 1 && at !== desk.item?.position && !unsaved()) open(at); });

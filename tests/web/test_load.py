@@ -5,6 +5,10 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import os
+import resource
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -73,16 +77,75 @@ def crowd(address: str, clients: int, seconds: float) -> tuple[Counter[str], lis
 
 
 def test_fifty_reviewers_lose_nothing(case: Callable[..., Case], open_review: Callable[[Case], Any]) -> None:
-    written = case([filled(k % 20, score=k / 3000) | {"id": k} for k in range(1, 3001)])
+    written = case([filled(k % 20, score=k / 20_000) | {"id": k} for k in range(1, 20_001)])
     review = open_review(written)
     review.segmenter.predictor()
     with running(review_app(review)) as address:
-        statuses, made = crowd(address, 50, 5.0)
+        statuses, made = crowd(address, 50, float(os.environ.get("HALFMASK_LOAD_SECONDS", "5")))
+    print(f"{len(made)} decisions of 50 reviewers, {dict(statuses)}, {resident()} MB with reviewers and model")
     assert not [kind for kind in statuses if kind.split()[-1] not in ("200", "409", "429")], statuses
     assert statuses["POST items 200"] >= 200, statuses
     lines = [json.loads(line) for line in written.journal.read_text().splitlines()[1:]]
     assert sorted(made) == sorted((line["at"], line["version"]) for line in lines)
     assert len({at for at, _ in made}) == len(made)  # what one looks at is held: nobody's work is done twice
+
+
+def resident() -> int:
+    """Megabytes of this process's memory at its largest."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+MEASURED = """
+import json, sys, time
+from pathlib import Path
+from halfmask.web.queue import Filter
+from halfmask.web.review import Places, Review
+from halfmask.web.schema import DecisionRequest
+from halfmask.web.segmenting import Segmenter
+folder = Path(sys.argv[1])
+def measured(count, work):
+    start = time.perf_counter()
+    for k in range(count):
+        work(k)
+    return (time.perf_counter() - start) / count
+def memory():  # getrusage would count what the parent had
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+before = memory()
+opened = []
+places = Places(folder / "filled.json", folder, folder / "journal", folder / "out.json")
+found = {"open s": measured(1, lambda _: opened.append(Review(places, Segmenter("box-segmenter"))))}
+review = opened[0]
+filled = Filter(frozenset({"filled"}))
+found["page ms"] = 1e3 * measured(20, lambda k: review.queue.page(filled, 1000 * k, 12, False, "a"))
+found["mask ms"] = 1e3 * measured(200, lambda k: review.item(int(review.index.queue[400 * k])))
+accepted = DecisionRequest(version=0, state="accepted", by="A")
+found["decision ms"] = 1e3 * measured(1000, lambda k: review.decide(int(review.index.queue[k]), accepted))
+found["export s"] = measured(1, lambda _: review.export())
+print(json.dumps(found | {"before MB": before, "peak MB": memory()}))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory from /proc")
+def test_a_hundred_thousand_annotations_are_not_loaded(case: Callable[..., Case]) -> None:
+    rows = [filled(k % 20, score=k % 997 / 997, image=k % 20_000 + 1) | {"id": k} for k in range(100_000)]
+    for row in rows:  # as long as those of real objects
+        row["segmentation"]["counts"] = [
+            row["segmentation"]["counts"][0],
+            *[1, 1] * 75,
+            3072 - 150 - row["segmentation"]["counts"][0],
+        ]
+    images = [{"id": i, "file_name": f"{i}.jpg", "height": 48, "width": 64} for i in range(1, 20_001)]
+    written = case(rows, images=images)
+    size = written.data.stat().st_size / 1e6
+    command = [sys.executable, "-c", MEASURED, str(written.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    print(f"{size:.0f} MB", {key: round(value, 1) for key, value in found.items()})
+    assert found["peak MB"] - found["before MB"] < size / 2
+    assert found["open s"] < 60
+    assert found["page ms"] < 100
+    out = json.loads((written.folder / "out.json").read_text())
+    assert sum(row["halfmask"]["state"] == "accepted" for row in out["annotations"]) == 1000
 
 
 def upload(address: str) -> str:

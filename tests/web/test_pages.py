@@ -246,6 +246,24 @@ def test_the_phone_page_is_touched(visit: Callable[..., Any], served: tuple[str,
     shows(page, "#facts", "annotation 2")
     assert page.locator(".actions").bounding_box() == before  # nothing jumps
     assert review.decisions.current(4).state == "accepted"
+    page.tap("[data-tool=brush]")
+    fingers = page.context.new_cdp_session(page)
+
+    def touch(kind: str, *points: tuple[int, int]) -> None:
+        told = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": told})
+
+    touch("touchStart", (120, 250))
+    touch("touchMove", (140, 250))
+    touch("touchStart", (140, 250), (250, 300))
+    touch("touchMove", (100, 250), (290, 300))
+    touch("touchEnd")
+    shows(page, "#accept", "Accept")  # two fingers zoom; what the first one painted is gone
+    touch("touchStart", (120, 250))
+    touch("touchMove", (180, 300))
+    touch("touchEnd")
+    shows(page, "#accept", "Save redrawn")
+    page.tap("#cancel")
     page.tap("#open-panel")
     page.locator("#category").wait_for(state="visible")
 

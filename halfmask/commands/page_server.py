@@ -9,6 +9,8 @@ import typer
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from halfmask.web.segmenting import Segmenter
+
 HERE = "127.0.0.1"
 Host = Annotated[str, typer.Option(help="Address to serve at; another than this machine's own asks for a token.")]
 Port = Annotated[
@@ -18,10 +20,11 @@ Token = Annotated[bool, typer.Option("--token", help="Ask for a token on this ma
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU where there is one.")]
 
 
-def serve_page(app: FastAPI, host: str, port: int | None, token: bool, most_bytes: int) -> None:
+def serve_page(app: FastAPI, segmenter: Segmenter, host: str, port: int | None, token: bool, most_bytes: int) -> None:
     """Serves a page until Ctrl-C; says where.
 
     Args:
+        segmenter: its model, which is loaded meanwhile.
         most_bytes: of a request's body.
     Raises:
         InputError: it cannot be served there.
@@ -30,5 +33,6 @@ def serve_page(app: FastAPI, host: str, port: int | None, token: bool, most_byte
     from halfmask.web.server import bind, serve
 
     place = bind(host, port)
+    segmenter.warm_up()
     access = access_for(host, place.getsockname()[1], most_bytes, token)
     serve(app, access, place, lambda address: print(f"open {address}  (Ctrl-C ends)", flush=True))

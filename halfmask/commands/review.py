@@ -61,9 +61,8 @@ def run(
             return
         from halfmask.web.review_app import review_app
 
-        review.segmenter.warm_up()
         print(f"{file}: {len(review.index.queue)} masks to review; decisions go to {journal}", flush=True)
-        serve_page(review_app(review), host, port, token, REQUEST_BYTES)
+        serve_page(review_app(review), review.segmenter, host, port, token, REQUEST_BYTES)
         print(f"\nwrite the reviewed file: the page's Save button, or halfmask review {file} --export --out {out}")
     finally:
         review.close()

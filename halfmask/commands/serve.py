@@ -34,5 +34,4 @@ def run(
 
     segmenter = Segmenter(model, detector, device)
     segmenter.predictor()  # a wrong name is said now, not on the page
-    segmenter.warm_up()
-    serve_page(tryout_app(segmenter), host, port, token, UPLOAD_BYTES)
+    serve_page(tryout_app(segmenter), segmenter, host, port, token, UPLOAD_BYTES)

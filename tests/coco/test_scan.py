@@ -33,7 +33,7 @@ def read(path: Path) -> dict[str, list[Any]]:
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     document=DOCUMENTS,
     block=st.integers(1, 60),

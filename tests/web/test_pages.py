@@ -1,4 +1,4 @@
-"""The pages in a real browser. Skipped where there is none."""
+"""The pages in a real browser. Skipped where there is none; the first, a whole review, and two more are fast tests."""
 
 from __future__ import annotations
 
@@ -142,6 +142,7 @@ def test_a_review_from_the_first_key_to_the_file(visit: Callable[..., Any], serv
     assert rows[3]["area"] > 600
 
 
+@pytest.mark.slow
 def test_box_and_polygon(visit: Callable[..., Any], served: tuple[str, Any, Case]) -> None:
     address, review, _ = served
     page = visit(address)
@@ -179,6 +180,7 @@ def on_photo_click(page: Any, point: tuple[float, float]) -> None:
     page.mouse.click(left + point[0] * scale, top + point[1] * scale)
 
 
+@pytest.mark.slow
 def test_two_reviewers_conflict_and_are_told(visit: Callable[..., Any], served: tuple[str, Any, Case]) -> None:
     address, review, _ = served
     page = visit(address)
@@ -194,6 +196,7 @@ def test_two_reviewers_conflict_and_are_told(visit: Callable[..., Any], served: 
     shows(other, "#facts", "annotation 1")  # Anna looks at 2; 3 and 5 are fetched for her
 
 
+@pytest.mark.slow
 def test_filters_and_the_end(visit: Callable[..., Any], served: tuple[str, Any, Case]) -> None:
     address, _, _ = served
     page = visit(address)
@@ -268,6 +271,7 @@ def test_the_phone_page_is_touched(visit: Callable[..., Any], served: tuple[str,
     page.locator("#category").wait_for(state="visible")
 
 
+@pytest.mark.slow
 def test_a_token_in_the_address_opens_the_page_and_leaves_it(
     visit: Callable[..., Any], case: Cases, open_review: Callable[[Case], Any]
 ) -> None:
@@ -283,6 +287,7 @@ def test_a_token_in_the_address_opens_the_page_and_leaves_it(
         shows(page, "#news", "Not saved: open the page by the address that halfmask printed")
 
 
+@pytest.mark.slow
 def test_names_from_the_file_are_text(
     visit: Callable[..., Any], case: Cases, open_review: Callable[[Case], Any]
 ) -> None:
@@ -295,6 +300,7 @@ def test_names_from_the_file_are_text(
         assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.slow
 def test_the_try_out_page(visit: Callable[..., Any], tiny_segmenter: Path, tmp_path: Path) -> None:
     photo = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(photo)

@@ -11,7 +11,7 @@ from typing import IO, Any
 from halfmask.coco.write import written_beside
 from halfmask.errors import InputError
 from halfmask.web.decisions import Decision, Decisions
-from halfmask.web.index import ReviewIndex
+from halfmask.web.index import ReviewIndex, SourceFile
 
 BLOCK = 1 << 20
 
@@ -29,7 +29,7 @@ def check_out(out: Path, source: Path, journal: Path) -> None:
             raise InputError(f"{out}: --out is {what}; name another file")
 
 
-def export(source: Path, index: ReviewIndex, decisions: Decisions, out: Path) -> dict[str, int]:
+def export(source: SourceFile, index: ReviewIndex, decisions: Decisions, out: Path) -> dict[str, int]:
     """Writes the reviewed file with its decisions to another place, a block at a time.
 
     A decided annotation gets `halfmask.state`, `by` and `when`, and its new mask where there is one; all other bytes are the file's.
@@ -37,10 +37,10 @@ def export(source: Path, index: ReviewIndex, decisions: Decisions, out: Path) ->
     Returns:
         State → how many annotations were changed to it.
     Raises:
-        InputError: the place cannot be written.
+        InputError: the place cannot be written, or the reviewed file is another one by now.
     """
     counts: Counter[str] = Counter()
-    with source.open("rb") as file, written_beside(out) as target:
+    with written_beside(out) as target, source.again() as file:
         for position, decision in decisions.decided():
             start, end = index.spans[position].tolist()
             _copy(file, target, start - file.tell())

@@ -6,6 +6,8 @@ import json
 import os
 import threading
 from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -68,32 +70,41 @@ class SourceFile:
     """The reviewed file, opened once: items are read from it by their place.
 
     Raises:
-        InputError: from `read`, where the file was changed since it was opened.
+        InputError: from `read` and `again`, where the file was changed since it was opened.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: IO[bytes] = path.open("rb")
         self._lock = threading.Lock()
-        self._stamp = self._now()
+        self._stamp = _stamp(self._file)
 
     def close(self) -> None:
         self._file.close()
 
     def read(self, start: int, end: int) -> Any:
         """The JSON value at bytes start … end − 1."""
-        return json.loads(self.raw(start, end))
-
-    def raw(self, start: int, end: int) -> bytes:
         with self._lock:
-            if self._now() != self._stamp:
-                raise InputError(f"{self.path}: was changed while it is reviewed; start the review anew")
+            self._check(self._file)
             self._file.seek(start)
-            return self._file.read(end - start)
+            return json.loads(self._file.read(end - start))
 
-    def _now(self) -> tuple[int, int]:
-        status = os.fstat(self._file.fileno())
-        return status.st_size, status.st_mtime_ns
+    @contextmanager
+    def again(self) -> Iterator[IO[bytes]]:
+        """The file from its start, for one who reads it through; it must be the same still, also where another took its name."""
+        with self.path.open("rb") as file:
+            self._check(file)
+            yield file
+            self._check(file)
+
+    def _check(self, file: IO[bytes]) -> None:
+        if _stamp(file) != self._stamp:
+            raise InputError(f"{self.path}: was changed while it is reviewed; put it back, or start the review anew")
+
+
+def _stamp(file: IO[bytes]) -> tuple[int, ...]:
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class _Columns:

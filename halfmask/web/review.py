@@ -188,7 +188,7 @@ class Review:
     def export(self) -> schema.Exported:
         """Writes the reviewed file."""
         with self._exporting:
-            counts = export(self.places.source, self.index, self.decisions, self.places.out)
+            counts = export(self._source, self.index, self.decisions, self.places.out)
         return schema.Exported(out=self.places.out.name, counts=counts)
 
     def size_of(self, position: int) -> tuple[int, int]:

@@ -60,6 +60,21 @@ def test_only_what_was_decided_changes(case: Cases, open_review: Callable[[Case]
     assert states[:2] == [MaskState.FILLED, MaskState.REJECTED]
 
 
+def test_a_file_that_took_the_name_of_the_reviewed_one_is_not_mixed_with_it(
+    case: Cases, open_review: Callable[[Case], Any]
+) -> None:
+    written = case()
+    review = open_review(written)
+    decide(review, 0, "accepted")
+    other = written.folder / "other.json"
+    other.write_bytes(written.data.read_bytes()[::-1])
+    other.replace(written.data)
+    assert review.item(1).id == 2  # the opened file is there still
+    with pytest.raises(InputError, match="was changed while it is reviewed"):
+        review.export()
+    assert not list(written.out.parent.iterdir())
+
+
 def test_polygons_stay_polygons(case: Cases, open_review: Callable[[Case], Any]) -> None:
     written = case([filled(1, segmentation=[[5, 5, 25, 5, 25, 35, 5, 35]])])
     review = open_review(written)

@@ -102,6 +102,8 @@ def test_a_token_is_asked_for_and_moves_into_a_cookie(client: Client) -> None:
     assert visitor.get("/").json() == "page"
     assert visitor.post("/api/write", content=b"{}", headers=JSON).status_code == 200
     program = client(access)
+    among = f"{{bad; =; é=1; {access.cookie}={access.token}; x"
+    assert program.get("/api/read", headers={"cookie": among.encode()}).status_code == 200
     assert program.get("/api/read", headers={"authorization": f"Bearer {access.token}"}).status_code == 200
 
 

@@ -24,6 +24,8 @@ VERBS = (
     "evaluate",
     "predict",
     "complete",
+    "review",
+    "serve",
     "export",
     "import-weights",
     "bench",

@@ -23,7 +23,7 @@ FLOORS: list[set[str]] = [
     {"__main__"},
 ]
 FLOOR = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
-SAME_FLOOR_ALLOWED = {("masks", "structures"), ("structures", "masks"), ("config", "errors")}
+SAME_FLOOR_ALLOWED = {("masks", "structures"), ("structures", "masks"), ("config", "errors"), ("web", "inference")}
 # engine and evaluation serve any model, from any data; inference serves any model, and needs no training data.
 FORBIDDEN = {
     ("engine", "models"),
@@ -33,6 +33,8 @@ FORBIDDEN = {
     ("inference", "data"),
     ("visualize", "models"),
     ("visualize", "data"),
+    ("web", "models"),
+    ("web", "data"),
 }
 
 

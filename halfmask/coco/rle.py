@@ -26,6 +26,18 @@ def overlap(first: Segmentation, second: Segmentation, image_size: tuple[int, in
     return float(library.iou([pair[0]], [pair[1]], [0])[0][0])
 
 
+def compressed(segmentation: Segmentation, image_size: tuple[int, int]) -> dict[str, Any]:
+    """A sound segmentation as COCO's compressed RLE with counts as text, fit for JSON."""
+    encoded = _encoded(segmentation, image_size)
+    counts = encoded["counts"]
+    return {"size": list(image_size), "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
+
+
+def pixels_of(segmentation: Segmentation, image_size: tuple[int, int]) -> int:
+    """The number of pixels of a sound segmentation."""
+    return int(library.area(_encoded(segmentation, image_size)))
+
+
 def fault_of_rle(segmentation: dict[str, Any], image_size: tuple[int, int]) -> str | None:
     """What is wrong with an RLE from a JSON file, in a few words; None where nothing is."""
     height, width = image_size

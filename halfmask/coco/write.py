@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ def write_json(path: str | Path, document: object, indent: int | None = None) ->
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a text as `new_file` does.
+    """Writes a text as `written_beside` does.
 
     Raises:
         InputError: the place cannot be written.
@@ -29,7 +30,16 @@ def write_text(path: str | Path, text: str) -> None:
 
 @contextmanager
 def new_file(path: str | Path) -> Iterator[IO[str]]:
-    """A text file beside its place to write into; when the block ends well it is flushed to disk and renamed, otherwise removed.
+    """`written_beside` for text, in UTF-8."""
+    with written_beside(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="\n")
+        yield text
+        text.detach()  # flushes, and leaves the file open
+
+
+@contextmanager
+def written_beside(path: str | Path) -> Iterator[IO[bytes]]:
+    """A file to write to, which is flushed to disk and takes the place of `path` when the block ends well; else nothing is left of it.
 
     Folders that are missing are made.
 
@@ -42,7 +52,7 @@ def new_file(path: str | Path) -> Iterator[IO[str]]:
     beside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+        with beside.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from halfmask.errors import InputError
+from halfmask.inference.json_lines import JsonLines
+
+BUSY = "another run is writing the same output; wait for it, or choose another --out"
 
 
 class Journal:
@@ -35,80 +35,48 @@ class Journal:
         """
         self.path = path
         self.batches: dict[int, Any] = {}
-        self._file: IO[bytes] = _open_locked(path)
+        self._lines = JsonLines(path, BUSY)
         try:
             header, good = self._read(job)
             self.resumed = header is not None
-            self.replaced = not self.resumed and self._file.seek(0, os.SEEK_END) > 0
-            self._file.truncate(good)
-            self._file.seek(good)
-            self._lines = len(self.batches)
+            self.replaced = not self.resumed and path.stat().st_size > 0
+            self._lines.cut(good)
+            self._count = len(self.batches)
             self.header = header or {"job": job, **(notes or {})}
             if not self.resumed:
-                self._write(self.header)
+                self._lines.append(self.header)
         except BaseException:
-            self._file.close()
+            self._lines.close()
             raise
 
     def __enter__(self) -> Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        if self._lines == 0:
+        self._lines.close()
+        if self._count == 0:
             self.remove()  # a header alone is worth nothing to the next run
 
     def append(self, batch: int, result: Any) -> None:
         """Writes down that a batch is finished."""
-        self._write({"batch": batch, "result": result})
-        self._lines += 1
+        self._lines.append({"batch": batch, "result": result})
+        self._count += 1
 
     def remove(self) -> None:
         """The job is done and its output written."""
         self.path.unlink(missing_ok=True)
 
-    def _write(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
     def _read(self, job: dict[str, Any]) -> tuple[dict[str, Any] | None, int]:
         """The header of an earlier run of this job, and up to which byte its lines are whole."""
-        self._file.seek(0)
-        header = _parse(self._file.readline())
-        if header is None or header.get("job") != job:
-            return None, 0
-        good = self._file.tell()
-        while (record := _parse(self._file.readline())) is not None:
-            if not isinstance(record.get("batch"), int) or "result" not in record:
+        header, good = None, 0
+        for _, end, record in self._lines.lines():
+            if header is None:
+                if record is None or record.get("job") != job:
+                    break
+                header = record
+            elif record is not None and isinstance(record.get("batch"), int) and "result" in record:
+                self.batches[record["batch"]] = record["result"]
+            else:
                 break
-            self.batches[record["batch"]] = record["result"]
-            good = self._file.tell()
+            good = end
         return header, good
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def _open_locked(path: Path) -> IO[bytes]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("r+b" if path.exists() else "w+b")
-    try:
-        import fcntl
-    except ImportError:  # Windows has no such lock: two runs at once into one file are the user's to avoid
-        return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise InputError(
-            f"{path}: another run is writing the same output; wait for it, or choose another --out"
-        ) from error
-    return file

@@ -1,0 +1,139 @@
+"""Takes the pictures of docs/review.md: python docs/screenshots.py (needs the extra `dev` and Chromium).
+
+The package's demo photographs lose their masks, are completed by the shipped model, and the pages are opened on them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+import halfmask
+from halfmask.web.review import Places, Review
+from halfmask.web.review_app import review_app
+from halfmask.web.security import Guard, access_for
+from halfmask.web.segmenting import Segmenter
+from halfmask.web.server import bind
+from halfmask.web.tryout_app import tryout_app
+
+FIGURES = Path(__file__).parent / "figures"
+PHOTOS = Path(halfmask.__file__).parent / "assets" / "photos"
+CC_BY = (
+    "000000377575.jpg",
+    "000000000285.jpg",
+    "000000002473.jpg",
+    "000000165518.jpg",
+    "000000423617.jpg",
+    "000000475678.jpg",
+)
+DOG, BEAR = 377575, "000000000285.jpg"
+DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name, sync_playwright() as started:
+        filled = complete(Path(name))
+        browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        places = Places(filled, PHOTOS, filled.with_suffix(".jsonl"), filled.with_name("reviewed.json"))
+        review = Review(places, Segmenter("box-segmenter", device="cpu"))
+        with served(review_app(review)) as address:
+            page = browser.new_context(viewport=DESK).new_page()
+            begin(page, address, dog_in(filled))
+            take(page, "review")
+            page.keyboard.press("e")
+            drag(page, (0.085, -0.14), (0.08, 0.05))
+            take(page, "review_redraw")
+            context = browser.new_context(viewport=PHONE, has_touch=True, device_scale_factor=2, color_scheme="dark")
+            page = context.new_page()
+            begin(page, address, dog_in(filled))
+            take(page, "review_phone", 390)
+        with served(tryout_app(Segmenter("box-segmenter", device="cpu"))) as address:
+            page = browser.new_context(viewport=DESK).new_page()
+            page.goto(address)
+            page.locator("#category option").nth(3).wait_for(state="attached")
+            page.set_input_files("#chosen", PHOTOS / BEAR)
+            page.locator("#drop").wait_for(state="hidden")
+            page.select_option("#category", label="bear")
+            page.wait_for_timeout(300)
+            drag(page, (-0.41, -0.37), (0.37, 0.475))
+            page.locator("#list li").wait_for()
+            take(page, "tryout")
+        review.close()
+
+
+def complete(folder: Path) -> Path:
+    """The demo's annotations of the shown photographs, every mask made by the shipped model."""
+    document = json.loads((PHOTOS / "photos.json").read_text())
+    images = [image for image in document["images"] if image["file_name"] in CC_BY]
+    ids = {image["id"] for image in images}
+    rows = [row for row in document["annotations"] if row["image_id"] in ids]
+    for row in rows:
+        del row["segmentation"]
+    boxes = folder / "boxes.json"
+    boxes.write_text(json.dumps(document | {"images": images, "annotations": rows}))
+    halfmask.complete("box-segmenter", boxes, PHOTOS, folder / "masks.json")
+    return folder / "masks.json"
+
+
+@contextmanager
+def served(app: Any) -> Iterator[str]:
+    import uvicorn
+
+    place = bind("127.0.0.1", 0)
+    access = access_for("127.0.0.1", place.getsockname()[1], 1 << 25)
+    server = uvicorn.Server(uvicorn.Config(Guard(app, access), log_level="error"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [place]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    yield access.address
+    server.should_exit = True
+    thread.join()
+
+
+def dog_in(filled: Path) -> int:
+    """The place of the shown dog in the file."""
+    rows = json.loads(filled.read_text())["annotations"]
+    return next(k for k, row in enumerate(rows) if (row["image_id"], row["category_id"]) == (DOG, 18))
+
+
+def begin(page: Page, address: str, position: int) -> None:
+    page.goto(f"{address}#{position}")
+    page.fill("#name-input", "Anna")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("body.ready")
+    page.wait_for_timeout(800)
+
+
+def drag(page: Page, *points: tuple[float, float]) -> None:
+    """Drags over the picture; points are shares of its height from its middle."""
+    frame = page.locator("#stage").bounding_box()
+    assert frame is not None
+    for number, (x, y) in enumerate(points):
+        across = frame["x"] + frame["width"] / 2 + x * frame["height"]
+        page.mouse.move(across, frame["y"] + (0.5 + y) * frame["height"], steps=6)
+        if number == 0:
+            page.mouse.down()
+    page.mouse.up()
+    page.wait_for_timeout(300)
+
+
+def take(page: Page, name: str, width: int = 1000) -> None:
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    picture.thumbnail((width, 10_000))
+    picture.save(FIGURES / f"{name}.webp", quality=80, method=6)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The review page and the try-out page (extra `web`)."""

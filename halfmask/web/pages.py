@@ -1,0 +1,71 @@
+"""What both pages have in common: an application that serves a page, its files, and errors as one line of JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+
+from halfmask._version import __version__
+from halfmask.errors import InputError
+from halfmask.web.schema import Fault
+from halfmask.web.segmenting import BusyError
+
+STATIC = Path(__file__).parent / "static"
+FAULTS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Fault} for status in (400, 401, 403, 404, 408, 409, 413, 422, 429, 507)
+}
+
+
+def application(title: str, page: str) -> FastAPI:
+    """An application with a page at `/` and the static files; its API is described at /openapi.json.
+
+    Args:
+        title: of the API.
+        page: a file of `static/`.
+    """
+    app = FastAPI(title=title, version=__version__, docs_url=None, redoc_url=None, responses=FAULTS)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(InputError, _unusable)
+    app.add_exception_handler(BusyError, _busy)
+    app.add_exception_handler(OSError, _disk)
+
+    @app.get("/", include_in_schema=False)
+    def show_page() -> FileResponse:
+        return FileResponse(STATIC / page, media_type="text/html")
+
+    @app.get("/favicon.ico", include_in_schema=False)
+    def icon() -> FileResponse:
+        return FileResponse(STATIC / "icon.svg", media_type="image/svg+xml")
+
+    return app
+
+
+def fault(status: int, text: str) -> JSONResponse:
+    """An error as the pages expect it."""
+    return JSONResponse({"detail": text.encode("utf-8", "replace").decode()}, status)
+
+
+def _malformed(_: Request, error: Exception) -> JSONResponse:
+    """Says where a request is wrong, without repeating what was sent."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return fault(422, f"{place}: {first['msg']}")
+
+
+def _unusable(_: Request, error: Exception) -> JSONResponse:
+    return fault(422, str(error))
+
+
+def _busy(_: Request, __: Exception) -> JSONResponse:
+    return fault(429, "the model is busy with others; try again in a moment")
+
+
+def _disk(_: Request, error: Exception) -> JSONResponse:
+    return fault(507, f"nothing was saved: {error.__class__.__name__}: {getattr(error, 'strerror', None) or error}")

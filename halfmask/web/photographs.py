@@ -1,0 +1,182 @@
+"""Photographs as a browser shall see them: in stored orientation, and none from outside the folder."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from halfmask.coco.annotations import file_name_of
+from halfmask.coco.photographs import Pixels, to_rgb
+from halfmask.errors import InputError
+
+LARGEST_SHOWN = 4096
+"""Longest side of what is sent to a browser; a larger photograph is sent smaller."""
+MOST_PIXELS = 89_000_000
+"""A photograph of more is not opened: Pillow, too, takes it for an attack."""
+LOSSLESS_PIXELS = 4_000_000
+"""What is no JPEG and has no more pixels is sent as PNG."""
+LARGEST_CROP = 1024
+QUALITY = 90
+_ORIENTATION = 0x0112
+_MOST_BYTES = 1 << 28
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A photograph for a browser.
+
+    Attributes:
+        data: bytes of a JPEG or PNG file without an EXIF turn.
+        media_type: its type.
+    """
+
+    data: bytes
+    media_type: str
+
+
+def path_inside(folder: Path, name: str) -> Path:
+    """The real path of a file below a folder.
+
+    Raises:
+        InputError: no such file, or it lies elsewhere: by `..`, as an absolute path, or through a link.
+    """
+    root = folder.resolve()
+    try:
+        path = (root / name).resolve(strict=True)
+        inside = path.is_relative_to(root) and stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name}: expected a photograph in {folder.name}, there is no such file") from error
+    if not inside:
+        raise InputError(f"{name}: lies outside the folder {folder.name}, or is no file; put the photographs into it")
+    return path
+
+
+def bytes_inside(folder: Path, image: dict[str, Any]) -> bytes:
+    """The file of an image record below a folder.
+
+    Raises:
+        InputError: the record names none, there is none, or it lies elsewhere.
+    """
+    name = file_name_of(image)
+    if not name:
+        raise InputError(f"image id {image.get('id')}: the record has no file_name")
+    path = path_inside(folder, name)
+    try:
+        # What was no link a moment ago must not be one now; a pipe must not block.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(handle, "rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
+    if len(data) > _MOST_BYTES:
+        raise InputError(f"{name}: larger than {_MOST_BYTES >> 20} MB")
+    return data
+
+
+def read_size(data: bytes, where: str, most_pixels: int = MOST_PIXELS) -> tuple[int, int]:
+    """(H, W) in stored orientation, without decoding.
+
+    Raises:
+        InputError: no picture, or of too many pixels.
+    """
+    with _image(data, where) as image:
+        width, height = image.size
+    if width * height > most_pixels:
+        raise InputError(
+            f"{where}: {width} × {height} pixels, more than {most_pixels // 1_000_000} million; make it smaller"
+        )
+    return height, width
+
+
+def is_turned(data: bytes, where: str) -> bool:
+    """Whether other programs would show the photograph turned or mirrored, as its EXIF asks."""
+    with _image(data, where) as image:
+        turn: object = image.getexif().get(_ORIENTATION, 1)
+    return turn != 1
+
+
+def decoded(data: bytes, where: str, shrink: int = 1) -> Pixels:
+    """The pixels of a photograph, uint8 [H, W, 3] RGB, as stored.
+
+    Args:
+        shrink: a JPEG may come smaller, but by no more than this factor: that is quicker.
+    Raises:
+        InputError: no picture, cut short, or of too many pixels.
+    """
+    height, width = read_size(data, where)
+    with _image(data, where) as image:
+        if shrink > 1:
+            image.draft("RGB", (max(1, width // shrink), max(1, height // shrink)))
+        return to_rgb(image)
+
+
+def shrink_for(width: float, height: float) -> int:
+    """How much smaller a photograph may be for a model that looks at a box of it: no model's crop is as large as what is left."""
+    return max(1, int(max(width, height) // LARGEST_CROP))
+
+
+def shown(data: bytes, where: str) -> Shown:
+    """The photograph for a browser: pixels as stored, since masks are in stored pixels.
+
+    A JPEG keeps its own bytes, less its EXIF block (orientation, and where it was taken); what browsers cannot show is written anew.
+
+    Raises:
+        InputError: no picture, cut short, or of too many pixels.
+    """
+    size = read_size(data, where)
+    with _image(data, where) as image:
+        plain = image.format == "JPEG" and image.mode in ("L", "RGB") and max(size) <= LARGEST_SHOWN
+        if plain:
+            image.load()  # a file that is cut short is said to be so here, not in the browser
+        else:
+            share = min(1.0, LARGEST_SHOWN / max(size))
+            smaller = (math.ceil(size[1] * share), math.ceil(size[0] * share))
+            image.draft(
+                "RGB", smaller
+            )  # a JPEG is decoded at a half, a quarter or an eighth of its size where that is enough
+            picture = image.convert("RGB") if image.format == "JPEG" else Image.fromarray(to_rgb(image))
+            if picture.size != smaller and share < 1:
+                picture = picture.resize(smaller, reducing_gap=2.0)
+    if plain:
+        return Shown(b"".join(_without_exif(data)), "image/jpeg")
+    out = io.BytesIO()
+    if size[0] * size[1] <= LOSSLESS_PIXELS:
+        picture.save(out, "PNG", compress_level=1)
+        return Shown(out.getvalue(), "image/png")
+    picture.save(out, "JPEG", quality=QUALITY)
+    return Shown(out.getvalue(), "image/jpeg")
+
+
+@contextmanager
+def _image(data: bytes, where: str) -> Iterator[Image.Image]:
+    """A Pillow image, for a block that does nothing but read it."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            yield image
+    except Exception as error:
+        # Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error, DecompressionBombError, …
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if "BytesIO" in reason:
+            reason = "no picture that Pillow knows"
+        raise InputError(f"{where}: expected a photograph, cannot read it ({reason}); replace the file") from error
+
+
+def _without_exif(data: bytes) -> Iterator[bytes]:
+    """A JPEG's bytes without APP1 segments (EXIF and XMP)."""
+    yield data[:2]
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] not in (0xDA, 0xFF):
+        length = 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if data[at + 1] != 0xE1:
+            yield data[at : at + length]
+        at += length
+    yield data[at:]

@@ -1,0 +1,168 @@
+// Tools that take the pointer on the stage. Points are in pixels of the photograph.
+
+const CLOSE = 12; // screen pixels within which a click closes a polygon
+const SMALLEST_BOX = 3; // screen pixels
+
+/** Drags a box. done([x, y, width, height]) with a box on the photograph. */
+export class BoxTool {
+  constructor(stage, done) {
+    Object.assign(this, { stage, done, from: null, to: null });
+  }
+
+  down(point) {
+    this.from = this.to = point;
+  }
+
+  move(point) {
+    this.to = point;
+  }
+
+  up(point) {
+    const { width, height } = this.stage.scene, scale = this.stage.view.scale, from = this.from;
+    this.cancel();
+    if (!from) return;
+    const x0 = Math.max(0, Math.min(from[0], point[0])), x1 = Math.min(width, Math.max(from[0], point[0]));
+    const y0 = Math.max(0, Math.min(from[1], point[1])), y1 = Math.min(height, Math.max(from[1], point[1]));
+    if ((x1 - x0) * scale >= SMALLEST_BOX && (y1 - y0) * scale >= SMALLEST_BOX) this.done([x0, y0, x1 - x0, y1 - y0]);
+  }
+
+  cancel() {
+    this.from = this.to = null;
+  }
+
+  paint(context, thin) {
+    if (!this.from) return;
+    const frame = [this.from[0], this.from[1], this.to[0] - this.from[0], this.to[1] - this.from[1]];
+    for (const [style, width] of [["#000", 3], ["#fff", 1.5]]) {
+      context.strokeStyle = style;
+      context.lineWidth = width * thin;
+      context.strokeRect(...frame);
+    }
+  }
+}
+
+/** Paints or erases. radius() is in screen pixels, so that zooming in makes the brush finer. */
+export class BrushTool {
+  constructor(stage, mask, radius, adds, changed) {
+    Object.assign(this, { stage, mask, radius, adds, changed, last: null });
+  }
+
+  down(point, event) {
+    this.on = event.altKey || event.shiftKey ? !this.adds : this.adds;
+    this.mask.remember();
+    this.move(point);
+  }
+
+  move(point) {
+    this.mask.stroke(this.last ?? point, point, this.radius() / this.stage.view.scale, this.on);
+    this.last = point;
+  }
+
+  up() {
+    if (!this.last) return;
+    this.last = null;
+    this.mask.trace();
+    this.changed();
+  }
+
+  /** A second finger came: what the first one painted was not meant. */
+  cancel() {
+    this.last = null;
+    this.mask.back();
+  }
+
+  paint(context, thin, stage) {
+    if (!stage.cursor) return;
+    const [x, y] = stage.toPhoto(stage.cursor);
+    for (const [style, width] of [["#000", 3], ["#fff", 1.5]]) {
+      context.strokeStyle = style;
+      context.lineWidth = width * thin;
+      context.setLineDash(this.adds ? [] : [4 * thin, 4 * thin]);
+      context.beginPath();
+      context.arc(x, y, this.radius() * thin, 0, 2 * Math.PI);
+      context.stroke();
+    }
+    context.setLineDash([]);
+  }
+}
+
+/** Corners by clicks; a click on the first one, a double click or finish() closes. With Shift it cuts out. */
+export class PolygonTool {
+  constructor(stage, mask, changed) {
+    Object.assign(this, { stage, mask, changed, points: [], next: null });
+  }
+
+  get busy() {
+    return this.points.length > 0;
+  }
+
+  down(point, event) {
+    this.cuts = event.shiftKey || event.altKey;
+    if (this.points.length > 2 && this.#near(point, this.points[0])) return this.finish();
+    if (!this.points.length || !this.#near(point, this.points.at(-1), 3)) this.points.push(point);
+  }
+
+  hover(point) {
+    this.next = point;
+  }
+
+  move(point) {
+    this.next = point;
+  }
+
+  double() {
+    this.finish();
+  }
+
+  finish() {
+    const points = this.points;
+    this.points = [];
+    if (points.length > 2) {
+      this.mask.remember();
+      this.mask.polygon(points, !this.cuts);
+      this.changed();
+    }
+    this.stage.draw();
+  }
+
+  /** Takes the last corner back; false where there is none. */
+  back() {
+    const had = this.points.pop();
+    this.stage.draw();
+    return Boolean(had);
+  }
+
+  cancel() {
+    this.points.pop();
+  }
+
+  drop() {
+    this.points = [];
+    this.stage.draw();
+  }
+
+  #near(a, b, reach = CLOSE) {
+    return Math.hypot(a[0] - b[0], a[1] - b[1]) * this.stage.view.scale < reach;
+  }
+
+  paint(context, thin) {
+    if (!this.points.length) return;
+    const line = [...this.points, ...(this.next ? [this.next] : [])];
+    context.beginPath();
+    line.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
+    for (const [style, width] of [["#000", 3.5], ["#fff", 1.75]]) {
+      context.strokeStyle = style;
+      context.lineWidth = width * thin;
+      context.stroke();
+    }
+    this.points.forEach(([x, y], i) => {
+      context.beginPath();
+      context.arc(x, y, (i ? 3.5 : 6) * thin, 0, 2 * Math.PI);
+      context.fillStyle = "#fff";
+      context.fill();
+      context.strokeStyle = "#000";
+      context.lineWidth = 1.5 * thin;
+      context.stroke();
+    });
+  }
+}

@@ -1,0 +1,80 @@
+"""`halfmask review` and `halfmask serve` up to where they listen."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Cli = Callable[..., Any]
+
+
+@pytest.fixture
+def filled(
+    halfmask_cli: Cli, tiny_segmenter: Path, coco_file: Callable[..., Path], photos: Path, tmp_path: Path
+) -> Path:
+    out = tmp_path / "filled.json"
+    assert halfmask_cli("complete", tiny_segmenter, coco_file(), "--images", photos, "--out", out).code == 0
+    return out
+
+
+def test_bad_use_is_one_line(halfmask_cli: Cli, filled: Path, photos: Path, tmp_path: Path) -> None:
+    cases = {
+        ("review", filled): "--images",
+        ("review", filled, "--images", tmp_path / "absent"): "no such folder",
+        ("review", filled, "--export"): "nothing was reviewed yet",
+        ("review", tmp_path / "absent.json", "--images", photos): "No such file",
+        ("review", filled, "--images", photos, "--out", filled): "never written to",
+        ("review", photos.parent / "data.json", "--images", photos): "nothing to review",
+        ("review", filled, "--images", photos, "--host", "no.such.host.invalid"): "--host",
+        ("serve", tmp_path / "absent"): "no such checkpoint",
+    }
+    for arguments, text in cases.items():
+        outcome = halfmask_cli(*arguments)
+        assert outcome.code == 2, arguments
+        assert text in outcome.line
+
+
+def test_without_the_extra_it_says_which(
+    halfmask_cli: Cli, filled: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "fastapi" else real(name, *rest)
+    )
+    for arguments in (("review", filled, "--images", photos), ("serve", "box-segmenter")):
+        outcome = halfmask_cli(*arguments)
+        assert (outcome.code, "halfmask[web]" in outcome.line) == (2, True)
+
+
+def test_serves_decides_dies_and_exports(halfmask_cli: Cli, filled: Path, photos: Path, tmp_path: Path) -> None:
+    before = filled.read_bytes()
+    command = [sys.executable, "-m", "halfmask", "review", filled, "--images", photos, "--port", "0", "baseline:box"]
+    with subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert "6 masks to review" in server.stdout.readline()
+        address = server.stdout.readline().split()[1]
+        body = json.dumps({"version": 0, "state": "accepted", "by": "Anna"}).encode()
+        request = urllib.request.Request(f"{address}api/items/2/decision", body, {"content-type": "application/json"})
+        for _ in range(100):
+            try:
+                answer = json.load(urllib.request.urlopen(request))
+                break
+            except urllib.error.URLError:
+                time.sleep(0.1)
+        assert answer["state"] == "accepted"
+        server.send_signal(signal.SIGKILL)
+    outcome = halfmask_cli("review", filled, "--export", "--out", tmp_path / "reviewed.json")
+    assert outcome.out.strip().endswith("reviewed.json: 1 accepted")
+    row = json.loads((tmp_path / "reviewed.json").read_text())["annotations"][2]
+    assert (row["halfmask"]["state"], row["halfmask"]["by"]) == ("accepted", "Anna")
+    assert filled.read_bytes() == before

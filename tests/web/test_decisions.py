@@ -1,0 +1,199 @@
+"""Decisions: none is lost, none overwrites another unseen."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from halfmask.errors import InputError
+from halfmask.web.decisions import ConflictError, Decision, Decisions
+from halfmask.web.index import STATES, build_index
+
+from .conftest import Case, filled
+
+Cases = Callable[..., Case]
+MASK = {"segmentation": {"size": [48, 64], "counts": "x"}, "area": 7}
+
+
+def opened(written: Case) -> Decisions:
+    index = build_index(written.data)
+    return Decisions(written.journal, index, lambda p: Decision(0, STATES[index.states[p]]))
+
+
+def test_a_decision_is_found_again(case: Cases) -> None:
+    written = case()
+    log = opened(written)
+    log.decide(0, 0, "accepted", "Anna")
+    log.decide(1, 0, "redrawn", "Bö", MASK)
+    log.decide(0, 1, "rejected", "Bö")
+    log.close()
+    again = opened(written)
+    now = again.current(0)
+    assert (now.version, now.state, now.by) == (2, "rejected", "Bö")
+    assert now.when is not None
+    assert again.current(1).mask == MASK
+    assert again.current(3) == Decision(0, "filled")
+    assert again.reviewers() == {"Bö": {"accepted": 0, "redrawn": 1, "rejected": 1}}
+    assert [(p, d.state) for p, d in again.decided()] == [(0, "rejected"), (1, "redrawn")]
+    again.close()
+
+
+def test_only_the_first_of_two_decisions_about_the_same_mask_counts(case: Cases) -> None:
+    log = opened(case())
+    log.decide(0, 0, "accepted", "Anna")
+    with pytest.raises(ConflictError) as raised:
+        log.decide(0, 0, "rejected", "Bob")
+    assert raised.value.current == log.current(0)
+    assert log.current(0).by == "Anna"
+    log.close()
+
+
+def test_undo_goes_back_step_by_step_across_a_restart(case: Cases) -> None:
+    written = case()
+    log = opened(written)
+    log.decide(0, 0, "redrawn", "Anna", MASK)
+    log.decide(0, 1, "accepted", "Bob")
+    assert log.current(0).mask == MASK
+    log.decide(0, 2, "rejected", "Cem")
+    assert log.undo(0, 3, "Cem").state == "accepted"
+    log.close()
+    log = opened(written)
+    assert (log.undo(0, 4, "Cem").state, log.current(0).by) == ("redrawn", "Anna")
+    assert log.undo(0, 5, "Cem") == Decision(6, "filled")
+    assert list(log.decided()) == []
+    assert log.reviewers() == {}
+    with pytest.raises(ConflictError):
+        log.undo(0, 6, "Cem")
+    log.decide(0, 6, "accepted", "Dee")
+    assert log.undo(0, 7, "Dee") == Decision(8, "filled")
+    log.close()
+
+
+@pytest.mark.parametrize("cut", [1, 5, 60])
+def test_a_torn_last_line_is_dropped(case: Cases, cut: int) -> None:
+    written = case()
+    log = opened(written)
+    log.decide(0, 0, "accepted", "Anna")
+    log.decide(1, 0, "accepted", "Anna")
+    log.close()
+    written.journal.write_bytes(written.journal.read_bytes()[:-cut])
+    log = opened(written)
+    assert (log.current(0).version, log.current(1).version) == (1, 0)
+    log.decide(1, 0, "rejected", "Anna")
+    log.close()
+    assert opened(written).current(1).state == "rejected"
+
+
+def test_a_damaged_line_in_the_middle_is_never_skipped(case: Cases) -> None:
+    written = case()
+    log = opened(written)
+    for position in (0, 1, 3):
+        log.decide(position, 0, "accepted", "Anna")
+    log.close()
+    lines = written.journal.read_bytes().splitlines(keepends=True)
+    before = b"".join([*lines[:2], b"\0\0\0\n", *lines[3:]])
+    written.journal.write_bytes(before)
+    with pytest.raises(InputError, match="line 3 is damaged"):
+        opened(written)
+    assert written.journal.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "change", [{"at": 99}, {"at": -1}, {"id": 8}, {"version": 2}, {"state": "good"}, {"by": None}, {"at": True}]
+)
+def test_a_line_that_does_not_fit_is_refused(case: Cases, change: dict[str, Any]) -> None:
+    written = case()
+    log = opened(written)
+    log.decide(0, 0, "accepted", "Anna")
+    log.close()
+    header, line = written.journal.read_text().splitlines()
+    written.journal.write_text(f"{header}\n{json.dumps(json.loads(line) | change)}\n")
+    with pytest.raises(InputError, match="line 2 is no decision about this file"):
+        opened(written)
+
+
+def test_the_journal_of_another_file_is_refused_and_kept(case: Cases) -> None:
+    written = case()
+    log = opened(written)
+    log.decide(0, 0, "accepted", "Anna")
+    log.close()
+    before = written.journal.read_bytes()
+    other = case([filled(1, 0.2)])
+    with pytest.raises(InputError, match="another version of this file"):
+        opened(other)
+    assert written.journal.read_bytes() == before
+    written.journal.write_text('{"job": 1}\n')
+    with pytest.raises(InputError, match="no journal of a review"):
+        opened(other)
+
+
+def test_one_review_at_a_time(case: Cases) -> None:
+    written = case()
+    log = opened(written)
+    with pytest.raises(InputError, match="another review of the same file is running"):
+        opened(written)
+    log.close()
+
+
+def test_many_reviewers_at_once_lose_no_decision(case: Cases) -> None:
+    written = case([filled(k) for k in range(1, 30)])
+    log = opened(written)
+    won: list[tuple[int, int, str]] = []
+
+    def review(name: str) -> None:
+        for position in range(29):
+            for _ in range(3):
+                seen = log.current(position).version
+                try:
+                    now = log.decide(position, seen, "accepted", name)
+                except ConflictError:
+                    continue
+                won.append((position, now.version, name))
+
+    threads = [threading.Thread(target=review, args=(f"r{k}",)) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    log.close()
+    lines = [json.loads(line) for line in written.journal.read_text().splitlines()[1:]]
+    assert sorted((line["at"], line["version"], line["by"]) for line in lines) == sorted(won)
+    assert len({(position, version) for position, version, _ in won}) == len(won)
+    opened(written).close()
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from halfmask.web.decisions import Decision, Decisions
+from halfmask.web.index import build_index
+index = build_index(Path(sys.argv[1]))
+log = Decisions(Path(sys.argv[2]), index, lambda p: Decision(0, "filled"))
+for version in range(100_000):
+    log.decide(version % 5, version // 5, "accepted", f"n{version}")
+    print(version, flush=True)
+"""
+
+
+def test_every_confirmed_decision_survives_kill_9(case: Cases) -> None:
+    written = case([filled(k) for k in range(1, 6)])
+    command = [sys.executable, "-c", KILLED, str(written.data), str(written.journal)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) >= 40:
+                process.send_signal(signal.SIGKILL)
+                break
+        confirmed = max([40, *(int(rest) for rest in process.stdout if rest.endswith("\n"))])
+    log = opened(written)
+    made = sum(log.current(p).version for p in range(5))
+    assert made - 1 in (confirmed, confirmed + 1)
+    last = log.current(confirmed % 5)
+    assert last.version >= confirmed // 5 + 1
+    log.close()

@@ -1,0 +1,193 @@
+"""Fifty reviewers at once, and requests that nobody would send."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from PIL import Image
+
+from halfmask.web.review_app import review_app
+from halfmask.web.segmenting import Segmenter
+from halfmask.web.tryout_app import tryout_app
+
+from .conftest import Case, filled, running
+
+pytestmark = pytest.mark.slow
+
+JSON = {"content-type": "application/json"}
+
+
+def reviewer(address: str, name: str, until: float, statuses: Counter[str], made: list[tuple[int, int]]) -> None:
+    """Looks at the next mask and its photograph, accepts it, goes on; now and then asks the model."""
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
+
+    def ask(method: str, path: str, body: object = None) -> tuple[int, Any]:
+        connection.request(method, path, None if body is None else json.dumps(body), JSON)
+        answer = connection.getresponse()
+        data = answer.read()
+        statuses[f"{method} {path.split('/')[2].split('?')[0]} {answer.status}"] += 1
+        return answer.status, json.loads(data) if answer.headers["content-type"] == "application/json" else data
+
+    count = 0
+    while time.monotonic() < until:
+        entries = ask("GET", f"/api/queue?state=filled&count=2&client={name}")[1]["items"]
+        if not entries:
+            break
+        position = entries[0]["position"]
+        item = ask("GET", f"/api/items/{position}?client={name}")[1]
+        ask("GET", f"/api/photos/{item['image']['row']}")
+        if count % 20 == 5:
+            ask("POST", f"/api/items/{position}/segment", {"box": item["box"]})
+        body = {"version": item["version"], "state": "accepted", "by": name}
+        status, told = ask("POST", f"/api/items/{position}/decision", body)
+        if status == 200:
+            made.append((position, told["version"]))
+        count += 1
+    connection.close()
+
+
+def crowd(address: str, clients: int, seconds: float) -> tuple[Counter[str], list[tuple[int, int]]]:
+    """Statuses by request, and what was decided, of many reviewers at once."""
+    statuses: Counter[str] = Counter()
+    made: list[tuple[int, int]] = []
+    until = time.monotonic() + seconds
+    threads = [
+        threading.Thread(target=reviewer, args=(address, f"r{k}", until, statuses, made)) for k in range(clients)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return statuses, made
+
+
+def test_fifty_reviewers_lose_nothing(case: Callable[..., Case], open_review: Callable[[Case], Any]) -> None:
+    written = case([filled(k % 20, score=k / 20_000) | {"id": k} for k in range(1, 20_001)])
+    review = open_review(written)
+    review.segmenter.predictor()
+    with running(review_app(review)) as address:
+        statuses, made = crowd(address, 50, float(os.environ.get("HALFMASK_LOAD_SECONDS", "5")))
+    print(f"{len(made)} decisions of 50 reviewers, {dict(statuses)}, {resident()} MB with reviewers and model")
+    assert not [kind for kind in statuses if kind.split()[-1] not in ("200", "409", "429")], statuses
+    assert statuses["POST items 200"] >= 200, statuses
+    lines = [json.loads(line) for line in written.journal.read_text().splitlines()[1:]]
+    assert sorted(made) == sorted((line["at"], line["version"]) for line in lines)
+    assert len({at for at, _ in made}) == len(made)  # what one looks at is held: nobody's work is done twice
+
+
+def resident() -> int:
+    """Megabytes of this process's memory at its largest."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+MEASURED = """
+import json, sys, time
+from pathlib import Path
+from halfmask.web.queue import Filter
+from halfmask.web.review import Places, Review
+from halfmask.web.schema import DecisionRequest
+from halfmask.web.segmenting import Segmenter
+folder = Path(sys.argv[1])
+def measured(count, work):
+    start = time.perf_counter()
+    for k in range(count):
+        work(k)
+    return (time.perf_counter() - start) / count
+def memory():  # getrusage would count what the parent had
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+before = memory()
+opened = []
+places = Places(folder / "filled.json", folder, folder / "journal", folder / "out.json")
+found = {"open s": measured(1, lambda _: opened.append(Review(places, Segmenter("box-segmenter"))))}
+review = opened[0]
+filled = Filter(frozenset({"filled"}))
+found["page ms"] = 1e3 * measured(20, lambda k: review.queue.page(filled, 1000 * k, 12, False, "a"))
+found["mask ms"] = 1e3 * measured(200, lambda k: review.item(int(review.index.queue[400 * k])))
+accepted = DecisionRequest(version=0, state="accepted", by="A")
+found["decision ms"] = 1e3 * measured(1000, lambda k: review.decide(int(review.index.queue[k]), accepted))
+found["export s"] = measured(1, lambda _: review.export())
+print(json.dumps(found | {"before MB": before, "peak MB": memory()}))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory from /proc")
+def test_a_hundred_thousand_annotations_are_not_loaded(case: Callable[..., Case]) -> None:
+    rows = [filled(k % 20, score=k % 997 / 997, image=k % 20_000 + 1) | {"id": k} for k in range(100_000)]
+    for row in rows:  # as long as those of real objects
+        row["segmentation"]["counts"] = [
+            row["segmentation"]["counts"][0],
+            *[1, 1] * 75,
+            3072 - 150 - row["segmentation"]["counts"][0],
+        ]
+    images = [{"id": i, "file_name": f"{i}.jpg", "height": 48, "width": 64} for i in range(1, 20_001)]
+    written = case(rows, images=images)
+    size = written.data.stat().st_size / 1e6
+    command = [sys.executable, "-c", MEASURED, str(written.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    print(f"{size:.0f} MB", {key: round(value, 1) for key, value in found.items()})
+    assert found["peak MB"] - found["before MB"] < size / 2
+    assert found["open s"] < 60
+    assert found["page ms"] < 100
+    out = json.loads((written.folder / "out.json").read_text())
+    assert sum(row["halfmask"]["state"] == "accepted" for row in out["annotations"]) == 1000
+
+
+def upload(address: str) -> str:
+    """The name of a photograph that the try-out page holds."""
+    out = io.BytesIO()
+    Image.new("RGB", (64, 48), (90, 120, 30)).save(out, "PNG")
+    request = urllib.request.Request(
+        f"{address}api/photos", out.getvalue(), {"content-type": "application/octet-stream"}
+    )
+    with urllib.request.urlopen(request) as answer:
+        return str(json.load(answer)["photo"])
+
+
+@pytest.mark.parametrize("page", ["review", "tryout"])
+def test_no_request_that_fits_the_description_is_a_server_error(
+    page: str, case: Callable[..., Case], open_review: Callable[[Case], Any], tiny_segmenter: Path
+) -> None:
+    schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis (pip install 'halfmask[dev]')")
+    from hypothesis import strategies as st
+
+    app = review_app(open_review(case())) if page == "review" else tryout_app(Segmenter(str(tiny_segmenter)))
+    seen: Counter[int] = Counter()
+    with running(app) as address:
+        known = {"position": st.integers(0, 7), "row": st.integers(0, 3)}
+        if page == "tryout":
+            known["photo"] = st.just(upload(address)) | st.text(max_size=5)
+        for found in schemathesis.openapi.from_url(f"{address}openapi.json").get_all_operations():
+            send(found.ok(), st.fixed_dictionaries(known), seen)
+    assert seen[200] > 20, seen
+
+
+def send(operation: Any, places: Any, seen: Counter[int]) -> None:
+    """Forty requests that fit an operation's description, about what is there."""
+    from hypothesis import HealthCheck, given, settings
+
+    @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(asked=operation.as_strategy(), there=places)
+    def one(asked: Any, there: dict[str, object]) -> None:
+        for name in set(there) & set(asked.path_parameters or {}):
+            asked.path_parameters[name] = there[name]
+        answer = asked.call()
+        seen[answer.status_code] += 1
+        assert answer.status_code < 500, (asked.as_curl_command(), answer.text)
+
+    one()

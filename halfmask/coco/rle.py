@@ -28,14 +28,14 @@ def overlap(first: Segmentation, second: Segmentation, image_size: tuple[int, in
 
 def compressed(segmentation: Segmentation, image_size: tuple[int, int]) -> dict[str, Any]:
     """A sound segmentation as COCO's compressed RLE with counts as text, fit for JSON."""
-    encoded = _encoded(segmentation, image_size)
-    counts = encoded["counts"]
+    rle = encoded(segmentation, image_size)
+    counts = rle["counts"]
     return {"size": list(image_size), "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
 
 
 def pixels_of(segmentation: Segmentation, image_size: tuple[int, int]) -> int:
     """The number of pixels of a sound segmentation."""
-    return int(library.area(_encoded(segmentation, image_size)))
+    return int(library.area(encoded(segmentation, image_size)))
 
 
 def fault_of_rle(segmentation: dict[str, Any], image_size: tuple[int, int]) -> str | None:

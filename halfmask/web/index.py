@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from halfmask.coco.annotations import is_id
+from halfmask.coco.records import is_id
 from halfmask.coco.scan import Scan
 from halfmask.coco.supervision import all_finite, is_crowd, provenance
 from halfmask.errors import InputError

@@ -14,8 +14,8 @@ from typing import Any
 
 from PIL import Image
 
-from halfmask.coco.annotations import file_name_of
 from halfmask.coco.photographs import Pixels, to_rgb
+from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
 
 LARGEST_SHOWN = 4096

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from halfmask._version import __version__
-from halfmask.coco.annotations import file_name_of
 from halfmask.coco.photographs import Pixels
+from halfmask.coco.records import file_name_of
 from halfmask.coco.rle import compressed, fault_of_rle, pixels_of
 from halfmask.coco.supervision import MaskState, judge
 from halfmask.errors import InputError

@@ -49,6 +49,7 @@ class Options:
         overrides: `key=value` for the recipes of `data` coco.
         docs: page to write into; figures go beside it.
         say: told what is done, line by line.
+        measured: nothing is run; only what has been measured before is told.
     """
 
     out: Path
@@ -60,6 +61,7 @@ class Options:
     overrides: tuple[str, ...] = ()
     docs: Path | None = None
     say: Callable[[str], None] = print
+    measured: bool = False
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,8 @@ def run_halfmask(arguments: list[str]) -> None:
 
 def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
     """Trains what is missing, and writes the table. `--set NAME` runs that option alone beside the base (repeatable);
-    `--set "NAME: key=value …"` adds one; `--splits 1` leaves out the direction non-voc → voc.
+    `--set "NAME: key=value …"` adds one; `--splits 1` leaves out the direction non-voc → voc; `--measured` trains
+    nothing and takes what has been measured: options with fewer runs say so.
 
     Raises:
         InputError: an option that is not known, or a run that fails.
@@ -120,6 +121,8 @@ def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
         arguments = _arguments(job, chosen[job.option])
         recipe = _digest(arguments)
         scores = store.find(recipe)
+        if scores is None and options.measured:
+            continue
         if scores is None:
             scores = _measured(job, arguments, options.out, halfmask)
             store.add({**job._asdict(), **scores, "arguments": arguments, "recipe": recipe})
@@ -127,9 +130,10 @@ def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
         found[job] = scores
     command = f"halfmask bench segmenter --seeds {options.seeds} --first-seed {options.first_seed}"
     command += "" if options.splits >= len(DIRECTIONS) else f" --splits {options.splits}"
-    command += "".join(f' --set "{one}"' for one in options.overrides)
-    table = _table(found, list(chosen), list(seeds))
-    return Result(_rows(found, list(chosen), list(seeds)), {"segmenter": table}, command, {"measures": store.measures})
+    command += "".join(f' --set "{one}"' for one in options.overrides) + " --measured" * options.measured
+    names = [name for name in chosen if any(job.option == name for job in found)]
+    table = _table(found, names, list(seeds))
+    return Result(_rows(found, names, list(seeds)), {"segmenter": table}, command, {"measures": store.measures})
 
 
 def chosen_options(wanted: tuple[str, ...]) -> dict[str, list[str]]:

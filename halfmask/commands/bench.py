@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,6 +60,7 @@ def run(
     ] = None,
     docs: Annotated[Path | None, typer.Option(help="Page whose table is replaced, for example docs/world.md.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: as PyTorch chooses.")] = 0,
+    measured: Annotated[bool, typer.Option(help="segmenter: train nothing, tell what has been measured.")] = False,
 ) -> None:
     """Measures what docs state.
 
@@ -83,9 +85,8 @@ def run(
         torch.set_num_threads(threads)
     folder = out or Path("runs") / (data if name in ("table1", "heads") else name)
     changes = tuple(overrides or ())
-    options = Options(
-        folder, seeds, first_seed, splits, data, root, changes, docs, lambda line: print(line, flush=True)
-    )
+    say = functools.partial(print, flush=True)
+    options = Options(folder, seeds, first_seed, splits, data, root, changes, docs, say, measured)
     result = _measured(name, options)
     for row in result.rows:
         print(_line(row))

@@ -1,6 +1,7 @@
 """The box segmenter's options: which runs are made, how they are compared, and that each option is a sound recipe."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,20 @@ def test_one_direction_alone(tmp_path: Path) -> None:
     assert {a[1] for a in made} == {DIRECTIONS["voc"]}
     assert "| the recipe | 72.5 ± 0.7 | not run |" in result.tables["segmenter"]
     assert result.command.startswith("halfmask bench segmenter --seeds 2 --first-seed 0 --splits 1")
+
+
+def test_what_has_been_measured_is_told_without_training(tmp_path: Path) -> None:
+    made, halfmask = fake_runs({"model.dice_weight=0": 1.0})
+    run(options(tmp_path, "no dice", seeds=1), halfmask)
+    run(options(tmp_path, BASE, seeds=2), halfmask)
+    before = len(made)
+    result = run(replace(options(tmp_path, seeds=3), measured=True), halfmask)
+    assert len(made) == before
+    lines = result.tables["segmenter"].splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == [BASE, "no dice"]
+    assert lines[2].endswith("| 4 |")
+    assert lines[3].endswith("| 2 |")
+    assert result.command.endswith(" --measured")
 
 
 def test_an_option_of_ones_own(tmp_path: Path) -> None:

@@ -185,8 +185,10 @@ def _arguments(job: Job, overrides: list[str]) -> list[str]:
 
 
 def _digest(arguments: list[str]) -> str:
-    """Of the recipe that `train` makes of its arguments: a shipped recipe may change, and old measures are not its."""
-    return hashlib.sha256(load_recipe(arguments[0], arguments[1:]).to_yaml().encode()).hexdigest()[:12]
+    """Of what the recipe that `train` makes of its arguments says beyond the defaults: a shipped recipe may change, and old measures are
+    not its; a key that is new and off changes nothing."""
+    said = load_recipe(arguments[0], arguments[1:]).model_dump(mode="json", exclude_defaults=True)
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _measured(job: Job, arguments: list[str], out: Path, halfmask: Halfmask) -> dict[str, float]:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 HIDDEN = "hidden"
 """Folder of the first training, in the folder of a run."""
-LARGEST_SHARE = 1 / 3
-"""A class with more than this share of all masks is not hidden: without it the first training would hardly be like the run's own."""
 FOLDS = 5
 
 
@@ -117,14 +115,15 @@ def plan_hiding(recipe: Recipe) -> Plan:
 def _choose(recipe: Recipe, data: TrainingData) -> list[int]:
     import numpy as np
 
+    from halfmask.coco.estimability import hideable
+
     counts, enough = data.main.mask_counts, max(1, recipe.data.masked_threshold)
-    fitting = [i for i in data.main.masked if enough <= counts[i] <= LARGEST_SHARE * data.main.masks]
+    fitting = hideable(counts, data.main.masked, enough)
     if len(fitting) < recipe.hide:
         raise InputError(
             f"hide={recipe.hide}: {data.name} has {len(fitting)} masked classes with at least {enough} masks and at most a third of all; "
             f"hide fewer, or lower data.masked_threshold"
         )
-    fitting.sort(key=lambda i: (-counts[i], i))
     rng = np.random.default_rng([recipe.seed, recipe.hide])
     return [int(rng.choice(group)) for group in np.array_split(np.array(fitting), recipe.hide)]
 

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from halfmask.config import Recipe
     from halfmask.models.base import SegmentationModel
 
-MAY_CHANGE = {"data.annotations", "data.images", "data.workers", "data.cache", "evaluate_every", "checkpoint_every"}
+MAY_CHANGE = {
+    "data.annotations",
+    "data.images",
+    "data.workers",
+    "data.cache",
+    "evaluate_every",
+    "checkpoint_every",
+    "loggers",
+}
 """Keys that a resumed run may have otherwise: they do not change what is learnt (data may have moved). The data keys hold for a stage's
 own data too."""
 
@@ -153,7 +161,7 @@ def _check_folder(recipe: Recipe, out: Path, resume: bool) -> Path | None:
 
 
 def _may_change(key: str) -> bool:
-    return re.sub(r"^stages\.\d+\.(?=data\.)", "", key) in MAY_CHANGE
+    return re.sub(r"^stages\.\d+\.(?=data\.)|(?<=^loggers)\.\d+$", "", key) in MAY_CHANGE
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:

@@ -78,8 +78,8 @@ def _states(result: dict[str, Any]) -> list[str]:
     counts, lines = result["annotations"], []
     if counts["suspect"]:
         lines.append(
-            f"{_count(counts['suspect'], 'polygon')} that only repeat their box: if they are placeholders, delete their `segmentation`, and "
-            "`complete` will fill them in; if the objects are rectangles (screens, tables), all is well."
+            f"{_count(counts['suspect'], 'polygon')} that only repeat their box: where placeholders, delete their `segmentation`, "
+            "and `complete` will fill them in; if the objects are rectangles (screens, tables), all is well."
         )
     if counts["broken"]:
         lines.append(

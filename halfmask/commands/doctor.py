@@ -66,18 +66,15 @@ def run(
 
 
 def _examine(file: CocoFile, images: Path | None) -> list[Problem]:
-    from rich.console import Console
-    from rich.progress import Progress
-
     from halfmask.coco.checks import check
     from halfmask.coco.photograph_checks import check_photographs
+    from halfmask.engine.display import displayed
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        masks = progress.add_task("annotations", total=len(file.images))
-        found = check(file, lambda: progress.advance(masks))
-        if images is not None:
-            photographs = progress.add_task("photographs", total=len(file.images))
-            found += check_photographs(file, images, lambda: progress.advance(photographs))
+    with displayed("looking at annotations", len(file.images), "image") as display:
+        found = check(file, display.advance)
+    if images is not None:
+        with displayed("looking at photographs", len(file.images), "image") as display:
+            found += check_photographs(file, images, display.advance)
     return found
 
 

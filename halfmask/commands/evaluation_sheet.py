@@ -47,19 +47,14 @@ def draw_sheet(
         InputError: no mask was measured; the picture cannot be written.
     """
     from halfmask.errors import InputError
-    from halfmask.evaluation.examples import BLOCKS, examples
     from halfmask.visualize.mask_sheet import mask_sheet
 
     if not ious.categories:
         raise InputError(f"{out}: no mask with a known truth, so no sheet")
     shown = [c for c in ious.categories if c in box_only]
-    rows = examples(ious, box_only if shown else None)
     which = "classes without masks in training (B)" if shown else "all classes"
     count = len(shown) or len(ious.categories)
-    cells = _cells(dataset, segment, ious, [row for name in BLOCKS for row in rows[name]])
-    blocks = [
-        (_heading(name, [cells[row] for row in rows[name]]), [cells[row] for row in rows[name]]) for name in BLOCKS
-    ]
+    blocks = example_blocks(dataset, segment, ious, box_only if shown else None)
     masks = "1 mask in a given box" if count == 1 else f"{count} masks in given boxes"
     title = f"Best, median and worst of {masks}: {which}, {Path(dataset.file.name).name}"
     picture = mask_sheet(blocks, title, note)
@@ -71,6 +66,23 @@ def draw_sheet(
     return out
 
 
+def example_blocks(
+    dataset: CocoInstances, segment: Segment, ious: IouTable, classes: Collection[int] | None, each: int = 8
+) -> list[tuple[str, list[Cell]]]:
+    """Heading and cells of the best, median and worst masks by IoU.
+
+    Args:
+        classes: category ids; all when None.
+        each: cells of a block, at most.
+    """
+    from halfmask.evaluation.examples import BLOCKS, examples
+
+    rows = examples(ious, classes, each)
+    cells = _cells(dataset, segment, ious, [row for name in BLOCKS for row in rows[name]])
+    blocks = [(name, [cells[row] for row in rows[name]]) for name in BLOCKS]
+    return [(_heading(name, found), found) for name, found in blocks]
+
+
 def _heading(name: str, cells: list[Cell]) -> str:
     if not cells:
         return name
@@ -80,17 +92,14 @@ def _heading(name: str, cells: list[Cell]) -> str:
 
 def _cells(dataset: CocoInstances, segment: Segment, ious: IouTable, rows: list[int]) -> dict[int, Cell]:
     """Row of the table → its cell; a photograph with several of them is read once."""
-    from rich.console import Console
-    from rich.progress import track
+    from halfmask.engine.display import tracked
 
     of_image: dict[int, list[int]] = {}
     for row in rows:
         of_image.setdefault(ious.image_ids[row], []).append(row)
     index_of = {image_id: k for k, image_id in enumerate(dataset.image_ids)}
-    console = Console(stderr=True)
-    bar = track(of_image.items(), "drawing", console=console, transient=True, disable=not console.is_terminal)
     cells: dict[int, Cell] = {}
-    for image_id, chosen in bar:
+    for image_id, chosen in tracked(of_image.items(), "drawing", len(of_image), "photograph"):
         image, target = dataset[index_of[image_id]]
         drawn = segment([image], [target])[0]
         cells |= {row: _cell(dataset, image, target, drawn, ious, row) for row in chosen}

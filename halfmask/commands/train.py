@@ -35,7 +35,7 @@ def run(
         bool, typer.Option("--dry-run", help="Check everything, measure two steps, write nothing.")
     ] = False,
 ) -> None:
-    """Trains a model by a recipe. RUN gets model.safetensors, recipe.yaml, metrics.json, curves.png and logs/.
+    """Trains a model by a recipe. RUN gets model.safetensors, recipe.yaml, metrics.json, curves.png, report.html and logs/.
 
     hide=5 hides five masked classes from a first training and measures it on them: what to expect of the masks of box-only classes.
 
@@ -60,12 +60,17 @@ def run(
 
 
 def train(
-    recipe: Recipe, out: Path, resume: bool = False, again: str = "the same command with --resume"
+    recipe: Recipe,
+    out: Path,
+    resume: bool = False,
+    again: str = "the same command with --resume",
+    report: bool = True,
 ) -> Path | None:
     """Trains by a recipe into the folder `out`.
 
     Args:
         again: how to go on, for messages.
+        report: write OUT/report.html too; a training that serves another one needs none.
     Returns:
         The checkpoint; None if a signal stopped the run, which can then be resumed.
     Raises:
@@ -111,7 +116,10 @@ def train(
         return None
     if hidden is not None:
         hidden.fit(model)
-    return _finish(recipe, data, model, out)
+    path = _finish(recipe, data, model, out)
+    if report:
+        _report(recipe, data, model, out)
+    return path
 
 
 def _remove_begun(out: Path, before: set[Path] | None) -> None:
@@ -235,6 +243,16 @@ def _finish(recipe: Recipe, data: TrainingData, model: SegmentationModel, out: P
     except InputError as error:  # a run of less steps than one log line: nothing to draw, and no reason to fail
         print(f"no curves: {error}")
     return path
+
+
+def _report(recipe: Recipe, data: TrainingData, model: SegmentationModel, out: Path) -> None:
+    from halfmask.commands.run_page import write_run_report
+    from halfmask.errors import InputError
+
+    try:
+        print(f"{write_run_report(recipe, data, model, out)}: what was learnt, how good it is")
+    except InputError as error:  # the run itself is whole
+        print(f"no report: {error}")
 
 
 def _without_download(recipe: Recipe) -> Recipe:

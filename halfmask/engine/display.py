@@ -20,7 +20,9 @@ T = TypeVar("T")
 class Display:
     """Shows one task at a time on stderr."""
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool = False) -> None:
+        """quiet: where there is no bar, a task that is over in 15 seconds is not mentioned."""
+        self._quiet = quiet
         self._console = Console(stderr=True)
         self._progress: Progress | None = None
         self._title, self._total, self._unit = "", 0, ""
@@ -33,7 +35,8 @@ class Display:
         self._begin = self._last_line = time.monotonic()
         self._first = self._done = done
         if not self._has_bar:
-            self._print(f"{title}: {total - done} {unit}s" + (f" after {done}" if done else ""))
+            if not self._quiet:
+                self._print(f"{title}: {total - done} {unit}s" + (f" after {done}" if done else ""))
             return
         columns = (
             TextColumn("{task.description}"),
@@ -59,7 +62,7 @@ class Display:
         words += [f"{name.removeprefix('loss_')} {value:.3f}" for name, value in (losses or {}).items()]
         if self._progress is not None:
             self._progress.update(self._progress.task_ids[0], completed=done, numbers="  ".join(words))
-        elif now - self._last_line >= QUIET_SECONDS or done >= self._total:
+        elif now - self._last_line >= QUIET_SECONDS or (done >= self._total and not self._is_short(now)):
             self._last_line = now
             left = [f"{_time((self._total - done) / pace)} left"] if 0 < done < self._total and pace > 0 else []
             self._print("  ".join([f"{self._title}: {self._unit} {done}/{self._total}", *left, *words]))
@@ -81,6 +84,9 @@ class Display:
             self._progress.stop()
             self._progress = None
 
+    def _is_short(self, now: float) -> bool:
+        return self._quiet and now - self._begin < QUIET_SECONDS
+
     @property
     def _has_bar(self) -> bool:
         """A notebook shows bars through ipywidgets only; without it lines are what it can show."""
@@ -95,7 +101,7 @@ class Display:
 @contextmanager
 def displayed(title: str, total: int, unit: str) -> Iterator[Display]:
     """A display of one task, taken away at the end whatever happens."""
-    display = Display()
+    display = Display(quiet=True)
     display.start(title, total, unit)
     try:
         yield display

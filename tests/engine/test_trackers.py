@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from halfmask.config import Recipe
-from halfmask.engine.train import Data, fit
 from halfmask.engine.trackers import Trackers
+from halfmask.engine.train import Data, fit
 from halfmask.errors import InputError
 
 BLOCKS = {"given_boxes": {"A": {"miou": 0.5, "instances": 3}, "B": {"miou": None}}, "note": "text"}

@@ -123,22 +123,8 @@ def _numbers(last: dict[str, Any], data: TrainingData, out: Path) -> Section:
                 "`halfmask evaluate` measures on any other file."
             ],
         )
-    columns = ["classes", "box AP", "mask AP", "mask AP50", "mask IoU", "objects"]
-    rows = []
-    for name, shown in SETS.items():
-        cells = [
-            _number(score(last, *keys), ".1f")
-            for keys in (("box", name, "AP"), ("mask", name, "AP"), ("mask", name, "AP50"))
-        ]
-        rows.append(
-            (
-                shown,
-                *cells,
-                _number(score(last, "given_boxes", name, "miou"), ".3f"),
-                _number(score(last, "given_boxes", name, "instances"), ".0f"),
-            )
-        )
-    note = "AP in percent; mask IoU in [0, 1], in the true boxes. A dash: no such mask is held out, or the model finds no boxes."
+    columns, rows = _measures(last)
+    note = "Mask IoU in [0, 1], in the true boxes; AP in percent, of a model that finds boxes. A dash: no such mask is held out."
     chart = ab_bars({"this run": last}, out / "ab_bars.png")
     text = [f"Measured on {_count(len(data.development or ()), 'image')} that no step of the training saw."]
     if score(last, "given_boxes", "B", "miou") is None:
@@ -151,6 +137,23 @@ def _numbers(last: dict[str, Any], data: TrainingData, out: Path) -> Section:
         table=Table(columns, rows, note),
         charts=[Chart(chart, "A had masks in training, B had only boxes")],
     )
+
+
+def _measures(last: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of A, B and all; a measure that none of them has is left out."""
+    measures = {
+        "box AP": ("box", "AP", ".1f"),
+        "mask AP": ("mask", "AP", ".1f"),
+        "mask AP50": ("mask", "AP50", ".1f"),
+        "mask IoU": ("given_boxes", "miou", ".3f"),
+        "objects": ("given_boxes", "instances", ".0f"),
+    }
+    known = {n: m for n, m in measures.items() if any(score(last, m[0], s, m[1]) is not None for s in SETS)}
+    rows = [
+        [shown, *(_number(score(last, block, name, key), form) for block, key, form in known.values())]
+        for name, shown in SETS.items()
+    ]
+    return ["classes", *known], rows
 
 
 def _estimate(quality: dict[str, Any] | None, out: Path) -> Section | None:

@@ -43,7 +43,7 @@ class Compare:
 
 @dataclass(frozen=True)
 class Strip:
-    """Pictures of one scene side by side, each with a caption of its own."""
+    """Pictures side by side, each with a caption of its own; `caption` stands above them."""
 
     pictures: Sequence[tuple[Image.Image, str]]
     caption: str = ""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 REPORT = "report.html"
 SHOWN_IMAGES = 200
 """Held-out photographs among which examples are looked for, at most: they are segmented once more."""
-EACH = 6
+EACH, HEADLINES = 6, 4
 NAMED = 12
 BATCH = 4
 SETS = {"A": "with masks (A)", "B": "boxes only (B)", "all": "all classes"}
@@ -89,11 +89,11 @@ def _headlines(last: dict[str, Any], quality: dict[str, Any] | None) -> list[Hea
         estimate = quality["estimate"]
         note = f"95 %: {estimate['low'] * 100:.0f} to {estimate['high'] * 100:.0f}; from classes hidden in a first training"
         heads.append(Headline(f"{estimate['miou'] * 100:.0f}", "%", "mask IoU to expect on box-only classes", note))
-    for block, label in (("box", "box AP, all classes"), ("mask", "mask AP, all classes")):
+    for block, label in (("mask", "mask AP, all classes"), ("box", "box AP, all classes")):
         value = score(last, block, "all", "AP")
         if value is not None:
             heads.append(Headline(f"{value:.1f}", "", label, "on held-out images"))
-    return heads
+    return heads[:HEADLINES]
 
 
 def _learned_from(data: TrainingData) -> Section:

@@ -32,6 +32,9 @@ def run(
     workers: Annotated[int, typer.Option(min=0, help="Threads that decode photographs; the result is the same.")] = 2,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be filled.")] = False,
     json: Annotated[Path | None, typer.Option(help="Write what was done here.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Draw the best, median and worst of the new masks by score here (.png, .jpg).")
+    ] = None,
     boxes: Annotated[
         Boxes,
         typer.Option(
@@ -57,6 +60,8 @@ def run(
     The paper's GrabCut Mask R-CNN: halfmask complete baseline:grabcut boxes.json …, then train on that with data.use=filled.
     """
     from halfmask.coco.write import write_json
+    from halfmask.commands.evaluation_sheet import check_sheet
+    from halfmask.commands.filling_sheet import draw_filling_sheet
     from halfmask.engine.display import Display
     from halfmask.inference.complete import complete, journal_of
     from halfmask.inference.predictor import load
@@ -64,6 +69,8 @@ def run(
     if dry_run:
         _dry_run(provider or model, data, images, out, redo_filled)
         return
+    if sheet is not None:
+        check_sheet(sheet)
     predictor = load(model, device=device)
     drawer = None if provider is None else load(provider, device=device)
     display = Display(quiet=True)
@@ -90,6 +97,8 @@ def run(
     _report(done)
     if json is not None:
         write_json(json, _as_json(done), indent=2)
+    if sheet is not None:
+        print(draw_filling_sheet(sheet, out, images))
     if done.skipped or done.unusable:
         raise typer.Exit(1)
 

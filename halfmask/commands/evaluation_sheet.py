@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
     from halfmask.data.dataset import CocoInstances
@@ -58,6 +59,17 @@ def draw_sheet(
     masks = "1 mask in a given box" if count == 1 else f"{count} masks in given boxes"
     title = f"Best, median and worst of {masks}: {which}, {Path(dataset.file.name).name}"
     picture = mask_sheet(blocks, title, note)
+    return save_sheet(picture, out)
+
+
+def save_sheet(picture: Image.Image, out: Path) -> Path:
+    """Writes a sheet, its folder too.
+
+    Raises:
+        InputError: this cannot be written.
+    """
+    from halfmask.errors import InputError
+
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         picture.save(out)
@@ -84,9 +96,10 @@ def example_blocks(
 
 
 def _heading(name: str, cells: list[Cell]) -> str:
-    if not cells:
+    ious = [cell.iou for cell in cells if cell.iou is not None]
+    if not ious:
         return name
-    low, high = (f"{end(c.iou for c in cells):.2f}" for end in (min, max))
+    low, high = (f"{end(ious):.2f}" for end in (min, max))
     return f"{name}: IoU {low}" if low == high else f"{name}: IoU {low} to {high}"
 
 

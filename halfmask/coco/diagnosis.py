@@ -27,16 +27,7 @@ def diagnose(file: CocoFile, problems: Sequence[Problem], threshold: int = 10) -
         uses and leaves out), `sizes` (of boxes and masks), `estimate` (can the quality on box-only classes be measured, and how),
         `advice` (lines for a person), `counts` (findings of each kind), `problems` (each finding).
     """
-    states = {category["id"]: Counter[MaskState]() for category in file.categories}
-    origins: Counter[str] = Counter()
-    with_masks = 0
-    for image in file.images:
-        rows = file.annotations_of(image["id"])
-        known = file.states_of(image["id"])
-        with_masks += MaskState.MASK in known
-        for annotation, state in zip(rows, known, strict=True):
-            states[annotation["category_id"]][state] += 1
-            origins[provenance(annotation) or ""] += 1
+    states, origins, with_masks = _count(file)
     total = sum(states.values(), Counter[MaskState]())
     skipped = len(file.document["annotations"]) - total.total()
     counts = Counter(problem.kind for problem in problems)
@@ -62,6 +53,21 @@ def diagnose(file: CocoFile, problems: Sequence[Problem], threshold: int = 10) -
         "problems": [problem.as_dict() for problem in problems],
     }
     return result | {"advice": advice(result)}
+
+
+def _count(file: CocoFile) -> tuple[dict[int, Counter[MaskState]], Counter[str], int]:
+    """Category id → states of its annotations; what became of halfmask's own masks; images with a mask."""
+    states = {category["id"]: Counter[MaskState]() for category in file.categories}
+    origins: Counter[str] = Counter()
+    with_masks = 0
+    for image in file.images:
+        rows = file.annotations_of(image["id"])
+        known = file.states_of(image["id"])
+        with_masks += MaskState.MASK in known
+        for annotation, state in zip(rows, known, strict=True):
+            states[annotation["category_id"]][state] += 1
+            origins[provenance(annotation) or ""] += 1
+    return states, origins, with_masks
 
 
 def _named(states: Counter[MaskState]) -> dict[str, int]:

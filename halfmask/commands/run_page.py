@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from halfmask._version import __version__
+from halfmask.errors import InputError
 from halfmask.visualize.curves import ab_bars, score
 from halfmask.visualize.report import Bars, Chart, Headline, Page, Section, Strip, Table, write_report
 
@@ -32,6 +33,14 @@ BATCH = 4
 SETS = {"A": "with masks (A)", "B": "boxes only (B)", "all": "all classes"}
 
 Segment = Callable[[list[Tensor], list["Target"]], list["Detection"]]
+
+
+def report_run(recipe: Recipe, data: TrainingData, model: SegmentationModel, out: Path) -> None:
+    """Writes the page and says so. Without it the run itself is whole: a photograph that has gone meanwhile is no failure."""
+    try:
+        print(f"{write_run_report(recipe, data, model, out)}: what was learnt, how good it is")
+    except InputError as error:
+        print(f"no report: {error}")
 
 
 def write_run_report(recipe: Recipe, data: TrainingData, model: SegmentationModel, out: Path) -> Path:

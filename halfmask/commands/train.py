@@ -84,6 +84,7 @@ def train(
     from halfmask.commands.class_looks import learn_looks
     from halfmask.commands.hiding import learn_hidden
     from halfmask.commands.rounds import teach
+    from halfmask.commands.run_page import report_run
     from halfmask.commands.training_data import read_training_data
     from halfmask.engine.train import fit
     from halfmask.errors import InputError
@@ -118,7 +119,7 @@ def train(
         hidden.fit(model)
     path = _finish(recipe, data, model, out)
     if report:
-        _report(recipe, data, model, out)
+        report_run(recipe, data, model, out)
     return path
 
 
@@ -243,16 +244,6 @@ def _finish(recipe: Recipe, data: TrainingData, model: SegmentationModel, out: P
     except InputError as error:  # a run of less steps than one log line: nothing to draw, and no reason to fail
         print(f"no curves: {error}")
     return path
-
-
-def _report(recipe: Recipe, data: TrainingData, model: SegmentationModel, out: Path) -> None:
-    from halfmask.commands.run_page import write_run_report
-    from halfmask.errors import InputError
-
-    try:
-        print(f"{write_run_report(recipe, data, model, out)}: what was learnt, how good it is")
-    except InputError as error:  # the run itself is whole
-        print(f"no report: {error}")
 
 
 def _without_download(recipe: Recipe) -> Recipe:

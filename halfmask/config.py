@@ -153,6 +153,9 @@ class Recipe(Section):
     """Masked classes, chosen by the seed, whose masks are hidden from a first training (RUN/hidden), which is then measured on them: the
     IoU to expect on box-only classes (RUN/quality.json), and masks that the model's quality score is fitted to. Twice the time; box
     segmenters only."""
+    loggers: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(default=["tensorboard"])
+    """Where the numbers go besides RUN/logs/metrics.csv, which is always written. wandb and mlflow are extras of their own, and take
+    project, server and offline mode from their own environment variables (docs/runs.md)."""
     evaluate_every: int = Field(default=0, ge=0)
     """Steps between evaluations on the development part; 0: only at the end."""
     checkpoint_every: int = Field(default=200, ge=1)

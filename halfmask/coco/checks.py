@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 STICKS_OUT = 1.0
 """Pixels by which a box may reach beyond its image unreported: exporters round."""
+FEWEST_BOXES = 4
+"""Boxes from which on a whole file can be suspected to hold corners (x1, y1, x2, y2)."""
 DISAGREES = 3.0
 """Pixels by which a side of the box may differ from the mask's own box unreported."""
 TINY_AREA = 30.0
@@ -29,7 +31,7 @@ def check(file: CocoFile, step: Callable[[], object] = lambda: None) -> list[Pro
         file: what to look at.
         step: called after each image, for a progress bar.
     """
-    found = [*file.structure, *_clashes(file), *_empties(file)]
+    found = [*file.structure, *_clashes(file), *_alike_names(file), *_corner_boxes(file), *_empties(file)]
     for image in file.images:
         size = file.size_of(image["id"])
         for annotation, state in zip(file.annotations_of(image["id"]), file.states_of(image["id"]), strict=True):
@@ -114,6 +116,36 @@ def _clashes(file: CocoFile) -> Iterator[Problem]:
             message = f"category {number}: has the name of category {names[name]}, {name!r}"
             yield Problem(ProblemKind.DUPLICATE_CATEGORY_NAME, (names[name], number), message)
         names.setdefault(name, number)
+
+
+def _alike_names(file: CocoFile) -> Iterator[Problem]:
+    """Names that a person would read as one; equal ones are reported as clashes."""
+    firsts: dict[str, dict[str, Any]] = {}
+    for category in file.categories:
+        number, name = category["id"], category["name"]
+        first = firsts.setdefault(" ".join(name.split()).casefold(), category)
+        if first["name"] != name:
+            message = f"category {number}: {name!r} differs only in case or blanks from category {first['id']}, {first['name']!r}"
+            yield Problem(ProblemKind.ALIKE_CATEGORY_NAMES, (first["id"], number), message)
+
+
+def _corner_boxes(file: CocoFile) -> Iterator[Problem]:
+    """Boxes written as corners: most stick out of their image when read as COCO says, none does when read as x1, y1, x2, y2."""
+    boxes = sticking = 0
+    for image in file.images:
+        height, width = file.size_of(image["id"])
+        for annotation in file.annotations_of(image["id"]):
+            x, y, right, bottom = annotation["bbox"]
+            if right <= x or bottom <= y or overhang([x, y, right - x, bottom - y], (height, width)) > STICKS_OUT:
+                return
+            boxes += 1
+            sticking += overhang(annotation["bbox"], (height, width)) > STICKS_OUT
+    if boxes >= FEWEST_BOXES and 2 * sticking > boxes:
+        message = (
+            f"{file.name}: {sticking} of {boxes} boxes stick out of their image when read as x, y, width, height, none when read as "
+            "x1, y1, x2, y2: write width = x2 − x1 and height = y2 − y1 in place of the last two numbers"
+        )
+        yield Problem(ProblemKind.BOXES_XYXY, (), message)
 
 
 def _empties(file: CocoFile) -> Iterator[Problem]:

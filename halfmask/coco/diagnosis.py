@@ -6,8 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from halfmask.coco.advice import advice
 from halfmask.coco.annotations import CocoFile
+from halfmask.coco.estimability import estimability
 from halfmask.coco.problems import FACTS, Problem, ProblemKind
+from halfmask.coco.sizes import sizes
 from halfmask.coco.supervision import MaskState, provenance
 
 
@@ -21,22 +24,16 @@ def diagnose(file: CocoFile, problems: Sequence[Problem], threshold: int = 10) -
     Returns:
         `ok`: no finding is a problem (notes do not count); `images`, `annotations` (how many are in each MaskState, and `skipped`: not
         usable at all), `provenance` (what became of halfmask's own masks), `categories` (the same for each class), `training` (what it
-        uses and leaves out), `counts` (findings of each kind), `problems` (each finding).
+        uses and leaves out), `sizes` (of boxes and masks), `estimate` (can the quality on box-only classes be measured, and how),
+        `advice` (lines for a person), `counts` (findings of each kind), `problems` (each finding).
     """
-    states = {category["id"]: Counter[MaskState]() for category in file.categories}
-    origins: Counter[str] = Counter()
-    with_masks = 0
-    for image in file.images:
-        rows = file.annotations_of(image["id"])
-        known = file.states_of(image["id"])
-        with_masks += MaskState.MASK in known
-        for annotation, state in zip(rows, known, strict=True):
-            states[annotation["category_id"]][state] += 1
-            origins[provenance(annotation) or ""] += 1
+    states, origins, with_masks = _count(file)
     total = sum(states.values(), Counter[MaskState]())
     skipped = len(file.document["annotations"]) - total.total()
     counts = Counter(problem.kind for problem in problems)
-    return {
+    categories = [_category(c, states[c["id"]], threshold) for c in file.categories]
+    box_only = sum(c["set"] == "B" and c["annotations"] > c["crowd"] for c in categories)
+    result = {
         "file": file.name,
         "ok": not any(problem.facts.severity == "problem" for problem in problems),
         "masked_threshold": threshold,
@@ -48,11 +45,29 @@ def diagnose(file: CocoFile, problems: Sequence[Problem], threshold: int = 10) -
         },
         "annotations": {"total": len(file.document["annotations"]), **_named(total), "skipped": skipped},
         "provenance": {state: origins[state] for state in ("filled", "accepted", "rejected", "redrawn")},
-        "categories": [_category(c, states[c["id"]], threshold) for c in file.categories],
+        "categories": categories,
         "training": _training(file, total, skipped),
+        "sizes": sizes(file),
+        "estimate": estimability({c["id"]: c["mask"] for c in categories}, box_only, threshold),
         "counts": {str(kind): counts[kind] for kind in FACTS if counts[kind]},
         "problems": [problem.as_dict() for problem in problems],
     }
+    return result | {"advice": advice(result)}
+
+
+def _count(file: CocoFile) -> tuple[dict[int, Counter[MaskState]], Counter[str], int]:
+    """Category id → states of its annotations; what became of halfmask's own masks; images with a mask."""
+    states = {category["id"]: Counter[MaskState]() for category in file.categories}
+    origins: Counter[str] = Counter()
+    with_masks = 0
+    for image in file.images:
+        rows = file.annotations_of(image["id"])
+        known = file.states_of(image["id"])
+        with_masks += MaskState.MASK in known
+        for annotation, state in zip(rows, known, strict=True):
+            states[annotation["category_id"]][state] += 1
+            origins[provenance(annotation) or ""] += 1
+    return states, origins, with_masks
 
 
 def _named(states: Counter[MaskState]) -> dict[str, int]:

@@ -13,6 +13,8 @@ class ProblemKind(StrEnum):
     """A kind of finding; `FACTS` says what each means."""
 
     NOT_STRICT_JSON = "not_strict_json"
+    DUPLICATE_KEY = "duplicate_key"
+    BOXES_XYXY = "boxes_look_like_xyxy"
     IMAGE_RECORD = "image_record"
     ANNOTATION_RECORD = "annotation_record"
     ORPHAN = "orphan_annotation"
@@ -20,6 +22,7 @@ class ProblemKind(StrEnum):
     DUPLICATE_ANNOTATION = "duplicate_annotation"
     NEAR_DUPLICATE = "near_duplicate_annotation"
     DUPLICATE_CATEGORY_NAME = "duplicate_category_name"
+    ALIKE_CATEGORY_NAMES = "category_names_alike"
     ODD_ISCROWD = "odd_iscrowd"
     BOX_MALFORMED = "box_malformed"
     BOX_EMPTY = "box_without_area"
@@ -92,6 +95,13 @@ FACTS: dict[ProblemKind, Facts] = {
     ProblemKind.NOT_STRICT_JSON: Facts(
         "file", "problem", "NaN or Infinity in the JSON", "other readers may refuse the file"
     ),
+    ProblemKind.DUPLICATE_KEY: Facts("file", "problem", "JSON objects with a key twice", "the last value counts"),
+    ProblemKind.BOXES_XYXY: Facts(
+        "file",
+        "problem",
+        "files whose boxes look like x1, y1, x2, y2; COCO's are x, y, width, height",
+        "read as COCO's: far too large. Subtract x1 from x2 and y1 from y2",
+    ),
     ProblemKind.IMAGE_RECORD: Facts(
         "image", "problem", "image records that cannot be used", "left out with all annotations"
     ),
@@ -104,6 +114,9 @@ FACTS: dict[ProblemKind, Facts] = {
     ProblemKind.NEAR_DUPLICATE: Facts("annotation", "problem", "two annotations of what seems one object", _USED),
     ProblemKind.DUPLICATE_CATEGORY_NAME: Facts(
         "category", "problem", "category names used twice", "kept as two classes"
+    ),
+    ProblemKind.ALIKE_CATEGORY_NAMES: Facts(
+        "category", "problem", "category names that differ only in case or blanks", "kept as two classes"
     ),
     ProblemKind.ODD_ISCROWD: Facts(
         "annotation", "problem", "iscrowd is neither 0 nor 1", "treated as a crowd: left out"

@@ -20,6 +20,11 @@ def box_of(segmentation: Segmentation, image_size: tuple[int, int]) -> tuple[int
     return (x, y, x + w, y + h) if w > 0 and h > 0 else None
 
 
+def area_of(segmentation: Segmentation, image_size: tuple[int, int]) -> int:
+    """Pixels of a sound segmentation. Makes no canvas."""
+    return int(library.area(encoded(segmentation, image_size)))
+
+
 def overlap(first: Segmentation, second: Segmentation, image_size: tuple[int, int]) -> float:
     """IoU of two sound segmentations of one image."""
     pair = encoded(first, image_size), encoded(second, image_size)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -41,16 +40,12 @@ def learn_looks(model: SegmentationModel, recipe: Recipe, data: TrainingData) ->
 
 def _examples(pictures: CocoInstances) -> Iterator[tuple[Tensor, Target]]:
     """The photographs that have a class of which not enough was seen yet, with a progress display."""
-    from halfmask.engine.display import Display
+    from halfmask.engine.display import tracked
     from halfmask.models.prototypes import PER_CLASS
 
     seen: Counter[int] = Counter()
-    display, begin = Display(), time.perf_counter()
-    display.start("looking at the classes", len(pictures), "image")
-    for index, image_id in enumerate(pictures.image_ids):
+    for index, image_id in enumerate(tracked(pictures.image_ids, "looking at the classes", len(pictures), "image")):
         classes = [a["category_id"] for a in pictures.file.annotations_of(image_id)]
         if any(seen[c] < PER_CLASS for c in classes):
             seen.update(classes)
             yield pictures[index]
-        display.update(index + 1, (index + 1) / (time.perf_counter() - begin), {})
-    display.stop()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
+    from halfmask.engine.display import Display
     from halfmask.inference.complete import Completion
 
 Boxes = Literal["auto", "tight", "loose"]
@@ -30,6 +32,9 @@ def run(
     workers: Annotated[int, typer.Option(min=0, help="Threads that decode photographs; the result is the same.")] = 2,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be filled.")] = False,
     json: Annotated[Path | None, typer.Option(help="Write what was done here.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Draw the best, median and worst of the new masks by score here (.png, .jpg).")
+    ] = None,
     boxes: Annotated[
         Boxes,
         typer.Option(
@@ -54,45 +59,62 @@ def run(
 
     The paper's GrabCut Mask R-CNN: halfmask complete baseline:grabcut boxes.json …, then train on that with data.use=filled.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from halfmask.coco.write import write_json
+    from halfmask.commands.evaluation_sheet import check_sheet
+    from halfmask.commands.filling_sheet import draw_filling_sheet
+    from halfmask.engine.display import Display
     from halfmask.inference.complete import complete, journal_of
     from halfmask.inference.predictor import load
 
     if dry_run:
         _dry_run(provider or model, data, images, out, redo_filled)
         return
+    if sheet is not None:
+        check_sheet(sheet)
     predictor = load(model, device=device)
     drawer = None if provider is None else load(provider, device=device)
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("filling masks", total=None)
-        try:
-            done = complete(
-                predictor,
-                data,
-                images,
-                out,
-                polygons,
-                redo_filled,
-                workers,
-                lambda count, total: bar.update(task, completed=count, total=total),
-                boxes,
-                drawer,
-            )
-        except KeyboardInterrupt:
-            bar.stop()
-            if journal_of(out).exists():
-                typer.echo("what is finished is noted; the same command goes on from there", err=True)
-            raise
+    display = Display(quiet=True)
+    try:
+        done = complete(
+            predictor,
+            data,
+            images,
+            out,
+            polygons,
+            redo_filled,
+            workers,
+            _shown_on(display),
+            boxes,
+            drawer,
+        )
+    except KeyboardInterrupt:
+        display.stop()
+        if journal_of(out).exists():
+            typer.echo("what is finished is noted; the same command goes on from there", err=True)
+        raise
+    finally:
+        display.stop()
     _report(done)
     if json is not None:
         write_json(json, _as_json(done), indent=2)
+    if sheet is not None:
+        print(draw_filling_sheet(sheet, out, images))
     if done.skipped or done.unusable:
         raise typer.Exit(1)
+
+
+def _shown_on(display: Display) -> Callable[[int, int], None]:
+    """The first call says what an earlier run has left done, and how much there is."""
+    begun = False
+
+    def show(count: int, total: int) -> None:
+        nonlocal begun
+        if not begun:
+            begun = True
+            display.start("filling masks", total, "mask", count)
+        display.update(count)
+
+    return show
 
 
 def _dry_run(model: str, data: Path, images: Path, out: Path, redo_filled: bool) -> None:

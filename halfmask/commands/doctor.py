@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from halfmask.coco.annotations import CocoFile
     from halfmask.coco.problems import Problem
 
-CLASS_ROWS = 28
+CLASS_ROWS = 18
 """Rows of classes that still leave room for the rest on one screen."""
 FIRST_IDS = 4
+ADVICE_LINES = 7
 SHOWN = {
     "mask": "masked",
     "missing": "box only",
@@ -37,7 +38,8 @@ def run(
     json: Annotated[Path | None, typer.Option(help="Writes everything found, by id.", metavar="F")] = None,
     html: Annotated[Path | None, typer.Option(help="Writes a page with everything found.", metavar="F")] = None,
 ) -> None:
-    """Says what is in a COCO file: masks, boxes and suspects of each class, every problem by id, what training will use. Changes nothing.
+    """Says what is in a COCO file: masks, boxes and suspects of each class, every problem by id, what training will use, what would help,
+    and whether the quality on box-only classes can be measured. Changes nothing.
 
     Exit code 0: clean; 1: problems were found (notes are none); 2: this is no COCO file.
 
@@ -47,11 +49,13 @@ def run(
 
     from halfmask.coco.annotations import CocoFile
     from halfmask.coco.diagnosis import diagnose
+    from halfmask.coco.duplicate_keys import duplicate_keys
     from halfmask.coco.write import write_json
 
     with Console(stderr=True).status(f"reading {data.name}"):
         file = CocoFile.read(data)
-    result = diagnose(file, _examine(file, images))
+        twice = duplicate_keys(data)
+    result = diagnose(file, [*twice, *_examine(file, images)])
     _show(Console(), result)
     if json is not None:
         write_json(json, result, indent=1)
@@ -62,18 +66,15 @@ def run(
 
 
 def _examine(file: CocoFile, images: Path | None) -> list[Problem]:
-    from rich.console import Console
-    from rich.progress import Progress
-
     from halfmask.coco.checks import check
     from halfmask.coco.photograph_checks import check_photographs
+    from halfmask.engine.display import displayed
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        masks = progress.add_task("annotations", total=len(file.images))
-        found = check(file, lambda: progress.advance(masks))
-        if images is not None:
-            photographs = progress.add_task("photographs", total=len(file.images))
-            found += check_photographs(file, images, lambda: progress.advance(photographs))
+    with displayed("looking at annotations", len(file.images), "image") as display:
+        found = check(file, display.advance)
+    if images is not None:
+        with displayed("looking at photographs", len(file.images), "image") as display:
+            found += check_photographs(file, images, display.advance)
     return found
 
 
@@ -95,6 +96,12 @@ def _show(console: Console, result: dict[str, Any]) -> None:
         f"Training uses {training['boxes']} boxes and {training['masks']} masks; {training['boxes_without_mask']} boxes teach without one; "
         f"left out: {training['crowds_left_out']} crowds, {training['unusable_left_out']} unusable annotations."
     )
+    for name in ("boxes", "masks"):
+        if result["sizes"][name]["count"]:
+            console.print(_sizes(name, result["sizes"][name]), highlight=False)
+    if result["advice"]:
+        console.print(_advice(result["advice"]), highlight=False)
+    console.print(_estimate(result["estimate"]), highlight=False)
     if result["problems"]:
         console.print(_problems(result["problems"]))
     problems = sum(p["severity"] == "problem" for p in result["problems"])
@@ -129,6 +136,31 @@ def _classes(categories: list[dict[str, Any]], states: list[str], width: int) ->
             cells += [_plain(category["name"]), category["set"], *(str(category[s] or "·") for s in states)]
         table.add_row(*cells)
     return table
+
+
+def _sizes(name: str, block: dict[str, Any]) -> str:
+    """One line: how many are small, medium and large by COCO's borders."""
+    shares = ", ".join(f"{block[key]} {key}" for key in "SML")
+    side = block["median_area"] ** 0.5
+    fill = f"; half of them fill more than {block['fill']:.0%} of their box" if block.get("fill") else ""
+    return f"{name.capitalize()}: {shares}; half of them smaller than {side:.0f} × {side:.0f} pixels{fill}."
+
+
+def _advice(lines: list[str]) -> Table:
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 1))
+    for line in lines[:ADVICE_LINES]:
+        table.add_row("[cyan]›[/]", _plain(line))
+    if len(lines) > ADVICE_LINES:
+        table.add_row("", f"and {len(lines) - ADVICE_LINES} more in --json or --html")
+    return table
+
+
+def _estimate(estimate: dict[str, Any]) -> str:
+    style = "green" if estimate["possible"] else "yellow"
+    command = f"\n  {_plain(estimate['command'])}" if estimate["command"] else ""
+    return f"[bold {style}]How good will box-only classes be?[/] {_plain(estimate['text'])}{command}"
 
 
 def _problems(problems: list[dict[str, Any]]) -> Table:

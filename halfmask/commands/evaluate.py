@@ -180,17 +180,14 @@ class _Reader:
     skipped: dict[int, str] = field(default_factory=dict)
 
     def __enter__(self) -> _Reader:
-        from rich.console import Console
-        from rich.progress import Progress
+        from halfmask.engine.display import Display
 
-        console = Console(stderr=True)
-        self._bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-        self._bar.start()
-        self._task = self._bar.add_task("evaluating", total=len(self.dataset) * self.passes)
+        self._display = Display(quiet=True)
+        self._display.start("evaluating", len(self.dataset) * self.passes, "image")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        self._display.stop()
 
     def batches(self) -> Iterator[tuple[list[int], list[Tensor], list[Target]]]:
         """Image ids, images and targets."""
@@ -201,7 +198,7 @@ class _Reader:
             if rows:
                 ids = [row[0] for row in rows]
                 yield ids, [row[1] for row in rows], [row[2] for row in rows]
-            self._bar.advance(self._task, min(BATCH, len(self.dataset) - start))
+            self._display.advance(min(BATCH, len(self.dataset) - start))
 
     def _read(self, start: int) -> list[tuple[int, Tensor, Target]]:
         from halfmask.errors import InputError

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
     from halfmask.data.dataset import CocoInstances
@@ -47,22 +48,28 @@ def draw_sheet(
         InputError: no mask was measured; the picture cannot be written.
     """
     from halfmask.errors import InputError
-    from halfmask.evaluation.examples import BLOCKS, examples
     from halfmask.visualize.mask_sheet import mask_sheet
 
     if not ious.categories:
         raise InputError(f"{out}: no mask with a known truth, so no sheet")
     shown = [c for c in ious.categories if c in box_only]
-    rows = examples(ious, box_only if shown else None)
     which = "classes without masks in training (B)" if shown else "all classes"
     count = len(shown) or len(ious.categories)
-    cells = _cells(dataset, segment, ious, [row for name in BLOCKS for row in rows[name]])
-    blocks = [
-        (_heading(name, [cells[row] for row in rows[name]]), [cells[row] for row in rows[name]]) for name in BLOCKS
-    ]
+    blocks = example_blocks(dataset, segment, ious, box_only if shown else None)
     masks = "1 mask in a given box" if count == 1 else f"{count} masks in given boxes"
     title = f"Best, median and worst of {masks}: {which}, {Path(dataset.file.name).name}"
     picture = mask_sheet(blocks, title, note)
+    return save_sheet(picture, out)
+
+
+def save_sheet(picture: Image.Image, out: Path) -> Path:
+    """Writes a sheet, its folder too.
+
+    Raises:
+        InputError: this cannot be written.
+    """
+    from halfmask.errors import InputError
+
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         picture.save(out)
@@ -71,26 +78,41 @@ def draw_sheet(
     return out
 
 
+def example_blocks(
+    dataset: CocoInstances, segment: Segment, ious: IouTable, classes: Collection[int] | None, each: int = 8
+) -> list[tuple[str, list[Cell]]]:
+    """Heading and cells of the best, median and worst masks by IoU.
+
+    Args:
+        classes: category ids; all when None.
+        each: cells of a block, at most.
+    """
+    from halfmask.evaluation.examples import BLOCKS, examples
+
+    rows = examples(ious, classes, each)
+    cells = _cells(dataset, segment, ious, [row for name in BLOCKS for row in rows[name]])
+    blocks = [(name, [cells[row] for row in rows[name]]) for name in BLOCKS]
+    return [(_heading(name, found), found) for name, found in blocks]
+
+
 def _heading(name: str, cells: list[Cell]) -> str:
-    if not cells:
+    ious = [cell.iou for cell in cells if cell.iou is not None]
+    if not ious:
         return name
-    low, high = (f"{end(c.iou for c in cells):.2f}" for end in (min, max))
+    low, high = (f"{end(ious):.2f}" for end in (min, max))
     return f"{name}: IoU {low}" if low == high else f"{name}: IoU {low} to {high}"
 
 
 def _cells(dataset: CocoInstances, segment: Segment, ious: IouTable, rows: list[int]) -> dict[int, Cell]:
     """Row of the table → its cell; a photograph with several of them is read once."""
-    from rich.console import Console
-    from rich.progress import track
+    from halfmask.engine.display import tracked
 
     of_image: dict[int, list[int]] = {}
     for row in rows:
         of_image.setdefault(ious.image_ids[row], []).append(row)
     index_of = {image_id: k for k, image_id in enumerate(dataset.image_ids)}
-    console = Console(stderr=True)
-    bar = track(of_image.items(), "drawing", console=console, transient=True, disable=not console.is_terminal)
     cells: dict[int, Cell] = {}
-    for image_id, chosen in bar:
+    for image_id, chosen in tracked(of_image.items(), "drawing", len(of_image), "photograph"):
         image, target = dataset[index_of[image_id]]
         drawn = segment([image], [target])[0]
         cells |= {row: _cell(dataset, image, target, drawn, ious, row) for row in chosen}

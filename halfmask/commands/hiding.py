@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 HIDDEN = "hidden"
 """Folder of the first training, in the folder of a run."""
-LARGEST_SHARE = 1 / 3
-"""A class with more than this share of all masks is not hidden: without it the first training would hardly be like the run's own."""
 FOLDS = 5
 
 
@@ -82,7 +80,7 @@ def learn_hidden(recipe: Recipe, out: Path, again: str) -> Measured | None:
     plan = plan_hiding(recipe)
     print(plan.describe())
     folder = out / HIDDEN
-    checkpoint = train(plan.recipe, folder, resume=(folder / "recipe.yaml").is_file(), again=again)
+    checkpoint = train(plan.recipe, folder, resume=(folder / "recipe.yaml").is_file(), again=again, report=False)
     if checkpoint is None:
         return None
     measured = _measure(_load(checkpoint), plan)
@@ -117,14 +115,15 @@ def plan_hiding(recipe: Recipe) -> Plan:
 def _choose(recipe: Recipe, data: TrainingData) -> list[int]:
     import numpy as np
 
+    from halfmask.coco.estimability import hideable
+
     counts, enough = data.main.mask_counts, max(1, recipe.data.masked_threshold)
-    fitting = [i for i in data.main.masked if enough <= counts[i] <= LARGEST_SHARE * data.main.masks]
+    fitting = hideable(counts, data.main.masked, enough)
     if len(fitting) < recipe.hide:
         raise InputError(
             f"hide={recipe.hide}: {data.name} has {len(fitting)} masked classes with at least {enough} masks and at most a third of all; "
             f"hide fewer, or lower data.masked_threshold"
         )
-    fitting.sort(key=lambda i: (-counts[i], i))
     rng = np.random.default_rng([recipe.seed, recipe.hide])
     return [int(rng.choice(group)) for group in np.array_split(np.array(fitting), recipe.hide)]
 
@@ -169,18 +168,14 @@ def _load(checkpoint: Path) -> SegmentationModel:
 
 def _measure(model: Any, plan: Plan) -> Measured:
     """Draws masks into the boxes of the hidden classes' objects, on the photographs that the run learns from."""
-    import time
-
-    from halfmask.engine.display import Display
+    from halfmask.engine.display import tracked
     from halfmask.masks import iou
 
     pictures, device = plan.data.training, next(model.parameters()).device
     labels = torch.tensor([pictures.file.label_of[i] for i in plan.classes])
     columns: list[tuple[Tensor, Tensor]] = []
     rows: list[tuple[int, int, int]] = []
-    display, begin = Display(), time.perf_counter()
-    display.start("measuring hidden classes", len(pictures), "image")
-    for index in range(len(pictures)):
+    for index in tracked(range(len(pictures)), "measuring hidden classes", len(pictures), "image"):
         wanted = _objects(pictures.target(index), labels)
         if len(wanted):
             image, target = pictures[index]
@@ -189,8 +184,6 @@ def _measure(model: Any, plan: Plan) -> Measured:
             columns.append((features.cpu(), iou(found.crops(), target.masks.select(target.mask_row[wanted]))))
             ids = [pictures.file.categories[k - 1]["id"] for k in target.labels[wanted].tolist()]
             rows += [(i, target.image_id, a) for i, a in zip(ids, target.annotation_ids[wanted].tolist(), strict=True)]
-        display.update(index + 1, (index + 1) / (time.perf_counter() - begin), {})
-    display.stop()
     classes, images, annotations = (list(column) for column in zip(*rows, strict=True))
     features, ious = (torch.cat(parts) for parts in zip(*columns, strict=True))
     return Measured(features, ious, classes, images, annotations)

@@ -36,10 +36,8 @@ def run(
 
     Example: halfmask predict runs/voc photo.jpg more_photos --out found
     """
-    from rich.console import Console
-    from rich.progress import track
-
     from halfmask.coco.write import write_json
+    from halfmask.engine.display import tracked
     from halfmask.errors import InputError
     from halfmask.inference.predictor import load
 
@@ -50,9 +48,7 @@ def run(
     results: list[dict[str, Any]] = []
     skipped: list[str] = []
     names = _overlay_names(jobs)
-    console = Console(stderr=True)
-    bar = track(jobs, "predicting", console=console, transient=True, disable=not console.is_terminal)
-    for number, job in enumerate(bar):
+    for number, job in enumerate(tracked(jobs, "predicting", len(jobs), "photograph")):
         try:
             pixels, found = _predict(predictor, job)
         except InputError as error:

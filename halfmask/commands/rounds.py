@@ -32,7 +32,7 @@ def teach(recipe: Recipe, out: Path, again: str) -> Path | None:
     # What is hidden for an estimate is a matter of the last round.
     earlier = recipe.model_copy(update={"rounds": recipe.rounds - 1, "hide": 0})
     print(f"round {recipe.rounds - 1} of {recipe.rounds}: the teacher")
-    model = train(earlier, folder, resume=(folder / "recipe.yaml").is_file(), again=again)
+    model = train(earlier, folder, resume=(folder / "recipe.yaml").is_file(), again=again, report=False)
     if model is None:
         return None
     if not filled.is_file():

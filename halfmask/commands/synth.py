@@ -67,15 +67,13 @@ def run(
 
 
 def _write_world(folder: Path, images: int, seed: int, classes: int | None, size: int | None, workers: int) -> None:
-    from rich.progress import Progress
-
     from halfmask.data.synthetic import write_world
+    from halfmask.engine.display import displayed
 
     start, classes = time.perf_counter(), CLASSES if classes is None else classes
     side = WORLD_SIZE if size is None else size
-    with Progress(transient=True) as progress:
-        task = progress.add_task("drawing", total=images)
-        path = write_world(folder, images, seed, classes, side, workers, lambda n: progress.update(task, advance=n))
+    with displayed("drawing", images, "image") as display:
+        path = write_world(folder, images, seed, classes, side, workers, display.advance)
     seconds = time.perf_counter() - start
     print(
         f"{path}: {images} pictures, {classes} classes, seed {seed}, {seconds:.1f} s ({images / seconds:.0f} images/s)"
@@ -90,28 +88,28 @@ def _write_composites(
     wanted: tuple[int, int, int | None, str | None],
     workers: int,
 ) -> None:
-    from rich.progress import Progress, TaskID
-
     from halfmask.coco.annotations import CocoFile
     from halfmask.data.composites import Plan, write_composites
     from halfmask.data.composites_parts import parse_part
+    from halfmask.engine.display import Display
 
     images, seed, size, part = wanted
     shares = (0, 1) if part is None else parse_part(part)
     plan = Plan(images, seed, COMPOSITE_SIZE if size is None else size, shares)
     start, file = time.perf_counter(), CocoFile.read(source)
     photographs = _photographs_of(file, source) if photographs is None else photographs
-    with Progress(transient=True) as progress:
-        tasks: dict[str, TaskID] = {}
-        started: dict[str, float] = {}
+    display, started = Display(quiet=True), dict[str, float]()
 
-        def tell(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-                started[what] = time.perf_counter()
-            progress.update(tasks[what], completed=done)
+    def tell(what: str, done: int, total: int) -> None:
+        if what not in started:
+            display.start(what, total, "image")
+            started[what] = time.perf_counter()
+        display.update(done)
 
+    try:
         written = write_composites(folder, file, photographs, plan, workers, tell)
+    finally:
+        display.stop()
     found, drawn = started["drawing"] - start, time.perf_counter() - started["drawing"]
     print(f"{written.path}: {images} pictures, seed {seed}, {drawn:.1f} s ({images / drawn:.0f} images/s)")
     given = [count for count in written.cutouts.values() if count]

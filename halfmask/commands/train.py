@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from halfmask.config import Recipe
     from halfmask.models.base import SegmentationModel
 
-MAY_CHANGE = {"data.annotations", "data.images", "data.workers", "data.cache", "evaluate_every", "checkpoint_every"}
+MAY_CHANGE = {
+    "data.annotations",
+    "data.images",
+    "data.workers",
+    "data.cache",
+    "evaluate_every",
+    "checkpoint_every",
+    "loggers",
+}
 """Keys that a resumed run may have otherwise: they do not change what is learnt (data may have moved). The data keys hold for a stage's
 own data too."""
 
@@ -27,7 +35,7 @@ def run(
         bool, typer.Option("--dry-run", help="Check everything, measure two steps, write nothing.")
     ] = False,
 ) -> None:
-    """Trains a model by a recipe. RUN gets model.safetensors, recipe.yaml, metrics.json, curves.png and logs/.
+    """Trains a model by a recipe. RUN gets model.safetensors, recipe.yaml, metrics.json, curves.png, report.html and logs/.
 
     hide=5 hides five masked classes from a first training and measures it on them: what to expect of the masks of box-only classes.
 
@@ -52,12 +60,17 @@ def run(
 
 
 def train(
-    recipe: Recipe, out: Path, resume: bool = False, again: str = "the same command with --resume"
+    recipe: Recipe,
+    out: Path,
+    resume: bool = False,
+    again: str = "the same command with --resume",
+    report: bool = True,
 ) -> Path | None:
     """Trains by a recipe into the folder `out`.
 
     Args:
         again: how to go on, for messages.
+        report: write OUT/report.html too; a training that serves another one needs none.
     Returns:
         The checkpoint; None if a signal stopped the run, which can then be resumed.
     Raises:
@@ -71,6 +84,7 @@ def train(
     from halfmask.commands.class_looks import learn_looks
     from halfmask.commands.hiding import learn_hidden
     from halfmask.commands.rounds import teach
+    from halfmask.commands.run_page import report_run
     from halfmask.commands.training_data import read_training_data
     from halfmask.engine.train import fit
     from halfmask.errors import InputError
@@ -103,7 +117,10 @@ def train(
         return None
     if hidden is not None:
         hidden.fit(model)
-    return _finish(recipe, data, model, out)
+    path = _finish(recipe, data, model, out)
+    if report:
+        report_run(recipe, data, model, out)
+    return path
 
 
 def _remove_begun(out: Path, before: set[Path] | None) -> None:
@@ -153,7 +170,7 @@ def _check_folder(recipe: Recipe, out: Path, resume: bool) -> Path | None:
 
 
 def _may_change(key: str) -> bool:
-    return re.sub(r"^stages\.\d+\.(?=data\.)", "", key) in MAY_CHANGE
+    return re.sub(r"^stages\.\d+\.(?=data\.)|(?<=^loggers)\.\d+$", "", key) in MAY_CHANGE
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:

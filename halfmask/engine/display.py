@@ -1,36 +1,42 @@
-"""The progress bar of a training: images/s, time left, losses. Without a terminal: a line now and then."""
+"""Progress of long work: images/s, time left, losses. A bar in a terminal or notebook; elsewhere, a log file say, a line now and then."""
 
 from __future__ import annotations
 
-import logging
+import importlib.util
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-log = logging.getLogger("halfmask")
-
 QUIET_SECONDS = 15.0
 """Time between two lines where nobody watches a bar."""
+
+T = TypeVar("T")
 
 
 class Display:
     """Shows one task at a time on stderr."""
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool = False) -> None:
+        """quiet: where there is no bar, a task that is over in 15 seconds is not mentioned."""
+        self._quiet = quiet
         self._console = Console(stderr=True)
         self._progress: Progress | None = None
         self._title, self._total, self._unit = "", 0, ""
-        self._last_line = 0.0
+        self._begin, self._first, self._done, self._last_line = 0.0, 0, 0, 0.0
 
     def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
         """Begins a task of `total` steps, `done` of which an earlier run took."""
         self.stop()
         self._title, self._total, self._unit = title, total, unit
-        self._last_line = time.monotonic()
-        if not self._console.is_terminal:
-            self._print(f"{title}: {total - done} {unit}s" + (f" after {done}" if done else ""))
+        self._begin = self._last_line = time.monotonic()
+        self._first = self._done = done
+        if not self._has_bar:
+            if not self._quiet:
+                self._print(f"{title}: {total - done} {unit}s" + (f" after {done}" if done else ""))
             return
         columns = (
             TextColumn("{task.description}"),
@@ -44,17 +50,26 @@ class Display:
         self._progress.add_task(title, total=total, completed=done, numbers="")
         self._progress.start()
 
-    def update(self, done: int, rate: float, losses: Mapping[str, float]) -> None:
-        """Tells how far the task is; `rate` is images (or regions) a second."""
-        numbers = f"{rate:.3g}/s  " + "  ".join(
-            f"{name.removeprefix('loss_')} {value:.3f}" for name, value in losses.items()
-        )
+    def update(self, done: int, rate: float | None = None, losses: Mapping[str, float] | None = None) -> None:
+        """Tells how far the task is.
+
+        Args:
+            rate: images (or regions) a second; None: steps a second since the task began.
+        """
+        self._done, now = done, time.monotonic()
+        pace = (done - self._first) / max(now - self._begin, 1e-9)
+        words = [f"{pace if rate is None else rate:.3g}/s"]
+        words += [f"{name.removeprefix('loss_')} {value:.3f}" for name, value in (losses or {}).items()]
         if self._progress is not None:
-            task = self._progress.task_ids[0]
-            self._progress.update(task, completed=done, numbers=numbers)
-        elif time.monotonic() - self._last_line >= QUIET_SECONDS or done >= self._total:
-            self._last_line = time.monotonic()
-            self._print(f"{self._title}: {self._unit} {done}/{self._total}  {numbers}")
+            self._progress.update(self._progress.task_ids[0], completed=done, numbers="  ".join(words))
+        elif now - self._last_line >= QUIET_SECONDS or (done >= self._total and not self._is_short(now)):
+            self._last_line = now
+            left = [f"{_time((self._total - done) / pace)} left"] if 0 < done < self._total and pace > 0 else []
+            self._print("  ".join([f"{self._title}: {self._unit} {done}/{self._total}", *left, *words]))
+
+    def advance(self, count: int = 1) -> None:
+        """So many steps more are done."""
+        self.update(self._done + count)
 
     def note(self, text: str) -> None:
         """Says beside the bar what goes on while it stands still."""
@@ -63,10 +78,50 @@ class Display:
         else:
             self._print(text)
 
-    def _print(self, text: str) -> None:
-        self._console.print(text, highlight=False, soft_wrap=True)
-
     def stop(self) -> None:
+        """Takes the bar away, wherever it stands."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+    def _is_short(self, now: float) -> bool:
+        return self._quiet and now - self._begin < QUIET_SECONDS
+
+    @property
+    def _has_bar(self) -> bool:
+        """A notebook shows bars through ipywidgets only; without it lines are what it can show."""
+        if self._console.is_jupyter:
+            return importlib.util.find_spec("ipywidgets") is not None
+        return self._console.is_terminal
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def displayed(title: str, total: int, unit: str) -> Iterator[Display]:
+    """A display of one task, taken away at the end whatever happens."""
+    display = Display(quiet=True)
+    display.start(title, total, unit)
+    try:
+        yield display
+    finally:
+        display.stop()
+
+
+def tracked(items: Iterable[T], title: str, total: int, unit: str) -> Iterator[T]:
+    """The items one by one, with their progress shown."""
+    with displayed(title, total, unit) as display:
+        for item in items:
+            yield item
+            display.advance()
+
+
+def _time(seconds: float) -> str:
+    """For example 45 s, 3:07 min, 2:15 h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"

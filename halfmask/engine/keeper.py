@@ -18,6 +18,7 @@ from halfmask.engine.interrupts import Interrupted, Interrupts
 from halfmask.engine.logs import Evaluations, MetricsCsv
 from halfmask.engine.module import StageModule
 from halfmask.engine.resume import random_state, restore_random_state, write_resume_point
+from halfmask.engine.trackers import Trackers
 from halfmask.errors import InputError
 
 Evaluate = Callable[[nn.Module], Mapping[str, Any]]
@@ -49,11 +50,18 @@ class Keeper(pl.Callback):
     """Sees every step of every stage of one run in `folder`."""
 
     def __init__(
-        self, folder: Path, rhythm: Rhythm, evaluate: Evaluate | None, course: Course, interrupts: Interrupts
+        self,
+        folder: Path,
+        rhythm: Rhythm,
+        evaluate: Evaluate | None,
+        course: Course,
+        interrupts: Interrupts,
+        trackers: Trackers,
     ) -> None:
         self.course = course
         self._folder, self._rhythm, self._evaluate = folder, rhythm, evaluate
         self._interrupts = interrupts
+        self.trackers = trackers
         self.display = Display()
         self._csv = MetricsCsv(folder / "logs" / "metrics.csv", course.step)
         self._evaluations = Evaluations(folder / "metrics.json", course.step)
@@ -139,6 +147,7 @@ class Keeper(pl.Callback):
             "seconds": round(self.course.seconds, 3),
         }
         self._evaluations.add({**position, **blocks})
+        self.trackers.log_evaluation(blocks, self.course.step)
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -195,8 +204,7 @@ class Keeper(pl.Callback):
         }
         total = {"loss": sum(losses.values())}
         self._csv.log({**position, "stage": self._stage_name, **rates, **total, **losses})
-        for logger in trainer.loggers:
-            logger.log_metrics({**rates, **total, **losses}, self.course.step)
+        self.trackers.log({**rates, **total, **losses}, self.course.step)
         self.display.update(done, rate, losses)
 
 

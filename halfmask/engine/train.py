@@ -16,7 +16,6 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from halfmask.config import Recipe, Stage
@@ -28,6 +27,7 @@ from halfmask.engine.module import StageModule
 from halfmask.engine.optim import build_optimiser
 from halfmask.engine.resume import ResumeFile, read_resume_point
 from halfmask.engine.stream import Loader, Stream
+from halfmask.engine.trackers import Trackers
 from halfmask.errors import InputError
 from halfmask.structures import Target
 
@@ -94,10 +94,11 @@ def fit(
     position = _restore(model, folder / RESUME_FILE if resume else None)
     interrupts = Interrupts()
     rhythm = Rhythm(recipe.evaluate_every, recipe.checkpoint_every)
-    keeper = Keeper(folder, rhythm, evaluate, position.course, interrupts)
+    trackers = Trackers(recipe.loggers, folder, recipe.model_dump(mode="json"), position.course.step)
+    keeper = Keeper(folder, rhythm, evaluate, position.course, interrupts, trackers)
     run = _Run(model, recipe, data, keeper, place, built_to_learn(model))
     interrupts.install()
-    finished = True
+    finished = False
     try:
         with _quiet():
             if not position.within:
@@ -105,10 +106,12 @@ def fit(
             for index in range(position.stage, len(recipe.stages)):
                 run.stage(index, within=position.within and index == position.stage)
             keeper.evaluate_now(model.to(place))
+            finished = True
     except Interrupted:
-        finished = False
+        pass
     finally:
         keeper.display.stop()
+        trackers.close(finished)
         interrupts.restore()
     return Outcome(finished, keeper.course.step, sum(stage.steps for stage in recipe.stages), keeper.course.seconds)
 
@@ -253,7 +256,7 @@ class _Run:
             max_epochs=-1,
             gradient_clip_val=stage.optimiser.clip_norm,
             callbacks=[self.keeper],
-            logger=TensorBoardLogger(logs, name="tensorboard", version="", purge_step=self.keeper.course.step or None),
+            logger=False,  # the keeper sends the numbers, over all stages
             plugins=[ResumeFile(), LightningEnvironment()],
             enable_checkpointing=False,
             enable_progress_bar=False,

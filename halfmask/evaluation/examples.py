@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from halfmask.evaluation.given_boxes import IouTable
 
@@ -19,7 +19,12 @@ def examples(table: IouTable, category_ids: Collection[int] | None = None, each:
         each: how many for a block, at most.
     """
     rows = [k for k, c in enumerate(table.categories) if category_ids is None or c in category_ids]
-    rows.sort(key=lambda k: -table.ious[k])
+    return best_median_worst(rows, table.ious, each)
+
+
+def best_median_worst(rows: Sequence[int], values: Sequence[float], each: int = 8) -> dict[str, list[int]]:
+    """The same of any rows by any value."""
+    rows = sorted(rows, key=lambda k: -values[k])
     best, worst, middle = (min(each, (len(rows) + extra) // 3) for extra in (2, 1, 0))
     start = max(best, min((len(rows) - middle) // 2, len(rows) - worst - middle))
     return {

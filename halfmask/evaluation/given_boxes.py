@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from halfmask.coco.sizes import LARGE, SMALL
 from halfmask.evaluation.reliability import reliability
 
 Block = dict[str, float | int | None]
-
-SMALL, LARGE = 32**2, 96**2
-"""COCO's borders between S, M and L, in pixels of the true mask."""
 
 
 @dataclass

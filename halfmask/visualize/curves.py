@@ -51,14 +51,21 @@ def ab_bars(results: Mapping[str, Mapping[str, Any]], out: str | Path) -> Path:
     """Bars of mask AP and of mask IoU on given boxes, for A and B, by model.
 
     Args:
-        results: model name → what `evaluate` returns (JSON contract). A missing or null value leaves a gap marked `–`.
+        results: model name → what `evaluate` returns (JSON contract). A missing or null value leaves a gap marked `–`; a panel without
+            any value is left out, unless both are.
         out: the .png or .svg to write.
     """
     from matplotlib.figure import Figure
 
     panels = (("mask", "AP", 1.0, "mask AP"), ("given_boxes", "miou", 100.0, "mask IoU on given boxes, %"))
-    figure = Figure(figsize=(7.6, 3.2), layout="constrained")
-    for axis, (block, key, factor, title) in zip(figure.subplots(1, 2), panels, strict=True):
+    known = [
+        p
+        for p in panels
+        if any(score(r, p[0], name, p[1]) is not None for r in results.values() for name in ("A", "B"))
+    ]
+    shown = known or panels
+    figure = Figure(figsize=(3.8 * len(shown), 3.2), layout="constrained")
+    for axis, (block, key, factor, title) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         _plot_bars(axis, results, (block, key, factor))
         axis.set_title(title, fontsize=10, loc="left", color="#30343A")
         _tidy(axis)
@@ -155,7 +162,8 @@ def _plot_scores(axis: Any, series: Series) -> None:
     for colour, (name, points) in zip(_cycle(len(series)), series.items(), strict=True):
         steps, values = zip(*points, strict=True)
         axis.plot(steps, values, color=colour, linewidth=1.7, marker="o", markersize=4, label=name)
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, max(1.0, 1.08 * max(v for points in series.values() for _, v in points)))
+    axis.locator_params(axis="x", integer=True, nbins=7)
     axis.set_title("scores, %", fontsize=11, loc="left", color="#30343A")
     axis.set_xlabel("step", fontsize=9, color="#555B63")
     axis.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)

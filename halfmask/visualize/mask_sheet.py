@@ -1,4 +1,4 @@
-"""A contact sheet of masks beside their truth: blocks of cells, each one object, cut out of its photograph."""
+"""A contact sheet of masks, beside their truth where it is known: blocks of cells, each one object, cut out of its photograph."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ class Cell:
     Attributes:
         picture: what `mask_cell` draws.
         name: of its class.
-        iou: of mask and truth.
+        iou: of mask and truth; None where the truth is not known.
         score: the model's own estimate of it.
     """
 
     picture: Image.Image
     name: str
-    iou: float
+    iou: float | None
     score: float
 
 
 def mask_cell(
-    image: NDArray[np.uint8], box: Tensor, mask: MaskCrops, truth: MaskCrops, side: int = CELL
+    image: NDArray[np.uint8], box: Tensor, mask: MaskCrops, truth: MaskCrops | None, side: int = CELL
 ) -> Image.Image:
     """An object with what surrounds it: the model's mask filled and outlined, the truth as a white line, the given box.
 
@@ -63,10 +63,11 @@ def mask_cell(
         image: uint8 [H, W, 3] RGB, the whole photograph.
         box: float32 [4] xyxy, the one that the model was given; it may reach beyond the photograph.
         mask: one crop, what the model drew; one without pixels draws nothing.
-        truth: one crop.
+        truth: one crop, or None.
         side: of the picture's longer side, pixels. Small objects are enlarged.
     """
-    assert len(mask) == len(truth) == 1, (len(mask), len(truth))
+    assert len(mask) == 1, len(mask)
+    assert truth is None or len(truth) == 1, truth
     window = _window(box.tolist(), (image.shape[0], image.shape[1]))
     x0, y0, x1, y1 = window
     scale = side / max(x1 - x0, y1 - y0)
@@ -74,11 +75,12 @@ def mask_cell(
     size = (small[0] * FINE, small[1] * FINE)
     picture = Image.fromarray(np.ascontiguousarray(image[y0:y1, x0:x1])).resize(size, Image.Resampling.BICUBIC)
     corners = [(v - low) * scale * FINE for v, low in zip(box.tolist(), (x0, y0, x0, y0), strict=True)]
-    drawn, true = _enlarged(mask, window, size), _enlarged(truth, window, size)
+    drawn = _enlarged(mask, window, size)
     _tint(picture, np.asarray(drawn) > 0, MASK, FILL)
     _draw_contour(picture, drawn, MASK, 4)
     _draw_box(picture, corners)
-    _draw_contour(picture, true, TRUTH, 1)
+    if truth is not None:
+        _draw_contour(picture, _enlarged(truth, window, size), TRUTH, 1)
     return picture.resize(small, Image.Resampling.BOX)
 
 
@@ -97,7 +99,7 @@ def mask_sheet(blocks: Sequence[tuple[str, Sequence[Cell]]], title: str, note: s
     width = 2 * MARGIN + columns * (CELL + GAP) - GAP
     height = TITLE + sum(HEADING + n * (CELL + CAPTION) for n in rows) + MARGIN // 2
     sheet = Image.new("RGB", (width, height), (255, 255, 255))
-    _draw_title(sheet, title, note)
+    _draw_title(sheet, title, note, any(cell.iou is not None for _, cells in filled for cell in cells))
     y = TITLE
     for (heading, cells), n in zip(filled, rows, strict=True):
         _draw_block(sheet, y, heading, cells, columns)
@@ -160,11 +162,11 @@ def _tint(picture: Image.Image, where: Lines, colour: Colour, opacity: float) ->
     picture.paste(colour, (0, 0), Image.fromarray((where * opacity * 255).astype(np.uint8)))
 
 
-def _draw_title(sheet: Image.Image, title: str, note: str) -> None:
+def _draw_title(sheet: Image.Image, title: str, note: str, with_truth: bool) -> None:
     draw = ImageDraw.Draw(sheet)
     draw.text((MARGIN, 16), _fitted(title, 19, sheet.width - 2 * MARGIN), fill=TEXT, font=font(19))
     x = float(MARGIN)
-    for sample, text in _legend():
+    for sample, text in _legend(with_truth):
         sheet.paste(sample, (round(x), 46))
         x += sample.width + 7
         draw.text((x, 46), text, fill=TEXT, font=font(14))
@@ -175,10 +177,12 @@ def _draw_title(sheet: Image.Image, title: str, note: str) -> None:
         draw.text((sheet.width - MARGIN - font(13).getlength(shown), 47), shown, fill=FAINT, font=font(13))
 
 
-def _legend() -> list[tuple[Image.Image, str]]:
+def _legend(with_truth: bool) -> list[tuple[Image.Image, str]]:
     """A sample of each mark as the cells have it, and what it means."""
     samples = []
     for kind, text in (("mask", "model's mask"), ("truth", "truth"), ("box", "given box")):
+        if kind == "truth" and not with_truth:
+            continue
         picture = Image.new("RGB", (32 * FINE, 20 * FINE), (126, 132, 138))
         shape = Image.new("L", picture.size)
         frame = (5 * FINE, 4 * FINE, 27 * FINE, 16 * FINE)
@@ -205,7 +209,7 @@ def _draw_block(sheet: Image.Image, y: int, heading: str, cells: Sequence[Cell],
         spare = CELL - cell.picture.width, CELL - cell.picture.height
         sheet.paste(cell.picture, (left + spare[0] // 2, top + spare[1] // 2))
         draw.text((left, top + CELL + 4), _fitted(cell.name, 14, CELL), fill=TEXT, font=font(14))
-        numbers = f"IoU {cell.iou:.2f} · score {cell.score:.2f}"
+        numbers = f"score {cell.score:.2f}" if cell.iou is None else f"IoU {cell.iou:.2f} · score {cell.score:.2f}"
         draw.text((left, top + CELL + 23), numbers, fill=FAINT, font=font(13))
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from halfmask.coco.write import write_text
+
 TEMPLATE = Path(__file__).parents[1] / "assets" / "report.html.j2"
 WIDEST = 960
 """Pictures wider than this are made smaller for the page; the full size stays in the run's folder."""
@@ -43,7 +45,7 @@ class Compare:
 
 @dataclass(frozen=True)
 class Strip:
-    """Pictures of one scene side by side, each with a caption of its own."""
+    """Pictures side by side, each with a caption of its own; `caption` stands above them."""
 
     pictures: Sequence[tuple[Image.Image, str]]
     caption: str = ""
@@ -113,7 +115,7 @@ def write_report(page: Page, out: str | Path) -> Path:
     environment.filters["file"] = file_uri
     html = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(page=page)
     path = Path(out)
-    path.write_text(html, encoding="utf-8")
+    write_text(path, html)
     return path
 
 

@@ -35,6 +35,33 @@ def test_fills_and_says_so(
     assert (tmp_path / "again.json").read_bytes() == out.read_bytes()
 
 
+def test_a_sheet_of_the_new_masks_by_score(
+    halfmask_cli: Cli, tiny_segmenter: Path, coco_file: Callable[..., Path], photos: Path, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    out, sheet = tmp_path / "out.json", tmp_path / "new" / "sheet.png"
+    outcome = halfmask_cli("complete", tiny_segmenter, coco_file(), "--images", photos, "--out", out, "--sheet", sheet)
+    assert outcome.code == 0, outcome.err
+    assert str(sheet) in outcome.out
+    with Image.open(sheet) as picture:
+        assert picture.height > 3 * 232, "three blocks"
+    again = halfmask_cli(
+        "complete", tiny_segmenter, coco_file(), "--images", photos, "--out", out, "--sheet", tmp_path / "s.txt"
+    )
+    assert again.code == 2
+    assert "no kind of picture" in again.line
+
+
+def test_no_sheet_where_nothing_was_filled(tmp_path: Path, coco_file: Callable[..., Path], photos: Path) -> None:
+    from halfmask.commands.filling_sheet import draw_filling_sheet
+    from halfmask.errors import InputError
+
+    with pytest.raises(InputError, match="was filled in by halfmask, so no sheet"):
+        draw_filling_sheet(tmp_path / "s.png", coco_file(), photos)
+    assert not (tmp_path / "s.png").exists()
+
+
 def test_polygons_and_redo(
     halfmask_cli: Cli, tiny_segmenter: Path, coco_file: Callable[..., Path], photos: Path, tmp_path: Path
 ) -> None:

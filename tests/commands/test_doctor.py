@@ -135,6 +135,53 @@ def test_input_errors_pass_through(tmp_path: Path, data: Path) -> None:
     assert isinstance(invoke(data, "--images", tmp_path / "nowhere").exception, InputError)
 
 
+def crowded(masks: dict[str, int], boxes: dict[str, int]) -> dict[str, Any]:
+    """A file with so many triangles and bare boxes of each class."""
+    document = clean()
+    names = list(masks | boxes)
+    document["categories"] = [{"id": i + 1, "name": name} for i, name in enumerate(names)]
+    rows: list[dict[str, Any]] = []
+    for i, name in enumerate(names):
+        base = {"image_id": 1, "category_id": i + 1, "iscrowd": 0, "area": 162.0, "bbox": [2.0, 3.0, 18.0, 18.0]}
+        rows += [base | {"segmentation": [TRIANGLE]} for _ in range(masks.get(name, 0))]
+        rows += [dict(base) for _ in range(boxes.get(name, 0))]
+    document["annotations"] = [row | {"id": k} for k, row in enumerate(rows)]
+    return document
+
+
+def test_advice_estimate_and_sizes_are_told(data: Path, tmp_path: Path) -> None:
+    masks = {"cup": 12, "fork": 11, "bowl": 10, "jug": 10, "pot": 10, "pan": 10, "knife": 3}
+    data.write_text(json.dumps(crowded(masks, {"knife": 409})))
+    result = invoke(data, "--json", tmp_path / "r.json", "--html", tmp_path / "r.html")
+    text = " ".join(result.stdout.split())
+    assert "`knife` has 3 masks and 412 boxes: it will be segmented by transfer." in text
+    assert "halfmask train RECIPE hide=2 --out RUN" in text
+    assert "Boxes: 475 S, 0 M, 0 L; half of them smaller than 18 × 18 pixels." in text
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert found["estimate"]["hideable"] == [1, 2, 3, 4, 5, 6]
+    assert found["sizes"]["masks"]["count"] == 66
+    assert found["sizes"]["masks"]["fill"] == pytest.approx(0.5, abs=0.06)  # a triangle in its box
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<code>knife</code> has 3 masks and 412 boxes" in page
+    assert "hide=2" in page
+
+
+def test_why_there_can_be_no_estimate_is_told(data: Path) -> None:
+    data.write_text(json.dumps(crowded({"cup": 12, "fork": 11}, {"knife": 30})))
+    text = " ".join(invoke(data).stdout.split())
+    assert "no number: a hidden class needs at least 10 masks and at most a third of all 23" in text
+    assert "hide=" not in text
+
+
+def test_a_key_that_stands_twice_is_reported(data: Path, tmp_path: Path) -> None:
+    data.write_text(data.read_text().replace('"id": 11,', '"id": 11, "x": 1, "x": 2,', 1))
+    result = invoke(data, "--json", tmp_path / "r.json")
+    assert result.exit_code == 1
+    (problem,) = json.loads((tmp_path / "r.json").read_text())["problems"]
+    assert (problem["kind"], problem["ids"]) == ("duplicate_key", [11])
+    assert problem["message"].startswith("annotation 11: the key 'x' stands 2 times")
+
+
 def test_many_classes_fit_one_screen(data: Path) -> None:
     document = clean()
     document["categories"] += [{"id": 10 + i, "name": f"class number {i}"} for i in range(1200)]

@@ -60,8 +60,10 @@ def make(world: Path) -> Make:
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("halfmask.visualize.curves.training_curves", lambda folder: None)
+    if request.function is not test_a_run_with_hidden_classes:
+        monkeypatch.setattr("halfmask.commands.run_page.write_run_report", lambda *_: None)
 
 
 def without_masks_of(file: Path, out: Path, classes: set[int]) -> Path:
@@ -88,7 +90,13 @@ def test_a_run_with_hidden_classes(make: Make, tmp_path: Path, capsys: pytest.Ca
         "hidden",
         "quality.json",
         "reliability.png",
+        "report.html",
     }
+    assert not (run / "hidden" / "report.html").exists()
+    page = (run / "report.html").read_text()
+    assert "No image was held out" in page
+    assert "mask IoU to expect on box-only classes" in page
+    assert "data:image/png" in page, "the reliability diagram"
     plan = plan_hiding(recipe)
     first, final = load_checkpoint(run / "hidden" / "model.safetensors"), load_checkpoint(path)
     assert len(plan.classes) == 2

@@ -95,9 +95,10 @@ def make(world: Path) -> Make:
 
 @pytest.fixture(autouse=True)
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing curves is half of the time of a run as small as these; one test looks at them."""
+    """Drawing curves and the report is most of the time of a run as small as these; one test looks at them."""
     if request.function is not test_a_run:
         monkeypatch.setattr("halfmask.visualize.curves.training_curves", lambda folder: None)
+        monkeypatch.setattr("halfmask.commands.run_page.write_run_report", lambda *_: None)
 
 
 def changed(world: Path, out: Path, change: Callable[[dict[str, Any]], None]) -> Path:
@@ -113,7 +114,8 @@ def test_a_run(make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     recipe = make(BOX_STAGE, MASK_STAGE, evaluate_every=5, data={"development": 0.3})
     path = train(recipe, run)
     assert path == run / "model.safetensors"
-    assert {p.name for p in run.iterdir()} == {"recipe.yaml", "model.safetensors", "metrics.json", "curves.png", "logs"}
+    pictures = {"curves.png", "ab_bars.png", "report.html"}
+    assert {p.name for p in run.iterdir()} == {"recipe.yaml", "model.safetensors", "metrics.json", "logs"} | pictures
     checkpoint = load_checkpoint(path)
     assert checkpoint.recipe == recipe
     assert [c["id"] for c in checkpoint.categories] == [1, 2, 3, 4, 5, 6]
@@ -128,6 +130,12 @@ def test_a_run(make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert held_out["A"]["instances"] > 0
     assert held_out["B"]["instances"] > 0, "held-out images keep all masks that the file has"
     assert held_out["all"]["instances"] == held_out["A"]["instances"] + held_out["B"]["instances"]
+    page = (run / "report.html").read_text()
+    assert f"halfmask train {run / 'recipe.yaml'} --out NEW_FOLDER" in page
+    assert f"{held_out['B']['miou'] * 100:.0f}<small>%</small>" in page
+    assert "Its best, middling and worst masks" in page
+    assert page.count("data:image/png") == 2, "A/B bars and curves"
+    assert 'src="http' not in page
     printed = capsys.readouterr().out
     assert "3 masked (A), 3 box-only (B)" in printed
     assert "IoU on given boxes" in printed

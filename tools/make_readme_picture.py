@@ -70,7 +70,9 @@ def main(model: str, out: str) -> None:
     """Writes the picture."""
     predictor = halfmask.load(model, device="cpu")
     if predictor.masked_names - VOC_NAMES:
-        sys.exit(f"{model}: had masks of {sorted(predictor.masked_names - VOC_NAMES)}; the picture wants a voc → non-voc model")
+        sys.exit(
+            f"{model}: had masks of {sorted(predictor.masked_names - VOC_NAMES)}; the picture wants a voc → non-voc model"
+        )
     drawn = [[panels(predictor, name) for name in row] for row in ROWS]
     columns = [column(TITLES[k], [side_by_side([p[k] for p in row]) for row in drawn]) for k in (0, 1)]
     both = Image.new("RGB", (2 * WIDTH + 2 * GAP, columns[0].height), "white")

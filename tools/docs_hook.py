@@ -73,7 +73,7 @@ def _paragraphs(text: str) -> list[str]:
 
 
 def _label(argument: Any) -> str:
-    return str(argument.metavar or argument.name).upper().strip("{}[].")
+    return str(argument.metavar or argument.name.upper())
 
 
 def _usage(argument: Any) -> str:

@@ -103,4 +103,5 @@ def test_the_site_is_built_without_a_warning_and_asks_nobody(tmp_path: Path, mon
         assert "fonts.g" not in text, page
     python = (tmp_path / "reference" / "python.html").read_text(encoding="utf-8")
     for name in ("load", "complete", "Predictor.segment", "Detection.rle"):
+        assert "<p>Raises:" not in python
         assert re.search(rf'id="?halfmask\.[\w.]+\.{re.escape(name)}"?', python), name

@@ -1,11 +1,11 @@
-# Two commands for users: `make demo` and `make test`. Both set everything up in .venv first.
+# Two commands for users: `make demo` and `make test`. Every target sets everything up in .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Two processes with one thread each are faster on two cores than one process with two.
 TEST_ENVIRONMENT := OMP_NUM_THREADS=1
 
-.PHONY: demo test slow check setup clean
+.PHONY: demo test slow check docs setup clean
 
 demo: setup
 	$(BIN)/halfmask demo --out demo
@@ -21,6 +21,10 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "The site: site/index.html"
+
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -30,4 +34,4 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo runs build dist *.egg-info
+	rm -rf $(VENV) demo runs build dist site *.egg-info

@@ -18,15 +18,6 @@ from mkdocs.structure.files import File, Files
 from halfmask.cli import VERBS, app
 
 CLI_PAGE = "reference/cli.md"
-AWAITED = {"review.md", "large_files.md", "benchmarks.md"}
-"""Pages of the navigation that may be absent still: they come with the verbs that they describe."""
-
-
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Leaves awaited pages that are not there out of the navigation."""
-    absent = [page for page in AWAITED if not (Path(config.docs_dir) / page).is_file()]
-    config.nav = _without(config.nav, absent)
-    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -108,11 +99,3 @@ def _default(option: Any) -> str:
 
 def _cell(text: str | None) -> str:
     return " ".join((text or "").split()).replace("|", "\\|").replace("<", "&lt;")
-
-
-def _without(nav: Any, absent: list[str]) -> Any:
-    if isinstance(nav, list):
-        return [_without(entry, absent) for entry in nav if entry not in absent]
-    if isinstance(nav, dict):
-        return {title: _without(entry, absent) for title, entry in nav.items()}
-    return nav

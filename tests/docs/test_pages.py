@@ -66,17 +66,13 @@ def test_each_block_is_run_or_says_why_not(page: str) -> None:
             parse_recipe(yaml.safe_load(block.code), block.place)
 
 
-ELSEWHERE = ["docs/review.md", "docs/large_files.md", "docs/benchmarks.md"]
-"""Pages that came later; their blocks need not say why they are not run."""
-
-
 @pytest.mark.parametrize("page", [p for p in PAGES if p.parent != ROOT], ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_what_is_not_run_says_why(page: Path) -> None:
     name = page.relative_to(ROOT).as_posix()
     for block in blocks_of(page):
         if block.language == "python":
             parse_python(block)
-        if name not in [*RUN, *ELSEWHERE] and block.language in ("", "sh", "python"):
+        if name not in RUN and block.language in ("", "sh", "python"):
             assert block.reason, f"{block.place}: put <!-- not run: REASON --> before it, or the page into RUN"
 
 

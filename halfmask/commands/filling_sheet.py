@@ -54,9 +54,8 @@ def _filled(file: CocoFile) -> list[dict[str, Any]]:
 def _cell(file: CocoFile, annotation: dict[str, Any], images: Path) -> Cell:
     import torch
 
-    from halfmask.coco.annotations import 
-    from halfmask.coco.records import file_name_of
     from halfmask.coco.photographs import read_photograph
+    from halfmask.coco.records import file_name_of
     from halfmask.coco.supervision import mask_weight
     from halfmask.masks import decode
     from halfmask.structures import MaskCrops

@@ -20,6 +20,10 @@ QUICK = {"docs/guides/write_a_head.md"}
 """Pages without a network to load or to train: run by default."""
 
 
+WITH_A_BROWSER = {"docs/guides/yolo_to_cvat.md"}
+"""tests/docs/test_whole_way.py runs it."""
+
+
 def _blocks(pages: list[Path]) -> list[Block]:
     return [block for page in pages for block in blocks_of(page)]
 
@@ -95,7 +99,7 @@ def test_quick_pages_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [p for p in RUN if p not in QUICK])
+@pytest.mark.parametrize("page", [p for p in RUN if p not in QUICK | WITH_A_BROWSER])
 def test_pages_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _run_page(page, tmp_path, monkeypatch)
     if page == "docs/start.md":

@@ -129,7 +129,7 @@ def _numbers(last: dict[str, Any], data: TrainingData, out: Path) -> Section:
             title,
             [
                 "No image was held out of this training, so nothing was measured. data.development=0.1 in the recipe holds a tenth out; "
-                "`halfmask evaluate` measures on any other file."
+                "the verb evaluate measures on any other file."
             ],
         )
     columns, rows = _measures(last)

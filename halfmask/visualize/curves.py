@@ -147,7 +147,9 @@ def _plot_losses(axis: Any, series: Series) -> None:
     for colour, (name, points) in zip(_cycle(len(series)), series.items(), strict=True):
         steps, values = (np.asarray(v) for v in zip(*points, strict=True))
         axis.plot(steps, values, color=colour, linewidth=0.7, alpha=0.22)
-        axis.plot(steps, _smooth(values), color=colour, linewidth=1.7, label=name.removeprefix("loss_"))
+        marker = "o" if len(values) == 1 else ""  # a line of one point is none
+        label = name.removeprefix("loss_")
+        axis.plot(steps, _smooth(values), color=colour, linewidth=1.7, marker=marker, label=label)
     every = [v for points in series.values() for _, v in points]
     if 0 < 10 * min(every) < max(every):
         axis.set_yscale("log")

@@ -128,7 +128,7 @@ def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
             store.add({**job._asdict(), **scores, "arguments": arguments, "recipe": recipe})
             options.say(f"{job.option}, {job.masked}, seed {job.seed}: B {scores['B']:.1f}, A {scores['A']:.1f}")
         found[job] = scores
-    command = f"halfmask bench segmenter --seeds {options.seeds} --first-seed {options.first_seed}"
+    command = f"halfmask bench segmenter --seeds {options.seeds} --first-seed {options.first_seed} --threads {torch.get_num_threads()}"
     command += "" if options.splits >= len(DIRECTIONS) else f" --splits {options.splits}"
     command += "".join(f' --set "{one}"' for one in options.overrides) + " --measured" * options.measured
     names = [name for name in chosen if any(job.option == name for job in found)]
@@ -285,7 +285,7 @@ def _table(found: dict[Job, dict[str, float]], names: list[str], seeds: list[int
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for name in names:
         values = [[found[Job(name, m, s)]["B"] for s in seeds if Job(name, m, s) in found] for m in DIRECTIONS]
-        cells = [spread(v, 1) if v else "not run" for v in values]
+        cells = [spread(v, 1) if len(v) > 1 else f"{v[0]:.1f}" if v else "not run" for v in values]
         moves = ["" if name == BASE else str(differences(found, name, seeds, what)) for what in ("B", "A")]
         lines.append(f"| {' | '.join([name, *cells, *moves, str(sum(map(len, values)))])} |")
     return "\n".join(lines)

@@ -74,7 +74,8 @@ def test_one_direction_alone(tmp_path: Path) -> None:
     result = run(options(tmp_path, "no dice", splits=1), halfmask)
     assert {a[1] for a in made} == {DIRECTIONS["voc"]}
     assert "| the recipe | 72.5 ± 0.7 | not run |" in result.tables["segmenter"]
-    assert result.command.startswith("halfmask bench segmenter --seeds 2 --first-seed 0 --splits 1")
+    assert result.command.startswith("halfmask bench segmenter --seeds 2 --first-seed 0 --threads")
+    assert " --splits 1" in result.command
 
 
 def test_what_has_been_measured_is_told_without_training(tmp_path: Path) -> None:

@@ -139,9 +139,10 @@ def run(
         result["loosen"] = loosen
     if loose and predictor.knows_loose_boxes:
         result["boxes"] = "loose"
-    print(table(result, per_category))
+    # Before anything is printed: a reader like `head` may close the pipe.
     if json is not None:
         write_json(json, result, indent=2)
+    print(table(result, per_category))
     if reliability is not None:
         _draw_reliability(result["quality"], reliability, file.name)
     if sheet is not None:

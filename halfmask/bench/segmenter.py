@@ -235,11 +235,8 @@ def _evaluated(job: Job, folder: Path, halfmask: Halfmask) -> dict[str, Any]:
         source = expand("${HALFMASK_SHARED}/data/coco-mini")
         file = CocoFile.read(source / "instances_train.json")
         held = set(development_split([i["id"] for i in file.images], SHARE, job.seed % FOLDS)[1])
-        document = file.document
-        images = [image for image in document["images"] if image["id"] in held]
-        annotations = [a for a in document["annotations"] if a["image_id"] in held]
         truth = folder / "held_out.json"
-        write_json(truth, {**document, "images": images, "annotations": annotations})
+        write_json(truth, file.part(held).document)
         arguments = [
             "evaluate",
             str(folder / "run"),

@@ -18,10 +18,10 @@ from PIL import Image, ImageOps
 
 from halfmask.coco.outline import outlines
 from halfmask.errors import InputError
+from halfmask.formats.brush import pack_brush
 from halfmask.inference.filling import nonempty
 from halfmask.inference.predictor import Predictor, load
 from halfmask.integrations.label_studio_images import ImageSource
-from halfmask.integrations.label_studio_rle import encode_brush
 from halfmask.structures import Detection
 
 CONFIDENCE = 0.5
@@ -243,7 +243,7 @@ def _label_of(region: Json) -> str | None:
 def _values(controls: Controls, mask: Any) -> list[Json]:
     """The values of one mask's regions: one brush, or a polygon for each part, in percent of the image."""
     if controls.kind.startswith("brush"):
-        return [{"format": "rle", "rle": encode_brush(mask.dense()[0].numpy())}]
+        return [{"format": "rle", "rle": pack_brush(mask.dense()[0].numpy())}]
     height, width = mask.image_size
     (bitmap,), ((x, y),) = mask.bitmaps(), mask.offsets.tolist()
     return [

@@ -116,6 +116,13 @@ def test_what_has_no_graph_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.onnx"))
 
 
+def test_without_the_extra_it_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("halfmask.inference.export.find_spec", lambda name: None if name == "onnxruntime" else object())
+    with pytest.raises(InputError, match=r"onnxruntime is not installed\): pip install 'halfmask\[export\]'"):
+        export(load("baseline:box"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def detector(recipe: str) -> Predictor:
     torch.manual_seed(0)
     config = load_recipe(recipe, [])

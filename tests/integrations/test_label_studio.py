@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from halfmask.errors import InputError
+from halfmask.formats.brush import pack_brush
 from halfmask.inference.predictor import load
 from halfmask.integrations.label_studio import Backend, app, read_controls
 from halfmask.integrations.label_studio_images import ImageSource
-from halfmask.integrations.label_studio_rle import encode_brush
 
 torch.set_num_threads(1)
 
@@ -53,25 +53,25 @@ def decoded(code: list[int]) -> np.ndarray:
 @settings(max_examples=40, deadline=None)
 def test_brush_code(seed: int, height: int, width: int, share: float) -> None:
     mask = np.random.default_rng(seed).random((height, width)) < share
-    values = decoded(encode_brush(mask)).reshape(height, width, 4)
+    values = decoded(pack_brush(mask)).reshape(height, width, 4)
     assert np.array_equal(values, np.repeat(mask[:, :, None] * np.uint8(255), 4, axis=2))
 
 
 def test_brush_code_of_long_runs() -> None:
     mask = np.zeros((300, 200), dtype=bool)  # 240,000 values: several runs of the longest kind
     mask[250:] = True
-    assert np.array_equal(decoded(encode_brush(mask)).reshape(300, 200, 4)[:, :, 3] > 0, mask)
+    assert np.array_equal(decoded(pack_brush(mask)).reshape(300, 200, 4)[:, :, 3] > 0, mask)
 
 
 def test_brush_code_is_the_sdks() -> None:
     brush = pytest.importorskip("label_studio_sdk.converter.brush")
     rng = np.random.default_rng(0)
     for mask in (rng.random((37, 53)) < 0.3, np.ones((9, 7), bool), np.zeros((9, 7), bool), np.eye(300, dtype=bool)):
-        theirs = brush.decode_rle(encode_brush(mask)).reshape(*mask.shape, 4)
+        theirs = brush.decode_rle(pack_brush(mask)).reshape(*mask.shape, 4)
         assert np.array_equal(theirs[:, :, 3] > 0, mask)
         code = brush.mask2rle(mask.astype(np.uint8) * 255)
-        assert encode_brush(mask) == code[: len(encode_brush(mask))]
-        assert code[len(encode_brush(mask)) :] in ([], [0]), "theirs fills up to a byte even where it is full"
+        assert pack_brush(mask) == code[: len(pack_brush(mask))]
+        assert code[len(pack_brush(mask)) :] in ([], [0]), "theirs fills up to a byte even where it is full"
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def _both(classes: int, config: dict[str, Any], size: tuple[int, int]) -> dict[s
     torch.manual_seed(0)
     ours = build_mask_rcnn(settings, classes + 1, pretrained=False).eval()
     features, batch = _features(settings, size)
-    _let_pass(ours, features, batch)
+    let_pass(ours, features, batch)
     theirs: Any = torchvision_twin(ours, settings, classes + 1).eval()
 
     def halfmask() -> Found:
@@ -91,7 +91,7 @@ def _features(settings: MaskRCNN, size: tuple[int, int]) -> tuple[dict[str, Tens
 
 
 @torch.no_grad()
-def _let_pass(model: PartialMaskRCNN, features: dict[str, Tensor], batch: ImageList) -> None:
+def let_pass(model: PartialMaskRCNN, features: dict[str, Tensor], batch: ImageList) -> None:
     """Scales the class logits of random weights until as many detections pass as the model keeps, by halving the interval."""
     heads, sizes = model.box_heads, batch.image_sizes
     proposals, _ = model.rpn(batch, features)

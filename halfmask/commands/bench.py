@@ -26,6 +26,7 @@ BENCHMARKS = {
     "objects": "halfmask.bench.objects",
     "masks": "halfmask.bench.masks",
     "train": "halfmask.bench.train",
+    "inference": "halfmask.bench.inference",
 }
 """Name → module, whose `run` takes Options and gives a Result."""
 
@@ -70,6 +71,7 @@ def run(
     time, on folds of COCO-mini's training photographs. `real`: its recipes, on val. `ambiguous`: whether a label changes its mask in boxes
     that two objects share. `mlp`: the MLP branches of the mask head. `classes`: cost against the number of classes. `objects`: images of up
     to 3000 masked objects, and the loader. `masks`: probabilities to run lengths. `train`: a training step beside torchvision.
+    `inference`: photograph to RLE beside torchvision, in PyTorch, ONNX Runtime and OpenVINO.
     `annotations`: a file of ten million annotations, indexed, opened and read. `evaluation`: AP at COCO's size, beside pycocotools.
 
     Example: halfmask bench world --seeds 3 --splits 3 --json world.json --docs docs/world.md

@@ -78,7 +78,7 @@ def export(predictor: Predictor, out: Path) -> dict[str, Any]:
     }
     for graph in graphs:
         path = out / f"{graph.name}.onnx"
-        _write(graph, path)
+        write_graph(graph, path)
         report["graphs"][graph.name] = {"file": path.name, "bytes": path.stat().st_size, **parity(graph, path)}
     write_json(out / "model.json", report, indent=1)
     return report
@@ -197,7 +197,7 @@ def _some_boxes(height: int, width: int, count: int, generator: torch.Generator)
     return torch.cat([low, high], 1).clamp_max(1) * torch.tensor([width, height, width, height])
 
 
-def _write(graph: Graph, path: Path) -> None:
+def write_graph(graph: Graph, path: Path) -> None:
     """Writes beside and renames."""
     example = next(_cases(0))[: len(graph.inputs)]
     axes = {"image": {1: "height", 2: "width"}}

@@ -79,6 +79,9 @@ class Data(Section):
     """Objects pasted into a photograph, at most."""
     skip_unmasked: bool = False
     """Leave out images without any mask (the box segmenter cannot learn from them)."""
+    unreadable: float = Field(default=0.01, ge=0.0, lt=1.0)
+    """Share of the photographs that may turn out broken: they are named and left out of training; more stop it. That a photograph is
+    not there at all is found before the start, and always an error."""
     workers: int = Field(default=0, ge=0)
     cache: bool = False
     """Keep decoded images in memory."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from halfmask.coco.annotations import CocoFile
-from halfmask.coco.photographs import Pixels, missing_photographs, opened, to_rgb
+from halfmask.coco.photographs import Pixels, missing_photographs, opened, photograph_path, to_rgb
 from halfmask.coco.problems import Finding, Problem, ProblemKind
 from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
@@ -43,7 +43,7 @@ def check_photographs(file: CocoFile, folder: str | Path, step: Callable[[], obj
     hashes: list[tuple[int, Hash]] = []
 
     def look(image: dict[str, Any]) -> tuple[list[Finding], Hash | None]:
-        return _look(Path(folder) / file_name_of(image), file.size_of(image["id"]))
+        return _look(photograph_path(folder, file_name_of(image)), file.size_of(image["id"]))
 
     with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
         for image, (findings, code) in zip(present, pool.map(look, present), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,26 @@ from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
 
 Pixels = NDArray[np.uint8]
+
+
+def photograph_path(folder: str | Path, name: str, where: str = "") -> Path:
+    """Where the photograph of a record lies: the only place where a file's names become paths of the photographs' folder.
+
+    Links within the folder are the user's own and are followed; a name is not: files come from strangers.
+
+    Args:
+        folder: of the photographs.
+        name: `file_name_of` the record; an absolute name, or one with `..`, is fine where it leads into the folder.
+        where: what the error should name besides it, for example "image id 9".
+    Raises:
+        InputError: the record has no name, or the name leads out of the folder.
+    """
+    of = f"{where}: " if where else ""
+    if not name:
+        raise InputError(f"{of}the record has no file_name")
+    if _leads_out(folder, name):
+        raise InputError(f"{of}file_name {name!r} leads out of {folder}; name the folder that holds all photographs")
+    return Path(folder) / name
 
 
 def read_photograph(path: str | Path, where: str = "") -> Pixels:
@@ -76,6 +97,8 @@ def check_folder(folder: str | Path, photographs: Iterable[tuple[int, str]], nam
             first = photograph if absent == 1 else first
     if not absent:
         return
+    if _leads_out(root, first[1]):
+        first = (first[0], f"{first[1]!r}, which leads out of it")
     share, verb = (f"none of the {total}", "is") if absent == total else (f"{absent} of the {total}", "are not")
     raise InputError(
         f"{folder}: {share} photographs that {name} names {verb} in this folder, "
@@ -101,9 +124,19 @@ def _folder(folder: str | Path) -> Path:
     return root
 
 
+def _leads_out(folder: str | Path, name: str) -> bool:
+    if ".." not in name and not Path(name).is_absolute():
+        return False  # nearly all: no need to ask where the folder is
+    # By the words alone, not `resolve`: links are the user's.
+    root = os.path.normpath(Path(folder).absolute())
+    return not Path(os.path.normpath(Path(root) / name)).is_relative_to(root)
+
+
 def _is_there(root: Path, name: str, listed: dict[Path, set[str]]) -> bool:
     path = root / name
     try:
+        if _leads_out(root, name):
+            return False
         if path.parent not in listed:
             listed[path.parent] = {p.name for p in path.parent.iterdir()} if path.parent.is_dir() else set()
         # The second look is for file systems that do not tell upper from lower case.

@@ -21,6 +21,7 @@ from halfmask.data.dataset import CocoInstances, development_split
 from halfmask.data.loader import build_loader
 from halfmask.data.paste import CopyPaste
 from halfmask.data.transforms import Augment
+from halfmask.data.unreadable import LeaveOut
 from halfmask.engine.train import Data as Loaders
 from halfmask.errors import InputError
 from halfmask.evaluation.evaluate import evaluate
@@ -54,15 +55,15 @@ class Pictures:
 
     def loaders(self, data: Data) -> Loaders:
         """Batches as this data section wants them."""
-        paste = None
+        examples, paste = LeaveOut(self.training, data.unreadable), None
         if data.paste > 0:
             masked = set(self.training.with_masks())
             rows = [k for k, i in enumerate(self.training.image_ids) if i in masked]
-            paste = CopyPaste(self.training, data.paste, data.paste_most, rows)
+            paste = CopyPaste(examples, data.paste, data.paste_most, rows)
         augment = Augment(data.flip, data.colour_jitter, paste, data.rotation)
         return Loaders(
-            lambda batch_size, seed: build_loader(self.training, batch_size, data.workers, seed, augment, shuffle=True),
-            lambda batch_size: build_loader(self.training, batch_size, data.workers, 0, None, shuffle=False),
+            lambda batch_size, seed: build_loader(examples, batch_size, data.workers, seed, augment, shuffle=True),
+            lambda batch_size: build_loader(examples, batch_size, data.workers, 0, None, shuffle=False),
             len(self.training),
         )
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from halfmask.coco.annotations import CocoFile
-from halfmask.coco.photographs import check_folder, read_photograph
+from halfmask.coco.photographs import check_folder, photograph_path, read_photograph
 from halfmask.coco.records import file_name_of
 from halfmask.coco.write import write_json
 from halfmask.data.composites_cutouts import Array, Candidate, Cutout, Limits, candidates, cut_out, free_square
@@ -170,8 +170,9 @@ class _Builder:
 
 
 def _read(file: CocoFile, image: dict[str, Any], photographs: Path) -> Array:
-    path = photographs / file_name_of(image)
-    pixels = read_photograph(path, f"image id {image['id']}")
+    where = f"image id {image['id']}"
+    path = photograph_path(photographs, file_name_of(image), where)
+    pixels = read_photograph(path, where)
     height, width = file.size_of(image["id"])
     if pixels.shape[:2] != (height, width):
         raise InputError(

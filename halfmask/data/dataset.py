@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from halfmask.coco.photographs import Pixels, check_folder, read_photograph
+from halfmask.coco.photographs import Pixels, check_folder, photograph_path, read_photograph
 from halfmask.coco.source import Annotations
 from halfmask.coco.supervision import MaskState, Use
 from halfmask.errors import InputError
@@ -76,8 +76,9 @@ class CocoInstances(Dataset[tuple[Tensor, Target]]):
         if self._cache is not None and index in self._cache:
             return self._cache[index]
         image_id = self.image_ids[index]
-        path = self.folder / self.file.file_name_of(image_id)
-        pixels = read_photograph(path, f"image id {image_id}")
+        where = f"image id {image_id}"
+        path = photograph_path(self.folder, self.file.file_name_of(image_id), where)
+        pixels = read_photograph(path, where)
         height, width = self.file.size_of(image_id)
         if pixels.shape[:2] != (height, width):
             found = f"{pixels.shape[1]} × {pixels.shape[0]}"

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from halfmask.coco.photographs import Pixels, read_photograph
+from halfmask.coco.photographs import Pixels, photograph_path, read_photograph
 from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
 from halfmask.inference.plan import Piece, Record
@@ -24,18 +24,15 @@ def photograph_of(folder: Path, image: Record, size: tuple[int, int]) -> Pixels:
     """The photograph of an image record, uint8 [H, W, 3] RGB in stored orientation.
 
     Raises:
-        InputError: it is absent, cut short, no picture, or not of the size (H, W) that the file says.
+        InputError: it has no name or one that leads out of the folder, is absent, cut short, no picture, or not of the size (H, W) that
+            the file says.
     """
-    name = file_name_of(image)
     where = f"image id {image['id']}"
-    if not name:
-        raise InputError(f"{where}: the record has no file_name")
-    pixels = read_photograph(folder / name, where)
+    path = photograph_path(folder, file_name_of(image), where)
+    pixels = read_photograph(path, where)
     if pixels.shape[:2] != size:
         found, said = f"{pixels.shape[1]} × {pixels.shape[0]}", f"{size[1]} × {size[0]}"
-        raise InputError(
-            f"{folder / name} ({where}): the photograph is {found} pixels, the file says {said}; mend the record"
-        )
+        raise InputError(f"{path} ({where}): the photograph is {found} pixels, the file says {said}; mend the record")
     return pixels
 
 

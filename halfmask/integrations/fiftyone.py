@@ -19,7 +19,7 @@ from PIL import Image
 
 from halfmask.coco.annotations import CocoFile
 from halfmask.coco.boxes import clip_box
-from halfmask.coco.photographs import read_photograph
+from halfmask.coco.photographs import photograph_path, read_photograph
 from halfmask.coco.records import file_name_of
 from halfmask.coco.supervision import is_crowd, provenance
 from halfmask.coco.write import write_json
@@ -58,7 +58,7 @@ def to_fiftyone(annotations: str | Path, images: str | Path, name: str | None = 
     samples = []
     for image in file.images:
         size = file.size_of(image["id"])
-        sample = library.Sample(filepath=str(folder / file_name_of(image)))
+        sample = library.Sample(filepath=str(photograph_path(folder, file_name_of(image), f"image id {image['id']}")))
         sample.metadata = library.ImageMetadata(width=size[1], height=size[0])
         rows = [_detection(library, file, row, size) for row in file.annotations_of(image["id"])]
         sample[field] = library.Detections(detections=[row for row in rows if row is not None])

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from halfmask.coco.annotations import CocoFile
 from halfmask.coco.boxes import clip_box
-from halfmask.coco.photographs import read_photograph
+from halfmask.coco.photographs import photograph_path, read_photograph
+from halfmask.coco.records import file_name_of
 from halfmask.coco.supervision import MaskState
 from halfmask.masks import decode
 from halfmask.structures import MaskCrops
@@ -50,7 +51,8 @@ def read_scene(file: CocoFile, image: Mapping[str, Any], folder: str | Path) -> 
     Raises:
         InputError: the photograph cannot be read.
     """
-    pixels = read_photograph(Path(folder) / str(image["file_name"]), f"image id {image['id']}")
+    where = f"image id {image['id']}"
+    pixels = read_photograph(photograph_path(folder, file_name_of(dict(image)), where), where)
     size = (int(pixels.shape[0]), int(pixels.shape[1]))
     shown = MaskState.MASK, MaskState.SUSPECT
     rows, boxes, bitmaps, places, has = [], [], [], [], []

@@ -9,8 +9,9 @@ from PIL import Image
 
 from halfmask.coco.annotations import CocoFile
 from halfmask.coco.photograph_checks import TWIN_BITS, check_photographs, perceptual_hash
-from halfmask.coco.photographs import check_folder, read_photograph, to_rgb
+from halfmask.coco.photographs import check_folder, photograph_path, read_photograph, to_rgb
 from halfmask.errors import InputError
+from halfmask.inference.reading import photograph_of
 
 WIDTH, HEIGHT = 60, 40
 
@@ -151,3 +152,34 @@ def test_grayscale_photographs_of_coco_mini(shared_data: Path) -> None:
     file = CocoFile.read(shared_data / "coco-mini/instances_val.json")
     found = [str(p.kind) for p in check_photographs(file, shared_data / "coco-mini/val")]
     assert found == ["photograph_grayscale"] * 7
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "sub/../../secret.png", "/secret.png", "ABSOLUTE"])
+def test_a_file_name_that_leads_out_of_the_folder_is_no_photograph(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "images"
+    (folder / "sub").mkdir(parents=True)
+    Image.fromarray(picture(1)).save(tmp_path / "secret.png")
+    name = str(tmp_path / "secret.png") if name == "ABSOLUTE" else name
+    with pytest.raises(InputError, match=r"image id 7: file_name .*secret\.png' leads out of .*images"):
+        photograph_path(folder, name, "image id 7")
+    with pytest.raises(InputError, match=r"none of the 1 photographs .*leads out of it \(image id 1\)"):
+        check_folder(folder, [(1, name)], "f.json")
+    assert [str(p.kind) for p in check_photographs(coco([name]), folder)] == ["photograph_missing"]
+    with pytest.raises(InputError, match="leads out of"):
+        photograph_of(folder, {"id": 1, "file_name": name}, (HEIGHT, WIDTH))
+
+
+def test_a_name_may_take_any_way_into_the_folder_and_a_link_of_the_users_any_way_out(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    (folder / "sub").mkdir(parents=True)
+    Image.fromarray(picture(1)).save(folder / "a..b.png")
+    Image.fromarray(picture(2)).save(tmp_path / "elsewhere.png")
+    (folder / "link.png").symlink_to(tmp_path / "elsewhere.png")
+    for name in ("a..b.png", "sub/../a..b.png", "../images/a..b.png", str(folder / "a..b.png"), "link.png"):
+        check_folder(folder, [(1, name)], "f.json")
+        assert read_photograph(photograph_path(folder, name)).shape == (HEIGHT, WIDTH, 3)
+
+
+def test_a_record_without_a_name_has_no_photograph(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="image id 3: the record has no file_name"):
+        photograph_path(tmp_path, "", "image id 3")

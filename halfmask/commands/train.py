@@ -81,6 +81,7 @@ def train(
     if finished is not None:
         print(f"{finished}: this run is finished")
         return finished
+    from halfmask.coco.write import write_text
     from halfmask.commands.class_looks import learn_looks
     from halfmask.commands.hiding import learn_hidden
     from halfmask.commands.rounds import teach
@@ -102,7 +103,9 @@ def train(
         learn_looks(model, recipe, data)
     before = set(out.iterdir()) if out.is_dir() else None
     out.mkdir(parents=True, exist_ok=True)
-    (out / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    for scrap in out.glob(".*.part"):  # of a run that was killed while it wrote
+        scrap.unlink()
+    write_text(out / "recipe.yaml", recipe.to_yaml())
     evaluation = data.evaluation(recipe.data.workers)
     try:
         outcome = fit(model, recipe, data.loaders(recipe), out, evaluation, resume)
@@ -120,6 +123,7 @@ def train(
     path = _finish(recipe, data, model, out)
     if report:
         report_run(recipe, data, model, out)
+    (out / "resume.ckpt").unlink(missing_ok=True)  # the last thing: killed before, the run is finished by --resume
     return path
 
 
@@ -166,7 +170,7 @@ def _check_folder(recipe: Recipe, out: Path, resume: bool) -> Path | None:
             f"(halfmask train {written} --out {out} --resume)"
         )
     model = out / "model.safetensors"
-    return model if model.is_file() else None
+    return model if model.is_file() and not (out / "resume.ckpt").is_file() else None
 
 
 def _may_change(key: str) -> bool:
@@ -238,7 +242,6 @@ def _finish(recipe: Recipe, data: TrainingData, model: SegmentationModel, out: P
     path = out / "model.safetensors"
     categories: list[Any] = [{"id": c["id"], "name": c["name"]} for c in data.categories]
     save_checkpoint(path, Checkpoint(model.state_dict(), recipe, categories, sorted(data.masked), data.mask_counts))
-    (out / "resume.ckpt").unlink(missing_ok=True)  # the run is over
     try:
         training_curves(out)
     except InputError as error:  # a run of less steps than one log line: nothing to draw, and no reason to fail

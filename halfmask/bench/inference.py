@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from halfmask.bench import inference_boxes as given_boxes
 from halfmask.bench.class_pipeline import let_pass
 from halfmask.bench.measuring import alternate
 from halfmask.bench.result import Options, Result, Row, compared
@@ -28,6 +29,7 @@ from halfmask.inference.images import as_tensor
 from halfmask.inference.predictor import Predictor
 from halfmask.masks import encode_rle, iou, paste
 from halfmask.models.build import build_mask_rcnn
+from halfmask.models.fold_norm import fold_for_inference
 from halfmask.models.rcnn import PartialMaskRCNN
 
 PHOTOGRAPH = Path(__file__).parents[1] / "assets" / "photos" / "000000000285.jpg"
@@ -50,15 +52,25 @@ Step = Callable[[], Answer]
 
 
 def run(options: Options) -> Result:
-    """Measures R50-FPN at 800 × 1333.
+    """Measures R50-FPN at 800 × 1333, and the shipped segmenter on given boxes (`inference_boxes`).
 
     Raises:
-        InputError: onnxruntime, openvino or pycocotools is absent.
+        InputError: onnxruntime, openvino, pycocotools or transformers is absent.
     """
     images = {"min_size": [SHORT], "max_size": LONG}
     config = MaskRCNN.model_validate({"kind": "mask_rcnn", "backbone": {"name": "resnet50"}, "images": images})
     image = torch.nn.functional.interpolate(as_tensor(PHOTOGRAPH)[None], (SHORT, LONG), mode="bilinear")[0]
-    return measured(config, CLASSES, image.clamp(0, 1), ROUNDS, options.say)
+    detectors = measured(config, CLASSES, image.clamp(0, 1), ROUNDS, options.say)
+    with tempfile.TemporaryDirectory() as folder:
+        boxes = given_boxes.measured(
+            Path(folder), given_boxes.photographs(), given_boxes.sam_peers(), given_boxes.ROUNDS
+        )
+    return Result(
+        detectors.rows + boxes.rows,
+        detectors.tables | boxes.tables,
+        detectors.command,
+        detectors.details | boxes.details,
+    )
 
 
 def measured(config: MaskRCNN, classes: int, image: Tensor, rounds: int, say: Callable[[str], None]) -> Result:
@@ -81,7 +93,12 @@ def measured(config: MaskRCNN, classes: int, image: Tensor, rounds: int, say: Ca
 
 
 def _require() -> None:
-    for package, extra in (("onnxruntime", "export"), ("openvino", "openvino"), ("pycocotools", "dev")):
+    for package, extra in (
+        ("onnxruntime", "export"),
+        ("openvino", "openvino"),
+        ("pycocotools", "dev"),
+        ("transformers", "sam"),
+    ):
         if find_spec(package) is None:
             raise InputError(
                 f"bench inference needs {package}, which is not installed: pip install 'halfmask[{extra}]'"
@@ -95,6 +112,7 @@ def _steps(config: MaskRCNN, classes: int, image: Tensor, folder: Path) -> dict[
         batch, _ = ours.transform([image])
         let_pass(ours, ours.features(batch.tensors), batch)
     theirs = torchvision_twin(ours, config, classes).eval()
+    fold_for_inference(ours)  # as `load` does
     path = folder / "detect.onnx"
     write_graph(graphs_of(Predictor(ours, None, "bench", "", torch.device("cpu")))[-1], path)
     session, compiled = session_of(path, torch.get_num_threads()), _openvino(path)
@@ -173,7 +191,5 @@ def _table(seconds: dict[str, float], found: dict[str, tuple[float, float]], ima
     for name, spent in seconds.items():
         same, overlap = (f"{value:.3f}" for value in found[name]) if name in found else ("–", "–")
         lines.append(f"| {name} | {spent:.2f} | {seconds[PEER] / spent:.2f} | {same} | {overlap} |")
-    size = (
-        f"{image.shape[1]} × {image.shape[2]}, {count} detections, random weights, float32. INT8 and GPU: not measured."
-    )
+    size = f"{image.shape[1]} × {image.shape[2]}, {count} detections, random weights, float32. GPU: not measured."
     return "\n".join([*lines, "", size])

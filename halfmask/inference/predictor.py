@@ -190,8 +190,7 @@ def load(model: str | Path, detector: str | Path | None = None, device: str | to
     checkpoint = load_checkpoint(path)
     network = build_model(checkpoint.recipe.model, len(checkpoint.categories) + 1, pretrained=False)
     load_weights(network, checkpoint.state, path)
-    if isinstance(network, BoxSegmenter):
-        fold_for_inference(network.eval())
+    fold_for_inference(network.eval())
     name = str(model) if is_on_hub(model) else _name_of(path)
     return Predictor(network, checkpoint, name, file_digest(path), place, finder)
 

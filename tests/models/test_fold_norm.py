@@ -1,10 +1,13 @@
 """Folding a norm changes what a network costs, not what it answers."""
 
+import pytest
 import torch
 from torch import nn
 
 from halfmask.inference.predictor import load
+from halfmask.models.backbones import build_encoder
 from halfmask.models.fold_norm import fold_for_inference
+from halfmask.models.frozen_norm import norm_in_place
 
 
 def block(seed: int) -> nn.Sequential:
@@ -42,3 +45,23 @@ def test_a_norm_before_a_convolution_stays() -> None:
 def test_the_shipped_model_is_folded() -> None:
     steps = load("box-segmenter", device="cpu").model.decoder.steps
     assert not any(isinstance(m, nn.BatchNorm2d) for m in steps.modules())
+
+
+@pytest.mark.parametrize("norm", ["frozen", "in place", "batch"])
+def test_a_residual_network_of_frozen_and_learning_stages(norm: str) -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder("resnet18", norm="batch" if norm == "batch" else "frozen", trainable_stages=3).eval()
+    for name, buffer in encoder.named_buffers():
+        if "running_var" in name:
+            buffer.uniform_(0.5, 2)
+        elif "running_mean" in name:
+            buffer.normal_()
+    if norm == "in place":
+        assert norm_in_place(encoder.body) == 20
+    pixels = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        before = {stride: m.clone() for stride, m in encoder(pixels).items()}
+        assert fold_for_inference(encoder) == 20
+        for stride, found in encoder(pixels).items():
+            torch.testing.assert_close(found, before[stride], rtol=1e-4, atol=1e-4)
+    assert not any("norm" in type(m).__name__.lower() for m in encoder.modules())

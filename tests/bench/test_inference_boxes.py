@@ -1,0 +1,28 @@
+"""`bench inference` on given boxes, with a stand-in for SAM."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from halfmask.bench import inference_boxes as bench
+from halfmask.masks import paste
+
+pytest.importorskip("onnxruntime")
+
+
+def test_rows_and_masks_of_both_ways(tmp_path: Path) -> None:
+    seen = []
+
+    def peer(image: torch.Tensor, boxes: torch.Tensor) -> object:
+        seen.append(image)
+        return paste(torch.ones(len(boxes), 4, 4), boxes, boxes, (int(image.shape[1]), int(image.shape[2])))
+
+    given = bench.photographs()[:2]
+    assert all(boxes.shape == (bench.BOXES, 4) for _, boxes in given)
+    result = bench.measured(tmp_path, given, {bench.PEER: peer}, 1)
+    assert [image is given[k][0] for k, image in enumerate(seen)] == [True, True]
+    timed, checks = result.rows[:2], result.rows[2:]
+    assert all(row["ratio"] == pytest.approx(row["peer_value"] / row["value"]) for row in timed)
+    assert [row["ok"] for row in checks] == [True]
+    assert "masks/s" in result.tables["inference-boxes"]

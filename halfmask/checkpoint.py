@@ -86,6 +86,8 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, half: bool = False
         # One entry only: safetensors writes several in an order of chance, and the same model shall be the same bytes.
         save_file(state, beside, metadata={"halfmask": json.dumps(header)})
         beside.chmod(0o644)  # safetensors makes it the owner's alone; a model is shared like any other result
+        with beside.open("rb") as written:
+            os.fsync(written.fileno())  # else a power cut could leave the name with nothing behind it
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
@@ -102,16 +104,31 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     header, state = _read(path)
     try:
         half, masked = set(header["half"]), [int(i) for i in header["masked"]]
-        categories: list[Category] = [{"id": int(c["id"]), "name": str(c["name"])} for c in header["categories"]]
+        categories: list[Category] = [{"id": c["id"], "name": c["name"]} for c in header["categories"]]
         counts = {int(k): int(v) for k, v in header["mask_counts"].items()}
         version, recipe = str(header["version"]), dict(header["recipe"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(
             f"{path}: its halfmask header is damaged ({type(error).__name__}: {error}); write the checkpoint anew"
         ) from error
+    fault = _fault_of_classes(categories, masked, counts)
+    if fault:
+        raise InputError(f"{path}: its halfmask header is damaged ({fault}); write the checkpoint anew")
     state = {name: tensor.float() if name in half else tensor for name, tensor in state.items()}
     _check_finite(state, str(path))
     return Checkpoint(state, parse_recipe(recipe, str(path)), categories, masked, counts, version)
+
+
+def _fault_of_classes(categories: list[Category], masked: list[int], counts: dict[int, int]) -> str:
+    """What is wrong with a header's class list, "" where nothing is."""
+    ids = [category["id"] for category in categories]
+    if not all(type(c["id"]) is int and isinstance(c["name"], str) for c in categories):
+        return "a class without a whole number as id or without a name"
+    if len(set(ids)) < len(ids):
+        return "two classes with the same id"
+    if not {*masked, *counts} <= set(ids):
+        return "masks of a class that is not in its list"
+    return "a negative number of masks" if any(n < 0 for n in counts.values()) else ""
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], where: str | Path) -> None:
@@ -120,7 +137,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], where: str | Pat
     Args:
         where: the file's name, for errors.
     Raises:
-        InputError: a key is missing or unknown, or a shape differs. The model is unchanged then.
+        InputError: a key is missing or unknown, or a shape or kind of number differs. The model is unchanged then.
     """
     own = model.state_dict()
     before = not any(k.startswith(QUALITY) for k in state)
@@ -133,6 +150,8 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], where: str | Pat
     for key, tensor in state.items():
         if tensor.shape != own[key].shape:
             raise InputError(f"{where}: {key}: expected shape {list(own[key].shape)}, found {list(tensor.shape)}")
+        if tensor.is_floating_point() != own[key].is_floating_point():
+            raise InputError(f"{where}: {key}: expected {own[key].dtype}, found {tensor.dtype}")
     model.load_state_dict(dict(state), strict=False)
 
 
@@ -190,7 +209,7 @@ def _header(text: str | None, path: Path) -> dict[str, Any]:
         )
     try:
         header = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: its halfmask header is not JSON; write the checkpoint anew") from error
     found = header.get("format") if isinstance(header, dict) else None
     if found != FORMAT_VERSION:

@@ -259,3 +259,32 @@ def test_the_same_model_is_the_same_bytes(recipe: Recipe, tmp_path: Path) -> Non
     save_checkpoint(tmp_path / "one", make(recipe, state))
     save_checkpoint(tmp_path / "two", make(recipe, dict(reversed(state.items()))))
     assert file_digest(tmp_path / "one") == file_digest(tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "two classes with the same id"),
+        ({"categories": [{"id": "1", "name": "a"}]}, "without a whole number"),
+        ({"categories": [{"id": 1, "name": None}]}, "without a name"),
+        ({"masked": [99]}, "not in its list"),
+        ({"masked": [float("inf")]}, "OverflowError"),
+        ({"mask_counts": {"98": 3}}, "not in its list"),
+    ],
+)
+def test_a_class_list_that_cannot_be_is_refused(recipe: Recipe, tmp_path: Path, change: Any, fault: str) -> None:
+    save_checkpoint(tmp_path / "good", Checkpoint({"w": torch.zeros(2)}, recipe, [{"id": 1, "name": "a"}], [1], {1: 5}))
+    write_header(tmp_path / "bad", header_of(tmp_path / "good") | change)
+    with pytest.raises(InputError, match=f"header is damaged.*{fault}"):
+        load_checkpoint(tmp_path / "bad")
+
+
+def test_a_header_of_brackets_is_no_crash(tmp_path: Path) -> None:
+    save_file({"w": torch.zeros(1)}, tmp_path / "bad", metadata={"halfmask": "[" * 100_000})
+    with pytest.raises(InputError, match="not JSON"):
+        load_checkpoint(tmp_path / "bad")
+
+
+def test_weights_of_another_kind_of_number_do_not_fit() -> None:
+    with pytest.raises(InputError, match=r"weight: expected torch\.float32, found torch\.int64"):
+        load_weights(nn.Linear(1, 1), {"weight": torch.ones(1, 1, dtype=torch.int64), "bias": torch.zeros(1)}, "f")

@@ -45,7 +45,7 @@ def read_photograph(path: str | Path, where: str = "") -> Pixels:
         path: the file.
         where: what the error should name besides it, for example "image id 9".
     Raises:
-        InputError: missing, truncated or no image.
+        InputError: missing, truncated, no image, or of too many pixels (twice Pillow's limit).
     """
     with opened(path, where) as image:
         return to_rgb(image)
@@ -60,6 +60,11 @@ def opened(path: str | Path, where: str = "") -> Iterator[Image.Image]:
             yield image
     except FileNotFoundError as error:
         raise InputError(f"{name}: expected a photograph, there is no such file") from error
+    except Image.DecompressionBombError as error:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
+        raise InputError(
+            f"{name}: a photograph of more than {most} million pixels, or an attack; cut it into tiles (boxes and masks too) or make it smaller"
+        ) from error
     except Exception as error:
         # Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error, DecompressionBombError, …
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -183,3 +183,16 @@ def test_a_name_may_take_any_way_into_the_folder_and_a_link_of_the_users_any_way
 def test_a_record_without_a_name_has_no_photograph(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="image id 3: the record has no file_name"):
         photograph_path(tmp_path, "", "image id 3")
+
+
+def test_a_photograph_of_too_many_pixels_is_refused_unread_with_another_mend_than_a_broken_one(tmp_path: Path) -> None:
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")  # some kilobytes, 1.2 GB as RGB
+    with pytest.raises(
+        InputError, match=r"huge\.png \(image id 9\): a photograph of more than 178 million pixels.*tiles"
+    ):
+        read_photograph(tmp_path / "huge.png", "image id 9")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "CMYK", "YCbCr", "I;16", "F"])
+def test_one_pixel_of_every_mode_is_three_bytes(tmp_path: Path, mode: str) -> None:
+    assert to_rgb(Image.new(mode, (1, 1))).shape == (1, 1, 3)

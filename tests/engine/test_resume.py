@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,6 +48,35 @@ def test_files_with_code_are_refused(tmp_path: Path) -> None:
     torch.save({"halfmask_resume": 1, "x": random.Random(1)}, path)
     with pytest.raises(InputError, match="damaged, or no resume point"):
         read_resume_point(path)
+
+
+def read_or_refuse(path: Path) -> dict[str, Any] | None:
+    try:
+        return read_resume_point(path)
+    except InputError:
+        return None
+
+
+def test_no_wrong_bit_gets_into_the_weights(tmp_path: Path) -> None:
+    path = tmp_path / "r"
+    content = {"w": torch.randn(200), "n": 3}
+    write_resume_point(path, content)
+    whole, draw, refused = path.read_bytes(), random.Random(5), 0
+    for _ in range(150):
+        data = bytearray(whole)
+        data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        path.write_bytes(data)
+        found = read_or_refuse(path)
+        refused += found is None
+        assert found is None or (torch.equal(found["w"], content["w"]) and found["n"] == 3)
+    assert refused > 100
+
+
+@pytest.mark.parametrize("mark", [None, 2, "1", torch.ones(2), True])
+def test_another_format_is_refused(tmp_path: Path, mark: object) -> None:
+    torch.save({"halfmask_resume": mark}, tmp_path / "r")
+    with pytest.raises(InputError, match="resume format"):
+        read_resume_point(tmp_path / "r")
 
 
 @pytest.mark.parametrize("keep", [0, 10, 0.5, 0.99])

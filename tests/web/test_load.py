@@ -78,7 +78,9 @@ def crowd(address: str, clients: int, seconds: float) -> tuple[Counter[str], lis
 
 def test_fifty_reviewers_lose_nothing(case: Callable[..., Case], open_review: Callable[[Case], Any]) -> None:
     seconds = float(os.environ.get("HALFMASK_LOAD_SECONDS", "5"))
-    rows = max(20_000, int(200 * seconds))  # more than fifty reviewers get through: at the end of a queue they share what is left
+    rows = max(
+        20_000, int(200 * seconds)
+    )  # more than fifty reviewers get through: at the end of a queue they share what is left
     written = case([filled(k % 20, score=k / rows) | {"id": k} for k in range(1, rows + 1)])
     review = open_review(written)
     review.segmenter.predictor()

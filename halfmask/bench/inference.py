@@ -158,7 +158,7 @@ def _drawn(found: list[Any], image: Tensor) -> Answer:
 def _difference(wanted: Answer, got: Answer, size: tuple[int, int]) -> tuple[float, float]:
     """Share of torchvision's detections found again (same label, all sides within BOX_BAR pixels), and the worst IoU of their masks.
 
-    Both sides' probabilities are pasted in the same way: torchvision rounds a mask's box to whole pixels, halfmask does not.
+    Both sides' probabilities are pasted in the same way: torchvision cuts a mask's box to whole pixels, halfmask does not.
     """
     if not len(wanted.boxes) or not len(got.boxes):
         return 0.0, 0.0

@@ -63,7 +63,8 @@ def opened(path: str | Path, where: str = "") -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise InputError(
-            f"{name}: a photograph of more than {most} million pixels, or an attack; cut it into tiles (boxes and masks too) or make it smaller"
+            f"{name}: a photograph of more than {most} million pixels, or an attack; "
+            "cut it into tiles (boxes and masks too) or make it smaller"
         ) from error
     except Exception as error:
         # Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error, DecompressionBombError, …

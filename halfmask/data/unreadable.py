@@ -29,7 +29,7 @@ class LeaveOut(Dataset[tuple[Tensor, Target]]):
         self.examples = examples
         self.most = int(share * len(examples))
         # In shared memory: every worker counts what the others found.
-        self._out = torch.zeros(len(examples), dtype=torch.bool).share_memory_()
+        self._out = torch.zeros(len(examples), dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         return len(self.examples)

@@ -47,7 +47,9 @@ def read_resume_point(path: Path) -> dict[str, Any]:
         raise InputError(f"{damaged} ({type(error).__name__}); {mend}") from error
     if bad:
         raise InputError(f"{damaged} (the checksum of {bad} differs); {mend}")
-    found = content.get("halfmask_resume") if isinstance(content, dict) else None
+    if not isinstance(content, dict):
+        raise InputError(f"{damaged} (found {type(content).__name__}); {mend}")
+    found = content.get("halfmask_resume")
     if type(found) is not int or found != RESUME_FORMAT:
         raise InputError(f"{path}: resume format {found}, expected {RESUME_FORMAT}; {mend}")
     return dict(content)

@@ -24,10 +24,19 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "licences.md"
 OWN = "halfmask"
-ALLOWED = (
-    "0BSD|Apache-2.0|Apache-2.0 WITH LLVM-exception|BSD-2-Clause|BSD-3-Clause|BSD|BSL-1.0|CC0-1.0|CNRI-Python|ISC|MIT|MIT-0|"
-    "MIT-CMU|PSF-2.0|Zlib|MPL-2.0"
-).split("|")
+ALLOWED = {
+    *(
+        "0BSD",
+        "Apache-2.0",
+        "Apache-2.0 WITH LLVM-exception",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "BSD",
+        "BSL-1.0",
+        "CC0-1.0",
+    ),
+    *("CNRI-Python", "ISC", "MIT", "MIT-0", "MIT-CMU", "PSF-2.0", "Zlib", "MPL-2.0"),
+}
 """MPL-2.0 binds changes of its own files only; it may be depended on by anything."""
 NAMES = {
     r"apache( software)?( license)?,?( version)? ?2?(\.0)?( license)?": "Apache-2.0",
@@ -41,7 +50,7 @@ NAMES = {
 """How packages write it, lower case → SPDX (`BSD`: which of its clauses is not said)."""
 SIGNED_OFF = {
     "cuda-toolkit": "names no licence; NVIDIA's EULA, as the nvidia-* packages below it",
-    "nvidia-*": "NVIDIA's own, free of charge to use and pass on with an application; PyTorch's wheels for Linux ask for them, nothing here does",
+    "nvidia-*": "NVIDIA's own terms, for running on its GPUs; PyTorch's wheels for Linux ask for them, nothing here does",
 }
 """Package → why it may stay although its licence is not in the list above."""
 
@@ -158,6 +167,8 @@ licences the package does not say. The versions are those of `constraints.txt`. 
 Signed off by hand:
 
 {notes}
+
+What a wheel carries inside is not in its metadata (OpenCV's and PyAV's hold FFmpeg): look there before you pass wheels on.
 
 Not installed where this page was made, so not looked at: {missing}.
 

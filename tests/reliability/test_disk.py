@@ -12,7 +12,6 @@ import pytest
 
 from halfmask.coco.index_place import FOLDER_VARIABLE
 
-
 World = Any
 RunsHalfmask = Callable[..., Any]
 resource = pytest.importorskip("resource")  # Windows has none

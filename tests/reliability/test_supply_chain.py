@@ -157,9 +157,9 @@ def test_weights_and_resume_points_that_attack(
 ) -> None:
     ran, run = tmp_path / "ran", tmp_path / "run"
     sly = Sly(ran)
-    for name in ("model.pkl", "model.pth", "model.pt", "model.safetensors"):
+    for kind, name in (("detectron", "model.pkl"), ("torchvision", "model.pth"), ("torchvision", "model.safetensors")):
         write(tmp_path / name, sly)
-        done = halfmask_cli("import-weights", tmp_path / name, tmp_path / "out.safetensors")
+        done = halfmask_cli("import-weights", kind, tmp_path / name, tmp_path / "out.safetensors")
         assert done.code == 2, name
         assert len(done.errors) == 1
         assert not ran.exists(), name

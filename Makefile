@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two processes with one thread each are faster on two cores than one process with two.
 TEST_ENVIRONMENT := OMP_NUM_THREADS=1
 
-.PHONY: demo test slow check docs setup clean
+.PHONY: demo test slow check docs sbom setup clean
 
 demo: setup
 	$(BIN)/halfmask demo --out demo
@@ -24,6 +24,9 @@ check: setup
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "The site: site/index.html"
+
+sbom: setup
+	$(BIN)/python tools/licences.py --sbom sbom.json
 
 setup: $(VENV)/.ready
 

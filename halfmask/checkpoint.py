@@ -63,8 +63,9 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, half: bool = False
     Args:
         half: store floating point weights in 16 bits, half the size; they are read back as float32.
     Raises:
-        InputError: a weight is not finite, or too large for 16 bits.
+        InputError: a weight is not finite, or too large for 16 bits; or the file cannot be written (the disk is full).
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     path = Path(path)
@@ -80,15 +81,17 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, half: bool = False
         # What a reader has to undo: tensors that were float32 before `half`.
         "half": sorted(k for k, t in checkpoint.state.items() if half and t.dtype == torch.float32),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         # One entry only: safetensors writes several in an order of chance, and the same model shall be the same bytes.
         save_file(state, beside, metadata={"halfmask": json.dumps(header)})
         beside.chmod(0o644)  # safetensors makes it the owner's alone; a model is shared like any other result
         with beside.open("rb") as written:
             os.fsync(written.fileno())  # else a power cut could leave the name with nothing behind it
         beside.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot write here: {error}") from error
     finally:
         beside.unlink(missing_ok=True)
 

@@ -253,8 +253,8 @@ def _subset(out: Path, whole: Path) -> list[str]:
 
 
 def _scraps(out: Path) -> list[str]:
-    """What a killed run left beside, and the next of these commands sweeps up; `convert` leaves it."""
-    return [f"{path.name} is left over" for path in out.iterdir() if path.name.startswith(".")]
+    """What a killed run left beside, and the next of these commands sweeps up; `convert` leaves it, and an empty lock does no harm."""
+    return [f"{path.name} is left over" for path in out.iterdir() if path.name.startswith(".") and path.stat().st_size]
 
 
 def _without_scraps(files: dict[str, str]) -> dict[str, str]:

@@ -18,7 +18,11 @@ RESUME_FORMAT = 1
 
 
 def write_resume_point(path: Path, content: dict[str, Any]) -> None:
-    """Writes beside, flushes to the disk, renames: an interrupted write leaves the earlier point."""
+    """Writes beside, flushes to the disk, renames: an interrupted write leaves the earlier point.
+
+    Raises:
+        InputError: it cannot be written (the disk is full).
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with beside.open("wb") as file:
@@ -26,6 +30,10 @@ def write_resume_point(path: Path, content: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+    except (OSError, RuntimeError) as error:  # torch hides the system's error behind one of its own
+        cause = error if isinstance(error, OSError) else error.__context__
+        why = (cause.strerror if isinstance(cause, OSError) else None) or "is the disk full?"
+        raise InputError(f"{path}: cannot write the resume point: {why}") from error
     finally:
         beside.unlink(missing_ok=True)
 

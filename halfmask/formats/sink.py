@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -154,9 +155,12 @@ class CocoSink:
                 images = (json.loads(text) for text in _lines(self._images))
                 with CocoStream(self.path, head, images) as stream:
                     stream.extend(_lines(self._rows))
+        except OSError as fault:
+            raise InputError(f"{self.path}: cannot write here: {fault.strerror or fault}") from fault
         finally:
-            self._images.close()
-            self._rows.close()
+            for spool in (self._images, self._rows):
+                with suppress(OSError):  # what it could not write to a full disk, it cannot write now
+                    spool.close()
 
     def _usable(self, segmentation: Any, size: Size, where: object) -> Any:
         """The segmentation where it is sound; else None, and counted."""
@@ -168,9 +172,11 @@ class CocoSink:
     def _spool(self) -> IO[str]:
         return tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace", newline="\n", dir=self.path.parent)
 
-    @staticmethod
-    def _put(spool: IO[str], record: dict[str, Any]) -> None:
-        spool.write(json_text(record) + "\n")
+    def _put(self, spool: IO[str], record: dict[str, Any]) -> None:
+        try:
+            spool.write(json_text(record) + "\n")
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot write here: {error.strerror or error}") from error
 
 
 def own_box(segmentation: Any, image_size: Size) -> list[float] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from halfmask.errors import InputError
 from halfmask.inference.json_lines import JsonLines
 
 BUSY = "another run is writing the same output; wait for it, or choose another --out"
@@ -44,7 +45,7 @@ class Journal:
             self._count = len(self.batches)
             self.header = header or {"job": job, **(notes or {})}
             if not self.resumed:
-                self._lines.append(self.header)
+                self._append(self.header)
         except BaseException:
             self._lines.close()
             raise
@@ -58,13 +59,23 @@ class Journal:
             self.remove()  # a header alone is worth nothing to the next run
 
     def append(self, batch: int, result: Any) -> None:
-        """Writes down that a batch is finished."""
-        self._lines.append({"batch": batch, "result": result})
+        """Writes down that a batch is finished.
+
+        Raises:
+            InputError: it cannot be written (the disk is full); what was noted before stays.
+        """
+        self._append({"batch": batch, "result": result})
         self._count += 1
 
     def remove(self) -> None:
         """The job is done and its output written."""
         self.path.unlink(missing_ok=True)
+
+    def _append(self, record: dict[str, Any]) -> None:
+        try:
+            self._lines.append(record)
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot write here: {error.strerror or error}") from error
 
     def _read(self, job: dict[str, Any]) -> tuple[dict[str, Any] | None, int]:
         """The header of an earlier run of this job, and up to which byte its lines are whole."""

@@ -18,7 +18,23 @@ HOSTILE: list[Any] = [
     {"size": [48, 48], "counts": [0, 2304]}, {"size": [48, 48], "counts": [2**40, -1]}, {"size": [2**31, 2**31], "counts": [2**62]},
     {"size": None, "counts": None}, {"counts": "PPPPPP"}, {"size": [48, 48], "counts": "\ud800"}, {"state": "filled"}, {"state": []},
 ]  # fmt: skip
-TOKENS = [b"{", b"}", b"[", b"]", b",", b":", b'"', b"null", b"NaN", b"-Infinity", b"1e400", b"\\ud800", b"\xff", b"\x00", b"\xef\xbb\xbf"]
+TOKENS = [
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b'"',
+    b"null",
+    b"NaN",
+    b"-Infinity",
+    b"1e400",
+    b"\\ud800",
+    b"\xff",
+    b"\x00",
+    b"\xef\xbb\xbf",
+]
 
 
 def mutate(text: bytes, rng: random.Random) -> bytes:

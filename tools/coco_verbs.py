@@ -18,7 +18,7 @@ def run_doctor(data: Path, images: Path, out: Path) -> None:
 
 
 def run_split(data: Path, images: Path, out: Path) -> None:  # noqa: ARG001
-    split.run(data, "random:0:1", out / "split.json")
+    split.run(data, "random:1:1", out / "split.json")
 
 
 def run_index(data: Path, images: Path, out: Path) -> None:  # noqa: ARG001

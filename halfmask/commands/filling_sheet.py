@@ -54,7 +54,7 @@ def _filled(file: CocoFile) -> list[dict[str, Any]]:
 def _cell(file: CocoFile, annotation: dict[str, Any], images: Path) -> Cell:
     import torch
 
-    from halfmask.coco.photographs import read_photograph
+    from halfmask.coco.photographs import photograph_path, read_photograph
     from halfmask.coco.records import file_name_of
     from halfmask.coco.supervision import mask_weight
     from halfmask.masks import decode
@@ -63,7 +63,8 @@ def _cell(file: CocoFile, annotation: dict[str, Any], images: Path) -> Cell:
 
     number = annotation["image_id"]
     image = next(record for record in file.images if record["id"] == number)
-    pixels = read_photograph(images / file_name_of(image), f"image id {number}")
+    where = f"image id {number}"
+    pixels = read_photograph(photograph_path(images, file_name_of(image), where), where)
     bitmap, place = decode(annotation["segmentation"], file.size_of(number))
     x, y, w, h = annotation["bbox"]
     box = torch.tensor([x, y, x + w, y + h], dtype=torch.float32)

@@ -105,7 +105,7 @@ def test_agreement_by_hand() -> None:
 # --- in the segmenter -------------------------------------------------------------------------------------------------------------
 
 
-def test_unfitted_the_answer_is_bit_for_bit_what_it_was() -> None:
+def test_unfitted_the_answer_is_the_mean_of_the_zooms_and_their_mirrors() -> None:
     model = build(mirror=True, zooms=[0.12, 0.3])
     image, size = picture(), model.mask_size
     found = model.segment([image], [BOXES])[0]
@@ -119,8 +119,10 @@ def test_unfitted_the_answer_is_bit_for_bit_what_it_was() -> None:
             probs = (probs + model.logits(crops.flip(3), none).sigmoid().flip(2)) / 2
             total += probs if context == 0.12 else resample(probs, regions, closest)
     mean = total / 2
-    assert torch.equal(found.mask_probs, mean)
-    assert torch.equal(found.quality, expected_iou(mean * (inside_box(BOXES, closest, size) > 0.5)))
+    # The model looks at all zooms in one call: sums in another order.
+    torch.testing.assert_close(found.mask_probs, mean, atol=1e-5, rtol=0)
+    quality = expected_iou(mean * (inside_box(BOXES, closest, size) > 0.5))
+    torch.testing.assert_close(found.quality, quality, atol=1e-5, rtol=0)
 
 
 def test_fitted_the_masks_stay_and_the_quality_follows_the_features() -> None:

@@ -39,13 +39,14 @@ def run_complete(data: Path, images: Path, out: Path) -> None:
 def run_loader(data: Path, images: Path, out: Path) -> None:  # noqa: ARG001
     """Every target; the photographs of those images that have one."""
     from halfmask.coco.annotations import CocoFile
-    from halfmask.coco.photographs import photograph_path
+    from halfmask.coco.photographs import missing_photographs
     from halfmask.data.dataset import CocoInstances, build_target
 
     file = CocoFile.read(data)
     for image_id in file.image_ids:
         build_target(file, image_id)
-    there = [i for i in file.image_ids if photograph_path(images, file.file_name_of(i)).is_file()]
+    absent = {image["id"] for image in missing_photographs(images, file.images)}
+    there = [i for i in file.image_ids if i not in absent]
     data_set = CocoInstances(file, images, there)
     for place in range(len(data_set)):
         data_set[place]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -18,12 +19,12 @@ _LARGEST_ID = 1 << 63
 
 
 def file_name_of(image: dict[str, Any]) -> str:
-    """The name of an image's photograph below the images folder: `file_name`, else the end of `coco_url` (LVIS); "" where neither is."""
+    """The name of an image's photograph below the images folder: `file_name`, else the end of `coco_url` (LVIS); else ""."""
     name = image.get("file_name")
-    if isinstance(name, str) and name:
-        return name
+    if _is_text(name):
+        return str(name)
     url = image.get("coco_url")
-    return PurePosixPath(url).name if isinstance(url, str) else ""
+    return PurePosixPath(str(url)).name if _is_text(url) else ""
 
 
 def is_id(value: object) -> bool:
@@ -120,6 +121,11 @@ def check_record(record: object, position: int, name: str, what: str) -> None:
 def repeated_id(number: int, position: int, name: str, what: str) -> str:
     """What to say of a record whose id an earlier one has."""
     return f"{name}: {what} record {position}: id {number} is used twice; give every {what} an id of its own"
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value is text, not empty and without half characters (JSON's "\\ud800"), which neither a file system nor Arrow takes."""
+    return isinstance(value, str) and value != "" and (value.isascii() or not re.search("[\ud800-\udfff]", value))
 
 
 def _whole(value: object) -> int | None:

@@ -88,6 +88,7 @@ def _review(port: int, confirmed: int) -> None:
             state = ask("POST", f"/api/items/{position}/decision", wanted)["state"]
             os.write(confirmed, f"{position} {state}\n".encode())
         ask("POST", "/api/export")
+    ask("POST", "/api/export")  # where the last decision was made before the kill and not saved
     os.kill(os.getpid(), signal.SIGINT)
 
 

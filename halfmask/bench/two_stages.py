@@ -46,7 +46,7 @@ def run(options: Options, halfmask: Halfmask = run_halfmask, plan: Plan | None =
     Raises:
         InputError: the folder holds another plan's run, or a run fails.
     """
-    plan = plan or Plan(World())
+    plan = plan or Plan(World(), ())
     seeds = tuple(range(options.first_seed, options.first_seed + options.seeds))
     jobs = tuple(Job(plan.source.main_size, k, head) for k in range(options.splits) for head in REGION_HEADS)
     heads = {name: change for name, change in matrix(own_head(plan.source)).items() if name in REGION_HEADS}

@@ -95,8 +95,8 @@ def _measured(way: str, plan: Plan, seed: int, split: int, folder: Path, halfmas
         boxes = ["--detector", str(_detector(plan, seed, folder))]
         halfmask(["evaluate", str(own / "run"), *truth, *boxes, "--json", str(result)])
     blocks = json.loads(result.read_text(encoding="utf-8"))
-    aps = [{name: blocks[what][name]["AP"] or 0.0 for name in SETS} for what in ("mask", "box")]
-    return Measure(*aps, {name: 100 * blocks["given_boxes"][name]["miou"] for name in SETS})
+    mask, box = ({name: blocks[what][name]["AP"] or 0.0 for name in SETS} for what in ("mask", "box"))
+    return Measure(mask, box, {name: 100 * blocks["given_boxes"][name]["miou"] for name in SETS})
 
 
 def _data(plan: Plan, seed: int, split: int, folder: Path) -> tuple[list[str], str]:

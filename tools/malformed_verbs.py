@@ -71,7 +71,7 @@ def _split(given: DataSet, out: Path, _: io.StringIO) -> str:
     split.run(given.data, "cat", out / "split.json")
     after = _first(out / "split.json")
     if json.dumps(after) == json.dumps(given.first):
-        return "kept as it is"
+        return "kept"
     assert "segmentation" not in after, after
     return "mask removed"
 
@@ -133,7 +133,7 @@ def _evaluate(given: DataSet, out: Path, said: io.StringIO) -> str:
     taught = _taught([build_target(file, i) for i in file.image_ids], given.first)
     compared = json.loads(report.read_text())["given_boxes"]["all"]["instances"]
     assert compared == (MASKS if taught == "read" else MASKS - 1), (taught, compared)
-    return "no mask to compare" if taught in ("box only", "mask left out") else taught
+    return "not compared" if taught in ("box only", "mask left out") else taught
 
 
 def _taught(targets: list[Any], first: Any) -> str:

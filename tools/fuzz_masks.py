@@ -48,7 +48,7 @@ def run(name: str, seconds: int, seed: int, out: Path) -> dict[str, object]:
     options = [
         f"-max_total_time={seconds}",
         f"-seed={seed}",
-        "-timeout=0",  # its alarm now and then kills the process instead; watched here
+        "-timeout=100000",  # its alarm now and then kills the process instead; watched here
         f"-rss_limit_mb={MEBIBYTES}",
         f"-max_len={LONGEST}",
         f"-artifact_prefix={out / name}-",

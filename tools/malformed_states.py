@@ -74,6 +74,7 @@ MASKS = [
         None,
     ),
     _mask("polygon wholly outside the image", [[WIDTH + 1, 1, WIDTH + 20, 1, WIDTH + 20, 20]]),
+    _mask("polygon traced twice (even-odd leaves no pixel)", [OUTLINE * 2]),
     _mask("polygon far beyond the image", [[1e9, 5, 24, 5, 14, 35]]),
     _mask("polygon that repeats the box", [[4, 5, 24, 5, 24, 35, 4, 35]], "box", "suspect_mask"),
     _mask("RLE, uncompressed", _rle(RUNS), READ, None),

@@ -48,6 +48,16 @@ def test_polygons_of_any_json_values(parts: list[Any]) -> None:
     check_segmentation(parts, (31, 43))
 
 
+@many
+@given(
+    points=st.lists(st.integers(0, 160), min_size=6, max_size=16), times=st.integers(1, 3), kind=st.sampled_from([2, 6])
+)
+def test_polygons_that_go_round_more_than_once(points: list[int], times: int, kind: int) -> None:
+    """What the fuzzer found: twice round is no pixel, and was taken for a mask."""
+    even = points[: len(points) // 2 * 2]
+    TARGETS["polygon"](bytes([40, 40, kind, 0, *even * times]))
+
+
 def test_the_tool_knows_every_decoder() -> None:
     assert set(NAMES) == set(TARGETS)
 

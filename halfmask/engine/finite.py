@@ -28,8 +28,8 @@ def _numbers(model: nn.Module, *optimisers: torch.optim.Optimizer) -> Iterator[t
         if buffer.is_floating_point():
             yield f"the statistics {name}", buffer
     for optimiser in optimisers:
-        for weight, state in optimiser.state.items():
+        for learning, state in optimiser.state.items():
             for key, value in state.items():
                 # Counts of steps lie on the CPU, and are finite.
-                if isinstance(value, Tensor) and value.is_floating_point() and value.shape == weight.shape:
-                    yield f"the optimiser's {key} of {names.get(id(weight), 'a weight')}", value
+                if isinstance(value, Tensor) and value.is_floating_point() and value.shape == learning.shape:
+                    yield f"the optimiser's {key} of {names.get(id(learning), 'a weight')}", value

@@ -55,6 +55,9 @@ def test_a_verb_does_what_the_page_says(title: str, verb: str, data_sets: Any, t
     assert found.cell == cells(page())[title][verb].cell
     assert {path: path.read_bytes() for path in before} == before, "the input was changed"
     check_refusal(found, given)
+    if verb != "doctor" and found.cell.endswith("reported"):
+        what = "image id 1" if "photograph" in found.cell else "annotation"
+        assert what in found.printed, found.printed
     if verb == "train":
         assert found.cell in LEARNT[state.teaches], found
     if verb == "doctor":
@@ -77,6 +80,16 @@ def test_the_page_has_every_state_and_no_other() -> None:
     assert list(cells(page())) == list(STATES)
     assert sum(map(len, GROUPS.values())) == len(STATES) > 80
     assert BEGIN in page()
+
+
+@pytest.mark.parametrize("verb", ["train", "complete", "evaluate"])
+def test_a_photograph_of_20_000_by_20_000_pixels_is_refused_with_its_mend(
+    verb: str, data_sets: Any, tmp_path: Path
+) -> None:
+    given = data_sets(STATES["decompression bomb, 20,000 × 20,000"])
+    said = " ".join(told(verb, given, tmp_path).printed.split())
+    assert "a photograph of more than 178 million pixels" in said
+    assert "cut it into tiles (boxes and masks too) or make it smaller" in said
 
 
 def test_a_sound_file_is_read_by_all(data_sets: Any, tmp_path: Path) -> None:

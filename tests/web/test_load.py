@@ -149,7 +149,7 @@ def test_fifty_visitors_of_the_tryout_page(monkeypatch: pytest.MonkeyPatch) -> N
     assert not [kind for kind in statuses if kind.split()[-1] not in ("200", "422", "429")], statuses
     assert statuses["POST photos 200"] >= 50, statuses
     assert statuses["POST photos segment 200"] >= 5, statuses
-    assert grown < 300
+    assert grown < 150
 
 
 def resident() -> int:

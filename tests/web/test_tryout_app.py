@@ -92,6 +92,20 @@ def test_held_photographs_are_bounded() -> None:
     assert uploads.get(names[0]) is None
 
 
+def test_memory_of_forgotten_photographs_is_given_back_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(module, "return_freed_memory", lambda: calls.append(1))
+    uploads = Uploads(most_bytes=100)
+    for _ in range(3):
+        uploads.add(bytes(40))
+    assert not calls  # 40 bytes were forgotten
+    uploads.add(bytes(40))
+    assert len(calls) == 1
+    for _ in range(4):
+        uploads.add(bytes(40))
+    assert len(calls) == 3
+
+
 def test_too_many_waiting_are_told_so(tiny_segmenter: Path) -> None:
     segmenter = Segmenter(str(tiny_segmenter), device="cpu")
     pixels = np.zeros((48, 64, 3), dtype=np.uint8)

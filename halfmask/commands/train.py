@@ -266,7 +266,7 @@ def _dry_run(recipe: Recipe) -> None:
     from halfmask.commands.hiding import plan_hiding
     from halfmask.commands.training_data import read_training_data
     from halfmask.engine.dry_run import measure
-    from halfmask.engine.train import built_to_learn
+    from halfmask.engine.parts import built_to_learn
 
     data = read_training_data(recipe)
     _describe(recipe, data)

@@ -17,7 +17,8 @@ from halfmask.config import Recipe, Stage
 from halfmask.engine.batches import ImageBatch, RegionBatch
 from halfmask.engine.module import Batch, StageModule
 from halfmask.engine.optim import build_optimiser
-from halfmask.engine.train import CACHE_BATCH, Data, choose_parts, rate_factors
+from halfmask.engine.parts import choose_parts, rate_factors
+from halfmask.engine.train import CACHE_BATCH, Data
 from halfmask.errors import InputError
 
 CPU_IMAGES = 2

@@ -241,6 +241,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message="Grad strides do not match")  # of 1×1 convolutions: the same memory
         yield
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""One process among several that train together, for the tests: `python several.py RECIPE=OUT …`, started as torchrun would."""
+"""One process among several that train together, for the tests: `python several.py RECIPE=OUT[=resume] …`, started as torchrun would."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def main() -> None:
     keeper.LOG_EVERY = 1
     team.join(team.place_of(os.environ))
     for argument in sys.argv[1:]:
-        recipe, _, out = argument.partition("=")
-        train(load_recipe(recipe), Path(out), report=False)
+        recipe, out, *resume = argument.split("=")
+        train(load_recipe(recipe), Path(out), resume=bool(resume), report=False)
     team.leave()
 
 

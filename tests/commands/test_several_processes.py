@@ -56,7 +56,7 @@ SEGMENTER = {
     "decoder_widths": [8, 6],
     "crop_jitter": 0.1,
 }
-STAGE = {"name": "whole", "train": ["all"], "steps": 8, "batch_size": 4, "optimiser": {"lr": 0.02}}
+STAGE = {"name": "whole", "train": ["all"], "steps": 6, "batch_size": 4, "optimiser": {"lr": 0.01}}
 STAGED = [
     {
         **STAGE,
@@ -77,7 +77,7 @@ STAGED = [
     },
 ]
 # The second photograph of each pair has boxes alone: one in two processes has often nothing to learn masks from.
-SPARSE = {**STAGE, "batch_size": 2, "steps": 10}
+SPARSE = {**STAGE, "batch_size": 2, "steps": 9}
 TAUGHT = {**RCNN, "mask_head": {**HEAD, "box_only": "taught", "unknown": "skip", "unknown_limit": 0.1}}
 FROM_BOXES = {**SEGMENTER, "from_boxes": {"projection": 0.5, "colour": 0.5, "warmup": 4, "regions_per_image": 2}}
 
@@ -135,6 +135,7 @@ def by_several(arguments: list[str], processes: int = 2) -> None:
 
 
 def losses(run: Path) -> list[dict[str, float]]:
+    """Of each line of the log, an object."""
     with (run / "logs" / "metrics.csv").open() as file:
         return [{k: float(v) for k, v in row.items() if k.startswith("loss") and v} for row in csv.DictReader(file)]
 
@@ -176,7 +177,7 @@ def test_two_processes_train_as_one_does(world: Path, tmp_path: Path, quick: Non
     """Box segmenter and Mask R-CNN with learning BatchNorm, photographs of different sizes, and processes without any mask."""
     sparse = recipe_of(world, FROM_BOXES, SPARSE, file="sparse")
     assert {(True, False), (False, True), (False, False)} <= pairs_of_masks(sparse, SPARSE["steps"])
-    compare({"rcnn": recipe_of(world, RCNN, {**STAGE, "steps": 6}), "from_boxes": sparse}, tmp_path)
+    compare({"rcnn": recipe_of(world, RCNN, STAGE), "from_boxes": sparse}, tmp_path)
 
 
 @pytest.mark.slow
@@ -242,8 +243,9 @@ def await_step(run: Path, process: subprocess.Popen[str], seconds: float = 120) 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for the processes in /proc")
 def test_a_killed_process_ends_the_training_which_then_goes_on(world: Path, tmp_path: Path, quick: None) -> None:
-    recipe = recipe_of(world, SEGMENTER, {**STAGE, "steps": 150}, checkpoint_every=5, sampling="image")
-    path, run = written(recipe, tmp_path / "r.yaml"), tmp_path / "run"
+    recipe = recipe_of(world, SEGMENTER, {**STAGE, "steps": 60}, checkpoint_every=3, sampling="image")
+    path, run, straight = written(recipe, tmp_path / "r.yaml"), tmp_path / "run", tmp_path / "straight"
+    by_several([f"{path}={straight}"])
     arguments = [str(path), "devices=2", "--out", str(run)]
 
     first = started(arguments)
@@ -267,20 +269,21 @@ def test_a_killed_process_ends_the_training_which_then_goes_on(world: Path, tmp_
     third = started([*arguments, "--resume"])
     await_step(run, third)
     third.kill()  # the launcher itself: its processes save and stop
-    deadline = time.monotonic() + 60
     third.wait()
-    point = (run / "resume.ckpt").stat().st_mtime
-    while time.monotonic() < deadline and any(str(run) in line for line in _commands()):
+    deadline = time.monotonic() + 60
+    while any(str(run) in line for line in _commands()):
+        assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert not any(str(run) in line for line in _commands())
-    assert (run / "resume.ckpt").stat().st_mtime >= point
 
-    # The end by one process, and the whole by one process.
-    train(recipe, run, resume=True, report=False)
-    train(recipe, tmp_path / "straight", report=False)
-    assert [e["loss"] for e in losses(run)[-3:]] == pytest.approx(
-        [e["loss"] for e in losses(tmp_path / "straight")[-3:]], rel=1e-2
-    )
+    # On with two: bit for bit as if nothing had been. On with one: the same but for rounding.
+    stopped = torch.load(run / "resume.ckpt", weights_only=True)["halfmask"]["course"]["step"]
+    assert 9 <= stopped < 55
+    shutil.copytree(run, tmp_path / "alone")
+    by_several([f"{path}={run}=resume"])
+    weights, again = (load_checkpoint(r / "model.safetensors").state for r in (straight, run))
+    assert all(torch.equal(tensor, again[name]) for name, tensor in weights.items())
+    train(recipe, tmp_path / "alone", resume=True, report=False)
+    assert losses(tmp_path / "alone")[-60 + stopped :][0] == pytest.approx(losses(straight)[stopped], rel=1e-4)
 
 
 def _commands() -> Iterator[str]:

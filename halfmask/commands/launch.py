@@ -37,7 +37,10 @@ def launch(arguments: Sequence[str], processes: int, again: str) -> int:
     port = _free_port()
     members = [_start(arguments, rank, processes, port) for rank in range(processes)]
 
+    received: list[int] = []
+
     def forward(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        received.append(number)
         for member in members:
             if member.poll() is None:
                 member.send_signal(number)
@@ -52,6 +55,8 @@ def launch(arguments: Sequence[str], processes: int, again: str) -> int:
                 member.wait()
         for number, handler in before.items():
             signal.signal(number, handler)
+    if received and all(code in (130, -received[0]) for _, code in codes):
+        return 130 if codes else 0  # before the first step there is nothing to save: the signal simply ends a process
     return _verdict(codes, again)
 
 

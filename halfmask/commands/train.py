@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,7 +39,9 @@ def run(
 
     settings = load_recipe(recipe, overrides)
     if dry_run:
-        _dry_run(settings)
+        from halfmask.commands.run_folder import for_processes
+
+        _dry_run(for_processes(settings, Path(), False, settings.devices))
         return
     if out is None:
         raise InputError("train: --out RUN is missing: name the folder that the run shall have")
@@ -55,7 +58,6 @@ def _run(settings: Recipe, out: Path, resume: bool, arguments: list[str], again:
     """Trains here, or starts the processes that do; the exit code."""
     import contextlib
     import io
-    import os
 
     from halfmask import team
     from halfmask.commands.launch import end_with_launcher, launch
@@ -104,24 +106,24 @@ def train(
     Raises:
         InputError: the recipe does not fit its data or its model, `out` holds another run, or the loss is not finite.
     """
-    from halfmask.commands.run_folder import await_folder, check_folder, for_processes, remove_begun
-    from halfmask.team import current
+    from halfmask.commands.run_folder import check_folder, for_processes, remove_begun
+    from halfmask.errors import InputError
+    from halfmask.team import current, place_of
 
     members = current()
+    if members.alone and recipe.devices > 1 and not place_of(os.environ).by:
+        raise InputError(f"devices={recipe.devices}: only `halfmask train`, torchrun or srun starts several processes")
     recipe = for_processes(_settled(recipe), out, resume, members.place.world)
     finished = check_folder(recipe, out, resume)
     members.wait()
     if finished is not None:
         print(f"{finished}: this run is finished")
         return finished
-    from halfmask.coco.write import write_text
-    from halfmask.commands.class_looks import learn_looks
     from halfmask.commands.hiding import learn_hidden
     from halfmask.commands.rounds import teach
     from halfmask.commands.run_page import report_run
     from halfmask.commands.training_data import read_training_data
     from halfmask.engine.train import fit
-    from halfmask.errors import InputError
 
     hidden = learn_hidden(recipe, out, again) if recipe.hide else None
     if recipe.hide and hidden is None:
@@ -134,15 +136,7 @@ def train(
         model = _build(recipe, data)
     _describe(recipe, data)
     before = set(out.iterdir()) if out.is_dir() else None
-    if members.leads:
-        if not (out / "resume.ckpt").is_file():  # else it has them
-            learn_looks(model, recipe, data)
-        out.mkdir(parents=True, exist_ok=True)
-        for scrap in out.glob(".*.part"):  # of a run that was killed while it wrote
-            scrap.unlink()
-        write_text(out / "recipe.yaml", recipe.to_yaml())
-    members.wait()
-    await_folder(out)
+    _begin(recipe, data, model, out)
     evaluation = data.evaluation(recipe.data.workers)
     try:
         outcome = fit(model, recipe, data.loaders(recipe), out, evaluation, resume)
@@ -164,6 +158,25 @@ def train(
         (out / "resume.ckpt").unlink(missing_ok=True)  # the last thing: killed before, the run is finished by --resume
     members.wait()
     return out / "model.safetensors"
+
+
+def _begin(recipe: Recipe, data: TrainingData, model: SegmentationModel, out: Path) -> None:
+    """Prepares the model and the folder, by the first process; the others take the model from it (`fit`)."""
+    from halfmask.coco.write import write_text
+    from halfmask.commands.class_looks import learn_looks
+    from halfmask.commands.run_folder import await_folder
+    from halfmask.team import current
+
+    members = current()
+    if members.leads:
+        if not (out / "resume.ckpt").is_file():  # else it has them
+            learn_looks(model, recipe, data)
+        out.mkdir(parents=True, exist_ok=True)
+        for scrap in out.glob(".*.part"):  # of a run that was killed while it wrote
+            scrap.unlink()
+        write_text(out / "recipe.yaml", recipe.to_yaml())
+    members.wait()
+    await_folder(out)
 
 
 def _settled(recipe: Recipe) -> Recipe:
@@ -266,7 +279,7 @@ def _dry_run(recipe: Recipe) -> None:
     for index, stage in enumerate(recipe.stages):
         cost = measure(model, recipe, stage, loaders.of(index), learnable)
         unit = "regions" if stage.cache_features else "images"
-        hours = cost.seconds * stage.batch_size / cost.images * stage.steps / 3600
+        hours = cost.seconds * stage.batch_size / recipe.devices / cost.images * stage.steps / 3600
         losses = ", ".join(f"{name} {value:.3f}" for name, value in cost.losses.items())
         print(
             f"stage {stage.name}: {', '.join(stage.train)} learn; {stage.steps} steps of {stage.batch_size} {unit}; measured on {device} "
@@ -276,4 +289,8 @@ def _dry_run(recipe: Recipe) -> None:
         print(f"rounds: {recipe.rounds} such trainings, and the training file filled in between two")
     if recipe.hide:
         print(f"hide: as much again, {recipe.rounds} more without the hidden classes' masks")
+    if recipe.devices > 1:
+        print(
+            f"devices: {recipe.devices} processes; the steps were those of one of them, what they say to each other aside"
+        )
     print("dry run: nothing was written")

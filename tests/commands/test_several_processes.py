@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -117,13 +117,24 @@ def environment(rank: int = 0, world: int = 1, port: int = 0) -> dict[str, str]:
     return {**os.environ, **own, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "GLOO_SOCKET_IFNAME": "lo"}
 
 
-def by_several(arguments: list[str], processes: int = 2) -> None:
+def srun(rank: int, world: int, port: int) -> dict[str, str]:
+    """What srun says on one host."""
+    names = {"PROCID": rank, "LOCALID": rank, "NTASKS": world, "NTASKS_PER_NODE": world, "NNODES": 1, "NODEID": 0}
+    names |= {"STEP_ID": 0, "JOB_ID": 7}
+    own = {f"SLURM_{name}": str(value) for name, value in names.items()}
+    own |= {"SLURM_JOB_NAME": "train", "SLURM_NODELIST": "localhost", "MASTER_PORT": str(port)}
+    return {**environment(), **own}
+
+
+def by_several(
+    arguments: list[str], processes: int = 2, by: Callable[[int, int, int], dict[str, str]] = environment
+) -> None:
     """Runs `several.py` in that many processes; a failure shows what they said."""
     port, script = _free_port(), str(Path(__file__).with_name("several.py"))
     members = [
         subprocess.Popen(
             [sys.executable, script, *arguments],
-            env=environment(rank, processes, port),
+            env=by(rank, processes, port),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -202,6 +213,15 @@ def test_the_other_recipes_too(world: Path, tmp_path: Path, quick: None) -> None
     assert blocks[0][-1]["given_boxes"]["all"]["miou"] == pytest.approx(
         blocks[1][-1]["given_boxes"]["all"]["miou"], abs=1e-3
     )
+
+
+@pytest.mark.slow
+def test_processes_that_srun_started(world: Path, tmp_path: Path, quick: None) -> None:
+    """There is no SLURM here: what it says is made up, with three processes."""
+    recipe = recipe_of(world, SEGMENTER, {**STAGE, "batch_size": 6})
+    by_several([f"{written(recipe, tmp_path / 'r.yaml')}={tmp_path / 'three'}"], 3, srun)
+    train(recipe.model_copy(update={"sampling": "image"}), tmp_path / "one", report=False)
+    assert_same_training(tmp_path / "one", tmp_path / "three")
 
 
 @pytest.mark.slow

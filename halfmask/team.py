@@ -23,6 +23,7 @@ from torch import distributed as dist
 from halfmask.errors import InputError
 
 Normaliser = Literal["global", "rank"]
+By = Literal["", "torchrun", "slurm"]
 
 STEP_TIMEOUT = timedelta(minutes=30)
 """A process that hears nothing from the others for so long within a step gives up. One that ends is noticed at once."""
@@ -40,7 +41,7 @@ class Place:
     world: int = 1
     local_rank: int = 0
     local_world: int = 1
-    by: Literal["", "torchrun", "slurm"] = ""
+    by: By = ""
 
     @property
     def hosts(self) -> int:
@@ -55,20 +56,25 @@ def place_of(environment: Mapping[str, str]) -> Place:
     """
     if "TORCHELASTIC_RUN_ID" in environment:
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-        place = Place(*(int(environment[name]) for name in names), by="torchrun")
+        place = _read(environment, names, "torchrun")
         mend = "give torchrun the same --nproc-per-node on every host"
     elif _is_task(environment):
         names = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE")
         missing = [name for name in names if name not in environment]
         if missing:
             raise InputError(f"SLURM: {missing[0]} is not set: ask for processes with --nodes and --ntasks-per-node")
-        place = Place(*(int(environment[name]) for name in names), by="slurm")
+        place = _read(environment, names, "slurm")
         mend = "ask for processes with --nodes and --ntasks-per-node"
     else:
         return Place()
     if place.world % place.local_world:
         raise InputError(f"{place.world} processes do not divide into hosts of {place.local_world}: {mend}")
     return place
+
+
+def _read(environment: Mapping[str, str], names: tuple[str, str, str, str], by: By) -> Place:
+    rank, world, local_rank, local_world = (int(environment[name]) for name in names)
+    return Place(rank, world, local_rank, local_world, by)
 
 
 def _is_task(environment: Mapping[str, str]) -> bool:

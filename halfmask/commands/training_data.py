@@ -50,7 +50,7 @@ class Pictures:
     def masks(self) -> int:
         return sum(self.mask_counts.values())
 
-    def loaders(self, data: Data, draws: bool) -> Loaders:
+    def loaders(self, data: Data, draws: bool = False) -> Loaders:
         """Batches as this data section wants them; of several processes each gets its part. draws: see `build_loader`."""
         examples, paste = LeaveOut(self.training, data.unreadable), None
         if data.paste > 0:

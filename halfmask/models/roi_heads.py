@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 
 from halfmask import team
@@ -62,7 +63,7 @@ class BoxHeads(RoIHeads):
         detections: int = 100,
     ) -> None:
         super().__init__(pool, head, predictor, 0.5, 0.5, batch, 0.25, None, score_threshold, nms_threshold, detections)
-        self.fg_bg_sampler = ImageSampler(self.fg_bg_sampler, REGIONS)
+        self.fg_bg_sampler = ImageSampler(BalancedPositiveNegativeSampler(batch, 0.25), REGIONS)
 
     def sample(self, proposals: list[Tensor], targets: BoxTargets) -> SampledRegions:
         """torchvision's training regions: proposals and the objects' own boxes, foreground and background."""

@@ -41,11 +41,11 @@ DETECTOR = {
     "rpn_post_nms": [30, 30],
 }
 HEAD = {"kind": "transfer", "width": 12, "convs": 1, "roi_size": 7, "norm": "batch"}
-# Two sizes: photographs of a batch differ, and with them what has to be padded.
+# Two sizes, on either side of a multiple of 32: photographs of a batch differ, and with them what has to be padded.
 RCNN = {
     "kind": "mask_rcnn",
     "backbone": BACKBONE,
-    "images": {"min_size": [40, 64], "max_size": 96},
+    "images": {"min_size": [32, 64], "max_size": 96},
     "detector": DETECTOR,
     "mask_head": HEAD,
 }
@@ -206,6 +206,8 @@ def test_the_other_recipes_too(world: Path, tmp_path: Path, quick: None) -> None
         "frozen": recipe_of(world, own, frozen),
         "workers": recipe_of(world, SEGMENTER, STAGE, data={"rotation": 10, "paste": 0.5, "workers": 1}),
         "rounds": recipe_of(world, SEGMENTER, STAGE, rounds=2, file="sparse"),
+        "hidden": recipe_of(world, SEGMENTER, STAGE, hide=1, data={"masked": None}),
+        "prototypes": recipe_of(world, {**SEGMENTER, "condition": {"input": "prototype"}}, STAGE),
     }
     compare(cases, tmp_path)
     blocks = [json.loads((tmp_path / f"staged-{n}" / "metrics.json").read_text()) for n in (1, 2)]

@@ -1,17 +1,21 @@
-"""The folder of a run: whether a training may begin or go on in it, and what is taken away when it fails at once."""
+"""The folder of a run: whether a training may begin or go on in it, what is written first and last, what is taken away when it fails."""
 
 from __future__ import annotations
 
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from halfmask import team
 from halfmask.config import Recipe, parse_recipe
 from halfmask.errors import InputError
+
+if TYPE_CHECKING:
+    from halfmask.commands.training_data import TrainingData
+    from halfmask.models.base import SegmentationModel
 
 MAY_CHANGE = {
     "data.annotations",
@@ -132,3 +136,34 @@ def remove_begun(out: Path, before: set[Path] | None) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     if before is None:
         out.rmdir()
+
+
+def begin_run(recipe: Recipe, data: TrainingData, model: SegmentationModel, out: Path) -> None:
+    """Prepares the model and the folder, by the first process; the others take the model from it (`fit`)."""
+    from halfmask.coco.write import write_text
+    from halfmask.commands.class_looks import learn_looks
+
+    members = team.current()
+    if members.leads:
+        if not (out / "resume.ckpt").is_file():  # else it has them
+            learn_looks(model, recipe, data)
+        out.mkdir(parents=True, exist_ok=True)
+        for scrap in out.glob(".*.part"):  # of a run that was killed while it wrote
+            scrap.unlink()
+        write_text(out / "recipe.yaml", recipe.to_yaml())
+    members.wait()
+    await_folder(out)
+
+
+def finish_run(recipe: Recipe, data: TrainingData, model: SegmentationModel, out: Path) -> None:
+    """Writes what a finished training leaves: model.safetensors and its curves."""
+    from halfmask.checkpoint import Checkpoint, save_checkpoint
+    from halfmask.visualize.curves import training_curves
+
+    path = out / "model.safetensors"
+    categories: list[Any] = [{"id": c["id"], "name": c["name"]} for c in data.categories]
+    save_checkpoint(path, Checkpoint(model.state_dict(), recipe, categories, sorted(data.masked), data.mask_counts))
+    try:
+        training_curves(out)
+    except InputError as error:  # a run of less steps than one log line: nothing to draw, and no reason to fail
+        print(f"no curves: {error}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from halfmask.commands.training_data import TrainingData
     from halfmask.config import Recipe
+    from halfmask.engine.train import Outcome
     from halfmask.models.base import SegmentationModel
 
 
@@ -106,7 +107,7 @@ def train(
     Raises:
         InputError: the recipe does not fit its data or its model, `out` holds another run, or the loss is not finite.
     """
-    from halfmask.commands.run_folder import check_folder, for_processes, remove_begun
+    from halfmask.commands.run_folder import check_folder, finish_run, for_processes
     from halfmask.errors import InputError
     from halfmask.team import current, place_of
 
@@ -123,7 +124,6 @@ def train(
     from halfmask.commands.rounds import teach
     from halfmask.commands.run_page import report_run
     from halfmask.commands.training_data import read_training_data
-    from halfmask.engine.train import fit
 
     hidden = learn_hidden(recipe, out, again) if recipe.hide else None
     if recipe.hide and hidden is None:
@@ -135,24 +135,14 @@ def train(
         data = read_training_data(recipe, filled)
         model = _build(recipe, data)
     _describe(recipe, data)
-    before = set(out.iterdir()) if out.is_dir() else None
-    _begin(recipe, data, model, out)
-    evaluation = data.evaluation(recipe.data.workers)
-    try:
-        outcome = fit(model, recipe, data.loaders(recipe), out, evaluation, resume)
-    except InputError as error:
-        if (out / "resume.ckpt").is_file():
-            raise InputError(f"{error} (the last good state is kept: {again})") from error
-        if not resume and members.leads:
-            remove_begun(out, before)
-        raise
+    outcome = _fit(recipe, data, model, out, resume, again)
     if not outcome.finished:
         print(f"stopped at step {outcome.step} of {outcome.steps}, saved; go on with: {again}")
         return None
     if members.leads:
         if hidden is not None:
             hidden.fit(model)
-        _finish(recipe, data, model, out)
+        finish_run(recipe, data, model, out)
         if report:
             report_run(recipe, data, model, out)
         (out / "resume.ckpt").unlink(missing_ok=True)  # the last thing: killed before, the run is finished by --resume
@@ -160,23 +150,24 @@ def train(
     return out / "model.safetensors"
 
 
-def _begin(recipe: Recipe, data: TrainingData, model: SegmentationModel, out: Path) -> None:
-    """Prepares the model and the folder, by the first process; the others take the model from it (`fit`)."""
-    from halfmask.coco.write import write_text
-    from halfmask.commands.class_looks import learn_looks
-    from halfmask.commands.run_folder import await_folder
+def _fit(recipe: Recipe, data: TrainingData, model: SegmentationModel, out: Path, resume: bool, again: str) -> Outcome:
+    """The training itself; a run that fails before its first resume point leaves nothing behind."""
+    from halfmask.commands.run_folder import begin_run, remove_begun
+    from halfmask.engine.train import fit
+    from halfmask.errors import InputError
     from halfmask.team import current
 
-    members = current()
-    if members.leads:
-        if not (out / "resume.ckpt").is_file():  # else it has them
-            learn_looks(model, recipe, data)
-        out.mkdir(parents=True, exist_ok=True)
-        for scrap in out.glob(".*.part"):  # of a run that was killed while it wrote
-            scrap.unlink()
-        write_text(out / "recipe.yaml", recipe.to_yaml())
-    members.wait()
-    await_folder(out)
+    before = set(out.iterdir()) if out.is_dir() else None
+    begin_run(recipe, data, model, out)
+    evaluation = data.evaluation(recipe.data.workers)
+    try:
+        return fit(model, recipe, data.loaders(recipe), out, evaluation, resume)
+    except InputError as error:
+        if (out / "resume.ckpt").is_file():
+            raise InputError(f"{error} (the last good state is kept: {again})") from error
+        if not resume and current().leads:
+            remove_begun(out, before)
+        raise
 
 
 def _settled(recipe: Recipe) -> Recipe:
@@ -227,20 +218,6 @@ def _describe(recipe: Recipe, data: TrainingData) -> None:
             f"stage {recipe.stages[index].name} on data of its own: {len(pictures.training)} images, {pictures.objects} objects, "
             f"{pictures.masks} of them with a mask"
         )
-
-
-def _finish(recipe: Recipe, data: TrainingData, model: SegmentationModel, out: Path) -> None:
-    from halfmask.checkpoint import Checkpoint, save_checkpoint
-    from halfmask.errors import InputError
-    from halfmask.visualize.curves import training_curves
-
-    path = out / "model.safetensors"
-    categories: list[Any] = [{"id": c["id"], "name": c["name"]} for c in data.categories]
-    save_checkpoint(path, Checkpoint(model.state_dict(), recipe, categories, sorted(data.masked), data.mask_counts))
-    try:
-        training_curves(out)
-    except InputError as error:  # a run of less steps than one log line: nothing to draw, and no reason to fail
-        print(f"no curves: {error}")
 
 
 def _without_download(recipe: Recipe) -> Recipe:

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two processes with one thread each are faster on two cores than one process with two.
 TEST_ENVIRONMENT := OMP_NUM_THREADS=1
 
-.PHONY: demo test slow check docs sbom setup clean
+.PHONY: demo test slow check docs sbom audit setup clean
 
 demo: setup
 	$(BIN)/halfmask demo --out demo
@@ -28,6 +28,10 @@ docs: setup
 sbom: setup
 	$(BIN)/python tools/licences.py --sbom sbom.json
 
+# Known vulnerabilities, by osv.dev; without a network it says so and passes.
+audit: setup
+	$(BIN)/python tools/audit.py $(VENV)-audit
+
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -37,4 +41,4 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo runs build dist site *.egg-info
+	rm -rf $(VENV) $(VENV)-audit demo runs build dist site *.egg-info

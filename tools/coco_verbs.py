@@ -14,7 +14,7 @@ from halfmask.errors import InputError
 
 
 def run_doctor(data: Path, images: Path, out: Path) -> None:
-    doctor.run(data, images, out / "doctor.json", None)
+    doctor.run(data, images, out / "doctor.json", out / "doctor.html")
 
 
 def run_split(data: Path, images: Path, out: Path) -> None:  # noqa: ARG001

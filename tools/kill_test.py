@@ -1,4 +1,4 @@
-"""Kills `train`, `complete`, `index` and `convert` at random moments, and checks what is left and what the same command makes of it.
+"""Kills `train`, `complete`, `index`, `convert` and `review` at random moments; checks what is left and what the same command makes of it.
 
     python tools/kill_test.py --kills 200 --seed 0
 
@@ -28,7 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kill_cases import CASES, Case, digest, make_inputs, preload
+from kill_cases import Case, digest
+from kill_inputs import CASES, make_inputs, preload
 from rich.console import Console
 from rich.table import Table
 
@@ -213,7 +214,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--verb", nargs="+", choices=["train", "complete", "index", "convert"])
+    parser.add_argument("--verb", nargs="+", choices=sorted({kind.verb for kind in CASES}))
     parser.add_argument("--keep", type=Path, help="work in this folder and leave it")
     options = parser.parse_args()
     console = Console(width=150)

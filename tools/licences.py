@@ -49,6 +49,7 @@ NAMES = {
 }
 """How packages write it, lower case → SPDX (`BSD`: which of its clauses is not said)."""
 SIGNED_OFF = {
+    "atheris": "names no licence in its metadata; its LICENSE file is Apache-2.0; only for fuzzing",
     "cuda-toolkit": "names no licence; NVIDIA's EULA, as the nvidia-* packages below it",
     "nvidia-*": "NVIDIA's own terms, for running on its GPUs; PyTorch's wheels for Linux ask for them, nothing here does",
 }

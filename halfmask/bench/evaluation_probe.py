@@ -42,9 +42,10 @@ def ours(sizes: tuple[int, int, int], out: str) -> dict[str, Any]:
     clock = _Clock()
     for image in made_up_images(*sizes):
         truth = {"bbox": [without(record, "segmentation") for record in image.truth], "segm": image.truth}
+        found = {kind: [without(record, _DROPPED[kind]) for record in image.found] for kind in KINDS}
         for kind, stream in streams.items():
             with clock.running(kind):
-                stream.add(image.image, truth[kind], [without(record, _DROPPED[kind]) for record in image.found])
+                stream.add(image.image, truth[kind], found[kind])
     tables: dict[str, Any] = {}
     for kind, stream in streams.items():
         with clock.running(kind):

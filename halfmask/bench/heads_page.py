@@ -49,9 +49,10 @@ def ways_of(head: str, heads: Sequence[str]) -> list[str]:
 
 
 def best(measures: list[Measure], masked: int, heads: Sequence[str]) -> str | None:
-    """The head that closes most of its gap, of those measured."""
+    """The head that closes most of its gap, of those that were measured most often: a lucky split of one run is no winner."""
     closed = {head: gap_closed(measures, masked, head) for head in heads}
-    means = {head: statistics.fmean(values) for head, values in closed.items() if values}
+    most = max((len(values) for values in closed.values()), default=0)
+    means = {head: statistics.fmean(values) for head, values in closed.items() if values and len(values) == most}
     return max(means, key=means.__getitem__) if means else None
 
 

@@ -102,10 +102,10 @@ def _line(measures: list[Measure], masked: int, shown: str, head: str, against: 
 
 
 def spread(values: Iterable[float], digits: int) -> str:
-    """mean ± standard deviation."""
+    """mean ± standard deviation; of one value the value alone."""
     listed = list(values)
-    deviation = statistics.stdev(listed) if len(listed) > 1 else 0.0
-    return f"{statistics.fmean(listed):.{digits}f} ± {deviation:.{digits}f}"
+    deviation = f" ± {statistics.stdev(listed):.{digits}f}" if len(listed) > 1 else ""
+    return f"{statistics.fmean(listed):.{digits}f}{deviation}"
 
 
 def gain_points(measures: list[Measure], own: str) -> dict[int, list[float]]:

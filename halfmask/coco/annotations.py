@@ -231,5 +231,7 @@ def _parse(path: Path, not_strict: list[str]) -> object:
     except json.JSONDecodeError as error:
         at = f"line {error.lineno}, column {error.colno}"
         raise InputError(f"{path}: {expected}, found something else: {error.msg} at {at}") from error
-    except (RecursionError, ValueError) as error:
+    except RecursionError as error:
+        raise InputError(f"{path}: {expected}, found lists or objects nested too deeply to be read") from error
+    except ValueError as error:
         raise InputError(f"{path}: {expected}, found something else: {str(error).split(';')[0]}") from error

@@ -67,18 +67,19 @@ def random_split(trial: int, count: int, classes: int = 80) -> list[int]:
     raise AssertionError("unreachable: trial and count were checked")
 
 
-def resolve_masked(spec: str, categories: Sequence[dict[str, Any]]) -> set[int]:
+def resolve_masked(spec: str, categories: Sequence[dict[str, Any]], file: str = "this file") -> set[int]:
     """The category ids that a `masked` setting names.
 
     Args:
         spec: `voc`, `nonvoc` (by the names of the classes), `random:TRIAL:COUNT` (`random_split`), or class names `a,b,c`.
         categories: the file's, each with id and name.
+        file: what errors call it.
     Raises:
         InputError: unknown class (near ones are listed), or nothing is named.
     """
     spec = spec.strip()
     if spec in ("voc", "nonvoc"):
-        return _voc(spec, categories)
+        return _voc(spec, categories, file)
     if spec.startswith("random:"):
         match = re.fullmatch(r"random:(\d{1,9}):(\d{1,9})", spec)
         if match is None:
@@ -88,23 +89,21 @@ def resolve_masked(spec: str, categories: Sequence[dict[str, Any]]) -> set[int]:
     wanted = [name.strip() for name in spec.split(",") if name.strip()]
     if not wanted:
         raise InputError("no class named: expected voc, nonvoc, random:TRIAL:COUNT or class names a,b,c")
-    return {i for name in wanted for i in _named(name, categories)}
+    return {i for name in wanted for i in _named(name, categories, file)}
 
 
-def _voc(spec: str, categories: Sequence[dict[str, Any]]) -> set[int]:
+def _voc(spec: str, categories: Sequence[dict[str, Any]], file: str) -> set[int]:
     voc = {c["id"] for c in categories if c["name"].lower() in VOC_NAMES}
     if not voc:
-        raise InputError(
-            f"{spec}: none of the 20 VOC classes is in this file; name the masked classes themselves, a,b,c"
-        )
+        raise InputError(f"{spec}: none of the 20 VOC classes is in {file}; name the masked classes themselves, a,b,c")
     return voc if spec == "voc" else {c["id"] for c in categories} - voc
 
 
-def _named(name: str, categories: Sequence[dict[str, Any]]) -> list[int]:
+def _named(name: str, categories: Sequence[dict[str, Any]], file: str) -> list[int]:
     found = [c["id"] for c in categories if c["name"] == name]
     found = found or [c["id"] for c in categories if c["name"].lower() == name.lower()]
     if not found:
         near = difflib.get_close_matches(name, [c["name"] for c in categories], n=3, cutoff=0.5)
         hint = f"; near: {', '.join(near)}" if near else ""
-        raise InputError(f"{name!r} is no class of this file ({len(categories)} classes){hint}")
+        raise InputError(f"{name!r} is no class of {file} ({len(categories)} classes){hint}")
     return found

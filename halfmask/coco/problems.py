@@ -90,6 +90,7 @@ Finding = tuple[ProblemKind, str]
 _OUT = "left out: neither box nor mask is used"
 _BOX_ONLY = "the box teaches, the mask does not"
 _USED = "used as it is"
+_SKIPPED = "skipped and named; training stops at more than data.unreadable of them"
 
 FACTS: dict[ProblemKind, Facts] = {
     ProblemKind.NOT_STRICT_JSON: Facts(
@@ -148,12 +149,8 @@ FACTS: dict[ProblemKind, Facts] = {
     ProblemKind.PHOTO_MISSING: Facts(
         "image", "problem", "photographs that are not there", "training stops and says so"
     ),
-    ProblemKind.PHOTO_UNREADABLE: Facts(
-        "image", "problem", "photographs that cannot be read", "training stops and says so"
-    ),
-    ProblemKind.PHOTO_SIZE: Facts(
-        "image", "problem", "photographs of another size than the file says", "training stops and says so"
-    ),
+    ProblemKind.PHOTO_UNREADABLE: Facts("image", "problem", "photographs that cannot be read", _SKIPPED),
+    ProblemKind.PHOTO_SIZE: Facts("image", "problem", "photographs of another size than the file says", _SKIPPED),
     ProblemKind.PHOTO_TURNED: Facts(
         "image", "info", "photographs with an EXIF turn", "read as stored: boxes must be in stored pixels"
     ),

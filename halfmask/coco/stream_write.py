@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from halfmask.coco.part_file import PartFile
 from halfmask.errors import InputError
 
 
@@ -27,15 +27,18 @@ class CocoStream:
     def __init__(self, path: Path, head: dict[str, Any], images: Iterable[dict[str, Any]]) -> None:
         self.path = path
         self._target = path.resolve() if path.is_symlink() else path  # or the rename would replace the link
-        self._beside = self._target.with_name(f".{self._target.name}.{os.getpid()}.part")
         self._separator = "\n"
+        self._sealed = False
         try:
             self._target.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._beside.open("w", encoding="utf-8", errors="replace", newline="\n")
+            self._part = PartFile(self._target)
+        except OSError as error:
+            raise InputError(f"{path}: cannot write here: {error.strerror or error}") from error
+        self._file = io.TextIOWrapper(self._part.file, encoding="utf-8", errors="replace", newline="\n")
+        try:
             self._begin(head, images)
         except OSError as error:
-            with suppress(OSError):
-                self._beside.unlink()
+            self._part.drop()
             raise InputError(f"{path}: cannot write here: {error.strerror or error}") from error
 
     def _begin(self, head: dict[str, Any], images: Iterable[dict[str, Any]]) -> None:
@@ -57,11 +60,11 @@ class CocoStream:
 
     def seal(self) -> None:
         """Ends the file and flushes it to disk; only the rename is left. To be called on all files of a set before any is renamed."""
-        if not self._file.closed:
+        if not self._sealed:
             self._file.write("]}\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
+            self._file.detach()  # flushes, and leaves the file open
+            self._part.flush()
+            self._sealed = True
 
     def __enter__(self) -> CocoStream:
         return self
@@ -69,15 +72,15 @@ class CocoStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            self._part.drop()
+            return
         try:
-            if error is None:
-                self.seal()
-                self._beside.replace(self._target)
+            self.seal()
+            self._part.commit()
         except OSError as fault:
+            self._part.drop()
             raise InputError(f"{self.path}: cannot write here: {fault.strerror or fault}") from fault
-        finally:
-            self._file.close()
-            self._beside.unlink(missing_ok=True)
 
 
 def json_text(record: dict[str, Any]) -> str:

@@ -14,6 +14,11 @@ Use = Literal["annotated", "accepted", "filled"]
 SUSPECT_TOLERANCE = 1.0
 """Pixels by which each side of a box-shaped polygon may differ from the box: exporters round, or count the last pixel in or out."""
 
+_STEPS = 5
+"""Parts of a pixel that COCO's rasteriser rounds to."""
+_SURE = 3.0
+"""Pixels of a column that rounding cannot swallow."""
+
 
 class MaskState(StrEnum):
     """What is known of an annotation's mask. In every state but CROWD the box teaches; only in MASK the mask does too."""
@@ -166,10 +171,24 @@ def _fault_of_polygon(polygon: object, image_size: tuple[int, int]) -> str | Non
 
 
 def _surely_has_pixels(polygon: list[Any], image_size: tuple[int, int]) -> bool:
-    """A shape so plump and so far inside that rasterising it cannot come out empty; spares the rasteriser nearly every polygon."""
-    xs, ys = polygon[0::2], polygon[1::2]
-    low_x, high_x, low_y, high_y = min(xs), max(xs), min(ys), max(ys)
-    if low_x < 0 or low_y < 0 or high_x > image_size[1] or high_y > image_size[0]:
+    """Whether a shape inside the image crosses one column of pixels so far apart that rasterising it cannot come out empty; spares the
+    rasteriser nearly every polygon.
+
+    Its area would not do: a triangle that is traced twice has twice the area and, by the even-odd rule, no pixel.
+    """
+    xs = [
+        int(_STEPS * x + 0.5) for x in polygon[0::2]
+    ]  # as the rasteriser rounds them: it decides on which side of the line a point is
+    ys = polygon[1::2]
+    low, high = min(xs), max(xs)
+    if low < 0 or min(ys) < 0 or high > _STEPS * image_size[1] or max(ys) > image_size[0]:
         return False
-    twice = sum(x0 * y1 - x1 * y0 for x0, y0, x1, y1 in zip(xs, ys, xs[1:] + xs[:1], ys[1:] + ys[:1], strict=True))
-    return bool(abs(twice) > 8 * max(high_x - low_x, high_y - low_y, 1.0))
+    line = _STEPS * ((low + high) // (2 * _STEPS)) + _STEPS / 2
+    crossings = []
+    x0, y0 = xs[-1], ys[-1]
+    for x1, y1 in zip(xs, ys, strict=True):
+        if (x0 < line) != (x1 < line):
+            crossings.append(y0 + (line - x0) * (y1 - y0) / (x1 - x0))
+        x0, y0 = x1, y1
+    crossings.sort()
+    return any(end - start > _SURE for start, end in zip(crossings[::2], crossings[1::2], strict=True))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from halfmask.coco.part_file import PartFile
 from halfmask.errors import InputError
 
 
@@ -49,16 +49,15 @@ def written_beside(path: str | Path) -> Iterator[IO[bytes]]:
     target = Path(path)
     if target.is_symlink():
         target = target.resolve()  # or the rename would replace the link
-    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(target)
+        part = PartFile(target)
+        try:
+            yield part.file
+            part.flush()
+            part.commit()
+        except BaseException:
+            part.drop()
+            raise
     except OSError as error:
         raise InputError(f"{path}: cannot write here: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            beside.unlink()

@@ -18,6 +18,7 @@ BENCHMARKS = {
     "segmenter": "halfmask.bench.segmenter",
     "real": "halfmask.bench.real",
     "ambiguous": "halfmask.bench.ambiguous",
+    "two-stages": "halfmask.bench.two_stages",
     "vg": "halfmask.bench.visual_genome",
     "mlp": "halfmask.bench.mlp",
     "annotations": "halfmask.bench.annotations",
@@ -69,8 +70,9 @@ def run(
     paper's Table 1 and its Figure 3. `heads`: ways to train a mask head, and the gaps on box-only classes that they close. `vg`: the mask
     branch with 81 and with 3002 classes, and generated data to train the latter on. `segmenter`: the box segmenter's options, one at a
     time, on folds of COCO-mini's training photographs. `real`: its recipes, on val. `ambiguous`: whether a label changes its mask in boxes
-    that two objects share. `mlp`: the MLP branches of the mask head. `classes`: cost against the number of classes. `objects`: images of up
-    to 3000 masked objects, and the loader. `masks`: probabilities to run lengths. `train`: a training step beside torchvision.
+    that two objects share. `two-stages`: a detector with a box segmenter, beside region heads. `mlp`: the MLP branches of the mask head.
+    `classes`: cost against the number of classes. `objects`: images of up to 3000 masked objects, and the loader. `masks`: probabilities
+    to run lengths. `train`: a training step beside torchvision.
     `inference`: photograph to RLE beside torchvision, in PyTorch, ONNX Runtime and OpenVINO.
     `annotations`: a file of ten million annotations, indexed, opened and read. `evaluation`: AP at COCO's size, beside pycocotools.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from jinja2 import Template
     from rich.console import Console
     from rich.table import Table
 
@@ -186,16 +188,22 @@ def _problems(problems: list[dict[str, Any]]) -> Table:
 
 
 def _write_page(path: Path, result: dict[str, Any]) -> None:
-    from jinja2 import Environment, FileSystemLoader
-
     from halfmask.coco.problems import FACTS
     from halfmask.coco.write import write_text
 
-    folder = Path(__file__).parents[1] / "assets"
-    template = Environment(loader=FileSystemLoader(folder), autoescape=True).get_template("doctor.html")
     states = [state for state in SHOWN if state in ("mask", "missing") or result["annotations"][state]]
     groups = [(f, [p for p in result["problems"] if p["kind"] == kind]) for kind, f in FACTS.items()]
-    write_text(path, template.render(result=result, states=states, headings=SHOWN, groups=[g for g in groups if g[1]]))
+    write_text(
+        path, _template().render(result=result, states=states, headings=SHOWN, groups=[g for g in groups if g[1]])
+    )
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, FileSystemLoader
+
+    folder = Path(__file__).parents[1] / "assets"
+    return Environment(loader=FileSystemLoader(folder), autoescape=True).get_template("doctor.html")
 
 
 def _plain(text: str) -> str:

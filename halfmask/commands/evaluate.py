@@ -101,7 +101,7 @@ def run(
     dataset = CocoInstances(file, images, use=use)
     boxes = None if detections is None else read_results(detections, file, MAX_DETECTIONS)
     predictor = load(model, detector, device)
-    in_a = resolve_masked(masked, file.categories) if masked else predictor.masked_of(file.categories)
+    in_a = resolve_masked(masked, file.categories, file.name) if masked else predictor.masked_of(file.categories)
     loose = box_kind == "loose"
     if box_kind == "auto" and predictor.knows_loose_boxes:
         loose = are_loose(dataset, in_a, loosen)

@@ -68,14 +68,9 @@ def save_sheet(picture: Image.Image, out: Path) -> Path:
     Raises:
         InputError: this cannot be written.
     """
-    from halfmask.errors import InputError
+    from halfmask.visualize.figure_file import save_picture
 
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(out)
-    except OSError as error:
-        raise InputError(f"{out}: cannot write here: {error.strerror or error}") from error
-    return out
+    return save_picture(picture, out)
 
 
 def example_blocks(

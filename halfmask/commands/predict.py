@@ -162,6 +162,7 @@ def _draw(predictor: Predictor, job: _Job, pixels: Pixels, found: Detection, sco
     import torch
 
     from halfmask.visualize import overlay
+    from halfmask.visualize.figure_file import save_picture
 
     if job.annotations is None:
         names = {i + 1: c["name"] for i, c in enumerate(predictor.categories)}
@@ -172,8 +173,7 @@ def _draw(predictor: Predictor, job: _Job, pixels: Pixels, found: Detection, sco
         label_of = {c["id"]: i + 1 for i, c in enumerate(job.categories)}
         shown, scores = found, None
         labels = torch.tensor([label_of[a["category_id"]] for a in job.annotations], dtype=torch.int64)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    overlay(pixels, shown.boxes, shown.crops(), labels, names, scores).save(path, quality=92)
+    save_picture(overlay(pixels, shown.boxes, shown.crops(), labels, names, scores), path, quality=92)
 
 
 def _overlay_names(jobs: list[_Job]) -> list[str]:

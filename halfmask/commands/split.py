@@ -31,7 +31,7 @@ def run(
             f"{out}: this is the input; expected another file for --out, since the removed masks would be lost"
         )
     file = CocoFile.read(data)
-    keep = resolve_masked(masked, file.categories)
+    keep = resolve_masked(masked, file.categories, file.name)
     stripped = CocoFile.from_document(strip_masks(file.document, keep), str(out))
     before, after = file.mask_counts(), stripped.mask_counts()
     write_json(out, stripped.document)

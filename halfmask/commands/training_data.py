@@ -195,7 +195,7 @@ def _read(data: Data, in_memory: bool) -> Annotations:
 
 def _pictures(data: Data, whole: Annotations, ids: list[int], categories: list[dict[str, Any]]) -> Pictures:
     """The images of a file that are to be learnt from, told in the model's categories."""
-    named = None if data.masked is None else resolve_masked(data.masked, whole.categories)
+    named = None if data.masked is None else resolve_masked(data.masked, whole.categories, whole.name)
     moved = None if categories is whole.categories else matching_ids(whole.categories, categories, whole.name)
     # Stripped before anything else sees the masks: what is not there cannot leak.
     file = whole.part(ids, named, None if moved is None else (moved, categories))

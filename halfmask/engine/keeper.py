@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from halfmask import team
+from halfmask.engine.finite import not_finite
 from halfmask.engine.interrupts import Interrupted, Interrupts
 from halfmask.engine.module import StageModule
 from halfmask.engine.records import Records
@@ -203,18 +204,16 @@ class Keeper(pl.Callback):
         return {"stage": stage, "course": asdict(self.course), "random": random_state()}
 
     def _save(self, trainer: pl.Trainer, module: StageModule) -> None:
-        self._check_weights(module.model)
+        self._check_weights(module.model, *trainer.optimizers)
         trainer.save_checkpoint(self.resume_file)
         self._saved = time.monotonic()
 
-    def _check_weights(self, model: nn.Module) -> None:
-        """Weights that are not finite must not replace the last good resume point."""
-        weights = dict(model.named_parameters())
-        finite = torch.stack([torch.isfinite(weight).all() for weight in weights.values()])
-        if not bool(finite.all()):
-            name = list(weights)[int(finite.int().argmin())]
+    def _check_weights(self, model: nn.Module, *optimisers: torch.optim.Optimizer) -> None:
+        """What is not finite must not replace the last good resume point."""
+        spoiled = not_finite(model, *optimisers)
+        if spoiled is not None:
             raise InputError(
-                f"after step {self.course.step} the weights {name} are not finite: lower the learning rate (stages.N.optimiser.lr) or clip "
+                f"after step {self.course.step} {spoiled} are not finite: lower the learning rate (stages.N.optimiser.lr) or clip "
                 "gradients (clip_norm)"
             )
 

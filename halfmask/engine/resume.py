@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import zipfile
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
+from halfmask.coco.part_file import PartFile
 from halfmask.errors import InputError
 
 RESUME_FORMAT = 1
@@ -23,19 +23,19 @@ def write_resume_point(path: Path, content: dict[str, Any]) -> None:
     Raises:
         InputError: it cannot be written (the disk is full).
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = None
     try:
-        with beside.open("wb") as file:
-            torch.save({"halfmask_resume": RESUME_FORMAT, **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        part = PartFile(path)
+        torch.save({"halfmask_resume": RESUME_FORMAT, **content}, part.file)
+        part.flush()
+        part.commit()
     except (OSError, RuntimeError) as error:  # torch hides the system's error behind one of its own
         cause = error if isinstance(error, OSError) else error.__context__
         why = (cause.strerror if isinstance(cause, OSError) else None) or "is the disk full?"
         raise InputError(f"{path}: cannot write the resume point: {why}") from error
     finally:
-        beside.unlink(missing_ok=True)
+        if part is not None:
+            part.drop()
 
 
 def read_resume_point(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
+from halfmask.coco.write import write_text
 from halfmask.errors import InputError
 
 log = logging.getLogger("halfmask")
@@ -104,8 +105,7 @@ class Trackers:
 
     def _remember(self, name: str, run: str) -> None:
         self._ids[name] = run
-        self._ids_file.parent.mkdir(parents=True, exist_ok=True)
-        self._ids_file.write_text(json.dumps(self._ids) + "\n", encoding="utf-8")
+        write_text(self._ids_file, json.dumps(self._ids) + "\n")
 
 
 def _tensorboard(folder: Path, resumed_step: int) -> Logger:

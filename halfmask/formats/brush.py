@@ -42,7 +42,7 @@ def unpack_brush(rle: object, image_size: tuple[int, int]) -> NDArray[np.uint8]:
     if count != 4 * height * width or word != 8:
         raise ValueError(f"the brush RLE holds {count} values of {word} bits, expected {4 * height * width} of 8")
     sizes = [stream.read(4) + 1 for _ in range(4)]
-    values = np.zeros(count, dtype=np.uint8)
+    alpha = np.zeros(height * width, dtype=np.uint8)  # the fourth of each four values; the others say nothing
     done = 0
     while done < count:
         is_run = stream.read(1)
@@ -50,11 +50,11 @@ def unpack_brush(rle: object, image_size: tuple[int, int]) -> NDArray[np.uint8]:
         if end > count:
             raise ValueError("the brush RLE is longer than its image")
         if is_run:
-            values[done:end] = stream.read(word)
+            alpha[done // 4 : end // 4] = stream.read(word)
         else:
-            values[done:end] = [stream.read(word) for _ in range(end - done)]
+            alpha[done // 4 : end // 4] = [stream.read(word) for _ in range(end - done)][3 - done % 4 :: 4]
         done = end
-    return (values[3::4].reshape(height, width) > 0).astype(np.uint8)
+    return (alpha.reshape(height, width) > 0).astype(np.uint8)
 
 
 class _Bits:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
 from halfmask import team
 from halfmask.models.draws import SCALE, by_image, image_draws
 from halfmask.models.roi_heads import BoxTargets
+from halfmask.models.thin_images import thickened
 from halfmask.models.training_flag import training_flag
 from halfmask.structures import Target
 
@@ -29,8 +30,12 @@ def training_batch(
     Args:
         resize: (boxes, size before, size after) → boxes; None: torchvision's.
     """
-    device = images[0].device
+    device, given = images[0].device, images
+    images = thickened(images, transform.max_size)
     dicts = [{"boxes": t.boxes.to(device), "labels": t.labels.to(device)} for t in targets]
+    for one, before, after in zip(dicts, given, images, strict=True):
+        if after is not before:
+            one["boxes"] = resize_boxes(one["boxes"], _size(before), _size(after))
     with training_flag(transform, True):
         if by_image():
             batch, placed = _resized_one_by_one(transform, images, dicts)
@@ -38,7 +43,7 @@ def training_batch(
             batch, placed = transform(images, dicts)
     if resize is not None:
         for row, target, image, size in zip(placed, dicts, images, batch.image_sizes, strict=True):
-            row["boxes"] = resize(target["boxes"], (int(image.shape[-2]), int(image.shape[-1])), size)
+            row["boxes"] = resize(target["boxes"], _size(image), size)
     return _padded_for_all(batch), placed
 
 
@@ -52,7 +57,7 @@ def _resized_one_by_one(
             small, boxes = transform.resize(transform.normalize(image), dict(target))
         resized.append(small)
         placed.append(boxes)
-    sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in resized]
+    sizes = [_size(image) for image in resized]
     return ImageList(transform.batch_images(resized, transform.size_divisible), sizes), placed
 
 
@@ -63,3 +68,7 @@ def _padded_for_all(batch: ImageList) -> ImageList:
     if most == [height, width]:
         return batch
     return ImageList(F.pad(batch.tensors, (0, most[1] - width, 0, most[0] - height)), batch.image_sizes)
+
+
+def _size(image: Tensor) -> Size:
+    return int(image.shape[-2]), int(image.shape[-1])

@@ -27,6 +27,7 @@ from halfmask.models.class_weights import (
 )
 from halfmask.models.embedding_file import read_vectors, vector_size
 from halfmask.models.frozen_norm import norm_in_place
+from halfmask.models.full_precision import propose_in_full_precision
 from halfmask.models.heads.agnostic import AgnosticPredictor
 from halfmask.models.heads.base import MaskPredictor
 from halfmask.models.heads.hourglass import HourglassTrunk
@@ -139,6 +140,7 @@ def _rpn(detector: Detector) -> RegionProposalNetwork:
         nms_thresh=0.7,
     )
     match_in_parts(rpn)
+    propose_in_full_precision(rpn.head)
     return rpn
 
 

@@ -24,6 +24,7 @@ from halfmask.models.region_pool import RegionPool
 from halfmask.models.region_targets import HALF_PIXEL, region_targets
 from halfmask.models.regions import FoundBoxes, MaskRegions, RegionPlaces
 from halfmask.models.roi_heads import BoxHeads, BoxTargets, Features, SampledRegions, Sizes, own_boxes, with_masks
+from halfmask.models.thin_images import thickened
 from halfmask.models.training_flag import training_flag
 from halfmask.structures import Detection, Target
 
@@ -160,7 +161,7 @@ class PartialMaskRCNN(SegmentationModel):
         if not images:
             return []
         with training_flag(self.transform, False):
-            batch, _ = self.transform(images)
+            batch, _ = self.transform(thickened(images, self.transform.max_size))
         return self.boxes_on(self.features(batch.tensors), batch, [_size(image) for image in images])
 
     @torch.no_grad()
@@ -240,7 +241,8 @@ class PartialMaskRCNN(SegmentationModel):
         """The FPN's maps of a batch [N, 3, H, W]."""
         maps = self.backbone(images)
         features: Features = self.fpn({str(i): m for i, m in enumerate(maps.values())})
-        return features
+        # In mixed precision too: anchors and RoIAlign's places are as precise as the maps.
+        return {name: level.float() for name, level in features.items()}
 
     def _propose(
         self, batch: ImageList, features: Features, boxes: BoxTargets
@@ -283,7 +285,7 @@ class PartialMaskRCNN(SegmentationModel):
     def _place(self, images: list[Tensor], boxes: list[Tensor]) -> tuple[Features, list[Tensor], list[tuple[int, int]]]:
         """Features of images resized as in inference, the boxes in that frame, and the resized sizes."""
         with training_flag(self.transform, False):
-            batch, _ = self.transform(images)
+            batch, _ = self.transform(thickened(images, self.transform.max_size))
         given = [b.to(i.device, torch.float32) for i, b in zip(images, boxes, strict=True)]
         placed = self._resized(given, [_size(image) for image in images], batch.image_sizes)
         return self.features(batch.tensors), placed, batch.image_sizes

@@ -127,7 +127,7 @@ class BoxHeads(RoIHeads):
 
     def _score(self, features: Features, boxes: list[Tensor], sizes: Sizes) -> tuple[Tensor, Tensor]:
         logits, offsets = self.box_predictor(self.box_head(self.box_roi_pool(features, boxes, sizes)))
-        return logits, offsets
+        return logits.float(), offsets.float()  # boxes are placed in the precision of their offsets
 
 
 def with_masks(regions: SampledRegions, has_mask: list[Tensor]) -> SampledRegions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from halfmask.visualize.figure_file import save_figure
 from halfmask.visualize.gain_plot import LINE, TEXT
 
 PEER_LINE = "#D55E00"
@@ -41,6 +42,4 @@ def class_plot(time: Mapping[str, Mapping[int, float]], memory: Mapping[str, Map
         axis.grid(color="#E3E6EA", zorder=0)
         for side in ("top", "right"):
             axis.spines[side].set_visible(False)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=150, facecolor="white")
-    return out
+    return save_figure(figure, out)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from halfmask.coco.write import written_beside
 from halfmask.errors import InputError
+from halfmask.visualize.figure_file import save_figure
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 Series = dict[str, list[tuple[float, float]]]
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5A5F66", "#A08A00")
@@ -47,8 +47,7 @@ def training_curves(run: str | Path) -> Path:
     if scores:
         _plot_scores(axes[1], scores)
     out = folder / "curves.png"
-    _save(figure, out)
-    return out
+    return save_figure(figure, out)
 
 
 def ab_bars(results: Mapping[str, Mapping[str, Any]], out: str | Path) -> Path:
@@ -75,13 +74,7 @@ def ab_bars(results: Mapping[str, Mapping[str, Any]], out: str | Path) -> Path:
         _tidy(axis)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    _save(figure, Path(out))
-    return Path(out)
-
-
-def _save(figure: Figure, out: Path) -> None:
-    with written_beside(out) as file:
-        figure.savefig(file, format=out.suffix.removeprefix(".") or None, dpi=150, facecolor="white")
+    return save_figure(figure, out)
 
 
 def score(result: Mapping[str, Any], *keys: str) -> float | None:

@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from halfmask.visualize.figure_file import save_figure
+
 TEXT, LINE, POINT = "#30343A", "#0072B2", "#9AB8D0"
 
 
@@ -45,5 +47,4 @@ def gain_plot(points: Mapping[int, Sequence[float]], classes: int, out: str | Pa
     axis.grid(axis="y", color="#E3E6EA", zorder=0)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
-    figure.savefig(out, dpi=150, facecolor="white")
-    return Path(out)
+    return save_figure(figure, out)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from halfmask.errors import InputError
+from halfmask.visualize.figure_file import save_figure
 
 TEXT, FAINT, SCORE, BAD = "#30343A", "#9AA3AD", "#0072B2", "#D55E00"
 
@@ -35,9 +36,7 @@ def reliability_plot(block: Mapping[str, Any], out: str | Path, title: str) -> P
         for side in ("top", "right"):
             axis.spines[side].set_visible(False)
     figure.suptitle(title, fontsize=12, x=0.01, ha="left", color=TEXT)
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=150, facecolor="white")
-    return Path(out)
+    return save_figure(figure, out)
 
 
 def _plot_bins(axis: Any, block: Mapping[str, Any]) -> None:

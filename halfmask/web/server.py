@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from halfmask.errors import InputError
@@ -75,4 +76,5 @@ def serve(app: FastAPI, access: Access, place: socket.socket, ready: Callable[[s
         timeout_graceful_shutdown=3,
     )
     ready(access.address)
-    uvicorn.Server(config).run(sockets=[place])
+    with suppress(KeyboardInterrupt):  # uvicorn raises it again once it has shut down: the way it is meant to end
+        uvicorn.Server(config).run(sockets=[place])

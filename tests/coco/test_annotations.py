@@ -68,7 +68,7 @@ def test_read_accepts_a_byte_order_mark(document: dict[str, Any], tmp_path: Path
         (b'{"images": [', "line 1"),
         ('{"a": "é"}'.encode("latin-1"), "in UTF-8, byte 7"),
         ("{}".encode("utf-16"), "in UTF-8"),
-        (b"[" * 100_000, "recursion"),
+        (b"[" * 100_000, "nested too deeply"),
         (b'{"images": ' + b"9" * 5000 + b"}", "limit"),
         (b"[]", "a list of 0; looks like a results file"),
         (b'[{"image_id": 1, "score": 0.5}]', "looks like a results file"),

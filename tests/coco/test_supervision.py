@@ -52,6 +52,8 @@ def test_no_key_is_missing() -> None:
         ([[100, 100, 110, 100, 110, 110]], "far beyond"),
         ([[41, 1, 60, 1, 60, 20]], "no pixel"),
         ([[5, 5, 5, 5, 5, 5]], "no pixel"),
+        ([[5, 5, 35, 5, 20, 25, 5, 5, 35, 5, 20, 25]], "no pixel"),  # traced twice: even-odd cancels it
+        ([[5, 5, 35, 5, 20, 25, 5.04, 5, 35, 5.03, 20, 25]], "no pixel"),
         ("polygon", "is str"),
         (7, "is int"),
         ({}, "RLE of size None"),

@@ -292,6 +292,40 @@ def test_weights_that_are_not_finite_never_become_the_resume_point(
         assert all(t.isfinite().all() for t in weights.values())
 
 
+@pytest.mark.parametrize("stage", [0, 1])
+def test_statistics_that_are_not_finite_never_become_the_resume_point(
+    stage: int, data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
+) -> None:
+    """BatchNorm normalises what is huge to 0, so losses and weights stay sound; its variance does not."""
+    recipe = make_recipe({**BOXES, "ema": None, "steps": 4}, {**BOXES, "ema": None, "steps": 20}, checkpoint_every=1)
+    model = tiny_model()
+    at = (4, 6)[stage]  # at the boundary of the stages, and within one
+
+    def spoil(module: Any, *_: Any) -> None:
+        if model.calls == at:
+            module.running_var.fill_(float("inf"))
+
+    model.backbone[1].register_full_backward_hook(spoil)
+    with pytest.raises(InputError, match=rf"after step {at} the statistics backbone\.1\.running_var are not finite"):
+        fit(model, recipe, data, run_folder, device="cpu")
+    point = torch.load(run_folder / "resume.ckpt", weights_only=True)
+    assert point["halfmask"]["course"]["step"] == at - 1
+    assert fit(tiny_model(), recipe, data, run_folder, resume=True, device="cpu").finished
+
+
+def test_an_optimiser_that_is_not_finite_never_becomes_the_resume_point(
+    data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
+) -> None:
+    """Adam's second moment overflows to infinity, and its steps are 0 from then on: the weights look sound."""
+    stage = {**BOXES, "ema": None, "steps": 20, "optimiser": {"name": "adamw", "lr": 0.01}}
+    recipe = make_recipe(stage, checkpoint_every=1)
+    model = tiny_model()
+    model.backbone[0].weight.register_hook(lambda gradient: gradient * (1e30 if model.calls == 5 else 1.0))
+    with pytest.raises(InputError, match=r"after step 5 the optimiser's exp_avg_sq of backbone\.0\.weight are not"):
+        fit(model, recipe, data, run_folder, device="cpu")
+    assert torch.load(run_folder / "resume.ckpt", weights_only=True)["halfmask"]["course"]["step"] == 4
+
+
 def test_a_damaged_resume_point_is_an_error(data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path) -> None:
     recipe = make_recipe({})
     (run_folder / "resume.ckpt").write_bytes(b"PK\x03\x04 not a zip")

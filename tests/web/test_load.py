@@ -21,28 +21,29 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
+from halfmask.web import tryout_app as tryout_module
 from halfmask.web.review_app import review_app
 from halfmask.web.segmenting import Segmenter
-from halfmask.web.tryout_app import tryout_app
+from halfmask.web.tryout_app import Uploads, tryout_app
 
 from .conftest import Case, filled, running
 
 pytestmark = pytest.mark.slow
 
+HELD = 1 << 25
+"""Bytes of photographs that the page may hold here: full after some seconds."""
 JSON = {"content-type": "application/json"}
 
 
-def reviewer(address: str, name: str, until: float, statuses: Counter[str], made: list[tuple[int, int]]) -> None:
+BYTES = {"content-type": "application/octet-stream"}
+
+Ask = Callable[..., tuple[int, Any]]
+Visit = Callable[[Ask, str, float], None]
+"""What one client does: how it asks, its name, until when (time.monotonic)."""
+
+
+def reviewer(ask: Ask, name: str, until: float, made: list[tuple[int, int]]) -> None:
     """Looks at the next mask and its photograph, accepts it, goes on; now and then asks the model."""
-    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
-
-    def ask(method: str, path: str, body: object = None) -> tuple[int, Any]:
-        connection.request(method, path, None if body is None else json.dumps(body), JSON)
-        answer = connection.getresponse()
-        data = answer.read()
-        statuses[f"{method} {path.split('/')[2].split('?')[0]} {answer.status}"] += 1
-        return answer.status, json.loads(data) if answer.headers["content-type"] == "application/json" else data
-
     count = 0
     while time.monotonic() < until:
         entries = ask("GET", f"/api/queue?state=filled&count=2&client={name}")[1]["items"]
@@ -58,22 +59,59 @@ def reviewer(address: str, name: str, until: float, statuses: Counter[str], made
         if status == 200:
             made.append((position, told["version"]))
         count += 1
-    connection.close()
 
 
-def crowd(address: str, clients: int, seconds: float) -> tuple[Counter[str], list[tuple[int, int]]]:
-    """Statuses by request, and what was decided, of many reviewers at once."""
+def visitor(ask: Ask, name: str, until: float) -> None:
+    """Drops a photograph, looks at it, draws some boxes, asks for what cannot be had, drops the next one."""
+    count = int(name[1:])
+    while time.monotonic() < until:
+        photo = ask("POST", "/api/photos", noise(count))[1]["photo"]
+        ask("GET", f"/api/photos/{photo}")
+        for k in range(3):
+            box = [10 + k, 10, 100 + 3 * (count % 50), 120]
+            status, drawn = ask("POST", f"/api/photos/{photo}/segment", {"box": box, "label": 0})
+            assert status != 200 or drawn["mask"]["size"] == [240, 320]
+        ask("POST", f"/api/photos/{photo}/segment", {"box": [900, 900, 5, 5], "label": 0})
+        count += 50
+
+
+def noise(seed: int) -> bytes:
+    """A photograph of 320 × 240 pixels that no other seed has, some 80 kB."""
+    out = io.BytesIO()
+    Image.effect_noise((320, 240), 40 + seed % 60).convert("RGB").save(out, "JPEG", quality=95)
+    return out.getvalue()
+
+
+def crowd(address: str, clients: int, seconds: float, visit: Visit) -> Counter[str]:
+    """Statuses by request, of many clients at once; `lost` counts clients that ended with an exception."""
     statuses: Counter[str] = Counter()
-    made: list[tuple[int, int]] = []
     until = time.monotonic() + seconds
-    threads = [
-        threading.Thread(target=reviewer, args=(address, f"r{k}", until, statuses, made)) for k in range(clients)
-    ]
+
+    def client(name: str) -> None:
+        connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
+
+        def ask(method: str, path: str, body: object = None) -> tuple[int, Any]:
+            raw = isinstance(body, bytes)
+            sent = body if raw or body is None else json.dumps(body)
+            connection.request(method, path, sent, BYTES if raw else JSON)  # type: ignore[arg-type]
+            answer = connection.getresponse()
+            data = answer.read()
+            what = " ".join([path.split("/")[2].split("?")[0], *path.split("/")[4:]])
+            statuses[f"{method} {what} {answer.status}"] += 1
+            return answer.status, json.loads(data) if answer.headers["content-type"] == "application/json" else data
+
+        try:
+            visit(ask, name, until)
+        except Exception as error:
+            statuses[f"lost: {error!r} 0"] += 1
+        connection.close()
+
+    threads = [threading.Thread(target=client, args=(f"r{k}",)) for k in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return statuses, made
+    return statuses
 
 
 def test_fifty_reviewers_lose_nothing(case: Callable[..., Case], open_review: Callable[[Case], Any]) -> None:
@@ -84,14 +122,34 @@ def test_fifty_reviewers_lose_nothing(case: Callable[..., Case], open_review: Ca
     written = case([filled(k % 20, score=k / rows) | {"id": k} for k in range(1, rows + 1)])
     review = open_review(written)
     review.segmenter.predictor()
+    made: list[tuple[int, int]] = []
     with running(review_app(review)) as address:
-        statuses, made = crowd(address, 50, seconds)
+        statuses = crowd(address, 50, seconds, lambda ask, name, until: reviewer(ask, name, until, made))
     print(f"{len(made)} decisions of 50 reviewers, {dict(statuses)}, {resident()} MB with reviewers and model")
     assert not [kind for kind in statuses if kind.split()[-1] not in ("200", "409", "429")], statuses
-    assert statuses["POST items 200"] >= 200, statuses
+    assert statuses["POST items decision 200"] >= 200, statuses
     lines = [json.loads(line) for line in written.journal.read_text().splitlines()[1:]]
     assert sorted(made) == sorted((line["at"], line["version"]) for line in lines)
     assert len({at for at, _ in made}) == len(made)  # what one looks at is held: nobody's work is done twice
+
+
+def test_fifty_visitors_of_the_tryout_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shipped model, one at a time: who must wait too long is told so (429), and uploads take no more memory than they may."""
+    seconds = float(os.environ.get("HALFMASK_LOAD_SECONDS", "5"))
+    monkeypatch.setattr(tryout_module, "Uploads", lambda: Uploads(HELD))
+    segmenter = Segmenter("box-segmenter", device="cpu")
+    segmenter.warm_up()
+    segmenter.predictor()
+    with running(tryout_app(segmenter)) as address:
+        crowd(address, 50, 2, visitor)  # threads and buffers are no growth
+        before = resident()
+        statuses = crowd(address, 50, seconds, visitor)
+    grown = resident() - before
+    print(f"{sum(statuses.values())} requests of 50 visitors, {dict(statuses)}; {before} MB and {grown} more")
+    assert not [kind for kind in statuses if kind.split()[-1] not in ("200", "422", "429")], statuses
+    assert statuses["POST photos 200"] >= 50, statuses
+    assert statuses["POST photos segment 200"] >= 5, statuses
+    assert grown < 300
 
 
 def resident() -> int:

@@ -1,0 +1,85 @@
+"""What `kill_test.py` begins with: the modules that its forks share, and the files that its commands read."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from kill_cases import SAVE_EVERY, STEPS, Case, Completing, FromYolo, Indexing, ToVoc, Training
+from kill_review import Reviewing
+
+PHOTOGRAPHS, SIDE, CLASSES, MASKED = 48, 64, 6, 3
+RECORDS = 8_000
+"""Annotations of the file that is indexed and converted."""
+HEAVY = (
+    "halfmask.cli",
+    "halfmask.commands.run_page",
+    "halfmask.commands.training_data",
+    "halfmask.commands.hiding",
+    "halfmask.engine.train",
+    "halfmask.evaluation.evaluate",
+    "halfmask.formats.table",
+    "halfmask.coco.index_place",
+    "halfmask.inference.complete",
+    "halfmask.models.build",
+    "halfmask.visualize.curves",
+    "halfmask.web.review",
+    "halfmask.web.review_app",
+    "safetensors.torch",
+    "torch.utils.tensorboard",
+    "uvicorn",
+)
+RECIPE = """
+name: tiny
+model:
+  kind: box_segmenter
+  encoder: {{name: small_resnet, widths: [8, 12, 16], blocks: [1, 1, 1]}}
+  crop_size: 32
+  decoder_widths: [12, 8]
+data: {{annotations: {world}/partial.json, images: {world}/images, masked_threshold: 1, development: 0.2, flip: 0.5, workers: 0}}
+stages:
+  - {{name: one, train: [all], loss: masks, steps: {steps}, batch_size: 2, optimiser: {{lr: 0.01}}, ema: 0.9}}
+  - {{name: two, train: [all], loss: masks, steps: {steps}, batch_size: 2, optimiser: {{name: adamw, lr: 0.001}}}}
+checkpoint_every: {every}
+evaluate_every: {steps}
+"""
+CASES: tuple[type[Case], ...] = (Training, Completing, Indexing, FromYolo, ToVoc, Reviewing)
+
+
+def preload() -> None:
+    """Imports what the commands need, so that a fork has it. Nothing is computed: torch's threads would not survive."""
+    for module in HEAVY:
+        importlib.import_module(module)
+
+
+def make_inputs(folder: Path, run: Callable[[Case, list[str], Path], int]) -> None:
+    """Photographs, their COCO file whole and with half of the masks, a larger one, a YOLO folder, a recipe and its model."""
+    from halfmask.data.synthetic import write_world
+
+    source = write_world(folder, PHOTOGRAPHS, 0, CLASSES, SIDE)
+    document = json.loads(source.read_text(encoding="utf-8"))
+    rows = [_masked(row) for row in document["annotations"]]
+    (folder / "partial.json").write_text(json.dumps(document | {"annotations": rows}))
+    copies = -(-RECORDS // len(rows))
+    many = [row | {"id": k * len(rows) + row["id"]} for k in range(copies) for row in document["annotations"]]
+    (folder / "large.json").write_text(json.dumps(document | {"annotations": many}))
+    (folder / "recipe.yaml").write_text(RECIPE.format(world=folder, steps=STEPS, every=SAVE_EVERY))
+    work = folder.parent / "making"
+    work.mkdir()
+    training = Training(folder)
+    to_yolo = ["convert", "to-yolo", str(source), str(folder / "yolo"), "--images", str(folder / "images")]
+    for arguments in (training.arguments(work), to_yolo):
+        if run(training, arguments, work) != 0:
+            raise SystemExit((work / "log.txt").read_text())
+    (work / "run" / "model.safetensors").rename(folder / "model.safetensors")
+    completing = Completing(folder)
+    if run(completing, completing.arguments(work), work) != 0:
+        raise SystemExit((work / "log.txt").read_text())
+    (work / "out" / "masks.json").rename(folder / "filled.json")
+
+
+def _masked(row: dict[str, object]) -> dict[str, object]:
+    keep = int(str(row["category_id"])) <= MASKED
+    return row if keep else {key: value for key, value in row.items() if key != "segmentation"}

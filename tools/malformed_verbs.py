@@ -1,0 +1,163 @@
+"""What each verb does with a malformed data set, in a few words: really run, then read off its own output."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+from malformed_base import BESIDE, DataSet
+
+from halfmask.commands import complete, doctor, evaluate, index, split
+from halfmask.errors import InputError
+
+MODEL = "baseline:box"
+TINY = {"kind": "box_segmenter", "encoder": {"name": "small_resnet", "widths": [4, 6, 8, 8], "blocks": [1, 1, 1, 1]}}
+STAGE = {"name": "masks", "train": ["all"], "steps": 1, "batch_size": 1, "loss": "masks", "optimiser": {"lr": 0.1}}
+MASKS = 3
+"""Masks of the sound file."""
+UNSAID = ("category_without_annotations", "image_without_annotations")
+"""Notes that follow from a finding."""
+MOST_UNREADABLE = 0.5
+"""Share of photographs that training may leave out here; the default is 0.01, and one of three is more."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a verb did and what it printed; `refused` is the InputError's line."""
+
+    cell: str
+    printed: str = ""
+    refused: str = ""
+
+
+def told(verb: str, given: DataSet, out: Path) -> Told:
+    """Runs a verb, which writes to the folder `out`. Any exception but an InputError passes: it is a crash."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            cell = VERBS[verb](given, out, said)
+        except InputError as error:
+            return Told("refused", said.getvalue(), str(error))
+    return Told(cell, said.getvalue())
+
+
+def _run(verb: Callable[[], object]) -> None:
+    """A verb that ended with exit code 1 has found something and is done."""
+    with contextlib.suppress(typer.Exit):
+        verb()
+
+
+def _doctor(given: DataSet, out: Path, _: io.StringIO) -> str:
+    report = out / "doctor.json"
+    _run(lambda: doctor.run(given.data, given.images, report, out / "doctor.html"))
+    found: dict[str, list[str]] = {}
+    rows = [p for p in json.loads(report.read_text())["problems"] if p["kind"] not in UNSAID]
+    for problem in rows:
+        ids = "+".join(f"2^{i.bit_length() - 1}" if i > 1 << 40 else str(i) for i in problem["ids"])
+        found.setdefault(problem["kind"].replace("_", " "), []).append(ids)
+    word = "reported" if any(p["severity"] == "problem" for p in rows) else "noted"
+    kinds = "; ".join(f"{kind} {', '.join(ids)}".strip() for kind, ids in found.items())
+    return f"{word}: {kinds}" if rows else "read"
+
+
+def _split(given: DataSet, out: Path, _: io.StringIO) -> str:
+    split.run(given.data, "cat", out / "split.json")
+    after = _first(out / "split.json")
+    if json.dumps(after) == json.dumps(given.first):
+        return "kept"
+    assert "segmentation" not in after, after
+    return "mask removed"
+
+
+def _index(given: DataSet, out: Path, _: io.StringIO) -> str:
+    from halfmask.coco.index_place import FOLDER_VARIABLE, open_index
+    from halfmask.data.dataset import build_target
+
+    before = os.environ.get(FOLDER_VARIABLE)
+    try:
+        index.run(given.data, out, anew=True)
+        file = open_index(given.data)
+        return _taught([build_target(file, i) for i in file.image_ids], given.first)
+    finally:  # or the next verbs would read through it
+        os.environ.pop(FOLDER_VARIABLE)
+        if before is not None:
+            os.environ[FOLDER_VARIABLE] = before
+
+
+def _complete(given: DataSet, out: Path, _: io.StringIO) -> str:
+    report = out / "report.json"
+    _run(lambda: complete.run(MODEL, given.data, given.images, out / "completed.json", json=report))
+    done = json.loads(report.read_text())
+    if done["skipped"]:
+        return "photograph skipped, reported"
+    after = _first(out / "completed.json")
+    if json.dumps(after) == json.dumps(given.first):
+        if done["suspects"] or done["unusable"]:
+            return "left alone, reported"
+        return "left alone" if done["counts"].get("crowd") else "kept"
+    return "filled, old value kept" if "replaced" in after["halfmask"] else "filled"
+
+
+def _train(given: DataSet, _: Path, said: io.StringIO) -> str:
+    """What train learns from: its data read and checked, the photographs read, broken ones left out."""
+    from halfmask.commands.training_data import read_training_data
+    from halfmask.config import parse_recipe
+    from halfmask.data.unreadable import LeaveOut
+
+    data = {"annotations": str(given.data), "images": str(given.images), "masked_threshold": 1, "development": 0}
+    recipe = parse_recipe({"name": "malformed", "model": TINY, "data": data, "stages": [STAGE]}, "recipe")
+    examples = LeaveOut(read_training_data(recipe).training, MOST_UNREADABLE)
+    targets = [examples[k][1] for k in range(len(examples))]
+    if examples.left_out:
+        assert "left out:" in said.getvalue(), said.getvalue()
+        return "photograph left out, reported"
+    return _taught(targets, given.first)
+
+
+def _evaluate(given: DataSet, out: Path, said: io.StringIO) -> str:
+    from halfmask.coco.annotations import CocoFile
+    from halfmask.data.dataset import build_target
+
+    report = out / "evaluation.json"
+    _run(lambda: evaluate.run(MODEL, given.data, given.images, json=report, workers=0))
+    if "skipped" in said.getvalue():
+        return "photograph skipped, reported"
+    file = CocoFile.read(given.data)
+    taught = _taught([build_target(file, i) for i in file.image_ids], given.first)
+    compared = json.loads(report.read_text())["given_boxes"]["all"]["instances"]
+    assert compared == (MASKS if taught == "read" else MASKS - 1), (taught, compared)
+    return "not compared" if taught in ("box only", "mask left out") else taught
+
+
+def _taught(targets: list[Any], first: Any) -> str:
+    """What is learnt from the annotation under test; its sound neighbour must teach whatever it does."""
+    number = first.get("id") if isinstance(first, dict) else None
+    for target in targets:
+        ids = target.annotation_ids.tolist()
+        if number in ids:
+            assert BESIDE in ids, "its sound neighbour is gone"
+            if target.has_mask[ids.index(number)]:
+                return "read"
+            return "box only" if first.get("segmentation") in (None, [], [[]]) else "mask left out"
+    return "left out"
+
+
+def _first(path: Path) -> Any:
+    return json.loads(path.read_bytes())["annotations"][0]
+
+
+VERBS: dict[str, Callable[[DataSet, Path, io.StringIO], str]] = {
+    "doctor": _doctor,
+    "split": _split,
+    "index": _index,
+    "train": _train,
+    "complete": _complete,
+    "evaluate": _evaluate,
+}

@@ -166,6 +166,15 @@ class Recipe(Section):
     precision: Literal["32", "bf16", "16"] = "32"
     """Mixed precision where the device has it; a CPU always uses 32."""
     channels_last: bool = False
+    devices: int = Field(default=1, ge=1)
+    """Processes on this host that train the model together, one a GPU; on a CPU by gloo. torchrun and srun start theirs themselves, and
+    this is not asked then. `batch_size` stays the batch of all of them (docs/guides/many_gpus.md)."""
+    normaliser: Literal["global", "rank"] = "global"
+    """What losses are means of where several processes train: the things of all, so that their number changes nothing, or, as in the
+    paper, each process's own."""
+    sampling: Literal["stream", "image"] | None = None
+    """Where a training step's random draws (regions, crops, sizes) come from: one stream of random numbers, or of each image's own, which
+    is the same whatever the number of processes. null: stream for one process, image for several."""
 
     @model_validator(mode="after")
     def _turned(self) -> Recipe:

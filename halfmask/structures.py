@@ -123,6 +123,7 @@ class Target:
         annotation_ids: int64 [n], the file's ids of the objects (0 where there is none).
         mask_weight: float32 [n], how much each mask counts in a loss: 1 for a person's, less for one that a model drew. None: all 1.
         loose_box: bool [n], boxes that a change of the image has made loose: they say nothing of where their object ends. None: no box.
+        draws: seed of the random draws that a training step makes for this image; None: whatever the process draws next.
     """
 
     boxes: Tensor
@@ -133,6 +134,7 @@ class Target:
     annotation_ids: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     mask_weight: Tensor | None = None
     loose_box: Tensor | None = None
+    draws: int | None = None
 
     def __post_init__(self) -> None:
         n = len(self.boxes)

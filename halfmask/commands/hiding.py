@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from halfmask.errors import InputError
+from halfmask.team import current
 
 if TYPE_CHECKING:
     from halfmask.commands.training_data import Pictures, TrainingData
@@ -84,7 +85,8 @@ def learn_hidden(recipe: Recipe, out: Path, again: str) -> Measured | None:
     if checkpoint is None:
         return None
     measured = _measure(_load(checkpoint), plan)
-    _report(measured, plan, out)
+    if current().leads:
+        _report(measured, plan, out)
     return measured
 
 
@@ -163,7 +165,7 @@ def _load(checkpoint: Path) -> SegmentationModel:
     found = load_checkpoint(checkpoint)
     model = build_model(found.recipe.model, len(found.categories) + 1, pretrained=False)
     load_weights(model, found.state, checkpoint)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return model.to(current().device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
 
 def _measure(model: Any, plan: Plan) -> Measured:

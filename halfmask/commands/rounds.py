@@ -26,6 +26,7 @@ def teach(recipe: Recipe, out: Path, again: str) -> Path | None:
         A COCO file of the training images with the teacher's masks; None if a signal stopped its training.
     """
     from halfmask.commands.train import train
+    from halfmask.team import current
 
     folder = out / TEACHER
     filled = folder / "filled.json"
@@ -35,8 +36,10 @@ def teach(recipe: Recipe, out: Path, again: str) -> Path | None:
     model = train(earlier, folder, resume=(folder / "recipe.yaml").is_file(), again=again, report=False)
     if model is None:
         return None
-    if not filled.is_file():
+    members = current()
+    if members.leads and not filled.is_file():
         _fill(recipe, model, folder, filled)
+    members.wait()
     print(f"round {recipe.rounds} of {recipe.rounds}")
     return filled
 

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import re
+import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from halfmask.commands.training_data import TrainingData
     from halfmask.config import Recipe
+    from halfmask.engine.train import Outcome
     from halfmask.models.base import SegmentationModel
-
-MAY_CHANGE = {
-    "data.annotations",
-    "data.images",
-    "data.workers",
-    "data.cache",
-    "evaluate_every",
-    "checkpoint_every",
-    "loggers",
-}
-"""Keys that a resumed run may have otherwise: they do not change what is learnt (data may have moved). The data keys hold for a stage's
-own data too."""
 
 
 def run(
@@ -42,21 +32,62 @@ def run(
     Example: halfmask train coco_mini_voc2nonvoc_box_segmenter --out runs/voc
 
     Ctrl-C finishes the step and saves; the same command with --resume goes on from there.
+
+    devices=4 trains with four processes, one a GPU. Several hosts: torchrun … -m halfmask train …, or srun.
     """
     from halfmask.config import load_recipe
     from halfmask.errors import InputError
 
     settings = load_recipe(recipe, overrides)
     if dry_run:
-        _dry_run(settings)
+        from halfmask.commands.run_folder import for_processes
+
+        _dry_run(for_processes(settings, Path(), False, settings.devices))
         return
     if out is None:
         raise InputError("train: --out RUN is missing: name the folder that the run shall have")
-    again = " ".join(["halfmask train", recipe, *(overrides or []), "--out", str(out), "--resume"])
-    model = train(settings, out, resume, again)
+    arguments = ["train", recipe, *(overrides or []), "--out", str(out)]
+    again = " ".join(["halfmask", *arguments, "--resume"])
+    if resume:
+        arguments.append("--resume")
+    code = _run(settings, out, resume, arguments, again)
+    if code:
+        raise typer.Exit(code)
+
+
+def _run(settings: Recipe, out: Path, resume: bool, arguments: list[str], again: str) -> int:
+    """Trains here, or starts the processes that do; the exit code."""
+    import contextlib
+    import io
+
+    from halfmask import team
+    from halfmask.commands.launch import end_with_launcher, launch
+    from halfmask.commands.run_folder import check_folder, for_processes
+    from halfmask.errors import InputError
+
+    place = team.place_of(os.environ)
+    if settings.devices > 1 and not place.by:
+        # What can be seen here is said once, not by every process.
+        check_folder(for_processes(_settled(settings), out, resume, settings.devices), out, resume)
+        return launch([*arguments, *["--debug"] * ("--debug" in sys.argv)], settings.devices, again)
+    end_with_launcher()
+    members = team.join(place)
+    try:
+        with contextlib.nullcontext() if members.leads else contextlib.redirect_stdout(io.StringIO()):
+            model = train(settings, out, resume, again)
+    except RuntimeError as error:
+        ended = team.another_ended(error)
+        if ended is None:
+            raise
+        if not members.leads:  # one line is enough
+            return 2
+        raise InputError(f"{ended}; go on from the last resume point with: {again}") from error
+    team.leave()
     if model is None:
-        raise typer.Exit(130)
-    print(f"{model}: trained")
+        return 130
+    if members.leads:
+        print(f"{model}: trained")
+    return 0
 
 
 def train(
@@ -76,19 +107,23 @@ def train(
     Raises:
         InputError: the recipe does not fit its data or its model, `out` holds another run, or the loss is not finite.
     """
-    recipe = _settled(recipe)
-    finished = _check_folder(recipe, out, resume)
+    from halfmask.commands.run_folder import check_folder, finish_run, for_processes
+    from halfmask.errors import InputError
+    from halfmask.team import current, place_of
+
+    members = current()
+    if members.alone and recipe.devices > 1 and not place_of(os.environ).by:
+        raise InputError(f"devices={recipe.devices}: only `halfmask train`, torchrun or srun starts several processes")
+    recipe = for_processes(_settled(recipe), out, resume, members.place.world)
+    finished = check_folder(recipe, out, resume)
+    members.wait()
     if finished is not None:
         print(f"{finished}: this run is finished")
         return finished
-    from halfmask.coco.write import write_text
-    from halfmask.commands.class_looks import learn_looks
     from halfmask.commands.hiding import learn_hidden
     from halfmask.commands.rounds import teach
     from halfmask.commands.run_page import report_run
     from halfmask.commands.training_data import read_training_data
-    from halfmask.engine.train import fit
-    from halfmask.errors import InputError
 
     hidden = learn_hidden(recipe, out, again) if recipe.hide else None
     if recipe.hide and hidden is None:
@@ -96,92 +131,43 @@ def train(
     filled = teach(recipe, out, again) if recipe.rounds > 1 else None
     if recipe.rounds > 1 and filled is None:
         return None
-    data = read_training_data(recipe, filled)
-    model = _build(recipe, data)
+    with members.in_turn():
+        data = read_training_data(recipe, filled)
+        model = _build(recipe, data)
     _describe(recipe, data)
-    if not (out / "resume.ckpt").is_file():  # else it has them
-        learn_looks(model, recipe, data)
-    before = set(out.iterdir()) if out.is_dir() else None
-    out.mkdir(parents=True, exist_ok=True)
-    for scrap in out.glob(".*.part"):  # of a run that was killed while it wrote
-        scrap.unlink()
-    write_text(out / "recipe.yaml", recipe.to_yaml())
-    evaluation = data.evaluation(recipe.data.workers)
-    try:
-        outcome = fit(model, recipe, data.loaders(recipe), out, evaluation, resume)
-    except InputError as error:
-        if (out / "resume.ckpt").is_file():
-            raise InputError(f"{error} (the last good state is kept: {again})") from error
-        if not resume:
-            _remove_begun(out, before)
-        raise
+    outcome = _fit(recipe, data, model, out, resume, again)
     if not outcome.finished:
         print(f"stopped at step {outcome.step} of {outcome.steps}, saved; go on with: {again}")
         return None
-    if hidden is not None:
-        hidden.fit(model)
-    path = _finish(recipe, data, model, out)
-    if report:
-        report_run(recipe, data, model, out)
-    (out / "resume.ckpt").unlink(missing_ok=True)  # the last thing: killed before, the run is finished by --resume
-    return path
+    if members.leads:
+        if hidden is not None:
+            hidden.fit(model)
+        finish_run(recipe, data, model, out)
+        if report:
+            report_run(recipe, data, model, out)
+        (out / "resume.ckpt").unlink(missing_ok=True)  # the last thing: killed before, the run is finished by --resume
+    members.wait()
+    return out / "model.safetensors"
 
 
-def _remove_begun(out: Path, before: set[Path] | None) -> None:
-    """Takes away what a run wrote that failed before its first resume point, so that the mended run may have the same folder.
-
-    Args:
-        before: what the folder held already; None: it was not there.
-    """
-    import shutil
-
-    for path in set(out.iterdir()) - (before or set()):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if before is None:
-        out.rmdir()
-
-
-def _check_folder(recipe: Recipe, out: Path, resume: bool) -> Path | None:
-    """Whether the run may start in its folder; the checkpoint of a run that is already finished."""
-    import yaml
-
-    from halfmask.config import parse_recipe
+def _fit(recipe: Recipe, data: TrainingData, model: SegmentationModel, out: Path, resume: bool, again: str) -> Outcome:
+    """The training itself; a run that fails before its first resume point leaves nothing behind."""
+    from halfmask.commands.run_folder import begin_run, remove_begun
+    from halfmask.engine.train import fit
     from halfmask.errors import InputError
+    from halfmask.team import current
 
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: expected a folder for the run, found a file")
-    written = out / "recipe.yaml"
-    if not written.is_file() and not (out / "model.safetensors").exists():
-        return None
-    if not resume:
-        raise InputError(f"{out} holds a run already: add --resume to go on with it, or name another folder with --out")
-    if not written.is_file():
-        raise InputError(f"{out}: no recipe.yaml: this is no run that could be resumed; name another folder with --out")
+    before = set(out.iterdir()) if out.is_dir() else None
+    begin_run(recipe, data, model, out)
+    evaluation = data.evaluation(recipe.data.workers)
     try:
-        before = parse_recipe(yaml.safe_load(written.read_text(encoding="utf-8")), str(written))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{written}: not readable as YAML; name another folder with --out") from error
-    was, now = _flat(before.model_dump(mode="json")), _flat(recipe.model_dump(mode="json"))
-    changed = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key) and not _may_change(key))
-    if changed:
-        key = changed[0]
-        raise InputError(
-            f"{out} was begun with {key}={was.get(key)}, the recipe now says {now.get(key)}: a run is resumed as it was begun "
-            f"(halfmask train {written} --out {out} --resume)"
-        )
-    model = out / "model.safetensors"
-    return model if model.is_file() and not (out / "resume.ckpt").is_file() else None
-
-
-def _may_change(key: str) -> bool:
-    return re.sub(r"^stages\.\d+\.(?=data\.)|(?<=^loggers)\.\d+$", "", key) in MAY_CHANGE
-
-
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(node, dict | list) and node:
-        items = node.items() if isinstance(node, dict) else enumerate(node)
-        return {key: value for name, child in items for key, value in _flat(child, f"{prefix}.{name}").items()}
-    return {prefix.lstrip("."): node}
+        return fit(model, recipe, data.loaders(recipe), out, evaluation, resume)
+    except InputError as error:
+        if (out / "resume.ckpt").is_file():
+            raise InputError(f"{error} (the last good state is kept: {again})") from error
+        if not resume and current().leads:
+            remove_begun(out, before)
+        raise
 
 
 def _settled(recipe: Recipe) -> Recipe:
@@ -234,21 +220,6 @@ def _describe(recipe: Recipe, data: TrainingData) -> None:
         )
 
 
-def _finish(recipe: Recipe, data: TrainingData, model: SegmentationModel, out: Path) -> Path:
-    from halfmask.checkpoint import Checkpoint, save_checkpoint
-    from halfmask.errors import InputError
-    from halfmask.visualize.curves import training_curves
-
-    path = out / "model.safetensors"
-    categories: list[Any] = [{"id": c["id"], "name": c["name"]} for c in data.categories]
-    save_checkpoint(path, Checkpoint(model.state_dict(), recipe, categories, sorted(data.masked), data.mask_counts))
-    try:
-        training_curves(out)
-    except InputError as error:  # a run of less steps than one log line: nothing to draw, and no reason to fail
-        print(f"no curves: {error}")
-    return path
-
-
 def _without_download(recipe: Recipe) -> Recipe:
     """A dry run fetches nothing; all else that the model's files say is checked."""
     part = "backbone" if recipe.model.kind == "mask_rcnn" else "encoder"
@@ -266,7 +237,7 @@ def _dry_run(recipe: Recipe) -> None:
     from halfmask.commands.hiding import plan_hiding
     from halfmask.commands.training_data import read_training_data
     from halfmask.engine.dry_run import measure
-    from halfmask.engine.train import built_to_learn
+    from halfmask.engine.parts import built_to_learn
 
     data = read_training_data(recipe)
     _describe(recipe, data)
@@ -285,7 +256,7 @@ def _dry_run(recipe: Recipe) -> None:
     for index, stage in enumerate(recipe.stages):
         cost = measure(model, recipe, stage, loaders.of(index), learnable)
         unit = "regions" if stage.cache_features else "images"
-        hours = cost.seconds * stage.batch_size / cost.images * stage.steps / 3600
+        hours = cost.seconds * stage.batch_size / recipe.devices / cost.images * stage.steps / 3600
         losses = ", ".join(f"{name} {value:.3f}" for name, value in cost.losses.items())
         print(
             f"stage {stage.name}: {', '.join(stage.train)} learn; {stage.steps} steps of {stage.batch_size} {unit}; measured on {device} "
@@ -295,4 +266,8 @@ def _dry_run(recipe: Recipe) -> None:
         print(f"rounds: {recipe.rounds} such trainings, and the training file filled in between two")
     if recipe.hide:
         print(f"hide: as much again, {recipe.rounds} more without the hidden classes' masks")
+    if recipe.devices > 1:
+        print(
+            f"devices: {recipe.devices} processes; the steps were those of one of them, what they say to each other aside"
+        )
     print("dry run: nothing was written")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from halfmask.coco.adopt import adopt_fillings, fillings_of
 from halfmask.coco.annotations import CocoFile
 from halfmask.coco.categories import resolve_masked
 from halfmask.coco.relabel import matching_ids
 from halfmask.coco.source import Annotations
+from halfmask.commands.held_out import Evaluation
 from halfmask.commands.opening import open_file
 from halfmask.config import Data, Recipe, Stage, expand
 from halfmask.data.dataset import CocoInstances, development_split
@@ -22,13 +22,10 @@ from halfmask.data.loader import build_loader
 from halfmask.data.paste import CopyPaste
 from halfmask.data.transforms import Augment
 from halfmask.data.unreadable import LeaveOut
+from halfmask.engine.stream import Loader
 from halfmask.engine.train import Data as Loaders
 from halfmask.errors import InputError
-from halfmask.evaluation.evaluate import evaluate
-from halfmask.inference.predictor import on_cpu
-from halfmask.structures import Detection
-
-DEVELOPMENT_BATCH = 4
+from halfmask.team import current
 
 
 @dataclass(frozen=True)
@@ -53,16 +50,22 @@ class Pictures:
     def masks(self) -> int:
         return sum(self.mask_counts.values())
 
-    def loaders(self, data: Data) -> Loaders:
-        """Batches as this data section wants them."""
+    def loaders(self, data: Data, draws: bool = False) -> Loaders:
+        """Batches as this data section wants them; of several processes each gets its part. draws: see `build_loader`."""
         examples, paste = LeaveOut(self.training, data.unreadable), None
         if data.paste > 0:
             masked = set(self.training.with_masks())
             rows = [k for k, i in enumerate(self.training.image_ids) if i in masked]
             paste = CopyPaste(examples, data.paste, data.paste_most, rows)
         augment = Augment(data.flip, data.colour_jitter, paste, data.rotation)
+        place = current().place
+
+        def shuffled(batch_size: int, seed: int) -> Loader:
+            own = batch_size // place.world
+            return build_loader(examples, own, data.workers, seed, augment, True, place.rank, place.world, draws)
+
         return Loaders(
-            lambda batch_size, seed: build_loader(examples, batch_size, data.workers, seed, augment, shuffle=True),
+            shuffled,
             lambda batch_size: build_loader(examples, batch_size, data.workers, 0, None, shuffle=False),
             len(self.training),
         )
@@ -105,7 +108,7 @@ class TrainingData:
 
     def loaders(self, recipe: Recipe) -> Loaders:
         """For `engine.train.fit`."""
-        main = self.main.loaders(recipe.data)
+        main = self.main.loaders(recipe.data, recipe.sampling == "image")
         return Loaders(main.shuffled, main.in_order, main.images, self._own_loaders(recipe))
 
     def _own_loaders(self, recipe: Recipe) -> dict[int, Loaders]:
@@ -113,12 +116,12 @@ class TrainingData:
         for index, pictures in self.own.items():
             data = recipe.stages[index].data
             assert data is not None, index
-            loaders[index] = pictures.loaders(data)
+            loaders[index] = pictures.loaders(data, recipe.sampling == "image")
         return loaders
 
     def evaluation(self, workers: int) -> Callable[[nn.Module], dict[str, Any]] | None:
         """Model → box, mask and given_boxes blocks on the development images; None where no image is held out."""
-        return None if self.development is None else _Evaluation(self.development, self.masked, workers)
+        return None if self.development is None else Evaluation(self.development, self.masked, workers)
 
 
 def read_training_data(recipe: Recipe, filled: Path | None = None, in_memory: bool = False) -> TrainingData:
@@ -245,53 +248,3 @@ def _check(recipe: Recipe, main: Pictures, own: dict[int, Pictures]) -> None:
                 f"{name}: stage {stage.name} learns masks, and none of the {pictures.objects} objects has a usable one ({without}): "
                 f"annotate some masks, name other classes in {key}, or train boxes only (loss: boxes)"
             )
-
-
-def _line(blocks: dict[str, Any]) -> str:
-    """The numbers to watch, those that exist, in percent."""
-    parts = []
-    wanted = (
-        ("box AP", "box", "AP", 1),
-        ("mask AP", "mask", "AP", 1),
-        ("IoU on given boxes", "given_boxes", "miou", 100),
-    )
-    for title, block, key, factor in wanted:
-        values = {name: blocks[block][name][key] for name in ("all", "A", "B")}
-        if values["all"] is not None:
-            rest = ", ".join(f"{name} {values[name] * factor:.1f}" for name in "AB" if values[name] is not None)
-            parts.append(f"{title} {values['all'] * factor:.1f} ({rest})")
-    return "; ".join(parts) or "nothing to measure"
-
-
-class _Evaluation:
-    """Runs a model over held-out images."""
-
-    def __init__(self, images: CocoInstances, masked: set[int], workers: int) -> None:
-        self._images, self._masked, self._workers = images, masked, workers
-
-    def __call__(self, model: Any) -> dict[str, Any]:
-        model.eval()
-        detections = self._detections(model) if model.has_detector else None
-        given = self._given(model)
-        result = evaluate(self._images.file, detections, given, self._masked, self._images.use)
-        blocks = {name: result[name] for name in ("box", "mask", "given_boxes")}
-        print(f"  {len(self._images)} held-out images: {_line(blocks)}")
-        return blocks
-
-    def _batches(self, model: nn.Module) -> Iterator[tuple[list[Tensor], list[Any]]]:
-        device = next(model.parameters()).device
-        for images, targets in build_loader(self._images, DEVELOPMENT_BATCH, self._workers, shuffle=False):
-            yield [image.to(device) for image in images], [target.to(device) for target in targets]
-
-    @torch.no_grad()
-    def _detections(self, model: Any) -> Iterator[tuple[int, Detection]]:
-        for images, targets in self._batches(model):
-            for target, found in zip(targets, model.detect(images), strict=True):
-                yield target.image_id, on_cpu(found)
-
-    @torch.no_grad()
-    def _given(self, model: Any) -> Iterator[tuple[int, Tensor, Detection]]:
-        for images, targets in self._batches(model):
-            drawn = model.segment(images, [t.boxes for t in targets], [t.labels for t in targets])
-            for target, found in zip(targets, drawn, strict=True):
-                yield target.image_id, target.annotation_ids, on_cpu(found)

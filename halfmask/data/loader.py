@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -113,10 +113,11 @@ class _Fault:
 class _Augmented(Dataset[Any]):
     """The examples of a data set, changed at random: by seed, epoch and image, so that it does not matter who does it, and when."""
 
-    def __init__(self, examples: Examples, augment: Augment | None, seed: int) -> None:
+    def __init__(self, examples: Examples, augment: Augment | None, seed: int, draws: bool) -> None:
         self.examples = examples
         self.augment = augment
         self.seed = seed
+        self.draws = draws
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Target] | _Fault:
         epoch, index = draw
@@ -129,11 +130,11 @@ class _Augmented(Dataset[Any]):
 
     def _changed(self, epoch: int, index: int) -> tuple[Tensor, Target]:
         image, target = self.examples[index]
-        if self.augment is None:
-            return image, target
-        word = np.random.SeedSequence([self.seed, epoch, index]).generate_state(1, np.uint64)[0]
-        # The change may read other photographs (copy-paste), which can be as broken as this one.
-        return self.augment(image, target, torch.Generator().manual_seed(int(word) >> 1))
+        word, other = np.random.SeedSequence([self.seed, epoch, index]).generate_state(2, np.uint64)
+        if self.augment is not None:
+            # The change may read other photographs (copy-paste), which can be as broken as this one.
+            image, target = self.augment(image, target, torch.Generator().manual_seed(int(word) >> 1))
+        return image, replace(target, draws=int(other) >> 2) if self.draws else target
 
 
 def build_loader(
@@ -145,6 +146,7 @@ def build_loader(
     shuffle: bool = True,
     rank: int = 0,
     world: int = 1,
+    draws: bool = False,
 ) -> ResumableLoader:
     """A loader of a data set's batches.
 
@@ -156,11 +158,12 @@ def build_loader(
         augment: the random changes; None: none.
         shuffle: an endless shuffled stream; otherwise one pass in order.
         rank, world: this process among those that train together.
+        draws: whether each image brings a seed for the training step's own draws (`Target.draws`).
     """
     stream = BatchStream(len(dataset), batch_size, seed, shuffle, rank, world)
     return ResumableLoader(
         stream,
-        dataset=_Augmented(dataset, augment, seed),
+        dataset=_Augmented(dataset, augment, seed, draws),
         num_workers=workers,
         collate_fn=_collate,
         persistent_workers=False,
@@ -198,18 +201,19 @@ class _Parcel:
 def _arrays(target: Target) -> tuple[Any, ...]:
     rows = (target.boxes, target.labels, target.has_mask, target.annotation_ids)
     masks = (target.masks.pixels, target.masks.sizes, target.masks.offsets)
-    weight = None if target.mask_weight is None else target.mask_weight.numpy()
-    return [r.numpy() for r in rows], [m.numpy() for m in masks], target.masks.image_size, target.image_id, weight
+    optional = [None if t is None else t.numpy() for t in (target.mask_weight, target.loose_box)]
+    names = (target.masks.image_size, target.image_id, target.draws)
+    return [r.numpy() for r in rows], [m.numpy() for m in masks], names, optional
 
 
 def _unpack(flat: Tensor, shapes: list[tuple[int, ...]], packed: list[tuple[Any, ...]]) -> Batch:
     parts = torch.split(flat, [int(np.prod(shape)) for shape in shapes])
     images = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
     targets = []
-    for rows, masks, image_size, image_id, weight in packed:
+    for rows, masks, (image_size, image_id, draws), optional in packed:
         boxes, labels, has_mask, annotation_ids = (torch.from_numpy(r) for r in rows)
         pixels, sizes, offsets = (torch.from_numpy(m) for m in masks)
         crops = MaskCrops(pixels, sizes, offsets, image_size)
-        weights = None if weight is None else torch.from_numpy(weight)
-        targets.append(Target(boxes, labels, has_mask, crops, image_id, annotation_ids, weights))
+        weight, loose = (None if values is None else torch.from_numpy(values) for values in optional)
+        targets.append(Target(boxes, labels, has_mask, crops, image_id, annotation_ids, weight, loose, draws))
     return images, targets

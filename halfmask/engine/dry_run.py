@@ -17,7 +17,8 @@ from halfmask.config import Recipe, Stage
 from halfmask.engine.batches import ImageBatch, RegionBatch
 from halfmask.engine.module import Batch, StageModule
 from halfmask.engine.optim import build_optimiser
-from halfmask.engine.train import CACHE_BATCH, Data, choose_parts, rate_factors
+from halfmask.engine.parts import choose_parts, rate_factors
+from halfmask.engine.train import CACHE_BATCH, Data
 from halfmask.errors import InputError
 
 CPU_IMAGES = 2
@@ -72,7 +73,8 @@ def measure(model: nn.Module, recipe: Recipe, stage: Stage, data: Data, learnabl
 
 def _batch(model: Any, recipe: Recipe, stage: Stage, data: Data) -> Batch:
     device = next(model.parameters()).device
-    size = stage.batch_size if device.type == "cuda" else min(stage.batch_size, CPU_IMAGES)
+    own = max(1, stage.batch_size // recipe.devices)  # of each process
+    size = own if device.type == "cuda" else min(own, CPU_IMAGES)
     if stage.cache_features:
         size = min(size, CACHE_BATCH)  # its batch_size counts regions
     pairs = data.shuffled(size, recipe.seed)
@@ -88,7 +90,7 @@ def _batch(model: Any, recipe: Recipe, stage: Stage, data: Data) -> Batch:
             break
     if not found:
         raise InputError(f"stage {stage.name}: no region of the {data.images} images matches an object with a mask")
-    rows = torch.arange(stage.batch_size, device=device) % found  # a few images' regions, repeated to fill a batch
+    rows = torch.arange(own, device=device) % found  # a few images' regions, repeated to fill a batch
     filled = {name: values[rows] for name, values in columns.items()}
     return RegionBatch(replace(regions, **filled), batch.image_ids())
 

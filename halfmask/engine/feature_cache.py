@@ -73,10 +73,15 @@ def build_cache(
 
 
 class RegionLoader:
-    """Shuffled batches of a cache without end; one number says where it is."""
+    """Shuffled batches of a cache without end; one number says where it is.
 
-    def __init__(self, cache: FeatureCache, batch_size: int, seed: int) -> None:
+    Args:
+        batch_size: of all processes together; this one, `rank` of `world`, gets its part.
+    """
+
+    def __init__(self, cache: FeatureCache, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
         self._cache = cache
+        self._rank, self._world = rank, world
         self._batch_size = min(batch_size, len(cache))
         self._seed = seed
         self._drawn = 0
@@ -88,7 +93,8 @@ class RegionLoader:
             order = generator.permutation(len(self._cache))
             for k in range(self._drawn % each, each):
                 self._drawn += 1
-                yield self._cache.batch(order[k * self._batch_size : (k + 1) * self._batch_size])
+                batch = order[k * self._batch_size : (k + 1) * self._batch_size]
+                yield self._cache.batch(np.array_split(batch, self._world)[self._rank])
 
     def state_dict(self) -> dict[str, Any]:
         return {"drawn": self._drawn}

@@ -13,13 +13,12 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
-from halfmask.engine.display import Display
+from halfmask import team
 from halfmask.engine.finite import not_finite
 from halfmask.engine.interrupts import Interrupted, Interrupts
-from halfmask.engine.logs import Evaluations, MetricsCsv
 from halfmask.engine.module import StageModule
+from halfmask.engine.records import Records
 from halfmask.engine.resume import random_state, restore_random_state, write_resume_point
-from halfmask.engine.trackers import Trackers
 from halfmask.errors import InputError
 
 Evaluate = Callable[[nn.Module], Mapping[str, Any]]
@@ -57,15 +56,13 @@ class Keeper(pl.Callback):
         evaluate: Evaluate | None,
         course: Course,
         interrupts: Interrupts,
-        trackers: Trackers,
+        records: Records,
     ) -> None:
         self.course = course
         self._folder, self._rhythm, self._evaluate = folder, rhythm, evaluate
         self._interrupts = interrupts
-        self.trackers = trackers
-        self.display = Display()
-        self._csv = MetricsCsv(folder / "logs" / "metrics.csv", course.step)
-        self._evaluations = Evaluations(folder / "metrics.json", course.step)
+        self.records = records
+        self._team = team.current()
         self._window = _Window()
         self._stage, self._stage_name, self._pass_size = 0, "", 1
         self._random: dict[str, Any] | None = None
@@ -75,9 +72,9 @@ class Keeper(pl.Callback):
     def resume_file(self) -> Path:
         return self._folder / RESUME_FILE
 
-    @property
     def interrupted(self) -> bool:
-        return self._interrupts.received is not None
+        """Whether a signal came, to whichever process; every one has to ask."""
+        return self._team.any(self._interrupts.received is not None)
 
     def enter_stage(self, index: int, name: str, pass_size: int) -> None:
         """Before each stage; `pass_size` images (or regions) are one epoch of it."""
@@ -87,39 +84,56 @@ class Keeper(pl.Callback):
     def on_load_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
         self._random = checkpoint["halfmask"]["random"]
 
-    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+    def on_fit_start(self, trainer: Any, module: Any) -> None:  # noqa: ARG002
         self._interrupts.install()  # Lightning has just put its own handler in front
-        self.display.start(self._stage_name, trainer.max_steps, "step", trainer.global_step)
+
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        self._interrupts.install()
+        self.records.start(self._stage_name, trainer.max_steps, "step", trainer.global_step)
         if self._random is not None:  # resumed: an evaluation may be due that the interrupted run did not finish
-            restore_random_state(self._random)
+            if self._team.leads:  # it is the first process's
+                restore_random_state(self._random)
             self._random = None
-            self._evaluate_between_steps(module)
+            self._evaluate_between_steps(module, self.interrupted())
         self._window = _Window()
-        if self.interrupted:
+        if self.interrupted():
             trainer.should_stop = True
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         self.course.step += 1
-        self.course.epoch += len(batch) / self._pass_size
-        self.course.seconds += self._window.add(module.losses, len(batch))
+        end = self._end_of_step(module, batch)
+        self.course.epoch += end.images / self._pass_size
+        self.course.seconds += self._window.add(end.losses, end.images)
         done = trainer.global_step
         if self.course.step % LOG_EVERY == 0 or done == trainer.max_steps:
             self._log(trainer, done)
         if done == trainer.max_steps:
             return  # the boundary's point and evaluation follow
-        late = time.monotonic() - self._saved > SAVE_SECONDS
-        if self.interrupted or self._due or late or self.course.step % self._rhythm.save == 0:
+        if end.interrupted or self._due or end.late or self.course.step % self._rhythm.save == 0:
             self._save(trainer, module)  # before an evaluation too: it takes long, and may fail
-        self._evaluate_between_steps(module)
-        if self.interrupted:
+        self._evaluate_between_steps(module, end.interrupted)
+        # A process alone asks itself at no cost; the others need to only where an evaluation took its time.
+        if end.interrupted or ((self._team.alone or self._due) and self.interrupted()):
             trainer.should_stop = True
         self._window.restart()
 
+    def _end_of_step(self, module: StageModule, batch: Any) -> _Step:
+        """What this step was, over all processes, and whether it is to be the last."""
+        late = self._team.leads and time.monotonic() - self._saved > SAVE_SECONDS
+        interrupted = self._interrupts.received is not None
+        if self._team.alone:
+            return _Step(module.losses, len(batch), interrupted, late)
+        values = [loss.double() for loss in module.losses.values()]
+        flags = values[0].new_tensor([len(batch), interrupted, late])
+        *means, images, stop, save = self._team.summed(torch.cat([torch.stack(values), flags]))
+        losses = {name: mean / self._team.place.world for name, mean in zip(module.losses, means, strict=True)}
+        return _Step(losses, int(images), bool(stop), bool(save))
+
     def on_train_end(self, trainer: Any, module: Any) -> None:  # noqa: ARG002
-        self.display.stop()
+        self.records.stop()
 
     def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:  # noqa: ARG002
-        self.display.stop()
+        self.records.stop()
 
     def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
         checkpoint["halfmask"] = self._position(self._stage)
@@ -128,27 +142,39 @@ class Keeper(pl.Callback):
     def save_boundary(self, model: nn.Module, next_stage: int) -> None:
         """The resume point between two stages: weights alone."""
         self._check_weights(model)
-        write_resume_point(self.resume_file, {"halfmask": self._position(next_stage), "model": model.state_dict()})
+        if self._team.leads:
+            write_resume_point(self.resume_file, {"halfmask": self._position(next_stage), "model": model.state_dict()})
+        self._team.wait()
 
     def evaluate_now(self, model: nn.Module) -> None:
-        """Adds an evaluation of these weights, unless this step has one. Training's random numbers stay as they are.
+        """Adds an evaluation of these weights, unless this step has one. Training's random numbers stay as they are. The first process
+        evaluates, the others wait.
 
         Raises:
             Interrupted: Ctrl-C; nothing is added.
         """
-        if self._evaluate is None or self._evaluations.has(self.course.step):
+        if self._evaluate is None:
             return
-        self.display.note(f"evaluating the weights of step {self.course.step}")
+        stopped = False
+        if self._team.leads and not self.records.evaluated(self.course.step):
+            try:
+                self._measure(self._evaluate, model)
+            except Interrupted:
+                stopped = True
+        if self._team.told(stopped):
+            raise Interrupted
+
+    def _measure(self, evaluate: Evaluate, model: nn.Module) -> None:
+        self.records.note(f"evaluating the weights of step {self.course.step}")
         devices = range(torch.cuda.device_count())
         with self._interrupts.throwaway(), torch.random.fork_rng(devices), torch.no_grad():
-            blocks = self._evaluate(model)
+            blocks = evaluate(model)
         position = {
             "step": self.course.step,
             "epoch": round(self.course.epoch, 3),
             "seconds": round(self.course.seconds, 3),
         }
-        self._evaluations.add({**position, **blocks})
-        self.trackers.log_evaluation(blocks, self.course.step)
+        self.records.evaluation(position, blocks)
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -169,8 +195,8 @@ class Keeper(pl.Callback):
         every, step = self._rhythm.evaluate, self.course.step
         return self._evaluate is not None and every > 0 and step > 0 and step % every == 0
 
-    def _evaluate_between_steps(self, module: StageModule) -> None:
-        if self._due and not self.interrupted:
+    def _evaluate_between_steps(self, module: StageModule, interrupted: bool) -> None:
+        if self._due and not interrupted:
             self.evaluate_if_due(module.best)
             module.train()
 
@@ -202,9 +228,18 @@ class Keeper(pl.Callback):
             "seconds": round(self.course.seconds, 2),
         }
         total = {"loss": sum(losses.values())}
-        self._csv.log({**position, "stage": self._stage_name, **rates, **total, **losses})
-        self.trackers.log({**rates, **total, **losses}, self.course.step)
-        self.display.update(done, rate, losses)
+        self.records.log({**position, "stage": self._stage_name}, {**rates, **total, **losses})
+        self.records.update(done, rate, losses)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step of all processes: mean losses, images, whether a signal came, whether the last resume point is old."""
+
+    losses: Mapping[str, torch.Tensor]
+    images: int
+    interrupted: bool
+    late: bool
 
 
 @dataclass

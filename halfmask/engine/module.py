@@ -10,6 +10,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
+from halfmask import team
 from halfmask.engine.ema import average_of
 from halfmask.errors import InputError
 
@@ -38,6 +39,7 @@ class StageModule(pl.LightningModule):
         learning: name → parameter that learns; all others are switched off.
         optimisation: makes the optimiser and its schedule of the learning parameters.
         ema: decay of the moving average, or None.
+        normaliser: what losses are means of, where several processes train together (`team.share`).
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class StageModule(pl.LightningModule):
         learning: Mapping[str, nn.Parameter],
         optimisation: Optimisation,
         ema: float | None = None,
+        normaliser: team.Normaliser = "global",
     ) -> None:
         super().__init__()
         self.model = model
         self._frozen = frozen  # a plain list: the modules are the model's
         self._learning = dict(learning)
         self._optimisation = optimisation
+        self._normaliser: team.Normaliser = normaliser
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in self._learning)
         self.average = None if ema is None else average_of(model, ema)
@@ -78,7 +82,8 @@ class StageModule(pl.LightningModule):
         return batch.to(device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
-        losses = batch.losses(self.model)
+        with team.current().step(self._normaliser):
+            losses = batch.losses(self.model)
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
         self.losses = {name: loss.detach() for name, loss in losses.items()}
         if not math.isfinite(total.item()):

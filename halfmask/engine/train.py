@@ -7,33 +7,36 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
 
+from halfmask import team
 from halfmask.config import Recipe, Stage
+from halfmask.engine.batch_norm import shared_norms
 from halfmask.engine.batches import ImageBatch
-from halfmask.engine.feature_cache import RegionLoader, build_cache
+from halfmask.engine.feature_cache import FeatureCache, RegionLoader, build_cache
 from halfmask.engine.interrupts import Interrupted, Interrupts
 from halfmask.engine.keeper import RESUME_FILE, Course, Evaluate, Keeper, Rhythm
 from halfmask.engine.module import StageModule
 from halfmask.engine.optim import build_optimiser
-from halfmask.engine.resume import ResumeFile, read_resume_point
+from halfmask.engine.parts import built_to_learn, choose_parts, rate_factors
+from halfmask.engine.records import records_of
+from halfmask.engine.resume import read_resume_point
 from halfmask.engine.stream import Loader, Stream
-from halfmask.engine.trackers import Trackers
+from halfmask.engine.trainer import build_trainer
 from halfmask.errors import InputError
 from halfmask.structures import Target
 
 Images = tuple[list[Tensor], list[Target]]
-PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 CACHE_BATCH = 4
+RANK_SEED = 1_000_003
+"""Between the seeds of two processes; larger than those between stages."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Data:
     """Where batches come from.
 
     Attributes:
-        shuffled: (batch size, seed) → loader of (images, targets), shuffled and augmented, that can be taken up mid-way.
+        shuffled: (batch size, seed) → loader of (images, targets), shuffled and augmented, that can be taken up mid-way. The size is that
+            of the global batch, of which the loader gives this process's part.
         in_order: batch size → every training image once, as it is.
         images: how many there are.
         own: stage number → where that stage's batches come from instead.
@@ -83,24 +87,25 @@ def fit(
         folder: gets logs/, metrics.json and resume.ckpt.
         evaluate: model → blocks for metrics.json, on the recipe's rhythm and at the end.
         resume: go on from resume.ckpt if the folder has one. On a CPU the weights end up bit for bit as without the interruption.
-        device: cuda or cpu; None: cuda where there is one.
+        device: cuda or cpu; None: cuda where there is one. Several processes (`halfmask.team`) have theirs already.
     Raises:
         InputError: a part that the model does not have, a loss that is not finite, no batch, a damaged resume point.
     """
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = team.current().device or torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model.to(place)
+    team.current().same_weights(model)
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
     position = _restore(model, folder / RESUME_FILE if resume else None)
     interrupts = Interrupts()
     rhythm = Rhythm(recipe.evaluate_every, recipe.checkpoint_every)
-    trackers = Trackers(recipe.loggers, folder, recipe.model_dump(mode="json"), position.course.step)
-    keeper = Keeper(folder, rhythm, evaluate, position.course, interrupts, trackers)
+    records = records_of(folder, recipe, position.course.step)
+    keeper = Keeper(folder, rhythm, evaluate, position.course, interrupts, records)
     run = _Run(model, recipe, data, keeper, place, built_to_learn(model))
     interrupts.install()
     finished = False
     try:
-        with _quiet():
+        with _quiet(), shared_norms(model):
             if not position.within:
                 keeper.evaluate_if_due(model)  # the interrupted run may not have come to it
             for index in range(position.stage, len(recipe.stages)):
@@ -110,8 +115,7 @@ def fit(
     except Interrupted:
         pass
     finally:
-        keeper.display.stop()
-        trackers.close(finished)
+        records.close(finished)
         interrupts.restore()
     return Outcome(finished, keeper.course.step, sum(stage.steps for stage in recipe.stages), keeper.course.seconds)
 
@@ -141,51 +145,6 @@ def _restore(model: nn.Module, path: Path | None) -> _Position:
     return _Position(point["halfmask"]["stage"], within, Course(**point["halfmask"]["course"]))
 
 
-def built_to_learn(model: nn.Module) -> set[str]:
-    """Names of the parameters that the model's builder left switched on: stages choose among them, and revive none."""
-    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
-def choose_parts(model: Any, stage: Stage, learnable: set[str]) -> tuple[list[nn.Module], dict[str, nn.Parameter]]:
-    """The frozen parts of a stage, and its learning parameters by name.
-
-    Raises:
-        InputError: the stage names a part that the model does not have, or nothing is left to learn.
-    """
-    parts: dict[str, nn.Module] = model.parts()
-    unknown = [name for name in stage.train if name != "all" and name not in parts]
-    if unknown:
-        raise InputError(
-            f"stage {stage.name}: the model has no part {unknown[0]}; its parts are {', '.join(parts)}, or all"
-        )
-    chosen = set(parts) if "all" in stage.train else set(stage.train)
-    ids = {id(p) for name in chosen for p in parts[name].parameters()}
-    learning = {name: p for name, p in model.named_parameters() if id(p) in ids and name in learnable}
-    if not learning:
-        raise InputError(
-            f"stage {stage.name}: nothing learns: `train` is {stage.train}, and no parameter of that is trainable"
-        )
-    return [module for name, module in parts.items() if name not in chosen], learning
-
-
-def rate_factors(model: Any, stage: Stage) -> dict[str, float]:
-    """Parameter's name → factor of its learning rate, where the stage names one for its part.
-
-    Raises:
-        InputError: the stage names a part that the model does not have.
-    """
-    parts: dict[str, nn.Module] = model.parts()
-    wanted = stage.optimiser.part_lr_factors
-    unknown = [name for name in wanted if name not in parts]
-    if unknown:
-        known = ", ".join(parts)
-        raise InputError(
-            f"stage {stage.name}: optimiser.part_lr_factors: the model has no part {unknown[0]}; its parts are {known}"
-        )
-    factor_of = {id(p): factor for name, factor in wanted.items() for p in parts[name].parameters()}
-    return {name: factor_of[id(p)] for name, p in model.named_parameters() if id(p) in factor_of}
-
-
 @dataclass(frozen=True)
 class _Run:
     model: nn.Module
@@ -197,20 +156,21 @@ class _Run:
 
     def stage(self, index: int, within: bool) -> None:
         """Runs a stage from its beginning, or from the resume point that lies within it."""
-        if self.keeper.interrupted:
+        if self.keeper.interrupted():
             raise Interrupted
         stage = self.recipe.stages[index]
         seed = self.recipe.seed + 1000 * index
         frozen, learning = choose_parts(self.model, stage, self.learnable)
         factors = rate_factors(self.model, stage)
         optimisation = partial(build_optimiser, settings=stage.optimiser, steps=stage.steps, factors=factors)
-        module = StageModule(self.model, frozen, learning, optimisation, stage.ema)
+        module = StageModule(self.model, frozen, learning, optimisation, stage.ema, self.recipe.normaliser)
         # Each stage has its own beginning of random numbers: nothing but weights crosses the boundary.
         pl.seed_everything(seed, verbose=False)
         stream, pass_size = self._stream(index, stage, seed)
-        pl.seed_everything(seed + 1, verbose=False)
+        # What is drawn by the process and not by image (dropout) differs among processes.
+        pl.seed_everything(seed + 1 + RANK_SEED * team.current().place.rank, verbose=False)
         self.keeper.enter_stage(index, stage.name, pass_size)
-        trainer = self._trainer(stage)
+        trainer = build_trainer(self.recipe, stage, self.device, self.keeper)
         trainer.fit(module, stream, ckpt_path=self.keeper.resume_file if within else None, weights_only=True)
         if trainer.global_step < stage.steps:
             raise Interrupted
@@ -218,7 +178,8 @@ class _Run:
             self.model.load_state_dict(module.average.module.state_dict())
         self.keeper.save_boundary(self.model, index + 1)
         self.keeper.evaluate_if_due(self.model.to(self.device))
-        shutil.rmtree(self._cache_folder(index), ignore_errors=True)
+        if team.current().leads:
+            shutil.rmtree(self._cache_folder(index), ignore_errors=True)
 
     def _stream(self, index: int, stage: Stage, seed: int) -> tuple[Stream, int]:
         data = self.data.of(index)
@@ -228,42 +189,47 @@ class _Run:
             return stream, data.images
         if not hasattr(self.model, "mask_regions"):
             raise InputError(f"stage {stage.name}: cache_features needs a model with region heads (kind: mask_rcnn)")
+        cache = self._cache(index, stage, data)
+        place = team.current().place
+        return Stream(RegionLoader(cache, stage.batch_size, seed, place.rank, place.world), stage.steps), len(cache)
+
+    def _cache(self, index: int, stage: Stage, data: Data) -> FeatureCache:
+        """The stage's pooled regions. Of several processes the first one makes them, the others find them made.
+
+        Raises:
+            Interrupted: a signal, to whichever process.
+        """
+        members, cache = team.current(), None
+        if members.leads:
+            with suppress(Interrupted):
+                cache = self._pooled(index, stage, data)
+        if members.told(cache is None):
+            raise Interrupted
+        if cache is None:
+            with suppress(Interrupted):
+                cache = self._pooled(index, stage, data)
+        if members.any(cache is None) or cache is None:
+            raise Interrupted
+        return cache
+
+    def _pooled(self, index: int, stage: Stage, data: Data) -> FeatureCache:
         batches = (ImageBatch(images, targets, stage.loss) for images, targets in data.in_order(CACHE_BATCH))
-        display, done = self.keeper.display, 0
-        display.start(f"{stage.name}: pooling regions", data.images, "image")
+        records, done = self.keeper.records, 0
+        records.start(f"{stage.name}: pooling regions", data.images, "image")
         begin = time.perf_counter()
 
         def on_batch(images: int) -> None:
             nonlocal done
             done += images
-            display.update(done, done / (time.perf_counter() - begin), {})
+            records.update(done, done / (time.perf_counter() - begin), {})
 
         with self.keeper.working():
             cache = build_cache(self.model.to(self.device), batches, self._cache_folder(index), self.device, on_batch)
-        display.stop()
-        return Stream(RegionLoader(cache, stage.batch_size, seed), stage.steps), len(cache)
+        records.stop()
+        return cache
 
     def _cache_folder(self, index: int) -> Path:
         return self.keeper.resume_file.with_name(f"features-{index}")
-
-    def _trainer(self, stage: Stage) -> pl.Trainer:
-        logs = self.keeper.resume_file.parent / "logs"
-        return pl.Trainer(
-            accelerator="gpu" if self.device.type == "cuda" else "cpu",
-            devices=1,
-            precision=PRECISION[self.recipe.precision if self.device.type == "cuda" else "32"],
-            max_steps=stage.steps,
-            max_epochs=-1,
-            gradient_clip_val=stage.optimiser.clip_norm,
-            callbacks=[self.keeper],
-            logger=False,  # the keeper sends the numbers, over all stages
-            plugins=[ResumeFile(), LightningEnvironment()],
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            default_root_dir=logs,
-        )
 
 
 @contextmanager
@@ -275,6 +241,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message="Grad strides do not match")  # of 1×1 convolutions: the same memory
         yield
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)

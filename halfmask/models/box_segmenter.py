@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from halfmask import team
 from halfmask.errors import InputError
 from halfmask.masks import best_threshold, recentred
 from halfmask.models.backbones import Encoder
@@ -17,6 +18,7 @@ from halfmask.models.crop_reader import CropReader
 from halfmask.models.crop_training import CropSampler, box_tightness
 from halfmask.models.crops import ImagePyramid, crop_regions, inside_box, resample
 from halfmask.models.decoder import Decoder, HourglassDecoder
+from halfmask.models.draws import draws_of
 from halfmask.models.heads.base import MaskPredictor
 from halfmask.models.losses.box_supervision import BoxSupervision
 from halfmask.models.losses.crop_losses import CropLossWeights, crop_losses
@@ -140,16 +142,19 @@ class BoxSegmenter(SegmentationModel):
         loss_projection and loss_colour of objects that have none."""
         if loss == "boxes":
             raise InputError("a box_segmenter has no box losses: set the stage's `loss` to `all` or `masks`")
-        batch = self.sampler.draw(images, targets, self.mask_size, hide_labels=self.needs_labels)
-        if batch is None:
+        with draws_of(targets):
+            batch = self.sampler.draw(images, targets, self.mask_size, hide_labels=self.needs_labels)
+        if team.total(0 if batch is None else len(batch.labels)) == 0:
             return self._no_losses()
+        batch = batch or self.sampler.nothing(images, self.mask_size)
         logits = self.logits(batch.crops, batch.labels)
         rows = batch.has_mask
         losses = {"loss_mask": logits.sum() * 0, "loss_dice": logits.sum() * 0}
+        share = team.share(batch.weight[rows].sum())
         if bool(rows.any()):
             truth = batch.masks[rows], batch.counts[rows], batch.weight[rows]
             entropy, dice = crop_losses(logits[rows], *truth, self.loss_weights.boundary)
-            losses = {"loss_mask": entropy, "loss_dice": self.loss_weights.dice * dice}
+            losses = {"loss_mask": entropy * share, "loss_dice": self.loss_weights.dice * dice * share}
         if self.from_boxes is not None:
             rgb = self.reader.colours(batch.crops[~rows])
             losses |= self.from_boxes(logits[~rows], rgb, batch.true_inside[~rows], box_tightness(targets))

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from halfmask import team
 from halfmask.masks import sample
 from halfmask.models.crop_reader import CropReader
 from halfmask.models.crops import Jitter, inside_box
+from halfmask.models.draws import MASKS, image_draws
 from halfmask.structures import Target
 
 # Share of the training crops whose class is hidden, so that a conditioned model can do without labels.
@@ -74,13 +76,21 @@ class CropSampler:
             hide_labels: whether some labels become 0.
         """
         parts = []
-        for image, target in zip(images, targets, strict=True):
-            rows = self._rows(target)
-            if len(rows):
-                parts.append(self._cut(image, target, rows, mask_size, hide_labels))
+        for index, (image, target) in enumerate(zip(images, targets, strict=True)):
+            with image_draws(index, MASKS):
+                rows = self._rows(target)
+                if len(rows):
+                    parts.append(self._cut(image, target, rows, mask_size, hide_labels))
         if not parts:
             return None
         return CropBatch(**{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(CropBatch)})
+
+    def nothing(self, images: list[Tensor], mask_size: int) -> CropBatch:
+        """A batch of no crops, for a process that has none while others do: the network's norms ask all of them."""
+        size = self.reader.size
+        crops, maps = images[0].new_zeros((0, 4, size, size)), images[0].new_zeros((0, mask_size, mask_size))
+        flags = torch.zeros(0, dtype=torch.bool, device=maps.device)
+        return CropBatch(crops, maps, maps.bool(), maps, flags.long(), flags.float(), flags)
 
     def _rows(self, target: Target) -> Tensor:
         """int64: the objects to learn from, masked ones first."""
@@ -132,4 +142,8 @@ def box_tightness(targets: list[Target]) -> float | None:
         own = torch.cat([offsets, offsets + sizes.flip(1)], 1).to(target.boxes)
         found.append(box_iou(own, target.boxes[target.has_mask]).diagonal())
     every = torch.cat(found) if found else torch.zeros(0)
-    return float(every.mean()) if len(every) else None
+    if not team.in_step():
+        return float(every.mean()) if len(every) else None
+    count = team.total(len(every))
+    total = team.total(float(every.sum()))
+    return total / count if count else None

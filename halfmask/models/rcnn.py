@@ -9,11 +9,14 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 from torchvision.ops import FeaturePyramidNetwork
 
+from halfmask import team
 from halfmask.errors import InputError
 from halfmask.masks import expected_iou
 from halfmask.models.backbones import Encoder
 from halfmask.models.base import LossKind, SegmentationModel
+from halfmask.models.batching import training_batch
 from halfmask.models.class_weights import ClassRows
+from halfmask.models.draws import ANCHORS, ImageSampler, draws_of
 from halfmask.models.legacy_boxes import MASK_SHIFT, LegacyPool, padded, resize_legacy
 from halfmask.models.losses.region_loss import region_loss
 from halfmask.models.mask_branch import MaskBranch
@@ -59,6 +62,7 @@ class PartialMaskRCNN(SegmentationModel):
         self.backbone = backbone
         self.fpn = fpn
         self.rpn = rpn
+        self.rpn.fg_bg_sampler = ImageSampler(rpn.fg_bg_sampler, ANCHORS)
         self.box_heads = box_heads
         self.mask_pool = mask_pool
         self.mask_branch = mask_branch
@@ -91,6 +95,10 @@ class PartialMaskRCNN(SegmentationModel):
         """
         if loss == "masks":
             return {"loss_mask": self.mask_loss(self.mask_regions(images, targets))}
+        with draws_of(targets):
+            return self._losses(images, targets, loss)
+
+    def _losses(self, images: list[Tensor], targets: list[Target], loss: LossKind) -> dict[str, Tensor]:
         batch, boxes = self._batch(images, targets)
         features = self.features(batch.tensors)
         proposals, losses = self._propose(batch, features, boxes)
@@ -111,14 +119,15 @@ class PartialMaskRCNN(SegmentationModel):
     @torch.no_grad()
     def placed_regions(self, images: list[Tensor], targets: list[Target]) -> tuple[MaskRegions, RegionPlaces]:
         """`mask_regions`, and where they lie in the images."""
-        batch, boxes = self._batch(images, targets)
-        features = self.features(batch.tensors)
-        teaching = self._teaching(targets, boxes)
-        if self.mask_branch.rules.source == "boxes":
-            regions = self._own_boxes(boxes, teaching)
-        else:
-            proposals, _ = self._propose(batch, features, boxes)
-            regions = self.box_heads.sample_masked(proposals, boxes, teaching)
+        with draws_of(targets):
+            batch, boxes = self._batch(images, targets)
+            features = self.features(batch.tensors)
+            teaching = self._teaching(targets, boxes)
+            if self.mask_branch.rules.source == "boxes":
+                regions = self._own_boxes(boxes, teaching)
+            else:
+                proposals, _ = self._propose(batch, features, boxes)
+                regions = self.box_heads.sample_masked(proposals, boxes, teaching)
         return self._pool_masked(features, regions, batch, targets)
 
     def mask_loss(self, regions: MaskRegions) -> Tensor:
@@ -226,18 +235,7 @@ class PartialMaskRCNN(SegmentationModel):
 
     def _batch(self, images: list[Tensor], targets: list[Target]) -> tuple[ImageList, BoxTargets]:
         """Images resized as in training, and boxes with them."""
-        device, given = images[0].device, images
-        images = thickened(images, self.transform.max_size)
-        dicts = [{"boxes": t.boxes.to(device), "labels": t.labels.to(device)} for t in targets]
-        for one, before, after in zip(dicts, given, images, strict=True):
-            if after is not before:
-                one["boxes"] = resize_boxes(one["boxes"], _size(before), _size(after))
-        with training_flag(self.transform, True):
-            batch, placed = self.transform(images, dicts)
-        if self.legacy:
-            for i, target in enumerate(dicts):
-                placed[i]["boxes"] = self._resize(target["boxes"], _size(images[i]), batch.image_sizes[i])
-        return batch, placed
+        return training_batch(self.transform, images, targets, resize_legacy if self.legacy else None)
 
     def features(self, images: Tensor) -> Features:
         """The FPN's maps of a batch [N, 3, H, W]."""
@@ -252,7 +250,8 @@ class PartialMaskRCNN(SegmentationModel):
         """Training proposals and RPN losses; a frozen RPN (in eval mode) proposes as many as a learning one."""
         with training_flag(self.rpn, True):
             proposals, losses = self.rpn(padded(batch) if self.legacy else batch, features, boxes)
-        return proposals, dict(losses)
+        share = team.share(self.rpn.fg_bg_sampler.drawn)  # both are means over the sampled anchors
+        return proposals, {name: loss * share for name, loss in losses.items()}
 
     def _pool_masked(
         self, features: Features, regions: SampledRegions, batch: ImageList, targets: list[Target]

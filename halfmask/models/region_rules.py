@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from halfmask import team
 from halfmask.models.regions import MaskRegions
 
 
@@ -25,15 +26,23 @@ class RegionRules:
 
         A batch in which every region is beyond the limit keeps them all, without their unknown cells.
         """
-        if self.unknown == "background" or len(regions.labels) == 0:
+        if self.unknown == "background":
+            return regions, None
+        if self.unknown == "skip":
+            kept = self._within_limit(regions)
+            if team.total(len(kept)) > 0 and len(kept) < len(regions.labels):
+                regions = rows_of(regions, kept)
+        if len(regions.labels) == 0:
             return regions, None
         assert regions.unknown is not None, "regions were pooled without their neighbours"
-        if self.unknown == "skip":
-            kept = torch.where(regions.unknown.float().mean((1, 2)) <= self.limit)[0]
-            if 0 < len(kept) < len(regions.labels):
-                regions = rows_of(regions, kept)
-        assert regions.unknown is not None
         return regions, ~regions.unknown
+
+    def _within_limit(self, regions: MaskRegions) -> Tensor:
+        """int64: the regions that have few enough unknown cells."""
+        if len(regions.labels) == 0:
+            return regions.labels
+        assert regions.unknown is not None, "regions were pooled without their neighbours"
+        return torch.where(regions.unknown.float().mean((1, 2)) <= self.limit)[0]
 
 
 def rows_of(regions: MaskRegions, index: Tensor) -> MaskRegions:

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 
+from halfmask import team
 from halfmask.models.box_decoding import DetectionRules, detections
+from halfmask.models.draws import MASKS, REGIONS, ImageSampler, image_draws
 from halfmask.models.legacy_boxes import LegacyPool
 from halfmask.models.region_pool import RegionPool
 
@@ -60,6 +63,7 @@ class BoxHeads(RoIHeads):
         detections: int = 100,
     ) -> None:
         super().__init__(pool, head, predictor, 0.5, 0.5, batch, 0.25, None, score_threshold, nms_threshold, detections)
+        self.fg_bg_sampler = ImageSampler(BalancedPositiveNegativeSampler(batch, 0.25), REGIONS)
 
     def sample(self, proposals: list[Tensor], targets: BoxTargets) -> SampledRegions:
         """torchvision's training regions: proposals and the objects' own boxes, foreground and background."""
@@ -76,10 +80,11 @@ class BoxHeads(RoIHeads):
             boxes, [t["boxes"] for t in targets], [t["labels"] for t in targets]
         )
         kept = []
-        for match, label, mask in zip(matched, labels, has_mask, strict=True):
+        for index, (match, label, mask) in enumerate(zip(matched, labels, has_mask, strict=True)):
             usable = torch.where(label > 0)[0]
             usable = usable[mask[match[usable]]]
-            order = torch.randperm(len(usable), device=usable.device)[: self.foreground_limit]
+            with image_draws(index, MASKS):
+                order = torch.randperm(len(usable), device=usable.device)[: self.foreground_limit]
             kept.append(usable[order].sort().values)
         pick = [[rows[i] for rows, i in zip(values, kept, strict=True)] for values in (boxes, matched, labels)]
         return SampledRegions(pick[0], pick[1], pick[2], [b[:, :0] for b in pick[0]])
@@ -93,7 +98,8 @@ class BoxHeads(RoIHeads):
         """`loss_classifier` and `loss_box_reg` of sampled regions: every object teaches, masked or not."""
         logits, offsets = self._score(features, regions.boxes, sizes)
         classifier, box_reg = fastrcnn_loss(logits, offsets, regions.labels, regions.box_targets)
-        return {"loss_classifier": classifier, "loss_box_reg": box_reg}
+        share = team.share(len(logits))  # both are means over the sampled regions
+        return {"loss_classifier": classifier * share, "loss_box_reg": box_reg * share}
 
     def find(
         self,
@@ -141,13 +147,14 @@ def own_boxes(targets: BoxTargets, has_mask: list[Tensor], limit: int, jitter: f
         jitter: each side of a box moves by up to this share of the box's size; below 0.5.
     """
     boxes, matched, labels = [], [], []
-    for target, mask in zip(targets, has_mask, strict=True):
+    for index, (target, mask) in enumerate(zip(targets, has_mask, strict=True)):
         rows = torch.where(mask)[0]
-        rows = rows[torch.randperm(len(rows), device=rows.device)[:limit]].sort().values
-        own = target["boxes"][rows]
-        if jitter > 0:
-            size = own[:, 2:] - own[:, :2]
-            own = own + (2 * torch.rand_like(own) - 1) * jitter * size.repeat(1, 2)
+        with image_draws(index, MASKS):
+            rows = rows[torch.randperm(len(rows), device=rows.device)[:limit]].sort().values
+            own = target["boxes"][rows]
+            if jitter > 0:
+                size = own[:, 2:] - own[:, :2]
+                own = own + (2 * torch.rand_like(own) - 1) * jitter * size.repeat(1, 2)
         boxes.append(own)
         matched.append(rows)
         labels.append(target["labels"][rows])

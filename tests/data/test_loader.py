@@ -28,16 +28,19 @@ class Numbers:
         has_mask = torch.arange(n) % 2 == 0
         dense = image[:1].expand(int(has_mask.sum()), h, w) > 0.5
         labels = torch.full((n,), index + 1)
-        return image, Target(boxes, labels, has_mask, MaskCrops.from_dense(dense), index, torch.arange(n))
+        loose = torch.arange(n) % 3 == 1
+        return image, Target(
+            boxes, labels, has_mask, MaskCrops.from_dense(dense), index, torch.arange(n), loose_box=loose
+        )
 
 
 def same(first: Batch, second: Batch) -> bool:
     images = all(torch.equal(a, b) for a, b in zip(first[0], second[0], strict=True))
-    keys = ("boxes", "labels", "has_mask", "annotation_ids")
+    keys = ("boxes", "labels", "has_mask", "annotation_ids", "loose_box")
     return images and all(
         all(torch.equal(getattr(a, k), getattr(b, k)) and getattr(a, k).dtype == getattr(b, k).dtype for k in keys)
         and torch.equal(a.masks.dense(), b.masks.dense())
-        and (a.image_id, a.masks.image_size) == (b.image_id, b.masks.image_size)
+        and (a.image_id, a.masks.image_size, a.draws) == (b.image_id, b.masks.image_size, b.draws)
         for a, b in zip(first[1], second[1], strict=True)
     )
 
@@ -83,7 +86,7 @@ def test_changes_differ_from_epoch_to_epoch() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(workers: int) -> None:
-    assert all(map(same, take(7, workers), take(7)))
+    assert all(map(same, take(7, workers, draws=True), take(7, draws=True)))
 
 
 @pytest.mark.parametrize(("first", "then"), [(0, 0), (2, 2), (2, 0), (0, 1)])
@@ -130,6 +133,17 @@ def test_processes_share_each_global_batch(shuffle: bool) -> None:
     parts = [iter(BatchStream(10, 2, 3, shuffle, rank, 2)) for rank in range(2)]
     for batch in itertools.islice(alone, 2 if not shuffle else 8):
         assert [draw for part in parts for draw in next(part)] == batch
+
+
+def test_an_image_brings_the_same_seed_to_whichever_process() -> None:
+    alone = take(5, draws=True)
+    parts = [take(5, batch_size=2, rank=rank, world=2, draws=True) for rank in range(2)]
+    for batch, *halves in zip(alone, *parts, strict=True):
+        assert [t.draws for t in batch[1]] == [t.draws for half in halves for t in half[1]]
+        assert same(batch, tuple(a + b for a, b in zip(*halves, strict=True)))  # type: ignore[arg-type]
+    seeds = [target.draws for batch in alone for target in batch[1]]
+    assert len(set(seeds)) == len(seeds), "another one in each epoch"
+    assert all(target.draws is None for batch in take(2) for target in batch[1])
 
 
 def test_many_objects_do_not_use_up_file_descriptors() -> None:

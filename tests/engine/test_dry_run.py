@@ -10,7 +10,8 @@ import pytest
 
 from halfmask.config import Recipe
 from halfmask.engine.dry_run import measure
-from halfmask.engine.train import Data, built_to_learn
+from halfmask.engine.parts import built_to_learn
+from halfmask.engine.train import Data
 from halfmask.errors import InputError
 
 

@@ -175,3 +175,13 @@ def test_the_loader_goes_on_where_it_was_left(cache: FeatureCache, taken: int, t
     assert labels(iter(first), taken) == whole[:taken]
     second.load_state_dict(first.state_dict())
     assert labels(iter(second), 10 - taken) == whole[taken:]
+
+
+def test_processes_share_each_batch_of_regions(batches: list[ImageBatch], tmp_path: Path) -> None:
+    cache = build_cache(Pooler(), batches, tmp_path / "f", CPU, no_bar)
+    alone = iter(RegionLoader(cache, 5, 3))
+    parts = [iter(RegionLoader(cache, 5, 3, rank, 2)) for rank in range(2)]
+    for _ in range(7):
+        labels = [next(part).regions.labels for part in parts]
+        assert [len(own) for own in labels] == [3, 2]
+        assert torch.equal(torch.cat(labels), next(alone).regions.labels)

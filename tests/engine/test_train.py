@@ -19,7 +19,8 @@ import pytest
 import torch
 
 from halfmask.config import Recipe
-from halfmask.engine.train import Data, choose_parts, fit
+from halfmask.engine.parts import choose_parts
+from halfmask.engine.train import Data, fit
 from halfmask.errors import InputError
 
 BOXES = {"name": "boxes", "train": ["backbone", "box_head"], "loss": "boxes", "ema": 0.9}

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from halfmask import team
 from halfmask.models.losses.box_losses import colour_loss, colour_similarity, projection_loss, rgb_to_lab
 
 # A mask cannot be asked to touch the sides of boxes that agree with their masks' own boxes no better than this.
@@ -42,12 +43,13 @@ class BoxSupervision(nn.Module):
         if self.training:
             self.steps += 1
         rows = max(len(logits), 1)
+        share = team.share(len(logits))
         trust = 1.0 if tightness is None else max(0.0, (tightness - LOOSE) / (1 - LOOSE))
         small = F.avg_pool2d(rgb.float(), rgb.shape[-1] // logits.shape[-1])
         similarity = colour_similarity(rgb_to_lab(small))
         projection = projection_loss(logits, inside).sum() / rows
         colour = colour_loss(logits, similarity, inside).sum() / rows
         return {
-            "loss_projection": self.projection * grown * trust * projection,
-            "loss_colour": self.colour * grown * colour,
+            "loss_projection": self.projection * grown * trust * projection * share,
+            "loss_colour": self.colour * grown * colour * share,
         }

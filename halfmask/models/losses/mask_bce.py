@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from halfmask import team
+
 
 def mask_bce(logits: Tensor, targets: Tensor, known: Tensor | None = None) -> Tensor:
     """Mean binary cross-entropy over all cells of all regions (paper 1.7), or over those that are known.
@@ -19,9 +21,11 @@ def mask_bce(logits: Tensor, targets: Tensor, known: Tensor | None = None) -> Te
         step.
     """
     if logits.numel() == 0:
-        return logits.sum() * 0
+        return logits.sum() * 0 * team.share(0)
     precise = torch.promote_types(logits.dtype, torch.float32)
     if known is None:
-        return F.binary_cross_entropy_with_logits(logits.to(precise), targets.to(precise))
+        loss = F.binary_cross_entropy_with_logits(logits.to(precise), targets.to(precise))
+        return loss * team.share(logits.numel())
     losses = F.binary_cross_entropy_with_logits(logits.to(precise), targets.to(precise), reduction="none")
-    return (losses * known).sum() / known.sum().clamp_min(1)
+    cells = known.sum()
+    return (losses * known).sum() / cells.clamp_min(1) * team.share(cells)

@@ -20,9 +20,10 @@ from torch import Tensor
 from halfmask.bench.measuring import alternate
 from halfmask.bench.result import Result, Row, compared
 from halfmask.errors import InputError
-from halfmask.inference.export import answer, graphs_of, session_of, write_graph
+from halfmask.inference.export import graphs_of, write_graph
 from halfmask.inference.images import as_tensor
 from halfmask.inference.predictor import load
+from halfmask.inference.sessions import answer, session_of
 from halfmask.masks import encode_rle, iou, paste
 from halfmask.models.sam import SamSegmenter
 from halfmask.structures import MaskCrops

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from halfmask.bench.torchvision_peer import torchvision_twin
 from halfmask.config import MaskRCNN
 from halfmask.errors import InputError
-from halfmask.inference.export import answer, graphs_of, session_of, write_graph
+from halfmask.inference.export import graphs_of, write_graph
 from halfmask.inference.predictor import Predictor, on_cpu
+from halfmask.inference.sessions import answer, session_of
 from halfmask.masks import encode_rle, paste
 from halfmask.models.fold_norm import fold_for_inference
 from halfmask.models.rcnn import PartialMaskRCNN

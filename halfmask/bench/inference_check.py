@@ -46,11 +46,11 @@ def sameness(wanted: Answer, got: Answer) -> Sameness:
     return Sameness(len(same) / len(wanted.boxes), float(alike.min()), float(delivered.mean()))
 
 
-def rows_of(name: str, peer: str, found: Sameness) -> list[Row]:
-    """The rows of a way's checks."""
+def rows_of(name: str, peer: str, found: Sameness, told: bool = False) -> list[Row]:
+    """The rows of a way's checks. told: without bars."""
     checks: list[tuple[str, float, float | None]] = [
-        ("same boxes", found.boxes, SAME_BAR),
-        ("worst mask IoU of those, pasted alike", found.worst, IOU_BAR),
+        ("same boxes", found.boxes, None if told else SAME_BAR),
+        ("worst mask IoU of those, pasted alike", found.worst, None if told else IOU_BAR),
         ("mean mask IoU of those, as delivered", found.delivered, None),
     ]
     base = {"peer": peer, "peer_value": 1.0, "unit": "of 1"}

@@ -18,6 +18,7 @@ from halfmask.config import MaskRCNN
 from halfmask.errors import InputError
 from halfmask.inference.export import graphs_of, write_graph
 from halfmask.inference.predictor import Predictor, on_cpu
+from halfmask.inference.quantize import save_ranges, write_quantized
 from halfmask.inference.sessions import answer, session_of
 from halfmask.masks import encode_rle, paste
 from halfmask.models.fold_norm import fold_for_inference
@@ -74,21 +75,57 @@ def require(packages: Sequence[str] = tuple(PACKAGES)) -> None:
             )
 
 
-def cpu_ways(ours: PartialMaskRCNN, config: MaskRCNN, classes: int, folder: Path) -> dict[str, Way]:
-    """All ways, with the weights of `ours`, whose norms are folded as `load` does; graphs go to `folder`."""
+INT8 = "INT8"
+"""Stands in the name of a way in 8 bits."""
+
+
+def cpu_ways(
+    ours: PartialMaskRCNN, config: MaskRCNN, classes: int, folder: Path, calibration: Sequence[Tensor]
+) -> dict[str, Way]:
+    """All ways, with the weights of `ours`, whose norms are folded as `load` does.
+
+    Args:
+        folder: graphs go there.
+        calibration: images that the 8-bit graph's ranges are taken from.
+    """
     theirs = torchvision_twin(ours, config, classes).eval()
     fold_for_inference(ours)
     last = copy.deepcopy(ours).to(memory_format=torch.channels_last)
     path = folder / "detect.onnx"
     write_graph(graphs_of(Predictor(ours, None, "bench", "", torch.device("cpu")))[-1], path)
-    session, compiled = session_of(path, torch.get_num_threads()), openvino_of(path)
+    ranges, small = folder / "ranges.json", folder / "detect.int8.onnx"
+    save_ranges(path, [{"image": one.numpy()} for one in calibration], ranges)
+    write_quantized(path, small, ranges)
     return {
         PEER: torchvision_way(theirs),
         EAGER: torch_way(ours),
         f"{EAGER} channels_last": torch_way(last),
-        "halfmask, ONNX Runtime": lambda image: _drawn(answer(session, (image,)), image),
-        "halfmask, OpenVINO": lambda image: _drawn(list(compiled([image.numpy()]).to_tuple()), image),
+        "halfmask, ONNX Runtime": onnx_way(path),
+        "halfmask, OpenVINO": openvino_way(path),
+        f"halfmask, ONNX Runtime, {INT8}": onnx_way(small),
+        f"halfmask, OpenVINO, {INT8}": openvino_way(small),
     }
+
+
+def has_int8() -> bool | None:
+    """Whether the processor multiplies 8-bit numbers faster than float32 (VNNI or AMX); None where that is not known."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    return any(flag in flags for flag in ("avx512_vnni", "avx_vnni", "amx_int8"))
+
+
+def onnx_way(path: Path) -> Way:
+    """A `detect` graph in ONNX Runtime."""
+    session = session_of(path, torch.get_num_threads())
+    return lambda image: _drawn(answer(session, (image,)), image)
+
+
+def openvino_way(path: Path) -> Way:
+    """A `detect` graph in OpenVINO."""
+    compiled = openvino_of(path)
+    return lambda image: _drawn(list(compiled([image.numpy()]).to_tuple()), image)
 
 
 def openvino_of(path: Path) -> Any:

@@ -72,7 +72,7 @@ def _calibration(precision: str, calibrate: Path | None, boxes: Path | None) -> 
 
 
 def _told(out: Path, int8: dict[str, Any]) -> str:
-    told = f"{out / int8['file']}: {int8['bytes'] / 2**20:.1f} MiB; {int8['convolutions']} of {int8['of']} convolutions in 8 bits"
+    told = f"{out / int8['file']}: {int8['bytes'] / 2**20:.1f} MiB; {int8['layers']} of {int8['of']} layers in 8 bits"
     if int8["mean_iou"] is None:
         return f"{told}; nothing was found on {int8['photographs']} photographs to compare"
     found = "" if int8["found"] == 1 else f"; {100 * int8['found']:.1f} % of the detections found again"

@@ -23,8 +23,9 @@ Array = np.ndarray[Any, Any]
 Feed = dict[str, Array]
 """Input of a graph → its value."""
 
-EXACT = r"features\.0\.0|/conv1/|/stem|predictor|cls_logits|bbox_pred|cls_score"
-"""Layers that stay float32, by name: the first, which reads pixels, and the last, whose values are the answer. They cost little."""
+OPERATORS = ("Conv", "Gemm")
+EXACT = r"predictor|cls_logits|bbox_pred|cls_score"
+"""Layers that stay float32, by name: the last ones, whose values are the answer; so does the first, which reads pixels. All cost little."""
 CHOICES = (EXACT, EXACT + r"|^/encoder/|^/backbone/")
 """What stays float32, tried in turn until the masks are as good as the same: an encoder of depthwise convolutions takes 8 bits badly."""
 ENOUGH = 0.99
@@ -36,30 +37,27 @@ SAME_BOX = 0.5
 def quantize_graph(source: Path, out: Path, exact: Any, samples: Sequence[Sample]) -> dict[str, Any]:
     """Writes an 8-bit copy of a graph, beside and renamed.
 
-    Convolutions have 8-bit weights (a scale for each channel), inputs and outputs, whose ranges are the ones seen on `samples`; everything
-    else stays float32. Of CHOICES the first one is kept whose masks are as good as the same, else the one whose masks are nearest.
+    Convolutions and fully connected layers have 8-bit weights (a scale for each channel), inputs and outputs, whose ranges are the ones
+    seen on `samples`; everything else stays float32. Of CHOICES the first one is kept whose masks are as good as the same, else the one
+    whose masks are nearest.
 
     Args:
         exact: a session of the graph.
         samples: photographs to calibrate on, and to compare on.
     Returns:
-        convolutions: how many are 8-bit, of: how many there are; and `agreement`.
+        layers: how many are 8-bit, of: how many there are; and `agreement`.
     Raises:
         InputError: the graph answers none of the samples.
     """
-    import onnx
-
-    names = [node.name for node in onnx.load(source).graph.node if node.op_type == "Conv"]
     best: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder, _quiet():
-        ranges = Path(folder) / "ranges.json"
-        _save_ranges(source, feeds_of(exact, samples), ranges)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        ranges, beside = Path(folder) / "ranges.json", Path(folder) / "try.onnx"
+        save_ranges(source, feeds_of(exact, samples), ranges)
         for kept in CHOICES:
-            beside, chosen = Path(folder) / "try.onnx", [name for name in names if not re.search(kept, name)]
-            _write(source, beside, ranges, chosen)
+            counts = write_quantized(source, beside, ranges, kept)
             same = agreement(exact, session_of(beside), samples)
             if not best or (same["mean_iou"] or 0) > (best["mean_iou"] or 0):
-                best = {"convolutions": len(chosen), "of": len(names), **same}
+                best = {"layers": counts[0], "of": counts[1], **same}
                 beside.replace(Path(folder) / out.name)
             if (best["mean_iou"] or 1) >= ENOUGH:
                 break
@@ -67,29 +65,43 @@ def quantize_graph(source: Path, out: Path, exact: Any, samples: Sequence[Sample
     return best
 
 
-def _write(source: Path, out: Path, ranges: Path, chosen: list[str]) -> None:
+def write_quantized(source: Path, out: Path, ranges: Path, kept: str = EXACT) -> tuple[int, int]:
+    """Writes the 8-bit graph of one choice; how many of its layers are 8-bit, and how many there are.
+
+    Args:
+        ranges: what `save_ranges` wrote.
+        kept: regular expression of the names that stay float32.
+    """
     import onnx
     from onnxruntime import quantization
 
-    quantization.quantize_static(
-        source,
-        out,
-        None,
-        quant_format=quantization.QuantFormat.QDQ,  # every runtime reads it
-        op_types_to_quantize=["Conv"],
-        nodes_to_quantize=chosen,
-        per_channel=True,
-        activation_type=quantization.QuantType.QUInt8,
-        weight_type=quantization.QuantType.QInt8,
-        calibration_cache_path=ranges,
-    )
+    layers = _layers(onnx.load(source))
+    chosen = [node.name for node in layers if not re.search(kept, node.name) and node.input[1] != layers[0].input[1]]
+    with _quiet():
+        quantization.quantize_static(
+            source,
+            out,
+            None,
+            quant_format=quantization.QuantFormat.QDQ,  # every runtime reads it
+            op_types_to_quantize=list(OPERATORS),
+            nodes_to_quantize=chosen,
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            calibration_cache_path=ranges,
+        )
     model = onnx.load(out)
     del model.graph.value_info[:]  # guessed shapes, some wrong: see export
     onnx.save(model, out)
+    return len(chosen), len(layers)
 
 
-def _save_ranges(source: Path, feeds: Sequence[Feed], path: Path) -> None:
-    """The least and the greatest value of what convolutions take and give, over all feeds, as `quantize_static` reads it.
+def _layers(model: Any) -> list[Any]:
+    return [node for node in model.graph.node if node.op_type in OPERATORS]
+
+
+def save_ranges(source: Path, feeds: Sequence[Feed], path: Path) -> None:
+    """The least and the greatest value of what the layers take and give, over all feeds, as `quantize_static` reads it.
 
     Its own collector adds shapes to the graph that it guesses, and with wrong ones a detector's graph does not load.
     """
@@ -114,12 +126,11 @@ def _save_ranges(source: Path, feeds: Sequence[Feed], path: Path) -> None:
 
 
 def _watch(source: Path, out: Path) -> list[str]:
-    """Writes a graph whose only outputs are the least and the greatest value of each tensor that a convolution takes or gives."""
+    """Writes a graph whose only outputs are the least and the greatest value of each tensor that a layer takes or gives."""
     import onnx
 
     model = onnx.load(source)
-    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
-    names = list(dict.fromkeys(name for node in convolutions for name in (node.input[0], node.output[0])))
+    names = list(dict.fromkeys(name for node in _layers(model) for name in (node.input[0], node.output[0])))
     del model.graph.output[:]
     for name in names:
         for kind in ("ReduceMin", "ReduceMax"):

@@ -35,13 +35,15 @@ def test_every_way_gives_torchvisions_answers() -> None:
     model = scaled_model(CONFIG, 5, IMAGE)
     result = measured(model, CONFIG, 5, IMAGE, 1, lambda line: None)
     speeds = [row for row in result.rows if "RLE" in row["name"]]
-    assert len(speeds) == 4
+    assert len(speeds) == 6
+    assert [row["bar"] for row in speeds[:4]] == [1.4] * 4
     assert len(result.rows) == 4 * len(speeds)
     for row in result.rows:
         if row in speeds:
             assert row["ratio"] == pytest.approx(row["peer_value"] / row["value"])
-        elif "delivered" not in row["name"]:
+        elif row["bar"] is not None:
             assert row["ok"], row
+    assert sum(row["bar"] == 0.99 for row in result.rows) == 8
     assert PEER in result.tables["inference"]
     assert "10 detections" in result.tables["inference"]
 
@@ -102,7 +104,7 @@ def test_ap_on_the_world(tmp_path: Path) -> None:
     told: list[str] = []
     short = {"boxes": 30, "masks": 4}
     first = inference_accuracy.measured(tmp_path, told.append, 40, 8, short)
-    assert all(row["ok"] for row in first.rows if row["bar"] is not None), first.rows
+    assert all(row["ok"] for row in first.rows if row["bar"] == 0.1), first.rows
     assert any(row["value"] > 0 for row in first.rows)
     again = inference_accuracy.measured(tmp_path, told.append, 40, 8, short)
     assert again.rows == first.rows

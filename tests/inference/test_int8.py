@@ -39,7 +39,7 @@ def test_a_box_segmenter_in_8_bits(tiny_segmenter: Path, photos: Path, tmp_path:
     assert f"IoU with the float32 masks on 3 photographs, {3 * BOXES} masks: mean {int8['mean_iou']:.3f}" in done.output
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.json", "segment.int8.onnx", "segment.onnx"]
     assert int8["masks"] == 3 * BOXES
-    assert 0 < int8["convolutions"] < int8["of"]
+    assert 0 < int8["layers"] < int8["of"]
     assert 0.5 < int8["mean_iou"] <= 1
     assert int8["p5_iou"] <= int8["mean_iou"]
     exact, coarse = session_of(tmp_path / "segment.onnx"), session_of(tmp_path / "segment.int8.onnx")
@@ -59,6 +59,15 @@ def test_a_detector_in_8_bits(tiny_detector: Path, photos: Path, tmp_path: Path)
     assert int8["masks"] > 0
     assert 0 < int8["found"] <= 1
     assert report["graphs"]["segment"]["int8"]["found"] == 1
+
+
+def test_a_model_that_finds_nothing_cannot_be_calibrated(tiny_detector: Path, photos: Path, tmp_path: Path) -> None:
+    predictor = load(tiny_detector, device="cpu")
+    with torch.no_grad():
+        predictor.model.box_heads.box_predictor.cls_score.bias[0] += 50  # type: ignore[index, operator, union-attr]
+    with pytest.raises(InputError, match="finds nothing on these photographs"):
+        export(predictor, tmp_path, samples(photos))
+    assert not (tmp_path / "detect.int8.onnx").exists()
 
 
 def test_other_masks_are_told(tiny_segmenter: Path, photos: Path, tmp_path: Path) -> None:

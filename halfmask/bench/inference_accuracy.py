@@ -25,7 +25,7 @@ from halfmask.models.build import build_mask_rcnn
 from halfmask.models.rcnn import PartialMaskRCNN
 
 AP_BAR, INT8_BAR, CALIBRATION = 0.1, 0.3, 32
-CLASSES, TRAIN, TEST, STEPS = 8, 400, 100, {"boxes": 240, "masks": 80}
+CLASSES, TRAIN, TEST, STEPS = 8, 400, 200, {"boxes": 240, "masks": 80}
 KINDS = ("box", "mask, pasted alike", "mask, as delivered")
 CHANGES = ["model.backbone={name: resnet18, widths: null, blocks: null}", "model.detector.extra_level=true"]
 CHANGES += ["model.detector.anchor_sizes=[24, 36, 54, 80, 96]"]
@@ -115,9 +115,13 @@ def _results(answer: Answer, image: int, ids: list[int]) -> dict[str, list[dict[
 def _row(name: str, kind: str, found: dict[str, dict[str, float]]) -> Row:
     theirs, value = found[PEER][kind], found[name][kind]
     # As delivered, torchvision's masks are its own: told, not held against either.
-    bar = None if kind == KINDS[2] else INT8_BAR if INT8 in name else AP_BAR
+    small = INT8 in name
+    bar = None if kind == KINDS[2] else INT8_BAR if small else AP_BAR
+    off = (
+        theirs - value if small else abs(value - theirs)
+    )  # fewer bits may lose a little, the same network may not change
     row = {"name": f"{name}, {kind} AP on the world", "peer": PEER, "peer_value": theirs, "value": value, "unit": "%"}
-    return row | {"ratio": value - theirs, "bar": bar, "ok": None if bar is None else abs(value - theirs) <= bar}
+    return row | {"ratio": value - theirs, "bar": bar, "ok": None if bar is None else off <= bar}
 
 
 def _table(found: dict[str, dict[str, float]], test: int) -> str:
@@ -127,6 +131,6 @@ def _table(found: dict[str, dict[str, float]], test: int) -> str:
     steps = " + ".join(str(number) for number in STEPS.values())
     note = (
         f"{test} pictures of 112 × 112, {CLASSES} classes; a ResNet-18 detector after {steps} steps. Bar: within {AP_BAR:g} of {PEER}, "
-        f"{INT8} within {INT8_BAR:g}; calibrated on {CALIBRATION} training pictures."
+        f"{INT8} at most {INT8_BAR:g} lower; calibrated on {CALIBRATION} training pictures."
     )
     return "\n".join([*lines, "", note])

@@ -76,7 +76,9 @@ def _told(out: Path, int8: dict[str, Any]) -> str:
     if int8["mean_iou"] is None:
         return f"{told}; nothing was found on {int8['photographs']} photographs to compare"
     found = "" if int8["found"] == 1 else f"; {100 * int8['found']:.1f} % of the detections found again"
+    others = [one for one in int8["tried"] if one["layers"] != int8["layers"]]
+    instead = "".join(f"; with {one['layers']} layers it would be {one['mean_iou'] or 0:.3f}" for one in others)
     return (
         f"{told}; IoU with the float32 masks on {int8['photographs']} photographs, {int8['masks']} masks: mean {int8['mean_iou']:.3f}, "
-        f"a twentieth below {int8['p5_iou']:.3f}{found}"
+        f"a twentieth below {int8['p5_iou']:.3f}{found}{instead}"
     )

@@ -23,7 +23,7 @@ from halfmask.bench.class_pipeline import let_pass
 from halfmask.bench.inference_check import Sameness, rows_of, sameness
 from halfmask.bench.inference_ways import INT8, PEER, Way, cpu_ways, has_int8, require
 from halfmask.bench.measuring import alternate
-from halfmask.bench.result import Options, Result, compared
+from halfmask.bench.result import Options, Result, Row, compared
 from halfmask.config import MaskRCNN
 from halfmask.inference.images import as_tensor
 from halfmask.models.build import build_mask_rcnn
@@ -96,7 +96,9 @@ def _steps(ways: Mapping[str, Way], image: Tensor) -> dict[str, Callable[[], obj
 
 
 def _joined(parts: list[Result]) -> Result:
-    rows, tables, details = [], {}, {}
+    rows: list[Row] = []
+    tables: dict[str, str] = {}
+    details: dict[str, Any] = {}
     for part in parts:
         rows += part.rows
         tables |= part.tables

@@ -45,6 +45,22 @@ def trained_detector(recipe: Recipe, seed: int, training: CocoInstances, folder:
         return model.eval()
     folder.mkdir(parents=True, exist_ok=True)
     start = time.process_time(), time.perf_counter()
+    fit_on(model, recipe, training, folder)
+    spent = {"cpu_seconds": time.process_time() - start[0], "seconds": time.perf_counter() - start[1]}
+    say(f"seed {seed}: detector trained in {spent['seconds']:.0f} s ({spent['cpu_seconds']:.0f} s of CPU)")
+    write_json(folder / "detector.json", spent)
+    categories: Any = [{"id": c["id"], "name": c["name"]} for c in training.file.categories]
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith("mask_branch.")}
+    save_checkpoint(path, Checkpoint(state, recipe, categories, [], {}))
+    return model.cpu().eval()
+
+
+def fit_on(model: PartialMaskRCNN, recipe: Recipe, training: CocoInstances, folder: Path) -> None:
+    """Trains a model by a recipe, in FOLDER/training, which goes when it is done; an interrupted training is resumed.
+
+    Raises:
+        KeyboardInterrupt: a signal stopped it, and its state is saved.
+    """
     augment = Augment(recipe.data.flip, recipe.data.colour_jitter)
     data = Data(
         lambda batch_size, s: build_loader(training, batch_size, 0, s, augment, shuffle=True),
@@ -54,15 +70,8 @@ def trained_detector(recipe: Recipe, seed: int, training: CocoInstances, folder:
     outcome = fit(model, recipe, data, folder / "training", resume=True)
     if not outcome.finished:
         raise KeyboardInterrupt
-    spent = {"cpu_seconds": time.process_time() - start[0], "seconds": time.perf_counter() - start[1]}
-    say(f"seed {seed}: detector trained in {spent['seconds']:.0f} s ({spent['cpu_seconds']:.0f} s of CPU)")
-    write_json(folder / "detector.json", spent)
-    categories: Any = [{"id": c["id"], "name": c["name"]} for c in training.file.categories]
-    state = {name: value for name, value in model.state_dict().items() if not name.startswith("mask_branch.")}
-    save_checkpoint(path, Checkpoint(state, recipe, categories, [], {}))
     # Its resume point would give a later recipe these weights.
     shutil.rmtree(folder / "training")
-    return model.cpu().eval()
 
 
 def _detector_of(recipe: Recipe) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import itertools
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from halfmask.bench.inference_ways import INT8, openvino_of
 from halfmask.bench.measuring import alternate
 from halfmask.bench.result import Result, Row, compared
 from halfmask.errors import InputError
-from halfmask.inference.export import answer, graphs_of, session_of, write_graph
+from halfmask.inference.calibration import Sample, samples
+from halfmask.inference.export import graphs_of, write_graph
 from halfmask.inference.images import as_tensor
 from halfmask.inference.predictor import load
+from halfmask.inference.quantize import quantize_graph
+from halfmask.inference.sessions import answer, session_of
 from halfmask.masks import encode_rle, iou, paste
 from halfmask.models.sam import SamSegmenter
 from halfmask.structures import MaskCrops
@@ -52,9 +56,16 @@ def photographs() -> list[Photograph]:
     ]
 
 
-def measured(folder: Path, given: list[Photograph], peers: dict[str, Draw], rounds: int) -> Result:
-    """Times the shipped model in PyTorch and ONNX Runtime beside `peers`; graphs go to `folder`."""
-    ours = _ours(folder)
+def measured(
+    folder: Path, given: list[Photograph], peers: dict[str, Draw], rounds: int, calibration: Sequence[Sample] = ()
+) -> Result:
+    """Times the shipped model in each runtime beside `peers`.
+
+    Args:
+        folder: graphs go there.
+        calibration: of the 8-bit graph; none: the shipped photographs with made-up boxes.
+    """
+    ours = _ours(folder, calibration or samples(PHOTOS))
     # A peer takes the next photograph in each round, and cannot keep what it encoded.
     steps: dict[str, Callable[[], object]] = {name: _next(draw, given) for name, draw in peers.items()}
     steps |= {name: _all(draw, given) for name, draw in ours.items()}
@@ -89,22 +100,39 @@ def _sam(model: SamSegmenter) -> Draw:
     return lambda image, boxes: model.segment([image], [boxes])[0].crops()
 
 
-def _ours(folder: Path) -> dict[str, Draw]:
+def _ours(folder: Path, calibration: Sequence[Sample]) -> dict[str, Draw]:
     predictor = load("box-segmenter", device="cpu")
-    path = folder / "segment.onnx"
+    path, small = folder / "segment.onnx", folder / "segment.int8.onnx"
     write_graph(graphs_of(predictor)[0], path)
+    quantize_graph(path, small, session_of(path), calibration)
+    threads = torch.get_num_threads()
     return {
         EAGER: lambda image, boxes: predictor.segment(image, boxes).crops(),
-        "halfmask, ONNX Runtime": drawn_by(session_of(path, torch.get_num_threads())),
+        "halfmask, ONNX Runtime": _drawn_by(_onnx_runner(path, threads)),
+        "halfmask, OpenVINO": _drawn_by(_openvino_runner(path)),
+        f"halfmask, ONNX Runtime, {INT8}": _drawn_by(_onnx_runner(small, threads)),
+        f"halfmask, OpenVINO, {INT8}": _drawn_by(_openvino_runner(small)),
     }
 
 
-def drawn_by(session: Any) -> Draw:
-    """Masks of a `segment` graph in an ONNX Runtime session."""
+Runner = Callable[[Tensor, Tensor], list[Any]]
+"""An image and its boxes → the outputs of a `segment` graph."""
 
+
+def _onnx_runner(path: Path, threads: int) -> Runner:
+    """A `segment` graph in ONNX Runtime."""
+    session = session_of(path, threads)
+    return lambda image, boxes: answer(session, (image, boxes, torch.zeros(len(boxes), dtype=torch.int64)))
+
+
+def _openvino_runner(path: Path) -> Runner:
+    compiled = openvino_of(path)  # the shipped model has no use for labels
+    return lambda image, boxes: list(compiled([image.numpy(), boxes.numpy()]).to_tuple())
+
+
+def _drawn_by(run: Runner) -> Draw:
     def draw(image: Tensor, boxes: Tensor) -> MaskCrops:
-        labels = torch.zeros(len(boxes), dtype=torch.int64)
-        probs, regions, _ = (torch.from_numpy(rows) for rows in answer(session, (image, boxes, labels)))
+        probs, regions, _ = (torch.from_numpy(rows) for rows in run(image, boxes))
         return paste(probs, regions, boxes, (int(image.shape[1]), int(image.shape[2])))
 
     return draw

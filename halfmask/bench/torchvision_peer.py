@@ -47,6 +47,7 @@ def torchvision_twin(ours: PartialMaskRCNN, config: Config, classes: int) -> Mas
         _backbone(config),
         min_size=config.images.min_size[-1],
         max_size=config.images.max_size,
+        rpn_anchor_generator=copy.deepcopy(ours.rpn.anchor_generator),
         box_roi_pool=_pool(detector.box_roi_size, detector.box_sampling_ratio),
         mask_roi_pool=_pool(head.roi_size, head.sampling_ratio),
         box_head=ours.box_heads.box_head,

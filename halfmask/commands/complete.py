@@ -46,6 +46,13 @@ def run(
         typer.Option(help="What draws the masks instead (sam:facebook/sam-vit-base, …); MODEL says how far it agrees."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU where there is one.")] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Draw on all machines of a Ray cluster; auto: the one that runs here, else this machine's own cores; local: these alone.",
+        ),
+    ] = None,
 ) -> None:
     """Writes the same file with a mask for every box that lacks one; each new mask carries the model, a score and the state `filled`.
 
@@ -86,6 +93,7 @@ def run(
             _shown_on(display),
             boxes,
             drawer,
+            ray,
         )
     except KeyboardInterrupt:
         display.stop()
@@ -122,7 +130,7 @@ def _dry_run(model: str, data: Path, images: Path, out: Path, redo_filled: bool)
     from rich.table import Table
 
     from halfmask.coco.annotations import CocoFile
-    from halfmask.inference.complete import check_places, check_work
+    from halfmask.inference.complete_checks import check_places, check_work
     from halfmask.inference.plan import plan
     from halfmask.inference.predictor import load
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-import glob
 import hashlib
 import logging
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,18 +16,17 @@ import torch
 
 from halfmask._version import __version__
 from halfmask.coco.annotations import CocoFile
-from halfmask.coco.photographs import missing_photographs
-from halfmask.coco.records import file_name_of
 from halfmask.coco.tightness import box_tightness, boxes_are_loose
 from halfmask.coco.write import write_json
-from halfmask.errors import InputError
 from halfmask.inference import plan as planning
-from halfmask.inference.drawing import Drawing
+from halfmask.inference.cluster import check_ray, drawn_on_ray
+from halfmask.inference.complete_checks import check_places, check_work
+from halfmask.inference.completed import completed, copy_file, sweep
+from halfmask.inference.drawing import Drawing, drawn_here
 from halfmask.inference.filling import Filling
 from halfmask.inference.journal import Journal
-from halfmask.inference.plan import Plan, Record, plan
+from halfmask.inference.plan import Plan, plan
 from halfmask.inference.predictor import Predictor, load
-from halfmask.inference.reading import ahead, photographs_of
 
 logger = logging.getLogger("halfmask")
 
@@ -83,6 +81,7 @@ def complete(
     progress: Progress | None = None,
     boxes: Boxes = "auto",
     provider: Predictor | str | Path | None = None,
+    ray: str | None = None,
 ) -> Completion:
     """Writes the file `annotations` again with a mask for every box that lacks one.
 
@@ -105,17 +104,20 @@ def complete(
         boxes: whether the file's boxes end where their objects do; auto: measured on the objects that have a mask already.
         provider: another model or what `load` takes (`sam2:…`), which draws the masks instead; `model` then says how far it agrees: the
             IoU of its own mask with each filled one.
+        ray: draw on a Ray cluster (`inference.cluster`): its address, `auto` (the one that runs here, else one of this machine) or `local`.
     Raises:
-        InputError: no COCO file, no box in it, no such folder, none of the photographs there, `out` is the input, or no checkpoint.
+        InputError: no COCO file, no box in it, no such folder, none of the photographs there, `out` is the input, no checkpoint, or no Ray.
     """
     source, folder, target = Path(annotations), Path(images), Path(out)
     check_places(source, folder, target)
+    if ray is not None:
+        check_ray()
     file = CocoFile.read(source)
     work = plan(file, redo_filled)
     check_work(file, work, folder)
     result = Completion(target, counts=work.counts, suspects=work.suspects, unusable=work.unusable)
     if work.total == 0:
-        _copy(source, target)
+        copy_file(source, target)
         return result
     own = model if isinstance(model, Predictor) else load(model)
     predictor = own if provider is None else provider if isinstance(provider, Predictor) else load(provider)
@@ -134,12 +136,12 @@ def complete(
     with Journal(journal_of(target), _job(source, run, redo_filled), notes) as journal:
         if journal.replaced:
             logger.warning("%s belonged to another input, model or setting: begun anew", journal.path)
-        masks = _fill(run, work, journal, result, progress)
+        masks = _fill(run, work, journal, result, progress, ray)
         if masks:
-            write_json(target, _completed(file.document, work, masks, predictor, journal.header["date"]))
+            write_json(target, completed(file.document, work, masks, predictor.identity, journal.header["date"]))
         else:
-            _copy(source, target)
-        _sweep(target)
+            copy_file(source, target)
+        sweep(target)
         journal.remove()
     result.filled, result.unfilled = len(masks), work.total - len(masks)
     result.mean_score = _mean([m["score"] for m in masks.values()])
@@ -152,41 +154,6 @@ def journal_of(out: Path) -> Path:
     return out.with_name(f"{out.name}.journal")
 
 
-def check_places(source: Path, folder: Path, out: Path) -> None:
-    """Refuses places that cannot be meant.
-
-    Raises:
-        InputError: `out` is the input or a folder, or `folder` is none.
-    """
-    if out.is_dir():
-        raise InputError(f"{out}: --out names the file to write, found a folder")
-    if out.exists() and source.exists() and out.samefile(source):
-        raise InputError(f"{out}: --out is the input itself, which is never written to; name another file")
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of images")
-
-
-def check_work(file: CocoFile, work: Plan, folder: Path) -> None:
-    """Refuses a file without boxes, and a folder that has none of the photographs that are needed.
-
-    Raises:
-        InputError: as said.
-    """
-    if not any(file.annotations_of(image["id"]) for image in file.images):
-        found = (
-            f"{len(work.unusable)} annotations, none usable (halfmask doctor says why)"
-            if work.unusable
-            else "no annotation"
-        )
-        raise InputError(f"{file.name}: no box to fill a mask into: {found}")
-    needed = {piece.image["id"]: piece.image for batch in work.batches for piece in batch}
-    if needed and len(missing_photographs(folder, needed.values())) == len(needed):
-        name = file_name_of(next(iter(needed.values()))) or "(no file_name)"
-        raise InputError(
-            f"{folder}: none of the {len(needed)} photographs that {file.name} needs is here, such as {name}"
-        )
-
-
 def _job(source: Path, run: Drawing, redo_filled: bool) -> dict[str, Any]:
     """Whatever, if it changed, would change a byte."""
     with source.open("rb") as file:
@@ -194,8 +161,8 @@ def _job(source: Path, run: Drawing, redo_filled: bool) -> dict[str, Any]:
     return {
         "input": digest,
         "images": str(run.folder.resolve()),
-        "model": _model_name(run.predictor),
-        "beside": None if run.beside is None else _model_name(run.beside),
+        "model": run.predictor.identity,
+        "beside": None if run.beside is None else run.beside.identity,
         "polygons": run.polygons,
         "loose": run.loose,
         "redo_filled": redo_filled,
@@ -206,12 +173,8 @@ def _job(source: Path, run: Drawing, redo_filled: bool) -> dict[str, Any]:
     }
 
 
-def _model_name(predictor: Predictor) -> str:
-    return predictor.identity
-
-
 def _fill(
-    run: Drawing, work: Plan, journal: Journal, result: Completion, progress: Progress | None
+    run: Drawing, work: Plan, journal: Journal, result: Completion, progress: Progress | None, ray: str | None
 ) -> dict[int, Filling]:
     """Every mask by position: those of the journal, and the rest drawn now."""
     masks: dict[int, Filling] = {}
@@ -221,70 +184,21 @@ def _fill(
     if progress is not None:
         progress(done, work.total)
     rest = [k for k in range(len(work.batches)) if k not in journal.batches]
-    skipped: dict[str, None] = {}
-    for number, photographs in ahead(rest, lambda k: photographs_of(run.folder, work.batches[k]), run.workers):
-        pieces = work.batches[number]
-        rows = run.draw(pieces, photographs)
-        faults = [str(p) for p in photographs if isinstance(p, InputError)]
-        skipped.update(dict.fromkeys(faults))
-        if not faults:  # else the photograph may have been mended when the job goes on
-            journal.append(number, rows)
-        masks.update(rows)
-        done += sum(len(piece.positions) for piece in pieces)
-        if progress is not None:
-            progress(done, work.total)
-    result.skipped = list(skipped)
-    return masks
-
-
-def _completed(
-    document: Record, work: Plan, masks: dict[int, Filling], predictor: Predictor, date: str
-) -> dict[str, Any]:
-    """A document of its own; what is not filled is shared with the one that was read."""
-    rows = list(document["annotations"])
-    for position, filling in masks.items():
-        note: dict[str, Any] = {"model": _model_name(predictor), "score": filling["score"], "state": "filled"}
-        old = rows[position]
-        if "agreement" in filling:
-            note["agreement"] = filling["agreement"]
-        if position in work.broken:
-            note["replaced"] = old["segmentation"]
-        elif isinstance(old.get("halfmask"), dict) and "replaced" in old["halfmask"]:
-            note["replaced"] = old["halfmask"]["replaced"]
-        rows[position] = old | {"segmentation": filling["segmentation"], "area": filling["area"], "halfmask": note}
-    return document | {"annotations": rows, "info": _info(document.get("info"), predictor, date)}
-
-
-def _info(info: object, predictor: Predictor, date: str) -> dict[str, Any]:
-    """The file's `info` with model, version and date; what earlier fillings said moves to `earlier`."""
-    kept = info if isinstance(info, dict) else {} if info is None else {"info": info}
-    note: dict[str, Any] = {"model": _model_name(predictor), "version": __version__, "date": date}
-    before = kept.get("halfmask")
-    if isinstance(before, dict):
-        last = {key: value for key, value in before.items() if key != "earlier"}
-        earlier = before.get("earlier")
-        history = [*(earlier if isinstance(earlier, list) else []), *([] if last == note else [last])]
-        if history:
-            note["earlier"] = history
-    return {**kept, "halfmask": note}
+    drawn = drawn_here(run, work.batches, rest) if ray is None else drawn_on_ray(run, work.batches, rest, ray)
+    skipped: dict[int, list[str]] = {}
+    with contextlib.closing(drawn):
+        for number, rows, faults in drawn:
+            if faults:  # not noted: the photograph may have been mended when the job goes on
+                skipped[number] = faults
+            else:
+                journal.append(number, rows)
+            masks.update(rows)
+            done += sum(len(piece.positions) for piece in work.batches[number])
+            if progress is not None:
+                progress(done, work.total)
+    result.skipped = list(dict.fromkeys(line for number in sorted(skipped) for line in skipped[number]))
+    return dict(sorted(masks.items()))
 
 
 def _mean(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def _sweep(target: Path) -> None:
-    """Removes what a run that was killed while it wrote left beside the output. Only with the journal's lock in hand."""
-    for leftover in target.parent.glob(glob.escape(f".{target.name}.") + "*.part"):
-        leftover.unlink(missing_ok=True)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """The same bytes; a reader never meets half of them."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.part")
-    try:
-        shutil.copyfile(source, beside)
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from halfmask.errors import InputError
 from halfmask.inference.filling import Filling, fillings
 from halfmask.inference.plan import Piece, Record
 from halfmask.inference.predictor import Predictor
-from halfmask.inference.reading import Photograph
+from halfmask.inference.reading import Photograph, ahead, photographs_of
 from halfmask.structures import Detection
+
+Drawn = tuple[int, list[tuple[int, Filling]], list[str]]
+"""Number of a batch, its masks by position, and a line for each photograph that could not be read."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,21 @@ class Drawing:
             rows += zip(piece.positions, fillings(detection, self.polygons, other), strict=True)
         return rows
 
+    def draw_with_faults(
+        self, pieces: list[Piece], photographs: list[Photograph]
+    ) -> tuple[list[tuple[int, Filling]], list[str]]:
+        """`draw`, and a line for each photograph that is not there."""
+        return self.draw(pieces, photographs), [str(p) for p in photographs if isinstance(p, InputError)]
+
     def _segment(self, predictor: Predictor, there: list[tuple[Piece, Pixels]]) -> list[Detection]:
         labels = predictor.labels_of(self.categories)
         boxes = [torch.tensor(piece.boxes, dtype=torch.float32) for piece, _ in there]
         classes = [torch.tensor([labels[c] for c in piece.categories], dtype=torch.int64) for piece, _ in there]
         loose = self.loose and predictor.knows_loose_boxes
         return predictor.segment_batch([photograph for _, photograph in there], boxes, classes, loose)
+
+
+def drawn_here(run: Drawing, batches: list[list[Piece]], rest: Iterable[int]) -> Generator[Drawn]:
+    """Draws the batches of these numbers, in order, while threads decode the next ones' photographs."""
+    for number, photographs in ahead(rest, lambda k: photographs_of(run.folder, batches[k]), run.workers):
+        yield number, *run.draw_with_faults(batches[number], photographs)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,12 +19,13 @@ from torch import Tensor, nn
 
 from halfmask.coco.write import write_json
 from halfmask.errors import InputError
+from halfmask.inference.calibration import Sample
 from halfmask.inference.graphs import BoxSegmenterGraph, DetectorGraph, RegionSegmenterGraph
 from halfmask.inference.predictor import Predictor
+from halfmask.inference.quantize import quantize_graph
+from halfmask.inference.sessions import Array, answer, session_of
 from halfmask.models.box_segmenter import BoxSegmenter
 from halfmask.models.rcnn import PartialMaskRCNN
-
-Array = np.ndarray[Any, Any]
 
 OPSET = 18
 MASKS = ("mask_probs", "regions", "quality")
@@ -53,16 +54,18 @@ class Graph:
         return ("image",) if self.name == "detect" else ("image", "boxes", "labels")
 
 
-def export(predictor: Predictor, out: Path) -> dict[str, Any]:
+def export(predictor: Predictor, out: Path, calibration: Sequence[Sample] = ()) -> dict[str, Any]:
     """Writes OUT/segment.onnx (masks for given boxes), OUT/detect.onnx where the model finds boxes, and OUT/model.json: classes, what
     the graphs take and give, and how far their answers are from the model's.
 
+    Args:
+        calibration: photographs to make an 8-bit copy of each graph on, OUT/NAME.int8.onnx; none: no copies.
     Returns:
         What model.json says.
     Raises:
         InputError: onnx or onnxruntime is absent, or a model that has no graph (a rule, Detectron's geometry).
     """
-    _require_extra()
+    require_extra()
     out.mkdir(parents=True, exist_ok=True)
     graphs = graphs_of(predictor)
     report: dict[str, Any] = {
@@ -80,8 +83,21 @@ def export(predictor: Predictor, out: Path) -> dict[str, Any]:
         path = out / f"{graph.name}.onnx"
         write_graph(graph, path)
         report["graphs"][graph.name] = {"file": path.name, "bytes": path.stat().st_size, **parity(graph, path)}
+        if calibration:
+            report["graphs"][graph.name]["int8"] = write_int8(path, calibration)
     write_json(out / "model.json", report, indent=1)
     return report
+
+
+def write_int8(path: Path, calibration: Sequence[Sample]) -> dict[str, Any]:
+    """Writes NAME.int8.onnx beside NAME.onnx.
+
+    Returns:
+        file, bytes, and what `quantize_graph` says.
+    """
+    exact, out = session_of(path), path.with_suffix(".int8.onnx")
+    same = quantize_graph(path, out, exact, calibration)
+    return {"file": out.name, "bytes": out.stat().st_size, **same}
 
 
 def graphs_of(predictor: Predictor) -> list[Graph]:
@@ -167,23 +183,6 @@ def _same_rows(boxes: Array, labels: Array, other_boxes: Array, other_labels: Ar
     return order
 
 
-def answer(session: Any, inputs: tuple[Tensor, ...]) -> list[Array]:
-    """What an ONNX Runtime session gives for image (, boxes, labels). A graph that has no use for labels takes none."""
-    named = dict(zip(("image", "boxes", "labels"), inputs, strict=False))
-    found: list[Array] = session.run(None, {i.name: named[i.name].numpy() for i in session.get_inputs()})
-    return found
-
-
-def session_of(path: Path, threads: int = 0) -> Any:
-    """An ONNX Runtime session on the CPU. threads: 0, as many as it likes."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # it warns of empty levels of the pyramid
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
 def _cases(seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(seed)
     for height, width, count in CASES:
@@ -231,7 +230,12 @@ def _tidy(path: Path) -> None:
     onnx.save(model, path)
 
 
-def _require_extra() -> None:
+def require_extra() -> None:
+    """Whether the packages of the extra are there.
+
+    Raises:
+        InputError: one is not.
+    """
     absent = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
     if absent:
         raise InputError(

@@ -42,7 +42,7 @@ def detections(
         sizes: (H, W) of each image; boxes are clipped to it.
         coder: turns offsets into boxes.
     """
-    counts = [len(p) for p in proposals]
+    counts = [p.shape[0] for p in proposals]  # not len: a graph that is traced here has to take another number
     scores = torch.split(logits.softmax(-1), counts)
     columns = zip(scores, torch.split(offsets, counts), proposals, sizes, strict=True)
     found = [_of_image(*column, coder, rules) for column in columns]
@@ -55,7 +55,7 @@ def _of_image(
     row, label = torch.where(scores[:, 1:] > rules.score)  # row after row, as torchvision orders them
     label = label + 1
     kept = scores[row, label]
-    offset = offsets.view(len(proposals), scores.shape[1], 4)[row, label]
+    offset = offsets.view(proposals.shape[0], scores.shape[1], 4)[row, label]
     boxes = clip_boxes_to_image(coder.decode_single(offset, proposals[row]).reshape(-1, 4), size)
     large = remove_small_boxes(boxes, SMALLEST)
     boxes, kept, label = boxes[large], kept[large], label[large]

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from halfmask.bench import inference_boxes as bench
+from halfmask.inference.calibration import Sample
 from halfmask.masks import paste
 
 pytest.importorskip("onnxruntime")
+pytest.importorskip("openvino")
 
 
 def test_rows_and_masks_of_both_ways(tmp_path: Path) -> None:
@@ -20,9 +22,12 @@ def test_rows_and_masks_of_both_ways(tmp_path: Path) -> None:
 
     given = bench.photographs()[:2]
     assert all(boxes.shape == (bench.BOXES, 4) for _, boxes in given)
-    result = bench.measured(tmp_path, given, {bench.PEER: peer}, 1)
+    image, boxes = given[0]
+    calibration = [Sample(image, boxes[:2], torch.zeros(2, dtype=torch.int64))]
+    result = bench.measured(tmp_path, given, {bench.PEER: peer}, 1, calibration)
     assert [image is given[k][0] for k, image in enumerate(seen)] == [True, True]
-    timed, checks = result.rows[:2], result.rows[2:]
+    timed, checks = result.rows[:5], result.rows[5:]
     assert all(row["ratio"] == pytest.approx(row["peer_value"] / row["value"]) for row in timed)
-    assert [row["ok"] for row in checks] == [True]
+    assert [row["ok"] for row in checks[:2]] == [True, True], "float32"
+    assert all(row["value"] > 0.95 for row in checks)
     assert "masks/s" in result.tables["inference-boxes"]

@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 from halfmask.cli import app
 from halfmask.config import load_recipe
 from halfmask.errors import InputError
-from halfmask.inference.export import CASES, _cases, answer, export, graphs_of, parity, session_of
+from halfmask.inference.export import CASES, _cases, export, graphs_of, parity
 from halfmask.inference.predictor import Predictor, load
+from halfmask.inference.sessions import answer, session_of
 from halfmask.models.build import build_model
 
 pytest.importorskip("onnxruntime")
@@ -78,6 +79,18 @@ def test_detectors_as_graphs(recipe: str, tmp_path: Path) -> None:
     assert detect["largest_difference"]["labels"] == 0
     assert detect["largest_difference"]["boxes"] < 0.01
     assert detect["largest_difference"]["mask_probs"] < 1e-3
+
+
+def test_an_image_with_fewer_proposals_than_the_one_it_was_exported_with(tiny_detector: Path, tmp_path: Path) -> None:
+    predictor = load(tiny_detector, device="cpu")
+    export(predictor, tmp_path)
+    image = torch.rand((3, 72, 96), generator=torch.Generator().manual_seed(2))
+    image[:, :, 48:] = 0.5
+    with torch.no_grad():
+        wanted = predictor.model.detect([image])[0]  # type: ignore[operator]
+    got = answer(session_of(tmp_path / "detect.onnx"), (image,))
+    assert len(got[0]) == len(wanted.boxes)
+    np.testing.assert_allclose(got[2], wanted.scores.numpy(), atol=1e-4)
 
 
 def test_a_graph_knows_labels(tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""Photographs and boxes that an 8-bit export is calibrated on and compared on: the user's own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from halfmask.coco.annotations import CocoFile
+from halfmask.coco.boxes import clip_box
+from halfmask.coco.photographs import photograph_path
+from halfmask.coco.records import file_name_of
+from halfmask.errors import InputError
+from halfmask.inference.images import as_tensor, images_in
+
+T = TypeVar("T")
+
+PHOTOGRAPHS, BOXES = 32, 12
+"""More photographs change the ranges of values hardly; they are taken evenly from all that are there."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A photograph float32 [3, H, W] in [0, 1], boxes float32 [n, 4] xyxy, n ≥ 1, and labels int64 [n], 0: not known."""
+
+    image: Tensor
+    boxes: Tensor
+    labels: Tensor
+
+
+def samples(folder: Path, boxes: Path | None = None, limit: int = PHOTOGRAPHS) -> list[Sample]:
+    """Photographs of a folder, `limit` at most.
+
+    Args:
+        folder: of photographs, pictures like those to come.
+        boxes: a COCO file with their boxes; None: boxes of many sizes are made up, the same in each call.
+    Raises:
+        InputError: no such folder, no photograph in it, one that cannot be read, or no box in the file.
+    """
+    if not folder.is_dir():
+        raise InputError(f"--calibrate {folder}: no such folder of photographs")
+    if boxes is None:
+        return _made_up(folder, limit)
+    found = _of_file(folder, boxes, limit)
+    if not found:
+        raise InputError(f"--calibrate {folder}: none of the photographs of {boxes} that have a box is here")
+    return found
+
+
+def _made_up(folder: Path, limit: int) -> list[Sample]:
+    generator = torch.Generator().manual_seed(0)
+    out = []
+    for path in _spread(images_in(folder), limit):
+        image = as_tensor(path)
+        boxes = some_boxes(int(image.shape[1]), int(image.shape[2]), generator)
+        out.append(Sample(image, boxes, torch.zeros(len(boxes), dtype=torch.int64)))
+    return out
+
+
+def some_boxes(height: int, width: int, generator: torch.Generator, count: int = BOXES) -> Tensor:
+    """Boxes float32 [count, 4] xyxy within an image: sides from a twentieth of it to all of it, evenly in their logarithm."""
+    share = torch.exp(torch.rand((count, 2), generator=generator) * math.log(0.05)).clamp_max(1)
+    sides = torch.maximum(share * torch.tensor([width, height]), torch.tensor(2.0)).minimum(
+        torch.tensor([width, height])
+    )
+    low = torch.rand((count, 2), generator=generator) * (torch.tensor([width, height]) - sides)
+    return torch.cat([low, low + sides], 1)
+
+
+def _of_file(folder: Path, boxes: Path, limit: int) -> list[Sample]:
+    file = CocoFile.read(boxes)
+    given = []
+    for image in file.images:
+        size = file.size_of(image["id"])
+        clipped = [clip_box(a["bbox"], size) for a in file.annotations_of(image["id"]) if not a.get("iscrowd")]
+        usable = [box for box in clipped if box is not None][:BOXES]
+        path = photograph_path(folder, file_name_of(image), f"image id {image['id']}")
+        if usable and path.is_file():
+            given.append((path, torch.tensor(usable, dtype=torch.float32)))
+    chosen = _spread(given, limit)
+    return [Sample(as_tensor(path), rows, torch.zeros(len(rows), dtype=torch.int64)) for path, rows in chosen]
+
+
+def _spread(items: Sequence[T], limit: int) -> list[T]:
+    """At most `limit` of them, evenly."""
+    if len(items) <= limit:
+        return list(items)
+    return [items[k * len(items) // limit] for k in range(limit)]

@@ -26,8 +26,9 @@ def test_rows_and_masks_of_both_ways(tmp_path: Path) -> None:
     calibration = [Sample(image, boxes[:2], torch.zeros(2, dtype=torch.int64))]
     result = bench.measured(tmp_path, given, {bench.PEER: peer}, 1, calibration)
     assert [image is given[k][0] for k, image in enumerate(seen)] == [True, True]
-    timed, checks = result.rows[:5], result.rows[5:]
+    timed, checks = result.rows[:7], result.rows[7:]
     assert all(row["ratio"] == pytest.approx(row["peer_value"] / row["value"]) for row in timed)
     assert [row["ok"] for row in checks[:2]] == [True, True], "float32"
-    assert all(row["value"] > 0.95 for row in checks)
+    assert all(row["value"] > 0.95 for row in checks[:4])
+    assert [(row["value"] > 0.85, row["ok"]) for row in checks[4:]] == [(True, None)] * 2, "one look: another mask"
     assert "masks/s" in result.tables["inference-boxes"]

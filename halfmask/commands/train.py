@@ -158,16 +158,17 @@ def _fit(recipe: Recipe, data: TrainingData, model: SegmentationModel, out: Path
     from halfmask.team import current
 
     before = set(out.iterdir()) if out.is_dir() else None
-    begin_run(recipe, data, model, out)
-    evaluation = data.evaluation(recipe.data.workers)
     try:
-        return fit(model, recipe, data.loaders(recipe), out, evaluation, resume)
-    except InputError as error:
+        begin_run(recipe, data, model, out)
+        return fit(model, recipe, data.loaders(recipe), out, data.evaluation(recipe.data.workers), resume)
+    except (InputError, OSError) as error:
+        if isinstance(error, OSError):  # of a log or a tracker; the system names no file when a disk is full
+            error = InputError(f"{error.filename or out}: {error.strerror or error}")
         if (out / "resume.ckpt").is_file():
             raise InputError(f"{error} (the last good state is kept: {again})") from error
-        if not resume and current().leads:
+        if not resume and current().leads and out.is_dir():
             remove_begun(out, before)
-        raise
+        raise error
 
 
 def _settled(recipe: Recipe) -> Recipe:

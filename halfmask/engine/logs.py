@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from halfmask.coco.write import new_file, write_text
 
 
 class MetricsCsv:
@@ -40,12 +41,10 @@ class MetricsCsv:
     def _rewrite(self) -> None:
         for row in self._rows:
             self._columns += [name for name in row if name not in self._columns]
-        beside = self._path.with_name(f".{self._path.name}.part")
-        with beside.open("w", newline="", encoding="utf-8") as file:
+        with new_file(self._path) as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(self._rows)
-        beside.replace(self._path)
 
 
 class Evaluations:
@@ -68,6 +67,4 @@ class Evaluations:
         self._write()
 
     def _write(self) -> None:
-        beside = self._path.with_name(f".{self._path.name}.{os.getpid()}.part")
-        beside.write_text(json.dumps(self._entries, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        beside.replace(self._path)
+        write_text(self._path, json.dumps(self._entries, indent=1, allow_nan=False) + "\n")

@@ -63,6 +63,48 @@ def test_a_full_disk(
     assert halfmask_cli(*arguments).code == 0, "with room again the same command is done"
 
 
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A tmpfs of that size; skips where none can be mounted."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    try:
+        fault = subprocess.run(mount, capture_output=True, text=True, check=False).stderr
+    except OSError as error:
+        fault = str(error)
+    if not folder.is_mount():
+        pytest.skip(f"no file system can be mounted here: {fault.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("command", ["train", "complete", "index", "yolo", "to-voc"])
+def test_a_small_disk_that_fills_up(
+    world: World, tiny_segmenter: Path, tmp_path: Path, halfmask_cli: RunsHalfmask, monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:  # fmt: skip
+    before = world.contents()
+    with small_disk(tmp_path / "disk", "16k") as disk:
+        out = disk / "out"
+        monkeypatch.setenv(FOLDER_VARIABLE, str(out))
+        (disk / "full").write_bytes(
+            b"x" * 8_000
+        )  # four pages of 4 KiB: one is left for a folder's or a file's first bytes
+        (disk / "fuller").write_bytes(b"x" * 4_096)
+        arguments = commands(world, tiny_segmenter, out)[command]
+        done = halfmask_cli(*arguments)
+        assert done.code == 2
+        assert len(done.errors) == 1, done.errors
+        assert "No space left on device" in done.errors[0] or "is the disk full?" in done.errors[0]
+        assert str(out) in done.errors[0], "it names the place"
+        assert world.contents() == before
+        assert not [p for p in out.rglob("*") if p.name in FINAL or p.suffix in (".part", ".arrow")]
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        assert halfmask_cli(*arguments).code == 0, "with room again the same command is done"
+
+
 def test_the_last_resume_point_outlives_a_full_disk(world: World, tmp_path: Path, halfmask_cli: RunsHalfmask) -> None:
     import halfmask.engine.keeper as keeper
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from halfmask.visualize.class_plot import PEER_LINE
+from halfmask.visualize.figure_file import save_figure
 from halfmask.visualize.gain_plot import LINE, TEXT
 
 
@@ -45,6 +46,4 @@ def speed_plot(panels: Mapping[str, Mapping[str, float]], out: Path, ours: str =
         axis.grid(axis="x", color="#E3E6EA", zorder=0)
         for side in ("top", "right"):
             axis.spines[side].set_visible(False)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=150, facecolor="white")
-    return out
+    return save_figure(figure, out)

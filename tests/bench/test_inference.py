@@ -31,6 +31,7 @@ CONFIG = MaskRCNN.model_validate(
 IMAGE = torch.rand((3, 96, 128), generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.slow
 def test_every_way_gives_torchvisions_answers() -> None:
     model = scaled_model(CONFIG, 5, IMAGE)
     result = measured(model, CONFIG, 5, IMAGE, 1, lambda line: None)

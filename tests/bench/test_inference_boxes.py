@@ -13,6 +13,7 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
 
 
+@pytest.mark.slow
 def test_rows_and_masks_of_both_ways(tmp_path: Path) -> None:
     seen = []
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from halfmask.bench.signal_stack import kept_signal_stack
 from halfmask.bench.torchvision_peer import torchvision_twin
 from halfmask.config import MaskRCNN
 from halfmask.errors import InputError
@@ -133,7 +134,8 @@ def openvino_of(path: Path) -> Any:
     import openvino
 
     hints = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
-    return openvino.Core().compile_model(str(path), "CPU", hints)
+    with kept_signal_stack():
+        return openvino.Core().compile_model(str(path), "CPU", hints)
 
 
 def torchvision_way(model: nn.Module, device: torch.device | None = None) -> Way:

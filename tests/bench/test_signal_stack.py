@@ -23,7 +23,7 @@ with kept_signal_stack() if sys.argv[1] == "kept" else nullcontext():
     import openvino
     from openvino import opset13
     given = opset13.parameter([1, 4], numpy.float32)
-    openvino.Core().compile_model(openvino.Model([opset13.relu(given)], [given], "tiny"), "CPU")
+    held = openvino.Core().compile_model(openvino.Model([opset13.relu(given)], [given], "tiny"), "CPU")
 print(stack() == before)
 """
 

@@ -84,10 +84,8 @@ def test_the_same_bytes_from_two_workers(
         model, tmp_path / "in.json", tmp_path / "photos", out, progress=lambda *p: seen.append(p), ray="auto"
     )
     assert out.read_bytes() == whole
-    assert len(_processes(caplog)) in (
-        1,
-        2,
-    )  # on a busy machine the first may have drawn it all before the second is there
+    # On a busy machine the first may have drawn it all before the second is there.
+    assert 1 <= len(_processes(caplog)) <= 2
     assert seen[0] == (0, done.filled)
     assert seen[-1] == (done.filled, done.filled)
     assert not journal_of(out).exists()

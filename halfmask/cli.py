@@ -28,7 +28,6 @@ VERBS = (
     "serve",
     "export",
     "import-weights",
-    "bench",
 )
 
 MISMATCH = (

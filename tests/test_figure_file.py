@@ -8,11 +8,11 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from benchmarks.plots.class_plot import class_plot
+from benchmarks.plots.gain_plot import gain_plot
 from halfmask.engine.trackers import Trackers
 from halfmask.errors import InputError
-from halfmask.visualize.class_plot import class_plot
 from halfmask.visualize.figure_file import save_figure, save_picture
-from halfmask.visualize.gain_plot import gain_plot
 
 PACKAGE = Path(__file__).parents[1] / "halfmask"
 

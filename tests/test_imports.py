@@ -17,7 +17,7 @@ FLOORS: list[set[str]] = [
     {"checkpoint", "formats"},
     {"models", "data"},
     {"engine", "evaluation", "visualize", "inference", "weights", "web"},
-    {"bench", "integrations"},
+    {"integrations"},
     {"commands"},
     {"cli"},
     {"__main__"},
@@ -82,7 +82,7 @@ HEAVY = {
 }
 
 
-@pytest.mark.parametrize("verb", ["", "bench", "complete", "doctor", "train"])
+@pytest.mark.parametrize("verb", ["", "complete", "doctor", "train"])
 def test_help_imports_nothing_heavy(verb: str) -> None:
     """Start-up is guarded by what is loaded, not by seconds: whoever asks for help waits for none of these."""
     code = f"""

@@ -98,7 +98,7 @@ def _counted(done: dict[str, Any], cases: int, state: Path) -> Iterator[int]:
             part = state.with_suffix(".part")
             part.write_text(json.dumps(done))
             part.replace(state)
-            print(json.dumps(done), flush=True)  # noqa: T201
+            print(json.dumps(done), flush=True)
 
 
 def _try(text: bytes, photographs: Path, work: Path, failures: Path, done: dict[str, Any]) -> None:

@@ -81,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write the page, else print the tables")
     if not parser.parse_args().write:
-        print(tables())  # noqa: T201
+        print(tables())
         return
     page = PAGE.read_text(encoding="utf-8")
     head, _, rest = page.partition(BEGIN)

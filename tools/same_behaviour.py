@@ -117,7 +117,7 @@ def record(folder: Path) -> dict[str, Any]:
             "coco_mini_voc2nonvoc_box_segmenter",
             "rounds=1",
             "stages.0.steps=30",
-            )
+        )
         report = folder / "doctor.json"
         halfmask("doctor", truth, "--images", images, "--json", str(report), codes=(0, 1))
         seen["doctor"] = still(json.loads(report.read_text()))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
-from halfmask.bench.visual_genome_data import MICE, SIDE, synset_counts, write_coco, write_visual_genome
+from benchmarks.visual_genome_data import MICE, SIDE, synset_counts, write_coco, write_visual_genome
 from halfmask.coco.annotations import CocoFile
 from halfmask.coco.categories import COCO_NAMES
 from halfmask.coco.problems import ProblemKind

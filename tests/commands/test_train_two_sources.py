@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from halfmask.bench.visual_genome_data import write_coco, write_tiny_recipe, write_visual_genome
+from benchmarks.visual_genome_data import write_coco, write_tiny_recipe, write_visual_genome
 from halfmask.checkpoint import load_checkpoint
 from halfmask.coco.categories import COCO_NAMES
 from halfmask.coco.visual_genome import convert_visual_genome

@@ -1,0 +1,140 @@
+"""`python -m benchmarks`: the benchmarks of docs/, written where docs read them."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from halfmask.errors import InputError
+
+if TYPE_CHECKING:
+    from benchmarks.result import Options, Result
+
+BENCHMARKS = {
+    "world": "benchmarks.world",
+    "table1": "benchmarks.table1",
+    "heads": "benchmarks.heads",
+    "segmenter": "benchmarks.segmenter",
+    "real": "benchmarks.real",
+    "ambiguous": "benchmarks.ambiguous",
+    "two-stages": "benchmarks.two_stages",
+    "vg": "benchmarks.visual_genome",
+    "mlp": "benchmarks.mlp",
+    "annotations": "benchmarks.annotations",
+    "evaluation": "benchmarks.evaluation",
+    "classes": "benchmarks.classes",
+    "objects": "benchmarks.objects",
+    "masks": "benchmarks.masks",
+    "train": "benchmarks.train",
+    "inference": "benchmarks.inference",
+}
+"""Name → module, whose `run` takes Options and gives a Result."""
+
+
+def run(
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(BENCHMARKS)}.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Detectors, each on pictures of its own.")] = 3,
+    splits: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Random A/B splits for each detector and size of A; segmenter: 1 for voc → non-voc alone."
+        ),
+    ] = 3,
+    first_seed: Annotated[int, typer.Option(min=0, help="Seeds can run side by side: --seeds 1 --first-seed 2.")] = 0,
+    data: Annotated[
+        str, typer.Option(help="table1, heads: the pictures, world or composites; table1 also coco, with --root.")
+    ] = "world",
+    root: Annotated[
+        Path | None, typer.Option(help="table1 --data coco: folder with annotations/ and train2017/.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="table1 --data coco: key=value for every recipe; segmenter: options to run; real: a model to train; heads: ways=a;b; "
+            "annotations, evaluation: sizes.",
+        ),
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write rows and all measures here.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; what is in it already is not done again. [default: runs/DATA]")
+    ] = None,
+    docs: Annotated[Path | None, typer.Option(help="Page whose table is replaced, for example docs/world.md.")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: as PyTorch chooses.")] = 0,
+    measured: Annotated[bool, typer.Option(help="segmenter: train nothing, tell what has been measured.")] = False,
+) -> None:
+    """Measures what docs state.
+
+    `world`: mask heads on the procedural world, over seeds and random splits of its classes into A and B. `table1`: every row of the
+    paper's Table 1 and its Figure 3. `heads`: ways to train a mask head, and the gaps on box-only classes that they close. `vg`: the mask
+    branch with 81 and with 3002 classes, and generated data to train the latter on. `segmenter`: the box segmenter's options, one at a
+    time, on folds of COCO-mini's training photographs. `real`: its recipes, on val. `ambiguous`: whether a label changes its mask in boxes
+    that two objects share. `two-stages`: a detector with a box segmenter, beside region heads. `mlp`: the MLP branches of the mask head.
+    `classes`: cost against the number of classes. `objects`: images of up to 3000 masked objects, and the loader. `masks`: probabilities
+    to run lengths. `train`: a training step beside torchvision.
+    `inference`: photograph to RLE beside torchvision, in PyTorch, ONNX Runtime and OpenVINO.
+    `annotations`: a file of ten million annotations, indexed, opened and read. `evaluation`: AP at COCO's size, beside pycocotools.
+
+    Example: python -m benchmarks world --seeds 3 --splits 3 --json world.json --docs docs/world.md
+    """
+    import torch
+
+    from benchmarks.result import Options
+
+    if name not in BENCHMARKS:
+        raise InputError(f"no benchmark {name}; there are: {', '.join(BENCHMARKS)}")
+    if threads:
+        torch.set_num_threads(threads)
+    folder = out or Path("runs") / (data if name in ("table1", "heads") else name)
+    changes = tuple(overrides or ())
+    say = functools.partial(print, flush=True)
+    options = Options(folder, seeds, first_seed, splits, data, root, changes, docs, say, measured)
+    result = _measured(name, options)
+    for row in result.rows:
+        print(_line(row))
+    _write(result, json, docs)
+
+
+def _measured(name: str, options: Options) -> Result:
+    import importlib
+
+    result: Result = importlib.import_module(BENCHMARKS[name]).run(options)
+    return result
+
+
+def _write(result: Result, json: Path | None, docs: Path | None) -> None:
+    from benchmarks.writing import provenance, replace_table
+    from halfmask.coco.write import write_json
+
+    if not result.rows:  # a part of the runs, made for a later call: nothing to publish
+        return
+    source = provenance()
+    if json is not None:
+        write_json(json, {"rows": result.rows, **source, **result.details}, indent=1)
+    if docs is not None:
+        for marker, table in result.tables.items():
+            replace_table(docs, marker, table, f"{result.command} --docs {docs}", source)
+
+
+def _line(row: dict[str, Any]) -> str:
+    state = "" if row["ok"] is None else f", bar {row['bar']:g}: {'met' if row['ok'] else 'MISSED'}"
+    measured = "not measured" if row["peer_value"] is None else f"{row['peer_value']:.3f}"
+    peer = "" if row["peer"] is None else f" ({row['peer']} {measured})"
+    return f"{row['name']}: {row['value']:.3f} {row['unit']}{peer}{state}"
+
+
+def main() -> None:
+    """Runs the command. Exit code 2: bad input."""
+    try:
+        typer.run(run)
+    except InputError as error:
+        typer.echo(f"benchmarks: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

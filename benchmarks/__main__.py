@@ -108,7 +108,7 @@ def _measured(name: str, options: Options) -> Result:
 
 def _write(result: Result, json: Path | None, docs: Path | None) -> None:
     from benchmarks.writing import provenance, replace_table
-    from halfmask.coco.write import write_json
+    from halfmask.files.atomic import write_json
 
     if not result.rows:  # a part of the runs, made for a later call: nothing to publish
         return

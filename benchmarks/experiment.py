@@ -32,10 +32,10 @@ from benchmarks.region_heads import (
 )
 from benchmarks.sources import Source
 from benchmarks.world_table import ORACLE, Measure
-from halfmask.coco.write import write_json
 from halfmask.config import MaskHead, MaskRCNN, Recipe, load_recipe
 from halfmask.data.dataset import CocoInstances
 from halfmask.errors import InputError
+from halfmask.files.atomic import write_json
 from halfmask.models.rcnn import PartialMaskRCNN
 
 

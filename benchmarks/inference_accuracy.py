@@ -20,7 +20,7 @@ from halfmask.errors import InputError
 from halfmask.evaluation.average_precision import PrecisionStream
 from halfmask.evaluation.truth import read_truth
 from halfmask.inference.images import as_tensor
-from halfmask.masks import encode_rle
+from halfmask.masks.encode import encode_rle
 from halfmask.models.build import build_mask_rcnn
 from halfmask.models.rcnn import PartialMaskRCNN
 

@@ -27,10 +27,11 @@ from halfmask.inference.images import as_tensor
 from halfmask.inference.predictor import Predictor, load
 from halfmask.inference.quantize import quantize_graph
 from halfmask.inference.sessions import answer, session_of
-from halfmask.masks import encode_rle, iou, paste
+from halfmask.masks.crops import MaskCrops, iou
+from halfmask.masks.encode import encode_rle
+from halfmask.masks.paste import paste
 from halfmask.models.box_segmenter import BoxSegmenter
 from halfmask.models.sam import SamSegmenter
-from halfmask.structures import MaskCrops
 
 PHOTOS = Path(__file__).parents[1] / "halfmask" / "assets" / "photos"
 BOXES, ROUNDS = 7, 3

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from benchmarks.inference_ways import Answer
 from benchmarks.result import Row
-from halfmask.masks import decode, iou
-from halfmask.structures import MaskCrops
+from halfmask.masks.crops import MaskCrops, iou
+from halfmask.masks.encode import decode
 
 SAME_BAR, IOU_BAR, BOX_BAR = 0.99, 0.99, 0.5
 

@@ -21,11 +21,12 @@ from halfmask.inference.export import graphs_of, write_graph
 from halfmask.inference.predictor import Predictor, on_cpu
 from halfmask.inference.quantize import save_ranges, write_quantized
 from halfmask.inference.sessions import answer, session_of
-from halfmask.masks import encode_rle, paste
+from halfmask.masks.crops import MaskCrops
+from halfmask.masks.encode import encode_rle
+from halfmask.masks.paste import paste
 from halfmask.models.fold_norm import fold_for_inference
 from halfmask.models.rcnn import PartialMaskRCNN
 from halfmask.models.region_targets import HALF_PIXEL
-from halfmask.structures import MaskCrops
 
 PEER, EAGER = "torchvision", "halfmask, PyTorch"
 PACKAGES = {"onnxruntime": "export", "openvino": "openvino", "pycocotools": "dev", "transformers": "sam"}

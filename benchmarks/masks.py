@@ -21,11 +21,12 @@ from benchmarks.measuring import alternate
 from benchmarks.result import Options, Result, Row, compared, held
 from halfmask.coco.annotations import CocoFile
 from halfmask.coco.split import strip_masks
-from halfmask.coco.write import write_json
 from halfmask.data.synthetic import write_world
 from halfmask.errors import InputError
+from halfmask.files.atomic import write_json
 from halfmask.inference.complete import complete
-from halfmask.masks import decode, encode_rle, grown, paste
+from halfmask.masks.encode import decode, encode_rle
+from halfmask.masks.paste import grown, paste
 
 FASTER_BAR = 5.0
 KINDS = ("ordinary", "empty", "one pixel", "outside", "the image", "thin", "beyond its box")

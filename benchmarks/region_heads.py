@@ -16,7 +16,7 @@ from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
 from halfmask.engine.optim import build_optimiser
 from halfmask.evaluation.evaluate import evaluate
-from halfmask.masks import expected_iou
+from halfmask.masks.threshold import expected_iou
 from halfmask.models.build import build_mask_branch, region_rules
 from halfmask.models.rcnn import PartialMaskRCNN
 from halfmask.models.region_rules import rows_of

@@ -23,10 +23,10 @@ import torch
 from benchmarks.result import Options, Result, Row
 from benchmarks.table1_page import T_95, Difference, spread
 from halfmask.coco.annotations import CocoFile
-from halfmask.coco.write import write_json
 from halfmask.config import expand, load_recipe
 from halfmask.data.dataset import development_split
 from halfmask.errors import InputError
+from halfmask.files.atomic import write_json
 
 DIRECTIONS = {"voc": "coco_mini_voc2nonvoc_box_segmenter", "nonvoc": "coco_mini_nonvoc2voc_box_segmenter"}
 """Masked classes → the recipe."""

@@ -18,8 +18,8 @@ from typing import Any
 from benchmarks.result import Options, Result, Row
 from benchmarks.table1_page import Parts, paired, table1_markdown
 from benchmarks.world_table import Measure, of
-from halfmask.coco.write import write_json
 from halfmask.errors import InputError
+from halfmask.files.atomic import write_json
 
 STAGE_1 = "coco_stage1_r50_boxes"
 DIRECTIONS = {"voc2nonvoc": ("voc", 20), "nonvoc2voc": ("nonvoc", 60)}

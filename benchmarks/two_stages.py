@@ -16,8 +16,8 @@ from benchmarks.sources import World
 from benchmarks.table1_page import spread
 from benchmarks.world import own_head
 from halfmask.checkpoint import Checkpoint, save_checkpoint
-from halfmask.coco.write import write_json
 from halfmask.config import load_recipe
+from halfmask.files.atomic import write_json
 
 RECIPE = "world_box_segmenter"
 NAMES = "class names"

@@ -14,8 +14,8 @@ import torch
 import torchvision
 
 from halfmask._version import __version__
-from halfmask.coco.write import write_text
 from halfmask.errors import InputError
+from halfmask.files.atomic import write_text
 
 
 def provenance() -> dict[str, Any]:

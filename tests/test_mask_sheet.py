@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from halfmask.structures import MaskCrops
+from halfmask.masks.crops import MaskCrops
 from halfmask.visualize.mask_sheet import BOX, CAPTION, CELL, GAP, HEADING, MASK, TRUTH, Cell, mask_cell, mask_sheet
 
 

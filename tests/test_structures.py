@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from halfmask.structures import Detection, MaskCrops, Target
+from halfmask.masks.crops import MaskCrops
+from halfmask.structures import Detection, Target
 
 SIZE = (17, 23)
 SEEDS = st.integers(0, 2**31)

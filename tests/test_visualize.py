@@ -15,7 +15,7 @@ from PIL import Image
 from halfmask.coco.annotations import CocoFile
 from halfmask.coco.supervision import MaskState
 from halfmask.errors import InputError
-from halfmask.structures import MaskCrops
+from halfmask.masks.crops import MaskCrops
 from halfmask.visualize import (
     ab_bars,
     attribution_of,

@@ -14,13 +14,12 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from pycocotools import mask as reference
 
-from halfmask.coco.bitmap import crop_of
-from halfmask.coco.rle import area_of, box_of, compressed, encoded, fault_of_rle
 from halfmask.coco.supervision import MaskState, judge
 from halfmask.formats.brush import pack_brush, unpack_brush
 from halfmask.formats.cvat_read import _mask, _points
 from halfmask.formats.yolo_labels import Row, parse_line
-from halfmask.masks import decode
+from halfmask.masks.encode import decode
+from halfmask.masks.rle import area_of, box_of, compressed, crop_of, encoded, fault_of_rle
 
 Size = tuple[int, int]
 MOST_SIDE = 64

@@ -17,8 +17,8 @@ from benchmarks.composites.parts import photographs_of_part
 from halfmask.coco.annotations import CocoFile
 from halfmask.coco.photographs import check_folder, photograph_path, read_photograph
 from halfmask.coco.records import file_name_of
-from halfmask.coco.write import write_json
 from halfmask.errors import InputError
+from halfmask.files.atomic import write_json
 
 MOST_CUTOUTS = 100
 """Cut-outs of a class that are kept; a file with more gives the first in an order of its photographs drawn once and for all."""

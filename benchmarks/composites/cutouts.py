@@ -11,7 +11,7 @@ from PIL import Image
 from halfmask.coco.annotations import CocoFile
 from halfmask.coco.boxes import clip_box
 from halfmask.coco.supervision import MaskState
-from halfmask.masks import decode
+from halfmask.masks.encode import decode
 
 Array = np.ndarray[Any, Any]
 

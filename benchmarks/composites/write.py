@@ -24,9 +24,9 @@ from benchmarks.composites.render import CompositeSpec, compose, composite_spec
 from benchmarks.composites.sheet import contact_sheet
 from halfmask._version import __version__
 from halfmask.coco.annotations import CocoFile
-from halfmask.coco.write import write_json
 from halfmask.data.synthetic import annotations_of, file_name, refuse_foreign
 from halfmask.errors import InputError
+from halfmask.files.atomic import write_json
 
 _CHUNK = 50
 """Pictures that a worker draws before it hands their records back."""

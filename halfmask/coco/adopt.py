@@ -8,9 +8,9 @@ from typing import Any
 
 from halfmask.coco.annotations import CocoFile
 from halfmask.coco.boxes import clip_box
-from halfmask.coco.rle import box_of
 from halfmask.coco.supervision import MaskState, Use, mask_weight, provenance
 from halfmask.coco.tightness import box_iou
+from halfmask.masks.rle import box_of
 
 Document = dict[str, Any]
 Key = tuple[int, int]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from halfmask.coco.boxes import overhang
 from halfmask.coco.near_duplicates import near_duplicates
 from halfmask.coco.problems import Finding, Problem, ProblemKind
-from halfmask.coco.rle import box_of
 from halfmask.coco.supervision import MaskState, all_finite, is_crowd, judge
+from halfmask.masks.rle import box_of
 
 if TYPE_CHECKING:
     from halfmask.coco.annotations import CocoFile

@@ -9,8 +9,8 @@ import numpy as np
 
 from halfmask.coco.boxes import clip_box
 from halfmask.coco.problems import Problem, ProblemKind
-from halfmask.coco.rle import overlap
 from halfmask.coco.supervision import MaskState
+from halfmask.masks.rle import overlap
 
 if TYPE_CHECKING:
     from halfmask.coco.annotations import CocoFile

@@ -8,8 +8,8 @@ from typing import Any
 
 from halfmask.coco.annotations import CocoFile
 from halfmask.coco.boxes import clip_box
-from halfmask.coco.rle import area_of
 from halfmask.coco.supervision import MaskState
+from halfmask.masks.rle import area_of
 
 SMALL, LARGE = 32**2, 96**2
 """COCO's borders between S, M and L, square pixels."""

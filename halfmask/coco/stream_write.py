@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from halfmask.coco.part_file import PartFile
 from halfmask.errors import InputError
+from halfmask.files.atomic import PartFile
 
 
 class CocoStream:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
-from halfmask.coco.rle import box_of, fault_of_rle
+from halfmask.masks.rle import box_of, fault_of_rle
 
 Use = Literal["annotated", "accepted", "filled"]
 

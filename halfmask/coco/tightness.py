@@ -8,8 +8,8 @@ from itertools import islice
 
 from halfmask.coco.annotations import CocoFile
 from halfmask.coco.boxes import clip_box
-from halfmask.coco.rle import box_of
 from halfmask.coco.supervision import MaskState, Use
+from halfmask.masks.rle import box_of
 
 ENOUGH = 500
 """Objects to look at: the mean of more hardly moves."""

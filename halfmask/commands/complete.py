@@ -66,10 +66,10 @@ def run(
 
     The paper's GrabCut Mask R-CNN: halfmask complete baseline:grabcut boxes.json …, then train on that with data.use=filled.
     """
-    from halfmask.coco.write import write_json
     from halfmask.commands.evaluation_sheet import check_sheet
     from halfmask.commands.filling_sheet import draw_filling_sheet
     from halfmask.engine.display import Display
+    from halfmask.files.atomic import write_json
     from halfmask.inference.complete import complete, journal_of
     from halfmask.inference.predictor import load
 

@@ -100,7 +100,7 @@ def _with_progress(work: Callable[[Progress], str]) -> str:
 
 
 def _report(summary: str, tally: Tally, json: Path | None) -> None:
-    from halfmask.coco.write import write_json
+    from halfmask.files.atomic import write_json
 
     print(summary)
     for line in tally.lines(tally.notes):

@@ -79,7 +79,7 @@ class Clock:
 
     def save(self) -> None:
         """Writes the marker."""
-        from halfmask.coco.write import write_json
+        from halfmask.files.atomic import write_json
 
         times = {"seconds": self.seconds, "unfinished": self.unfinished}
         write_json(self.folder / MARKER, {"version": __version__, "settings": _plain(self.settings), **times}, indent=1)

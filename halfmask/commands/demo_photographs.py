@@ -60,7 +60,7 @@ def complete_photographs(folder: Path, model: str, clock: Clock) -> Photographs:
     """Removes every mask, completes the file, and puts before and after side by side in the folder."""
     from halfmask.coco.annotations import CocoFile
     from halfmask.coco.split import strip_masks
-    from halfmask.coco.write import write_json
+    from halfmask.files.atomic import write_json
     from halfmask.inference.complete import complete
     from halfmask.inference.predictor import load
     from halfmask.visualize import names_by_label
@@ -88,7 +88,8 @@ def complete_photographs(folder: Path, model: str, clock: Clock) -> Photographs:
 def _compare(truth: CocoFile, drawn: CocoFile, image: dict[str, Any], names: dict[int, str]) -> Photograph:
     import torch
 
-    from halfmask.masks import iou, paste
+    from halfmask.masks.crops import iou
+    from halfmask.masks.paste import paste
     from halfmask.visualize import read_scene
 
     before, after = read_scene(truth, image, PHOTOGRAPHS), read_scene(drawn, image, PHOTOGRAPHS)

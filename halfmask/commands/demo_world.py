@@ -102,8 +102,8 @@ def _make(places: _Places, settings: Settings, clock: Clock) -> list[dict[str, A
     """Draws the pictures, and takes the masks of half of the classes away. Returns the categories of A."""
     from halfmask.coco.annotations import CocoFile
     from halfmask.coco.split import strip_masks
-    from halfmask.coco.write import write_json
     from halfmask.data.synthetic import attribute_split, write_world
+    from halfmask.files.atomic import write_json
 
     for folder, count, seed in (
         (places.train, settings.train_images, settings.seed),

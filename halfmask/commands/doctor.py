@@ -52,7 +52,7 @@ def run(
     from halfmask.coco.annotations import CocoFile
     from halfmask.coco.diagnosis import diagnose
     from halfmask.coco.duplicate_keys import duplicate_keys
-    from halfmask.coco.write import write_json
+    from halfmask.files.atomic import write_json
 
     with Console(stderr=True).status(f"reading {data.name}"):
         file = CocoFile.read(data)
@@ -189,7 +189,7 @@ def _problems(problems: list[dict[str, Any]]) -> Table:
 
 def _write_page(path: Path, result: dict[str, Any]) -> None:
     from halfmask.coco.problems import FACTS
-    from halfmask.coco.write import write_text
+    from halfmask.files.atomic import write_text
 
     states = [state for state in SHOWN if state in ("mask", "missing") or result["annotations"][state]]
     groups = [(f, [p for p in result["problems"] if p["kind"] == kind]) for kind, f in FACTS.items()]

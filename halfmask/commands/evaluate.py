@@ -78,7 +78,6 @@ def run(
     """
     from halfmask.coco.categories import resolve_masked
     from halfmask.coco.results import read_results
-    from halfmask.coco.write import write_json
     from halfmask.commands.evaluated import GivenBoxes, are_loose, evaluated
     from halfmask.commands.evaluation_sheet import check_sheet, draw_sheet
     from halfmask.commands.opening import open_file
@@ -87,6 +86,7 @@ def run(
     from halfmask.evaluation.evaluate import MAX_DETECTIONS, evaluate
     from halfmask.evaluation.given_boxes import IouTable
     from halfmask.evaluation.report import table
+    from halfmask.files.atomic import write_json
     from halfmask.inference.predictor import load
 
     if detector is not None and detections is not None:

@@ -46,7 +46,7 @@ def are_loose(dataset: CocoInstances, classes: set[int], loosen: float) -> bool:
 
     from halfmask.coco.tightness import ENOUGH, boxes_are_loose
     from halfmask.evaluation.loose_boxes import loosened
-    from halfmask.masks import boxes_of
+    from halfmask.masks.crops import boxes_of
 
     labels = torch.tensor([dataset.file.label_of[c] for c in classes], dtype=torch.int64)
     found: list[float] = []

@@ -57,8 +57,8 @@ def _cell(file: CocoFile, annotation: dict[str, Any], images: Path) -> Cell:
     from halfmask.coco.photographs import photograph_path, read_photograph
     from halfmask.coco.records import file_name_of
     from halfmask.coco.supervision import mask_weight
-    from halfmask.masks import decode
-    from halfmask.structures import MaskCrops
+    from halfmask.masks.crops import MaskCrops
+    from halfmask.masks.encode import decode
     from halfmask.visualize.mask_sheet import Cell, mask_cell
 
     number = annotation["image_id"]

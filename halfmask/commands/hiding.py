@@ -171,7 +171,7 @@ def _load(checkpoint: Path) -> SegmentationModel:
 def _measure(model: Any, plan: Plan) -> Measured:
     """Draws masks into the boxes of the hidden classes' objects, on the photographs that the run learns from."""
     from halfmask.engine.display import tracked
-    from halfmask.masks import iou
+    from halfmask.masks.crops import iou
 
     pictures, device = plan.data.training, next(model.parameters()).device
     labels = torch.tensor([pictures.file.label_of[i] for i in plan.classes])
@@ -215,7 +215,7 @@ def _honest_scores(measured: Measured) -> Tensor:
 
 def _report(measured: Measured, plan: Plan, out: Path) -> None:
     """Writes quality.json and reliability.png, and prints what they say."""
-    from halfmask.coco.write import write_json
+    from halfmask.files.atomic import write_json
     from halfmask.visualize.reliability_plot import reliability_plot
 
     result = _result(measured, plan)

@@ -36,9 +36,9 @@ def run(
 
     Example: halfmask predict runs/voc photo.jpg more_photos --out found
     """
-    from halfmask.coco.write import write_json
     from halfmask.engine.display import tracked
     from halfmask.errors import InputError
+    from halfmask.files.atomic import write_json
     from halfmask.inference.predictor import load
 
     jobs = _jobs(images, boxes)

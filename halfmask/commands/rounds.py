@@ -46,9 +46,9 @@ def teach(recipe: Recipe, out: Path, again: str) -> Path | None:
 
 def _fill(recipe: Recipe, model: Path, folder: Path, filled: Path) -> None:
     from halfmask.coco.annotations import CocoFile
-    from halfmask.coco.write import write_json
     from halfmask.commands.training_data import read_training_data
     from halfmask.config import expand
+    from halfmask.files.atomic import write_json
     from halfmask.inference.complete import complete
 
     bare = folder / "to_fill.json"

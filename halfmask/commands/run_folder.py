@@ -140,8 +140,8 @@ def remove_begun(out: Path, before: set[Path] | None) -> None:
 
 def begin_run(recipe: Recipe, data: TrainingData, model: SegmentationModel, out: Path) -> None:
     """Prepares the model and the folder, by the first process; the others take the model from it (`fit`)."""
-    from halfmask.coco.write import write_text
     from halfmask.commands.class_looks import learn_looks
+    from halfmask.files.atomic import write_text
 
     members = team.current()
     if members.leads:

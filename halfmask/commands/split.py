@@ -23,8 +23,8 @@ def run(
     from halfmask.coco.annotations import CocoFile
     from halfmask.coco.categories import resolve_masked
     from halfmask.coco.split import strip_masks
-    from halfmask.coco.write import write_json
     from halfmask.errors import InputError
+    from halfmask.files.atomic import write_json
 
     if out.exists() and data.exists() and out.samefile(data):
         raise InputError(

@@ -14,8 +14,9 @@ from halfmask.coco.photographs import Pixels, check_folder, photograph_path, rea
 from halfmask.coco.source import Annotations
 from halfmask.coco.supervision import MaskState, Use
 from halfmask.errors import InputError
-from halfmask.masks import decode
-from halfmask.structures import MaskCrops, Target
+from halfmask.masks.crops import MaskCrops
+from halfmask.masks.encode import decode
+from halfmask.structures import Target
 
 
 class CocoInstances(Dataset[tuple[Tensor, Target]]):

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from halfmask.data.examples import Examples
 from halfmask.data.transforms import Augment
 from halfmask.errors import InputError
-from halfmask.structures import MaskCrops, Target
+from halfmask.masks.crops import MaskCrops
+from halfmask.structures import Target
 
 Batch = tuple[list[Tensor], list[Target]]
 Draw = tuple[int, int]  # epoch, index of the image in the data set

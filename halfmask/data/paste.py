@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from halfmask.data.examples import Examples
-from halfmask.masks import tight, tight_box
-from halfmask.structures import MaskCrops, Target
+from halfmask.masks.crops import MaskCrops, tight, tight_box
+from halfmask.structures import Target
 
 SCALES = 0.5, 1.5
 """A pasted object's size beside its own."""

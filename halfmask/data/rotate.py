@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from halfmask.masks import tight, tight_box
-from halfmask.structures import MaskCrops, Target
+from halfmask.masks.crops import MaskCrops, tight, tight_box
+from halfmask.structures import Target
 
 LEFT = 0.3
 """An object of which less than this share is left in the image is no longer there to be learnt from (as in copy-paste)."""

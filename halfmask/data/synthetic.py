@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from halfmask.coco.write import write_json
 from halfmask.data.world_classes import DEFAULT_CLASSES, MOST_CLASSES, attribute_split, world_categories, world_classes
 from halfmask.data.world_render import WorldInstance, WorldSpec, render
 from halfmask.errors import InputError
-from halfmask.masks import encode_rle
-from halfmask.structures import MaskCrops
+from halfmask.files.atomic import write_json
+from halfmask.masks.crops import MaskCrops
+from halfmask.masks.encode import encode_rle
 
 __all__ = [
     "WorldInstance",

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from halfmask.coco.write import new_file, write_text
+from halfmask.files.atomic import new_file, write_text
 
 
 class MetricsCsv:

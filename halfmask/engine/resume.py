@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from halfmask.coco.part_file import PartFile
 from halfmask.errors import InputError
+from halfmask.files.atomic import PartFile
 
 RESUME_FORMAT = 1
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
-from halfmask.coco.write import write_text
 from halfmask.errors import InputError
+from halfmask.files.atomic import write_text
 
 log = logging.getLogger("halfmask")
 

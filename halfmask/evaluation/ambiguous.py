@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from halfmask.masks import iou
-from halfmask.structures import MaskCrops
+from halfmask.masks.crops import MaskCrops, iou
 
 NEAR, SAME = 0.3, 0.7
 """IoU with the box of an object of another class, from which on a box is called ambiguous, and the same box."""

@@ -17,8 +17,9 @@ from halfmask.evaluation.ambiguous import AmbiguousTable
 from halfmask.evaluation.average_precision import PrecisionStream, PrecisionTable, Record, empty_block, without
 from halfmask.evaluation.given_boxes import IouTable
 from halfmask.evaluation.truth import read_truth
-from halfmask.masks import decode, iou
-from halfmask.structures import Detection, MaskCrops
+from halfmask.masks.crops import MaskCrops, iou
+from halfmask.masks.encode import decode
+from halfmask.structures import Detection
 
 Result = dict[str, Any]
 GivenBoxes = tuple[int, Tensor, Detection]

@@ -8,7 +8,7 @@ from typing import Any
 from halfmask.coco.source import Annotations
 from halfmask.coco.supervision import MaskState, Use, all_finite, classify, is_crowd
 from halfmask.errors import InputError
-from halfmask.masks import decode
+from halfmask.masks.encode import decode
 
 Record = dict[str, Any]
 

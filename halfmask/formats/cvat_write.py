@@ -9,14 +9,14 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import numpy as np
 
-from halfmask.coco.bitmap import crop_of
 from halfmask.coco.supervision import is_crowd, provenance
-from halfmask.coco.write import new_file
+from halfmask.files.atomic import new_file
 from halfmask.formats.instances import Book, Instance, Page
 from halfmask.formats.options import Options
 from halfmask.formats.sink import Size
 from halfmask.formats.tally import Tally
 from halfmask.formats.xml_stream import xml_text
+from halfmask.masks.rle import crop_of
 
 _OWN = ("occluded", "z_order")
 """Attributes that CVAT keeps on the shape itself."""

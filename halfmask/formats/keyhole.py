@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from halfmask.coco.bitmap import crop_of
-from halfmask.coco.outline import rings
+from halfmask.masks.outline import rings
+from halfmask.masks.rle import crop_of
 
 Ring = NDArray[np.float64]
 

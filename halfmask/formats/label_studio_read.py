@@ -7,7 +7,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from halfmask.coco.bitmap import rle_of
 from halfmask.coco.photographs import opened
 from halfmask.coco.stream_read import stream_items
 from halfmask.coco.supervision import MaskState, all_finite, judge
@@ -19,6 +18,7 @@ from halfmask.formats.options import Options
 from halfmask.formats.regions import ellipse, extent, flat, rectangle, turned
 from halfmask.formats.sink import MOST_PIXELS, CocoSink, Size, own_box
 from halfmask.formats.xml_stream import elements
+from halfmask.masks.rle import rle_of
 
 _LABELS = ("rectanglelabels", "polygonlabels", "brushlabels", "ellipselabels", "labels")
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")

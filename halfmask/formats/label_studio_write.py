@@ -10,15 +10,15 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import numpy as np
 
-from halfmask.coco.bitmap import crop_of
 from halfmask.coco.supervision import provenance
+from halfmask.files.atomic import new_folder, put_text
 from halfmask.formats.brush import pack_brush
 from halfmask.formats.instances import Book, Instance, Page, differ
-from halfmask.formats.new_folder import new_folder, put_text
 from halfmask.formats.options import Options
 from halfmask.formats.sink import Size, pixel_box
 from halfmask.formats.tally import Tally
 from halfmask.formats.xml_stream import xml_text
+from halfmask.masks.rle import crop_of
 
 _TAGS = {"box": "RectangleLabels", "polygon": "PolygonLabels", "mask": "BrushLabels"}
 

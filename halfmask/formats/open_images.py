@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from halfmask.coco.bitmap import rle_of
 from halfmask.coco.photographs import opened
 from halfmask.errors import InputError
 from halfmask.formats.names import leads_out
@@ -17,6 +16,7 @@ from halfmask.formats.open_images_masks import BOX, MaskTable, numbers_of
 from halfmask.formats.options import Options
 from halfmask.formats.sink import CocoSink, Size
 from halfmask.formats.yolo_source import PHOTOGRAPHS
+from halfmask.masks.rle import rle_of
 
 _FLAGS = ("IsOccluded", "IsTruncated", "IsDepiction", "IsInside")
 _BOXES = {"ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax"}

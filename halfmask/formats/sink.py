@@ -10,15 +10,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from halfmask.coco.bitmap import area_of
 from halfmask.coco.boxes import clip_box, fault_of_box
 from halfmask.coco.records import is_id
-from halfmask.coco.rle import box_of
 from halfmask.coco.stream_write import CocoStream, json_text
 from halfmask.coco.supervision import MaskState, judge
 from halfmask.errors import InputError
 from halfmask.formats.names import leads_out
 from halfmask.formats.tally import Tally
+from halfmask.masks.rle import area_of, box_of
 
 Size = tuple[int, int]
 

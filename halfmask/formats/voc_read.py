@@ -9,13 +9,13 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from numpy.typing import NDArray
 
-from halfmask.coco.bitmap import rle_of
 from halfmask.coco.photographs import opened
 from halfmask.errors import InputError
 from halfmask.formats.names import leads_out
 from halfmask.formats.options import Options
 from halfmask.formats.sink import CocoSink, Size, own_box
 from halfmask.formats.xml_stream import XmlError, elements, number_of, text_of, whole_of
+from halfmask.masks.rle import rle_of
 
 VOID = 255
 """The value of pixels that count for nobody: borders and what is too hard."""

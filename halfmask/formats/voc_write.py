@@ -9,14 +9,14 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 import numpy as np
 from PIL import Image
 
-from halfmask.coco.bitmap import crop_of
+from halfmask.files.atomic import new_folder, put_text
 from halfmask.formats.instances import Book, Instance, Page
-from halfmask.formats.new_folder import new_folder, put_text
 from halfmask.formats.options import Options
 from halfmask.formats.sink import Size
 from halfmask.formats.tally import Tally
 from halfmask.formats.voc_read import VOID
 from halfmask.formats.xml_stream import xml_text
+from halfmask.masks.rle import crop_of
 
 _FLAGS = ("truncated", "difficult", "occluded")
 _HELD = {*_FLAGS, "pose"}

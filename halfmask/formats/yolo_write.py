@@ -7,9 +7,9 @@ from pathlib import Path
 
 import yaml
 
+from halfmask.files.atomic import new_folder, put_text
 from halfmask.formats.instances import Book, Instance
 from halfmask.formats.keyhole import one_polygon
-from halfmask.formats.new_folder import new_folder, put_text
 from halfmask.formats.options import Options
 from halfmask.formats.sink import Size
 from halfmask.formats.tally import Tally

@@ -17,7 +17,7 @@ import torch
 from halfmask._version import __version__
 from halfmask.coco.annotations import CocoFile
 from halfmask.coco.tightness import box_tightness, boxes_are_loose
-from halfmask.coco.write import write_json
+from halfmask.files.atomic import write_json
 from halfmask.inference import plan as planning
 from halfmask.inference.cluster import check_ray, drawn_on_ray
 from halfmask.inference.complete_checks import check_places, check_work

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from halfmask.coco.write import write_json
 from halfmask.errors import InputError
+from halfmask.files.atomic import write_json
 from halfmask.inference.calibration import Sample
 from halfmask.inference.graphs import BoxSegmenterGraph, DetectorGraph, RegionSegmenterGraph
 from halfmask.inference.predictor import Predictor

@@ -7,9 +7,12 @@ from typing import NotRequired, TypedDict
 
 import torch
 
-from halfmask.coco.outline import outlines
-from halfmask.masks import encode_rle, expected_iou, iou, paste
-from halfmask.structures import Detection, MaskCrops
+from halfmask.masks.crops import MaskCrops, iou
+from halfmask.masks.encode import encode_rle
+from halfmask.masks.outline import outlines
+from halfmask.masks.paste import paste
+from halfmask.masks.threshold import expected_iou
+from halfmask.structures import Detection
 
 Segmentation = dict[str, object] | list[list[int]]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.transform import resize_boxes
 from torchvision.ops import roi_align
 
-from halfmask.masks import best_threshold, expected_iou, recentred
+from halfmask.masks.threshold import best_threshold, expected_iou, recentred
 from halfmask.models.box_segmenter import THRESHOLDS, BoxSegmenter
 from halfmask.models.crops import MAX_LEVEL, crop_regions, inside_box, resample
 from halfmask.models.quality import agreement_of, mask_features

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from halfmask.errors import InputError
-from halfmask.inference.json_lines import JsonLines
+from halfmask.files.json_lines import JsonLines
 
 BUSY = "another run is writing the same output; wait for it, or choose another --out"
 

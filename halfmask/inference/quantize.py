@@ -16,8 +16,8 @@ import torch
 from halfmask.errors import InputError
 from halfmask.inference.calibration import Sample
 from halfmask.inference.sessions import session_of
-from halfmask.masks import iou, paste
-from halfmask.structures import MaskCrops
+from halfmask.masks.crops import MaskCrops, iou
+from halfmask.masks.paste import paste
 
 Array = np.ndarray[Any, Any]
 Feed = dict[str, Array]

@@ -24,13 +24,13 @@ from PIL import Image
 
 from halfmask.coco.annotations import CocoFile
 from halfmask.coco.boxes import clip_box
-from halfmask.coco.outline import outlines
 from halfmask.coco.records import file_name_of
 from halfmask.coco.supervision import MaskState
 from halfmask.errors import InputError
 from halfmask.inference.filling import nonempty
 from halfmask.inference.images import as_tensor
 from halfmask.inference.predictor import Predictor, load
+from halfmask.masks.outline import outlines
 from halfmask.structures import Detection
 
 CONFIDENCE = 0.5

@@ -22,12 +22,12 @@ from halfmask.coco.boxes import clip_box
 from halfmask.coco.photographs import photograph_path, read_photograph
 from halfmask.coco.records import file_name_of
 from halfmask.coco.supervision import is_crowd, provenance
-from halfmask.coco.write import write_json
 from halfmask.errors import InputError
+from halfmask.files.atomic import write_json
 from halfmask.inference.filling import nonempty
 from halfmask.inference.predictor import Predictor, load
-from halfmask.masks import decode, encode_rle
-from halfmask.structures import MaskCrops
+from halfmask.masks.crops import MaskCrops
+from halfmask.masks.encode import decode, encode_rle
 
 FIELD = "ground_truth"
 SCORE = "mask_score"

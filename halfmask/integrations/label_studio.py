@@ -16,12 +16,12 @@ import torch
 import typer
 from PIL import Image, ImageOps
 
-from halfmask.coco.outline import outlines
 from halfmask.errors import InputError
 from halfmask.formats.brush import pack_brush
 from halfmask.inference.filling import nonempty
 from halfmask.inference.predictor import Predictor, load
 from halfmask.integrations.label_studio_images import ImageSource
+from halfmask.masks.outline import outlines
 from halfmask.structures import Detection
 
 CONFIDENCE = 0.5

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from halfmask import team
 from halfmask.errors import InputError
-from halfmask.masks import best_threshold, recentred
+from halfmask.masks.threshold import best_threshold, recentred
 from halfmask.models.backbones import Encoder
 from halfmask.models.base import LossKind, SegmentationModel
 from halfmask.models.class_weights import FixedWeights

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from halfmask.masks import grown
+from halfmask.masks.paste import grown
 from halfmask.models.crops import ImagePyramid, crop_regions, inside_box
 
 LOOSE = 0.5

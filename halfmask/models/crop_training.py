@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from halfmask import team
-from halfmask.masks import sample
+from halfmask.masks.sample import sample
 from halfmask.models.crop_reader import CropReader
 from halfmask.models.crops import Jitter, inside_box
 from halfmask.models.draws import MASKS, image_draws

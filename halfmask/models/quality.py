@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from halfmask.masks import expected_iou
+from halfmask.masks.threshold import expected_iou
 from halfmask.models.crops import inside_box
 
 FEATURES = (

@@ -11,7 +11,7 @@ from torchvision.ops import FeaturePyramidNetwork
 
 from halfmask import team
 from halfmask.errors import InputError
-from halfmask.masks import expected_iou
+from halfmask.masks.threshold import expected_iou
 from halfmask.models.backbones import Encoder
 from halfmask.models.base import LossKind, SegmentationModel
 from halfmask.models.batching import training_batch

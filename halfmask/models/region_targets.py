@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from halfmask.masks import sample
+from halfmask.masks.sample import sample
 from halfmask.structures import Target
 
 # RoIAlign as torchvision's Mask R-CNN uses it takes a pixel's value at its corner, so masks are learnt half a pixel up and left of

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from halfmask.errors import InputError
-from halfmask.masks import grown
+from halfmask.masks.paste import grown
 from halfmask.models.base import FixedSegmenter
 from halfmask.structures import Detection
 

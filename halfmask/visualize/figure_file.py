@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from halfmask.coco.write import written_beside
+from halfmask.files.atomic import written_beside
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

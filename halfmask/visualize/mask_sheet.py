@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
-from halfmask.structures import MaskCrops
+from halfmask.masks.crops import MaskCrops
 from halfmask.visualize.fonts import font
 from halfmask.visualize.palette import Colour
 

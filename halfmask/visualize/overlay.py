@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
-from halfmask.structures import MaskCrops
+from halfmask.masks.crops import MaskCrops
 from halfmask.visualize.fonts import Font, font
 from halfmask.visualize.palette import Colour, colour_of, ink_on
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from halfmask.coco.write import write_text
+from halfmask.files.atomic import write_text
 
 TEMPLATE = Path(__file__).parents[1] / "assets" / "report.html.j2"
 WIDEST = 960

@@ -17,8 +17,8 @@ from halfmask.coco.boxes import clip_box
 from halfmask.coco.photographs import photograph_path, read_photograph
 from halfmask.coco.records import file_name_of
 from halfmask.coco.supervision import MaskState
-from halfmask.masks import decode
-from halfmask.structures import MaskCrops
+from halfmask.masks.crops import MaskCrops
+from halfmask.masks.encode import decode
 
 
 @dataclass(frozen=True)

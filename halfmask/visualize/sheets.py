@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from halfmask.structures import MaskCrops
+from halfmask.masks.crops import MaskCrops
 from halfmask.visualize.fonts import font
 from halfmask.visualize.overlay import footer, overlay
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from halfmask._version import __version__
 from halfmask.errors import InputError
-from halfmask.inference.json_lines import JsonLines
+from halfmask.files.json_lines import JsonLines
 from halfmask.web.index import STATES, ReviewIndex
 
 BUSY = "another review of the same file is running; use its page, or stop it first"

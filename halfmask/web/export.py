@@ -8,8 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import IO, Any
 
-from halfmask.coco.write import written_beside
 from halfmask.errors import InputError
+from halfmask.files.atomic import written_beside
 from halfmask.web.decisions import Decision, Decisions
 from halfmask.web.index import ReviewIndex, SourceFile
 
@@ -72,8 +72,8 @@ def decided_annotation(annotation: dict[str, Any], decision: Decision, image_siz
 
 
 def _polygons(rle: dict[str, Any], image_size: tuple[int, int]) -> list[list[int]]:
-    from halfmask.coco.outline import outlines
-    from halfmask.masks import decode
+    from halfmask.masks.encode import decode
+    from halfmask.masks.outline import outlines
 
     bitmap, offset = decode(rle, image_size)
     return outlines(bitmap.numpy(), offset)

@@ -12,9 +12,9 @@ from typing import Any
 from halfmask._version import __version__
 from halfmask.coco.photographs import Pixels
 from halfmask.coco.records import file_name_of
-from halfmask.coco.rle import compressed, fault_of_rle, pixels_of
 from halfmask.coco.supervision import MaskState, judge
 from halfmask.errors import InputError
+from halfmask.masks.rle import compressed, fault_of_rle, pixels_of
 from halfmask.web import schema
 from halfmask.web.decisions import Decision, Decisions, Mask
 from halfmask.web.export import check_out, export

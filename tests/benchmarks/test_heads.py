@@ -17,9 +17,10 @@ from benchmarks.result import Options
 from benchmarks.sources import World
 from halfmask.config import RECIPE_FOLDER, MaskHead, MaskRCNN, load_recipe
 from halfmask.errors import InputError
+from halfmask.masks.crops import MaskCrops
 from halfmask.models.build import build_mask_rcnn
 from halfmask.models.region_targets import HALF_PIXEL, unknown_cells
-from halfmask.structures import MaskCrops, Target
+from halfmask.structures import Target
 
 INPUTS = inputs_of("T(cls)")
 OF_ALL = [head for head in matrix("T(cls)") if head not in REFERENCES]

@@ -14,7 +14,8 @@ from benchmarks.inference_ways import EAGER, Answer, require
 from benchmarks.result import Options, Result
 from halfmask.config import MaskRCNN
 from halfmask.errors import InputError
-from halfmask.masks import encode_rle, paste
+from halfmask.masks.encode import encode_rle
+from halfmask.masks.paste import paste
 
 for name in ("onnxruntime", "openvino", "pycocotools"):
     pytest.importorskip(name)

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks import inference_boxes as bench
 from halfmask.inference.calibration import Sample
-from halfmask.masks import paste
+from halfmask.masks.paste import paste
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")

@@ -9,7 +9,7 @@ import torch
 from benchmarks import masks
 from benchmarks.masks import KINDS, Case, Setting, dense_paste, differences
 from benchmarks.result import Options
-from halfmask.structures import MaskCrops
+from halfmask.masks.crops import MaskCrops
 
 
 def test_rows_and_table(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as reference
 
-from halfmask.coco.outline import outlines
+from halfmask.masks.outline import outlines
 
 
 def drawn(polygons: list[list[int]], height: int, width: int) -> np.ndarray:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from halfmask.coco.part_file import PartFile
-from halfmask.coco.write import write_text, written_beside
+from halfmask.files.atomic import PartFile, write_text, written_beside
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such locks")
 
@@ -33,7 +32,7 @@ def test_commit_and_drop(tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from halfmask.coco.write import written_beside
+from halfmask.files.atomic import written_beside
 with written_beside(sys.argv[1]) as file:
     file.write(b"x" * 1000)
     file.flush()

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as reference
 
-from halfmask.coco.rle import box_of, fault_of_rle, overlap
 from halfmask.coco.supervision import MaskState, classify, judge, repeats_box
+from halfmask.masks.rle import box_of, fault_of_rle, overlap
 
 SIZE = (30, 40)
 TRIANGLE = [2.0, 3.0, 20.0, 3.0, 11.0, 21.0]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from halfmask.coco.write import write_json
 from halfmask.errors import InputError
+from halfmask.files.atomic import write_json
 
 
 def test_values_survive(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import torch
 from halfmask.data.loader import Batch, BatchStream, build_loader
 from halfmask.data.transforms import Augment
 from halfmask.errors import InputError
-from halfmask.structures import MaskCrops, Target
+from halfmask.masks.crops import MaskCrops
+from halfmask.structures import Target
 
 
 class Numbers:

@@ -12,7 +12,8 @@ from halfmask.data.loader import build_loader
 from halfmask.data.paste import COVERED, CopyPaste
 from halfmask.data.transforms import Augment
 from halfmask.errors import InputError
-from halfmask.structures import MaskCrops, Target
+from halfmask.masks.crops import MaskCrops
+from halfmask.structures import Target
 
 H, W = 60, 80
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halfmask.data.rotate import rotate
-from halfmask.masks import boxes_of
-from halfmask.structures import MaskCrops, Target
+from halfmask.masks.crops import MaskCrops, boxes_of
+from halfmask.structures import Target
 
 H, W = 60, 80
 

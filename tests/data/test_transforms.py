@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from halfmask.data.transforms import Augment, mirror
-from halfmask.structures import MaskCrops, Target
+from halfmask.masks.crops import MaskCrops
+from halfmask.structures import Target
 
 H, W = 20, 30
 

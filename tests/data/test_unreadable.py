@@ -8,7 +8,8 @@ import torch
 from halfmask.data.loader import build_loader
 from halfmask.data.unreadable import LeaveOut
 from halfmask.errors import InputError
-from halfmask.structures import MaskCrops, Target
+from halfmask.masks.crops import MaskCrops
+from halfmask.structures import Target
 
 
 class Pictures:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from halfmask.config import Recipe, parse_recipe
 from halfmask.engine.train import Data
-from halfmask.structures import MaskCrops, Target
+from halfmask.masks.crops import MaskCrops
+from halfmask.structures import Target
 
 COUNT, SIDE = 11, 8
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from halfmask.engine.batches import ImageBatch
 from halfmask.engine.feature_cache import FeatureCache, RegionLoader, build_cache
 from halfmask.errors import InputError
-from halfmask.structures import MaskCrops, Target
+from halfmask.masks.crops import MaskCrops
+from halfmask.structures import Target
 
 CPU = torch.device("cpu")
 

@@ -3,7 +3,7 @@
 import torch
 
 from halfmask.evaluation.ambiguous import AmbiguousTable
-from halfmask.structures import MaskCrops
+from halfmask.masks.crops import MaskCrops
 
 SIZE = 40, 60
 LEFT, RIGHT, WHOLE = (10, 10, 30, 30), (30, 10, 50, 30), (10, 10, 50, 30)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from halfmask.coco.bitmap import rle_of
 from halfmask.formats.options import Options
 from halfmask.formats.table import READERS, read_into, write_from
 from halfmask.formats.tally import Tally
+from halfmask.masks.rle import rle_of
 
 HEIGHT, WIDTH = 60, 80
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from halfmask.coco.bitmap import crop_of
 from halfmask.errors import InputError
 from halfmask.formats.options import Options
 from halfmask.formats.table import read_into
 from halfmask.formats.tally import Tally
+from halfmask.masks.rle import crop_of
 
 Convert = Callable[..., Any]
 

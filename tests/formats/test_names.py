@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from halfmask.coco.write import new_file
 from halfmask.errors import InputError
+from halfmask.files.atomic import new_file, new_folder
 from halfmask.formats.names import leads_out
-from halfmask.formats.new_folder import new_folder
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from halfmask.coco.bitmap import rle_of
-from halfmask.coco.rle import overlap
 from halfmask.formats.options import Options
 from halfmask.formats.table import read_into, write_from
 from halfmask.formats.tally import Tally
+from halfmask.masks.rle import overlap, rle_of
 
 Convert = Callable[..., Any]
 SIZE = (60, 80)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from halfmask.coco.bitmap import crop_of
 from halfmask.errors import InputError
+from halfmask.masks.rle import crop_of
 
 Convert = Callable[..., Any]
 

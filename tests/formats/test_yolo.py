@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from halfmask.coco.bitmap import crop_of, rle_of
 from halfmask.errors import InputError
 from halfmask.formats.keyhole import one_polygon
 from halfmask.formats.yolo_labels import Row, parse_line
+from halfmask.masks.rle import crop_of, rle_of
 
 Convert = Callable[..., Any]
 MIXED = "0 0.5 0.5 0.2 0.4\n1 0.1 0.1 0.5 0.1 0.3 0.6\n\n0 0.25 0.25 0.1 0.1 0.87\n"

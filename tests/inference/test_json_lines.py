@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from halfmask.errors import InputError
-from halfmask.inference import json_lines
-from halfmask.inference.json_lines import JsonLines
+from halfmask.files import json_lines
+from halfmask.files.json_lines import JsonLines
 
 
 def test_lines_come_back_with_their_places(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from halfmask.config import MaskRCNN
-from halfmask.structures import MaskCrops, Target
+from halfmask.masks.crops import MaskCrops
+from halfmask.structures import Target
 
 torch.set_num_threads(1)
 

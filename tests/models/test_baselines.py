@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from halfmask.errors import InputError
-from halfmask.masks import iou
+from halfmask.masks.crops import MaskCrops, iou
 from halfmask.models.baselines import BASELINES, BoxBaseline, EllipseBaseline, GrabCutBaseline
-from halfmask.structures import Detection, MaskCrops
+from halfmask.structures import Detection
 
 
 def dense(found: Detection) -> Tensor:

@@ -12,13 +12,13 @@ from torchvision.ops import box_iou
 
 from halfmask.config import BoxSegmenter as Config
 from halfmask.errors import InputError
-from halfmask.masks import iou
+from halfmask.masks.crops import MaskCrops, iou
 from halfmask.models.box_segmenter import BoxSegmenter
 from halfmask.models.build_box import build_box_segmenter
 from halfmask.models.crop_training import box_tightness
 from halfmask.models.crops import crop_regions, inside_box, resample
 from halfmask.models.losses.box_supervision import BoxSupervision
-from halfmask.structures import MaskCrops, Target
+from halfmask.structures import Target
 
 SMALL = {"name": "small_resnet", "widths": [12, 16, 24], "blocks": [1, 1, 1]}
 MOBILENET = {"name": "mobilenet_v2", "norm": "frozen"}

@@ -7,8 +7,9 @@ from dataclasses import replace
 import torch
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 
+from halfmask.masks.crops import MaskCrops
 from halfmask.models.draws import ANCHORS, MASKS, ImageSampler, by_image, draws_of, image_draws
-from halfmask.structures import MaskCrops, Target
+from halfmask.structures import Target
 
 
 def targets(*seeds: int | None) -> list[Target]:

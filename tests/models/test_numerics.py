@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from halfmask.config import BoxSegmenter
+from halfmask.masks.crops import MaskCrops
 from halfmask.models.build import build_model
-from halfmask.structures import Detection, MaskCrops, Target
+from halfmask.structures import Detection, Target
 
 CLASSES = 6
 KINDS = ["mask_rcnn", "box_segmenter"]

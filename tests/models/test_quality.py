@@ -11,7 +11,7 @@ from torch import Tensor
 from halfmask.checkpoint import load_fitting_weights, load_weights
 from halfmask.config import BoxSegmenter as Config
 from halfmask.errors import InputError
-from halfmask.masks import expected_iou
+from halfmask.masks.threshold import expected_iou
 from halfmask.models.box_segmenter import BoxSegmenter
 from halfmask.models.build_box import build_box_segmenter
 from halfmask.models.crops import crop_regions, inside_box, resample

@@ -9,12 +9,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from halfmask.errors import InputError
-from halfmask.masks import iou, sample
+from halfmask.masks.crops import MaskCrops, iou
+from halfmask.masks.sample import sample
 from halfmask.models import rcnn
 from halfmask.models.build import build_model
 from halfmask.models.rcnn import PartialMaskRCNN
 from halfmask.models.roi_heads import region_pool
-from halfmask.structures import MaskCrops, Target
+from halfmask.structures import Target
 
 CLASSES = 6
 SIZES = [(64, 80), (72, 64)]

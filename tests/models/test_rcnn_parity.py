@@ -12,9 +12,10 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
 from halfmask.config import MaskRCNN
+from halfmask.masks.crops import MaskCrops
 from halfmask.models.build import build_model
 from halfmask.models.rcnn import PartialMaskRCNN
-from halfmask.structures import MaskCrops, Target
+from halfmask.structures import Target
 
 CLASSES = 6
 WIDTH = 32

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from halfmask.config import MaskHead
+from halfmask.masks.crops import MaskCrops
 from halfmask.models.build import build_model
 from halfmask.models.losses.mask_bce import mask_bce
 from halfmask.models.rcnn import PartialMaskRCNN
@@ -16,7 +17,7 @@ from halfmask.models.region_rules import RegionRules
 from halfmask.models.region_targets import HALF_PIXEL, unknown_cells
 from halfmask.models.regions import MaskRegions
 from halfmask.models.roi_heads import own_boxes
-from halfmask.structures import MaskCrops, Target
+from halfmask.structures import Target
 
 SIZE = 64
 RULES: list[dict[str, Any]] = [{"unknown": "ignore"}, {"unknown": "skip"}, {"unknown": "skip", "unknown_limit": 0.9}]

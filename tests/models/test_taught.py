@@ -13,12 +13,13 @@ from torch import Tensor
 from halfmask.config import MaskHead
 from halfmask.engine.batches import ImageBatch
 from halfmask.engine.feature_cache import build_cache
+from halfmask.masks.crops import MaskCrops
 from halfmask.models.build import build_model
 from halfmask.models.heads.teacher import SURE, lesson
 from halfmask.models.rcnn import PartialMaskRCNN
 from halfmask.models.region_targets import region_targets
 from halfmask.models.regions import MaskRegions
-from halfmask.structures import MaskCrops, Target
+from halfmask.structures import Target
 
 SIZE = 64
 TAUGHT: dict[str, Any] = {"box_only": "taught"}

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from halfmask.coco.annotations import CocoFile
-from halfmask.coco.rle import compressed
 from halfmask.coco.supervision import MaskState, classify
 from halfmask.errors import InputError
 from halfmask.inference.complete import complete
-from halfmask.masks import decode
+from halfmask.masks.encode import decode
+from halfmask.masks.rle import compressed
 from halfmask.web.schema import DecisionRequest, Runs
 
 from .conftest import Case, annotations, filled, rectangle

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from halfmask.masks import decode
+from halfmask.masks.encode import decode
 from halfmask.web.review_app import review_app
 from halfmask.web.segmenting import Segmenter
 from halfmask.web.tryout_app import tryout_app

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from halfmask.coco.rle import compressed
 from halfmask.errors import InputError
+from halfmask.masks.rle import compressed
 from halfmask.web import queue as queueing
 from halfmask.web.review_app import review_app
 

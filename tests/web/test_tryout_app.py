@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from halfmask.coco.rle import overlap
 from halfmask.errors import InputError
+from halfmask.masks.rle import overlap
 from halfmask.web import segmenting
 from halfmask.web import tryout_app as module
 from halfmask.web.segmenting import LONGEST_QUEUE, BusyError, Segmenter

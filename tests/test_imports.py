@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "halfmask"
 # A room may import the rooms of the floors below its own, and itself.
 FLOORS: list[set[str]] = [
     {"_version", "errors", "model_config"},
-    {"structures", "masks", "config", "team"},
+    {"structures", "masks", "files", "config", "team"},
     {"coco"},
     {"checkpoint", "formats"},
     {"models", "data"},

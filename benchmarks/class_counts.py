@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from benchmarks.measuring import Step, allocations_of, alternate
 from benchmarks.torchvision_peer import mask_head, mask_head_loss
-from halfmask.config import MaskHead
 from halfmask.models.box_decoding import DetectionRules, detections
 from halfmask.models.build import build_mask_branch
 from halfmask.models.losses.region_loss import region_loss
@@ -19,6 +18,7 @@ from halfmask.models.mask_branch import MaskBranch
 from halfmask.models.region_pool import RegionPool
 from halfmask.models.regions import MaskRegions
 from halfmask.models.roi_heads import BoxHeads
+from halfmask.recipes.recipe import MaskHead
 
 MOST = 2 << 30
 """Bytes of torchvision's maps and their gradients beyond which it is not run."""

@@ -13,12 +13,12 @@ from torchvision.models.detection.image_list import ImageList
 
 from benchmarks.measuring import alternate, in_fresh_process, process_peak_of
 from benchmarks.torchvision_peer import torchvision_twin
-from halfmask.config import MaskRCNN
 from halfmask.masks.crops import iou
 from halfmask.masks.paste import paste
 from halfmask.models.box_decoding import DetectionRules, detections
 from halfmask.models.build import build_mask_rcnn
 from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.recipes.recipe import MaskRCNN
 
 Found = tuple[Tensor, Tensor, Tensor, Tensor]
 """boxes [n, 4], labels [n], scores [n], mask probabilities [n, M, M]."""

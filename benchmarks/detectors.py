@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 
-from halfmask.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
-from halfmask.config import MaskRCNN, Recipe, parse_recipe
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
 from halfmask.data.transforms import Augment
@@ -20,7 +18,9 @@ from halfmask.engine.train import Data, fit
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.models.build import build_mask_rcnn
+from halfmask.models.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
 from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.recipes.recipe import MaskRCNN, Recipe, parse_recipe
 
 Say = Callable[[str], None]
 

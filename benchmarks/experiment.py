@@ -32,11 +32,11 @@ from benchmarks.region_heads import (
 )
 from benchmarks.sources import Source
 from benchmarks.world_table import ORACLE, Measure
-from halfmask.config import MaskHead, MaskRCNN, Recipe, load_recipe
 from halfmask.data.dataset import CocoInstances
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.recipes.recipe import MaskHead, MaskRCNN, Recipe, load_recipe
 
 
 class Job(NamedTuple):

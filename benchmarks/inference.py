@@ -24,10 +24,10 @@ from benchmarks.inference_check import Sameness, rows_of, sameness
 from benchmarks.inference_ways import INT8, PEER, Way, cpu_ways, has_int8, require
 from benchmarks.measuring import alternate
 from benchmarks.result import Options, Result, Row, compared
-from halfmask.config import MaskRCNN
 from halfmask.inference.images import as_tensor
 from halfmask.models.build import build_mask_rcnn
 from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.recipes.recipe import MaskRCNN
 
 PHOTOGRAPH = Path(__file__).parents[1] / "halfmask" / "assets" / "photos" / "000000000285.jpg"
 CLASSES, SHORT, LONG, ROUNDS = 81, 800, 1333, 3

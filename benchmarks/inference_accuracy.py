@@ -13,8 +13,6 @@ from benchmarks.detectors import Say, fit_on
 from benchmarks.inference_ways import INT8, PEER, Answer, Way, cpu_ways
 from benchmarks.result import Result, Row
 from benchmarks.sources import World
-from halfmask.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
-from halfmask.config import MaskRCNN, Recipe, load_recipe, parse_recipe
 from halfmask.data.dataset import CocoInstances
 from halfmask.errors import InputError
 from halfmask.evaluation.average_precision import PrecisionStream
@@ -22,7 +20,9 @@ from halfmask.evaluation.truth import read_truth
 from halfmask.inference.images import as_tensor
 from halfmask.masks.encode import encode_rle
 from halfmask.models.build import build_mask_rcnn
+from halfmask.models.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
 from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.recipes.recipe import MaskRCNN, Recipe, load_recipe, parse_recipe
 
 AP_BAR, INT8_BAR, CALIBRATION = 0.1, 0.3, 32
 CLASSES, TRAIN, TEST, STEPS = 8, 400, 200, {"boxes": 240, "masks": 80}

@@ -14,9 +14,9 @@ from benchmarks.inference_ways import Answer, Way, torch_way, torchvision_way
 from benchmarks.measuring import alternate
 from benchmarks.result import Result, Row, compared
 from benchmarks.torchvision_peer import torchvision_twin
-from halfmask.config import MaskRCNN
 from halfmask.models.fold_norm import fold_for_inference
 from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.recipes.recipe import MaskRCNN
 
 PEER, EAGER = "torchvision, bf16 autocast", "torchvision, float32"
 OURS, OURS_EAGER = "halfmask, bf16 autocast, channels_last, torch.compile", "halfmask, float32"

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from benchmarks.signal_stack import kept_signal_stack
 from benchmarks.torchvision_peer import torchvision_twin
-from halfmask.config import MaskRCNN
 from halfmask.errors import InputError
 from halfmask.inference.export import graphs_of, write_graph
 from halfmask.inference.predictor import Predictor, on_cpu
@@ -27,6 +26,7 @@ from halfmask.masks.paste import paste
 from halfmask.models.fold_norm import fold_for_inference
 from halfmask.models.rcnn import PartialMaskRCNN
 from halfmask.models.region_targets import HALF_PIXEL
+from halfmask.recipes.recipe import MaskRCNN
 
 PEER, EAGER = "torchvision", "halfmask, PyTorch"
 PACKAGES = {"onnxruntime": "export", "openvino": "openvino", "pycocotools": "dev", "transformers": "sam"}

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from benchmarks.result import Options, Result, Row
-from halfmask.config import MaskHead
 from halfmask.models.build import build_mask_branch
+from halfmask.recipes.recipe import MaskHead
 
 CLASSES, CHANNELS, BOX_WIDTH = 81, 256, 1024
 REGIONS, ROUNDS = 16, 7

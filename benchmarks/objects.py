@@ -16,10 +16,10 @@ from benchmarks.crowded import loss_costs, write_crowd
 from benchmarks.measuring import MIB, alternate, in_fresh_process
 from benchmarks.result import Options, Result, Row, compared
 from halfmask.coco.annotations import CocoFile
-from halfmask.config import expand
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
 from halfmask.data.transforms import Augment
+from halfmask.recipes.recipe import expand
 
 OURS, PEER = "halfmask", "torchvision"
 LESS_BAR, LOADER_BAR = 20.0, 2.0

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from benchmarks.result import Options, Result, Row
 from benchmarks.segmenter import Halfmask, run_halfmask
 from benchmarks.table1_page import spread
-from halfmask.config import expand
 from halfmask.errors import InputError
+from halfmask.recipes.recipe import expand
 
 DIRECTIONS = {"voc": "voc → non-voc", "nonvoc": "non-voc → voc"}
 """Masked classes (A) → what the column is called; B is the rest."""

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from halfmask.config import MaskHead, MaskRCNN, Stage
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
 from halfmask.engine.optim import build_optimiser
@@ -23,6 +22,7 @@ from halfmask.models.region_rules import rows_of
 from halfmask.models.region_targets import region_targets
 from halfmask.models.regions import FoundBoxes, MaskRegions
 from halfmask.models.roi_heads import region_pool
+from halfmask.recipes.recipe import MaskHead, MaskRCNN, Stage
 from halfmask.structures import Detection, Target
 
 INPUTS: dict[str, dict[str, Any]] = {

@@ -23,10 +23,10 @@ import torch
 from benchmarks.result import Options, Result, Row
 from benchmarks.table1_page import T_95, Difference, spread
 from halfmask.coco.annotations import CocoFile
-from halfmask.config import expand, load_recipe
 from halfmask.data.dataset import development_split
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
+from halfmask.recipes.recipe import expand, load_recipe
 
 DIRECTIONS = {"voc": "coco_mini_voc2nonvoc_box_segmenter", "nonvoc": "coco_mini_nonvoc2voc_box_segmenter"}
 """Masked classes → the recipe."""
@@ -222,7 +222,7 @@ def _inference_alone(arguments: list[str]) -> bool:
 
 def _restate(base: Path, own: Path, arguments: list[str]) -> None:
     """The base's model with the recipe that `arguments` name."""
-    from halfmask.checkpoint import load_checkpoint, save_checkpoint
+    from halfmask.models.checkpoint import load_checkpoint, save_checkpoint
 
     recipe = load_recipe(arguments[0], arguments[1:])
     save_checkpoint(own / "model.safetensors", replace(load_checkpoint(base / "model.safetensors"), recipe=recipe))

@@ -12,11 +12,11 @@ from benchmarks.composites.write import write_composites
 from halfmask.coco.annotations import CocoFile
 from halfmask.coco.categories import NONVOC_IDS, VOC_IDS, resolve_masked
 from halfmask.coco.source import Annotations
-from halfmask.config import expand
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.synthetic import write_world
 from halfmask.data.world_classes import DEFAULT_CLASSES, attribute_split
 from halfmask.errors import InputError
+from halfmask.recipes.recipe import expand
 
 TEST_SEEDS = 1_000_000
 """Test pictures are drawn from seeds that no training picture comes from."""

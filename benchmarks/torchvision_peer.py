@@ -16,9 +16,9 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 from torchvision.ops.poolers import LevelMapper
 
-from halfmask.config import MaskRCNN as Config
 from halfmask.models.rcnn import PartialMaskRCNN
 from halfmask.models.regions import MaskRegions
+from halfmask.recipes.recipe import MaskRCNN as Config
 
 
 def mask_head(channels: int, width: int, convs: int, classes: int) -> nn.Sequential:

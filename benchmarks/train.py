@@ -15,11 +15,11 @@ from benchmarks.measuring import MIB, alternate, in_fresh_process, process_peak_
 from benchmarks.result import Options, Result, Row, compared, held
 from benchmarks.torchvision_peer import torchvision_twin
 from halfmask.coco.annotations import CocoFile
-from halfmask.config import MaskRCNN, expand
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import Batch, build_loader
 from halfmask.data.transforms import Augment
 from halfmask.models.build import build_mask_rcnn
+from halfmask.recipes.recipe import MaskRCNN, expand
 from halfmask.structures import Target
 
 BATCH, SHORT, LONG, STEPS, SEED = 2, 480, 640, 4, 0

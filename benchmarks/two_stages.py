@@ -15,9 +15,9 @@ from benchmarks.segmenter import Halfmask, run_halfmask
 from benchmarks.sources import World
 from benchmarks.table1_page import spread
 from benchmarks.world import own_head
-from halfmask.checkpoint import Checkpoint, save_checkpoint
-from halfmask.config import load_recipe
 from halfmask.files.atomic import write_json
+from halfmask.models.checkpoint import Checkpoint, save_checkpoint
+from halfmask.recipes.recipe import load_recipe
 
 RECIPE = "world_box_segmenter"
 NAMES = "class names"

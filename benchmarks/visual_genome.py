@@ -18,11 +18,11 @@ from benchmarks.measuring import allocations_of, seconds_of
 from benchmarks.result import Options, Result, Row
 from benchmarks.visual_genome_data import write_coco, write_tiny_recipe, write_visual_genome
 from halfmask.coco.visual_genome import convert_visual_genome
-from halfmask.config import MaskRCNN, load_recipe
 from halfmask.errors import InputError
 from halfmask.models.build import build_mask_rcnn
 from halfmask.models.rcnn import PartialMaskRCNN
 from halfmask.models.regions import MaskRegions
+from halfmask.recipes.recipe import MaskRCNN, load_recipe
 
 RECIPE = "vg3k_r101_transfer_mlp"
 COCO_K, VG_K = 81, 3002

@@ -11,8 +11,8 @@ from PIL import Image
 
 from halfmask.coco.categories import COCO_NAMES
 from halfmask.coco.visual_genome_classes import MANUAL_SYNSETS
-from halfmask.config import load_recipe
 from halfmask.files.atomic import write_json, write_text
+from halfmask.recipes.recipe import load_recipe
 
 SIDE = 96
 RARE_CLASS = "hair drier"

@@ -7,7 +7,7 @@ from benchmarks.region_heads import INPUTS
 from benchmarks.result import Options, Result
 from benchmarks.sources import Source, World
 from benchmarks.world_table import AGNOSTIC, ORACLE, bench_rows, markdown
-from halfmask.config import MaskRCNN, load_recipe
+from halfmask.recipes.recipe import MaskRCNN, load_recipe
 
 
 def run(options: Options) -> Result:

@@ -23,9 +23,9 @@ def _checkpoint(path: Path, model: dict[str, Any]) -> Path:
     """A model of random weights, saved as training would save it."""
     import torch
 
-    from halfmask.checkpoint import Checkpoint, save_checkpoint
-    from halfmask.config import parse_recipe
     from halfmask.models.build import build_model
+    from halfmask.models.checkpoint import Checkpoint, save_checkpoint
+    from halfmask.recipes.recipe import parse_recipe
 
     optimiser = {"lr": 0.1}
     stage = {"name": "all", "train": ["all"], "steps": 1, "batch_size": 1, "optimiser": optimiser}

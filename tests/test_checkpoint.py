@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from halfmask._version import __version__
-from halfmask.checkpoint import (
+from halfmask.errors import InputError
+from halfmask.models.checkpoint import (
     Category,
     Checkpoint,
     file_digest,
@@ -25,9 +26,8 @@ from halfmask.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from halfmask.config import Recipe, parse_recipe
-from halfmask.errors import InputError
 from halfmask.models.class_weights import FixedWeights
+from halfmask.recipes.recipe import Recipe, parse_recipe
 
 CATEGORIES: list[Category] = [{"id": 1, "name": "cat"}, {"id": 7, "name": "potted plant"}, {"id": 9, "name": "Straße"}]
 

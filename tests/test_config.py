@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from halfmask.config import BoxSegmenter, MaskRCNN, expand, load_recipe, parse_recipe
 from halfmask.errors import InputError
+from halfmask.recipes.recipe import BoxSegmenter, MaskRCNN, expand, load_recipe, parse_recipe
 
 DOCUMENT: dict[str, Any] = {
     "name": "tiny",

@@ -11,10 +11,10 @@ PACKAGE = Path(__file__).parents[1] / "halfmask"
 
 # A room may import the rooms of the floors below its own, and itself.
 FLOORS: list[set[str]] = [
-    {"_version", "errors", "model_config"},
-    {"structures", "masks", "files", "config", "team"},
+    {"_version", "errors"},
+    {"structures", "masks", "files", "recipes", "team"},
     {"coco"},
-    {"checkpoint", "formats"},
+    {"formats"},
     {"models", "data"},
     {"engine", "evaluation", "visualize", "inference", "weights", "web"},
     {"integrations"},
@@ -23,7 +23,7 @@ FLOORS: list[set[str]] = [
     {"__main__"},
 ]
 FLOOR = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
-SAME_FLOOR_ALLOWED = {("masks", "structures"), ("structures", "masks"), ("config", "errors"), ("web", "inference")}
+SAME_FLOOR_ALLOWED = {("masks", "structures"), ("structures", "masks"), ("recipes", "errors"), ("web", "inference")}
 # engine and evaluation serve any model, from any data; inference serves any model, and needs no training data.
 FORBIDDEN = {
     ("engine", "models"),

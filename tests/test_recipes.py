@@ -13,12 +13,12 @@ import torch
 import yaml
 from PIL import Image
 
-from halfmask.checkpoint import load_checkpoint
 from halfmask.coco.categories import COCO_NAMES, resolve_masked
 from halfmask.coco.split import strip_masks
 from halfmask.commands.train import _dry_run, train
-from halfmask.config import RECIPE_FOLDER, Recipe, load_recipe, shipped_recipes
 from halfmask.inference.complete import complete
+from halfmask.models.checkpoint import load_checkpoint
+from halfmask.recipes.recipe import RECIPE_FOLDER, Recipe, load_recipe, shipped_recipes
 
 NAMES = list(shipped_recipes())
 PAPER = [name for name, path in shipped_recipes().items() if path.parent.name == "coco_paper"]

@@ -108,8 +108,8 @@ def _complete(given: DataSet, out: Path, _: io.StringIO) -> str:
 def _train(given: DataSet, _: Path, said: io.StringIO) -> str:
     """What train learns from: its data read and checked, the photographs read, broken ones left out."""
     from halfmask.commands.training_data import read_training_data
-    from halfmask.config import parse_recipe
     from halfmask.data.unreadable import LeaveOut
+    from halfmask.recipes.recipe import parse_recipe
 
     data = {"annotations": str(given.data), "images": str(given.images), "masked_threshold": 1, "development": 0}
     recipe = parse_recipe({"name": "malformed", "model": TINY, "data": data, "stages": [STAGE]}, "recipe")

@@ -80,7 +80,7 @@ def first(*names: str) -> Any:
 
 def state_dict_keys() -> dict[str, str]:
     """Digest of every shipped recipe's state-dict keys and shapes."""
-    recipes = first("halfmask.recipes.recipe", "halfmask.config")
+    recipes = first("halfmask.recipes.recipe", "halfmask.recipes.recipe")
     build = first("halfmask.models.build")
     digests = {}
     for path in sorted((ROOT / "halfmask" / "recipes").rglob("*.yaml")):

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from halfmask.commands.training_data import TrainingData
-    from halfmask.config import Recipe
     from halfmask.data.dataset import CocoInstances
     from halfmask.models.base import SegmentationModel
+    from halfmask.recipes.recipe import Recipe
     from halfmask.structures import Target
 
 logger = logging.getLogger("halfmask")

@@ -13,7 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from halfmask.commands.demo import Clock, Settings
-    from halfmask.config import Recipe
+    from halfmask.recipes.recipe import Recipe
     from halfmask.visualize.scene import Scene
 
 HEADS = {"class-agnostic": "world_agnostic", "transfer": "world_transfer"}
@@ -127,7 +127,7 @@ def _make(places: _Places, settings: Settings, clock: Clock) -> list[dict[str, A
 
 def world_recipe(name: str, loss: Literal["boxes", "masks"], recipe: str, settings: Settings) -> Recipe:
     """The stages of one kind of a shipped recipe, at the demo's length. Where its data are is told later."""
-    from halfmask.config import load_recipe, parse_recipe
+    from halfmask.recipes.recipe import load_recipe, parse_recipe
 
     document = load_recipe(recipe, list(settings.overrides)).model_dump(mode="json")
     document["name"] = f"demo_{name}".replace("-", "_")

@@ -14,8 +14,8 @@ from halfmask.team import current
 
 if TYPE_CHECKING:
     from halfmask.commands.training_data import Pictures, TrainingData
-    from halfmask.config import Data, Recipe
     from halfmask.models.base import SegmentationModel
+    from halfmask.recipes.recipe import Data, Recipe
 
 HIDDEN = "hidden"
 """Folder of the first training, in the folder of a run."""
@@ -142,8 +142,8 @@ def _without(data: Data, pictures: Pictures, hidden: set[str]) -> Data:
 
 
 def _refuse_start(recipe: Recipe, hidden: set[str]) -> None:
-    from halfmask.checkpoint import load_checkpoint
-    from halfmask.config import expand
+    from halfmask.models.checkpoint import load_checkpoint
+    from halfmask.recipes.recipe import expand
 
     if recipe.init is None:
         return
@@ -159,8 +159,8 @@ def _refuse_start(recipe: Recipe, hidden: set[str]) -> None:
 
 
 def _load(checkpoint: Path) -> SegmentationModel:
-    from halfmask.checkpoint import load_checkpoint, load_weights
     from halfmask.models.build import build_model
+    from halfmask.models.checkpoint import load_checkpoint, load_weights
 
     found = load_checkpoint(checkpoint)
     model = build_model(found.recipe.model, len(found.categories) + 1, pretrained=False)

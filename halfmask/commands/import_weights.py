@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from halfmask.checkpoint import Category
+    from halfmask.models.checkpoint import Category
     from halfmask.weights.imported import Imported
 
 Kind = Literal["detectron", "torchvision", "efficientnet-lite"]
@@ -54,8 +54,8 @@ def run(
 
     `efficientnet-lite` writes no checkpoint but ImageNet weights for a recipe's `weights:`, under timm's names.
     """
-    from halfmask.checkpoint import save_checkpoint
     from halfmask.errors import InputError
+    from halfmask.models.checkpoint import save_checkpoint
     from halfmask.weights.imported import MASK_BRANCH, checkpoint_of
 
     if out.suffix != ".safetensors":
@@ -165,7 +165,7 @@ def _report(imported: Imported, out: Path, masked: int, head: Head) -> None:
 
 def _overrides(imported: Imported, out: Path) -> list[str]:
     """What a recipe must say so that its model is the imported detector."""
-    from halfmask.config import Backbone, Detector, Images
+    from halfmask.recipes.recipe import Backbone, Detector, Images
 
     said = [f"init={out}", "model.backbone.weights=null"]  # ImageNet's would only be overwritten
     plain = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from halfmask.config import Recipe
+    from halfmask.recipes.recipe import Recipe
 
 TEACHER = "teacher"
 """Folder of the round before, in the folder of a run."""
@@ -47,9 +47,9 @@ def teach(recipe: Recipe, out: Path, again: str) -> Path | None:
 def _fill(recipe: Recipe, model: Path, folder: Path, filled: Path) -> None:
     from halfmask.coco.annotations import CocoFile
     from halfmask.commands.training_data import read_training_data
-    from halfmask.config import expand
     from halfmask.files.atomic import write_json
     from halfmask.inference.complete import complete
+    from halfmask.recipes.recipe import expand
 
     bare = folder / "to_fill.json"
     once = recipe.model_copy(update={"rounds": 1, "hide": 0})

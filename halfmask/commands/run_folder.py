@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from halfmask import team
-from halfmask.config import Recipe, parse_recipe
 from halfmask.errors import InputError
+from halfmask.recipes.recipe import Recipe, parse_recipe
 
 if TYPE_CHECKING:
     from halfmask.commands.training_data import TrainingData
@@ -157,7 +157,7 @@ def begin_run(recipe: Recipe, data: TrainingData, model: SegmentationModel, out:
 
 def finish_run(recipe: Recipe, data: TrainingData, model: SegmentationModel, out: Path) -> None:
     """Writes what a finished training leaves: model.safetensors and its curves."""
-    from halfmask.checkpoint import Checkpoint, save_checkpoint
+    from halfmask.models.checkpoint import Checkpoint, save_checkpoint
     from halfmask.visualize.curves import training_curves
 
     path = out / "model.safetensors"

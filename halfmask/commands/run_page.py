@@ -20,8 +20,8 @@ from halfmask.visualize.report import Bars, Chart, Headline, Page, Section, Stri
 
 if TYPE_CHECKING:
     from halfmask.commands.training_data import TrainingData
-    from halfmask.config import Recipe
     from halfmask.models.base import SegmentationModel
+    from halfmask.recipes.recipe import Recipe
     from halfmask.structures import Detection, Target
 
 REPORT = "report.html"

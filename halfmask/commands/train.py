@@ -11,9 +11,9 @@ import typer
 
 if TYPE_CHECKING:
     from halfmask.commands.training_data import TrainingData
-    from halfmask.config import Recipe
     from halfmask.engine.train import Outcome
     from halfmask.models.base import SegmentationModel
+    from halfmask.recipes.recipe import Recipe
 
 
 def run(
@@ -35,8 +35,8 @@ def run(
 
     devices=4 trains with four processes, one a GPU. Several hosts: torchrun … -m halfmask train …, or srun.
     """
-    from halfmask.config import load_recipe
     from halfmask.errors import InputError
+    from halfmask.recipes.recipe import load_recipe
 
     settings = load_recipe(recipe, overrides)
     if dry_run:
@@ -181,10 +181,10 @@ def _settled(recipe: Recipe) -> Recipe:
 def _build(recipe: Recipe, data: TrainingData) -> SegmentationModel:
     import torch
 
-    from halfmask.checkpoint import load_checkpoint, load_fitting_weights
-    from halfmask.config import expand
     from halfmask.errors import InputError
     from halfmask.models.build import build_model
+    from halfmask.models.checkpoint import load_checkpoint, load_fitting_weights
+    from halfmask.recipes.recipe import expand
 
     torch.manual_seed(recipe.seed)
     names = [c["name"] for c in data.categories]

@@ -16,7 +16,6 @@ from halfmask.coco.relabel import matching_ids
 from halfmask.coco.source import Annotations
 from halfmask.commands.held_out import Evaluation
 from halfmask.commands.opening import open_file
-from halfmask.config import Data, Recipe, Stage, expand
 from halfmask.data.dataset import CocoInstances, development_split
 from halfmask.data.loader import build_loader
 from halfmask.data.paste import CopyPaste
@@ -25,6 +24,7 @@ from halfmask.data.unreadable import LeaveOut
 from halfmask.engine.stream import Loader
 from halfmask.engine.train import Data as Loaders
 from halfmask.errors import InputError
+from halfmask.recipes.recipe import Data, Recipe, Stage, expand
 from halfmask.team import current
 
 

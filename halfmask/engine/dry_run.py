@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from halfmask.config import Recipe, Stage
 from halfmask.engine.batches import ImageBatch, RegionBatch
 from halfmask.engine.module import Batch, StageModule
 from halfmask.engine.optim import build_optimiser
 from halfmask.engine.parts import choose_parts, rate_factors
 from halfmask.engine.train import CACHE_BATCH, Data
 from halfmask.errors import InputError
+from halfmask.recipes.recipe import Recipe, Stage
 
 CPU_IMAGES = 2
 """A CPU that only shall check a recipe need not have the memory for its whole batch."""

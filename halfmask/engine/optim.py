@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from halfmask.config import Optimiser
+from halfmask.recipes.recipe import Optimiser
 
 WARMUP_START = 1 / 3
 """Warm-up begins at this share of the rate (paper, hyper-parameters of Detectron)."""

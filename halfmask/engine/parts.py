@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from halfmask.config import Stage
 from halfmask.errors import InputError
+from halfmask.recipes.recipe import Stage
 
 
 def built_to_learn(model: nn.Module) -> set[str]:

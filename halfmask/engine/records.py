@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from halfmask import team
-from halfmask.config import Recipe
 from halfmask.engine.display import Display
 from halfmask.engine.logs import Evaluations, MetricsCsv
 from halfmask.engine.trackers import Trackers
+from halfmask.recipes.recipe import Recipe
 
 
 class Records(Protocol):

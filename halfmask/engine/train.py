@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from halfmask import team
-from halfmask.config import Recipe, Stage
 from halfmask.engine.batch_norm import shared_norms
 from halfmask.engine.batches import ImageBatch
 from halfmask.engine.feature_cache import FeatureCache, RegionLoader, build_cache
@@ -31,6 +30,7 @@ from halfmask.engine.resume import read_resume_point
 from halfmask.engine.stream import Loader, Stream
 from halfmask.engine.trainer import build_trainer
 from halfmask.errors import InputError
+from halfmask.recipes.recipe import Recipe, Stage
 from halfmask.structures import Target
 
 Images = tuple[list[Tensor], list[Target]]

@@ -13,9 +13,9 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.pytorch.strategies import DDPStrategy
 
 from halfmask import team
-from halfmask.config import Recipe, Stage
 from halfmask.engine.keeper import Keeper
 from halfmask.engine.resume import ResumeFile
+from halfmask.recipes.recipe import Recipe, Stage
 
 PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 

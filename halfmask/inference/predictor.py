@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from halfmask._version import __version__
-from halfmask.checkpoint import Category, Checkpoint, file_digest, load_checkpoint, load_weights
 from halfmask.errors import InputError
 from halfmask.inference.hub import fetch_checkpoint, is_on_hub
 from halfmask.inference.images import ImageLike, as_tensor
@@ -19,6 +18,7 @@ from halfmask.models.base import SegmentationModel
 from halfmask.models.baselines import PREFIX, build_baseline
 from halfmask.models.box_segmenter import BoxSegmenter
 from halfmask.models.build import build_model
+from halfmask.models.checkpoint import Category, Checkpoint, file_digest, load_checkpoint, load_weights
 from halfmask.models.fold_norm import fold_for_inference
 from halfmask.models.sam import EXAMPLES, SamSegmenter, build_sam
 from halfmask.models.sam import PREFIXES as SAM_PREFIXES

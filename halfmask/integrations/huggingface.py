@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from halfmask.checkpoint import Checkpoint, file_digest, load_checkpoint
 from halfmask.errors import InputError
 from halfmask.inference.hub import FILE, SCHEME
 from halfmask.inference.predictor import Predictor, find_checkpoint, load
+from halfmask.models.checkpoint import Checkpoint, file_digest, load_checkpoint
 
 METRICS = "metrics.json"
 SETS = {"A": "A, had masks", "B": "B, boxes only", "all": "all"}

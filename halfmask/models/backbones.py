@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
-from halfmask.config import expand
 from halfmask.errors import InputError
 from halfmask.models.feature_levels import cut_network
+from halfmask.recipes.recipe import expand
 
 
 class Encoder(nn.Module):

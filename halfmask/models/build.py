@@ -13,19 +13,16 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from halfmask.config import BoxSegmenter, Detector, MaskHead, MaskRCNN, Transfer, expand
 from halfmask.errors import InputError
 from halfmask.models.backbones import Encoder, build_encoder
 from halfmask.models.base import SegmentationModel
 from halfmask.models.box_matching import match_in_parts
 from halfmask.models.class_weights import (
     ClassWeights,
-    DetectorWeights,
-    FixedWeights,
     NoWeights,
-    random_vectors,
+    build_class_weights,
 )
-from halfmask.models.embedding_file import read_vectors, vector_size
+from halfmask.models.embedding_file import vector_size
 from halfmask.models.frozen_norm import norm_in_place
 from halfmask.models.full_precision import propose_in_full_precision
 from halfmask.models.heads.agnostic import AgnosticPredictor
@@ -42,9 +39,7 @@ from halfmask.models.mask_branch import MaskBranch
 from halfmask.models.rcnn import PartialMaskRCNN
 from halfmask.models.region_rules import RegionRules
 from halfmask.models.roi_heads import BoxHeads, region_pool
-
-RANDOM_SIZE = 300
-"""Length of random class vectors where the recipe leaves it open; the paper's."""
+from halfmask.recipes.recipe import BoxSegmenter, Detector, MaskHead, MaskRCNN, Transfer, expand
 
 
 def build_model(
@@ -214,38 +209,6 @@ def _transfer(
 ) -> tuple[MaskPredictor, ClassWeights]:
     weights, size = build_class_weights(t, num_classes, box_width, pretrained, names)
     return TransferPredictor(TransferFunction(size, width, t.layers, t.activation)), weights
-
-
-def build_class_weights(
-    transfer: Transfer,
-    num_classes: int,
-    box_width: int,
-    pretrained: bool = True,
-    names: Sequence[str] | None = None,
-) -> tuple[ClassWeights, int]:
-    """Where T's input comes from, and its size D.
-
-    Raises:
-        InputError: the file of an embedding does not fit the classes, or is not to be read and the recipe does not say its size; the
-            input is of the other kind of model.
-    """
-    t = transfer
-    if t.input == "prototype":
-        raise InputError(
-            "transfer.input: prototype is for a box_segmenter; a mask_rcnn has rows of its box head: cls, box, cls+box"
-        )
-    if t.input == "cls" or t.input == "box" or t.input == "cls+box":
-        size = {"cls": 1, "box": 4, "cls+box": 5}[t.input] * box_width
-        return DetectorWeights(t.input, t.input_norm, t.stop_gradient), size
-    if t.input == "embedding" and pretrained:
-        assert t.embedding is not None
-        vectors = read_vectors(expand(t.embedding), num_classes, names, t.embedding_size)
-    else:
-        if t.input == "embedding" and t.embedding_size is None:
-            raise InputError("transfer.embedding_size is null: `settled` takes it from the embedding's file")
-        # Of an embedding in a checkpoint only the shape matters here; its values follow.
-        vectors = random_vectors(num_classes, t.embedding_size or RANDOM_SIZE, t.seed)
-    return FixedWeights(vectors, t.input_norm), vectors.shape[1]
 
 
 def _build_box_segmenter(

@@ -7,13 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import fx, nn
 
-from halfmask.config import BoxSegmenter as BoxSegmenterConfig
-from halfmask.config import Transfer
 from halfmask.errors import InputError
 from halfmask.models.backbones import Encoder, build_encoder
 from halfmask.models.box_segmenter import BoxSegmenter
-from halfmask.models.build import build_class_weights
-from halfmask.models.class_weights import FixedWeights
+from halfmask.models.class_weights import FixedWeights, build_class_weights
 from halfmask.models.crop_reader import CropReader
 from halfmask.models.crop_training import CropSampler
 from halfmask.models.crops import Jitter
@@ -24,6 +21,8 @@ from halfmask.models.heads.base import MaskPredictor
 from halfmask.models.heads.transfer import TransferFunction, TransferPredictor
 from halfmask.models.losses.box_supervision import BoxSupervision
 from halfmask.models.losses.crop_losses import CropLossWeights
+from halfmask.recipes.recipe import BoxSegmenter as BoxSegmenterConfig
+from halfmask.recipes.recipe import Transfer
 
 CLASS_START = 0.1
 """Of T's usual start in the last layer: how much a class's vector changes the filter before anything is learnt."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from halfmask.errors import InputError
+from halfmask.models.embedding_file import read_vectors
+from halfmask.recipes.recipe import Transfer, expand
 
 
 class ClassWeights(nn.Module, ABC):
@@ -120,3 +125,39 @@ def random_vectors(num_classes: int, size: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     vectors: Tensor = torch.randn(num_classes - 1, size, generator=generator, device="cpu") / size**0.5
     return vectors
+
+
+RANDOM_SIZE = 300
+"""Length of random class vectors where the recipe leaves it open; the paper's."""
+
+
+def build_class_weights(
+    transfer: Transfer,
+    num_classes: int,
+    box_width: int,
+    pretrained: bool = True,
+    names: Sequence[str] | None = None,
+) -> tuple[ClassWeights, int]:
+    """Where T's input comes from, and its size D.
+
+    Raises:
+        InputError: the file of an embedding does not fit the classes, or is not to be read and the recipe does not say its size; the
+            input is of the other kind of model.
+    """
+    t = transfer
+    if t.input == "prototype":
+        raise InputError(
+            "transfer.input: prototype is for a box_segmenter; a mask_rcnn has rows of its box head: cls, box, cls+box"
+        )
+    if t.input == "cls" or t.input == "box" or t.input == "cls+box":
+        size = {"cls": 1, "box": 4, "cls+box": 5}[t.input] * box_width
+        return DetectorWeights(t.input, t.input_norm, t.stop_gradient), size
+    if t.input == "embedding" and pretrained:
+        assert t.embedding is not None
+        vectors = read_vectors(expand(t.embedding), num_classes, names, t.embedding_size)
+    else:
+        if t.input == "embedding" and t.embedding_size is None:
+            raise InputError("transfer.embedding_size is null: `settled` takes it from the embedding's file")
+        # Of an embedding in a checkpoint only the shape matters here; its values follow.
+        vectors = random_vectors(num_classes, t.embedding_size or RANDOM_SIZE, t.seed)
+    return FixedWeights(vectors, t.input_norm), vectors.shape[1]

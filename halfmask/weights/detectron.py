@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from halfmask.config import Backbone, Detector, Images, MaskHead, MaskRCNN, Transfer
 from halfmask.errors import InputError
+from halfmask.recipes.recipe import Backbone, Detector, Images, MaskHead, MaskRCNN, Transfer
 from halfmask.weights.blobs import Blobs
 from halfmask.weights.imported import MASK_BRANCH, Imported, assemble, untrained
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from halfmask.checkpoint import Category, Checkpoint
 from halfmask.coco.categories import COCO_NAMES
-from halfmask.config import MaskHead, MaskRCNN, parse_recipe
 from halfmask.errors import InputError
 from halfmask.models.base import SegmentationModel
 from halfmask.models.build import build_mask_branch, build_model
+from halfmask.models.checkpoint import Category, Checkpoint
+from halfmask.recipes.recipe import MaskHead, MaskRCNN, parse_recipe
 
 LISTED = 40
 """How many names an error gives."""

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from halfmask.coco.categories import COCO_NAMES
-from halfmask.config import Backbone, Detector, Images, MaskHead, MaskRCNN
 from halfmask.errors import InputError
+from halfmask.recipes.recipe import Backbone, Detector, Images, MaskHead, MaskRCNN
 from halfmask.weights.imported import COUNTER, MASK_BRANCH, Imported, assemble, untrained
 
 COCO_ROWS = 91

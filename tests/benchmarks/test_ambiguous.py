@@ -8,7 +8,7 @@ import pytest
 from benchmarks import ambiguous
 from benchmarks.ambiguous import BUDGET, PLAIN, RECIPE, WAYS, run
 from benchmarks.result import Options
-from halfmask.config import load_recipe
+from halfmask.recipes.recipe import load_recipe
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -18,12 +18,12 @@ from benchmarks.table1 import table1_jobs
 from benchmarks.world import world_jobs
 from halfmask.coco.annotations import CocoFile
 from halfmask.coco.categories import NONVOC_IDS, VOC_IDS
-from halfmask.config import RECIPE_FOLDER, MaskRCNN, Stage, load_recipe
 from halfmask.data.loader import build_loader
 from halfmask.data.world_classes import world_classes
 from halfmask.errors import InputError
 from halfmask.models.build import build_mask_rcnn
 from halfmask.models.regions import MaskRegions
+from halfmask.recipes.recipe import RECIPE_FOLDER, MaskRCNN, Stage, load_recipe
 
 
 @pytest.fixture(scope="module")

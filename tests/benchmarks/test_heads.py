@@ -15,11 +15,11 @@ from benchmarks.heads_page import best, gap_closed, heads_markdown, heads_rows, 
 from benchmarks.region_heads import HEADS, PooledTraining, head_settings, pool_training, train_head
 from benchmarks.result import Options
 from benchmarks.sources import World
-from halfmask.config import RECIPE_FOLDER, MaskHead, MaskRCNN, load_recipe
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops
 from halfmask.models.build import build_mask_rcnn
 from halfmask.models.region_targets import HALF_PIXEL, unknown_cells
+from halfmask.recipes.recipe import RECIPE_FOLDER, MaskHead, MaskRCNN, load_recipe
 from halfmask.structures import Target
 
 INPUTS = inputs_of("T(cls)")

@@ -12,10 +12,10 @@ from benchmarks.inference import PEER, measured, scaled_model
 from benchmarks.inference_check import sameness
 from benchmarks.inference_ways import EAGER, Answer, require
 from benchmarks.result import Options, Result
-from halfmask.config import MaskRCNN
 from halfmask.errors import InputError
 from halfmask.masks.encode import encode_rle
 from halfmask.masks.paste import paste
+from halfmask.recipes.recipe import MaskRCNN
 
 for name in ("onnxruntime", "openvino", "pycocotools"):
     pytest.importorskip(name)

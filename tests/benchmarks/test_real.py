@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks.real import RECIPES, run
 from benchmarks.result import Options
-from halfmask.config import load_recipe
 from halfmask.errors import InputError
+from halfmask.recipes.recipe import load_recipe
 
 
 def options(out: Path, *wanted: str) -> Options:

@@ -11,9 +11,9 @@ import torch
 from benchmarks import segmenter
 from benchmarks.result import Options
 from benchmarks.segmenter import BASE, BUDGET, DIRECTIONS, OPTIONS, ORACLE, chosen_options, run
-from halfmask.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from halfmask.config import load_recipe
 from halfmask.errors import InputError
+from halfmask.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from halfmask.recipes.recipe import load_recipe
 
 
 def options(out: Path, *wanted: str, seeds: int = 2, splits: int = 3) -> Options:

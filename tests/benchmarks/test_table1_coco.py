@@ -9,8 +9,8 @@ import pytest
 from benchmarks import table1_coco
 from benchmarks.result import Options
 from benchmarks.table1_coco import DIRECTIONS, PARTS, recipe_name, run_coco
-from halfmask.config import load_recipe, shipped_recipes
 from halfmask.errors import InputError
+from halfmask.recipes.recipe import load_recipe, shipped_recipes
 
 
 def options(out: Path, root: Path | None, *overrides: str) -> Options:

@@ -11,9 +11,9 @@ from benchmarks.crowded import write_crowd
 from benchmarks.measuring import in_fresh_process
 from benchmarks.train import Setting
 from halfmask.coco.annotations import CocoFile
-from halfmask.config import MaskRCNN
 from halfmask.data.dataset import CocoInstances
 from halfmask.errors import InputError
+from halfmask.recipes.recipe import MaskRCNN
 
 CONFIG = MaskRCNN.model_validate(
     {

@@ -11,7 +11,7 @@ from benchmarks.result import Options
 from benchmarks.segmenter import run_halfmask
 from benchmarks.sources import World
 from benchmarks.two_stages import REGION_HEADS, WAYS, run
-from halfmask.config import RECIPE_FOLDER, load_recipe
+from halfmask.recipes.recipe import RECIPE_FOLDER, load_recipe
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -9,9 +9,9 @@ import torch
 from benchmarks import visual_genome
 from benchmarks.result import Options
 from benchmarks.visual_genome import BAR, COCO_K, VG_K, Cost, measure_mask_branch
-from halfmask.config import MaskRCNN, load_recipe
 from halfmask.models.build import build_mask_rcnn
 from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.recipes.recipe import MaskRCNN, load_recipe
 
 CPU = torch.device("cpu")
 OVERRIDES = [

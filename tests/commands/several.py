@@ -8,8 +8,8 @@ from pathlib import Path
 
 from halfmask import team
 from halfmask.commands.train import train
-from halfmask.config import load_recipe
 from halfmask.engine import keeper
+from halfmask.recipes.recipe import load_recipe
 
 
 def main() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from halfmask.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from halfmask.config import parse_recipe
 from halfmask.models.build import build_model
+from halfmask.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from halfmask.recipes.recipe import parse_recipe
 
 torch.set_num_threads(1)
 

@@ -14,15 +14,15 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from halfmask.checkpoint import Checkpoint, save_checkpoint
 from halfmask.coco.annotations import CocoFile
 from halfmask.commands import demo, demo_page, demo_photographs, demo_world
 from halfmask.commands.demo import MARKER, Clock, Settings, open_folder
 from halfmask.commands.demo_photographs import PHOTOGRAPHS, Photographs, complete_photographs
 from halfmask.commands.demo_world import ab_table, world_recipe
-from halfmask.config import parse_recipe
 from halfmask.errors import InputError
 from halfmask.models.build import build_model
+from halfmask.models.checkpoint import Checkpoint, save_checkpoint
+from halfmask.recipes.recipe import parse_recipe
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from halfmask.checkpoint import load_checkpoint
-from halfmask.config import load_recipe
 from halfmask.inference.predictor import load
+from halfmask.models.checkpoint import load_checkpoint
+from halfmask.recipes.recipe import load_recipe
 
 Cli = Callable[..., Any]
 VECTORS = {

@@ -15,15 +15,15 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from halfmask.checkpoint import load_checkpoint
 from halfmask.commands import train as command
 from halfmask.commands.hiding import plan_hiding
 from halfmask.commands.train import train
 from halfmask.commands.training_data import read_training_data
-from halfmask.config import Recipe, parse_recipe
 from halfmask.data.synthetic import write_world
 from halfmask.errors import InputError
 from halfmask.inference.predictor import load
+from halfmask.models.checkpoint import load_checkpoint
+from halfmask.recipes.recipe import Recipe, parse_recipe
 
 MODEL = {
     "kind": "box_segmenter",

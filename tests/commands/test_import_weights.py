@@ -18,10 +18,10 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
-from halfmask.checkpoint import load_checkpoint, load_fitting_weights
-from halfmask.config import parse_recipe
 from halfmask.inference.predictor import load
 from halfmask.models.build import build_model
+from halfmask.models.checkpoint import load_checkpoint, load_fitting_weights
+from halfmask.recipes.recipe import parse_recipe
 
 torch.set_num_threads(1)
 

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from halfmask.checkpoint import load_checkpoint
 from halfmask.coco import index_place
 from halfmask.coco.annotations import CocoFile
 from halfmask.coco.index import CocoIndex
 from halfmask.coco.index_place import open_index
 from halfmask.commands.train import train
 from halfmask.commands.training_data import read_training_data
-from halfmask.config import Recipe, parse_recipe
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.synthetic import write_world
+from halfmask.models.checkpoint import load_checkpoint
+from halfmask.recipes.recipe import Recipe, parse_recipe
 
 torch.set_num_threads(1)
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from halfmask.checkpoint import load_checkpoint
 from halfmask.commands.train import train
-from halfmask.config import Recipe, parse_recipe
 from halfmask.data.synthetic import write_world
+from halfmask.models.checkpoint import load_checkpoint
+from halfmask.recipes.recipe import Recipe, parse_recipe
 
 Make = Callable[..., Recipe]
 A = "c1,c2,c6"

@@ -19,14 +19,14 @@ import pytest
 import torch
 import yaml
 
-from halfmask.checkpoint import load_checkpoint
 from halfmask.commands.launch import _free_port, _verdict, _watch, launch
 from halfmask.commands.run_folder import for_processes
 from halfmask.commands.train import train
 from halfmask.commands.training_data import read_training_data
-from halfmask.config import Recipe, parse_recipe
 from halfmask.data.synthetic import write_world
 from halfmask.errors import InputError
+from halfmask.models.checkpoint import load_checkpoint
+from halfmask.recipes.recipe import Recipe, parse_recipe
 
 BACKBONE = {"name": "small_resnet", "widths": [8, 12, 16], "blocks": [1, 1, 1]}
 DETECTOR = {

@@ -14,14 +14,14 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from halfmask.checkpoint import load_checkpoint, load_weights
 from halfmask.commands import train as command
 from halfmask.commands.train import train
 from halfmask.commands.training_data import read_training_data
-from halfmask.config import Recipe, parse_recipe
 from halfmask.data.synthetic import write_world
 from halfmask.errors import InputError
 from halfmask.models.build import build_model
+from halfmask.models.checkpoint import load_checkpoint, load_weights
+from halfmask.recipes.recipe import Recipe, parse_recipe
 
 BACKBONE = {"name": "small_resnet", "widths": [8, 12, 16], "blocks": [1, 1, 1]}
 DETECTOR = {

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from halfmask.cli import VERBS
-from halfmask.config import parse_recipe, shipped_recipes
+from halfmask.recipes.recipe import parse_recipe, shipped_recipes
 
 sys.path.insert(0, str(Path(__file__).parent))
 from blocks import ROOT, Block, blocks_of, check_command, command_lines, halfmask_words, parse_python, run_block

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from halfmask.config import Recipe, parse_recipe
 from halfmask.engine.train import Data
 from halfmask.masks.crops import MaskCrops
+from halfmask.recipes.recipe import Recipe, parse_recipe
 from halfmask.structures import Target
 
 COUNT, SIDE = 11, 8

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from halfmask.config import Recipe
 from halfmask.engine.dry_run import measure
 from halfmask.engine.parts import built_to_learn
 from halfmask.engine.train import Data
 from halfmask.errors import InputError
+from halfmask.recipes.recipe import Recipe
 
 
 def test_costs(data: Data, tiny_model: Callable[[], Any], make_recipe: Callable[..., Recipe]) -> None:

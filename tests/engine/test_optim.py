@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from halfmask.config import Optimiser
 from halfmask.engine.optim import build_optimiser, lr_factor
+from halfmask.recipes.recipe import Optimiser
 
 
 def rates(steps: int, **settings: Any) -> list[float]:

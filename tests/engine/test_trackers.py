@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from halfmask.config import Recipe
 from halfmask.engine.trackers import Trackers
 from halfmask.engine.train import Data, fit
 from halfmask.errors import InputError
+from halfmask.recipes.recipe import Recipe
 
 BLOCKS = {"given_boxes": {"A": {"miou": 0.5, "instances": 3}, "B": {"miou": None}}, "note": "text"}
 

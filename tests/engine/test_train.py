@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 import torch
 
-from halfmask.config import Recipe
 from halfmask.engine.parts import choose_parts
 from halfmask.engine.train import Data, fit
 from halfmask.errors import InputError
+from halfmask.recipes.recipe import Recipe
 
 BOXES = {"name": "boxes", "train": ["backbone", "box_head"], "loss": "boxes", "ema": 0.9}
 HEAD = {

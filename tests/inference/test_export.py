@@ -13,12 +13,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from halfmask.cli import app
-from halfmask.config import load_recipe
 from halfmask.errors import InputError
 from halfmask.inference.export import CASES, _cases, export, graphs_of, parity
 from halfmask.inference.predictor import Predictor, load
 from halfmask.inference.sessions import answer, session_of
 from halfmask.models.build import build_model
+from halfmask.recipes.recipe import load_recipe
 
 pytest.importorskip("onnxruntime")
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import halfmask
-from halfmask.checkpoint import file_digest
 from halfmask.errors import InputError
 from halfmask.inference.predictor import load
 from halfmask.integrations.huggingface import from_pretrained, push_to_hub, write_repository
+from halfmask.models.checkpoint import file_digest
 
 hub = pytest.importorskip("huggingface_hub")
 torch.set_num_threads(1)

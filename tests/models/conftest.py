@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from halfmask.config import MaskRCNN
 from halfmask.masks.crops import MaskCrops
+from halfmask.recipes.recipe import MaskRCNN
 from halfmask.structures import Target
 
 torch.set_num_threads(1)

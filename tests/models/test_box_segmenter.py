@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
-from halfmask.config import BoxSegmenter as Config
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops, iou
 from halfmask.models.box_segmenter import BoxSegmenter
@@ -18,6 +17,7 @@ from halfmask.models.build_box import build_box_segmenter
 from halfmask.models.crop_training import box_tightness
 from halfmask.models.crops import crop_regions, inside_box, resample
 from halfmask.models.losses.box_supervision import BoxSupervision
+from halfmask.recipes.recipe import BoxSegmenter as Config
 from halfmask.structures import Target
 
 SMALL = {"name": "small_resnet", "widths": [12, 16, 24], "blocks": [1, 1, 1]}

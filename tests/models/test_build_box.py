@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from halfmask.config import BoxSegmenter as Config
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops
 from halfmask.models.box_segmenter import BoxSegmenter
 from halfmask.models.build import build_model
 from halfmask.models.build_box import build_box_segmenter
+from halfmask.recipes.recipe import BoxSegmenter as Config
 from halfmask.structures import Target
 
 SMALL = {"name": "small_resnet", "widths": [12, 16, 24], "blocks": [1, 1, 1]}

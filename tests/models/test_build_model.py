@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 import torch
 
-from halfmask.config import MaskRCNN
 from halfmask.errors import InputError
 from halfmask.models.base import SegmentationModel
 from halfmask.models.build import build_model
@@ -13,6 +12,7 @@ from halfmask.models.heads.agnostic import AgnosticPredictor
 from halfmask.models.heads.per_class import PerClassPredictor
 from halfmask.models.heads.transfer import TransferPredictor
 from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.recipes.recipe import MaskRCNN
 
 
 def rcnn(config: MaskRCNN, classes: int = 5, pretrained: bool = True) -> PartialMaskRCNN:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from halfmask.config import MaskHead
 from halfmask.models.build import build_mask_branch
 from halfmask.models.class_weights import ClassRows, ClassWeights, DetectorWeights, FixedWeights, NoWeights
+from halfmask.recipes.recipe import MaskHead
 
 CLASSES, WIDTH = 9, 4
 KINDS: dict[str, ClassWeights] = {

@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from halfmask.config import Transfer
 from halfmask.errors import InputError
-from halfmask.models.build import build_class_weights, build_model, settled
+from halfmask.models.build import build_model, settled
+from halfmask.models.class_weights import build_class_weights
 from halfmask.models.embedding_file import read_vectors, vector_size
+from halfmask.recipes.recipe import Transfer
 
 NAMES = ["cat", "hot dog", "tree", "tv"]
 ROWS = np.random.default_rng(0).normal(size=(4, 7)).astype(np.float32)
@@ -132,7 +133,7 @@ def test_the_file_gives_the_size_and_a_checkpoint_needs_no_file(
     transfer = Transfer(input="embedding", embedding=str(path))
     recipe = config(transfer=transfer)
     if kind == "box_segmenter":
-        from halfmask.config import BoxSegmenter
+        from halfmask.recipes.recipe import BoxSegmenter
 
         recipe = BoxSegmenter(
             kind="box_segmenter", encoder=recipe.backbone, crop_size=32, decoder_widths=[8, 6], condition=transfer

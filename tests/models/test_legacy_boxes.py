@@ -13,13 +13,13 @@ from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import roi_align
 
-from halfmask.config import MaskRCNN
 from halfmask.masks.crops import iou
 from halfmask.masks.paste import paste
 from halfmask.models.build import build_model
 from halfmask.models.legacy_boxes import LegacyAnchors, padded, resize_legacy
 from halfmask.models.rcnn import PartialMaskRCNN
 from halfmask.models.roi_heads import SampledRegions, region_pool
+from halfmask.recipes.recipe import MaskRCNN
 from halfmask.structures import Target
 
 Boxes = NDArray[np.float64]

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from halfmask.config import MaskHead
 from halfmask.models import mask_branch
 from halfmask.models.build import build_mask_branch
 from halfmask.models.heads.agnostic import AgnosticPredictor
@@ -20,6 +19,7 @@ from halfmask.models.heads.transfer import TransferFunction, TransferPredictor
 from halfmask.models.heads.trunk import MaskTrunk
 from halfmask.models.losses.mask_bce import mask_bce
 from halfmask.models.mask_branch import MaskBranch
+from halfmask.recipes.recipe import MaskHead
 
 CLASSES, WIDTH, SIDE, BOX_WIDTH = 7, 6, 4, 5
 

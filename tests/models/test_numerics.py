@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from halfmask.config import BoxSegmenter
 from halfmask.masks.crops import MaskCrops
 from halfmask.models.build import build_model
+from halfmask.recipes.recipe import BoxSegmenter
 from halfmask.structures import Detection, Target
 
 CLASSES = 6

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from halfmask.config import BoxSegmenter as Config
-from halfmask.config import MaskHead
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops, iou
 from halfmask.models.box_segmenter import BoxSegmenter
 from halfmask.models.build import build_mask_branch
 from halfmask.models.build_box import build_box_segmenter
 from halfmask.models.prototypes import class_prototypes
+from halfmask.recipes.recipe import BoxSegmenter as Config
+from halfmask.recipes.recipe import MaskHead
 from halfmask.structures import Target
 
 LEFT, RIGHT, UNSEEN = 1, 2, 3

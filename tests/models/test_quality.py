@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from halfmask.checkpoint import load_fitting_weights, load_weights
-from halfmask.config import BoxSegmenter as Config
 from halfmask.errors import InputError
 from halfmask.masks.threshold import expected_iou
 from halfmask.models.box_segmenter import BoxSegmenter
 from halfmask.models.build_box import build_box_segmenter
+from halfmask.models.checkpoint import load_fitting_weights, load_weights
 from halfmask.models.crops import crop_regions, inside_box, resample
 from halfmask.models.quality import FEATURES, QualityScore, agreement_of, mask_features
+from halfmask.recipes.recipe import BoxSegmenter as Config
 
 ENCODER = {"name": "small_resnet", "widths": [12, 16, 24], "blocks": [1, 1, 1]}
 BOXES = torch.tensor([[10.0, 10.0, 40.0, 50.0], [30.0, 5.0, 90.0, 35.0], [2.0, 30.0, 20.0, 78.0]])

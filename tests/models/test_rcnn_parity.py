@@ -11,10 +11,10 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
-from halfmask.config import MaskRCNN
 from halfmask.masks.crops import MaskCrops
 from halfmask.models.build import build_model
 from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.recipes.recipe import MaskRCNN
 from halfmask.structures import Target
 
 CLASSES = 6

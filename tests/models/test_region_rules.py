@@ -8,7 +8,6 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from halfmask.config import MaskHead
 from halfmask.masks.crops import MaskCrops
 from halfmask.models.build import build_model
 from halfmask.models.losses.mask_bce import mask_bce
@@ -17,6 +16,7 @@ from halfmask.models.region_rules import RegionRules
 from halfmask.models.region_targets import HALF_PIXEL, unknown_cells
 from halfmask.models.regions import MaskRegions
 from halfmask.models.roi_heads import own_boxes
+from halfmask.recipes.recipe import MaskHead
 from halfmask.structures import Target
 
 SIZE = 64

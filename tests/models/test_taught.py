@@ -10,7 +10,6 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from halfmask.config import MaskHead
 from halfmask.engine.batches import ImageBatch
 from halfmask.engine.feature_cache import build_cache
 from halfmask.masks.crops import MaskCrops
@@ -19,6 +18,7 @@ from halfmask.models.heads.teacher import SURE, lesson
 from halfmask.models.rcnn import PartialMaskRCNN
 from halfmask.models.region_targets import region_targets
 from halfmask.models.regions import MaskRegions
+from halfmask.recipes.recipe import MaskHead
 from halfmask.structures import Target
 
 SIZE = 64

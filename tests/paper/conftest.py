@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from halfmask.coco.annotations import CocoFile
-from halfmask.config import Recipe, parse_recipe
 from halfmask.data.dataset import CocoInstances
 from halfmask.models.build import build_mask_rcnn
 from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.recipes.recipe import Recipe, parse_recipe
 from halfmask.structures import Target
 
 torch.set_num_threads(1)

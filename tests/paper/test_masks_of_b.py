@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from halfmask.checkpoint import load_checkpoint
 from halfmask.coco.split import strip_masks
 from halfmask.commands.train import train
+from halfmask.models.checkpoint import load_checkpoint
 
 from .conftest import SCHEDULES, A, Record
 

@@ -166,7 +166,7 @@ def test_weights_and_resume_points_that_attack(
         assert not (tmp_path / "out.safetensors").exists()
     done = halfmask_cli("complete", tmp_path / "model.safetensors", world.data, "--images", world.photos, "--out", run)
     assert done.code == 2
-    from halfmask.config import load_recipe
+    from halfmask.recipes.recipe import load_recipe
 
     run.mkdir()
     (run / "recipe.yaml").write_text(load_recipe(str(world.recipe), None).to_yaml())

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from halfmask._version import __version__
-from halfmask.config import Recipe, parse_recipe
 from halfmask.errors import InputError
+from halfmask.recipes.recipe import Recipe, parse_recipe
 
 FORMAT_VERSION = 1
 LONGEST_HEADER = 100_000_000

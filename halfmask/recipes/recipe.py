@@ -15,16 +15,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from halfmask.errors import InputError
-from halfmask.model_config import (
-    Backbone,
-    BoxSegmenter,
-    Detector,
-    Images,
-    MaskHead,
-    MaskRCNN,
-    Section,
-    Transfer,
-)
+from halfmask.recipes.model import Backbone, BoxSegmenter, Detector, Images, MaskHead, MaskRCNN, Section, Transfer
 
 __all__ = [
     "RECIPE_FOLDER",
@@ -47,7 +38,7 @@ __all__ = [
     "shipped_recipes",
 ]
 
-RECIPE_FOLDER = Path(__file__).parent / "recipes"
+RECIPE_FOLDER = Path(__file__).parent
 
 
 class Data(Section):

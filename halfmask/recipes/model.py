@@ -1,6 +1,6 @@
 """What a recipe says of its model. Unknown keys are errors.
 
-`halfmask.config` has the rest of a recipe, and hands these out too.
+`halfmask.recipes.recipe` has the rest of a recipe, and hands these out too.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from benchmarks.annotations_probe import MODULE
 from benchmarks.child import MIB, command, in_child, need_pycocotools, sizes
 from benchmarks.peer_table import peer_row, peer_table
 from benchmarks.result import Options, Result, Row
-from halfmask.coco.index_place import index_path
+from halfmask.coco.index.place import index_path
 from halfmask.errors import InputError
 
 DEFAULTS = {"annotations": 10_000_000, "peer": 500_000, "reads": 1000, "workers": 4, "repeats": 5}

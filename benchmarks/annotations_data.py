@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from halfmask.coco.stream_write import CocoStream
+from halfmask.coco.stream import CocoStream
 
 CLASSES = 80
 ANNOTATIONS_AN_IMAGE = 7

@@ -18,7 +18,7 @@ MODULE = "benchmarks.annotations_probe"
 
 def index(path: Path) -> dict[str, Any]:
     """Makes the index."""
-    from halfmask.coco.index_place import index_path, open_index
+    from halfmask.coco.index.place import index_path, open_index
 
     start = time.perf_counter()
     open_index(path, anew=True)
@@ -28,7 +28,7 @@ def index(path: Path) -> dict[str, Any]:
 
 def opened(path: Path, reads: str) -> dict[str, Any]:
     """Opens it, as training does, and reads the annotations of random images."""
-    from halfmask.coco.index_place import open_annotations
+    from halfmask.coco.index.place import open_annotations
 
     start = time.perf_counter()
     file = open_annotations(path)
@@ -58,7 +58,7 @@ def worker(path: Path) -> dict[str, Any]:
     """Reads every column of the index, says so, and waits."""
     import numpy as np
 
-    from halfmask.coco.index_place import open_index
+    from halfmask.coco.index.place import open_index
 
     columns = [column for part in open_index(path).parts for column in (part.starts, *part.annotation.values())]
     found = {"bytes": sum(int(column.view(np.uint8).sum()) for column in columns)}
@@ -69,7 +69,7 @@ def worker(path: Path) -> dict[str, Any]:
 
 def shared(path: Path, workers: str) -> dict[str, Any]:
     """Several workers at once: what their mappings of the index hold together."""
-    from halfmask.coco.index_place import index_path
+    from halfmask.coco.index.place import index_path
 
     command = [sys.executable, "-m", MODULE, "worker", str(path)]
     running = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(int(workers))]

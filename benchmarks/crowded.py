@@ -16,7 +16,7 @@ from torchvision.models.detection.roi_heads import project_masks_on_boxes
 
 from benchmarks.coco_reference import CocoReference, mirrored
 from benchmarks.measuring import allocations_of, process_peak_of
-from halfmask.coco.annotations import CocoFile
+from halfmask.coco.file import CocoFile
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
 from halfmask.data.transforms import Augment

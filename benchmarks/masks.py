@@ -19,8 +19,8 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from benchmarks.measuring import alternate
 from benchmarks.result import Options, Result, Row, compared, held
-from halfmask.coco.annotations import CocoFile
-from halfmask.coco.split import strip_masks
+from halfmask.coco.edit import strip_masks
+from halfmask.coco.file import CocoFile
 from halfmask.data.synthetic import write_world
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json

@@ -15,7 +15,7 @@ from benchmarks.coco_reference import CocoReference, mirrored
 from benchmarks.crowded import loss_costs, write_crowd
 from benchmarks.measuring import MIB, alternate, in_fresh_process
 from benchmarks.result import Options, Result, Row, compared
-from halfmask.coco.annotations import CocoFile
+from halfmask.coco.file import CocoFile
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
 from halfmask.data.transforms import Augment

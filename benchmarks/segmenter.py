@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.result import Options, Result, Row
 from benchmarks.table1_page import T_95, Difference, spread
-from halfmask.coco.annotations import CocoFile
+from halfmask.coco.file import CocoFile
 from halfmask.data.dataset import development_split
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json

@@ -9,9 +9,9 @@ import numpy as np
 
 from benchmarks.composites.write import Plan as CompositesPlan
 from benchmarks.composites.write import write_composites
-from halfmask.coco.annotations import CocoFile
+from halfmask.coco.annotations import Annotations
 from halfmask.coco.categories import NONVOC_IDS, VOC_IDS, resolve_masked
-from halfmask.coco.source import Annotations
+from halfmask.coco.file import CocoFile
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.synthetic import write_world
 from halfmask.data.world_classes import DEFAULT_CLASSES, attribute_split

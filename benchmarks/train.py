@@ -14,7 +14,7 @@ from torch import nn
 from benchmarks.measuring import MIB, alternate, in_fresh_process, process_peak_of
 from benchmarks.result import Options, Result, Row, compared, held
 from benchmarks.torchvision_peer import torchvision_twin
-from halfmask.coco.annotations import CocoFile
+from halfmask.coco.file import CocoFile
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import Batch, build_loader
 from halfmask.data.transforms import Augment

@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from halfmask.coco.categories import COCO_NAMES, resolve_masked
-from halfmask.coco.split import strip_masks
+from halfmask.coco.edit import strip_masks
 from halfmask.commands.train import _dry_run, train
 from halfmask.inference.complete import complete
 from halfmask.models.checkpoint import load_checkpoint

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from halfmask.coco.annotations import CocoFile
+from halfmask.coco.file import CocoFile
 from halfmask.coco.supervision import MaskState
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops

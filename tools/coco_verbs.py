@@ -23,7 +23,7 @@ def run_split(data: Path, images: Path, out: Path) -> None:  # noqa: ARG001
 
 def run_index(data: Path, images: Path, out: Path) -> None:  # noqa: ARG001
     """Builds it, opens it and reads every target through it."""
-    from halfmask.coco.index_place import open_index
+    from halfmask.coco.index.place import open_index
     from halfmask.data.dataset import build_target
 
     index.run(data, None, anew=True)
@@ -38,8 +38,8 @@ def run_complete(data: Path, images: Path, out: Path) -> None:
 
 def run_loader(data: Path, images: Path, out: Path) -> None:  # noqa: ARG001
     """Every target; the photographs of those images that have one."""
-    from halfmask.coco.annotations import CocoFile
-    from halfmask.coco.photographs import missing_photographs
+    from halfmask.coco.file import CocoFile
+    from halfmask.coco.images import missing_photographs
     from halfmask.data.dataset import CocoInstances, build_target
 
     file = CocoFile.read(data)

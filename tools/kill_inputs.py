@@ -21,7 +21,7 @@ HEAVY = (
     "halfmask.engine.train",
     "halfmask.evaluation.evaluate",
     "halfmask.formats.table",
-    "halfmask.coco.index_place",
+    "halfmask.coco.index.place",
     "halfmask.inference.complete",
     "halfmask.models.build",
     "halfmask.visualize.curves",

@@ -77,7 +77,7 @@ def _split(given: DataSet, out: Path, _: io.StringIO) -> str:
 
 
 def _index(given: DataSet, out: Path, _: io.StringIO) -> str:
-    from halfmask.coco.index_place import FOLDER_VARIABLE, open_index
+    from halfmask.coco.index.place import FOLDER_VARIABLE, open_index
     from halfmask.data.dataset import build_target
 
     before = os.environ.get(FOLDER_VARIABLE)
@@ -122,7 +122,7 @@ def _train(given: DataSet, _: Path, said: io.StringIO) -> str:
 
 
 def _evaluate(given: DataSet, out: Path, said: io.StringIO) -> str:
-    from halfmask.coco.annotations import CocoFile
+    from halfmask.coco.file import CocoFile
     from halfmask.data.dataset import build_target
 
     report = out / "evaluation.json"

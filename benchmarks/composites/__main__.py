@@ -12,7 +12,7 @@ import typer
 from halfmask.errors import InputError
 
 if TYPE_CHECKING:
-    from halfmask.coco.annotations import CocoFile
+    from halfmask.coco.file import CocoFile
 
 COMPOSITE_SIZE = 128
 NAMED = 8
@@ -28,7 +28,7 @@ def _write_composites(
 ) -> None:
     from benchmarks.composites.parts import parse_part
     from benchmarks.composites.write import Plan, write_composites
-    from halfmask.coco.annotations import CocoFile
+    from halfmask.coco.file import CocoFile
     from halfmask.engine.display import Display
 
     images, seed, size, part = wanted

@@ -14,8 +14,8 @@ from PIL import Image
 
 from benchmarks.composites.cutouts import Array, Candidate, Cutout, Limits, candidates, cut_out, free_square
 from benchmarks.composites.parts import photographs_of_part
-from halfmask.coco.annotations import CocoFile
-from halfmask.coco.photographs import check_folder, photograph_path, read_photograph
+from halfmask.coco.file import CocoFile
+from halfmask.coco.images import check_folder, photograph_path, read_photograph
 from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json

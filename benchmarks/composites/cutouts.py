@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from halfmask.coco.annotations import CocoFile
-from halfmask.coco.boxes import clip_box
+from halfmask.coco.file import CocoFile
+from halfmask.coco.records import clip_box
 from halfmask.coco.supervision import MaskState
 from halfmask.masks.encode import decode
 

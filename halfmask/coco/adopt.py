@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from halfmask.coco.annotations import CocoFile
-from halfmask.coco.boxes import clip_box
+from halfmask.coco.file import CocoFile
+from halfmask.coco.records import clip_box
 from halfmask.coco.supervision import MaskState, Use, mask_weight, provenance
 from halfmask.coco.tightness import box_iou
 from halfmask.masks.rle import box_of

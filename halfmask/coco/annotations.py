@@ -1,237 +1,65 @@
-"""A COCO file: read, checked, indexed."""
+"""What reads a COCO file for training and evaluation: a file in memory, or the index of a large one."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from halfmask.coco.boxes import clip_box
-from halfmask.coco.problems import Problem, ProblemKind
-from halfmask.coco.records import (
-    check_records,
-    check_root,
-    fault_of_annotation,
-    fault_of_record,
-    fault_of_size,
-    file_name_of,
-    is_id,
-    size_of_record,
-    usable_box,
-)
-from halfmask.coco.relabel import relabel
-from halfmask.coco.source import Instance, Renaming
-from halfmask.coco.split import strip_masks
-from halfmask.coco.supervision import MaskState, Use, classify, is_crowd, mask_weight
-from halfmask.errors import InputError
+from halfmask.coco.records import Box
+from halfmask.coco.supervision import MaskState, Use
+
+Record = dict[str, Any]
+Renaming = tuple[dict[int, int], Sequence[Record]]
+"""Category id → new id, and the categories that the new ids belong to."""
 
 
-class CocoFile:
-    """A COCO instances file. What can be read but not used is left out and reported; what is no COCO file is an InputError.
+@dataclass(frozen=True)
+class Instance:
+    """What an annotation teaches.
 
     Attributes:
-        name: what messages call the file.
-        document: the JSON as read; never changed.
-        images: the usable image records, in file order.
-        categories: the category records, by id; label i + 1 is categories[i].
-        label_of: category id → label.
-        structure: the findings of reading: what is left out.
+        annotation_id: the file's; files repeat ids.
+        label: 1…K−1.
+        box: xyxy, pixels, clipped to the image.
+        state: of its mask; the box of a crowd teaches nothing.
+        weight: how much its mask counts where it is learnt from.
+        segmentation: the file's JSON value where the state is MASK, else None.
     """
 
-    def __init__(self, document: object, name: str, *, not_strict: bool = False) -> None:
-        self.name = name
-        self.document = check_root(document, name)
-        self.categories = sorted(
-            check_records(self.document["categories"], name, "category"), key=lambda c: int(c["id"])
-        )
-        self.label_of: dict[int, int] = {c["id"]: i + 1 for i, c in enumerate(self.categories)}
-        self.structure: list[Problem] = []
-        if not_strict:
-            self._report(
-                ProblemKind.NOT_STRICT_JSON, [], f"{name}: holds NaN or Infinity, which strict JSON does not allow"
-            )
-        self._sizes: dict[int, tuple[int, int]] = {}
-        self.images = self._usable_images()
-        self._of_image: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in self.images}
-        self._states: dict[Use, dict[int, list[MaskState]]] = {}
-        self._index()
+    annotation_id: int
+    label: int
+    box: Box
+    state: MaskState
+    weight: float
+    segmentation: Any
 
-    @classmethod
-    def read(cls, path: str | Path) -> CocoFile:
-        """Reads a file.
 
-        Raises:
-            InputError: it is missing, unreadable, not UTF-8, not JSON or not COCO.
-        """
-        not_strict: list[str] = []
-        document = _parse(Path(path), not_strict)
-        return cls(document, str(path), not_strict=bool(not_strict))
+class Annotations(Protocol):
+    """A checked COCO instances file. `CocoFile` documents the members; what an image cannot be used for is left out of all of them."""
 
-    @classmethod
-    def from_document(cls, document: object, name: str) -> CocoFile:
-        """Checks a document that is already in memory; `name` is named in errors."""
-        return cls(document, name)
-
-    @cached_property
-    def image_ids(self) -> list[int]:
-        """The ids of `images`, in file order."""
-        return [image["id"] for image in self.images]
-
-    @cached_property
-    def _names(self) -> dict[int, str]:
-        return {image["id"]: file_name_of(image) for image in self.images}
-
-    def __contains__(self, image_id: object) -> bool:
-        """Whether an id is that of a usable image."""
-        return image_id in self._sizes
-
-    def file_name_of(self, image_id: int) -> str:
-        """The name of an image's photograph below the images folder."""
-        return self._names[image_id]
-
-    def size_of(self, image_id: int) -> tuple[int, int]:
-        """(H, W) of an image."""
-        return self._sizes[image_id]
-
-    def name_of(self, category_id: int) -> str:
-        """The name of a category."""
-        return str(self.categories[self.label_of[category_id] - 1]["name"])
-
-    def annotations_of(self, image_id: int) -> list[dict[str, Any]]:
-        """The annotations of an image whose box can be used, crowds among them, in file order."""
-        return self._of_image[image_id]
-
-    def state_of(self, annotation: dict[str, Any], use: Use = "annotated") -> MaskState:
-        """The state of the mask of one of `annotations_of`'s."""
-        return classify(annotation, self._sizes[annotation["image_id"]], use)
-
-    def states_of(self, image_id: int, use: Use = "annotated") -> list[MaskState]:
-        """The states of the masks of `annotations_of(image_id)`, in its order; remembered, as training asks in every epoch."""
-        known = self._states.setdefault(use, {})
-        if image_id not in known:
-            size = self._sizes[image_id]
-            known[image_id] = [classify(annotation, size, use) for annotation in self._of_image[image_id]]
-        return known[image_id]
-
-    def instances_of(self, image_id: int, use: Use = "annotated") -> list[Instance]:
-        """What each of `annotations_of(image_id)` teaches, in its order."""
-        size = self._sizes[image_id]
-        instances = []
-        for annotation, state in zip(self._of_image[image_id], self.states_of(image_id, use), strict=True):
-            box = clip_box(annotation["bbox"], size)
-            assert box is not None, annotation["id"]
-            mask = annotation["segmentation"] if state == MaskState.MASK else None
-            label = self.label_of[annotation["category_id"]]
-            instances.append(Instance(annotation["id"], label, box, state, mask_weight(annotation), mask))
-        return instances
-
-    def with_masks(self, use: Use = "annotated") -> set[int]:
-        """The ids of the images that have at least one usable mask."""
-        return {i for i in self._of_image if MaskState.MASK in self.states_of(i, use)}
+    name: str
+    categories: list[Record]
+    label_of: dict[int, int]
 
     @property
-    def objects(self) -> int:
-        """How many annotations there are whose box teaches."""
-        return sum(not is_crowd(a) for rows in self._of_image.values() for a in rows)
+    def images(self) -> Sequence[Record]: ...
+    @property
+    def image_ids(self) -> list[int]: ...
+    @property
+    def objects(self) -> int: ...
 
+    def __contains__(self, image_id: object) -> bool: ...
+    def size_of(self, image_id: int) -> tuple[int, int]: ...
+    def file_name_of(self, image_id: int) -> str: ...
+    def name_of(self, category_id: int) -> str: ...
+    def annotations_of(self, image_id: int) -> list[Record]: ...
+    def state_of(self, annotation: Record, use: Use = "annotated") -> MaskState: ...
+    def states_of(self, image_id: int, use: Use = "annotated") -> list[MaskState]: ...
+    def instances_of(self, image_id: int, use: Use = "annotated") -> list[Instance]: ...
+    def with_masks(self, use: Use = "annotated") -> set[int]: ...
+    def mask_counts(self, use: Use = "annotated") -> dict[int, int]: ...
+    def masked_categories(self, threshold: int = 10, use: Use = "annotated") -> set[int]: ...
     def part(
         self, image_ids: Collection[int], masks_of: Collection[int] | None = None, renaming: Renaming | None = None
-    ) -> CocoFile:
-        """The file with some of its images and their annotations only.
-
-        Args:
-            image_ids: the images.
-            masks_of: category ids of the classes that keep their masks (`strip_masks`); None: all.
-            renaming: category id → new id, and the categories that those belong to (`relabel`).
-        """
-        wanted = set(image_ids)
-
-        def belongs(record: Any, key: str) -> bool:
-            return isinstance(record, dict) and is_id(record.get(key)) and record[key] in wanted
-
-        document = {
-            **self.document,
-            "images": [image for image in self.document["images"] if belongs(image, "id")],
-            "annotations": [a for a in self.document["annotations"] if belongs(a, "image_id")],
-        }
-        if masks_of is not None:
-            document = strip_masks(document, set(masks_of))
-        if renaming is not None:
-            document = relabel(document, *renaming)
-        return CocoFile(document, self.name)
-
-    def mask_counts(self, use: Use = "annotated") -> dict[int, int]:
-        """Usable masks of each category id, 0 where there is none."""
-        counts = dict.fromkeys(self.label_of, 0)
-        for image_id, rows in self._of_image.items():
-            for annotation, state in zip(rows, self.states_of(image_id, use), strict=True):
-                counts[annotation["category_id"]] += state == MaskState.MASK
-        return counts
-
-    def masked_categories(self, threshold: int = 10, use: Use = "annotated") -> set[int]:
-        """Set A: the category ids with at least `threshold` usable masks."""
-        return {category for category, count in self.mask_counts(use).items() if count >= threshold}
-
-    @cached_property
-    def problems(self) -> list[Problem]:
-        """Every finding that needs no photographs, grouped by kind. Looked for at the first call, as every mask must be measured."""
-        from halfmask.coco.checks import check  # checks reads this class
-
-        return check(self)
-
-    def _report(self, kind: ProblemKind, ids: Sequence[int], message: str) -> None:
-        self.structure.append(Problem(kind, tuple(ids), message))
-
-    def _usable_images(self) -> list[dict[str, Any]]:
-        usable = []
-        for image in check_records(self.document["images"], self.name, "image"):
-            size = size_of_record(image)
-            if size is None:
-                self._report(ProblemKind.IMAGE_RECORD, [image["id"]], fault_of_size(image))
-                continue
-            self._sizes[image["id"]] = size
-            usable.append(image)
-        return usable
-
-    def _index(self) -> None:
-        for position, annotation in enumerate(self.document["annotations"]):
-            fault = fault_of_record(annotation, position)
-            if fault:
-                self._report(ProblemKind.ANNOTATION_RECORD, [], fault)
-                continue
-            image, category = annotation.get("image_id"), annotation.get("category_id")
-            size = self._sizes.get(image) if is_id(image) else None
-            known = is_id(category) and category in self.label_of
-            if usable_box(annotation, size, known) is not None:
-                self._of_image[image].append(annotation)
-                continue
-            kind, message = fault_of_annotation(annotation, size, known)
-            self._report(kind, [annotation["id"]], f"annotation {annotation['id']}: {message}")
-
-
-def _parse(path: Path, not_strict: list[str]) -> object:
-    expected = "expected a COCO JSON file"
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: {expected} in UTF-8, byte {error.start} is none; save it as UTF-8") from error
-    except OSError as error:
-        raise InputError(f"{path}: {expected}, cannot read it: {error.strerror or error}") from error
-    if not text.strip():
-        raise InputError(f"{path}: {expected}, the file is empty")
-
-    def constant(literal: str) -> float:
-        not_strict.append(literal)
-        return float(literal)
-
-    try:
-        return json.loads(text, parse_constant=constant)
-    except json.JSONDecodeError as error:
-        at = f"line {error.lineno}, column {error.colno}"
-        raise InputError(f"{path}: {expected}, found something else: {error.msg} at {at}") from error
-    except RecursionError as error:
-        raise InputError(f"{path}: {expected}, found lists or objects nested too deeply to be read") from error
-    except ValueError as error:
-        raise InputError(f"{path}: {expected}, found something else: {str(error).split(';')[0]}") from error
+    ) -> Annotations: ...

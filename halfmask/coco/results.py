@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from halfmask.coco.boxes import Box, clip_box, fault_of_box
-from halfmask.coco.records import is_id
-from halfmask.coco.source import Annotations
+from halfmask.coco.annotations import Annotations
+from halfmask.coco.records import Box, clip_box, fault_of_box, is_id
 from halfmask.coco.supervision import all_finite
 from halfmask.errors import InputError
 

@@ -6,8 +6,8 @@ import random
 from collections.abc import Collection, Iterator
 from itertools import islice
 
-from halfmask.coco.annotations import CocoFile
-from halfmask.coco.boxes import clip_box
+from halfmask.coco.file import CocoFile
+from halfmask.coco.records import clip_box
 from halfmask.coco.supervision import MaskState, Use
 from halfmask.masks.rle import box_of
 

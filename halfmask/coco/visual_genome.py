@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from halfmask.coco.boxes import clip_box
+from halfmask.coco.records import clip_box
+from halfmask.coco.stream import CocoStream
 from halfmask.coco.stream_read import Progress, stream_items
-from halfmask.coco.stream_write import CocoStream
 from halfmask.coco.visual_genome_classes import Classes, choose_classes
 from halfmask.errors import InputError
 

@@ -129,7 +129,7 @@ def _dry_run(model: str, data: Path, images: Path, out: Path, redo_filled: bool)
     from rich.console import Console
     from rich.table import Table
 
-    from halfmask.coco.annotations import CocoFile
+    from halfmask.coco.file import CocoFile
     from halfmask.inference.complete_checks import check_places, check_work
     from halfmask.inference.plan import plan
     from halfmask.inference.predictor import load

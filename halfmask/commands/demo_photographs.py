@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from halfmask.coco.annotations import CocoFile
+    from halfmask.coco.file import CocoFile
     from halfmask.commands.demo import Clock
     from halfmask.visualize.scene import Scene
 
@@ -58,8 +58,8 @@ class Photographs:
 
 def complete_photographs(folder: Path, model: str, clock: Clock) -> Photographs:
     """Removes every mask, completes the file, and puts before and after side by side in the folder."""
-    from halfmask.coco.annotations import CocoFile
-    from halfmask.coco.split import strip_masks
+    from halfmask.coco.edit import strip_masks
+    from halfmask.coco.file import CocoFile
     from halfmask.files.atomic import write_json
     from halfmask.inference.complete import complete
     from halfmask.inference.predictor import load

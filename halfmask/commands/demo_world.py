@@ -100,8 +100,8 @@ def tell_world(out: Path, settings: Settings, clock: Clock) -> World:
 
 def _make(places: _Places, settings: Settings, clock: Clock) -> list[dict[str, Any]]:
     """Draws the pictures, and takes the masks of half of the classes away. Returns the categories of A."""
-    from halfmask.coco.annotations import CocoFile
-    from halfmask.coco.split import strip_masks
+    from halfmask.coco.edit import strip_masks
+    from halfmask.coco.file import CocoFile
     from halfmask.data.synthetic import attribute_split, write_world
     from halfmask.files.atomic import write_json
 
@@ -209,7 +209,7 @@ def _is_newer(out: Path, run: Path) -> bool:
 def _gather(
     places: _Places, settings: Settings, results: dict[str, dict[str, Any]], in_a: list[dict[str, Any]]
 ) -> World:
-    from halfmask.coco.annotations import CocoFile
+    from halfmask.coco.file import CocoFile
     from halfmask.visualize import ab_bars
 
     truth = CocoFile.read(places.truth(places.test))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from halfmask.coco.annotations import CocoFile
+    from halfmask.coco.file import CocoFile
     from halfmask.coco.problems import Problem
 
 CLASS_ROWS = 18
@@ -49,9 +49,9 @@ def run(
     """
     from rich.console import Console
 
-    from halfmask.coco.annotations import CocoFile
-    from halfmask.coco.diagnosis import diagnose
-    from halfmask.coco.duplicate_keys import duplicate_keys
+    from halfmask.coco.doctor.checks import duplicate_keys
+    from halfmask.coco.doctor.diagnosis import diagnose
+    from halfmask.coco.file import CocoFile
     from halfmask.files.atomic import write_json
 
     with Console(stderr=True).status(f"reading {data.name}"):
@@ -68,8 +68,8 @@ def run(
 
 
 def _examine(file: CocoFile, images: Path | None) -> list[Problem]:
-    from halfmask.coco.checks import check
-    from halfmask.coco.photograph_checks import check_photographs
+    from halfmask.coco.doctor.checks import check
+    from halfmask.coco.doctor.photographs import check_photographs
     from halfmask.engine.display import displayed
 
     with displayed("looking at annotations", len(file.images), "image") as display:

@@ -77,10 +77,10 @@ def run(
     Example: halfmask evaluate runs/voc DATA.json --images photos --masked voc --given-boxes --json result.json
     """
     from halfmask.coco.categories import resolve_masked
+    from halfmask.coco.open import open_file
     from halfmask.coco.results import read_results
     from halfmask.commands.evaluated import GivenBoxes, are_loose, evaluated
     from halfmask.commands.evaluation_sheet import check_sheet, draw_sheet
-    from halfmask.commands.opening import open_file
     from halfmask.data.dataset import CocoInstances
     from halfmask.errors import InputError
     from halfmask.evaluation.evaluate import MAX_DETECTIONS, evaluate

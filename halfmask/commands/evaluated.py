@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from halfmask.coco.annotations import Annotations
     from halfmask.coco.results import FoundBoxes, Results
-    from halfmask.coco.source import Annotations
     from halfmask.data.dataset import CocoInstances
     from halfmask.inference.predictor import Predictor
     from halfmask.structures import Detection, Target

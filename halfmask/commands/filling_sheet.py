@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from halfmask.coco.annotations import CocoFile
+    from halfmask.coco.file import CocoFile
     from halfmask.visualize.mask_sheet import Cell
 
 
@@ -20,7 +20,7 @@ def draw_filling_sheet(out: Path, completed: Path, images: Path) -> Path:
     Raises:
         InputError: no mask was filled in, a photograph cannot be read, or the picture cannot be written.
     """
-    from halfmask.coco.annotations import CocoFile
+    from halfmask.coco.file import CocoFile
     from halfmask.coco.supervision import mask_weight
     from halfmask.commands.evaluation_sheet import save_sheet
     from halfmask.errors import InputError
@@ -54,7 +54,7 @@ def _filled(file: CocoFile) -> list[dict[str, Any]]:
 def _cell(file: CocoFile, annotation: dict[str, Any], images: Path) -> Cell:
     import torch
 
-    from halfmask.coco.photographs import photograph_path, read_photograph
+    from halfmask.coco.images import photograph_path, read_photograph
     from halfmask.coco.records import file_name_of
     from halfmask.coco.supervision import mask_weight
     from halfmask.masks.crops import MaskCrops

@@ -117,7 +117,7 @@ def plan_hiding(recipe: Recipe) -> Plan:
 def _choose(recipe: Recipe, data: TrainingData) -> list[int]:
     import numpy as np
 
-    from halfmask.coco.estimability import hideable
+    from halfmask.coco.doctor.estimate import hideable
 
     counts, enough = data.main.mask_counts, max(1, recipe.data.masked_threshold)
     fitting = hideable(counts, data.main.masked, enough)

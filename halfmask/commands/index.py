@@ -29,8 +29,8 @@ def run(
     import os
     import time
 
-    from halfmask.coco.index_place import FOLDER_VARIABLE, index_path
-    from halfmask.commands.opening import make_index
+    from halfmask.coco.index.place import FOLDER_VARIABLE, index_path
+    from halfmask.coco.open import make_index
 
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from halfmask.coco.photographs import Pixels
+    from halfmask.coco.images import Pixels
     from halfmask.inference.predictor import Predictor
     from halfmask.structures import Detection
 
@@ -92,7 +92,7 @@ def _jobs(images: list[Path], boxes: Path | None) -> list[_Job]:
 
 def _with_boxes(paths: list[Path], boxes: Path) -> list[_Job]:
     """The photographs that the file names, with its boxes; crowds are left out."""
-    from halfmask.coco.annotations import CocoFile
+    from halfmask.coco.file import CocoFile
     from halfmask.coco.records import file_name_of
     from halfmask.coco.supervision import is_crowd
 
@@ -116,8 +116,8 @@ def _with_boxes(paths: list[Path], boxes: Path) -> list[_Job]:
 
 
 def _predict(predictor: Predictor, job: _Job) -> tuple[Pixels, Detection]:
-    from halfmask.coco.boxes import clip_box
-    from halfmask.coco.photographs import read_photograph
+    from halfmask.coco.images import read_photograph
+    from halfmask.coco.records import clip_box
     from halfmask.errors import InputError
 
     pixels = read_photograph(job.path)

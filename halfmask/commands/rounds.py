@@ -45,7 +45,7 @@ def teach(recipe: Recipe, out: Path, again: str) -> Path | None:
 
 
 def _fill(recipe: Recipe, model: Path, folder: Path, filled: Path) -> None:
-    from halfmask.coco.annotations import CocoFile
+    from halfmask.coco.file import CocoFile
     from halfmask.commands.training_data import read_training_data
     from halfmask.files.atomic import write_json
     from halfmask.inference.complete import complete

@@ -20,9 +20,9 @@ def run(
 
     Example: halfmask split instances_train.json --masked voc --out voc_masks.json
     """
-    from halfmask.coco.annotations import CocoFile
     from halfmask.coco.categories import resolve_masked
-    from halfmask.coco.split import strip_masks
+    from halfmask.coco.edit import strip_masks
+    from halfmask.coco.file import CocoFile
     from halfmask.errors import InputError
     from halfmask.files.atomic import write_json
 

@@ -10,12 +10,12 @@ from typing import Any
 from torch import nn
 
 from halfmask.coco.adopt import adopt_fillings, fillings_of
-from halfmask.coco.annotations import CocoFile
+from halfmask.coco.annotations import Annotations
 from halfmask.coco.categories import resolve_masked
-from halfmask.coco.relabel import matching_ids
-from halfmask.coco.source import Annotations
+from halfmask.coco.edit import matching_ids
+from halfmask.coco.file import CocoFile
+from halfmask.coco.open import open_file
 from halfmask.commands.held_out import Evaluation
-from halfmask.commands.opening import open_file
 from halfmask.data.dataset import CocoInstances, development_split
 from halfmask.data.loader import build_loader
 from halfmask.data.paste import CopyPaste

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from halfmask.coco.photographs import Pixels, check_folder, photograph_path, read_photograph
-from halfmask.coco.source import Annotations
+from halfmask.coco.annotations import Annotations
+from halfmask.coco.images import Pixels, check_folder, photograph_path, read_photograph
 from halfmask.coco.supervision import MaskState, Use
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops

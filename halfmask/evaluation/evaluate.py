@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from halfmask._version import __version__
-from halfmask.coco.boxes import clip_box
-from halfmask.coco.source import Annotations
+from halfmask.coco.annotations import Annotations
+from halfmask.coco.records import clip_box
 from halfmask.coco.supervision import MaskState, Use, is_crowd
 from halfmask.evaluation.ambiguous import AmbiguousTable
 from halfmask.evaluation.average_precision import PrecisionStream, PrecisionTable, Record, empty_block, without

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from halfmask.coco.sizes import LARGE, SMALL
+from halfmask.coco.doctor.diagnosis import LARGE, SMALL
 from halfmask.evaluation.reliability import reliability
 
 Block = dict[str, float | int | None]

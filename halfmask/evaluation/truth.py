@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from halfmask.coco.source import Annotations
+from halfmask.coco.annotations import Annotations
 from halfmask.coco.supervision import MaskState, Use, all_finite, classify, is_crowd
 from halfmask.errors import InputError
 from halfmask.masks.encode import decode

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from halfmask.coco.annotations import CocoFile
+from halfmask.coco.file import CocoFile
 from halfmask.coco.records import file_name_of
 from halfmask.coco.supervision import MaskState, provenance
 from halfmask.formats.names import stems_of

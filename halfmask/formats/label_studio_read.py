@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from halfmask.coco.photographs import opened
+from halfmask.coco.images import opened
 from halfmask.coco.stream_read import stream_items
 from halfmask.coco.supervision import MaskState, all_finite, judge
 from halfmask.errors import InputError

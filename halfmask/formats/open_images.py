@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from halfmask.coco.photographs import opened
+from halfmask.coco.images import opened
 from halfmask.errors import InputError
 from halfmask.formats.names import leads_out
 from halfmask.formats.open_images_masks import BOX, MaskTable, numbers_of

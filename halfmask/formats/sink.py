@@ -10,9 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from halfmask.coco.boxes import clip_box, fault_of_box
-from halfmask.coco.records import is_id
-from halfmask.coco.stream_write import CocoStream, json_text
+from halfmask.coco.records import clip_box, fault_of_box, is_id
+from halfmask.coco.stream import CocoStream, json_text
 from halfmask.coco.supervision import MaskState, judge
 from halfmask.errors import InputError
 from halfmask.formats.names import leads_out

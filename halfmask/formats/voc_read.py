@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from numpy.typing import NDArray
 
-from halfmask.coco.photographs import opened
+from halfmask.coco.images import opened
 from halfmask.errors import InputError
 from halfmask.formats.names import leads_out
 from halfmask.formats.options import Options

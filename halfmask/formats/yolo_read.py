@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from halfmask.coco.photographs import opened
+from halfmask.coco.images import opened
 from halfmask.errors import InputError
 from halfmask.formats.names import leads_out
 from halfmask.formats.options import Options

@@ -11,10 +11,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from halfmask.coco.annotations import CocoFile
-from halfmask.coco.boxes import clip_box
-from halfmask.coco.photographs import photograph_path
-from halfmask.coco.records import file_name_of
+from halfmask.coco.file import CocoFile
+from halfmask.coco.images import photograph_path
+from halfmask.coco.records import clip_box, file_name_of
 from halfmask.errors import InputError
 from halfmask.inference.images import as_tensor, images_in
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 
 from halfmask._version import __version__
-from halfmask.coco.annotations import CocoFile
+from halfmask.coco.file import CocoFile
 from halfmask.coco.tightness import box_tightness, boxes_are_loose
 from halfmask.files.atomic import write_json
 from halfmask.inference import plan as planning

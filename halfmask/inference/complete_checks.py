@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from halfmask.coco.annotations import CocoFile
-from halfmask.coco.photographs import missing_photographs
+from halfmask.coco.file import CocoFile
+from halfmask.coco.images import missing_photographs
 from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
 from halfmask.inference.plan import Plan

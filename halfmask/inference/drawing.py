@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from halfmask.coco.photographs import Pixels
+from halfmask.coco.images import Pixels
 from halfmask.errors import InputError
 from halfmask.inference.filling import Filling, fillings
 from halfmask.inference.plan import Piece, Record

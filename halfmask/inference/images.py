@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from halfmask.coco.photographs import read_photograph, to_rgb
+from halfmask.coco.images import read_photograph, to_rgb
 from halfmask.errors import InputError
 
 ImageLike = str | Path | Image.Image | NDArray[Any] | Tensor

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from halfmask.coco.annotations import CocoFile
-from halfmask.coco.boxes import Box, clip_box
+from halfmask.coco.file import CocoFile
+from halfmask.coco.records import Box, clip_box
 from halfmask.coco.supervision import MaskState, provenance
 
 Record = dict[str, Any]

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from halfmask.coco.photographs import Pixels, photograph_path, read_photograph
+from halfmask.coco.images import Pixels, photograph_path, read_photograph
 from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
 from halfmask.inference.plan import Piece, Record

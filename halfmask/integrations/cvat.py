@@ -22,9 +22,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from halfmask.coco.annotations import CocoFile
-from halfmask.coco.boxes import clip_box
-from halfmask.coco.records import file_name_of
+from halfmask.coco.file import CocoFile
+from halfmask.coco.records import clip_box, file_name_of
 from halfmask.coco.supervision import MaskState
 from halfmask.errors import InputError
 from halfmask.inference.filling import nonempty

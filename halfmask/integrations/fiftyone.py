@@ -17,10 +17,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from halfmask.coco.annotations import CocoFile
-from halfmask.coco.boxes import clip_box
-from halfmask.coco.photographs import photograph_path, read_photograph
-from halfmask.coco.records import file_name_of
+from halfmask.coco.file import CocoFile
+from halfmask.coco.images import photograph_path, read_photograph
+from halfmask.coco.records import clip_box, file_name_of
 from halfmask.coco.supervision import is_crowd, provenance
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from halfmask.coco.photographs import Pixels, to_rgb
+from halfmask.coco.images import Pixels, to_rgb
 from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
 

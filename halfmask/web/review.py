@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from halfmask._version import __version__
-from halfmask.coco.photographs import Pixels
+from halfmask.coco.images import Pixels
 from halfmask.coco.records import file_name_of
 from halfmask.coco.supervision import MaskState, judge
 from halfmask.errors import InputError

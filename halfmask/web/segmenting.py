@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from halfmask.errors import InputError
 
 if TYPE_CHECKING:
-    from halfmask.coco.photographs import Pixels
+    from halfmask.coco.images import Pixels
     from halfmask.inference.filling import Filling
     from halfmask.inference.predictor import Predictor
     from halfmask.structures import Detection

@@ -11,7 +11,7 @@ from benchmarks.child import in_child, sizes
 from benchmarks.evaluation_data import made_up_images
 from benchmarks.peer_table import peer_row, peer_table
 from benchmarks.result import Options
-from halfmask.coco.annotations import CocoFile
+from halfmask.coco.file import CocoFile
 from halfmask.coco.supervision import MaskState
 from halfmask.errors import InputError
 

@@ -15,11 +15,11 @@ from benchmarks.composites.cutouts import Cutout
 from benchmarks.composites.parts import parse_part, photographs_of_part
 from benchmarks.composites.render import CompositeSpec, compose, composite_spec
 from benchmarks.composites.write import Plan, Written, write_composites
-from halfmask.coco.annotations import CocoFile
-from halfmask.coco.checks import check
-from halfmask.coco.photograph_checks import check_photographs
+from halfmask.coco.doctor.checks import check
+from halfmask.coco.doctor.photographs import check_photographs
+from halfmask.coco.edit import strip_masks
+from halfmask.coco.file import CocoFile
 from halfmask.coco.problems import ProblemKind
-from halfmask.coco.split import strip_masks
 from halfmask.data.world_render import WorldInstance
 from halfmask.errors import InputError
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from halfmask.coco.annotations import CocoFile
+from halfmask.coco.file import CocoFile
 
 
 class Outcome(NamedTuple):

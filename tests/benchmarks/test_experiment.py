@@ -16,8 +16,8 @@ from benchmarks.region_heads import HEADS, INPUTS, head_settings, train_head
 from benchmarks.sources import Composites, World
 from benchmarks.table1 import table1_jobs
 from benchmarks.world import world_jobs
-from halfmask.coco.annotations import CocoFile
 from halfmask.coco.categories import NONVOC_IDS, VOC_IDS
+from halfmask.coco.file import CocoFile
 from halfmask.data.loader import build_loader
 from halfmask.data.world_classes import world_classes
 from halfmask.errors import InputError

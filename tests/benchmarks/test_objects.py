@@ -11,7 +11,7 @@ from benchmarks.coco_reference import CocoReference, mirrored
 from benchmarks.crowded import write_crowd
 from benchmarks.objects import Setting
 from benchmarks.result import Options
-from halfmask.coco.annotations import CocoFile
+from halfmask.coco.file import CocoFile
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.transforms import mirror
 

@@ -10,7 +10,7 @@ from benchmarks import train
 from benchmarks.crowded import write_crowd
 from benchmarks.measuring import in_fresh_process
 from benchmarks.train import Setting
-from halfmask.coco.annotations import CocoFile
+from halfmask.coco.file import CocoFile
 from halfmask.data.dataset import CocoInstances
 from halfmask.errors import InputError
 from halfmask.recipes.recipe import MaskRCNN

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from halfmask.coco.adopt import adopt_fillings, fillings_of
-from halfmask.coco.annotations import CocoFile
+from halfmask.coco.file import CocoFile
 from halfmask.coco.supervision import MaskState, mask_weight
 
 BOX = [10.0, 20.0, 40.0, 30.0]

@@ -9,19 +9,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from halfmask.coco.annotations import CocoFile
-from halfmask.coco.boxes import clip_box
-from halfmask.coco.diagnosis import diagnose
+from halfmask.coco.doctor.checks import check
+from halfmask.coco.doctor.diagnosis import diagnose
+from halfmask.coco.edit import strip_masks
+from halfmask.coco.file import CocoFile
 from halfmask.coco.problems import ProblemKind
-from halfmask.coco.records import file_name_of
-from halfmask.coco.split import strip_masks
+from halfmask.coco.records import clip_box, file_name_of
 from halfmask.coco.supervision import MaskState
 from halfmask.errors import InputError
 
 
 def kinds(document: dict[str, Any]) -> dict[str, list[tuple[int, ...]]]:
     found: dict[str, list[tuple[int, ...]]] = {}
-    for problem in CocoFile.from_document(document, "f.json").problems:
+    for problem in check(CocoFile.from_document(document, "f.json")):
         found.setdefault(str(problem.kind), []).append(problem.ids)
         assert "\n" not in problem.message
     return found
@@ -42,7 +42,7 @@ def test_index(document: dict[str, Any]) -> None:
     assert file.mask_counts() == {3: 1, 7: 1}
     assert file.masked_categories(1) == {3, 7}
     assert file.masked_categories(2) == set()
-    assert file.problems == []
+    assert check(file) == []
     assert file.document == before
 
 
@@ -107,7 +107,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 
 def test_an_empty_file_of_lists_is_a_coco_file() -> None:
     file = CocoFile.from_document({"images": [], "annotations": [], "categories": []}, "f.json")
-    assert file.problems == []
+    assert check(file) == []
     assert file.mask_counts() == {}
     assert diagnose(file, [])["ok"]
 
@@ -119,7 +119,7 @@ def test_nan_literals_are_read_and_reported(document: dict[str, Any], tmp_path: 
     path.write_text(json.dumps(document))
     file = CocoFile.read(path)
     assert [a["id"] for a in file.annotations_of(1)] == [11]
-    found = {str(p.kind): p.ids for p in file.problems}
+    found = {str(p.kind): p.ids for p in check(file)}
     assert found["not_strict_json"] == ()
     assert found["box_malformed"] == (10,)
     assert found["no_area"] == (12,)
@@ -239,7 +239,7 @@ def test_diagnosis_adds_up(document: dict[str, Any]) -> None:
     document["annotations"][0]["segmentation"] = [[1, 2, 3]]
     document["annotations"].append({"id": 20, "image_id": 99})
     file = CocoFile.from_document(document, "f.json")
-    result = diagnose(file, file.problems, threshold=1)
+    result = diagnose(file, check(file), threshold=1)
     counts = result["annotations"]
     assert counts.pop("total") == 5 == sum(counts.values())
     assert {k: v for k, v in counts.items() if v} == {"mask": 1, "missing": 1, "broken": 1, "crowd": 1, "skipped": 1}
@@ -279,9 +279,9 @@ def test_no_json_value_anywhere_causes_a_traceback(document: dict[str, Any], dat
         file = CocoFile.from_document(bent, "f.json")
     except InputError:
         return
-    result = diagnose(file, file.problems)
+    result = diagnose(file, check(file))
     assert result["annotations"]["total"] == len(bent["annotations"])
-    assert {p.kind for p in file.problems} <= set(ProblemKind)
+    assert {p.kind for p in check(file)} <= set(ProblemKind)
     again = CocoFile.from_document(strip_masks(bent, {3}), "f.json")
     assert again.mask_counts().get(7, 0) == 0
 
@@ -292,7 +292,7 @@ def test_coco_mini_has_the_faults_that_its_readme_lists(shared_data: Path) -> No
 
     start = time.perf_counter()
     train = CocoFile.read(shared_data / "coco-mini/instances_train.json")
-    result = diagnose(train, train.problems)
+    result = diagnose(train, check(train))
     assert time.perf_counter() - start < 10  # 0.6 s on a quiet core
     assert result["counts"] == {
         "near_duplicate_annotation": 13,

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from halfmask.coco.annotations import CocoFile
-from halfmask.coco.duplicate_keys import duplicate_keys
-from halfmask.coco.estimability import estimability, hideable
+from halfmask.coco.doctor.checks import duplicate_keys
+from halfmask.coco.doctor.estimate import estimability, hideable
+from halfmask.coco.file import CocoFile
 from halfmask.coco.problems import Problem, ProblemKind
 
 

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from halfmask.coco import index_build, index_place, json_scan
-from halfmask.coco.annotations import CocoFile
-from halfmask.coco.index import CocoIndex
-from halfmask.coco.index_place import FOLDER_VARIABLE, index_path, open_annotations, open_index
-from halfmask.coco.source import Annotations
+from halfmask.coco import scan_lists as json_scan
+from halfmask.coco.annotations import Annotations
+from halfmask.coco.file import CocoFile
+from halfmask.coco.index import build as index_build
+from halfmask.coco.index import place as index_place
+from halfmask.coco.index.file import CocoIndex
+from halfmask.coco.index.place import FOLDER_VARIABLE, index_path, open_annotations, open_index
 from halfmask.errors import InputError
 
 Document = dict[str, Any]
@@ -237,7 +239,7 @@ def test_a_folder_of_its_own(tmp_path: Path, document: Document, monkeypatch: py
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "indexes", "other"]
 
 
-CHILD = "import sys, pathlib; from halfmask.coco.index_place import open_index; print(open_index(pathlib.Path(sys.argv[1])).objects)"
+CHILD = "import sys, pathlib; from halfmask.coco.index.place import open_index; print(open_index(pathlib.Path(sys.argv[1])).objects)"
 
 
 def many(path: Path, annotations: int) -> Path:

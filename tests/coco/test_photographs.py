@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from halfmask.coco.annotations import CocoFile
-from halfmask.coco.photograph_checks import TWIN_BITS, check_photographs, perceptual_hash
-from halfmask.coco.photographs import check_folder, photograph_path, read_photograph, to_rgb
+from halfmask.coco.doctor.photographs import TWIN_BITS, check_photographs, perceptual_hash
+from halfmask.coco.file import CocoFile
+from halfmask.coco.images import check_folder, photograph_path, read_photograph, to_rgb
 from halfmask.errors import InputError
 from halfmask.inference.reading import photograph_of
 
@@ -74,7 +74,7 @@ def test_every_fault_of_photographs_is_found(tmp_path: Path) -> None:
 
 
 def test_twins_are_found_across_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("halfmask.coco.photograph_checks._BLOCK", 2)
+    monkeypatch.setattr("halfmask.coco.doctor.photographs._BLOCK", 2)
     for i, seed in enumerate([1, 2, 3, 4, 1, 3]):
         Image.fromarray(picture(seed)).save(tmp_path / f"{i}.png")
     found = check_photographs(coco([f"{i}.png" for i in range(6)]), tmp_path)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from halfmask.coco.annotations import CocoFile
-from halfmask.coco.relabel import matching_ids, relabel
+from halfmask.coco.edit import matching_ids, relabel
+from halfmask.coco.file import CocoFile
 from halfmask.errors import InputError
 
 MODEL = [{"id": 1, "name": "cup"}, {"id": 2, "name": "tree"}, {"id": 3, "name": "dog"}, {"id": 4, "name": "hot dog"}]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from halfmask.coco.annotations import CocoFile
+from halfmask.coco.file import CocoFile
 from halfmask.coco.results import FoundBoxes, Results, read_results
 from halfmask.errors import InputError
 

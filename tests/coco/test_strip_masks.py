@@ -3,8 +3,8 @@
 import copy
 from typing import Any
 
-from halfmask.coco.annotations import CocoFile
-from halfmask.coco.split import strip_masks
+from halfmask.coco.edit import strip_masks
+from halfmask.coco.file import CocoFile
 
 
 def test_other_classes_lose_mask_and_area(document: dict[str, Any]) -> None:

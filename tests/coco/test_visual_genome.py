@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
 from benchmarks.visual_genome_data import MICE, SIDE, synset_counts, write_coco, write_visual_genome
-from halfmask.coco.annotations import CocoFile
 from halfmask.coco.categories import COCO_NAMES
+from halfmask.coco.file import CocoFile
 from halfmask.coco.problems import ProblemKind
 from halfmask.coco.visual_genome import SPLITS, Converted, convert_visual_genome
 from halfmask.coco.visual_genome_classes import MANUAL_SYNSETS, choose_classes

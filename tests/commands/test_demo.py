@@ -14,7 +14,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from halfmask.coco.annotations import CocoFile
+from halfmask.coco.file import CocoFile
 from halfmask.commands import demo, demo_page, demo_photographs, demo_world
 from halfmask.commands.demo import MARKER, Clock, Settings, open_folder
 from halfmask.commands.demo_photographs import PHOTOGRAPHS, Photographs, complete_photographs

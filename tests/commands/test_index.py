@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from halfmask.coco import index_place
-from halfmask.coco.annotations import CocoFile
-from halfmask.coco.index import CocoIndex
-from halfmask.coco.index_place import open_index
+from halfmask.coco.file import CocoFile
+from halfmask.coco.index import place as index_place
+from halfmask.coco.index.file import CocoIndex
+from halfmask.coco.index.place import open_index
 from halfmask.commands.train import train
 from halfmask.commands.training_data import read_training_data
 from halfmask.data.dataset import CocoInstances

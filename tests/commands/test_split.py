@@ -7,8 +7,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from halfmask.coco.annotations import CocoFile
 from halfmask.coco.categories import NONVOC_IDS, VOC_IDS
+from halfmask.coco.file import CocoFile
 from halfmask.commands import split
 from halfmask.errors import InputError
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as reference
 
-from halfmask.coco.annotations import CocoFile
-from halfmask.coco.split import strip_masks
+from halfmask.coco.edit import strip_masks
+from halfmask.coco.file import CocoFile
 from halfmask.data.dataset import CocoInstances, build_target, development_split
 from halfmask.errors import InputError
 from halfmask.structures import Target

@@ -37,7 +37,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """With `photos/` and `boxes.json`: 12 photographs, masks on people only."""
-    from halfmask.coco.split import strip_masks
+    from halfmask.coco.edit import strip_masks
 
     shutil.copytree(Path(halfmask.__file__).parent / "assets" / "photos", tmp_path / "photos")
     document = json.loads((tmp_path / "photos" / "photos.json").read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from halfmask.coco.annotations import CocoFile
+from halfmask.coco.file import CocoFile
 from halfmask.errors import InputError
 from halfmask.evaluation.evaluate import as_results, evaluate
 from halfmask.structures import Detection

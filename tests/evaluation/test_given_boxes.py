@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from halfmask.coco.annotations import CocoFile
+from halfmask.coco.file import CocoFile
 from halfmask.evaluation.evaluate import evaluate
 from halfmask.evaluation.given_boxes import IouTable
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from halfmask.coco.annotations import CocoFile
+from halfmask.coco.file import CocoFile
 from halfmask.evaluation.evaluate import evaluate
 from halfmask.evaluation.report import table
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from halfmask.coco.annotations import CocoFile
+from halfmask.coco.file import CocoFile
 from halfmask.coco.supervision import MaskState
 from halfmask.errors import InputError
 from halfmask.formats.options import Options

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from halfmask.coco.annotations import CocoFile
+from halfmask.coco.file import CocoFile
 from halfmask.data.dataset import CocoInstances
 from halfmask.models.build import build_mask_rcnn
 from halfmask.models.rcnn import PartialMaskRCNN

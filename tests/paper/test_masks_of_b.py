@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from halfmask.coco.split import strip_masks
+from halfmask.coco.edit import strip_masks
 from halfmask.commands.train import train
 from halfmask.models.checkpoint import load_checkpoint
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from halfmask.coco.split import strip_masks
+from halfmask.coco.edit import strip_masks
 
 from .conftest import A, B, Record
 

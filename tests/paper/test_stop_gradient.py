@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from halfmask.coco.split import strip_masks
+from halfmask.coco.edit import strip_masks
 from halfmask.models.rcnn import PartialMaskRCNN
 
 A = (1, 2, 3)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from halfmask.coco.index_place import FOLDER_VARIABLE
+from halfmask.coco.index.place import FOLDER_VARIABLE
 
 World = Any
 RunsHalfmask = Callable[..., Any]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from halfmask.coco.boxes import clip_box
+from halfmask.coco.records import clip_box
 from halfmask.errors import InputError
 from halfmask.web.index import STATES, SourceFile, build_index
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from halfmask.coco.photographs import read_photograph
+from halfmask.coco.images import read_photograph
 from halfmask.errors import InputError
 from halfmask.web import photographs
 from halfmask.web.photographs import bytes_inside, decoded, is_turned, path_inside, read_size, shown, shrink_for

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from halfmask.coco.json_scan import Batch
 from halfmask.coco.records import check_record, file_name_of, repeated_id, size_of_record
+from halfmask.coco.scan_lists import Batch
 from halfmask.errors import InputError
 
 Array = NDArray[Any]

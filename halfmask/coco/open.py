@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from halfmask.coco.index import CocoIndex
-    from halfmask.coco.json_scan import Progress
-    from halfmask.coco.source import Annotations
+    from halfmask.coco.annotations import Annotations
+    from halfmask.coco.index.file import CocoIndex
+    from halfmask.coco.scan_lists import Progress
 
 WORTH_A_LINE = 64 << 20
 """Bytes from which on a log that is no terminal says that an index is made."""
@@ -18,7 +18,7 @@ WORTH_A_LINE = 64 << 20
 
 def open_file(path: Path) -> Annotations:
     """A COCO file: in memory, or through its index where it is large (`open_annotations`)."""
-    from halfmask.coco.index_place import open_annotations
+    from halfmask.coco.index.place import open_annotations
 
     with _bar(path) as progress:
         return open_annotations(path, progress)
@@ -26,7 +26,7 @@ def open_file(path: Path) -> Annotations:
 
 def make_index(path: Path, anew: bool) -> CocoIndex:
     """The index of a file of any size, see `open_index`."""
-    from halfmask.coco.index_place import open_index
+    from halfmask.coco.index.place import open_index
 
     with _bar(path) as progress:
         return open_index(path, progress, anew)

@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from halfmask.coco.index_format import MASK_STATES, SPOOLED, USES, Source, metadata, schema
-from halfmask.coco.index_images import IndexImages
-from halfmask.coco.json_scan import Batch, Progress, scan_lists
+from halfmask.coco.index.format import MASK_STATES, SPOOLED, USES, Source, metadata, schema
+from halfmask.coco.index.images import IndexImages
 from halfmask.coco.problems import ProblemKind
 from halfmask.coco.records import (
     check_records,
@@ -30,6 +29,7 @@ from halfmask.coco.records import (
     is_id,
     usable_box,
 )
+from halfmask.coco.scan_lists import Batch, Progress, scan_lists
 from halfmask.coco.supervision import classify, provenance
 from halfmask.errors import InputError
 

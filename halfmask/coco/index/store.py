@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from halfmask.coco.index_format import KEY
+from halfmask.coco.annotations import Record
+from halfmask.coco.index.format import KEY
 from halfmask.coco.records import is_id
-from halfmask.coco.source import Record
 from halfmask.errors import InputError
 
 Array = NDArray[Any]

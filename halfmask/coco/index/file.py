@@ -11,11 +11,10 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from halfmask.coco.index_format import MASK_STATES
-from halfmask.coco.index_store import Part, Store
-from halfmask.coco.relabel import relabel
-from halfmask.coco.source import Instance, Record, Renaming
-from halfmask.coco.split import strip_masks
+from halfmask.coco.annotations import Instance, Record, Renaming
+from halfmask.coco.edit import relabel, strip_masks
+from halfmask.coco.index.format import MASK_STATES
+from halfmask.coco.index.store import Part, Store
 from halfmask.coco.supervision import MaskState, Use, classify, mask_weight
 
 Array = NDArray[Any]

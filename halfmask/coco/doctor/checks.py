@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from halfmask.coco.boxes import overhang
-from halfmask.coco.near_duplicates import near_duplicates
+import numpy as np
+
 from halfmask.coco.problems import Finding, Problem, ProblemKind
+from halfmask.coco.records import clip_box, overhang
 from halfmask.coco.supervision import MaskState, all_finite, is_crowd, judge
-from halfmask.masks.rle import box_of
+from halfmask.masks.rle import box_of, overlap
 
 if TYPE_CHECKING:
-    from halfmask.coco.annotations import CocoFile
+    from halfmask.coco.file import CocoFile
 
 STICKS_OUT = 1.0
 """Pixels by which a box may reach beyond its image unreported: exporters round."""
@@ -157,3 +160,81 @@ def _empties(file: CocoFile) -> Iterator[Problem]:
         if category["id"] not in used:
             message = f"category {category['id']} ({category['name']}): no usable annotation"
             yield Problem(ProblemKind.CATEGORY_EMPTY, (category["id"],), message)
+
+
+SAME_MASK = 0.7
+"""IoU of two masks above which they are reported."""
+SAME_BOX = 0.95
+"""IoU of two boxes above which they are reported where a mask is missing. Boxes are no proof: a child on a chair shares its box."""
+_WORTH_A_LOOK = 0.4  # masks so alike that they pass SAME_MASK have boxes far more alike than this
+
+
+def near_duplicates(file: CocoFile, image_id: int) -> Iterator[Problem]:
+    """One finding for each pair of an image; crowds and exact copies (same class and box) are left out."""
+    size = file.size_of(image_id)
+    both = zip(file.annotations_of(image_id), file.states_of(image_id), strict=True)
+    rows = [(annotation, state) for annotation, state in both if state != MaskState.CROWD]
+    for i, j in _alike([annotation["bbox"] for annotation, _ in rows], size):
+        (first, first_state), (second, second_state) = rows[i], rows[j]
+        if first["bbox"] == second["bbox"] and first["category_id"] == second["category_id"]:
+            continue
+        masked = first_state == second_state == MaskState.MASK
+        what, limit = ("masks", SAME_MASK) if masked else ("boxes", SAME_BOX)
+        value = overlap(first["segmentation"], second["segmentation"], size) if masked else _iou(first, second, size)
+        if value > limit:
+            labels = f"{file.name_of(first['category_id'])} and {file.name_of(second['category_id'])}"
+            message = f"annotations {first['id']} and {second['id']} ({labels}): their {what} have IoU {value:.2f}"
+            yield Problem(ProblemKind.NEAR_DUPLICATE, (first["id"], second["id"]), message)
+
+
+def _alike(bboxes: list[Any], size: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Pairs of rows whose boxes overlap enough to be worth a look."""
+    if len(bboxes) < 2:
+        return
+    boxes = np.array([clip_box(bbox, size) for bbox in bboxes], dtype=np.float64)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    for i, box in enumerate(boxes):
+        sides = np.minimum(box[2:], boxes[i + 1 :, 2:]) - np.maximum(box[:2], boxes[i + 1 :, :2])
+        both = np.prod(np.clip(sides, 0, None), axis=1)
+        alike = both > _WORTH_A_LOOK * (areas[i] + areas[i + 1 :] - both)
+        for j in np.flatnonzero(alike).tolist():
+            yield i, i + 1 + j
+
+
+def _iou(first: dict[str, Any], second: dict[str, Any], size: tuple[int, int]) -> float:
+    a, b = clip_box(first["bbox"], size), clip_box(second["bbox"], size)
+    assert a is not None, "its box was checked"
+    assert b is not None, "its box was checked"
+    both = max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+Pairs = list[tuple[str, Any]]
+
+
+def duplicate_keys(path: Path) -> list[Problem]:
+    """One finding for each object in which a key stands twice, in file order.
+
+    Args:
+        path: a file that `CocoFile.read` has read. It is read once more; what is in memory is its text, not its objects.
+    """
+    found: list[Problem] = []
+
+    def look(pairs: Pairs) -> None:
+        if len({key for key, _ in pairs}) < len(pairs):
+            found.append(_problem(pairs))
+
+    json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=look)
+    return found
+
+
+def _problem(pairs: Pairs) -> Problem:
+    keys = [key for key, _ in pairs]
+    twice = next(key for k, key in enumerate(keys) if key in keys[:k])
+    values = dict(pairs)
+    number = values.get("id")
+    kind = "annotation" if "image_id" in values else "image" if "file_name" in values else "object with id"
+    where = f"{kind} {number}" if type(number) is int else f"an object with the keys {', '.join(sorted(set(keys))[:4])}"
+    times = keys.count(twice)
+    message = f"{where}: the key {twice!r} stands {times} times, the last value counts: {str(values[twice])[:40]}"
+    return Problem(ProblemKind.DUPLICATE_KEY, (number,) if type(number) is int else (), message)

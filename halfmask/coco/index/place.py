@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from halfmask.coco.annotations import CocoFile
-from halfmask.coco.index import CocoIndex
-from halfmask.coco.index_build import build_index
-from halfmask.coco.index_format import Source, is_of
-from halfmask.coco.index_store import facts_of, open_arrow
-from halfmask.coco.json_scan import Progress
-from halfmask.coco.source import Annotations
+from halfmask.coco.annotations import Annotations
+from halfmask.coco.file import CocoFile
+from halfmask.coco.index.build import build_index
+from halfmask.coco.index.file import CocoIndex
+from halfmask.coco.index.format import Source, is_of
+from halfmask.coco.index.store import facts_of, open_arrow
+from halfmask.coco.scan_lists import Progress
 from halfmask.errors import InputError
 
 logger = logging.getLogger("halfmask")

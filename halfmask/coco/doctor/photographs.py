@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from halfmask.coco.annotations import CocoFile
-from halfmask.coco.photographs import Pixels, missing_photographs, opened, photograph_path, to_rgb
+from halfmask.coco.file import CocoFile
+from halfmask.coco.images import Pixels, missing_photographs, opened, photograph_path, to_rgb
 from halfmask.coco.problems import Finding, Problem, ProblemKind
 from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError

@@ -17,8 +17,8 @@ from torch import nn
 from benchmarks.measuring import allocations_of, seconds_of
 from benchmarks.result import Options, Result, Row
 from benchmarks.visual_genome_data import write_coco, write_tiny_recipe, write_visual_genome
-from halfmask.coco.visual_genome import convert_visual_genome
 from halfmask.errors import InputError
+from halfmask.formats.visual_genome.convert import convert_visual_genome
 from halfmask.models.build import build_mask_rcnn
 from halfmask.models.rcnn import PartialMaskRCNN
 from halfmask.models.regions import MaskRegions

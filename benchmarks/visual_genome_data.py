@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from halfmask.coco.categories import COCO_NAMES
-from halfmask.coco.visual_genome_classes import MANUAL_SYNSETS
 from halfmask.files.atomic import write_json, write_text
+from halfmask.formats.visual_genome.classes import MANUAL_SYNSETS
 from halfmask.recipes.recipe import load_recipe
 
 SIDE = 96

@@ -20,7 +20,7 @@ HEAVY = (
     "halfmask.commands.hiding",
     "halfmask.engine.train",
     "halfmask.evaluation.evaluate",
-    "halfmask.formats.table",
+    "halfmask.formats.registry",
     "halfmask.coco.index.place",
     "halfmask.inference.complete",
     "halfmask.models.build",

@@ -15,9 +15,9 @@ import numpy as np
 from pycocotools import mask as reference
 
 from halfmask.coco.supervision import MaskState, judge
-from halfmask.formats.brush import pack_brush, unpack_brush
-from halfmask.formats.cvat_read import _mask, _points
-from halfmask.formats.yolo_labels import Row, parse_line
+from halfmask.formats.cvat.read import _mask, _points
+from halfmask.formats.label_studio.brush import pack_brush, unpack_brush
+from halfmask.formats.yolo.labels import Row, parse_line
 from halfmask.masks.encode import decode
 from halfmask.masks.rle import area_of, box_of, compressed, crop_of, encoded, fault_of_rle
 

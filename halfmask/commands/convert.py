@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from halfmask.coco.visual_genome import Converted
     from halfmask.formats.options import Progress
     from halfmask.formats.tally import Tally
+    from halfmask.formats.visual_genome.convert import Converted
 
 VISUAL_GENOME = "visual-genome"
 
@@ -63,7 +63,7 @@ def run(
     """
     from halfmask.errors import InputError
     from halfmask.formats.options import LOCAL_STORAGE, Options
-    from halfmask.formats.table import READERS, WRITERS, check_options, read_into, write_from
+    from halfmask.formats.registry import READERS, WRITERS, check_options, read_into, write_from
     from halfmask.formats.tally import Tally
 
     if form == VISUAL_GENOME:
@@ -114,8 +114,8 @@ def _report(summary: str, tally: Tally, json: Path | None) -> None:
 
 
 def _visual_genome(source: Path, out: Path, coco_val: Path | None, classes: int, test: int) -> None:
-    from halfmask.coco.visual_genome import IMAGES, OBJECTS, convert_visual_genome
     from halfmask.errors import InputError
+    from halfmask.formats.visual_genome.convert import IMAGES, OBJECTS, convert_visual_genome
 
     if coco_val is None:
         raise InputError(

@@ -17,7 +17,7 @@ import typer
 from PIL import Image, ImageOps
 
 from halfmask.errors import InputError
-from halfmask.formats.brush import pack_brush
+from halfmask.formats.label_studio.brush import pack_brush
 from halfmask.inference.filling import nonempty
 from halfmask.inference.predictor import Predictor, load
 from halfmask.integrations.label_studio_images import ImageSource

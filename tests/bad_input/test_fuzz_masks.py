@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from halfmask.formats.brush import pack_brush, unpack_brush
+from halfmask.formats.label_studio.brush import pack_brush, unpack_brush
 
 TOOLS = Path(__file__).parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))

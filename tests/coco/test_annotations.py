@@ -304,7 +304,7 @@ def test_coco_mini_has_the_faults_that_its_readme_lists(shared_data: Path) -> No
     assert result["annotations"]["mask"] == 2622
     assert result["annotations"]["crowd"] == 28
     val = CocoFile.read(shared_data / "coco-mini/instances_val.json")
-    result = diagnose(val, val.problems)
+    result = diagnose(val, check(val))
     assert result["counts"]["near_duplicate_annotation"] == 3
     assert result["counts"]["compressed_rle_mask"] == 373
     assert result["annotations"]["mask"] == 1195

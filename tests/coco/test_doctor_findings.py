@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from halfmask.coco.doctor.checks import duplicate_keys
+from halfmask.coco.doctor.checks import check, duplicate_keys
 from halfmask.coco.doctor.estimate import estimability, hideable
 from halfmask.coco.file import CocoFile
 from halfmask.coco.problems import Problem, ProblemKind
 
 
 def found(document: dict[str, Any], kind: ProblemKind) -> list[Problem]:
-    return [p for p in CocoFile.from_document(document, "data.json").problems if p.kind == kind]
+    return [p for p in check(CocoFile.from_document(document, "data.json")) if p.kind == kind]
 
 
 @pytest.mark.parametrize("name", ["Cup", " cup", "cup\t", "CUP "])

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from halfmask.coco.stream import CocoStream
-from halfmask.coco.stream_read import stream_items
 from halfmask.errors import InputError
+from halfmask.formats.json_stream import stream_items
 
 ITEMS: list[Any] = [{"a": 1, "b": [1.5, None, "ü\n"]}, 3, [], {"c": {}}]
 

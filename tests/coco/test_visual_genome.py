@@ -14,11 +14,12 @@ from pycocotools.coco import COCO
 
 from benchmarks.visual_genome_data import MICE, SIDE, synset_counts, write_coco, write_visual_genome
 from halfmask.coco.categories import COCO_NAMES
+from halfmask.coco.doctor.checks import check
 from halfmask.coco.file import CocoFile
 from halfmask.coco.problems import ProblemKind
-from halfmask.coco.visual_genome import SPLITS, Converted, convert_visual_genome
-from halfmask.coco.visual_genome_classes import MANUAL_SYNSETS, choose_classes
 from halfmask.errors import InputError
+from halfmask.formats.visual_genome.classes import MANUAL_SYNSETS, choose_classes
+from halfmask.formats.visual_genome.convert import SPLITS, Converted, convert_visual_genome
 
 IMAGES, TEST = 60, 5
 
@@ -114,7 +115,7 @@ def test_every_box(converted: tuple[Converted, dict[str, CocoFile]], source: Pat
             assert all(a["area"] == a["bbox"][2] * a["bbox"][3] for a in found)
             assert not any("segmentation" in a for a in found)
             numbers += [a["id"] for a in found]
-        assert {p.kind for p in file.problems} <= {ProblemKind.CATEGORY_EMPTY}
+        assert {p.kind for p in check(file)} <= {ProblemKind.CATEGORY_EMPTY}
     assert sorted(numbers) == list(range(1, len(numbers) + 1))
     assert done.boxes == {s: sum(len(expected[i["id"]]) for i in files[s].images) for s in SPLITS}
     rare = sum(s.startswith("rarity") for s in synset_counts())

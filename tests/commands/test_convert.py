@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.visual_genome_data import write_coco, write_visual_genome
-from halfmask.formats.table import READERS, WRITERS
+from halfmask.formats.registry import READERS, WRITERS
 
 Cli = Callable[..., Any]
 

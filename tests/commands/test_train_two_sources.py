@@ -15,12 +15,12 @@ import torch
 
 from benchmarks.visual_genome_data import write_coco, write_tiny_recipe, write_visual_genome
 from halfmask.coco.categories import COCO_NAMES
-from halfmask.coco.visual_genome import convert_visual_genome
 from halfmask.commands import train as command
 from halfmask.commands.train import train
 from halfmask.commands.training_data import read_training_data
 from halfmask.data.synthetic import write_world
 from halfmask.errors import InputError
+from halfmask.formats.visual_genome.convert import convert_visual_genome
 from halfmask.inference.predictor import load
 from halfmask.models.checkpoint import load_checkpoint
 from halfmask.recipes.recipe import Data, Recipe, load_recipe, parse_recipe

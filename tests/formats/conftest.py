@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from halfmask.formats.options import Options
-from halfmask.formats.table import READERS, read_into, write_from
+from halfmask.formats.registry import READERS, read_into, write_from
 from halfmask.formats.tally import Tally
 from halfmask.masks.rle import rle_of
 

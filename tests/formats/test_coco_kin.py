@@ -12,7 +12,7 @@ from halfmask.coco.file import CocoFile
 from halfmask.coco.supervision import MaskState
 from halfmask.errors import InputError
 from halfmask.formats.options import Options
-from halfmask.formats.table import read_into
+from halfmask.formats.registry import read_into
 from halfmask.formats.tally import Tally
 
 Convert = Callable[..., Any]

@@ -11,7 +11,7 @@ import pytest
 
 from halfmask.errors import InputError
 from halfmask.formats.options import Options
-from halfmask.formats.table import read_into
+from halfmask.formats.registry import read_into
 from halfmask.formats.tally import Tally
 from halfmask.masks.rle import crop_of
 

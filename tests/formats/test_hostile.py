@@ -14,7 +14,7 @@ from PIL import Image
 from halfmask.coco.file import CocoFile
 from halfmask.errors import InputError
 from halfmask.formats.options import Options
-from halfmask.formats.table import read_into, write_from
+from halfmask.formats.registry import read_into, write_from
 from halfmask.formats.tally import Tally
 
 values: Any = st.recursive(

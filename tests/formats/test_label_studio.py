@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from halfmask.errors import InputError
-from halfmask.formats.brush import pack_brush, unpack_brush
+from halfmask.formats.label_studio.brush import pack_brush, unpack_brush
 
 Convert = Callable[..., Any]
 

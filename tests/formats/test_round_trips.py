@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from halfmask.formats.options import Options
-from halfmask.formats.table import read_into, write_from
+from halfmask.formats.registry import read_into, write_from
 from halfmask.formats.tally import Tally
 from halfmask.masks.rle import overlap, rle_of
 

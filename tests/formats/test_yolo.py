@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from halfmask.errors import InputError
-from halfmask.formats.keyhole import one_polygon
-from halfmask.formats.yolo_labels import Row, parse_line
+from halfmask.formats.shapes import one_polygon
+from halfmask.formats.yolo.labels import Row, parse_line
 from halfmask.masks.rle import crop_of, rle_of
 
 Convert = Callable[..., Any]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from halfmask.errors import InputError
-from halfmask.formats.brush import pack_brush
+from halfmask.formats.label_studio.brush import pack_brush
 from halfmask.inference.predictor import load
 from halfmask.integrations.label_studio import Backend, app, read_controls
 from halfmask.integrations.label_studio_images import ImageSource

@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 
 from halfmask.files.atomic import new_folder, put_text
-from halfmask.formats.instances import Book, Instance
-from halfmask.formats.keyhole import one_polygon
+from halfmask.formats.book import Book, Instance
 from halfmask.formats.options import Options
+from halfmask.formats.shapes import one_polygon
 from halfmask.formats.sink import Size
 from halfmask.formats.tally import Tally
 

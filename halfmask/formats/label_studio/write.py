@@ -12,8 +12,8 @@ import numpy as np
 
 from halfmask.coco.supervision import provenance
 from halfmask.files.atomic import new_folder, put_text
-from halfmask.formats.brush import pack_brush
-from halfmask.formats.instances import Book, Instance, Page, differ
+from halfmask.formats.book import Book, Instance, Page, differ
+from halfmask.formats.label_studio.brush import pack_brush
 from halfmask.formats.options import Options
 from halfmask.formats.sink import Size, pixel_box
 from halfmask.formats.tally import Tally

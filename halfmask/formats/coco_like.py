@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from halfmask.coco.records import is_id
-from halfmask.coco.stream_read import stream_items
 from halfmask.coco.supervision import all_finite
 from halfmask.errors import InputError
+from halfmask.formats.json_stream import stream_items
 from halfmask.formats.names import leads_out
 from halfmask.formats.options import Options
 from halfmask.formats.sink import MOST_PIXELS, CocoSink

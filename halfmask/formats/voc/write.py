@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 
 from halfmask.files.atomic import new_folder, put_text
-from halfmask.formats.instances import Book, Instance, Page
+from halfmask.formats.book import Book, Instance, Page
 from halfmask.formats.options import Options
 from halfmask.formats.sink import Size
 from halfmask.formats.tally import Tally
-from halfmask.formats.voc_read import VOID
+from halfmask.formats.voc.read import VOID
 from halfmask.formats.xml_stream import xml_text
 from halfmask.masks.rle import crop_of
 

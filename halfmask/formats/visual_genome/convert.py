@@ -11,9 +11,9 @@ from typing import Any
 
 from halfmask.coco.records import clip_box
 from halfmask.coco.stream import CocoStream
-from halfmask.coco.stream_read import Progress, stream_items
-from halfmask.coco.visual_genome_classes import Classes, choose_classes
 from halfmask.errors import InputError
+from halfmask.formats.json_stream import Progress, stream_items
+from halfmask.formats.visual_genome.classes import Classes, choose_classes
 
 OBJECTS, IMAGES = "objects.json", "image_data.json"
 SPLITS = ("train", "val", "test")

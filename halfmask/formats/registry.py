@@ -34,26 +34,26 @@ class Form:
 
 
 READERS: dict[str, Form] = {
-    "yolo": Form("yolo_read:read_yolo", "a YOLO folder or its data.yaml", options=("--images", "--split")),
-    "voc": Form("voc_read:read_voc", "a Pascal VOC folder", options=("--images", "--masks", "--split", "--zero-based")),
-    "cvat": Form("cvat_read:read_cvat", "annotations.xml of CVAT for images 1.1"),
+    "yolo": Form("yolo.read:read_yolo", "a YOLO folder or its data.yaml", options=("--images", "--split")),
+    "voc": Form("voc.read:read_voc", "a Pascal VOC folder", options=("--images", "--masks", "--split", "--zero-based")),
+    "cvat": Form("cvat.read:read_cvat", "annotations.xml of CVAT for images 1.1"),
     "label-studio": Form(
-        "label_studio_read:read_label_studio", "an export of Label Studio as JSON", options=("--images",)
+        "label_studio.read:read_label_studio", "an export of Label Studio as JSON", options=("--images",)
     ),
-    "lvis": Form("coco_kin:read_lvis", "an LVIS file"),
-    "objects365": Form("coco_kin:read_objects365", "an Objects365 file"),
+    "lvis": Form("coco_like:read_lvis", "an LVIS file"),
+    "objects365": Form("coco_like:read_objects365", "an Objects365 file"),
     "open-images": Form(
-        "open_images:read_open_images",
+        "open_images.read:read_open_images",
         "a folder with Open Images' CSV files",
         options=("--images", "--masks", "--split"),
     ),
 }
 WRITERS: dict[str, Form] = {
-    "to-yolo": Form("yolo_write:write_yolo", result="a YOLO folder", options=("--images",)),
-    "to-voc": Form("voc_write:write_voc", result="a Pascal VOC folder"),
-    "to-cvat": Form("cvat_write:write_cvat", result="an XML file, CVAT for images 1.1"),
+    "to-yolo": Form("yolo.write:write_yolo", result="a YOLO folder", options=("--images",)),
+    "to-voc": Form("voc.write:write_voc", result="a Pascal VOC folder"),
+    "to-cvat": Form("cvat.write:write_cvat", result="an XML file, CVAT for images 1.1"),
     "to-label-studio": Form(
-        "label_studio_write:write_label_studio",
+        "label_studio.write:write_label_studio",
         result="a folder with tasks.json and label_config.xml",
         options=("--image-url",),
     ),

@@ -11,7 +11,7 @@ import numpy as np
 
 from halfmask.coco.supervision import is_crowd, provenance
 from halfmask.files.atomic import new_file
-from halfmask.formats.instances import Book, Instance, Page
+from halfmask.formats.book import Book, Instance, Page
 from halfmask.formats.options import Options
 from halfmask.formats.sink import Size
 from halfmask.formats.tally import Tally

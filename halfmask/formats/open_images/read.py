@@ -12,10 +12,10 @@ from PIL import Image
 from halfmask.coco.images import opened
 from halfmask.errors import InputError
 from halfmask.formats.names import leads_out
-from halfmask.formats.open_images_masks import BOX, MaskTable, numbers_of
+from halfmask.formats.open_images.masks import BOX, MaskTable, numbers_of
 from halfmask.formats.options import Options
 from halfmask.formats.sink import CocoSink, Size
-from halfmask.formats.yolo_source import PHOTOGRAPHS
+from halfmask.formats.yolo.source import PHOTOGRAPHS
 from halfmask.masks.rle import rle_of
 
 _FLAGS = ("IsOccluded", "IsTruncated", "IsDepiction", "IsInside")

@@ -9,8 +9,8 @@ from halfmask.errors import InputError
 from halfmask.formats.names import leads_out
 from halfmask.formats.options import Options
 from halfmask.formats.sink import CocoSink, Size
-from halfmask.formats.yolo_labels import Row, parse_line
-from halfmask.formats.yolo_source import YoloSource, find_source
+from halfmask.formats.yolo.labels import Row, parse_line
+from halfmask.formats.yolo.source import YoloSource, find_source
 
 _ORIENTATION = 0x0112
 """EXIF's tag; 1 is upright."""

@@ -8,14 +8,14 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from halfmask.coco.images import opened
-from halfmask.coco.stream_read import stream_items
 from halfmask.coco.supervision import MaskState, all_finite, judge
 from halfmask.errors import InputError
-from halfmask.formats.brush import unpack_brush
-from halfmask.formats.instances import differ
+from halfmask.formats.book import differ
+from halfmask.formats.json_stream import stream_items
+from halfmask.formats.label_studio.brush import unpack_brush
 from halfmask.formats.names import leads_out
 from halfmask.formats.options import Options
-from halfmask.formats.regions import ellipse, extent, flat, rectangle, turned
+from halfmask.formats.shapes import ellipse, extent, flat, rectangle, turned
 from halfmask.formats.sink import MOST_PIXELS, CocoSink, Size, own_box
 from halfmask.formats.xml_stream import elements
 from halfmask.masks.rle import rle_of

@@ -14,7 +14,7 @@ import numpy as np
 from halfmask.coco.supervision import MaskState, judge
 from halfmask.errors import InputError
 from halfmask.formats.options import Options
-from halfmask.formats.regions import Point, ellipse, extent, flat, rectangle, turned
+from halfmask.formats.shapes import Point, ellipse, extent, flat, rectangle, turned
 from halfmask.formats.sink import CocoSink, Size
 from halfmask.formats.xml_stream import elements, number_of, whole_of
 from halfmask.masks.rle import Bitmap, Place, crop_of, rle_of

@@ -11,13 +11,12 @@ from torch import Tensor, nn
 
 from benchmarks.measuring import Step, allocations_of, alternate
 from benchmarks.torchvision_peer import mask_head, mask_head_loss
-from halfmask.models.box_decoding import DetectionRules, detections
-from halfmask.models.build import build_mask_branch
-from halfmask.models.losses.region_loss import region_loss
-from halfmask.models.mask_branch import MaskBranch
-from halfmask.models.region_pool import RegionPool
-from halfmask.models.regions import MaskRegions
-from halfmask.models.roi_heads import BoxHeads
+from halfmask.models.mask_rcnn.box_heads import BoxHeads, DetectionRules, detections
+from halfmask.models.mask_rcnn.build import build_mask_branch
+from halfmask.models.mask_rcnn.loss import region_loss
+from halfmask.models.mask_rcnn.mask_branch import MaskBranch
+from halfmask.models.mask_rcnn.pooling import RegionPool
+from halfmask.models.mask_rcnn.regions import MaskRegions
 from halfmask.recipes.recipe import MaskHead
 
 MOST = 2 << 30

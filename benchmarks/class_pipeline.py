@@ -15,9 +15,9 @@ from benchmarks.measuring import alternate, in_fresh_process, process_peak_of
 from benchmarks.torchvision_peer import torchvision_twin
 from halfmask.masks.crops import iou
 from halfmask.masks.paste import paste
-from halfmask.models.box_decoding import DetectionRules, detections
-from halfmask.models.build import build_mask_rcnn
-from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.models.mask_rcnn.box_heads import DetectionRules, detections
+from halfmask.models.mask_rcnn.build import build_mask_rcnn
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.recipes.recipe import MaskRCNN
 
 Found = tuple[Tensor, Tensor, Tensor, Tensor]

@@ -17,12 +17,12 @@ from torchvision.models.detection.roi_heads import project_masks_on_boxes
 from benchmarks.coco_reference import CocoReference, mirrored
 from benchmarks.measuring import allocations_of, process_peak_of
 from halfmask.coco.file import CocoFile
+from halfmask.data.augment.augment import Augment
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
-from halfmask.data.transforms import Augment
 from halfmask.files.atomic import write_json
-from halfmask.models.build import build_mask_rcnn
-from halfmask.models.region_targets import region_targets
+from halfmask.models.mask_rcnn.build import build_mask_rcnn
+from halfmask.models.mask_rcnn.regions import region_targets
 from halfmask.recipes.recipe import MaskRCNN
 
 REGIONS, SIDE = 128, 28

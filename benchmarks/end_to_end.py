@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from benchmarks.region_heads import change_head
+from halfmask.data.augment.augment import Augment
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
-from halfmask.data.transforms import Augment
 from halfmask.engine.train import Data, fit
-from halfmask.models.build import build_mask_rcnn
 from halfmask.models.checkpoint import load_checkpoint, load_weights
-from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.models.mask_rcnn.build import build_mask_rcnn
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.recipes.recipe import MaskRCNN, Recipe, parse_recipe
 
 END_TO_END: dict[str, dict[str, Any]] = {

@@ -35,7 +35,7 @@ from benchmarks.world_table import ORACLE, Measure
 from halfmask.data.dataset import CocoInstances
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
-from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.recipes.recipe import MaskHead, MaskRCNN, Recipe, load_recipe
 
 

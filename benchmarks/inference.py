@@ -25,8 +25,8 @@ from benchmarks.inference_ways import INT8, PEER, Way, cpu_ways, has_int8, requi
 from benchmarks.measuring import alternate
 from benchmarks.result import Options, Result, Row, compared
 from halfmask.inference.images import as_tensor
-from halfmask.models.build import build_mask_rcnn
-from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.models.mask_rcnn.build import build_mask_rcnn
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.recipes.recipe import MaskRCNN
 
 PHOTOGRAPH = Path(__file__).parents[1] / "halfmask" / "assets" / "photos" / "000000000285.jpg"

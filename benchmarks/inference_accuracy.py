@@ -19,9 +19,9 @@ from halfmask.evaluation.average_precision import PrecisionStream
 from halfmask.evaluation.truth import read_truth
 from halfmask.inference.images import as_tensor
 from halfmask.masks.encode import encode_rle
-from halfmask.models.build import build_mask_rcnn
 from halfmask.models.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
-from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.models.mask_rcnn.build import build_mask_rcnn
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.recipes.recipe import MaskRCNN, Recipe, load_recipe, parse_recipe
 
 AP_BAR, INT8_BAR, CALIBRATION = 0.1, 0.3, 32

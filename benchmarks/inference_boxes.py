@@ -30,8 +30,8 @@ from halfmask.inference.sessions import answer, session_of
 from halfmask.masks.crops import MaskCrops, iou
 from halfmask.masks.encode import encode_rle
 from halfmask.masks.paste import paste
-from halfmask.models.box_segmenter import BoxSegmenter
-from halfmask.models.sam import SamSegmenter
+from halfmask.models.box_segmenter.model import BoxSegmenter
+from halfmask.models.fixed.sam import SamSegmenter
 
 PHOTOS = Path(__file__).parents[1] / "halfmask" / "assets" / "photos"
 BOXES, ROUNDS = 7, 3

@@ -14,8 +14,8 @@ from benchmarks.inference_ways import Answer, Way, torch_way, torchvision_way
 from benchmarks.measuring import alternate
 from benchmarks.result import Result, Row, compared
 from benchmarks.torchvision_peer import torchvision_twin
-from halfmask.models.fold_norm import fold_for_inference
-from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.models.backbones.norm import fold_for_inference
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.recipes.recipe import MaskRCNN
 
 PEER, EAGER = "torchvision, bf16 autocast", "torchvision, float32"

@@ -23,9 +23,9 @@ from halfmask.inference.sessions import answer, session_of
 from halfmask.masks.crops import MaskCrops
 from halfmask.masks.encode import encode_rle
 from halfmask.masks.paste import paste
-from halfmask.models.fold_norm import fold_for_inference
-from halfmask.models.rcnn import PartialMaskRCNN
-from halfmask.models.region_targets import HALF_PIXEL
+from halfmask.models.backbones.norm import fold_for_inference
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
+from halfmask.models.mask_rcnn.regions import HALF_PIXEL
 from halfmask.recipes.recipe import MaskRCNN
 
 PEER, EAGER = "torchvision", "halfmask, PyTorch"

@@ -21,7 +21,7 @@ from benchmarks.measuring import alternate
 from benchmarks.result import Options, Result, Row, compared, held
 from halfmask.coco.edit import strip_masks
 from halfmask.coco.file import CocoFile
-from halfmask.data.synthetic import write_world
+from halfmask.data.synthetic.write import write_world
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.inference.complete import complete

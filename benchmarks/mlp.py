@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks.result import Options, Result, Row
-from halfmask.models.build import build_mask_branch
+from halfmask.models.mask_rcnn.build import build_mask_branch
 from halfmask.recipes.recipe import MaskHead
 
 CLASSES, CHANNELS, BOX_WIDTH = 81, 256, 1024

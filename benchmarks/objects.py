@@ -16,9 +16,9 @@ from benchmarks.crowded import loss_costs, write_crowd
 from benchmarks.measuring import MIB, alternate, in_fresh_process
 from benchmarks.result import Options, Result, Row, compared
 from halfmask.coco.file import CocoFile
+from halfmask.data.augment.augment import Augment
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
-from halfmask.data.transforms import Augment
 from halfmask.recipes.recipe import expand
 
 OURS, PEER = "halfmask", "torchvision"

@@ -16,12 +16,10 @@ from halfmask.data.loader import build_loader
 from halfmask.engine.optim import build_optimiser
 from halfmask.evaluation.evaluate import evaluate
 from halfmask.masks.threshold import expected_iou
-from halfmask.models.build import build_mask_branch, region_rules
-from halfmask.models.rcnn import PartialMaskRCNN
-from halfmask.models.region_rules import rows_of
-from halfmask.models.region_targets import region_targets
-from halfmask.models.regions import FoundBoxes, MaskRegions
-from halfmask.models.roi_heads import region_pool
+from halfmask.models.mask_rcnn.box_heads import region_pool
+from halfmask.models.mask_rcnn.build import build_mask_branch, region_rules
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
+from halfmask.models.mask_rcnn.regions import FoundBoxes, MaskRegions, region_targets, rows_of
 from halfmask.recipes.recipe import MaskHead, MaskRCNN, Stage
 from halfmask.structures import Detection, Target
 

@@ -13,8 +13,8 @@ from halfmask.coco.annotations import Annotations
 from halfmask.coco.categories import NONVOC_IDS, VOC_IDS, resolve_masked
 from halfmask.coco.file import CocoFile
 from halfmask.data.dataset import CocoInstances
-from halfmask.data.synthetic import write_world
-from halfmask.data.world_classes import DEFAULT_CLASSES, attribute_split
+from halfmask.data.synthetic.classes import DEFAULT_CLASSES, attribute_split
+from halfmask.data.synthetic.write import write_world
 from halfmask.errors import InputError
 from halfmask.recipes.recipe import expand
 

@@ -16,8 +16,8 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 from torchvision.ops.poolers import LevelMapper
 
-from halfmask.models.rcnn import PartialMaskRCNN
-from halfmask.models.regions import MaskRegions
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
+from halfmask.models.mask_rcnn.regions import MaskRegions
 from halfmask.recipes.recipe import MaskRCNN as Config
 
 

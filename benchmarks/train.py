@@ -15,10 +15,10 @@ from benchmarks.measuring import MIB, alternate, in_fresh_process, process_peak_
 from benchmarks.result import Options, Result, Row, compared, held
 from benchmarks.torchvision_peer import torchvision_twin
 from halfmask.coco.file import CocoFile
+from halfmask.data.augment.augment import Augment
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import Batch, build_loader
-from halfmask.data.transforms import Augment
-from halfmask.models.build import build_mask_rcnn
+from halfmask.models.mask_rcnn.build import build_mask_rcnn
 from halfmask.recipes.recipe import MaskRCNN, expand
 from halfmask.structures import Target
 

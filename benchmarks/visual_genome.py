@@ -19,9 +19,9 @@ from benchmarks.result import Options, Result, Row
 from benchmarks.visual_genome_data import write_coco, write_tiny_recipe, write_visual_genome
 from halfmask.errors import InputError
 from halfmask.formats.visual_genome.convert import convert_visual_genome
-from halfmask.models.build import build_mask_rcnn
-from halfmask.models.rcnn import PartialMaskRCNN
-from halfmask.models.regions import MaskRegions
+from halfmask.models.mask_rcnn.build import build_mask_rcnn
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
+from halfmask.models.mask_rcnn.regions import MaskRegions
 from halfmask.recipes.recipe import MaskRCNN, load_recipe
 
 RECIPE = "vg3k_r101_transfer_mlp"

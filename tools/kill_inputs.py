@@ -56,7 +56,7 @@ def preload() -> None:
 
 def make_inputs(folder: Path, run: Callable[[Case, list[str], Path], int]) -> None:
     """Photographs, their COCO file whole and with half of the masks, a larger one, a YOLO folder, a recipe and its model."""
-    from halfmask.data.synthetic import write_world
+    from halfmask.data.synthetic.write import write_world
 
     source = write_world(folder, PHOTOGRAPHS, 0, CLASSES, SIDE)
     document = json.loads(source.read_text(encoding="utf-8"))

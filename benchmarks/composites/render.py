@@ -14,7 +14,7 @@ from PIL import Image
 
 from benchmarks.composites.bank import Background, Bank
 from benchmarks.composites.cutouts import Cutout, Limits
-from halfmask.data.world_render import WorldInstance
+from halfmask.data.synthetic.render import WorldInstance
 from halfmask.errors import InputError
 
 Array = np.ndarray[Any, Any]

@@ -24,7 +24,7 @@ from benchmarks.composites.render import CompositeSpec, compose, composite_spec
 from benchmarks.composites.sheet import contact_sheet
 from halfmask._version import __version__
 from halfmask.coco.file import CocoFile
-from halfmask.data.synthetic import annotations_of, file_name, refuse_foreign
+from halfmask.data.synthetic.write import annotations_of, file_name, refuse_foreign
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 

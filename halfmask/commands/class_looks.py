@@ -20,9 +20,9 @@ logger = logging.getLogger("halfmask")
 
 
 def learn_looks(model: SegmentationModel, recipe: Recipe, data: TrainingData) -> None:
-    """Prototypes of the classes, where the recipe conditions the model on them (`models.prototypes`); else nothing."""
+    """Prototypes of the classes, where the recipe conditions the model on them (`models.box_segmenter.prototypes`); else nothing."""
     from halfmask.data.dataset import CocoInstances
-    from halfmask.models.box_segmenter import BoxSegmenter
+    from halfmask.models.box_segmenter.model import BoxSegmenter
 
     condition = recipe.model.condition if recipe.model.kind == "box_segmenter" else None
     if condition is None or condition.input != "prototype":
@@ -41,7 +41,7 @@ def learn_looks(model: SegmentationModel, recipe: Recipe, data: TrainingData) ->
 def _examples(pictures: CocoInstances) -> Iterator[tuple[Tensor, Target]]:
     """The photographs that have a class of which not enough was seen yet, with a progress display."""
     from halfmask.engine.display import tracked
-    from halfmask.models.prototypes import PER_CLASS
+    from halfmask.models.box_segmenter.prototypes import PER_CLASS
 
     seen: Counter[int] = Counter()
     for index, image_id in enumerate(tracked(pictures.image_ids, "looking at the classes", len(pictures), "image")):

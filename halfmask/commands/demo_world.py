@@ -102,7 +102,7 @@ def _make(places: _Places, settings: Settings, clock: Clock) -> list[dict[str, A
     """Draws the pictures, and takes the masks of half of the classes away. Returns the categories of A."""
     from halfmask.coco.edit import strip_masks
     from halfmask.coco.file import CocoFile
-    from halfmask.data.synthetic import attribute_split, write_world
+    from halfmask.data.synthetic.write import attribute_split, write_world
     from halfmask.files.atomic import write_json
 
     for folder, count, seed in (

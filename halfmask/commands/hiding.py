@@ -46,7 +46,7 @@ class Measured:
     """Masks whose classes the model never saw one of.
 
     Attributes:
-        features: float32 [n, F], see `models.quality`.
+        features: float32 [n, F], see `models.box_segmenter.quality`.
         ious: float32 [n], with the truth.
         classes, images, annotations: the ids of each.
     """
@@ -198,7 +198,7 @@ def _objects(target: Any, labels: Tensor) -> Tensor:
 
 def _honest_scores(measured: Measured) -> Tensor:
     """float32 [n]: the score of each mask by a fit that never saw its class (its image, where only one class is hidden)."""
-    from halfmask.models.quality import QualityScore
+    from halfmask.models.box_segmenter.quality import QualityScore
 
     many = len(set(measured.classes)) > 1
     groups = torch.tensor(measured.classes if many else [i % FOLDS for i in measured.images])
@@ -237,7 +237,7 @@ def _result(measured: Measured, plan: Plan) -> dict[str, Any]:
     from halfmask._version import __version__
     from halfmask.evaluation.class_estimate import class_estimate
     from halfmask.evaluation.reliability import reliability
-    from halfmask.models.quality import FEATURES
+    from halfmask.models.box_segmenter.quality import FEATURES
 
     scores, ious = _honest_scores(measured).tolist(), measured.ious.tolist()
     columns = zip(measured.images, measured.annotations, measured.classes, ious, scores, strict=True)

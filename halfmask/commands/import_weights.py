@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from halfmask.models.checkpoint import Category
-    from halfmask.weights.imported import Imported
+    from halfmask.models.imported.imported import Imported
 
 Kind = Literal["detectron", "torchvision", "efficientnet-lite"]
 Head = Literal["transfer", "agnostic", "per_class", "none"]
@@ -56,7 +56,7 @@ def run(
     """
     from halfmask.errors import InputError
     from halfmask.models.checkpoint import save_checkpoint
-    from halfmask.weights.imported import MASK_BRANCH, checkpoint_of
+    from halfmask.models.imported.imported import MASK_BRANCH, checkpoint_of
 
     if out.suffix != ".safetensors":
         raise InputError(f"{out}: expected a name that ends in .safetensors")
@@ -82,8 +82,8 @@ def _backbone(source: Path, out: Path) -> None:
 
     import safetensors.torch
 
-    from halfmask.models.backbones import read_weights
-    from halfmask.weights.efficientnet_lite import to_timm
+    from halfmask.models.backbones.encoder import read_weights
+    from halfmask.models.imported.efficientnet_lite import to_timm
 
     name, weights = to_timm(read_weights(source), str(source))
     beside = out.with_name(f".{out.name}.{os.getpid()}.part")
@@ -98,12 +98,12 @@ def _backbone(source: Path, out: Path) -> None:
 
 def _read(kind: Kind, source: Path, head: str, norm_eps: float | None, t: tuple[str, str | None]) -> Imported:
     if kind == "detectron":
-        from halfmask.weights.blobs import read_blobs
-        from halfmask.weights.detectron import import_detectron
+        from halfmask.models.imported.blobs import read_blobs
+        from halfmask.models.imported.detectron import import_detectron
 
         return import_detectron(read_blobs(source), str(source), head, *t)
-    from halfmask.models.backbones import read_weights
-    from halfmask.weights.torchvision_models import import_torchvision
+    from halfmask.models.backbones.encoder import read_weights
+    from halfmask.models.imported.torchvision_models import import_torchvision
 
     return import_torchvision(read_weights(source), str(source), head, norm_eps)
 
@@ -113,7 +113,7 @@ def _categories(imported: Imported, file: Path | None) -> list[Category]:
     import json
 
     from halfmask.errors import InputError
-    from halfmask.weights.imported import coco_categories
+    from halfmask.models.imported.imported import coco_categories
 
     if file is None:
         if imported.classes - 1 == COCO_CLASSES:

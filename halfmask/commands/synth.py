@@ -36,7 +36,7 @@ def run(
 
 
 def _write_world(folder: Path, images: int, seed: int, classes: int | None, size: int | None, workers: int) -> None:
-    from halfmask.data.synthetic import write_world
+    from halfmask.data.synthetic.write import write_world
     from halfmask.engine.display import displayed
 
     start, classes = time.perf_counter(), CLASSES if classes is None else classes

@@ -16,10 +16,10 @@ from halfmask.coco.edit import matching_ids
 from halfmask.coco.file import CocoFile
 from halfmask.coco.open import open_file
 from halfmask.commands.held_out import Evaluation
+from halfmask.data.augment.augment import Augment
+from halfmask.data.augment.paste import CopyPaste
 from halfmask.data.dataset import CocoInstances, development_split
 from halfmask.data.loader import build_loader
-from halfmask.data.paste import CopyPaste
-from halfmask.data.transforms import Augment
 from halfmask.data.unreadable import LeaveOut
 from halfmask.engine.stream import Loader
 from halfmask.engine.train import Data as Loaders

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -137,3 +138,11 @@ def development_split(image_ids: Sequence[int], share: float, fold: int = 0) -> 
 def _place(image_id: int) -> float:
     """A number in [0, 1) that depends on the id alone."""
     return int.from_bytes(hashlib.blake2b(str(image_id).encode(), digest_size=6).digest()) / 2**48
+
+
+class Examples(Protocol):
+    """What the loader needs of a data set: a length, and image and Target by index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, Target]: ...

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from halfmask.data.examples import Examples
-from halfmask.data.transforms import Augment
+from halfmask.data.augment.augment import Augment
+from halfmask.data.dataset import Examples
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops
 from halfmask.structures import Target

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from halfmask.data.examples import Examples
+from halfmask.data.dataset import Examples
 from halfmask.errors import InputError
 from halfmask.structures import Target
 

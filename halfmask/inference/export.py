@@ -24,8 +24,8 @@ from halfmask.inference.graphs import BoxSegmenterGraph, DetectorGraph, RegionSe
 from halfmask.inference.predictor import Predictor
 from halfmask.inference.quantize import quantize_graph
 from halfmask.inference.sessions import Array, answer, session_of
-from halfmask.models.box_segmenter import BoxSegmenter
-from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.models.box_segmenter.model import BoxSegmenter
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 
 OPSET = 18
 MASKS = ("mask_probs", "regions", "quality")

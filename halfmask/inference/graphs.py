@@ -12,11 +12,11 @@ from torchvision.models.detection.transform import resize_boxes
 from torchvision.ops import roi_align
 
 from halfmask.masks.threshold import best_threshold, expected_iou, recentred
-from halfmask.models.box_segmenter import THRESHOLDS, BoxSegmenter
-from halfmask.models.crops import MAX_LEVEL, crop_regions, inside_box, resample
-from halfmask.models.quality import agreement_of, mask_features
-from halfmask.models.rcnn import PartialMaskRCNN
-from halfmask.models.roi_heads import Features, Sizes
+from halfmask.models.box_segmenter.crops import MAX_LEVEL, crop_regions, inside_box, resample
+from halfmask.models.box_segmenter.model import THRESHOLDS, BoxSegmenter
+from halfmask.models.box_segmenter.quality import agreement_of, mask_features
+from halfmask.models.mask_rcnn.box_heads import Features, Sizes
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 
 
 class BoxSegmenterGraph(nn.Module):

@@ -14,14 +14,14 @@ from halfmask._version import __version__
 from halfmask.errors import InputError
 from halfmask.inference.hub import fetch_checkpoint, is_on_hub
 from halfmask.inference.images import ImageLike, as_tensor
+from halfmask.models.backbones.norm import fold_for_inference
 from halfmask.models.base import SegmentationModel
-from halfmask.models.baselines import PREFIX, build_baseline
-from halfmask.models.box_segmenter import BoxSegmenter
+from halfmask.models.box_segmenter.model import BoxSegmenter
 from halfmask.models.build import build_model
 from halfmask.models.checkpoint import Category, Checkpoint, file_digest, load_checkpoint, load_weights
-from halfmask.models.fold_norm import fold_for_inference
-from halfmask.models.sam import EXAMPLES, SamSegmenter, build_sam
-from halfmask.models.sam import PREFIXES as SAM_PREFIXES
+from halfmask.models.fixed.baselines import PREFIX, build_baseline
+from halfmask.models.fixed.sam import EXAMPLES, SamSegmenter, build_sam
+from halfmask.models.fixed.sam import PREFIXES as SAM_PREFIXES
 from halfmask.structures import Detection
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -169,7 +169,7 @@ def load(model: str | Path, detector: str | Path | None = None, device: str | to
 
     Args:
         model: a checkpoint file, a run directory, the name of a shipped model (`box-segmenter`), a checkpoint on the Hugging Face Hub
-            (`hf://OWNER/NAME`), a rule (`baseline:box`, `baseline:ellipse`, `baseline:grabcut`), or SAM (`models.sam`).
+            (`hf://OWNER/NAME`), a rule (`baseline:box`, `baseline:ellipse`, `baseline:grabcut`), or SAM (`models.fixed.sam`).
         detector: another checkpoint, whose boxes `model` fills with masks.
         device: where to run; None takes a GPU where there is one.
     Raises:

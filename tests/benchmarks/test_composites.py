@@ -20,7 +20,7 @@ from halfmask.coco.doctor.photographs import check_photographs
 from halfmask.coco.edit import strip_masks
 from halfmask.coco.file import CocoFile
 from halfmask.coco.problems import ProblemKind
-from halfmask.data.world_render import WorldInstance
+from halfmask.data.synthetic.render import WorldInstance
 from halfmask.errors import InputError
 
 CATEGORIES = [

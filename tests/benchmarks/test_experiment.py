@@ -19,10 +19,10 @@ from benchmarks.world import world_jobs
 from halfmask.coco.categories import NONVOC_IDS, VOC_IDS
 from halfmask.coco.file import CocoFile
 from halfmask.data.loader import build_loader
-from halfmask.data.world_classes import world_classes
+from halfmask.data.synthetic.classes import world_classes
 from halfmask.errors import InputError
-from halfmask.models.build import build_mask_rcnn
-from halfmask.models.regions import MaskRegions
+from halfmask.models.mask_rcnn.build import build_mask_rcnn
+from halfmask.models.mask_rcnn.regions import MaskRegions
 from halfmask.recipes.recipe import RECIPE_FOLDER, MaskRCNN, Stage, load_recipe
 
 

@@ -17,8 +17,8 @@ from benchmarks.result import Options
 from benchmarks.sources import World
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops
-from halfmask.models.build import build_mask_rcnn
-from halfmask.models.region_targets import HALF_PIXEL, unknown_cells
+from halfmask.models.mask_rcnn.build import build_mask_rcnn
+from halfmask.models.mask_rcnn.regions import HALF_PIXEL, unknown_cells
 from halfmask.recipes.recipe import RECIPE_FOLDER, MaskHead, MaskRCNN, load_recipe
 from halfmask.structures import Target
 

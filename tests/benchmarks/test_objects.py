@@ -12,8 +12,8 @@ from benchmarks.crowded import write_crowd
 from benchmarks.objects import Setting
 from benchmarks.result import Options
 from halfmask.coco.file import CocoFile
+from halfmask.data.augment.augment import mirror
 from halfmask.data.dataset import CocoInstances
-from halfmask.data.transforms import mirror
 
 SIZE = (60, 90)
 

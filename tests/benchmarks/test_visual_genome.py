@@ -9,8 +9,8 @@ import torch
 from benchmarks import visual_genome
 from benchmarks.result import Options
 from benchmarks.visual_genome import BAR, COCO_K, VG_K, Cost, measure_mask_branch
-from halfmask.models.build import build_mask_rcnn
-from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.models.mask_rcnn.build import build_mask_rcnn
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.recipes.recipe import MaskRCNN, load_recipe
 
 CPU = torch.device("cpu")

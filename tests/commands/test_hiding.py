@@ -19,7 +19,7 @@ from halfmask.commands import train as command
 from halfmask.commands.hiding import plan_hiding
 from halfmask.commands.train import train
 from halfmask.commands.training_data import read_training_data
-from halfmask.data.synthetic import write_world
+from halfmask.data.synthetic.write import write_world
 from halfmask.errors import InputError
 from halfmask.inference.predictor import load
 from halfmask.models.checkpoint import load_checkpoint

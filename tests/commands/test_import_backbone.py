@@ -5,7 +5,7 @@ from pathlib import Path
 import timm
 import torch
 
-from halfmask.models.backbones import build_encoder
+from halfmask.models.backbones.encoder import build_encoder
 from tests.commands.conftest import RunsHalfmask
 
 

@@ -90,8 +90,8 @@ def test_a_detector_for_init(halfmask_cli: Callable[..., Any], tmp_path: Path) -
 
 def test_detectron(halfmask_cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the verb does around the importer, whose own tests are in tests/weights."""
-    import halfmask.weights.detectron as room
-    from halfmask.weights.torchvision_models import import_torchvision
+    import halfmask.models.imported.detectron as room
+    from halfmask.models.imported.torchvision_models import import_torchvision
 
     asked = []
 

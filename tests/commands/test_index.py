@@ -15,7 +15,7 @@ from halfmask.coco.index.place import open_index
 from halfmask.commands.train import train
 from halfmask.commands.training_data import read_training_data
 from halfmask.data.dataset import CocoInstances
-from halfmask.data.synthetic import write_world
+from halfmask.data.synthetic.write import write_world
 from halfmask.models.checkpoint import load_checkpoint
 from halfmask.recipes.recipe import Recipe, parse_recipe
 

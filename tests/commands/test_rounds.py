@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from halfmask.commands.train import train
-from halfmask.data.synthetic import write_world
+from halfmask.data.synthetic.write import write_world
 from halfmask.models.checkpoint import load_checkpoint
 from halfmask.recipes.recipe import Recipe, parse_recipe
 

@@ -23,7 +23,7 @@ from halfmask.commands.launch import _free_port, _verdict, _watch, launch
 from halfmask.commands.run_folder import for_processes
 from halfmask.commands.train import train
 from halfmask.commands.training_data import read_training_data
-from halfmask.data.synthetic import write_world
+from halfmask.data.synthetic.write import write_world
 from halfmask.errors import InputError
 from halfmask.models.checkpoint import load_checkpoint
 from halfmask.recipes.recipe import Recipe, parse_recipe

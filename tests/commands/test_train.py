@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from halfmask.commands import train as command
 from halfmask.commands.train import train
 from halfmask.commands.training_data import read_training_data
-from halfmask.data.synthetic import write_world
+from halfmask.data.synthetic.write import write_world
 from halfmask.errors import InputError
 from halfmask.models.build import build_model
 from halfmask.models.checkpoint import load_checkpoint, load_weights

@@ -18,7 +18,7 @@ from halfmask.coco.categories import COCO_NAMES
 from halfmask.commands import train as command
 from halfmask.commands.train import train
 from halfmask.commands.training_data import read_training_data
-from halfmask.data.synthetic import write_world
+from halfmask.data.synthetic.write import write_world
 from halfmask.errors import InputError
 from halfmask.formats.visual_genome.convert import convert_visual_genome
 from halfmask.inference.predictor import load

@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 import torch
 
+from halfmask.data.augment.augment import Augment
 from halfmask.data.loader import Batch, BatchStream, build_loader
-from halfmask.data.transforms import Augment
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops
 from halfmask.structures import Target

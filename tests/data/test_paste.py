@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from halfmask.data.augment.augment import Augment
+from halfmask.data.augment.paste import COVERED, CopyPaste
 from halfmask.data.loader import build_loader
-from halfmask.data.paste import COVERED, CopyPaste
-from halfmask.data.transforms import Augment
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops
 from halfmask.structures import Target

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from halfmask.data.rotate import rotate
+from halfmask.data.augment.rotate import rotate
 from halfmask.masks.crops import MaskCrops, boxes_of
 from halfmask.structures import Target
 

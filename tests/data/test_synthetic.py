@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from halfmask.data.synthetic import world_spec, write_world
-from halfmask.data.world_classes import attribute_split, world_categories, world_classes
-from halfmask.data.world_render import WorldSpec, render
+from halfmask.data.synthetic.classes import attribute_split, world_categories, world_classes
+from halfmask.data.synthetic.render import WorldSpec, render
+from halfmask.data.synthetic.write import world_spec, write_world
 from halfmask.errors import InputError
 
 

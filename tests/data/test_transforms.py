@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from halfmask.data.transforms import Augment, mirror
+from halfmask.data.augment.augment import Augment, mirror
 from halfmask.masks.crops import MaskCrops
 from halfmask.structures import Target
 

@@ -24,7 +24,7 @@ from halfmask.errors import InputError
 from halfmask.inference import plan as planning
 from halfmask.inference.complete import Completion, complete, journal_of
 from halfmask.inference.predictor import Predictor, load
-from halfmask.models.crops import Jitter
+from halfmask.models.box_segmenter.crops import Jitter
 
 WritesFile = Callable[..., Path]
 

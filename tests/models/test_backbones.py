@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from halfmask.errors import InputError
-from halfmask.models.backbones import build_encoder
-from halfmask.models.feature_levels import cut_network
+from halfmask.models.backbones.cut import cut_network
+from halfmask.models.backbones.encoder import build_encoder
 
 # The nodes at which the stages end, found by reading torchvision's sources.
 STAGES: dict[str, dict[int, str]] = {

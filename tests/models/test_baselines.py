@@ -12,7 +12,7 @@ from torch import Tensor
 
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops, iou
-from halfmask.models.baselines import BASELINES, BoxBaseline, EllipseBaseline, GrabCutBaseline
+from halfmask.models.fixed.baselines import BASELINES, BoxBaseline, EllipseBaseline, GrabCutBaseline
 from halfmask.structures import Detection
 
 

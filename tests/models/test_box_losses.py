@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from halfmask.models.losses.box_losses import (
+from halfmask.models.box_segmenter.box_losses import (
     NEIGHBOURS,
     colour_loss,
     colour_similarity,

@@ -12,11 +12,11 @@ from torchvision.ops import box_iou
 
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops, iou
-from halfmask.models.box_segmenter import BoxSegmenter
-from halfmask.models.build_box import build_box_segmenter
-from halfmask.models.crop_training import box_tightness
-from halfmask.models.crops import crop_regions, inside_box, resample
-from halfmask.models.losses.box_supervision import BoxSupervision
+from halfmask.models.box_segmenter.box_losses import BoxSupervision
+from halfmask.models.box_segmenter.build import build_box_segmenter
+from halfmask.models.box_segmenter.crops import crop_regions, inside_box, resample
+from halfmask.models.box_segmenter.model import BoxSegmenter
+from halfmask.models.box_segmenter.sampler import box_tightness
 from halfmask.recipes.recipe import BoxSegmenter as Config
 from halfmask.structures import Target
 
@@ -268,9 +268,9 @@ def test_boxes_of_many_images_at_once_equal_one_by_one(monkeypatch: pytest.Monke
     data = [discs(seed, count=3 + 4 * seed) for seed in range(3)]
     images, boxes = [d[0] for d in data], [d[1].boxes for d in data]
     boxes[1] = boxes[1][:0]
-    monkeypatch.setattr("halfmask.models.box_segmenter.CHUNK", 4)
+    monkeypatch.setattr("halfmask.models.box_segmenter.model.CHUNK", 4)
     together = model.segment(images, boxes)
-    monkeypatch.setattr("halfmask.models.box_segmenter.CHUNK", 1)
+    monkeypatch.setattr("halfmask.models.box_segmenter.model.CHUNK", 1)
     for image, places, found in zip(images, boxes, together, strict=True):
         assert found.mask_probs.shape == (len(places), 16, 16)
         if len(places):

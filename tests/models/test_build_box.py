@@ -12,9 +12,9 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops
-from halfmask.models.box_segmenter import BoxSegmenter
+from halfmask.models.box_segmenter.build import build_box_segmenter
+from halfmask.models.box_segmenter.model import BoxSegmenter
 from halfmask.models.build import build_model
-from halfmask.models.build_box import build_box_segmenter
 from halfmask.recipes.recipe import BoxSegmenter as Config
 from halfmask.structures import Target
 

@@ -8,10 +8,8 @@ import torch
 from halfmask.errors import InputError
 from halfmask.models.base import SegmentationModel
 from halfmask.models.build import build_model
-from halfmask.models.heads.agnostic import AgnosticPredictor
-from halfmask.models.heads.per_class import PerClassPredictor
-from halfmask.models.heads.transfer import TransferPredictor
-from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.models.heads.predictors import AgnosticPredictor, PerClassPredictor, TransferPredictor
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.recipes.recipe import MaskRCNN
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from halfmask.models.build import build_mask_branch
 from halfmask.models.class_weights import ClassRows, ClassWeights, DetectorWeights, FixedWeights, NoWeights
+from halfmask.models.mask_rcnn.build import build_mask_branch
 from halfmask.recipes.recipe import MaskHead
 
 CLASSES, WIDTH = 9, 4

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from halfmask.models.losses.crop_losses import boundary, crop_losses
+from halfmask.models.box_segmenter.losses import boundary, crop_losses
 
 
 def test_what_is_predicted_outside_the_box_costs_nothing() -> None:

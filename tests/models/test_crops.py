@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from halfmask.models.crops import ImagePyramid, Jitter, crop_regions, inside_box, resample
+from halfmask.models.box_segmenter.crops import ImagePyramid, Jitter, crop_regions, inside_box, resample
 
 
 def test_regions_add_the_context_on_each_side() -> None:

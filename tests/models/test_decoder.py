@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from halfmask.models.decoder import Decoder, HourglassDecoder
+from halfmask.models.box_segmenter.decoder import Decoder, HourglassDecoder
 
 CHANNELS = {2: 3, 4: 5, 8: 7, 16: 11}
 

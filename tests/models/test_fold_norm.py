@@ -5,9 +5,8 @@ import torch
 from torch import nn
 
 from halfmask.inference.predictor import load
-from halfmask.models.backbones import build_encoder
-from halfmask.models.fold_norm import fold_for_inference
-from halfmask.models.frozen_norm import norm_in_place
+from halfmask.models.backbones.encoder import build_encoder
+from halfmask.models.backbones.norm import fold_for_inference, norm_in_place
 
 
 def block(seed: int) -> nn.Sequential:

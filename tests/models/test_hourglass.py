@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from halfmask.models.heads.hourglass import HourglassTrunk, Norm, norm_layers
-from halfmask.models.heads.trunk import MaskTrunk
+from halfmask.models.heads.trunks import HourglassTrunk, MaskTrunk, Norm, norm_layers
 
 
 @pytest.mark.parametrize("side", [1, 2, 7, 10, 14, 16, 32])

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from halfmask.errors import InputError
-from halfmask.models.backbones import build_encoder
+from halfmask.models.backbones.encoder import build_encoder
 from halfmask.models.build import build_model
-from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 
 
 def test_stride_moves_to_the_first_convolution() -> None:

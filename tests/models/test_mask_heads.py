@@ -9,16 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from halfmask.models import mask_branch
-from halfmask.models.build import build_mask_branch
-from halfmask.models.heads.agnostic import AgnosticPredictor
-from halfmask.models.heads.light_mlp import LightMlpBranch
-from halfmask.models.heads.mlp import MlpBranch
-from halfmask.models.heads.per_class import PerClassPredictor
-from halfmask.models.heads.transfer import TransferFunction, TransferPredictor
-from halfmask.models.heads.trunk import MaskTrunk
-from halfmask.models.losses.mask_bce import mask_bce
-from halfmask.models.mask_branch import MaskBranch
+from halfmask.models.heads.mlp import LightMlpBranch, MlpBranch
+from halfmask.models.heads.predictors import AgnosticPredictor, PerClassPredictor, TransferFunction, TransferPredictor
+from halfmask.models.heads.trunks import MaskTrunk
+from halfmask.models.mask_rcnn import mask_branch
+from halfmask.models.mask_rcnn.build import build_mask_branch
+from halfmask.models.mask_rcnn.loss import mask_bce
+from halfmask.models.mask_rcnn.mask_branch import MaskBranch
 from halfmask.recipes.recipe import MaskHead
 
 CLASSES, WIDTH, SIDE, BOX_WIDTH = 7, 6, 4, 5

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from halfmask.models.losses.dice import dice_loss
-from halfmask.models.losses.mask_bce import mask_bce
+from halfmask.models.box_segmenter.losses import dice_loss
+from halfmask.models.mask_rcnn.loss import mask_bce
 
 
 @settings(max_examples=20, deadline=None)

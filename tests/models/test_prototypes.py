@@ -11,10 +11,10 @@ from torch import Tensor
 
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops, iou
-from halfmask.models.box_segmenter import BoxSegmenter
-from halfmask.models.build import build_mask_branch
-from halfmask.models.build_box import build_box_segmenter
-from halfmask.models.prototypes import class_prototypes
+from halfmask.models.box_segmenter.build import build_box_segmenter
+from halfmask.models.box_segmenter.model import BoxSegmenter
+from halfmask.models.box_segmenter.prototypes import class_prototypes
+from halfmask.models.mask_rcnn.build import build_mask_branch
 from halfmask.recipes.recipe import BoxSegmenter as Config
 from halfmask.recipes.recipe import MaskHead
 from halfmask.structures import Target

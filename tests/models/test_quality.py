@@ -10,11 +10,11 @@ from torch import Tensor
 
 from halfmask.errors import InputError
 from halfmask.masks.threshold import expected_iou
-from halfmask.models.box_segmenter import BoxSegmenter
-from halfmask.models.build_box import build_box_segmenter
+from halfmask.models.box_segmenter.build import build_box_segmenter
+from halfmask.models.box_segmenter.crops import crop_regions, inside_box, resample
+from halfmask.models.box_segmenter.model import BoxSegmenter
+from halfmask.models.box_segmenter.quality import FEATURES, QualityScore, agreement_of, mask_features
 from halfmask.models.checkpoint import load_fitting_weights, load_weights
-from halfmask.models.crops import crop_regions, inside_box, resample
-from halfmask.models.quality import FEATURES, QualityScore, agreement_of, mask_features
 from halfmask.recipes.recipe import BoxSegmenter as Config
 
 ENCODER = {"name": "small_resnet", "widths": [12, 16, 24], "blocks": [1, 1, 1]}

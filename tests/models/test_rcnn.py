@@ -11,10 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops, iou
 from halfmask.masks.sample import sample
-from halfmask.models import rcnn
 from halfmask.models.build import build_model
-from halfmask.models.rcnn import PartialMaskRCNN
-from halfmask.models.roi_heads import region_pool
+from halfmask.models.mask_rcnn import model as rcnn
+from halfmask.models.mask_rcnn.box_heads import region_pool
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.structures import Target
 
 CLASSES = 6

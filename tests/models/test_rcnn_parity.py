@@ -13,7 +13,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 
 from halfmask.masks.crops import MaskCrops
 from halfmask.models.build import build_model
-from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.recipes.recipe import MaskRCNN
 from halfmask.structures import Target
 

@@ -11,13 +11,12 @@ from torchvision.models.detection._utils import Matcher
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign, box_iou
 from torchvision.ops.poolers import LevelMapper
 
-from halfmask.models import box_matching
-from halfmask.models.backbones import build_encoder
-from halfmask.models.box_decoding import DetectionRules, detections
-from halfmask.models.box_matching import BoxMatcher, BoxPairs
-from halfmask.models.frozen_norm import InPlaceFrozenNorm, norm_in_place
-from halfmask.models.region_pool import RegionPool
-from halfmask.models.roi_heads import BoxHeads
+from halfmask.models.backbones.encoder import build_encoder
+from halfmask.models.backbones.norm import InPlaceFrozenNorm, norm_in_place
+from halfmask.models.mask_rcnn import matching as box_matching
+from halfmask.models.mask_rcnn.box_heads import BoxHeads, DetectionRules, detections
+from halfmask.models.mask_rcnn.matching import BoxMatcher, BoxPairs
+from halfmask.models.mask_rcnn.pooling import RegionPool
 
 SIZE = (90, 120)
 

@@ -10,12 +10,10 @@ from torch import Tensor
 
 from halfmask.masks.crops import MaskCrops
 from halfmask.models.build import build_model
-from halfmask.models.losses.mask_bce import mask_bce
-from halfmask.models.rcnn import PartialMaskRCNN
-from halfmask.models.region_rules import RegionRules
-from halfmask.models.region_targets import HALF_PIXEL, unknown_cells
-from halfmask.models.regions import MaskRegions
-from halfmask.models.roi_heads import own_boxes
+from halfmask.models.mask_rcnn.box_heads import own_boxes
+from halfmask.models.mask_rcnn.loss import mask_bce
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
+from halfmask.models.mask_rcnn.regions import HALF_PIXEL, MaskRegions, RegionRules, unknown_cells
 from halfmask.recipes.recipe import MaskHead
 from halfmask.structures import Target
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from halfmask.errors import InputError
 from halfmask.inference.predictor import load
-from halfmask.models.sam import CELLS, SamSegmenter
+from halfmask.models.fixed.sam import CELLS, SamSegmenter
 
 transformers = pytest.importorskip("transformers")
 torch.set_num_threads(1)

@@ -14,10 +14,9 @@ from halfmask.engine.batches import ImageBatch
 from halfmask.engine.feature_cache import build_cache
 from halfmask.masks.crops import MaskCrops
 from halfmask.models.build import build_model
-from halfmask.models.heads.teacher import SURE, lesson
-from halfmask.models.rcnn import PartialMaskRCNN
-from halfmask.models.region_targets import region_targets
-from halfmask.models.regions import MaskRegions
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
+from halfmask.models.mask_rcnn.regions import MaskRegions, region_targets
+from halfmask.models.mask_rcnn.teacher import SURE, lesson
 from halfmask.recipes.recipe import MaskHead
 from halfmask.structures import Target
 

@@ -11,10 +11,10 @@ import torch
 from torch import fx
 
 from halfmask.errors import InputError
-from halfmask.models.backbones import build_encoder
-from halfmask.models.fold_norm import fold_frozen_norm
-from halfmask.models.timm_networks import split_keys, split_norms
-from halfmask.weights.efficientnet_lite import to_timm
+from halfmask.models.backbones.encoder import build_encoder
+from halfmask.models.backbones.norm import fold_frozen_norm
+from halfmask.models.backbones.timm import split_keys, split_norms
+from halfmask.models.imported.efficientnet_lite import to_timm
 
 NAME = "efficientnet_lite0"
 

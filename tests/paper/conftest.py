@@ -15,8 +15,8 @@ from torch import Tensor
 
 from halfmask.coco.file import CocoFile
 from halfmask.data.dataset import CocoInstances
-from halfmask.models.build import build_mask_rcnn
-from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.models.mask_rcnn.build import build_mask_rcnn
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.recipes.recipe import Recipe, parse_recipe
 from halfmask.structures import Target
 

@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from halfmask.models.heads.mlp import MlpBranch
-from halfmask.models.heads.transfer import TransferFunction, TransferPredictor
-from halfmask.models.losses.mask_bce import mask_bce
-from halfmask.models.mask_branch import MaskBranch
+from halfmask.models.heads.predictors import TransferFunction, TransferPredictor
+from halfmask.models.mask_rcnn.loss import mask_bce
+from halfmask.models.mask_rcnn.mask_branch import MaskBranch
 
 K, C, SIDE, REGIONS = 9, 6, 8, 7
 LABELS = torch.tensor([2, 2, 6, 1, 8, 3, 2])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from halfmask.coco.edit import strip_masks
-from halfmask.models.rcnn import PartialMaskRCNN
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 
 A = (1, 2, 3)
 ROWS = [("cls", "cls"), ("box", "box"), ("cls+box", "cls box")]

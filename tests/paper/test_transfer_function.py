@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from halfmask.models.heads.transfer import TransferFunction
+from halfmask.models.heads.predictors import TransferFunction
 
 D, C = 5120, 256
 """cls (1024) and box (4 · 1024) rows; width of the mask head."""

@@ -19,9 +19,9 @@ from torch import Tensor
 from halfmask.errors import InputError
 from halfmask.inference.predictor import load
 from halfmask.models.build import build_model
-from halfmask.models.rcnn import PartialMaskRCNN
-from halfmask.weights.detectron import import_detectron
-from halfmask.weights.imported import Imported
+from halfmask.models.imported.detectron import import_detectron
+from halfmask.models.imported.imported import Imported
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 
 Arrays = dict[str, NDArray[np.float32]]
 Make = Callable[..., Arrays]

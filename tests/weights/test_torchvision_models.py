@@ -26,9 +26,9 @@ from torchvision.ops import FrozenBatchNorm2d
 from halfmask.coco.categories import COCO_NAMES
 from halfmask.errors import InputError
 from halfmask.models.build import build_model
-from halfmask.models.rcnn import PartialMaskRCNN
-from halfmask.weights.imported import Imported
-from halfmask.weights.torchvision_models import import_torchvision
+from halfmask.models.imported.imported import Imported
+from halfmask.models.imported.torchvision_models import import_torchvision
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 
 WIDTH = 16
 IDS = list(COCO_NAMES)

@@ -1,0 +1,72 @@
+"""Random changes of training images: pasted objects, turns, mirror and colour. The generator that is handed in decides everything."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from halfmask.data.augment.paste import CopyPaste
+from halfmask.data.augment.rotate import rotate
+from halfmask.structures import Target
+
+ROTATED = 0.5
+"""Share of the examples that are turned, where any are."""
+
+
+class Augment:
+    """Pastes objects into an image, mirrors it with its boxes and masks, and varies its brightness, contrast and saturation.
+
+    Args:
+        flip: probability of mirroring left and right.
+        colour_jitter: s; brightness, contrast and saturation are each multiplied by a factor drawn from [1 − s, 1 + s] (never below
+            0). 0: colours stay as they are, bit for bit.
+        paste: objects of other images; None: none.
+        rotation: degrees; half of the examples are turned by up to this, either way. 0: none.
+    """
+
+    def __init__(
+        self, flip: float = 0.0, colour_jitter: float = 0.0, paste: CopyPaste | None = None, rotation: float = 0.0
+    ) -> None:
+        assert 0.0 <= flip <= 1.0, flip
+        assert colour_jitter >= 0.0, colour_jitter
+        self.flip = flip
+        self.colour_jitter = colour_jitter
+        self.paste = paste
+        self.rotation = rotation
+
+    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
+        """Changes one example.
+
+        Args:
+            image: float32 [3, H, W] in [0, 1].
+            target: what is known of it.
+            generator: decides; the same state gives the same result. Always drawn from in the same way, so that turning one change
+                off leaves the others' decisions alone.
+        """
+        draws = torch.rand(4, generator=generator).tolist()
+        if self.paste is not None:
+            image, target = self.paste(image, target, generator)
+        if self.rotation > 0:
+            turned, share = torch.rand(2, generator=generator).tolist()
+            if turned < ROTATED:
+                image, target = rotate(image, target, (2 * share - 1) * self.rotation)
+        if draws[0] < self.flip:
+            image, target = mirror(image, target)
+        if self.colour_jitter > 0:
+            low, high = max(0.0, 1.0 - self.colour_jitter), 1.0 + self.colour_jitter
+            factors = [low + (high - low) * draw for draw in draws[1:]]
+            image = functional.adjust_brightness(image, factors[0])
+            image = functional.adjust_contrast(image, factors[1])
+            image = functional.adjust_saturation(image, factors[2])
+        return image, target
+
+
+def mirror(image: Tensor, target: Target) -> tuple[Tensor, Target]:
+    """The example seen in a mirror: left and right change places."""
+    width = image.shape[-1]
+    x0, y0, x1, y1 = target.boxes.unbind(1)
+    boxes = torch.stack([width - x1, y0, width - x0, y1], 1)
+    return image.flip(-1), replace(target, boxes=boxes, masks=target.masks.flip_horizontal())

@@ -1,0 +1,190 @@
+"""A recipe's Mask R-CNN: encoder, detector, mask branch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from halfmask.errors import InputError
+from halfmask.models.backbones.encoder import Encoder, build_encoder
+from halfmask.models.backbones.norm import norm_in_place
+from halfmask.models.class_weights import (
+    ClassWeights,
+    NoWeights,
+    build_class_weights,
+)
+from halfmask.models.heads.mlp import LightMlpBranch, MlpBranch
+from halfmask.models.heads.predictors import (
+    AgnosticPredictor,
+    MaskPredictor,
+    PerClassPredictor,
+    TransferFunction,
+    TransferPredictor,
+)
+from halfmask.models.heads.trunks import HourglassTrunk, MaskTrunk
+from halfmask.models.mask_rcnn.box_heads import BoxHeads, region_pool
+from halfmask.models.mask_rcnn.images import propose_in_full_precision
+from halfmask.models.mask_rcnn.legacy import LegacyAnchors
+from halfmask.models.mask_rcnn.mask_branch import MaskBranch
+from halfmask.models.mask_rcnn.matching import match_in_parts
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
+from halfmask.models.mask_rcnn.regions import RegionRules
+from halfmask.models.mask_rcnn.teacher import ObjectTeacher
+from halfmask.recipes.recipe import Detector, MaskHead, MaskRCNN, Transfer
+
+
+def build_mask_rcnn(
+    config: MaskRCNN, num_classes: int, pretrained: bool = True, names: Sequence[str] | None = None
+) -> PartialMaskRCNN:
+    """Model 1, see `build_model`."""
+    detector, images = config.detector, config.images
+    strides = detector.strides
+    if not strides or strides[0] not in (2, 4, 8, 16, 32) or strides != [strides[0] << i for i in range(len(strides))]:
+        raise InputError(f"detector.strides: expected powers of two, each twice the one before, found {strides}")
+    backbone = _encoder(config, strides, pretrained)
+    width = detector.fpn_channels
+    extra = LastLevelMaxPool() if detector.extra_level else None
+    fpn = FeaturePyramidNetwork([backbone.channels[s] for s in strides], width, extra, _norm(detector))
+    rpn = _rpn(detector)
+    box_heads = _box_heads(detector, num_classes)
+    head = config.mask_head
+    return PartialMaskRCNN(
+        GeneralizedRCNNTransform(tuple(images.min_size), images.max_size, images.mean, images.std),
+        backbone,
+        fpn,
+        rpn,
+        box_heads,
+        region_pool(strides, head.roi_size, head.sampling_ratio, detector.legacy_boxes),
+        build_mask_branch(head, width, num_classes, detector.box_width, pretrained, names),
+        detector.legacy_boxes,
+    )
+
+
+def _encoder(config: MaskRCNN, strides: list[int], pretrained: bool) -> Encoder:
+    b = config.backbone
+    weights = b.weights if pretrained else None
+    encoder = build_encoder(b.name, weights, b.widths, b.blocks, b.norm, b.trainable_stages, strides, b.stride_in_1x1)
+    norm_in_place(encoder.body)
+    return encoder
+
+
+def _norm(detector: Detector) -> type[nn.Module] | None:
+    return nn.BatchNorm2d if detector.norm == "batch" else None
+
+
+def _rpn(detector: Detector) -> RegionProposalNetwork:
+    levels = len(detector.strides) + detector.extra_level
+    if len(detector.anchor_sizes) != levels:
+        raise InputError(
+            f"detector.anchor_sizes: expected one for each RPN level, {levels} (strides and extra_level), found {detector.anchor_sizes}"
+        )
+    anchors = _anchors(detector, levels)
+    (before, before_test), (after, after_test) = detector.rpn_pre_nms, detector.rpn_post_nms
+    rpn = RegionProposalNetwork(
+        anchors,
+        RPNHead(detector.fpn_channels, len(detector.anchor_ratios), detector.rpn_convs),
+        fg_iou_thresh=0.7,
+        bg_iou_thresh=0.3,
+        batch_size_per_image=detector.rpn_batch,
+        positive_fraction=0.5,
+        pre_nms_top_n={"training": before, "testing": before_test},
+        post_nms_top_n={"training": after, "testing": after_test},
+        nms_thresh=0.7,
+    )
+    match_in_parts(rpn)
+    propose_in_full_precision(rpn.head)
+    return rpn
+
+
+def _anchors(detector: Detector, levels: int) -> AnchorGenerator | LegacyAnchors:
+    sizes, ratios = detector.anchor_sizes, detector.anchor_ratios
+    if detector.legacy_boxes:
+        return LegacyAnchors([detector.strides[0] << i for i in range(levels)], sizes, ratios)
+    return AnchorGenerator(tuple((size,) for size in sizes), (tuple(ratios),) * levels)
+
+
+def _box_heads(detector: Detector, num_classes: int) -> BoxHeads:
+    pool = region_pool(detector.strides, detector.box_roi_size, detector.box_sampling_ratio, detector.legacy_boxes)
+    return BoxHeads(
+        pool,
+        _box_head(detector),
+        _box_predictor(detector.box_width, num_classes),
+        detector.box_batch,
+        detector.score_threshold,
+        detector.nms_threshold,
+        detector.detections,
+    )
+
+
+def _box_head(detector: Detector) -> nn.Module:
+    width, side = detector.fpn_channels, detector.box_roi_size
+    head: nn.Module = TwoMLPHead(width * side**2, detector.box_width)
+    if detector.box_convs:
+        convs = [width] * detector.box_convs
+        head = FastRCNNConvFCHead((width, side, side), convs, [detector.box_width], _norm(detector))
+    return head
+
+
+def _box_predictor(width: int, num_classes: int) -> FastRCNNPredictor:
+    """torchvision's layers with the paper's start (1.1): Gaussian, deviation 0.01 for classes and 0.001 for boxes, biases 0.
+
+    T reads these rows. torchvision's own start has length 0.58 a row, of the order of what training adds, and stays in them as noise.
+    """
+    predictor = FastRCNNPredictor(width, num_classes)
+    for layer, deviation in ((predictor.cls_score, 0.01), (predictor.bbox_pred, 0.001)):
+        nn.init.normal_(layer.weight, std=deviation)
+        nn.init.zeros_(layer.bias)
+    return predictor
+
+
+def build_mask_branch(
+    head: MaskHead,
+    in_channels: int,
+    num_classes: int,
+    box_width: int,
+    pretrained: bool = True,
+    names: Sequence[str] | None = None,
+) -> MaskBranch:
+    """The mask branch of a recipe on regions of `in_channels` channels, beside a box head of width `box_width`."""
+    if head.kind == "transfer":
+        predictor, weights = _transfer(head.transfer, head.width, num_classes, box_width, pretrained, names)
+    else:
+        predictor, weights = _PREDICTORS[head.kind](head.width, num_classes), NoWeights()
+    mlp = _MLPS[head.mlp](head.width, 2 * head.roi_size)
+    trunk = _TRUNKS[head.trunk](head, in_channels)
+    teacher = ObjectTeacher(head.width) if head.box_only == "taught" else None
+    return MaskBranch(trunk, predictor, weights, mlp, teacher, region_rules(head))
+
+
+def region_rules(head: MaskHead) -> RegionRules:
+    """What of the training regions a recipe's mask head learns from."""
+    return RegionRules(head.unknown, head.unknown_limit, head.regions, head.region_jitter)
+
+
+def _transfer(
+    t: Transfer, width: int, num_classes: int, box_width: int, pretrained: bool, names: Sequence[str] | None
+) -> tuple[MaskPredictor, ClassWeights]:
+    weights, size = build_class_weights(t, num_classes, box_width, pretrained, names)
+    return TransferPredictor(TransferFunction(size, width, t.layers, t.activation)), weights
+
+
+_PREDICTORS: dict[str, Callable[[int, int], MaskPredictor]] = {
+    "agnostic": lambda width, _: AgnosticPredictor(width),
+    "per_class": PerClassPredictor,
+}
+_TRUNKS: dict[str, Callable[[MaskHead, int], nn.Module]] = {
+    "convs": lambda head, in_channels: MaskTrunk(in_channels, head.width, head.convs, head.norm),
+    "hourglass": lambda head, in_channels: HourglassTrunk(in_channels, head.width, head.roi_size, head.norm),
+}
+_MLPS: dict[str, Callable[[int, int], nn.Module | None]] = {
+    "none": lambda width, side: None,  # noqa: ARG005
+    "light": LightMlpBranch,
+    "full": MlpBranch,
+}

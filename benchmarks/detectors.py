@@ -14,13 +14,13 @@ import torch
 from halfmask.data.augment.augment import Augment
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
-from halfmask.engine.train import Data, fit
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.models.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
 from halfmask.models.mask_rcnn.build import build_mask_rcnn
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.recipes.recipe import MaskRCNN, Recipe, parse_recipe
+from halfmask.training.loop.fit import Data, fit
 
 Say = Callable[[str], None]
 

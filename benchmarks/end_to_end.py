@@ -12,11 +12,11 @@ from benchmarks.region_heads import change_head
 from halfmask.data.augment.augment import Augment
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
-from halfmask.engine.train import Data, fit
 from halfmask.models.checkpoint import load_checkpoint, load_weights
 from halfmask.models.mask_rcnn.build import build_mask_rcnn
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.recipes.recipe import MaskRCNN, Recipe, parse_recipe
+from halfmask.training.loop.fit import Data, fit
 
 END_TO_END: dict[str, dict[str, Any]] = {
     "class-agnostic, end to end": {"kind": "agnostic"},

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.child import limit_memory, peak_memory
 from benchmarks.evaluation_data import categories, made_up_images
-from halfmask.evaluation.average_precision import Kind, PrecisionStream, without
+from halfmask.evaluation.measures.average_precision import Kind, PrecisionStream, without
 
 MODULE = "benchmarks.evaluation_probe"
 KINDS: tuple[Kind, ...] = ("bbox", "segm")

@@ -15,8 +15,8 @@ from benchmarks.result import Result, Row
 from benchmarks.sources import World
 from halfmask.data.dataset import CocoInstances
 from halfmask.errors import InputError
-from halfmask.evaluation.average_precision import PrecisionStream
-from halfmask.evaluation.truth import read_truth
+from halfmask.evaluation.measures.average_precision import PrecisionStream
+from halfmask.evaluation.measures.truth import read_truth
 from halfmask.inference.images import as_tensor
 from halfmask.masks.encode import encode_rle
 from halfmask.models.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint

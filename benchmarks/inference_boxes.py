@@ -21,12 +21,11 @@ from benchmarks.inference_ways import INT8, openvino_of
 from benchmarks.measuring import alternate
 from benchmarks.result import Result, Row, compared
 from halfmask.errors import InputError
-from halfmask.inference.calibration import Sample, samples
-from halfmask.inference.export import graphs_of, write_graph
+from halfmask.inference.export.export import graphs_of, write_graph
+from halfmask.inference.export.int8 import answer, quantize_graph, session_of
+from halfmask.inference.export.samples import Sample, samples
 from halfmask.inference.images import as_tensor
 from halfmask.inference.predictor import Predictor, load
-from halfmask.inference.quantize import quantize_graph
-from halfmask.inference.sessions import answer, session_of
 from halfmask.masks.crops import MaskCrops, iou
 from halfmask.masks.encode import encode_rle
 from halfmask.masks.paste import paste

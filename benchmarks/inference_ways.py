@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from benchmarks.signal_stack import kept_signal_stack
 from benchmarks.torchvision_peer import torchvision_twin
 from halfmask.errors import InputError
-from halfmask.inference.export import graphs_of, write_graph
+from halfmask.inference.export.export import graphs_of, write_graph
+from halfmask.inference.export.int8 import answer, save_ranges, session_of, write_quantized
 from halfmask.inference.predictor import Predictor, on_cpu
-from halfmask.inference.quantize import save_ranges, write_quantized
-from halfmask.inference.sessions import answer, session_of
 from halfmask.masks.crops import MaskCrops
 from halfmask.masks.encode import encode_rle
 from halfmask.masks.paste import paste

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
-from halfmask.engine.optim import build_optimiser
-from halfmask.evaluation.evaluate import evaluate
+from halfmask.evaluation.measures.evaluate import evaluate
 from halfmask.masks.threshold import expected_iou
 from halfmask.models.mask_rcnn.box_heads import region_pool
 from halfmask.models.mask_rcnn.build import build_mask_branch, region_rules
@@ -22,6 +21,7 @@ from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.models.mask_rcnn.regions import FoundBoxes, MaskRegions, region_targets, rows_of
 from halfmask.recipes.recipe import MaskHead, MaskRCNN, Stage
 from halfmask.structures import Detection, Target
+from halfmask.training.loop.optim import build_optimiser
 
 INPUTS: dict[str, dict[str, Any]] = {
     "class-agnostic": {"kind": "agnostic"},

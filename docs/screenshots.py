@@ -20,12 +20,12 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 import halfmask
-from halfmask.web.review import Places, Review
-from halfmask.web.review_app import review_app
+from halfmask.web.review.app import review_app
+from halfmask.web.review.review import Places, Review
 from halfmask.web.security import Guard, access_for
 from halfmask.web.segmenting import Segmenter
 from halfmask.web.server import bind
-from halfmask.web.tryout_app import tryout_app
+from halfmask.web.tryout import tryout_app
 
 FIGURES = Path(__file__).parent / "figures"
 PHOTOS = Path(halfmask.__file__).parent / "assets" / "photos"

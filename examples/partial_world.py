@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from halfmask.cli import app
+from halfmask.cli.main import app
 
 
 def halfmask(*arguments):

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import halfmask
-from halfmask.visualize import overlay
+from halfmask.pictures import overlay
 
 if __name__ == "__main__":
     photo, out, *rows = sys.argv[1:]

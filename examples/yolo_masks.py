@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import halfmask
-from halfmask.cli import app
+from halfmask.cli.main import app
 
 
 def convert(*arguments):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from halfmask._version import __version__
 
 if TYPE_CHECKING:
-    from halfmask.inference.complete import complete
+    from halfmask.inference.complete.complete import complete
     from halfmask.inference.predictor import load
 
 __all__ = ["__version__", "complete", "load"]
@@ -20,7 +20,7 @@ def __getattr__(name: str) -> Any:
 
         return load
     if name == "complete":
-        from halfmask.inference.complete import complete
+        from halfmask.inference.complete.complete import complete
 
         return complete
     raise AttributeError(f"module 'halfmask' has no attribute {name!r}")

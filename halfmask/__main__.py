@@ -1,5 +1,5 @@
 """`python -m halfmask` is `halfmask`."""
 
-from halfmask.cli import main
+from halfmask.cli.main import main
 
 main()

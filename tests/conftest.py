@@ -131,7 +131,7 @@ def sam_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def average_precision() -> Any:
     """(images, categories, truth, results, kind) → PrecisionTable: the images streamed, in another order than the file's."""
-    from halfmask.evaluation.average_precision import PrecisionStream
+    from halfmask.evaluation.measures.average_precision import PrecisionStream
 
     def streamed(images: Any, categories: Any, truth: Any, results: Any, kind: Any) -> Any:
         stream = PrecisionStream(categories, kind)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from halfmask.commands import complete, doctor, index, split
+from halfmask.cli import complete, doctor, index, split
 from halfmask.errors import InputError
 
 

@@ -15,7 +15,7 @@ import typer.main
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from halfmask.cli import VERBS, app
+from halfmask.cli.main import VERBS, app
 
 CLI_PAGE = "reference/cli.md"
 
@@ -37,7 +37,7 @@ def cli_reference() -> str:
 
 
 def _verb(name: str, command: Any) -> str:
-    kinds = get_type_hints(importlib.import_module(f"halfmask.commands.{name.replace('-', '_')}").run)
+    kinds = get_type_hints(importlib.import_module(VERBS[name]).run)
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option" and "--help" not in p.opts]
     usage = " ".join(["halfmask", name, *(_usage(a) for a in arguments), *(["[OPTIONS]"] if options else [])])

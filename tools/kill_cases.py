@@ -51,8 +51,8 @@ class Training(Case):
         return [*self.arguments(folder), "--resume"]
 
     def left(self, folder: Path, reference: Path) -> tuple[str, list[str]]:
-        from halfmask.engine.resume import read_resume_point
         from halfmask.errors import InputError
+        from halfmask.training.loop.resume import read_resume_point
 
         run, whole = folder / "run", reference / "run"
         wrong = _other_bytes(run, whole, ["model.safetensors", "recipe.yaml"]) + _broken(run)
@@ -83,7 +83,7 @@ class Completing(Case):
 
     def watch(self, folder: Path) -> None:
         """One byte of drawn.txt for each batch that is drawn."""
-        from halfmask.inference.drawing import Drawing
+        from halfmask.inference.complete.draw import Drawing
 
         draw = Drawing.draw
 

@@ -15,7 +15,7 @@ from typing import Any
 from kill_cases import Case
 
 from halfmask.web import server
-from halfmask.web.index import STATES
+from halfmask.web.review.index import STATES
 
 STATES_GIVEN = ("accepted", "rejected")
 PAGE, WORST = 10, 0.45

@@ -109,7 +109,7 @@ def _be_the_command(case: Case, arguments: list[str], folder: Path, moment: Mome
 
 
 def _main(arguments: list[str]) -> int:
-    from halfmask import cli
+    from halfmask.cli import main as cli
 
     sys.argv = ["halfmask", *arguments]
     try:

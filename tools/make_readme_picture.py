@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw
 import halfmask
 from halfmask.coco.categories import VOC_NAMES
 from halfmask.inference.predictor import Predictor
-from halfmask.visualize import footer, overlay
-from halfmask.visualize.fonts import font
+from halfmask.pictures import footer, overlay
+from halfmask.pictures.style import font
 
 PHOTOS = Path(halfmask.__file__).parent / "assets" / "photos"
 ROWS = [["000000475678.jpg"], ["000000000285.jpg", "000000377575.jpg"]]

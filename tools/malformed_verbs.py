@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from malformed_base import BESIDE, DataSet
 
-from halfmask.commands import complete, doctor, evaluate, index, split
+from halfmask.cli import complete, doctor, evaluate, index, split
 from halfmask.errors import InputError
 
 MODEL = "baseline:box"
@@ -107,9 +107,9 @@ def _complete(given: DataSet, out: Path, _: io.StringIO) -> str:
 
 def _train(given: DataSet, _: Path, said: io.StringIO) -> str:
     """What train learns from: its data read and checked, the photographs read, broken ones left out."""
-    from halfmask.commands.training_data import read_training_data
     from halfmask.data.unreadable import LeaveOut
     from halfmask.recipes.recipe import parse_recipe
+    from halfmask.training.data import read_training_data
 
     data = {"annotations": str(given.data), "images": str(given.images), "masked_threshold": 1, "development": 0}
     recipe = parse_recipe({"name": "malformed", "model": TINY, "data": data, "stages": [STAGE]}, "recipe")

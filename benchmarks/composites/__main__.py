@@ -29,7 +29,7 @@ def _write_composites(
     from benchmarks.composites.parts import parse_part
     from benchmarks.composites.write import Plan, write_composites
     from halfmask.coco.file import CocoFile
-    from halfmask.engine.display import Display
+    from halfmask.progress import Display
 
     images, seed, size, part = wanted
     shares = (0, 1) if part is None else parse_part(part)

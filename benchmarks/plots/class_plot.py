@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.plots.gain_plot import LINE, TEXT
-from halfmask.visualize.figure_file import save_figure
+from halfmask.pictures.save import save_figure
 
 PEER_LINE = "#D55E00"
 

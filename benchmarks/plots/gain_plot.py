@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from halfmask.visualize.figure_file import save_figure
+from halfmask.pictures.save import save_figure
 
 TEXT, LINE, POINT = "#30343A", "#0072B2", "#9AB8D0"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.plots.class_plot import PEER_LINE
 from benchmarks.plots.gain_plot import LINE, TEXT
-from halfmask.visualize.figure_file import save_figure
+from halfmask.pictures.save import save_figure
 
 
 def speed_plot(panels: Mapping[str, Mapping[str, float]], out: Path, ours: str = "halfmask") -> Path:

@@ -26,7 +26,7 @@ from halfmask.coco.file import CocoFile
 from halfmask.coco.records import clip_box, file_name_of
 from halfmask.coco.supervision import MaskState
 from halfmask.errors import InputError
-from halfmask.inference.filling import nonempty
+from halfmask.inference.complete.filling import nonempty
 from halfmask.inference.images import as_tensor
 from halfmask.inference.predictor import Predictor, load
 from halfmask.masks.outline import outlines

@@ -23,7 +23,7 @@ from halfmask.coco.records import clip_box, file_name_of
 from halfmask.coco.supervision import is_crowd, provenance
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
-from halfmask.inference.filling import nonempty
+from halfmask.inference.complete.filling import nonempty
 from halfmask.inference.predictor import Predictor, load
 from halfmask.masks.crops import MaskCrops
 from halfmask.masks.encode import decode, encode_rle

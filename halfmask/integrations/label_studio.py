@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from halfmask.errors import InputError
 from halfmask.formats.label_studio.brush import pack_brush
-from halfmask.inference.filling import nonempty
+from halfmask.inference.complete.filling import nonempty
 from halfmask.inference.predictor import Predictor, load
 from halfmask.integrations.label_studio_images import ImageSource
 from halfmask.masks.outline import outlines

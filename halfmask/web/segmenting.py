@@ -14,7 +14,7 @@ from halfmask.errors import InputError
 
 if TYPE_CHECKING:
     from halfmask.coco.images import Pixels
-    from halfmask.inference.filling import Filling
+    from halfmask.inference.complete.filling import Filling
     from halfmask.inference.predictor import Predictor
     from halfmask.structures import Detection
 
@@ -98,7 +98,7 @@ class Segmenter:
             InputError: the box is none, or lies outside the photograph.
             BusyError: too many wait.
         """
-        from halfmask.inference.filling import fillings
+        from halfmask.inference.complete.filling import fillings
 
         height, width = size or pixels.shape[:2]
         across, down = width / pixels.shape[1], height / pixels.shape[0]
@@ -120,7 +120,7 @@ class Segmenter:
             InputError: the model has no detector.
             BusyError: too many wait.
         """
-        from halfmask.inference.filling import fillings
+        from halfmask.inference.complete.filling import fillings
 
         def find(predictor: Predictor) -> tuple[Detection, list[Filling]]:
             found = predictor.detect(pixels)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import inference_boxes as bench
-from halfmask.inference.calibration import Sample
+from halfmask.inference.export.samples import Sample
 from halfmask.masks.paste import paste
 
 pytest.importorskip("onnxruntime")

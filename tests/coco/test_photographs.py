@@ -11,7 +11,7 @@ from halfmask.coco.doctor.photographs import TWIN_BITS, check_photographs, perce
 from halfmask.coco.file import CocoFile
 from halfmask.coco.images import check_folder, photograph_path, read_photograph, to_rgb
 from halfmask.errors import InputError
-from halfmask.inference.reading import photograph_of
+from halfmask.inference.complete.photographs import photograph_of
 
 WIDTH, HEIGHT = 60, 40
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from halfmask.coco import scan as scanning
-from halfmask.coco.scan import LISTS, Scan
 from halfmask.errors import InputError
+from halfmask.web.review import index as scanning
+from halfmask.web.review.index import LISTS, Scan
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -14,7 +14,7 @@ from typing import Any
 
 import typer.main
 
-from halfmask.cli import app
+from halfmask.cli.main import app
 
 FENCE = re.compile(
     r"(?:^<!-- not run: (?P<reason>[^\n]+?) -->\n)?^```(?P<language>\w*)(?P<info>[^\n]*)\n(?P<code>.*?)^```$",

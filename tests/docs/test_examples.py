@@ -83,7 +83,7 @@ def test_complete_coco(folder: Path, run: Run) -> None:
 
 @pytest.mark.slow
 def test_yolo_masks(folder: Path, run: Run) -> None:
-    from halfmask.cli import app
+    from halfmask.cli.main import app
 
     there = ["convert", "to-yolo", str(folder / "boxes.json"), str(folder / "yolo"), "--images", str(folder / "photos")]
     app(args=there, standalone_mode=False)

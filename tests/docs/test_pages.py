@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from halfmask.cli import VERBS
+from halfmask.cli.main import VERBS
 from halfmask.recipes.recipe import parse_recipe, shipped_recipes
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 import halfmask
-from halfmask.cli import VERBS
+from halfmask.cli.main import VERBS
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))

@@ -2,7 +2,7 @@
 
 import torch
 
-from halfmask.evaluation.ambiguous import AmbiguousTable
+from halfmask.evaluation.measures.ambiguous import AmbiguousTable
 from halfmask.masks.crops import MaskCrops
 
 SIZE = 40, 60

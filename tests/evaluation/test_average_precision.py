@@ -12,7 +12,7 @@ from pycocotools import mask as reference_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from halfmask.evaluation.average_precision import empty_block
+from halfmask.evaluation.measures.average_precision import empty_block
 
 Records = list[dict[str, Any]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from halfmask.evaluation.class_estimate import class_estimate
+from halfmask.evaluation.measures.reliability import class_estimate
 
 
 def width(found: dict[str, float]) -> float:

@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 
 from halfmask.coco.file import CocoFile
 from halfmask.errors import InputError
-from halfmask.evaluation.evaluate import as_results, evaluate
+from halfmask.evaluation.measures.evaluate import as_results, evaluate
 from halfmask.structures import Detection
 
 Make = Callable[..., Any]

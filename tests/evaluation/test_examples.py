@@ -2,8 +2,9 @@
 
 import pytest
 
-from halfmask.evaluation.examples import BLOCKS, examples
-from halfmask.evaluation.given_boxes import IouTable
+from halfmask.evaluation.measures.examples import examples
+from halfmask.evaluation.measures.given_boxes import IouTable
+from halfmask.pictures.pick import BLOCKS
 
 
 def table_of(ious: list[float], categories: list[int] | None = None) -> IouTable:

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from halfmask.coco.file import CocoFile
-from halfmask.evaluation.evaluate import evaluate
-from halfmask.evaluation.given_boxes import IouTable
+from halfmask.evaluation.measures.evaluate import evaluate
+from halfmask.evaluation.measures.given_boxes import IouTable
 
 Make = Callable[..., Any]
 

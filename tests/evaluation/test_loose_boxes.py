@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from halfmask.evaluation.loose_boxes import loosened
+from halfmask.evaluation.subject import loosened
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.49])

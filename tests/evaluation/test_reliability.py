@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from halfmask.evaluation.reliability import bad_found, coverage, equal_count_bins, reliability, spearman
+from halfmask.evaluation.measures.reliability import bad_found, coverage, equal_count_bins, reliability, spearman
 
 Pairs = list[tuple[float, float]]
 PAIRS = st.lists(st.tuples(st.sampled_from([0.0, 0.2, 0.4, 0.45, 0.6, 0.9, 1.0]), st.floats(0, 1)), max_size=40)

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from halfmask.coco.file import CocoFile
-from halfmask.evaluation.evaluate import evaluate
-from halfmask.evaluation.report import table
+from halfmask.evaluation.measures.evaluate import evaluate
+from halfmask.evaluation.tables import table
 
 Make = Callable[..., Any]
 

@@ -12,12 +12,12 @@ import torch
 from typer.testing import CliRunner
 
 from halfmask._version import __version__
-from halfmask.cli import app
+from halfmask.cli.main import app
 from halfmask.errors import InputError
-from halfmask.inference import cluster
-from halfmask.inference import plan as planning
-from halfmask.inference.complete import complete, journal_of
-from halfmask.inference.drawing import Drawing
+from halfmask.inference.complete import plan as planning
+from halfmask.inference.complete import ray as cluster
+from halfmask.inference.complete.complete import complete, journal_of
+from halfmask.inference.complete.draw import Drawing
 from halfmask.inference.predictor import Predictor, load
 
 WritesFile = Callable[..., Path]

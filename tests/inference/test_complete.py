@@ -21,8 +21,8 @@ from pycocotools import mask as reference
 from halfmask.coco.file import CocoFile
 from halfmask.coco.supervision import MaskState
 from halfmask.errors import InputError
-from halfmask.inference import plan as planning
-from halfmask.inference.complete import Completion, complete, journal_of
+from halfmask.inference.complete import plan as planning
+from halfmask.inference.complete.complete import Completion, complete, journal_of
 from halfmask.inference.predictor import Predictor, load
 from halfmask.models.box_segmenter.crops import Jitter
 
@@ -382,7 +382,7 @@ def test_killed_by_the_system_it_goes_on(tiny_segmenter: Path, model: Predictor,
     run(model, source, out="whole.json")
     out = source.parent / "out.json"
     code = (
-        "import sys, torch; torch.set_num_threads(1); from halfmask.inference.complete import complete;"
+        "import sys, torch; torch.set_num_threads(1); from halfmask.inference.complete.complete import complete;"
         "complete(sys.argv[1], *sys.argv[2:5])"
     )
     command = [sys.executable, "-c", code, str(tiny_segmenter), str(source), str(source.parent / "photos"), str(out)]

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from halfmask.cli import app
+from halfmask.cli.main import app
 from halfmask.errors import InputError
-from halfmask.inference.export import CASES, _cases, export, graphs_of, parity
+from halfmask.inference.export.export import CASES, _cases, export, graphs_of, parity
+from halfmask.inference.export.int8 import answer, session_of
 from halfmask.inference.predictor import Predictor, load
-from halfmask.inference.sessions import answer, session_of
 from halfmask.models.build import build_model
 from halfmask.recipes.recipe import load_recipe
 
@@ -130,7 +130,9 @@ def test_what_has_no_graph_is_refused(tmp_path: Path) -> None:
 
 
 def test_without_the_extra_it_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("halfmask.inference.export.find_spec", lambda name: None if name == "onnxruntime" else object())
+    monkeypatch.setattr(
+        "halfmask.inference.export.export.find_spec", lambda name: None if name == "onnxruntime" else object()
+    )
     with pytest.raises(InputError, match=r"onnxruntime is not installed\): pip install 'halfmask\[export\]'"):
         export(load("baseline:box"), tmp_path / "out")
     assert not (tmp_path / "out").exists()

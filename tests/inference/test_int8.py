@@ -9,13 +9,12 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from halfmask.cli import app
+from halfmask.cli.main import app
 from halfmask.errors import InputError
-from halfmask.inference.calibration import BOXES, Sample, samples, some_boxes
-from halfmask.inference.export import export
+from halfmask.inference.export.export import export
+from halfmask.inference.export.int8 import _pairs, agreement, feeds_of, session_of
+from halfmask.inference.export.samples import BOXES, Sample, samples, some_boxes
 from halfmask.inference.predictor import load
-from halfmask.inference.quantize import _pairs, agreement, feeds_of
-from halfmask.inference.sessions import session_of
 
 pytest.importorskip("onnxruntime")
 
@@ -135,7 +134,7 @@ def test_what_cannot_be_calibrated_on_is_refused(
         done = CliRunner().invoke(app, ["export", str(tiny_segmenter), "--out", str(tmp_path / "out"), *words])
         assert isinstance(done.exception, InputError), (words, done.output)
         assert message in str(done.exception)
-    monkeypatch.setattr("halfmask.inference.export.find_spec", lambda name: None)
+    monkeypatch.setattr("halfmask.inference.export.export.find_spec", lambda name: None)
     command = ["export", str(tiny_segmenter), "--out", str(tmp_path / "out"), *int8, calibrate, str(photos)]
     done = CliRunner().invoke(app, command)
     assert "pip install 'halfmask[export]'" in str(done.exception)

@@ -10,8 +10,6 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from halfmask.engine.batches import ImageBatch
-from halfmask.engine.feature_cache import build_cache
 from halfmask.masks.crops import MaskCrops
 from halfmask.models.build import build_model
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
@@ -19,6 +17,8 @@ from halfmask.models.mask_rcnn.regions import MaskRegions, region_targets
 from halfmask.models.mask_rcnn.teacher import SURE, lesson
 from halfmask.recipes.recipe import MaskHead
 from halfmask.structures import Target
+from halfmask.training.loop.batches import ImageBatch
+from halfmask.training.loop.feature_cache import build_cache
 
 SIZE = 64
 TAUGHT: dict[str, Any] = {"box_only": "taught"}

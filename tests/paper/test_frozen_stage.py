@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from halfmask.commands.train import train
 from halfmask.models.checkpoint import load_checkpoint
+from halfmask.training.train import train
 
 from .conftest import BOXES, MASKS, WHOLE, Record, stage
 

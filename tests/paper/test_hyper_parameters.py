@@ -2,8 +2,8 @@
 
 import pytest
 
-from halfmask.engine.optim import lr_factor
 from halfmask.recipes.recipe import MaskRCNN, load_recipe
+from halfmask.training.loop.optim import lr_factor
 
 
 @pytest.mark.parametrize(

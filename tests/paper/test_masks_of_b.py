@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from halfmask.coco.edit import strip_masks
-from halfmask.commands.train import train
 from halfmask.models.checkpoint import load_checkpoint
+from halfmask.training.train import train
 
 from .conftest import SCHEDULES, A, Record
 

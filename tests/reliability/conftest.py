@@ -70,7 +70,7 @@ RunsHalfmask = Callable[..., Outcome]
 @pytest.fixture
 def halfmask_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunsHalfmask:
     """Runs `halfmask ARGUMENTS` in this process; the lines of its errors that begin with `halfmask:`."""
-    from halfmask import cli
+    from halfmask.cli import main as cli
 
     def run(*arguments: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["halfmask", *map(str, arguments)])

@@ -106,7 +106,7 @@ def test_a_small_disk_that_fills_up(
 
 
 def test_the_last_resume_point_outlives_a_full_disk(world: World, tmp_path: Path, halfmask_cli: RunsHalfmask) -> None:
-    import halfmask.engine.keeper as keeper
+    import halfmask.training.loop.keeper as keeper
 
     run = tmp_path / "run"
     write = keeper.write_resume_point

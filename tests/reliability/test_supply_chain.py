@@ -130,7 +130,7 @@ def test_nothing_that_is_read_can_run() -> None:
     found = [f"{p.relative_to(ROOT)}:{d}" for p in sources for d in dangers(p.read_text(encoding="utf-8"))]
     assert not found
     unpicklers = [p.name for p in sources if "pickle._Unpickler" in p.read_text(encoding="utf-8")]
-    assert unpicklers == ["blobs.py"], "the one reader of pickles looks up no name (tests/weights/test_blobs.py)"
+    assert unpicklers == ["blobs.py"], "the one reader of pickles looks up no name (tests/imported/test_blobs.py)"
 
 
 class Sly:

@@ -93,7 +93,7 @@ def case(tmp_path: Path) -> Callable[..., Case]:
 @pytest.fixture
 def open_review(tiny_segmenter: Path) -> Iterator[Callable[[Case], Any]]:
     """Opens a review of a case; closed at the end of the test."""
-    from halfmask.web.review import Places, Review
+    from halfmask.web.review.review import Places, Review
     from halfmask.web.segmenting import Segmenter
 
     opened = []

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from halfmask.errors import InputError
-from halfmask.web.decisions import ConflictError, Decision, Decisions
-from halfmask.web.index import STATES, build_index
+from halfmask.web.review.decisions import ConflictError, Decision, Decisions
+from halfmask.web.review.index import STATES, build_index
 
 from .conftest import Case, filled
 
@@ -171,8 +171,8 @@ def test_many_reviewers_at_once_lose_no_decision(case: Cases) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from halfmask.web.decisions import Decision, Decisions
-from halfmask.web.index import build_index
+from halfmask.web.review.decisions import Decision, Decisions
+from halfmask.web.review.index import build_index
 index = build_index(Path(sys.argv[1]))
 log = Decisions(Path(sys.argv[2]), index, lambda p: Decision(0, "filled"))
 for version in range(100_000):

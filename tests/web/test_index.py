@@ -9,7 +9,7 @@ import pytest
 
 from halfmask.coco.records import clip_box
 from halfmask.errors import InputError
-from halfmask.web.index import STATES, SourceFile, build_index
+from halfmask.web.review.index import STATES, SourceFile, build_index
 
 from .conftest import Case, annotations, filled
 

@@ -21,10 +21,10 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
-from halfmask.web import tryout_app as tryout_module
-from halfmask.web.review_app import review_app
+from halfmask.web import tryout as tryout_module
+from halfmask.web.review.app import review_app
 from halfmask.web.segmenting import Segmenter
-from halfmask.web.tryout_app import Uploads, tryout_app
+from halfmask.web.tryout import Uploads, tryout_app
 
 from .conftest import Case, filled, running
 
@@ -160,8 +160,8 @@ def resident() -> int:
 MEASURED = """
 import json, sys, time
 from pathlib import Path
-from halfmask.web.queue import Filter
-from halfmask.web.review import Places, Review
+from halfmask.web.review.queue import Filter
+from halfmask.web.review.review import Places, Review
 from halfmask.web.schema import DecisionRequest
 from halfmask.web.segmenting import Segmenter
 folder = Path(sys.argv[1])

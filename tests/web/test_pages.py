@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from halfmask.masks.encode import decode
-from halfmask.web.review_app import review_app
+from halfmask.web.review.app import review_app
 from halfmask.web.segmenting import Segmenter
-from halfmask.web.tryout_app import tryout_app
+from halfmask.web.tryout import tryout_app
 
 from .conftest import Case, filled, running
 

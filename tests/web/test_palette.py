@@ -2,7 +2,7 @@
 
 import re
 
-from halfmask.visualize.palette import PALETTE
+from halfmask.pictures.style import PALETTE
 from halfmask.web.pages import STATIC
 
 

@@ -11,8 +11,8 @@ from starlette.testclient import TestClient
 
 from halfmask.errors import InputError
 from halfmask.masks.rle import compressed
-from halfmask.web import queue as queueing
-from halfmask.web.review_app import review_app
+from halfmask.web.review import queue as queueing
+from halfmask.web.review.app import review_app
 
 from .conftest import Case, filled, rectangle
 

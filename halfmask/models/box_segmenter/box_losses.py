@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from halfmask import team
+from halfmask import distributed as team
 
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 """Half of a cell's eight neighbours (rows, columns); the other half are the same pairs."""

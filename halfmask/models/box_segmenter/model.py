@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from halfmask import team
+from halfmask import distributed as team
 from halfmask.errors import InputError
 from halfmask.masks.threshold import best_threshold, recentred
 from halfmask.models.backbones.encoder import Encoder

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from halfmask import team
+from halfmask import distributed as team
 from halfmask.masks.sample import sample
 from halfmask.models.box_segmenter.crops import CropReader, Jitter, inside_box
 from halfmask.models.draws import MASKS, image_draws

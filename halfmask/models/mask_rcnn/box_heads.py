@@ -14,7 +14,7 @@ from torchvision.models.detection._utils import BalancedPositiveNegativeSampler,
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 
-from halfmask import team
+from halfmask import distributed as team
 from halfmask.models.draws import MASKS, REGIONS, ImageSampler, image_draws
 from halfmask.models.mask_rcnn.legacy import LegacyPool
 from halfmask.models.mask_rcnn.pooling import RegionPool

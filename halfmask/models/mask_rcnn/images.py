@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
-from halfmask import team
+from halfmask import distributed as team
 from halfmask.models.draws import SCALE, by_image, image_draws
 from halfmask.models.mask_rcnn.box_heads import BoxTargets
 from halfmask.structures import Target

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from halfmask import team
+from halfmask import distributed as team
 from halfmask.models.class_weights import ClassVectors
 from halfmask.models.mask_rcnn.mask_branch import MaskBranch
 from halfmask.models.mask_rcnn.regions import MaskRegions, rows_of

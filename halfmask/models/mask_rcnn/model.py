@@ -9,7 +9,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 from torchvision.ops import FeaturePyramidNetwork
 
-from halfmask import team
+from halfmask import distributed as team
 from halfmask.errors import InputError
 from halfmask.masks.threshold import expected_iou
 from halfmask.models.backbones.encoder import Encoder

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from halfmask import team
+from halfmask import distributed as team
 from halfmask.masks.sample import sample
 from halfmask.structures import Target
 

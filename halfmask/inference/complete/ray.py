@@ -1,0 +1,189 @@
+"""Drawing on all machines of a Ray cluster. The caller keeps the journal and writes the file, so nothing of those changes.
+
+A worker is an actor that holds the model; it gets a batch of the plan, reads the photographs itself and gives back records. What a batch
+gives does not depend on who draws it, nor when: machines of one kind give the same bytes as one of them alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import socket
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+from halfmask._version import __version__
+from halfmask.errors import InputError
+from halfmask.inference.complete.draw import Drawing, Drawn
+from halfmask.inference.complete.filling import Filling
+from halfmask.inference.complete.photographs import photographs_of
+from halfmask.inference.complete.plan import Piece
+
+logger = logging.getLogger("halfmask")
+
+WAITING = 2
+"""Batches that a worker has at a time: the next one is there when one is done."""
+RETRIES = 3
+"""A batch whose worker was lost is drawn again so often; then it is the batch that ends workers."""
+
+
+def check_ray() -> None:
+    """Whether Ray is there.
+
+    Raises:
+        InputError: it is not.
+    """
+    if find_spec("ray") is None:
+        raise InputError(
+            "--ray needs Ray, which is not installed: pip install 'halfmask[ray]', on every machine of the cluster"
+        )
+
+
+def drawn_on_ray(run: Drawing, batches: list[list[Piece]], rest: Iterable[int], address: str) -> Generator[Drawn]:
+    """Draws the batches of these numbers, each when a worker has it done. Close it to end the workers.
+
+    Args:
+        address: a cluster's (`ray://HOST:10001`, `HOST:6379`), `auto` or `local`.
+    Raises:
+        InputError: no Ray, no such cluster, another halfmask or PyTorch there, or a batch whose workers end again and again.
+    """
+    check_ray()
+    import ray
+
+    queue = deque(rest)
+    with _connected(address), _told():
+        workers = _workers(dataclasses.replace(run, folder=run.folder.resolve()), len(queue))
+        asked: dict[Any, tuple[Any, int | None]] = {w.hello.remote(): (w, None) for w in workers}
+        try:
+            while queue or any(number is not None for _, number in asked.values()):
+                ready, _ = ray.wait(list(asked), num_returns=1)
+                worker, number = asked.pop(ready[0])
+                answer = ray.get(ready[0])
+                if number is None:
+                    _welcome(*answer)
+                else:
+                    yield number, *answer
+                # A worker that has just come gets its fill, one that has done a batch the next.
+                for _ in range(WAITING if number is None else 1):
+                    if queue:
+                        number = queue.popleft()
+                        asked[worker.draw.remote(batches[number])] = worker, number
+        finally:
+            for worker in workers:
+                ray.kill(worker)
+
+
+class Worker:
+    """What runs in an actor.
+
+    Args:
+        run: how to draw, with the models.
+        threads: PyTorch's; another number could give other last digits.
+    """
+
+    def __init__(self, run: Drawing, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._run = run
+
+    def hello(self) -> tuple[list[str], str, int]:
+        """Versions of what decides the bytes, the machine's name, and the process."""
+        return _versions(), socket.gethostname(), os.getpid()
+
+    def draw(self, pieces: list[Piece]) -> tuple[list[tuple[int, Filling]], list[str]]:
+        """The masks of a batch by position, and a line for each photograph that cannot be read here."""
+        return self._run.draw_with_faults(pieces, photographs_of(self._run.folder, pieces))
+
+
+def _workers(run: Drawing, batches: int) -> list[Any]:
+    """As many actors as the cluster has room for; those that find none now come later."""
+    import ray
+
+    threads = torch.get_num_threads()
+    cluster = ray.cluster_resources()
+    on_gpu = run.predictor.device.type == "cuda"
+    room = cluster.get("GPU", 0) if on_gpu else cluster.get("CPU", 0) // threads
+    if room < 1:
+        wanted = "a GPU" if on_gpu else f"{threads} CPUs for a worker (OMP_NUM_THREADS sets how many)"
+        raise InputError(
+            f"--ray: the cluster has {cluster.get('CPU', 0):g} CPUs and {cluster.get('GPU', 0):g} GPUs, expected {wanted}"
+        )
+    needs = {"num_gpus": 1} if on_gpu else {"num_cpus": threads}
+    actor: Any = ray.remote(max_restarts=-1, max_task_retries=RETRIES, **needs)(Worker)
+    shared = ray.put(run)  # the model travels to each machine once
+    return [actor.remote(shared, threads) for _ in range(min(int(room), batches))]
+
+
+@contextlib.contextmanager
+def _connected(address: str) -> Iterator[None]:
+    """Within: Ray is connected; a connection that was there before stays."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    _check_answers(address)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that begins here tells nobody of it
+    try:
+        where = None if address == "auto" else address
+        ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"--ray {address}: no cluster answers there ({reason}); `ray status` on that machine says what runs"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself waits minutes for a cluster that is not there."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"--ray {address}: no cluster answers there ({error}); `ray status` on that machine says what runs"
+        ) from error
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Ray's errors in words that say what to do."""
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, InputError):
+            raise InputError(str(cause)) from error
+        raise
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"--ray: workers were lost {RETRIES + 1} times over one batch ({reason}); what is finished is noted, the same command goes on. "
+            "Is there memory enough for a worker, and is this halfmask installed on every machine?"
+        ) from error
+
+
+def _versions() -> list[str]:
+    return [__version__, torch.__version__]
+
+
+def _welcome(theirs: list[str], host: str, process: int) -> None:
+    logger.info("a worker on %s, process %d", host, process)
+    if theirs != _versions():
+        raise InputError(
+            f"--ray: {host} has halfmask {theirs[0]} and torch {theirs[1]}, this machine {__version__} and {torch.__version__}: "
+            "install the same on every machine, or masks would differ"
+        )

@@ -1,0 +1,228 @@
+"""8-bit copies of exported graphs: static quantisation after training, by ONNX Runtime's own tool, and how far their masks are off."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from halfmask.errors import InputError
+from halfmask.inference.export.samples import Sample
+from halfmask.masks.crops import MaskCrops, iou
+from halfmask.masks.paste import paste
+
+Array = np.ndarray[Any, Any]
+Feed = dict[str, Array]
+"""Input of a graph → its value."""
+
+OPERATORS = ("Conv", "Gemm")
+EXACT = r"predictor|cls_logits|bbox_pred|cls_score"
+"""Layers that stay float32, by name: the last ones, whose values are the answer; so does the first, which reads pixels. All cost little."""
+CHOICES = (EXACT, EXACT + r"|^/encoder/|^/backbone/")
+"""What stays float32, tried in turn until the masks are as good as the same: an encoder of depthwise convolutions takes 8 bits badly."""
+ENOUGH = 0.99
+"""Mean IoU with the float32 masks that is as good as the same."""
+SAME_BOX = 0.5
+"""Detections of one label whose boxes overlap by this IoU are the same."""
+
+
+def quantize_graph(source: Path, out: Path, exact: Any, samples: Sequence[Sample]) -> dict[str, Any]:
+    """Writes an 8-bit copy of a graph, beside and renamed.
+
+    Convolutions and fully connected layers have 8-bit weights (a scale for each channel), inputs and outputs, whose ranges are the ones
+    seen on `samples`; everything else stays float32. Of CHOICES the first one is kept whose masks are as good as the same, else the one
+    whose masks are nearest.
+
+    Args:
+        exact: a session of the graph.
+        samples: photographs to calibrate on, and to compare on.
+    Returns:
+        layers: how many are 8-bit, of: how many there are, tried: layers and mean IoU of each choice; and `agreement`.
+    Raises:
+        InputError: the graph answers none of the samples.
+    """
+    best: dict[str, Any] = {}
+    tried: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        ranges, beside = Path(folder) / "ranges.json", Path(folder) / "try.onnx"
+        save_ranges(source, feeds_of(exact, samples), ranges)
+        for kept in CHOICES:
+            counts = write_quantized(source, beside, ranges, kept)
+            same = agreement(exact, session_of(beside), samples)
+            tried.append({"layers": counts[0], "mean_iou": same["mean_iou"]})
+            if not best or (same["mean_iou"] or 0) > (best["mean_iou"] or 0):
+                best = {"layers": counts[0], "of": counts[1], **same}
+                beside.replace(Path(folder) / out.name)
+            if (best["mean_iou"] or 1) >= ENOUGH:
+                break
+        (Path(folder) / out.name).replace(out)
+    return {**best, "tried": tried}
+
+
+def write_quantized(source: Path, out: Path, ranges: Path, kept: str = EXACT) -> tuple[int, int]:
+    """Writes the 8-bit graph of one choice; how many of its layers are 8-bit, and how many there are.
+
+    Args:
+        ranges: what `save_ranges` wrote.
+        kept: regular expression of the names that stay float32.
+    """
+    import onnx
+    from onnxruntime import quantization
+
+    layers = _layers(onnx.load(source))
+    chosen = [node.name for node in layers if not re.search(kept, node.name) and node.input[1] != layers[0].input[1]]
+    with _quiet():
+        quantization.quantize_static(
+            source,
+            out,
+            None,
+            quant_format=quantization.QuantFormat.QDQ,  # every runtime reads it
+            op_types_to_quantize=list(OPERATORS),
+            nodes_to_quantize=chosen,
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            calibration_cache_path=ranges,
+        )
+    model = onnx.load(out)
+    del model.graph.value_info[:]  # guessed shapes, some wrong: see export
+    onnx.save(model, out)
+    return len(chosen), len(layers)
+
+
+def _layers(model: Any) -> list[Any]:
+    return [node for node in model.graph.node if node.op_type in OPERATORS]
+
+
+def save_ranges(source: Path, feeds: Sequence[Feed], path: Path) -> None:
+    """The least and the greatest value of what the layers take and give, over all feeds, as `quantize_static` reads it.
+
+    Its own collector adds shapes to the graph that it guesses, and with wrong ones a detector's graph does not load.
+    """
+    from onnxruntime.quantization import CalibrationMethod, calibrate
+
+    with tempfile.TemporaryDirectory() as folder:
+        watched = Path(folder) / "watched.onnx"
+        names = _watch(source, watched)
+        low, high = np.full(len(names), np.inf, np.float32), np.full(len(names), -np.inf, np.float32)
+        session = session_of(watched)
+        for feed in feeds:
+            # A part that saw no box at all has no least value: not a number, or infinite.
+            values = np.array([v.reshape(-1)[0] if v.size else np.nan for v in session.run(None, feed)], np.float32)
+            values[~np.isfinite(values)] = np.nan
+            low, high = np.fmin(low, values[::2]), np.fmax(high, values[1::2])
+    if not np.isfinite([low, high]).all():
+        raise InputError(
+            "--calibrate: the model finds nothing on these photographs; name a folder of pictures like those to come"
+        )
+    tensors = {name: calibrate.TensorData(lowest=low[k], highest=high[k]) for k, name in enumerate(names)}
+    calibrate.save_tensors_data(calibrate.TensorsData(CalibrationMethod.MinMax, tensors), path)
+
+
+def _watch(source: Path, out: Path) -> list[str]:
+    """Writes a graph whose only outputs are the least and the greatest value of each tensor that a layer takes or gives."""
+    import onnx
+
+    model = onnx.load(source)
+    names = list(dict.fromkeys(name for node in _layers(model) for name in (node.input[0], node.output[0])))
+    del model.graph.output[:]
+    for name in names:
+        for kind in ("ReduceMin", "ReduceMax"):
+            given = f"{name}:{kind}"
+            model.graph.node.append(onnx.helper.make_node(kind, [name], [given], keepdims=0))
+            model.graph.output.append(onnx.helper.make_tensor_value_info(given, onnx.TensorProto.FLOAT, []))
+    onnx.save(model, out)
+    return names
+
+
+def feeds_of(session: Any, samples: Sequence[Sample]) -> list[Feed]:
+    """The samples as inputs of a session's graph."""
+    wanted = [i.name for i in session.get_inputs()]
+    rows = [{"image": s.image, "boxes": s.boxes, "labels": s.labels} for s in samples]
+    return [{name: row[name].numpy() for name in wanted} for row in rows]
+
+
+def agreement(exact: Any, coarse: Any, samples: Sequence[Sample]) -> dict[str, Any]:
+    """How far an 8-bit graph's answers are from the float32 one's, in two sessions.
+
+    Returns:
+        photographs, masks (of the float32 graph), found (share of its detections that are found again; 1 for given boxes), mean_iou and
+        p5_iou (of the masks of those, the mean and what a twentieth falls below; null without any).
+    """
+    overlaps: list[torch.Tensor] = []
+    masks = 0
+    for sample, feed in zip(samples, feeds_of(exact, samples), strict=True):
+        size = (int(sample.image.shape[1]), int(sample.image.shape[2]))
+        wanted, got = exact.run(None, feed), coarse.run(None, feed)
+        if "boxes" in feed:
+            mine, theirs = (_pasted(answer, feed["boxes"], size) for answer in (wanted, got))
+            overlaps.append(iou(mine, theirs))
+        else:
+            rows, others = _pairs(wanted[0], wanted[1], got[0], got[1])
+            mine, theirs = (_pasted(answer[3:], answer[0], size) for answer in (wanted, got))
+            overlaps.append(iou(mine.select(rows), theirs.select(others)))
+        masks += len(mine)
+    found = torch.cat(overlaps) if overlaps else torch.zeros(0)
+    values = {"mean_iou": float(found.mean()), "p5_iou": float(found.quantile(0.05))} if len(found) else {}
+    share = len(found) / masks if masks else 1.0
+    return {"photographs": len(samples), "masks": masks, "found": share, "mean_iou": None, "p5_iou": None, **values}
+
+
+def _pasted(answer: Sequence[Array], boxes: Array, size: tuple[int, int]) -> MaskCrops:
+    """Masks of an answer that begins with probabilities and regions."""
+    return paste(torch.from_numpy(answer[0]), torch.from_numpy(answer[1]), torch.from_numpy(boxes), size)
+
+
+def _pairs(boxes: Array, labels: Array, other_boxes: Array, other_labels: Array) -> tuple[list[int], list[int]]:
+    """Rows of the first detections and of the same ones among the others, each used once."""
+    from torchvision.ops import box_iou
+
+    if not len(boxes) or not len(other_boxes):
+        return [], []
+    overlap = box_iou(torch.from_numpy(boxes), torch.from_numpy(other_boxes))
+    overlap = overlap * torch.from_numpy(labels[:, None] == other_labels[None])
+    rows, others = [], []
+    for row in range(len(boxes)):
+        best = int(overlap[row].argmax())
+        if float(overlap[row, best]) >= SAME_BOX:
+            rows.append(row)
+            others.append(best)
+            overlap[:, best] = 0
+    return rows, others
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The tool logs advice about itself to the root logger."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+
+
+def answer(session: Any, inputs: tuple[Tensor, ...]) -> list[Array]:
+    """What an ONNX Runtime session gives for image (, boxes, labels). A graph that has no use for labels takes none."""
+    named = dict(zip(("image", "boxes", "labels"), inputs, strict=False))
+    found: list[Array] = session.run(None, {i.name: named[i.name].numpy() for i in session.get_inputs()})
+    return found
+
+
+def session_of(path: Path, threads: int = 0) -> Any:
+    """An ONNX Runtime session on the CPU. threads: 0, as many as it likes."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # it warns of empty levels of the pyramid
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

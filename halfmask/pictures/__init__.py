@@ -1,0 +1,21 @@
+"""Pictures: overlays, before and after, contact sheets, curves, A/B bars, the report."""
+
+from halfmask.pictures.curves import ab_bars, training_curves
+from halfmask.pictures.overlay import attribution_of, footer, overlay
+from halfmask.pictures.scene import Scene, read_scene
+from halfmask.pictures.sheets import before_after, contact_sheet
+from halfmask.pictures.style import colour_of, names_by_label
+
+__all__ = [
+    "Scene",
+    "ab_bars",
+    "attribution_of",
+    "before_after",
+    "colour_of",
+    "contact_sheet",
+    "footer",
+    "names_by_label",
+    "overlay",
+    "read_scene",
+    "training_curves",
+]

@@ -1,0 +1,196 @@
+"""Charts: the losses and scores of a run, A/B bars."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from halfmask.errors import InputError
+from halfmask.pictures.save import save_figure
+
+if TYPE_CHECKING:
+    pass
+
+Series = dict[str, list[tuple[float, float]]]
+LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5A5F66", "#A08A00")
+NO_LOSS = ("step", "epoch", "lr", "time", "seconds", "images_per_second")
+"""Columns of the log, and what begins like them, that are no loss."""
+
+
+def training_curves(run: str | Path) -> Path:
+    """Draws RUN/curves.png: losses from RUN/logs/metrics.csv, scores from RUN/metrics.json where there are any.
+
+    Returns:
+        The picture's path.
+    Raises:
+        InputError: the run has no log, or a log without a single loss.
+    """
+    folder = Path(run)
+    log = folder / "logs" / "metrics.csv"
+    if not log.is_file():
+        raise InputError(f"{log}: no such file; {folder} is no run of `halfmask train`, or the run logged nothing yet")
+    losses = _read_losses(log)
+    if not losses:
+        raise InputError(f"{log}: holds no losses; expected a column `step` and one for each loss")
+    scores = _read_scores(folder / "metrics.json")
+    from matplotlib.figure import Figure  # no pyplot: no window system, no global state
+
+    rows = 2 if scores else 1
+    figure = Figure(figsize=(5.4, 3.3 * rows), layout="constrained")
+    axes = figure.subplots(rows, 1, squeeze=False)[:, 0]
+    _plot_losses(axes[0], losses)
+    if scores:
+        _plot_scores(axes[1], scores)
+    out = folder / "curves.png"
+    return save_figure(figure, out)
+
+
+def ab_bars(results: Mapping[str, Mapping[str, Any]], out: str | Path) -> Path:
+    """Bars of mask AP and of mask IoU on given boxes, for A and B, by model.
+
+    Args:
+        results: model name → what `evaluate` returns (JSON contract). A missing or null value leaves a gap marked `–`; a panel without
+            any value is left out, unless both are.
+        out: the .png or .svg to write.
+    """
+    from matplotlib.figure import Figure
+
+    panels = (("mask", "AP", 1.0, "mask AP"), ("given_boxes", "miou", 100.0, "mask IoU on given boxes, %"))
+    known = [
+        p
+        for p in panels
+        if any(score(r, p[0], name, p[1]) is not None for r in results.values() for name in ("A", "B"))
+    ]
+    shown = known or panels
+    figure = Figure(figsize=(3.8 * len(shown), 3.2), layout="constrained")
+    for axis, (block, key, factor, title) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        _plot_bars(axis, results, (block, key, factor))
+        axis.set_title(title, fontsize=10, loc="left", color="#30343A")
+        _tidy(axis)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return save_figure(figure, out)
+
+
+def score(result: Mapping[str, Any], *keys: str) -> float | None:
+    """A number deep in an evaluation, None where it is missing or null."""
+    node: Any = result
+    for key in keys:
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return float(node) if isinstance(node, int | float) and not isinstance(node, bool) else None
+
+
+def _plot_bars(axis: Any, results: Mapping[str, Mapping[str, Any]], what: tuple[str, str, float]) -> None:
+    block, key, factor = what
+    places = np.arange(len(results))
+    sets = (("A", "masks in training (A)", "#9AA3AD"), ("B", "boxes only (B)", "#0072B2"))
+    for k, (name, label, colour) in enumerate(sets):
+        values = [score(r, block, name, key) for r in results.values()]
+        heights = [0.0 if v is None else v * factor for v in values]
+        bars = axis.bar(places + (k - 0.5) * 0.38, heights, 0.36, color=colour, label=label)
+        texts = ["–" if v is None else f"{h:.0f}" for v, h in zip(values, heights, strict=True)]
+        axis.bar_label(bars, texts, padding=2, fontsize=9, color="#30343A")
+    axis.set_xticks(places, list(results))
+    axis.set_ylim(0, max(1.0, axis.get_ylim()[1] * 1.1))
+
+
+def _read_losses(log: Path) -> Series:
+    with log.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    series: Series = {}
+    for row in rows:
+        step = _number(row.get("step"))
+        for name, text in row.items():
+            value = _number(text)
+            if step is None or value is None or not isinstance(name, str) or name.startswith(NO_LOSS):
+                continue
+            series.setdefault(name, []).append((step, value))
+    if len(series) == 2:
+        series.pop("loss", None)  # the sum of one
+    return series
+
+
+def _read_scores(path: Path) -> Series:
+    """Scores of every evaluation of the run, in percent; nothing from a file that is not there or no list."""
+    try:
+        evaluations = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    wanted = {
+        "box AP": ("box", "all", "AP"),
+        "mask AP, A": ("mask", "A", "AP"),
+        "mask AP, B": ("mask", "B", "AP"),
+        "mask IoU, A": ("given_boxes", "A", "miou"),
+        "mask IoU, B": ("given_boxes", "B", "miou"),
+    }
+    series: Series = {}
+    for row in evaluations if isinstance(evaluations, list) else []:
+        for name, keys in wanted.items():
+            value, step = score(row, *keys), score(row, "step")
+            if value is not None and step is not None:
+                series.setdefault(name, []).append((step, value * (100 if keys[-1] == "miou" else 1)))
+    return series
+
+
+def _number(text: Any) -> float | None:
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        return None
+    return value if np.isfinite(value) else None
+
+
+def _plot_losses(axis: Any, series: Series) -> None:
+    for colour, (name, points) in zip(_cycle(len(series)), series.items(), strict=True):
+        steps, values = (np.asarray(v) for v in zip(*points, strict=True))
+        axis.plot(steps, values, color=colour, linewidth=0.7, alpha=0.22)
+        marker = "o" if len(values) == 1 else ""  # a line of one point is none
+        label = name.removeprefix("loss_")
+        axis.plot(steps, _smooth(values), color=colour, linewidth=1.7, marker=marker, label=label)
+    every = [v for points in series.values() for _, v in points]
+    if 0 < 10 * min(every) < max(every):
+        axis.set_yscale("log")
+    axis.set_title("losses", fontsize=11, loc="left", color="#30343A")
+    axis.set_xlabel("step", fontsize=9, color="#555B63")
+    axis.locator_params(axis="x", integer=True, nbins=7)
+    axis.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
+    _tidy(axis)
+
+
+def _plot_scores(axis: Any, series: Series) -> None:
+    for colour, (name, points) in zip(_cycle(len(series)), series.items(), strict=True):
+        steps, values = zip(*points, strict=True)
+        axis.plot(steps, values, color=colour, linewidth=1.7, marker="o", markersize=4, label=name)
+    axis.set_ylim(0, max(1.0, 1.08 * max(v for points in series.values() for _, v in points)))
+    axis.locator_params(axis="x", integer=True, nbins=7)
+    axis.set_title("scores, %", fontsize=11, loc="left", color="#30343A")
+    axis.set_xlabel("step", fontsize=9, color="#555B63")
+    axis.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
+    _tidy(axis)
+
+
+def _cycle(count: int) -> list[str]:
+    return [LINES[k % len(LINES)] for k in range(count)]
+
+
+def _smooth(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Mean over a window of a twentieth of the run, narrower at both ends."""
+    half = max(1, len(values) // 40)
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    reach = np.minimum(half, np.minimum(index, len(values) - 1 - index))
+    smooth: np.ndarray[Any, np.dtype[np.float64]] = (total[index + reach + 1] - total[index - reach]) / (2 * reach + 1)
+    return smooth
+
+
+def _tidy(axis: Any) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color("#B8BEC6")
+    axis.tick_params(colors="#555B63", labelsize=8)
+    axis.grid(axis="y", color="#E6E9ED", linewidth=0.8)
+    axis.set_axisbelow(True)

@@ -1,0 +1,222 @@
+"""A contact sheet of masks, beside their truth where it is known: blocks of cells, each one object, cut out of its photograph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+from torch import Tensor
+
+from halfmask.masks.crops import MaskCrops
+from halfmask.pictures.style import Colour, font
+
+CELL = 232
+"""Side of a cell, pixels."""
+COLUMNS, FEWEST_COLUMNS = 8, 4
+"""Cells in a row, and for how many the sheet is wide at least: heading and legend need the room."""
+CONTEXT = 0.25
+"""Of the box's longer side, shown beyond it on each side."""
+LEAST = 24
+"""A window is at least this many pixels of the photograph wide: a speck alone shows nothing."""
+
+MASK: Colour = (255, 46, 150)
+TRUTH: Colour = (255, 255, 255)
+BOX: Colour = (255, 221, 64)
+INK: Colour = (12, 14, 18)
+TEXT, FAINT = (34, 38, 44), (104, 112, 122)
+FILL, SMOOTH = 0.4, 0.4
+FINE = 2
+"""Cells are drawn this many times larger and made smaller at the end, which smooths every line."""
+GAP, MARGIN, TITLE, HEADING, CAPTION = 10, 22, 74, 42, 48
+
+Window = tuple[int, int, int, int]
+Lines = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One object of a sheet.
+
+    Attributes:
+        picture: what `mask_cell` draws.
+        name: of its class.
+        iou: of mask and truth; None where the truth is not known.
+        score: the model's own estimate of it.
+    """
+
+    picture: Image.Image
+    name: str
+    iou: float | None
+    score: float
+
+
+def mask_cell(
+    image: NDArray[np.uint8], box: Tensor, mask: MaskCrops, truth: MaskCrops | None, side: int = CELL
+) -> Image.Image:
+    """An object with what surrounds it: the model's mask filled and outlined, the truth as a white line, the given box.
+
+    Args:
+        image: uint8 [H, W, 3] RGB, the whole photograph.
+        box: float32 [4] xyxy, the one that the model was given; it may reach beyond the photograph.
+        mask: one crop, what the model drew; one without pixels draws nothing.
+        truth: one crop, or None.
+        side: of the picture's longer side, pixels. Small objects are enlarged.
+    """
+    assert len(mask) == 1, len(mask)
+    assert truth is None or len(truth) == 1, truth
+    window = _window(box.tolist(), (image.shape[0], image.shape[1]))
+    x0, y0, x1, y1 = window
+    scale = side / max(x1 - x0, y1 - y0)
+    small = (max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale)))
+    size = (small[0] * FINE, small[1] * FINE)
+    picture = Image.fromarray(np.ascontiguousarray(image[y0:y1, x0:x1])).resize(size, Image.Resampling.BICUBIC)
+    corners = [(v - low) * scale * FINE for v, low in zip(box.tolist(), (x0, y0, x0, y0), strict=True)]
+    drawn = _enlarged(mask, window, size)
+    _tint(picture, np.asarray(drawn) > 0, MASK, FILL)
+    _draw_contour(picture, drawn, MASK, 4)
+    _draw_box(picture, corners)
+    if truth is not None:
+        _draw_contour(picture, _enlarged(truth, window, size), TRUTH, 1)
+    return picture.resize(small, Image.Resampling.BOX)
+
+
+def mask_sheet(blocks: Sequence[tuple[str, Sequence[Cell]]], title: str, note: str = "") -> Image.Image:
+    """Blocks of cells below each other, each with its heading, under a title and a legend of the colours.
+
+    Args:
+        blocks: heading and cells; a block without cells is left out, and one block at least has some.
+        title: which masks these are.
+        note: a second line, fainter: whose masks these are.
+    """
+    filled = [(heading, cells) for heading, cells in blocks if cells]
+    assert filled, "a sheet needs a cell"
+    columns = min(COLUMNS, max(FEWEST_COLUMNS, *(len(cells) for _, cells in filled)))
+    rows = [-(-len(cells) // columns) for _, cells in filled]
+    width = 2 * MARGIN + columns * (CELL + GAP) - GAP
+    height = TITLE + sum(HEADING + n * (CELL + CAPTION) for n in rows) + MARGIN // 2
+    sheet = Image.new("RGB", (width, height), (255, 255, 255))
+    _draw_title(sheet, title, note, any(cell.iou is not None for _, cells in filled for cell in cells))
+    y = TITLE
+    for (heading, cells), n in zip(filled, rows, strict=True):
+        _draw_block(sheet, y, heading, cells, columns)
+        y += HEADING + n * (CELL + CAPTION)
+    return sheet
+
+
+def _window(box: Sequence[float], image_size: tuple[int, int]) -> Window:
+    """A square around the box with context, moved to lie on the photograph; where that is narrower, as wide as it is."""
+    height, width = image_size
+    side = max((1 + 2 * CONTEXT) * max(box[2] - box[0], box[3] - box[1]), LEAST)
+    spans = []
+    for low, high, length in ((box[0], box[2], width), (box[1], box[3], height)):
+        size = min(max(1, round(side)), length)
+        start = min(max(0, round((low + high - size) / 2)), length - size)
+        spans.append((start, start + size))
+    (x0, x1), (y0, y1) = spans
+    return x0, y0, x1, y1
+
+
+def _enlarged(mask: MaskCrops, window: Window, size: tuple[int, int]) -> Image.Image:
+    """The mask in the window's pixels, enlarged without stairs: 255 inside, 0 outside."""
+    x0, y0, x1, y1 = window
+    canvas = Image.new("L", (x1 - x0, y1 - y0))
+    bitmap, (x, y) = mask.bitmaps()[0], mask.offsets[0].tolist()
+    if bitmap.numel():
+        canvas.paste(Image.fromarray(bitmap.numpy() * np.uint8(255)), (int(x) - x0, int(y) - y0))
+    large = canvas.resize(size, Image.Resampling.BICUBIC)
+    # A little less than half a pixel of the photograph: rounds its corners, and keeps a line that is one pixel thin.
+    large = large.filter(ImageFilter.GaussianBlur(SMOOTH * size[0] / (x1 - x0)))
+    return large.point(lambda v: 255 if v >= 128 else 0)
+
+
+def _draw_box(picture: Image.Image, corners: Sequence[float]) -> None:
+    draw = ImageDraw.Draw(picture)
+    # On whole pixels of the smaller picture, or one side would be paler than another; and on the picture, or a side at the
+    # photograph's edge would not be seen.
+    x0, y0, x1, y1 = (FINE * round(v / FINE) for v in corners)
+    x0, y0 = max(FINE, x0), max(FINE, y0)
+    x1, y1 = max(x0 + FINE, min(picture.width - FINE, x1)), max(y0 + FINE, min(picture.height - FINE, y1))
+    draw.rectangle((x0 - 1, y0 - 1, x1, y1), outline=INK, width=FINE + 2)
+    draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=BOX, width=FINE)
+
+
+def _draw_contour(picture: Image.Image, mask: Image.Image, colour: Colour, reach: int) -> None:
+    """A line `reach` pixels to both sides of the mask's edge, on a dark one that is a little wider."""
+    _tint(picture, _band(mask, reach + 1), INK, 0.85)
+    _tint(picture, _band(mask, reach), colour, 1.0)
+
+
+def _band(mask: Image.Image, reach: int) -> Lines:
+    """Pixels near the edge. Where the picture ends is no edge: the filters repeat the last pixels there."""
+    size = 2 * reach + 1
+    outer, inner = mask.filter(ImageFilter.MaxFilter(size)), mask.filter(ImageFilter.MinFilter(size))
+    band: Lines = np.asarray(outer) != np.asarray(inner)
+    return band
+
+
+def _tint(picture: Image.Image, where: Lines, colour: Colour, opacity: float) -> None:
+    picture.paste(colour, (0, 0), Image.fromarray((where * opacity * 255).astype(np.uint8)))
+
+
+def _draw_title(sheet: Image.Image, title: str, note: str, with_truth: bool) -> None:
+    draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN, 16), _fitted(title, 19, sheet.width - 2 * MARGIN), fill=TEXT, font=font(19))
+    x = float(MARGIN)
+    for sample, text in _legend(with_truth):
+        sheet.paste(sample, (round(x), 46))
+        x += sample.width + 7
+        draw.text((x, 46), text, fill=TEXT, font=font(14))
+        x += font(14).getlength(text) + 22
+    room = sheet.width - MARGIN - x
+    if note and room > 80:
+        shown = _fitted(note, 13, room)
+        draw.text((sheet.width - MARGIN - font(13).getlength(shown), 47), shown, fill=FAINT, font=font(13))
+
+
+def _legend(with_truth: bool) -> list[tuple[Image.Image, str]]:
+    """A sample of each mark as the cells have it, and what it means."""
+    samples = []
+    for kind, text in (("mask", "model's mask"), ("truth", "truth"), ("box", "given box")):
+        if kind == "truth" and not with_truth:
+            continue
+        picture = Image.new("RGB", (32 * FINE, 20 * FINE), (126, 132, 138))
+        shape = Image.new("L", picture.size)
+        frame = (5 * FINE, 4 * FINE, 27 * FINE, 16 * FINE)
+        ImageDraw.Draw(shape).ellipse(frame, fill=255)
+        if kind == "mask":
+            _tint(picture, np.asarray(shape) > 0, MASK, FILL)
+            _draw_contour(picture, shape, MASK, 4)
+        elif kind == "truth":
+            _draw_contour(picture, shape, TRUTH, 1)
+        else:
+            _draw_box(picture, frame)
+        samples.append((picture.resize((32, 20), Image.Resampling.BOX), text))
+    return samples
+
+
+def _draw_block(sheet: Image.Image, y: int, heading: str, cells: Sequence[Cell], columns: int) -> None:
+    draw = ImageDraw.Draw(sheet)
+    draw.line((MARGIN, y + 6, sheet.width - MARGIN, y + 6), fill=(214, 218, 223), width=1)
+    draw.text((MARGIN, y + 13), heading, fill=TEXT, font=font(17))
+    y += HEADING
+    for k, cell in enumerate(cells):
+        left, top = MARGIN + k % columns * (CELL + GAP), y + k // columns * (CELL + CAPTION)
+        draw.rectangle((left, top, left + CELL - 1, top + CELL - 1), fill=(238, 240, 243))
+        spare = CELL - cell.picture.width, CELL - cell.picture.height
+        sheet.paste(cell.picture, (left + spare[0] // 2, top + spare[1] // 2))
+        draw.text((left, top + CELL + 4), _fitted(cell.name, 14, CELL), fill=TEXT, font=font(14))
+        numbers = f"score {cell.score:.2f}" if cell.iou is None else f"IoU {cell.iou:.2f} · score {cell.score:.2f}"
+        draw.text((left, top + CELL + 23), numbers, fill=FAINT, font=font(13))
+
+
+def _fitted(text: str, size: int, width: float) -> str:
+    """The text, or its beginning and … where it is too long."""
+    face = font(size)
+    if face.getlength(text) <= width:
+        return text
+    while text and face.getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text.rstrip()}…"

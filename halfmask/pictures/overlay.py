@@ -1,0 +1,238 @@
+"""One photograph with its boxes, masks and labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+from torch import Tensor
+
+from halfmask.masks.crops import MaskCrops
+from halfmask.pictures.style import Colour, Font, colour_of, font, ink_on
+
+SMALLEST = 480
+"""Pictures with a shorter long side are enlarged by a whole factor, so that labels can be read."""
+FILL = 0.4
+"""Usual opacity of a mask's inside."""
+LARGEST_LABEL = 2.5
+"""A label that covers more than this many times its object's rectangle is left out."""
+INK: Colour = (10, 12, 14)
+Rectangle = tuple[float, float, float, float]
+Bitmap = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One object to draw, in pixels of the photograph."""
+
+    colour: Colour
+    text: str
+    box: Rectangle | None
+    bitmap: Bitmap | None
+    offset: tuple[int, int]
+
+    @property
+    def frame(self) -> Rectangle:
+        """The box, else the mask's."""
+        if self.box is not None:
+            return self.box
+        height, width = self.bitmap.shape if self.bitmap is not None else (0, 0)
+        return (self.offset[0], self.offset[1], self.offset[0] + width, self.offset[1] + height)
+
+    @property
+    def area(self) -> float:
+        x0, y0, x1, y1 = self.frame
+        return (x1 - x0) * (y1 - y0)
+
+
+@dataclass
+class _Canvas:
+    """A picture under way: the photograph enlarged by `scale`, and where labels already lie."""
+
+    picture: Image.Image
+    scale: int
+    line: float
+    font: Font
+    chips: list[Rectangle] = field(default_factory=list)
+
+
+def overlay(
+    image: NDArray[np.uint8],
+    boxes: Tensor | None,
+    masks: MaskCrops | None,
+    labels: Tensor,
+    names: Mapping[int, str],
+    scores: Tensor | None = None,
+    attribution: str | None = None,
+    fill: float = FILL,
+) -> Image.Image:
+    """Draws what is known of a photograph: contour and translucent fill of each mask, boxes, a label each.
+
+    A photograph whose long side is under 480 pixels is enlarged by a whole factor; any other keeps its size. A label that
+    finds no room, or is far larger than its object, is left out.
+
+    Args:
+        image: uint8 [H, W, 3] RGB (or [H, W], grey).
+        boxes: float32 [n, 4] xyxy, pixels; one without area is not drawn; None to draw masks only.
+        masks: n crops of this image; one without pixels draws nothing; None to draw boxes only.
+        labels: int64 [n], 1…K−1; 0 for an object without a class, which gets no name.
+        names: label → name.
+        scores: float32 [n] in [0, 1], printed behind the name.
+        attribution: printed on a strip below the picture.
+        fill: opacity of the masks' inside.
+    """
+    canvas = _open_canvas(image)
+    items = _items(boxes, masks, labels, names, scores)
+    items.sort(key=lambda item: -item.area)  # small objects on top of large ones
+    for item in items:
+        _draw_mask(canvas, item, fill)
+    draw = ImageDraw.Draw(canvas.picture)
+    for item in items:
+        _draw_box(canvas, draw, item)
+    for item in reversed(items):  # small objects have the least choice: their labels first
+        _draw_label(canvas, draw, item)
+    return footer(canvas.picture, attribution) if attribution else canvas.picture
+
+
+def footer(picture: Image.Image, text: str) -> Image.Image:
+    """The picture on top of a strip that carries `text`, wrapped to the picture's width."""
+    size = max(10, round(max(picture.size) / 62))
+    face = font(size)
+    lines = _wrap(text, face, picture.width - 2 * size)
+    strip = Image.new("RGB", (picture.width, round(size * (1.35 * len(lines) + 0.6))), (24, 26, 29))
+    draw = ImageDraw.Draw(strip)
+    for k, line in enumerate(lines):
+        draw.text((size * 0.7, size * (0.3 + 1.35 * k)), line, fill=(214, 217, 221), font=face)
+    out = Image.new("RGB", (picture.width, picture.height + strip.height))
+    out.paste(picture, (0, 0))
+    out.paste(strip, (0, picture.height))
+    return out
+
+
+def attribution_of(image: Mapping[str, object], licenses: list[dict[str, object]]) -> str | None:
+    """The line that names source and licence of a COCO image, or None where the file names neither."""
+    source = str(image.get("flickr_url") or image.get("coco_url") or "")
+    known = {entry.get("id"): str(entry.get("url") or entry.get("name") or "") for entry in licenses}
+    licence = known.get(image.get("license"), "")
+    for scheme in ("https://", "http://", "www."):
+        source, licence = source.removeprefix(scheme), licence.removeprefix(scheme)
+    parts = [f"Photo: {source}"] if source else []
+    parts += [f"Licence: {licence.rstrip('/')}"] if licence else []
+    return " · ".join([*parts, "drawn on by halfmask"]) if parts else None
+
+
+def _open_canvas(image: NDArray[np.uint8]) -> _Canvas:
+    picture = Image.fromarray(np.ascontiguousarray(image)).convert("RGB")
+    scale = max(1, math.ceil(SMALLEST / max(picture.size)))
+    if scale > 1:
+        picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.BICUBIC)
+    long_side = max(picture.size)
+    letters = long_side / (48 if scale == 1 else 32)  # small pictures are shown small
+    return _Canvas(picture, scale, max(1.6, long_side / 320), font(max(12, round(letters))))
+
+
+def _items(
+    boxes: Tensor | None, masks: MaskCrops | None, labels: Tensor, names: Mapping[int, str], scores: Tensor | None
+) -> list[_Item]:
+    n = len(labels)
+    for rows in (boxes, masks, scores):
+        assert rows is None or len(rows) == n, (len(rows), n)
+    assert boxes is not None or masks is not None, "neither boxes nor masks to draw"
+    frames: list[Rectangle | None] = [None] * n
+    if boxes is not None:
+        corners = [(float(a), float(b), float(c), float(d)) for a, b, c, d in boxes.tolist()]
+        frames = [box if box[2] > box[0] and box[3] > box[1] else None for box in corners]
+    bitmaps: list[Bitmap | None] = [None] * n
+    if masks is not None:
+        bitmaps = [bitmap.numpy() if bitmap.numel() else None for bitmap in masks.bitmaps()]
+    offsets = [(int(x), int(y)) for x, y in masks.offsets.tolist()] if masks is not None else [(0, 0)] * n
+    texts = [names.get(label, "") for label in labels.tolist()]
+    if scores is not None:
+        texts = [f"{text} {score:.2f}".strip() for text, score in zip(texts, scores.tolist(), strict=True)]
+    colours = [colour_of(label) for label in labels.tolist()]
+    return [_Item(*row) for row in zip(colours, texts, frames, bitmaps, offsets, strict=True)]
+
+
+def _draw_mask(canvas: _Canvas, item: _Item, fill: float) -> None:
+    """Fill, dark halo, coloured contour: the blurred mask falls from 1 to 0 across the edge, bands of it are lines."""
+    if item.bitmap is None:
+        return
+    pad = math.ceil(3 * canvas.line / canvas.scale) + 1
+    mask = Image.fromarray(np.pad(item.bitmap * np.uint8(255), pad))
+    if canvas.scale > 1:
+        size = (mask.width * canvas.scale, mask.height * canvas.scale)
+        mask = mask.resize(size, Image.Resampling.BICUBIC).point(lambda v: 255 if v >= 128 else 0)
+    soft = np.asarray(mask.filter(ImageFilter.GaussianBlur(canvas.line / 1.6)), dtype=np.float32) / 255
+    distance = np.abs(soft - 0.5)
+    inside = np.asarray(mask.filter(ImageFilter.GaussianBlur(0.7)), dtype=np.float32) / 255
+    place = ((item.offset[0] - pad) * canvas.scale, (item.offset[1] - pad) * canvas.scale)
+    _blend(canvas.picture, place, inside * fill, item.colour)
+    _blend(canvas.picture, place, np.clip((0.455 - distance) / 0.06, 0, 1) * 0.55, INK)
+    _blend(canvas.picture, place, np.clip((0.29 - distance) / 0.10, 0, 1), item.colour)
+
+
+def _blend(picture: Image.Image, place: tuple[int, int], alpha: NDArray[np.floating[Any]], colour: Colour) -> None:
+    """Lays `colour` on the picture; PIL clips what lies outside."""
+    picture.paste(colour, place, Image.fromarray((alpha * 255 + 0.5).astype(np.uint8)))
+
+
+def _draw_box(canvas: _Canvas, draw: ImageDraw.ImageDraw, item: _Item) -> None:
+    if item.box is None:
+        return
+    width = max(2, round(canvas.line))
+    x0, y0, x1, y1 = (v * canvas.scale for v in item.box)
+    x1, y1 = max(x0, x1 - 1), max(y0, y1 - 1)
+    draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=INK, width=width + 2)
+    draw.rectangle((x0, y0, x1, y1), outline=item.colour, width=width)
+
+
+def _draw_label(canvas: _Canvas, draw: ImageDraw.ImageDraw, item: _Item) -> None:
+    """The label on a chip of the class's colour, at the first place where it fits."""
+    if not item.text or item.area <= 0:
+        return
+    left, _, right, _ = draw.textbbox((0, 0), item.text, font=canvas.font)
+    _, top, _, bottom = draw.textbbox((0, 0), "Ag", font=canvas.font)  # chips of one height, whatever the letters
+    pad = max(2.0, (bottom - top) * 0.28)
+    width, height = right - left + 2 * pad, bottom - top + 2 * pad
+    if width * height > LARGEST_LABEL * item.area * canvas.scale**2:
+        return
+    for x, y in _places(item, canvas.scale, width, height):
+        x = min(max(0.0, x), max(0.0, canvas.picture.width - width))
+        chip = (x, y, x + width, y + height)
+        if y < 0 or chip[3] > canvas.picture.height or any(_overlap(chip, other) for other in canvas.chips):
+            continue
+        canvas.chips.append(chip)
+        draw.rounded_rectangle(chip, radius=pad * 0.8, fill=item.colour)
+        draw.text((x + pad - left, y + pad - top), item.text, fill=ink_on(item.colour), font=canvas.font)
+        return
+
+
+def _places(item: _Item, scale: int, width: float, height: float) -> list[tuple[float, float]]:
+    """Upper left corners to try for a label, best first: on a lone mask's top, above, inside, middle, below, beside."""
+    x0, y0, x1, y1 = (v * scale for v in item.frame)
+    middle = ((x0 + x1 - width) / 2, (y0 + y1 - height) / 2)
+    inside = [(x0, y0), (x1 - width, y0), (x0, y1 - height), (x1 - width, y1 - height)]
+    outside = [(x0, y1), (x1, y0), (x0 - width, y0)]
+    if item.box is None and item.bitmap is not None:
+        peak = x0 + float(np.flatnonzero(item.bitmap[0]).mean() + 0.5) * scale - width / 2
+        return [(peak, y0 - height), middle, (peak, y0), *inside, *outside]
+    return [(x0, y0 - height), (x1 - width, y0 - height), *inside, middle, *outside]
+
+
+def _overlap(a: Rectangle, b: Rectangle) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _wrap(text: str, face: Font, width: float) -> list[str]:
+    lines: list[str] = []
+    for word in text.split():
+        if lines and face.getlength(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines

@@ -1,0 +1,95 @@
+"""BatchNorm over the batch of all processes that train together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from halfmask import distributed as team
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """All-reduce forth, and back: every process's loss depends on every process's input."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, group: Any) -> Tensor:
+        ctx.group = group
+        out = values.clone()
+        dist.all_reduce(out, group=group)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        out = gradients[0].clone()
+        dist.all_reduce(out, group=ctx.group)
+        return out, None
+
+
+class SharedBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm2d whose mean and variance in a training step are of all processes' batches. One without any input takes part.
+
+    torch has SyncBatchNorm, but for GPUs only; this one is plain operations and works wherever all-reduce does. It is used on CPUs.
+    Outside of a step, and in eval mode, it is a BatchNorm2d.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """float [N, C, H, W], N may be 0."""
+        if not (self.training and team.in_step()):
+            out: Tensor = super().forward(input)
+            return out
+        group = team.current().group
+        x, places = input.float(), (0, 2, 3)
+        cells = x.new_tensor([x.numel() // self.num_features])
+        sums = _SumOverProcesses.apply(torch.cat([x.sum(places), cells]), group)
+        count = sums[-1].detach().clamp_min(1)
+        mean = sums[:-1] / count
+        centred = x - mean[:, None, None]
+        variance = _SumOverProcesses.apply(centred.square().sum(places), group) / count
+        self._follow(mean.detach(), variance.detach(), count)
+        scale = (variance + self.eps).rsqrt()
+        if self.affine:
+            scale = scale * self.weight
+        out = centred * scale[:, None, None]
+        return (out + self.bias[:, None, None] if self.affine else out).to(input.dtype)
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        """Running statistics, as torch keeps them."""
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked.add_(1)
+        rate = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, rate)
+        self.running_var.lerp_(variance * count / (count - 1).clamp_min(1), rate)
+
+
+@contextmanager
+def shared_norms(model: nn.Module) -> Iterator[None]:
+    """Inside, the model's BatchNorms are of all processes, where there are several: torch's SyncBatchNorm on GPUs, the above on CPUs."""
+    members = team.current()
+    if members.alone:
+        yield
+        return
+    kind = nn.SyncBatchNorm if members.device is not None and members.device.type == "cuda" else SharedBatchNorm2d
+    _exchange(model, nn.BatchNorm2d, kind)
+    try:
+        yield
+    finally:
+        _exchange(model, kind, nn.BatchNorm2d)
+
+
+def _exchange(model: nn.Module, old: type[nn.Module], new: type[Any]) -> None:
+    """Puts a layer of another type in the place of each of a type, with the same parameters and buffers."""
+    for parent in list(model.modules()):
+        for name, layer in list(parent.named_children()):
+            if type(layer) is old:
+                norm: Any = layer
+                other = new(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+                other._parameters, other._buffers = norm._parameters, norm._buffers
+                other.training = norm.training
+                setattr(parent, name, other)

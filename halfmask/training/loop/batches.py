@@ -1,0 +1,109 @@
+"""A stage's batches: as many as it has steps, from a loader that may be shorter, longer or endless."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from halfmask.errors import InputError
+from halfmask.structures import Target
+
+
+class Loader(Protocol):
+    """Batches that can be taken up again where they were left (torchdata's StatefulDataLoader, the feature cache's loader)."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
+
+
+class Stream:
+    """`steps` batches of a loader; its end is followed by its beginning. `wrap` turns what the loader gives into a batch.
+
+    The stream has a length, so that Lightning fetches no batch ahead of the step: the loader's state is then exactly that of the
+    batches used.
+    """
+
+    def __init__(self, loader: Loader, steps: int, wrap: Callable[[Any], Any] | None = None) -> None:
+        self._loader = loader
+        self._steps = steps
+        self._wrap = wrap
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __iter__(self) -> Iterator[Any]:
+        passes_without_batch = 0
+        while passes_without_batch < 2:  # one may be: the rest of a pass that was left at its very end
+            passes_without_batch += 1
+            for batch in self._one_pass():
+                passes_without_batch = 0
+                yield batch if self._wrap is None else self._wrap(batch)
+        raise InputError("the training data gives no batch: expected at least one image to learn from")
+
+    def _one_pass(self) -> Iterator[Any]:
+        # Loaders draw a seed for their workers when they start; a resumed run starts one more, and must not draw differently for it.
+        with torch.random.fork_rng(devices=[]):
+            batches = iter(self._loader)
+            first = list(itertools.islice(batches, 1))
+        yield from first
+        yield from batches
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._loader.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._loader.load_state_dict(state_dict)
+
+
+LossKind = Literal["all", "boxes", "masks"]
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """N images and what is known of them; `loss` says which losses they are for."""
+
+    images: list[Tensor]
+    targets: list[Target]
+    loss: LossKind = "all"
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device) -> ImageBatch:
+        images = [image.to(device, non_blocking=True) for image in self.images]
+        return replace(self, images=images, targets=[target.to(device) for target in self.targets])
+
+    def losses(self, model: Any) -> dict[str, Tensor]:
+        return dict(model(self.images, self.targets, self.loss))
+
+    def image_ids(self) -> list[int]:
+        return [target.image_id for target in self.targets]
+
+
+@dataclass(frozen=True)
+class RegionBatch:
+    """R regions as the model's `mask_regions` returned them (a dataclass of tensors [R, …]) and the images they come from."""
+
+    regions: Any
+    sources: list[int]
+
+    def __len__(self) -> int:
+        return int(getattr(self.regions, fields(self.regions)[0].name).shape[0])
+
+    def to(self, device: torch.device) -> RegionBatch:
+        moved = {f.name: getattr(self.regions, f.name).to(device) for f in fields(self.regions)}
+        # Stored in 16 bits, computed with in 32.
+        moved = {name: t.float() if t.is_floating_point() else t for name, t in moved.items()}
+        return replace(self, regions=replace(self.regions, **moved))
+
+    def losses(self, model: Any) -> dict[str, Tensor]:
+        return {"loss_mask": model.mask_loss(self.regions)}
+
+    def image_ids(self) -> list[int]:
+        return self.sources

@@ -1,0 +1,56 @@
+"""Lightning's trainer for one stage: alone, or with the processes of other devices and hosts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.strategies import DDPStrategy
+
+from halfmask import distributed as team
+from halfmask.recipes.recipe import Recipe, Stage
+from halfmask.training.loop.keeper import Keeper
+from halfmask.training.loop.resume import ResumeFile
+
+PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def build_trainer(recipe: Recipe, stage: Stage, device: torch.device, keeper: Keeper) -> pl.Trainer:
+    """A trainer of a stage's steps that tells the keeper and nobody else.
+
+    With several processes (`halfmask.distributed`) it is DistributedDataParallel. A parameter that no process used in a step has no gradient
+    then, as with one process, so that no weight decay touches it; buffers are not sent around, for the processes' are the same
+    (`training.loop.batch_norm`).
+    """
+    place = team.current().place
+    strategy = "auto" if place.world == 1 else DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+    return pl.Trainer(
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=place.local_world,
+        num_nodes=place.hosts,
+        strategy=strategy,
+        precision=PRECISION[recipe.precision if device.type == "cuda" else "32"],
+        max_steps=stage.steps,
+        max_epochs=-1,
+        gradient_clip_val=stage.optimiser.clip_norm,
+        callbacks=[keeper],
+        logger=False,  # the keeper sends the numbers, over all stages
+        plugins=[ResumeFile(), _environment(place)],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=keeper.resume_file.parent / "logs",
+    )
+
+
+def _environment(place: team.Place) -> ClusterEnvironment:
+    """Who started the processes; SLURM's requeueing is left to SLURM, for a resume point is written on SIGTERM."""
+    if place.world == 1:
+        return LightningEnvironment()
+    return SLURMEnvironment(auto_requeue=False) if place.by == "slurm" else TorchElasticEnvironment()

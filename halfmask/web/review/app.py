@@ -1,0 +1,129 @@
+"""The review page's server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import FastAPI, Path, Query, Response
+from fastapi.responses import JSONResponse
+
+from halfmask.errors import InputError
+from halfmask.web import schema
+from halfmask.web.pages import application, fault
+from halfmask.web.review.decisions import ConflictError, Decision
+from halfmask.web.review.queue import Filter
+from halfmask.web.review.review import Review
+
+PAGE = 100
+Position = Annotated[int, Path(ge=0, le=schema.LARGEST_ID, description="Place of the annotation in the file's list.")]
+Row = Annotated[int, Path(ge=0, le=schema.LARGEST_ID, description="Place of the image in the file's list.")]
+States = Annotated[list[schema.State], Query(max_length=8)]
+Categories = Annotated[list[Annotated[int, Path(ge=-schema.LARGEST_ID, le=schema.LARGEST_ID)]], Query(max_length=2000)]
+Score = Annotated[float, Query(ge=0, le=1, allow_inf_nan=False)]
+
+
+def review_app(review: Review) -> FastAPI:
+    """The application of a review; what it says is described at /openapi.json."""
+    app = application("halfmask review", "review.html")
+    _add_reading(app, review)
+    _add_deciding(app, review)
+    return app
+
+
+def _add_reading(app: FastAPI, review: Review) -> None:
+    @app.get("/api/session")
+    def session() -> schema.ReviewSession:
+        return review.session()
+
+    @app.get("/api/queue")
+    def queue(
+        state: States = [],  # noqa: B006 - FastAPI copies it
+        category: Categories = [],  # noqa: B006
+        low: Score = 0.0,
+        high: Score = 1.0,
+        after: Annotated[int, Query(ge=-1, le=schema.LARGEST_ID)] = -1,
+        count: Annotated[int, Query(ge=1, le=PAGE)] = 12,
+        backwards: bool = False,
+        client: Annotated[str, Query(max_length=64)] = "",
+    ) -> schema.QueuePage:
+        wanted = Filter(frozenset(state), frozenset(category), low, high)
+        ranks = review.queue.page(wanted, after, count, backwards, client)
+        return schema.QueuePage(items=[review.entry(r) for r in ranks], selected=review.queue.count(wanted))
+
+    @app.get("/api/progress")
+    def progress(
+        category: Categories = [],  # noqa: B006
+        low: Score = 0.0,
+        high: Score = 1.0,
+    ) -> schema.Progress:
+        wanted = Filter(frozenset(), frozenset(category), low, high)
+        return schema.Progress(
+            states=review.queue.progress(wanted),
+            all_states=review.queue.progress(Filter()),
+            reviewers=review.decisions.reviewers(),
+        )
+
+    @app.get("/api/items/{position}", response_model=schema.ItemView)
+    def item(position: Position) -> object:
+        return review.item(position) if review.queue.rank(position) >= 0 else _unknown(position)
+
+    @app.get("/api/photos/{row}", response_class=Response)
+    def photo(row: Row) -> Response:
+        if row >= len(review.index.image_spans):
+            return fault(404, f"there is no image {row}")
+        try:
+            shown = review.photograph(row)
+        except InputError as error:
+            return fault(404, str(error))
+        return Response(shown.data, media_type=shown.media_type, headers={"cache-control": "private, max-age=600"})
+
+
+def _add_deciding(app: FastAPI, review: Review) -> None:
+    def answer(now: Decision) -> schema.Decided:
+        return schema.Decided(
+            version=now.version,
+            state=now.state,
+            by=now.by,
+            when=now.when,
+            all_states=review.queue.progress(Filter()),
+        )
+
+    def too_late(position: int, conflict: ConflictError) -> JSONResponse:
+        who = conflict.current.by or "somebody else"
+        text = f"{who} was faster: the mask is {conflict.current.state} by now"
+        view = schema.ConflictView(detail=text, current=review.item(position, conflict.current))
+        return JSONResponse(view.model_dump(mode="json"), 409)
+
+    responses: dict[int | str, dict[str, object]] = {409: {"model": schema.ConflictView}}
+
+    @app.post("/api/items/{position}/decision", response_model=schema.Decided, responses=responses)
+    def decide(position: Position, asked: schema.DecisionRequest) -> object:
+        if review.queue.rank(position) < 0:
+            return _unknown(position)
+        try:
+            return answer(review.decide(position, asked))
+        except ConflictError as conflict:
+            return too_late(position, conflict)
+
+    @app.post("/api/items/{position}/undo", response_model=schema.Decided, responses=responses)
+    def undo(position: Position, asked: schema.UndoRequest) -> object:
+        if review.queue.rank(position) < 0:
+            return _unknown(position)
+        try:
+            return answer(review.decisions.undo(position, asked.version, asked.by))
+        except ConflictError as conflict:
+            return too_late(position, conflict)
+
+    @app.post("/api/items/{position}/segment", response_model=schema.Segmented)
+    def segment(position: Position, asked: schema.SegmentRequest) -> object:
+        if review.queue.rank(position) < 0:
+            return _unknown(position)
+        return review.segment(position, asked.box)
+
+    @app.post("/api/export")
+    def export() -> schema.Exported:
+        return review.export()
+
+
+def _unknown(position: int) -> JSONResponse:
+    return fault(404, f"annotation {position} of the list is not one that is reviewed")

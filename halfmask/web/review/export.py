@@ -1,0 +1,88 @@
+"""The reviewed file again, with what was decided: every other byte of it stays."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import IO, Any
+
+from halfmask.errors import InputError
+from halfmask.files.atomic import written_beside
+from halfmask.web.review.decisions import Decision, Decisions
+from halfmask.web.review.index import ReviewIndex, SourceFile
+
+BLOCK = 1 << 20
+
+
+def check_out(out: Path, source: Path, journal: Path) -> None:
+    """Refuses places that cannot be meant.
+
+    Raises:
+        InputError: `out` is a folder, the reviewed file or the journal.
+    """
+    if out.is_dir():
+        raise InputError(f"{out}: --out names the file to write, found a folder")
+    for other, what in ((source, "the reviewed file, which is never written to"), (journal, "the journal")):
+        if out.resolve() == other.resolve() or (out.exists() and other.exists() and out.samefile(other)):
+            raise InputError(f"{out}: --out is {what}; name another file")
+
+
+def export(source: SourceFile, index: ReviewIndex, decisions: Decisions, out: Path) -> dict[str, int]:
+    """Writes the reviewed file with its decisions to another place, a block at a time.
+
+    A decided annotation gets `halfmask.state`, `by` and `when`, and its new mask where there is one; all other bytes are the file's.
+
+    Returns:
+        State → how many annotations were changed to it.
+    Raises:
+        InputError: the place cannot be written, or the reviewed file is another one by now.
+    """
+    counts: Counter[str] = Counter()
+    with written_beside(out) as target, source.again() as file:
+        for position, decision in decisions.decided():
+            start, end = index.spans[position].tolist()
+            _copy(file, target, start - file.tell())
+            annotation = json.loads(file.read(end - start))
+            size = index.sizes[index.images[position]].tolist()
+            target.write(json.dumps(decided_annotation(annotation, decision, (size[0], size[1]))).encode())
+            counts[decision.state] += 1
+        shutil.copyfileobj(file, target, BLOCK)
+    return dict(counts)
+
+
+def decided_annotation(annotation: dict[str, Any], decision: Decision, image_size: tuple[int, int]) -> dict[str, Any]:
+    """An annotation with a decision; a new mask comes in the form (polygons or RLE) of the old one.
+
+    Args:
+        image_size: (H, W).
+    """
+    note = annotation.get("halfmask")
+    note = {**(note if isinstance(note, dict) else {}), "state": decision.state}
+    note |= {"by": decision.by, "when": decision.when} if decision.by else {}
+    changed: dict[str, Any] = {}
+    if decision.mask is not None:
+        own = dict(decision.mask)
+        changed = {"segmentation": own.pop("segmentation"), "area": own.pop("area")}
+        if isinstance(annotation.get("segmentation"), list):
+            changed["segmentation"] = _polygons(changed["segmentation"], image_size)
+        note |= own
+    return annotation | changed | {"halfmask": note}
+
+
+def _polygons(rle: dict[str, Any], image_size: tuple[int, int]) -> list[list[int]]:
+    from halfmask.masks.encode import decode
+    from halfmask.masks.outline import outlines
+
+    bitmap, offset = decode(rle, image_size)
+    return outlines(bitmap.numpy(), offset)
+
+
+def _copy(source: IO[bytes], target: IO[bytes], count: int) -> None:
+    while count > 0:
+        block = source.read(min(count, BLOCK))
+        if not block:
+            raise InputError("the reviewed file was cut short while it was exported; export again")
+        target.write(block)
+        count -= len(block)

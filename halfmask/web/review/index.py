@@ -1,0 +1,366 @@
+"""What a review has to know of every annotation of a COCO file, in arrays; the annotations themselves stay in the file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import threading
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfmask.coco.records import is_id
+from halfmask.coco.supervision import all_finite, is_crowd, provenance
+from halfmask.errors import InputError
+
+STATES = ("", "filled", "accepted", "redrawn", "rejected")
+"""State of a mask by its code; 0: not one that halfmask filled."""
+LARGEST_SIDE = 1 << 20
+
+
+@dataclass(frozen=True)
+class ReviewIndex:
+    """The file's annotations by *position* (their place in the list), its images by *row*.
+
+    Attributes:
+        digest: SHA-256 of the file.
+        categories: its category records, by id.
+        ids: int64 [n], annotation ids; −1 where there is none.
+        spans: int64 [n, 2], first byte and last + 1.
+        images: int32 [n], row of the annotation's image; −1 for an unknown one.
+        classes: int32 [n], row in `categories`; −1 for an unknown one.
+        scores: float32 [n], the model's estimate of the mask's IoU; 0 where it says none, which puts it first in the queue.
+        states: uint8 [n], codes of STATES; not 0 for what is reviewed.
+        boxes: float32 [n, 4] xyxy, clipped to the image; zeros where unusable.
+        image_spans: int64 [m, 2], first byte and last + 1 of each image record.
+        sizes: int32 [m, 2], height and width.
+        queue: int64 [q], positions of what is reviewed, worst score first, then in the order of the file.
+        by_image: int64 [n], positions sorted by image row.
+    """
+
+    digest: str
+    categories: list[dict[str, Any]]
+    ids: NDArray[np.int64]
+    spans: NDArray[np.int64]
+    images: NDArray[np.int32]
+    classes: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    states: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
+    image_spans: NDArray[np.int64]
+    sizes: NDArray[np.int32]
+    queue: NDArray[np.int64]
+    by_image: NDArray[np.int64]
+
+    def of_image(self, row: int) -> NDArray[np.int64]:
+        """Positions of an image's annotations."""
+        rows = self.images[self.by_image]
+        first, last = np.searchsorted(rows, row), np.searchsorted(rows, row, side="right")
+        return self.by_image[first:last]
+
+
+class SourceFile:
+    """The reviewed file, opened once: items are read from it by their place.
+
+    Raises:
+        InputError: from `read` and `again`, where the file was changed since it was opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: IO[bytes] = path.open("rb")
+        self._lock = threading.Lock()
+        self._stamp = _stamp(self._file)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def read(self, start: int, end: int) -> Any:
+        """The JSON value at bytes start … end − 1."""
+        with self._lock:
+            self._check(self._file)
+            self._file.seek(start)
+            return json.loads(self._file.read(end - start))
+
+    @contextmanager
+    def again(self) -> Iterator[IO[bytes]]:
+        """The file from its start, for one who reads it through; it must be the same still, also where another took its name."""
+        with self.path.open("rb") as file:
+            self._check(file)
+            yield file
+            self._check(file)
+
+    def _check(self, file: IO[bytes]) -> None:
+        if _stamp(file) != self._stamp:
+            raise InputError(f"{self.path}: was changed while it is reviewed; put it back, or start the review anew")
+
+
+def _stamp(file: IO[bytes]) -> tuple[int, ...]:
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class _Columns:
+    """Columns that grow by a row an annotation or image, at a few bytes a number."""
+
+    def __init__(self) -> None:
+        self.ids, self.spans = array("q"), array("q")
+        self.image_ids, self.category_ids = array("q"), array("q")
+        self.scores, self.states, self.boxes = array("f"), array("B"), array("d")
+        self.image_record_ids, self.image_spans, self.sizes = array("q"), array("q"), array("l")
+
+    def add_annotation(self, value: Any, start: int, end: int) -> None:
+        record: dict[str, Any] = value if isinstance(value, dict) else {}
+        ids: list[Any] = [
+            record.get(key) if is_id(record.get(key)) else -1 for key in ("id", "image_id", "category_id")
+        ]
+        origin = None if not record or is_crowd(record) else provenance(record)
+        score: Any = record["halfmask"].get("score") if origin else None
+        bbox: Any = record.get("bbox")
+        sound = isinstance(bbox, list) and len(bbox) == 4 and all_finite(bbox)
+        self.ids.append(ids[0])
+        self.image_ids.append(ids[1])
+        self.category_ids.append(ids[2])
+        self.spans.extend((start, end))
+        self.scores.append(min(max(float(score), 0.0), 1.0) if all_finite([score]) else 0.0)
+        self.states.append(STATES.index(origin) if origin else 0)
+        self.boxes.extend(bbox if sound else (0, 0, 0, 0))
+
+    def add_image(self, value: Any, start: int, end: int) -> None:
+        if not isinstance(value, dict) or not is_id(value.get("id")):
+            return
+        sides: list[Any] = [value.get("height"), value.get("width")]
+        usable = all_finite(sides) and all(0 < side <= LARGEST_SIDE and side == int(side) for side in sides)
+        self.image_record_ids.append(value["id"])
+        self.image_spans.extend((start, end))
+        self.sizes.extend((int(sides[0]), int(sides[1])) if usable else (0, 0))
+
+
+def build_index(path: Path) -> ReviewIndex:
+    """Reads the file once, block by block.
+
+    Raises:
+        InputError: it is no COCO file.
+    """
+    scan, columns, categories = Scan(path), _Columns(), []
+    for item in scan:
+        if item.list == "annotations":
+            columns.add_annotation(item.value, item.start, item.end)
+        elif item.list == "images":
+            columns.add_image(item.value, item.start, item.end)
+        elif isinstance(item.value, dict) and is_id(item.value.get("id")):
+            categories.append(item.value)
+    return _assembled(scan.digest, columns, sorted(categories, key=lambda c: int(c["id"])))
+
+
+def _assembled(digest: str, columns: _Columns, categories: list[dict[str, Any]]) -> ReviewIndex:
+    sizes = np.array(columns.sizes, dtype=np.int32).reshape(-1, 2)
+    images = _rows_of(np.array(columns.image_ids), np.array(columns.image_record_ids))
+    classes = _rows_of(np.array(columns.category_ids), np.array([c["id"] for c in categories], dtype=np.int64))
+    boxes = _clipped(np.array(columns.boxes).reshape(-1, 4), images, sizes)
+    usable = (images >= 0) & (classes >= 0) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    states = np.array(columns.states, dtype=np.uint8) * usable
+    scores = np.array(columns.scores, dtype=np.float32)
+    reviewed = np.flatnonzero(states)
+    return ReviewIndex(
+        digest,
+        categories,
+        np.array(columns.ids),
+        np.array(columns.spans).reshape(-1, 2),
+        images,
+        classes,
+        scores,
+        states.astype(np.uint8),
+        boxes,
+        np.array(columns.image_spans).reshape(-1, 2),
+        sizes,
+        reviewed[np.argsort(scores[reviewed], kind="stable")],
+        np.argsort(images, kind="stable"),
+    )
+
+
+def _rows_of(wanted: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.int32]:
+    """The row of each wanted id in `known`; −1 for one that is not there."""
+    if not len(known):
+        return np.full(len(wanted), -1, dtype=np.int32)
+    order = np.argsort(known, kind="stable")
+    place = np.minimum(np.searchsorted(known[order], wanted), len(known) - 1)
+    rows = order[place]
+    return np.where(known[rows] == wanted, rows, -1).astype(np.int32)
+
+
+def _clipped(boxes: NDArray[np.float64], images: NDArray[np.int32], sizes: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Boxes x, y, width, height to xyxy on their image, as `coco.boxes.clip_box` does; without area where nothing is on it."""
+    if not len(sizes):
+        return np.zeros((len(boxes), 4), dtype=np.float32)
+    limits = sizes[images][:, ::-1].astype(np.float64)
+    low = np.clip(boxes[:, :2], 0, limits)
+    high = np.clip(boxes[:, :2] + boxes[:, 2:], 0, limits)
+    return np.concatenate([low, high], axis=1).astype(np.float32)
+
+
+BLOCK = 1 << 20
+"""Bytes read at once; a longer item takes as many as it needs."""
+LISTS = frozenset({"images", "annotations", "categories"})
+_SPACE = re.compile(r"[ \t\n\r]*")
+_AFTER = frozenset(" \t\n\r,:]}")
+_NEAR = 16
+"""An error so near to the end of what was read may only mean that the item goes on."""
+_BOM = "\xef\xbb\xbf"
+
+
+class Item(NamedTuple):
+    """One item of the lists images, annotations and categories, and its place: bytes start … end − 1 of the file."""
+
+    list: str
+    value: Any
+    start: int
+    end: int
+
+
+class Scan:
+    """One pass over a COCO file; iterate over it once. In memory is one block of the file, never the document.
+
+    Attributes:
+        digest: SHA-256 of the file, once the iteration has ended.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.digest = ""
+
+    def __iter__(self) -> Iterator[Item]:
+        """The items in the order of the file.
+
+        Raises:
+            InputError: missing, cut short, no JSON in UTF-8, or no COCO file.
+        """
+        expected = f"{self.path}: expected a COCO instances file"
+        try:
+            with self.path.open("rb") as file:
+                window = _Window(file)
+                yield from _document(window)
+                self.digest = window.digest()
+        except json.JSONDecodeError as error:
+            raise InputError(f"{expected}, found something else, or it is cut short: {error.msg}") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"{expected} in UTF-8, found bytes that are none; save it as UTF-8") from error
+        except (RecursionError, ValueError) as error:
+            raise InputError(f"{expected}: {error}") from error
+        except OSError as error:
+            raise InputError(f"{expected}, cannot read it: {error.strerror or error}") from error
+
+
+class _Window:
+    """The part of the file that is looked at, one character a byte (latin-1), so that places in it are bytes of the file."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self._decoder = json.JSONDecoder()
+        self._text = ""
+        self._at = 0
+        self._base = 0
+        self._step = BLOCK
+
+    def peek(self) -> str:
+        """The next character that is no space; "" at the end of the file."""
+        while True:
+            match = _SPACE.match(self._text, self._at)
+            self._at = match.end() if match else self._at
+            if self._at < len(self._text) or not self._more():
+                return self._text[self._at : self._at + 1]
+
+    def take(self, expected: str) -> str:
+        """Goes past the next character, which must be one of `expected`."""
+        found = self.peek()
+        if not found or found not in expected:
+            raise json.JSONDecodeError(f"expected {' or '.join(expected)}, found {found or 'its end'}", "", 0)
+        self._at += 1
+        return found
+
+    def value(self) -> tuple[Any, int, int]:
+        """The next JSON value, its first byte and its last + 1."""
+        self.peek()
+        while True:
+            try:
+                found, end = self._decoder.raw_decode(self._text, self._at)
+                whole = self._text[end : end + 1] in _AFTER or end < len(self._text) - _NEAR
+            except json.JSONDecodeError as error:
+                cut = error.pos >= len(self._text) - _NEAR or error.msg.startswith("Unterminated")
+                if not cut or not self._more():
+                    raise
+                continue
+            if whole or not self._more():
+                break
+        piece = self._text[self._at : end]
+        start, self._at, self._step = self._base + self._at, end, BLOCK
+        if not piece.isascii():
+            found = json.loads(piece.encode("latin-1"))
+        return found, start, start + len(piece)
+
+    def skip_mark(self) -> None:
+        """Goes past a byte order mark."""
+        while len(self._text) < len(_BOM) and self._more():
+            pass
+        if self._text.startswith(_BOM):
+            self._at += len(_BOM)
+
+    def digest(self) -> str:
+        """SHA-256 of the whole file."""
+        while self._more():
+            self._at = len(self._text)
+        return self._hash.hexdigest()
+
+    def _more(self) -> bool:
+        """Reads on, twice as much each time that an item does not fit; drops what lies behind."""
+        block = self._file.read(self._step)
+        if not block:
+            return False
+        self._step *= 2
+        self._hash.update(block)
+        self._text = self._text[self._at :] + block.decode("latin-1")
+        self._base += self._at
+        self._at = 0
+        return True
+
+
+def _document(window: _Window) -> Iterator[Item]:
+    window.skip_mark()
+    window.take("{")
+    seen: set[str] = set()
+    more = window.peek() != "}"
+    while more:
+        key = window.value()[0]
+        if not isinstance(key, str):
+            raise ValueError("a key is no text")
+        window.take(":")
+        if key in seen:
+            raise ValueError(f"it has {key} twice; leave one out")
+        if key in LISTS:
+            seen.add(key)
+            yield from _items(window, key)
+        else:
+            window.value()
+        more = window.take(",}") == ","
+    if missing := sorted(LISTS - seen):
+        raise ValueError(f"{' and '.join(missing)} are not there")
+
+
+def _items(window: _Window, key: str) -> Iterator[Item]:
+    window.take("[")
+    if window.peek() == "]":
+        window.take("]")
+        return
+    while True:
+        yield Item(key, *window.value())
+        if window.take(",]") == "]":
+            return

@@ -1,0 +1,116 @@
+"""The order in which masks are reviewed, what a filter selects of it, and how far the work is."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfmask.web.review.decisions import Decisions
+from halfmask.web.review.index import STATES, ReviewIndex
+
+HOLD_SECONDS = 90.0
+"""So long a mask that was shown to one reviewer is not offered to another."""
+HELD_AHEAD = 2
+"""Masks that are held for a reviewer beside the one that is looked at."""
+MOST_HOLDS = 4096
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which masks are wanted.
+
+    Attributes:
+        states: names of STATES; none: all.
+        categories: category ids; none: all.
+        low, high: bounds of the score, both included.
+    """
+
+    states: frozenset[str] = frozenset()
+    categories: frozenset[int] = frozenset()
+    low: float = 0.0
+    high: float = 1.0
+
+
+class Queue:
+    """What is reviewed, by *rank*: 0 is the mask with the worst score. Ranks never change; states do."""
+
+    def __init__(self, index: ReviewIndex, decisions: Decisions) -> None:
+        self.index, self._decisions = index, decisions
+        self._ids = np.array([c["id"] for c in index.categories], dtype=np.int64)
+        self._classes = index.classes[index.queue]
+        self._scores = index.scores[index.queue].astype(np.float64).round(6)
+        self._ranks = np.full(len(index.ids), -1, dtype=np.int64)
+        self._ranks[index.queue] = np.arange(len(index.queue))
+        self._holds: dict[int, tuple[str, float]] = {}
+        self._lock = threading.Lock()
+
+    def rank(self, position: int) -> int:
+        """The rank of an annotation; −1 for one that is not reviewed."""
+        return int(self._ranks[position]) if 0 <= position < len(self._ranks) else -1
+
+    def page(self, wanted: Filter, after: int, count: int, backwards: bool, client: str) -> list[int]:
+        """Ranks that the filter selects.
+
+        Args:
+            wanted: the filter.
+            after: the rank to go on from; −1 starts at the worst.
+            count: how many at most.
+            backwards: those before `after`, nearest first.
+            client: who asks. What others look at is left out, unless going backwards or nothing else is left; what the client looks at
+                (`after`) and the next ones are held for them.
+        """
+        ranks = np.flatnonzero(self._selected(wanted))
+        if backwards:
+            before: list[int] = ranks[ranks < after][::-1][:count].tolist()
+            return before
+        ahead = ranks[ranks > after]
+        with self._lock:
+            busy = self._held_by_others(client)
+            free = ahead[~np.isin(ahead, busy)] if busy else ahead
+            if not len(free) and after < 0:
+                free = ahead  # nothing else is left: better twice than not at all
+            page: list[int] = free[:count].tolist()
+            self._hold([after, *page[:HELD_AHEAD]], client)
+        return page
+
+    def count(self, wanted: Filter) -> int:
+        """How many masks the filter selects."""
+        return int(self._selected(wanted).sum())
+
+    def progress(self, wanted: Filter) -> dict[str, int]:
+        """Masks by state, of the filter's classes and scores, whatever its states."""
+        everything = Filter(frozenset(), wanted.categories, wanted.low, wanted.high)
+        states = self._decisions.states[self.index.queue][self._selected(everything)]
+        counts = np.bincount(states, minlength=len(STATES)).tolist()
+        return {state: counts[code] for code, state in enumerate(STATES) if state}
+
+    def by_category(self) -> list[int]:
+        """How many masks of each category are reviewed, in the order of `ReviewIndex.categories`."""
+        counts: list[int] = np.bincount(self._classes, minlength=len(self._ids)).tolist()
+        return counts
+
+    def _selected(self, wanted: Filter) -> NDArray[np.bool_]:
+        selected = (self._scores >= wanted.low) & (self._scores <= wanted.high)
+        if wanted.categories:
+            selected &= np.isin(self._ids[self._classes], list(wanted.categories))
+        if wanted.states:
+            codes = [STATES.index(state) for state in wanted.states]
+            selected &= np.isin(self._decisions.states[self.index.queue], codes)
+        return selected
+
+    def _held_by_others(self, client: str) -> list[int]:
+        now = time.monotonic()
+        self._holds = {rank: hold for rank, hold in self._holds.items() if hold[1] > now}
+        return [rank for rank, (holder, _) in self._holds.items() if holder != client]
+
+    def _hold(self, ranks: list[int], client: str) -> None:
+        """Lets go of what the client held before: one looks at one mask at a time."""
+        if not client:
+            return
+        self._holds = {rank: hold for rank, hold in self._holds.items() if hold[0] != client}
+        if len(self._holds) < MOST_HOLDS:
+            self._holds |= dict.fromkeys(ranks, (client, time.monotonic() + HOLD_SECONDS))

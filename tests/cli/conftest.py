@@ -1,0 +1,90 @@
+"""The command line in this process, and a small data set to point it at."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def line(self) -> str:
+        """The one line of an error."""
+        lines = self.err.strip().splitlines()
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+
+RunsHalfmask = Callable[..., Outcome]
+
+
+@pytest.fixture
+def halfmask_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunsHalfmask:
+    """Runs `halfmask ARGUMENTS` without a new process."""
+    from halfmask.cli import main as cli
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["halfmask", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = capsys.readouterr()
+        return Outcome(code, out, err)
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of three photographs, 1.jpg … 3.jpg, 64 × 48."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in (1, 2, 3):
+        Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(folder / f"{i}.jpg")
+    return folder
+
+
+@pytest.fixture
+def coco_file(photos: Path) -> Callable[..., Path]:
+    """Writes a COCO file of these photographs: two masked cats, a dog and an owl without masks in each, changed as told."""
+
+    def write(**changes: Any) -> Path:
+        rows = []
+        for image in (1, 2, 3):
+            for k, category in enumerate([2, 2, 5, 9]):
+                x, y = 5 + 8 * k, 4 + 2 * k
+                row = {
+                    "id": len(rows) + 1,
+                    "image_id": image,
+                    "category_id": category,
+                    "bbox": [x, y, 24, 30],
+                    "iscrowd": 0,
+                }
+                if category == 2:
+                    row |= {"segmentation": [[x, y, x + 24, y + 8, x + 12, y + 30]], "area": 312}
+                rows.append(row)
+        document = {
+            "images": [{"id": i, "file_name": f"{i}.jpg", "height": 48, "width": 64} for i in (1, 2, 3)],
+            "annotations": rows,
+            "categories": [{"id": 2, "name": "cat"}, {"id": 5, "name": "dog"}, {"id": 9, "name": "owl"}],
+        }
+        path = photos.parent / "data.json"
+        path.write_text(json.dumps(document | changes))
+        return path
+
+    return write

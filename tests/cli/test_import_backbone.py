@@ -4,7 +4,7 @@ from pathlib import Path
 
 import timm
 import torch
-from tests.commands.conftest import RunsHalfmask
+from tests.cli.conftest import RunsHalfmask
 
 from halfmask.models.backbones.encoder import build_encoder
 

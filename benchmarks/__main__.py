@@ -41,45 +41,67 @@ def run(
     splits: Annotated[
         int,
         typer.Option(
-            min=1, help="Random A/B splits for each detector and size of A; segmenter: 1 for voc → non-voc alone."
+            min=1,
+            help="Random A/B splits for each detector and size of A; segmenter: 1 for voc → "
+            "non-voc alone.",
         ),
     ] = 3,
-    first_seed: Annotated[int, typer.Option(min=0, help="Seeds can run side by side: --seeds 1 --first-seed 2.")] = 0,
+    first_seed: Annotated[
+        int, typer.Option(min=0, help="Seeds can run side by side: --seeds 1 --first-seed 2.")
+    ] = 0,
     data: Annotated[
-        str, typer.Option(help="table1, heads: the pictures, world or composites; table1 also coco, with --root.")
+        str,
+        typer.Option(
+            help="table1, heads: the pictures, world or composites; table1 also coco, with --root."
+        ),
     ] = "world",
     root: Annotated[
-        Path | None, typer.Option(help="table1 --data coco: folder with annotations/ and train2017/.")
+        Path | None,
+        typer.Option(help="table1 --data coco: folder with annotations/ and train2017/."),
     ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
-            help="table1 --data coco: key=value for every recipe; segmenter: options to run; real: a model to train; heads: ways=a;b; "
+            help="table1 --data coco: key=value for every recipe; segmenter: options to run; "
+            "real: a model to train; heads: ways=a;b; "
             "annotations, evaluation: sizes.",
         ),
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Write rows and all measures here.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Run folder; what is in it already is not done again. [default: runs/DATA]")
+        Path | None,
+        typer.Option(
+            help="Run folder; what is in it already is not done again. [default: runs/DATA]"
+        ),
     ] = None,
-    docs: Annotated[Path | None, typer.Option(help="Page whose table is replaced, for example docs/world.md.")] = None,
+    docs: Annotated[
+        Path | None, typer.Option(help="Page whose table is replaced, for example docs/world.md.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: as PyTorch chooses.")] = 0,
-    measured: Annotated[bool, typer.Option(help="segmenter: train nothing, tell what has been measured.")] = False,
+    measured: Annotated[
+        bool, typer.Option(help="segmenter: train nothing, tell what has been measured.")
+    ] = False,
 ) -> None:
     """Measures what docs state.
 
-    `world`: mask heads on the procedural world, over seeds and random splits of its classes into A and B. `table1`: every row of the
-    paper's Table 1 and its Figure 3. `heads`: ways to train a mask head, and the gaps on box-only classes that they close. `vg`: the mask
-    branch with 81 and with 3002 classes, and generated data to train the latter on. `segmenter`: the box segmenter's options, one at a
-    time, on folds of COCO-mini's training photographs. `real`: its recipes, on val. `ambiguous`: whether a label changes its mask in boxes
-    that two objects share. `two-stages`: a detector with a box segmenter, beside region heads. `mlp`: the MLP branches of the mask head.
-    `classes`: cost against the number of classes. `objects`: images of up to 3000 masked objects, and the loader. `masks`: probabilities
-    to run lengths. `train`: a training step beside torchvision.
-    `inference`: photograph to RLE beside torchvision, in PyTorch, ONNX Runtime and OpenVINO.
-    `annotations`: a file of ten million annotations, indexed, opened and read. `evaluation`: AP at COCO's size, beside pycocotools.
+    `world`: mask heads on the procedural world, over seeds and random splits of its
+    classes into A and B. `table1`: every row of the paper's Table 1 and its Figure 3.
+    `heads`: ways to train a mask head, and the gaps on box-only classes that they
+    close. `vg`: the mask branch with 81 and with 3002 classes, and generated data to
+    train the latter on. `segmenter`: the box segmenter's options, one at a time, on
+    folds of COCO-mini's training photographs. `real`: its recipes, on val. `ambiguous`:
+    whether a label changes its mask in boxes that two objects share. `two-stages`: a
+    detector with a box segmenter, beside region heads. `mlp`: the MLP branches of the
+    mask head. `classes`: cost against the number of classes. `objects`: images of up to
+    3000 masked objects, and the loader. `masks`: probabilities to run lengths. `train`:
+    a training step beside torchvision. `inference`: photograph to RLE beside
+    torchvision, in PyTorch, ONNX Runtime and OpenVINO. `annotations`: a file of ten
+    million annotations, indexed, opened and read. `evaluation`: AP at COCO's size,
+    beside pycocotools.
 
-    Example: python -m benchmarks world --seeds 3 --splits 3 --json world.json --docs docs/world.md
+    Example: python -m benchmarks world --seeds 3 --splits 3 --json world.json --docs
+    docs/world.md
     """
     import torch
 

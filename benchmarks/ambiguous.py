@@ -1,7 +1,9 @@
-"""Boxes that two objects share, where only the class can tell whose mask is wanted: does a label change a box segmenter's mask?
+"""Boxes that two objects share, where only the class can tell whose mask is wanted:
+does a label change a box segmenter's mask?
 
-Composites of COCO-mini's cut-outs, half of whose objects share nearly one box with an object of another class. Masks of the VOC classes
-are learnt; told apart is how often a mask is more like its own object than like the other's.
+Composites of COCO-mini's cut-outs, half of whose objects share nearly one box with an
+object of another class. Masks of the VOC classes are learnt; told apart is how often a
+mask is more like its own object than like the other's.
 """
 
 from __future__ import annotations
@@ -41,12 +43,15 @@ BUDGET = [
     "data.rotation=0",
     "rounds=1",
 ]
-"""Composites are small, pasted and many: crops of 64 pixels, and nothing more is pasted. Some three minutes of one core."""
+"""Composites are small, pasted and many: crops of 64 pixels, and nothing more is
+pasted. Some three minutes of one core.
+"""
 SETS = ("A", "B")
 
 
 def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
-    """Trains each way on composites of each seed, and measures it on composites of the other photographs.
+    """Trains each way on composites of each seed, and measures it on composites of the
+    other photographs.
 
     Raises:
         InputError: the shared data are absent, or a run fails.
@@ -62,17 +67,38 @@ def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
             scores = _measured(way, keys, seed, folders, halfmask)
             found[way].append(scores)
             measures.append({"way": way, "seed": seed, **scores})
-            options.say(f"{way}, seed {seed}: told apart A {scores['told_A']:.1f} %, B {scores['told_B']:.1f} %")
-    command = f"python -m benchmarks ambiguous --seeds {options.seeds} --first-seed {options.first_seed}"
+            options.say(
+                f"{way}, seed {seed}: told apart A {scores['told_A']:.1f} %, B "
+                f"{scores['told_B']:.1f} %"
+            )
+    command = (
+        f"python -m benchmarks ambiguous --seeds {options.seeds} --first-seed {options.first_seed}"
+    )
     return Result(_rows(found), {"ambiguous": _table(found)}, command, {"measures": measures})
 
 
-def _measured(way: str, keys: list[str], seed: int, folders: dict[str, Path], halfmask: Halfmask) -> dict[str, float]:
-    """Percent: told_A and told_B (told apart), miou_A and miou_B, of boxes that are the same; all_A and all_B, mask IoU in all boxes."""
+def _measured(
+    way: str, keys: list[str], seed: int, folders: dict[str, Path], halfmask: Halfmask
+) -> dict[str, float]:
+    """Percent: told_A and told_B (told apart), miou_A and miou_B, of boxes that are the
+    same; all_A and all_B, mask IoU in all boxes.
+    """
     own = folders["train"].parent / "".join(c if c.isalnum() else "-" for c in way)
     train, test = folders["train"], folders["test"]
     data = [f"data.annotations={train / 'instances.json'}", f"data.images={train / 'images'}"]
-    halfmask(["train", RECIPE, f"seed={seed}", *BUDGET, *data, *keys, "--out", str(own / "run"), "--resume"])
+    halfmask(
+        [
+            "train",
+            RECIPE,
+            f"seed={seed}",
+            *BUDGET,
+            *data,
+            *keys,
+            "--out",
+            str(own / "run"),
+            "--resume",
+        ]
+    )
     result = own / "evaluation.json"
     if not result.is_file():
         truth = [str(test / "instances.json"), "--images", str(test / "images"), "--masked", "voc"]
@@ -87,8 +113,19 @@ def _measured(way: str, keys: list[str], seed: int, folders: dict[str, Path], ha
 
 
 def _table(found: dict[str, list[dict[str, float]]]) -> str:
-    heads = ["told apart, A", "told apart, B", "IoU in shared boxes, A", "B", "IoU in all boxes, A", "B", "runs"]
-    lines = [f"| what the model knows of a class | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 1)]
+    heads = [
+        "told apart, A",
+        "told apart, B",
+        "IoU in shared boxes, A",
+        "B",
+        "IoU in all boxes, A",
+        "B",
+        "runs",
+    ]
+    lines = [
+        f"| what the model knows of a class | {' | '.join(heads)} |",
+        "|" + "---|" * (len(heads) + 1),
+    ]
     keys = [f"{what}_{name}" for what in ("told", "miou", "all") for name in SETS]
     for way, runs in found.items():
         cells = [spread([r[key] for r in runs], 1) for key in keys]

@@ -21,8 +21,11 @@ MASKS = 0.5
 BATCH = 20_000
 
 
-def write_annotations(path: Path, annotations: int, seed: int = 0, say: Callable[[int], None] = lambda _: None) -> int:
-    """Writes a COCO instances file whose annotations come in no order of their images, as COCO's own do.
+def write_annotations(
+    path: Path, annotations: int, seed: int = 0, say: Callable[[int], None] = lambda _: None
+) -> int:
+    """Writes a COCO instances file whose annotations come in no order of their images,
+    as COCO's own do.
 
     Args:
         annotations: how many.
@@ -33,8 +36,13 @@ def write_annotations(path: Path, annotations: int, seed: int = 0, say: Callable
     rng = np.random.default_rng(seed)
     images = max(1, annotations // ANNOTATIONS_AN_IMAGE)
     categories = [{"id": k, "name": f"class {k}"} for k in range(1, CLASSES + 1)]
-    records = ({"id": k, "file_name": f"{k:012d}.jpg", "height": HEIGHT, "width": WIDTH} for k in range(1, images + 1))
-    with CocoStream(path, {"info": {"description": "generated"}, "categories": categories}, records) as stream:
+    records = (
+        {"id": k, "file_name": f"{k:012d}.jpg", "height": HEIGHT, "width": WIDTH}
+        for k in range(1, images + 1)
+    )
+    with CocoStream(
+        path, {"info": {"description": "generated"}, "categories": categories}, records
+    ) as stream:
         for first in range(0, annotations, BATCH):
             for record in _records(rng, first + 1, min(BATCH, annotations - first), images):
                 stream.add(record)
@@ -55,8 +63,17 @@ def _records(rng: np.random.Generator, first: int, count: int, images: int) -> l
         (rng.random(count) < MASKS).tolist(),
     )
     records = []
-    for number, (image, category, box, area, outline, masked) in enumerate(zip(*columns, strict=True), first):
-        record = {"id": number, "image_id": image, "category_id": category, "bbox": box, "area": area, "iscrowd": 0}
+    for number, (image, category, box, area, outline, masked) in enumerate(
+        zip(*columns, strict=True), first
+    ):
+        record = {
+            "id": number,
+            "image_id": image,
+            "category_id": category,
+            "bbox": box,
+            "area": area,
+            "iscrowd": 0,
+        }
         records.append(record | {"segmentation": [outline]} if masked else record)
     return records
 

@@ -1,4 +1,6 @@
-"""`python -m benchmarks.annotations_probe WHAT FILE …`: one measure of `bench annotations`, printed as a line of JSON."""
+"""`python -m benchmarks.annotations_probe WHAT FILE …`: one measure of `bench
+annotations`, printed as a line of JSON.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,11 @@ def index(path: Path) -> dict[str, Any]:
     start = time.perf_counter()
     open_index(path, anew=True)
     seconds = time.perf_counter() - start
-    return {"seconds": seconds, "peak": peak_memory(), "size": index_path(path).stat().st_size / MIB}
+    return {
+        "seconds": seconds,
+        "peak": peak_memory(),
+        "size": index_path(path).stat().st_size / MIB,
+    }
 
 
 def opened(path: Path, reads: str) -> dict[str, Any]:
@@ -34,7 +40,12 @@ def opened(path: Path, reads: str) -> dict[str, Any]:
     file = open_annotations(path)
     seconds, peak = time.perf_counter() - start, peak_memory()
     ids = random.Random(0).choices(file.image_ids, k=int(reads))
-    return {"seconds": seconds, "peak": peak, **_reads(file.annotations_of, ids), "own": _own_memory()}
+    return {
+        "seconds": seconds,
+        "peak": peak,
+        **_reads(file.annotations_of, ids),
+        "own": _own_memory(),
+    }
 
 
 def peer(path: Path, reads: str) -> dict[str, Any]:
@@ -60,7 +71,11 @@ def worker(path: Path) -> dict[str, Any]:
 
     from halfmask.coco.index.place import open_index
 
-    columns = [column for part in open_index(path).parts for column in (part.starts, *part.annotation.values())]
+    columns = [
+        column
+        for part in open_index(path).parts
+        for column in (part.starts, *part.annotation.values())
+    ]
     found = {"bytes": sum(int(column.view(np.uint8).sum()) for column in columns)}
     print(json.dumps(found), flush=True)
     sys.stdin.read()
@@ -72,7 +87,10 @@ def shared(path: Path, workers: str) -> dict[str, Any]:
     from halfmask.coco.index.place import index_path
 
     command = [sys.executable, "-m", MODULE, "worker", str(path)]
-    running = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(int(workers))]
+    running = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(int(workers))
+    ]
     try:
         for process in running:
             assert process.stdout is not None
@@ -104,7 +122,13 @@ def _own_memory() -> float:
     return peak_memory()
 
 
-PROBES: dict[str, Any] = {"index": index, "open": opened, "peer": peer, "worker": worker, "shared": shared}
+PROBES: dict[str, Any] = {
+    "index": index,
+    "open": opened,
+    "peer": peer,
+    "worker": worker,
+    "shared": shared,
+}
 
 if __name__ == "__main__":
     print(json.dumps(PROBES[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])))

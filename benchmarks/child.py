@@ -13,12 +13,15 @@ from typing import Any
 from halfmask.errors import InputError
 
 MOST_MEMORY = 8 << 30
-"""Bytes of address space that a child may take: a peer that needs more is stopped, not the machine."""
+"""Bytes of address space that a child may take: a peer that needs more is stopped, not
+the machine.
+"""
 MIB = 1 << 20
 
 
 def in_child(module: str, *arguments: object) -> dict[str, Any] | None:
-    """What `python -m module arguments` prints as its last line, a JSON object; None where it ran out of its memory.
+    """What `python -m module arguments` prints as its last line, a JSON object; None
+    where it ran out of its memory.
 
     Raises:
         InputError: it failed otherwise; says how.
@@ -28,7 +31,11 @@ def in_child(module: str, *arguments: object) -> dict[str, Any] | None:
     if done.returncode == 0:
         measured: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
         return measured
-    if "MemoryError" in done.stderr or "bad_alloc" in done.stderr or "memory allocation" in done.stderr:
+    if (
+        "MemoryError" in done.stderr
+        or "bad_alloc" in done.stderr
+        or "memory allocation" in done.stderr
+    ):
         return None
     last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
     raise InputError(f"bench: {' '.join(command[2:5])} failed: {last[0]}")
@@ -40,7 +47,9 @@ def need_pycocotools() -> None:
         InputError: the library to compare with is not installed.
     """
     if importlib.util.find_spec("pycocotools") is None:
-        raise InputError("bench: compares with pycocotools, which is not installed; pip install 'halfmask[dev]'")
+        raise InputError(
+            "bench: compares with pycocotools, which is not installed; pip install 'halfmask[dev]'"
+        )
 
 
 def limit_memory() -> None:
@@ -57,7 +66,9 @@ def peak_memory() -> float:
 
 
 def memory_of_mapping(pid: int, file: Path) -> dict[str, float]:
-    """Rss, Pss (shared pages divided among those that share them) and Private of a process's mapping of a file, MiB."""
+    """Rss, Pss (shared pages divided among those that share them) and Private of a
+    process's mapping of a file, MiB.
+    """
     sums = {"Rss": 0.0, "Pss": 0.0, "Private": 0.0}
     inside = False
     for line in Path(f"/proc/{pid}/smaps").read_text(encoding="utf-8").splitlines():
@@ -73,7 +84,9 @@ def memory_of_mapping(pid: int, file: Path) -> dict[str, float]:
 
 def command(name: str, overrides: tuple[str, ...]) -> str:
     """The command line that measures the same anew."""
-    return " ".join([f"python -m benchmarks {name}", *(f"--set {override}" for override in overrides)])
+    return " ".join(
+        [f"python -m benchmarks {name}", *(f"--set {override}" for override in overrides)]
+    )
 
 
 def sizes(overrides: tuple[str, ...], defaults: dict[str, int]) -> dict[str, int]:
@@ -86,6 +99,9 @@ def sizes(overrides: tuple[str, ...], defaults: dict[str, int]) -> dict[str, int
     for override in overrides:
         key, _, value = override.partition("=")
         if key not in out or not value.isdigit() or int(value) == 0:
-            raise InputError(f"--set {override}: expected one of {', '.join(f'{k}={v}' for k, v in defaults.items())}")
+            raise InputError(
+                f"--set {override}: expected one of "
+                f"{', '.join(f'{k}={v}' for k, v in defaults.items())}"
+            )
         out[key] = int(value)
     return out

@@ -1,4 +1,6 @@
-"""The mask branch and the box post-processing at 80 to 100 000 classes: seconds, bytes and parameters of each, beside torchvision's."""
+"""The mask branch and the box post-processing at 80 to 100 000 classes: seconds, bytes
+and parameters of each, beside torchvision's.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ MOST = 2 << 30
 
 @dataclass(frozen=True)
 class Sizes:
-    """Regions, and the widths of box head and mask head; the paper's and torchvision's by default."""
+    """Regions, and the widths of box head and mask head; the paper's and torchvision's
+    by default.
+    """
 
     regions: int = 32
     channels: int = 256
@@ -41,8 +45,10 @@ class Sizes:
 
 @dataclass(frozen=True)
 class BranchCost:
-    """Of a step at one number of classes: medians in seconds, bytes of tensors above the model, parameters, and the most classes that the
-    transfer function ran on at once (None: there is none)."""
+    """Of a step at one number of classes: medians in seconds, bytes of tensors above
+    the model, parameters, and the most classes that the transfer function ran on at
+    once (None: there is none).
+    """
 
     forward: float
     step: float
@@ -54,31 +60,48 @@ class BranchCost:
 def branch_costs(
     counts: Sequence[int], sizes: Sizes, rounds: int, device: torch.device
 ) -> dict[tuple[str, int], BranchCost | None]:
-    """(halfmask or torchvision, classes without background) → cost; None where torchvision's would not fit. All on the same regions, whose
-    labels are of the first classes."""
+    """(halfmask or torchvision, classes without background) → cost; None where
+    torchvision's would not fit. All on the same regions, whose labels are of the first
+    classes.
+    """
     regions = _regions(sizes, min(counts), device)
     built: dict[tuple[str, int], tuple[nn.Module, Callable[[], Tensor]] | None] = {}
     for count in counts:
         built["halfmask", count] = _ours(count + 1, sizes, regions, device)
         built["torchvision", count] = _theirs(count + 1, sizes, regions, device)
     there = {key: value for key, value in built.items() if value is not None}
-    steps = {f"{name} {count}": _backward(module, loss) for (name, count), (module, loss) in there.items()}
-    forwards: dict[str, Step] = {f"{name} {count}": loss for (name, count), (_, loss) in there.items()}
-    step_seconds, forward_seconds = alternate(steps, rounds, device), alternate(forwards, rounds, device)
+    steps = {
+        f"{name} {count}": _backward(module, loss)
+        for (name, count), (module, loss) in there.items()
+    }
+    forwards: dict[str, Step] = {
+        f"{name} {count}": loss for (name, count), (_, loss) in there.items()
+    }
+    step_seconds, forward_seconds = (
+        alternate(steps, rounds, device),
+        alternate(forwards, rounds, device),
+    )
     costs: dict[tuple[str, int], BranchCost | None] = dict.fromkeys(built)
     for (name, count), (module, loss) in there.items():
         key = f"{name} {count}"
         seen = _transferred(module, loss)
-        step, forward = statistics.median(step_seconds[key]), statistics.median(forward_seconds[key])
+        step, forward = (
+            statistics.median(step_seconds[key]),
+            statistics.median(forward_seconds[key]),
+        )
         parameters = sum(p.numel() for p in module.parameters())
-        costs[name, count] = BranchCost(forward, step, allocations_of(steps[key], device)[0], parameters, seen)
+        costs[name, count] = BranchCost(
+            forward, step, allocations_of(steps[key], device)[0], parameters, seen
+        )
     return costs
 
 
 def postprocess_costs(
     counts: Sequence[int], sizes: Sizes, rounds: int
 ) -> dict[tuple[str, int], tuple[float, int, bool]]:
-    """(who, classes) → median seconds, bytes, and whether both give the same detections to the bit; some 100 of them pass the threshold."""
+    """(who, classes) → median seconds, bytes, and whether both give the same detections
+    to the bit; some 100 of them pass the threshold.
+    """
     costs = {}
     for count in counts:
         ours, theirs = _postprocessing(count + 1, sizes)
@@ -91,7 +114,9 @@ def postprocess_costs(
 
 def _regions(sizes: Sizes, classes: int, device: torch.device) -> MaskRegions:
     generator = torch.Generator().manual_seed(1)
-    features = torch.randn(sizes.regions, sizes.channels, sizes.side, sizes.side, generator=generator)
+    features = torch.randn(
+        sizes.regions, sizes.channels, sizes.side, sizes.side, generator=generator
+    )
     labels = torch.randint(1, classes + 1, (sizes.regions,), generator=generator)
     targets = torch.rand(sizes.regions, 2 * sizes.side, 2 * sizes.side, generator=generator)
     return MaskRegions(features.to(device), labels.to(device), targets.to(device))
@@ -141,13 +166,19 @@ def _transferred(module: nn.Module, loss: Callable[[], Tensor]) -> int | None:
     return max(seen)
 
 
-def _postprocessing(classes: int, sizes: Sizes) -> tuple[Callable[[], tuple[list[Tensor], ...]], ...]:
+def _postprocessing(
+    classes: int, sizes: Sizes
+) -> tuple[Callable[[], tuple[list[Tensor], ...]], ...]:
     generator = torch.Generator().manual_seed(2)
     logits = torch.randn(sizes.proposals, classes, generator=generator) * 0.1
     offsets = torch.randn(sizes.proposals, 4 * classes, generator=generator) * 0.1
     low = torch.rand(sizes.proposals, 2, generator=generator) * torch.tensor([1200.0, 700.0])
-    proposals = torch.cat([low, low + 8 + torch.rand(sizes.proposals, 2, generator=generator) * 100], 1)
-    sure = torch.randperm(sizes.proposals, generator=generator)[:120]  # some overlap: about 100 are left
+    proposals = torch.cat(
+        [low, low + 8 + torch.rand(sizes.proposals, 2, generator=generator) * 100], 1
+    )
+    sure = torch.randperm(sizes.proposals, generator=generator)[
+        :120
+    ]  # some overlap: about 100 are left
     logits[sure, 1 + torch.randint(classes - 1, (len(sure),), generator=generator)] = 12.0
     heads = BoxHeads(RegionPool([4], 7, 2), nn.Identity(), nn.Identity())
     rules = DetectionRules(heads.score_thresh, heads.nms_thresh, heads.detections_per_img)

@@ -1,4 +1,6 @@
-"""From the FPN's maps to masks at thousands of classes: both models with the same weights, side by side."""
+"""From the FPN's maps to masks at thousands of classes: both models with the same
+weights, side by side.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,10 @@ Found = tuple[Tensor, Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class PipelineCost:
-    """Median seconds and peak bytes of the process above the model, by who; whether boxes, labels and scores are the same; the worst
-    IoU of two masks; how many detections."""
+    """Median seconds and peak bytes of the process above the model, by who; whether
+    boxes, labels and scores are the same; the worst IoU of two masks; how many
+    detections.
+    """
 
     seconds: dict[str, float]
     peaks: dict[str, int]
@@ -36,8 +40,12 @@ class PipelineCost:
     detections: int
 
 
-def pipeline_cost(classes: int, config: dict[str, Any], size: tuple[int, int], rounds: int) -> PipelineCost:
-    """Measures both models on random features of an image of `size` (H, W); memory of each in a process of its own."""
+def pipeline_cost(
+    classes: int, config: dict[str, Any], size: tuple[int, int], rounds: int
+) -> PipelineCost:
+    """Measures both models on random features of an image of `size` (H, W); memory of
+    each in a process of its own.
+    """
     steps = _both(classes, config, size)
     ours, theirs = steps["halfmask"](), steps["torchvision"]()
     same = all(torch.equal(a, b) for a, b in zip(ours[:3], theirs[:3], strict=True))
@@ -48,7 +56,9 @@ def pipeline_cost(classes: int, config: dict[str, Any], size: tuple[int, int], r
         worst = float(torch.where(empty, 1.0, overlap).min())
     seconds = {name: statistics.median(s) for name, s in alternate(steps, rounds).items()}
     arguments = {"classes": classes, "config": config, "size": list(size)}
-    peaks = {name: in_fresh_process("class_pipeline:peak", which=name, **arguments) for name in steps}
+    peaks = {
+        name: in_fresh_process("class_pipeline:peak", which=name, **arguments) for name in steps
+    }
     return PipelineCost(seconds, peaks, same, worst, len(ours[0]))
 
 
@@ -58,7 +68,9 @@ def peak(which: str, classes: int, config: dict[str, Any], size: list[int]) -> i
     return process_peak_of(step)
 
 
-def _both(classes: int, config: dict[str, Any], size: tuple[int, int]) -> dict[str, Callable[[], Found]]:
+def _both(
+    classes: int, config: dict[str, Any], size: tuple[int, int]
+) -> dict[str, Callable[[], Found]]:
     settings = MaskRCNN.model_validate(config)
     torch.manual_seed(0)
     ours = build_mask_rcnn(settings, classes + 1, pretrained=False).eval()
@@ -68,7 +80,12 @@ def _both(classes: int, config: dict[str, Any], size: tuple[int, int]) -> dict[s
 
     def halfmask() -> Found:
         found = ours.boxes_on(features, batch, batch.image_sizes)[0]
-        return found.boxes, found.labels, found.scores, ours.mask_probs(found.features, found.labels)
+        return (
+            found.boxes,
+            found.labels,
+            found.scores,
+            ours.mask_probs(found.features, found.labels),
+        )
 
     @torch.no_grad()
     def torchvision() -> Found:
@@ -93,14 +110,20 @@ def _features(settings: MaskRCNN, size: tuple[int, int]) -> tuple[dict[str, Tens
 
 @torch.no_grad()
 def let_pass(model: PartialMaskRCNN, features: dict[str, Tensor], batch: ImageList) -> None:
-    """Scales the class logits of random weights until as many detections pass as the model keeps, by halving the interval."""
+    """Scales the class logits of random weights until as many detections pass as the
+    model keeps, by halving the interval.
+    """
     heads, sizes = model.box_heads, batch.image_sizes
     proposals, _ = model.rpn(batch, features)
-    logits, offsets = heads.box_predictor(heads.box_head(heads.box_roi_pool(features, proposals, sizes)))
+    logits, offsets = heads.box_predictor(
+        heads.box_head(heads.box_roi_pool(features, proposals, sizes))
+    )
     rules = DetectionRules(heads.score_thresh, heads.nms_thresh, heads.detections_per_img)
 
     def passing(scale: float) -> int:
-        return len(detections(logits * scale, offsets, proposals, sizes, heads.box_coder, rules)[0][0])
+        return len(
+            detections(logits * scale, offsets, proposals, sizes, heads.box_coder, rules)[0][0]
+        )
 
     low, high = 1.0, 2.0
     while passing(high) < rules.most and high < 1e6:

@@ -1,4 +1,6 @@
-"""`python -m benchmarks classes`: what the number of classes costs, from 80 to 100 000, beside torchvision's Mask R-CNN."""
+"""`python -m benchmarks classes`: what the number of classes costs, from 80 to 100 000,
+beside torchvision's Mask R-CNN.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ Boxes = dict[tuple[str, int], tuple[float, int, bool]]
 
 @dataclass(frozen=True)
 class Setting:
-    """Classes (without background) of the mask branch and of the post-processing, those of the whole, and how much is measured."""
+    """Classes (without background) of the mask branch and of the post-processing, those
+    of the whole, and how much is measured.
+    """
 
     counts: Sequence[int] = (80, 365, 1203, 3000, 10_000, 100_000)
     box_counts: Sequence[int] = (80, 1203, 3000, 10_000)
@@ -47,7 +51,9 @@ def run(options: Options, setting: Setting = Setting()) -> Result:
     options.say(f"mask branch measured at {', '.join(map(str, setting.counts))} classes")
     boxes = postprocess_costs(setting.box_counts, setting.sizes, setting.rounds)
     options.say("box post-processing measured")
-    whole = pipeline_cost(setting.whole, setting.config or PIPELINE, setting.image, setting.whole_rounds)
+    whole = pipeline_cost(
+        setting.whole, setting.config or PIPELINE, setting.image, setting.whole_rounds
+    )
     rows = [*_branch_rows(branch, setting), *_box_rows(boxes), *_whole_rows(whole, setting.whole)]
     tables = {
         "classes": _branch_table(branch, setting),
@@ -67,15 +73,28 @@ def _branch_rows(costs: Branch, setting: Setting) -> list[Row]:
     assert peer is not None
     labels = f"mask branch, {many} classes"
     rows = []
-    for who, base, bar in ((f"{few} classes", small, GROWTH_BAR), (f"{PEER}, {few} classes", peer, PEER_BAR)):
+    for who, base, bar in (
+        (f"{few} classes", small, GROWTH_BAR),
+        (f"{PEER}, {few} classes", peer, PEER_BAR),
+    ):
         rows += [
             compared(f"{labels}, step", who, 1000 * base.step, 1000 * large.step, "ms", bar),
-            compared(f"{labels}, forward", who, 1000 * base.forward, 1000 * large.forward, "ms", bar),
+            compared(
+                f"{labels}, forward", who, 1000 * base.forward, 1000 * large.forward, "ms", bar
+            ),
             compared(f"{labels}, peak memory", who, base.peak / MIB, large.peak / MIB, "MiB", bar),
             compared(f"{labels}, parameters", who, base.parameters, large.parameters, "", None),
         ]
     assert large.transferred is not None
-    return [*rows, held(f"{labels}, T evaluated for", large.transferred, "classes", min(few, setting.sizes.regions))]
+    return [
+        *rows,
+        held(
+            f"{labels}, T evaluated for",
+            large.transferred,
+            "classes",
+            min(few, setting.sizes.regions),
+        ),
+    ]
 
 
 def _box_rows(costs: Boxes) -> list[Row]:
@@ -84,7 +103,9 @@ def _box_rows(costs: Boxes) -> list[Row]:
         ours, peer = costs[OURS, count], costs[PEER, count]
         name = f"box post-processing, {count} classes"
         rows.append(compared(f"{name}, time", PEER, 1000 * peer[0], 1000 * ours[0], "ms", None))
-        rows.append(compared(f"{name}, peak memory", PEER, peer[1] / MIB, ours[1] / MIB, "MiB", None))
+        rows.append(
+            compared(f"{name}, peak memory", PEER, peer[1] / MIB, ours[1] / MIB, "MiB", None)
+        )
         rows.append(held(f"{name}, results that differ", 0 if ours[2] else 1, "", 0))
     return rows
 
@@ -92,10 +113,20 @@ def _box_rows(costs: Boxes) -> list[Row]:
 def _whole_rows(cost: PipelineCost, classes: int) -> list[Row]:
     name = f"from FPN maps on, {classes} classes, {cost.detections} detections"
     seconds, peaks = cost.seconds, {who: value / MIB for who, value in cost.peaks.items()}
-    worst = {"name": f"{name}, worst mask IoU", "peer": PEER, "peer_value": None, "value": cost.worst_iou, "unit": ""}
+    worst = {
+        "name": f"{name}, worst mask IoU",
+        "peer": PEER,
+        "peer_value": None,
+        "value": cost.worst_iou,
+        "unit": "",
+    }
     return [
-        compared(f"{name}, time", PEER, seconds[PEER], seconds[OURS], "s", FASTER_BAR, at_least=True),
-        compared(f"{name}, peak memory", PEER, peaks[PEER], peaks[OURS], "MiB", LESS_BAR, at_least=True),
+        compared(
+            f"{name}, time", PEER, seconds[PEER], seconds[OURS], "s", FASTER_BAR, at_least=True
+        ),
+        compared(
+            f"{name}, peak memory", PEER, peaks[PEER], peaks[OURS], "MiB", LESS_BAR, at_least=True
+        ),
         held(f"{name}, boxes that differ", 0 if cost.same_boxes else 1, "", 0),
         {**worst, "ratio": None, "bar": IOU_BAR, "ok": cost.worst_iou >= IOU_BAR},
     ]
@@ -124,17 +155,25 @@ def _cells(cost: BranchCost | None) -> str:
 
 
 def _box_table(costs: Boxes) -> str:
-    lines = ["| classes | halfmask, ms | MiB | torchvision, ms | MiB | same results |", "|" + "---|" * 6]
+    lines = [
+        "| classes | halfmask, ms | MiB | torchvision, ms | MiB | same results |",
+        "|" + "---|" * 6,
+    ]
     for count in dict.fromkeys(count for _, count in costs):
         (time, peak, same), (their_time, their_peak, _) = costs[OURS, count], costs[PEER, count]
-        cells = [f"{1000 * t:.1f} | {p / MIB:.1f}" for t, p in ((time, peak), (their_time, their_peak))]
+        cells = [
+            f"{1000 * t:.1f} | {p / MIB:.1f}" for t, p in ((time, peak), (their_time, their_peak))
+        ]
         lines.append(f"| {count:,} | {' | '.join(cells)} | {'yes' if same else 'NO'} |")
     return "\n".join(lines)
 
 
 def _whole_table(cost: PipelineCost, setting: Setting) -> str:
     lines = ["| | seconds | peak memory above the model |", "|---|---|---|"]
-    lines += [f"| {who} | {cost.seconds[who]:.2f} | {cost.peaks[who] / MIB:.0f} MiB |" for who in (OURS, PEER)]
+    lines += [
+        f"| {who} | {cost.seconds[who]:.2f} | {cost.peaks[who] / MIB:.0f} MiB |"
+        for who in (OURS, PEER)
+    ]
     faster, less = cost.seconds[PEER] / cost.seconds[OURS], cost.peaks[PEER] / cost.peaks[OURS]
     lines.append(f"| torchvision / halfmask | {faster:.2f} | {less:.2f} |")
     height, width = setting.image
@@ -153,4 +192,6 @@ def _plot(costs: Branch, path: Path) -> str:
             time.setdefault(who, {})[count] = 1000 * cost.step
             memory.setdefault(who, {})[count] = cost.peak / MIB
     class_plot(time, memory, path)
-    return f"![Time and memory of the mask branch against the number of classes](figures/{path.name})"
+    return (
+        f"![Time and memory of the mask branch against the number of classes](figures/{path.name})"
+    )

@@ -1,4 +1,6 @@
-"""torchvision's reference path from a COCO file to training targets: `CocoDetection`, then masks as a tensor of instances × H × W."""
+"""torchvision's reference path from a COCO file to training targets: `CocoDetection`,
+then masks as a tensor of instances × H × W.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ Example = tuple[Tensor, dict[str, Tensor]]
 
 
 class CocoReference(Dataset[Example]):
-    """What torchvision's detection reference makes of a photograph: float32 [3, H, W] and boxes, labels, masks uint8 [n, H, W].
+    """What torchvision's detection reference makes of a photograph: float32 [3, H, W]
+    and boxes, labels, masks uint8 [n, H, W].
 
     Raises:
         InputError: pycocotools is not installed.
@@ -29,7 +32,9 @@ class CocoReference(Dataset[Example]):
         try:
             from pycocotools import mask
         except ImportError as error:
-            raise InputError("bench objects: compares with pycocotools: pip install 'halfmask[dev]'") from error
+            raise InputError(
+                "bench objects: compares with pycocotools: pip install 'halfmask[dev]'"
+            ) from error
         self._mask: Any = mask
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells how long it read
             self.coco = CocoDetection(str(images), str(annotations))
@@ -59,10 +64,16 @@ class CocoReference(Dataset[Example]):
         masks = []
         for segmentation in segmentations:
             polygons = isinstance(segmentation, list)
-            drawn = self._mask.decode(self._mask.frPyObjects(segmentation, *size) if polygons else segmentation)
+            drawn = self._mask.decode(
+                self._mask.frPyObjects(segmentation, *size) if polygons else segmentation
+            )
             dense = torch.as_tensor(drawn, dtype=torch.uint8)
             masks.append((dense if dense.ndim == 3 else dense[..., None]).any(dim=2))
-        return torch.stack(masks).to(torch.uint8) if masks else torch.zeros((0, *size), dtype=torch.uint8)
+        return (
+            torch.stack(masks).to(torch.uint8)
+            if masks
+            else torch.zeros((0, *size), dtype=torch.uint8)
+        )
 
 
 def mirrored(image: Tensor, target: dict[str, Tensor]) -> Example:

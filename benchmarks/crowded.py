@@ -1,4 +1,6 @@
-"""A photograph with thousands of masked objects, and what its targets cost on the way into the loss."""
+"""A photograph with thousands of masked objects, and what its targets cost on the way
+into the loss.
+"""
 
 from __future__ import annotations
 
@@ -37,11 +39,15 @@ MODEL = {
 
 
 def write_crowd(folder: Path, count: int, size: tuple[int, int]) -> None:
-    """images/1.png of noise and instances.json with `count` polygons of 24 corners, 12 to 120 pixels across, seeded."""
+    """images/1.png of noise and instances.json with `count` polygons of 24 corners, 12
+    to 120 pixels across, seeded.
+    """
     height, width = size
     rng = np.random.default_rng(count)
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8)).save(folder / "images" / "1.png")
+    Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8)).save(
+        folder / "images" / "1.png"
+    )
     angles = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
     annotations = []
     for number in range(1, count + 1):
@@ -50,7 +56,13 @@ def write_crowd(folder: Path, count: int, size: tuple[int, int]) -> None:
         y = np.clip(rng.uniform(0, height) + radius * np.sin(angles), 0, height)
         box = [float(v) for v in (x.min(), y.min(), np.ptp(x), np.ptp(y))]
         polygon = np.stack([x, y], 1).reshape(-1).round(2).tolist()
-        record = {"id": number, "image_id": 1, "category_id": 1 + number % 3, "iscrowd": 0, "area": box[2] * box[3]}
+        record = {
+            "id": number,
+            "image_id": 1,
+            "category_id": 1 + number % 3,
+            "iscrowd": 0,
+            "area": box[2] * box[3],
+        }
         annotations.append({**record, "bbox": box, "segmentation": [polygon]})
     document = {
         "images": [{"id": 1, "file_name": "1.png", "width": width, "height": height}],
@@ -61,14 +73,18 @@ def write_crowd(folder: Path, count: int, size: tuple[int, int]) -> None:
 
 
 def target_peak(which: str, folder: str) -> int:
-    """Bytes that a process needs at most from the annotations in memory to the drawn targets of 128 regions, by way of a mirror; for a
-    fresh process. The photograph is not read."""
+    """Bytes that a process needs at most from the annotations in memory to the drawn
+    targets of 128 regions, by way of a mirror; for a fresh process. The photograph is
+    not read.
+    """
     step = {"halfmask": _ours, "torchvision": _theirs}[which](Path(folder))
     return process_peak_of(step)
 
 
 def loss_costs(folder: Path) -> dict[str, float]:
-    """A step of a small Mask R-CNN on the photograph, from the loader to the gradients: its largest tensor and peak in bytes, its loss."""
+    """A step of a small Mask R-CNN on the photograph, from the loader to the gradients:
+    its largest tensor and peak in bytes, its loss.
+    """
     data = CocoInstances(CocoFile.read(folder / "instances.json"), folder / "images")
     torch.manual_seed(0)
     model = build_mask_rcnn(MaskRCNN.model_validate(MODEL), 4, pretrained=False).train()

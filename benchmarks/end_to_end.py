@@ -1,4 +1,6 @@
-"""End-to-end rows (Table 1d): detector and mask head learn together, the masks of B taken out of the file before anything sees them."""
+"""End-to-end rows (Table 1d): detector and mask head learn together, the masks of B
+taken out of the file before anything sees them.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,19 @@ END_TO_END: dict[str, dict[str, Any]] = {
 }
 """What each changes in the recipe's mask head."""
 STEPS_SHARE, RATE_SHARE = 1 / 3, 1 / 2
-"""Of the box stage. The runs start from the seed's detector, not from nothing: a third of its steps at half its rate is then enough for
-mask heads to converge, and rows of one seed differ in nothing but the head."""
+"""Of the box stage. The runs start from the seed's detector, not from nothing: a third
+of its steps at half its rate is then enough for mask heads to converge, and rows of one
+seed differ in nothing but the head.
+"""
 
 
 def train_end_to_end(
-    recipe: Recipe, head: str, detector: Path, training: CocoInstances, masked: set[int], folder: Path
+    recipe: Recipe,
+    head: str,
+    detector: Path,
+    training: CocoInstances,
+    masked: set[int],
+    folder: Path,
 ) -> tuple[PartialMaskRCNN, float]:
     """Trains a detector and a mask head on all boxes and the masks of A.
 
@@ -67,11 +76,19 @@ def train_end_to_end(
 def _joint_recipe(recipe: Recipe, head: str) -> Recipe:
     document = recipe.model_dump(mode="json") | {"evaluate_every": 0}
     assert isinstance(recipe.model, MaskRCNN)
-    document["model"]["mask_head"] = change_head(recipe.model.mask_head, END_TO_END[head]).model_dump(mode="json")
+    document["model"]["mask_head"] = change_head(
+        recipe.model.mask_head, END_TO_END[head]
+    ).model_dump(mode="json")
     stage = next(stage for stage in document["stages"] if stage["loss"] == "boxes")
     optimiser = stage["optimiser"] | {"lr": stage["optimiser"]["lr"] * RATE_SHARE}
     steps = max(1, round(stage["steps"] * STEPS_SHARE))
-    joint = {"name": "joint", "train": ["all"], "loss": "all", "steps": steps, "optimiser": optimiser}
+    joint = {
+        "name": "joint",
+        "train": ["all"],
+        "loss": "all",
+        "steps": steps,
+        "optimiser": optimiser,
+    }
     document["stages"] = [stage | joint]
     return parse_recipe(document, recipe.name)
 

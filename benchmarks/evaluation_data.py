@@ -1,4 +1,6 @@
-"""A generated data set of COCO's size with detections: truth as polygons and RLE, detections as RLE, images one after another."""
+"""A generated data set of COCO's size with detections: truth as polygons and RLE,
+detections as RLE, images one after another.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ CROWDS = 0.02
 
 @dataclass(frozen=True)
 class ImageRecords:
-    """One image: its record, annotations, and detections as COCO results (bbox and segmentation, best first)."""
+    """One image: its record, annotations, and detections as COCO results (bbox and
+    segmentation, best first).
+    """
 
     image: Record
     truth: list[Record]
@@ -33,8 +37,11 @@ def categories() -> list[Record]:
     return [{"id": k, "name": f"class {k}"} for k in range(1, CLASSES + 1)]
 
 
-def made_up_images(images: int, truth: int, detections: int, seed: int = 0) -> Iterator[ImageRecords]:
-    """Images of 640 × 480 with round objects of COCO's sizes, most of them found once, some several times, and much besides.
+def made_up_images(
+    images: int, truth: int, detections: int, seed: int = 0
+) -> Iterator[ImageRecords]:
+    """Images of 640 × 480 with round objects of COCO's sizes, most of them found once,
+    some several times, and much besides.
 
     Args:
         images: how many.
@@ -55,7 +62,9 @@ def made_up_images(images: int, truth: int, detections: int, seed: int = 0) -> I
 
 def _boxes(rng: np.random.Generator, count: int) -> Numbers:
     """xywh: sides spread over three octaves and more, as COCO's are."""
-    sides = np.exp(rng.uniform(np.log(8), np.log(320), (count, 1))) * rng.uniform(0.6, 1.4, (count, 2))
+    sides = np.exp(rng.uniform(np.log(8), np.log(320), (count, 1))) * rng.uniform(
+        0.6, 1.4, (count, 2)
+    )
     sides = np.minimum(sides, [WIDTH * 0.95, HEIGHT * 0.95])
     corner = rng.uniform(0, 1, (count, 2)) * ([WIDTH, HEIGHT] - sides)
     return np.concatenate([corner, sides], 1).round(2)
@@ -107,7 +116,9 @@ def _found(
     chosen = rng.integers(0, len(boxes), count // 2) if len(boxes) else np.zeros(0, dtype=np.int64)
     noise = rng.choice([0.02, 0.08, 0.25], (len(chosen), 1)) * rng.normal(size=(len(chosen), 4))
     moved = boxes[chosen] + noise * np.tile(boxes[chosen][:, 2:], 2)
-    said = np.where(rng.random(len(chosen)) < 0.85, classes[chosen], rng.integers(1, CLASSES + 1, len(chosen)))
+    said = np.where(
+        rng.random(len(chosen)) < 0.85, classes[chosen], rng.integers(1, CLASSES + 1, len(chosen))
+    )
     others = _boxes(rng, count - len(chosen))
     place = np.concatenate([moved, others])
     place[:, 2:] = np.maximum(place[:, 2:], 2.0)

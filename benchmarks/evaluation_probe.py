@@ -1,5 +1,7 @@
-"""`python -m benchmarks.evaluation_probe WHO IMAGES TRUTH DETECTIONS OUT`: evaluates the generated set, writes the tables to OUT.npz,
-and prints seconds and peak memory as a line of JSON."""
+"""`python -m benchmarks.evaluation_probe WHO IMAGES TRUTH DETECTIONS OUT`: evaluates
+the generated set, writes the tables to OUT.npz, and prints seconds and peak memory as a
+line of JSON.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +39,19 @@ class _Clock:
 
 
 def ours(sizes: tuple[int, int, int], out: str) -> dict[str, Any]:
-    """Image by image, as `evaluate` does; the time it takes to make up the next image is not counted."""
+    """Image by image, as `evaluate` does; the time it takes to make up the next image
+    is not counted.
+    """
     streams = {kind: PrecisionStream(categories(), kind) for kind in KINDS}
     clock = _Clock()
     for image in made_up_images(*sizes):
-        truth = {"bbox": [without(record, "segmentation") for record in image.truth], "segm": image.truth}
-        found = {kind: [without(record, _DROPPED[kind]) for record in image.found] for kind in KINDS}
+        truth = {
+            "bbox": [without(record, "segmentation") for record in image.truth],
+            "segm": image.truth,
+        }
+        found = {
+            kind: [without(record, _DROPPED[kind]) for record in image.found] for kind in KINDS
+        }
         for kind, stream in streams.items():
             with clock.running(kind):
                 stream.add(image.image, truth[kind], found[kind])
@@ -50,7 +59,11 @@ def ours(sizes: tuple[int, int, int], out: str) -> dict[str, Any]:
     for kind, stream in streams.items():
         with clock.running(kind):
             table = stream.table()
-        tables |= {f"{kind}_precision": table.precision, f"{kind}_recall": table.recall, f"{kind}_stats": table.stats()}
+        tables |= {
+            f"{kind}_precision": table.precision,
+            f"{kind}_recall": table.recall,
+            f"{kind}_stats": table.stats(),
+        }
     np.savez(out, **tables)
     return {**clock.spent, "peak": peak_memory()}
 
@@ -69,7 +82,11 @@ def peer(sizes: tuple[int, int, int], out: str) -> dict[str, Any]:
         truth = [dict(record) for image in every for record in image.truth]
         with clock.running(kind), contextlib.redirect_stdout(io.StringIO()):
             file = COCO()
-            file.dataset = {"images": [i.image for i in every], "categories": categories(), "annotations": truth}
+            file.dataset = {
+                "images": [i.image for i in every],
+                "categories": categories(),
+                "annotations": truth,
+            }
             file.createIndex()
             evaluation = COCOeval(file, file.loadRes(found), kind)
             evaluation.evaluate()
@@ -83,4 +100,8 @@ def peer(sizes: tuple[int, int, int], out: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     images, truth, detections = (int(value) for value in sys.argv[2:5])
-    print(json.dumps({"ours": ours, "peer": peer}[sys.argv[1]]((images, truth, detections), sys.argv[5])))
+    print(
+        json.dumps(
+            {"ours": ours, "peer": peer}[sys.argv[1]]((images, truth, detections), sys.argv[5])
+        )
+    )

@@ -1,7 +1,9 @@
-"""Mask heads under partial supervision, over seeds and splits: what `python -m benchmarks world` and `bench table1` run.
+"""Mask heads under partial supervision, over seeds and splits: what `python -m
+benchmarks world` and `bench table1` run.
 
-Boxes of all classes train one detector a seed; it serves every split. Each mask head then learns from the masks of A on its features and
-is measured on pictures of seeds that no training has seen. What is in the run folder already is not done again.
+Boxes of all classes train one detector a seed; it serves every split. Each mask head
+then learns from the masks of A on its features and is measured on pictures of seeds
+that no training has seen. What is in the run folder already is not done again.
 """
 
 from __future__ import annotations
@@ -54,10 +56,13 @@ class Plan:
     Attributes:
         source: of the pictures.
         jobs: run for each seed.
-        seeds: of the detectors, each with pictures of its own; runs of other seeds in the same folder may go on at the same time.
-        train_images, mask_images, test_images: pictures for the detector, the first of them for the mask heads, and for the test.
+        seeds: of the detectors, each with pictures of its own; runs of other seeds in
+            the same folder may go on at the same time.
+        train_images, mask_images, test_images: pictures for the detector, the first of
+            them for the mask heads, and for the test.
         heads: what each stage-wise head of the jobs changes in the recipe's.
-        on_all: heads that learn from the masks of all classes, once a seed, whatever the split.
+        on_all: heads that learn from the masks of all classes, once a seed, whatever
+            the split.
     """
 
     source: Source
@@ -86,21 +91,33 @@ def run_plan(plan: Plan, out: Path, say: Say = print) -> list[Measure]:
     if unknown:
         raise InputError(f"bench: no head {unknown[0]}; there are {', '.join(known)}")
     # What decides the numbers; seeds and jobs may grow from run to run.
-    document = {"source": plan.source.name, "classes": plan.source.classes, "recipe": recipe.model_dump(mode="json")}
-    document |= {name: getattr(plan, name) for name in ("train_images", "mask_images", "test_images")}
+    document = {
+        "source": plan.source.name,
+        "classes": plan.source.classes,
+        "recipe": recipe.model_dump(mode="json"),
+    }
+    document |= {
+        name: getattr(plan, name) for name in ("train_images", "mask_images", "test_images")
+    }
     measures: list[Measure] = []
     for seed in plan.seeds:
         folder = out / f"seed-{seed}"
         store = _Store(folder / "measures.json", document)
         jobs = [job for job in plan.jobs if not store.has(job)]
         if jobs:
-            _Seed(plan, recipe, seed, folder, say).run(sorted(jobs, key=partial(_order, plan)), store)
-        measures += [m for m in store.measures if Job(m["masked"], m["split"], m["head"]) in plan.jobs]
+            _Seed(plan, recipe, seed, folder, say).run(
+                sorted(jobs, key=partial(_order, plan)), store
+            )
+        measures += [
+            m for m in store.measures if Job(m["masked"], m["split"], m["head"]) in plan.jobs
+        ]
     return measures
 
 
 def _order(plan: Plan, job: Job) -> tuple[bool, bool, str]:
-    """Heads that learn the same whatever the split first, each one's splits in a row: it then learns once."""
+    """Heads that learn the same whatever the split first, each one's splits in a row:
+    it then learns once.
+    """
     on_all = job.head in plan.on_all
     return job.head in END_TO_END, not on_all, job.head if on_all else ""
 
@@ -115,7 +132,10 @@ class _Store:
         if path.is_file():
             document = json.loads(path.read_text(encoding="utf-8"))
             if not _same_plan(document["plan"], self._plan):
-                raise InputError(f"{path}: holds measures of another plan or recipe; name another folder with --out")
+                raise InputError(
+                    f"{path}: holds measures of another plan or recipe; name another folder "
+                    "with --out"
+                )
             self.measures = document["measures"]
 
     def has(self, job: Job) -> bool:
@@ -127,7 +147,9 @@ class _Store:
 
 
 def _same_plan(stored: dict[str, Any], plan: dict[str, Any]) -> bool:
-    """Recipes are compared as what they say: a key that came later, at its default, is no other plan."""
+    """Recipes are compared as what they say: a key that came later, at its default, is
+    no other plan.
+    """
     if {key: value for key, value in stored.items() if key != "recipe"} != {
         key: value for key, value in plan.items() if key != "recipe"
     }:
@@ -154,7 +176,9 @@ class _Seed:
 
     def run(self, jobs: list[Job], store: _Store) -> None:
         source = self.plan.source
-        training = source.pictures(self.folder / "train", self.plan.train_images, self.seed, test=False)
+        training = source.pictures(
+            self.folder / "train", self.plan.train_images, self.seed, test=False
+        )
         test = source.pictures(self.folder / "test", self.plan.test_images, self.seed, test=True)
         model = trained_detector(self.recipe, self.seed, training, self.folder, self.say)
         self._spent = {"detector_cpu_seconds": training_seconds(self.folder)}
@@ -170,7 +194,12 @@ class _Seed:
             self._report(measure, time.perf_counter() - start)
 
     def _stage_wise(
-        self, job: Job, model: PartialMaskRCNN, training: CocoInstances, test: CocoInstances, in_a: set[int]
+        self,
+        job: Job,
+        model: PartialMaskRCNN,
+        training: CocoInstances,
+        test: CocoInstances,
+        in_a: set[int],
     ) -> Measure:
         assert isinstance(self.recipe.model, MaskRCNN)
         names = self.plan.source.name_vectors(training.file, self.folder)
@@ -187,7 +216,9 @@ class _Seed:
             self._learnt = (job.head, loss)
         return _measure(measure_head(model, self._pooled_test(model, settings, test), in_a), loss)
 
-    def _pooled(self, model: PartialMaskRCNN, head: MaskHead, training: CocoInstances) -> PooledTraining:
+    def _pooled(
+        self, model: PartialMaskRCNN, head: MaskHead, training: CocoInstances
+    ) -> PooledTraining:
         key = head.roi_size, head.regions, head.region_jitter
         if key not in self._training:
             assert isinstance(self.recipe.model, MaskRCNN)
@@ -195,17 +226,25 @@ class _Seed:
             self._training[key] = pool_training(model, training, self.plan.mask_images, self.seed)
         return self._training[key]
 
-    def _pooled_test(self, model: PartialMaskRCNN, head: MaskHead, test: CocoInstances) -> PooledTest:
+    def _pooled_test(
+        self, model: PartialMaskRCNN, head: MaskHead, test: CocoInstances
+    ) -> PooledTest:
         if head.roi_size not in self._test:
             assert isinstance(self.recipe.model, MaskRCNN)
             set_regions(model, self.recipe.model, head)
             self._test[head.roi_size] = pool_test(model, test)
         return self._test[head.roi_size]
 
-    def _end_to_end(self, job: Job, training: CocoInstances, test: CocoInstances, in_a: set[int]) -> Measure:
-        folder = self.folder / f"end-to-end-{job.masked}-{job.split}-{list(END_TO_END).index(job.head)}"
+    def _end_to_end(
+        self, job: Job, training: CocoInstances, test: CocoInstances, in_a: set[int]
+    ) -> Measure:
+        folder = (
+            self.folder / f"end-to-end-{job.masked}-{job.split}-{list(END_TO_END).index(job.head)}"
+        )
         recipe = self.recipe.model_copy(update={"seed": 100 * self.seed + job.split})
-        model, loss = train_end_to_end(recipe, job.head, self.folder / "detector.safetensors", training, in_a, folder)
+        model, loss = train_end_to_end(
+            recipe, job.head, self.folder / "detector.safetensors", training, in_a, folder
+        )
         measure = _measure(measure_head(model, pool_test(model, test), in_a), loss)
         shutil.rmtree(folder)
         return measure
@@ -213,8 +252,10 @@ class _Seed:
     def _report(self, m: Measure, seconds: float) -> None:
         iou, ap = m["iou"], m["mask_AP"]
         self.say(
-            f"seed {self.seed} |A| {m['masked']} split {m['split']} {m['head']}: box AP {m['box_AP']:.1f}, mask AP A {ap['A']:.1f} "
-            f"B {ap['B']:.1f}, IoU A {iou['A']:.3f} B {iou['B']:.3f}, loss {m['loss']:.3f} ({seconds:.0f} s)"
+            f"seed {self.seed} |A| {m['masked']} split {m['split']} {m['head']}: box AP "
+            f"{m['box_AP']:.1f}, mask AP A {ap['A']:.1f} "
+            f"B {ap['B']:.1f}, IoU A {iou['A']:.3f} B {iou['B']:.3f}, loss {m['loss']:.3f} "
+            f"({seconds:.0f} s)"
         )
 
 

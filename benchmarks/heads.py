@@ -1,4 +1,6 @@
-"""`python -m benchmarks heads`: what each way to train a mask head is worth on box-only classes, and how much of the gaps it closes."""
+"""`python -m benchmarks heads`: what each way to train a mask head is worth on box-only
+classes, and how much of the gaps it closes.
+"""
 
 from __future__ import annotations
 
@@ -43,10 +45,13 @@ def run(options: Options) -> Result:
     """Runs or resumes the matrix, see `benchmarks.experiment`.
 
     Raises:
-        InputError: `data` is not one of the sources, or an override is not `ways=` and some of VARIANTS.
+        InputError: `data` is not one of the sources, or an override is not `ways=` and
+            some of VARIANTS.
     """
     if options.data not in SOURCES:
-        raise InputError(f"bench heads: --data {options.data}: expected one of {', '.join(SOURCES)}")
+        raise InputError(
+            f"bench heads: --data {options.data}: expected one of {', '.join(SOURCES)}"
+        )
     source = SOURCES[options.data]()
     seeds = tuple(range(options.first_seed, options.first_seed + options.seeds))
     jobs = heads_jobs(source, options.splits, chosen_ways(options.overrides))
@@ -68,7 +73,9 @@ def inputs_of(own: str) -> tuple[str, ...]:
 
 
 def chosen_ways(overrides: Sequence[str]) -> tuple[str, ...]:
-    """The ways to run: all, or those that `--set ways=ignore;taught` names. Plain ones and the references they need always run."""
+    """The ways to run: all, or those that `--set ways=ignore;taught` names. Plain ones
+    and the references they need always run.
+    """
     ways = tuple(VARIANTS)
     for override in overrides:
         key, _, value = override.partition("=")
@@ -81,19 +88,26 @@ def chosen_ways(overrides: Sequence[str]) -> tuple[str, ...]:
 
 
 def matrix(own: str, ways: Sequence[str] = tuple(VARIANTS)) -> dict[str, dict[str, Any]]:
-    """Name → what it changes in the recipe's mask head: each input in each way, and the references."""
+    """Name → what it changes in the recipe's mask head: each input in each way, and the
+    references.
+    """
     heads = {
         f"{head}, {way}" if way else head: HEADS[head] | VARIANTS[way]
         for way in ways
         for head in inputs_of(own)
-        if head != AGNOSTIC or "box_only" not in VARIANTS[way]  # it has no filters of classes to teach
+        if head != AGNOSTIC
+        or "box_only" not in VARIANTS[way]  # it has no filters of classes to teach
     }
     if HOURGLASS_WAY not in " ".join(ways):
-        return heads | {name: change for name, change in REFERENCES.items() if HOURGLASS_WAY not in name}
+        return heads | {
+            name: change for name, change in REFERENCES.items() if HOURGLASS_WAY not in name
+        }
     return heads | REFERENCES
 
 
-def heads_jobs(source: Source, splits: int, ways: Sequence[str] = tuple(VARIANTS)) -> tuple[Job, ...]:
+def heads_jobs(
+    source: Source, splits: int, ways: Sequence[str] = tuple(VARIANTS)
+) -> tuple[Job, ...]:
     """The matrix at the main size of A."""
     heads = matrix(own_head(source), ways)
     return tuple(Job(source.main_size, split, head) for split in range(splits) for head in heads)

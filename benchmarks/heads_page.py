@@ -1,6 +1,8 @@
-"""`bench heads` as numbers: mean, paired difference to the plain head, and the share of two gaps that each head closes on B.
+"""`bench heads` as numbers: mean, paired difference to the plain head, and the share of
+two gaps that each head closes on B.
 
-A head's name is its input and, after a comma, the way it was trained; `hourglass` among the words says which trunk it has.
+A head's name is its input and, after a comma, the way it was trained; `hourglass` among
+the words says which trunk it has.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ HOURGLASS = "hourglass"
 def reference(head: str) -> tuple[str, str]:
     """The heads that 0 % and 100 % of a head's gap stand for, of the head's own trunk.
 
-    A class-agnostic head's gap is what partial supervision costs: from plain to trained on all masks. A transfer head's is from the plain
-    class-agnostic head to the per-class oracle.
+    A class-agnostic head's gap is what partial supervision costs: from plain to trained
+    on all masks. A transfer head's is from the plain class-agnostic head to the
+    per-class oracle.
     """
     trunk = f", {HOURGLASS}" if HOURGLASS in head else ""
     high = f"{AGNOSTIC}{trunk}, all masks" if head.startswith(AGNOSTIC) else f"{ORACLE}{trunk}"
@@ -29,7 +32,9 @@ def reference(head: str) -> tuple[str, str]:
 
 
 def gap_closed(measures: list[Measure], masked: int, head: str) -> list[float]:
-    """For each seed and split that has all three: how far the head's IoU on B lies from its low reference (0) to its high one (1)."""
+    """For each seed and split that has all three: how far the head's IoU on B lies from
+    its low reference (0) to its high one (1).
+    """
     out = []
     for m in of(measures, masked=masked, head=head):
         low, high = (_iou(measures, m, other) for other in reference(head))
@@ -49,22 +54,33 @@ def ways_of(head: str, heads: Sequence[str]) -> list[str]:
 
 
 def best(measures: list[Measure], masked: int, heads: Sequence[str]) -> str | None:
-    """The head that closes most of its gap, of those that were measured most often: a lucky split of one run is no winner."""
+    """The head that closes most of its gap, of those that were measured most often: a
+    lucky split of one run is no winner.
+    """
     closed = {head: gap_closed(measures, masked, head) for head in heads}
     most = max((len(values) for values in closed.values()), default=0)
-    means = {head: statistics.fmean(values) for head, values in closed.items() if values and len(values) == most}
+    means = {
+        head: statistics.fmean(values)
+        for head, values in closed.items()
+        if values and len(values) == most
+    }
     return max(means, key=means.__getitem__) if means else None
 
 
-def heads_rows(measures: list[Measure], masked: int, inputs: Sequence[str], heads: Sequence[str]) -> list[Row]:
-    """Rows of `bench --json`: the two bars, then each head's mask IoU on B beside the plain head's of its input; of what was measured.
+def heads_rows(
+    measures: list[Measure], masked: int, inputs: Sequence[str], heads: Sequence[str]
+) -> list[Row]:
+    """Rows of `bench --json`: the two bars, then each head's mask IoU on B beside the
+    plain head's of its input; of what was measured.
 
     Args:
         inputs: what heads know of a class; each is the name of its plain head.
         heads: all of the matrix but the references.
     """
     rows = _bar_rows(measures, masked, heads)
-    rows += [_iou_row(measures, masked, name, head) for head in inputs for name in ways_of(head, heads)]
+    rows += [
+        _iou_row(measures, masked, name, head) for head in inputs for name in ways_of(head, heads)
+    ]
     return [row for row in rows if row["value"] is not None]
 
 
@@ -81,7 +97,14 @@ def _bar_row(measures: list[Measure], masked: int, heads: Sequence[str], gap: st
     head = best(measures, masked, heads)
     value = None if head is None else statistics.fmean(gap_closed(measures, masked, head))
     name = f"{gap} closed on B, {head or 'no head measured'}, |A| = {masked}"
-    row: Row = {"name": name, "peer": None, "peer_value": None, "value": value, "unit": "share of IoU", "ratio": None}
+    row: Row = {
+        "name": name,
+        "peer": None,
+        "peer_value": None,
+        "value": value,
+        "unit": "share of IoU",
+        "ratio": None,
+    }
     return row | {"bar": BAR, "ok": None if value is None else value >= BAR}
 
 
@@ -96,7 +119,11 @@ def _iou_row(measures: list[Measure], masked: int, head: str, plain: str) -> Row
     }
     if head == plain:
         return row | {"peer": None, "peer_value": None, "ratio": None}
-    return row | {"peer": plain, "peer_value": low, "ratio": value / low if value is not None and low else None}
+    return row | {
+        "peer": plain,
+        "peer_value": low,
+        "ratio": value / low if value is not None and low else None,
+    }
 
 
 def _mean_iou(measures: list[Measure], masked: int, head: str) -> float | None:
@@ -104,27 +131,39 @@ def _mean_iou(measures: list[Measure], masked: int, head: str) -> float | None:
     return statistics.fmean(values) if values else None
 
 
-def heads_markdown(measures: list[Measure], masked: int, inputs: Sequence[str], heads: Sequence[str]) -> str:
-    """The tables of docs/heads.md: one for each input, then the heads that learn from all masks, then the two bars; see `heads_rows`."""
+def heads_markdown(
+    measures: list[Measure], masked: int, inputs: Sequence[str], heads: Sequence[str]
+) -> str:
+    """The tables of docs/heads.md: one for each input, then the heads that learn from
+    all masks, then the two bars; see `heads_rows`.
+    """
     lines: list[str] = []
     for head in inputs:
         low, high = reference(head)
         lines += [
-            f"**{head}** (|A| = {masked}; difference to plain *{head}* in points of IoU on the same seeds and splits, 95 % interval over "
+            f"**{head}** (|A| = {masked}; difference to plain *{head}* in points of IoU on the "
+            "same seeds and splits, 95 % interval over "
             f"seeds; gap from *{low}* to *{high}* of the same trunk)",
             "",
-            "| | mask IoU, B | mask IoU, A | mask AP, B | mask AP, A | difference, IoU on B | gap closed, B | runs |",
+            "| | mask IoU, B | mask IoU, A | mask AP, B | mask AP, A | difference, IoU on B | "
+            "gap closed, B | runs |",
             "|---|---|---|---|---|---|---|---|",
         ]
         lines += [_line(measures, masked, name, head) for name in ways_of(head, heads)]
         lines.append("")
-    lines += ["**Trained on all masks**", "", "| | mask IoU, B | mask IoU, A | mask AP, B | mask AP, A | runs |"]
+    lines += [
+        "**Trained on all masks**",
+        "",
+        "| | mask IoU, B | mask IoU, A | mask AP, B | mask AP, A | runs |",
+    ]
     lines.append("|---|---|---|---|---|---|")
     references = sorted({reference(name)[1] for name in heads})
     lines += [f"| {head} | {_cells(measures, masked, head)} |" for head in references]
     lines += ["", *[_bar_line(row) for row in _bar_rows(measures, masked, heads)], ""]
     aps = {m["seed"]: m["box_AP"] for m in measures}
-    lines.append(f"Box AP of the {len(aps)} detectors: {', '.join(f'{ap:.1f}' for ap in aps.values())}.")
+    lines.append(
+        f"Box AP of the {len(aps)} detectors: {', '.join(f'{ap:.1f}' for ap in aps.values())}."
+    )
     return "\n".join(lines)
 
 
@@ -140,7 +179,9 @@ def _line(measures: list[Measure], masked: int, head: str, plain: str) -> str:
 
 
 def _points(difference: Difference) -> Difference:
-    return Difference(100 * difference.mean, None if difference.half is None else 100 * difference.half)
+    return Difference(
+        100 * difference.mean, None if difference.half is None else 100 * difference.half
+    )
 
 
 def _cells(measures: list[Measure], masked: int, head: str) -> str:
@@ -148,7 +189,9 @@ def _cells(measures: list[Measure], masked: int, head: str) -> str:
     if not rows:
         return "not run | | | | 0"
     cells = [
-        spread([m[key][name] for m in rows], digits) for key, digits in (("iou", 3), ("mask_AP", 1)) for name in "BA"
+        spread([m[key][name] for m in rows], digits)
+        for key, digits in (("iou", 3), ("mask_AP", 1))
+        for name in "BA"
     ]
     return " | ".join([*cells, str(len(rows))])
 

@@ -1,4 +1,6 @@
-"""`bench inference`: AP of every way to run a detector, on the procedural world, beside torchvision's with the same weights."""
+"""`bench inference`: AP of every way to run a detector, on the procedural world, beside
+torchvision's with the same weights.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +29,23 @@ from halfmask.recipes.recipe import MaskRCNN, Recipe, load_recipe, parse_recipe
 AP_BAR, INT8_BAR, CALIBRATION = 0.1, 0.3, 32
 CLASSES, TRAIN, TEST, STEPS = 8, 400, 200, {"boxes": 240, "masks": 80}
 KINDS = ("box", "mask, pasted alike", "mask, as delivered")
-CHANGES = ["model.backbone={name: resnet18, widths: null, blocks: null}", "model.detector.extra_level=true"]
+CHANGES = [
+    "model.backbone={name: resnet18, widths: null, blocks: null}",
+    "model.detector.extra_level=true",
+]
 CHANGES += ["model.detector.anchor_sizes=[24, 36, 54, 80, 96]"]
 
 
 def measured(
-    folder: Path, say: Say, train: int = TRAIN, test: int = TEST, steps: dict[str, int] | None = None
+    folder: Path,
+    say: Say,
+    train: int = TRAIN,
+    test: int = TEST,
+    steps: dict[str, int] | None = None,
 ) -> Result:
-    """Trains a small detector on the world, or reads the one that an earlier call left in `folder`, and compares APs."""
+    """Trains a small detector on the world, or reads the one that an earlier call left
+    in `folder`, and compares APs.
+    """
     recipe = world_recipe(steps or STEPS)
     source = World(CLASSES)
     training = source.pictures(folder / f"world-{train}", train, 0, test=False)
@@ -42,7 +53,9 @@ def measured(
     model = trained(recipe, training, folder, say)
     assert isinstance(recipe.model, MaskRCNN)
     with tempfile.TemporaryDirectory() as graphs:
-        seen = [as_tensor(training.folder / i["file_name"]) for i in training.file.images[:CALIBRATION]]
+        seen = [
+            as_tensor(training.folder / i["file_name"]) for i in training.file.images[:CALIBRATION]
+        ]
         ways = cpu_ways(copy.deepcopy(model), recipe.model, CLASSES + 1, Path(graphs), seen)
         found = {name: precisions(way, held_out) for name, way in ways.items()}
     rows = [_row(name, kind, found) for name in found if name != PEER for kind in KINDS]
@@ -72,7 +85,10 @@ def trained(recipe: Recipe, training: CocoInstances, folder: Path, say: Say) -> 
     if path.is_file():
         kept = load_checkpoint(path)
         if (kept.recipe.model, kept.recipe.stages) != (recipe.model, recipe.stages):
-            raise InputError(f"{path}: was trained by another recipe; delete it or name another folder with --out")
+            raise InputError(
+                f"{path}: was trained by another recipe; delete it or name another folder with "
+                "--out"
+            )
         load_weights(model, kept.state, path)
         return model.eval()
     say("training a small detector on the world")
@@ -86,7 +102,10 @@ def trained(recipe: Recipe, training: CocoInstances, folder: Path, say: Say) -> 
 def precisions(way: Way, data: CocoInstances) -> dict[str, float]:
     """AP in percent of boxes, of masks pasted alike, and of masks as the way delivers them."""
     categories = data.file.categories
-    streams = {kind: PrecisionStream(list(categories), "bbox" if kind == "box" else "segm") for kind in KINDS}
+    streams = {
+        kind: PrecisionStream(list(categories), "bbox" if kind == "box" else "segm")
+        for kind in KINDS
+    }
     first = 1
     for image in data.file.images:
         truth = read_truth(data.file, image["id"], first=first)
@@ -102,7 +121,12 @@ def _results(answer: Answer, image: int, ids: list[int]) -> dict[str, list[dict[
     pasted = encode_rle(answer.alike())
     found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
     columns = zip(
-        answer.boxes.tolist(), answer.labels.tolist(), answer.scores.tolist(), pasted, answer.rles, strict=True
+        answer.boxes.tolist(),
+        answer.labels.tolist(),
+        answer.scores.tolist(),
+        pasted,
+        answer.rles,
+        strict=True,
     )
     for (x0, y0, x1, y1), label, score, alike, delivered in columns:
         record = {"image_id": image, "category_id": ids[label - 1], "score": score}
@@ -120,17 +144,27 @@ def _row(name: str, kind: str, found: dict[str, dict[str, float]]) -> Row:
     off = (
         theirs - value if small else abs(value - theirs)
     )  # fewer bits may lose a little, the same network may not change
-    row = {"name": f"{name}, {kind} AP on the world", "peer": PEER, "peer_value": theirs, "value": value, "unit": "%"}
+    row = {
+        "name": f"{name}, {kind} AP on the world",
+        "peer": PEER,
+        "peer_value": theirs,
+        "value": value,
+        "unit": "%",
+    }
     return row | {"ratio": value - theirs, "bar": bar, "ok": None if bar is None else off <= bar}
 
 
 def _table(found: dict[str, dict[str, float]], test: int) -> str:
-    lines = ["| AP on the world, % | box | mask, pasted alike | mask, as delivered |", "|---|---|---|---|"]
+    lines = [
+        "| AP on the world, % | box | mask, pasted alike | mask, as delivered |",
+        "|---|---|---|---|",
+    ]
     for name, values in found.items():
         lines.append(f"| {name} | " + " | ".join(f"{values[kind]:.2f}" for kind in KINDS) + " |")
     steps = " + ".join(str(number) for number in STEPS.values())
     note = (
-        f"{test} pictures of 112 × 112, {CLASSES} classes; a ResNet-18 detector after {steps} steps. Bar: within {AP_BAR:g} of {PEER}, "
+        f"{test} pictures of 112 × 112, {CLASSES} classes; a ResNet-18 detector after {steps} "
+        f"steps. Bar: within {AP_BAR:g} of {PEER}, "
         f"{INT8} at most {INT8_BAR:g} lower; calibrated on {CALIBRATION} training pictures."
     )
     return "\n".join([*lines, "", note])

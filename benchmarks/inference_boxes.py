@@ -1,6 +1,8 @@
-"""`bench inference`, given boxes: the shipped segmenter beside SAM ViT-B and SAM 2 tiny, photograph to RLE, on the CPU.
+"""`bench inference`, given boxes: the shipped segmenter beside SAM ViT-B and SAM 2
+tiny, photograph to RLE, on the CPU.
 
-SAM's weights are random, as its time does not depend on them; its image encoder runs anew for each photograph.
+SAM's weights are random, as its time does not depend on them; its image encoder runs
+anew for each photograph.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ BOXES, ROUNDS = 7, 3
 SPEED_BAR, IOU_BAR = 150.0, 0.99
 PEER, EAGER = "SAM ViT-B", "halfmask, PyTorch"
 ONE_LOOK = "one look a box"
-"""Without the mirror and with one context in place of three: a sixth of the crops, somewhat other masks, and no agreement for the score."""
+"""Without the mirror and with one context in place of three: a sixth of the crops,
+somewhat other masks, and no agreement for the score.
+"""
 
 Photograph = tuple[Tensor, Tensor]
 """float32 [3, H, W] and boxes float32 [BOXES, 4] xyxy."""
@@ -60,21 +64,32 @@ def photographs() -> list[Photograph]:
 
 
 def measured(
-    folder: Path, given: list[Photograph], peers: dict[str, Draw], rounds: int, calibration: Sequence[Sample] = ()
+    folder: Path,
+    given: list[Photograph],
+    peers: dict[str, Draw],
+    rounds: int,
+    calibration: Sequence[Sample] = (),
 ) -> Result:
     """Times the shipped model in each runtime beside `peers`.
 
     Args:
         folder: graphs go there.
-        calibration: of the 8-bit graph; none: the shipped photographs with made-up boxes.
+        calibration: of the 8-bit graph; none: the shipped photographs with made-up
+            boxes.
     """
     ours = _ours(folder, calibration or samples(PHOTOS))
     # A peer takes the next photograph in each round, and cannot keep what it encoded.
-    steps: dict[str, Callable[[], object]] = {name: _next(draw, given) for name, draw in peers.items()}
+    steps: dict[str, Callable[[], object]] = {
+        name: _next(draw, given) for name, draw in peers.items()
+    }
     steps |= {name: _all(draw, given) for name, draw in ours.items()}
     each = {name: len(given) if name in ours else 1 for name in steps}
-    seconds = {name: statistics.median(s) / each[name] for name, s in alternate(steps, rounds).items()}
-    same = {name: _sameness(ours[EAGER], draw, given) for name, draw in ours.items() if name != EAGER}
+    seconds = {
+        name: statistics.median(s) / each[name] for name, s in alternate(steps, rounds).items()
+    }
+    same = {
+        name: _sameness(ours[EAGER], draw, given) for name, draw in ours.items() if name != EAGER
+    }
     return Result(
         _rows(seconds, same, list(peers)),
         {"inference-boxes": _table(seconds, same, len(given))},
@@ -90,12 +105,19 @@ def sam_peers() -> dict[str, Draw]:
         InputError: transformers is absent.
     """
     if find_spec("transformers") is None:
-        raise InputError("bench inference needs transformers, which is not installed: pip install 'halfmask[sam]'")
+        raise InputError(
+            "bench inference needs transformers, which is not installed: pip install "
+            "'halfmask[sam]'"
+        )
     import transformers as hf
 
     torch.manual_seed(0)
-    first = SamSegmenter(hf.SamModel(hf.SamConfig()).eval(), hf.SamProcessor(hf.SamImageProcessor()))
-    second = SamSegmenter(hf.Sam2Model(hf.Sam2Config()).eval(), hf.Sam2Processor(hf.Sam2ImageProcessor()))
+    first = SamSegmenter(
+        hf.SamModel(hf.SamConfig()).eval(), hf.SamProcessor(hf.SamImageProcessor())
+    )
+    second = SamSegmenter(
+        hf.Sam2Model(hf.Sam2Config()).eval(), hf.Sam2Processor(hf.Sam2ImageProcessor())
+    )
     return {PEER: _sam(first), "SAM 2 tiny": _sam(second)}
 
 
@@ -105,7 +127,9 @@ def _sam(model: SamSegmenter) -> Draw:
 
 def _ours(folder: Path, calibration: Sequence[Sample]) -> dict[str, Draw]:
     predictor, quick = load("box-segmenter", device="cpu"), _one_look()
-    path, small, single = (folder / f"{name}.onnx" for name in ("segment", "segment.int8", "segment.one_look"))
+    path, small, single = (
+        folder / f"{name}.onnx" for name in ("segment", "segment.int8", "segment.one_look")
+    )
     write_graph(graphs_of(predictor)[0], path)
     write_graph(graphs_of(quick)[0], single)
     quantize_graph(path, small, session_of(path), calibration)
@@ -136,7 +160,9 @@ Runner = Callable[[Tensor, Tensor], list[Any]]
 def _onnx_runner(path: Path, threads: int) -> Runner:
     """A `segment` graph in ONNX Runtime."""
     session = session_of(path, threads)
-    return lambda image, boxes: answer(session, (image, boxes, torch.zeros(len(boxes), dtype=torch.int64)))
+    return lambda image, boxes: answer(
+        session, (image, boxes, torch.zeros(len(boxes), dtype=torch.int64))
+    )
 
 
 def _openvino_runner(path: Path) -> Runner:
@@ -169,7 +195,13 @@ def _sameness(wanted: Draw, got: Draw, given: list[Photograph]) -> float:
 def _rows(seconds: dict[str, float], same: dict[str, float], peers: list[str]) -> list[Row]:
     rows = [
         compared(
-            f"{name}, {BOXES} boxes to RLE", peer, seconds[peer], spent, "s", SPEED_BAR if peer == PEER else None, True
+            f"{name}, {BOXES} boxes to RLE",
+            peer,
+            seconds[peer],
+            spent,
+            "s",
+            SPEED_BAR if peer == PEER else None,
+            True,
         )
         for name, spent in seconds.items()
         if name not in peers
@@ -190,7 +222,8 @@ def _rows(seconds: dict[str, float], same: dict[str, float], peers: list[str]) -
 
 def _table(seconds: dict[str, float], same: dict[str, float], photographs: int) -> str:
     lines = [
-        f"| {BOXES} given boxes of a photograph to RLE | seconds of CPU | masks/s | times as fast as {PEER} | mask IoU |",
+        f"| {BOXES} given boxes of a photograph to RLE | seconds of CPU | masks/s | times as "
+        f"fast as {PEER} | mask IoU |",
         "|---|---|---|---|---|",
     ]
     for name, spent in seconds.items():
@@ -198,7 +231,8 @@ def _table(seconds: dict[str, float], same: dict[str, float], photographs: int) 
         times = f"{seconds[PEER] / spent:.0f}" if name != PEER else "–"
         lines.append(f"| {name} | {spent:.3f} | {BOXES / spent:.1f} | {times} | {overlap} |")
     note = (
-        f"{photographs} shipped photographs; bar: {SPEED_BAR:g} × {PEER}. SAM: transformers, random weights, 1024 × 1024, "
+        f"{photographs} shipped photographs; bar: {SPEED_BAR:g} × {PEER}. SAM: transformers, "
+        "random weights, 1024 × 1024, "
         f"float32. Mask IoU: mean, with {EAGER}. {ONE_LOOK.capitalize()}: without the mirror "
         "and with one context of three, a sixth of the crops."
     )

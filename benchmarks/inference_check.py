@@ -1,4 +1,6 @@
-"""Whether two ways to run a detector find the same: boxes, masks pasted alike, and masks as each delivers them."""
+"""Whether two ways to run a detector find the same: boxes, masks pasted alike, and
+masks as each delivers them.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,14 @@ class Sameness:
     """How far one way's answer is another's.
 
     Attributes:
-        boxes: share of the other's detections found again: same label, all sides within BOX_BAR pixels.
-        worst: lowest IoU of those detections' masks, both ways' probabilities pasted in the same way.
-        delivered: mean IoU of those detections' masks as each way delivers them. torchvision cuts a mask's box to whole pixels before it
-            spreads the map there, halfmask does not: on maps of random weights, which are noise, that moves every border.
+        boxes: share of the other's detections found again: same label, all sides within
+            BOX_BAR pixels.
+        worst: lowest IoU of those detections' masks, both ways' probabilities pasted in
+            the same way.
+        delivered: mean IoU of those detections' masks as each way delivers them.
+            torchvision cuts a mask's box to whole pixels before it spreads the map
+            there, halfmask does not: on maps of random weights, which are noise, that
+            moves every border.
     """
 
     boxes: float
@@ -35,7 +41,9 @@ def sameness(wanted: Answer, got: Answer) -> Sameness:
     """Compares two ways' answers to one photograph; nothing found counts as nothing the same."""
     if not len(wanted.boxes) or not len(got.boxes):
         return Sameness(0.0, 0.0, 0.0)
-    far = (got.boxes[None] - wanted.boxes[:, None]).abs().amax(2) + 1e6 * (got.labels[None] != wanted.labels[:, None])
+    far = (got.boxes[None] - wanted.boxes[:, None]).abs().amax(2) + 1e6 * (
+        got.labels[None] != wanted.labels[:, None]
+    )
     distance, row = far.min(1)
     same = torch.where(distance <= BOX_BAR)[0]
     if not len(same):
@@ -55,14 +63,23 @@ def rows_of(name: str, peer: str, found: Sameness, told: bool = False) -> list[R
     ]
     base = {"peer": peer, "peer_value": 1.0, "unit": "of 1"}
     return [
-        {"name": f"{name}, {what}", **base, "value": v, "ratio": v, "bar": bar, "ok": None if bar is None else v >= bar}
+        {
+            "name": f"{name}, {what}",
+            **base,
+            "value": v,
+            "ratio": v,
+            "bar": bar,
+            "ok": None if bar is None else v >= bar,
+        }
         for what, v, bar in checks
     ]
 
 
 def _delivered(answer: Answer, rows: Tensor) -> MaskCrops:
     decoded = [decode(answer.rles[k], answer.size) for k in rows.tolist()]
-    return MaskCrops.from_bitmaps([bitmap for bitmap, _ in decoded], [place for _, place in decoded], answer.size)
+    return MaskCrops.from_bitmaps(
+        [bitmap for bitmap, _ in decoded], [place for _, place in decoded], answer.size
+    )
 
 
 def _overlaps(first: MaskCrops, second: MaskCrops) -> Tensor:

@@ -1,4 +1,6 @@
-"""`bench inference` where a GPU is at hand: torchvision under its own autocast, and halfmask in bfloat16, channels_last, compiled."""
+"""`bench inference` where a GPU is at hand: torchvision under its own autocast, and
+halfmask in bfloat16, channels_last, compiled.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,12 @@ SPEED_BAR, ROUNDS = 2.0, 20
 
 
 def measured(
-    ours: PartialMaskRCNN, config: MaskRCNN, classes: int, image: Tensor, device: torch.device, rounds: int = ROUNDS
+    ours: PartialMaskRCNN,
+    config: MaskRCNN,
+    classes: int,
+    image: Tensor,
+    device: torch.device,
+    rounds: int = ROUNDS,
 ) -> Result:
     """Times both on a device, in turns; time is the clock's. `ours` stays as it is."""
     ways = device_ways(copy.deepcopy(ours), config, classes, device)
@@ -35,7 +42,9 @@ def measured(
     for name, spent in seconds.items():
         lines.append(f"| {name} | {spent:.4f} | {1 / spent:.1f} | {seconds[PEER] / spent:.2f} |")
     size = f"{image.shape[1]} × {image.shape[2]}, random weights; bar: {SPEED_BAR:g} × {PEER}."
-    return Result(rows, {"inference-gpu": "\n".join([*lines, "", size])}, "", {"seconds_gpu": seconds})
+    return Result(
+        rows, {"inference-gpu": "\n".join([*lines, "", size])}, "", {"seconds_gpu": seconds}
+    )
 
 
 def device_ways(
@@ -49,7 +58,8 @@ def device_ways(
     theirs = torchvision_twin(ours, config, classes).eval().to(device)
     fold_for_inference(ours.to(device))
     fast: Any = copy.deepcopy(ours).to(memory_format=torch.channels_last)
-    # What has the image's size is compiled; the heads behind the proposals have another number of regions in each image.
+    # What has the image's size is compiled; the heads behind the proposals have another
+    # number of regions in each image.
     fast.features = compiler(fast.features)
     fast.rpn.head = compiler(fast.rpn.head)
     return {
@@ -74,4 +84,12 @@ def _step(way: Way, image: Tensor) -> Callable[[], Answer]:
 
 def _row(name: str, seconds: dict[str, float]) -> Row:
     bar = SPEED_BAR if name == OURS else None
-    return compared(f"GPU: {name}, photograph to RLE", PEER, seconds[PEER], seconds[name], "s", bar, at_least=True)
+    return compared(
+        f"GPU: {name}, photograph to RLE",
+        PEER,
+        seconds[PEER],
+        seconds[name],
+        "s",
+        bar,
+        at_least=True,
+    )

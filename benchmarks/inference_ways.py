@@ -1,4 +1,6 @@
-"""The ways to run a detector from a photograph to run lengths, on the CPU: torchvision eager, and halfmask in each runtime."""
+"""The ways to run a detector from a photograph to run lengths, on the CPU: torchvision
+eager, and halfmask in each runtime.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,12 @@ from halfmask.models.mask_rcnn.regions import HALF_PIXEL
 from halfmask.recipes.recipe import MaskRCNN
 
 PEER, EAGER = "torchvision", "halfmask, PyTorch"
-PACKAGES = {"onnxruntime": "export", "openvino": "openvino", "pycocotools": "dev", "transformers": "sam"}
+PACKAGES = {
+    "onnxruntime": "export",
+    "openvino": "openvino",
+    "pycocotools": "dev",
+    "transformers": "sam",
+}
 """What the benchmark compares with or runs in → the extra that brings it."""
 
 
@@ -55,7 +62,9 @@ class Answer:
     size: tuple[int, int]
 
     def alike(self) -> MaskCrops:
-        """The masks that halfmask pastes from these probabilities: two ways' masks then differ by their networks alone."""
+        """The masks that halfmask pastes from these probabilities: two ways' masks then
+        differ by their networks alone.
+        """
         return paste(self.probs, self.regions, self.boxes, self.size)
 
 
@@ -72,7 +81,8 @@ def require(packages: Sequence[str] = tuple(PACKAGES)) -> None:
     for package in packages:
         if find_spec(package) is None:
             raise InputError(
-                f"bench inference needs {package}, which is not installed: pip install 'halfmask[{PACKAGES[package]}]'"
+                f"bench inference needs {package}, which is not installed: pip install "
+                f"'halfmask[{PACKAGES[package]}]'"
             )
 
 
@@ -81,7 +91,11 @@ INT8 = "INT8"
 
 
 def cpu_ways(
-    ours: PartialMaskRCNN, config: MaskRCNN, classes: int, folder: Path, calibration: Sequence[Tensor]
+    ours: PartialMaskRCNN,
+    config: MaskRCNN,
+    classes: int,
+    folder: Path,
+    calibration: Sequence[Tensor],
 ) -> dict[str, Way]:
     """All ways, with the weights of `ours`, whose norms are folded as `load` does.
 
@@ -109,7 +123,9 @@ def cpu_ways(
 
 
 def has_int8() -> bool | None:
-    """Whether the processor multiplies 8-bit numbers faster than float32 (VNNI or AMX); None where that is not known."""
+    """Whether the processor multiplies 8-bit numbers faster than float32 (VNNI or AMX);
+    None where that is not known.
+    """
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -130,7 +146,9 @@ def openvino_way(path: Path) -> Way:
 
 
 def openvino_of(path: Path) -> Any:
-    """A graph in OpenVINO on the CPU. In float32: left to itself it takes bfloat16 where the processor has it."""
+    """A graph in OpenVINO on the CPU. In float32: left to itself it takes bfloat16
+    where the processor has it.
+    """
     import openvino
 
     hints = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
@@ -152,8 +170,12 @@ def torchvision_way(model: nn.Module, device: torch.device | None = None) -> Way
         found = model([image.to(device)])[0]
         canvases = (found["masks"][:, 0] >= 0.5).to("cpu", torch.uint8).numpy()
         rles = mask.encode(np.asfortranarray(canvases.transpose(1, 2, 0)))
-        boxes, scores, probs = (rows.to("cpu", torch.float32) for rows in (found["boxes"], found["scores"], maps[0]))
-        return Answer(boxes, found["labels"].cpu(), scores, probs, boxes + HALF_PIXEL, rles, _size(image))
+        boxes, scores, probs = (
+            rows.to("cpu", torch.float32) for rows in (found["boxes"], found["scores"], maps[0])
+        )
+        return Answer(
+            boxes, found["labels"].cpu(), scores, probs, boxes + HALF_PIXEL, rles, _size(image)
+        )
 
     return detect
 
@@ -165,7 +187,15 @@ def torch_way(model: PartialMaskRCNN, device: torch.device | None = None) -> Way
     def detect(image: Tensor) -> Answer:
         found = on_cpu(model.detect([image.to(device)])[0])
         rles = encode_rle(found.crops())
-        return Answer(found.boxes, found.labels, found.scores, found.mask_probs, found.regions, rles, found.image_size)
+        return Answer(
+            found.boxes,
+            found.labels,
+            found.scores,
+            found.mask_probs,
+            found.regions,
+            rles,
+            found.image_size,
+        )
 
     return detect
 
@@ -174,7 +204,9 @@ def _drawn(found: list[Any], image: Tensor) -> Answer:
     """The outputs of a `detect` graph."""
     boxes, labels, scores, probs, regions, _ = (torch.from_numpy(rows) for rows in found)
     size = _size(image)
-    return Answer(boxes, labels, scores, probs, regions, encode_rle(paste(probs, regions, boxes, size)), size)
+    return Answer(
+        boxes, labels, scores, probs, regions, encode_rle(paste(probs, regions, boxes, size)), size
+    )
 
 
 def _size(image: Tensor) -> tuple[int, int]:

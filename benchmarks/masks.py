@@ -1,4 +1,6 @@
-"""`python -m benchmarks masks`: probabilities and boxes to COCO RLE without a canvas: the bytes of the dense way, and how much sooner."""
+"""`python -m benchmarks masks`: probabilities and boxes to COCO RLE without a canvas:
+the bytes of the dense way, and how much sooner.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ KINDS = ("ordinary", "empty", "one pixel", "outside", "the image", "thin", "beyo
 
 @dataclass(frozen=True)
 class Setting:
-    """Random cases, masks on an image of the timing, its size (H, W), rounds, and pictures that `complete` fills."""
+    """Random cases, masks on an image of the timing, its size (H, W), rounds, and
+    pictures that `complete` fills.
+    """
 
     cases: int = 10_000
     masks: int = 100
@@ -66,11 +70,17 @@ def run(options: Options, setting: Setting = Setting()) -> Result:
     bulk = bulk_fill(options.out / "generated", setting.pictures)
     options.say(f"complete: {bulk['masks']} masks, {bulk['differ']} differ")
     rows = _rows(setting, differing, seconds, bulk)
-    return Result(rows, {"masks": _table(setting, differing, seconds, bulk)}, "python -m benchmarks masks --threads 1")
+    return Result(
+        rows,
+        {"masks": _table(setting, differing, seconds, bulk)},
+        "python -m benchmarks masks --threads 1",
+    )
 
 
 def differences(count: int, seed: int = 0) -> Counter[str]:
-    """Kind → how many of its cases give other bytes than a dense paste and pycocotools' encoding."""
+    """Kind → how many of its cases give other bytes than a dense paste and pycocotools'
+    encoding.
+    """
     found: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
     for kind, case in _cases(count, seed):
         ours = encode_rle(paste(case.probs, case.region, case.box, case.size))[0]
@@ -79,13 +89,17 @@ def differences(count: int, seed: int = 0) -> Counter[str]:
 
 
 def dense_rle(case: Case) -> str:
-    """The mask drawn on a canvas of the whole image, every pixel of it asked for its probability, then encoded by pycocotools."""
+    """The mask drawn on a canvas of the whole image, every pixel of it asked for its
+    probability, then encoded by pycocotools.
+    """
     return str(_reference().encode(np.asfortranarray(dense_paste(case)))["counts"].decode("ascii"))
 
 
 def dense_paste(case: Case, threshold: float = 0.5) -> NDArray[np.uint8]:
-    """uint8 [H, W]. Written apart from `masks.paste`: a pixel's probability is interpolated between the cells' centres (averaged, where it
-    holds several cells; constant beyond the outermost), and it must lie in the box by its centre."""
+    """uint8 [H, W]. Written apart from `masks.paste`: a pixel's probability is
+    interpolated between the cells' centres (averaged, where it holds several cells;
+    constant beyond the outermost), and it must lie in the box by its centre.
+    """
     inside, weights = [], []
     for axis, side in ((1, case.size[0]), (0, case.size[1])):
         low, high = case.region[0, axis].item(), case.region[0, axis + 2].item()
@@ -151,7 +165,9 @@ def _case(kind: str, size: tuple[int, int], rng: np.random.Generator) -> Case:
 
 
 def _seconds(setting: Setting) -> dict[str, float]:
-    """Median seconds for all masks of one image: ours, the same masks through dense canvases, and torchvision's own."""
+    """Median seconds for all masks of one image: ours, the same masks through dense
+    canvases, and torchvision's own.
+    """
     probs, boxes = _objects(setting.masks, setting.image)
     encode = _reference().encode
 
@@ -161,7 +177,9 @@ def _seconds(setting: Setting) -> dict[str, float]:
 
     def torchvision() -> list[Any]:
         canvases = paste_masks_in_image(probs[:, None], boxes, setting.image) > 0.5
-        return [encode(np.asfortranarray(canvas[0].numpy().astype(np.uint8))) for canvas in canvases]
+        return [
+            encode(np.asfortranarray(canvas[0].numpy().astype(np.uint8))) for canvas in canvases
+        ]
 
     steps = {
         "halfmask": lambda: encode_rle(paste(probs, boxes, boxes, setting.image)),
@@ -172,7 +190,9 @@ def _seconds(setting: Setting) -> dict[str, float]:
 
 
 def _objects(count: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Blobs of 28 × 28 and boxes with sides from 16 to 400 pixels, evenly on a logarithmic scale."""
+    """Blobs of 28 × 28 and boxes with sides from 16 to 400 pixels, evenly on a
+    logarithmic scale.
+    """
     generator = torch.Generator().manual_seed(0)
     field = torch.randn(count, 1, 7, 7, generator=generator)
     probs = F.interpolate(field, size=(28, 28), mode="bicubic")[:, 0].mul(2).sigmoid()
@@ -183,8 +203,10 @@ def _objects(count: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def bulk_fill(folder: Path, pictures: int) -> dict[str, float]:
-    """`complete` with the rule of the ellipse on pictures of the procedural world: masks, masks per second of the clock, and how many have
-    other bytes than pycocotools' encoding of their dense mask."""
+    """`complete` with the rule of the ellipse on pictures of the procedural world:
+    masks, masks per second of the clock, and how many have other bytes than
+    pycocotools' encoding of their dense mask.
+    """
     world = folder / "world"
     if not (world / "instances.json").is_file():
         write_world(world, pictures, 7)
@@ -200,16 +222,28 @@ def bulk_fill(folder: Path, pictures: int) -> dict[str, float]:
             bitmap, (x, y) = decode(annotation["segmentation"], size)
             canvas = np.zeros(size, dtype=np.uint8, order="F")
             canvas[y : y + bitmap.shape[0], x : x + bitmap.shape[1]] = bitmap.numpy()
-            differ += annotation["segmentation"]["counts"] != _reference().encode(canvas)["counts"].decode("ascii")
+            differ += annotation["segmentation"]["counts"] != _reference().encode(canvas)[
+                "counts"
+            ].decode("ascii")
     return {"masks": filled, "rate": filled / spent, "differ": differ}
 
 
-def _rows(setting: Setting, differing: Counter[str], seconds: dict[str, float], bulk: dict[str, float]) -> list[Row]:
+def _rows(
+    setting: Setting, differing: Counter[str], seconds: dict[str, float], bulk: dict[str, float]
+) -> list[Row]:
     name = f"masks out, {setting.masks} masks on {setting.image[0]} × {setting.image[1]}"
     ms = {who: 1000 * value for who, value in seconds.items()}
-    peers = {"dense": "dense paste + pycocotools", "torchvision": "torchvision's paste + pycocotools"}
+    peers = {
+        "dense": "dense paste + pycocotools",
+        "torchvision": "torchvision's paste + pycocotools",
+    }
     return [
-        held(f"masks out, of {setting.cases} random cases other bytes", sum(differing.values()), "", 0),
+        held(
+            f"masks out, of {setting.cases} random cases other bytes",
+            sum(differing.values()),
+            "",
+            0,
+        ),
         *(
             compared(name, peer, ms[who], ms["halfmask"], "ms", FASTER_BAR, at_least=True)
             for who, peer in peers.items()
@@ -219,7 +253,9 @@ def _rows(setting: Setting, differing: Counter[str], seconds: dict[str, float], 
     ]
 
 
-def _table(setting: Setting, differing: Counter[str], seconds: dict[str, float], bulk: dict[str, float]) -> str:
+def _table(
+    setting: Setting, differing: Counter[str], seconds: dict[str, float], bulk: dict[str, float]
+) -> str:
     lines = ["| from 28 × 28 probabilities to RLE | ms | times halfmask's |", "|---|---|---|"]
     names = {
         "halfmask": "halfmask, from the crops",
@@ -227,7 +263,9 @@ def _table(setting: Setting, differing: Counter[str], seconds: dict[str, float],
         "torchvision": "torchvision's `paste_masks_in_image`, pycocotools",
     }
     for who, name in names.items():
-        lines.append(f"| {name} | {1000 * seconds[who]:.1f} | {seconds[who] / seconds['halfmask']:.1f} |")
+        lines.append(
+            f"| {name} | {1000 * seconds[who]:.1f} | {seconds[who] / seconds['halfmask']:.1f} |"
+        )
     kinds = ", ".join(f"{kind} {count}" for kind, count in differing.items())
     size = f"{setting.masks} masks on {setting.image[0]} × {setting.image[1]}, boxes of 16 to 400 pixels."
     same = f"Of {setting.cases:,} random cases other bytes than a dense paste and pycocotools: {kinds}."
@@ -240,5 +278,7 @@ def _reference() -> Any:
     try:
         from pycocotools import mask
     except ImportError as error:
-        raise InputError("bench masks: compares with pycocotools: pip install 'halfmask[dev]'") from error
+        raise InputError(
+            "bench masks: compares with pycocotools: pip install 'halfmask[dev]'"
+        ) from error
     return mask

@@ -1,4 +1,6 @@
-"""Time and memory of steps: side by side in one process, or a step alone in a process of its own."""
+"""Time and memory of steps: side by side in one process, or a step alone in a process
+of its own.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +28,13 @@ MIB = 2**20
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def alternate(steps: Mapping[str, Step], rounds: int, device: torch.device | None = None) -> dict[str, list[float]]:
+def alternate(
+    steps: Mapping[str, Step], rounds: int, device: torch.device | None = None
+) -> dict[str, list[float]]:
     """Seconds of each step in each round, after one round that is not counted.
 
-    The steps take turns, so that a machine that slows down slows all of them. Time is the CPU's own where there is no GPU: other work on a
-    shared machine does not count.
+    The steps take turns, so that a machine that slows down slows all of them. Time is
+    the CPU's own where there is no GPU: other work on a shared machine does not count.
     """
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(rounds + 1):
@@ -55,13 +59,17 @@ def seconds_of(step: Step, device: torch.device | None = None) -> float:
 
 
 def allocations_of(step: Step, device: torch.device | None = None) -> tuple[int, int]:
-    """The most bytes of tensors that a step holds beyond what was there before it, and its largest single tensor (0 on a GPU)."""
+    """The most bytes of tensors that a step holds beyond what was there before it, and
+    its largest single tensor (0 on a GPU).
+    """
     if device is not None and device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         step()
         return torch.cuda.max_memory_allocated(device) - before, 0
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler tells stderr that it found no GPU
+    os.environ.setdefault(
+        "KINETO_LOG_LEVEL", "99"
+    )  # the profiler tells stderr that it found no GPU
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         step()
     results: Any = record.profiler.kineto_results
@@ -74,7 +82,9 @@ def allocations_of(step: Step, device: torch.device | None = None) -> tuple[int,
 
 
 def process_peak_of(step: Step) -> int:
-    """By how many bytes a step makes the process grow at most, whoever allocates. Asks for a process in which no larger step ran."""
+    """By how many bytes a step makes the process grow at most, whoever allocates. Asks
+    for a process in which no larger step ran.
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
     try:
@@ -90,7 +100,8 @@ def process_peak_of(step: Step) -> int:
 
 
 def in_fresh_process(function: str, **arguments: Any) -> Any:
-    """What a function returns that is called in a process of its own, with as many threads as here.
+    """What a function returns that is called in a process of its own, with as many
+    threads as here.
 
     Args:
         function: "module:name" below `halfmask.bench`.
@@ -98,11 +109,19 @@ def in_fresh_process(function: str, **arguments: Any) -> Any:
     Raises:
         InputError: the process failed; says how it ended.
     """
-    call = json.dumps({"function": function, "threads": torch.get_num_threads(), "arguments": arguments})
-    done = subprocess.run([sys.executable, "-m", __name__, call], capture_output=True, text=True, check=False)
+    call = json.dumps(
+        {"function": function, "threads": torch.get_num_threads(), "arguments": arguments}
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, call], capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message; was it killed for its memory?"]
-        raise InputError(f"bench: the process of {function} ended with {done.returncode}: {last[0]}")
+        last = done.stderr.strip().splitlines()[-1:] or [
+            "no message; was it killed for its memory?"
+        ]
+        raise InputError(
+            f"bench: the process of {function} ended with {done.returncode}: {last[0]}"
+        )
     return json.loads(done.stdout.splitlines()[-1])
 
 

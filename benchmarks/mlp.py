@@ -23,7 +23,9 @@ KINDS: tuple[Kind, ...] = ("none", "light", "full")
 
 @dataclass
 class Cost:
-    """Of the whole mask head with one of the branches: parameters of the branch alone, and seconds of a forward pass and of a step."""
+    """Of the whole mask head with one of the branches: parameters of the branch alone,
+    and seconds of a forward pass and of a step.
+    """
 
     parameters: int
     forward: list[float] = field(default_factory=list)
@@ -36,20 +38,24 @@ def run(options: Options) -> Result:
     costs = measure(REGIONS, ROUNDS, device)
     for kind, cost in costs.items():
         options.say(
-            f"mlp {kind}: {cost.parameters:,} parameters, {1000 * statistics.median(cost.forward):.0f} ms forward"
+            f"mlp {kind}: {cost.parameters:,} parameters, "
+            f"{1000 * statistics.median(cost.forward):.0f} ms forward"
         )
     return Result(_rows(costs), {"mlp": _table(costs, device)}, "python -m benchmarks mlp")
 
 
 def measure(regions: int, rounds: int, device: torch.device, **sizes: Any) -> dict[Kind, Cost]:
-    """Rounds alternate between the branches, so that a machine that slows down slows all of them.
+    """Rounds alternate between the branches, so that a machine that slows down slows
+    all of them.
 
     Args:
         regions: pooled regions that go through the head at once.
         sizes: settings of the mask head that are not the paper's.
     """
     heads = {kind: _head(kind, sizes).to(device) for kind in KINDS}
-    costs = {kind: Cost(0 if head.mlp is None else _count(head.mlp)) for kind, head in heads.items()}
+    costs = {
+        kind: Cost(0 if head.mlp is None else _count(head.mlp)) for kind, head in heads.items()
+    }
     side = MaskHead(**sizes).roi_size
     features = torch.randn(regions, CHANNELS, side, side, device=device)
     labels = torch.arange(regions, device=device) % (CLASSES - 1) + 1
@@ -71,7 +77,9 @@ def _count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def _time(head: nn.Module, inputs: tuple[torch.Tensor, ...], device: torch.device) -> tuple[float, float]:
+def _time(
+    head: nn.Module, inputs: tuple[torch.Tensor, ...], device: torch.device
+) -> tuple[float, float]:
     """Seconds of a forward pass alone, and of one with the backward pass."""
     with torch.no_grad():
         start = _now(device)
@@ -97,13 +105,25 @@ def _rows(costs: dict[Kind, Cost]) -> list[Row]:
         value = statistics.median(cost.forward)
         peer = {"peer": "no branch", "peer_value": 1000 * plain, "ratio": value / plain}
         rows.append(
-            {"name": f"mlp {kind}, forward", "value": 1000 * value, "unit": "ms", **peer, "bar": None, "ok": None}
+            {
+                "name": f"mlp {kind}, forward",
+                "value": 1000 * value,
+                "unit": "ms",
+                **peer,
+                "bar": None,
+                "ok": None,
+            }
         )
     return rows
 
 
 def _table(costs: dict[Kind, Cost], device: torch.device) -> str:
-    columns = ["`mask_head.mlp`", "parameters of the branch", "weights, MiB", "in training (SGD with momentum), MiB"]
+    columns = [
+        "`mask_head.mlp`",
+        "parameters of the branch",
+        "weights, MiB",
+        "in training (SGD with momentum), MiB",
+    ]
     columns += ["head forward, ms", "forward and backward, ms"]
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for kind, cost in costs.items():

@@ -1,4 +1,6 @@
-"""`python -m benchmarks objects`: images of up to 3000 masked objects, and the loader's images/s, beside torchvision's reference path."""
+"""`python -m benchmarks objects`: images of up to 3000 masked objects, and the loader's
+images/s, beside torchvision's reference path.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ BATCH = 4
 
 @dataclass(frozen=True)
 class Setting:
-    """Objects on an image of a size (H, W), those the bar is for, rounds of the loaders, and COCO-mini's folder and part."""
+    """Objects on an image of a size (H, W), those the bar is for, rounds of the
+    loaders, and COCO-mini's folder and part.
+    """
 
     counts: Sequence[int] = (10, 100, 1000, 3000)
     barred: int = 1000
@@ -43,14 +47,17 @@ class Setting:
 
 @dataclass(frozen=True)
 class Crowd:
-    """Peak bytes of the targets, by who (None: not run), and largest tensor and peak of the whole step with its loss."""
+    """Peak bytes of the targets, by who (None: not run), and largest tensor and peak of
+    the whole step with its loss.
+    """
 
     targets: dict[str, int | None]
     step: dict[str, float]
 
 
 def run(options: Options, setting: Setting = Setting()) -> Result:
-    """Makes the crowded images, measures their targets and losses, then the loaders on COCO-mini.
+    """Makes the crowded images, measures their targets and losses, then the loaders on
+    COCO-mini.
 
     Raises:
         InputError: no shared data, or pycocotools is not installed.
@@ -68,11 +75,16 @@ def run(options: Options, setting: Setting = Setting()) -> Result:
 
 
 def loader_speeds(setting: Setting) -> dict[str, float]:
-    """Images per second of CPU time, from files to batches of float images and targets, half of them mirrored; nothing is kept between
-    rounds but what each path keeps by itself."""
+    """Images per second of CPU time, from files to batches of float images and targets,
+    half of them mirrored; nothing is kept between rounds but what each path keeps by
+    itself.
+    """
     folder = setting.folder or expand("${HALFMASK_SHARED}/data/coco-mini")
     annotations, images = folder / f"instances_{setting.part}.json", folder / setting.part
-    ours, theirs = CocoInstances(CocoFile.read(annotations), images), CocoReference(images, annotations)
+    ours, theirs = (
+        CocoInstances(CocoFile.read(annotations), images),
+        CocoReference(images, annotations),
+    )
     count = min(setting.photographs, len(ours))
     first = {r["id"] for r in ours.file.images[:count]}
     ours = CocoInstances(ours.file, images, [i for i in ours.image_ids if i in first])
@@ -81,10 +93,14 @@ def loader_speeds(setting: Setting) -> dict[str, float]:
 
     def collate(examples: list[Any]) -> list[Any]:
         turned = torch.rand(len(examples), generator=generator) < 0.5
-        return [mirrored(*e) if turn else e for e, turn in zip(examples, turned.tolist(), strict=True)]
+        return [
+            mirrored(*e) if turn else e for e, turn in zip(examples, turned.tolist(), strict=True)
+        ]
 
     readers: dict[str, Callable[[], object]] = {
-        OURS: lambda: sum(len(b[0]) for b in build_loader(ours, BATCH, augment=Augment(flip=0.5), shuffle=False)),
+        OURS: lambda: sum(
+            len(b[0]) for b in build_loader(ours, BATCH, augment=Augment(flip=0.5), shuffle=False)
+        ),
         PEER: lambda: sum(len(b) for b in DataLoader(chosen, BATCH, collate_fn=collate)),
     }
     seconds = alternate(readers, setting.rounds)
@@ -94,7 +110,9 @@ def loader_speeds(setting: Setting) -> dict[str, float]:
 def _crowd(folder: Path, count: int, size: tuple[int, int]) -> Crowd:
     runs = {OURS: True, PEER: 2 * count * size[0] * size[1] <= MOST}
     peaks = {
-        who: in_fresh_process("crowded:target_peak", which=who, folder=str(folder)) if fits else None
+        who: in_fresh_process("crowded:target_peak", which=who, folder=str(folder))
+        if fits
+        else None
         for who, fits in runs.items()
     }
     return Crowd(peaks, loss_costs(folder))
@@ -110,15 +128,27 @@ def _rows(crowds: dict[int, Crowd], speed: dict[str, float], setting: Setting) -
         name = f"{count} objects, peak memory of targets"
         rows.append(compared(name, PEER, peer, ours / MIB, "MiB", bar, at_least=True))
         dense = count * setting.image[0] * setting.image[1]
-        limit = 1.0 if count >= setting.barred else None  # a few objects are less than the image itself
+        limit = (
+            1.0 if count >= setting.barred else None
+        )  # a few objects are less than the image itself
         name = f"{count} objects, largest tensor of a training step"
-        rows.append(compared(name, "instances × H × W", dense / MIB, crowd.step["largest"] / MIB, "MiB", limit))
+        rows.append(
+            compared(
+                name, "instances × H × W", dense / MIB, crowd.step["largest"] / MIB, "MiB", limit
+            )
+        )
     faster = compared("loader on COCO-mini", PEER, speed[PEER], speed[OURS], "images/s", None)
     return [*rows, {**faster, "bar": LOADER_BAR, "ok": faster["ratio"] >= LOADER_BAR}]
 
 
 def _table(crowds: dict[int, Crowd], setting: Setting) -> str:
-    columns = ["masked objects", "targets: halfmask, MiB", "torchvision, MiB", "ratio", "instances × H × W, MiB"]
+    columns = [
+        "masked objects",
+        "targets: halfmask, MiB",
+        "torchvision, MiB",
+        "ratio",
+        "instances × H × W, MiB",
+    ]
     columns += ["largest tensor of a step, MiB", "peak of the step, MiB"]
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for count, crowd in crowds.items():

@@ -33,7 +33,11 @@ def peer_table(rows: list[Row], library: str, note: str) -> str:
     lines = [f"| | halfmask | {library} | bar |", "|---|---|---|---|"]
     for row in rows:
         peer = "–" if row["peer_value"] is None else f"{_short(row['peer_value'])} {row['unit']}"
-        bar = "–" if row["bar"] is None else f"{row['bar']:g} {row['unit']}: {'met' if row['ok'] else 'missed'}"
+        bar = (
+            "–"
+            if row["bar"] is None
+            else f"{row['bar']:g} {row['unit']}: {'met' if row['ok'] else 'missed'}"
+        )
         lines.append(f"| {row['name']} | {_short(row['value'])} {row['unit']} | {peer} | {bar} |")
     return "\n".join([*lines, "", note])
 

@@ -1,4 +1,6 @@
-"""The box segmenter on COCO-mini's val: masks in given boxes, of classes that never had one, beside rules and the all-masks model."""
+"""The box segmenter on COCO-mini's val: masks in given boxes, of classes that never had
+one, beside rules and the all-masks model.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +24,19 @@ RECIPES = {
 }
 RULES = ("baseline:box", "baseline:ellipse", "baseline:grabcut")
 HIDDEN = 5
-"""Classes hidden from a first training, for the quality score of the first seed; not of the all-masks model, which has no B."""
+"""Classes hidden from a first training, for the quality score of the first seed; not of
+the all-masks model, which has no B.
+"""
 LOOSE = 0.1
 SHOWN = ("miou", "S", "M", "L", "polygon", "rle")
 BAR_IOU, BAR_SHARE, BAR_LOOSE = 77.0, 98.0, 3.0
 
 
 class Measure(NamedTuple):
-    """Of one model and direction: B's `given_boxes` block in percent, its mean IoU with boxes moved by up to LOOSE, how far the score is
-    right (`quality`), and shared boxes (`ambiguous`)."""
+    """Of one model and direction: B's `given_boxes` block in percent, its mean IoU with
+    boxes moved by up to LOOSE, how far the score is right (`quality`), and shared boxes
+    (`ambiguous`).
+    """
 
     boxes: dict[str, float]
     loose: float
@@ -39,8 +45,8 @@ class Measure(NamedTuple):
 
 
 def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
-    """Trains what is missing and measures it on val. `--set voc`, `nonvoc` or `all` makes that model's runs and no table: processes
-    side by side.
+    """Trains what is missing and measures it on val. `--set voc`, `nonvoc` or `all`
+    makes that model's runs and no table: processes side by side.
 
     Raises:
         InputError: another --set, no shared data, or a run fails.
@@ -59,14 +65,17 @@ def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
                 one = _measured(str(model), direction, folder, halfmask, name in DIRECTIONS)
                 found.setdefault((name, direction), []).append(one)
                 options.say(
-                    f"{name}, {DIRECTIONS[direction]}, seed {seed}: B {one.boxes['miou']:.1f}, loose {one.loose:.1f}"
+                    f"{name}, {DIRECTIONS[direction]}, seed {seed}: B {one.boxes['miou']:.1f}, "
+                    f"loose {one.loose:.1f}"
                 )
     if options.overrides:
         return Result([], {}, "", {})
     for rule in RULES:
         for direction in DIRECTIONS:
             folder = options.out / rule.replace(":", "-")
-            found[rule, direction] = [_measured(rule, direction, folder, halfmask, one_of_a_kind=False)]
+            found[rule, direction] = [
+                _measured(rule, direction, folder, halfmask, one_of_a_kind=False)
+            ]
     command = f"python -m benchmarks real --seeds {options.seeds} --first-seed {options.first_seed}"
     tables = {"real": _table(found), "real:quality": _quality_table(found)}
     measures = [
@@ -79,12 +88,18 @@ def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
 
 def _trained(name: str, seed: int, hide: int, folder: Path, halfmask: Halfmask) -> Path:
     run = folder / "run"
-    halfmask(["train", RECIPES[name], f"seed={seed}", f"hide={hide}", "--out", str(run), "--resume"])
+    halfmask(
+        ["train", RECIPES[name], f"seed={seed}", f"hide={hide}", "--out", str(run), "--resume"]
+    )
     return run
 
 
-def _measured(model: str, direction: str, folder: Path, halfmask: Halfmask, one_of_a_kind: bool = True) -> Measure:
-    """one_of_a_kind: a model of this direction. What has none is measured once: the other direction's B is this one's A."""
+def _measured(
+    model: str, direction: str, folder: Path, halfmask: Halfmask, one_of_a_kind: bool = True
+) -> Measure:
+    """one_of_a_kind: a model of this direction. What has none is measured once: the
+    other direction's B is this one's A.
+    """
     masked, side = (direction, "B") if one_of_a_kind or direction == "voc" else ("voc", "A")
     data = expand("${HALFMASK_SHARED}/data/coco-mini")
     blocks = []
@@ -92,12 +107,34 @@ def _measured(model: str, direction: str, folder: Path, halfmask: Halfmask, one_
         result = folder / f"{masked}-{loosen:g}.json"
         if not result.is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            truth = [str(data / "instances_val.json"), "--images", str(data / "val"), "--masked", masked]
-            halfmask(["evaluate", model, *truth, "--given-boxes", "--loosen", f"{loosen:g}", "--json", str(result)])
+            truth = [
+                str(data / "instances_val.json"),
+                "--images",
+                str(data / "val"),
+                "--masked",
+                masked,
+            ]
+            halfmask(
+                [
+                    "evaluate",
+                    model,
+                    *truth,
+                    "--given-boxes",
+                    "--loosen",
+                    f"{loosen:g}",
+                    "--json",
+                    str(result),
+                ]
+            )
         blocks.append(json.loads(result.read_text(encoding="utf-8")))
     tight, loose = blocks
     shown = {key: 100 * tight["given_boxes"][side][key] for key in SHOWN}
-    return Measure(shown, 100 * loose["given_boxes"][side]["miou"], tight["quality"][side], tight["ambiguous"][side])
+    return Measure(
+        shown,
+        100 * loose["given_boxes"][side]["miou"],
+        tight["quality"][side],
+        tight["ambiguous"][side],
+    )
 
 
 Found = dict[tuple[str, str], list[Measure]]
@@ -121,15 +158,24 @@ def _loss(found: Found) -> float:
 
 def _table(found: Found) -> str:
     heads = ["mean", "S", "M", "L", "polygon", "RLE", "loose boxes"]
-    columns = [f"{title}: {head}" if head == "mean" else head for title in DIRECTIONS.values() for head in heads]
-    lines = [f"| mask IoU on B, % | {' | '.join(columns)} | both |", "|" + "---|" * (len(columns) + 2)]
+    columns = [
+        f"{title}: {head}" if head == "mean" else head
+        for title in DIRECTIONS.values()
+        for head in heads
+    ]
+    lines = [
+        f"| mask IoU on B, % | {' | '.join(columns)} | both |",
+        "|" + "---|" * (len(columns) + 2),
+    ]
     own = "**halfmask, masks of the other classes only**"
     names: list[tuple[str, str | None]] = [(f"`{rule}`", rule) for rule in RULES]
     for title, name in [*names, (own, None), ("the same model, all masks (oracle)", "all")]:
         cells = []
         for direction in DIRECTIONS:
             runs = found[name or direction, direction]
-            cells += [_cell([m.boxes[key] for m in runs]) for key in SHOWN] + [_cell([m.loose for m in runs])]
+            cells += [_cell([m.boxes[key] for m in runs]) for key in SHOWN] + [
+                _cell([m.loose for m in runs])
+            ]
         lines.append(f"| {title} | {' | '.join(cells)} | {_cell(_both(found, name))} |")
     return "\n".join([*lines, "", *(_told(row) for row in _rows(found))])
 
@@ -148,7 +194,12 @@ def _quality_table(found: Found) -> str:
     for title, key, form, bar in (
         ("rank correlation (Spearman) with the true IoU", "spearman", ".3f", "≥ 0.65"),
         ("calibration error, ten bins of equal count", "calibration_error", ".3f", "≤ 0.05"),
-        ("share of the masks with IoU < 0.5 that is in the worst-scored fifth", "bad_found", ".0%", "≥ 50 %"),
+        (
+            "share of the masks with IoU < 0.5 that is in the worst-scored fifth",
+            "bad_found",
+            ".0%",
+            "≥ 50 %",
+        ),
         ("masks with IoU < 0.5", "bad", ".0%", ""),
     ):
         cells = ["–" if block[key] is None else format(block[key], form) for block in first]
@@ -161,7 +212,15 @@ def _rows(found: Found) -> list[Row]:
     oracle = statistics.fmean(_both(found, "all"))
     box = statistics.fmean(_both(found, RULES[0]))
     return [
-        _row("mask IoU on B, mean of both directions", own, "%", "the box itself", box, BAR_IOU, own >= BAR_IOU),
+        _row(
+            "mask IoU on B, mean of both directions",
+            own,
+            "%",
+            "the box itself",
+            box,
+            BAR_IOU,
+            own >= BAR_IOU,
+        ),
         _row(
             "share of the all-masks model",
             100 * own / oracle,
@@ -183,7 +242,15 @@ def _rows(found: Found) -> list[Row]:
     ]
 
 
-def _row(name: str, value: float, unit: str, peer: str | None, peer_value: float | None, bar: float, ok: bool) -> Row:
+def _row(
+    name: str,
+    value: float,
+    unit: str,
+    peer: str | None,
+    peer_value: float | None,
+    bar: float,
+    ok: bool,
+) -> Row:
     ratio = None if peer_value is None else value / peer_value
     return {
         "name": name,

@@ -1,4 +1,6 @@
-"""Mask heads on a frozen detector: regions pooled once, then each head trains and is measured on them."""
+"""Mask heads on a frozen detector: regions pooled once, then each head trains and is
+measured on them.
+"""
 
 from __future__ import annotations
 
@@ -45,14 +47,17 @@ HEADS: dict[str, dict[str, Any]] = {
     "T + MLP": {"mlp": "full"},
     "T + light MLP": {"mlp": "light"},
 }
-"""What each head changes in the recipe's. The oracle learns from the masks of all classes; `T(names)` reads vectors of the class names,
-which the pictures' source makes."""
+"""What each head changes in the recipe's. The oracle learns from the masks of all
+classes; `T(names)` reads vectors of the class names, which the pictures' source makes.
+"""
 BATCH = 20
 
 
 @dataclass(frozen=True)
 class PooledTest:
-    """What the heads are measured on: given and found boxes of the test pictures, their features in 16 bits."""
+    """What the heads are measured on: given and found boxes of the test pictures, their
+    features in 16 bits.
+    """
 
     test: CocoInstances
     targets: list[Target]
@@ -62,11 +67,13 @@ class PooledTest:
 
 @dataclass(frozen=True)
 class PooledTraining:
-    """Training regions of all classes, features in 16 bits; each split takes what it may know of them.
+    """Training regions of all classes, features in 16 bits; each split takes what it
+    may know of them.
 
     Attributes:
         features: float16 [R, C, S, S]; labels: int64 [R].
-        image: int64 [R], each region's row in `targets`; matched: int64 [R], its object there.
+        image: int64 [R], each region's row in `targets`; matched: int64 [R], its object
+            there.
         regions: float32 [R, 4] xyxy, as masks are drawn on them (`region_targets`).
         targets: what is known of the pictures, with the masks of all classes.
     """
@@ -89,17 +96,23 @@ class PooledTraining:
             stripped = replace(target, has_mask=known, masks=target.masks.select(known))
             cells = region_targets(stripped, self.matched[rows], self.regions[rows], side)
             drawn[rows], unknown[rows] = cells[0].half(), cells[1]
-        return MaskRegions(self.features, self.labels, drawn, unknown, torch.isin(self.labels, masked))
+        return MaskRegions(
+            self.features, self.labels, drawn, unknown, torch.isin(self.labels, masked)
+        )
 
 
 def set_regions(model: PartialMaskRCNN, config: MaskRCNN, head: MaskHead) -> None:
     """Lets the model pool regions as this mask head wants them: their side, and which ones."""
     detector = config.detector
-    model.mask_pool = region_pool(detector.strides, head.roi_size, head.sampling_ratio, detector.legacy_boxes)
+    model.mask_pool = region_pool(
+        detector.strides, head.roi_size, head.sampling_ratio, detector.legacy_boxes
+    )
     model.mask_branch.rules = region_rules(head)
 
 
-def pool_training(model: PartialMaskRCNN, training: CocoInstances, images: int, seed: int) -> PooledTraining:
+def pool_training(
+    model: PartialMaskRCNN, training: CocoInstances, images: int, seed: int
+) -> PooledTraining:
     """The regions of the first `images` training pictures, of all classes; see `set_regions`."""
     torch.manual_seed(seed)
     rows: list[tuple[Tensor, ...]] = []
@@ -113,7 +126,9 @@ def pool_training(model: PartialMaskRCNN, training: CocoInstances, images: int, 
         placed, matched = torch.cat(where.regions), torch.cat(where.matched)
         rows.append((regions.features.half(), regions.labels, image, matched, placed))
         targets += batch[1]
-    features, labels, image, matched, placed = (torch.cat(column) for column in zip(*rows, strict=True))
+    features, labels, image, matched, placed = (
+        torch.cat(column) for column in zip(*rows, strict=True)
+    )
     return PooledTraining(features, labels, image, matched, placed, targets)
 
 
@@ -124,19 +139,30 @@ def pool_test(model: PartialMaskRCNN, test: CocoInstances) -> PooledTest:
         targets += known
         given.append(model.pool(pictures, [t.boxes for t in known]).half())
         for one in model.detect_boxes(pictures):
-            found.append(FoundBoxes(one.boxes, one.labels, one.scores, one.features.half(), one.image_size))
+            found.append(
+                FoundBoxes(one.boxes, one.labels, one.scores, one.features.half(), one.image_size)
+            )
     return PooledTest(test, targets, torch.cat(given), found)
 
 
 def train_head(
-    model: PartialMaskRCNN, head: MaskHead, stage: Stage, regions: MaskRegions, labels: Collection[int], seed: int
+    model: PartialMaskRCNN,
+    head: MaskHead,
+    stage: Stage,
+    regions: MaskRegions,
+    labels: Collection[int],
+    seed: int,
 ) -> float:
-    """Gives the model a new mask branch and trains it on the regions of these labels, or on all where box-only ones teach it too; returns
-    the mean loss of the last steps."""
+    """Gives the model a new mask branch and trains it on the regions of these labels,
+    or on all where box-only ones teach it too; returns the mean loss of the last steps.
+    """
     torch.manual_seed(seed)
     predictor = model.box_heads.box_predictor
     branch = build_mask_branch(
-        head, regions.features.shape[1], predictor.cls_score.out_features, predictor.cls_score.in_features
+        head,
+        regions.features.shape[1],
+        predictor.cls_score.out_features,
+        predictor.cls_score.in_features,
     )
     # Channels last: a quarter faster on a CPU.
     model.mask_branch = branch.train().to(memory_format=torch.channels_last)
@@ -161,8 +187,12 @@ def train_head(
     return sum(tail) / len(tail)
 
 
-def measure_head(model: PartialMaskRCNN, pooled: PooledTest, masked: Collection[int]) -> dict[str, Any]:
-    """`evaluate`'s blocks of the model's mask branch on the test pictures: box and mask AP, mask IoU on given boxes."""
+def measure_head(
+    model: PartialMaskRCNN, pooled: PooledTest, masked: Collection[int]
+) -> dict[str, Any]:
+    """`evaluate`'s blocks of the model's mask branch on the test pictures: box and mask
+    AP, mask IoU on given boxes.
+    """
     return evaluate(pooled.test.file, _detections(model, pooled), _given(model, pooled), masked)
 
 
@@ -171,7 +201,10 @@ def _detections(model: PartialMaskRCNN, pooled: PooledTest) -> Iterator[tuple[in
         probs = model.mask_probs(found.features.float(), found.labels)
         boxes, size = found.boxes, found.image_size
         regions = boxes + model.mask_shift  # as the model itself spreads its masks
-        yield target.image_id, Detection(boxes, found.labels, found.scores, probs, regions, expected_iou(probs), size)
+        yield (
+            target.image_id,
+            Detection(boxes, found.labels, found.scores, probs, regions, expected_iou(probs), size),
+        )
 
 
 def _given(model: PartialMaskRCNN, pooled: PooledTest) -> Iterator[tuple[int, Tensor, Detection]]:
@@ -180,15 +213,25 @@ def _given(model: PartialMaskRCNN, pooled: PooledTest) -> Iterator[tuple[int, Te
         probs = model.mask_probs(rows.float(), target.labels)
         ones = torch.ones(len(target))
         regions, quality = target.boxes + model.mask_shift, expected_iou(probs)
-        drawn = Detection(target.boxes, target.labels, ones, probs, regions, quality, found.image_size)
+        drawn = Detection(
+            target.boxes, target.labels, ones, probs, regions, quality, found.image_size
+        )
         yield target.image_id, target.annotation_ids, drawn
 
 
 def head_settings(base: MaskHead, change: dict[str, Any], name_vectors: Path) -> MaskHead:
-    """The recipe's mask head with a head's change (as in HEADS); name_vectors: the file that `T(names)` reads."""
+    """The recipe's mask head with a head's change (as in HEADS); name_vectors: the file
+    that `T(names)` reads.
+    """
     if change.get("transfer", {}).get("input") == "embedding":
         size = int(np.load(name_vectors).shape[1])
-        change = change | {"transfer": {**change["transfer"], "embedding": str(name_vectors), "embedding_size": size}}
+        change = change | {
+            "transfer": {
+                **change["transfer"],
+                "embedding": str(name_vectors),
+                "embedding_size": size,
+            }
+        }
     return change_head(base, change)
 
 

@@ -20,7 +20,9 @@ def compared(
     bar: float | None,
     at_least: bool = False,
 ) -> Row:
-    """A row whose ratio is value / peer, at most `bar`; `at_least`: peer / value, how much better, `bar` or more. Unknown peer: nulls."""
+    """A row whose ratio is value / peer, at most `bar`; `at_least`: peer / value, how
+    much better, `bar` or more. Unknown peer: nulls.
+    """
     ratio = None
     if peer_value is not None:
         above, below = (peer_value, value) if at_least else (value, peer_value)

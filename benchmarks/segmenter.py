@@ -1,7 +1,9 @@
-"""The box segmenter's options one at a time, on folds of COCO-mini's training photographs, in both directions.
+"""The box segmenter's options one at a time, on folds of COCO-mini's training
+photographs, in both directions.
 
-Every run is a `halfmask train` of its own with a short budget; what is measured is the mask IoU on the given boxes of the held-out fold's
-objects, B's and A's. `val` is not touched.
+Every run is a `halfmask train` of its own with a short budget; what is measured is the
+mask IoU on the given boxes of the held-out fold's objects, B's and A's. `val` is not
+touched.
 """
 
 from __future__ import annotations
@@ -28,13 +30,23 @@ from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.recipes.recipe import expand, load_recipe
 
-DIRECTIONS = {"voc": "coco_mini_voc2nonvoc_box_segmenter", "nonvoc": "coco_mini_nonvoc2voc_box_segmenter"}
+DIRECTIONS = {
+    "voc": "coco_mini_voc2nonvoc_box_segmenter",
+    "nonvoc": "coco_mini_nonvoc2voc_box_segmenter",
+}
 """Masked classes → the recipe."""
 FOLDS = 3
 SHARE = 0.333
-BUDGET = ["stages.0.steps=300", "stages.0.ema=0.98", "rounds=1", f"data.development={SHARE}", "model.zooms=[]"]
-"""What every run has: 300 steps of one round, weights averaged over the last fifty or so, and each box read in one context, mirrored too.
-About two minutes on one free core."""
+BUDGET = [
+    "stages.0.steps=300",
+    "stages.0.ema=0.98",
+    "rounds=1",
+    f"data.development={SHARE}",
+    "model.zooms=[]",
+]
+"""What every run has: 300 steps of one round, weights averaged over the last fifty or
+so, and each box read in one context, mirrored too. About two minutes on one free core.
+"""
 BASE = "the recipe"
 FROM_BOXES = "model.from_boxes"
 ORACLE = ["data.masked=null"]
@@ -58,9 +70,15 @@ OPTIONS: dict[str, list[str]] = {
     "not mirrored in inference": ["model.mirror=false"],
     "cut at one half": ["model.decision=half"],
     "three contexts in inference": ["model.zooms=[0.12, 0.22, 0.36]"],
-    "B's boxes: projection": ["data.skip_unmasked=false", f"{FROM_BOXES}={{projection: 0.5, warmup: 60}}"],
+    "B's boxes: projection": [
+        "data.skip_unmasked=false",
+        f"{FROM_BOXES}={{projection: 0.5, warmup: 60}}",
+    ],
     "B's boxes: colour": ["data.skip_unmasked=false", f"{FROM_BOXES}={{colour: 0.1, warmup: 60}}"],
-    "B's boxes: both": ["data.skip_unmasked=false", f"{FROM_BOXES}={{projection: 0.5, colour: 0.1, warmup: 60}}"],
+    "B's boxes: both": [
+        "data.skip_unmasked=false",
+        f"{FROM_BOXES}={{projection: 0.5, colour: 0.1, warmup: 60}}",
+    ],
     "unknown neighbours left out": ["model.unknown=ignore"],
     "class names (GloVe)": [
         "model.condition.input=embedding",
@@ -95,17 +113,22 @@ def run_halfmask(arguments: list[str]) -> None:
     """
     # As many threads as this process was told to use: the page says so.
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    code = subprocess.run([sys.executable, "-m", "halfmask", *arguments], env=environment, check=False).returncode
+    code = subprocess.run(
+        [sys.executable, "-m", "halfmask", *arguments], env=environment, check=False
+    ).returncode
     if code == 130:
         raise KeyboardInterrupt
     if code:
-        raise InputError(f"bench: `halfmask {' '.join(arguments)}` ended with exit code {code}, see above")
+        raise InputError(
+            f"bench: `halfmask {' '.join(arguments)}` ended with exit code {code}, see above"
+        )
 
 
 def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
-    """Trains what is missing, and writes the table. `--set NAME` runs that option alone beside the base (repeatable);
-    `--set "NAME: key=value …"` adds one; `--splits 1` leaves out the direction non-voc → voc; `--measured` trains
-    nothing and takes what has been measured: options with fewer runs say so.
+    """Trains what is missing, and writes the table. `--set NAME` runs that option alone
+    beside the base (repeatable); `--set "NAME: key=value …"` adds one; `--splits 1`
+    leaves out the direction non-voc → voc; `--measured` trains nothing and takes what
+    has been measured: options with fewer runs say so.
 
     Raises:
         InputError: an option that is not known, or a run that fails.
@@ -126,18 +149,30 @@ def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
         if scores is None:
             scores = _measured(job, arguments, options.out, halfmask)
             store.add({**job._asdict(), **scores, "arguments": arguments, "recipe": recipe})
-            options.say(f"{job.option}, {job.masked}, seed {job.seed}: B {scores['B']:.1f}, A {scores['A']:.1f}")
+            options.say(
+                f"{job.option}, {job.masked}, seed {job.seed}: B {scores['B']:.1f}, A "
+                f"{scores['A']:.1f}"
+            )
         found[job] = scores
     command = f"python -m benchmarks segmenter --seeds {options.seeds} --first-seed {options.first_seed} --threads {torch.get_num_threads()}"
     command += "" if options.splits >= len(DIRECTIONS) else f" --splits {options.splits}"
-    command += "".join(f' --set "{one}"' for one in options.overrides) + " --measured" * options.measured
+    command += (
+        "".join(f' --set "{one}"' for one in options.overrides) + " --measured" * options.measured
+    )
     names = [name for name in chosen if any(job.option == name for job in found)]
     table = _table(found, names, list(seeds))
-    return Result(_rows(found, names, list(seeds)), {"segmenter": table}, command, {"measures": store.measures})
+    return Result(
+        _rows(found, names, list(seeds)),
+        {"segmenter": table},
+        command,
+        {"measures": store.measures},
+    )
 
 
 def chosen_options(wanted: tuple[str, ...]) -> dict[str, list[str]]:
-    """Name → overrides; the base first. Raises InputError where a name is not known and says no keys."""
+    """Name → overrides; the base first. Raises InputError where a name is not known and
+    says no keys.
+    """
     if not wanted:
         return OPTIONS
     out = {BASE: OPTIONS[BASE]}
@@ -149,14 +184,17 @@ def chosen_options(wanted: tuple[str, ...]) -> dict[str, list[str]]:
             out[name] = re.split(r" (?=[\w.]+=)", keys)  # YAML's own blanks stay
         else:
             raise InputError(
-                f'bench segmenter: no option {one!r}; there are {", ".join(OPTIONS)}, or --set "NAME: key=value …"'
+                f"bench segmenter: no option {one!r}; there are {', '.join(OPTIONS)}, or --set "
+                '"NAME: key=value …"'
             )
     return out
 
 
 class _Store:
-    """Measures on disk, each with a digest of its run's recipe, written one by one. `benchmarks/results/segmenter.json` holds the same list: copied to
-    OUT/measures.json it spares another machine the runs that are published."""
+    """Measures on disk, each with a digest of its run's recipe, written one by one.
+    `benchmarks/results/segmenter.json` holds the same list: copied to OUT/measures.json
+    it spares another machine the runs that are published.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -185,8 +223,10 @@ def _arguments(job: Job, overrides: list[str]) -> list[str]:
 
 
 def _digest(arguments: list[str]) -> str:
-    """Of what the recipe that `train` makes of its arguments says beyond the defaults: a shipped recipe may change, and old measures are
-    not its; a key that is new and off changes nothing."""
+    """Of what the recipe that `train` makes of its arguments says beyond the defaults:
+    a shipped recipe may change, and old measures are not its; a key that is new and off
+    changes nothing.
+    """
     said = load_recipe(arguments[0], arguments[1:]).model_dump(mode="json", exclude_defaults=True)
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -215,8 +255,12 @@ def _folder(job: Job, out: Path) -> Path:
 
 
 def _inference_alone(arguments: list[str]) -> bool:
-    """Whether a run differs from the base's in what training has no use for: it would give the same weights."""
-    own = [a for a in arguments[2:] if a not in BUDGET and not a.startswith("data.development_fold=")]
+    """Whether a run differs from the base's in what training has no use for: it would
+    give the same weights.
+    """
+    own = [
+        a for a in arguments[2:] if a not in BUDGET and not a.startswith("data.development_fold=")
+    ]
     return bool(own) and all(a.split("=")[0] in INFERENCE for a in own)
 
 
@@ -225,7 +269,10 @@ def _restate(base: Path, own: Path, arguments: list[str]) -> None:
     from halfmask.models.checkpoint import load_checkpoint, save_checkpoint
 
     recipe = load_recipe(arguments[0], arguments[1:])
-    save_checkpoint(own / "model.safetensors", replace(load_checkpoint(base / "model.safetensors"), recipe=recipe))
+    save_checkpoint(
+        own / "model.safetensors",
+        replace(load_checkpoint(base / "model.safetensors"), recipe=recipe),
+    )
 
 
 def _evaluated(job: Job, folder: Path, halfmask: Halfmask) -> dict[str, Any]:
@@ -258,15 +305,25 @@ def _keep_arguments(folder: Path, arguments: list[str]) -> None:
         write_json(path, own)
     kept = json.loads(path.read_text(encoding="utf-8"))
     if kept != own:
-        raise InputError(f"{path}: its run was made with {kept}, now {own}; name another folder with --out")
+        raise InputError(
+            f"{path}: its run was made with {kept}, now {own}; name another folder with --out"
+        )
 
 
-def differences(found: dict[Job, dict[str, float]], option: str, seeds: list[int], what: str) -> Difference | None:
-    """option − base, paired by seed (which is the fold too); both directions of a seed count once, as their mean."""
+def differences(
+    found: dict[Job, dict[str, float]], option: str, seeds: list[int], what: str
+) -> Difference | None:
+    """option − base, paired by seed (which is the fold too); both directions of a seed
+    count once, as their mean.
+    """
     means = []
     for seed in seeds:
-        pairs = [(found.get(Job(option, m, seed)), found.get(Job(BASE, m, seed))) for m in DIRECTIONS]
-        known = [one[what] - base[what] for one, base in pairs if one is not None and base is not None]
+        pairs = [
+            (found.get(Job(option, m, seed)), found.get(Job(BASE, m, seed))) for m in DIRECTIONS
+        ]
+        known = [
+            one[what] - base[what] for one, base in pairs if one is not None and base is not None
+        ]
         if known:
             means.append(statistics.fmean(known))
     if not means:
@@ -274,26 +331,51 @@ def differences(found: dict[Job, dict[str, float]], option: str, seeds: list[int
     if len(means) == 1:
         return Difference(means[0], None)
     quantile = T_95[min(len(means) - 2, len(T_95) - 1)]
-    return Difference(statistics.fmean(means), quantile * statistics.stdev(means) / len(means) ** 0.5)
+    return Difference(
+        statistics.fmean(means), quantile * statistics.stdev(means) / len(means) ** 0.5
+    )
 
 
 def _table(found: dict[Job, dict[str, float]], names: list[str], seeds: list[int]) -> str:
-    columns = ["", "IoU on B, voc → non-voc", "non-voc → voc", "difference on B", "difference on A", "runs"]
+    columns = [
+        "",
+        "IoU on B, voc → non-voc",
+        "non-voc → voc",
+        "difference on B",
+        "difference on A",
+        "runs",
+    ]
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for name in names:
-        values = [[found[Job(name, m, s)]["B"] for s in seeds if Job(name, m, s) in found] for m in DIRECTIONS]
+        values = [
+            [found[Job(name, m, s)]["B"] for s in seeds if Job(name, m, s) in found]
+            for m in DIRECTIONS
+        ]
         cells = [spread(v, 1) if len(v) > 1 else f"{v[0]:.1f}" if v else "not run" for v in values]
-        moves = ["" if name == BASE else str(differences(found, name, seeds, what)) for what in ("B", "A")]
+        moves = [
+            "" if name == BASE else str(differences(found, name, seeds, what))
+            for what in ("B", "A")
+        ]
         lines.append(f"| {' | '.join([name, *cells, *moves, str(sum(map(len, values)))])} |")
     return "\n".join(lines)
 
 
 def _rows(found: dict[Job, dict[str, float]], names: list[str], seeds: list[int]) -> list[Row]:
-    mean = {n: statistics.fmean(v["B"] for job, v in found.items() if job.option == n) for n in names}
+    mean = {
+        n: statistics.fmean(v["B"] for job, v in found.items() if job.option == n) for n in names
+    }
     rows = []
     for name in names:
         move = None if name == BASE else differences(found, name, seeds, "B")
-        title = f"mask IoU on B of the held-out fold, {name}" + ("" if move is None else f", ahead by {move}")
-        row: Row = {"name": title, "peer": BASE, "peer_value": mean[BASE], "value": mean[name], "unit": "%"}
+        title = f"mask IoU on B of the held-out fold, {name}" + (
+            "" if move is None else f", ahead by {move}"
+        )
+        row: Row = {
+            "name": title,
+            "peer": BASE,
+            "peer_value": mean[BASE],
+            "value": mean[name],
+            "unit": "%",
+        }
         rows.append(row | {"ratio": mean[name] / mean[BASE], "bar": None, "ok": None})
     return rows

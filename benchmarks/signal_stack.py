@@ -16,10 +16,12 @@ class _Stack(ctypes.Structure):
 
 @contextmanager
 def kept_signal_stack() -> Iterator[None]:
-    """Inside, `sigaltstack` of this thread may be changed: it is set back afterwards. Linux; elsewhere nothing happens.
+    """Inside, `sigaltstack` of this thread may be changed: it is set back afterwards.
+    Linux; elsewhere nothing happens.
 
-    OpenVINO's CPU plugin leaves one of 11.5 KiB, on which Python's handlers do not fit beside the processor's registers: the next
-    signal, the end of a DataLoader's worker or Ctrl-C, would end the process by SIGSEGV.
+    OpenVINO's CPU plugin leaves one of 11.5 KiB, on which Python's handlers do not fit
+    beside the processor's registers: the next signal, the end of a DataLoader's worker
+    or Ctrl-C, would end the process by SIGSEGV.
     """
     if sys.platform != "linux":
         yield

@@ -1,4 +1,6 @@
-"""What the benchmarks of mask heads learn from and are measured on: pictures made locally, of a seed, and their splits into A and B."""
+"""What the benchmarks of mask heads learn from and are measured on: pictures made
+locally, of a seed, and their splits into A and B.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class Source(ABC):
 
     @abstractmethod
     def pictures(self, folder: Path, images: int, seed: int, test: bool) -> CocoInstances:
-        """`images` pictures of a seed, made in `folder` if they are not there; training and test share nothing."""
+        """`images` pictures of a seed, made in `folder` if they are not there; training
+        and test share nothing.
+        """
 
     @abstractmethod
     def split(self, file: Annotations, masked: int, split: int, seed: int) -> set[int]:
@@ -49,7 +53,9 @@ class Source(ABC):
 
     @abstractmethod
     def name_vectors(self, file: Annotations, folder: Path) -> Path:
-        """A .npy file, float32 [classes, E], of what the classes' names say, in the order of the category ids."""
+        """A .npy file, float32 [classes, E], of what the classes' names say, in the
+        order of the category ids.
+        """
 
 
 class World(Source):
@@ -72,18 +78,24 @@ class World(Source):
         return attribute_split(file.categories, masked, 1000 * seed + split)
 
     def name_vectors(self, file: Annotations, folder: Path) -> Path:
-        """A 1 for each of a class's attribute values: a name in the world says nothing else, and nothing less."""
+        """A 1 for each of a class's attribute values: a name in the world says nothing
+        else, and nothing less.
+        """
         values = [set(category["attributes"].items()) for category in file.categories]
         known = sorted(set().union(*values))
         path = folder / "names.npy"
-        np.save(path, np.array([[value in own for value in known] for own in values], dtype=np.float32))
+        np.save(
+            path, np.array([[value in own for value in known] for own in values], dtype=np.float32)
+        )
         return path
 
 
 class Composites(Source):
-    """Cut-outs of COCO-mini's masked objects on its photographs: training pictures from its train part, test pictures from its val part.
+    """Cut-outs of COCO-mini's masked objects on its photographs: training pictures from
+    its train part, test pictures from its val part.
 
-    The first split is the paper's (20 masked classes: VOC's, 60: the others); further ones are its random splits.
+    The first split is the paper's (20 masked classes: VOC's, 60: the others); further
+    ones are its random splits.
     """
 
     name = "composites"
@@ -120,7 +132,8 @@ def _opened(folder: Path, images: int, classes: int) -> CocoInstances:
     file = CocoFile.read(annotations)
     if len(file.images) != images or len(file.categories) != classes:
         raise InputError(
-            f"{annotations}: expected {images} pictures of {classes} classes, found {len(file.images)} of {len(file.categories)}; "
+            f"{annotations}: expected {images} pictures of {classes} classes, found "
+            f"{len(file.images)} of {len(file.categories)}; "
             "delete the folder or name another one"
         )
     return CocoInstances(file, folder / "images", cache=True)

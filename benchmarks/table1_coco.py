@@ -1,7 +1,9 @@
-"""Table 1 on COCO itself: the shipped recipes one after another, each by `halfmask train` and `halfmask evaluate`.
+"""Table 1 on COCO itself: the shipped recipes one after another, each by `halfmask
+train` and `halfmask evaluate`.
 
-A run is a process of its own, as a user would start it: what one leaves in memory touches no other, and each can be interrupted and taken
-up again. Rows that several parts of the table share are run once.
+A run is a process of its own, as a user would start it: what one leaves in memory
+touches no other, and each can be interrupted and taken up again. Rows that several
+parts of the table share are run once.
 """
 
 from __future__ import annotations
@@ -90,11 +92,15 @@ def run_halfmask(arguments: list[str], root: Path) -> None:
         KeyboardInterrupt: it was interrupted.
     """
     environment = os.environ | {"COCO_ROOT": str(root)}
-    code = subprocess.run([sys.executable, "-m", "halfmask", *arguments], env=environment, check=False).returncode
+    code = subprocess.run(
+        [sys.executable, "-m", "halfmask", *arguments], env=environment, check=False
+    ).returncode
     if code == 130:
         raise KeyboardInterrupt
     if code:
-        raise InputError(f"bench table1: `halfmask {' '.join(arguments)}` ended with exit code {code}, see above")
+        raise InputError(
+            f"bench table1: `halfmask {' '.join(arguments)}` ended with exit code {code}, see above"
+        )
 
 
 def run_coco(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
@@ -106,12 +112,21 @@ def run_coco(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
     root = options.root
     if root is None:
         raise InputError(
-            "bench table1 --data coco: name the folder with annotations/, train2017/ and val2017/ by --root"
+            "bench table1 --data coco: name the folder with annotations/, train2017/ and "
+            "val2017/ by --root"
         )
     truth = root / "annotations" / "instances_val2017.json"
-    for path in (truth, root / "annotations" / "instances_train2017.json", root / "train2017", root / "val2017"):
+    for path in (
+        truth,
+        root / "annotations" / "instances_train2017.json",
+        root / "train2017",
+        root / "val2017",
+    ):
         if not path.exists():
-            raise InputError(f"{path}: not there; bench table1 --data coco needs COCO 2017 as its authors lay it out")
+            raise InputError(
+                f"{path}: not there; bench table1 --data coco needs COCO 2017 as its authors "
+                "lay it out"
+            )
     _keep_overrides(options)
     measures: list[Measure] = []
     heads = list(dict.fromkeys(head for _, rows, _ in PARTS.values() for _, head in rows))
@@ -122,7 +137,11 @@ def run_coco(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
         for direction, (spec, masked) in DIRECTIONS.items():
             for head in heads:
                 name = recipe_name(head, direction)
-                own = [f"seed={seed}", *([] if head.startswith("t1d") else [f"init={start}"]), *options.overrides]
+                own = [
+                    f"seed={seed}",
+                    *([] if head.startswith("t1d") else [f"init={start}"]),
+                    *options.overrides,
+                ]
                 _train(halfmask, name, runs / name, own, root)
                 result = _evaluated(halfmask, runs / name, truth, spec, root)
                 measures.append(_measure(result, seed, masked, head))
@@ -138,7 +157,8 @@ def _keep_overrides(options: Options) -> None:
     kept = json.loads(path.read_text(encoding="utf-8"))
     if kept != list(options.overrides):
         raise InputError(
-            f"{path}: its runs were made with --set {kept}, now {list(options.overrides)}; name another --out"
+            f"{path}: its runs were made with --set {kept}, now {list(options.overrides)}; "
+            "name another --out"
         )
 
 
@@ -151,7 +171,16 @@ def _evaluated(halfmask: Halfmask, run: Path, truth: Path, spec: str, root: Path
     found = run / f"evaluation-{spec}.json"
     if not found.is_file():
         photographs = str(root / "val2017")
-        arguments = ["evaluate", str(run), str(truth), "--images", photographs, "--masked", spec, "--given-boxes"]
+        arguments = [
+            "evaluate",
+            str(run),
+            str(truth),
+            "--images",
+            photographs,
+            "--masked",
+            spec,
+            "--given-boxes",
+        ]
         halfmask([*arguments, "--json", str(found)], root)
     result: dict[str, Any] = json.loads(found.read_text(encoding="utf-8"))
     return result
@@ -161,7 +190,15 @@ def _measure(result: dict[str, Any], seed: int, masked: int, head: str) -> Measu
     ap = {name: result["mask"][name]["AP"] for name in ("all", "A", "B")}
     iou = {name: result["given_boxes"][name]["miou"] for name in ("all", "A", "B")}
     box = result["box"]["all"]["AP"]
-    return {"seed": seed, "split": 0, "masked": masked, "head": head, "box_AP": box, "mask_AP": ap, "iou": iou}
+    return {
+        "seed": seed,
+        "split": 0,
+        "masked": masked,
+        "head": head,
+        "box_AP": box,
+        "mask_AP": ap,
+        "iou": iou,
+    }
 
 
 def _result(measures: list[Measure], options: Options) -> Result:
@@ -178,11 +215,22 @@ def _result(measures: list[Measure], options: Options) -> Result:
             "name": f"mask AP on B, transfer cls+box, {direction}, ahead by {difference}",
             "peer": "class-agnostic",
         }
-        rows.append(row | {"peer_value": low, "value": value, "unit": "AP", "ratio": value / low if low else None})
-    command = (
-        f"python -m benchmarks table1 --data coco --root COCO --seeds {options.seeds} --first-seed {options.first_seed}"
-    )
+        rows.append(
+            row
+            | {
+                "peer_value": low,
+                "value": value,
+                "unit": "AP",
+                "ratio": value / low if low else None,
+            }
+        )
+    command = f"python -m benchmarks table1 --data coco --root COCO --seeds {options.seeds} --first-seed {options.first_seed}"
     if options.overrides:
         command += "".join(f" --set {one}" for one in options.overrides)
     no_bar = {"bar": None, "ok": None}
-    return Result([row | no_bar for row in rows], {"table1:coco": "\n\n".join(tables)}, command, {"measures": measures})
+    return Result(
+        [row | no_bar for row in rows],
+        {"table1:coco": "\n\n".join(tables)},
+        command,
+        {"measures": measures},
+    )

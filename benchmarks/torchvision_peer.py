@@ -1,4 +1,6 @@
-"""torchvision's Mask R-CNN as the benchmarks' peer: the same detector weights, its own mask head."""
+"""torchvision's Mask R-CNN as the benchmarks' peer: the same detector weights, its own
+mask head.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ from halfmask.recipes.recipe import MaskRCNN as Config
 
 def mask_head(channels: int, width: int, convs: int, classes: int) -> nn.Sequential:
     """torchvision's mask head and predictor: [R, C, S, S] → logits [R, K, 2S, 2S]."""
-    return nn.Sequential(MaskRCNNHeads(channels, (width,) * convs, 1), MaskRCNNPredictor(width, width, classes))
+    return nn.Sequential(
+        MaskRCNNHeads(channels, (width,) * convs, 1), MaskRCNNPredictor(width, width, classes)
+    )
 
 
 def mask_head_loss(head: nn.Sequential, regions: MaskRegions) -> Tensor:
@@ -34,9 +38,11 @@ def mask_head_loss(head: nn.Sequential, regions: MaskRegions) -> Tensor:
 
 
 def torchvision_twin(ours: PartialMaskRCNN, config: Config, classes: int) -> MaskRCNN:
-    """torchvision's Mask R-CNN with the weights of our backbone, FPN, RPN, box head and mask trunk, and a mask filter for each class.
+    """torchvision's Mask R-CNN with the weights of our backbone, FPN, RPN, box head and
+    mask trunk, and a mask filter for each class.
 
-    Where our head is a transfer head, its filters are copied for every class, so that both draw the same masks.
+    Where our head is a transfer head, its filters are copied for every class, so that
+    both draw the same masks.
 
     Args:
         config: what ours was built from; a ResNet with four levels.
@@ -87,14 +93,20 @@ def _backbone(config: Config) -> BackboneWithFPN:
 
 def _pool(size: int, sampling_ratio: int) -> MultiScaleRoIAlign:
     pool = MultiScaleRoIAlign(["0", "1", "2", "3"], size, sampling_ratio)
-    pool.scales, pool.map_levels = [1 / 4, 1 / 8, 1 / 16, 1 / 32], LevelMapper(2, 5)  # not left to its guess
+    pool.scales, pool.map_levels = (
+        [1 / 4, 1 / 8, 1 / 16, 1 / 32],
+        LevelMapper(2, 5),
+    )  # not left to its guess
     return pool
 
 
 @torch.no_grad()
 def _share_heads(heads: RoIHeads, ours: PartialMaskRCNN) -> None:
     """Copies of our box head, and our mask trunk and filters in torchvision's layers."""
-    heads.box_head, heads.box_predictor = copy.deepcopy(heads.box_head), copy.deepcopy(heads.box_predictor)
+    heads.box_head, heads.box_predictor = (
+        copy.deepcopy(heads.box_head),
+        copy.deepcopy(heads.box_predictor),
+    )
     branch: Any = ours.mask_branch
     convs = [m for m in heads.mask_head.modules() if isinstance(m, nn.Conv2d)]
     own = [m for m in branch.trunk.convs if isinstance(m, nn.Conv2d)]

@@ -1,4 +1,6 @@
-"""`python -m benchmarks train`: a training step of Mask R-CNN R50-FPN at 80 classes beside torchvision's, and what of it waits on data."""
+"""`python -m benchmarks train`: a training step of Mask R-CNN R50-FPN at 80 classes
+beside torchvision's, and what of it waits on data.
+"""
 
 from __future__ import annotations
 
@@ -49,25 +51,51 @@ def run(options: Options) -> Result:
 
 
 def measured(setting: Setting, data: CocoInstances, say: Callable[[str], None]) -> Result:
-    """Times both models' steps in turns here, and takes each one's memory in a process of its own."""
+    """Times both models' steps in turns here, and takes each one's memory in a process
+    of its own.
+    """
     times = _times(setting, data)
     say(f"seconds of a step: halfmask {times['halfmask']:.2f}, {PEER} {times[PEER]:.2f}")
-    arguments = {"config": setting.config.model_dump(mode="json"), "folder": str(data.folder), "file": data.file.name}
-    numbers = {"classes": setting.classes, "batch": setting.batch, "steps": max(1, setting.steps - 1)}
-    peaks = {name: in_fresh_process("train:peak", which=name, **numbers, **arguments) for name in ("halfmask", PEER)}
-    say(f"MiB above the model: halfmask {peaks['halfmask'] / MIB:.0f}, {PEER} {peaks[PEER] / MIB:.0f}")
+    arguments = {
+        "config": setting.config.model_dump(mode="json"),
+        "folder": str(data.folder),
+        "file": data.file.name,
+    }
+    numbers = {
+        "classes": setting.classes,
+        "batch": setting.batch,
+        "steps": max(1, setting.steps - 1),
+    }
+    peaks = {
+        name: in_fresh_process("train:peak", which=name, **numbers, **arguments)
+        for name in ("halfmask", PEER)
+    }
+    say(
+        f"MiB above the model: halfmask {peaks['halfmask'] / MIB:.0f}, {PEER} "
+        f"{peaks[PEER] / MIB:.0f}"
+    )
     share = waiting_share(setting, data)
     rows = _rows(setting, times, peaks, share)
-    return Result(rows, {"train": _table(setting, times, peaks, share)}, "python -m benchmarks train --threads 1")
+    return Result(
+        rows,
+        {"train": _table(setting, times, peaks, share)},
+        "python -m benchmarks train --threads 1",
+    )
 
 
-def peak(which: str, config: dict[str, Any], folder: str, file: str, classes: int, batch: int, steps: int) -> int:
-    """Bytes that some steps need at most beyond the model and its optimiser's state; for a fresh process."""
+def peak(
+    which: str, config: dict[str, Any], folder: str, file: str, classes: int, batch: int, steps: int
+) -> int:
+    """Bytes that some steps need at most beyond the model and its optimiser's state;
+    for a fresh process.
+    """
     setting = Setting(MaskRCNN.model_validate(config), classes, batch, steps)
     data = CocoInstances(CocoFile.read(file), folder)
     model = _models(setting)[which]
     step = _stepper(which, model, batches(setting, data))
-    for group in step.optimiser.param_groups:  # momentum is there from the second step on: it is no part of a step
+    for group in (
+        step.optimiser.param_groups
+    ):  # momentum is there from the second step on: it is no part of a step
         for parameter in group["params"]:
             step.optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
@@ -79,7 +107,9 @@ def peak(which: str, config: dict[str, Any], folder: str, file: str, classes: in
 
 
 def waiting_share(setting: Setting, data: CocoInstances) -> float:
-    """Share of the clock's time that our training waits for its loader, which reads in the training's own process: the worst case."""
+    """Share of the clock's time that our training waits for its loader, which reads in
+    the training's own process: the worst case.
+    """
     step = _stepper("halfmask", _models(setting)["halfmask"], batches(setting, data))
     begin = time.perf_counter()
     for _ in range(max(1, setting.steps // 2)):
@@ -95,7 +125,9 @@ def batches(setting: Setting, data: CocoInstances) -> Iterator[Batch]:
 class _Stepper:
     """A step of one model when it is called, on the next batch."""
 
-    def __init__(self, model: nn.Module, source: Iterator[Batch], given: Callable[[list[Target]], list[Any]]) -> None:
+    def __init__(
+        self, model: nn.Module, source: Iterator[Batch], given: Callable[[list[Target]], list[Any]]
+    ) -> None:
         self.model, self.source, self.given = model, source, given
         parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimiser = torch.optim.SGD(parameters, lr=1e-4, momentum=0.9)
@@ -119,19 +151,28 @@ def _stepper(which: str, model: nn.Module, source: Iterator[Batch]) -> _Stepper:
 
 def _dense(targets: list[Target]) -> list[Any]:
     """Targets as torchvision wants them."""
-    return [{"boxes": t.boxes, "labels": t.labels, "masks": t.masks.dense().to(torch.uint8)} for t in targets]
+    return [
+        {"boxes": t.boxes, "labels": t.labels, "masks": t.masks.dense().to(torch.uint8)}
+        for t in targets
+    ]
 
 
 def _times(setting: Setting, data: CocoInstances) -> dict[str, float]:
     steps = {n: _stepper(n, m, batches(setting, data)) for n, m in _models(setting).items()}
-    return {name: statistics.median(seconds) for name, seconds in alternate(steps, setting.steps).items()}
+    return {
+        name: statistics.median(seconds)
+        for name, seconds in alternate(steps, setting.steps).items()
+    }
 
 
 def _models(setting: Setting) -> dict[str, nn.Module]:
     """Both, in training mode, with the same weights."""
     torch.manual_seed(SEED)
     ours = build_mask_rcnn(setting.config, setting.classes, pretrained=False)
-    return {"halfmask": ours.train(), PEER: torchvision_twin(ours, setting.config, setting.classes).train()}
+    return {
+        "halfmask": ours.train(),
+        PEER: torchvision_twin(ours, setting.config, setting.classes).train(),
+    }
 
 
 def _config() -> MaskRCNN:
@@ -145,14 +186,25 @@ def _photographs() -> CocoInstances:
     return CocoInstances(CocoFile.read(folder / "instances_train.json"), folder / "train")
 
 
-def _rows(setting: Setting, times: dict[str, float], peaks: dict[str, int], share: float) -> list[Row]:
+def _rows(
+    setting: Setting, times: dict[str, float], peaks: dict[str, int], share: float
+) -> list[Row]:
     speed = {name: setting.batch / seconds for name, seconds in times.items()}
     memory = {name: value / MIB for name, value in peaks.items()}
-    faster = compared("training, images per second", PEER, speed[PEER], speed["halfmask"], "images/s", None)
+    faster = compared(
+        "training, images per second", PEER, speed[PEER], speed["halfmask"], "images/s", None
+    )
     ratio = faster["ratio"]
     return [
         {**faster, "bar": TIME_BAR, "ok": ratio >= TIME_BAR},
-        compared("training, peak memory of a step", PEER, memory[PEER], memory["halfmask"], "MiB", MEMORY_BAR),
+        compared(
+            "training, peak memory of a step",
+            PEER,
+            memory[PEER],
+            memory["halfmask"],
+            "MiB",
+            MEMORY_BAR,
+        ),
         held("training, share of time that waits on data", share, "of the time", WAIT_BAR),
     ]
 

@@ -1,4 +1,6 @@
-"""`python -m benchmarks two-stages`: a detector and a box segmenter in its boxes, beside region heads on the same detector, on the world."""
+"""`python -m benchmarks two-stages`: a detector and a box segmenter in its boxes,
+beside region heads on the same detector, on the world.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ WAYS: dict[str, list[str]] = {
     "box segmenter, class-agnostic": [],
     f"box segmenter, {NAMES}": ["model.condition.input=embedding", "model.condition.input_norm=1"],
 }
-"""What the box segmenter is told of a class; the file of the names' vectors comes with the pictures."""
+"""What the box segmenter is told of a class; the file of the names' vectors comes with
+the pictures.
+"""
 REGION_HEADS = ("class-agnostic, ignore", "T(names)", "T(names), taught")
 SETS = ("A", "B")
 
@@ -48,9 +52,17 @@ def run(options: Options, halfmask: Halfmask = run_halfmask, plan: Plan | None =
     """
     plan = plan or Plan(World(), ())
     seeds = tuple(range(options.first_seed, options.first_seed + options.seeds))
-    jobs = tuple(Job(plan.source.main_size, k, head) for k in range(options.splits) for head in REGION_HEADS)
-    heads = {name: change for name, change in matrix(own_head(plan.source)).items() if name in REGION_HEADS}
-    plan = Plan(plan.source, jobs, seeds, plan.train_images, plan.mask_images, plan.test_images, heads)
+    jobs = tuple(
+        Job(plan.source.main_size, k, head) for k in range(options.splits) for head in REGION_HEADS
+    )
+    heads = {
+        name: change
+        for name, change in matrix(own_head(plan.source)).items()
+        if name in REGION_HEADS
+    }
+    plan = Plan(
+        plan.source, jobs, seeds, plan.train_images, plan.mask_images, plan.test_images, heads
+    )
     regions = run_plan(plan, options.out, options.say)
     found: dict[str, list[Measure]] = {way: [] for way in WAYS}
     for seed in seeds:
@@ -59,41 +71,76 @@ def run(options: Options, halfmask: Halfmask = run_halfmask, plan: Plan | None =
                 measure = _measured(way, plan, seed, split, options.out / f"seed-{seed}", halfmask)
                 found[way].append(measure)
                 options.say(
-                    f"{way}, seed {seed} split {split}: mask AP A {measure.mask['A']:.1f} B {measure.mask['B']:.1f}"
+                    f"{way}, seed {seed} split {split}: mask AP A {measure.mask['A']:.1f} B "
+                    f"{measure.mask['B']:.1f}"
                 )
-    boxes = {(seed, split): m for (seed, split), m in zip(_runs(plan), next(iter(found.values())), strict=True)}
+    boxes = {
+        (seed, split): m
+        for (seed, split), m in zip(_runs(plan), next(iter(found.values())), strict=True)
+    }
     rows = {
         head: [_of_region(m, boxes[m["seed"], m["split"]]) for m in regions if m["head"] == head]
         for head in REGION_HEADS
     }
     rows |= found
     command = f"python -m benchmarks two-stages --seeds {options.seeds} --splits {options.splits} --first-seed {options.first_seed}"
-    details = {"measures": {name: [m._asdict() for m in measures] for name, measures in rows.items()}}
+    details = {
+        "measures": {name: [m._asdict() for m in measures] for name, measures in rows.items()}
+    }
     return Result(_rows(rows), {"two-stages": _table(rows)}, command, details)
 
 
 def _runs(plan: Plan) -> list[tuple[int, int]]:
-    return [(seed, split) for seed in plan.seeds for split in sorted({job.split for job in plan.jobs})]
+    return [
+        (seed, split) for seed in plan.seeds for split in sorted({job.split for job in plan.jobs})
+    ]
 
 
 def _of_region(measure: dict[str, Any], in_its_boxes: Measure) -> Measure:
-    """A region head's measure; its boxes are the detector's own, so their AP is that of the box segmenter's boxes."""
-    return Measure(measure["mask_AP"], in_its_boxes.box, {name: 100 * measure["iou"][name] for name in SETS})
+    """A region head's measure; its boxes are the detector's own, so their AP is that of
+    the box segmenter's boxes.
+    """
+    return Measure(
+        measure["mask_AP"], in_its_boxes.box, {name: 100 * measure["iou"][name] for name in SETS}
+    )
 
 
-def _measured(way: str, plan: Plan, seed: int, split: int, folder: Path, halfmask: Halfmask) -> Measure:
+def _measured(
+    way: str, plan: Plan, seed: int, split: int, folder: Path, halfmask: Halfmask
+) -> Measure:
     own = folder / "two-stages" / f"{split}-{list(WAYS).index(way)}"
     own.mkdir(parents=True, exist_ok=True)
     test, result = folder / "test", own / "evaluation.json"
     data, masked = _data(plan, seed, split, folder)
     names = [f"model.condition.embedding={folder / 'names.npy'}"] if NAMES in way else []
-    halfmask(["train", RECIPE, f"seed={seed}", *data, *WAYS[way], *names, "--out", str(own / "run"), "--resume"])
+    halfmask(
+        [
+            "train",
+            RECIPE,
+            f"seed={seed}",
+            *data,
+            *WAYS[way],
+            *names,
+            "--out",
+            str(own / "run"),
+            "--resume",
+        ]
+    )
     if not result.is_file():
-        truth = [str(test / "instances.json"), "--images", str(test / "images"), "--masked", masked, "--given-boxes"]
+        truth = [
+            str(test / "instances.json"),
+            "--images",
+            str(test / "images"),
+            "--masked",
+            masked,
+            "--given-boxes",
+        ]
         boxes = ["--detector", str(_detector(plan, seed, folder))]
         halfmask(["evaluate", str(own / "run"), *truth, *boxes, "--json", str(result)])
     blocks = json.loads(result.read_text(encoding="utf-8"))
-    mask, box = ({name: blocks[what][name]["AP"] or 0.0 for name in SETS} for what in ("mask", "box"))
+    mask, box = (
+        {name: blocks[what][name]["AP"] or 0.0 for name in SETS} for what in ("mask", "box")
+    )
     return Measure(mask, box, {name: 100 * blocks["given_boxes"][name]["miou"] for name in SETS})
 
 
@@ -101,7 +148,9 @@ def _data(plan: Plan, seed: int, split: int, folder: Path) -> tuple[list[str], s
     """Overrides for the pictures that the region heads learn from, and set A by its names."""
     training = plan.source.pictures(folder / "train", plan.train_images, seed, test=False)
     in_a = plan.source.split(training.file, plan.source.main_size, split, seed)
-    masked = ",".join(category["name"] for category in training.file.categories if category["id"] in in_a)
+    masked = ",".join(
+        category["name"] for category in training.file.categories if category["id"] in in_a
+    )
     file = folder / "two-stages" / "mask_pictures.json"
     if not file.is_file():
         document = json.loads((folder / "train" / "instances.json").read_text(encoding="utf-8"))
@@ -109,11 +158,17 @@ def _data(plan: Plan, seed: int, split: int, folder: Path) -> tuple[list[str], s
         ids = {image["id"] for image in images}
         rows = [row for row in document["annotations"] if row["image_id"] in ids]
         write_json(file, document | {"images": images, "annotations": rows})
-    return [f"data.annotations={file}", f"data.images={folder / 'train' / 'images'}", f"data.masked={masked}"], masked
+    return [
+        f"data.annotations={file}",
+        f"data.images={folder / 'train' / 'images'}",
+        f"data.masked={masked}",
+    ], masked
 
 
 def _detector(plan: Plan, seed: int, folder: Path) -> Path:
-    """The seed's detector as a checkpoint that `evaluate` takes; its mask head is untrained and not asked."""
+    """The seed's detector as a checkpoint that `evaluate` takes; its mask head is
+    untrained and not asked.
+    """
     path = folder / "two-stages" / "detector.safetensors"
     if not path.is_file():
         recipe = load_recipe(plan.source.recipe)
@@ -137,8 +192,14 @@ def _table(rows: dict[str, list[Measure]]) -> str:
     ]
     lines = [f"| masks by | {' | '.join(columns)} | runs |", "|" + "---|" * (len(columns) + 2)]
     for name, found in rows.items():
-        cells = [spread([getattr(m, what)[s] for m in found], 1) for what in ("mask", "box") for s in "BA"]
-        cells += [spread([m.mask[s] / m.box[s] for m in found if m.box[s]] or [0.0], 2) for s in "BA"]
+        cells = [
+            spread([getattr(m, what)[s] for m in found], 1)
+            for what in ("mask", "box")
+            for s in "BA"
+        ]
+        cells += [
+            spread([m.mask[s] / m.box[s] for m in found if m.box[s]] or [0.0], 2) for s in "BA"
+        ]
         cells += [spread([m.given[s] for m in found], 1) for s in "BA"]
         lines.append(f"| {' | '.join([name, *cells, str(len(found))])} |")
     return "\n".join(lines)

@@ -1,8 +1,11 @@
-"""`python -m benchmarks vg`: what 3000 classes cost the mask branch, and small data on which the whole path can be run.
+"""`python -m benchmarks vg`: what 3000 classes cost the mask branch, and small data on
+which the whole path can be run.
 
-The paper's authors cut the 3002 rows of the detector down to 81 to train masks, and put them back for use, since every region had K maps.
-Here a region has one map and the transfer function runs on the classes that occur: K must not be seen in time or memory. Measured is a step
-of stage 2 of the paper's recipe from pooled regions on: forward, loss, backward, at the paper's sizes.
+The paper's authors cut the 3002 rows of the detector down to 81 to train masks, and put
+them back for use, since every region had K maps. Here a region has one map and the
+transfer function runs on the classes that occur: K must not be seen in time or memory.
+Measured is a step of stage 2 of the paper's recipe from pooled regions on: forward,
+loss, backward, at the paper's sizes.
 """
 
 from __future__ import annotations
@@ -39,7 +42,9 @@ BAR = 1.1
 
 @dataclass
 class Cost:
-    """Of one step at one K: peak of what it allocates, in bytes, and its seconds, one for each round."""
+    """Of one step at one K: peak of what it allocates, in bytes, and its seconds, one
+    for each round.
+    """
 
     peak: int = 0
     seconds: list[float] = field(default_factory=list)
@@ -59,18 +64,29 @@ def run(options: Options) -> Result:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     costs = measure_mask_branch((COCO_K, VG_K), _stage_two_model, REGIONS, ROUNDS, device)
     for classes, cost in costs.items():
-        options.say(f"K {classes}: {1000 * cost.median:.1f} ms, peak {cost.peak / 2**20:.1f} MiB above the model")
+        options.say(
+            f"K {classes}: {1000 * cost.median:.1f} ms, peak {cost.peak / 2**20:.1f} MiB above "
+            "the model"
+        )
     rows = _rows(costs)
-    details = {"measures": {str(k): {"peak_bytes": c.peak, "seconds": c.seconds} for k, c in costs.items()}}
+    details = {
+        "measures": {str(k): {"peak_bytes": c.peak, "seconds": c.seconds} for k, c in costs.items()}
+    }
     return Result(rows, {"vg": _table(costs, device)}, "python -m benchmarks vg", details)
 
 
 def measure_mask_branch(
-    sizes: tuple[int, ...], build: Callable[[int], PartialMaskRCNN], regions: int, rounds: int, device: torch.device
+    sizes: tuple[int, ...],
+    build: Callable[[int], PartialMaskRCNN],
+    regions: int,
+    rounds: int,
+    device: torch.device,
 ) -> dict[int, Cost]:
-    """K → cost of a step of the mask branch on the same regions, whose labels are COCO's; the sizes take turns.
+    """K → cost of a step of the mask branch on the same regions, whose labels are
+    COCO's; the sizes take turns.
 
-    Time is the CPU's own where there is no GPU, so that other work on a shared machine does not count.
+    Time is the CPU's own where there is no GPU, so that other work on a shared machine
+    does not count.
     """
     steps, costs = {}, {k: Cost() for k in sizes}
     for k in sizes:
@@ -84,7 +100,9 @@ def measure_mask_branch(
 
 
 def _stage_two_model(classes: int) -> PartialMaskRCNN:
-    """The recipe's heads on a small backbone, which the mask branch does not see; without the MLP, which is the same at any K."""
+    """The recipe's heads on a small backbone, which the mask branch does not see;
+    without the MLP, which is the same at any K.
+    """
     config = load_recipe(RECIPE, OVERRIDES).model
     assert isinstance(config, MaskRCNN)
     torch.manual_seed(0)
@@ -122,13 +140,18 @@ def _small_data(options: Options) -> None:
     genome, coco, recipe = folder / "visual_genome", folder / "coco", folder / "tiny.yaml"
     write_visual_genome(genome)
     write_coco(coco)
-    done = convert_visual_genome(genome, genome / "vg3k.json", coco / "annotations" / "instances_val2017.json", test=5)
+    done = convert_visual_genome(
+        genome, genome / "vg3k.json", coco / "annotations" / "instances_val2017.json", test=5
+    )
     found = len(done.classes.categories)
     if found + 1 != VG_K:
-        raise InputError(f"bench vg: expected {VG_K - 1} classes of the generated data, found {found}")
+        raise InputError(
+            f"bench vg: expected {VG_K - 1} classes of the generated data, found {found}"
+        )
     write_tiny_recipe(recipe, genome, coco)
     options.say(
-        f"{found} classes, {sum(done.boxes.values())} boxes; to train both stages: halfmask train {recipe} --out RUN"
+        f"{found} classes, {sum(done.boxes.values())} boxes; to train both stages: halfmask "
+        f"train {recipe} --out RUN"
     )
 
 
@@ -140,7 +163,13 @@ def _rows(costs: dict[int, Cost]) -> list[Row]:
         ("mask branch, peak memory", small.peak / 2**20, large.peak / 2**20, "MiB"),
     ):
         ratio = value / peer
-        row = {"name": f"{name}, K = {VG_K}", "peer": f"K = {COCO_K}", "peer_value": peer, "value": value, "unit": unit}
+        row = {
+            "name": f"{name}, K = {VG_K}",
+            "peer": f"K = {COCO_K}",
+            "peer_value": peer,
+            "value": value,
+            "unit": unit,
+        }
         rows.append({**row, "ratio": ratio, "bar": BAR, "ok": ratio <= BAR})
     return rows
 
@@ -148,12 +177,16 @@ def _rows(costs: dict[int, Cost]) -> list[Row]:
 def _table(costs: dict[int, Cost], device: torch.device) -> str:
     clock = "time" if device.type == "cuda" else "CPU time"
     lines = [
-        f"| K | {clock} of a step, median of {len(costs[COCO_K].seconds)} | lowest–highest | peak memory above the model |",
+        f"| K | {clock} of a step, median of {len(costs[COCO_K].seconds)} | lowest–highest | "
+        "peak memory above the model |",
         "|---|---|---|---|",
     ]
     for k, cost in costs.items():
         low, high = (1000 * f(cost.seconds) for f in (min, max))
-        lines.append(f"| {k} | {1000 * cost.median:.1f} ms | {low:.1f}–{high:.1f} ms | {cost.peak / 2**20:.2f} MiB |")
+        lines.append(
+            f"| {k} | {1000 * cost.median:.1f} ms | {low:.1f}–{high:.1f} ms | "
+            f"{cost.peak / 2**20:.2f} MiB |"
+        )
     small, large = costs[COCO_K], costs[VG_K]
     lines.append(f"| ratio | {large.median / small.median:.3f} | | {large.peak / small.peak:.4f} |")
     return "\n".join(lines)

@@ -1,4 +1,6 @@
-"""Small data in the formats of Visual Genome and COCO, with the paper's number of classes: what proves the 3000-class path without them."""
+"""Small data in the formats of Visual Genome and COCO, with the paper's number of
+classes: what proves the 3000-class path without them.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,13 @@ from halfmask.recipes.recipe import load_recipe
 
 SIDE = 96
 RARE_CLASS = "hair drier"
-"""The COCO class whose synset is mentioned once, so that it lies outside of the most frequent ones and is added to them."""
+"""The COCO class whose synset is mentioned once, so that it lies outside of the most
+frequent ones and is added to them.
+"""
 MICE = "mouse.n.04", "mouse.n.01"
-"""Two synsets of one word: COCO's mouse is the more frequent one, the other stays a class of its own."""
+"""Two synsets of one word: COCO's mouse is the more frequent one, the other stays a
+class of its own.
+"""
 FREQUENT = 3000
 TINY = {
     "name": "vg3k_tiny",
@@ -54,11 +60,15 @@ TINY = {
     "stages.1.optimiser.steps": "[]",
     "checkpoint_every": "3",
 }
-"""What a few steps on a CPU change in the paper's recipe. Random weights score no class above chance, hence a threshold of 0."""
+"""What a few steps on a CPU change in the paper's recipe. Random weights score no class
+above chance, hence a threshold of 0.
+"""
 
 
 def synset_counts() -> dict[str, int]:
-    """Synset → mentions: 3000 are mentioned more than once, 79 of them COCO's; the 80th and some others once."""
+    """Synset → mentions: 3000 are mentioned more than once, 79 of them COCO's; the 80th
+    and some others once.
+    """
     counts = {MANUAL_SYNSETS.get(n, f"{n.replace(' ', '_')}.n.01"): 3 for n in COCO_NAMES.values()}
     counts[MANUAL_SYNSETS[RARE_CLASS]] = 1
     counts |= {MICE[0]: 4, MICE[1]: 2}
@@ -68,10 +78,12 @@ def synset_counts() -> dict[str, int]:
 
 
 def write_visual_genome(folder: Path, images: int = 60, seed: int = 0) -> None:
-    """objects.json, image_data.json and pictures below VG_100K/ and VG_100K_2/, as Visual Genome 1.4 has them.
+    """objects.json, image_data.json and pictures below VG_100K/ and VG_100K_2/, as
+    Visual Genome 1.4 has them.
 
-    Every third picture is COCO's (coco_id 1000 + image_id). Besides the objects of `synset_counts` there are some without a synset,
-    with two, with a box of no width, outside of the picture, and over its edge.
+    Every third picture is COCO's (coco_id 1000 + image_id). Besides the objects of
+    `synset_counts` there are some without a synset, with two, with a box of no width,
+    outside of the picture, and over its edge.
     """
     rng = np.random.default_rng(seed)
     mentions = [synset for synset, count in synset_counts().items() for _ in range(count)]
@@ -83,7 +95,14 @@ def write_visual_genome(folder: Path, images: int = 60, seed: int = 0) -> None:
         url = f"https://example.org/rak248/{part}/{number}.jpg"
         coco_id = 1000 + number if number % 3 == 0 else None
         records.append(
-            {"image_id": number, "url": url, "width": SIDE, "height": SIDE, "coco_id": coco_id, "flickr_id": None}
+            {
+                "image_id": number,
+                "url": url,
+                "width": SIDE,
+                "height": SIDE,
+                "coco_id": coco_id,
+                "flickr_id": None,
+            }
         )
         objects = [_object(rng, [mentions[i]]) for i in order[number - 1 :: images]]
         entries.append({"image_id": number, "objects": objects, "image_url": url})
@@ -100,8 +119,10 @@ def write_visual_genome(folder: Path, images: int = 60, seed: int = 0) -> None:
 
 
 def write_coco(folder: Path, images: int = 20, seed: int = 0) -> None:
-    """annotations/instances_train2017.json with masks of COCO's 80 classes, train2017/, and an instances_val2017.json that names some of
-    the pictures of `write_visual_genome` (those with coco_id up to 1030)."""
+    """annotations/instances_train2017.json with masks of COCO's 80 classes, train2017/,
+    and an instances_val2017.json that names some of the pictures of
+    `write_visual_genome` (those with coco_id up to 1030).
+    """
     rng = np.random.default_rng([seed, 1])
     categories = [{"id": i, "name": name} for i, name in COCO_NAMES.items()]
     ids, each = list(COCO_NAMES), -(-2 * len(COCO_NAMES) // images)
@@ -115,14 +136,20 @@ def write_coco(folder: Path, images: int = 20, seed: int = 0) -> None:
             category = ids[len(annotations) % len(ids)]
             annotations.append(_masked(rng, len(annotations) + 1, number, category))
     write_json(folder / "annotations" / "instances_train2017.json", document)
-    val = [{"id": i, "file_name": f"{i:012d}.jpg", "width": SIDE, "height": SIDE} for i in range(1001, 1031)]
+    val = [
+        {"id": i, "file_name": f"{i:012d}.jpg", "width": SIDE, "height": SIDE}
+        for i in range(1001, 1031)
+    ]
     write_json(
-        folder / "annotations" / "instances_val2017.json", {"images": val, "annotations": [], "categories": categories}
+        folder / "annotations" / "instances_val2017.json",
+        {"images": val, "annotations": [], "categories": categories},
     )
 
 
 def write_tiny_recipe(path: Path, visual_genome: Path, coco: Path) -> None:
-    """The paper's recipe, made small, on data of these two folders (after `halfmask convert` to VISUAL_GENOME/vg3k.json)."""
+    """The paper's recipe, made small, on data of these two folders (after `halfmask
+    convert` to VISUAL_GENOME/vg3k.json).
+    """
     places = {
         "data.annotations": visual_genome / "vg3k_train.json",
         "data.images": visual_genome,
@@ -138,7 +165,15 @@ def _object(rng: np.random.Generator, synsets: list[str]) -> dict[str, Any]:
     w, h = rng.integers(8, 40, 2).tolist()
     x, y = int(rng.integers(0, SIDE - w)), int(rng.integers(0, SIDE - h))
     names = [s.split(".")[0].replace("_", " ") for s in synsets]
-    return {"synsets": synsets, "h": h, "w": w, "x": x, "y": y, "names": names, "merged_object_ids": []}
+    return {
+        "synsets": synsets,
+        "h": h,
+        "w": w,
+        "x": x,
+        "y": y,
+        "names": names,
+        "merged_object_ids": [],
+    }
 
 
 def _masked(rng: np.random.Generator, number: int, image: int, category: int) -> dict[str, Any]:
@@ -147,7 +182,13 @@ def _masked(rng: np.random.Generator, number: int, image: int, category: int) ->
     x, y = int(rng.integers(0, SIDE - w)), int(rng.integers(0, SIDE - h))
     corners = [(1, 0), (3, 0), (4, 1), (4, 3), (3, 4), (1, 4), (0, 3), (0, 1)]
     polygon = [v for i, j in corners for v in (x + i * w / 4, y + j * h / 4)]
-    row = {"id": number, "image_id": image, "category_id": category, "bbox": [x, y, w, h], "iscrowd": 0}
+    row = {
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "bbox": [x, y, w, h],
+        "iscrowd": 0,
+    }
     return {**row, "segmentation": [polygon], "area": w * h * 7 / 8}
 
 

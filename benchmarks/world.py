@@ -1,4 +1,6 @@
-"""`python -m benchmarks world`: how far transfer comes on the procedural world, by the input of T."""
+"""`python -m benchmarks world`: how far transfer comes on the procedural world, by the
+input of T.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,15 @@ def run(options: Options) -> Result:
     measures = run_plan(Plan(source, jobs, seeds), options.out, options.say)
     command = f"python -m benchmarks world --seeds {options.seeds} --splits {options.splits} --first-seed {options.first_seed}"
     rows = bench_rows(measures, source.classes)
-    return Result(rows, {"world": markdown(measures, source.classes)}, command, {"measures": measures})
+    return Result(
+        rows, {"world": markdown(measures, source.classes)}, command, {"measures": measures}
+    )
 
 
 def world_jobs(source: Source, masked: tuple[int, ...], splits: int) -> tuple[Job, ...]:
-    """At the first size of A every input of T runs, at the others the recipe's own; class-agnostic and oracle always."""
+    """At the first size of A every input of T runs, at the others the recipe's own;
+    class-agnostic and oracle always.
+    """
     at_others = (AGNOSTIC, own_head(source), ORACLE)
     return tuple(
         Job(size, split, head)

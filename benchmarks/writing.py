@@ -1,4 +1,6 @@
-"""How benchmarks reach the docs: a table between two markers, with its command, hardware, commit and date."""
+"""How benchmarks reach the docs: a table between two markers, with its command,
+hardware, commit and date.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +21,24 @@ from halfmask.files.atomic import write_text
 
 
 def provenance() -> dict[str, Any]:
-    """Hardware, commit, date and versions, as the contract of `bench --json` names them; commit is null outside a git checkout."""
+    """Hardware, commit, date and versions, as the contract of `bench --json` names
+    them; commit is null outside a git checkout.
+    """
     return {
         "hardware": _hardware(),
         "commit": _commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "versions": {"halfmask": __version__, "torch": torch.__version__, "torchvision": torchvision.__version__},
+        "versions": {
+            "halfmask": __version__,
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+        },
     }
 
 
 def replace_table(page: Path, name: str, table: str, command: str, source: dict[str, Any]) -> None:
-    """Puts the table between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->` of a Markdown page.
+    """Puts the table between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->` of a
+    Markdown page.
 
     Raises:
         InputError: the page cannot be read or has no such pair of markers.
@@ -38,9 +47,13 @@ def replace_table(page: Path, name: str, table: str, command: str, source: dict[
     try:
         text = page.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{page}: cannot be read ({error}); name a page with {begin} and {end}") from error
+        raise InputError(
+            f"{page}: cannot be read ({error}); name a page with {begin} and {end}"
+        ) from error
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
-        raise InputError(f"{page}: expected one {begin} and, after it, one {end} to put the table between")
+        raise InputError(
+            f"{page}: expected one {begin} and, after it, one {end} to put the table between"
+        )
     versions = ", ".join(f"{key} {value}" for key, value in source["versions"].items())
     note = f"Written by `{command}` on {source['hardware']}, commit {source['commit'] or 'unknown'}, {source['date']}; {versions}."
     before, after = text[: text.index(begin)], text[text.index(end) :]
@@ -55,7 +68,9 @@ def _hardware() -> str:
 
 def _processor() -> str:
     try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+        found = re.search(
+            r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        )
     except OSError:
         found = None
     return found.group(1).strip() if found else platform.processor() or platform.machine()
@@ -65,7 +80,19 @@ def _commit() -> str | None:
     """The commit of the checkout that the package lies in, marked if the tree differs from it."""
     folder = Path(__file__).parent
     try:
-        command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() or None
+        command = [
+            "git",
+            "-C",
+            str(folder),
+            "describe",
+            "--always",
+            "--dirty",
+            "--abbrev=10",
+            "--exclude=*",
+        ]
+        return (
+            subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+            or None
+        )
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -1,6 +1,8 @@
-"""Takes the pictures of docs/review.md: python docs/screenshots.py (needs the extra `dev` and Chromium).
+"""Takes the pictures of docs/review.md: python docs/screenshots.py (needs the extra
+`dev` and Chromium).
 
-The package's demo photographs lose their masks, are completed by the shipped model, and the pages are opened on them.
+The package's demo photographs lose their masks, are completed by the shipped model, and
+the pages are opened on them.
 """
 
 from __future__ import annotations
@@ -44,8 +46,12 @@ DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 def main() -> None:
     with tempfile.TemporaryDirectory() as name, sync_playwright() as started:
         filled = complete(Path(name))
-        browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        places = Places(filled, PHOTOS, filled.with_suffix(".jsonl"), filled.with_name("reviewed.json"))
+        browser = started.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        places = Places(
+            filled, PHOTOS, filled.with_suffix(".jsonl"), filled.with_name("reviewed.json")
+        )
         review = Review(places, Segmenter("box-segmenter", device="cpu"))
         with served(review_app(review)) as address:
             page = browser.new_context(viewport=DESK).new_page()
@@ -54,7 +60,9 @@ def main() -> None:
             page.keyboard.press("e")
             drag(page, (0.085, -0.14), (0.08, 0.05))
             take(page, "review_redraw")
-            context = browser.new_context(viewport=PHONE, has_touch=True, device_scale_factor=2, color_scheme="dark")
+            context = browser.new_context(
+                viewport=PHONE, has_touch=True, device_scale_factor=2, color_scheme="dark"
+            )
             page = context.new_page()
             begin(page, address, dog_in(filled))
             take(page, "review_phone", 390)
@@ -105,7 +113,9 @@ def served(app: Any) -> Iterator[str]:
 def dog_in(filled: Path) -> int:
     """The place of the shown dog in the file."""
     rows = json.loads(filled.read_text())["annotations"]
-    return next(k for k, row in enumerate(rows) if (row["image_id"], row["category_id"]) == (DOG, 18))
+    return next(
+        k for k, row in enumerate(rows) if (row["image_id"], row["category_id"]) == (DOG, 18)
+    )
 
 
 def begin(page: Page, address: str, position: int) -> None:

@@ -12,7 +12,9 @@ import halfmask
 
 
 def report(completed, worst=10):
-    """For each class the number of new masks and their mean score, then the most doubtful masks of all."""
+    """For each class the number of new masks and their mean score, then the most
+    doubtful masks of all.
+    """
     document = json.loads(Path(completed).read_text(encoding="utf-8"))
     names = {c["id"]: c["name"] for c in document["categories"]}
     filled = [a for a in document["annotations"] if a.get("halfmask", {}).get("state") == "filled"]
@@ -23,7 +25,10 @@ def report(completed, worst=10):
         print(f"{name:16} {len(values):5} masks, mean score {sum(values) / len(values):.2f}")
     print("look first at:")
     for annotation in sorted(filled, key=lambda a: a["halfmask"]["score"])[:worst]:
-        print(f"  annotation {annotation['id']}, image {annotation['image_id']}: {annotation['halfmask']['score']:.2f}")
+        print(
+            f"  annotation {annotation['id']}, image {annotation['image_id']}: "
+            f"{annotation['halfmask']['score']:.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""Masks for given boxes without PyTorch: `pip install onnxruntime numpy pillow`, and a folder that `halfmask export` wrote.
+"""Masks for given boxes without PyTorch: `pip install onnxruntime numpy pillow`, and a
+folder that `halfmask export` wrote.
 
-python examples/deploy_onnx.py deployed photo.jpg 30,40,220,310 > mask.json   # boxes: x0,y0,x1,y1 in pixels
+python examples/deploy_onnx.py deployed photo.jpg 30,40,220,310 > mask.json   # boxes:
+x0,y0,x1,y1 in pixels
 """
 
 import json
@@ -15,9 +17,13 @@ def segment(folder, photo, boxes):
     """The masks, bool [H, W] each, and the model's estimate of each mask's IoU."""
     image = np.asarray(photo.convert("RGB"), dtype=np.float32).transpose(2, 0, 1) / 255
     boxes = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
-    session = onnxruntime.InferenceSession(f"{folder}/segment.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        f"{folder}/segment.onnx", providers=["CPUExecutionProvider"]
+    )
     given = {"image": image, "boxes": boxes, "labels": np.zeros(len(boxes), dtype=np.int64)}
-    probs, regions, quality = session.run(None, {i.name: given[i.name] for i in session.get_inputs()})
+    probs, regions, quality = session.run(
+        None, {i.name: given[i.name] for i in session.get_inputs()}
+    )
     return [paste(*row, photo.size) for row in zip(probs, regions, boxes, strict=True)], quality
 
 
@@ -27,14 +33,24 @@ def paste(probs, region, box, size):
     grid = (1 / cell[0], 0, -region[0] / cell[0], 0, 1 / cell[1], -region[1] / cell[1])
     padded = Image.fromarray(np.pad(probs, 1, mode="edge"))
     grid = (grid[0], 0, grid[2] + 1, 0, grid[4], grid[5] + 1)  # a cell's centre stays where it was
-    mask = np.asarray(padded.transform(size, Image.Transform.AFFINE, grid, Image.Resampling.BILINEAR)) >= 0.5
+    mask = (
+        np.asarray(padded.transform(size, Image.Transform.AFFINE, grid, Image.Resampling.BILINEAR))
+        >= 0.5
+    )
     x, y = (np.arange(side) + 0.5 for side in size)
     return mask & ((y >= box[1]) & (y < box[3]))[:, None] & ((x >= box[0]) & (x < box[2]))
 
 
 if __name__ == "__main__":
     folder, name, *rows = sys.argv[1:]
-    masks, quality = segment(folder, Image.open(name), [[float(v) for v in row.split(",")] for row in rows])
+    masks, quality = segment(
+        folder, Image.open(name), [[float(v) for v in row.split(",")] for row in rows]
+    )
     print(
-        json.dumps([{"pixels": int(m.sum()), "score": round(float(q), 3)} for m, q in zip(masks, quality, strict=True)])
+        json.dumps(
+            [
+                {"pixels": int(m.sum()), "score": round(float(q), 3)}
+                for m, q in zip(masks, quality, strict=True)
+            ]
+        )
     )

@@ -1,7 +1,9 @@
-"""Partial supervision from nothing: draws a world, takes the masks of half of its classes away, trains, measures on both halves.
+"""Partial supervision from nothing: draws a world, takes the masks of half of its
+classes away, trains, measures on both halves.
 
-python examples/partial_world.py OUT              # seconds, far too short a training: shows that it runs
-python examples/partial_world.py OUT 3000 1200 400   # pictures, steps of both stages: the size of docs/world.md
+python examples/partial_world.py OUT              # seconds, far too short a training:
+shows that it runs python examples/partial_world.py OUT 3000 1200 400   # pictures,
+steps of both stages: the size of docs/world.md
 """
 
 import json
@@ -25,7 +27,8 @@ def main(out, pictures=24, detector_steps=4, head_steps=4):
     steps = [f"stages.0.steps={detector_steps}", f"stages.1.steps={head_steps}"]
     small = ["stages.0.batch_size=4", "stages.1.batch_size=8"] if int(pictures) < 100 else []
 
-    # The recipe's `data.masked` names 16 of the 32 classes: the masks of the others are gone before anything sees them.
+    # The recipe's `data.masked` names 16 of the 32 classes: the masks of the others are
+    # gone before anything sees them.
     halfmask("train", "world_transfer", *data, *steps, *small, "--out", out / "run")
     measured = ["--images", out / "test/images", "--given-boxes", "--json", out / "result.json"]
     halfmask("evaluate", out / "run", out / "test/instances.json", *measured)

@@ -1,6 +1,8 @@
-"""Masks for boxes of one photograph: a picture with the masks drawn on it, and the masks as COCO RLE on standard output.
+"""Masks for boxes of one photograph: a picture with the masks drawn on it, and the
+masks as COCO RLE on standard output.
 
-python examples/segment_photo.py photo.jpg drawn.png 58,159,279,622 234,194,327,481   # boxes: x0,y0,x1,y1 in pixels
+python examples/segment_photo.py photo.jpg drawn.png 58,159,279,622 234,194,327,481   #
+boxes: x0,y0,x1,y1 in pixels
 """
 
 import json

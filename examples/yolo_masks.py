@@ -1,4 +1,5 @@
-"""A YOLO data set whose labels are boxes, or boxes and polygons mixed: the same data set with a polygon for every object.
+"""A YOLO data set whose labels are boxes, or boxes and polygons mixed: the same data
+set with a polygon for every object.
 
 python examples/yolo_masks.py dataset/data.yaml dataset/images/train completed [train]
 """

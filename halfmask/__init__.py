@@ -1,6 +1,7 @@
 """Instance segmentation when only some of your classes have masks.
 
-`load` reads a trained model, `complete` fills in the missing masks of a COCO file. Both import torch when first used, not before.
+`load` reads a trained model, `complete` fills in the missing masks of a COCO file. Both
+import torch when first used, not before.
 """
 
 from typing import TYPE_CHECKING, Any

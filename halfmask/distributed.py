@@ -1,10 +1,13 @@
-"""The processes that train one model together: who this one is, sums over all of them, and work that one does for all.
+"""The processes that train one model together: who this one is, sums over all of them,
+and work that one does for all.
 
-A process alone is a team of one: every function here then gives back what it was given, and touches no number.
+A process alone is a team of one: every function here then gives back what it was given,
+and touches no number.
 
-Within a training step (`Team.step`) each function that asks the others has to be called by all processes, in the same order, whatever
-their part of the batch holds. Outside of a step the functions of a model (`share`, `total`, `largest`) ask nobody: an evaluation that one
-process makes alone waits for none.
+Within a training step (`Team.step`) each function that asks the others has to be called
+by all processes, in the same order, whatever their part of the batch holds. Outside of
+a step the functions of a model (`share`, `total`, `largest`) ask nobody: an evaluation
+that one process makes alone waits for none.
 """
 
 from __future__ import annotations
@@ -26,16 +29,22 @@ Normaliser = Literal["global", "rank"]
 By = Literal["", "torchrun", "slurm"]
 
 STEP_TIMEOUT = timedelta(minutes=30)
-"""A process that hears nothing from the others for so long within a step gives up. One that ends is noticed at once."""
+"""A process that hears nothing from the others for so long within a step gives up. One
+that ends is noticed at once.
+"""
 WAIT_TIMEOUT = timedelta(days=7)
 """Evaluations, indices and caches are made by one process while the others wait."""
 SPECIAL_STEPS = 0xFFFFFFF0
-"""SLURM's numbers for a batch script and an interactive shell lie above: these are no tasks that srun started."""
+"""SLURM's numbers for a batch script and an interactive shell lie above: these are no
+tasks that srun started.
+"""
 
 
 @dataclass(frozen=True)
 class Place:
-    """This process among `world`; `local_rank` among the `local_world` of its host. `by`: who started them."""
+    """This process among `world`; `local_rank` among the `local_world` of its host.
+    `by`: who started them.
+    """
 
     rank: int = 0
     world: int = 1
@@ -49,10 +58,12 @@ class Place:
 
 
 def place_of(environment: Mapping[str, str]) -> Place:
-    """Reads what torchrun (or `halfmask train devices=N`, which speaks its language) or srun says in the environment's variables.
+    """Reads what torchrun (or `halfmask train devices=N`, which speaks its language) or
+    srun says in the environment's variables.
 
     Raises:
-        InputError: the hosts have different numbers of processes, or srun was not told how many a host.
+        InputError: the hosts have different numbers of processes, or srun was not told
+            how many a host.
     """
     if "TORCHELASTIC_RUN_ID" in environment:
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
@@ -62,13 +73,18 @@ def place_of(environment: Mapping[str, str]) -> Place:
         names = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE")
         missing = [name for name in names if name not in environment]
         if missing:
-            raise InputError(f"SLURM: {missing[0]} is not set: ask for processes with --nodes and --ntasks-per-node")
+            raise InputError(
+                f"SLURM: {missing[0]} is not set: ask for processes with --nodes and "
+                "--ntasks-per-node"
+            )
         place = _read(environment, names, "slurm")
         mend = "ask for processes with --nodes and --ntasks-per-node"
     else:
         return Place()
     if place.world % place.local_world:
-        raise InputError(f"{place.world} processes do not divide into hosts of {place.local_world}: {mend}")
+        raise InputError(
+            f"{place.world} processes do not divide into hosts of {place.local_world}: {mend}"
+        )
     return place
 
 
@@ -78,9 +94,15 @@ def _read(environment: Mapping[str, str], names: tuple[str, str, str, str], by: 
 
 
 def _is_task(environment: Mapping[str, str]) -> bool:
-    """Whether srun started this process, beside others. A batch script has the job's variables too, but is alone."""
+    """Whether srun started this process, beside others. A batch script has the job's
+    variables too, but is alone.
+    """
     step = environment.get("SLURM_STEP_ID", "")
-    return step.isdigit() and int(step) < SPECIAL_STEPS and int(environment.get("SLURM_NTASKS", "1")) > 1
+    return (
+        step.isdigit()
+        and int(step) < SPECIAL_STEPS
+        and int(environment.get("SLURM_NTASKS", "1")) > 1
+    )
 
 
 class Team:
@@ -94,9 +116,12 @@ class Team:
     def __init__(self, place: Place, device: torch.device | None = None) -> None:
         self.place = place
         self.device = device
-        # Groups of our own, so that the order of our sums and that of DDP's, which run at the same time, need not agree.
+        # Groups of our own, so that the order of our sums and that of DDP's, which run
+        # at the same time, need not agree.
         self.group: Any = None if self.alone else dist.new_group(timeout=STEP_TIMEOUT)
-        self._waiting: Any = None if self.alone else dist.new_group(timeout=WAIT_TIMEOUT, backend="gloo")
+        self._waiting: Any = (
+            None if self.alone else dist.new_group(timeout=WAIT_TIMEOUT, backend="gloo")
+        )
         self.normaliser: Normaliser | None = None
         """Of the step that is being taken; None between the steps."""
 
@@ -132,7 +157,11 @@ class Team:
 
     def told(self, flag: bool) -> bool:
         """What the first process says; every one has to ask. The others wait for it."""
-        return flag if self.alone else bool(self._gathered(int(flag and self.leads), dist.ReduceOp.MAX))
+        return (
+            flag
+            if self.alone
+            else bool(self._gathered(int(flag and self.leads), dist.ReduceOp.MAX))
+        )
 
     def wait(self) -> None:
         """Until all are here."""
@@ -145,8 +174,11 @@ class Team:
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """What is done inside is done by the first process, then by the first of each host, then by all others: a file that is made
-        there (an index, a downloaded network, a cache) is made once a disk. An error ends the process, and so the others."""
+        """What is done inside is done by the first process, then by the first of each
+        host, then by all others: a file that is made there (an index, a downloaded
+        network, a cache) is made once a disk. An error ends the process, and so the
+        others.
+        """
         if self.alone:
             yield
             return
@@ -174,7 +206,8 @@ def current() -> Team:
 
 
 def join(place: Place) -> Team:
-    """Meets the other processes; once they are met, only gives their team. On GPUs by NCCL, else by gloo.
+    """Meets the other processes; once they are met, only gives their team. On GPUs by
+    NCCL, else by gloo.
 
     Raises:
         InputError: a host has more processes than GPUs, or the others are not there.
@@ -186,17 +219,22 @@ def join(place: Place) -> Team:
     if torch.cuda.is_available():
         if torch.cuda.device_count() < place.local_world:
             raise InputError(
-                f"{place.local_world} processes on a host where each sees {torch.cuda.device_count()} GPUs: start one a GPU, and let each "
-                "see all of its host (SLURM: --gpus-per-node, not --gpus-per-task); or CUDA_VISIBLE_DEVICES= to train on the CPU"
+                f"{place.local_world} processes on a host where each sees "
+                f"{torch.cuda.device_count()} GPUs: start one a GPU, and let each "
+                "see all of its host (SLURM: --gpus-per-node, not --gpus-per-task); or "
+                "CUDA_VISIBLE_DEVICES= to train on the CPU"
             )
         device, backend = torch.device("cuda", place.local_rank), "nccl"
         torch.cuda.set_device(device)
     _set_address(place)
     try:
-        dist.init_process_group(backend, rank=place.rank, world_size=place.world, timeout=STEP_TIMEOUT)
+        dist.init_process_group(
+            backend, rank=place.rank, world_size=place.world, timeout=STEP_TIMEOUT
+        )
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"process {place.rank} of {place.world} does not find the others: {_first_line(error)}; all have to run, and reach "
+            f"process {place.rank} of {place.world} does not find the others: "
+            f"{_first_line(error)}; all have to run, and reach "
             f"{os.environ['MASTER_ADDR']}, port {os.environ['MASTER_PORT']}"
         ) from error
     _team = Team(place, device)
@@ -226,12 +264,18 @@ def _first_line(error: BaseException) -> str:
 
 
 def another_ended(error: BaseException) -> str | None:
-    """What to tell of an error that means that another process has gone; None for any other error."""
+    """What to tell of an error that means that another process has gone; None for any
+    other error.
+    """
     text = _first_line(error)
-    lost = isinstance(error, dist.DistError) or any(word in text.lower() for word in ("gloo", "nccl", "connection"))
+    lost = isinstance(error, dist.DistError) or any(
+        word in text.lower() for word in ("gloo", "nccl", "connection")
+    )
     if _team.alone or not lost:
         return None
-    return f"another of the {_team.place.world} processes has ended, so this one cannot go on ({text})"
+    return (
+        f"another of the {_team.place.world} processes has ended, so this one cannot go on ({text})"
+    )
 
 
 # What a model asks within a step.
@@ -248,10 +292,12 @@ def total(count: float) -> float:
 
 
 def share(count: Tensor | float) -> Tensor | float:
-    """What the mean over `count` things of this process has to be multiplied with, so that the mean over the processes, which DDP
-    takes of gradients, is the mean over all things of all processes: count · processes / sum of the counts.
+    """What the mean over `count` things of this process has to be multiplied with, so
+    that the mean over the processes, which DDP takes of gradients, is the mean over all
+    things of all processes: count · processes / sum of the counts.
 
-    1 outside of a step. With `normaliser: rank` 1 as well: each process has the mean over its own things.
+    1 outside of a step. With `normaliser: rank` 1 as well: each process has the mean
+    over its own things.
     """
     if not in_step() or _team.normaliser == "rank":
         return 1.0

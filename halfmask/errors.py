@@ -4,9 +4,10 @@
 class InputError(Exception):
     """Something the user gave cannot be used.
 
-    The message is one line that says what was expected, what was found, where (file, image id, annotation id) and how to mend it. The
-    command line prints it without a traceback and exits with code 2. Control characters are shown, not sent: a file name from a stranger
-    could hold some that a terminal obeys.
+    The message is one line that says what was expected, what was found, where (file,
+    image id, annotation id) and how to mend it. The command line prints it without a
+    traceback and exits with code 2. Control characters are shown, not sent: a file name
+    from a stranger could hold some that a terminal obeys.
     """
 
     def __init__(self, message: str) -> None:

@@ -1,4 +1,6 @@
-"""Progress of long work: images/s, time left, losses. A bar in a terminal or notebook; elsewhere, a log file say, a line now and then."""
+"""Progress of long work: images/s, time left, losses. A bar in a terminal or notebook;
+elsewhere, a log file say, a line now and then.
+"""
 
 from __future__ import annotations
 
@@ -45,27 +47,45 @@ class Display:
             TimeRemainingColumn(compact=True),
         )
         self._progress = Progress(
-            *columns, TextColumn("{task.fields[numbers]}"), console=self._console, refresh_per_second=4
+            *columns,
+            TextColumn("{task.fields[numbers]}"),
+            console=self._console,
+            refresh_per_second=4,
         )
         self._progress.add_task(title, total=total, completed=done, numbers="")
         self._progress.start()
 
-    def update(self, done: int, rate: float | None = None, losses: Mapping[str, float] | None = None) -> None:
+    def update(
+        self, done: int, rate: float | None = None, losses: Mapping[str, float] | None = None
+    ) -> None:
         """Tells how far the task is.
 
         Args:
-            rate: images (or regions) a second; None: steps a second since the task began.
+            rate: images (or regions) a second; None: steps a second since the task
+                began.
         """
         self._done, now = done, time.monotonic()
         pace = (done - self._first) / max(now - self._begin, 1e-9)
         words = [f"{pace if rate is None else rate:.3g}/s"]
-        words += [f"{name.removeprefix('loss_')} {value:.3f}" for name, value in (losses or {}).items()]
+        words += [
+            f"{name.removeprefix('loss_')} {value:.3f}" for name, value in (losses or {}).items()
+        ]
         if self._progress is not None:
-            self._progress.update(self._progress.task_ids[0], completed=done, numbers="  ".join(words))
-        elif now - self._last_line >= QUIET_SECONDS or (done >= self._total and not self._is_short(now)):
+            self._progress.update(
+                self._progress.task_ids[0], completed=done, numbers="  ".join(words)
+            )
+        elif now - self._last_line >= QUIET_SECONDS or (
+            done >= self._total and not self._is_short(now)
+        ):
             self._last_line = now
-            left = [f"{_time((self._total - done) / pace)} left"] if 0 < done < self._total and pace > 0 else []
-            self._print("  ".join([f"{self._title}: {self._unit} {done}/{self._total}", *left, *words]))
+            left = (
+                [f"{_time((self._total - done) / pace)} left"]
+                if 0 < done < self._total and pace > 0
+                else []
+            )
+            self._print(
+                "  ".join([f"{self._title}: {self._unit} {done}/{self._total}", *left, *words])
+            )
 
     def advance(self, count: int = 1) -> None:
         """So many steps more are done."""

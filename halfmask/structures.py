@@ -1,7 +1,8 @@
 """The words that every room shares, as types: MaskCrops, Target, Detection.
 
-Shape letters: N images, n objects of one image, m objects of it that have a mask, M side of a predicted mask, H×W image size.
-Boxes are xyxy in absolute pixels, float32; x right, y down; a pixel covers [x, x+1) × [y, y+1).
+Shape letters: N images, n objects of one image, m objects of it that have a mask, M
+side of a predicted mask, H×W image size. Boxes are xyxy in absolute pixels, float32; x
+right, y down; a pixel covers [x, x+1) × [y, y+1).
 """
 
 from __future__ import annotations
@@ -19,15 +20,20 @@ class Target:
     """What is known of one image: every object has a box and a class, some have a mask.
 
     Attributes:
-        boxes: float32 [n, 4] xyxy, pixels of the image, each with positive width and height.
+        boxes: float32 [n, 4] xyxy, pixels of the image, each with positive width and
+            height.
         labels: int64 [n], 1…K−1 (0 is background).
         has_mask: bool [n].
         masks: the masks of the m objects whose has_mask is true, in their order.
         image_id: the file's id of the image.
-        annotation_ids: int64 [n], the file's ids of the objects (0 where there is none).
-        mask_weight: float32 [n], how much each mask counts in a loss: 1 for a person's, less for one that a model drew. None: all 1.
-        loose_box: bool [n], boxes that a change of the image has made loose: they say nothing of where their object ends. None: no box.
-        draws: seed of the random draws that a training step makes for this image; None: whatever the process draws next.
+        annotation_ids: int64 [n], the file's ids of the objects (0 where there is
+            none).
+        mask_weight: float32 [n], how much each mask counts in a loss: 1 for a person's,
+            less for one that a model drew. None: all 1.
+        loose_box: bool [n], boxes that a change of the image has made loose: they say
+            nothing of where their object ends. None: no box.
+        draws: seed of the random draws that a training step makes for this image; None:
+            whatever the process draws next.
     """
 
     boxes: Tensor
@@ -69,14 +75,17 @@ class Target:
 
 @dataclass(frozen=True)
 class Detection:
-    """What a model says of one image: n boxes and one low-resolution mask beside each, until someone asks for pixels.
+    """What a model says of one image: n boxes and one low-resolution mask beside each,
+    until someone asks for pixels.
 
     Attributes:
         boxes: float32 [n, 4] xyxy in pixels of the image.
         labels: int64 [n]; 0 where the model was asked without classes.
         scores: float32 [n], confidence of the detector; 1 where the boxes were given.
-        mask_probs: float32 [n, M, M], probability that a cell of the region is the object's.
-        regions: float32 [n, 4] xyxy, the rectangle of the image over which mask_probs is spread: the box itself, or the box with context.
+        mask_probs: float32 [n, M, M], probability that a cell of the region is the
+            object's.
+        regions: float32 [n, 4] xyxy, the rectangle of the image over which mask_probs
+            is spread: the box itself, or the box with context.
         quality: float32 [n] in [0, 1], the model's estimate of each mask's IoU.
         image_size: (H, W).
         reach: how far beyond its box a mask may go, share of the box's side.

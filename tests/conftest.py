@@ -29,7 +29,12 @@ def _checkpoint(path: Path, model: dict[str, Any]) -> Path:
 
     optimiser = {"lr": 0.1}
     stage = {"name": "all", "train": ["all"], "steps": 1, "batch_size": 1, "optimiser": optimiser}
-    document = {"name": "tiny", "model": model, "data": {"annotations": "a", "images": "b"}, "stages": [stage]}
+    document = {
+        "name": "tiny",
+        "model": model,
+        "data": {"annotations": "a", "images": "b"},
+        "stages": [stage],
+    }
     recipe = parse_recipe(document, "tiny")
     torch.manual_seed(0)
     state = build_model(recipe.model, len(CLASSES) + 1, pretrained=False).state_dict()
@@ -39,7 +44,9 @@ def _checkpoint(path: Path, model: dict[str, Any]) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint that draws masks into given boxes: classes cat, dog (masked in training) and tree."""
+    """A checkpoint that draws masks into given boxes: classes cat, dog (masked in
+    training) and tree.
+    """
     encoder = {"name": "small_resnet", "widths": [4, 6, 8, 8], "blocks": [1, 1, 1, 1]}
     model = {"kind": "box_segmenter", "encoder": encoder, "crop_size": 64, "decoder_widths": [8, 6]}
     return _checkpoint(tmp_path_factory.mktemp("tiny") / "tiny.safetensors", model)
@@ -78,10 +85,26 @@ DECODER |= {"iou_head_hidden_dim": 16, "iou_head_depth": 2}
 def _tiny_sam(folder: Path) -> None:
     import transformers
 
-    vision = {"hidden_size": 16, "output_channels": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_dim": 32}
-    vision |= {"image_size": SIDE, "patch_size": 16, "window_size": 4, "global_attn_indexes": [1], "num_pos_feats": 8}
+    vision = {
+        "hidden_size": 16,
+        "output_channels": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "mlp_dim": 32,
+    }
+    vision |= {
+        "image_size": SIDE,
+        "patch_size": 16,
+        "window_size": 4,
+        "global_attn_indexes": [1],
+        "num_pos_feats": 8,
+    }
     vision |= {"initializer_range": 0.3}
-    parts = {"vision_config": vision, "prompt_encoder_config": PROMPT, "mask_decoder_config": DECODER}
+    parts = {
+        "vision_config": vision,
+        "prompt_encoder_config": PROMPT,
+        "mask_decoder_config": DECODER,
+    }
     parts |= {"initializer_range": 0.3}  # logits far from 0
     transformers.SamModel(transformers.SamConfig(**parts)).save_pretrained(folder)
     sizes = {"size": {"longest_edge": SIDE}, "pad_size": {"height": SIDE, "width": SIDE}}
@@ -92,10 +115,24 @@ def _tiny_sam2(folder: Path, kind: str = "Sam2") -> None:
     import transformers
 
     backbone = {"model_type": "sam2_hiera_det_model", "hidden_size": 8, "image_size": [SIDE, SIDE]}
-    backbone |= {"blocks_per_stage": [1, 1, 2, 1], "embed_dim_per_stage": [8, 16, 32, 64], "num_attention_heads": 1}
-    backbone |= {"num_attention_heads_per_stage": [1, 1, 2, 2], "window_size_per_stage": [8, 4, 4, 2]}
-    backbone |= {"global_attention_blocks": [3], "window_positional_embedding_background_size": [4, 4]}
-    vision = {"backbone_config": backbone, "backbone_channel_list": [64, 32, 16, 8], "fpn_hidden_size": 16}
+    backbone |= {
+        "blocks_per_stage": [1, 1, 2, 1],
+        "embed_dim_per_stage": [8, 16, 32, 64],
+        "num_attention_heads": 1,
+    }
+    backbone |= {
+        "num_attention_heads_per_stage": [1, 1, 2, 2],
+        "window_size_per_stage": [8, 4, 4, 2],
+    }
+    backbone |= {
+        "global_attention_blocks": [3],
+        "window_positional_embedding_background_size": [4, 4],
+    }
+    vision = {
+        "backbone_config": backbone,
+        "backbone_channel_list": [64, 32, 16, 8],
+        "fpn_hidden_size": 16,
+    }
     vision |= {"backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]]}
     parts: dict[str, Any] = {
         "vision_config": vision,
@@ -104,10 +141,21 @@ def _tiny_sam2(folder: Path, kind: str = "Sam2") -> None:
         "initializer_range": 0.3,
     }
     if kind == "Sam2Video":
-        parts |= {"image_size": SIDE, "memory_attention_hidden_size": 16, "memory_encoder_hidden_size": 16}
+        parts |= {
+            "image_size": SIDE,
+            "memory_attention_hidden_size": 16,
+            "memory_encoder_hidden_size": 16,
+        }
         parts |= {"memory_encoder_output_channels": 8, "mask_downsampler_embed_dim": 16}
-        parts |= {"memory_fuser_embed_dim": 16, "memory_fuser_intermediate_dim": 16, "memory_attention_num_layers": 1}
-        parts |= {"memory_attention_feed_forward_hidden_size": 16, "memory_attention_rope_feat_sizes": [8, 8]}
+        parts |= {
+            "memory_fuser_embed_dim": 16,
+            "memory_fuser_intermediate_dim": 16,
+            "memory_attention_num_layers": 1,
+        }
+        parts |= {
+            "memory_attention_feed_forward_hidden_size": 16,
+            "memory_attention_rope_feat_sizes": [8, 8],
+        }
     model, config = getattr(transformers, f"{kind}Model"), getattr(transformers, f"{kind}Config")
     model(config(**parts)).save_pretrained(folder)
     size = {"height": SIDE, "width": SIDE}
@@ -116,7 +164,9 @@ def _tiny_sam2(folder: Path, kind: str = "Sam2") -> None:
 
 @pytest.fixture(scope="session")
 def sam_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """sam, sam2 and sam2_video: folders of tiny networks of random weights for images of 128 × 128, as transformers writes them."""
+    """sam, sam2 and sam2_video: folders of tiny networks of random weights for images
+    of 128 × 128, as transformers writes them.
+    """
     pytest.importorskip("transformers")
     import torch
 
@@ -130,13 +180,17 @@ def sam_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def average_precision() -> Any:
-    """(images, categories, truth, results, kind) → PrecisionTable: the images streamed, in another order than the file's."""
+    """(images, categories, truth, results, kind) → PrecisionTable: the images streamed,
+    in another order than the file's.
+    """
     from halfmask.evaluation.measures.average_precision import PrecisionStream
 
     def streamed(images: Any, categories: Any, truth: Any, results: Any, kind: Any) -> Any:
         stream = PrecisionStream(categories, kind)
         for image in reversed(images):
-            own = [[r for r in records if r["image_id"] == image["id"]] for records in (truth, results)]
+            own = [
+                [r for r in records if r["image_id"] == image["id"]] for records in (truth, results)
+            ]
             stream.add(image, *own)
         return stream.table()
 

@@ -9,7 +9,13 @@ from halfmask import distributed as team
 from halfmask.distributed import Place, place_of
 from halfmask.errors import InputError
 
-TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
+TORCHRUN = {
+    "TORCHELASTIC_RUN_ID": "x",
+    "RANK": "5",
+    "WORLD_SIZE": "8",
+    "LOCAL_RANK": "1",
+    "LOCAL_WORLD_SIZE": "4",
+}
 SLURM = {
     "SLURM_STEP_ID": "0",
     "SLURM_PROCID": "3",
@@ -35,9 +41,13 @@ def test_a_batch_script_and_an_interactive_shell_are_alone(step: str | None) -> 
 
 
 def test_hosts_of_different_size_are_refused() -> None:
-    with pytest.raises(InputError, match="7 processes do not divide into hosts of 4: give torchrun the same"):
+    with pytest.raises(
+        InputError, match="7 processes do not divide into hosts of 4: give torchrun the same"
+    ):
         place_of({**TORCHRUN, "WORLD_SIZE": "7"})
-    with pytest.raises(InputError, match="SLURM_NTASKS_PER_NODE is not set: ask for processes with --nodes"):
+    with pytest.raises(
+        InputError, match="SLURM_NTASKS_PER_NODE is not set: ask for processes with --nodes"
+    ):
         place_of({name: value for name, value in SLURM.items() if name != "SLURM_NTASKS_PER_NODE"})
 
 

@@ -65,7 +65,9 @@ FILES = [p for p in sorted(PACKAGE.rglob("*.py")) if p != PACKAGE / "__init__.py
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_run_down(path: Path) -> None:
     room = room_of(path)
-    assert room in FLOOR, f"{path}: a room that the house does not know; add it to FLOORS on purpose"
+    assert room in FLOOR, (
+        f"{path}: a room that the house does not know; add it to FLOORS on purpose"
+    )
     for other in imported_rooms(path) - {room, "__init__"}:
         below = FLOOR[other] < FLOOR[room] or (room, other) in SAME_FLOOR_ALLOWED
         assert below, f"{path} imports {other}, which does not lie below {room}"
@@ -88,7 +90,9 @@ HEAVY = {
 
 @pytest.mark.parametrize("verb", ["", "complete", "doctor", "train"])
 def test_help_imports_nothing_heavy(verb: str) -> None:
-    """Start-up is guarded by what is loaded, not by seconds: whoever asks for help waits for none of these."""
+    """Start-up is guarded by what is loaded, not by seconds: whoever asks for help
+    waits for none of these.
+    """
     code = f"""
 import sys
 sys.argv = ["halfmask", *{verb.split()!r}, "--help"]

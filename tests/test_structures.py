@@ -60,7 +60,9 @@ def test_flip(seed: int) -> None:
 
 
 def test_bitmaps_and_empty() -> None:
-    crops = MaskCrops.from_bitmaps([torch.ones(2, 3, dtype=torch.bool), torch.zeros(0, 0)], [(4, 5), (0, 0)], SIZE)
+    crops = MaskCrops.from_bitmaps(
+        [torch.ones(2, 3, dtype=torch.bool), torch.zeros(0, 0)], [(4, 5), (0, 0)], SIZE
+    )
     assert [tuple(b.shape) for b in crops.bitmaps()] == [(2, 3), (0, 0)]
     assert crops.pixels.dtype == torch.uint8
     assert crops.dense()[0, 5:7, 4:7].all()
@@ -76,7 +78,9 @@ def test_bitmaps_and_empty() -> None:
 def test_target_says_which_row_of_the_masks_is_whose() -> None:
     has_mask = torch.tensor([False, True, False, True, True])
     masks = MaskCrops.from_dense(dense_masks(1, 3))
-    target = Target(torch.rand(5, 4), torch.ones(5, dtype=torch.int64), has_mask, masks, 7, torch.arange(5))
+    target = Target(
+        torch.rand(5, 4), torch.ones(5, dtype=torch.int64), has_mask, masks, 7, torch.arange(5)
+    )
     assert target.mask_row.tolist() == [-1, 0, -1, 1, 2]
     assert len(target) == 5
     moved = target.to("cpu")
@@ -93,7 +97,9 @@ def test_target_refuses_what_does_not_fit(wrong: str) -> None:
         "masks": MaskCrops.from_dense(dense_masks(0, 1)),
     }
     Target(**parts)  # type: ignore[arg-type]
-    parts[wrong] = MaskCrops.empty(SIZE) if wrong == "masks" else torch.ones(3, 4 if wrong == "boxes" else 1)
+    parts[wrong] = (
+        MaskCrops.empty(SIZE) if wrong == "masks" else torch.ones(3, 4 if wrong == "boxes" else 1)
+    )
     with pytest.raises(AssertionError):
         Target(**parts)  # type: ignore[arg-type]
 

@@ -1,7 +1,9 @@
-"""Asks OSV (osv.dev) for known vulnerabilities of what is installed here, with pip-audit in an environment of its own.
+"""Asks OSV (osv.dev) for known vulnerabilities of what is installed here, with
+pip-audit in an environment of its own.
 
-Exit code 1 where some are known. Without a network nothing can be asked: then it says so and ends with 0, since no tool carries the
-advisories in a package of an acceptable licence (safety-db does: CC BY-NC-SA, and its last free release is of 2021).
+Exit code 1 where some are known. Without a network nothing can be asked: then it says
+so and ends with 0, since no tool carries the advisories in a package of an acceptable
+licence (safety-db does: CC BY-NC-SA, and its last free release is of 2021).
 
 Example: python tools/audit.py .venv-audit
 """
@@ -48,7 +50,8 @@ def run(command: list[str], fine: tuple[int, ...] = (0,)) -> str:
     """What a program prints.
 
     Raises:
-        NotAuditedError: it cannot be run, takes too long, or ends with another code than a fine one.
+        NotAuditedError: it cannot be run, takes too long, or ends with another code
+            than a fine one.
     """
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
@@ -62,14 +65,25 @@ def run(command: list[str], fine: tuple[int, ...] = (0,)) -> str:
 
 def known(program: Path, packages: Path) -> tuple[int, list[str]]:
     """How many packages OSV was asked about, and a line for each vulnerability."""
-    options = ["--path", str(packages), "-s", "osv", "-f", "json", "--progress-spinner", "off", "--skip-editable"]
+    options = [
+        "--path",
+        str(packages),
+        "-s",
+        "osv",
+        "-f",
+        "json",
+        "--progress-spinner",
+        "off",
+        "--skip-editable",
+    ]
     try:
         found: dict[str, Any] = json.loads(run([str(program), *options], fine=(0, 1)))
         rows = found["dependencies"]
     except (ValueError, KeyError, TypeError) as error:
         raise NotAuditedError(f"pip-audit's answer cannot be read: {error}") from error
     lines = [
-        f"{row['name']} {row['version']}: {fault['id']}, mended in {', '.join(fault['fix_versions']) or 'no release yet'}"
+        f"{row['name']} {row['version']}: {fault['id']}, mended in "
+        f"{', '.join(fault['fix_versions']) or 'no release yet'}"
         for row in rows
         for fault in row.get("vulns", [])
     ]
@@ -77,7 +91,9 @@ def known(program: Path, packages: Path) -> tuple[int, list[str]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="of the environment that pip-audit gets")
     folder = parser.parse_args().folder
     try:

@@ -1,4 +1,6 @@
-"""Ways to spoil a COCO file, of its text and of its document; the same random state gives the same bytes."""
+"""Ways to spoil a COCO file, of its text and of its document; the same random state
+gives the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,13 @@ import random
 import re
 from typing import Any
 
-RAW = {"@1e400": b"1e400", "@-1e400": b"-1e400", "@NaN": b"NaN", "@Infinity": b"Infinity", "@-0": b"-0.0"}
+RAW = {
+    "@1e400": b"1e400",
+    "@-1e400": b"-1e400",
+    "@NaN": b"NaN",
+    "@Infinity": b"Infinity",
+    "@-0": b"-0.0",
+}
 """Stand-ins for what json cannot write."""
 HOSTILE: list[Any] = [
     *RAW, None, [], {}, "", -1, 0, 1, 0.5, True, False, 2**31, 2**63, 2**70, -(2**70), 1e308, 5e-324, "1", "abc", "\ud800", "\x00",
@@ -38,7 +46,9 @@ TOKENS = [
 
 
 def mutate(text: bytes, rng: random.Random) -> bytes:
-    """One to four faults in a file: half of the cases in its document, half in its text, some in both."""
+    """One to four faults in a file: half of the cases in its document, half in its
+    text, some in both.
+    """
     level = rng.random()
     if level < 0.6:
         document = json.loads(text)
@@ -75,7 +85,9 @@ def _spoil(document: Any, rng: random.Random) -> None:
         elif kind < 0.85 and isinstance(at, list):
             at.append(copy.deepcopy(value))
         elif kind < 0.95 and isinstance(value, (int, float)):
-            at[key] = rng.choice([value + 1, -value, value * 1e6, str(value), float(value), value * 2**64])
+            at[key] = rng.choice(
+                [value + 1, -value, value * 1e6, str(value), float(value), value * 2**64]
+            )
         elif isinstance(at, dict):
             at[rng.choice(list(at))] = value
         return
@@ -124,7 +136,13 @@ def _double(text: bytes, rng: random.Random) -> bytes:
     if not found:
         return text
     key = rng.choice(found)
-    return text[: key.start()] + key.group() + _dumped(rng.choice(HOSTILE)) + b", " + text[key.start() :]
+    return (
+        text[: key.start()]
+        + key.group()
+        + _dumped(rng.choice(HOSTILE))
+        + b", "
+        + text[key.start() :]
+    )
 
 
 def _nest(text: bytes, rng: random.Random) -> bytes:

@@ -1,4 +1,6 @@
-"""The verbs that read a COCO file, run in process as a user runs them; for the fuzzer and for the table of malformed files."""
+"""The verbs that read a COCO file, run in process as a user runs them; for the fuzzer
+and for the table of malformed files.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ VERBS: dict[str, Callable[[Path, Path, Path], None]] = {
 
 
 def outcome(verb: str, data: Path, images: Path, out: Path) -> str:
-    """`read`, or `refused: …` with the message of its InputError. Any other exception passes: it is a crash."""
+    """`read`, or `refused: …` with the message of its InputError. Any other exception
+    passes: it is a crash.
+    """
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         try:
             VERBS[verb](data, images, out)

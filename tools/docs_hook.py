@@ -1,6 +1,8 @@
-"""What the site adds to the pages in docs/: the command line reference, made from the commands themselves.
+"""What the site adds to the pages in docs/: the command line reference, made from the
+commands themselves.
 
-MkDocs calls the `on_…` functions (https://www.mkdocs.org/user-guide/configuration/#hooks).
+MkDocs calls the `on_…` functions
+(https://www.mkdocs.org/user-guide/configuration/#hooks).
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ def cli_reference() -> str:
     """The page, Markdown: each verb with its text, arguments and options, as `--help` has them."""
     commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     intro = (
-        "# Command line\n\nMade from the code when this site is built; `halfmask VERB --help` says the same. "
+        "# Command line\n\nMade from the code when this site is built; `halfmask VERB --help` "
+        "says the same. "
         "Before the verb: `--version`, `--debug` (show tracebacks)."
     )
     return "\n\n".join([intro, *(_verb(verb, commands[verb]) for verb in VERBS)]) + "\n"
@@ -39,14 +42,21 @@ def cli_reference() -> str:
 def _verb(name: str, command: Any) -> str:
     kinds = get_type_hints(importlib.import_module(VERBS[name]).run)
     arguments = [p for p in command.params if p.param_type_name == "argument"]
-    options = [p for p in command.params if p.param_type_name == "option" and "--help" not in p.opts]
-    usage = " ".join(["halfmask", name, *(_usage(a) for a in arguments), *(["[OPTIONS]"] if options else [])])
+    options = [
+        p for p in command.params if p.param_type_name == "option" and "--help" not in p.opts
+    ]
+    usage = " ".join(
+        ["halfmask", name, *(_usage(a) for a in arguments), *(["[OPTIONS]"] if options else [])]
+    )
     parts = [f"## {name}", f"```text\n{usage}\n```", *_paragraphs(command.help or "")]
     if arguments:
         rows = [f"| `{_label(a)}` | {_cell(a.help)} |" for a in arguments]
         parts.append("\n".join(["| argument | |", "|---|---|", *rows]))
     if options:
-        rows = [f"| {_flags(o)} | {_kind(o, kinds[o.name])} | {_default(o)} | {_cell(o.help)} |" for o in options]
+        rows = [
+            f"| {_flags(o)} | {_kind(o, kinds[o.name])} | {_default(o)} | {_cell(o.help)} |"
+            for o in options
+        ]
         parts.append("\n".join(["| option | value | default | |", "|---|---|---|---|", *rows]))
     return "\n\n".join(parts)
 

@@ -1,4 +1,6 @@
-"""Docstrings here begin a section (`Returns:`, `Raises:`) right below the one before; Griffe wants an empty line between."""
+"""Docstrings here begin a section (`Returns:`, `Raises:`) right below the one before;
+Griffe wants an empty line between.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Malformed COCO files by the thousand: mutates COCO-mini's instances file and runs every verb that reads one.
+"""Malformed COCO files by the thousand: mutates COCO-mini's instances file and runs
+every verb that reads one.
 
-A case survives where each verb succeeds or raises an InputError, within 5 seconds and without a leap in memory. A failure is saved with its
-seed and traceback.
+A case survives where each verb succeeds or raises an InputError, within 5 seconds and
+without a leap in memory. A failure is saved with its seed and traceback.
 
 Example: python tools/fuzz_coco.py --cases 20000 --seed 1 --out fuzz --resume
 """
@@ -37,13 +38,19 @@ class TooSlow(BaseException):
 
 
 def seed_document(source: Path, photographs: Path) -> bytes:
-    """A dozen images of an instances file as JSON, at most four annotations of each; writes photographs of the first two."""
+    """A dozen images of an instances file as JSON, at most four annotations of each;
+    writes photographs of the first two.
+    """
     whole = json.loads(source.read_text())
     images = whole["images"][:IMAGES]
     rows: list[dict[str, Any]] = []
     for image in images:
         rows += [a for a in whole["annotations"] if a["image_id"] == image["id"]][:OBJECTS]
-    rows += [a for a in whole["annotations"] if a["iscrowd"] and a["image_id"] in {i["id"] for i in images}][:1]
+    rows += [
+        a
+        for a in whole["annotations"]
+        if a["iscrowd"] and a["image_id"] in {i["id"] for i in images}
+    ][:1]
     for image in images[:2]:
         image["width"] = image["height"] = SIDE
         Image.new("RGB", (SIDE, SIDE), "gray").save(photographs / image["file_name"])
@@ -75,7 +82,14 @@ def fuzz(source: Path, out: Path, cases: int, seed: int, resume: bool = False) -
         folder.mkdir(parents=True, exist_ok=True)
     state = out / "state.json"
     text = seed_document(source, photographs)
-    done: dict[str, Any] = {"seed": seed, "cases": 0, "read": 0, "refused": 0, "crashes": 0, "slowest": [0.0, 0]}
+    done: dict[str, Any] = {
+        "seed": seed,
+        "cases": 0,
+        "read": 0,
+        "refused": 0,
+        "crashes": 0,
+        "slowest": [0.0, 0],
+    }
     if resume and state.exists():
         done = json.loads(state.read_text())
     run_case(text, photographs, work, seconds=0)  # imports are no growth
@@ -130,9 +144,13 @@ def _rss() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     shared = Path(os.environ.get("HALFMASK_SHARED", "../shared"))
-    parser.add_argument("--source", type=Path, default=shared / "data/coco-mini/instances_train.json")
+    parser.add_argument(
+        "--source", type=Path, default=shared / "data/coco-mini/instances_train.json"
+    )
     parser.add_argument("--out", type=Path, default=Path("fuzz"))
     parser.add_argument("--cases", type=int, default=20000)
     parser.add_argument("--seed", type=int, default=1)

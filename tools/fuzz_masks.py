@@ -1,7 +1,9 @@
-"""Coverage-guided fuzzing of the mask decoders with atheris (pip install 'halfmask[fuzz]'; Linux and macOS).
+"""Coverage-guided fuzzing of the mask decoders with atheris (pip install
+'halfmask[fuzz]'; Linux and macOS).
 
-Each decoder of tools/mask_targets.py runs in a process of its own: an assertion, any exception, more than five seconds or more than 2 GiB
-end it, and the input that did it is kept. tests/bad_input/test_fuzz_masks.py does the same without atheris.
+Each decoder of tools/mask_targets.py runs in a process of its own: an assertion, any
+exception, more than five seconds or more than 2 GiB end it, and the input that did it
+is kept. tests/bad_input/test_fuzz_masks.py does the same without atheris.
 
 Example: python tools/fuzz_masks.py --seconds 60 --out fuzz-masks
 """
@@ -59,7 +61,9 @@ def run(name: str, seconds: int, seed: int, out: Path) -> dict[str, object]:
     begin = time.monotonic()
     command = [sys.executable, "-X", "faulthandler", __file__, "--one", name, *options]
     hang = seconds + STARTING + 10 * SECONDS
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=hang)
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", check=False, timeout=hang
+    )
     text = done.stdout + done.stderr
     figures = dict(re.findall(r"stat::(\w+):\s+(\d+)", text))
     if done.returncode:
@@ -78,7 +82,9 @@ def main() -> int:
     if sys.argv[1:2] == ["--one"]:
         fuzz_one(sys.argv[2], sys.argv[3:])
         return 0
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("decoder", nargs="*", help=f"of {', '.join(NAMES)}; all by default")
     parser.add_argument("--seconds", type=int, default=60, help="for each decoder")
     parser.add_argument("--seed", type=int, default=1)

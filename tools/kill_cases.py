@@ -1,4 +1,6 @@
-"""The commands that `kill_test.py` kills: what each reads, what may be left of it at any moment, and what must be there in the end."""
+"""The commands that `kill_test.py` kills: what each reads, what may be left of it at
+any moment, and what must be there in the end.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ STEPS, SAVE_EVERY = 10, 2
 
 
 class Case(ABC):
-    """One command. `folder` is where a run of it may write, `reference` where one that nobody disturbed has written."""
+    """One command. `folder` is where a run of it may write, `reference` where one that
+    nobody disturbed has written.
+    """
 
     verb: ClassVar[str]
     name: ClassVar[str]
@@ -34,7 +38,9 @@ class Case(ABC):
 
     @abstractmethod
     def left(self, folder: Path, reference: Path) -> tuple[str, list[str]]:
-        """After a kill: where it fell, and what is wrong with the files that lie there under their final names."""
+        """After a kill: where it fell, and what is wrong with the files that lie there
+        under their final names.
+        """
 
     @abstractmethod
     def finished(self, folder: Path, reference: Path) -> list[str]:
@@ -62,14 +68,18 @@ class Training(Case):
             step = read_resume_point(run / "resume.ckpt")["halfmask"]["course"]["step"]
         except InputError as error:
             missing = not (run / "resume.ckpt").exists()
-            return ("before the first resume point", wrong) if missing else ("?", [*wrong, str(error)])
+            return (
+                ("before the first resume point", wrong) if missing else ("?", [*wrong, str(error)])
+            )
         return ("last resume point" if step == 2 * STEPS else "between resume points"), wrong
 
     def finished(self, folder: Path, reference: Path) -> list[str]:
         run, whole = folder / "run", reference / "run"
         lacking = sorted(_names(whole) - _names(run))
         extra = sorted(_names(run) - _names(whole))
-        wrong = [f"{name} is missing" for name in lacking] + [f"{name} is left over" for name in extra]
+        wrong = [f"{name} is missing" for name in lacking] + [
+            f"{name} is left over" for name in extra
+        ]
         return wrong + _other_bytes(run, whole, ["model.safetensors", "recipe.yaml"]) + _broken(run)
 
 
@@ -79,7 +89,15 @@ class Completing(Case):
     def arguments(self, folder: Path) -> list[str]:
         data, photographs = str(self.inputs / "partial.json"), str(self.inputs / "images")
         model = str(self.inputs / "model.safetensors")
-        return ["complete", model, data, "--images", photographs, "--out", str(folder / "out" / "masks.json")]
+        return [
+            "complete",
+            model,
+            data,
+            "--images",
+            photographs,
+            "--out",
+            str(folder / "out" / "masks.json"),
+        ]
 
     def watch(self, folder: Path) -> None:
         """One byte of drawn.txt for each batch that is drawn."""
@@ -107,7 +125,11 @@ class Completing(Case):
     def finished(self, folder: Path, reference: Path) -> list[str]:
         wrong = _scraps(folder / "out") + _other_tree(folder / "out", reference / "out")
         drawn, batches = ((place / "drawn.txt").stat().st_size for place in (folder, reference))
-        return wrong if drawn <= batches + 1 else [*wrong, f"{drawn} batches drawn in both runs, of {batches}"]
+        return (
+            wrong
+            if drawn <= batches + 1
+            else [*wrong, f"{drawn} batches drawn in both runs, of {batches}"]
+        )
 
 
 class Indexing(Case):
@@ -140,14 +162,22 @@ class ToVoc(Case):
     verb, name = "convert", "convert to-voc"
 
     def arguments(self, folder: Path) -> list[str]:
-        return ["convert", "to-voc", str(self.inputs / "instances.json"), str(folder / "out" / "voc")]
+        return [
+            "convert",
+            "to-voc",
+            str(self.inputs / "instances.json"),
+            str(folder / "out" / "voc"),
+        ]
 
     def left(self, folder: Path, reference: Path) -> tuple[str, list[str]]:
         out, whole = folder / "out", reference / "out"
-        return _where(out), _other_tree(out / "voc", whole / "voc") if (out / "voc").exists() else []
+        return _where(out), _other_tree(out / "voc", whole / "voc") if (
+            out / "voc"
+        ).exists() else []
 
     def again(self, folder: Path) -> list[str]:
-        # A folder that is there whole is refused on purpose: the second command writes beside it.
+        # A folder that is there whole is refused on purpose: the second command writes
+        # beside it.
         if (folder / "out" / "voc").exists():
             (folder / "out" / "voc").rename(folder / "first")
         return self.arguments(folder)
@@ -159,7 +189,10 @@ class ToVoc(Case):
 def digest(folder: Path) -> dict[str, str]:
     """Path below the folder → SHA-256 of the file."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 def _where(out: Path) -> str:
@@ -176,15 +209,27 @@ def _names(folder: Path) -> set[str]:
 
 
 def _subset(out: Path, whole: Path) -> list[str]:
-    """What lies under a final name is as it should be; scraps beside have a dot before their name."""
+    """What lies under a final name is as it should be; scraps beside have a dot before
+    their name.
+    """
     expected = digest(whole)
     found = _without_scraps(digest(out))
-    return [f"{name} is not as without the kill" for name, value in found.items() if expected.get(name) != value]
+    return [
+        f"{name} is not as without the kill"
+        for name, value in found.items()
+        if expected.get(name) != value
+    ]
 
 
 def _scraps(out: Path) -> list[str]:
-    """What a killed run left beside, and the next of these commands sweeps up; `convert` leaves it, and an empty lock does no harm."""
-    return [f"{path.name} is left over" for path in out.iterdir() if path.name.startswith(".") and path.stat().st_size]
+    """What a killed run left beside, and the next of these commands sweeps up;
+    `convert` leaves it, and an empty lock does no harm.
+    """
+    return [
+        f"{path.name} is left over"
+        for path in out.iterdir()
+        if path.name.startswith(".") and path.stat().st_size
+    ]
 
 
 def _without_scraps(files: dict[str, str]) -> dict[str, str]:

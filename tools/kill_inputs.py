@@ -1,4 +1,6 @@
-"""What `kill_test.py` begins with: the modules that its forks share, and the files that its commands read."""
+"""What `kill_test.py` begins with: the modules that its forks share, and the files that
+its commands read.
+"""
 
 from __future__ import annotations
 
@@ -49,13 +51,17 @@ CASES: tuple[type[Case], ...] = (Training, Completing, Indexing, FromYolo, ToVoc
 
 
 def preload() -> None:
-    """Imports what the commands need, so that a fork has it. Nothing is computed: torch's threads would not survive."""
+    """Imports what the commands need, so that a fork has it. Nothing is computed:
+    torch's threads would not survive.
+    """
     for module in HEAVY:
         importlib.import_module(module)
 
 
 def make_inputs(folder: Path, run: Callable[[Case, list[str], Path], int]) -> None:
-    """Photographs, their COCO file whole and with half of the masks, a larger one, a YOLO folder, a recipe and its model."""
+    """Photographs, their COCO file whole and with half of the masks, a larger one, a
+    YOLO folder, a recipe and its model.
+    """
     from halfmask.data.synthetic.write import write_world
 
     source = write_world(folder, PHOTOGRAPHS, 0, CLASSES, SIDE)
@@ -63,13 +69,24 @@ def make_inputs(folder: Path, run: Callable[[Case, list[str], Path], int]) -> No
     rows = [_masked(row) for row in document["annotations"]]
     (folder / "partial.json").write_text(json.dumps(document | {"annotations": rows}))
     copies = -(-RECORDS // len(rows))
-    many = [row | {"id": k * len(rows) + row["id"]} for k in range(copies) for row in document["annotations"]]
+    many = [
+        row | {"id": k * len(rows) + row["id"]}
+        for k in range(copies)
+        for row in document["annotations"]
+    ]
     (folder / "large.json").write_text(json.dumps(document | {"annotations": many}))
     (folder / "recipe.yaml").write_text(RECIPE.format(world=folder, steps=STEPS, every=SAVE_EVERY))
     work = folder.parent / "making"
     work.mkdir()
     training = Training(folder)
-    to_yolo = ["convert", "to-yolo", str(source), str(folder / "yolo"), "--images", str(folder / "images")]
+    to_yolo = [
+        "convert",
+        "to-yolo",
+        str(source),
+        str(folder / "yolo"),
+        "--images",
+        str(folder / "images"),
+    ]
     for arguments in (training.arguments(work), to_yolo):
         if run(training, arguments, work) != 0:
             raise SystemExit((work / "log.txt").read_text())

@@ -1,4 +1,6 @@
-"""The case of `kill_test.py` that decides and saves through `halfmask review`'s own server: a decision that was confirmed is never lost."""
+"""The case of `kill_test.py` that decides and saves through `halfmask review`'s own
+server: a decision that was confirmed is never lost.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,22 @@ JSON = {"content-type": "application/json"}
 
 
 class Reviewing(Case):
-    """A reviewer in a thread of the killed process decides on the worst masks, worst first, saves after every few, and goes."""
+    """A reviewer in a thread of the killed process decides on the worst masks, worst
+    first, saves after every few, and goes.
+    """
 
     verb, name = "review", "review"
 
     def arguments(self, folder: Path) -> list[str]:
-        data, model, photographs = (str(self.inputs / n) for n in ("filled.json", "model.safetensors", "images"))
-        places = ["--journal", str(folder / "out" / "review.jsonl"), "--out", str(folder / "out" / "reviewed.json")]
+        data, model, photographs = (
+            str(self.inputs / n) for n in ("filled.json", "model.safetensors", "images")
+        )
+        places = [
+            "--journal",
+            str(folder / "out" / "review.jsonl"),
+            "--out",
+            str(folder / "out" / "reviewed.json"),
+        ]
         return ["review", data, model, "--images", photographs, "--port", "0", *places]
 
     def watch(self, folder: Path) -> None:
@@ -39,7 +50,9 @@ class Reviewing(Case):
 
         def noted(host: str, port: int | None) -> socket.socket:
             place = bind(host, port)
-            threading.Thread(target=_review, args=(place.getsockname()[1], confirmed), daemon=True).start()
+            threading.Thread(
+                target=_review, args=(place.getsockname()[1], confirmed), daemon=True
+            ).start()
             return place
 
         server.bind = noted  # type: ignore[assignment]
@@ -47,7 +60,11 @@ class Reviewing(Case):
     def left(self, folder: Path, reference: Path) -> tuple[str, list[str]]:  # noqa: ARG002
         out = folder / "out"
         lost = _confirmed(folder) - _noted(out)
-        wrong = [f"{len(lost)} confirmed decisions are not in the journal: {sorted(lost)[:3]}"] if lost else []
+        wrong = (
+            [f"{len(lost)} confirmed decisions are not in the journal: {sorted(lost)[:3]}"]
+            if lost
+            else []
+        )
         if not (out / "reviewed.json").exists():
             return ("between decisions" if _noted(out) else "before the first decision"), wrong
         saved = _states(out / "reviewed.json")
@@ -58,7 +75,11 @@ class Reviewing(Case):
 
     def finished(self, folder: Path, reference: Path) -> list[str]:
         out, whole = folder / "out", reference / "out"
-        scraps = [path.name for path in out.iterdir() if path.name not in {"review.jsonl", "reviewed.json"}]
+        scraps = [
+            path.name
+            for path in out.iterdir()
+            if path.name not in {"review.jsonl", "reviewed.json"}
+        ]
         wrong = [f"{name} is left over" for name in scraps if (out / name).stat().st_size]
         lost = _confirmed(folder) - _noted(out)
         wrong += [f"{len(lost)} confirmed decisions are lost"] * bool(lost)
@@ -69,7 +90,9 @@ class Reviewing(Case):
 
 
 def _review(port: int, confirmed: int) -> None:
-    """Decides by the parity of the position; notes what the server confirmed; ends the server as Ctrl-C would."""
+    """Decides by the parity of the position; notes what the server confirmed; ends the
+    server as Ctrl-C would.
+    """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     _connect(connection)
 
@@ -102,7 +125,11 @@ def _connect(connection: http.client.HTTPConnection) -> None:
 
 
 def _confirmed(folder: Path) -> set[tuple[int, str]]:
-    lines = (folder / "confirmed.txt").read_text().splitlines() if (folder / "confirmed.txt").exists() else []
+    lines = (
+        (folder / "confirmed.txt").read_text().splitlines()
+        if (folder / "confirmed.txt").exists()
+        else []
+    )
     return {(int(position), state) for position, state in (line.split() for line in lines)}
 
 
@@ -121,7 +148,9 @@ def _lines(out: Path) -> list[tuple[int, str]]:
 
 
 def _rows(file: Path) -> list[Any]:
-    """The annotations without the moment of their decision; a file that is cut off is no JSON and raises."""
+    """The annotations without the moment of their decision; a file that is cut off is
+    no JSON and raises.
+    """
     rows: list[Any] = json.loads(file.read_text())["annotations"]
     for row in rows:
         row.get("halfmask", {}).pop("when", None)

@@ -1,9 +1,12 @@
-"""Kills `train`, `complete`, `index`, `convert` and `review` at random moments; checks what is left and what the same command makes of it.
+"""Kills `train`, `complete`, `index`, `convert` and `review` at random moments; checks
+what is left and what the same command makes of it.
 
     python tools/kill_test.py --kills 200 --seed 0
 
-Half of the kills (SIGKILL) come after a random time, half right before a random one of the command's own file operations (open to write,
-rename, remove, make a folder), where a half-written result would show. All that is heavy is imported once; each command runs in a fork.
+Half of the kills (SIGKILL) come after a random time, half right before a random one of
+the command's own file operations (open to write, rename, remove, make a folder), where
+a half-written result would show. All that is heavy is imported once; each command runs
+in a fork.
 """
 
 from __future__ import annotations
@@ -41,18 +44,26 @@ WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 @dataclass(frozen=True)
 class Moment:
-    """When to kill: after `seconds`, or before the file operation number `operation` (from 1); neither: never."""
+    """When to kill: after `seconds`, or before the file operation number `operation`
+    (from 1); neither: never.
+    """
 
     seconds: float | None = None
     operation: int | None = None
 
     def __str__(self) -> str:
-        return f"after {self.seconds:.3f} s" if self.operation is None else f"before file operation {self.operation}"
+        return (
+            f"after {self.seconds:.3f} s"
+            if self.operation is None
+            else f"before file operation {self.operation}"
+        )
 
 
 @dataclass(frozen=True)
 class End:
-    """How a command ended: exit code (negative: the signal), seconds, file operations counted (none where it was killed)."""
+    """How a command ended: exit code (negative: the signal), seconds, file operations
+    counted (none where it was killed).
+    """
 
     code: int
     seconds: float
@@ -120,7 +131,9 @@ def _main(arguments: list[str]) -> int:
 
 
 def _count_operations(folder: Path, last: int | None) -> list[int]:
-    """Counts the process's file operations below `folder` from now on; it kills itself right before number `last`."""
+    """Counts the process's file operations below `folder` from now on; it kills itself
+    right before number `last`.
+    """
     count, within = [0], str(folder)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -145,11 +158,14 @@ def moments(chance: random.Random, reference: End) -> Iterator[Moment]:
         yield Moment(operation=chance.randint(1, max(1, reference.operations)))
 
 
-def one_kill(case: Case, folder: Path, reference: Path, moment: Moment) -> tuple[str, list[str]] | None:
+def one_kill(
+    case: Case, folder: Path, reference: Path, moment: Moment
+) -> tuple[str, list[str]] | None:
     """Kills, looks, runs the same command again, looks again.
 
     Returns:
-        Where it fell and what is wrong; None where the command was done before the moment came.
+        Where it fell and what is wrong; None where the command was done before the
+            moment came.
     """
     before = digest(case.inputs)
     end = run(case, case.arguments(folder), folder, moment)
@@ -161,7 +177,9 @@ def one_kill(case: Case, folder: Path, reference: Path, moment: Moment) -> tuple
     if (again := run(case, case.again(folder), folder)).code != 0:
         wrong.append(f"the same command again: exit code {again.code}")
     else:
-        wrong += [f"after the same command again: {fault}" for fault in case.finished(folder, reference)]
+        wrong += [
+            f"after the same command again: {fault}" for fault in case.finished(folder, reference)
+        ]
     if digest(case.inputs) != before:
         wrong.append("the inputs have changed")
     return where, wrong
@@ -177,7 +195,9 @@ def _scratch(keep: Path | None) -> Iterator[Path]:
         yield Path(folder).resolve()
 
 
-def kill_many(cases: list[Case], kills: int, seed: int, root: Path, console: Console) -> tuple[dict[str, Row], int]:
+def kill_many(
+    cases: list[Case], kills: int, seed: int, root: Path, console: Console
+) -> tuple[dict[str, Row], int]:
     """So many kills, dealt out to the cases in turn; rows by verb, and the number of faults."""
     chance = random.Random(seed)
     rows = {case.verb: Row() for case in cases}
@@ -187,7 +207,9 @@ def kill_many(cases: list[Case], kills: int, seed: int, root: Path, console: Con
         reference.mkdir()
         whole = run(case, case.arguments(reference), reference)
         if whole.code != 0:
-            raise SystemExit(f"{case.name}: fails without a kill:\n{(reference / 'log.txt').read_text()}")
+            raise SystemExit(
+                f"{case.name}: fails without a kill:\n{(reference / 'log.txt').read_text()}"
+            )
         console.print(f"{case.name}: {whole.seconds:.2f} s, {whole.operations} file operations")
         plans.append((case, reference, moments(chance, whole)))
     done = faults = 0
@@ -211,7 +233,9 @@ def kill_many(cases: list[Case], kills: int, seed: int, root: Path, console: Con
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--verb", nargs="+", choices=sorted({kind.verb for kind in CASES}))
@@ -221,8 +245,12 @@ def main() -> int:
     begin = time.monotonic()
     preload()
     with _scratch(options.keep) as root:
-        make_inputs(root / "inputs", lambda case, arguments, folder: run(case, arguments, folder).code)
-        cases = [kind(root / "inputs") for kind in CASES if not options.verb or kind.verb in options.verb]
+        make_inputs(
+            root / "inputs", lambda case, arguments, folder: run(case, arguments, folder).code
+        )
+        cases = [
+            kind(root / "inputs") for kind in CASES if not options.verb or kind.verb in options.verb
+        ]
         rows, faults = kill_many(cases, options.kills, options.seed, root, console)
     table = Table("verb", "kills", "survived", "where it fell")
     for verb, row in rows.items():

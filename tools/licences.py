@@ -1,8 +1,10 @@
-"""Looks up the licence of everything that halfmask and its extras depend on; fails where one is not permissive or not known.
+"""Looks up the licence of everything that halfmask and its extras depend on; fails
+where one is not permissive or not known.
 
-python tools/licences.py                        # says what it finds
-python tools/licences.py --write                # writes docs/licences.md
-python tools/licences.py --sbom sbom.json       # CycloneDX 1.5: what is installed, for supply-chain tools
+python tools/licences.py                        # says what it finds python
+tools/licences.py --write                # writes docs/licences.md python
+tools/licences.py --sbom sbom.json       # CycloneDX 1.5: what is installed, for
+supply-chain tools
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ NAMES = {
 SIGNED_OFF = {
     "atheris": "names no licence in its metadata; its LICENSE file is Apache-2.0; only for fuzzing",
     "cuda-toolkit": "names no licence; NVIDIA's EULA, as the nvidia-* packages below it",
-    "nvidia-*": "NVIDIA's own terms, for running on its GPUs; PyTorch's wheels for Linux ask for them, nothing here does",
+    "nvidia-*": "NVIDIA's own terms, for running on its GPUs; PyTorch's wheels for Linux ask "
+    "for them, nothing here does",
 }
 """Package → why it may stay although its licence is not in the list above."""
 
@@ -73,17 +76,30 @@ class Package:
     @property
     def permissive(self) -> bool:
         """Each `AND` must be allowed, one of each `OR` is enough."""
-        parts = [part.split(" OR ") for part in re.split(r" AND ", self.licence.replace("(", "").replace(")", ""))]
+        parts = [
+            part.split(" OR ")
+            for part in re.split(r" AND ", self.licence.replace("(", "").replace(")", ""))
+        ]
         return all(any(choice.strip() in ALLOWED for choice in choices) for choices in parts)
 
 
 def licence_of(info: Any) -> str:
-    """An SPDX expression where the package's metadata allow one; else what it says, or `unknown`."""
+    """An SPDX expression where the package's metadata allow one; else what it says, or
+    `unknown`.
+    """
     if expression := info.get("License-Expression"):
         return str(expression)
     text = (info.get("License") or "").strip()
-    classifiers = [c.rsplit(" :: ", 1)[-1] for c in info.get_all("Classifier") or [] if c.startswith("License ::")]
-    named = [_spdx(text)] if text and "\n" not in text and _spdx(text) is not None else [_spdx(c) for c in classifiers]
+    classifiers = [
+        c.rsplit(" :: ", 1)[-1]
+        for c in info.get_all("Classifier") or []
+        if c.startswith("License ::")
+    ]
+    named = (
+        [_spdx(text)]
+        if text and "\n" not in text and _spdx(text) is not None
+        else [_spdx(c) for c in classifiers]
+    )
     known = sorted({name for name in named if name is not None})
     if known and (len(known) == len(named)):
         return " AND ".join(known)
@@ -94,11 +110,14 @@ def _spdx(text: str) -> str | None:
     words = re.split(r" (AND|OR) ", text)
     if all(word in ALLOWED or word in ("AND", "OR") for word in words):
         return text
-    return next((spdx for pattern, spdx in NAMES.items() if re.fullmatch(pattern, text.lower())), None)
+    return next(
+        (spdx for pattern, spdx in NAMES.items() if re.fullmatch(pattern, text.lower())), None
+    )
 
 
 def closure(project: dict[str, Any]) -> tuple[dict[str, Package], dict[str, set[str]]]:
-    """Everything that is installed of what a project's dependencies and extras ask for, all the way down.
+    """Everything that is installed of what a project's dependencies and extras ask for,
+    all the way down.
 
     Returns:
         Name → package; name of what is not installed here → extras that ask for it.
@@ -111,7 +130,9 @@ def closure(project: dict[str, Any]) -> tuple[dict[str, Package], dict[str, set[
     return found, absent
 
 
-def _follow(why: str, requirements: Iterable[str], found: dict[str, Package], absent: dict[str, set[str]]) -> None:
+def _follow(
+    why: str, requirements: Iterable[str], found: dict[str, Package], absent: dict[str, set[str]]
+) -> None:
     queue = deque((text, "") for text in requirements)
     seen = set()
     while queue:
@@ -119,7 +140,11 @@ def _follow(why: str, requirements: Iterable[str], found: dict[str, Package], ab
         requirement = Requirement(text)
         name = canonical(requirement.name)
         key = (name, frozenset(requirement.extras))
-        if name == OWN or key in seen or (requirement.marker and not requirement.marker.evaluate({"extra": extra})):
+        if (
+            name == OWN
+            or key in seen
+            or (requirement.marker and not requirement.marker.evaluate({"extra": extra}))
+        ):
             continue
         seen.add(key)
         try:
@@ -180,18 +205,32 @@ Not installed where this page was made, so not looked at: {missing}.
 
 
 def sbom(packages: dict[str, Package], version: str) -> dict[str, Any]:
-    """A CycloneDX 1.5 document: bomFormat, specVersion, version, the component itself, its components and who depends on whom."""
+    """A CycloneDX 1.5 document: bomFormat, specVersion, version, the component itself,
+    its components and who depends on whom.
+    """
 
     def component(name: str, number: str, licence: str, kind: str) -> dict[str, Any]:
         address = f"pkg:pypi/{name}@{number}"
         terms = [{"license": {"name": licence}}]
-        return {"type": kind, "bom-ref": address, "name": name, "version": number, "purl": address, "licenses": terms}
+        return {
+            "type": kind,
+            "bom-ref": address,
+            "name": name,
+            "version": number,
+            "purl": address,
+            "licenses": terms,
+        }
 
     own = component(OWN, version, "Apache-2.0", "library")
-    listed = [component(p.name, p.version, p.licence, "library") for _, p in sorted(packages.items())]
+    listed = [
+        component(p.name, p.version, p.licence, "library") for _, p in sorted(packages.items())
+    ]
     reference = {c["name"]: c["bom-ref"] for c in listed}
     below = [
-        {"ref": reference[p.name], "dependsOn": sorted(reference[n] for n in p.needs if n in reference)}
+        {
+            "ref": reference[p.name],
+            "dependsOn": sorted(reference[n] for n in p.needs if n in reference),
+        }
         for _, p in sorted(packages.items())
     ]
     return {
@@ -205,11 +244,15 @@ def sbom(packages: dict[str, Package], version: str) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--write", action="store_true", help="write docs/licences.md")
     parser.add_argument("--sbom", type=Path, help="write a CycloneDX file here")
     options = parser.parse_args()
-    packages, absent = closure(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"])
+    packages, absent = closure(
+        tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    )
     bad = refused(packages.values())
     sys.stdout.write("".join(f"not permissive or not known: {line}\n" for line in bad))
     if not bad and options.write:
@@ -217,9 +260,12 @@ def main() -> int:
     if options.sbom is not None:
         from halfmask import __version__
 
-        options.sbom.write_text(json.dumps(sbom(packages, __version__), indent=1) + "\n", encoding="utf-8")
+        options.sbom.write_text(
+            json.dumps(sbom(packages, __version__), indent=1) + "\n", encoding="utf-8"
+        )
     sys.stdout.write(
-        f"{len(packages)} packages, {len(bad)} refused; not installed here: {', '.join(absent) or 'none'}\n"
+        f"{len(packages)} packages, {len(bad)} refused; not installed here: "
+        f"{', '.join(absent) or 'none'}\n"
     )
     return 1 if bad else 0
 

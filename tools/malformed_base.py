@@ -1,4 +1,6 @@
-"""The sound file that the table of malformed files spoils, one fault at a time, and its photographs."""
+"""The sound file that the table of malformed files spoils, one fault at a time, and its
+photographs.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,10 @@ class State:
     Attributes:
         title: as the table says it.
         spoil: changes the document; the folder is that of the photographs.
-        teaches: what training still learns from the spoiled annotation (`unread`: the whole file is refused).
-        found: the kind of finding by which doctor must report it; None: nothing to report, or the file is refused.
+        teaches: what training still learns from the spoiled annotation (`unread`: the
+            whole file is refused).
+        found: the kind of finding by which doctor must report it; None: nothing to
+            report, or the file is refused.
         text: changes the JSON text of the document, or None.
     """
 
@@ -51,8 +55,14 @@ def sound() -> Document:
     ]
     for row in (rows[1], rows[3]):
         row["bbox"] = [30, 10, 25, 30]
-    images = [{"id": i, "file_name": f"{i}.png", "width": WIDTH, "height": HEIGHT} for i in (1, 2, 3)]
-    return {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]}
+    images = [
+        {"id": i, "file_name": f"{i}.png", "width": WIDTH, "height": HEIGHT} for i in (1, 2, 3)
+    ]
+    return {
+        "images": images,
+        "annotations": rows,
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+    }
 
 
 def annotation(document: Document) -> dict[str, Any]:

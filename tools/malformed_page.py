@@ -1,4 +1,5 @@
-"""The table of malformed COCO files in docs/malformed.md: every verb really run on every state.
+"""The table of malformed COCO files in docs/malformed.md: every verb really run on
+every state.
 
 Example: python tools/malformed_page.py --write
 """
@@ -30,7 +31,9 @@ def reads(told_: Told, given: DataSet) -> str:
     return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 
-def run_all(states: Iterable[State], folder: Path) -> Iterator[tuple[State, DataSet, dict[str, Told]]]:
+def run_all(
+    states: Iterable[State], folder: Path
+) -> Iterator[tuple[State, DataSet, dict[str, Told]]]:
     """Each state with what every verb did."""
     for number, state in enumerate(states):
         given = build(state, folder / str(number))
@@ -47,7 +50,12 @@ def tables() -> str:
     lines: list[str] = []
     refusals: list[str] = []
     for group, states in GROUPS.items():
-        lines += [f"### {group}", "", f"| state | {' | '.join(VERBS)} |", "|---" * (len(VERBS) + 1) + "|"]
+        lines += [
+            f"### {group}",
+            "",
+            f"| state | {' | '.join(VERBS)} |",
+            "|---" * (len(VERBS) + 1) + "|",
+        ]
         with tempfile.TemporaryDirectory() as folder:
             for state, given, found in run_all(states, Path(folder)):
                 lines.append(f"| {state.title} | {' | '.join(t.cell for t in found.values())} |")
@@ -78,8 +86,12 @@ def cells(page: str) -> Rows:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="write the page, else print the tables")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="write the page, else print the tables"
+    )
     if not parser.parse_args().write:
         print(tables())
         return

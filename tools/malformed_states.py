@@ -9,7 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from malformed_base import HEIGHT, OUTLINE, UNDER_TEST, WIDTH, Document, State, Teaches, annotation, pixels
+from malformed_base import (
+    HEIGHT,
+    OUTLINE,
+    UNDER_TEST,
+    WIDTH,
+    Document,
+    State,
+    Teaches,
+    annotation,
+    pixels,
+)
 from PIL import Image
 
 SIZE = [HEIGHT, WIDTH]
@@ -21,7 +31,9 @@ READ: Teaches = "box and mask"
 Spoil = Callable[[Document, Path], object]
 
 
-def _mask(title: str, value: object, teaches: Teaches = "box", found: str | None = "broken_mask") -> State:
+def _mask(
+    title: str, value: object, teaches: Teaches = "box", found: str | None = "broken_mask"
+) -> State:
     return State(title, lambda d, _: annotation(d).update(segmentation=value), teaches, found)
 
 
@@ -106,7 +118,9 @@ BOXES = [
     _box("negative width", [24, 5, -20, 30], "box_without_area"),
     _box("wholly outside the image", [WIDTH + 5, 5, 20, 30], "box_outside_image"),
     _box("sticks out of the image", [4, 5, 20, 300], "box_sticks_out", READ),
-    State("x1, y1, x2, y2 in the whole file (suspected)", _all_corners, READ, "boxes_look_like_xyxy"),
+    State(
+        "x1, y1, x2, y2 in the whole file (suspected)", _all_corners, READ, "boxes_look_like_xyxy"
+    ),
 ]
 
 
@@ -119,7 +133,10 @@ def _other_id(value: object) -> Spoil:
 
 
 def _class_id(value: object) -> Spoil:
-    return lambda d, _: (annotation(d).update(category_id=value), d["categories"][0].update(id=value))
+    return lambda d, _: (
+        annotation(d).update(category_id=value),
+        d["categories"][0].update(id=value),
+    )
 
 
 def _rename(name: str) -> Spoil:
@@ -155,7 +172,12 @@ RECORDS = [
     _row("its image is not there", {"image_id": 99}, "nothing", "orphan_annotation"),
     _row("its category is not there", {"category_id": 99}, "nothing", "orphan_annotation"),
     State("no list of categories", lambda d, _: d.pop("categories"), "unread"),
-    State("an empty list of categories", lambda d, _: d.update(categories=[]), "unread", "orphan_annotation"),
+    State(
+        "an empty list of categories",
+        lambda d, _: d.update(categories=[]),
+        "unread",
+        "orphan_annotation",
+    ),
     State("no list of annotations", lambda d, _: d.pop("annotations"), "unread"),
     State("no list of images", lambda d, _: d.pop("images"), "unread"),
     State("a category without a name", lambda d, _: d["categories"][0].pop("name"), "unread"),
@@ -180,19 +202,32 @@ RECORDS = [
     _image("an image of 64.0 × 48.0", {"width": 64.0, "height": 48.0}, READ, None),
 ]
 NAMES = [
-    State("no file name", lambda d, _: d["images"][0].pop("file_name"), "unread", "photograph_missing"),
+    State(
+        "no file name", lambda d, _: d["images"][0].pop("file_name"), "unread", "photograph_missing"
+    ),
     _image("a name that no file has", {"file_name": "absent.png"}, "unread", "photograph_missing"),
     State("`..` that leads out of the folder", _outside, "unread", "photograph_missing"),
     State("an absolute name in the folder", _absolute),
-    _image("an absolute name elsewhere", {"file_name": "/etc/hostname"}, "unread", "photograph_missing"),
+    _image(
+        "an absolute name elsewhere", {"file_name": "/etc/hostname"}, "unread", "photograph_missing"
+    ),
     State("ünïcödé, 日本語 and blanks", _rename("ünï 日本語.png")),
-    _image("half a character (`\\ud800`)", {"file_name": "\ud800.png"}, "unread", "photograph_missing"),
+    _image(
+        "half a character (`\\ud800`)", {"file_name": "\ud800.png"}, "unread", "photograph_missing"
+    ),
     _image("a name with a NUL", {"file_name": "1.png\x00"}, "unread", "photograph_missing"),
 ]
 
 
-def _photograph(title: str, save: Callable[[Path], object], found: str | None, lost: bool = False) -> State:
-    return State(title, lambda _, photographs: save(photographs / "1.png"), "nothing" if lost else READ, found)
+def _photograph(
+    title: str, save: Callable[[Path], object], found: str | None, lost: bool = False
+) -> State:
+    return State(
+        title,
+        lambda _, photographs: save(photographs / "1.png"),
+        "nothing" if lost else READ,
+        found,
+    )
 
 
 def _mode(mode: str, form: str) -> Callable[[Path], object]:
@@ -218,10 +253,14 @@ def _bomb(path: Path) -> None:
     """A PNG whose header promises 400 million pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", HUGE, HUGE, 8, 2, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1 << 20))) + chunk(b"IEND", b"")
+    body = (
+        chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1 << 20))) + chunk(b"IEND", b"")
+    )
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
 
 
@@ -249,7 +288,12 @@ def _head(extra: bytes) -> Callable[[bytes], bytes]:
     return lambda text: b"{" + extra + b", " + text[1:]
 
 
-def _json(title: str, text: Callable[[bytes], bytes], teaches: Teaches = "unread", found: str | None = None) -> State:
+def _json(
+    title: str,
+    text: Callable[[bytes], bytes],
+    teaches: Teaches = "unread",
+    found: str | None = None,
+) -> State:
     return State(title, teaches=teaches, found=found, text=text)
 
 
@@ -257,7 +301,12 @@ JSON = [
     _json("byte order mark", lambda text: b"\xef\xbb\xbf" + text, READ),
     _json("trailing comma", lambda text: text[:-1] + b",}"),
     _json("NaN literal", _head(b'"info": {"version": NaN}'), READ, "not_strict_json"),
-    _json("a key twice in an annotation", _insert(b'"id": 7', b'"id": 9, "id": 7'), READ, "duplicate_key"),
+    _json(
+        "a key twice in an annotation",
+        _insert(b'"id": 7', b'"id": 9, "id": 7'),
+        READ,
+        "duplicate_key",
+    ),
     _json("`images` twice", _head(b'"images": []'), READ, "duplicate_key"),
     _json("10-deep nesting", _head(b'"info": ' + b"[" * 10 + b"]" * 10), READ),
     _json("100,000-deep nesting", _head(b'"info": ' + b"[" * 100_000 + b"]" * 100_000)),
@@ -265,7 +314,10 @@ JSON = [
     _json("Latin-1, not UTF-8", _insert(b'"cat"', b'"c\xe9t"')),
     _json("UTF-16", lambda text: text.decode().encode("utf-16")),
     _json("empty file", lambda _: b""),
-    _json("a list of detections (results)", lambda text: json.dumps(json.loads(text)["annotations"]).encode()),
+    _json(
+        "a list of detections (results)",
+        lambda text: json.dumps(json.loads(text)["annotations"]).encode(),
+    ),
     _json("two documents", lambda text: text + text),
 ]
 

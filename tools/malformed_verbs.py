@@ -1,4 +1,6 @@
-"""What each verb does with a malformed data set, in a few words: really run, then read off its own output."""
+"""What each verb does with a malformed data set, in a few words: really run, then read
+off its own output.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,26 @@ from halfmask.cli import complete, doctor, evaluate, index, split
 from halfmask.errors import InputError
 
 MODEL = "baseline:box"
-TINY = {"kind": "box_segmenter", "encoder": {"name": "small_resnet", "widths": [4, 6, 8, 8], "blocks": [1, 1, 1, 1]}}
-STAGE = {"name": "masks", "train": ["all"], "steps": 1, "batch_size": 1, "loss": "masks", "optimiser": {"lr": 0.1}}
+TINY = {
+    "kind": "box_segmenter",
+    "encoder": {"name": "small_resnet", "widths": [4, 6, 8, 8], "blocks": [1, 1, 1, 1]},
+}
+STAGE = {
+    "name": "masks",
+    "train": ["all"],
+    "steps": 1,
+    "batch_size": 1,
+    "loss": "masks",
+    "optimiser": {"lr": 0.1},
+}
 MASKS = 3
 """Masks of the sound file."""
 UNSAID = ("category_without_annotations", "image_without_annotations")
 """Notes that follow from a finding."""
 MOST_UNREADABLE = 0.5
-"""Share of photographs that training may leave out here; the default is 0.01, and one of three is more."""
+"""Share of photographs that training may leave out here; the default is 0.01, and one
+of three is more.
+"""
 
 
 @dataclass(frozen=True)
@@ -38,7 +52,9 @@ class Told:
 
 
 def told(verb: str, given: DataSet, out: Path) -> Told:
-    """Runs a verb, which writes to the folder `out`. Any exception but an InputError passes: it is a crash."""
+    """Runs a verb, which writes to the folder `out`. Any exception but an InputError
+    passes: it is a crash.
+    """
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:
@@ -106,13 +122,22 @@ def _complete(given: DataSet, out: Path, _: io.StringIO) -> str:
 
 
 def _train(given: DataSet, _: Path, said: io.StringIO) -> str:
-    """What train learns from: its data read and checked, the photographs read, broken ones left out."""
+    """What train learns from: its data read and checked, the photographs read, broken
+    ones left out.
+    """
     from halfmask.data.unreadable import LeaveOut
     from halfmask.recipes.recipe import parse_recipe
     from halfmask.training.data import read_training_data
 
-    data = {"annotations": str(given.data), "images": str(given.images), "masked_threshold": 1, "development": 0}
-    recipe = parse_recipe({"name": "malformed", "model": TINY, "data": data, "stages": [STAGE]}, "recipe")
+    data = {
+        "annotations": str(given.data),
+        "images": str(given.images),
+        "masked_threshold": 1,
+        "development": 0,
+    }
+    recipe = parse_recipe(
+        {"name": "malformed", "model": TINY, "data": data, "stages": [STAGE]}, "recipe"
+    )
     examples = LeaveOut(read_training_data(recipe).training, MOST_UNREADABLE)
     targets = [examples[k][1] for k in range(len(examples))]
     if examples.left_out:
@@ -137,7 +162,9 @@ def _evaluate(given: DataSet, out: Path, said: io.StringIO) -> str:
 
 
 def _taught(targets: list[Any], first: Any) -> str:
-    """What is learnt from the annotation under test; its sound neighbour must teach whatever it does."""
+    """What is learnt from the annotation under test; its sound neighbour must teach
+    whatever it does.
+    """
     number = first.get("id") if isinstance(first, dict) else None
     for target in targets:
         ids = target.annotation_ids.tolist()

@@ -1,7 +1,9 @@
-"""What the fuzzers of the mask decoders do with bytes: one function for each decoder, which raises where the decoder is wrong.
+"""What the fuzzers of the mask decoders do with bytes: one function for each decoder,
+which raises where the decoder is wrong.
 
-A decoder may refuse (say what is wrong with a mask, or raise ValueError where that is its contract). What it takes, it must read as
-pycocotools does, and what it writes it must read back.
+A decoder may refuse (say what is wrong with a mask, or raise ValueError where that is
+its contract). What it takes, it must read as pycocotools does, and what it writes it
+must read back.
 """
 
 from __future__ import annotations
@@ -51,8 +53,12 @@ def coco_text(data: bytes) -> None:
     """COCO's compressed RLE: any text, and text of COCO's own characters alone."""
     read = Reader(data)
     size, rest = read.size(), read.rest()
-    check_segmentation({"size": list(size), "counts": rest.decode("utf-8", "surrogateescape")}, size)
-    check_segmentation({"size": list(size), "counts": "".join(chr(DIGITS + b % 64) for b in rest)}, size)
+    check_segmentation(
+        {"size": list(size), "counts": rest.decode("utf-8", "surrogateescape")}, size
+    )
+    check_segmentation(
+        {"size": list(size), "counts": "".join(chr(DIGITS + b % 64) for b in rest)}, size
+    )
 
 
 def coco_nearly(data: bytes) -> None:
@@ -78,7 +84,9 @@ def coco_plain(data: bytes) -> None:
         return
     count = len(rest) // 8
     numbers: list[Any] = list(struct.unpack(f"<{count}q", rest[: 8 * count]))
-    check_segmentation({"size": list(size), "counts": numbers + [b - 9 for b in rest[8 * count :]]}, size)
+    check_segmentation(
+        {"size": list(size), "counts": numbers + [b - 9 for b in rest[8 * count :]]}, size
+    )
 
 
 def polygon(data: bytes) -> None:
@@ -95,7 +103,9 @@ def polygon(data: bytes) -> None:
 
 
 def brush(data: bytes) -> None:
-    """Label Studio's brush RLE: any bytes, bytes behind a right head, and what halfmask packs itself."""
+    """Label Studio's brush RLE: any bytes, bytes behind a right head, and what halfmask
+    packs itself.
+    """
     read = Reader(data)
     size = read.size()
     rest = read.rest()
@@ -173,7 +183,9 @@ def _truth(segmentation: Any, size: Size) -> np.ndarray[Any, Any]:
     if isinstance(segmentation, dict) and isinstance(segmentation["counts"], str):
         return np.asarray(reference.decode(segmentation))
     found = reference.frPyObjects(segmentation, *size)
-    return np.asarray(reference.decode(reference.merge(found) if isinstance(found, list) else found))
+    return np.asarray(
+        reference.decode(reference.merge(found) if isinstance(found, list) else found)
+    )
 
 
 def _fitting(runs: list[int], size: Size) -> list[int]:

@@ -1,10 +1,12 @@
-"""Records what must not change when code moves: output bytes, losses, state-dict keys, reports.
+"""Records what must not change when code moves: output bytes, losses, state-dict keys,
+reports.
 
-    python tools/same_behaviour.py record before.json     # before the change
-    python tools/same_behaviour.py compare before.json    # after it; exit code 1 where something differs
+    python tools/same_behaviour.py record before.json     # before the change python
+    tools/same_behaviour.py compare before.json    # after it; exit code 1 where
+    something differs
 
-Runs the installed `halfmask`, on the photographs that ship with it and, where HALFMASK_SHARED
-leads there, on COCO-mini. Takes about ten minutes on two cores.
+Runs the installed `halfmask`, on the photographs that ship with it and, where
+HALFMASK_SHARED leads there, on COCO-mini. Takes about ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ def halfmask(*arguments: str, codes: tuple[int, ...] = (0,)) -> None:
     command = [sys.executable, "-m", "halfmask", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HALFMASK_SHARED": str(SHARED)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode in codes, f"{' '.join(arguments)}: {done.returncode}\n{done.stderr[-2000:]}"
+    assert done.returncode in codes, (
+        f"{' '.join(arguments)}: {done.returncode}\n{done.stderr[-2000:]}"
+    )
 
 
 def still(value: Any) -> Any:
@@ -51,7 +55,16 @@ def completed(folder: Path, *options: str) -> str:
         annotation.pop("segmentation", None)
     source, out = folder / "boxes.json", folder / f"out{len(options)}.json"
     source.write_text(json.dumps(boxes))
-    halfmask("complete", "box-segmenter", str(source), "--images", str(PHOTOS), "--out", str(out), *options)
+    halfmask(
+        "complete",
+        "box-segmenter",
+        str(source),
+        "--images",
+        str(PHOTOS),
+        "--out",
+        str(out),
+        *options,
+    )
     return hashlib.sha256(json.dumps(still(json.loads(out.read_text()))).encode()).hexdigest()
 
 
@@ -113,16 +126,22 @@ def record(folder: Path) -> dict[str, Any]:
     if coco.is_dir():
         truth, images = str(coco / "instances_val.json"), str(coco / "val")
         seen["segmenter losses"] = losses(
-            folder,
-            "coco_mini_voc2nonvoc_box_segmenter",
-            "rounds=1",
-            "stages.0.steps=30",
+            folder, "coco_mini_voc2nonvoc_box_segmenter", "rounds=1", "stages.0.steps=30"
         )
         report = folder / "doctor.json"
         halfmask("doctor", truth, "--images", images, "--json", str(report), codes=(0, 1))
         seen["doctor"] = still(json.loads(report.read_text()))
         report = folder / "evaluate.json"
-        halfmask("evaluate", "box-segmenter", truth, "--images", images, "--given-boxes", "--json", str(report))
+        halfmask(
+            "evaluate",
+            "box-segmenter",
+            truth,
+            "--images",
+            images,
+            "--given-boxes",
+            "--json",
+            str(report),
+        )
         seen["evaluate"] = still(json.loads(report.read_text()))
     return seen
 

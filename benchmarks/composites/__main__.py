@@ -49,9 +49,15 @@ def _write_composites(
     finally:
         display.stop()
     found, drawn = started["drawing"] - start, time.perf_counter() - started["drawing"]
-    print(f"{written.path}: {images} pictures, seed {seed}, {drawn:.1f} s ({images / drawn:.0f} images/s)")
+    print(
+        f"{written.path}: {images} pictures, seed {seed}, {drawn:.1f} s ({images / drawn:.0f} "
+        "images/s)"
+    )
     given = [count for count in written.cutouts.values() if count]
-    print(f"{sum(given)} cut-outs of {len(given)} classes, {written.backgrounds} backgrounds, found in {found:.1f} s")
+    print(
+        f"{sum(given)} cut-outs of {len(given)} classes, {written.backgrounds} backgrounds, "
+        f"found in {found:.1f} s"
+    )
     empty = [str(c["name"]) for c in file.categories if not written.cutouts[c["id"]]]
     if empty:
         more = f" and {len(empty) - NAMED} more" if len(empty) > NAMED else ""
@@ -60,46 +66,67 @@ def _write_composites(
 
 
 def _photographs_of(file: CocoFile, source: Path) -> Path:
-    """The folder of a file's photographs in the usual layouts: images/, train/ beside instances_train.json, or one folder up."""
+    """The folder of a file's photographs in the usual layouts: images/, train/ beside
+    instances_train.json, or one folder up.
+    """
     from halfmask.coco.records import file_name_of
 
     first = file_name_of(file.images[0]) if file.images else ""
     name = source.stem.removeprefix("instances_")
-    places = [source.parent / "images", source.parent / name, source.parent, source.parent.parent / name]
+    places = [
+        source.parent / "images",
+        source.parent / name,
+        source.parent,
+        source.parent.parent / name,
+    ]
     for place in places:
         if first and (place / first).is_file():
             return place
     looked = ", ".join(str(p) for p in places)
     raise InputError(
-        f"{source}: expected its photographs nearby, {first or 'a first photograph'} is in none of {looked}; name the folder "
+        f"{source}: expected its photographs nearby, {first or 'a first photograph'} is in "
+        f"none of {looked}; name the folder "
         "with --photographs DIR"
     )
 
 
 def run(
-    folder: Annotated[Path, typer.Argument(help="Folder to write: images/, instances.json, contact_sheet.png.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder to write: images/, instances.json, contact_sheet.png.")
+    ],
     images: Annotated[int, typer.Option(help="Number of pictures.")],
     source: Annotated[
-        Path, typer.Option("--from", help="COCO file whose masked objects are cut out.", metavar="DATA.json")
+        Path,
+        typer.Option(
+            "--from", help="COCO file whose masked objects are cut out.", metavar="DATA.json"
+        ),
     ],
     seed: Annotated[int, typer.Option(help="Picture i of a seed is always the same.")] = 0,
     size: Annotated[
-        int | None, typer.Option(help=f"Side of the square pictures. Default: {COMPOSITE_SIZE} pixels.")
+        int | None,
+        typer.Option(help=f"Side of the square pictures. Default: {COMPOSITE_SIZE} pixels."),
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes that draw; 0: this one.")] = 0,
     photographs: Annotated[
         Path | None,
-        typer.Option(help="Folder of the photographs. Default: looked for beside DATA.json.", metavar="DIR"),
+        typer.Option(
+            help="Folder of the photographs. Default: looked for beside DATA.json.", metavar="DIR"
+        ),
     ] = None,
     part: Annotated[
-        str | None, typer.Option(help="Use part K of N of the photographs only, from 0: 0/2 and 1/2.", metavar="K/N")
+        str | None,
+        typer.Option(
+            help="Use part K of N of the photographs only, from 0: 0/2 and 1/2.", metavar="K/N"
+        ),
     ] = None,
 ) -> None:
-    """Writes pictures with exact masks: masked objects of a data set, pasted where its photographs hold no object.
+    """Writes pictures with exact masks: masked objects of a data set, pasted where its
+    photographs hold no object.
 
     The photographs' licences hold for the composites too.
 
-    Example: python -m benchmarks.composites composites/train --images 3000 --from instances_train.json --photographs train2017
+    Example: python -m benchmarks.composites composites/train --images 3000 --from
+    instances_train.json --photographs train2017
     """
     _write_composites(folder, source, photographs, (images, seed, size, part), workers)
 

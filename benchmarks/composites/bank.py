@@ -1,4 +1,6 @@
-"""The bank that composites are made from: cut-outs by class, and pieces of photographs without objects."""
+"""The bank that composites are made from: cut-outs by class, and pieces of photographs
+without objects.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.composites.cutouts import Array, Candidate, Cutout, Limits, candidates, cut_out, free_square
+from benchmarks.composites.cutouts import (
+    Array,
+    Candidate,
+    Cutout,
+    Limits,
+    candidates,
+    cut_out,
+    free_square,
+)
 from benchmarks.composites.parts import photographs_of_part
 from halfmask.coco.file import CocoFile
 from halfmask.coco.images import check_folder, photograph_path, read_photograph
@@ -21,11 +31,15 @@ from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 
 MOST_CUTOUTS = 100
-"""Cut-outs of a class that are kept; a file with more gives the first in an order of its photographs drawn once and for all."""
+"""Cut-outs of a class that are kept; a file with more gives the first in an order of
+its photographs drawn once and for all.
+"""
 MOST_BACKGROUNDS = 600
 FEW = 4
 """A class with fewer good cut-outs gets poor ones too."""
-_CLOUD = 5  # cells along the side of a background that stands in where a photograph has no square without objects
+# cells along the side of a background that stands in where a photograph has no square
+# without objects
+_CLOUD = 5
 
 
 @dataclass(frozen=True)
@@ -52,10 +66,15 @@ class Bank:
         return out
 
     def save(self, folder: Path) -> None:
-        """Writes the bank so that many processes can share it: all pixels in one file that `load` maps."""
+        """Writes the bank so that many processes can share it: all pixels in one file
+        that `load` maps.
+        """
         pieces = [c.pixels for c in self.cutouts] + [b.pixels for b in self.backgrounds]
         np.save(folder / "pixels.npy", np.concatenate([p.reshape(-1) for p in pieces]))
-        cutouts = [(*c.pixels.shape, c.native, c.category_id, c.annotation_id, c.image_id) for c in self.cutouts]
+        cutouts = [
+            (*c.pixels.shape, c.native, c.category_id, c.annotation_id, c.image_id)
+            for c in self.cutouts
+        ]
         backgrounds = [(*b.pixels.shape, b.image_id) for b in self.backgrounds]
         write_json(folder / "bank.json", {"cutouts": cutouts, "backgrounds": backgrounds})
 
@@ -69,7 +88,9 @@ class Bank:
             cutouts.append(Cutout(flat[start : start + h * w * c].reshape(h, w, c), *facts))
             start += h * w * c
         for h, w, c, image_id in table["backgrounds"]:
-            backgrounds.append(Background(flat[start : start + h * w * c].reshape(h, w, c), image_id))
+            backgrounds.append(
+                Background(flat[start : start + h * w * c].reshape(h, w, c), image_id)
+            )
             start += h * w * c
         return cls(cutouts, backgrounds)
 
@@ -88,10 +109,12 @@ def build_bank(
         photographs: their folder.
         part: (k, n), see `photographs_of_part`.
         limits: which objects are good enough.
-        size: side of the composites; backgrounds are kept at up to one and a half times that.
+        size: side of the composites; backgrounds are kept at up to one and a half times
+            that.
         progress: is told how many photographs of how many were looked at.
     Raises:
-        InputError: photographs are missing or not of the file's size; nothing to cut out.
+        InputError: photographs are missing or not of the file's size; nothing to cut
+            out.
     """
     records = photographs_of_part(file, part)
     check_folder(photographs, ((image["id"], file_name_of(image)) for image in records), file.name)
@@ -107,8 +130,10 @@ def build_bank(
         masks = sum(file.mask_counts().values())
         where = f"part {part[0]}/{part[1]} of {file.name}" if part[1] > 1 else file.name
         raise InputError(
-            f"{where}: expected objects with usable masks to cut out, found none that is large and whole enough "
-            f"({masks} usable masks in {len(file.images)} images); give a file with masks, see `halfmask doctor`"
+            f"{where}: expected objects with usable masks to cut out, found none that is large "
+            "and whole enough "
+            f"({masks} usable masks in {len(file.images)} images); give a file with masks, see "
+            "`halfmask doctor`"
         )
     return bank
 
@@ -127,7 +152,11 @@ class _Builder:
 
     def look_at(self, image: dict[str, Any]) -> None:
         """Takes from a photograph what is still wanted."""
-        found = [c for c in candidates(self.file, image["id"], self._wanted(), self.limits) if self._has_room(c)]
+        found = [
+            c
+            for c in candidates(self.file, image["id"], self._wanted(), self.limits)
+            if self._has_room(c)
+        ]
         ground = len(self.free) < MOST_BACKGROUNDS
         if not found and not ground:
             return
@@ -139,7 +168,9 @@ class _Builder:
             self._take_background(pixels, image["id"])
 
     def bank(self) -> Bank:
-        """What was found: good cut-outs, poor ones where a class has few; clouds only where no photograph has a free square."""
+        """What was found: good cut-outs, poor ones where a class has few; clouds only
+        where no photograph has a free square.
+        """
         cutouts = []
         for category, good in self.good.items():
             cutouts += good if len(good) >= FEW else [*good, *self.poor[category]][:FEW]
@@ -165,7 +196,10 @@ class _Builder:
         elif not self.free and len(self.clouds) < MOST_BACKGROUNDS:
             whole = Image.fromarray(pixels).resize((_CLOUD, _CLOUD), Image.Resampling.BOX)
             self.clouds.append(
-                Background(np.array(whole.resize((self.size, self.size), Image.Resampling.BICUBIC)), image_id)
+                Background(
+                    np.array(whole.resize((self.size, self.size), Image.Resampling.BICUBIC)),
+                    image_id,
+                )
             )
 
 
@@ -176,7 +210,9 @@ def _read(file: CocoFile, image: dict[str, Any], photographs: Path) -> Array:
     height, width = file.size_of(image["id"])
     if pixels.shape[:2] != (height, width):
         raise InputError(
-            f"{path} (image id {image['id']}): expected {width} × {height} pixels as {file.name} says, "
-            f"found {pixels.shape[1]} × {pixels.shape[0]}; correct the file's width and height or the photograph"
+            f"{path} (image id {image['id']}): expected {width} × {height} pixels as "
+            f"{file.name} says, "
+            f"found {pixels.shape[1]} × {pixels.shape[0]}; correct the file's width and height "
+            "or the photograph"
         )
     return pixels

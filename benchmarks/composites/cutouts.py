@@ -1,4 +1,6 @@
-"""What of a photograph can be used for composites: its objects as cut-outs, and the largest square without any object."""
+"""What of a photograph can be used for composites: its objects as cut-outs, and the
+largest square without any object.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +25,16 @@ _MARGIN = 4  # pixels kept free around each box: shadows, and boxes drawn a litt
 
 @dataclass(frozen=True)
 class Limits:
-    """When an object makes a good cut-out, and when still a poor one. Sizes in pixels of the photograph.
+    """When an object makes a good cut-out, and when still a poor one. Sizes in pixels
+    of the photograph.
 
     Attributes:
         side: least length of the box's longer side, good and poor.
         fill: least share of its tight box that the mask covers, good and poor.
-        foreign: most share of it that smaller objects cover (food on a table: their class would be pasted along, unlabelled).
-        whole: least share of a good one that hangs together (what stands in front of an object cuts it to pieces).
+        foreign: most share of it that smaller objects cover (food on a table: their
+            class would be pasted along, unlabelled).
+        whole: least share of a good one that hangs together (what stands in front of an
+            object cuts it to pieces).
         short: least length of the box's shorter side of a good one.
         keep: longer side to which a larger cut-out is reduced.
     """
@@ -70,7 +75,8 @@ class Candidate:
 
 
 def candidates(file: CocoFile, image_id: int, wanted: set[int], limits: Limits) -> list[Candidate]:
-    """The objects of an image that can be cut out, of the wanted category ids. Needs no photograph.
+    """The objects of an image that can be cut out, of the wanted category ids. Needs no
+    photograph.
 
     Only usable masks: no crowds, no suspects, nothing that halfmask drew itself.
     """
@@ -102,14 +108,17 @@ def cut_out(photograph: Array, candidate: Candidate, keep: int) -> Cutout:
     if max(h, w) > keep:
         scale = keep / max(h, w)
         small = (max(1, round(w * scale)), max(1, round(h * scale)))
-        # Pillow weighs colours with alpha here, so that the old background does not bleed in.
+        # Pillow weighs colours with alpha here, so that the old background does not
+        # bleed in.
         pixels = np.array(Image.fromarray(pixels).resize(small, Image.Resampling.HAMMING))
     a = candidate.annotation
     return Cutout(pixels, max(h, w), a["category_id"], a["id"], a["image_id"])
 
 
 def free_square(file: CocoFile, image_id: int, least: int) -> tuple[int, int, int] | None:
-    """(x, y, side) of the largest square of an image that no box touches, crowds' boxes among them; None below `least` pixels."""
+    """(x, y, side) of the largest square of an image that no box touches, crowds' boxes
+    among them; None below `least` pixels.
+    """
     height, width = file.size_of(image_id)
     grid = np.zeros((height // _CELL, width // _CELL), dtype=np.int64)
     for annotation in file.annotations_of(image_id):
@@ -160,17 +169,23 @@ def _grade(shape: Shape, others: list[Shape], size: tuple[int, int], limits: Lim
 
 
 def _largest_part(bitmap: Array, cells: int = 24) -> float:
-    """Share of a bitmap that hangs together, on a coarse grid: a gap thinner than a cell is none."""
+    """Share of a bitmap that hangs together, on a coarse grid: a gap thinner than a
+    cell is none.
+    """
     h, w = bitmap.shape
     rows, columns = -(-h // cells), -(-w // cells)
     padded = np.zeros((-(-h // rows) * rows, -(-w // columns) * columns), dtype=np.int64)
     padded[:h, :w] = bitmap
-    pixels = padded.reshape(padded.shape[0] // rows, rows, padded.shape[1] // columns, columns).sum((1, 3))
+    pixels = padded.reshape(padded.shape[0] // rows, rows, padded.shape[1] // columns, columns).sum(
+        (1, 3)
+    )
     inside = np.pad(pixels > 0, 1)
     part = np.where(inside, np.arange(1, inside.size + 1).reshape(inside.shape), 0)
     while True:  # each cell takes the largest number around it, until a part has one number
         down = np.maximum(part[1:-1], np.maximum(part[:-2], part[2:]))
-        spread = np.maximum(down[:, 1:-1], np.maximum(down[:, :-2], down[:, 2:])) * inside[1:-1, 1:-1]
+        spread = (
+            np.maximum(down[:, 1:-1], np.maximum(down[:, :-2], down[:, 2:])) * inside[1:-1, 1:-1]
+        )
         if (spread == part[1:-1, 1:-1]).all():
             break
         part[1:-1, 1:-1] = spread

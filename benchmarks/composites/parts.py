@@ -1,4 +1,6 @@
-"""Divides a file's photographs into parts that share none, each with as many of the classes as can be."""
+"""Divides a file's photographs into parts that share none, each with as many of the
+classes as can be.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from halfmask.coco.supervision import MaskState
 from halfmask.errors import InputError
 
 WORTHWHILE = 32
-"""Pixels of a box's longer side from which a masked object counts here. Fixed: parts must not change with the size of the pictures."""
+"""Pixels of a box's longer side from which a masked object counts here. Fixed: parts
+must not change with the size of the pictures.
+"""
 
 
 def parse_part(text: str) -> tuple[int, int]:
@@ -21,14 +25,17 @@ def parse_part(text: str) -> tuple[int, int]:
     first, slash, second = text.partition("/")
     if slash and first.isdecimal() and second.isdecimal() and int(first) < int(second):
         return int(first), int(second)
-    raise InputError(f"--part {text}: expected K/N, part K of N counted from 0, for example 0/2 and 1/2")
+    raise InputError(
+        f"--part {text}: expected K/N, part K of N counted from 0, for example 0/2 and 1/2"
+    )
 
 
 def photographs_of_part(file: CocoFile, part: tuple[int, int]) -> list[dict[str, Any]]:
-    """The image records of a part, in file order. The n parts are disjoint, together they are the file, whoever asks.
+    """The image records of a part, in file order. The n parts are disjoint, together
+    they are the file, whoever asks.
 
-    The rarest class is dealt out first, each of its photographs to the part that has the fewest of it: a class with n photographs
-    has one in every part.
+    The rarest class is dealt out first, each of its photographs to the part that has
+    the fewest of it: a class with n photographs has one in every part.
 
     Args:
         part: (k, n), as `parse_part` gives it.
@@ -56,7 +63,12 @@ def photographs_of_part(file: CocoFile, part: tuple[int, int]) -> list[dict[str,
 
 
 def _deal(
-    image_id: int, to: int, present: set[int], dealt: dict[int, int], held: dict[int, int], sizes: list[int]
+    image_id: int,
+    to: int,
+    present: set[int],
+    dealt: dict[int, int],
+    held: dict[int, int],
+    sizes: list[int],
 ) -> None:
     dealt[image_id] = to
     sizes[to] += 1
@@ -66,4 +78,8 @@ def _deal(
 
 def _masked_classes(file: CocoFile, image_id: int) -> set[int]:
     rows = zip(file.annotations_of(image_id), file.states_of(image_id), strict=True)
-    return {a["category_id"] for a, state in rows if state == MaskState.MASK and max(a["bbox"][2:]) >= WORTHWHILE}
+    return {
+        a["category_id"]
+        for a, state in rows
+        if state == MaskState.MASK and max(a["bbox"][2:]) >= WORTHWHILE
+    }

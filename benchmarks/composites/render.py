@@ -1,7 +1,9 @@
-"""Draws one composite: cut-outs pasted on a piece of a photograph, with the exact mask of each.
+"""Draws one composite: cut-outs pasted on a piece of a photograph, with the exact mask
+of each.
 
-A picture holds groups. A group is one object, or two objects of different classes that share nearly one box: one lying over the other, or
-divided by a wavy line. So a box alone does not tell which of its pixels are its object's.
+A picture holds groups. A group is one object, or two objects of different classes that
+share nearly one box: one lying over the other, or divided by a wavy line. So a box
+alone does not tell which of its pixels are its object's.
 """
 
 from __future__ import annotations
@@ -28,8 +30,10 @@ class CompositeSpec:
         size: side of the square pictures.
         groups: least and most groups in a picture.
         group_size: least and most longer side of a group.
-        shared: probability that a group is meant to be two objects that share a box; where no two fit, it is one.
-        enlarged: most by which a cut-out may be enlarged over its size in the photograph.
+        shared: probability that a group is meant to be two objects that share a box;
+            where no two fit, it is one.
+        enlarged: most by which a cut-out may be enlarged over its size in the
+            photograph.
     """
 
     size: int = 128
@@ -93,7 +97,9 @@ def compose(spec: CompositeSpec, bank: Bank, seed: int, index: int) -> Composite
 
 @dataclass(frozen=True)
 class _Piece:
-    """A cut-out as it is pasted: float32 [h, w, 3] and [h, w] with alpha in [0, 1]. Pieces of a group have one size."""
+    """A cut-out as it is pasted: float32 [h, w, 3] and [h, w] with alpha in [0, 1].
+    Pieces of a group have one size.
+    """
 
     cutout: Cutout
     colour: Array
@@ -106,7 +112,9 @@ class _Piece:
 
 
 class _Canvas:
-    """A picture in the making; nothing is pasted where it would hide much of another object, so nothing goes unlabelled."""
+    """A picture in the making; nothing is pasted where it would hide much of another
+    object, so nothing goes unlabelled.
+    """
 
     TRIES = 12
     KEPT = 0.7
@@ -128,7 +136,10 @@ class _Canvas:
             window = (slice(y, y + h), slice(x, x + w))
             hidden = np.bincount(self.owner[window][covered], minlength=len(self.areas))
             seen = np.bincount(self.owner.reshape(-1), minlength=len(self.areas)) - hidden
-            if all(s >= self.KEPT * area for s, area in zip(seen[1:].tolist(), self.areas[1:], strict=True)):
+            if all(
+                s >= self.KEPT * area
+                for s, area in zip(seen[1:].tolist(), self.areas[1:], strict=True)
+            ):
                 self._blend(window, pieces, group)
                 return
 
@@ -143,14 +154,19 @@ class _Canvas:
 
     def visible(self) -> list[tuple[_Piece, WorldInstance | None]]:
         """Each pasted piece with what is to be seen of it, tight."""
-        return [(piece, _tight(self.owner == i, piece, group)) for i, (piece, group) in enumerate(self.pieces, 1)]
+        return [
+            (piece, _tight(self.owner == i, piece, group))
+            for i, (piece, group) in enumerate(self.pieces, 1)
+        ]
 
 
 def _tight(mask: Array, piece: _Piece, group: int) -> WorldInstance | None:
     if not mask.any():
         return None
     x0, y0, x1, y1 = _box(mask)
-    return WorldInstance(piece.cutout.category_id, mask[y0:y1, x0:x1].astype(np.uint8), (x0, y0), group)
+    return WorldInstance(
+        piece.cutout.category_id, mask[y0:y1, x0:x1].astype(np.uint8), (x0, y0), group
+    )
 
 
 def _box(mask: Array) -> tuple[int, int, int, int]:
@@ -200,7 +216,9 @@ def _any_of(rng: np.random.Generator, bank: Bank, category: int) -> Cutout:
 
 
 def _partner(rng: np.random.Generator, bank: Bank, first: Cutout) -> Cutout | None:
-    """A cut-out of another class whose form is like enough: either is stretched to the form between theirs."""
+    """A cut-out of another class whose form is like enough: either is stretched to the
+    form between theirs.
+    """
     others = [c for c in bank.by_class if c != first.category_id]
     for _ in range(12 if others else 0):
         second = _any_of(rng, bank, others[int(rng.integers(len(others)))])
@@ -215,11 +233,15 @@ def _aspect(cutout: Cutout) -> float:
 
 
 def _shape(rng: np.random.Generator, spec: CompositeSpec, cutouts: list[Cutout]) -> tuple[int, int]:
-    """Width and height of a group: a random longer side, no larger than the photographs' resolution bears."""
+    """Width and height of a group: a random longer side, no larger than the
+    photographs' resolution bears.
+    """
     low, high = spec.group_size
     most = min(high, *(spec.enlarged * c.native for c in cutouts))
     side = float(np.exp(rng.uniform(np.log(low), np.log(max(low, most)))))
-    aspect = float(np.exp(np.mean([np.log(_aspect(c)) for c in cutouts]) + rng.uniform(-0.12, 0.12)))
+    aspect = float(
+        np.exp(np.mean([np.log(_aspect(c)) for c in cutouts]) + rng.uniform(-0.12, 0.12))
+    )
     return max(4, round(side * min(1.0, aspect))), max(4, round(side * min(1.0, 1 / aspect)))
 
 
@@ -239,7 +261,9 @@ _ALIKE = 0.7
 
 
 def _shared(rng: np.random.Generator, low: _Piece, high: _Piece, form: str) -> list[_Piece] | None:
-    """Both pieces on one box, the upper one cut to a form; None where too little of one is left or their boxes differ."""
+    """Both pieces on one box, the upper one cut to a form; None where too little of one
+    is left or their boxes differ.
+    """
     whole = high.solid
     if form != "over":
         cut = high.alpha * _part(rng, form, *high.alpha.shape)
@@ -255,11 +279,17 @@ def _shared(rng: np.random.Generator, low: _Piece, high: _Piece, form: str) -> l
 
 
 def _part(rng: np.random.Generator, form: str, h: int, w: int) -> Array:
-    """What a cut leaves of the upper piece, float32 [h, w]: one side of a wavy line from corner to corner, or a wavy band along it."""
+    """What a cut leaves of the upper piece, float32 [h, w]: one side of a wavy line
+    from corner to corner, or a wavy band along it.
+    """
     x = (np.arange(w, dtype=np.float32)[None] + 0.5) * (2 / w) - 1
     y = (np.arange(h, dtype=np.float32)[:, None] + 0.5) * (2 / h) - 1
     side = 1.0 if rng.random() < 0.5 else -1.0
     across, along = (x + side * y) / 2, (x - side * y) / 2
     wave = rng.uniform(0.05, 0.12) * np.sin(along * rng.uniform(5, 9) + rng.uniform(0, 6.3))
-    kept = across + wave > rng.uniform(-0.1, 0.1) if form == "line" else np.abs(across + wave) < rng.uniform(0.25, 0.4)
+    kept = (
+        across + wave > rng.uniform(-0.1, 0.1)
+        if form == "line"
+        else np.abs(across + wave) < rng.uniform(0.25, 0.4)
+    )
     return np.asarray(kept, dtype=np.float32)

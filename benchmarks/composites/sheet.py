@@ -1,4 +1,6 @@
-"""A contact sheet of composites: each picture, and below it the masks with the names of their classes."""
+"""A contact sheet of composites: each picture, and below it the masks with the names of
+their classes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ _COLOURS = (
 )
 
 
-def contact_sheet(pictures: list[Composite], names: dict[int, str], columns: int = 6, cell: int = 256) -> Image.Image:
+def contact_sheet(
+    pictures: list[Composite], names: dict[int, str], columns: int = 6, cell: int = 256
+) -> Image.Image:
     """The pictures in rows of `columns`, each `cell` pixels wide.
 
     Args:
@@ -26,7 +30,9 @@ def contact_sheet(pictures: list[Composite], names: dict[int, str], columns: int
     """
     gap = 6
     rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (gap + columns * (cell + gap), gap + rows * (2 * cell + 3 * gap)), "white")
+    sheet = Image.new(
+        "RGB", (gap + columns * (cell + gap), gap + rows * (2 * cell + 3 * gap)), "white"
+    )
     for k, made in enumerate(pictures):
         x, y = gap + (k % columns) * (cell + gap), gap + (k // columns) * (2 * cell + 3 * gap)
         picture = Image.fromarray(made.picture).resize((cell, cell), Image.Resampling.NEAREST)

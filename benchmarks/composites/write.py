@@ -1,7 +1,9 @@
-"""Composites as a COCO data set on disk: a file's own masked objects pasted on its photographs, with exact masks.
+"""Composites as a COCO data set on disk: a file's own masked objects pasted on its
+photographs, with exact masks.
 
 from benchmarks.composites.write import write_composites
-write_composites("composites/train", CocoFile.read("instances_train.json"), "train2017", images=3000, seed=0)
+write_composites("composites/train", CocoFile.read("instances_train.json"), "train2017",
+images=3000, seed=0)
 """
 
 from __future__ import annotations
@@ -39,9 +41,11 @@ class Plan:
 
     Attributes:
         images: number of pictures, ids 1…images.
-        seed: picture i of a seed depends on the file, its photographs, part and size, and on nothing else.
+        seed: picture i of a seed depends on the file, its photographs, part and size,
+            and on nothing else.
         size: side of the square pictures in pixels.
-        part: (k, n): cut-outs and backgrounds come from part k of n of the photographs only, see `photographs_of_part`.
+        part: (k, n): cut-outs and backgrounds come from part k of n of the photographs
+            only, see `photographs_of_part`.
     """
 
     images: int
@@ -56,7 +60,8 @@ class Written:
 
     Attributes:
         path: the annotation file.
-        cutouts: cut-outs of each category id, 0 where the photographs give none: such a class stays in `categories`, without objects.
+        cutouts: cut-outs of each category id, 0 where the photographs give none: such a
+            class stays in `categories`, without objects.
         backgrounds: photographs that gave a background.
     """
 
@@ -77,9 +82,11 @@ def write_composites(
     workers: int = 0,
     progress: Progress = lambda *_: None,
 ) -> Written:
-    """Writes composites. The same arguments give the same bytes, whatever the number of workers.
+    """Writes composites. The same arguments give the same bytes, whatever the number of
+    workers.
 
-    `folder` gets images/, contact_sheet.png and, when all pictures are there, instances.json. Categories are those of the file.
+    `folder` gets images/, contact_sheet.png and, when all pictures are there,
+    instances.json. Categories are those of the file.
 
     Args:
         folder: is made if needed; files of earlier composites in it are written over.
@@ -87,17 +94,21 @@ def write_composites(
         photographs: folder of its photographs.
         workers: processes that draw; 0: this one.
     Raises:
-        InputError: a number out of range, photographs are missing, nothing to cut out, or the folder holds somebody's own data.
+        InputError: a number out of range, photographs are missing, nothing to cut out,
+            or the folder holds somebody's own data.
     """
     if plan.images < 1 or plan.seed < 0:
         raise InputError(
-            f"composites need at least one picture and a seed of 0 or more, got --images {plan.images} --seed {plan.seed}"
+            "composites need at least one picture and a seed of 0 or more, got --images "
+            f"{plan.images} --seed {plan.seed}"
         )
     spec, folder, photographs = composite_spec(plan.size), Path(folder), Path(photographs)
     _refuse_source(folder, file, photographs)
     refuse_foreign(folder)
     looking = "looking for cut-outs"
-    bank = build_bank(file, photographs, plan.part, spec.limits, spec.size, functools.partial(progress, looking))
+    bank = build_bank(
+        file, photographs, plan.part, spec.limits, spec.size, functools.partial(progress, looking)
+    )
     path = folder / "instances.json"
     (folder / "images").mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)  # it would not fit the pictures while they are drawn
@@ -123,10 +134,14 @@ def _sheet(file: CocoFile, bank: Bank, plan: Plan, spec: CompositeSpec) -> Image
 
 def _refuse_source(folder: Path, file: CocoFile, photographs: Path) -> None:
     """Composites must not be written over what they are made from."""
-    for ours, theirs in ((folder / "instances.json", Path(file.name)), (folder / "images", photographs)):
+    for ours, theirs in (
+        (folder / "instances.json", Path(file.name)),
+        (folder / "images", photographs),
+    ):
         if ours.exists() and theirs.exists() and ours.samefile(theirs):
             raise InputError(
-                f"{folder}: expected a folder of its own for the composites, {theirs} would be written over; name another"
+                f"{folder}: expected a folder of its own for the composites, {theirs} would be "
+                "written over; name another"
             )
 
 
@@ -142,7 +157,8 @@ def _document(
     }
     return {
         "info": {
-            "description": f"halfmask composites of {made_from['file']}, seed {plan.seed}; the photographs' licences hold for them",
+            "description": f"halfmask composites of {made_from['file']}, seed {plan.seed}; the "
+            "photographs' licences hold for them",
             "version": "1",
             "composites": made_from,
         },
@@ -157,8 +173,12 @@ Drawn = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 """Image records, and annotations without ids."""
 
 
-def _draw(folder: Path, bank: Bank, plan: Plan, spec: CompositeSpec, workers: int) -> Iterator[Drawn]:
-    chunks = [range(start, min(plan.images, start + _CHUNK)) for start in range(0, plan.images, _CHUNK)]
+def _draw(
+    folder: Path, bank: Bank, plan: Plan, spec: CompositeSpec, workers: int
+) -> Iterator[Drawn]:
+    chunks = [
+        range(start, min(plan.images, start + _CHUNK)) for start in range(0, plan.images, _CHUNK)
+    ]
     if workers == 0:
         for chunk in chunks:
             yield _draw_chunk(folder, bank, plan, spec, chunk)
@@ -166,7 +186,9 @@ def _draw(folder: Path, bank: Bank, plan: Plan, spec: CompositeSpec, workers: in
     with tempfile.TemporaryDirectory(prefix=".bank-", dir=folder) as kept:
         bank.save(Path(kept))
         jobs = [(folder, kept, plan, spec, chunk) for chunk in chunks]
-        with ProcessPoolExecutor(min(workers, os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(
+            min(workers, os.cpu_count() or 1), mp_context=get_context("spawn")
+        ) as pool:
             yield from pool.map(_draw_job, jobs)
 
 
@@ -185,12 +207,17 @@ def _draw_chunk(folder: Path, bank: Bank, plan: Plan, spec: CompositeSpec, chunk
     records, annotations = [], []
     for index in chunk:
         made, name = compose(spec, bank, plan.seed, index), file_name(index)
-        # Huffman only: quicker than a search for repetitions, and for pictures this small no larger.
+        # Huffman only: quicker than a search for repetitions, and for pictures this
+        # small no larger.
         Image.fromarray(made.picture).save(
             folder / "images" / name, compress_level=1, compress_type=zlib.Z_HUFFMAN_ONLY
         )
         size = {"width": spec.size, "height": spec.size}
-        records.append({"id": index + 1, "file_name": name, **size, "photographs": made.photographs})
+        records.append(
+            {"id": index + 1, "file_name": name, **size, "photographs": made.photographs}
+        )
         rows = annotations_of(made.instances, index + 1, spec.size)
-        annotations += [row | {"cutout": cutout} for row, cutout in zip(rows, made.cutouts, strict=True)]
+        annotations += [
+            row | {"cutout": cutout} for row, cutout in zip(rows, made.cutouts, strict=True)
+        ]
     return records, annotations

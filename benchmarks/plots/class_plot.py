@@ -11,7 +11,9 @@ from halfmask.pictures.save import save_figure
 PEER_LINE = "#D55E00"
 
 
-def class_plot(time: Mapping[str, Mapping[int, float]], memory: Mapping[str, Mapping[int, float]], out: Path) -> Path:
+def class_plot(
+    time: Mapping[str, Mapping[int, float]], memory: Mapping[str, Mapping[int, float]], out: Path
+) -> Path:
     """Draws two panels over the number of classes, logarithmic both ways.
 
     Args:
@@ -26,7 +28,9 @@ def class_plot(time: Mapping[str, Mapping[int, float]], memory: Mapping[str, Map
     ):
         for (name, points), colour in zip(curves.items(), (LINE, PEER_LINE), strict=False):
             counts = sorted(points)
-            axis.loglog(counts, [points[c] for c in counts], "-o", color=colour, markersize=5, linewidth=1.8)
+            axis.loglog(
+                counts, [points[c] for c in counts], "-o", color=colour, markersize=5, linewidth=1.8
+            )
             axis.annotate(
                 name,
                 (counts[-1], points[counts[-1]]),

@@ -1,4 +1,6 @@
-"""The plot of the paper's Figure 3: what transfer gains over a class-agnostic head, against how many classes have masks."""
+"""The plot of the paper's Figure 3: what transfer gains over a class-agnostic head,
+against how many classes have masks.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ def gain_plot(points: Mapping[int, Sequence[float]], classes: int, out: str | Pa
     """Draws relative gains in mask AP on B.
 
     Args:
-        points: |A| → one gain for each seed and split, 0.5 = half as much again as the class-agnostic head.
+        points: |A| → one gain for each seed and split, 0.5 = half as much again as the
+            class-agnostic head.
         classes: A ∪ B.
         out: the .png or .svg to write.
     """
@@ -26,14 +29,18 @@ def gain_plot(points: Mapping[int, Sequence[float]], classes: int, out: str | Pa
     axis = figure.subplots()
     sizes = sorted(points)
     for size in sizes:
-        axis.plot([size] * len(points[size]), points[size], "o", color=POINT, markersize=4, zorder=2)
+        axis.plot(
+            [size] * len(points[size]), points[size], "o", color=POINT, markersize=4, zorder=2
+        )
     means = [statistics.fmean(points[size]) for size in sizes]
     axis.plot(sizes, means, "-o", color=LINE, linewidth=1.8, markersize=6, zorder=3)
     axis.axhline(0, color=TEXT, linewidth=0.8)
     axis.set_xticks(sizes)
     axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axis.set_xlabel(f"classes with masks, |A| of {classes}", color=TEXT)
-    axis.set_title("Gain of transfer over class-agnostic, mask AP on B", fontsize=10, loc="left", color=TEXT)
+    axis.set_title(
+        "Gain of transfer over class-agnostic, mask AP on B", fontsize=10, loc="left", color=TEXT
+    )
     axis.text(
         0.99,
         0.97,

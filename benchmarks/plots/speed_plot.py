@@ -10,11 +10,14 @@ from benchmarks.plots.gain_plot import LINE, TEXT
 from halfmask.pictures.save import save_figure
 
 
-def speed_plot(panels: Mapping[str, Mapping[str, float]], out: Path, ours: str = "halfmask") -> Path:
+def speed_plot(
+    panels: Mapping[str, Mapping[str, float]], out: Path, ours: str = "halfmask"
+) -> Path:
     """Draws a panel of horizontal bars for each title.
 
     Args:
-        panels: title → who → how much in a second; a span of more than 30 is drawn on a logarithmic axis.
+        panels: title → who → how much in a second; a span of more than 30 is drawn on a
+            logarithmic axis.
         out: the .png or .svg to write.
         ours: names that begin so have the project's colour.
     """

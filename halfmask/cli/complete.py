@@ -20,51 +20,78 @@ SHOWN = 10
 
 def run(
     model: Annotated[
-        str, typer.Argument(help="Checkpoint, run directory, box-segmenter, baseline:grabcut, or sam2:….")
+        str,
+        typer.Argument(
+            help="Checkpoint, run directory, box-segmenter, baseline:grabcut, or sam2:…."
+        ),
     ],
     data: Annotated[Path, typer.Argument(help="COCO instances file; it is never written to.")],
     images: Annotated[Path, typer.Option(help="Folder of its photographs.")],
-    out: Annotated[Path, typer.Option(help="The completed file. While it is made, OUT.journal lies beside it.")],
-    polygons: Annotated[bool, typer.Option("--polygons", help="Outlines along the pixels instead of RLE.")] = False,
-    redo_filled: Annotated[
-        bool, typer.Option("--redo-filled", help="Fill anew what halfmask filled and nobody accepted.")
+    out: Annotated[
+        Path, typer.Option(help="The completed file. While it is made, OUT.journal lies beside it.")
+    ],
+    polygons: Annotated[
+        bool, typer.Option("--polygons", help="Outlines along the pixels instead of RLE.")
     ] = False,
-    workers: Annotated[int, typer.Option(min=0, help="Threads that decode photographs; the result is the same.")] = 2,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be filled.")] = False,
+    redo_filled: Annotated[
+        bool,
+        typer.Option("--redo-filled", help="Fill anew what halfmask filled and nobody accepted."),
+    ] = False,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Threads that decode photographs; the result is the same.")
+    ] = 2,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be filled.")
+    ] = False,
     json: Annotated[Path | None, typer.Option(help="Write what was done here.")] = None,
     sheet: Annotated[
-        Path | None, typer.Option(help="Draw the best, median and worst of the new masks by score here (.png, .jpg).")
+        Path | None,
+        typer.Option(
+            help="Draw the best, median and worst of the new masks by score here (.png, .jpg)."
+        ),
     ] = None,
     boxes: Annotated[
         Boxes,
         typer.Option(
-            help="Do the boxes end where their objects do? auto: measured on objects that have a mask already."
+            help="Do the boxes end where their objects do? auto: measured on objects that have "
+            "a mask already."
         ),
     ] = "auto",
     provider: Annotated[
         str | None,
-        typer.Option(help="What draws the masks instead (sam:facebook/sam-vit-base, …); MODEL says how far it agrees."),
+        typer.Option(
+            help="What draws the masks instead (sam:facebook/sam-vit-base, …); MODEL says how "
+            "far it agrees."
+        ),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU where there is one.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU where there is one.")
+    ] = None,
     ray: Annotated[
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Draw on all machines of a Ray cluster; auto: the one that runs here, else this machine's own cores; local: these alone.",
+            help="Draw on all machines of a Ray cluster; auto: the one that runs here, else "
+            "this machine's own cores; local: these alone.",
         ),
     ] = None,
 ) -> None:
-    """Writes the same file with a mask for every box that lacks one; each new mask carries the model, a score and the state `filled`.
+    """Writes the same file with a mask for every box that lacks one; each new mask
+    carries the model, a score and the state `filled`.
 
-    Masks that exist keep their value; crowds, and polygons that merely repeat their box, are left alone and reported. A broken mask
-    is replaced, its old value kept below halfmask.replaced. A class that the model does not know is filled all the same. Killed or
-    interrupted, the same command goes on where it stopped. Photographs that cannot be read are skipped and counted (exit code 1).
+    Masks that exist keep their value; crowds, and polygons that merely repeat their
+    box, are left alone and reported. A broken mask is replaced, its old value kept
+    below halfmask.replaced. A class that the model does not know is filled all the
+    same. Killed or interrupted, the same command goes on where it stopped. Photographs
+    that cannot be read are skipped and counted (exit code 1).
 
     Example: halfmask complete box-segmenter boxes.json --images photos --out masks.json
 
-    With --provider each new mask also carries `agreement`, its IoU with MODEL's own mask: where they differ, look first.
+    With --provider each new mask also carries `agreement`, its IoU with MODEL's own
+    mask: where they differ, look first.
 
-    The paper's GrabCut Mask R-CNN: halfmask complete baseline:grabcut boxes.json …, then train on that with data.use=filled.
+    The paper's GrabCut Mask R-CNN: halfmask complete baseline:grabcut boxes.json …,
+    then train on that with data.use=filled.
     """
     from halfmask.evaluation.sheet import check_sheet
     from halfmask.files.atomic import write_json
@@ -144,7 +171,11 @@ def _dry_run(model: str, data: Path, images: Path, out: Path, redo_filled: bool)
     for category in file.categories:
         if work.to_fill[category["id"]]:
             asks = bool(predictor.categories)  # a rule asks for no class
-            note = "a class that the model does not know" if asks and not labels[category["id"]] else ""
+            note = (
+                "a class that the model does not know"
+                if asks and not labels[category["id"]]
+                else ""
+            )
             table.add_row(category["name"], str(work.to_fill[category["id"]]), note)
     if work.total:
         Console().print(table)
@@ -152,7 +183,9 @@ def _dry_run(model: str, data: Path, images: Path, out: Path, redo_filled: bool)
     print(f"would fill {work.total} masks in {photographs} photographs; nothing was written")
     print(f"would leave alone: {_kept(work.counts)}")
     if work.unusable:
-        typer.echo(f"annotations without a usable box, image or class: {_some(work.unusable)}", err=True)
+        typer.echo(
+            f"annotations without a usable box, image or class: {_some(work.unusable)}", err=True
+        )
         raise typer.Exit(1)
 
 
@@ -162,21 +195,38 @@ def _report(done: Completion) -> None:
         score += f", mean IoU with the model's own masks {done.mean_agreement:.2f}"
     resumed = f" ({done.resumed} of them by the run before)" if done.resumed else ""
     print(
-        f"{done.out}: {done.filled} masks filled{resumed}{score}" if done.filled else f"{done.out}: nothing was filled"
+        f"{done.out}: {done.filled} masks filled{resumed}{score}"
+        if done.filled
+        else f"{done.out}: nothing was filled"
     )
     if done.loose:
-        print(f"boxes were taken for loose ones{_agreement(done.tightness)}: --boxes tight if they are not")
+        print(
+            f"boxes were taken for loose ones{_agreement(done.tightness)}: --boxes tight if "
+            "they are not"
+        )
     print(f"left alone: {_kept(done.counts)}")
     if done.counts["broken"]:
-        print(f"{done.counts['broken']} broken masks were replaced; their old value is kept below halfmask.replaced")
+        print(
+            f"{done.counts['broken']} broken masks were replaced; their old value is kept "
+            "below halfmask.replaced"
+        )
     if done.suspects:
-        print(f"suspect, the polygon repeats its box: annotations {_some([str(i) for i in done.suspects])}")
+        print(
+            "suspect, the polygon repeats its box: annotations "
+            f"{_some([str(i) for i in done.suspects])}"
+        )
     if done.unknown_classes:
         print(f"filled although the model does not know the class: {_some(done.unknown_classes)}")
     if done.unusable:
-        typer.echo(f"{len(done.unusable)} without a usable box, image or class: {_some(done.unusable)}", err=True)
+        typer.echo(
+            f"{len(done.unusable)} without a usable box, image or class: {_some(done.unusable)}",
+            err=True,
+        )
     if done.skipped:
-        typer.echo(f"{len(done.skipped)} photographs skipped, {done.unfilled} masks are missing still:", err=True)
+        typer.echo(
+            f"{len(done.skipped)} photographs skipped, {done.unfilled} masks are missing still:",
+            err=True,
+        )
         for line in done.skipped[:SHOWN]:
             typer.echo(f"  {line}", err=True)
         if len(done.skipped) > SHOWN:
@@ -184,7 +234,11 @@ def _report(done: Completion) -> None:
 
 
 def _agreement(tightness: float | None) -> str:
-    return "" if tightness is None else f" (mean IoU of {tightness:.2f} with the own boxes of the masks that exist)"
+    return (
+        ""
+        if tightness is None
+        else f" (mean IoU of {tightness:.2f} with the own boxes of the masks that exist)"
+    )
 
 
 def _kept(counts: dict[str, int]) -> str:
@@ -196,7 +250,10 @@ def _kept(counts: dict[str, int]) -> str:
         "crowd": "crowds",
         "unusable": "unusable",
     }
-    return ", ".join(f"{counts[key]} {name}" for key, name in names.items() if counts.get(key)) or "nothing"
+    return (
+        ", ".join(f"{counts[key]} {name}" for key, name in names.items() if counts.get(key))
+        or "nothing"
+    )
 
 
 def _some(items: list[str]) -> str:

@@ -35,15 +35,22 @@ SHOWN = {
 def run(
     data: Annotated[Path, typer.Argument(help="COCO file.", metavar="DATA.json")],
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the photographs: looks at them too.", metavar="DIR")
+        Path | None,
+        typer.Option(help="Folder of the photographs: looks at them too.", metavar="DIR"),
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Writes everything found, by id.", metavar="F")] = None,
-    html: Annotated[Path | None, typer.Option(help="Writes a page with everything found.", metavar="F")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Writes everything found, by id.", metavar="F")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Writes a page with everything found.", metavar="F")
+    ] = None,
 ) -> None:
-    """Says what is in a COCO file: masks, boxes and suspects of each class, every problem by id, what training will use, what would help,
-    and whether the quality on box-only classes can be measured. Changes nothing.
+    """Says what is in a COCO file: masks, boxes and suspects of each class, every
+    problem by id, what training will use, what would help, and whether the quality on
+    box-only classes can be measured. Changes nothing.
 
-    Exit code 0: clean; 1: problems were found (notes are none); 2: this is no COCO file.
+    Exit code 0: clean; 1: problems were found (notes are none); 2: this is no COCO
+    file.
 
     Example: halfmask doctor instances_train.json --images train2017 --json report.json
     """
@@ -84,8 +91,10 @@ def _show(console: Console, result: dict[str, Any]) -> None:
     annotations, training = result["annotations"], result["training"]
     counted = {state: annotations[state] for state in SHOWN if annotations[state]}
     console.print(
-        f"[bold]{_plain(result['file'])}[/]: {annotations['total']} annotations in {result['images']['total']} images, "
-        f"{len(result['categories'])} classes, {sum(c['set'] == 'A' for c in result['categories'])} of them masked (A)"
+        f"[bold]{_plain(result['file'])}[/]: {annotations['total']} annotations in "
+        f"{result['images']['total']} images, "
+        f"{len(result['categories'])} classes, "
+        f"{sum(c['set'] == 'A' for c in result['categories'])} of them masked (A)"
     )
     console.print(
         _classes(
@@ -95,8 +104,10 @@ def _show(console: Console, result: dict[str, Any]) -> None:
         )
     )
     console.print(
-        f"Training uses {training['boxes']} boxes and {training['masks']} masks; {training['boxes_without_mask']} boxes teach without one; "
-        f"left out: {training['crowds_left_out']} crowds, {training['unusable_left_out']} unusable annotations."
+        f"Training uses {training['boxes']} boxes and {training['masks']} masks; "
+        f"{training['boxes_without_mask']} boxes teach without one; "
+        f"left out: {training['crowds_left_out']} crowds, {training['unusable_left_out']} "
+        "unusable annotations."
     )
     for name in ("boxes", "masks"):
         if result["sizes"][name]["count"]:
@@ -108,7 +119,11 @@ def _show(console: Console, result: dict[str, Any]) -> None:
         console.print(_problems(result["problems"]))
     problems = sum(p["severity"] == "problem" for p in result["problems"])
     notes = len(result["problems"]) - problems
-    style, word = ("green", "clean") if result["ok"] else ("red", f"{problems} problem{'s' * (problems != 1)}")
+    style, word = (
+        ("green", "clean")
+        if result["ok"]
+        else ("red", f"{problems} problem{'s' * (problems != 1)}")
+    )
     console.print(f"[bold {style}]{word}[/], {notes} notes")
 
 
@@ -130,12 +145,18 @@ def _classes(categories: list[dict[str, Any]], states: list[str], width: int) ->
         table.add_column("set")
         for state in states:
             table.add_column(
-                SHOWN[state], justify="right", style={"mask": "green", "missing": "yellow"}.get(state, "red")
+                SHOWN[state],
+                justify="right",
+                style={"mask": "green", "missing": "yellow"}.get(state, "red"),
             )
     for row in range(rows):
         cells: list[str] = []
         for category in shown[row::rows]:
-            cells += [_plain(category["name"]), category["set"], *(str(category[s] or "·") for s in states)]
+            cells += [
+                _plain(category["name"]),
+                category["set"],
+                *(str(category[s] or "·") for s in states),
+            ]
         table.add_row(*cells)
     return table
 
@@ -144,7 +165,11 @@ def _sizes(name: str, block: dict[str, Any]) -> str:
     """One line: how many are small, medium and large by COCO's borders."""
     shares = ", ".join(f"{block[key]} {key}" for key in "SML")
     side = block["median_area"] ** 0.5
-    fill = f"; half of them fill more than {block['fill']:.0%} of their box" if block.get("fill") else ""
+    fill = (
+        f"; half of them fill more than {block['fill']:.0%} of their box"
+        if block.get("fill")
+        else ""
+    )
     return f"{name.capitalize()}: {shares}; half of them smaller than {side:.0f} × {side:.0f} pixels{fill}."
 
 
@@ -162,7 +187,9 @@ def _advice(lines: list[str]) -> Table:
 def _estimate(estimate: dict[str, Any]) -> str:
     style = "green" if estimate["possible"] else "yellow"
     command = f"\n  {_plain(estimate['command'])}" if estimate["command"] else ""
-    return f"[bold {style}]How good will box-only classes be?[/] {_plain(estimate['text'])}{command}"
+    return (
+        f"[bold {style}]How good will box-only classes be?[/] {_plain(estimate['text'])}{command}"
+    )
 
 
 def _problems(problems: list[dict[str, Any]]) -> Table:
@@ -182,8 +209,14 @@ def _problems(problems: list[dict[str, Any]]) -> Table:
         ids = ", ".join("+".join(map(str, p["ids"])) for p in rows[:FIRST_IDS] if p["ids"])
         more = ", …" if ids and len(rows) > FIRST_IDS else ""
         style = "red" if facts.severity == "problem" else "dim"
-        what = f"{facts.heading} ({facts.about})" if kind == ProblemKind.ANNOTATION_RECORD else facts.heading
-        table.add_row(f"[{style}]{len(rows)}[/]", f"[{style}]{what}[/]", ids + more, facts.consequence)
+        what = (
+            f"{facts.heading} ({facts.about})"
+            if kind == ProblemKind.ANNOTATION_RECORD
+            else facts.heading
+        )
+        table.add_row(
+            f"[{style}]{len(rows)}[/]", f"[{style}]{what}[/]", ids + more, facts.consequence
+        )
     return table
 
 
@@ -191,10 +224,17 @@ def _write_page(path: Path, result: dict[str, Any]) -> None:
     from halfmask.coco.problems import FACTS
     from halfmask.files.atomic import write_text
 
-    states = [state for state in SHOWN if state in ("mask", "missing") or result["annotations"][state]]
-    groups = [(f, [p for p in result["problems"] if p["kind"] == kind]) for kind, f in FACTS.items()]
+    states = [
+        state for state in SHOWN if state in ("mask", "missing") or result["annotations"][state]
+    ]
+    groups = [
+        (f, [p for p in result["problems"] if p["kind"] == kind]) for kind, f in FACTS.items()
+    ]
     write_text(
-        path, _template().render(result=result, states=states, headings=SHOWN, groups=[g for g in groups if g[1]])
+        path,
+        _template().render(
+            result=result, states=states, headings=SHOWN, groups=[g for g in groups if g[1]]
+        ),
     )
 
 

@@ -12,33 +12,48 @@ if TYPE_CHECKING:
 
 
 def run(
-    model: Annotated[str, typer.Argument(help="Checkpoint, run directory or shipped name (box-segmenter).")],
+    model: Annotated[
+        str, typer.Argument(help="Checkpoint, run directory or shipped name (box-segmenter).")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for segment.onnx, detect.onnx and model.json.")],
-    detector: Annotated[str | None, typer.Option(help="A model that finds the boxes which MODEL fills.")] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="A model that finds the boxes which MODEL fills.")
+    ] = None,
     precision: Annotated[
         Literal["float32", "int8"],
-        typer.Option(help="int8: also segment.int8.onnx and detect.int8.onnx, smaller and faster; needs --calibrate."),
+        typer.Option(
+            help="int8: also segment.int8.onnx and detect.int8.onnx, smaller and faster; needs "
+            "--calibrate."
+        ),
     ] = "float32",
     calibrate: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="int8: photographs like those to come; some thirty of them are used."),
+        typer.Option(
+            metavar="FOLDER",
+            help="int8: photographs like those to come; some thirty of them are used.",
+        ),
     ] = None,
     boxes: Annotated[
         Path | None,
         typer.Option(
             metavar="DATA.json",
-            help="int8: COCO file of their boxes, crowds apart. Default: made-up boxes of many sizes.",
+            help="int8: COCO file of their boxes, crowds apart. Default: made-up boxes of many "
+            "sizes.",
         ),
     ] = None,
 ) -> None:
-    """Writes ONNX graphs, runs them in ONNX Runtime, and says how far their answers are from the model's.
+    """Writes ONNX graphs, runs them in ONNX Runtime, and says how far their answers are
+    from the model's.
 
-    segment.onnx takes an image and boxes; detect.onnx, where there is a detector, an image. Image size and number of boxes are free.
-    `examples/deploy_onnx.py` runs them without PyTorch. With int8 it also says how far the 8-bit masks are from the float32 ones.
+    segment.onnx takes an image and boxes; detect.onnx, where there is a detector, an
+    image. Image size and number of boxes are free. `examples/deploy_onnx.py` runs them
+    without PyTorch. With int8 it also says how far the 8-bit masks are from the float32
+    ones.
 
     Example: halfmask export box-segmenter --out deployed
 
-    Example: halfmask export box-segmenter --out deployed --precision int8 --calibrate photos
+    Example: halfmask export box-segmenter --out deployed --precision int8 --calibrate
+    photos
     """
     from halfmask.inference.export.export import export
     from halfmask.inference.predictor import load
@@ -48,7 +63,8 @@ def run(
     for graph in report["graphs"].values():
         far = ", ".join(f"{key} {value:.1g}" for key, value in graph["largest_difference"].items())
         print(
-            f"{out / graph['file']}: {graph['bytes'] / 2**20:.1f} MiB; largest difference from the model on {graph['images']} images, "
+            f"{out / graph['file']}: {graph['bytes'] / 2**20:.1f} MiB; largest difference from "
+            f"the model on {graph['images']} images, "
             f"{graph['boxes']} boxes: {far}"
         )
         if "int8" in graph:
@@ -66,7 +82,10 @@ def _calibration(precision: str, calibrate: Path | None, boxes: Path | None) -> 
             raise InputError("export: --calibrate and --boxes are for --precision int8")
         return []
     if calibrate is None:
-        raise InputError("export --precision int8: name a folder of photographs like those to come with --calibrate")
+        raise InputError(
+            "export --precision int8: name a folder of photographs like those to come with "
+            "--calibrate"
+        )
     require_extra()
     return samples(calibrate, boxes)
 
@@ -75,10 +94,15 @@ def _told(out: Path, int8: dict[str, Any]) -> str:
     told = f"{out / int8['file']}: {int8['bytes'] / 2**20:.1f} MiB; {int8['layers']} of {int8['of']} layers in 8 bits"
     if int8["mean_iou"] is None:
         return f"{told}; nothing was found on {int8['photographs']} photographs to compare"
-    found = "" if int8["found"] == 1 else f"; {100 * int8['found']:.1f} % of the detections found again"
+    found = (
+        "" if int8["found"] == 1 else f"; {100 * int8['found']:.1f} % of the detections found again"
+    )
     others = [one for one in int8["tried"] if one["layers"] != int8["layers"]]
-    instead = "".join(f"; with {one['layers']} layers it would be {one['mean_iou'] or 0:.3f}" for one in others)
+    instead = "".join(
+        f"; with {one['layers']} layers it would be {one['mean_iou'] or 0:.3f}" for one in others
+    )
     return (
-        f"{told}; IoU with the float32 masks on {int8['photographs']} photographs, {int8['masks']} masks: mean {int8['mean_iou']:.3f}, "
+        f"{told}; IoU with the float32 masks on {int8['photographs']} photographs, "
+        f"{int8['masks']} masks: mean {int8['mean_iou']:.3f}, "
         f"a twentieth below {int8['p5_iou']:.3f}{found}{instead}"
     )

@@ -1,4 +1,6 @@
-"""`halfmask import-weights`: weights of torchvision and of Detectron as a checkpoint, of EfficientNet-Lite as a backbone's."""
+"""`halfmask import-weights`: weights of torchvision and of Detectron as a checkpoint,
+of EfficientNet-Lite as a backbone's.
+"""
 
 from __future__ import annotations
 
@@ -18,41 +20,59 @@ COCO_CLASSES = 80
 
 def run(
     kind: Annotated[Kind, typer.Argument(help="Where the weights come from.")],
-    source: Annotated[Path, typer.Argument(help="detectron: model_final.pkl; others: .pth or .safetensors.")],
+    source: Annotated[
+        Path, typer.Argument(help="detectron: model_final.pkl; others: .pth or .safetensors.")
+    ],
     out: Annotated[Path, typer.Argument(help="The checkpoint to write.")],
     categories: Annotated[
         Path | None,
         typer.Option(
-            help="COCO file (or its list of categories) whose classes, in order, are the rows'. Default: COCO's 80."
+            help="COCO file (or its list of categories) whose classes, in order, are the "
+            "rows'. Default: COCO's 80."
         ),
     ] = None,
     masked: Annotated[
         str | None,
-        typer.Option(help="Who had masks in training: all, none, voc, nonvoc, random:TRIAL:COUNT or names a,b,c."),
+        typer.Option(
+            help="Who had masks in training: all, none, voc, nonvoc, random:TRIAL:COUNT or "
+            "names a,b,c."
+        ),
     ] = None,
     mask_head: Annotated[
-        Head, typer.Option(help="The untrained mask head of a file that has none; none: a detector for `init:` alone.")
+        Head,
+        typer.Option(
+            help="The untrained mask head of a file that has none; none: a detector for "
+            "`init:` alone."
+        ),
     ] = "transfer",
     norm_eps: Annotated[
         float | None,
-        typer.Option(min=0.0, help="torchvision: what the backbone's BatchNorm adds to variances, 0 or 1e-5."),
+        typer.Option(
+            min=0.0, help="torchvision: what the backbone's BatchNorm adds to variances, 0 or 1e-5."
+        ),
     ] = None,
     activation: Annotated[
-        Literal["leaky_relu", "relu"], typer.Option(help="detectron: T's, which the file does not tell.")
+        Literal["leaky_relu", "relu"],
+        typer.Option(help="detectron: T's, which the file does not tell."),
     ] = "leaky_relu",
     embedding: Annotated[
-        str | None, typer.Option(help="detectron: the blob of T's class vectors, where the file has several.")
+        str | None,
+        typer.Option(help="detectron: the blob of T's class vectors, where the file has several."),
     ] = None,
 ) -> None:
-    """Makes a checkpoint of a Faster R-CNN or Mask R-CNN from elsewhere, one that computes what the original computes.
+    """Makes a checkpoint of a Faster R-CNN or Mask R-CNN from elsewhere, one that
+    computes what the original computes.
 
-    Pickles are read as data: one that names anything but arrays and plain containers is refused, and nothing in it runs.
+    Pickles are read as data: one that names anything but arrays and plain containers is
+    refused, and nothing in it runs.
 
-    Examples: halfmask import-weights detectron model_final.pkl mask-x.safetensors --masked voc
+    Examples: halfmask import-weights detectron model_final.pkl mask-x.safetensors
+    --masked voc
 
     halfmask import-weights torchvision maskrcnn_resnet50_fpn.pth mask-rcnn.safetensors
 
-    `efficientnet-lite` writes no checkpoint but ImageNet weights for a recipe's `weights:`, under timm's names.
+    `efficientnet-lite` writes no checkpoint but ImageNet weights for a recipe's
+    `weights:`, under timm's names.
     """
     from halfmask.errors import InputError
     from halfmask.models.checkpoint import save_checkpoint
@@ -61,7 +81,9 @@ def run(
     if out.suffix != ".safetensors":
         raise InputError(f"{out}: expected a name that ends in .safetensors")
     if out.exists() and source.exists() and out.samefile(source):
-        raise InputError(f"{out}: is the file to import, which would be written over; name another OUT")
+        raise InputError(
+            f"{out}: is the file to import, which would be written over; name another OUT"
+        )
     if kind == "efficientnet-lite":
         _backbone(source, out)
         return
@@ -96,7 +118,9 @@ def _backbone(source: Path, out: Path) -> None:
     print(f"{out}: {name}; in a recipe: model.encoder.name=timm/{name} model.encoder.weights={out}")
 
 
-def _read(kind: Kind, source: Path, head: str, norm_eps: float | None, t: tuple[str, str | None]) -> Imported:
+def _read(
+    kind: Kind, source: Path, head: str, norm_eps: float | None, t: tuple[str, str | None]
+) -> Imported:
     if kind == "detectron":
         from halfmask.models.imported.blobs import read_blobs
         from halfmask.models.imported.detectron import import_detectron
@@ -126,7 +150,8 @@ def _categories(imported: Imported, file: Path | None) -> list[Category]:
         return [{"id": int(row["id"]), "name": str(row["name"])} for row in rows]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{file}: expected a COCO file, or a list of categories with id and name ({type(error).__name__})"
+            f"{file}: expected a COCO file, or a list of categories with id and name "
+            f"({type(error).__name__})"
         ) from error
 
 
@@ -140,9 +165,11 @@ def _masked(imported: Imported, spec: str | None, categories: list[Category]) ->
         return resolve_masked(spec, [{"id": c["id"], "name": c["name"]} for c in categories])
     if imported.masked_rows is not None:
         return set(every[: imported.masked_rows])
-    # The paper trains the masks of its many-class models on COCO's classes, which come first.
+    # The paper trains the masks of its many-class models on COCO's classes, which come
+    # first.
     print(
-        f"masks: the file does not say who had masks in training; taken: the first {COCO_CLASSES}; --masked says otherwise"
+        "masks: the file does not say who had masks in training; taken: the first "
+        f"{COCO_CLASSES}; --masked says otherwise"
     )
     return set(every[:COCO_CLASSES])
 
@@ -152,13 +179,17 @@ def _report(imported: Imported, out: Path, masked: int, head: Head) -> None:
     for note in imported.notes:
         print(note)
     kind = model.mask_head.kind + (" + MLP" if model.mask_head.mlp != "none" else "")
-    brought = kind if imported.trained_masks else ("none" if head == "none" else f"{kind}, untrained")
+    brought = (
+        kind if imported.trained_masks else ("none" if head == "none" else f"{kind}, untrained")
+    )
     print(
-        f"{out}: {model.backbone.name}-FPN of {imported.source}, {classes} classes, {masked} of them with masks; mask head: {brought}"
+        f"{out}: {model.backbone.name}-FPN of {imported.source}, {classes} classes, {masked} "
+        f"of them with masks; mask head: {brought}"
     )
     if imported.trained_masks and masked == classes:
         print(
-            f"warning: these weights have seen the masks of all {classes} classes: no benchmark of partial supervision may start from them"
+            f"warning: these weights have seen the masks of all {classes} classes: no "
+            "benchmark of partial supervision may start from them"
         )
     print(f"to start a recipe from it: {' '.join(_overrides(imported, out))}")
 
@@ -174,7 +205,10 @@ def _overrides(imported: Imported, out: Path) -> list[str]:
         "detector": Detector(),
     }
     for part, default in plain.items():
-        found, usual = getattr(imported.model, part).model_dump(mode="json"), default.model_dump(mode="json")
+        found, usual = (
+            getattr(imported.model, part).model_dump(mode="json"),
+            default.model_dump(mode="json"),
+        )
         changed = [key for key in found if found[key] != usual[key] or key == "name"]
         said += [f"model.{part}.{key}={_yaml(found[key])}" for key in changed]
     return said

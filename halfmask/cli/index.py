@@ -9,20 +9,27 @@ import typer
 
 
 def run(
-    data: Annotated[Path, typer.Argument(help="COCO instances file of any size.", metavar="DATA.json")],
+    data: Annotated[
+        Path, typer.Argument(help="COCO instances file of any size.", metavar="DATA.json")
+    ],
     folder: Annotated[
         Path | None,
         typer.Option(
             envvar="HALFMASK_INDEX_FOLDER",
-            help="Put it here, not beside the file. train and evaluate look where the variable says.",
+            help="Put it here, not beside the file. train and evaluate look where the variable "
+            "says.",
         ),
     ] = None,
-    anew: Annotated[bool, typer.Option("--anew", help="Make it even where one is there that fits.")] = False,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Make it even where one is there that fits.")
+    ] = False,
 ) -> None:
-    """Makes the index that `train` and `evaluate` read a large file through: opened at once, one copy for all workers.
+    """Makes the index that `train` and `evaluate` read a large file through: opened at
+    once, one copy for all workers.
 
-    They make it themselves for a file of more than 256 MiB, and again when the file has changed; a smaller file is read through an index
-    once it has one. The JSON file stays as it is, and is still needed.
+    They make it themselves for a file of more than 256 MiB, and again when the file has
+    changed; a smaller file is read through an index once it has one. The JSON file
+    stays as it is, and is still needed.
 
     Example: halfmask index instances.json
     """
@@ -38,7 +45,10 @@ def run(
     start = time.perf_counter()
     index = make_index(data, anew)
     counts = index.mask_counts()
-    print(f"{index_path(data)}: {len(index.images)} images, {index.objects} boxes, {sum(counts.values())} masks")
+    print(
+        f"{index_path(data)}: {len(index.images)} images, {index.objects} boxes, "
+        f"{sum(counts.values())} masks"
+    )
     for kind, count in index.facts["left_out"].items():
         print(f"left out: {count} {kind.replace('_', ' ')}")
     print(f"{index_path(data).stat().st_size / 2**20:.1f} MiB, {time.perf_counter() - start:.1f} s")

@@ -1,4 +1,6 @@
-"""The table of verbs. Each is one module of `halfmask.cli`, which imports what is heavy only when it runs."""
+"""The table of verbs. Each is one module of `halfmask.cli`, which imports what is heavy
+only when it runs.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ VERBS = {
 """Verb → its module, whose `run` is the command."""
 
 MISMATCH = (
-    "torch and torchvision do not fit together (operator torchvision::nms does not exist). Mend: install a pair that "
+    "torch and torchvision do not fit together (operator torchvision::nms does not exist). "
+    "Mend: install a pair that "
     "was built together, for example `pip install -c constraints.txt torch torchvision`"
 )
 
@@ -55,7 +58,9 @@ def _show_version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print the version."),
+    version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Print the version."
+    ),
     debug: bool = typer.Option(False, "--debug", help="Show tracebacks."),
 ) -> None:
     """Instance segmentation when only some of your classes have masks."""
@@ -66,8 +71,11 @@ for _verb, _module in VERBS.items():
 
 
 def main() -> None:
-    """Runs the command line. Exit code 0 done, 1 found problems, 2 wrong use or bad input, 130 interrupted."""
-    # Threads that wait must sleep, not spin: on shared cores spinning made a training step several times as long. Before torch loads.
+    """Runs the command line. Exit code 0 done, 1 found problems, 2 wrong use or bad
+    input, 130 interrupted.
+    """
+    # Threads that wait must sleep, not spin: on shared cores spinning made a training
+    # step several times as long. Before torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _keep_freed_memory()
     debug = "--debug" in sys.argv
@@ -89,8 +97,9 @@ def main() -> None:
 def _keep_freed_memory() -> None:
     """Tells glibc to keep what is freed for the next tensor.
 
-    Else each tensor of some megabytes is fetched from the kernel page by page and handed back at once: 21,000 page faults and a fifth of
-    the time of a box segmenter's training step. Other C libraries are left as they are.
+    Else each tensor of some megabytes is fetched from the kernel page by page and
+    handed back at once: 21,000 page faults and a fifth of the time of a box segmenter's
+    training step. Other C libraries are left as they are.
     """
     trim_threshold, mmap_max = -1, -4  # mallopt's names for them
     with contextlib.suppress(OSError, AttributeError, TypeError):

@@ -1,4 +1,6 @@
-"""What `review` and `serve` have in common on the command line: where a page is served and to whom."""
+"""What `review` and `serve` have in common on the command line: where a page is served
+and to whom.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +14,22 @@ if TYPE_CHECKING:
     from halfmask.web.segmenting import Segmenter
 
 HERE = "127.0.0.1"
-Host = Annotated[str, typer.Option(help="Address to serve at; another than this machine's own asks for a token.")]
+Host = Annotated[
+    str, typer.Option(help="Address to serve at; another than this machine's own asks for a token.")
+]
 Port = Annotated[
-    int | None, typer.Option(min=0, max=65535, help="0: any free one. Default: the first free from 8000 on.")
+    int | None,
+    typer.Option(min=0, max=65535, help="0: any free one. Default: the first free from 8000 on."),
 ]
 Token = Annotated[bool, typer.Option("--token", help="Ask for a token on this machine, too.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU where there is one.")]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU where there is one.")
+]
 
 
-def serve_page(app: FastAPI, segmenter: Segmenter, host: str, port: int | None, token: bool, most_bytes: int) -> None:
+def serve_page(
+    app: FastAPI, segmenter: Segmenter, host: str, port: int | None, token: bool, most_bytes: int
+) -> None:
     """Serves a page until Ctrl-C; says where.
 
     Args:

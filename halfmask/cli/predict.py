@@ -19,20 +19,33 @@ SHOWN = 10
 
 
 def run(
-    model: Annotated[str, typer.Argument(help="Checkpoint, run directory or shipped name (box-segmenter).")],
+    model: Annotated[
+        str, typer.Argument(help="Checkpoint, run directory or shipped name (box-segmenter).")
+    ],
     images: Annotated[list[Path], typer.Argument(help="Photographs, or folders of them.")],
     out: Annotated[Path, typer.Option(help="Folder for results.json and overlays/.")],
-    detector: Annotated[str | None, typer.Option(help="A model that finds the boxes which MODEL fills.")] = None,
-    boxes: Annotated[
-        Path | None, typer.Option(help="A COCO file whose boxes are filled, its images matched by file name.")
+    detector: Annotated[
+        str | None, typer.Option(help="A model that finds the boxes which MODEL fills.")
     ] = None,
-    score: Annotated[float, typer.Option(min=0, max=1, help="Overlays show what scores at least this.")] = 0.5,
-    overlays: Annotated[bool, typer.Option(help="Also write a picture for each photograph.")] = True,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU where there is one.")] = None,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(help="A COCO file whose boxes are filled, its images matched by file name."),
+    ] = None,
+    score: Annotated[
+        float, typer.Option(min=0, max=1, help="Overlays show what scores at least this.")
+    ] = 0.5,
+    overlays: Annotated[
+        bool, typer.Option(help="Also write a picture for each photograph.")
+    ] = True,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU where there is one.")
+    ] = None,
 ) -> None:
-    """Finds and outlines objects: OUT/results.json (COCO results, each with its file_name and the model's mask_score) and a picture each.
+    """Finds and outlines objects: OUT/results.json (COCO results, each with its
+    file_name and the model's mask_score) and a picture each.
 
-    Pixels are taken as stored, without EXIF turns. Photographs that cannot be read are skipped and counted (exit code 1).
+    Pixels are taken as stored, without EXIF turns. Photographs that cannot be read are
+    skipped and counted (exit code 1).
 
     Example: halfmask predict runs/voc photo.jpg more_photos --out found
     """
@@ -44,7 +57,9 @@ def run(
     jobs = _jobs(images, boxes)
     predictor = load(model, detector, device)
     if boxes is None and not predictor.can_detect:
-        raise InputError(f"{model} finds no boxes itself: add --detector MODEL, or --boxes DATA.json")
+        raise InputError(
+            f"{model} finds no boxes itself: add --detector MODEL, or --boxes DATA.json"
+        )
     results: list[dict[str, Any]] = []
     skipped: list[str] = []
     names = _overlay_names(jobs)
@@ -60,7 +75,9 @@ def run(
     if skipped and len(skipped) == len(jobs):
         raise InputError(f"none of the {len(jobs)} photographs can be used; first: {skipped[0]}")
     write_json(out / "results.json", results)
-    print(f"{out / 'results.json'}: {len(results)} objects in {len(jobs) - len(skipped)} photographs")
+    print(
+        f"{out / 'results.json'}: {len(results)} objects in {len(jobs) - len(skipped)} photographs"
+    )
     if skipped:
         _report_skipped(skipped)
         raise typer.Exit(1)
@@ -68,7 +85,9 @@ def run(
 
 @dataclass(frozen=True)
 class _Job:
-    """One photograph; with given boxes also their COCO annotations, all of the file's classes and the (H, W) it says."""
+    """One photograph; with given boxes also their COCO annotations, all of the file's
+    classes and the (H, W) it says.
+    """
 
     path: Path
     image_id: int
@@ -86,7 +105,9 @@ def _jobs(images: list[Path], boxes: Path | None) -> list[_Job]:
         return [_Job(path, number + 1) for number, path in enumerate(paths)]
     jobs = _with_boxes(paths, boxes)
     if not jobs:
-        raise InputError(f"{boxes}: names none of the {len(paths)} photographs; images are matched by file name")
+        raise InputError(
+            f"{boxes}: names none of the {len(paths)} photographs; images are matched by file name"
+        )
     return jobs
 
 
@@ -127,11 +148,14 @@ def _predict(predictor: Predictor, job: _Job) -> tuple[Pixels, Detection]:
     if pixels.shape[:2] != job.size:
         found, said = f"{pixels.shape[1]} × {pixels.shape[0]}", f"{job.size[1]} × {job.size[0]}"
         raise InputError(
-            f"{job.path}: the photograph is {found} pixels, the file of boxes says {said}; mend the record"
+            f"{job.path}: the photograph is {found} pixels, the file of boxes says {said}; "
+            "mend the record"
         )
     boxes = [clip_box(a["bbox"], job.size) for a in job.annotations]
     labels = predictor.labels_of(job.categories)
-    return pixels, predictor.segment(pixels, boxes, [labels[a["category_id"]] for a in job.annotations])
+    return pixels, predictor.segment(
+        pixels, boxes, [labels[a["category_id"]] for a in job.annotations]
+    )
 
 
 def _results(predictor: Predictor, job: _Job, found: Detection) -> list[dict[str, Any]]:
@@ -142,7 +166,12 @@ def _results(predictor: Predictor, job: _Job, found: Detection) -> list[dict[str
         else [a["category_id"] for a in job.annotations]
     )
     columns = zip(
-        found.boxes.tolist(), category_ids, found.scores.tolist(), found.quality.tolist(), found.rle(), strict=True
+        found.boxes.tolist(),
+        category_ids,
+        found.scores.tolist(),
+        found.quality.tolist(),
+        found.rle(),
+        strict=True,
     )
     return [
         {
@@ -158,7 +187,9 @@ def _results(predictor: Predictor, job: _Job, found: Detection) -> list[dict[str
     ]
 
 
-def _draw(predictor: Predictor, job: _Job, pixels: Pixels, found: Detection, score: float, path: Path) -> None:
+def _draw(
+    predictor: Predictor, job: _Job, pixels: Pixels, found: Detection, score: float, path: Path
+) -> None:
     import torch
 
     from halfmask.pictures import overlay
@@ -172,15 +203,21 @@ def _draw(predictor: Predictor, job: _Job, pixels: Pixels, found: Detection, sco
         names = {i + 1: c["name"] for i, c in enumerate(job.categories)}
         label_of = {c["id"]: i + 1 for i, c in enumerate(job.categories)}
         shown, scores = found, None
-        labels = torch.tensor([label_of[a["category_id"]] for a in job.annotations], dtype=torch.int64)
-    save_picture(overlay(pixels, shown.boxes, shown.crops(), labels, names, scores), path, quality=92)
+        labels = torch.tensor(
+            [label_of[a["category_id"]] for a in job.annotations], dtype=torch.int64
+        )
+    save_picture(
+        overlay(pixels, shown.boxes, shown.crops(), labels, names, scores), path, quality=92
+    )
 
 
 def _overlay_names(jobs: list[_Job]) -> list[str]:
     """One file name for each photograph; numbered where two would share one."""
     count = Counter(job.path.stem for job in jobs)
     return [
-        f"{job.path.stem}.jpg" if count[job.path.stem] == 1 else f"{number + 1:04}_{job.path.stem}.jpg"
+        f"{job.path.stem}.jpg"
+        if count[job.path.stem] == 1
+        else f"{number + 1:04}_{job.path.stem}.jpg"
         for number, job in enumerate(jobs)
     ]
 

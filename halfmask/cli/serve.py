@@ -13,14 +13,19 @@ UPLOAD_BYTES = 1 << 25
 
 
 def run(
-    model: Annotated[str, typer.Argument(help="Checkpoint, run directory or shipped name (box-segmenter).")],
-    detector: Annotated[str | None, typer.Option(help="A model that finds the boxes which MODEL fills.")] = None,
+    model: Annotated[
+        str, typer.Argument(help="Checkpoint, run directory or shipped name (box-segmenter).")
+    ],
+    detector: Annotated[
+        str | None, typer.Option(help="A model that finds the boxes which MODEL fills.")
+    ] = None,
     host: Host = HERE,
     port: Port = None,
     token: Token = False,
     device: Device = None,
 ) -> None:
-    """Serves a try-out page: drop a photograph, see what the model finds, draw a box, get its mask, download it.
+    """Serves a try-out page: drop a photograph, see what the model finds, draw a box,
+    get its mask, download it.
 
     Photographs stay in memory and are forgotten when the server ends.
 

@@ -12,11 +12,15 @@ def run(
     data: Annotated[Path, typer.Argument(help="COCO file.", metavar="DATA.json")],
     masked: Annotated[
         str,
-        typer.Option(help="Classes whose masks stay: voc, nonvoc, random:TRIAL:COUNT or names a,b,c.", metavar="SPEC"),
+        typer.Option(
+            help="Classes whose masks stay: voc, nonvoc, random:TRIAL:COUNT or names a,b,c.",
+            metavar="SPEC",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="File to write; never the input.", metavar="F")],
 ) -> None:
-    """Keeps the masks of the named classes and removes all others, with the area that was measured on them. Crowds stay.
+    """Keeps the masks of the named classes and removes all others, with the area that
+    was measured on them. Crowds stay.
 
     Example: halfmask split instances_train.json --masked voc --out voc_masks.json
     """
@@ -28,7 +32,8 @@ def run(
 
     if out.exists() and data.exists() and out.samefile(data):
         raise InputError(
-            f"{out}: this is the input; expected another file for --out, since the removed masks would be lost"
+            f"{out}: this is the input; expected another file for --out, since the removed "
+            "masks would be lost"
         )
     file = CocoFile.read(data)
     keep = resolve_masked(masked, file.categories, file.name)

@@ -19,22 +19,30 @@ if TYPE_CHECKING:
 
 def run(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key=value …, for example stages.0.steps=100")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value …, for example stages.0.steps=100")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, from its last step.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, from its last step.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, measure two steps, write nothing.")
     ] = False,
 ) -> None:
-    """Trains a model by a recipe. RUN gets model.safetensors, recipe.yaml, metrics.json, curves.png, report.html and logs/.
+    """Trains a model by a recipe. RUN gets model.safetensors, recipe.yaml,
+    metrics.json, curves.png, report.html and logs/.
 
-    hide=5 hides five masked classes from a first training and measures it on them: what to expect of the masks of box-only classes.
+    hide=5 hides five masked classes from a first training and measures it on them: what
+    to expect of the masks of box-only classes.
 
     Example: halfmask train coco_mini_voc2nonvoc_box_segmenter --out runs/voc
 
-    Ctrl-C finishes the step and saves; the same command with --resume goes on from there.
+    Ctrl-C finishes the step and saves; the same command with --resume goes on from
+    there.
 
-    devices=4 trains with four processes, one a GPU. Several hosts: torchrun … -m halfmask train …, or srun.
+    devices=4 trains with four processes, one a GPU. Several hosts: torchrun … -m
+    halfmask train …, or srun.
     """
     from halfmask.errors import InputError
     from halfmask.recipes.recipe import load_recipe
@@ -69,12 +77,18 @@ def _run(settings: Recipe, out: Path, resume: bool, arguments: list[str], again:
     place = team.place_of(os.environ)
     if settings.devices > 1 and not place.by:
         # What can be seen here is said once, not by every process.
-        check_folder(for_processes(with_embedding_size_of_recipe(settings), out, resume, settings.devices), out, resume)
+        check_folder(
+            for_processes(with_embedding_size_of_recipe(settings), out, resume, settings.devices),
+            out,
+            resume,
+        )
         return launch([*arguments, *["--debug"] * ("--debug" in sys.argv)], settings.devices, again)
     end_with_launcher()
     members = team.join(place)
     try:
-        with contextlib.nullcontext() if members.leads else contextlib.redirect_stdout(io.StringIO()):
+        with (
+            contextlib.nullcontext() if members.leads else contextlib.redirect_stdout(io.StringIO())
+        ):
             model = train(settings, out, resume, again)
     except RuntimeError as error:
         ended = team.another_ended(error)

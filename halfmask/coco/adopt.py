@@ -35,16 +35,23 @@ class Adoption:
 
 
 def adopt_fillings(
-    file: CocoFile, use: Use, filled: Mapping[Key, dict[str, Any]], min_score: float, min_tightness: float
+    file: CocoFile,
+    use: Use,
+    filled: Mapping[Key, dict[str, Any]],
+    min_score: float,
+    min_tightness: float,
 ) -> Adoption:
-    """The document of `file` with the fillings of `filled` that pass, in place of all masks that `use` does not count.
+    """The document of `file` with the fillings of `filled` that pass, in place of all
+    masks that `use` does not count.
 
     Args:
         file: whose annotations are learnt from.
         use: which masks of it count already; those stay.
-        filled: image and annotation id → the same annotation, filled in; see `fillings_of`.
+        filled: image and annotation id → the same annotation, filled in; see
+            `fillings_of`.
         min_score: least score of a filling that nobody has looked at.
-        min_tightness: least IoU of a filling's own box with the annotation's: a mask that leaves a side of its box untouched is wrong.
+        min_tightness: least IoU of a filling's own box with the annotation's: a mask
+            that leaves a side of its box untouched is wrong.
     """
     counts = {"kept": 0, "doubtful": 0, "loose": 0}
     replaced: dict[int, dict[str, Any]] = {}
@@ -56,7 +63,9 @@ def adopt_fillings(
                 continue
             bare = {k: v for k, v in annotation.items() if k not in ("segmentation", "halfmask")}
             found = filled.get((image["id"], annotation["id"]))
-            fate = None if found is None else _fate(annotation, found, size, min_score, min_tightness)
+            fate = (
+                None if found is None else _fate(annotation, found, size, min_score, min_tightness)
+            )
             if fate is not None:
                 counts[fate] += 1
             if fate == "kept" and found is not None:
@@ -67,7 +76,9 @@ def adopt_fillings(
 
 
 def fillings_of(file: CocoFile) -> dict[Key, dict[str, Any]]:
-    """Image and annotation id → annotation. Without those whose two ids are in the file twice: whose mask it is cannot be told."""
+    """Image and annotation id → annotation. Without those whose two ids are in the file
+    twice: whose mask it is cannot be told.
+    """
     out: dict[Key, dict[str, Any]] = {}
     repeated: set[Key] = set()
     for image in file.images:
@@ -79,7 +90,11 @@ def fillings_of(file: CocoFile) -> dict[Key, dict[str, Any]]:
 
 
 def _fate(
-    own: dict[str, Any], found: dict[str, Any], size: tuple[int, int], min_score: float, min_tightness: float
+    own: dict[str, Any],
+    found: dict[str, Any],
+    size: tuple[int, int],
+    min_score: float,
+    min_tightness: float,
 ) -> str | None:
     """None: nothing was filled in here, or a person refused it."""
     state = provenance(found)

@@ -1,4 +1,6 @@
-"""What reads a COCO file for training and evaluation: a file in memory, or the index of a large one."""
+"""What reads a COCO file for training and evaluation: a file in memory, or the index of
+a large one.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class Instance:
 
 
 class Annotations(Protocol):
-    """A checked COCO instances file. `CocoFile` documents the members; what an image cannot be used for is left out of all of them."""
+    """A checked COCO instances file. `CocoFile` documents the members; what an image
+    cannot be used for is left out of all of them.
+    """
 
     name: str
     categories: list[Record]
@@ -61,5 +65,8 @@ class Annotations(Protocol):
     def mask_counts(self, use: Use = "annotated") -> dict[int, int]: ...
     def masked_categories(self, threshold: int = 10, use: Use = "annotated") -> set[int]: ...
     def part(
-        self, image_ids: Collection[int], masks_of: Collection[int] | None = None, renaming: Renaming | None = None
+        self,
+        image_ids: Collection[int],
+        masks_of: Collection[int] | None = None,
+        renaming: Renaming | None = None,
     ) -> Annotations: ...

@@ -13,7 +13,18 @@ from halfmask.errors import InputError
 
 COCO_NAMES: dict[int, str] = dict(
     zip(
-        [*range(1, 12), *range(13, 26), 27, 28, *range(31, 45), *range(46, 66), 67, 70, *range(72, 83), *range(84, 91)],
+        [
+            *range(1, 12),
+            *range(13, 26),
+            27,
+            28,
+            *range(31, 45),
+            *range(46, 66),
+            67,
+            70,
+            *range(72, 83),
+            *range(84, 91),
+        ],
         """person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,bench,bird,
         cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,tie,suitcase,frisbee,skis,snowboard,sports ball,
         kite,baseball bat,baseball glove,skateboard,surfboard,tennis racket,bottle,wine glass,cup,fork,knife,spoon,bowl,banana,apple,
@@ -39,10 +50,12 @@ _TRIALS, _COUNTS = range(1, 6), (20, 30, 40, 50, 60)
 
 
 def random_split(trial: int, count: int, classes: int = 80) -> list[int]:
-    """The paper's random choice of masked classes (figure 3): 0-based positions among the categories, sorted.
+    """The paper's random choice of masked classes (figure 3): 0-based positions among
+    the categories, sorted.
 
-    The 25 splits of 80 classes come from one stream of NumPy's legacy generator, seed 3, so all up to the wanted one are drawn. Any
-    other number of classes or of masked ones has a stream of its own.
+    The 25 splits of 80 classes come from one stream of NumPy's legacy generator, seed
+    3, so all up to the wanted one are drawn. Any other number of classes or of masked
+    ones has a stream of its own.
 
     Args:
         trial: 1…5 for the paper's; any number from 1 on otherwise.
@@ -53,7 +66,8 @@ def random_split(trial: int, count: int, classes: int = 80) -> list[int]:
     """
     if trial < 1 or not 0 < count <= classes:
         raise InputError(
-            f"random:{trial}:{count}: expected a trial from 1 on and a count of 1 … {classes} (the file's classes)"
+            f"random:{trial}:{count}: expected a trial from 1 on and a count of 1 … {classes} "
+            "(the file's classes)"
         )
     if classes != 80 or trial not in _TRIALS or count not in _COUNTS:
         own = np.random.default_rng([3, trial, count, classes])
@@ -67,11 +81,14 @@ def random_split(trial: int, count: int, classes: int = 80) -> list[int]:
     raise AssertionError("unreachable: trial and count were checked")
 
 
-def resolve_masked(spec: str, categories: Sequence[dict[str, Any]], file: str = "this file") -> set[int]:
+def resolve_masked(
+    spec: str, categories: Sequence[dict[str, Any]], file: str = "this file"
+) -> set[int]:
     """The category ids that a `masked` setting names.
 
     Args:
-        spec: `voc`, `nonvoc` (by the names of the classes), `random:TRIAL:COUNT` (`random_split`), or class names `a,b,c`.
+        spec: `voc`, `nonvoc` (by the names of the classes), `random:TRIAL:COUNT`
+            (`random_split`), or class names `a,b,c`.
         categories: the file's, each with id and name.
         file: what errors call it.
     Raises:
@@ -88,14 +105,19 @@ def resolve_masked(spec: str, categories: Sequence[dict[str, Any]], file: str = 
         return {ids[i] for i in random_split(int(match[1]), int(match[2]), len(ids))}
     wanted = [name.strip() for name in spec.split(",") if name.strip()]
     if not wanted:
-        raise InputError("no class named: expected voc, nonvoc, random:TRIAL:COUNT or class names a,b,c")
+        raise InputError(
+            "no class named: expected voc, nonvoc, random:TRIAL:COUNT or class names a,b,c"
+        )
     return {i for name in wanted for i in _named(name, categories, file)}
 
 
 def _voc(spec: str, categories: Sequence[dict[str, Any]], file: str) -> set[int]:
     voc = {c["id"] for c in categories if c["name"].lower() in VOC_NAMES}
     if not voc:
-        raise InputError(f"{spec}: none of the 20 VOC classes is in {file}; name the masked classes themselves, a,b,c")
+        raise InputError(
+            f"{spec}: none of the 20 VOC classes is in {file}; name the masked classes "
+            "themselves, a,b,c"
+        )
     return voc if spec == "voc" else {c["id"] for c in categories} - voc
 
 

@@ -14,11 +14,14 @@ Document = dict[str, Any]
 
 
 def strip_masks(document: Document, keep: set[int]) -> Document:
-    """The document with the masks of all other classes removed, so that no code can see them.
+    """The document with the masks of all other classes removed, so that no code can see
+    them.
 
-    An annotation whose category is not in `keep` loses `segmentation` (and `halfmask`, the note on where its mask came from), and its
-    `area`, which is the mask's, becomes width × height of its box (removed where the box is no box). Crowds stay as they are, and so
-    does everything else. The document given is not changed; the new one shares its untouched parts.
+    An annotation whose category is not in `keep` loses `segmentation` (and `halfmask`,
+    the note on where its mask came from), and its `area`, which is the mask's, becomes
+    width × height of its box (removed where the box is no box). Crowds stay as they
+    are, and so does everything else. The document given is not changed; the new one
+    shares its untouched parts.
 
     Args:
         document: a COCO file's, checked by `CocoFile`.
@@ -33,10 +36,16 @@ def _strip(annotation: Any, keep: set[int]) -> Any:
     category = annotation.get("category_id")
     if isinstance(category, int) and category in keep:
         return annotation
-    stripped = {key: value for key, value in annotation.items() if key not in ("segmentation", "halfmask")}
+    stripped = {
+        key: value for key, value in annotation.items() if key not in ("segmentation", "halfmask")
+    }
     if "area" in stripped:
         bbox = stripped.get("bbox")
-        area = bbox[2] * bbox[3] if isinstance(bbox, list) and len(bbox) == 4 and all_finite(bbox) else None
+        area = (
+            bbox[2] * bbox[3]
+            if isinstance(bbox, list) and len(bbox) == 4 and all_finite(bbox)
+            else None
+        )
         if area is not None and all_finite([area]):
             stripped["area"] = area
         else:
@@ -47,7 +56,9 @@ def _strip(annotation: Any, keep: set[int]) -> Any:
 Category = dict[str, Any]
 
 
-def matching_ids(categories: Sequence[Category], target: Sequence[Category], where: str) -> dict[int, int]:
+def matching_ids(
+    categories: Sequence[Category], target: Sequence[Category], where: str
+) -> dict[int, int]:
     """Category id → the id of the target's category of the same name.
 
     Args:
@@ -55,7 +66,8 @@ def matching_ids(categories: Sequence[Category], target: Sequence[Category], whe
         target: those to look among.
         where: what messages call the file of `categories`.
     Raises:
-        InputError: a name that the target does not have (near ones are listed), or has more than once; or two categories of one name.
+        InputError: a name that the target does not have (near ones are listed), or has
+            more than once; or two categories of one name.
     """
     count = Counter(str(c["name"]) for c in target)
     own = Counter(str(c["name"]) for c in categories)
@@ -65,21 +77,25 @@ def matching_ids(categories: Sequence[Category], target: Sequence[Category], whe
             near = difflib.get_close_matches(name, ids, n=3, cutoff=0.5)
             hint = f"; near: {', '.join(near)}" if near else ""
             raise InputError(
-                f"{where}: its class {name!r} is none of the model's {len(target)} classes, which are those of the recipe's data{hint}; "
+                f"{where}: its class {name!r} is none of the model's {len(target)} classes, "
+                f"which are those of the recipe's data{hint}; "
                 "rename it in this file, or leave it out"
             )
         if count[name] > 1 or own[name] > 1:
             raise InputError(
-                f"{where}: class {name!r} is matched by name, and there is more than one of that name; rename all but one"
+                f"{where}: class {name!r} is matched by name, and there is more than one of "
+                "that name; rename all but one"
             )
     return {int(c["id"]): ids[str(c["name"])] for c in categories}
 
 
 def relabel(document: Document, ids: dict[int, int], categories: Sequence[Category]) -> Document:
-    """The document with other category ids. Annotations of no known category stay as they are, to be reported by who reads them.
+    """The document with other category ids. Annotations of no known category stay as
+    they are, to be reported by who reads them.
 
     Args:
-        document: a COCO file's, checked by `CocoFile`. It is not changed; the new one shares its untouched parts.
+        document: a COCO file's, checked by `CocoFile`. It is not changed; the new one
+            shares its untouched parts.
         ids: category id → new id, see `matching_ids`.
         categories: the records that the new ids belong to.
     """
@@ -90,7 +106,15 @@ def relabel(document: Document, ids: dict[int, int], categories: Sequence[Catego
         if not isinstance(annotation, dict):
             return annotation
         category = annotation.get("category_id")
-        # An id that this file does not know must not become, by chance, a class of the other.
-        return {**annotation, "category_id": ids.get(category, nothing) if type(category) is int else None}
+        # An id that this file does not know must not become, by chance, a class of the
+        # other.
+        return {
+            **annotation,
+            "category_id": ids.get(category, nothing) if type(category) is int else None,
+        }
 
-    return {**document, "categories": list(categories), "annotations": [moved(a) for a in document["annotations"]]}
+    return {
+        **document,
+        "categories": list(categories),
+        "annotations": [moved(a) for a in document["annotations"]],
+    }

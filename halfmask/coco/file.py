@@ -28,7 +28,8 @@ from halfmask.errors import InputError
 
 
 class CocoFile:
-    """A COCO instances file. What can be read but not used is left out and reported; what is no COCO file is an InputError.
+    """A COCO instances file. What can be read but not used is left out and reported;
+    what is no COCO file is an InputError.
 
     Attributes:
         name: what messages call the file.
@@ -49,7 +50,9 @@ class CocoFile:
         self.structure: list[Problem] = []
         if not_strict:
             self._report(
-                ProblemKind.NOT_STRICT_JSON, [], f"{name}: holds NaN or Infinity, which strict JSON does not allow"
+                ProblemKind.NOT_STRICT_JSON,
+                [],
+                f"{name}: holds NaN or Infinity, which strict JSON does not allow",
             )
         self._sizes: dict[int, tuple[int, int]] = {}
         self.images = self._usable_images()
@@ -107,23 +110,31 @@ class CocoFile:
         return classify(annotation, self._sizes[annotation["image_id"]], use)
 
     def states_of(self, image_id: int, use: Use = "annotated") -> list[MaskState]:
-        """The states of the masks of `annotations_of(image_id)`, in its order; remembered, as training asks in every epoch."""
+        """The states of the masks of `annotations_of(image_id)`, in its order;
+        remembered, as training asks in every epoch.
+        """
         known = self._states.setdefault(use, {})
         if image_id not in known:
             size = self._sizes[image_id]
-            known[image_id] = [classify(annotation, size, use) for annotation in self._of_image[image_id]]
+            known[image_id] = [
+                classify(annotation, size, use) for annotation in self._of_image[image_id]
+            ]
         return known[image_id]
 
     def instances_of(self, image_id: int, use: Use = "annotated") -> list[Instance]:
         """What each of `annotations_of(image_id)` teaches, in its order."""
         size = self._sizes[image_id]
         instances = []
-        for annotation, state in zip(self._of_image[image_id], self.states_of(image_id, use), strict=True):
+        for annotation, state in zip(
+            self._of_image[image_id], self.states_of(image_id, use), strict=True
+        ):
             box = clip_box(annotation["bbox"], size)
             assert box is not None, annotation["id"]
             mask = annotation["segmentation"] if state == MaskState.MASK else None
             label = self.label_of[annotation["category_id"]]
-            instances.append(Instance(annotation["id"], label, box, state, mask_weight(annotation), mask))
+            instances.append(
+                Instance(annotation["id"], label, box, state, mask_weight(annotation), mask)
+            )
         return instances
 
     def with_masks(self, use: Use = "annotated") -> set[int]:
@@ -136,14 +147,19 @@ class CocoFile:
         return sum(not is_crowd(a) for rows in self._of_image.values() for a in rows)
 
     def part(
-        self, image_ids: Collection[int], masks_of: Collection[int] | None = None, renaming: Renaming | None = None
+        self,
+        image_ids: Collection[int],
+        masks_of: Collection[int] | None = None,
+        renaming: Renaming | None = None,
     ) -> CocoFile:
         """The file with some of its images and their annotations only.
 
         Args:
             image_ids: the images.
-            masks_of: category ids of the classes that keep their masks (`strip_masks`); None: all.
-            renaming: category id → new id, and the categories that those belong to (`relabel`).
+            masks_of: category ids of the classes that keep their masks (`strip_masks`);
+                None: all.
+            renaming: category id → new id, and the categories that those belong to
+                (`relabel`).
         """
         wanted = set(image_ids)
 
@@ -208,9 +224,13 @@ def _parse(path: Path, not_strict: list[str]) -> object:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: {expected} in UTF-8, byte {error.start} is none; save it as UTF-8") from error
+        raise InputError(
+            f"{path}: {expected} in UTF-8, byte {error.start} is none; save it as UTF-8"
+        ) from error
     except OSError as error:
-        raise InputError(f"{path}: {expected}, cannot read it: {error.strerror or error}") from error
+        raise InputError(
+            f"{path}: {expected}, cannot read it: {error.strerror or error}"
+        ) from error
     if not text.strip():
         raise InputError(f"{path}: {expected}, the file is empty")
 
@@ -222,8 +242,14 @@ def _parse(path: Path, not_strict: list[str]) -> object:
         return json.loads(text, parse_constant=constant)
     except json.JSONDecodeError as error:
         at = f"line {error.lineno}, column {error.colno}"
-        raise InputError(f"{path}: {expected}, found something else: {error.msg} at {at}") from error
+        raise InputError(
+            f"{path}: {expected}, found something else: {error.msg} at {at}"
+        ) from error
     except RecursionError as error:
-        raise InputError(f"{path}: {expected}, found lists or objects nested too deeply to be read") from error
+        raise InputError(
+            f"{path}: {expected}, found lists or objects nested too deeply to be read"
+        ) from error
     except ValueError as error:
-        raise InputError(f"{path}: {expected}, found something else: {str(error).split(';')[0]}") from error
+        raise InputError(
+            f"{path}: {expected}, found something else: {str(error).split(';')[0]}"
+        ) from error

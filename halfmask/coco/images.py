@@ -1,4 +1,6 @@
-"""Reads photographs as COCO means them: RGB, pixels as stored (no EXIF turn, since boxes are in stored pixels)."""
+"""Reads photographs as COCO means them: RGB, pixels as stored (no EXIF turn, since
+boxes are in stored pixels).
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,16 @@ Pixels = NDArray[np.uint8]
 
 
 def photograph_path(folder: str | Path, name: str, where: str = "") -> Path:
-    """Where the photograph of a record lies: the only place where a file's names become paths of the photographs' folder.
+    """Where the photograph of a record lies: the only place where a file's names become
+    paths of the photographs' folder.
 
-    Links within the folder are the user's own and are followed; a name is not: files come from strangers.
+    Links within the folder are the user's own and are followed; a name is not: files
+    come from strangers.
 
     Args:
         folder: of the photographs.
-        name: `file_name_of` the record; an absolute name, or one with `..`, is fine where it leads into the folder.
+        name: `file_name_of` the record; an absolute name, or one with `..`, is fine
+            where it leads into the folder.
         where: what the error should name besides it, for example "image id 9".
     Raises:
         InputError: the record has no name, or the name leads out of the folder.
@@ -34,7 +39,10 @@ def photograph_path(folder: str | Path, name: str, where: str = "") -> Path:
     if not name:
         raise InputError(f"{of}the record has no file_name")
     if _leads_out(folder, name):
-        raise InputError(f"{of}file_name {name!r} leads out of {folder}; name the folder that holds all photographs")
+        raise InputError(
+            f"{of}file_name {name!r} leads out of {folder}; name the folder that holds all "
+            "photographs"
+        )
     return Path(folder) / name
 
 
@@ -45,7 +53,8 @@ def read_photograph(path: str | Path, where: str = "") -> Pixels:
         path: the file.
         where: what the error should name besides it, for example "image id 9".
     Raises:
-        InputError: missing, truncated, no image, or of too many pixels (twice Pillow's limit).
+        InputError: missing, truncated, no image, or of too many pixels (twice Pillow's
+            limit).
     """
     with opened(path, where) as image:
         return to_rgb(image)
@@ -53,7 +62,9 @@ def read_photograph(path: str | Path, where: str = "") -> Pixels:
 
 @contextmanager
 def opened(path: str | Path, where: str = "") -> Iterator[Image.Image]:
-    """A Pillow image, for a block that does nothing but read it; arguments and errors as `read_photograph`."""
+    """A Pillow image, for a block that does nothing but read it; arguments and errors
+    as `read_photograph`.
+    """
     name = f"{path} ({where})" if where else str(path)
     try:
         with Image.open(path) as image:
@@ -67,31 +78,40 @@ def opened(path: str | Path, where: str = "") -> Iterator[Image.Image]:
             "cut it into tiles (boxes and masks too) or make it smaller"
         ) from error
     except Exception as error:
-        # Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error, DecompressionBombError, …
+        # Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error,
+        # DecompressionBombError, …
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{name}: expected a photograph, cannot read it ({reason}); replace the file") from error
+        raise InputError(
+            f"{name}: expected a photograph, cannot read it ({reason}); replace the file"
+        ) from error
 
 
 def to_rgb(image: Image.Image) -> Pixels:
-    """The pixels of a Pillow image, uint8 [H, W, 3] RGB; 16-bit and float images are scaled, transparency is dropped."""
+    """The pixels of a Pillow image, uint8 [H, W, 3] RGB; 16-bit and float images are
+    scaled, transparency is dropped.
+    """
     if image.mode.startswith("I;16") or image.mode == "I":
         wide = np.asarray(image, dtype=np.float64)
         return _three((wide / 257.0).round())
     if image.mode == "F":
         values = np.nan_to_num(np.asarray(image, dtype=np.float64))
         return _three((values * 255.0 if values.max(initial=0.0) <= 1.0 else values).round())
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # convert copies RGB too
+    return np.array(
+        image if image.mode == "RGB" else image.convert("RGB")
+    )  # convert copies RGB too
 
 
 def check_folder(folder: str | Path, photographs: Iterable[tuple[int, str]], name: str) -> None:
-    """Makes sure that photographs are in a folder. Lists each folder once, so millions are fine.
+    """Makes sure that photographs are in a folder. Lists each folder once, so millions
+    are fine.
 
     Args:
         folder: where the photographs are.
         photographs: image id and file name of each.
         name: the COCO file, for the message.
     Raises:
-        InputError: no such folder, or some are not there; says how many and which is the first.
+        InputError: no such folder, or some are not there; says how many and which is
+            the first.
     """
     total = absent = 0
     first = (0, "")
@@ -105,14 +125,21 @@ def check_folder(folder: str | Path, photographs: Iterable[tuple[int, str]], nam
         return
     if _leads_out(root, first[1]):
         first = (first[0], f"{first[1]!r}, which leads out of it")
-    share, verb = (f"none of the {total}", "is") if absent == total else (f"{absent} of the {total}", "are not")
+    share, verb = (
+        (f"none of the {total}", "is")
+        if absent == total
+        else (f"{absent} of the {total}", "are not")
+    )
     raise InputError(
         f"{folder}: {share} photographs that {name} names {verb} in this folder, "
-        f"first {first[1] or 'one without file_name'} (image id {first[0]}); check the images folder"
+        f"first {first[1] or 'one without file_name'} (image id {first[0]}); check the images "
+        "folder"
     )
 
 
-def missing_photographs(folder: str | Path, images: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def missing_photographs(
+    folder: str | Path, images: Iterable[dict[str, Any]]
+) -> list[dict[str, Any]]:
     """The image records whose photograph is not in a folder.
 
     Raises:
@@ -126,7 +153,9 @@ def missing_photographs(folder: str | Path, images: Iterable[dict[str, Any]]) ->
 def _folder(folder: str | Path) -> Path:
     root = Path(folder)
     if not root.is_dir():
-        raise InputError(f"{folder}: expected the folder of the photographs, there is no such folder")
+        raise InputError(
+            f"{folder}: expected the folder of the photographs, there is no such folder"
+        )
     return root
 
 
@@ -144,7 +173,9 @@ def _is_there(root: Path, name: str, listed: dict[Path, set[str]]) -> bool:
         if _leads_out(root, name):
             return False
         if path.parent not in listed:
-            listed[path.parent] = {p.name for p in path.parent.iterdir()} if path.parent.is_dir() else set()
+            listed[path.parent] = (
+                {p.name for p in path.parent.iterdir()} if path.parent.is_dir() else set()
+            )
         # The second look is for file systems that do not tell upper from lower case.
         return bool(name) and (path.name in listed[path.parent] or path.is_file())
     except (OSError, ValueError):  # a name that no file can have

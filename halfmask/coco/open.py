@@ -45,7 +45,11 @@ def _bar(path: Path) -> Iterator[Progress]:
         def progress(done: int, total: int) -> None:
             nonlocal said
             if not said and not console.is_terminal and total > WORTH_A_LINE:
-                console.print(f"indexing {path} ({total / 2**20:.0f} MiB), once", highlight=False, soft_wrap=True)
+                console.print(
+                    f"indexing {path} ({total / 2**20:.0f} MiB), once",
+                    highlight=False,
+                    soft_wrap=True,
+                )
             said = True
             bar.update(task, completed=done, total=total, visible=True)
 

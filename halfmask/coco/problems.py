@@ -47,7 +47,9 @@ class ProblemKind(StrEnum):
 
 @dataclass(frozen=True)
 class Facts:
-    """What the ids of a kind name, whether it is a fault or a note, its heading, and what training does about it."""
+    """What the ids of a kind name, whether it is a fault or a note, its heading, and
+    what training does about it.
+    """
 
     about: About
     severity: Literal["problem", "info"]
@@ -61,7 +63,8 @@ class Problem:
 
     Attributes:
         kind: what it is.
-        ids: the annotations, images or categories it is about (`FACTS[kind].about`); more than one where they clash with one another.
+        ids: the annotations, images or categories it is about (`FACTS[kind].about`);
+            more than one where they clash with one another.
         message: one line.
     """
 
@@ -96,7 +99,9 @@ FACTS: dict[ProblemKind, Facts] = {
     ProblemKind.NOT_STRICT_JSON: Facts(
         "file", "problem", "NaN or Infinity in the JSON", "other readers may refuse the file"
     ),
-    ProblemKind.DUPLICATE_KEY: Facts("file", "problem", "JSON objects with a key twice", "the last value counts"),
+    ProblemKind.DUPLICATE_KEY: Facts(
+        "file", "problem", "JSON objects with a key twice", "the last value counts"
+    ),
     ProblemKind.BOXES_XYXY: Facts(
         "file",
         "problem",
@@ -106,25 +111,40 @@ FACTS: dict[ProblemKind, Facts] = {
     ProblemKind.IMAGE_RECORD: Facts(
         "image", "problem", "image records that cannot be used", "left out with all annotations"
     ),
-    ProblemKind.ANNOTATION_RECORD: Facts("annotation", "problem", "annotations that are none", _OUT),
-    ProblemKind.ORPHAN: Facts("annotation", "problem", "annotations of an image or category that is not there", _OUT),
-    ProblemKind.DUPLICATE_ANNOTATION_ID: Facts("annotation", "problem", "annotation ids used twice", _USED),
+    ProblemKind.ANNOTATION_RECORD: Facts(
+        "annotation", "problem", "annotations that are none", _OUT
+    ),
+    ProblemKind.ORPHAN: Facts(
+        "annotation", "problem", "annotations of an image or category that is not there", _OUT
+    ),
+    ProblemKind.DUPLICATE_ANNOTATION_ID: Facts(
+        "annotation", "problem", "annotation ids used twice", _USED
+    ),
     ProblemKind.DUPLICATE_ANNOTATION: Facts(
         "annotation", "problem", "the same box and class twice in one image", _USED
     ),
-    ProblemKind.NEAR_DUPLICATE: Facts("annotation", "problem", "two annotations of what seems one object", _USED),
+    ProblemKind.NEAR_DUPLICATE: Facts(
+        "annotation", "problem", "two annotations of what seems one object", _USED
+    ),
     ProblemKind.DUPLICATE_CATEGORY_NAME: Facts(
         "category", "problem", "category names used twice", "kept as two classes"
     ),
     ProblemKind.ALIKE_CATEGORY_NAMES: Facts(
-        "category", "problem", "category names that differ only in case or blanks", "kept as two classes"
+        "category",
+        "problem",
+        "category names that differ only in case or blanks",
+        "kept as two classes",
     ),
     ProblemKind.ODD_ISCROWD: Facts(
         "annotation", "problem", "iscrowd is neither 0 nor 1", "treated as a crowd: left out"
     ),
-    ProblemKind.BOX_MALFORMED: Facts("annotation", "problem", "boxes that are not four finite numbers", _OUT),
+    ProblemKind.BOX_MALFORMED: Facts(
+        "annotation", "problem", "boxes that are not four finite numbers", _OUT
+    ),
     ProblemKind.BOX_EMPTY: Facts("annotation", "problem", "boxes of zero or negative size", _OUT),
-    ProblemKind.BOX_OUTSIDE: Facts("annotation", "problem", "boxes wholly outside their image", _OUT),
+    ProblemKind.BOX_OUTSIDE: Facts(
+        "annotation", "problem", "boxes wholly outside their image", _OUT
+    ),
     ProblemKind.BOX_STICKS_OUT: Facts(
         "annotation", "problem", "boxes that stick out of their image", "clipped to the image"
     ),
@@ -132,9 +152,14 @@ FACTS: dict[ProblemKind, Facts] = {
     ProblemKind.SUSPECT_MASK: Facts(
         "annotation", "problem", "suspect masks: polygons that repeat their box", _BOX_ONLY
     ),
-    ProblemKind.BOX_DISAGREES: Facts("annotation", "problem", "boxes that disagree with their mask", _USED),
+    ProblemKind.BOX_DISAGREES: Facts(
+        "annotation", "problem", "boxes that disagree with their mask", _USED
+    ),
     ProblemKind.NO_AREA: Facts(
-        "annotation", "info", "annotations without an area", "evaluation takes the mask's or the box's"
+        "annotation",
+        "info",
+        "annotations without an area",
+        "evaluation takes the mask's or the box's",
     ),
     ProblemKind.TINY: Facts("annotation", "info", "instances under 30 square pixels", _USED),
     ProblemKind.THIN: Facts("annotation", "info", "instances thinner than 4 pixels", _USED),
@@ -144,18 +169,34 @@ FACTS: dict[ProblemKind, Facts] = {
         "masks as compressed RLE (COCO's own: from panoptic maps, a little off the polygons)",
         _USED,
     ),
-    ProblemKind.IMAGE_EMPTY: Facts("image", "info", "images without annotations", "used as background"),
-    ProblemKind.CATEGORY_EMPTY: Facts("category", "info", "categories without annotations", "nothing to learn from"),
+    ProblemKind.IMAGE_EMPTY: Facts(
+        "image", "info", "images without annotations", "used as background"
+    ),
+    ProblemKind.CATEGORY_EMPTY: Facts(
+        "category", "info", "categories without annotations", "nothing to learn from"
+    ),
     ProblemKind.PHOTO_MISSING: Facts(
         "image", "problem", "photographs that are not there", "training stops and says so"
     ),
-    ProblemKind.PHOTO_UNREADABLE: Facts("image", "problem", "photographs that cannot be read", _SKIPPED),
-    ProblemKind.PHOTO_SIZE: Facts("image", "problem", "photographs of another size than the file says", _SKIPPED),
-    ProblemKind.PHOTO_TURNED: Facts(
-        "image", "info", "photographs with an EXIF turn", "read as stored: boxes must be in stored pixels"
+    ProblemKind.PHOTO_UNREADABLE: Facts(
+        "image", "problem", "photographs that cannot be read", _SKIPPED
     ),
-    ProblemKind.PHOTO_GRAYSCALE: Facts("image", "info", "grayscale photographs", "read as RGB of three equal channels"),
+    ProblemKind.PHOTO_SIZE: Facts(
+        "image", "problem", "photographs of another size than the file says", _SKIPPED
+    ),
+    ProblemKind.PHOTO_TURNED: Facts(
+        "image",
+        "info",
+        "photographs with an EXIF turn",
+        "read as stored: boxes must be in stored pixels",
+    ),
+    ProblemKind.PHOTO_GRAYSCALE: Facts(
+        "image", "info", "grayscale photographs", "read as RGB of three equal channels"
+    ),
     ProblemKind.PHOTO_TWINS: Facts(
-        "image", "problem", "photographs that look the same", "both used; keep them in the same part"
+        "image",
+        "problem",
+        "photographs that look the same",
+        "both used; keep them in the same part",
     ),
 }

@@ -1,4 +1,6 @@
-"""The rules of a COCO file's records: one by one, so that a file in memory and an index of a large one decide alike."""
+"""The rules of a COCO file's records: one by one, so that a file in memory and an index
+of a large one decide alike.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,17 @@ from halfmask.errors import InputError
 Document = dict[str, Any]
 
 LISTS = ("images", "annotations", "categories")
-EXPECTED_ROOT = "expected a COCO instances file (an object with the lists images, annotations, categories)"
+EXPECTED_ROOT = (
+    "expected a COCO instances file (an object with the lists images, annotations, categories)"
+)
 _MOST_PIXELS = 1 << 32  # COCO's RLE counts pixels in 32 bits
 _LARGEST_ID = 1 << 63
 
 
 def file_name_of(image: dict[str, Any]) -> str:
-    """The name of an image's photograph below the images folder: `file_name`, else the end of `coco_url` (LVIS); else ""."""
+    """The name of an image's photograph below the images folder: `file_name`, else the
+    end of `coco_url` (LVIS); else "".
+    """
     name = image.get("file_name")
     if _is_text(name):
         return str(name)
@@ -36,7 +42,11 @@ def is_id(value: object) -> bool:
 def size_of_record(image: dict[str, Any]) -> tuple[int, int] | None:
     """(H, W) of an image record, None where it has no usable one."""
     height, width = _whole(image.get("height")), _whole(image.get("width"))
-    return None if height is None or width is None or height * width >= _MOST_PIXELS else (height, width)
+    return (
+        None
+        if height is None or width is None or height * width >= _MOST_PIXELS
+        else (height, width)
+    )
 
 
 def fault_of_size(image: dict[str, Any]) -> str:
@@ -49,19 +59,29 @@ def fault_of_record(annotation: object, position: int) -> str | None:
     """Why an item of `annotations` is no annotation; None where it is an object with an id."""
     if isinstance(annotation, dict) and is_id(annotation.get("id")):
         return None
-    found = f"id {brief(annotation.get('id'))}" if isinstance(annotation, dict) else brief(annotation)
+    found = (
+        f"id {brief(annotation.get('id'))}" if isinstance(annotation, dict) else brief(annotation)
+    )
     return f"item {position} of annotations: {found}; expected an object with a whole number as id"
 
 
-def usable_box(annotation: dict[str, Any], image_size: tuple[int, int] | None, known_category: bool) -> Box | None:
-    """The box of an annotation xyxy, clipped to its image; None where the annotation cannot be used at all.
+def usable_box(
+    annotation: dict[str, Any], image_size: tuple[int, int] | None, known_category: bool
+) -> Box | None:
+    """The box of an annotation xyxy, clipped to its image; None where the annotation
+    cannot be used at all.
 
     Args:
         annotation: has an id.
-        image_size: (H, W) of its image, None where that is not in the file or cannot be used.
+        image_size: (H, W) of its image, None where that is not in the file or cannot be
+            used.
         known_category: whether its category is in the file.
     """
-    return clip_box(annotation.get("bbox"), image_size) if image_size is not None and known_category else None
+    return (
+        clip_box(annotation.get("bbox"), image_size)
+        if image_size is not None and known_category
+        else None
+    )
 
 
 def fault_of_annotation(
@@ -72,7 +92,10 @@ def fault_of_annotation(
         image = brief(annotation.get("image_id"))
         return ProblemKind.ORPHAN, f"its image {image} is not in the file or cannot be used"
     if not known_category:
-        return ProblemKind.ORPHAN, f"its category {brief(annotation.get('category_id'))} is not in the file"
+        return (
+            ProblemKind.ORPHAN,
+            f"its category {brief(annotation.get('category_id'))} is not in the file",
+        )
     return fault_of_box(annotation.get("bbox"), image_size)
 
 
@@ -92,7 +115,8 @@ def check_root(document: object, name: str) -> Document:
     if missing:
         keys = ", ".join(brief(key) for key in list(document)[:6]) or "no keys at all"
         raise InputError(
-            f"{name}: {expected}, {' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} not there; found {keys}"
+            f"{name}: {expected}, {' and '.join(missing)} "
+            f"{'are' if len(missing) > 1 else 'is'} not there; found {keys}"
         )
     return document
 
@@ -109,14 +133,21 @@ def check_records(records: list[Any], name: str, what: str) -> list[dict[str, An
 
 
 def check_record(record: object, position: int, name: str, what: str) -> None:
-    """Refuses an image or category record that is no object with an id, a category also one without a name."""
+    """Refuses an image or category record that is no object with an id, a category also
+    one without a name.
+    """
     where = f"{name}: {what} record {position}"
     if not isinstance(record, dict):
         raise InputError(f"{where}: expected an object, found {brief(record)}")
     if not is_id(record.get("id")):
-        raise InputError(f"{where}: expected a whole number as id, found {brief(record.get('id'))}; number the records")
+        raise InputError(
+            f"{where}: expected a whole number as id, found {brief(record.get('id'))}; number "
+            "the records"
+        )
     if what == "category" and not isinstance(record.get("name"), str):
-        raise InputError(f"{where} (id {record['id']}): expected a name, found {brief(record.get('name'))}")
+        raise InputError(
+            f"{where} (id {record['id']}): expected a name, found {brief(record.get('name'))}"
+        )
 
 
 def repeated_id(number: int, position: int, name: str, what: str) -> str:
@@ -125,8 +156,14 @@ def repeated_id(number: int, position: int, name: str, what: str) -> str:
 
 
 def _is_text(value: object) -> bool:
-    """Whether a value is text, not empty and without half characters (JSON's "\\ud800"), which neither a file system nor Arrow takes."""
-    return isinstance(value, str) and value != "" and (value.isascii() or not re.search("[\ud800-\udfff]", value))
+    """Whether a value is text, not empty and without half characters (JSON's
+    "\\ud800"), which neither a file system nor Arrow takes.
+    """
+    return (
+        isinstance(value, str)
+        and value != ""
+        and (value.isascii() or not re.search("[\ud800-\udfff]", value))
+    )
 
 
 def _whole(value: object) -> int | None:
@@ -151,14 +188,16 @@ def clip_box(bbox: object, image_size: tuple[int, int]) -> Box | None:
     """The part of a box that lies on the image, xyxy; None where nothing usable does.
 
     Args:
-        bbox: any JSON value; usable is [x, y, width, height], finite, of positive size, touching the image.
+        bbox: any JSON value; usable is [x, y, width, height], finite, of positive size,
+            touching the image.
         image_size: (H, W).
     """
     if not isinstance(bbox, list) or len(bbox) != 4 or not all_finite(bbox):
         return None
     x, y, w, h = (float(v) for v in bbox)
     height, width = image_size
-    # Rounded to float32 at once, as training holds them: what vanishes there is refused here.
+    # Rounded to float32 at once, as training holds them: what vanishes there is refused
+    # here.
     corners = [
         min(max(x, 0.0), width),
         min(max(y, 0.0), height),
@@ -170,7 +209,9 @@ def clip_box(bbox: object, image_size: tuple[int, int]) -> Box | None:
 
 
 def overhang(bbox: list[Any], image_size: tuple[int, int]) -> float:
-    """By how many pixels a box of four finite numbers reaches beyond the image, on its worst side; 0 where it does not."""
+    """By how many pixels a box of four finite numbers reaches beyond the image, on its
+    worst side; 0 where it does not.
+    """
     x, y, w, h = bbox
     return float(max(-x, -y, x + w - image_size[1], y + h - image_size[0], 0.0))
 
@@ -180,11 +221,17 @@ def fault_of_box(bbox: object, image_size: tuple[int, int]) -> Finding:
     if not isinstance(bbox, list) or len(bbox) != 4 or not all_finite(bbox):
         text = repr(bbox)
         shown = text if len(text) <= 60 else text[:59] + "…"
-        return ProblemKind.BOX_MALFORMED, f"bbox is {shown}; expected [x, y, width, height] in finite numbers"
+        return (
+            ProblemKind.BOX_MALFORMED,
+            f"bbox is {shown}; expected [x, y, width, height] in finite numbers",
+        )
     height, width = image_size
     if bbox[2] <= 0 or bbox[3] <= 0:
         return ProblemKind.BOX_EMPTY, f"box of {bbox[2]:g} × {bbox[3]:g} pixels"
     x, y, w, h = bbox
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-        return ProblemKind.BOX_OUTSIDE, f"box {x:g}, {y:g}, {w:g} × {h:g} on an image of {width} × {height}"
+        return (
+            ProblemKind.BOX_OUTSIDE,
+            f"box {x:g}, {y:g}, {w:g} × {h:g} on an image of {width} × {height}",
+        )
     return ProblemKind.BOX_EMPTY, f"box of {w:g} × {h:g} pixels, nothing in single precision"

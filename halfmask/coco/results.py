@@ -18,7 +18,8 @@ _EXPECTED = 'expected COCO results, a list of {"image_id", "category_id", "bbox"
 
 @dataclass(frozen=True)
 class FoundBoxes:
-    """What was found on one image, best first; of equal scores the one that stands first in the file.
+    """What was found on one image, best first; of equal scores the one that stands
+    first in the file.
 
     Attributes:
         boxes: xyxy, pixels, clipped to the image.
@@ -50,15 +51,17 @@ class Results:
 
 
 def read_results(path: str | Path, file: Annotations, limit: int) -> Results:
-    """Reads and checks detections; keys other than the four, such as `segmentation`, are ignored.
+    """Reads and checks detections; keys other than the four, such as `segmentation`,
+    are ignored.
 
     Args:
         path: a JSON list of COCO results.
         file: the annotations whose image and category ids the entries use.
         limit: how many to keep of an image, by score over all classes together.
     Raises:
-        InputError: it cannot be read or is no such list; an entry lacks a key, names an image or a class that `file` does not
-            have, or holds a box or score that is none; or not one box lies on its image.
+        InputError: it cannot be read or is no such list; an entry lacks a key, names an
+            image or a class that `file` does not have, or holds a box or score that is
+            none; or not one box lies on its image.
     """
     entries = _parse(Path(path))
     found: dict[int, list[tuple[float, int, Box]]] = {}
@@ -70,12 +73,17 @@ def read_results(path: str | Path, file: Annotations, limit: int) -> Results:
         if box is None:
             outside += 1
             continue
-        found.setdefault(entry["image_id"], []).append((float(entry["score"]), entry["category_id"], box))
+        found.setdefault(entry["image_id"], []).append(
+            (float(entry["score"]), entry["category_id"], box)
+        )
     if entries and outside == len(entries):
         raise InputError(
-            f"{path}: not one of the {outside} boxes lies on its image; expected [x, y, width, height] in pixels of {file.name}'s images"
+            f"{path}: not one of the {outside} boxes lies on its image; expected [x, y, width, "
+            f"height] in pixels of {file.name}'s images"
         )
-    return Results(str(path), outside, {image_id: _best(rows, limit) for image_id, rows in found.items()})
+    return Results(
+        str(path), outside, {image_id: _best(rows, limit) for image_id, rows in found.items()}
+    )
 
 
 def _best(rows: list[tuple[float, int, Box]], limit: int) -> FoundBoxes:
@@ -87,12 +95,16 @@ def _parse(path: Path) -> list[Any]:
     try:
         document = json.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
-        raise InputError(f"{path}: {_EXPECTED}, cannot read it: {error.strerror or error}") from error
+        raise InputError(
+            f"{path}: {_EXPECTED}, cannot read it: {error.strerror or error}"
+        ) from error
     except json.JSONDecodeError as error:
         at = f"line {error.lineno}, column {error.colno}"
         raise InputError(f"{path}: {_EXPECTED}, found no JSON: {error.msg} at {at}") from error
     except (UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise InputError(f"{path}: {_EXPECTED}, found something else: {str(error).split(';')[0]}") from error
+        raise InputError(
+            f"{path}: {_EXPECTED}, found something else: {str(error).split(';')[0]}"
+        ) from error
     if isinstance(document, list):
         return document
     hint = ""
@@ -106,12 +118,15 @@ def _check_entry(entry: Any, where: str, file: Annotations) -> None:
         raise InputError(f"{where}: expected an object, found {_brief(entry)}; {_EXPECTED}")
     missing = [key for key in KEYS if key not in entry]
     if missing:
-        raise InputError(f"{where}: lacks {' and '.join(missing)}; add what is missing: {_EXPECTED}")
+        raise InputError(
+            f"{where}: lacks {' and '.join(missing)}; add what is missing: {_EXPECTED}"
+        )
     image_id, category_id, bbox = entry["image_id"], entry["category_id"], entry["bbox"]
     if not is_id(image_id) or image_id not in file:
         raise InputError(
             f"{where}: image_id {_brief(image_id)} is no usable image of {file.name}; "
-            f"give the file of the images that the detector saw, or leave out what it found on others"
+            "give the file of the images that the detector saw, or leave out what it found on "
+            "others"
         )
     if not is_id(category_id) or category_id not in file.label_of:
         raise InputError(
@@ -123,7 +138,8 @@ def _check_entry(entry: Any, where: str, file: Annotations) -> None:
     if not isinstance(bbox, list) or len(bbox) != 4 or not all_finite(bbox) or min(bbox[2:]) < 0:
         fault = fault_of_box(bbox, file.size_of(image_id))[1]
         raise InputError(
-            f"{where}: {fault}; mend the entry, or leave it out (a box is [x, y, width, height], not corners)"
+            f"{where}: {fault}; mend the entry, or leave it out (a box is [x, y, width, "
+            "height], not corners)"
         )
 
 

@@ -1,6 +1,8 @@
-"""Reads the lists of a large JSON object a few megabytes at a time, and says at which bytes each item stands.
+"""Reads the lists of a large JSON object a few megabytes at a time, and says at which
+bytes each item stands.
 
-Brackets outside of texts are found with array operations; only what lies between them is parsed, many items in one call.
+Brackets outside of texts are found with array operations; only what lies between them
+is parsed, many items in one call.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ class Batch:
         key: of the list.
         first: position of the first item in its list.
         items: JSON values.
-        spans: first byte and the byte after the last of each item; (-1, -1) for one that is neither object nor list.
+        spans: first byte and the byte after the last of each item; (-1, -1) for one
+            that is neither object nor list.
     """
 
     key: str
@@ -48,17 +51,22 @@ class Batch:
 
 
 def scan_lists(
-    path: Path, take: Callable[[str], bool], progress: Progress | None = None, constants: set[str] | None = None
+    path: Path,
+    take: Callable[[str], bool],
+    progress: Progress | None = None,
+    constants: set[str] | None = None,
 ) -> Iterator[Batch]:
     """The items of the lists that a JSON object has on its first level, in file order.
 
     Args:
         path: a UTF-8 JSON file. Its root is expected to have COCO's three lists.
-        take: asked for each list when it begins: whether its items are wanted. What is not wanted is passed over unparsed.
+        take: asked for each list when it begins: whether its items are wanted. What is
+            not wanted is passed over unparsed.
         progress: told after each piece.
         constants: NaN, Infinity and the like, where met, are added here.
     Raises:
-        InputError: the file is unreadable, no JSON, cut short, or no object with the lists images, annotations, categories.
+        InputError: the file is unreadable, no JSON, cut short, or no object with the
+            lists images, annotations, categories.
     """
     scan = _Scan(path, take, set() if constants is None else constants)
     try:
@@ -82,7 +90,9 @@ class _Brackets:
         self._escaped = False
 
     def find(self, chunk: bytes) -> tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np.int64]]:
-        """Places in the chunk, +1 or −1, and the depth after it; of the first three levels alone."""
+        """Places in the chunk, +1 or −1, and the depth after it; of the first three
+        levels alone.
+        """
         text = b"_" + chunk[1:] if self._escaped else chunk
         if b"\\" in text:
             text = re.sub(rb"\\.", b"__", text, flags=re.DOTALL)
@@ -109,7 +119,8 @@ class _Scan:
 
     Attributes:
         end: bytes read so far.
-        window: the bytes before `end` that are still needed, from `mark` on; empty while a value is passed over.
+        window: the bytes before `end` that are still needed, from `mark` on; empty
+            while a value is passed over.
         keys: the root's, as far as they are known; `lists` those that are lists.
     """
 
@@ -141,7 +152,9 @@ class _Scan:
             yield from self._root(int(at[event]), int(step[event]), int(depth[event]))
             start = event + 1
         yield from self._items(at[start:], step[start:])
-        self.window = self.window[len(self.window) - (self.end - self.mark) :] if self._taking else b""
+        self.window = (
+            self.window[len(self.window) - (self.end - self.mark) :] if self._taking else b""
+        )
         if len(self.window) > LONGEST:
             raise self._fault(f"an item of more than {LONGEST >> 20} MiB", self.mark)
 
@@ -157,7 +170,10 @@ class _Scan:
         if missing:
             found = ", ".join(brief(key) for key in self.keys[:6]) or "no keys at all"
             verb = "are" if len(missing) > 1 else "is"
-            raise InputError(f"{self.path}: {EXPECTED_ROOT}, {' and '.join(missing)} {verb} not there; found {found}")
+            raise InputError(
+                f"{self.path}: {EXPECTED_ROOT}, {' and '.join(missing)} {verb} not there; "
+                f"found {found}"
+            )
 
     def _root(self, at: int, step: int, depth: int) -> Iterator[Batch]:
         """A bracket of the root, or of a value of the root."""
@@ -180,7 +196,10 @@ class _Scan:
         if before.strip(_BLANK):
             raise self._fault("no object at the start", 0)
         if self._bytes(at, at + 1) == b"[":
-            raise InputError(f"{self.path}: {EXPECTED_ROOT}, found a list; a list of detections is a results file")
+            raise InputError(
+                f"{self.path}: {EXPECTED_ROOT}, found a list; a list of detections is a "
+                "results file"
+            )
         self.mark = at + 1
 
     def _enter(self, at: int) -> None:
@@ -201,7 +220,9 @@ class _Scan:
         self._key, self._taking, self.mark = None, True, at + 1
 
     def _named(self, text: bytes, at: int, last: bool) -> None:
-        """Takes in the text between two values of the root: a comma, perhaps short values with their keys, and the next key."""
+        """Takes in the text between two values of the root: a comma, perhaps short
+        values with their keys, and the next key.
+        """
         text = text.strip(_BLANK)
         if self.keys and text[:1] == b",":
             text = text[1:]
@@ -211,7 +232,9 @@ class _Scan:
             raise self._fault("no comma between two keys", at)
         pairs = self._parsed(b"{" + text + (b"}" if last else b"null}"), self.mark, list)
         names = [key for key, _ in pairs]
-        twice = [key for key in names if key in LISTS and (key in self.keys or names.count(key) > 1)]
+        twice = [
+            key for key in names if key in LISTS and (key in self.keys or names.count(key) > 1)
+        ]
         if twice:
             raise self._fault(f"the key {twice[0]} twice", at)
         self.keys += names
@@ -233,7 +256,9 @@ class _Scan:
         text = text.lstrip(_BLANK)
         if self._count:
             if text[:1] != b"," or not text[1:].strip(_BLANK):
-                raise self._fault(f"no comma between two items of {self._key}, or one too many", self.mark)
+                raise self._fault(
+                    f"no comma between two items of {self._key}, or one too many", self.mark
+                )
             text = text[1:]
         items = self._parsed(b"[" + text + b"]", self.mark, None)
         if len(items) > len(spans):  # numbers, texts and the like among them
@@ -242,15 +267,21 @@ class _Scan:
         first, self._count = self._count, self._count + len(items)
         return Batch(self._key, first, items, spans)
 
-    def _parsed(self, text: bytes, at: int, pairs: Callable[[list[tuple[str, Any]]], Any] | None) -> Any:
+    def _parsed(
+        self, text: bytes, at: int, pairs: Callable[[list[tuple[str, Any]]], Any] | None
+    ) -> Any:
         def constant(literal: str) -> float:
             self.constants.add(literal)
             return float(literal)
 
         try:
-            return json.loads(text.decode("utf-8"), parse_constant=constant, object_pairs_hook=pairs)
+            return json.loads(
+                text.decode("utf-8"), parse_constant=constant, object_pairs_hook=pairs
+            )
         except UnicodeDecodeError as error:
-            raise self._fault("bytes that are not UTF-8; save it as UTF-8", at + error.start) from error
+            raise self._fault(
+                "bytes that are not UTF-8; save it as UTF-8", at + error.start
+            ) from error
         except json.JSONDecodeError as error:
             raise self._fault(error.msg, at + error.pos) from error
         except (RecursionError, ValueError) as error:
@@ -265,4 +296,7 @@ class _Scan:
         return self.window[at - self.end + len(self.window)]
 
     def _fault(self, reason: str, at: int) -> InputError:
-        return InputError(f"{self.path}: expected a COCO JSON file, found something else: {reason}, near byte {at}")
+        return InputError(
+            f"{self.path}: expected a COCO JSON file, found something else: {reason}, near "
+            f"byte {at}"
+        )

@@ -1,4 +1,6 @@
-"""Writes a large COCO file annotation by annotation, and so that a reader never meets half of one."""
+"""Writes a large COCO file annotation by annotation, and so that a reader never meets
+half of one.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from halfmask.files.atomic import PartFile
 
 
 class CocoStream:
-    """A COCO file that grows beside its place and is renamed into it when the `with` block ends well; otherwise nothing is left.
+    """A COCO file that grows beside its place and is renamed into it when the `with`
+    block ends well; otherwise nothing is left.
 
     Args:
         path: the file; folders that are missing are made.
@@ -26,7 +29,9 @@ class CocoStream:
 
     def __init__(self, path: Path, head: dict[str, Any], images: Iterable[dict[str, Any]]) -> None:
         self.path = path
-        self._target = path.resolve() if path.is_symlink() else path  # or the rename would replace the link
+        self._target = (
+            path.resolve() if path.is_symlink() else path
+        )  # or the rename would replace the link
         self._separator = "\n"
         self._sealed = False
         try:
@@ -34,7 +39,9 @@ class CocoStream:
             self._part = PartFile(self._target)
         except OSError as error:
             raise InputError(f"{path}: cannot write here: {error.strerror or error}") from error
-        self._file = io.TextIOWrapper(self._part.file, encoding="utf-8", errors="replace", newline="\n")
+        self._file = io.TextIOWrapper(
+            self._part.file, encoding="utf-8", errors="replace", newline="\n"
+        )
         try:
             self._begin(head, images)
         except OSError as error:
@@ -59,7 +66,9 @@ class CocoStream:
             self._separator = ",\n"
 
     def seal(self) -> None:
-        """Ends the file and flushes it to disk; only the rename is left. To be called on all files of a set before any is renamed."""
+        """Ends the file and flushes it to disk; only the rename is left. To be called
+        on all files of a set before any is renamed.
+        """
         if not self._sealed:
             self._file.write("]}\n")
             self._file.detach()  # flushes, and leaves the file open
@@ -70,7 +79,10 @@ class CocoStream:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if error is not None:
             self._part.drop()
@@ -80,7 +92,9 @@ class CocoStream:
             self._part.commit()
         except OSError as fault:
             self._part.drop()
-            raise InputError(f"{self.path}: cannot write here: {fault.strerror or fault}") from fault
+            raise InputError(
+                f"{self.path}: cannot write here: {fault.strerror or fault}"
+            ) from fault
 
 
 def json_text(record: dict[str, Any]) -> str:

@@ -1,4 +1,6 @@
-"""What an annotation teaches: decided for each annotation by itself, never for a class or a file."""
+"""What an annotation teaches: decided for each annotation by itself, never for a class
+or a file.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from halfmask.masks.rle import box_of, fault_of_rle
 Use = Literal["annotated", "accepted", "filled"]
 
 SUSPECT_TOLERANCE = 1.0
-"""Pixels by which each side of a box-shaped polygon may differ from the box: exporters round, or count the last pixel in or out."""
+"""Pixels by which each side of a box-shaped polygon may differ from the box: exporters
+round, or count the last pixel in or out.
+"""
 
 _STEPS = 5
 """Parts of a pixel that COCO's rasteriser rounds to."""
@@ -21,16 +25,22 @@ _SURE = 3.0
 
 
 class MaskState(StrEnum):
-    """What is known of an annotation's mask. In every state but CROWD the box teaches; only in MASK the mask does too."""
+    """What is known of an annotation's mask. In every state but CROWD the box teaches;
+    only in MASK the mask does too.
+    """
 
     MASK = "mask"
     """A usable mask."""
     MISSING = "missing"
     """No key, null, [] or [[]]: nobody drew one."""
     BROKEN = "broken"
-    """Something is there that is no mask: a corrupt or empty RLE, a polygon that is none, no pixel on the image."""
+    """Something is there that is no mask: a corrupt or empty RLE, a polygon that is
+    none, no pixel on the image.
+    """
     SUSPECT = "suspect"
-    """A polygon that repeats its box: a placeholder, or a screen seen from the front. Not used; `complete` leaves it alone."""
+    """A polygon that repeats its box: a placeholder, or a screen seen from the front.
+    Not used; `complete` leaves it alone.
+    """
     CROWD = "crowd"
     """iscrowd: a region of many objects, never learnt from."""
     FILLED = "filled"
@@ -68,7 +78,9 @@ def classify(annotation: object, image_size: tuple[int, int], use: Use = "annota
 def judge(annotation: object, image_size: tuple[int, int], use: Use = "annotated") -> Verdict:
     """As `classify`, with the reason why a mask is broken."""
     if not isinstance(annotation, dict):
-        return Verdict(MaskState.BROKEN, f"the annotation is no object but {type(annotation).__name__}")
+        return Verdict(
+            MaskState.BROKEN, f"the annotation is no object but {type(annotation).__name__}"
+        )
     if is_crowd(annotation):
         return Verdict(MaskState.CROWD)
     segmentation = annotation.get("segmentation")
@@ -86,22 +98,29 @@ def judge(annotation: object, image_size: tuple[int, int], use: Use = "annotated
 
 
 def is_crowd(annotation: dict[str, Any]) -> bool:
-    """Whether an annotation is a crowd. An iscrowd that is neither 0 nor 1 counts as one (and doctor reports it)."""
+    """Whether an annotation is a crowd. An iscrowd that is neither 0 nor 1 counts as
+    one (and doctor reports it).
+    """
     return annotation.get("iscrowd") not in (None, 0)
 
 
 def provenance(annotation: dict[str, Any]) -> str | None:
-    """`filled`, `accepted`, `rejected` or `redrawn` for a mask that went through halfmask; None for one that came with the file."""
+    """`filled`, `accepted`, `rejected` or `redrawn` for a mask that went through
+    halfmask; None for one that came with the file.
+    """
     note = annotation.get("halfmask")
     if not isinstance(note, dict):
         return None
     state = note.get("state")
-    # An unreadable note still says that halfmask was here: the mask must not pass for a person's.
+    # An unreadable note still says that halfmask was here: the mask must not pass for a
+    # person's.
     return state if state in ("accepted", "rejected", "redrawn") else "filled"
 
 
 def mask_weight(annotation: dict[str, Any]) -> float:
-    """How much an annotation's mask counts where it is learnt from: 1 for a person's, its score for one that halfmask filled in."""
+    """How much an annotation's mask counts where it is learnt from: 1 for a person's,
+    its score for one that halfmask filled in.
+    """
     if provenance(annotation) != "filled":
         return 1.0
     score: Any = annotation["halfmask"].get("score")
@@ -109,9 +128,15 @@ def mask_weight(annotation: dict[str, Any]) -> float:
 
 
 def repeats_box(annotation: dict[str, Any]) -> bool:
-    """Whether a sound polygon of 4 points (or 5, the first repeated) is an upright rectangle equal to the annotation's box."""
+    """Whether a sound polygon of 4 points (or 5, the first repeated) is an upright
+    rectangle equal to the annotation's box.
+    """
     segmentation, bbox = annotation.get("segmentation"), annotation.get("bbox")
-    if not isinstance(segmentation, list) or len(segmentation) != 1 or len(segmentation[0]) not in (8, 10):
+    if (
+        not isinstance(segmentation, list)
+        or len(segmentation) != 1
+        or len(segmentation[0]) not in (8, 10)
+    ):
         return False
     if not isinstance(bbox, list) or len(bbox) != 4 or not all_finite(bbox):
         return False
@@ -121,9 +146,14 @@ def repeats_box(annotation: dict[str, Any]) -> bool:
     xs, ys = [x for x, _ in points], [y for _, y in points]
     left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
     x, y, w, h = bbox
-    if max(abs(left - x), abs(top - y), abs(right - x - w), abs(bottom - y - h)) > SUSPECT_TOLERANCE:
+    if (
+        max(abs(left - x), abs(top - y), abs(right - x - w), abs(bottom - y - h))
+        > SUSPECT_TOLERANCE
+    ):
         return False
-    upright = all(min(x - left, right - x) <= 0.05 and min(y - top, bottom - y) <= 0.05 for x, y in points)
+    upright = all(
+        min(x - left, right - x) <= 0.05 and min(y - top, bottom - y) <= 0.05 for x, y in points
+    )
     return upright and len({(x - left > right - x, y - top > bottom - y) for x, y in points}) == 4
 
 
@@ -138,7 +168,9 @@ def all_finite(values: list[Any]) -> bool:
 
 
 def _is_missing(segmentation: object) -> bool:
-    return segmentation is None or (isinstance(segmentation, list) and all(part == [] for part in segmentation))
+    return segmentation is None or (
+        isinstance(segmentation, list) and all(part == [] for part in segmentation)
+    )
 
 
 def _fault(segmentation: object, image_size: tuple[int, int]) -> str | None:
@@ -149,15 +181,23 @@ def _fault(segmentation: object, image_size: tuple[int, int]) -> str | None:
     for number, polygon in enumerate(segmentation):
         fault = _fault_of_polygon(polygon, image_size)
         if fault:
-            return fault if len(segmentation) == 1 else f"part {number + 1} of {len(segmentation)}: {fault}"
-    if any(_surely_has_pixels(polygon, image_size) for polygon in segmentation) or box_of(segmentation, image_size):
+            return (
+                fault
+                if len(segmentation) == 1
+                else f"part {number + 1} of {len(segmentation)}: {fault}"
+            )
+    if any(_surely_has_pixels(polygon, image_size) for polygon in segmentation) or box_of(
+        segmentation, image_size
+    ):
         return None
     return "the polygon covers no pixel of the image"
 
 
 def _fault_of_polygon(polygon: object, image_size: tuple[int, int]) -> str | None:
     if not isinstance(polygon, list):
-        return f"the polygon is {type(polygon).__name__}, expected a list of numbers x1, y1, x2, y2, …"
+        return (
+            f"the polygon is {type(polygon).__name__}, expected a list of numbers x1, y1, x2, y2, …"
+        )
     if len(polygon) % 2:
         return f"the polygon has {len(polygon)} numbers, expected an even count (x, y in turn)"
     if len(polygon) < 6:
@@ -171,10 +211,11 @@ def _fault_of_polygon(polygon: object, image_size: tuple[int, int]) -> str | Non
 
 
 def _surely_has_pixels(polygon: list[Any], image_size: tuple[int, int]) -> bool:
-    """Whether a shape inside the image crosses one column of pixels so far apart that rasterising it cannot come out empty; spares the
-    rasteriser nearly every polygon.
+    """Whether a shape inside the image crosses one column of pixels so far apart that
+    rasterising it cannot come out empty; spares the rasteriser nearly every polygon.
 
-    Its area would not do: a triangle that is traced twice has twice the area and, by the even-odd rule, no pixel.
+    Its area would not do: a triangle that is traced twice has twice the area and, by
+    the even-odd rule, no pixel.
     """
     xs = [
         int(_STEPS * x + 0.5) for x in polygon[0::2]
@@ -191,4 +232,6 @@ def _surely_has_pixels(polygon: list[Any], image_size: tuple[int, int]) -> bool:
             crossings.append(y0 + (line - x0) * (y1 - y0) / (x1 - x0))
         x0, y0 = x1, y1
     crossings.sort()
-    return any(end - start > _SURE for start, end in zip(crossings[::2], crossings[1::2], strict=True))
+    return any(
+        end - start > _SURE for start, end in zip(crossings[::2], crossings[1::2], strict=True)
+    )

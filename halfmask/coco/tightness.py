@@ -1,4 +1,6 @@
-"""Do a file's boxes end where its objects do? Measured on the objects that have both box and mask."""
+"""Do a file's boxes end where its objects do? Measured on the objects that have both
+box and mask.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,19 @@ from halfmask.masks.rle import box_of
 ENOUGH = 500
 """Objects to look at: the mean of more hardly moves."""
 SMALLEST = 16
-"""Pixels: the mask of an object less high or wide ends at pixels' borders, so no box agrees well with it."""
+"""Pixels: the mask of an object less high or wide ends at pixels' borders, so no box
+agrees well with it.
+"""
 LOOSE_BELOW = 0.88
-"""Mean IoU of a box with its mask's own box, below which boxes count as loose. Corners that are off by up to 5 % of the side, either way,
-give 0.91, by up to 10 % 0.82; careful annotation gives 0.95 and more."""
+"""Mean IoU of a box with its mask's own box, below which boxes count as loose. Corners
+that are off by up to 5 % of the side, either way, give 0.91, by up to 10 % 0.82;
+careful annotation gives 0.95 and more.
+"""
 
 
-def box_tightness(file: CocoFile, use: Use = "annotated", classes: Collection[int] | None = None) -> float | None:
+def box_tightness(
+    file: CocoFile, use: Use = "annotated", classes: Collection[int] | None = None
+) -> float | None:
     """Mean IoU of boxes with their masks' own boxes; None where no object has a mask.
 
     Args:
@@ -32,7 +40,9 @@ def box_tightness(file: CocoFile, use: Use = "annotated", classes: Collection[in
 
 
 def boxes_are_loose(tightness: float | None) -> bool:
-    """Whether boxes of such a `box_tightness` are taken for loose ones; where nothing was measured they are taken for tight."""
+    """Whether boxes of such a `box_tightness` are taken for loose ones; where nothing
+    was measured they are taken for tight.
+    """
     return tightness is not None and tightness < LOOSE_BELOW
 
 
@@ -46,13 +56,20 @@ def box_iou(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 
 
 def _agreements(file: CocoFile, use: Use, classes: Collection[int] | None) -> Iterator[float]:
-    # In an order that depends on nothing but their number: files are often sorted by where they come from.
+    # In an order that depends on nothing but their number: files are often sorted by
+    # where they come from.
     for image in random.Random(0).sample(file.images, len(file.images)):
         size = file.size_of(image["id"])
         rows = zip(file.annotations_of(image["id"]), file.states_of(image["id"], use), strict=True)
         for annotation, state in rows:
-            if state is not MaskState.MASK or (classes is not None and annotation["category_id"] not in classes):
+            if state is not MaskState.MASK or (
+                classes is not None and annotation["category_id"] not in classes
+            ):
                 continue
             box, own = clip_box(annotation["bbox"], size), box_of(annotation["segmentation"], size)
-            if box is not None and own is not None and min(own[2] - own[0], own[3] - own[1]) >= SMALLEST:
+            if (
+                box is not None
+                and own is not None
+                and min(own[2] - own[0], own[3] - own[1]) >= SMALLEST
+            ):
                 yield box_iou(box, own)

@@ -21,20 +21,23 @@ from halfmask.structures import Target
 
 
 class CocoInstances(Dataset[tuple[Tensor, Target]]):
-    """Images of a COCO file, float32 [3, H, W] RGB in [0, 1], and what is known of each as a Target.
+    """Images of a COCO file, float32 [3, H, W] RGB in [0, 1], and what is known of each
+    as a Target.
 
-    Crowds and annotations without a usable box are left out; a box is clipped to the image; a mask comes from the annotation's own
-    segmentation and only where its state is MASK.
+    Crowds and annotations without a usable box are left out; a box is clipped to the
+    image; a mask comes from the annotation's own segmentation and only where its state
+    is MASK.
 
     Args:
         file: the annotations.
         images: folder of the photographs. That all are there is checked at once.
         image_ids: which images, in which order; all by default.
         use: which of halfmask's own masks count (`Data.use`).
-        cache: keep decoded photographs in memory, as uint8. Each worker process keeps its own.
+        cache: keep decoded photographs in memory, as uint8. Each worker process keeps
+            its own.
     Raises:
-        InputError: photographs are missing, or an image id is not in the file; later, a photograph that is truncated or whose size is
-            not the file's.
+        InputError: photographs are missing, or an image id is not in the file; later, a
+            photograph that is truncated or whose size is not the file's.
     """
 
     def __init__(
@@ -49,7 +52,8 @@ class CocoInstances(Dataset[tuple[Tensor, Target]]):
         unknown = [i for i in self.image_ids if i not in file]
         if unknown:
             raise InputError(
-                f"{file.name}: expected image ids of this file, {unknown[0]} is none ({len(unknown)} in all)"
+                f"{file.name}: expected image ids of this file, {unknown[0]} is none "
+                f"({len(unknown)} in all)"
             )
         self.file = file
         self.folder = Path(images)
@@ -86,7 +90,8 @@ class CocoInstances(Dataset[tuple[Tensor, Target]]):
         if pixels.shape[:2] != (height, width):
             found = f"{pixels.shape[1]} × {pixels.shape[0]}"
             raise InputError(
-                f"{path} (image id {image_id}): expected {width} × {height} pixels as {self.file.name} says, "
+                f"{path} (image id {image_id}): expected {width} × {height} pixels as "
+                f"{self.file.name} says, "
                 f"found {found}; correct the file's width and height or the photograph"
             )
         if self._cache is not None:
@@ -107,20 +112,26 @@ def build_target(file: Annotations, image_id: int, use: Use = "annotated") -> Ta
         masks=MaskCrops.from_bitmaps([c[0] for c in crops], [c[1] for c in crops], size),
         image_id=image_id,
         annotation_ids=torch.tensor([row.annotation_id for row in rows], dtype=torch.int64),
-        mask_weight=torch.tensor(weights, dtype=torch.float32) if any(w != 1 for w in weights) else None,
+        mask_weight=torch.tensor(weights, dtype=torch.float32)
+        if any(w != 1 for w in weights)
+        else None,
     )
 
 
-def development_split(image_ids: Sequence[int], share: float, fold: int = 0) -> tuple[list[int], list[int]]:
+def development_split(
+    image_ids: Sequence[int], share: float, fold: int = 0
+) -> tuple[list[int], list[int]]:
     """Divides images into a part to learn from and a part to tune on.
 
-    Each image is placed by a hash of its own id, so it stays in its part whatever else the file holds; the parts' sizes therefore
-    only come near the share. Where share > 0 and there are at least two images, neither part is empty.
+    Each image is placed by a hash of its own id, so it stays in its part whatever else
+    the file holds; the parts' sizes therefore only come near the share. Where share > 0
+    and there are at least two images, neither part is empty.
 
     Args:
         image_ids: the images.
         share: of the development part, in [0, 1).
-        fold: which part of that share: those of 0, 1, … have no image in common while (fold + 1) · share is at most 1.
+        fold: which part of that share: those of 0, 1, … have no image in common while
+            (fold + 1) · share is at most 1.
     Returns:
         (training ids, development ids), each in the order given.
     """

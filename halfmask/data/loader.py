@@ -1,4 +1,6 @@
-"""Batches for training: a stream that the seed alone decides, and that goes on exactly where it was left."""
+"""Batches for training: a stream that the seed alone decides, and that goes on exactly
+where it was left.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,12 @@ Draw = tuple[int, int]  # epoch, index of the image in the data set
 class ResumableLoader(DataLoader[Batch]):
     """Batches of (images, targets), two lists.
 
-    Its state is one number, the batches delivered so far, so that it resumes in the middle of an epoch, with any number of workers.
-    (A loop that runs ahead of training, as Lightning's does by a batch, resumes with the number of batches trained on.)
-    `iter` goes on from that state; once a stream has ended, it starts anew. A photograph that cannot be used is an InputError here as
-    it is in the data set, whichever process met it.
+    Its state is one number, the batches delivered so far, so that it resumes in the
+    middle of an epoch, with any number of workers. (A loop that runs ahead of training,
+    as Lightning's does by a batch, resumes with the number of batches trained on.)
+    `iter` goes on from that state; once a stream has ended, it starts anew. A
+    photograph that cannot be used is an InputError here as it is in the data set,
+    whichever process met it.
     """
 
     def __init__(self, stream: BatchStream, **options: Any) -> None:
@@ -55,18 +59,22 @@ class ResumableLoader(DataLoader[Batch]):
 class BatchStream(Sampler[list[Draw]]):
     """Which images make up each batch.
 
-    Shuffled, it never ends: one permutation of the images after another, cut into batches without regard to where an epoch ends.
-    Otherwise the images once, in order, the last batch perhaps smaller.
+    Shuffled, it never ends: one permutation of the images after another, cut into
+    batches without regard to where an epoch ends. Otherwise the images once, in order,
+    the last batch perhaps smaller.
 
     Args:
         images: how many there are.
         batch_size: for each process.
         seed: decides the permutations.
         shuffle: see above.
-        rank, world: this process and how many there are; they share every global batch of batch_size × world images.
+        rank, world: this process and how many there are; they share every global batch
+            of batch_size × world images.
     """
 
-    def __init__(self, images: int, batch_size: int, seed: int, shuffle: bool, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, images: int, batch_size: int, seed: int, shuffle: bool, rank: int = 0, world: int = 1
+    ) -> None:
         assert images > 0, "no image to draw from"
         assert batch_size > 0, batch_size
         assert 0 <= rank < world, (rank, world)
@@ -106,13 +114,17 @@ class BatchStream(Sampler[list[Draw]]):
 
 @dataclass(frozen=True)
 class _Fault:
-    """An InputError on its way out of a worker. Raised there, it would arrive with the worker's traceback in its message."""
+    """An InputError on its way out of a worker. Raised there, it would arrive with the
+    worker's traceback in its message.
+    """
 
     message: str
 
 
 class _Augmented(Dataset[Any]):
-    """The examples of a data set, changed at random: by seed, epoch and image, so that it does not matter who does it, and when."""
+    """The examples of a data set, changed at random: by seed, epoch and image, so that
+    it does not matter who does it, and when.
+    """
 
     def __init__(self, examples: Examples, augment: Augment | None, seed: int, draws: bool) -> None:
         self.examples = examples
@@ -133,8 +145,11 @@ class _Augmented(Dataset[Any]):
         image, target = self.examples[index]
         word, other = np.random.SeedSequence([self.seed, epoch, index]).generate_state(2, np.uint64)
         if self.augment is not None:
-            # The change may read other photographs (copy-paste), which can be as broken as this one.
-            image, target = self.augment(image, target, torch.Generator().manual_seed(int(word) >> 1))
+            # The change may read other photographs (copy-paste), which can be as broken
+            # as this one.
+            image, target = self.augment(
+                image, target, torch.Generator().manual_seed(int(word) >> 1)
+            )
         return image, replace(target, draws=int(other) >> 2) if self.draws else target
 
 
@@ -154,12 +169,14 @@ def build_loader(
     Args:
         dataset: gives image and Target by index, and is not empty.
         batch_size: images in a batch, for each process.
-        workers: processes that read ahead; the batches are the same whatever their number.
+        workers: processes that read ahead; the batches are the same whatever their
+            number.
         seed: decides order and random changes.
         augment: the random changes; None: none.
         shuffle: an endless shuffled stream; otherwise one pass in order.
         rank, world: this process among those that train together.
-        draws: whether each image brings a seed for the training step's own draws (`Target.draws`).
+        draws: whether each image brings a seed for the training step's own draws
+            (`Target.draws`).
     """
     stream = BatchStream(len(dataset), batch_size, seed, shuffle, rank, world)
     return ResumableLoader(
@@ -182,8 +199,9 @@ def _collate(examples: list[Any]) -> Any:
 class _Parcel:
     """A batch on its way out of a worker; what arrives is a plain Batch.
 
-    A tensor that travels by itself takes a file descriptor, and a batch of targets has a hundred. So the images travel as one tensor
-    in shared memory, and what is known of them as arrays, by value.
+    A tensor that travels by itself takes a file descriptor, and a batch of targets has
+    a hundred. So the images travel as one tensor in shared memory, and what is known of
+    them as arrays, by value.
     """
 
     def __init__(self, images: list[Tensor], targets: list[Target]) -> None:
@@ -215,6 +233,10 @@ def _unpack(flat: Tensor, shapes: list[tuple[int, ...]], packed: list[tuple[Any,
         boxes, labels, has_mask, annotation_ids = (torch.from_numpy(r) for r in rows)
         pixels, sizes, offsets = (torch.from_numpy(m) for m in masks)
         crops = MaskCrops(pixels, sizes, offsets, image_size)
-        weight, loose = (None if values is None else torch.from_numpy(values) for values in optional)
-        targets.append(Target(boxes, labels, has_mask, crops, image_id, annotation_ids, weight, loose, draws))
+        weight, loose = (
+            None if values is None else torch.from_numpy(values) for values in optional
+        )
+        targets.append(
+            Target(boxes, labels, has_mask, crops, image_id, annotation_ids, weight, loose, draws)
+        )
     return images, targets

@@ -1,4 +1,6 @@
-"""Photographs that cannot be used, in the midst of a training: a few are left out and named, many stop it."""
+"""Photographs that cannot be used, in the midst of a training: a few are left out and
+named, many stop it.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,12 @@ from halfmask.structures import Target
 
 
 class LeaveOut(Dataset[tuple[Tensor, Target]]):
-    """A data set in whose place of an example that cannot be read stands the next one that can.
+    """A data set in whose place of an example that cannot be read stands the next one
+    that can.
 
-    Which example that is does not depend on who reads, or on what was read before; so neither seed, workers nor a resumed run see a
-    difference. What was left out is known to all worker processes, and told once on stderr.
+    Which example that is does not depend on who reads, or on what was read before; so
+    neither seed, workers nor a resumed run see a difference. What was left out is known
+    to all worker processes, and told once on stderr.
 
     Args:
         examples: raise InputError for what cannot be used.
@@ -61,7 +65,8 @@ class LeaveOut(Dataset[tuple[Tensor, Target]]):
             if count == 1:
                 raise error
             raise InputError(
-                f"{error} ({count} of {len(self)} photographs cannot be used, and at most {self.most} may be left out: "
+                f"{error} ({count} of {len(self)} photographs cannot be used, and at most "
+                f"{self.most} may be left out: "
                 "mend them, `halfmask doctor --images` lists all, or raise data.unreadable)"
             ) from error
         sys.stderr.write(f"left out: {error}\n")

@@ -19,7 +19,9 @@ BATCH = 4
 
 @dataclass
 class Reader:
-    """Reads the data set in batches, decoding ahead, with a progress bar over all passes; remembers what could not be read."""
+    """Reads the data set in batches, decoding ahead, with a progress bar over all
+    passes; remembers what could not be read.
+    """
 
     dataset: CocoInstances
     workers: int

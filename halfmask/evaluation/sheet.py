@@ -29,20 +29,29 @@ def check_sheet(path: Path) -> None:
     from halfmask.errors import InputError
 
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"--sheet: {path} ends with no kind of picture; expected {', '.join(SUFFIXES)}")
+        raise InputError(
+            f"--sheet: {path} ends with no kind of picture; expected {', '.join(SUFFIXES)}"
+        )
 
 
 def draw_sheet(
-    out: Path, dataset: CocoInstances, segment: Segment, ious: IouTable, box_only: Collection[int], note: str
+    out: Path,
+    dataset: CocoInstances,
+    segment: Segment,
+    ious: IouTable,
+    box_only: Collection[int],
+    note: str,
 ) -> Path:
-    """Chooses by IoU, reads and segments these photographs once more, and draws: no other photograph is ever kept.
+    """Chooses by IoU, reads and segments these photographs once more, and draws: no
+    other photograph is ever kept.
 
     Args:
         out: the picture to write.
         dataset: what was evaluated.
         segment: as it was evaluated, so that the masks are the ones that were measured.
         ious: a row for each measured mask.
-        box_only: category ids of set B; where none of their masks was measured, all classes are shown.
+        box_only: category ids of set B; where none of their masks was measured, all
+            classes are shown.
         note: whose masks these are.
     Raises:
         InputError: no mask was measured; the picture cannot be written.
@@ -74,7 +83,11 @@ def save_sheet(picture: Image.Image, out: Path) -> Path:
 
 
 def example_blocks(
-    dataset: CocoInstances, segment: Segment, ious: IouTable, classes: Collection[int] | None, each: int = 8
+    dataset: CocoInstances,
+    segment: Segment,
+    ious: IouTable,
+    classes: Collection[int] | None,
+    each: int = 8,
 ) -> list[tuple[str, list[Cell]]]:
     """Heading and cells of the best, median and worst masks by IoU.
 
@@ -99,7 +112,9 @@ def _heading(name: str, cells: list[Cell]) -> str:
     return f"{name}: IoU {low}" if low == high else f"{name}: IoU {low} to {high}"
 
 
-def _cells(dataset: CocoInstances, segment: Segment, ious: IouTable, rows: list[int]) -> dict[int, Cell]:
+def _cells(
+    dataset: CocoInstances, segment: Segment, ious: IouTable, rows: list[int]
+) -> dict[int, Cell]:
     """Row of the table → its cell; a photograph with several of them is read once."""
     from halfmask.progress import tracked
 
@@ -115,7 +130,14 @@ def _cells(dataset: CocoInstances, segment: Segment, ious: IouTable, rows: list[
     return cells
 
 
-def _cell(dataset: CocoInstances, image: Tensor, target: Target, drawn: Detection, ious: IouTable, row: int) -> Cell:
+def _cell(
+    dataset: CocoInstances,
+    image: Tensor,
+    target: Target,
+    drawn: Detection,
+    ious: IouTable,
+    row: int,
+) -> Cell:
     import torch
 
     from halfmask.pictures.mask_sheet import Cell, mask_cell
@@ -123,6 +145,8 @@ def _cell(dataset: CocoInstances, image: Tensor, target: Target, drawn: Detectio
     place = ious.places[row]
     pixels = (image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
     truth = target.masks.select([int(target.mask_row[place])])
-    picture = mask_cell(pixels, drawn.boxes[place], drawn.select(torch.tensor([place])).crops(), truth)
+    picture = mask_cell(
+        pixels, drawn.boxes[place], drawn.select(torch.tensor([place])).crops(), truth
+    )
     name = dataset.file.name_of(ious.categories[row])
     return Cell(picture, name, ious.ious[row], ious.scores[row])

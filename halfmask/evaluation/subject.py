@@ -1,4 +1,6 @@
-"""What `halfmask evaluate` measures: a model that fills a file's boxes, a detector's or a results file's, in the file's own labels."""
+"""What `halfmask evaluate` measures: a model that fills a file's boxes, a detector's or
+a results file's, in the file's own labels.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What is evaluated; labels in and out are the file's. `detect` is None for what finds no boxes."""
+    """What is evaluated; labels in and out are the file's. `detect` is None for what
+    finds no boxes.
+    """
 
     name: str
     segment: Segment
@@ -35,15 +39,18 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class GivenBoxes:
-    """loosen: by which share of their side the file's boxes are moved. loose: what the model is told of them."""
+    """loosen: by which share of their side the file's boxes are moved. loose: what the
+    model is told of them.
+    """
 
     loosen: float
     loose: bool
 
 
 def are_loose(dataset: CocoInstances, classes: set[int], loosen: float) -> bool:
-    """Whether the boxes of objects of these classes, as they will be given, agree badly with their masks' own: what a user can measure
-    who has masks of these classes alone."""
+    """Whether the boxes of objects of these classes, as they will be given, agree badly
+    with their masks' own: what a user can measure who has masks of these classes alone.
+    """
     import torch
     from torchvision.ops import box_iou
 
@@ -63,13 +70,20 @@ def are_loose(dataset: CocoInstances, classes: set[int], loosen: float) -> bool:
     return boxes_are_loose(sum(found) / len(found) if found else None)
 
 
-def evaluated(predictor: Predictor, file: Annotations, given: GivenBoxes, results: Results | None) -> Evaluated:
+def evaluated(
+    predictor: Predictor, file: Annotations, given: GivenBoxes, results: Results | None
+) -> Evaluated:
 
     to_model, to_file = _label_maps(predictor, file)
 
     def segment(images: list[Tensor], targets: list[Target]) -> list[Detection]:
-        boxes = [t.boxes if given.loosen == 0 else loosened(t.boxes, given.loosen, t.image_id) for t in targets]
-        return predictor.segment_batch(images, boxes, [to_model[t.labels] for t in targets], given.loose)
+        boxes = [
+            t.boxes if given.loosen == 0 else loosened(t.boxes, given.loosen, t.image_id)
+            for t in targets
+        ]
+        return predictor.segment_batch(
+            images, boxes, [to_model[t.labels] for t in targets], given.loose
+        )
 
     def detect(_: list[int], images: list[Tensor]) -> list[Detection]:
         return [replace(d, labels=to_file[d.labels]) for d in predictor.detect_batch(images)]
@@ -77,11 +91,15 @@ def evaluated(predictor: Predictor, file: Annotations, given: GivenBoxes, result
     def fill(image_ids: list[int], images: list[Tensor]) -> list[Detection]:
         assert results is not None
         found = [_tensors(results.of_image(i), file) for i in image_ids]
-        drawn = predictor.segment_batch(images, [f[0] for f in found], [to_model[f[1]] for f in found])
+        drawn = predictor.segment_batch(
+            images, [f[0] for f in found], [to_model[f[1]] for f in found]
+        )
         return [replace(d, labels=f[1], scores=f[2]) for d, f in zip(drawn, found, strict=True)]
 
     if results is not None:
-        return Evaluated(f"{predictor.identity} on boxes of {Path(results.name).name}", segment, fill)
+        return Evaluated(
+            f"{predictor.identity} on boxes of {Path(results.name).name}", segment, fill
+        )
     name = predictor.identity
     if predictor.detector is not None:
         name += f" on boxes of {predictor.detector.identity}"
@@ -98,7 +116,9 @@ def _tensors(found: FoundBoxes, file: Annotations) -> tuple[Tensor, Tensor, Tens
 
 
 def _label_maps(predictor: Predictor, file: Annotations) -> tuple[torch.Tensor, torch.Tensor]:
-    """int64: the file's labels to the model's and back, by the classes' names; 0 where the other side has no such class."""
+    """int64: the file's labels to the model's and back, by the classes' names; 0 where
+    the other side has no such class.
+    """
     import torch
 
     ids = predictor.labels_of(file.categories)
@@ -109,7 +129,8 @@ def _label_maps(predictor: Predictor, file: Annotations) -> tuple[torch.Tensor, 
 
 
 def loosened(boxes: Tensor, share: float, image_id: int) -> Tensor:
-    """The boxes with each corner coordinate moved by up to `share` of the box's side, uniformly; the same for the same image each time.
+    """The boxes with each corner coordinate moved by up to `share` of the box's side,
+    uniformly; the same for the same image each time.
 
     Args:
         boxes: float32 [n, 4] xyxy, pixels.

@@ -17,7 +17,8 @@ IOU_HEADS = ("mean", "class mean", "S", "M", "L", "polygon", "RLE")
 
 
 def table(result: dict[str, Any], per_category: bool = False, width: int = 100) -> str:
-    """The result of `evaluate` as text: AP in percent, mask IoU in [0, 1], a dash where a value cannot be computed.
+    """The result of `evaluate` as text: AP in percent, mask IoU in [0, 1], a dash where
+    a value cannot be computed.
 
     Args:
         result: the JSON contract of `halfmask evaluate --json`.
@@ -30,7 +31,10 @@ def table(result: dict[str, Any], per_category: bool = False, width: int = 100) 
     if result["given_boxes"]["all"]["instances"]:
         parts += [_iou_table(result), _quality_table(result)]
     if "provider" in result:
-        parts += [_iou_table(result["provider"], "the provider"), _quality_table(result["provider"], "The provider")]
+        parts += [
+            _iou_table(result["provider"], "the provider"),
+            _quality_table(result["provider"], "The provider"),
+        ]
     if result["ambiguous"]["all"]["instances"]:
         parts.append(_ambiguous_table(result))
     if per_category:
@@ -69,7 +73,9 @@ def _ap_table(result: dict[str, Any]) -> Table:
 
 
 def _iou_table(result: dict[str, Any], whose: str = "") -> Table:
-    out = Table(title="Mask IoU on given boxes" + (f", {whose}" if whose else ""), title_justify="left")
+    out = Table(
+        title="Mask IoU on given boxes" + (f", {whose}" if whose else ""), title_justify="left"
+    )
     out.add_column("classes")
     out.add_column("instances", justify="right")
     for head in IOU_HEADS:
@@ -95,7 +101,10 @@ def _quality_table(result: dict[str, Any], whose: str = "The model") -> Table:
         out.add_column(head, justify="right")
     for name in SETS:
         block = result["quality"][name]
-        cells = [_number(block[key], ".3f") for key in ("mean_score", "miou", "spearman", "calibration_error")]
+        cells = [
+            _number(block[key], ".3f")
+            for key in ("mean_score", "miou", "spearman", "calibration_error")
+        ]
         shares = [_number(block[key], ".0%") for key in ("bad", "bad_found")]
         out.add_row(SET_NAMES[name], *cells, *shares)
     return out
@@ -111,7 +120,11 @@ def _ambiguous_table(result: dict[str, Any]) -> Table:
         cells = [
             cell
             for block in (near, near["same_box"])
-            for cell in (str(block["instances"]), _number(block["miou"], ".3f"), _number(block["told_apart"], ".0%"))
+            for cell in (
+                str(block["instances"]),
+                _number(block["miou"], ".3f"),
+                _number(block["told_apart"], ".0%"),
+            )
         ]
         out.add_row(SET_NAMES[name], *cells)
     return out
@@ -127,7 +140,11 @@ def _category_table(result: dict[str, Any]) -> Table:
         values = (row["box_AP"], row["mask_AP"], row["miou"])
         if all(value is None for value in values):
             continue
-        cells = [_number(row["box_AP"], ".1f"), _number(row["mask_AP"], ".1f"), _number(row["miou"], ".3f")]
+        cells = [
+            _number(row["box_AP"], ".1f"),
+            _number(row["mask_AP"], ".1f"),
+            _number(row["miou"], ".3f"),
+        ]
         out.add_row(row["name"], "A" if row["masked"] else "B", *cells)
     return out
 

@@ -17,11 +17,13 @@ from halfmask.errors import InputError
 class PartFile:
     """An empty hidden file beside a target, locked while it is open.
 
-    A process that was killed leaves its part behind, unlocked: the next that writes the same target takes it over, so nothing piles up.
-    Where another process is writing the target now, the part has this process's number in its name.
+    A process that was killed leaves its part behind, unlocked: the next that writes the
+    same target takes it over, so nothing piles up. Where another process is writing the
+    target now, the part has this process's number in its name.
 
     Args:
-        target: a file that is there or not; no symbolic link, or the rename would replace the link.
+        target: a file that is there or not; no symbolic link, or the rename would
+            replace the link.
     Attributes:
         file: to write to.
     Raises:
@@ -75,7 +77,9 @@ def _open(target: Path) -> tuple[Path, IO[bytes]]:
         if _is_at(path, file):
             file.truncate()
             return path, file
-        file.close()  # its writer has renamed or removed it in the meantime: what is open here is no part any more
+        # its writer has renamed or removed it in the meantime: what is open here is no
+        # part any more
+        file.close()
 
 
 def _is_at(path: Path, file: IO[bytes]) -> bool:
@@ -111,7 +115,8 @@ def new_file(path: str | Path) -> Iterator[IO[str]]:
 
 @contextmanager
 def written_beside(path: str | Path) -> Iterator[IO[bytes]]:
-    """A file to write to, which is flushed to disk and takes the place of `path` when the block ends well; else nothing is left of it.
+    """A file to write to, which is flushed to disk and takes the place of `path` when
+    the block ends well; else nothing is left of it.
 
     Folders that are missing are made.
 
@@ -137,7 +142,8 @@ def written_beside(path: str | Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder beside `path` to write into; it is renamed to `path` when the block ends well, and removed otherwise.
+    """A folder beside `path` to write into; it is renamed to `path` when the block ends
+    well, and removed otherwise.
 
     Raises:
         InputError: the folder is there already and not empty, or cannot be written.

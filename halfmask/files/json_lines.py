@@ -1,4 +1,6 @@
-"""An append-only file of JSON lines that survives a kill: what a long job or a review has done so far."""
+"""An append-only file of JSON lines that survives a kill: what a long job or a review
+has done so far.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ Record = dict[str, Any]
 
 
 class JsonLines:
-    """A file of JSON objects, one a line, that one process writes. A line is on the disk before `append` returns.
+    """A file of JSON objects, one a line, that one process writes. A line is on the
+    disk before `append` returns.
 
     Args:
         path: the file; it and its folders are made where they are missing.
@@ -37,7 +40,9 @@ class JsonLines:
         self._file.close()
 
     def lines(self) -> Iterator[tuple[int, int, Record | None]]:
-        """Every line's first byte, last byte + 1 and record; None for one that was cut off or is no JSON object."""
+        """Every line's first byte, last byte + 1 and record; None for one that was cut
+        off or is no JSON object.
+        """
         end = 0
         self._reader.seek(0)
         for line in self._reader:
@@ -50,7 +55,8 @@ class JsonLines:
         self._end = self._file.seek(end)
 
     def append(self, record: Record) -> tuple[int, int]:
-        """Writes a line to the disk, wholly or not at all; its first byte and last byte + 1. Not to be called by two threads at once.
+        """Writes a line to the disk, wholly or not at all; its first byte and last byte
+        + 1. Not to be called by two threads at once.
 
         Raises:
             OSError: it could not be written (the disk is full); the file is as before.
@@ -88,11 +94,14 @@ def _parse(line: bytes) -> Record | None:
 
 def _open_locked(path: Path, busy: str) -> FileIO:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Without a buffer: after a failed write nothing is left that could reach the file later.
+    # Without a buffer: after a failed write nothing is left that could reach the file
+    # later.
     file = FileIO(path, "r+" if path.exists() else "w+")
     try:
         import fcntl
-    except ImportError:  # Windows has no such lock: two runs at once into one file are the user's to avoid
+    except (
+        ImportError
+    ):  # Windows has no such lock: two runs at once into one file are the user's to avoid
         return file
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

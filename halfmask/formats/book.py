@@ -1,4 +1,6 @@
-"""What a COCO file gives to other formats, annotation by annotation: class, box, usable mask; and a count of what it cannot give."""
+"""What a COCO file gives to other formats, annotation by annotation: class, box, usable
+mask; and a count of what it cannot give.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,24 @@ from halfmask.formats.names import stems_of
 from halfmask.formats.sink import Size, own_box
 from halfmask.formats.tally import Tally
 
-_KNOWN = {"id", "image_id", "category_id", "bbox", "area", "segmentation", "iscrowd", "halfmask", "attributes"}
+_KNOWN = {
+    "id",
+    "image_id",
+    "category_id",
+    "bbox",
+    "area",
+    "segmentation",
+    "iscrowd",
+    "halfmask",
+    "attributes",
+}
 _KNOWN_OF_IMAGE = {"id", "file_name", "width", "height", "coco_url"}
 _KNOWN_OF_FILE = {"images", "annotations", "categories"}
 
 LOOSE = 1.5
-"""Pixels by which a side of a box may differ from its mask's own before the box counts as one of its own."""
+"""Pixels by which a side of a box may differ from its mask's own before the box counts
+as one of its own.
+"""
 
 
 @dataclass(frozen=True)
@@ -59,7 +73,9 @@ class Instance:
 
 @dataclass(frozen=True)
 class Page:
-    """An image and its instances; `stem` is its file name without ending, checked to lead nowhere else."""
+    """An image and its instances; `stem` is its file name without ending, checked to
+    lead nowhere else.
+    """
 
     record: dict[str, Any]
     size: Size
@@ -75,7 +91,8 @@ class Book:
     Attributes:
         file: the file.
         tally: counts what gets lost.
-        holds: what the format can express: of `crowd`, `halfmask`, `attributes`, `loose`.
+        holds: what the format can express: of `crowd`, `halfmask`, `attributes`,
+            `loose`.
         target: the name of the format, for the counts.
     """
 
@@ -85,7 +102,9 @@ class Book:
     target: str
 
     @classmethod
-    def read(cls, path: Path, tally: Tally, target: str, holds: frozenset[str] = frozenset()) -> Book:
+    def read(
+        cls, path: Path, tally: Tally, target: str, holds: frozenset[str] = frozenset()
+    ) -> Book:
         """Reads a file; what has no usable box, image or class is counted.
 
         Raises:
@@ -93,7 +112,10 @@ class Book:
         """
         book = cls(CocoFile.read(path), tally, holds, target)
         for problem in book.file.structure:
-            tally.fault(f"{problem.facts.heading}: {problem.facts.consequence.split(':')[0]}", problem.message)
+            tally.fault(
+                f"{problem.facts.heading}: {problem.facts.consequence.split(':')[0]}",
+                problem.message,
+            )
         book._count_keys("categories", book.file.categories, {"id", "name"})
         book._count_keys("images", book.file.images, _KNOWN_OF_IMAGE)
         book._count_keys("files", [book.file.document], _KNOWN_OF_FILE)
@@ -108,7 +130,8 @@ class Book:
         """Image by image.
 
         Raises:
-            InputError: a file name leads out of the folder, or two differ in their ending only.
+            InputError: a file name leads out of the folder, or two differ in their
+                ending only.
         """
         names = [file_name_of(image) for image in self.file.images]
         stems = stems_of(names, self.file.name)
@@ -156,7 +179,11 @@ class Book:
         if state == MaskState.REJECTED:
             note("masks that were rejected in review: the box is written without one", where)
         elif provenance(annotation) and "halfmask" not in self.holds:
-            note(f"masks with halfmask's note (state, score): {self.target} has no place for the note", where)
+            note(
+                f"masks with halfmask's note (state, score): {self.target} has no place for "
+                "the note",
+                where,
+            )
         if found.loose and "loose" not in self.holds:
             note(f"boxes that are not their mask's own: {self.target} takes the mask's", where)
         if any(abs(a - b) > 0.5 for a, b in zip(found.box, annotation["bbox"], strict=True)):
@@ -173,6 +200,8 @@ def _clipped(bbox: list[float], size: Size) -> tuple[float, float, float, float]
 
 
 def differ(first: Sequence[float], second: Sequence[float], tolerance: float = LOOSE) -> bool:
-    """Whether a side of one box, x, y, width, height, is more than `tolerance` pixels from the other's."""
+    """Whether a side of one box, x, y, width, height, is more than `tolerance` pixels
+    from the other's.
+    """
     sides = [(a[0], a[1], a[0] + a[2], a[1] + a[3]) for a in (first, second)]
     return any(abs(a - b) > tolerance for a, b in zip(*sides, strict=True))

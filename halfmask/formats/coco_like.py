@@ -1,4 +1,6 @@
-"""LVIS and Objects365 to COCO: both are COCO files in most things, and too large to be read at once."""
+"""LVIS and Objects365 to COCO: both are COCO files in most things, and too large to be
+read at once.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from halfmask.formats.sink import MOST_PIXELS, CocoSink
 
 
 def read_lvis(source: Path, sink: CocoSink, options: Options) -> None:
-    """Adds an LVIS file to a sink: all keys are kept, `file_name` becomes the last two parts of `coco_url` (`train2017/000000000009.jpg`).
+    """Adds an LVIS file to a sink: all keys are kept, `file_name` becomes the last two
+    parts of `coco_url` (`train2017/000000000009.jpg`).
 
     Raises:
         InputError: no JSON, or no LVIS file.
@@ -25,7 +28,8 @@ def read_lvis(source: Path, sink: CocoSink, options: Options) -> None:
 
 
 def read_objects365(source: Path, sink: CocoSink, options: Options) -> None:
-    """Adds an Objects365 file (v1 or v2) to a sink: boxes only; all keys are kept, a missing `area` and `iscrowd` are added.
+    """Adds an Objects365 file (v1 or v2) to a sink: boxes only; all keys are kept, a
+    missing `area` and `iscrowd` are added.
 
     Raises:
         InputError: no JSON, or no Objects365 file.
@@ -34,7 +38,9 @@ def read_objects365(source: Path, sink: CocoSink, options: Options) -> None:
 
 
 def _read(source: Path, sink: CocoSink, options: Options) -> None:
-    """Reads the file three times, for classes, images and annotations; in memory are the ids of images."""
+    """Reads the file three times, for classes, images and annotations; in memory are
+    the ids of images.
+    """
     sink.add_categories(_categories(source, options))
     for position, record in enumerate(_items(source, "images", options)):
         image = _image(record)
@@ -42,7 +48,9 @@ def _read(source: Path, sink: CocoSink, options: Options) -> None:
             what = "images without a usable id, width, height or file name: left out with their annotations"
             sink.tally.fault(what, f"image {position}")
         elif sink.size_of(image["id"]) is not None:
-            sink.tally.fault("images whose id was there already: left out", f"image id {image['id']}")
+            sink.tally.fault(
+                "images whose id was there already: left out", f"image id {image['id']}"
+            )
         else:
             sink.add_image_record(image, (image["height"], image["width"]))
     if not sink.images:
@@ -52,7 +60,9 @@ def _read(source: Path, sink: CocoSink, options: Options) -> None:
         fault = _fault(row, classes, sink)
         if fault:
             number = row.get("id", "?") if isinstance(row, dict) else "?"
-            sink.tally.fault(f"annotations {fault}: left out", f"annotation {position}, id {str(number)[:40]}")
+            sink.tally.fault(
+                f"annotations {fault}: left out", f"annotation {position}, id {str(number)[:40]}"
+            )
         else:
             box = row["bbox"]
             sink.add_row({"area": box[2] * box[3], "iscrowd": 0, **row})
@@ -65,7 +75,10 @@ def _items(source: Path, key: str, options: Options) -> Iterator[Any]:
 
 def _categories(source: Path, options: Options) -> list[dict[str, Any]]:
     records = list(_items(source, "categories", options))
-    ok = all(isinstance(c, dict) and is_id(c.get("id")) and isinstance(c.get("name"), str) for c in records)
+    ok = all(
+        isinstance(c, dict) and is_id(c.get("id")) and isinstance(c.get("name"), str)
+        for c in records
+    )
     if not records or not ok or len({c["id"] for c in records}) < len(records):
         raise InputError(f"{source}: expected categories, each with an id of its own and a name")
     return records
@@ -76,7 +89,10 @@ def _image(record: Any) -> dict[str, Any] | None:
     if not isinstance(record, dict) or not is_id(record.get("id")):
         return None
     sides = record.get("height"), record.get("width")
-    if not all(type(side) is int and side > 0 for side in sides) or record["height"] * record["width"] >= MOST_PIXELS:
+    if (
+        not all(type(side) is int and side > 0 for side in sides)
+        or record["height"] * record["width"] >= MOST_PIXELS
+    ):
         return None
     name, url = record.get("file_name"), record.get("coco_url")
     if not isinstance(name, str) and isinstance(url, str):

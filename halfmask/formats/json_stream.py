@@ -13,16 +13,19 @@ from halfmask.errors import InputError
 Progress = Callable[[int], None]
 
 
-def stream_items(path: Path, prefix: str = "item", progress: Progress | None = None) -> Iterator[Any]:
+def stream_items(
+    path: Path, prefix: str = "item", progress: Progress | None = None
+) -> Iterator[Any]:
     """The items below a place of a JSON file, one after another.
 
     Args:
         path: a UTF-8 JSON file.
-        prefix: the place as ijson writes it: `item` for those of a file that is one list, `images.item.id` for the ids of a COCO file's
-            images.
+        prefix: the place as ijson writes it: `item` for those of a file that is one
+            list, `images.item.id` for the ids of a COCO file's images.
         progress: told how many more bytes were read.
     Raises:
-        InputError: the file is missing, no JSON, cut short, or not the list (or object) that the prefix speaks of.
+        InputError: the file is missing, no JSON, cut short, or not the list (or object)
+            that the prefix speaks of.
     """
     expected = "[" if prefix.startswith("item") else "{"
     try:
@@ -36,9 +39,13 @@ def stream_items(path: Path, prefix: str = "item", progress: Progress | None = N
                     progress(file.tell() - seen)
                     seen = file.tell()
     except ijson.JSONError as error:
-        raise InputError(f"{path}: not JSON, or cut short: {_line(error)}; download or unpack it again") from error
+        raise InputError(
+            f"{path}: not JSON, or cut short: {_line(error)}; download or unpack it again"
+        ) from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: expected UTF-8, byte {error.start} of an item is none") from error
+        raise InputError(
+            f"{path}: expected UTF-8, byte {error.start} of an item is none"
+        ) from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
@@ -47,7 +54,9 @@ def _check_start(start: bytes, expected: str, path: Path) -> None:
     found = start.lstrip()[:1].decode("ascii", "replace")
     if found != expected:
         kind = {"[": "a JSON list", "{": "a JSON object"}
-        raise InputError(f"{path}: expected {kind[expected]}, found {kind.get(found, 'something else')}")
+        raise InputError(
+            f"{path}: expected {kind[expected]}, found {kind.get(found, 'something else')}"
+        )
 
 
 def _line(error: Exception) -> str:

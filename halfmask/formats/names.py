@@ -9,10 +9,16 @@ from halfmask.errors import InputError
 
 
 def leads_out(name: str) -> bool:
-    """Whether a file name is none below a folder: empty, absolute, with `..`, or with characters that no name has."""
+    """Whether a file name is none below a folder: empty, absolute, with `..`, or with
+    characters that no name has.
+    """
     parts = PurePosixPath(name.replace("\\", "/")).parts
-    absolute = PurePosixPath(name).is_absolute() or bool(PureWindowsPath(name).drive or PureWindowsPath(name).root)
-    return not parts or absolute or ".." in parts or bool(re.search("[\x00-\x1f\ud800-\udfff]", name))
+    absolute = PurePosixPath(name).is_absolute() or bool(
+        PureWindowsPath(name).drive or PureWindowsPath(name).root
+    )
+    return (
+        not parts or absolute or ".." in parts or bool(re.search("[\x00-\x1f\ud800-\udfff]", name))
+    )
 
 
 def stems_of(names: list[str], source: str) -> dict[str, str]:
@@ -25,12 +31,16 @@ def stems_of(names: list[str], source: str) -> dict[str, str]:
     stems = {}
     for name in names:
         if leads_out(name):
-            raise InputError(f"{source}: file_name {name!r} leads out of the images folder; expected a name below it")
+            raise InputError(
+                f"{source}: file_name {name!r} leads out of the images folder; expected a name "
+                "below it"
+            )
         path = PurePosixPath(name.replace("\\", "/"))
         stem = str(path.with_suffix(""))
         if stem in seen:
             raise InputError(
-                f"{source}: {seen[stem]!r} and {name!r} would share one label file {stem}; rename one of them"
+                f"{source}: {seen[stem]!r} and {name!r} would share one label file {stem}; "
+                "rename one of them"
             )
         seen[stem] = name
         stems[name] = stem

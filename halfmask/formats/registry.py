@@ -34,11 +34,19 @@ class Form:
 
 
 READERS: dict[str, Form] = {
-    "yolo": Form("yolo.read:read_yolo", "a YOLO folder or its data.yaml", options=("--images", "--split")),
-    "voc": Form("voc.read:read_voc", "a Pascal VOC folder", options=("--images", "--masks", "--split", "--zero-based")),
+    "yolo": Form(
+        "yolo.read:read_yolo", "a YOLO folder or its data.yaml", options=("--images", "--split")
+    ),
+    "voc": Form(
+        "voc.read:read_voc",
+        "a Pascal VOC folder",
+        options=("--images", "--masks", "--split", "--zero-based"),
+    ),
     "cvat": Form("cvat.read:read_cvat", "annotations.xml of CVAT for images 1.1"),
     "label-studio": Form(
-        "label_studio.read:read_label_studio", "an export of Label Studio as JSON", options=("--images",)
+        "label_studio.read:read_label_studio",
+        "an export of Label Studio as JSON",
+        options=("--images",),
     ),
     "lvis": Form("coco_like:read_lvis", "an LVIS file"),
     "objects365": Form("coco_like:read_objects365", "an Objects365 file"),
@@ -72,7 +80,9 @@ def check_options(form: str, given: list[str]) -> None:
     used = {**READERS, **WRITERS}[form].options
     idle = [option for option in given if option not in used]
     if idle:
-        raise InputError(f"convert {form}: has no use for {idle[0]}; it uses: {', '.join(used) or 'no options'}")
+        raise InputError(
+            f"convert {form}: has no use for {idle[0]}; it uses: {', '.join(used) or 'no options'}"
+        )
 
 
 def read_into(form: str, source: Path, out: Path, options: Options, tally: Tally) -> str:
@@ -84,7 +94,9 @@ def read_into(form: str, source: Path, out: Path, options: Options, tally: Tally
         InputError: the source cannot be used, or OUT is the source itself.
     """
     if not source.exists():
-        raise InputError(f"{source}: there is no such file or folder; expected {READERS[form].source}")
+        raise InputError(
+            f"{source}: there is no such file or folder; expected {READERS[form].source}"
+        )
     _apart(source, out)
     reader = cast(Reader, _function(READERS[form]))
     with CocoSink(out, tally, f"converted from {form}") as sink:

@@ -27,7 +27,10 @@ def turned(points: list[Point], centre: Point, degrees: float) -> list[Point]:
     """Points turned clockwise, as y points down."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     cx, cy = centre
-    return [(cx + (x - cx) * cos - (y - cy) * sin, cy + (x - cx) * sin + (y - cy) * cos) for x, y in points]
+    return [
+        (cx + (x - cx) * cos - (y - cy) * sin, cy + (x - cx) * sin + (y - cy) * cos)
+        for x, y in points
+    ]
 
 
 def rectangle(x: float, y: float, w: float, h: float) -> list[Point]:
@@ -38,9 +41,14 @@ def rectangle(x: float, y: float, w: float, h: float) -> list[Point]:
 def ellipse(centre: Point, radii: Point, degrees: float) -> list[Point]:
     """A polygon with the area of an ellipse, turned about its centre."""
     step = 2 * math.pi / ELLIPSE_CORNERS
-    grow = math.sqrt(step / math.sin(step))  # corners a little outside, or the polygon would be too small
+    grow = math.sqrt(
+        step / math.sin(step)
+    )  # corners a little outside, or the polygon would be too small
     corners = [
-        (centre[0] + radii[0] * grow * math.cos(k * step), centre[1] + radii[1] * grow * math.sin(k * step))
+        (
+            centre[0] + radii[0] * grow * math.cos(k * step),
+            centre[1] + radii[1] * grow * math.sin(k * step),
+        )
         for k in range(ELLIPSE_CORNERS)
     ]
     return turned(corners, centre, degrees)
@@ -55,10 +63,11 @@ Ring = NDArray[np.float64]
 
 
 def one_polygon(segmentation: Any, image_size: tuple[int, int]) -> list[float]:
-    """A single polygon that covers what a sound segmentation covers, drawn with the even-odd rule or the non-zero rule.
+    """A single polygon that covers what a sound segmentation covers, drawn with the
+    even-odd rule or the non-zero rule.
 
-    A polygon stays as it is. Parts that lie apart are joined as they are; parts that may overlap, and an RLE, are drawn and their outline
-    along the pixels is taken.
+    A polygon stays as it is. Parts that lie apart are joined as they are; parts that
+    may overlap, and an RLE, are drawn and their outline along the pixels is taken.
 
     Args:
         segmentation: polygons or RLE.

@@ -1,4 +1,6 @@
-"""Takes images and annotations of any format, in any order, and writes one COCO file; what is in memory are ids and sizes."""
+"""Takes images and annotations of any format, in any order, and writes one COCO file;
+what is in memory are ids and sizes.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ MOST_PIXELS = 1 << 28
 
 
 class CocoSink:
-    """A COCO file in the making; it is written when the `with` block ends well, otherwise nothing is left.
+    """A COCO file in the making; it is written when the `with` block ends well,
+    otherwise nothing is left.
 
     Args:
         path: the file.
@@ -69,23 +72,33 @@ class CocoSink:
         return self._id_of[name]
 
     def add_categories(self, records: list[dict[str, Any]]) -> None:
-        """Takes over category records with ids of their own; to be called before any is added by name."""
+        """Takes over category records with ids of their own; to be called before any is
+        added by name.
+        """
         self._categories += records
         self._id_of |= {str(record["name"]): record["id"] for record in records}
 
     def add_image(self, file_name: str, size: Size, where: object, **more: Any) -> int | None:
-        """The id of a new image of size (H, W); None, and counted, where its name, or size, cannot be used."""
+        """The id of a new image of size (H, W); None, and counted, where its name, or
+        size, cannot be used.
+        """
         if leads_out(file_name):
             self.tally.fault("images whose file name leads out of the folder: left out", where)
         elif file_name in self._names:
             self.tally.fault("images that were there already: left out", where)
-        elif not all(type(side) is int and side > 0 for side in size) or size[0] * size[1] >= MOST_PIXELS:
+        elif (
+            not all(type(side) is int and side > 0 for side in size)
+            or size[0] * size[1] >= MOST_PIXELS
+        ):
             self.tally.fault("images without a usable width and height: left out", where)
         else:
             number = len(self._sizes) + 1
             self._sizes[number] = size
             self._names.add(file_name)
-            self._put(self._images, {"id": number, "file_name": file_name, "width": size[1], "height": size[0], **more})
+            self._put(
+                self._images,
+                {"id": number, "file_name": file_name, "width": size[1], "height": size[0], **more},
+            )
             return number
         return None
 
@@ -108,13 +121,15 @@ class CocoSink:
         segmentation: Any = None,
         **more: Any,
     ) -> None:
-        """Adds an annotation: a box, a mask or both. Without a box the mask's own is taken; an unusable mask leaves a box-only row.
+        """Adds an annotation: a box, a mask or both. Without a box the mask's own is
+        taken; an unusable mask leaves a box-only row.
 
         Args:
             image: as `add_image` gave it.
             label: the name of its class.
             where: what the report should name: file and line, or an id.
-            bbox: x, y, width, height in pixels; clipped to the image where it sticks out by less than a pixel.
+            bbox: x, y, width, height in pixels; clipped to the image where it sticks
+                out by less than a pixel.
             segmentation: polygons or RLE, sound or not.
             more: further keys.
         """
@@ -123,12 +138,21 @@ class CocoSink:
         if bbox is None and segmentation is not None:
             bbox = own_box(segmentation, size)
         if bbox is None or clip_box(bbox, size) is None:
-            reason = "no box and no mask" if bbox is None else f"a bad box ({fault_of_box(bbox, size)[0]})"
+            reason = (
+                "no box and no mask"
+                if bbox is None
+                else f"a bad box ({fault_of_box(bbox, size)[0]})"
+            )
             self.tally.fault(f"annotations with {reason}: left out", where)
             return
         bbox = [tidy(v) for v in _snapped(bbox, size)]
         self.annotations += 1
-        row = {"id": self.annotations, "image_id": image, "category_id": self.category(label), "bbox": bbox}
+        row = {
+            "id": self.annotations,
+            "image_id": image,
+            "category_id": self.category(label),
+            "bbox": bbox,
+        }
         row |= {"area": tidy(bbox[2] * bbox[3]), "iscrowd": 0, **more}
         if segmentation is not None:
             row |= {"area": area_of(segmentation, size), "segmentation": segmentation}
@@ -145,7 +169,10 @@ class CocoSink:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         try:
             if error is None:
@@ -154,27 +181,37 @@ class CocoSink:
                 with CocoStream(self.path, head, images) as stream:
                     stream.extend(_lines(self._rows))
         except OSError as fault:
-            raise InputError(f"{self.path}: cannot write here: {fault.strerror or fault}") from fault
+            raise InputError(
+                f"{self.path}: cannot write here: {fault.strerror or fault}"
+            ) from fault
         finally:
             for spool in (self._images, self._rows):
-                with suppress(OSError):  # what it could not write to a full disk, it cannot write now
+                with suppress(
+                    OSError
+                ):  # what it could not write to a full disk, it cannot write now
                     spool.close()
 
     def _usable(self, segmentation: Any, size: Size, where: object) -> Any:
         """The segmentation where it is sound; else None, and counted."""
         verdict = judge({"segmentation": segmentation}, size)
         if verdict.state == MaskState.BROKEN:
-            self.tally.fault("masks that are broken: the box is kept without one", f"{where}: {verdict.reason}")
+            self.tally.fault(
+                "masks that are broken: the box is kept without one", f"{where}: {verdict.reason}"
+            )
         return segmentation if verdict.state == MaskState.MASK else None
 
     def _spool(self) -> IO[str]:
-        return tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace", newline="\n", dir=self.path.parent)
+        return tempfile.TemporaryFile(
+            "w+", encoding="utf-8", errors="replace", newline="\n", dir=self.path.parent
+        )
 
     def _put(self, spool: IO[str], record: dict[str, Any]) -> None:
         try:
             spool.write(json_text(record) + "\n")
         except OSError as error:
-            raise InputError(f"{self.path}: cannot write here: {error.strerror or error}") from error
+            raise InputError(
+                f"{self.path}: cannot write here: {error.strerror or error}"
+            ) from error
 
 
 def own_box(segmentation: Any, image_size: Size) -> list[float] | None:
@@ -193,7 +230,9 @@ def pixel_box(segmentation: Any, image_size: Size) -> list[float] | None:
 
 
 def tidy(value: float) -> float:
-    """A coordinate to a thousandth of a pixel, whole where it is whole: normalised formats give 240.86016 for 240.86."""
+    """A coordinate to a thousandth of a pixel, whole where it is whole: normalised
+    formats give 240.86016 for 240.86.
+    """
     rounded = round(value, 3)
     return int(rounded) if rounded == int(rounded) else rounded
 

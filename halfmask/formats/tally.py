@@ -8,7 +8,8 @@ from typing import Any
 
 @dataclass
 class Tally:
-    """Two counts: `faults` of the source (something in it cannot be read) and `notes` (the target has no place for it).
+    """Two counts: `faults` of the source (something in it cannot be read) and `notes`
+    (the target has no place for it).
 
     Attributes:
         faults, notes: sentence → how often.
@@ -20,7 +21,9 @@ class Tally:
     first: dict[str, str] = field(default_factory=dict)
 
     def fault(self, what: str, where: object = "", times: int = 1) -> None:
-        """Counts something that is wrong in the source. `what` is a noun in the plural and what became of it."""
+        """Counts something that is wrong in the source. `what` is a noun in the plural
+        and what became of it.
+        """
         self._count(self.faults, what, where, times)
 
     def note(self, what: str, where: object = "", times: int = 1) -> None:
@@ -31,14 +34,18 @@ class Tally:
         """One line for each sentence, the most frequent first."""
         ranked = sorted(counts.items(), key=lambda item: -item[1])
         return [
-            f"{count} {what}" + (f" (first: {self.first[what]})" if self.first[what] else "") for what, count in ranked
+            f"{count} {what}" + (f" (first: {self.first[what]})" if self.first[what] else "")
+            for what, count in ranked
         ]
 
     def as_json(self) -> dict[str, Any]:
         """Both counts, with the place of the first."""
         counts = {"faults": self.faults, "notes": self.notes}
         return {
-            key: [{"what": what, "count": count, "first": self.first[what]} for what, count in rows.items()]
+            key: [
+                {"what": what, "count": count, "first": self.first[what]}
+                for what, count in rows.items()
+            ]
             for key, rows in counts.items()
         }
 

@@ -1,4 +1,6 @@
-"""Reads XML of strangers: element by element, and without document types, so that no entity can be expanded."""
+"""Reads XML of strangers: element by element, and without document types, so that no
+entity can be expanded.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ class XmlError(InputError):
 
 
 class _Collector(TreeBuilder):
-    """Keeps the finished elements of some tags; refuses a DOCTYPE before anything in it takes effect."""
+    """Keeps the finished elements of some tags; refuses a DOCTYPE before anything in it
+    takes effect.
+    """
 
     def __init__(self, tags: set[str]) -> None:
         super().__init__()
@@ -35,7 +39,8 @@ class _Collector(TreeBuilder):
 
 
 def elements(path: Path, tags: set[str]) -> Iterator[Element]:
-    """The elements of some tags, in the order of their ends; each is emptied when the next is asked for.
+    """The elements of some tags, in the order of their ends; each is emptied when the
+    next is asked for.
 
     Raises:
         XmlError: the file is missing, no well-formed XML, or has a DOCTYPE.

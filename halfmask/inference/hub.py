@@ -1,4 +1,6 @@
-"""A checkpoint on the Hugging Face Hub, `hf://OWNER/NAME` or `hf://OWNER/NAME@REVISION`, as a file here."""
+"""A checkpoint on the Hugging Face Hub, `hf://OWNER/NAME` or
+`hf://OWNER/NAME@REVISION`, as a file here.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,12 @@ def is_on_hub(model: str | Path) -> bool:
 
 
 def fetch_checkpoint(name: str) -> Path:
-    """The checkpoint of `hf://OWNER/NAME`, from the Hub's cache on this machine where it is there already.
+    """The checkpoint of `hf://OWNER/NAME`, from the Hub's cache on this machine where
+    it is there already.
 
     Raises:
-        InputError: huggingface_hub is not installed (extra `hub`), no such repository, no checkpoint in it, or no network.
+        InputError: huggingface_hub is not installed (extra `hub`), no such repository,
+            no checkpoint in it, or no network.
     """
     try:
         from huggingface_hub import hf_hub_download
@@ -32,6 +36,7 @@ def fetch_checkpoint(name: str) -> Path:
     except (OSError, HFValidationError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"{name}: no {FILE} to be had from the Hugging Face Hub: {reason} Mend: check the name, or fetch the file where there is a "
+            f"{name}: no {FILE} to be had from the Hugging Face Hub: {reason} Mend: check the "
+            "name, or fetch the file where there is a "
             "network and name it here"
         ) from error

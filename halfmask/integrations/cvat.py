@@ -1,14 +1,20 @@
-"""CVAT's auto-annotation functions (`cvat_sdk.auto_annotation`), and masks for the rectangles that a task has already.
+"""CVAT's auto-annotation functions (`cvat_sdk.auto_annotation`), and masks for the
+rectangles that a task has already.
 
-`cvat-cli task auto-annotate ID --function-module halfmask.integrations.cvat -p model=str:…` calls `create`. What comes of it depends on
-what the model can do and on what it is given:
+`cvat-cli task auto-annotate ID --function-module halfmask.integrations.cvat -p
+model=str:…` calls `create`. What comes of it depends on what the model can do and on
+what it is given:
 
-- a model that finds boxes, or one with `detector`: a detection function, masks of every object it finds;
-- with `boxes`, a COCO file: a detection function too, masks of the file's boxes in the frames of the same name;
-- a box segmenter alone: an interaction function. CVAT offers those to agents only (`cvat-cli function create-native` and
+- a model that finds boxes, or one with `detector`: a detection function, masks of every
+  object it finds;
+- with `boxes`, a COCO file: a detection function too, masks of the file's boxes in the
+  frames of the same name;
+- a box segmenter alone: an interaction function. CVAT offers those to agents only
+  (`cvat-cli function create-native` and
   `run-agent`): a person draws a box in CVAT, the mask comes back.
 
-A detection function is not told which shapes a task has. For rectangles drawn in CVAT there is `fill_task`, which goes through the SDK.
+A detection function is not told which shapes a task has. For rectangles drawn in CVAT
+there is `fill_task`, which goes through the SDK.
 """
 
 from __future__ import annotations
@@ -37,17 +43,22 @@ CONFIDENCE = 0.5
 
 
 def create(
-    model: str = "box-segmenter", boxes: str | None = None, detector: str | None = None, device: str | None = None
+    model: str = "box-segmenter",
+    boxes: str | None = None,
+    detector: str | None = None,
+    device: str | None = None,
 ) -> Any:
     """A function for CVAT: an object with `spec` and `detect`, see above.
 
     Args:
         model: what `halfmask.load` takes.
-        boxes: a COCO file, whose boxes without a mask are filled; frames are matched by file name.
+        boxes: a COCO file, whose boxes without a mask are filled; frames are matched by
+            file name.
         detector: a model that finds the boxes which `model` fills.
         device: where to run.
     Raises:
-        InputError: cvat-sdk is not installed (extra `cvat`), no such model or file, or both boxes and a detector.
+        InputError: cvat-sdk is not installed (extra `cvat`), no such model or file, or
+            both boxes and a detector.
     """
     _sdk()
     if boxes is not None and detector is not None:
@@ -66,15 +77,21 @@ class FoundObjects:
         self.spec = _spec([c["name"] for c in predictor.categories])
 
     def detect(self, context: Any, image: Image.Image) -> list[Any]:
-        """Mask shapes of one frame (polygons where the context asks for them), label ids those of `spec`."""
+        """Mask shapes of one frame (polygons where the context asks for them), label
+        ids those of `spec`.
+        """
         found = self.predictor.detect(image)
         threshold = CONFIDENCE if context.conf_threshold is None else context.conf_threshold
         found = found.select((found.scores >= threshold) & (found.labels > 0))
-        return list(_shapes(found, found.labels.tolist(), context.conv_mask_to_poly, found.scores.tolist()))
+        return list(
+            _shapes(found, found.labels.tolist(), context.conv_mask_to_poly, found.scores.tolist())
+        )
 
 
 class FilledBoxes:
-    """CVAT's DetectionFunction: masks for the boxes of a COCO file that lack one. Confidence is the model's score of its mask."""
+    """CVAT's DetectionFunction: masks for the boxes of a COCO file that lack one.
+    Confidence is the model's score of its mask.
+    """
 
     def __init__(self, predictor: Predictor, file: CocoFile) -> None:
         self.predictor, self.file = predictor, file
@@ -93,7 +110,10 @@ class FilledBoxes:
         size = self.file.size_of(image_id)
         if image.size != size[::-1]:
             found, said = "{} × {}".format(*image.size), f"{size[1]} × {size[0]}"
-            raise InputError(f"frame {context.frame_name}: {found} pixels, {self.file.name} says {said}; mend the file")
+            raise InputError(
+                f"frame {context.frame_name}: {found} pixels, {self.file.name} says {said}; "
+                "mend the file"
+            )
         unfilled = (MaskState.MISSING, MaskState.BROKEN)
         rows = [a for a in self.file.annotations_of(image_id) if self.file.state_of(a) in unfilled]
         labels = self.predictor.labels_of(self.file.categories)
@@ -101,7 +121,9 @@ class FilledBoxes:
         drawn = self.predictor.segment(image, boxes, [labels[row["category_id"]] for row in rows])
         kept = torch.where(drawn.quality >= (context.conf_threshold or 0.0))[0]
         own = [self.file.label_of[row["category_id"]] for row in rows]
-        return list(_shapes(drawn.select(kept), [own[k] for k in kept.tolist()], context.conv_mask_to_poly))
+        return list(
+            _shapes(drawn.select(kept), [own[k] for k in kept.tolist()], context.conv_mask_to_poly)
+        )
 
     def _image_of(self, frame: str) -> int | None:
         """CVAT may put folders before a name, or leave them out."""
@@ -112,7 +134,9 @@ class FilledBoxes:
 
 
 class BoxPrompt:
-    """CVAT's InteractionFunction: a person draws a box, the mask comes back. Points that come with the box are not used."""
+    """CVAT's InteractionFunction: a person draws a box, the mask comes back. Points
+    that come with the box are not used.
+    """
 
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
@@ -130,7 +154,9 @@ class BoxPrompt:
         """
         if prompts.bounding_box is None:
             raise InputError("halfmask segments a box, and no box was drawn")
-        drawn = self.predictor.segment(pp_image, [[v for corner in prompts.bounding_box for v in corner]])
+        drawn = self.predictor.segment(
+            pp_image, [[v for corner in prompts.bounding_box for v in corner]]
+        )
         points, score = next(_masks(drawn))
         kit, models = _sdk(), _models()
         confidence = models.AttributeValRequest(
@@ -141,14 +167,17 @@ class BoxPrompt:
 
 @dataclass(frozen=True)
 class FilledTask:
-    """What `fill_task` did: masks uploaded, and rectangles left alone because they are turned or outside their frame."""
+    """What `fill_task` did: masks uploaded, and rectangles left alone because they are
+    turned or outside their frame.
+    """
 
     masks: int
     left_alone: int
 
 
 def fill_task(client: Any, task_id: int, model: Predictor | str = "box-segmenter") -> FilledTask:
-    """Adds a mask for each rectangle of a task, with the rectangle's label. The rectangles stay; nothing is removed.
+    """Adds a mask for each rectangle of a task, with the rectangle's label. The
+    rectangles stay; nothing is removed.
 
     Args:
         client: of `cvat_sdk.make_client`, logged in.
@@ -163,7 +192,9 @@ def fill_task(client: Any, task_id: int, model: Predictor | str = "box-segmenter
     predictor = model if isinstance(model, Predictor) else load(model)
     dataset = TaskDataset(client, task_id)
     label_of = {label.id: label for label in dataset.labels}
-    classes = predictor.labels_of([{"id": label.id, "name": label.name} for label in dataset.labels])
+    classes = predictor.labels_of(
+        [{"id": label.id, "name": label.name} for label in dataset.labels]
+    )
     shapes, left_alone = [], 0
     for sample in dataset.samples:
         rectangles = [s for s in sample.annotations.shapes if s.type.value == "rectangle"]
@@ -171,20 +202,28 @@ def fill_task(client: Any, task_id: int, model: Predictor | str = "box-segmenter
             continue
         image = sample.media.load_image()
         boxes = [_upright(shape, image.size[::-1]) for shape in rectangles]
-        chosen = [(shape, box) for shape, box in zip(rectangles, boxes, strict=True) if box is not None]
+        chosen = [
+            (shape, box) for shape, box in zip(rectangles, boxes, strict=True) if box is not None
+        ]
         left_alone += len(rectangles) - len(chosen)
         for shape, _ in chosen:
             if str(getattr(label_of[shape.label_id], "type", "any")) not in ("any", "mask"):
                 name = label_of[shape.label_id].name
-                raise InputError(f"task {task_id}: label {name!r} allows no masks; set its type to any in CVAT")
-        drawn = predictor.segment(image, [box for _, box in chosen], [classes[s.label_id] for s, _ in chosen])
+                raise InputError(
+                    f"task {task_id}: label {name!r} allows no masks; set its type to any in CVAT"
+                )
+        drawn = predictor.segment(
+            image, [box for _, box in chosen], [classes[s.label_id] for s, _ in chosen]
+        )
         for (shape, _), (points, score) in zip(chosen, _masks(drawn), strict=True):
             new = kit.mask(shape.label_id, points, score=score, source="auto")
             new.frame = sample.frame_index
             shapes.append(new)
     if shapes:
         request = models.PatchedLabeledDataRequest(shapes=shapes)
-        client.tasks.api.partial_update_annotations("create", task_id, patched_labeled_data_request=request)
+        client.tasks.api.partial_update_annotations(
+            "create", task_id, patched_labeled_data_request=request
+        )
     return FilledTask(len(shapes), left_alone)
 
 
@@ -196,7 +235,9 @@ def _upright(shape: Any, size: tuple[int, int]) -> tuple[float, float, float, fl
     return clip_box([x0, y0, x1 - x0, y1 - y0], size)
 
 
-def _shapes(drawn: Detection, labels: list[int], polygons: bool, scores: list[float] | None = None) -> Iterator[Any]:
+def _shapes(
+    drawn: Detection, labels: list[int], polygons: bool, scores: list[float] | None = None
+) -> Iterator[Any]:
     kit = _sdk()
     if not polygons:
         for k, (label, (points, score)) in enumerate(zip(labels, _masks(drawn), strict=True)):
@@ -206,9 +247,12 @@ def _shapes(drawn: Detection, labels: list[int], polygons: bool, scores: list[fl
     rows = zip(labels, crops.bitmaps(), crops.offsets.tolist(), scores or estimates, strict=True)
     for number, (label, bitmap, (x, y), score) in enumerate(rows):
         parts = outlines(bitmap.numpy(), (x, y))
-        # A polygon of CVAT's has one outline and no hole: the parts of an object share a group.
+        # A polygon of CVAT's has one outline and no hole: the parts of an object share
+        # a group.
         group = {"group": number + 1} if len(parts) > 1 else {}
-        yield from (kit.polygon(label, [float(v) for v in part], score=score, **group) for part in parts)
+        yield from (
+            kit.polygon(label, [float(v) for v in part], score=score, **group) for part in parts
+        )
 
 
 def _masks(drawn: Detection) -> Iterator[tuple[list[float], float]]:
@@ -222,7 +266,9 @@ def _masks(drawn: Detection) -> Iterator[tuple[list[float], float]]:
 
 def _spec(names: Sequence[str]) -> Any:
     kit = _sdk()
-    labels = [kit.label_spec(name, number, type="mask") for number, name in enumerate(names, start=1)]
+    labels = [
+        kit.label_spec(name, number, type="mask") for number, name in enumerate(names, start=1)
+    ]
     return kit.DetectionFunctionSpec(labels=labels)
 
 

@@ -1,7 +1,10 @@
-"""FiftyOne data sets: from a COCO file, to a COCO file, and masks for detections that have none.
+"""FiftyOne data sets: from a COCO file, to a COCO file, and masks for detections that
+have none.
 
-FiftyOne keeps an instance's mask as an array over its bounding box. It knows no crowd and no suspect or broken mask: such annotations come
-over as detections without a mask, and what the file said of them as attributes (`coco_id`, `iscrowd`, `mask_state`, `mask_score`).
+FiftyOne keeps an instance's mask as an array over its bounding box. It knows no crowd
+and no suspect or broken mask: such annotations come over as detections without a mask,
+and what the file said of them as attributes (`coco_id`, `iscrowd`, `mask_state`,
+`mask_score`).
 """
 
 from __future__ import annotations
@@ -37,11 +40,15 @@ Bitmap = NDArray[np.bool_]
 Box = tuple[float, float, float, float]
 
 
-def to_fiftyone(annotations: str | Path, images: str | Path, name: str | None = None, field: str = FIELD) -> Any:
-    """A `fiftyone.Dataset` of a COCO file's annotations, masks where they have usable ones.
+def to_fiftyone(
+    annotations: str | Path, images: str | Path, name: str | None = None, field: str = FIELD
+) -> Any:
+    """A `fiftyone.Dataset` of a COCO file's annotations, masks where they have usable
+    ones.
 
-    A detection with a mask is boxed by the whole pixels that hold its box and its mask, so that the mask's pixels stay what they are; the
-    file's own box is its attribute `coco_bbox`.
+    A detection with a mask is boxed by the whole pixels that hold its box and its mask,
+    so that the mask's pixels stay what they are; the file's own box is its attribute
+    `coco_bbox`.
 
     Args:
         annotations: a COCO instances file; what halfmask filled in counts as masks.
@@ -57,7 +64,9 @@ def to_fiftyone(annotations: str | Path, images: str | Path, name: str | None = 
     samples = []
     for image in file.images:
         size = file.size_of(image["id"])
-        sample = library.Sample(filepath=str(photograph_path(folder, file_name_of(image), f"image id {image['id']}")))
+        sample = library.Sample(
+            filepath=str(photograph_path(folder, file_name_of(image), f"image id {image['id']}"))
+        )
         sample.metadata = library.ImageMetadata(width=size[1], height=size[0])
         rows = [_detection(library, file, row, size) for row in file.annotations_of(image["id"])]
         sample[field] = library.Detections(detections=[row for row in rows if row is not None])
@@ -67,9 +76,11 @@ def to_fiftyone(annotations: str | Path, images: str | Path, name: str | None = 
 
 
 def from_fiftyone(samples: Any, out: str | Path, field: str = FIELD) -> Path:
-    """The COCO file of a data set's or view's detections: RLE where they have a mask, no segmentation where they have none.
+    """The COCO file of a data set's or view's detections: RLE where they have a mask,
+    no segmentation where they have none.
 
-    File names are relative to the samples' common folder, which is what `--images` has to name.
+    File names are relative to the samples' common folder, which is what `--images` has
+    to name.
 
     Args:
         samples: a FiftyOne data set or view, of images.
@@ -95,11 +106,21 @@ def from_fiftyone(samples: Any, out: str | Path, field: str = FIELD) -> Path:
         for found in _found(sample, field):
             category = numbers.setdefault(str(found.label), len(numbers) + 1)
             x, y, w, h = found.bounding_box
-            row: dict[str, Any] = {"id": len(rows) + 1, "image_id": number, "category_id": category, "iscrowd": 0}
-            row |= {"bbox": [x * width, y * height, w * width, h * height], "area": w * width * h * height}
+            row: dict[str, Any] = {
+                "id": len(rows) + 1,
+                "image_id": number,
+                "category_id": category,
+                "iscrowd": 0,
+            }
+            row |= {
+                "bbox": [x * width, y * height, w * width, h * height],
+                "area": w * width * h * height,
+            }
             mask = found.get_mask()
             if mask is not None:
-                crops = _from_box(np.asarray(mask) > 0, _corners(found, (height, width)), (height, width))
+                crops = _from_box(
+                    np.asarray(mask) > 0, _corners(found, (height, width)), (height, width)
+                )
                 row |= {"segmentation": encode_rle(crops)[0], "area": int(crops.areas()[0])}
             rows.append(row)
     categories = [{"id": number, "name": label} for label, number in numbers.items()]
@@ -109,16 +130,22 @@ def from_fiftyone(samples: Any, out: str | Path, field: str = FIELD) -> Path:
 
 @dataclass(frozen=True)
 class FilledSamples:
-    """What `fill` did: masks drawn, and detections left alone since their box lies outside the image."""
+    """What `fill` did: masks drawn, and detections left alone since their box lies
+    outside the image.
+    """
 
     masks: int
     left_alone: int
 
 
-def fill(samples: Any, model: Predictor | str = "box-segmenter", field: str = FIELD) -> FilledSamples:
-    """Gives each detection without a mask the model's, in the data set itself. Boxes, labels and the masks that are there stay.
+def fill(
+    samples: Any, model: Predictor | str = "box-segmenter", field: str = FIELD
+) -> FilledSamples:
+    """Gives each detection without a mask the model's, in the data set itself. Boxes,
+    labels and the masks that are there stay.
 
-    New masks carry the attributes `mask_score` (the model's estimate of the IoU) and `mask_model`: sort by the first to review.
+    New masks carry the attributes `mask_score` (the model's estimate of the IoU) and
+    `mask_model`: sort by the first to review.
 
     Args:
         samples: a FiftyOne data set or view, of images.
@@ -166,10 +193,19 @@ def _detection(library: Any, file: CocoFile, row: dict[str, Any], size: tuple[in
         x0, y0 = min(whole[0], x), min(whole[1], y)
         x1, y1 = max(whole[2], x + bitmap.shape[1]), max(whole[3], y + bitmap.shape[0])
         mask, box = np.zeros((y1 - y0, x1 - x0), dtype=bool), (x0, y0, x1, y1)
-        mask[y - y0 : y - y0 + bitmap.shape[0], x - x0 : x - x0 + bitmap.shape[1]] = bitmap.numpy() > 0
+        mask[y - y0 : y - y0 + bitmap.shape[0], x - x0 : x - x0 + bitmap.shape[1]] = (
+            bitmap.numpy() > 0
+        )
     height, width = size
-    relative = [box[0] / width, box[1] / height, (box[2] - box[0]) / width, (box[3] - box[1]) / height]
-    return library.Detection(label=file.name_of(row["category_id"]), bounding_box=relative, mask=mask, **more)
+    relative = [
+        box[0] / width,
+        box[1] / height,
+        (box[2] - box[0]) / width,
+        (box[3] - box[1]) / height,
+    ]
+    return library.Detection(
+        label=file.name_of(row["category_id"]), bounding_box=relative, mask=mask, **more
+    )
 
 
 def _found(sample: Any, field: str) -> Iterator[Any]:
@@ -185,7 +221,9 @@ def _corners(found: Any, size: tuple[int, int]) -> Box:
 
 
 def _into_box(mask: Bitmap, box: Box) -> Bitmap:
-    """A mask [H, W] of the image as an array over a box: about a cell for each pixel, each the pixel at its centre."""
+    """A mask [H, W] of the image as an array over a box: about a cell for each pixel,
+    each the pixel at its centre.
+    """
     height, width = mask.shape
     x0, y0, x1, y1 = box
     columns = _centres(x0, x1, max(1, round(x1 - x0)))
@@ -200,8 +238,16 @@ def _from_box(mask: Bitmap, box: Box, size: tuple[int, int]) -> MaskCrops:
     x0, y0, x1, y1 = box
     left, right = _pixels(x0, x1, size[1])
     top, bottom = _pixels(y0, y1, size[0])
-    columns = ((np.arange(left, right) + 0.5 - x0) / (x1 - x0) * mask.shape[1]).astype(int).clip(0, mask.shape[1] - 1)
-    rows = ((np.arange(top, bottom) + 0.5 - y0) / (y1 - y0) * mask.shape[0]).astype(int).clip(0, mask.shape[0] - 1)
+    columns = (
+        ((np.arange(left, right) + 0.5 - x0) / (x1 - x0) * mask.shape[1])
+        .astype(int)
+        .clip(0, mask.shape[1] - 1)
+    )
+    rows = (
+        ((np.arange(top, bottom) + 0.5 - y0) / (y1 - y0) * mask.shape[0])
+        .astype(int)
+        .clip(0, mask.shape[0] - 1)
+    )
     return MaskCrops.from_bitmaps([torch.from_numpy(mask[rows][:, columns])], [(left, top)], size)
 
 
@@ -211,7 +257,9 @@ def _centres(low: float, high: float, cells: int) -> NDArray[np.int64]:
 
 
 def _pixels(low: float, high: float, side: int) -> tuple[int, int]:
-    """First and last + 1 of the pixels whose centre lies between the two. Rounded first: FiftyOne keeps shares of the image's side."""
+    """First and last + 1 of the pixels whose centre lies between the two. Rounded
+    first: FiftyOne keeps shares of the image's side.
+    """
     return max(0, math.ceil(round(low - 0.5, 6))), min(side, math.ceil(round(high - 0.5, 6)))
 
 

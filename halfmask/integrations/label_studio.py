@@ -1,7 +1,10 @@
-"""A Label Studio ML backend: a person draws a rectangle with the smart tool, the mask comes back.
+"""A Label Studio ML backend: a person draws a rectangle with the smart tool, the mask
+comes back.
 
-`python -m halfmask.integrations.label_studio box-segmenter --label-studio URL` speaks the protocol of Label Studio's backends (`/health`,
-`/setup`, `/predict`). It is an app of its own: the released `label-studio-ml` does not build on the Pythons that halfmask runs on.
+`python -m halfmask.integrations.label_studio box-segmenter --label-studio URL` speaks
+the protocol of Label Studio's backends (`/health`, `/setup`, `/predict`). It is an app
+of its own: the released `label-studio-ml` does not build on the Pythons that halfmask
+runs on.
 """
 
 from __future__ import annotations
@@ -60,15 +63,23 @@ def read_controls(config: str) -> Controls:
         tags = list(ElementTree.fromstring(config).iter())
     except ElementTree.ParseError as error:
         raise InputError(f"the labelling configuration is not XML: {error}") from error
-    image = next((tag for tag in tags if tag.tag == "Image" and tag.get("value", "").startswith("$")), None)
+    image = next(
+        (tag for tag in tags if tag.tag == "Image" and tag.get("value", "").startswith("$")), None
+    )
     if image is None:
         raise InputError('the labelling configuration has no <Image value="$…"/>')
     for kind in MASKS:
         for tag in tags:
             if tag.tag == kind and image.get("name") in tag.get("toName", "").split(","):
-                return Controls(image.get("name", ""), image.get("value", "")[1:], tag.get("name", ""), kind.lower())
+                return Controls(
+                    image.get("name", ""),
+                    image.get("value", "")[1:],
+                    tag.get("name", ""),
+                    kind.lower(),
+                )
     raise InputError(
-        "the labelling configuration has no tag for masks on its image: add <BrushLabels> or <PolygonLabels>"
+        "the labelling configuration has no tag for masks on its image: add <BrushLabels> or "
+        "<PolygonLabels>"
     )
 
 
@@ -85,11 +96,13 @@ class Backend:
         self._lock = threading.Lock()  # one model, many requests
 
     def predict(self, request: Json) -> Json:
-        """The answer to `/predict`: masks for the rectangles that a person has just drawn (`params.context`); without any, for each
-        task what the model finds, or masks for the rectangles of the task's last annotation where it finds no boxes.
+        """The answer to `/predict`: masks for the rectangles that a person has just
+        drawn (`params.context`); without any, for each task what the model finds, or
+        masks for the rectangles of the task's last annotation where it finds no boxes.
 
         Raises:
-            InputError: a configuration without a tag for masks, or an image that cannot be had.
+            InputError: a configuration without a tag for masks, or an image that cannot
+                be had.
         """
         controls = read_controls(str(request.get("label_config") or ""))
         context = ((request.get("params") or {}).get("context") or {}).get("result") or []
@@ -111,7 +124,11 @@ class Backend:
 
     def _filled(self, controls: Controls, task: Json, regions: list[Json]) -> Json:
         """Masks for the rectangles among the regions of a task."""
-        drawn = [r for r in regions if r.get("type") in RECTANGLES and r.get("to_name") in (controls.image, None)]
+        drawn = [
+            r
+            for r in regions
+            if r.get("type") in RECTANGLES and r.get("to_name") in (controls.image, None)
+        ]
         drawn = [r for r in drawn if not r["value"].get("rotation")]  # a turned rectangle is no box
         if not drawn:
             return {"result": [], "model_version": self.predictor.identity}
@@ -120,14 +137,20 @@ class Backend:
         known = {c["name"]: i + 1 for i, c in enumerate(self.predictor.categories)}
         boxes = [_box(region["value"], image.size) for region in drawn]
         with self._lock:
-            found = self.predictor.segment(image, boxes, [known.get(name or "", 0) for name in names])
+            found = self.predictor.segment(
+                image, boxes, [known.get(name or "", 0) for name in names]
+            )
         return self._answer(controls, found, names)
 
     def _image(self, controls: Controls, task: Json) -> Image.Image:
         address = (task.get("data") or {}).get(controls.key)
         if not isinstance(address, str):
-            raise InputError(f"task {task.get('id')}: its data has no {controls.key!r}, which the configuration shows")
-        # Browsers turn a photograph as its EXIF data says, and boxes are drawn on what they show.
+            raise InputError(
+                f"task {task.get('id')}: its data has no {controls.key!r}, which the "
+                "configuration shows"
+            )
+        # Browsers turn a photograph as its EXIF data says, and boxes are drawn on what
+        # they show.
         return ImageOps.exif_transpose(self.source.open(address))
 
     def _answer(self, controls: Controls, found: Detection, names: list[str | None]) -> Json:
@@ -204,18 +227,29 @@ def serve(
         str, typer.Option(help="Label Studio's address, whose uploaded images are fetched.")
     ] = "http://localhost:8080",
     token: Annotated[
-        str, typer.Option(envvar="LABEL_STUDIO_API_KEY", help="An access token of Label Studio's (legacy or personal).")
+        str,
+        typer.Option(
+            envvar="LABEL_STUDIO_API_KEY",
+            help="An access token of Label Studio's (legacy or personal).",
+        ),
     ] = "",
-    images: Annotated[str | None, typer.Option(help="Folder that Label Studio serves as local files.")] = None,
-    allow_host: Annotated[
-        list[str] | None, typer.Option(help="Another host that images may be fetched from; may be repeated.")
+    images: Annotated[
+        str | None, typer.Option(help="Folder that Label Studio serves as local files.")
     ] = None,
-    detector: Annotated[str | None, typer.Option(help="A model that finds the boxes which MODEL fills.")] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Another host that images may be fetched from; may be repeated."),
+    ] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="A model that finds the boxes which MODEL fills.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 9090,
 ) -> None:
-    """Serves MODEL to Label Studio. Example: python -m halfmask.integrations.label_studio box-segmenter --token KEY"""
+    """Serves MODEL to Label Studio. Example: python -m
+    halfmask.integrations.label_studio box-segmenter --token KEY
+    """
     try:
         try:
             import uvicorn
@@ -241,14 +275,19 @@ def _label_of(region: Json) -> str | None:
 
 
 def _values(controls: Controls, mask: Any) -> list[Json]:
-    """The values of one mask's regions: one brush, or a polygon for each part, in percent of the image."""
+    """The values of one mask's regions: one brush, or a polygon for each part, in
+    percent of the image.
+    """
     if controls.kind.startswith("brush"):
         return [{"format": "rle", "rle": pack_brush(mask.dense()[0].numpy())}]
     height, width = mask.image_size
     (bitmap,), ((x, y),) = mask.bitmaps(), mask.offsets.tolist()
     return [
         {
-            "points": [[100 * px / width, 100 * py / height] for px, py in zip(part[::2], part[1::2], strict=True)],
+            "points": [
+                [100 * px / width, 100 * py / height]
+                for px, py in zip(part[::2], part[1::2], strict=True)
+            ],
             "closed": True,
         }
         for part in outlines(bitmap.numpy(), (x, y))

@@ -1,4 +1,6 @@
-"""Where a Label Studio task's image comes from: Label Studio itself, the folder it serves, or the task."""
+"""Where a Label Studio task's image comes from: Label Studio itself, the folder it
+serves, or the task.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ SECONDS = 30
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Fetches images, from no other place than the ones named here: who can reach the backend shall not send it anywhere.
+    """Fetches images, from no other place than the ones named here: who can reach the
+    backend shall not send it anywhere.
 
     Attributes:
         label_studio: its address.
@@ -42,7 +45,8 @@ class ImageSource:
         """The image of an address as it stands in a task's data.
 
         Raises:
-            InputError: another host, a file outside the folder, no answer, or no picture.
+            InputError: another host, a file outside the folder, no answer, or no
+                picture.
         """
         shown = address if len(address) <= 100 else address[:99] + "…"
         try:
@@ -59,14 +63,17 @@ class ImageSource:
                 return base64.b64decode(body, validate=True) if head.endswith(";base64") else b""
             except binascii.Error as error:
                 raise InputError(f"{shown}: not base64: {error}") from error
-        url = urllib.parse.urlsplit(urllib.parse.urljoin(self.label_studio.rstrip("/") + "/", address))
+        url = urllib.parse.urlsplit(
+            urllib.parse.urljoin(self.label_studio.rstrip("/") + "/", address)
+        )
         home = urllib.parse.urlsplit(self.label_studio)
         at_home = (url.scheme, url.netloc) == (home.scheme, home.netloc)
         if at_home and url.path.startswith(LOCAL_FILES) and self.folder is not None:
             return self._local(urllib.parse.parse_qs(url.query).get("d", [""])[0], shown)
         if not at_home and (url.scheme not in ("http", "https") or url.hostname not in self.hosts):
             raise InputError(
-                f"{shown}: images come from {self.label_studio}; to allow {url.netloc or url.scheme}: --allow-host"
+                f"{shown}: images come from {self.label_studio}; to allow "
+                f"{url.netloc or url.scheme}: --allow-host"
             )
         request = urllib.request.Request(url.geturl())
         if at_home and self.token:
@@ -83,7 +90,9 @@ class ImageSource:
         return path.read_bytes()
 
     def _authorization(self) -> str:
-        """A legacy token goes as it is; a personal one (three parts) is changed for one that lives some minutes."""
+        """A legacy token goes as it is; a personal one (three parts) is changed for one
+        that lives some minutes.
+        """
         if self.token.count(".") != 2:
             return f"Token {self.token}"
         request = urllib.request.Request(
@@ -100,7 +109,9 @@ def _read(request: urllib.request.Request, shown: str) -> bytes:
             data: bytes = answer.read(LARGEST + 1)
     except urllib.error.HTTPError as error:
         mend = "; give a token of Label Studio's: --token" if error.code in (401, 403) else ""
-        raise InputError(f"{shown}: the server answers {error.code} {error.reason}{mend}") from error
+        raise InputError(
+            f"{shown}: the server answers {error.code} {error.reason}{mend}"
+        ) from error
     except OSError as error:
         raise InputError(f"{shown}: no answer: {error}") from error
     if len(data) > LARGEST:

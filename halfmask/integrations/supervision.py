@@ -1,7 +1,9 @@
-"""`supervision.Detections`, both ways: boxes of any detector get masks, and what halfmask finds goes to supervision's annotators.
+"""`supervision.Detections`, both ways: boxes of any detector get masks, and what
+halfmask finds goes to supervision's annotators.
 
-supervision holds one array of masks for all rows or none at all; it has no word for a row whose mask is unknown. Here such a row has
-a mask without a single pixel, in both directions.
+supervision holds one array of masks for all rows or none at all; it has no word for a
+row whose mask is unknown. Here such a row has a mask without a single pixel, in both
+directions.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ UNKNOWN = ""
 """The name of a row of label 0."""
 
 
-def to_supervision(found: Detection, classes: Predictor | Sequence[str], threshold: float = 0.5) -> Any:
+def to_supervision(
+    found: Detection, classes: Predictor | Sequence[str], threshold: float = 0.5
+) -> Any:
     """What a model found or segmented, as `supervision.Detections`.
 
     Args:
@@ -36,7 +40,8 @@ def to_supervision(found: Detection, classes: Predictor | Sequence[str], thresho
         classes: the model, or the names of its labels 1, 2, ….
         threshold: of the masks.
     Returns:
-        xyxy float32 [n, 4]; mask bool [n, H, W]; confidence float32 [n]; class_id int64 [n], halfmask's labels (0: class unknown);
+        xyxy float32 [n, 4]; mask bool [n, H, W]; confidence float32 [n]; class_id int64
+            [n], halfmask's labels (0: class unknown);
         data: class_name and mask_score.
     Raises:
         InputError: supervision is not installed (extra `supervision`).
@@ -56,11 +61,14 @@ def to_supervision(found: Detection, classes: Predictor | Sequence[str], thresho
     )
 
 
-def from_supervision(detections: Any, model: Predictor | None = None) -> tuple[Tensor, Tensor | None]:
+def from_supervision(
+    detections: Any, model: Predictor | None = None
+) -> tuple[Tensor, Tensor | None]:
     """Boxes float32 [n, 4] and labels int64 [n] for `model.segment`.
 
-    Class ids mean whatever their detector means by them, so labels go by the names in `data["class_name"]`: 0 where the model has no such
-    class, None where the detections have no names or no model is given.
+    Class ids mean whatever their detector means by them, so labels go by the names in
+    `data["class_name"]`: 0 where the model has no such class, None where the detections
+    have no names or no model is given.
 
     Raises:
         InputError: not supervision's Detections.
@@ -76,16 +84,21 @@ def from_supervision(detections: Any, model: Predictor | None = None) -> tuple[T
 
 
 def fill(model: Predictor, image: ImageLike, detections: Any) -> Any:
-    """The same detections, each row without a mask (none at all, or one without a pixel) given the model's.
+    """The same detections, each row without a mask (none at all, or one without a
+    pixel) given the model's.
 
     Args:
         model: draws the masks.
-        image: what the detections are of, as in `model.segment`. Not OpenCV's BGR: turn it to RGB.
-        detections: n rows; boxes, confidence, ids, data and the masks that are there stay.
+        image: what the detections are of, as in `model.segment`. Not OpenCV's BGR: turn
+            it to RGB.
+        detections: n rows; boxes, confidence, ids, data and the masks that are there
+            stay.
     Returns:
-        A copy; `data["mask_score"]` float32 [n] is the model's estimate of each new mask's IoU, and nan for the masks that were there.
+        A copy; `data["mask_score"]` float32 [n] is the model's estimate of each new
+            mask's IoU, and nan for the masks that were there.
     Raises:
-        InputError: not supervision's Detections, a box outside the image, or masks of another size than the image.
+        InputError: not supervision's Detections, a box outside the image, or masks of
+            another size than the image.
     """
     boxes, labels = from_supervision(detections, model)
     pixels = as_tensor(image)
@@ -95,7 +108,8 @@ def fill(model: Predictor, image: ImageLike, detections: Any) -> Any:
         masks = np.array(detections.mask, dtype=bool)
         if masks.shape != size:
             raise InputError(
-                f"masks of {list(masks.shape)} on {len(boxes)} boxes and an image of {list(size[1:])} (H, W)"
+                f"masks of {list(masks.shape)} on {len(boxes)} boxes and an image of "
+                f"{list(size[1:])} (H, W)"
             )
     empty = np.flatnonzero(~masks.any((1, 2)))
     scores = np.full(len(boxes), np.nan, dtype=np.float32)
@@ -107,7 +121,9 @@ def fill(model: Predictor, image: ImageLike, detections: Any) -> Any:
 
 
 def _names(classes: Predictor | Sequence[str]) -> list[str]:
-    return [c["name"] for c in classes.categories] if isinstance(classes, Predictor) else list(classes)
+    return (
+        [c["name"] for c in classes.categories] if isinstance(classes, Predictor) else list(classes)
+    )
 
 
 def _supervision() -> Any:

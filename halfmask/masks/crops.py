@@ -12,11 +12,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class MaskCrops:
-    """The masks of some objects of one image, each a tight bitmap and its place. Never objects × H × W.
+    """The masks of some objects of one image, each a tight bitmap and its place. Never
+    objects × H × W.
 
     Attributes:
-        pixels: uint8 [P], the bitmaps (0 or 1) row by row, one after another: three tensors travel between processes, not hundreds.
-        sizes: int64 [m, 2], height and width of each bitmap; 0 × 0 for a mask without pixels.
+        pixels: uint8 [P], the bitmaps (0 or 1) row by row, one after another: three
+            tensors travel between processes, not hundreds.
+        sizes: int64 [m, 2], height and width of each bitmap; 0 × 0 for a mask without
+            pixels.
         offsets: int64 [m, 2], x and y of each bitmap's upper left pixel in the image.
         image_size: (H, W) of the image that offsets refer to.
     """
@@ -32,7 +35,10 @@ class MaskCrops:
 
     @classmethod
     def from_bitmaps(
-        cls, bitmaps: Sequence[Tensor], offsets: Sequence[tuple[int, int]], image_size: tuple[int, int]
+        cls,
+        bitmaps: Sequence[Tensor],
+        offsets: Sequence[tuple[int, int]],
+        image_size: tuple[int, int],
     ) -> MaskCrops:
         """Packs bitmaps (uint8 or bool [h, w]) whose upper left pixels lie at offsets (x, y)."""
         sizes = [(int(b.shape[0]), int(b.shape[1])) for b in bitmaps]
@@ -70,13 +76,18 @@ class MaskCrops:
         """The bitmaps, uint8 [h, w] each, views of `pixels`."""
         lengths = (self.sizes[:, 0] * self.sizes[:, 1]).tolist()
         return [
-            p.reshape(h, w) for p, (h, w) in zip(torch.split(self.pixels, lengths), self.sizes.tolist(), strict=True)
+            p.reshape(h, w)
+            for p, (h, w) in zip(
+                torch.split(self.pixels, lengths), self.sizes.tolist(), strict=True
+            )
         ]
 
     def select(self, index: Sequence[int] | Tensor) -> MaskCrops:
         """The crops at `index` (int64 [r] or bool [m]), in that order."""
         rows = torch.as_tensor(index, device="cpu")
-        rows = torch.where(rows)[0] if rows.dtype == torch.bool else rows.to(torch.int64).reshape(-1)
+        rows = (
+            torch.where(rows)[0] if rows.dtype == torch.bool else rows.to(torch.int64).reshape(-1)
+        )
         bitmaps = self.bitmaps()
         offsets = self.offsets.tolist()
         return MaskCrops.from_bitmaps(
@@ -89,7 +100,10 @@ class MaskCrops:
         """The same masks in the mirrored image."""
         width = self.image_size[1]
         flipped = [b.flip(1) for b in self.bitmaps()]
-        moved = [(width - x - w, y) for (x, y), (_, w) in zip(self.offsets.tolist(), self.sizes.tolist(), strict=True)]
+        moved = [
+            (width - x - w, y)
+            for (x, y), (_, w) in zip(self.offsets.tolist(), self.sizes.tolist(), strict=True)
+        ]
         return MaskCrops.from_bitmaps(flipped, moved, self.image_size)
 
     def areas(self) -> Tensor:
@@ -97,9 +111,13 @@ class MaskCrops:
         return torch.tensor([int(b.sum()) for b in self.bitmaps()], dtype=torch.int64)
 
     def dense(self) -> Tensor:
-        """Dense masks, bool [m, H, W]. For tests and pictures; training and inference have no use for it."""
+        """Dense masks, bool [m, H, W]. For tests and pictures; training and inference
+        have no use for it.
+        """
         out = torch.zeros((len(self), *self.image_size), dtype=torch.bool)
-        for i, (bitmap, (x, y)) in enumerate(zip(self.bitmaps(), self.offsets.tolist(), strict=True)):
+        for i, (bitmap, (x, y)) in enumerate(
+            zip(self.bitmaps(), self.offsets.tolist(), strict=True)
+        ):
             out[i, y : y + bitmap.shape[0], x : x + bitmap.shape[1]] = bitmap.bool()
         return out
 
@@ -119,7 +137,12 @@ def tight(bitmap: Tensor, place: tuple[int, int]) -> tuple[Tensor, tuple[int, in
     rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
     if len(rows) == 0:
         return None
-    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    top, bottom, left, right = (
+        int(rows[0]),
+        int(rows[-1]) + 1,
+        int(columns[0]),
+        int(columns[-1]) + 1,
+    )
     return bitmap[top:bottom, left:right].contiguous(), (place[0] + left, place[1] + top)
 
 
@@ -133,13 +156,24 @@ def iou(first: MaskCrops, second: MaskCrops) -> Tensor:
     """IoU of the masks pair by pair, float32 [m]; 0 where both are without pixels."""
     assert len(first) == len(second), (len(first), len(second))
     out = torch.zeros(len(first))
-    pairs = zip(first.bitmaps(), first.offsets.tolist(), second.bitmaps(), second.offsets.tolist(), strict=True)
+    pairs = zip(
+        first.bitmaps(),
+        first.offsets.tolist(),
+        second.bitmaps(),
+        second.offsets.tolist(),
+        strict=True,
+    )
     for i, (a, (ax, ay), b, (bx, by)) in enumerate(pairs):
         x0, y0 = max(ax, bx), max(ay, by)
         x1, y1 = min(ax + a.shape[1], bx + b.shape[1]), min(ay + a.shape[0], by + b.shape[0])
         both = 0
         if x1 > x0 and y1 > y0:
-            both = int((a[y0 - ay : y1 - ay, x0 - ax : x1 - ax] & b[y0 - by : y1 - by, x0 - bx : x1 - bx]).sum())
+            both = int(
+                (
+                    a[y0 - ay : y1 - ay, x0 - ax : x1 - ax]
+                    & b[y0 - by : y1 - by, x0 - bx : x1 - bx]
+                ).sum()
+            )
         union = int(a.sum()) + int(b.sum()) - both
         out[i] = both / union if union else 0.0
     return out

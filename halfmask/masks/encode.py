@@ -15,23 +15,37 @@ Segmentation = list[Any] | dict[str, Any]
 
 
 def encode_rle(crops: MaskCrops) -> list[dict[str, object]]:
-    """COCO's compressed RLE of each crop, {"size": [H, W], "counts": str}, straight from the crop."""
+    """COCO's compressed RLE of each crop, {"size": [H, W], "counts": str}, straight
+    from the crop.
+    """
     height, width = crops.image_size
     out: list[dict[str, object]] = []
     for bitmap, (x, y) in zip(crops.bitmaps(), crops.offsets.tolist(), strict=True):
         counts = _column_runs(bitmap.numpy(), x, y, height, width)
-        encoded = rle_library.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+        encoded = rle_library.frPyObjects(
+            {"size": [height, width], "counts": counts}, height, width
+        )
         text = encoded["counts"]
-        out.append({"size": [height, width], "counts": text.decode("ascii") if isinstance(text, bytes) else text})
+        out.append(
+            {
+                "size": [height, width],
+                "counts": text.decode("ascii") if isinstance(text, bytes) else text,
+            }
+        )
     return out
 
 
-def _column_runs(bitmap: np.ndarray[Any, Any], x: int, y: int, height: int, width: int) -> list[int]:
-    """Lengths of the alternating runs of 0 and 1 down the image's columns, of a bitmap at (x, y)."""
+def _column_runs(
+    bitmap: np.ndarray[Any, Any], x: int, y: int, height: int, width: int
+) -> list[int]:
+    """Lengths of the alternating runs of 0 and 1 down the image's columns, of a bitmap
+    at (x, y).
+    """
     h, w = bitmap.shape
     if h == 0 or w == 0:
         return [height * width]
-    # Column after column, each with an empty pixel above and below: there a run begins or ends wherever the value changes, in turn.
+    # Column after column, each with an empty pixel above and below: there a run begins
+    # or ends wherever the value changes, in turn.
     columns = np.zeros((w, h + 2), dtype=bool)
     columns[:, 1:-1] = bitmap.T
     flat = columns.reshape(-1)
@@ -51,10 +65,14 @@ def _column_runs(bitmap: np.ndarray[Any, Any], x: int, y: int, height: int, widt
     return counts if counts[-1] > 0 else counts[:-1]
 
 
-def decode(segmentation: Segmentation, image_size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
-    """The crop (bitmap uint8 [h, w], (x, y)) of a well-formed COCO segmentation: polygons, or RLE (compressed or not).
+def decode(
+    segmentation: Segmentation, image_size: tuple[int, int]
+) -> tuple[Tensor, tuple[int, int]]:
+    """The crop (bitmap uint8 [h, w], (x, y)) of a well-formed COCO segmentation:
+    polygons, or RLE (compressed or not).
 
-    Rasterised exactly as pycocotools does it. What is not well-formed is refused by `halfmask.coco` before it comes here.
+    Rasterised exactly as pycocotools does it. What is not well-formed is refused by
+    `halfmask.coco` before it comes here.
     """
     height, width = image_size
     if isinstance(segmentation, list):

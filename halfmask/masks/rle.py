@@ -1,4 +1,6 @@
-"""COCO's run lengths: is an RLE sound, and where are a segmentation's pixels. Without torch, so that `doctor` starts at once."""
+"""COCO's run lengths: is an RLE sound, and where are a segmentation's pixels. Without
+torch, so that `doctor` starts at once.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,12 @@ Runs = NDArray[np.int64]
 _LONGEST_RUN = 1 << 32  # COCO's counts are uint32; this also keeps the sums below from wrapping
 
 
-def box_of(segmentation: Segmentation, image_size: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """The tight box xyxy of a sound segmentation's pixels; None for a mask without pixels. Makes no canvas."""
+def box_of(
+    segmentation: Segmentation, image_size: tuple[int, int]
+) -> tuple[int, int, int, int] | None:
+    """The tight box xyxy of a sound segmentation's pixels; None for a mask without
+    pixels. Makes no canvas.
+    """
     x, y, w, h = (int(v) for v in library.toBbox(encoded(segmentation, image_size)))
     return (x, y, x + w, y + h) if w > 0 and h > 0 else None
 
@@ -35,7 +41,10 @@ def compressed(segmentation: Segmentation, image_size: tuple[int, int]) -> dict[
     """A sound segmentation as COCO's compressed RLE with counts as text, fit for JSON."""
     rle = encoded(segmentation, image_size)
     counts = rle["counts"]
-    return {"size": list(image_size), "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
+    return {
+        "size": list(image_size),
+        "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts,
+    }
 
 
 def pixels_of(segmentation: Segmentation, image_size: tuple[int, int]) -> int:
@@ -57,7 +66,9 @@ def fault_of_rle(segmentation: dict[str, Any], image_size: tuple[int, int]) -> s
     except ValueError as error:
         return f"corrupt RLE: {error}"
     if int(runs.sum()) != height * width:
-        return f"corrupt RLE: its runs cover {int(runs.sum())} pixels, the image has {height * width}"
+        return (
+            f"corrupt RLE: its runs cover {int(runs.sum())} pixels, the image has {height * width}"
+        )
     return None if int(runs[1::2].sum()) > 0 else "RLE without a single pixel"
 
 
@@ -75,7 +86,9 @@ def encoded(segmentation: Segmentation, image_size: tuple[int, int]) -> dict[str
 
 def _plain(counts: object) -> Runs:
     if not isinstance(counts, list):
-        raise ValueError(f"counts are {type(counts).__name__}, expected text or a list of whole numbers")
+        raise ValueError(
+            f"counts are {type(counts).__name__}, expected text or a list of whole numbers"
+        )
     if not set(map(type, counts)) <= {int}:
         raise ValueError("counts are not all whole numbers")
     if counts and (min(counts) < 0 or max(counts) > _LONGEST_RUN):
@@ -84,8 +97,12 @@ def _plain(counts: object) -> Runs:
 
 
 def _decompress(text: str) -> Runs:
-    """COCO's compressed counts: base-32 digits, lowest first; from the fourth number on, the difference to the last but one."""
-    digits = np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.uint8).astype(np.int64) - 48
+    """COCO's compressed counts: base-32 digits, lowest first; from the fourth number
+    on, the difference to the last but one.
+    """
+    digits = (
+        np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.uint8).astype(np.int64) - 48
+    )
     if not len(digits):
         return np.zeros(0, dtype=np.int64)
     if digits.min() < 0 or digits.max() > 63:
@@ -118,7 +135,9 @@ Place = tuple[int, int]
 
 
 def crop_of(segmentation: Segmentation, image_size: tuple[int, int]) -> tuple[Bitmap, Place] | None:
-    """The tight bitmap [h, w] of 0 and 1 of a sound segmentation and the x, y of its upper left pixel; None without pixels."""
+    """The tight bitmap [h, w] of 0 and 1 of a sound segmentation and the x, y of its
+    upper left pixel; None without pixels.
+    """
     box = box_of(segmentation, image_size)
     if box is None:
         return None
@@ -128,7 +147,9 @@ def crop_of(segmentation: Segmentation, image_size: tuple[int, int]) -> tuple[Bi
 
 
 def rle_of(bitmap: NDArray[Any], place: Place, image_size: tuple[int, int]) -> dict[str, Any]:
-    """COCO's compressed RLE of a bitmap at x, y of an image (H, W); what lies outside the image is cut off."""
+    """COCO's compressed RLE of a bitmap at x, y of an image (H, W); what lies outside
+    the image is cut off.
+    """
     height, width = image_size
     canvas = np.zeros((height, width), dtype=np.uint8, order="F")
     (x, y), (h, w) = place, bitmap.shape
@@ -136,4 +157,7 @@ def rle_of(bitmap: NDArray[Any], place: Place, image_size: tuple[int, int]) -> d
     if x1 > x0 and y1 > y0:
         canvas[y0:y1, x0:x1] = np.asarray(bitmap[y0 - y : y1 - y, x0 - x : x1 - x]) > 0
     counts = library.encode(canvas)["counts"]
-    return {"size": [height, width], "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
+    return {
+        "size": [height, width],
+        "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts,
+    }

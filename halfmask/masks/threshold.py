@@ -7,8 +7,8 @@ from torch import Tensor
 
 
 def expected_iou(probs: Tensor, threshold: float = 0.5) -> Tensor:
-    """A mask's own estimate of its IoU: expected intersection over expected union of the thresholded mask with a truth whose cells
-    are drawn from the probabilities.
+    """A mask's own estimate of its IoU: expected intersection over expected union of
+    the thresholded mask with a truth whose cells are drawn from the probabilities.
 
     Args:
         probs: float32 [n, M, M].
@@ -23,16 +23,20 @@ def expected_iou(probs: Tensor, threshold: float = 0.5) -> Tensor:
 
 
 def best_threshold(probs: Tensor) -> Tensor:
-    """The threshold whose mask has the greatest expected IoU with a truth whose cells are drawn from the probabilities.
+    """The threshold whose mask has the greatest expected IoU with a truth whose cells
+    are drawn from the probabilities.
 
-    Where a model is unsure of a whole limb, that lies below one half: leaving out a part costs more than adding its surroundings. Found
-    among all thresholds at once, from the sorted cells (in the spirit of Nowozin, "Optimal decisions from probabilistic models", CVPR
-    2014, with the expectation of the ratio taken as the ratio of expectations, as in `expected_iou`).
+    Where a model is unsure of a whole limb, that lies below one half: leaving out a
+    part costs more than adding its surroundings. Found among all thresholds at once,
+    from the sorted cells (in the spirit of Nowozin, "Optimal decisions from
+    probabilistic models", CVPR 2014, with the expectation of the ratio taken as the
+    ratio of expectations, as in `expected_iou`).
 
     Args:
         probs: float32 [n, M, M], 0 where the mask cannot be.
     Returns:
-        float32 [n]: a cell is in the mask where its probability is at least this. 0.5 for a map of zeros.
+        float32 [n]: a cell is in the mask where its probability is at least this. 0.5
+            for a map of zeros.
     """
     cells = probs.flatten(1).sort(1, descending=True).values
     if cells.shape[1] == 0:
@@ -45,7 +49,8 @@ def best_threshold(probs: Tensor) -> Tensor:
 
 
 def recentred(probs: Tensor, thresholds: Tensor) -> Tensor:
-    """Probabilities moved so that what stood at a mask's threshold stands at 0.5, where everything else cuts.
+    """Probabilities moved so that what stood at a mask's threshold stands at 0.5, where
+    everything else cuts.
 
     Args:
         probs: float32 [n, M, M].

@@ -13,26 +13,34 @@ from halfmask.recipes.recipe import BoxSegmenter, MaskRCNN, expand
 
 
 def build_model(
-    config: MaskRCNN | BoxSegmenter, num_classes: int, pretrained: bool = True, names: Sequence[str] | None = None
+    config: MaskRCNN | BoxSegmenter,
+    num_classes: int,
+    pretrained: bool = True,
+    names: Sequence[str] | None = None,
 ) -> SegmentationModel:
     """The model that a recipe describes.
 
     Args:
         config: the recipe's `model`.
         num_classes: K, background included.
-        pretrained: load backbone weights and class vectors from where the recipe says; False where a checkpoint follows, which has
-            them (no file and no network is touched).
-        names: of the K−1 foreground classes in the order of the labels; only a file of vectors by class name asks for them.
+        pretrained: load backbone weights and class vectors from where the recipe says;
+            False where a checkpoint follows, which has them (no file and no network is
+            touched).
+        names: of the K−1 foreground classes in the order of the labels; only a file of
+            vectors by class name asks for them.
     Raises:
         InputError: the recipe's numbers or files do not fit each other.
     """
     if num_classes < 2:
-        raise InputError(f"model: expected at least one class besides background, found {num_classes - 1}")
+        raise InputError(
+            f"model: expected at least one class besides background, found {num_classes - 1}"
+        )
     return _BUILDERS[config.kind](config, num_classes, pretrained, names)
 
 
 def settled(config: MaskRCNN | BoxSegmenter) -> MaskRCNN | BoxSegmenter:
-    """The recipe's model with the length of its class vectors taken from their file, so that a checkpoint can be built without the file.
+    """The recipe's model with the length of its class vectors taken from their file, so
+    that a checkpoint can be built without the file.
 
     Raises:
         InputError: there is no such file, or none of vectors.
@@ -42,7 +50,9 @@ def settled(config: MaskRCNN | BoxSegmenter) -> MaskRCNN | BoxSegmenter:
         return config
     known = transfer.model_copy(update={"embedding_size": vector_size(expand(transfer.embedding))})
     if config.kind == "mask_rcnn":
-        return config.model_copy(update={"mask_head": config.mask_head.model_copy(update={"transfer": known})})
+        return config.model_copy(
+            update={"mask_head": config.mask_head.model_copy(update={"transfer": known})}
+        )
     return config.model_copy(update={"condition": known})
 
 

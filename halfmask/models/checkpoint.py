@@ -1,6 +1,8 @@
-"""One file = weights + recipe + classes + who had masks + version. Always safetensors, never a pickle.
+"""One file = weights + recipe + classes + who had masks + version. Always safetensors,
+never a pickle.
 
-The file is what safetensors writes for a state dict; one entry of its header, `halfmask`, holds the rest as JSON.
+The file is what safetensors writes for a state dict; one entry of its header,
+`halfmask`, holds the rest as JSON.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ QUALITY = "quality_score."
 
 
 class Category(TypedDict):
-    """A class of the model. Label i + 1 is the i-th of `Checkpoint.categories`; label 0 is background."""
+    """A class of the model. Label i + 1 is the i-th of `Checkpoint.categories`; label 0
+    is background.
+    """
 
     id: int
     name: str
@@ -38,7 +42,8 @@ class Category(TypedDict):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained model, without the code that builds it (`models.build.build_model(recipe.model, len(categories) + 1)`).
+    """A trained model, without the code that builds it
+    (`models.build.build_model(recipe.model, len(categories) + 1)`).
 
     Attributes:
         state: the model's state dict, float32.
@@ -58,12 +63,15 @@ class Checkpoint:
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
-    """Writes a checkpoint: beside first, then renamed, so that no reader ever sees half a file.
+    """Writes a checkpoint: beside first, then renamed, so that no reader ever sees half
+    a file.
 
     Args:
-        half: store floating point weights in 16 bits, half the size; they are read back as float32.
+        half: store floating point weights in 16 bits, half the size; they are read back
+            as float32.
     Raises:
-        InputError: a weight is not finite, or too large for 16 bits; or the file cannot be written (the disk is full).
+        InputError: a weight is not finite, or too large for 16 bits; or the file cannot
+            be written (the disk is full).
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -84,11 +92,16 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, half: bool = False
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # One entry only: safetensors writes several in an order of chance, and the same model shall be the same bytes.
+        # One entry only: safetensors writes several in an order of chance, and the same
+        # model shall be the same bytes.
         save_file(state, beside, metadata={"halfmask": json.dumps(header)})
-        beside.chmod(0o644)  # safetensors makes it the owner's alone; a model is shared like any other result
+        beside.chmod(
+            0o644
+        )  # safetensors makes it the owner's alone; a model is shared like any other result
         with beside.open("rb") as written:
-            os.fsync(written.fileno())  # else a power cut could leave the name with nothing behind it
+            os.fsync(
+                written.fileno()
+            )  # else a power cut could leave the name with nothing behind it
         beside.replace(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: cannot write here: {error}") from error
@@ -100,23 +113,29 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """Reads a checkpoint onto the CPU.
 
     Raises:
-        InputError: no such file, not a safetensors file, cut short, not written by halfmask, another format version, weights that are
-            not finite, or a recipe that this version does not know.
+        InputError: no such file, not a safetensors file, cut short, not written by
+            halfmask, another format version, weights that are not finite, or a recipe
+            that this version does not know.
     """
     path = Path(path)
     header, state = _read(path)
     try:
         half, masked = set(header["half"]), [int(i) for i in header["masked"]]
-        categories: list[Category] = [{"id": c["id"], "name": c["name"]} for c in header["categories"]]
+        categories: list[Category] = [
+            {"id": c["id"], "name": c["name"]} for c in header["categories"]
+        ]
         counts = {int(k): int(v) for k, v in header["mask_counts"].items()}
         version, recipe = str(header["version"]), dict(header["recipe"])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(
-            f"{path}: its halfmask header is damaged ({type(error).__name__}: {error}); write the checkpoint anew"
+            f"{path}: its halfmask header is damaged ({type(error).__name__}: {error}); write "
+            "the checkpoint anew"
         ) from error
     fault = _fault_of_classes(categories, masked, counts)
     if fault:
-        raise InputError(f"{path}: its halfmask header is damaged ({fault}); write the checkpoint anew")
+        raise InputError(
+            f"{path}: its halfmask header is damaged ({fault}); write the checkpoint anew"
+        )
     state = {name: tensor.float() if name in half else tensor for name, tensor in state.items()}
     _check_finite(state, str(path))
     return Checkpoint(state, parse_recipe(recipe, str(path)), categories, masked, counts, version)
@@ -140,28 +159,41 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], where: str | Pat
     Args:
         where: the file's name, for errors.
     Raises:
-        InputError: a key is missing or unknown, or a shape or kind of number differs. The model is unchanged then.
+        InputError: a key is missing or unknown, or a shape or kind of number differs.
+            The model is unchanged then.
     """
     own = model.state_dict()
     before = not any(k.startswith(QUALITY) for k in state)
-    may_lack = [k for k in own if k.endswith("num_batches_tracked") or (before and k.startswith(QUALITY))]
+    may_lack = [
+        k for k in own if k.endswith("num_batches_tracked") or (before and k.startswith(QUALITY))
+    ]
     missing = [k for k in own if k not in state and k not in may_lack]
     unknown = [k for k in state if k not in own]
     if missing or unknown:
-        what = f"lacks {_some(missing)}" if missing else f"has {_some(unknown)}, which the model does not know"
-        raise InputError(f"{where}: {what}: the file belongs to another model than its recipe builds")
+        what = (
+            f"lacks {_some(missing)}"
+            if missing
+            else f"has {_some(unknown)}, which the model does not know"
+        )
+        raise InputError(
+            f"{where}: {what}: the file belongs to another model than its recipe builds"
+        )
     for key, tensor in state.items():
         if tensor.shape != own[key].shape:
-            raise InputError(f"{where}: {key}: expected shape {list(own[key].shape)}, found {list(tensor.shape)}")
+            raise InputError(
+                f"{where}: {key}: expected shape {list(own[key].shape)}, found {list(tensor.shape)}"
+            )
         if tensor.is_floating_point() != own[key].is_floating_point():
             raise InputError(f"{where}: {key}: expected {own[key].dtype}, found {tensor.dtype}")
     model.load_state_dict(dict(state), strict=False)
 
 
 def load_fitting_weights(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    """Copies the weights whose name and shape the model knows (another run's detector under a new mask head).
+    """Copies the weights whose name and shape the model knows (another run's detector
+    under a new mask head).
 
-    Fixed class vectors are what the model's own recipe says, never another run's; and a quality score was fitted to another run's masks.
+    Fixed class vectors are what the model's own recipe says, never another run's; and a
+    quality score was fitted to another run's masks.
 
     Returns:
         The model's keys that keep their own values, `num_batches_tracked` aside.
@@ -169,7 +201,9 @@ def load_fitting_weights(model: nn.Module, state: Mapping[str, Tensor]) -> list[
     own = model.state_dict()
     fixed = "class_weights.vectors"
     known = {k: t for k, t in state.items() if k in own and own[k].shape == t.shape}
-    fitting = {k: t for k, t in known.items() if not k.endswith(fixed) and not k.startswith(QUALITY)}
+    fitting = {
+        k: t for k, t in known.items() if not k.endswith(fixed) and not k.startswith(QUALITY)
+    }
     model.load_state_dict(fitting, strict=False)
     return [k for k in own if k not in fitting and not k.endswith("num_batches_tracked")]
 
@@ -184,7 +218,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise InputError(f"{path}: no such file; expected a halfmask checkpoint (model.safetensors of a run)")
+        raise InputError(
+            f"{path}: no such file; expected a halfmask checkpoint (model.safetensors of a run)"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             header = _header((file.metadata() or {}).get("halfmask"), path)
@@ -194,7 +230,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _fault(path: Path) -> str:
-    """What is wrong with a file that safetensors refuses: 8 bytes of length, a JSON header of that length, then the weights."""
+    """What is wrong with a file that safetensors refuses: 8 bytes of length, a JSON
+    header of that length, then the weights.
+    """
     with path.open("rb") as file:
         start = file.read(8)
         length = int.from_bytes(start, "little")
@@ -208,17 +246,21 @@ def _header(text: str | None, path: Path) -> dict[str, Any]:
     if text is None:
         mend = "weights of a backbone go into the recipe (`weights:`)"
         raise InputError(
-            f"{path}: a safetensors file that halfmask did not write: it names no recipe and no classes; {mend}"
+            f"{path}: a safetensors file that halfmask did not write: it names no recipe and "
+            f"no classes; {mend}"
         )
     try:
         header = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: its halfmask header is not JSON; write the checkpoint anew") from error
+        raise InputError(
+            f"{path}: its halfmask header is not JSON; write the checkpoint anew"
+        ) from error
     found = header.get("format") if isinstance(header, dict) else None
     if found != FORMAT_VERSION:
         wrote = header.get("version", "unknown") if isinstance(header, dict) else "unknown"
         raise InputError(
-            f"{path}: checkpoint format {found}, expected {FORMAT_VERSION}: written by halfmask {wrote}, this is {__version__}; "
+            f"{path}: checkpoint format {found}, expected {FORMAT_VERSION}: written by "
+            f"halfmask {wrote}, this is {__version__}; "
             "use that version, or train again"
         )
     return dict(header)
@@ -228,15 +270,19 @@ def _packed(tensor: Tensor, half: bool) -> Tensor:
     tensor = tensor.detach().cpu()
     if half and tensor.dtype == torch.float32:
         tensor = tensor.half()
-    # A copy of its own: safetensors refuses views that share memory and channels_last strides.
+    # A copy of its own: safetensors refuses views that share memory and channels_last
+    # strides.
     return tensor.clone(memory_format=torch.contiguous_format)
 
 
 def _check_finite(state: Mapping[str, Tensor], where: str) -> None:
-    bad = [k for k, t in state.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
+    bad = [
+        k for k, t in state.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())
+    ]
     if bad:
         raise InputError(
-            f"{where}: {_some(bad)} holds values that are not finite; use an earlier checkpoint of the run"
+            f"{where}: {_some(bad)} holds values that are not finite; use an earlier "
+            "checkpoint of the run"
         )
 
 

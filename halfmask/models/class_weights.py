@@ -19,19 +19,25 @@ class ClassWeights(nn.Module, ABC):
     """Hands out the class weights, background row first."""
 
     @abstractmethod
-    def forward(self, cls_weight: Tensor, box_weight: Tensor, classes: Tensor | None = None) -> Tensor:
-        """float [K, D] from the box head's layers: cls_weight [K, D'], box_weight [4K, D']. Biases are no part of it (paper 1.1).
+    def forward(
+        self, cls_weight: Tensor, box_weight: Tensor, classes: Tensor | None = None
+    ) -> Tensor:
+        """float [K, D] from the box head's layers: cls_weight [K, D'], box_weight [4K,
+        D']. Biases are no part of it (paper 1.1).
 
         Args:
-            classes: int64 [n]: the rows of these classes alone, [n, D], and nothing is computed or copied for another.
+            classes: int64 [n]: the rows of these classes alone, [n, D], and nothing is
+                computed or copied for another.
         """
 
 
 @dataclass(frozen=True)
 class ClassRows:
-    """Class weights [K, D] of which a row is made when it is asked for: `rows[classes]` is float [n, D] for int64 [n].
+    """Class weights [K, D] of which a row is made when it is asked for: `rows[classes]`
+    is float [n, D] for int64 [n].
 
-    Stands wherever a predictor takes [K, D]. Thousands of classes then cost what those of the batch do.
+    Stands wherever a predictor takes [K, D]. Thousands of classes then cost what those
+    of the batch do.
     """
 
     source: ClassWeights
@@ -50,24 +56,33 @@ class DetectorWeights(ClassWeights):
     """Rows of the box head.
 
     Args:
-        rows: `cls`, `box` (the four rows of a class, one after another) or `cls+box`, in that order.
-        input_norm: each class's vector is rescaled to this length; None: raw. A zero vector stays zero.
+        rows: `cls`, `box` (the four rows of a class, one after another) or `cls+box`,
+            in that order.
+        input_norm: each class's vector is rescaled to this length; None: raw. A zero
+            vector stays zero.
         stop_gradient: the mask loss does not reach the box head.
     """
 
     def __init__(
-        self, rows: Literal["cls", "box", "cls+box"], input_norm: float | None = None, stop_gradient: bool = True
+        self,
+        rows: Literal["cls", "box", "cls+box"],
+        input_norm: float | None = None,
+        stop_gradient: bool = True,
     ) -> None:
         super().__init__()
         self.rows = rows
         self.input_norm = input_norm
         self.stop_gradient = stop_gradient
 
-    def forward(self, cls_weight: Tensor, box_weight: Tensor, classes: Tensor | None = None) -> Tensor:
+    def forward(
+        self, cls_weight: Tensor, box_weight: Tensor, classes: Tensor | None = None
+    ) -> Tensor:
         if self.stop_gradient:
             cls_weight, box_weight = cls_weight.detach(), box_weight.detach()
         boxes = box_weight.reshape(len(cls_weight), -1)
-        if classes is not None:  # first of all: joining and rescaling K rows is what would grow with K
+        if (
+            classes is not None
+        ):  # first of all: joining and rescaling K rows is what would grow with K
             cls_weight, boxes = cls_weight[classes], boxes[classes]
         weights = {"cls": cls_weight, "box": boxes}.get(self.rows)
         weights = torch.cat([cls_weight, boxes], 1) if weights is None else weights
@@ -78,7 +93,8 @@ class FixedWeights(ClassWeights):
     """Class vectors that nothing trains: random ones, or a word embedding.
 
     Args:
-        vectors: float32 [K−1, D], a row for each foreground class; the background's row is zeros.
+        vectors: float32 [K−1, D], a row for each foreground class; the background's row
+            is zeros.
         input_norm: as in DetectorWeights.
     """
 
@@ -107,13 +123,17 @@ class FixedWeights(ClassWeights):
 class NoWeights(ClassWeights):
     """For predictors that ask for none: [K, 0]."""
 
-    def forward(self, cls_weight: Tensor, box_weight: Tensor, classes: Tensor | None = None) -> Tensor:  # noqa: ARG002
+    def forward(
+        self, cls_weight: Tensor, box_weight: Tensor, classes: Tensor | None = None
+    ) -> Tensor:  # noqa: ARG002
         empty = cls_weight.detach()[:, :0]
         return empty if classes is None else empty[classes]
 
 
 def rescale(weights: Tensor, length: float) -> Tensor:
-    """Rows of `weights` [K, D] brought to Euclidean length `length`; zero rows stay zero and get no gradient."""
+    """Rows of `weights` [K, D] brought to Euclidean length `length`; zero rows stay
+    zero and get no gradient.
+    """
     norms = torch.linalg.vector_norm(weights, dim=1, keepdim=True)
     zero = norms == 0
     scale: Tensor = torch.where(zero, 0.0, length / torch.where(zero, 1.0, norms))
@@ -121,9 +141,13 @@ def rescale(weights: Tensor, length: float) -> Tensor:
 
 
 def random_vectors(num_classes: int, size: int, seed: int) -> Tensor:
-    """float32 [K−1, size], Gaussian with expected squared length 1 (the paper's random vectors have length 0.94 in the mean)."""
+    """float32 [K−1, size], Gaussian with expected squared length 1 (the paper's random
+    vectors have length 0.94 in the mean).
+    """
     generator = torch.Generator().manual_seed(seed)
-    vectors: Tensor = torch.randn(num_classes - 1, size, generator=generator, device="cpu") / size**0.5
+    vectors: Tensor = (
+        torch.randn(num_classes - 1, size, generator=generator, device="cpu") / size**0.5
+    )
     return vectors
 
 
@@ -141,13 +165,15 @@ def build_class_weights(
     """Where T's input comes from, and its size D.
 
     Raises:
-        InputError: the file of an embedding does not fit the classes, or is not to be read and the recipe does not say its size; the
-            input is of the other kind of model.
+        InputError: the file of an embedding does not fit the classes, or is not to be
+            read and the recipe does not say its size; the input is of the other kind of
+            model.
     """
     t = transfer
     if t.input == "prototype":
         raise InputError(
-            "transfer.input: prototype is for a box_segmenter; a mask_rcnn has rows of its box head: cls, box, cls+box"
+            "transfer.input: prototype is for a box_segmenter; a mask_rcnn has rows of its box "
+            "head: cls, box, cls+box"
         )
     if t.input == "cls" or t.input == "box" or t.input == "cls+box":
         size = {"cls": 1, "box": 4, "cls+box": 5}[t.input] * box_width
@@ -157,7 +183,10 @@ def build_class_weights(
         vectors = read_vectors(expand(t.embedding), num_classes, names, t.embedding_size)
     else:
         if t.input == "embedding" and t.embedding_size is None:
-            raise InputError("transfer.embedding_size is null: `settled` takes it from the embedding's file")
-        # Of an embedding in a checkpoint only the shape matters here; its values follow.
+            raise InputError(
+                "transfer.embedding_size is null: `settled` takes it from the embedding's file"
+            )
+        # Of an embedding in a checkpoint only the shape matters here; its values
+        # follow.
         vectors = random_vectors(num_classes, t.embedding_size or RANDOM_SIZE, t.seed)
     return FixedWeights(vectors, t.input_norm), vectors.shape[1]

@@ -23,7 +23,8 @@ NO_LOSS = ("step", "epoch", "lr", "time", "seconds", "images_per_second")
 
 
 def training_curves(run: str | Path) -> Path:
-    """Draws RUN/curves.png: losses from RUN/logs/metrics.csv, scores from RUN/metrics.json where there are any.
+    """Draws RUN/curves.png: losses from RUN/logs/metrics.csv, scores from
+    RUN/metrics.json where there are any.
 
     Returns:
         The picture's path.
@@ -33,7 +34,10 @@ def training_curves(run: str | Path) -> Path:
     folder = Path(run)
     log = folder / "logs" / "metrics.csv"
     if not log.is_file():
-        raise InputError(f"{log}: no such file; {folder} is no run of `halfmask train`, or the run logged nothing yet")
+        raise InputError(
+            f"{log}: no such file; {folder} is no run of `halfmask train`, or the run logged "
+            "nothing yet"
+        )
     losses = _read_losses(log)
     if not losses:
         raise InputError(f"{log}: holds no losses; expected a column `step` and one for each loss")
@@ -54,21 +58,29 @@ def ab_bars(results: Mapping[str, Mapping[str, Any]], out: str | Path) -> Path:
     """Bars of mask AP and of mask IoU on given boxes, for A and B, by model.
 
     Args:
-        results: model name → what `evaluate` returns (JSON contract). A missing or null value leaves a gap marked `–`; a panel without
-            any value is left out, unless both are.
+        results: model name → what `evaluate` returns (JSON contract). A missing or null
+            value leaves a gap marked `–`; a panel without any value is left out, unless
+            both are.
         out: the .png or .svg to write.
     """
     from matplotlib.figure import Figure
 
-    panels = (("mask", "AP", 1.0, "mask AP"), ("given_boxes", "miou", 100.0, "mask IoU on given boxes, %"))
+    panels = (
+        ("mask", "AP", 1.0, "mask AP"),
+        ("given_boxes", "miou", 100.0, "mask IoU on given boxes, %"),
+    )
     known = [
         p
         for p in panels
-        if any(score(r, p[0], name, p[1]) is not None for r in results.values() for name in ("A", "B"))
+        if any(
+            score(r, p[0], name, p[1]) is not None for r in results.values() for name in ("A", "B")
+        )
     ]
     shown = known or panels
     figure = Figure(figsize=(3.8 * len(shown), 3.2), layout="constrained")
-    for axis, (block, key, factor, title) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+    for axis, (block, key, factor, title) in zip(
+        figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True
+    ):
         _plot_bars(axis, results, (block, key, factor))
         axis.set_title(title, fontsize=10, loc="left", color="#30343A")
         _tidy(axis)
@@ -85,7 +97,9 @@ def score(result: Mapping[str, Any], *keys: str) -> float | None:
     return float(node) if isinstance(node, int | float) and not isinstance(node, bool) else None
 
 
-def _plot_bars(axis: Any, results: Mapping[str, Mapping[str, Any]], what: tuple[str, str, float]) -> None:
+def _plot_bars(
+    axis: Any, results: Mapping[str, Mapping[str, Any]], what: tuple[str, str, float]
+) -> None:
     block, key, factor = what
     places = np.arange(len(results))
     sets = (("A", "masks in training (A)", "#9AA3AD"), ("B", "boxes only (B)", "#0072B2"))
@@ -107,7 +121,12 @@ def _read_losses(log: Path) -> Series:
         step = _number(row.get("step"))
         for name, text in row.items():
             value = _number(text)
-            if step is None or value is None or not isinstance(name, str) or name.startswith(NO_LOSS):
+            if (
+                step is None
+                or value is None
+                or not isinstance(name, str)
+                or name.startswith(NO_LOSS)
+            ):
                 continue
             series.setdefault(name, []).append((step, value))
     if len(series) == 2:
@@ -116,7 +135,9 @@ def _read_losses(log: Path) -> Series:
 
 
 def _read_scores(path: Path) -> Series:
-    """Scores of every evaluation of the run, in percent; nothing from a file that is not there or no list."""
+    """Scores of every evaluation of the run, in percent; nothing from a file that is
+    not there or no list.
+    """
     try:
         evaluations = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -133,7 +154,9 @@ def _read_scores(path: Path) -> Series:
         for name, keys in wanted.items():
             value, step = score(row, *keys), score(row, "step")
             if value is not None and step is not None:
-                series.setdefault(name, []).append((step, value * (100 if keys[-1] == "miou" else 1)))
+                series.setdefault(name, []).append(
+                    (step, value * (100 if keys[-1] == "miou" else 1))
+                )
     return series
 
 
@@ -184,7 +207,9 @@ def _smooth(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np
     total = np.concatenate([[0.0], np.cumsum(values)])
     index = np.arange(len(values))
     reach = np.minimum(half, np.minimum(index, len(values) - 1 - index))
-    smooth: np.ndarray[Any, np.dtype[np.float64]] = (total[index + reach + 1] - total[index - reach]) / (2 * reach + 1)
+    smooth: np.ndarray[Any, np.dtype[np.float64]] = (
+        total[index + reach + 1] - total[index - reach]
+    ) / (2 * reach + 1)
     return smooth
 
 

@@ -1,4 +1,6 @@
-"""`halfmask complete --sheet`: the best-, middling- and worst-scored of the masks that were filled in, as a picture."""
+"""`halfmask complete --sheet`: the best-, middling- and worst-scored of the masks that
+were filled in, as a picture.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,16 @@ if TYPE_CHECKING:
 
 
 def draw_filling_sheet(out: Path, completed: Path, images: Path) -> Path:
-    """Chooses by score among the masks that halfmask filled into a file and nobody has looked at.
+    """Chooses by score among the masks that halfmask filled into a file and nobody has
+    looked at.
 
     Args:
         out: the picture to write.
         completed: what `complete` wrote.
         images: folder of its photographs.
     Raises:
-        InputError: no mask was filled in, a photograph cannot be read, or the picture cannot be written.
+        InputError: no mask was filled in, a photograph cannot be read, or the picture
+            cannot be written.
     """
     from halfmask.coco.file import CocoFile
     from halfmask.coco.supervision import mask_weight
@@ -68,5 +72,7 @@ def _cell(file: CocoFile, annotation: dict[str, Any], images: Path) -> Cell:
     bitmap, place = decode(annotation["segmentation"], file.size_of(number))
     x, y, w, h = annotation["bbox"]
     box = torch.tensor([x, y, x + w, y + h], dtype=torch.float32)
-    picture = mask_cell(pixels, box, MaskCrops.from_bitmaps([bitmap], [place], file.size_of(number)), None)
+    picture = mask_cell(
+        pixels, box, MaskCrops.from_bitmaps([bitmap], [place], file.size_of(number)), None
+    )
     return Cell(picture, file.name_of(annotation["category_id"]), None, mask_weight(annotation))

@@ -1,4 +1,6 @@
-"""A contact sheet of masks, beside their truth where it is known: blocks of cells, each one object, cut out of its photograph."""
+"""A contact sheet of masks, beside their truth where it is known: blocks of cells, each
+one object, cut out of its photograph.
+"""
 
 from __future__ import annotations
 
@@ -54,13 +56,19 @@ class Cell:
 
 
 def mask_cell(
-    image: NDArray[np.uint8], box: Tensor, mask: MaskCrops, truth: MaskCrops | None, side: int = CELL
+    image: NDArray[np.uint8],
+    box: Tensor,
+    mask: MaskCrops,
+    truth: MaskCrops | None,
+    side: int = CELL,
 ) -> Image.Image:
-    """An object with what surrounds it: the model's mask filled and outlined, the truth as a white line, the given box.
+    """An object with what surrounds it: the model's mask filled and outlined, the truth
+    as a white line, the given box.
 
     Args:
         image: uint8 [H, W, 3] RGB, the whole photograph.
-        box: float32 [4] xyxy, the one that the model was given; it may reach beyond the photograph.
+        box: float32 [4] xyxy, the one that the model was given; it may reach beyond the
+            photograph.
         mask: one crop, what the model drew; one without pixels draws nothing.
         truth: one crop, or None.
         side: of the picture's longer side, pixels. Small objects are enlarged.
@@ -72,8 +80,12 @@ def mask_cell(
     scale = side / max(x1 - x0, y1 - y0)
     small = (max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale)))
     size = (small[0] * FINE, small[1] * FINE)
-    picture = Image.fromarray(np.ascontiguousarray(image[y0:y1, x0:x1])).resize(size, Image.Resampling.BICUBIC)
-    corners = [(v - low) * scale * FINE for v, low in zip(box.tolist(), (x0, y0, x0, y0), strict=True)]
+    picture = Image.fromarray(np.ascontiguousarray(image[y0:y1, x0:x1])).resize(
+        size, Image.Resampling.BICUBIC
+    )
+    corners = [
+        (v - low) * scale * FINE for v, low in zip(box.tolist(), (x0, y0, x0, y0), strict=True)
+    ]
     drawn = _enlarged(mask, window, size)
     _tint(picture, np.asarray(drawn) > 0, MASK, FILL)
     _draw_contour(picture, drawn, MASK, 4)
@@ -83,11 +95,15 @@ def mask_cell(
     return picture.resize(small, Image.Resampling.BOX)
 
 
-def mask_sheet(blocks: Sequence[tuple[str, Sequence[Cell]]], title: str, note: str = "") -> Image.Image:
-    """Blocks of cells below each other, each with its heading, under a title and a legend of the colours.
+def mask_sheet(
+    blocks: Sequence[tuple[str, Sequence[Cell]]], title: str, note: str = ""
+) -> Image.Image:
+    """Blocks of cells below each other, each with its heading, under a title and a
+    legend of the colours.
 
     Args:
-        blocks: heading and cells; a block without cells is left out, and one block at least has some.
+        blocks: heading and cells; a block without cells is left out, and one block at
+            least has some.
         title: which masks these are.
         note: a second line, fainter: whose masks these are.
     """
@@ -98,7 +114,9 @@ def mask_sheet(blocks: Sequence[tuple[str, Sequence[Cell]]], title: str, note: s
     width = 2 * MARGIN + columns * (CELL + GAP) - GAP
     height = TITLE + sum(HEADING + n * (CELL + CAPTION) for n in rows) + MARGIN // 2
     sheet = Image.new("RGB", (width, height), (255, 255, 255))
-    _draw_title(sheet, title, note, any(cell.iou is not None for _, cells in filled for cell in cells))
+    _draw_title(
+        sheet, title, note, any(cell.iou is not None for _, cells in filled for cell in cells)
+    )
     y = TITLE
     for (heading, cells), n in zip(filled, rows, strict=True):
         _draw_block(sheet, y, heading, cells, columns)
@@ -107,7 +125,9 @@ def mask_sheet(blocks: Sequence[tuple[str, Sequence[Cell]]], title: str, note: s
 
 
 def _window(box: Sequence[float], image_size: tuple[int, int]) -> Window:
-    """A square around the box with context, moved to lie on the photograph; where that is narrower, as wide as it is."""
+    """A square around the box with context, moved to lie on the photograph; where that
+    is narrower, as wide as it is.
+    """
     height, width = image_size
     side = max((1 + 2 * CONTEXT) * max(box[2] - box[0], box[3] - box[1]), LEAST)
     spans = []
@@ -127,32 +147,43 @@ def _enlarged(mask: MaskCrops, window: Window, size: tuple[int, int]) -> Image.I
     if bitmap.numel():
         canvas.paste(Image.fromarray(bitmap.numpy() * np.uint8(255)), (int(x) - x0, int(y) - y0))
     large = canvas.resize(size, Image.Resampling.BICUBIC)
-    # A little less than half a pixel of the photograph: rounds its corners, and keeps a line that is one pixel thin.
+    # A little less than half a pixel of the photograph: rounds its corners, and keeps a
+    # line that is one pixel thin.
     large = large.filter(ImageFilter.GaussianBlur(SMOOTH * size[0] / (x1 - x0)))
     return large.point(lambda v: 255 if v >= 128 else 0)
 
 
 def _draw_box(picture: Image.Image, corners: Sequence[float]) -> None:
     draw = ImageDraw.Draw(picture)
-    # On whole pixels of the smaller picture, or one side would be paler than another; and on the picture, or a side at the
-    # photograph's edge would not be seen.
+    # On whole pixels of the smaller picture, or one side would be paler than another;
+    # and on the picture, or a side at the photograph's edge would not be seen.
     x0, y0, x1, y1 = (FINE * round(v / FINE) for v in corners)
     x0, y0 = max(FINE, x0), max(FINE, y0)
-    x1, y1 = max(x0 + FINE, min(picture.width - FINE, x1)), max(y0 + FINE, min(picture.height - FINE, y1))
+    x1, y1 = (
+        max(x0 + FINE, min(picture.width - FINE, x1)),
+        max(y0 + FINE, min(picture.height - FINE, y1)),
+    )
     draw.rectangle((x0 - 1, y0 - 1, x1, y1), outline=INK, width=FINE + 2)
     draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=BOX, width=FINE)
 
 
 def _draw_contour(picture: Image.Image, mask: Image.Image, colour: Colour, reach: int) -> None:
-    """A line `reach` pixels to both sides of the mask's edge, on a dark one that is a little wider."""
+    """A line `reach` pixels to both sides of the mask's edge, on a dark one that is a
+    little wider.
+    """
     _tint(picture, _band(mask, reach + 1), INK, 0.85)
     _tint(picture, _band(mask, reach), colour, 1.0)
 
 
 def _band(mask: Image.Image, reach: int) -> Lines:
-    """Pixels near the edge. Where the picture ends is no edge: the filters repeat the last pixels there."""
+    """Pixels near the edge. Where the picture ends is no edge: the filters repeat the
+    last pixels there.
+    """
     size = 2 * reach + 1
-    outer, inner = mask.filter(ImageFilter.MaxFilter(size)), mask.filter(ImageFilter.MinFilter(size))
+    outer, inner = (
+        mask.filter(ImageFilter.MaxFilter(size)),
+        mask.filter(ImageFilter.MinFilter(size)),
+    )
     band: Lines = np.asarray(outer) != np.asarray(inner)
     return band
 
@@ -173,7 +204,9 @@ def _draw_title(sheet: Image.Image, title: str, note: str, with_truth: bool) -> 
     room = sheet.width - MARGIN - x
     if note and room > 80:
         shown = _fitted(note, 13, room)
-        draw.text((sheet.width - MARGIN - font(13).getlength(shown), 47), shown, fill=FAINT, font=font(13))
+        draw.text(
+            (sheet.width - MARGIN - font(13).getlength(shown), 47), shown, fill=FAINT, font=font(13)
+        )
 
 
 def _legend(with_truth: bool) -> list[tuple[Image.Image, str]]:
@@ -197,7 +230,9 @@ def _legend(with_truth: bool) -> list[tuple[Image.Image, str]]:
     return samples
 
 
-def _draw_block(sheet: Image.Image, y: int, heading: str, cells: Sequence[Cell], columns: int) -> None:
+def _draw_block(
+    sheet: Image.Image, y: int, heading: str, cells: Sequence[Cell], columns: int
+) -> None:
     draw = ImageDraw.Draw(sheet)
     draw.line((MARGIN, y + 6, sheet.width - MARGIN, y + 6), fill=(214, 218, 223), width=1)
     draw.text((MARGIN, y + 13), heading, fill=TEXT, font=font(17))
@@ -208,7 +243,11 @@ def _draw_block(sheet: Image.Image, y: int, heading: str, cells: Sequence[Cell],
         spare = CELL - cell.picture.width, CELL - cell.picture.height
         sheet.paste(cell.picture, (left + spare[0] // 2, top + spare[1] // 2))
         draw.text((left, top + CELL + 4), _fitted(cell.name, 14, CELL), fill=TEXT, font=font(14))
-        numbers = f"score {cell.score:.2f}" if cell.iou is None else f"IoU {cell.iou:.2f} · score {cell.score:.2f}"
+        numbers = (
+            f"score {cell.score:.2f}"
+            if cell.iou is None
+            else f"IoU {cell.iou:.2f} · score {cell.score:.2f}"
+        )
         draw.text((left, top + CELL + 23), numbers, fill=FAINT, font=font(13))
 
 

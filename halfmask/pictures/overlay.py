@@ -71,15 +71,19 @@ def overlay(
     attribution: str | None = None,
     fill: float = FILL,
 ) -> Image.Image:
-    """Draws what is known of a photograph: contour and translucent fill of each mask, boxes, a label each.
+    """Draws what is known of a photograph: contour and translucent fill of each mask,
+    boxes, a label each.
 
-    A photograph whose long side is under 480 pixels is enlarged by a whole factor; any other keeps its size. A label that
-    finds no room, or is far larger than its object, is left out.
+    A photograph whose long side is under 480 pixels is enlarged by a whole factor; any
+    other keeps its size. A label that finds no room, or is far larger than its object,
+    is left out.
 
     Args:
         image: uint8 [H, W, 3] RGB (or [H, W], grey).
-        boxes: float32 [n, 4] xyxy, pixels; one without area is not drawn; None to draw masks only.
-        masks: n crops of this image; one without pixels draws nothing; None to draw boxes only.
+        boxes: float32 [n, 4] xyxy, pixels; one without area is not drawn; None to draw
+            masks only.
+        masks: n crops of this image; one without pixels draws nothing; None to draw
+            boxes only.
         labels: int64 [n], 1…K−1; 0 for an object without a class, which gets no name.
         names: label → name.
         scores: float32 [n] in [0, 1], printed behind the name.
@@ -115,9 +119,13 @@ def footer(picture: Image.Image, text: str) -> Image.Image:
 
 
 def attribution_of(image: Mapping[str, object], licenses: list[dict[str, object]]) -> str | None:
-    """The line that names source and licence of a COCO image, or None where the file names neither."""
+    """The line that names source and licence of a COCO image, or None where the file
+    names neither.
+    """
     source = str(image.get("flickr_url") or image.get("coco_url") or "")
-    known = {entry.get("id"): str(entry.get("url") or entry.get("name") or "") for entry in licenses}
+    known = {
+        entry.get("id"): str(entry.get("url") or entry.get("name") or "") for entry in licenses
+    }
     licence = known.get(image.get("license"), "")
     for scheme in ("https://", "http://", "www."):
         source, licence = source.removeprefix(scheme), licence.removeprefix(scheme)
@@ -130,14 +138,20 @@ def _open_canvas(image: NDArray[np.uint8]) -> _Canvas:
     picture = Image.fromarray(np.ascontiguousarray(image)).convert("RGB")
     scale = max(1, math.ceil(SMALLEST / max(picture.size)))
     if scale > 1:
-        picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.BICUBIC)
+        picture = picture.resize(
+            (picture.width * scale, picture.height * scale), Image.Resampling.BICUBIC
+        )
     long_side = max(picture.size)
     letters = long_side / (48 if scale == 1 else 32)  # small pictures are shown small
     return _Canvas(picture, scale, max(1.6, long_side / 320), font(max(12, round(letters))))
 
 
 def _items(
-    boxes: Tensor | None, masks: MaskCrops | None, labels: Tensor, names: Mapping[int, str], scores: Tensor | None
+    boxes: Tensor | None,
+    masks: MaskCrops | None,
+    labels: Tensor,
+    names: Mapping[int, str],
+    scores: Tensor | None,
 ) -> list[_Item]:
     n = len(labels)
     for rows in (boxes, masks, scores):
@@ -150,16 +164,23 @@ def _items(
     bitmaps: list[Bitmap | None] = [None] * n
     if masks is not None:
         bitmaps = [bitmap.numpy() if bitmap.numel() else None for bitmap in masks.bitmaps()]
-    offsets = [(int(x), int(y)) for x, y in masks.offsets.tolist()] if masks is not None else [(0, 0)] * n
+    offsets = (
+        [(int(x), int(y)) for x, y in masks.offsets.tolist()] if masks is not None else [(0, 0)] * n
+    )
     texts = [names.get(label, "") for label in labels.tolist()]
     if scores is not None:
-        texts = [f"{text} {score:.2f}".strip() for text, score in zip(texts, scores.tolist(), strict=True)]
+        texts = [
+            f"{text} {score:.2f}".strip()
+            for text, score in zip(texts, scores.tolist(), strict=True)
+        ]
     colours = [colour_of(label) for label in labels.tolist()]
     return [_Item(*row) for row in zip(colours, texts, frames, bitmaps, offsets, strict=True)]
 
 
 def _draw_mask(canvas: _Canvas, item: _Item, fill: float) -> None:
-    """Fill, dark halo, coloured contour: the blurred mask falls from 1 to 0 across the edge, bands of it are lines."""
+    """Fill, dark halo, coloured contour: the blurred mask falls from 1 to 0 across the
+    edge, bands of it are lines.
+    """
     if item.bitmap is None:
         return
     pad = math.ceil(3 * canvas.line / canvas.scale) + 1
@@ -167,7 +188,9 @@ def _draw_mask(canvas: _Canvas, item: _Item, fill: float) -> None:
     if canvas.scale > 1:
         size = (mask.width * canvas.scale, mask.height * canvas.scale)
         mask = mask.resize(size, Image.Resampling.BICUBIC).point(lambda v: 255 if v >= 128 else 0)
-    soft = np.asarray(mask.filter(ImageFilter.GaussianBlur(canvas.line / 1.6)), dtype=np.float32) / 255
+    soft = (
+        np.asarray(mask.filter(ImageFilter.GaussianBlur(canvas.line / 1.6)), dtype=np.float32) / 255
+    )
     distance = np.abs(soft - 0.5)
     inside = np.asarray(mask.filter(ImageFilter.GaussianBlur(0.7)), dtype=np.float32) / 255
     place = ((item.offset[0] - pad) * canvas.scale, (item.offset[1] - pad) * canvas.scale)
@@ -176,7 +199,9 @@ def _draw_mask(canvas: _Canvas, item: _Item, fill: float) -> None:
     _blend(canvas.picture, place, np.clip((0.29 - distance) / 0.10, 0, 1), item.colour)
 
 
-def _blend(picture: Image.Image, place: tuple[int, int], alpha: NDArray[np.floating[Any]], colour: Colour) -> None:
+def _blend(
+    picture: Image.Image, place: tuple[int, int], alpha: NDArray[np.floating[Any]], colour: Colour
+) -> None:
     """Lays `colour` on the picture; PIL clips what lies outside."""
     picture.paste(colour, place, Image.fromarray((alpha * 255 + 0.5).astype(np.uint8)))
 
@@ -196,7 +221,9 @@ def _draw_label(canvas: _Canvas, draw: ImageDraw.ImageDraw, item: _Item) -> None
     if not item.text or item.area <= 0:
         return
     left, _, right, _ = draw.textbbox((0, 0), item.text, font=canvas.font)
-    _, top, _, bottom = draw.textbbox((0, 0), "Ag", font=canvas.font)  # chips of one height, whatever the letters
+    _, top, _, bottom = draw.textbbox(
+        (0, 0), "Ag", font=canvas.font
+    )  # chips of one height, whatever the letters
     pad = max(2.0, (bottom - top) * 0.28)
     width, height = right - left + 2 * pad, bottom - top + 2 * pad
     if width * height > LARGEST_LABEL * item.area * canvas.scale**2:
@@ -204,16 +231,24 @@ def _draw_label(canvas: _Canvas, draw: ImageDraw.ImageDraw, item: _Item) -> None
     for x, y in _places(item, canvas.scale, width, height):
         x = min(max(0.0, x), max(0.0, canvas.picture.width - width))
         chip = (x, y, x + width, y + height)
-        if y < 0 or chip[3] > canvas.picture.height or any(_overlap(chip, other) for other in canvas.chips):
+        if (
+            y < 0
+            or chip[3] > canvas.picture.height
+            or any(_overlap(chip, other) for other in canvas.chips)
+        ):
             continue
         canvas.chips.append(chip)
         draw.rounded_rectangle(chip, radius=pad * 0.8, fill=item.colour)
-        draw.text((x + pad - left, y + pad - top), item.text, fill=ink_on(item.colour), font=canvas.font)
+        draw.text(
+            (x + pad - left, y + pad - top), item.text, fill=ink_on(item.colour), font=canvas.font
+        )
         return
 
 
 def _places(item: _Item, scale: int, width: float, height: float) -> list[tuple[float, float]]:
-    """Upper left corners to try for a label, best first: on a lone mask's top, above, inside, middle, below, beside."""
+    """Upper left corners to try for a label, best first: on a lone mask's top, above,
+    inside, middle, below, beside.
+    """
     x0, y0, x1, y1 = (v * scale for v in item.frame)
     middle = ((x0 + x1 - width) / 2, (y0 + y1 - height) / 2)
     inside = [(x0, y0), (x1 - width, y0), (x0, y1 - height), (x1 - width, y1 - height)]

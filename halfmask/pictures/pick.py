@@ -7,7 +7,9 @@ from collections.abc import Sequence
 BLOCKS = ("best", "median", "worst")
 
 
-def best_median_worst(rows: Sequence[int], values: Sequence[float], each: int = 8) -> dict[str, list[int]]:
+def best_median_worst(
+    rows: Sequence[int], values: Sequence[float], each: int = 8
+) -> dict[str, list[int]]:
     """The same of any rows by any value."""
     rows = sorted(rows, key=lambda k: -values[k])
     best, worst, middle = (min(each, (len(rows) + extra) // 3) for extra in (2, 1, 0))

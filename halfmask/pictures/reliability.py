@@ -1,4 +1,6 @@
-"""A quality score in one picture: does it say the IoU (left), and what is left when only the best-scored masks are kept (right)?"""
+"""A quality score in one picture: does it say the IoU (left), and what is left when
+only the best-scored masks are kept (right)?
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,12 @@ def _plot_bins(axis: Any, block: Mapping[str, Any]) -> None:
     axis.set(xlim=(low, 1), ylim=(low, 1), aspect="equal")
     axis.set_xlabel("mean score", fontsize=11, color=TEXT)
     axis.set_ylabel("mean true IoU", fontsize=11, color=TEXT)
-    _head(axis, "Reliability", {"calibration_error": "calibration error {:.3f}", "spearman": "Spearman {:.2f}"}, block)
+    _head(
+        axis,
+        "Reliability",
+        {"calibration_error": "calibration error {:.3f}", "spearman": "Spearman {:.2f}"},
+        block,
+    )
     axis.legend(loc="lower right", fontsize=9, frameon=False)
 
 
@@ -71,12 +78,23 @@ def _plot_coverage(axis: Any, block: Mapping[str, Any]) -> None:
 
     rows = block["coverage"]
     shares = [r["share"] for r in rows]
-    lines = (("miou", "-o", SCORE, "their mean IoU"), ("bad", "-s", BAD, "share of them with IoU < 0.5"))
+    lines = (
+        ("miou", "-o", SCORE, "their mean IoU"),
+        ("bad", "-s", BAD, "share of them with IoU < 0.5"),
+    )
     for key, style, colour, label in lines:
         # Not clipped: a share of 0 is a point on the axis.
         values = [r[key] for r in rows]
         axis.plot(
-            shares, values, style, color=colour, linewidth=1.8, markersize=5, label=label, clip_on=False, zorder=3
+            shares,
+            values,
+            style,
+            color=colour,
+            linewidth=1.8,
+            markersize=5,
+            label=label,
+            clip_on=False,
+            zorder=3,
         )
     axis.set(xlim=(0, 1.03), ylim=(0, 1))
     axis.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))

@@ -1,4 +1,6 @@
-"""One self-contained HTML page: headline numbers, pictures, tables, bars. No network, no script that is needed to read it."""
+"""One self-contained HTML page: headline numbers, pictures, tables, bars. No network,
+no script that is needed to read it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from halfmask.files.atomic import write_text
 
 TEMPLATE = Path(__file__).parents[1] / "assets" / "report.html.j2"
 WIDEST = 960
-"""Pictures wider than this are made smaller for the page; the full size stays in the run's folder."""
+"""Pictures wider than this are made smaller for the page; the full size stays in the
+run's folder.
+"""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Bars:
-    """Values in [0, 1] for each group and series; None is shown as a dash. Groups carry a tag such as A or B."""
+    """Values in [0, 1] for each group and series; None is shown as a dash. Groups carry
+    a tag such as A or B.
+    """
 
     series: Sequence[str]
     groups: Sequence[tuple[str, str, Sequence[float | None]]]
@@ -110,7 +116,9 @@ def write_report(page: Page, out: str | Path) -> Path:
     """
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["picture"] = picture_uri
     environment.filters["file"] = file_uri
     html = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(page=page)

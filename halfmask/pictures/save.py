@@ -21,12 +21,15 @@ def save_figure(figure: Figure, out: str | Path) -> Path:
     """
     path = Path(out)
     with written_beside(path) as file:
-        figure.savefig(file, format=path.suffix.removeprefix(".") or None, dpi=150, facecolor="white")
+        figure.savefig(
+            file, format=path.suffix.removeprefix(".") or None, dpi=150, facecolor="white"
+        )
     return path
 
 
 def save_picture(picture: Image.Image, out: str | Path, **options: Any) -> Path:
-    """Writes a picture in the format of its name (.png where that has none) as `written_beside` does; options are Pillow's.
+    """Writes a picture in the format of its name (.png where that has none) as
+    `written_beside` does; options are Pillow's.
 
     Raises:
         InputError: the place cannot be written.

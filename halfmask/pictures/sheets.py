@@ -46,19 +46,32 @@ def before_after(
 
 
 def _mixed(
-    image: NDArray[np.uint8], boxes: Tensor, masks: MaskCrops, labels: Tensor, names: Mapping[int, str], given: Tensor
+    image: NDArray[np.uint8],
+    boxes: Tensor,
+    masks: MaskCrops,
+    labels: Tensor,
+    names: Mapping[int, str],
+    given: Tensor,
 ) -> Image.Image:
-    """Given masks as masks, all others as boxes: a box without area and a mask without pixels draw nothing."""
-    bitmaps = [b if keep else b[:0, :0] for b, keep in zip(masks.bitmaps(), given.tolist(), strict=True)]
+    """Given masks as masks, all others as boxes: a box without area and a mask without
+    pixels draw nothing.
+    """
+    bitmaps = [
+        b if keep else b[:0, :0] for b, keep in zip(masks.bitmaps(), given.tolist(), strict=True)
+    ]
     offsets = [(int(x), int(y)) for x, y in masks.offsets.tolist()]
     shown = MaskCrops.from_bitmaps(bitmaps, offsets, masks.image_size)
     return overlay(image, boxes * ~given[:, None], shown, labels, names)
 
 
 def contact_sheet(
-    images: Sequence[Image.Image], columns: int, captions: Sequence[str] | None = None, cell: int = 320
+    images: Sequence[Image.Image],
+    columns: int,
+    captions: Sequence[str] | None = None,
+    cell: int = 320,
 ) -> Image.Image:
-    """Pictures in rows, each fitted into a square cell (never enlarged), with captions below.
+    """Pictures in rows, each fitted into a square cell (never enlarged), with captions
+    below.
 
     Args:
         images: one or more.

@@ -1,4 +1,6 @@
-"""A recipe's data section made real: the files read, masks stripped, images held out, everything checked."""
+"""A recipe's data section made real: the files read, masks stripped, images held out,
+everything checked.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ class Pictures:
     """What one data section gives to learn from.
 
     Attributes:
-        training: the images; masks that the recipe takes away are gone from its file, whose categories are the model's.
+        training: the images; masks that the recipe takes away are gone from its file,
+            whose categories are the model's.
         masked: category ids of set A.
         mask_counts: category id → usable masks to learn from.
         objects: boxes to learn from.
@@ -51,7 +54,9 @@ class Pictures:
         return sum(self.mask_counts.values())
 
     def loaders(self, data: Data, draws: bool = False) -> Loaders:
-        """Batches as this data section wants them; of several processes each gets its part. draws: see `build_loader`."""
+        """Batches as this data section wants them; of several processes each gets its
+        part. draws: see `build_loader`.
+        """
         examples, paste = LeaveOut(self.training, data.unreadable), None
         if data.paste > 0:
             masked = set(self.training.with_masks())
@@ -62,11 +67,15 @@ class Pictures:
 
         def shuffled(batch_size: int, seed: int) -> Loader:
             own = batch_size // place.world
-            return build_loader(examples, own, data.workers, seed, augment, True, place.rank, place.world, draws)
+            return build_loader(
+                examples, own, data.workers, seed, augment, True, place.rank, place.world, draws
+            )
 
         return Loaders(
             shuffled,
-            lambda batch_size: build_loader(examples, batch_size, data.workers, 0, None, shuffle=False),
+            lambda batch_size: build_loader(
+                examples, batch_size, data.workers, 0, None, shuffle=False
+            ),
             len(self.training),
         )
 
@@ -80,7 +89,8 @@ class TrainingData:
         main: the recipe's data, whose categories are the model's.
         development: its held-out images with all masks that the file has, or None.
         own: stage number → data of that stage's own.
-        masked: category ids of set A: classes with masks in data that a stage learns masks from (the main data where none does).
+        masked: category ids of set A: classes with masks in data that a stage learns
+            masks from (the main data where none does).
         mask_counts: category id → usable masks in the same data.
     """
 
@@ -120,19 +130,28 @@ class TrainingData:
         return loaders
 
     def evaluation(self, workers: int) -> Callable[[nn.Module], dict[str, Any]] | None:
-        """Model → box, mask and given_boxes blocks on the development images; None where no image is held out."""
-        return None if self.development is None else Evaluation(self.development, self.masked, workers)
+        """Model → box, mask and given_boxes blocks on the development images; None
+        where no image is held out.
+        """
+        return (
+            None if self.development is None else Evaluation(self.development, self.masked, workers)
+        )
 
 
-def read_training_data(recipe: Recipe, filled: Path | None = None, in_memory: bool = False) -> TrainingData:
-    """Reads and checks what a recipe learns from. A large file is indexed first, where its index is not there yet.
+def read_training_data(
+    recipe: Recipe, filled: Path | None = None, in_memory: bool = False
+) -> TrainingData:
+    """Reads and checks what a recipe learns from. A large file is indexed first, where
+    its index is not there yet.
 
     Args:
-        filled: the training images with a teacher's masks (`training/rounds.py`): those that pass `self_training` are learnt from too.
+        filled: the training images with a teacher's masks (`training/rounds.py`): those
+            that pass `self_training` are learnt from too.
         in_memory: read files of any size whole, as what `filled` is added to always is.
     Raises:
-        InputError: a file is no COCO file, its class list is empty, photographs are missing, there is no box at all, or no mask where
-            a stage needs some; a stage's own data have a class that the recipe's do not.
+        InputError: a file is no COCO file, its class list is empty, photographs are
+            missing, there is no box at all, or no mask where a stage needs some; a
+            stage's own data have a class that the recipe's do not.
     """
     in_memory = in_memory or filled is not None
     whole = _read(recipe.data, in_memory)
@@ -158,7 +177,11 @@ def read_training_data(recipe: Recipe, filled: Path | None = None, in_memory: bo
             own[index] = read[data]
             _refuse_missing_classes(stage, read[data], whole)
     _check(recipe, main, own)
-    sources = {id(own.get(i, main)): own.get(i, main) for i, stage in enumerate(recipe.stages) if _learns_masks(stage)}
+    sources = {
+        id(own.get(i, main)): own.get(i, main)
+        for i, stage in enumerate(recipe.stages)
+        if _learns_masks(stage)
+    }
     teaching = list(sources.values()) or [main]
     counts = {i: sum(p.mask_counts[i] for p in teaching) for i in main.mask_counts}
     masked = set().union(*(p.masked for p in teaching))
@@ -166,11 +189,14 @@ def read_training_data(recipe: Recipe, filled: Path | None = None, in_memory: bo
 
 
 def _refuse_held_out(recipe: Recipe, index: int, data: Data) -> None:
-    """A stage that reads the recipe's file by itself would learn from the images that the recipe holds out."""
+    """A stage that reads the recipe's file by itself would learn from the images that
+    the recipe holds out.
+    """
     same = expand(data.annotations).resolve() == expand(recipe.data.annotations).resolve()
     if same and recipe.data.development > 0:
         raise InputError(
-            f"stages.{index}.data: names the recipe's own file, whose held-out images (data.development={recipe.data.development}) it "
+            f"stages.{index}.data: names the recipe's own file, whose held-out images "
+            f"(data.development={recipe.data.development}) it "
             "would learn from; leave the stage's data out, or set data.development=0"
         )
 
@@ -180,7 +206,8 @@ def _refuse_missing_classes(stage: Stage, pictures: Pictures, whole: Annotations
     have, classes = pictures.classes, len(whole.categories)
     if stage.loss != "masks" and have < classes:
         raise InputError(
-            f"stage {stage.name}: its own data have {have} of the model's {classes} classes, and loss={stage.loss} would teach objects of "
+            f"stage {stage.name}: its own data have {have} of the model's {classes} classes, "
+            f"and loss={stage.loss} would teach objects of "
             "the others as background; set its loss to masks, or give it a file with all classes"
         )
 
@@ -189,20 +216,32 @@ def _read(data: Data, in_memory: bool) -> Annotations:
     path = expand(data.annotations)
     file = CocoFile.read(path) if in_memory else open_file(path)
     if not file.categories:
-        raise InputError(f"{file.name}: its list of categories is empty: expected at least one class to learn")
+        raise InputError(
+            f"{file.name}: its list of categories is empty: expected at least one class to learn"
+        )
     return file
 
 
-def _pictures(data: Data, whole: Annotations, ids: list[int], categories: list[dict[str, Any]]) -> Pictures:
+def _pictures(
+    data: Data, whole: Annotations, ids: list[int], categories: list[dict[str, Any]]
+) -> Pictures:
     """The images of a file that are to be learnt from, told in the model's categories."""
-    named = None if data.masked is None else resolve_masked(data.masked, whole.categories, whole.name)
-    moved = None if categories is whole.categories else matching_ids(whole.categories, categories, whole.name)
+    named = (
+        None if data.masked is None else resolve_masked(data.masked, whole.categories, whole.name)
+    )
+    moved = (
+        None
+        if categories is whole.categories
+        else matching_ids(whole.categories, categories, whole.name)
+    )
     # Stripped before anything else sees the masks: what is not there cannot leak.
     file = whole.part(ids, named, None if moved is None else (moved, categories))
     if named is not None and moved is not None:
         named = {moved[i] for i in named}
     counts = file.mask_counts(data.use)
-    masked = {i for i, n in counts.items() if n >= data.masked_threshold} if named is None else named
+    masked = (
+        {i for i, n in counts.items() if n >= data.masked_threshold} if named is None else named
+    )
     folder = expand(data.images)
     training = CocoInstances(file, folder, ids, data.use, data.cache)
     if data.skip_unmasked:
@@ -211,15 +250,22 @@ def _pictures(data: Data, whole: Annotations, ids: list[int], categories: list[d
 
 
 def _with_teacher(pictures: Pictures, recipe: Recipe, filled: Path) -> Pictures:
-    """The same pictures with the teacher's masks beside people's. Which classes are A, and how many masks they have, stays."""
+    """The same pictures with the teacher's masks beside people's. Which classes are A,
+    and how many masks they have, stays.
+    """
     data, limits = recipe.data, recipe.self_training
     before = pictures.training
     assert isinstance(before.file, CocoFile), "read in memory, for this"
     taken = adopt_fillings(
-        before.file, data.use, fillings_of(CocoFile.read(filled)), limits.min_score, limits.min_tightness
+        before.file,
+        data.use,
+        fillings_of(CocoFile.read(filled)),
+        limits.min_score,
+        limits.min_tightness,
     )
     print(
-        f"{taken.kept} of the teacher's masks to learn from; left out: {taken.doubtful} with a score below {limits.min_score}, "
+        f"{taken.kept} of the teacher's masks to learn from; left out: {taken.doubtful} with a "
+        f"score below {limits.min_score}, "
         f"{taken.loose} that do not fill their box"
     )
     file = CocoFile.from_document(taken.document, before.file.name)
@@ -239,12 +285,15 @@ def _check(recipe: Recipe, main: Pictures, own: dict[int, Pictures]) -> None:
         name = pictures.training.file.name
         if pictures.objects == 0:
             raise InputError(
-                f"{name}: no image to learn from has a usable box (crowds aside); see `halfmask doctor {name}`"
+                f"{name}: no image to learn from has a usable box (crowds aside); see "
+                f"`halfmask doctor {name}`"
             )
         if _learns_masks(stage) and pictures.masks == 0:
             key = "data.masked" if stage.data is None else f"stages.{index}.data.masked"
             without = f"{key}={data.masked} leaves none" if data.masked else "it has none"
             raise InputError(
-                f"{name}: stage {stage.name} learns masks, and none of the {pictures.objects} objects has a usable one ({without}): "
-                f"annotate some masks, name other classes in {key}, or train boxes only (loss: boxes)"
+                f"{name}: stage {stage.name} learns masks, and none of the {pictures.objects} "
+                f"objects has a usable one ({without}): "
+                f"annotate some masks, name other classes in {key}, or train boxes only (loss: "
+                "boxes)"
             )

@@ -38,7 +38,10 @@ def dry_run_of(recipe: Recipe) -> None:
     total = sum(p.numel() for p in model.parameters())
     print(
         f"{recipe.model.kind}: {total:,} parameters: "
-        + ", ".join(f"{name} {sum(p.numel() for p in part.parameters()):,}" for name, part in model.parts().items())
+        + ", ".join(
+            f"{name} {sum(p.numel() for p in part.parameters()):,}"
+            for name, part in model.parts().items()
+        )
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
@@ -49,15 +52,20 @@ def dry_run_of(recipe: Recipe) -> None:
         hours = cost.seconds * stage.batch_size / recipe.devices / cost.images * stage.steps / 3600
         losses = ", ".join(f"{name} {value:.3f}" for name, value in cost.losses.items())
         print(
-            f"stage {stage.name}: {', '.join(stage.train)} learn; {stage.steps} steps of {stage.batch_size} {unit}; measured on {device} "
-            f"with {cost.images}: {cost.seconds:.3f} s a step, {cost.memory / 2**30:.2f} GiB; {losses}; about {hours:.2f} h"
+            f"stage {stage.name}: {', '.join(stage.train)} learn; {stage.steps} steps of "
+            f"{stage.batch_size} {unit}; measured on {device} "
+            f"with {cost.images}: {cost.seconds:.3f} s a step, {cost.memory / 2**30:.2f} GiB; "
+            f"{losses}; about {hours:.2f} h"
         )
     if recipe.rounds > 1:
-        print(f"rounds: {recipe.rounds} such trainings, and the training file filled in between two")
+        print(
+            f"rounds: {recipe.rounds} such trainings, and the training file filled in between two"
+        )
     if recipe.hide:
         print(f"hide: as much again, {recipe.rounds} more without the hidden classes' masks")
     if recipe.devices > 1:
         print(
-            f"devices: {recipe.devices} processes; the steps were those of one of them, what they say to each other aside"
+            f"devices: {recipe.devices} processes; the steps were those of one of them, what "
+            "they say to each other aside"
         )
     print("dry run: nothing was written")

@@ -1,4 +1,6 @@
-"""The folder of a run: whether a training may begin or go on in it, what is written first and last, what is taken away when it fails."""
+"""The folder of a run: whether a training may begin or go on in it, what is written
+first and last, what is taken away when it fails.
+"""
 
 from __future__ import annotations
 
@@ -27,17 +29,20 @@ MAY_CHANGE = {
     "loggers",
     "devices",
 }
-"""Keys that a resumed run may have otherwise: they do not change what is learnt (data may have moved). The data keys hold for a stage's
-own data too."""
+"""Keys that a resumed run may have otherwise: they do not change what is learnt (data
+may have moved). The data keys hold for a stage's own data too.
+"""
 SHARED_SECONDS = 60.0
 """How late a file may appear on another host."""
 
 
 def check_folder(recipe: Recipe, out: Path, resume: bool) -> Path | None:
-    """Whether the run may start in its folder; the checkpoint of a run that is already finished.
+    """Whether the run may start in its folder; the checkpoint of a run that is already
+    finished.
 
     Raises:
-        InputError: the folder is a file, holds another run, or one that was begun otherwise.
+        InputError: the folder is a file, holds another run, or one that was begun
+            otherwise.
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: expected a folder for the run, found a file")
@@ -45,16 +50,27 @@ def check_folder(recipe: Recipe, out: Path, resume: bool) -> Path | None:
     if not written.is_file() and not (out / "model.safetensors").exists():
         return None
     if not resume:
-        raise InputError(f"{out} holds a run already: add --resume to go on with it, or name another folder with --out")
+        raise InputError(
+            f"{out} holds a run already: add --resume to go on with it, or name another folder "
+            "with --out"
+        )
     if not written.is_file():
-        raise InputError(f"{out}: no recipe.yaml: this is no run that could be resumed; name another folder with --out")
+        raise InputError(
+            f"{out}: no recipe.yaml: this is no run that could be resumed; name another folder "
+            "with --out"
+        )
     before = _written(written)
     was, now = _flat(before.model_dump(mode="json")), _flat(recipe.model_dump(mode="json"))
-    changed = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key) and not _may_change(key))
+    changed = sorted(
+        key
+        for key in was.keys() | now.keys()
+        if was.get(key) != now.get(key) and not _may_change(key)
+    )
     if changed:
         key = changed[0]
         raise InputError(
-            f"{out} was begun with {key}={was.get(key)}, the recipe now says {now.get(key)}: a run is resumed as it was begun "
+            f"{out} was begun with {key}={was.get(key)}, the recipe now says {now.get(key)}: a "
+            "run is resumed as it was begun "
             f"(halfmask train {written} --out {out} --resume)"
         )
     model = out / "model.safetensors"
@@ -75,14 +91,19 @@ def _may_change(key: str) -> bool:
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     if isinstance(node, dict | list) and node:
         items = node.items() if isinstance(node, dict) else enumerate(node)
-        return {key: value for name, child in items for key, value in _flat(child, f"{prefix}.{name}").items()}
+        return {
+            key: value
+            for name, child in items
+            for key, value in _flat(child, f"{prefix}.{name}").items()
+        }
     return {prefix.lstrip("."): node}
 
 
 def for_processes(recipe: Recipe, out: Path, resume: bool, world: int) -> Recipe:
     """The recipe with what the number of processes decides, as the run keeps it.
 
-    A run that several processes began draws by image, and goes on so with any number of them, one included.
+    A run that several processes began draws by image, and goes on so with any number of
+    them, one included.
 
     Raises:
         InputError: a batch does not divide, or the draws are one process's stream.
@@ -92,7 +113,8 @@ def for_processes(recipe: Recipe, out: Path, resume: bool, world: int) -> Recipe
         begun = _written(written).sampling or "stream"
         if world > 1 and begun == "stream":
             raise InputError(
-                f"{out} was begun by one process, whose random draws are one stream: go on with one process, or begin a new run (with "
+                f"{out} was begun by one process, whose random draws are one stream: go on "
+                "with one process, or begin a new run (with "
                 "sampling=image its number of processes may change later)"
             )
         recipe = recipe.model_copy(update={"sampling": begun if begun == "image" else None})
@@ -100,13 +122,16 @@ def for_processes(recipe: Recipe, out: Path, resume: bool, world: int) -> Recipe
         return recipe
     if recipe.sampling == "stream":
         raise InputError(
-            f"sampling=stream is for one process, and there are {world}: leave it out, or set sampling=image"
+            f"sampling=stream is for one process, and there are {world}: leave it out, or set "
+            "sampling=image"
         )
     for stage in recipe.stages:
         if stage.batch_size % world and not stage.cache_features:
             raise InputError(
-                f"stage {stage.name}: batch_size={stage.batch_size} is the batch of all processes, and does not divide among {world}: "
-                f"set it to {-(-stage.batch_size // world) * world}, or take another number of processes"
+                f"stage {stage.name}: batch_size={stage.batch_size} is the batch of all "
+                f"processes, and does not divide among {world}: "
+                f"set it to {-(-stage.batch_size // world) * world}, or take another number of "
+                "processes"
             )
     return recipe.model_copy(update={"sampling": "image"})
 
@@ -120,12 +145,16 @@ def await_folder(out: Path) -> None:
     deadline = time.monotonic() + (0 if team.current().leads else SHARED_SECONDS)
     while not (out / "recipe.yaml").is_file():
         if time.monotonic() > deadline:
-            raise InputError(f"{out}: not the same folder on all hosts: put --out on a disk that all of them share")
+            raise InputError(
+                f"{out}: not the same folder on all hosts: put --out on a disk that all of "
+                "them share"
+            )
         time.sleep(0.2)
 
 
 def remove_begun(out: Path, before: set[Path] | None) -> None:
-    """Takes away what a run wrote that failed before its first resume point, so that the mended run may have the same folder.
+    """Takes away what a run wrote that failed before its first resume point, so that
+    the mended run may have the same folder.
 
     Args:
         before: what the folder held already; None: it was not there.
@@ -139,7 +168,9 @@ def remove_begun(out: Path, before: set[Path] | None) -> None:
 
 
 def begin_run(recipe: Recipe, data: TrainingData, model: SegmentationModel, out: Path) -> None:
-    """Prepares the model and the folder, by the first process; the others take the model from it (`fit`)."""
+    """Prepares the model and the folder, by the first process; the others take the
+    model from it (`fit`).
+    """
     from halfmask.files.atomic import write_text
     from halfmask.training.looks import learn_looks
 
@@ -162,8 +193,13 @@ def finish_run(recipe: Recipe, data: TrainingData, model: SegmentationModel, out
 
     path = out / "model.safetensors"
     categories: list[Any] = [{"id": c["id"], "name": c["name"]} for c in data.categories]
-    save_checkpoint(path, Checkpoint(model.state_dict(), recipe, categories, sorted(data.masked), data.mask_counts))
+    save_checkpoint(
+        path,
+        Checkpoint(model.state_dict(), recipe, categories, sorted(data.masked), data.mask_counts),
+    )
     try:
         training_curves(out)
-    except InputError as error:  # a run of less steps than one log line: nothing to draw, and no reason to fail
+    except (
+        InputError
+    ) as error:  # a run of less steps than one log line: nothing to draw, and no reason to fail
         print(f"no curves: {error}")

@@ -28,7 +28,9 @@ def _line(blocks: dict[str, Any]) -> str:
     for title, block, key, factor in wanted:
         values = {name: blocks[block][name][key] for name in ("all", "A", "B")}
         if values["all"] is not None:
-            rest = ", ".join(f"{name} {values[name] * factor:.1f}" for name in "AB" if values[name] is not None)
+            rest = ", ".join(
+                f"{name} {values[name] * factor:.1f}" for name in "AB" if values[name] is not None
+            )
             parts.append(f"{title} {values['all'] * factor:.1f} ({rest})")
     return "; ".join(parts) or "nothing to measure"
 

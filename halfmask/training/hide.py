@@ -1,4 +1,6 @@
-"""How good will the masks of the box-only classes be? Some masked classes are hidden from a first training, and measured."""
+"""How good will the masks of the box-only classes be? Some masked classes are hidden
+from a first training, and measured.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ class Plan:
     Attributes:
         classes: category ids of the hidden classes, most masks first.
         recipe: of the first training.
-        data: what the run itself learns from, with the masks that are hidden from the first training.
+        data: what the run itself learns from, with the masks that are hidden from the
+            first training.
     """
 
     classes: list[int]
@@ -37,7 +40,10 @@ class Plan:
     data: TrainingData
 
     def describe(self) -> str:
-        names = [f"{self.data.training.file.name_of(i)} ({self.data.main.mask_counts[i]})" for i in self.classes]
+        names = [
+            f"{self.data.training.file.name_of(i)} ({self.data.main.mask_counts[i]})"
+            for i in self.classes
+        ]
         return f"hide={len(names)}: a first training without the masks of {', '.join(names)}"
 
 
@@ -63,7 +69,8 @@ class Measured:
 
 
 def learn_hidden(recipe: Recipe, out: Path, again: str) -> Measured | None:
-    """Trains without some masked classes (OUT/hidden), measures masks of these, writes OUT/quality.json and OUT/reliability.png.
+    """Trains without some masked classes (OUT/hidden), measures masks of these, writes
+    OUT/quality.json and OUT/reliability.png.
 
     What is there already is taken as it is, so that an interrupted run goes on.
 
@@ -72,7 +79,8 @@ def learn_hidden(recipe: Recipe, out: Path, again: str) -> Measured | None:
         out: the run's folder.
         again: how to go on, for messages.
     Returns:
-        The measured masks, to fit the run's own model with; None if a signal stopped the training.
+        The measured masks, to fit the run's own model with; None if a signal stopped
+            the training.
     Raises:
         InputError: these classes cannot be hidden, see `plan_hiding`.
     """
@@ -81,7 +89,9 @@ def learn_hidden(recipe: Recipe, out: Path, again: str) -> Measured | None:
     plan = plan_hiding(recipe)
     print(plan.describe())
     folder = out / HIDDEN
-    checkpoint = train(plan.recipe, folder, resume=(folder / "recipe.yaml").is_file(), again=again, report=False)
+    checkpoint = train(
+        plan.recipe, folder, resume=(folder / "recipe.yaml").is_file(), again=again, report=False
+    )
     if checkpoint is None:
         return None
     measured = _measure(_load(checkpoint), plan)
@@ -91,16 +101,20 @@ def learn_hidden(recipe: Recipe, out: Path, again: str) -> Measured | None:
 
 
 def plan_hiding(recipe: Recipe) -> Plan:
-    """Chooses the classes to hide, by the recipe's seed: spread over the classes with few and with many masks.
+    """Chooses the classes to hide, by the recipe's seed: spread over the classes with
+    few and with many masks.
 
     Raises:
-        InputError: a kind of model whose masks have no quality features, too few classes with enough masks, a start that has learnt
-            masks of a class to hide.
+        InputError: a kind of model whose masks have no quality features, too few
+            classes with enough masks, a start that has learnt masks of a class to hide.
     """
     from halfmask.training.data import read_training_data
 
     if recipe.model.kind != "box_segmenter":
-        raise InputError(f"hide={recipe.hide}: works for a box_segmenter, the recipe's model is a {recipe.model.kind}")
+        raise InputError(
+            f"hide={recipe.hide}: works for a box_segmenter, the recipe's model is a "
+            f"{recipe.model.kind}"
+        )
     data = read_training_data(recipe)
     classes = _choose(recipe, data)
     names = {data.training.file.name_of(i) for i in classes}
@@ -123,7 +137,8 @@ def _choose(recipe: Recipe, data: TrainingData) -> list[int]:
     fitting = hideable(counts, data.main.masked, enough)
     if len(fitting) < recipe.hide:
         raise InputError(
-            f"hide={recipe.hide}: {data.name} has {len(fitting)} masked classes with at least {enough} masks and at most a third of all; "
+            f"hide={recipe.hide}: {data.name} has {len(fitting)} masked classes with at least "
+            f"{enough} masks and at most a third of all; "
             f"hide fewer, or lower data.masked_threshold"
         )
     rng = np.random.default_rng([recipe.seed, recipe.hide])
@@ -133,11 +148,17 @@ def _choose(recipe: Recipe, data: TrainingData) -> list[int]:
 def _without(data: Data, pictures: Pictures, hidden: set[str]) -> Data:
     """A data section that strips the masks of the hidden classes too."""
     file = pictures.training.file
-    kept = [file.name_of(i) for i, n in pictures.mask_counts.items() if n > 0 and file.name_of(i) not in hidden]
+    kept = [
+        file.name_of(i)
+        for i, n in pictures.mask_counts.items()
+        if n > 0 and file.name_of(i) not in hidden
+    ]
     odd = [name for name in kept if "," in name]
     if not kept or odd:
         why = f"the class name {odd[0]!r} has a comma" if odd else "no other class has masks"
-        raise InputError(f"hide: {file.name}: {why}, so the first training cannot be told what to learn from")
+        raise InputError(
+            f"hide: {file.name}: {why}, so the first training cannot be told what to learn from"
+        )
     return data.model_copy(update={"masked": ",".join(kept)})
 
 
@@ -153,7 +174,8 @@ def _refuse_start(recipe: Recipe, hidden: set[str]) -> None:
     seen = sorted(c["name"] for c in start.categories if c["id"] in had and c["name"] in hidden)
     if seen:
         raise InputError(
-            f"hide={recipe.hide}: init: {source} has learnt masks of {seen[0]}, which is to be hidden: the estimate would be too good; "
+            f"hide={recipe.hide}: init: {source} has learnt masks of {seen[0]}, which is to be "
+            "hidden: the estimate would be too good; "
             "start from another checkpoint, or leave hide out"
         )
 
@@ -169,7 +191,9 @@ def _load(checkpoint: Path) -> SegmentationModel:
 
 
 def _measure(model: Any, plan: Plan) -> Measured:
-    """Draws masks into the boxes of the hidden classes' objects, on the photographs that the run learns from."""
+    """Draws masks into the boxes of the hidden classes' objects, on the photographs
+    that the run learns from.
+    """
     from halfmask.masks.crops import iou
     from halfmask.progress import tracked
 
@@ -183,9 +207,14 @@ def _measure(model: Any, plan: Plan) -> Measured:
             image, target = pictures[index]
             given = [target.boxes[wanted].to(device)], [target.labels[wanted].to(device)]
             found, features = model.segment_with_features([image.to(device)], *given)[0]
-            columns.append((features.cpu(), iou(found.crops(), target.masks.select(target.mask_row[wanted]))))
+            columns.append(
+                (features.cpu(), iou(found.crops(), target.masks.select(target.mask_row[wanted])))
+            )
             ids = [pictures.file.categories[k - 1]["id"] for k in target.labels[wanted].tolist()]
-            rows += [(i, target.image_id, a) for i, a in zip(ids, target.annotation_ids[wanted].tolist(), strict=True)]
+            rows += [
+                (i, target.image_id, a)
+                for i, a in zip(ids, target.annotation_ids[wanted].tolist(), strict=True)
+            ]
     classes, images, annotations = (list(column) for column in zip(*rows, strict=True))
     features, ious = (torch.cat(parts) for parts in zip(*columns, strict=True))
     return Measured(features, ious, classes, images, annotations)
@@ -197,7 +226,9 @@ def _objects(target: Any, labels: Tensor) -> Tensor:
 
 
 def _honest_scores(measured: Measured) -> Tensor:
-    """float32 [n]: the score of each mask by a fit that never saw its class (its image, where only one class is hidden)."""
+    """float32 [n]: the score of each mask by a fit that never saw its class (its image,
+    where only one class is hidden).
+    """
     from halfmask.models.box_segmenter.quality import QualityScore
 
     many = len(set(measured.classes)) > 1
@@ -222,24 +253,32 @@ def _report(measured: Measured, plan: Plan, out: Path) -> None:
     write_json(out / "quality.json", result, indent=1)
     estimate, quality = result["estimate"], result["quality"]
     count = f"{quality['instances']} masks of {len(plan.classes)} hidden classes"
-    picture = reliability_plot(quality, out / "reliability.png", f"{count}, each scored by a fit on the others")
+    picture = reliability_plot(
+        quality, out / "reliability.png", f"{count}, each scored by a fit on the others"
+    )
     rank = "unknown" if quality["spearman"] is None else f"{quality['spearman']:.2f}"
     print(
-        f"masks of classes without masks: expect a mean IoU of {estimate['miou']:.3f} (95 %: {estimate['low']:.3f} to "
-        f"{estimate['high']:.3f}), from {count}; the score's rank correlation with the IoU {rank}, calibration error "
+        f"masks of classes without masks: expect a mean IoU of {estimate['miou']:.3f} (95 %: "
+        f"{estimate['low']:.3f} to "
+        f"{estimate['high']:.3f}), from {count}; the score's rank correlation with the IoU "
+        f"{rank}, calibration error "
         f"{quality['calibration_error']:.3f} ({out / 'quality.json'}, {picture})"
     )
 
 
 def _result(measured: Measured, plan: Plan) -> dict[str, Any]:
-    """quality.json: the estimate with its interval, the hidden classes, how far the score can be trusted (each mask's by a fit on the
-    other classes) and how far the unfitted one, and each mask."""
+    """quality.json: the estimate with its interval, the hidden classes, how far the
+    score can be trusted (each mask's by a fit on the other classes) and how far the
+    unfitted one, and each mask.
+    """
     from halfmask._version import __version__
     from halfmask.evaluation.measures.reliability import class_estimate, reliability
     from halfmask.models.box_segmenter.quality import FEATURES
 
     scores, ious = _honest_scores(measured).tolist(), measured.ious.tolist()
-    columns = zip(measured.images, measured.annotations, measured.classes, ious, scores, strict=True)
+    columns = zip(
+        measured.images, measured.annotations, measured.classes, ious, scores, strict=True
+    )
     objects = [
         dict(zip(("image_id", "annotation_id", "category_id", "iou", "score"), row, strict=True))
         | {"features": dict(zip(FEATURES, values, strict=True))}

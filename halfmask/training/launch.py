@@ -1,4 +1,6 @@
-"""`halfmask train devices=N` without torchrun or srun: starts N processes on this host and watches over them."""
+"""`halfmask train devices=N` without torchrun or srun: starts N processes on this host
+and watches over them.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,19 @@ from types import FrameType
 from halfmask.errors import InputError
 
 GRACE = 15.0
-"""Seconds that the others have to end by themselves, once one has failed: they notice, and say what they have to say."""
+"""Seconds that the others have to end by themselves, once one has failed: they notice,
+and say what they have to say.
+"""
 LAUNCHER = "HALFMASK_LAUNCHER"
 """Environment variable of the processes: the launcher's process id."""
 
 
 def launch(arguments: Sequence[str], processes: int, again: str) -> int:
-    """Runs `halfmask` with the same arguments in several processes, which find each other as under torchrun.
+    """Runs `halfmask` with the same arguments in several processes, which find each
+    other as under torchrun.
 
-    A signal is passed on to all of them. When one fails the others are ended, in bounded time.
+    A signal is passed on to all of them. When one fails the others are ended, in
+    bounded time.
 
     Args:
         arguments: of `halfmask`.
@@ -56,7 +62,9 @@ def launch(arguments: Sequence[str], processes: int, again: str) -> int:
         for number, handler in before.items():
             signal.signal(number, handler)
     if received and all(code in (130, -received[0]) for _, code in codes):
-        return 130 if codes else 0  # before the first step there is nothing to save: the signal simply ends a process
+        return (
+            130 if codes else 0
+        )  # before the first step there is nothing to save: the signal simply ends a process
     return _verdict(codes, again)
 
 
@@ -65,28 +73,44 @@ def _check_devices(processes: int) -> None:
 
     if torch.cuda.is_available() and torch.cuda.device_count() < processes:
         raise InputError(
-            f"devices={processes}: this host has {torch.cuda.device_count()} GPUs: one process a GPU; set devices to their number, or "
+            f"devices={processes}: this host has {torch.cuda.device_count()} GPUs: one process "
+            "a GPU; set devices to their number, or "
             "CUDA_VISIBLE_DEVICES= to train on the CPU"
         )
 
 
-def _start(arguments: Sequence[str], rank: int, processes: int, port: int) -> subprocess.Popen[bytes]:
-    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes, "GROUP_RANK": 0}
+def _start(
+    arguments: Sequence[str], rank: int, processes: int, port: int
+) -> subprocess.Popen[bytes]:
+    names = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": processes,
+        "LOCAL_WORLD_SIZE": processes,
+        "GROUP_RANK": 0,
+    }
     environment = dict(os.environ)
     environment |= {name: str(value) for name, value in names.items()}
     environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     environment |= {"TORCHELASTIC_RUN_ID": f"halfmask-{os.getpid()}", LAUNCHER: str(os.getpid())}
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    # That DDP looked for parameters without gradient and found none is nothing to tell of.
+    # That DDP looked for parameters without gradient and found none is nothing to tell
+    # of.
     environment.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    # Else gloo looks for the address of the host's name, which need not be one of its own.
+    # Else gloo looks for the address of the host's name, which need not be one of its
+    # own.
     environment.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
-    # Of a session of their own: a terminal's Ctrl-C comes to the launcher, which passes it on once.
-    return subprocess.Popen([sys.executable, "-m", "halfmask", *arguments], env=environment, start_new_session=True)
+    # Of a session of their own: a terminal's Ctrl-C comes to the launcher, which passes
+    # it on once.
+    return subprocess.Popen(
+        [sys.executable, "-m", "halfmask", *arguments], env=environment, start_new_session=True
+    )
 
 
 def _watch(members: Sequence[subprocess.Popen[bytes]]) -> list[tuple[int, int]]:
-    """(rank, exit code) of those that failed, in the order in which they did so, killed ones first; empty: all went well."""
+    """(rank, exit code) of those that failed, in the order in which they did so, killed
+    ones first; empty: all went well.
+    """
     failed: dict[int, int] = {}
     deadline = None
     while any(member.poll() is None for member in members):
@@ -110,8 +134,10 @@ def _verdict(failed: list[tuple[int, int]], again: str) -> int:
     rank, code = failed[0]
     if code < 0:
         raise InputError(
-            f"process {rank} was ended by {signal.Signals(-code).name}, and so the training (SIGKILL may mean that the memory was full: "
-            f"fewer devices or data.workers, a smaller batch_size); go on from the last resume point with: {again}"
+            f"process {rank} was ended by {signal.Signals(-code).name}, and so the training "
+            "(SIGKILL may mean that the memory was full: "
+            "fewer devices or data.workers, a smaller batch_size); go on from the last resume "
+            f"point with: {again}"
         )
     return code
 
@@ -123,7 +149,9 @@ def _free_port() -> int:
 
 
 def end_with_launcher() -> None:
-    """Lets a process that `launch` started stop as by SIGTERM when its launcher is gone, however that came. Linux only."""
+    """Lets a process that `launch` started stop as by SIGTERM when its launcher is
+    gone, however that came. Linux only.
+    """
     parent = os.environ.get(LAUNCHER)
     if parent is None or sys.platform != "linux":
         return

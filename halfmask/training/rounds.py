@@ -1,4 +1,6 @@
-"""Self-training: a model fills the masks that its training file lacks, and the next round's model learns from them too."""
+"""Self-training: a model fills the masks that its training file lacks, and the next
+round's model learns from them too.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +15,20 @@ TEACHER = "teacher"
 
 
 def teach(recipe: Recipe, out: Path, again: str) -> Path | None:
-    """Trains the round before this one in OUT/teacher, and has it fill the file's missing masks.
+    """Trains the round before this one in OUT/teacher, and has it fill the file's
+    missing masks.
 
-    What is there already is taken as it is, so that an interrupted run goes on. The teacher reads the file as its own training did:
-    stripped of the masks that the recipe takes away, without the images that are held out.
+    What is there already is taken as it is, so that an interrupted run goes on. The
+    teacher reads the file as its own training did: stripped of the masks that the
+    recipe takes away, without the images that are held out.
 
     Args:
         recipe: of this round; `rounds` is at least 2.
         out: this round's run folder.
         again: how to go on, for messages.
     Returns:
-        A COCO file of the training images with the teacher's masks; None if a signal stopped its training.
+        A COCO file of the training images with the teacher's masks; None if a signal
+            stopped its training.
     """
     from halfmask.distributed import current
     from halfmask.training.train import train
@@ -33,7 +38,9 @@ def teach(recipe: Recipe, out: Path, again: str) -> Path | None:
     # What is hidden for an estimate is a matter of the last round.
     earlier = recipe.model_copy(update={"rounds": recipe.rounds - 1, "hide": 0})
     print(f"round {recipe.rounds - 1} of {recipe.rounds}: the teacher")
-    model = train(earlier, folder, resume=(folder / "recipe.yaml").is_file(), again=again, report=False)
+    model = train(
+        earlier, folder, resume=(folder / "recipe.yaml").is_file(), again=again, report=False
+    )
     if model is None:
         return None
     members = current()

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 
 def train_single(
-    recipe: Recipe, data: TrainingData, model: SegmentationModel, out: Path, resume: bool, again: str
+    recipe: Recipe,
+    data: TrainingData,
+    model: SegmentationModel,
+    out: Path,
+    resume: bool,
+    again: str,
 ) -> Outcome:
     """The training itself; a run that fails before its first resume point leaves nothing behind."""
     from halfmask.distributed import current
@@ -24,9 +29,13 @@ def train_single(
     before = set(out.iterdir()) if out.is_dir() else None
     try:
         begin_run(recipe, data, model, out)
-        return fit(model, recipe, data.loaders(recipe), out, data.evaluation(recipe.data.workers), resume)
+        return fit(
+            model, recipe, data.loaders(recipe), out, data.evaluation(recipe.data.workers), resume
+        )
     except (InputError, OSError) as error:
-        if isinstance(error, OSError):  # of a log or a tracker; the system names no file when a disk is full
+        if isinstance(
+            error, OSError
+        ):  # of a log or a tracker; the system names no file when a disk is full
             error = InputError(f"{error.filename or out}: {error.strerror or error}")
         if (out / "resume.ckpt").is_file():
             raise InputError(f"{error} (the last good state is kept: {again})") from error
@@ -60,7 +69,8 @@ def build_for(recipe: Recipe, data: TrainingData) -> SegmentationModel:
     own, theirs = [c["name"] for c in data.categories], [c["name"] for c in start.categories]
     if own != theirs and len(own) == len(theirs) and (model.has_detector or model.needs_labels):
         raise InputError(
-            f"{source}: init: trained on other classes ({len(theirs)}: {', '.join(theirs[:3])} …) than {data.name} has ({len(own)}: "
+            f"{source}: init: trained on other classes ({len(theirs)}: {', '.join(theirs[:3])} "
+            f"…) than {data.name} has ({len(own)}: "
             f"{', '.join(own[:3])} …), and labels would change their meaning"
         )
     left = load_fitting_weights(model, start.state)
@@ -74,12 +84,14 @@ def build_for(recipe: Recipe, data: TrainingData) -> SegmentationModel:
 def describe(recipe: Recipe, data: TrainingData) -> None:
     held = 0 if data.development is None else len(data.development)
     print(
-        f"{recipe.name}: {len(data.training)} images to learn from, {held} held out; {data.main.objects} objects, {data.main.masks} of "
+        f"{recipe.name}: {len(data.training)} images to learn from, {held} held out; "
+        f"{data.main.objects} objects, {data.main.masks} of "
         f"them with a mask; {len(data.categories)} classes, {len(data.masked)} masked (A), "
         f"{len(data.categories) - len(data.masked)} box-only (B)"
     )
     for index, pictures in data.own.items():
         print(
-            f"stage {recipe.stages[index].name} on data of its own: {len(pictures.training)} images, {pictures.objects} objects, "
+            f"stage {recipe.stages[index].name} on data of its own: {len(pictures.training)} "
+            f"images, {pictures.objects} objects, "
             f"{pictures.masks} of them with a mask"
         )

@@ -6,7 +6,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from halfmask.training.single import build_for, describe, train_single, with_embedding_size_of_recipe
+from halfmask.training.single import (
+    build_for,
+    describe,
+    train_single,
+    with_embedding_size_of_recipe,
+)
 
 if TYPE_CHECKING:
     from halfmask.recipes.recipe import Recipe
@@ -23,11 +28,13 @@ def train(
 
     Args:
         again: how to go on, for messages.
-        report: write OUT/report.html too; a training that serves another one needs none.
+        report: write OUT/report.html too; a training that serves another one needs
+            none.
     Returns:
         The checkpoint; None if a signal stopped the run, which can then be resumed.
     Raises:
-        InputError: the recipe does not fit its data or its model, `out` holds another run, or the loss is not finite.
+        InputError: the recipe does not fit its data or its model, `out` holds another
+            run, or the loss is not finite.
     """
     from halfmask.distributed import current, place_of
     from halfmask.errors import InputError
@@ -35,7 +42,10 @@ def train(
 
     members = current()
     if members.alone and recipe.devices > 1 and not place_of(os.environ).by:
-        raise InputError(f"devices={recipe.devices}: only `halfmask train`, torchrun or srun starts several processes")
+        raise InputError(
+            f"devices={recipe.devices}: only `halfmask train`, torchrun or srun starts several "
+            "processes"
+        )
     recipe = for_processes(with_embedding_size_of_recipe(recipe), out, resume, members.place.world)
     finished = check_folder(recipe, out, resume)
     members.wait()
@@ -67,6 +77,8 @@ def train(
         finish_run(recipe, data, model, out)
         if report:
             report_run(recipe, data, model, out)
-        (out / "resume.ckpt").unlink(missing_ok=True)  # the last thing: killed before, the run is finished by --resume
+        (out / "resume.ckpt").unlink(
+            missing_ok=True
+        )  # the last thing: killed before, the run is finished by --resume
     members.wait()
     return out / "model.safetensors"

@@ -1,4 +1,6 @@
-"""What both pages have in common: an application that serves a page, its files, and errors as one line of JSON."""
+"""What both pages have in common: an application that serves a page, its files, and
+errors as one line of JSON.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ FAULTS: dict[int | str, dict[str, Any]] = {
 
 
 def application(title: str, page: str) -> FastAPI:
-    """An application with a page at `/` and the static files; its API is described at /openapi.json.
+    """An application with a page at `/` and the static files; its API is described at
+    /openapi.json.
 
     Args:
         title: of the API.
@@ -68,4 +71,8 @@ def _busy(_: Request, __: Exception) -> JSONResponse:
 
 
 def _disk(_: Request, error: Exception) -> JSONResponse:
-    return fault(507, f"nothing was saved: {error.__class__.__name__}: {getattr(error, 'strerror', None) or error}")
+    return fault(
+        507,
+        f"nothing was saved: {error.__class__.__name__}: "
+        f"{getattr(error, 'strerror', None) or error}",
+    )

@@ -1,4 +1,6 @@
-"""Photographs as a browser shall see them: in stored orientation, and none from outside the folder."""
+"""Photographs as a browser shall see them: in stored orientation, and none from outside
+the folder.
+"""
 
 from __future__ import annotations
 
@@ -47,16 +49,22 @@ def path_inside(folder: Path, name: str) -> Path:
     """The real path of a file below a folder.
 
     Raises:
-        InputError: no such file, or it lies elsewhere: by `..`, as an absolute path, or through a link.
+        InputError: no such file, or it lies elsewhere: by `..`, as an absolute path, or
+            through a link.
     """
     root = folder.resolve()
     try:
         path = (root / name).resolve(strict=True)
         inside = path.is_relative_to(root) and stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{name}: expected a photograph in {folder.name}, there is no such file") from error
+        raise InputError(
+            f"{name}: expected a photograph in {folder.name}, there is no such file"
+        ) from error
     if not inside:
-        raise InputError(f"{name}: lies outside the folder {folder.name}, or is no file; put the photographs into it")
+        raise InputError(
+            f"{name}: lies outside the folder {folder.name}, or is no file; put the "
+            "photographs into it"
+        )
     return path
 
 
@@ -72,7 +80,9 @@ def bytes_inside(folder: Path, image: dict[str, Any]) -> bytes:
     path = path_inside(folder, name)
     try:
         # What was no link a moment ago must not be one now; a pipe must not block.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        handle = os.open(
+            path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        )
         with os.fdopen(handle, "rb") as file:
             data = file.read(_MOST_BYTES + 1)
     except OSError as error:
@@ -92,7 +102,8 @@ def read_size(data: bytes, where: str, most_pixels: int = MOST_PIXELS) -> tuple[
         width, height = image.size
     if width * height > most_pixels:
         raise InputError(
-            f"{where}: {width} × {height} pixels, more than {most_pixels // 1_000_000} million; make it smaller"
+            f"{where}: {width} × {height} pixels, more than {most_pixels // 1_000_000} "
+            "million; make it smaller"
         )
     return height, width
 
@@ -108,7 +119,8 @@ def decoded(data: bytes, where: str, shrink: int = 1) -> Pixels:
     """The pixels of a photograph, uint8 [H, W, 3] RGB, as stored.
 
     Args:
-        shrink: a JPEG may come smaller, but by no more than this factor: that is quicker.
+        shrink: a JPEG may come smaller, but by no more than this factor: that is
+            quicker.
     Raises:
         InputError: no picture, cut short, or of too many pixels.
     """
@@ -120,14 +132,17 @@ def decoded(data: bytes, where: str, shrink: int = 1) -> Pixels:
 
 
 def shrink_for(width: float, height: float) -> int:
-    """How much smaller a photograph may be for a model that looks at a box of it: no model's crop is as large as what is left."""
+    """How much smaller a photograph may be for a model that looks at a box of it: no
+    model's crop is as large as what is left.
+    """
     return max(1, int(max(width, height) // LARGEST_CROP))
 
 
 def shown(data: bytes, where: str) -> Shown:
     """The photograph for a browser: pixels as stored, since masks are in stored pixels.
 
-    A JPEG keeps its own bytes, less its EXIF block (orientation, and where it was taken); what browsers cannot show is written anew.
+    A JPEG keeps its own bytes, less its EXIF block (orientation, and where it was
+    taken); what browsers cannot show is written anew.
 
     Raises:
         InputError: no picture, cut short, or of too many pixels.
@@ -141,9 +156,14 @@ def shown(data: bytes, where: str) -> Shown:
             share = min(1.0, LARGEST_SHOWN / max(size))
             smaller = (math.ceil(size[1] * share), math.ceil(size[0] * share))
             image.draft(
-                "RGB", smaller
-            )  # a JPEG is decoded at a half, a quarter or an eighth of its size where that is enough
-            picture = image.convert("RGB") if image.format == "JPEG" else Image.fromarray(to_rgb(image))
+                "RGB",
+                smaller,
+                # a JPEG is decoded at a half, a quarter or an eighth of its size where
+                # that is enough
+            )
+            picture = (
+                image.convert("RGB") if image.format == "JPEG" else Image.fromarray(to_rgb(image))
+            )
             if picture.size != smaller and share < 1:
                 picture = picture.resize(smaller, reducing_gap=2.0)
     if plain:
@@ -163,11 +183,14 @@ def _image(data: bytes, where: str) -> Iterator[Image.Image]:
         with Image.open(io.BytesIO(data)) as image:
             yield image
     except Exception as error:
-        # Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error, DecompressionBombError, …
+        # Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error,
+        # DecompressionBombError, …
         reason = " ".join(str(error).split()) or type(error).__name__
         if "BytesIO" in reason:
             reason = "no picture that Pillow knows"
-        raise InputError(f"{where}: expected a photograph, cannot read it ({reason}); replace the file") from error
+        raise InputError(
+            f"{where}: expected a photograph, cannot read it ({reason}); replace the file"
+        ) from error
 
 
 def _without_exif(data: bytes) -> Iterator[bytes]:

@@ -1,4 +1,6 @@
-"""What the pages and the server say to each other. Boxes are x, y, width, height in pixels, as in COCO files."""
+"""What the pages and the server say to each other. Boxes are x, y, width, height in
+pixels, as in COCO files.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ class Runs(Strict):
 
 
 class DecisionRequest(Strict):
-    """A decision about the mask that the reviewer saw at `version`: with redrawn comes `mask`; `draft` is a model's answer, accepted."""
+    """A decision about the mask that the reviewer saw at `version`: with redrawn comes
+    `mask`; `draft` is a model's answer, accepted.
+    """
 
     version: Version
     state: Literal["accepted", "rejected", "redrawn"]
@@ -83,7 +87,9 @@ class Rle(BaseModel):
 
 
 class Category(BaseModel):
-    """A class. `label`: 1 for the first; its colour follows from it. `count`: how many of its masks are reviewed."""
+    """A class. `label`: 1 for the first; its colour follows from it. `count`: how many
+    of its masks are reviewed.
+    """
 
     id: int
     name: str
@@ -111,7 +117,9 @@ class StateView(BaseModel):
 
 
 class ItemView(StateView):
-    """All that the page shows of a mask. `fault` says why there is no mask; `others` are boxes of the photograph's other objects."""
+    """All that the page shows of a mask. `fault` says why there is no mask; `others`
+    are boxes of the photograph's other objects.
+    """
 
     position: int
     rank: int
@@ -185,7 +193,9 @@ class Exported(BaseModel):
 
 
 class Segmented(BaseModel):
-    """A model's mask. `draft` names it in a decision; `label` and `confidence` are those of what was found."""
+    """A model's mask. `draft` names it in a decision; `label` and `confidence` are
+    those of what was found.
+    """
 
     mask: Rle
     area: int
@@ -212,7 +222,9 @@ class ModelView(BaseModel):
 
 
 class PhotoView(BaseModel):
-    """An uploaded photograph. `turned`: other programs show it turned, as its EXIF asks; here pixels are as stored."""
+    """An uploaded photograph. `turned`: other programs show it turned, as its EXIF
+    asks; here pixels are as stored.
+    """
 
     photo: str
     width: int

@@ -55,8 +55,10 @@ class Access:
     Attributes:
         host: the address it is bound to.
         port: its port.
-        token: what a visitor has to bring; None where the page is bound to the loopback only.
-        names: host names by which it may be called, besides localhost and bare addresses.
+        token: what a visitor has to bring; None where the page is bound to the loopback
+            only.
+        names: host names by which it may be called, besides localhost and bare
+            addresses.
         most_bytes: of a request's body.
     """
 
@@ -82,7 +84,11 @@ class Access:
 def access_for(host: str, port: int, most_bytes: int, demand_token: bool = False) -> Access:
     """The rules for an address: a token wherever others than this machine can reach it."""
     token = secrets.token_urlsafe(24) if demand_token or not is_loopback(host) else None
-    names = {socket.gethostname().lower(), socket.getfqdn().lower(), host.lower()} if not is_loopback(host) else set()
+    names = (
+        {socket.gethostname().lower(), socket.getfqdn().lower(), host.lower()}
+        if not is_loopback(host)
+        else set()
+    )
     return Access(host, port, token, frozenset(names), most_bytes)
 
 
@@ -105,11 +111,14 @@ def is_any(host: str) -> bool:
 class Guard:
     """Stands before a page's application and refuses what is not meant for it.
 
-    - Host names: localhost, bare addresses and `Access.names` only. A foreign name that was made to point here (DNS rebinding) is refused;
+    - Host names: localhost, bare addresses and `Access.names` only. A foreign name that
+      was made to point here (DNS rebinding) is refused;
       an address cannot be made to point elsewhere.
-    - Requests that change something come from this page or from no browser: Origin and Sec-Fetch-Site say so, and the content type is
+    - Requests that change something come from this page or from no browser: Origin and
+      Sec-Fetch-Site say so, and the content type is
       none that a form of another site can send.
-    - The token, where there is one: once in the address, from then on in a cookie that scripts cannot read; or `Authorization: Bearer`.
+    - The token, where there is one: once in the address, from then on in a cookie that
+      scripts cannot read; or `Authorization: Bearer`.
     - Bodies are counted as they come in, whatever their header says.
     """
 
@@ -122,7 +131,9 @@ class Guard:
             return
         if scope["type"] != "http":
             return  # no websockets here
-        headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+        headers = {
+            key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]
+        }
         guarded = _with_headers(send, scope["path"])
         refusal = self._refusal(scope, headers)
         if refusal is not None:
@@ -136,7 +147,11 @@ class Guard:
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > LONGEST_URL:
             return 414, "the address is too long"
         if not self._knows_host(headers.get("host", "")):
-            return 421, "this page is not served under that host name; use the address that halfmask printed"
+            return (
+                421,
+                "this page is not served under that host name; use the address that halfmask "
+                "printed",
+            )
         if fault := self._foreign(scope["method"], headers):
             return 403, fault
         if not self._has_token(scope, headers):
@@ -161,10 +176,17 @@ class Guard:
         """Why a request is taken for another site's; None where it is not."""
         site = headers.get("sec-fetch-site", "none")
         if method in SAFE_METHODS:
-            opened = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
-            return None if site in ("same-origin", "none") or opened else "asked for by another site"
+            opened = (
+                headers.get("sec-fetch-mode") == "navigate"
+                and headers.get("sec-fetch-dest") == "document"
+            )
+            return (
+                None if site in ("same-origin", "none") or opened else "asked for by another site"
+            )
         origin = headers.get("origin")
-        if site not in ("same-origin", "none") or (origin is not None and not _same(origin, headers.get("host", ""))):
+        if site not in ("same-origin", "none") or (
+            origin is not None and not _same(origin, headers.get("host", ""))
+        ):
             return "sent by another site"
         kind = headers.get("content-type", "").split(";")[0].strip().lower()
         if kind not in ("application/json", "application/octet-stream"):
@@ -174,8 +196,13 @@ class Guard:
     def _has_token(self, scope: Scope, headers: dict[str, str]) -> bool:
         if self._access.token is None:
             return True
-        offered = [headers.get("authorization", "").removeprefix("Bearer ").strip(), _asked_token(scope)]
-        for pair in headers.get("cookie", "").split(";"):  # cookies of other pages on this host may be anything
+        offered = [
+            headers.get("authorization", "").removeprefix("Bearer ").strip(),
+            _asked_token(scope),
+        ]
+        for pair in headers.get("cookie", "").split(
+            ";"
+        ):  # cookies of other pages on this host may be anything
             name, _, value = pair.strip().partition("=")
             offered += [value] if name == self._access.cookie else []
         right = self._access.token.encode()
@@ -230,7 +257,9 @@ def _with_headers(send: Send, path: str) -> Send:
         if message["type"] == "http.response.start":
             own = list(message.get("headers", []))
             if not any(key.lower() == b"cache-control" for key, _ in own):
-                own.append((b"cache-control", b"no-cache" if path.startswith("/static/") else b"no-store"))
+                own.append(
+                    (b"cache-control", b"no-cache" if path.startswith("/static/") else b"no-store")
+                )
             message = {**message, "headers": [*own, *fixed]}
         await send(message)
 

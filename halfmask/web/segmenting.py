@@ -22,7 +22,9 @@ LONGEST_QUEUE = 8
 """So many may wait for the model; others are told to try again."""
 
 WHOLE_PIXELS = 4_000_000
-"""A photograph of more pixels is handed to a model that only draws masks without what is far from the box."""
+"""A photograph of more pixels is handed to a model that only draws masks without what
+is far from the box.
+"""
 SURROUNDINGS = 1.0
 """How far from the box, in its longer sides; models look less than half as far."""
 SMALLEST_REACH = 64
@@ -37,7 +39,9 @@ class BusyError(Exception):
 
 @dataclass(frozen=True)
 class Drawn:
-    """A model's mask: COCO's compressed RLE, its pixels, the model's estimate of its IoU, and its class and confidence if it found it."""
+    """A model's mask: COCO's compressed RLE, its pixels, the model's estimate of its
+    IoU, and its class and confidence if it found it.
+    """
 
     segmentation: dict[str, Any]
     area: int
@@ -88,12 +92,15 @@ class Segmenter:
                     raise
             return self._predictor
 
-    def segment(self, pixels: Pixels, box: Box, label: int = 0, size: tuple[int, int] | None = None) -> Drawn:
+    def segment(
+        self, pixels: Pixels, box: Box, label: int = 0, size: tuple[int, int] | None = None
+    ) -> Drawn:
         """The mask of a box xyxy.
 
         Args:
             pixels: the photograph, or a smaller copy of it.
-            size: (H, W) of the photograph, which the box and the mask are on; None: that of `pixels`.
+            size: (H, W) of the photograph, which the box and the mask are on; None:
+                that of `pixels`.
         Raises:
             InputError: the box is none, or lies outside the photograph.
             BusyError: too many wait.
@@ -107,14 +114,17 @@ class Segmenter:
         def draw(predictor: Predictor) -> Filling:
             x0, y0, x1, y1 = _window(small, pixels.shape[:2], predictor.can_detect)
             moved = (small[0] - x0, small[1] - y0, small[2] - x0, small[3] - y0)
-            found = predictor.segment(pixels[y0:y1, x0:x1], [moved], [label] if predictor.categories else None)
+            found = predictor.segment(
+                pixels[y0:y1, x0:x1], [moved], [label] if predictor.categories else None
+            )
             return fillings(_moved(found, (x0, y0), (across, down), (height, width)))[0]
 
         filling = self._ask(draw)
         return Drawn(_rle(filling), filling["area"], filling["score"], box, label)
 
     def detect(self, pixels: Pixels, least: float, most: int) -> list[Drawn]:
-        """What a model with a detector finds with a confidence of at least `least`, `most` at most, best first.
+        """What a model with a detector finds with a confidence of at least `least`,
+        `most` at most, best first.
 
         Raises:
             InputError: the model has no detector.
@@ -129,11 +139,15 @@ class Segmenter:
             return found, fillings(found)
 
         found, filled = self._ask(find)
-        rows = zip(filled, found.boxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True)
+        rows = zip(
+            filled, found.boxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True
+        )
         return [Drawn(_rle(f), f["area"], f["score"], tuple(b), k, s) for f, b, k, s in rows]
 
     def _ask(self, question: Callable[[Predictor], T]) -> T:
-        """Asks in the model's own thread: torch's memory is then not kept once for every thread of the server."""
+        """Asks in the model's own thread: torch's memory is then not kept once for
+        every thread of the server.
+        """
         if not self._waiting.acquire(blocking=False):
             raise BusyError
         try:
@@ -146,13 +160,17 @@ class Segmenter:
 
         with suppress(InputError):  # said to whoever asks for a mask
             predictor = self.predictor()
-            predictor.segment(np.zeros((64, 64, 3), dtype=np.uint8), [(8, 8, 56, 56)])  # the first takes longer
+            predictor.segment(
+                np.zeros((64, 64, 3), dtype=np.uint8), [(8, 8, 56, 56)]
+            )  # the first takes longer
 
 
 def _window(box: Box, size: tuple[int, int], whole: bool) -> tuple[int, int, int, int]:
-    """The part x0, y0, x1, y1 of a photograph (H, W) that a model which only draws masks looks at, with room to spare.
+    """The part x0, y0, x1, y1 of a photograph (H, W) that a model which only draws
+    masks looks at, with room to spare.
 
-    Of a large photograph the rest would cost seconds; a box that is none is left to the predictor to refuse.
+    Of a large photograph the rest would cost seconds; a box that is none is left to the
+    predictor to refuse.
     """
     height, width = size
     reach = SURROUNDINGS * max(box[2] - box[0], box[3] - box[1], SMALLEST_REACH)
@@ -163,8 +181,12 @@ def _window(box: Box, size: tuple[int, int], whole: bool) -> tuple[int, int, int
     return x0, y0, x1, y1
 
 
-def _moved(found: Detection, offset: tuple[int, int], scale: tuple[float, float], size: tuple[int, int]) -> Detection:
-    """What was drawn on a part of a smaller copy, on the photograph (H, W): masks are probabilities on rectangles until then."""
+def _moved(
+    found: Detection, offset: tuple[int, int], scale: tuple[float, float], size: tuple[int, int]
+) -> Detection:
+    """What was drawn on a part of a smaller copy, on the photograph (H, W): masks are
+    probabilities on rectangles until then.
+    """
     import torch
 
     shift, factor = torch.tensor([*offset, *offset]), torch.tensor([*scale, *scale])

@@ -35,7 +35,8 @@ def bind(host: str, port: int | None, first: int = 8000) -> socket.socket:
     """A socket that listens at an address.
 
     Args:
-        port: the port, 0 for any free one; None takes the first free one from `first` on.
+        port: the port, 0 for any free one; None takes the first free one from `first`
+            on.
     Raises:
         InputError: no such address here, or the port is taken.
     """
@@ -54,7 +55,9 @@ def bind(host: str, port: int | None, first: int = 8000) -> socket.socket:
             fault = error
         else:
             return place
-    raise InputError(f"cannot serve at {host}, port {tried[0]}: {fault.strerror or fault}; choose another --port")
+    raise InputError(
+        f"cannot serve at {host}, port {tried[0]}: {fault.strerror or fault}; choose another --port"
+    )
 
 
 def serve(app: FastAPI, access: Access, place: socket.socket, ready: Callable[[str], None]) -> None:
@@ -78,7 +81,9 @@ def serve(app: FastAPI, access: Access, place: socket.socket, ready: Callable[[s
         timeout_graceful_shutdown=3,
     )
     ready(access.address)
-    with suppress(KeyboardInterrupt):  # uvicorn raises it again once it has shut down: the way it is meant to end
+    with suppress(
+        KeyboardInterrupt
+    ):  # uvicorn raises it again once it has shut down: the way it is meant to end
         uvicorn.Server(config).run(sockets=[place])
 
 

@@ -64,14 +64,20 @@ def tryout_app(segmenter: Segmenter) -> FastAPI:
     def model() -> schema.ModelView:
         predictor = segmenter.predictor()
         categories = [
-            schema.Category(id=c["id"], name=c["name"], label=row + 1) for row, c in enumerate(predictor.categories)
+            schema.Category(id=c["id"], name=c["name"], label=row + 1)
+            for row, c in enumerate(predictor.categories)
         ]
         return schema.ModelView(
-            name=predictor.identity, categories=categories, can_detect=predictor.can_detect, version=__version__
+            name=predictor.identity,
+            categories=categories,
+            can_detect=predictor.can_detect,
+            version=__version__,
         )
 
     @app.post("/api/photos")
-    def upload(data: Annotated[bytes, Body(media_type="application/octet-stream")]) -> schema.PhotoView:
+    def upload(
+        data: Annotated[bytes, Body(media_type="application/octet-stream")],
+    ) -> schema.PhotoView:
         height, width = read_size(data, PHOTO, MOST_PIXELS)
         turned = is_turned(data, PHOTO)
         return schema.PhotoView(photo=uploads.add(data), width=width, height=height, turned=turned)

@@ -76,7 +76,9 @@ def test_the_same_seed_gives_the_same_bytes(tools: None, source: Path) -> None:
 
 @pytest.mark.parametrize("where", ["images", "categories"])
 @pytest.mark.parametrize("name", ["\ud800", "a\udfff.jpg", "é" * 400, "nul\0", "../x.jpg"])
-def test_a_name_that_no_file_has_is_no_crash(tools: None, source: Path, tmp_path: Path, where: str, name: str) -> None:
+def test_a_name_that_no_file_has_is_no_crash(
+    tools: None, source: Path, tmp_path: Path, where: str, name: str
+) -> None:
     """Half characters crashed the index: neither Arrow nor a file system takes them."""
     from coco_verbs import VERBS, outcome
 
@@ -86,4 +88,7 @@ def test_a_name_that_no_file_has_is_no_crash(tools: None, source: Path, tmp_path
     (tmp_path / "photos").mkdir()
     for verb in VERBS:
         (tmp_path / verb).mkdir()
-        assert outcome(verb, source, tmp_path / "photos", tmp_path / verb).split(":")[0] in ("read", "refused")
+        assert outcome(verb, source, tmp_path / "photos", tmp_path / verb).split(":")[0] in (
+            "read",
+            "refused",
+        )

@@ -1,4 +1,6 @@
-"""The mask decoders on bytes of anyone's: the short form of tools/fuzz_masks.py, without atheris."""
+"""The mask decoders on bytes of anyone's: the short form of tools/fuzz_masks.py,
+without atheris.
+"""
 
 import sys
 from pathlib import Path
@@ -20,7 +22,9 @@ try:
 finally:
     sys.path.remove(str(TOOLS))
 
-many = settings(max_examples=150, deadline=5000, database=None, suppress_health_check=list(HealthCheck))
+many = settings(
+    max_examples=150, deadline=5000, database=None, suppress_health_check=list(HealthCheck)
+)
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -30,7 +34,9 @@ def test_a_decoder_refuses_or_reads_as_pycocotools_does(name: str, data: bytes) 
     TARGETS[name](data)
 
 
-WORDS = st.sampled_from(["0", "1", "0.5", "-1", "nan", "inf", "1e999", "x", "", " ", "3.0", "99999999999999999999"])
+WORDS = st.sampled_from(
+    ["0", "1", "0.5", "-1", "nan", "inf", "1e999", "x", "", " ", "3.0", "99999999999999999999"]
+)
 
 
 @many
@@ -39,7 +45,9 @@ def test_lines_of_label_files(words: list[str], keypoints: int) -> None:
     TARGETS["yolo"](bytes([keypoints]) + " ".join(words).encode())
 
 
-VALUES = st.floats() | st.integers(-(2**70), 2**70) | st.none() | st.text(max_size=2) | st.booleans()
+VALUES = (
+    st.floats() | st.integers(-(2**70), 2**70) | st.none() | st.text(max_size=2) | st.booleans()
+)
 
 
 @many
@@ -50,7 +58,9 @@ def test_polygons_of_any_json_values(parts: list[Any]) -> None:
 
 @many
 @given(
-    points=st.lists(st.integers(0, 160), min_size=6, max_size=16), times=st.integers(1, 3), kind=st.sampled_from([2, 6])
+    points=st.lists(st.integers(0, 160), min_size=6, max_size=16),
+    times=st.integers(1, 3),
+    kind=st.sampled_from([2, 6]),
 )
 def test_polygons_that_go_round_more_than_once(points: list[int], times: int, kind: int) -> None:
     """What the fuzzer found: twice round is no pixel, and was taken for a mask."""

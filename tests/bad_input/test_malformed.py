@@ -1,4 +1,6 @@
-"""Each malformed state of a data set through each verb: what docs/malformed.md says of it, and what the state itself asks for."""
+"""Each malformed state of a data set through each verb: what docs/malformed.md says of
+it, and what the state itself asks for.
+"""
 
 import sys
 from functools import cache
@@ -47,7 +49,9 @@ def data_sets(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("title", STATES)
-def test_a_verb_does_what_the_page_says(title: str, verb: str, data_sets: Any, tmp_path: Path) -> None:
+def test_a_verb_does_what_the_page_says(
+    title: str, verb: str, data_sets: Any, tmp_path: Path
+) -> None:
     state = STATES[title]
     given = data_sets(state)
     before = {path: path.read_bytes() for path in given.data.parent.rglob("*") if path.is_file()}
@@ -100,7 +104,9 @@ def test_a_sound_file_is_read_by_all(data_sets: Any, tmp_path: Path) -> None:
     assert set(found.values()) == {"read"}
 
 
-def test_a_crash_is_not_taken_for_a_refusal(data_sets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_is_not_taken_for_a_refusal(
+    data_sets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def crashes(*_: object) -> str:
         raise KeyError("bug")
 
@@ -109,7 +115,9 @@ def test_a_crash_is_not_taken_for_a_refusal(data_sets: Any, tmp_path: Path, monk
         told("doctor", data_sets(State("sound")), tmp_path)
 
 
-@pytest.mark.parametrize("name", ["\x1b[2J.png", "\x00.png", "\u202egnp.png", "\ud800.png", "\r.png"])
+@pytest.mark.parametrize(
+    "name", ["\x1b[2J.png", "\x00.png", "\u202egnp.png", "\ud800.png", "\r.png"]
+)
 def test_no_control_character_reaches_the_terminal(name: str) -> None:
     said = str(InputError(f"{name}: expected a photograph"))
     assert said.isprintable()

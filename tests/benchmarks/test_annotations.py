@@ -71,7 +71,11 @@ def test_settings_and_children_that_fail(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"annotations_probe open .* failed: .*InputError"):
         in_child("benchmarks.annotations_probe", "open", tmp_path / "none.json", 1)
     with pytest.raises(InputError, match="MiB are needed"):
-        annotations.run(Options(tmp_path, 1, 0, 1, overrides=("annotations=99999999999999",), say=lambda _: None))
+        annotations.run(
+            Options(
+                tmp_path, 1, 0, 1, overrides=("annotations=99999999999999",), say=lambda _: None
+            )
+        )
     assert list(tmp_path.iterdir()) == []
 
 

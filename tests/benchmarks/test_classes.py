@@ -1,4 +1,6 @@
-"""`bench classes` at tiny sizes: it runs, its rows have the contract's keys, and what it calls the same is the same."""
+"""`bench classes` at tiny sizes: it runs, its rows have the contract's keys, and what
+it calls the same is the same.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -16,19 +18,29 @@ CONFIG = {
     "kind": "mask_rcnn",
     "backbone": {"name": "resnet18", "norm": "frozen", "trainable_stages": 3},
     "images": {"min_size": [64], "max_size": 96},
-    "detector": {"fpn_channels": 8, "box_width": 16, "box_roi_size": 3, "detections": 10, "rpn_post_nms": [60, 60]},
+    "detector": {
+        "fpn_channels": 8,
+        "box_width": 16,
+        "box_roi_size": 3,
+        "detections": 10,
+        "rpn_post_nms": [60, 60],
+    },
     "mask_head": {"width": 8, "convs": 1, "roi_size": 6},
 }
 CPU = torch.device("cpu")
 
 
 def test_rows_and_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def here(function: str, **arguments: Any) -> Any:  # a process of its own would import torch anew
+    def here(
+        function: str, **arguments: Any
+    ) -> Any:  # a process of its own would import torch anew
         assert function == "class_pipeline:peak"
         return class_pipeline.peak(**arguments)
 
     monkeypatch.setattr(class_pipeline, "in_fresh_process", here)
-    monkeypatch.setattr(class_pipeline, "process_peak_of", lambda step: int(len(step()[0]) > 0) * 1000)
+    monkeypatch.setattr(
+        class_pipeline, "process_peak_of", lambda step: int(len(step()[0]) > 0) * 1000
+    )
     setting = classes.Setting((10, 40), (10, 40), 30, SMALL, CONFIG, (64, 96), 1, 1)
     options = Options(tmp_path, 1, 0, 1, docs=tmp_path / "page.md", say=lambda line: None)
     result = classes.run(options, setting)
@@ -56,7 +68,9 @@ def test_memory_and_parameters_do_not_grow_with_the_classes() -> None:
     assert theirs_many.peak > theirs.peak + 490 * 6 * 64 * 4  # the measure sees what grows
 
 
-def test_torchvisions_maps_are_not_made_where_they_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchvisions_maps_are_not_made_where_they_do_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(class_counts, "MOST", 200_000)
     costs = branch_costs((10, 500), SMALL, 1, CPU)
     assert costs["torchvision", 10] is not None

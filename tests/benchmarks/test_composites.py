@@ -1,4 +1,6 @@
-"""Composites: the same for the same seed, exact masks, all classes alike, nothing shared between parts, no object without a label."""
+"""Composites: the same for the same seed, exact masks, all classes alike, nothing
+shared between parts, no object without a label.
+"""
 
 import json
 from collections.abc import Callable
@@ -40,7 +42,9 @@ def _oval(x: int, y: int, w: int, h: int) -> list[list[float]]:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Callable[..., tuple[CocoFile, Path]]:
-    """A file of grey photographs (320 × 200) with a saturated oval of each class on their left half, and the photographs."""
+    """A file of grey photographs (320 × 200) with a saturated oval of each class on
+    their left half, and the photographs.
+    """
 
     def make(images: int = 6, **changes: Any) -> tuple[CocoFile, Path]:
         folder = tmp_path / "photographs"
@@ -51,13 +55,25 @@ def source(tmp_path: Path) -> Callable[..., tuple[CocoFile, Path]]:
             for k, (category, colour) in enumerate(COLOURS.items()):
                 x, y, w, h = 8 + 40 * k, 20 + 10 * k, 40, 60 + 20 * k
                 polygon = _oval(x, y, w, h)
-                across, down = (np.arange(320) + 0.5 - x) * 2 / w - 1, (np.arange(200) + 0.5 - y) * 2 / h - 1
-                # Painted a little wider than the mask, so that a cut-out holds its class's colour alone.
+                across, down = (
+                    (np.arange(320) + 0.5 - x) * 2 / w - 1,
+                    (np.arange(200) + 0.5 - y) * 2 / h - 1,
+                )
+                # Painted a little wider than the mask, so that a cut-out holds its
+                # class's colour alone.
                 pixels[across[None] ** 2 + down[:, None] ** 2 < 1.15] = colour
-                row = {"id": len(rows) + 1, "image_id": image, "category_id": category, "bbox": [x, y, w, h]}
+                row = {
+                    "id": len(rows) + 1,
+                    "image_id": image,
+                    "category_id": category,
+                    "bbox": [x, y, w, h],
+                }
                 rows.append(row | {"segmentation": polygon, "area": 0.78 * w * h, "iscrowd": 0})
             Image.fromarray(pixels).save(folder / f"{image}.png")
-        records = [{"id": i, "file_name": f"{i}.png", "width": 320, "height": 200} for i in range(1, images + 1)]
+        records = [
+            {"id": i, "file_name": f"{i}.png", "width": 320, "height": 200}
+            for i in range(1, images + 1)
+        ]
         document = {"images": records, "annotations": rows, "categories": CATEGORIES}
         return CocoFile.from_document(document | changes, "source.json"), folder
 
@@ -72,13 +88,19 @@ def _read(written: Written) -> dict[str, Any]:
     return document
 
 
-def test_the_same_bytes_whatever_the_workers_and_the_number_of_pictures(tmp_path: Path, source: Source) -> None:
+def test_the_same_bytes_whatever_the_workers_and_the_number_of_pictures(
+    tmp_path: Path, source: Source
+) -> None:
     file, photographs = source()
     one = write_composites(tmp_path / "one", file, photographs, Plan(8, seed=5))
     two = write_composites(tmp_path / "two", file, photographs, Plan(8, seed=5), workers=1)
     few = write_composites(tmp_path / "few", file, photographs, Plan(3, seed=5))
     assert one.path.read_bytes() == two.path.read_bytes()
-    assert sorted(p.name for p in (tmp_path / "two").iterdir()) == ["contact_sheet.png", "images", "instances.json"]
+    assert sorted(p.name for p in (tmp_path / "two").iterdir()) == [
+        "contact_sheet.png",
+        "images",
+        "instances.json",
+    ]
     for i in range(1, 9):
         name = f"images/{i:06d}.png"
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
@@ -107,7 +129,9 @@ def test_a_bank_from_disk_is_the_bank(tmp_path: Path, source: Source) -> None:
         assert np.array_equal(c.pixels, d.pixels)
 
 
-def test_masks_are_disjoint_boxes_tight_and_doctor_finds_nothing(tmp_path: Path, source: Source) -> None:
+def test_masks_are_disjoint_boxes_tight_and_doctor_finds_nothing(
+    tmp_path: Path, source: Source
+) -> None:
     file, photographs = source()
     written = write_composites(tmp_path / "out", file, photographs, Plan(24))
     coco = COCO(str(written.path))
@@ -124,12 +148,17 @@ def test_masks_are_disjoint_boxes_tight_and_doctor_finds_nothing(tmp_path: Path,
         assert 0 < taken.max() <= 1
     made = CocoFile.read(written.path)
     found = check(made) + check_photographs(made, tmp_path / "out/images")
-    # Two dozen pictures on six grey walls may look the same to a hash; on real photographs they do not (see the shared test).
-    assert [p for p in found if p.facts.severity == "problem" and p.kind != ProblemKind.PHOTO_TWINS] == []
+    # Two dozen pictures on six grey walls may look the same to a hash; on real
+    # photographs they do not (see the shared test).
+    assert [
+        p for p in found if p.facts.severity == "problem" and p.kind != ProblemKind.PHOTO_TWINS
+    ] == []
 
 
 def test_masks_are_exact_and_nothing_goes_unlabelled(source: Source) -> None:
-    """The ground is grey and the objects are of one saturated colour each: the mask must be where the colour is, of its class."""
+    """The ground is grey and the objects are of one saturated colour each: the mask
+    must be where the colour is, of its class.
+    """
     bank = _bank({c: [(100, 73), (67, 100), (96, 96)] for c in COLOURS})
     for index in range(60):
         made = compose(CompositeSpec(), bank, 3, index)
@@ -165,7 +194,12 @@ def _bank(cutouts: dict[int, list[tuple[int, int]]]) -> Bank:
         for h, w in sizes:
             y, x = np.mgrid[:h, :w]
             inside = ((x + 0.5) * 2 / w - 1) ** 2 + ((y + 0.5) * 2 / h - 1) ** 2 < 1
-            pixels = np.dstack([np.full((h, w, 3), COLOURS[category], dtype=np.uint8), inside.astype(np.uint8) * 255])
+            pixels = np.dstack(
+                [
+                    np.full((h, w, 3), COLOURS[category], dtype=np.uint8),
+                    inside.astype(np.uint8) * 255,
+                ]
+            )
             rows.append(Cutout(pixels, max(h, w), category, 100 + len(rows), 7))
     return Bank(rows, [Background(np.full((160, 160, 3), 125, dtype=np.uint8), 8)])
 
@@ -184,14 +218,18 @@ def test_pairs_share_a_box_and_both_are_seen() -> None:
                 assert members[0].label != members[1].label
                 overlaps.append(_box_iou(*members))
     assert 0.3 < len(overlaps) / groups < 0.5
-    assert np.median(overlaps) > 0.8  # before others covered parts of them; at least 0.7 when pasted
+    assert (
+        np.median(overlaps) > 0.8
+    )  # before others covered parts of them; at least 0.7 when pasted
 
 
 def _box_iou(a: WorldInstance, b: WorldInstance) -> float:
     sides = []
     for axis in (0, 1):
         low = max(a.offset[axis], b.offset[axis])
-        high = min(a.offset[axis] + a.bitmap.shape[1 - axis], b.offset[axis] + b.bitmap.shape[1 - axis])
+        high = min(
+            a.offset[axis] + a.bitmap.shape[1 - axis], b.offset[axis] + b.bitmap.shape[1 - axis]
+        )
         sides.append(max(0, high - low))
     both = sides[0] * sides[1]
     return both / (a.bitmap.size + b.bitmap.size - both)
@@ -220,7 +258,9 @@ def test_parts_share_neither_photographs_nor_cutouts(tmp_path: Path, source: Sou
     file, photographs = source(images=7)
     seen = []
     for k in (0, 1):
-        document = _read(write_composites(tmp_path / str(k), file, photographs, Plan(12, part=(k, 2))))
+        document = _read(
+            write_composites(tmp_path / str(k), file, photographs, Plan(12, part=(k, 2)))
+        )
         owner_of = {a["id"]: a["image_id"] for a in file.document["annotations"]}
         used = {i for image in document["images"] for i in image["photographs"]}
         assert {owner_of[a["cutout"]] for a in document["annotations"]} <= used
@@ -249,7 +289,9 @@ def test_rare_classes_are_in_every_part() -> None:
                 }
             )
     images = [{"id": i, "file_name": f"{i}", "width": 100, "height": 100} for i in range(1, 21)]
-    file = CocoFile.from_document({"images": images, "annotations": rows, "categories": CATEGORIES}, "f")
+    file = CocoFile.from_document(
+        {"images": images, "annotations": rows, "categories": CATEGORIES}, "f"
+    )
     parts = [{i["id"] for i in photographs_of_part(file, (k, 2))} for k in (0, 1)]
     assert [len(p & {4, 6}) for p in parts] == [1, 1]
     assert [len(p) for p in parts] == [10, 10]
@@ -272,7 +314,9 @@ def test_a_split_of_composites(tmp_path: Path, source: Source) -> None:
     assert counts[17] == counts[40] == 0
 
 
-@pytest.mark.parametrize("flaw", ["crowd", "suspect", "missing", "cut off", "small", "filled", "fragments", "covered"])
+@pytest.mark.parametrize(
+    "flaw", ["crowd", "suspect", "missing", "cut off", "small", "filled", "fragments", "covered"]
+)
 def test_what_is_not_cut_out(tmp_path: Path, source: Source, flaw: str) -> None:
     """A flaw in all objects of class 3; the other classes have enough good ones."""
     document = source()[0].document
@@ -282,14 +326,21 @@ def test_what_is_not_cut_out(tmp_path: Path, source: Source, flaw: str) -> None:
     if flaw == "covered":
         x = 14
         extra = [
-            a | {"id": a["id"] + 100, "bbox": [x, 30, 20, 40], "segmentation": _oval(x, 30, 20, 40), "category_id": 41}
+            a
+            | {
+                "id": a["id"] + 100,
+                "bbox": [x, 30, 20, 40],
+                "segmentation": _oval(x, 30, 20, 40),
+                "category_id": 41,
+            }
             for a in document["annotations"]
             if a["category_id"] == 3
         ]
         document["annotations"] += extra
     file = CocoFile.from_document(document, "source.json")
     written = write_composites(tmp_path / "out", file, tmp_path / "photographs", Plan(1))
-    # Cut off, fragmented or covered a bit is poor, and poor is better than nothing, four times.
+    # Cut off, fragmented or covered a bit is poor, and poor is better than nothing,
+    # four times.
     poor = flaw in ("cut off", "fragments", "covered")
     assert written.cutouts[3] == (4 if poor else 0)
     assert written.cutouts[17] == 6
@@ -317,7 +368,8 @@ def test_without_masks_or_without_photographs(tmp_path: Path, source: Source) ->
     file, photographs = source()
     bare = CocoFile.from_document(strip_masks(file.document, set()), "boxes.json")
     with pytest.raises(
-        InputError, match=r"boxes\.json: expected objects with usable masks .* \(0 usable masks in 6 images\)"
+        InputError,
+        match=r"boxes\.json: expected objects with usable masks .* \(0 usable masks in 6 images\)",
     ):
         write_composites(tmp_path / "out", bare, photographs, Plan(1))
     with pytest.raises(InputError, match="there is no such folder"):
@@ -334,7 +386,8 @@ def test_without_masks_or_without_photographs(tmp_path: Path, source: Source) ->
 def test_photographs_full_of_objects_give_blurred_grounds(tmp_path: Path, source: Source) -> None:
     document = source()[0].document
     document["annotations"] += [
-        {"id": 100 + i, "image_id": i, "category_id": 41, "bbox": [0, 0, 320, 200], "iscrowd": 1} for i in range(1, 7)
+        {"id": 100 + i, "image_id": i, "category_id": 41, "bbox": [0, 0, 320, 200], "iscrowd": 1}
+        for i in range(1, 7)
     ]
     file = CocoFile.from_document(document, "source.json")
     written = write_composites(tmp_path / "out", file, tmp_path / "photographs", Plan(6))
@@ -364,7 +417,9 @@ def test_nothing_is_written_over_its_source(tmp_path: Path, source: Source) -> N
     (tmp_path / "photographs").rename(tmp_path / "images")
     (tmp_path / "instances.json").rename(tmp_path / "data.json")
     with pytest.raises(InputError, match="would be written over"):
-        write_composites(tmp_path, CocoFile.read(tmp_path / "data.json"), tmp_path / "images", Plan(1))
+        write_composites(
+            tmp_path, CocoFile.read(tmp_path / "data.json"), tmp_path / "images", Plan(1)
+        )
 
 
 @pytest.mark.parametrize("size", [64, 100, 256])
@@ -379,7 +434,9 @@ def test_sizes(size: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.shared
-def test_coco_mini_gives_composites_of_all_classes_that_doctor_passes(tmp_path: Path, shared_data: Path) -> None:
+def test_coco_mini_gives_composites_of_all_classes_that_doctor_passes(
+    tmp_path: Path, shared_data: Path
+) -> None:
     folder = shared_data / "coco-mini"
     file = CocoFile.read(folder / "instances_train.json")
     written = write_composites(tmp_path / "out", file, folder / "train", Plan(300))

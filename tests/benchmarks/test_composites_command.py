@@ -25,14 +25,18 @@ class Outcome(NamedTuple):
 
 @pytest.fixture
 def data(tmp_path: Path) -> Callable[..., Path]:
-    """DATA/instances_train.json of three photographs in DATA/train/, with two masked classes and one without."""
+    """DATA/instances_train.json of three photographs in DATA/train/, with two masked
+    classes and one without.
+    """
 
     def write(images: str = "train", **changes: Any) -> Path:
         folder = tmp_path / "DATA"
         (folder / images).mkdir(parents=True)
         rng, rows = np.random.default_rng(0), []
         for i in (1, 2, 3):
-            Image.fromarray(rng.integers(0, 256, (180, 280, 3), dtype=np.uint8)).save(folder / images / f"{i}.png")
+            Image.fromarray(rng.integers(0, 256, (180, 280, 3), dtype=np.uint8)).save(
+                folder / images / f"{i}.png"
+            )
             for k, category in enumerate((2, 5)):
                 x, y = 6 + 60 * k, 10
                 polygon = [[x, y, x + 50, y, x + 25, y + 70]]
@@ -45,9 +49,15 @@ def data(tmp_path: Path) -> Callable[..., Path]:
                 }
                 rows.append(row | {"segmentation": polygon, "area": 1750})
         document = {
-            "images": [{"id": i, "file_name": f"{i}.png", "width": 280, "height": 180} for i in (1, 2, 3)],
+            "images": [
+                {"id": i, "file_name": f"{i}.png", "width": 280, "height": 180} for i in (1, 2, 3)
+            ],
             "annotations": rows,
-            "categories": [{"id": 2, "name": "cat"}, {"id": 5, "name": "dog"}, {"id": 9, "name": "owl"}],
+            "categories": [
+                {"id": 2, "name": "cat"},
+                {"id": 5, "name": "dog"},
+                {"id": 9, "name": "owl"},
+            ],
         }
         path = folder / "instances_train.json"
         path.write_text(json.dumps(document | changes))
@@ -57,7 +67,9 @@ def data(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def composites(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+def composites(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Any]:
     """Runs `python -m benchmarks.composites ARGUMENTS` without a new process."""
     from benchmarks.composites.__main__ import main
 
@@ -92,8 +104,19 @@ def test_composites_find_their_photographs(
     assert len(CocoFile.read(out / "instances.json").images) == 5
 
 
-def test_composites_of_a_part(composites: Callable[..., Any], tmp_path: Path, data: Callable[..., Path]) -> None:
-    arguments = ("--images", 6, "--from", data("pictures"), "--photographs", tmp_path / "DATA/pictures", "--size", 96)
+def test_composites_of_a_part(
+    composites: Callable[..., Any], tmp_path: Path, data: Callable[..., Path]
+) -> None:
+    arguments = (
+        "--images",
+        6,
+        "--from",
+        data("pictures"),
+        "--photographs",
+        tmp_path / "DATA/pictures",
+        "--size",
+        96,
+    )
     used = []
     for part in ("0/2", "1/2"):
         done = composites(tmp_path / part[0], *arguments, "--part", part)
@@ -111,7 +134,10 @@ def test_composites_of_a_part(composites: Callable[..., Any], tmp_path: Path, da
         (("--images", 1, "--seed", -1), "at least one picture"),
         (("--images", 1, "--size", 8), "--size"),
         (("--images", 1, "--part", "2/2"), "--part 2/2: expected K/N"),
-        (("--images", 1, "--photographs", "nowhere"), "nowhere: expected the folder of the photographs"),
+        (
+            ("--images", 1, "--photographs", "nowhere"),
+            "nowhere: expected the folder of the photographs",
+        ),
     ],
 )
 def test_wrong_use_of_composites(
@@ -127,13 +153,19 @@ def test_wrong_use_of_composites(
     assert not (tmp_path / "out").exists()
 
 
-def test_wrong_files(composites: Callable[..., Any], tmp_path: Path, data: Callable[..., Path]) -> None:
+def test_wrong_files(
+    composites: Callable[..., Any], tmp_path: Path, data: Callable[..., Path]
+) -> None:
     source = data("elsewhere")
     lost = composites(tmp_path / "out", "--images", 1, "--from", source)
     assert lost.code == 2
     assert "1.png is in none of" in lost.line
     assert "--photographs" in lost.line
-    for text, message in (("[]", "found a list"), ("{", "found something else"), ('{"images": []}', "not there")):
+    for text, message in (
+        ("[]", "found a list"),
+        ("{", "found something else"),
+        ('{"images": []}', "not there"),
+    ):
         source.write_text(text)
         wrong = composites(tmp_path / "out", "--images", 1, "--from", source)
         assert wrong.code == 2

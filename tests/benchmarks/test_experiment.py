@@ -1,4 +1,6 @@
-"""The experiment behind `bench world` and `bench table1`, end to end on a tiny plan: every head is measured, nothing is done twice."""
+"""The experiment behind `bench world` and `bench table1`, end to end on a tiny plan:
+every head is measured, nothing is done twice.
+"""
 
 import json
 from dataclasses import replace
@@ -38,7 +40,12 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-JOBS = (Job(4, 0, "class-agnostic"), Job(4, 0, "T(names)"), Job(4, 0, "oracle"), Job(6, 0, "oracle"))
+JOBS = (
+    Job(4, 0, "class-agnostic"),
+    Job(4, 0, "T(names)"),
+    Job(4, 0, "oracle"),
+    Job(6, 0, "oracle"),
+)
 
 
 def tiny_plan(recipe: str, jobs: tuple[Job, ...] = JOBS) -> Plan:
@@ -75,7 +82,9 @@ def test_what_is_there_is_not_done_again(tiny: Tiny) -> None:
 def test_a_plan_may_grow_but_not_change(tiny: Tiny, tmp_path: Path) -> None:
     plan, folder, measures = tiny
     fewer = replace(plan, jobs=plan.jobs[:1])
-    assert run_plan(fewer, folder, lambda line: None) == [m for m in measures if m["head"] == "class-agnostic"]
+    assert run_plan(fewer, folder, lambda line: None) == [
+        m for m in measures if m["head"] == "class-agnostic"
+    ]
     with pytest.raises(InputError, match="another plan or recipe"):
         run_plan(replace(plan, test_images=4), folder, lambda line: None)
     with pytest.raises(InputError, match="no head T"):
@@ -114,11 +123,16 @@ def test_end_to_end_starts_from_the_detector_and_never_sees_masks_of_b(
     monkeypatch.setattr("benchmarks.end_to_end.build_loader", spy)
     recipe = load_recipe(plan.source.recipe)
     detector = folder / "seed-0" / "detector.safetensors"
-    model, _ = train_end_to_end(recipe, "class-agnostic, end to end", detector, training, in_a, tmp_path / "run")
+    model, _ = train_end_to_end(
+        recipe, "class-agnostic, end to end", detector, training, in_a, tmp_path / "run"
+    )
     assert not model.training
     assert not model.needs_labels
     masked = {
-        a["category_id"] for i in seen[0].image_ids for a in seen[0].file.annotations_of(i) if "segmentation" in a
+        a["category_id"]
+        for i in seen[0].image_ids
+        for a in seen[0].file.annotations_of(i)
+        if "segmentation" in a
     }
     assert masked <= in_a
     assert masked
@@ -137,7 +151,9 @@ def test_a_head_learns_from_its_classes_alone(tiny_recipe: str) -> None:
     features, targets = torch.randn(16, 64, side, side), torch.rand(16, 2 * side, 2 * side).round()
     weights = []
     for other in (targets, torch.where((labels > 4)[:, None, None], 1 - targets, targets)):
-        train_head(model, settings, stage, MaskRegions(features, labels, other), {1, 2, 3, 4}, seed=5)
+        train_head(
+            model, settings, stage, MaskRegions(features, labels, other), {1, 2, 3, 4}, seed=5
+        )
         weights.append([p.detach().clone() for p in model.mask_branch.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
 
@@ -149,7 +165,11 @@ def test_heads_change_what_their_name_says_and_nothing_else(name: str, tmp_path:
     assert isinstance(recipe.model, MaskRCNN)
     base = recipe.model.mask_head
     settings = head_settings(base, HEADS[name], tmp_path / "names.npy")
-    assert (settings.width, settings.convs, settings.roi_size) == (base.width, base.convs, base.roi_size)
+    assert (settings.width, settings.convs, settings.roi_size) == (
+        base.width,
+        base.convs,
+        base.roi_size,
+    )
     assert settings.transfer.input_norm == base.transfer.input_norm
     assert (settings.mlp != "none") == ("MLP" in name)
     if name.startswith("T("):
@@ -161,8 +181,12 @@ def test_heads_change_what_their_name_says_and_nothing_else(name: str, tmp_path:
 
 def test_names_of_the_world_say_its_attributes(tmp_path: Path) -> None:
     kinds = world_classes(8)
-    categories = [{"id": i, "name": str(i), "attributes": kind.attributes} for i, kind in enumerate(kinds, 1)]
-    file = CocoFile.from_document({"images": [], "annotations": [], "categories": categories}, "made here")
+    categories = [
+        {"id": i, "name": str(i), "attributes": kind.attributes} for i, kind in enumerate(kinds, 1)
+    ]
+    file = CocoFile.from_document(
+        {"images": [], "annotations": [], "categories": categories}, "made here"
+    )
     vectors = np.load(World(8).name_vectors(file, tmp_path))
     assert len(vectors) == 8
     assert len({tuple(row) for row in vectors.tolist()}) == 8, "no two classes have the same name"
@@ -171,11 +195,16 @@ def test_names_of_the_world_say_its_attributes(tmp_path: Path) -> None:
 
 def test_splits_of_composites_are_the_papers_and_its_random_ones() -> None:
     categories = [{"id": i, "name": str(i)} for i in sorted((*VOC_IDS, *NONVOC_IDS))]
-    file = CocoFile.from_document({"images": [], "annotations": [], "categories": categories}, "made here")
+    file = CocoFile.from_document(
+        {"images": [], "annotations": [], "categories": categories}, "made here"
+    )
     source = Composites()
     assert source.split(file, 20, 0, 5) == set(VOC_IDS)
     assert source.split(file, 60, 0, 5) == set(NONVOC_IDS)
-    found = {(job.masked, job.split): source.split(file, job.masked, job.split, 5) for job in table1_jobs(source, 3)}
+    found = {
+        (job.masked, job.split): source.split(file, job.masked, job.split, 5)
+        for job in table1_jobs(source, 3)
+    }
     assert all(len(in_a) == masked for (masked, _), in_a in found.items())
     assert len({frozenset(in_a) for in_a in found.values()}) == len(found), "no two are the same"
 

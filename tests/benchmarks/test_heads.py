@@ -1,4 +1,6 @@
-"""`bench heads`: the matrix, the references of each gap, the bars, the page; and that what is unknown depends on the split alone."""
+"""`bench heads`: the matrix, the references of each gap, the bars, the page; and that
+what is unknown depends on the split alone.
+"""
 
 import json
 from dataclasses import replace
@@ -10,7 +12,16 @@ import torch
 import yaml
 
 from benchmarks.experiment import Job, Plan, run_plan
-from benchmarks.heads import HOURGLASS, REFERENCES, VARIANTS, chosen_ways, heads_jobs, inputs_of, matrix, run
+from benchmarks.heads import (
+    HOURGLASS,
+    REFERENCES,
+    VARIANTS,
+    chosen_ways,
+    heads_jobs,
+    inputs_of,
+    matrix,
+    run,
+)
 from benchmarks.heads_page import best, gap_closed, heads_markdown, heads_rows, reference
 from benchmarks.region_heads import HEADS, PooledTraining, head_settings, pool_training, train_head
 from benchmarks.result import Options
@@ -74,15 +85,24 @@ def test_gap_closed_is_the_share_of_the_way(measures: list[dict[str, Any]]) -> N
     assert gap_closed(measures, 16, "T(cls)") == pytest.approx([0.5, 0.5])
     assert gap_closed(measures, 16, "T(names), hourglass") == pytest.approx([0.9, 0.9])
     assert gap_closed(measures[:2], 16, "class-agnostic, ignore") == [], "no reference, no share"
-    assert best(measures, 16, ["T(cls)", "T(names), hourglass", "T(names)"]) == "T(names), hourglass"
+    assert (
+        best(measures, 16, ["T(cls)", "T(names), hourglass", "T(names)"]) == "T(names), hourglass"
+    )
     assert best(measures, 16, ["T(names)"]) is None
 
 
 def test_rows_meet_or_miss_the_two_bars(measures: list[dict[str, Any]]) -> None:
     rows = heads_rows(measures, 16, INPUTS, OF_ALL)
     first, second = rows[:2]
-    assert first["name"] == "gap to class-agnostic on all masks closed on B, class-agnostic, ignore, |A| = 16"
-    assert (first["value"], first["bar"], first["ok"]) == (pytest.approx(0.9), 0.9, first["value"] >= 0.9)
+    assert (
+        first["name"]
+        == "gap to class-agnostic on all masks closed on B, class-agnostic, ignore, |A| = 16"
+    )
+    assert (first["value"], first["bar"], first["ok"]) == (
+        pytest.approx(0.9),
+        0.9,
+        first["value"] >= 0.9,
+    )
     assert "T(names), hourglass" in second["name"]
     for m in measures:
         m["iou"]["B"] -= 0.1 if m["head"] == "T(names), hourglass" else 0.0
@@ -100,18 +120,26 @@ def test_rows_meet_or_miss_the_two_bars(measures: list[dict[str, Any]]) -> None:
     assert json.loads(json.dumps(rows)) == rows
 
 
-def test_the_page_has_a_line_for_each_way_and_says_what_was_not_run(measures: list[dict[str, Any]]) -> None:
+def test_the_page_has_a_line_for_each_way_and_says_what_was_not_run(
+    measures: list[dict[str, Any]],
+) -> None:
     page = heads_markdown(measures, 16, INPUTS, OF_ALL)
     lines = page.splitlines()
     ignore = [line for line in lines if line.startswith("| ignore |")]
     assert len(ignore) == 3
     assert (
-        ignore[0] == "| ignore | 0.590 ± 0.014 | 0.900 ± 0.000 | 59.0 ± 1.4 | 90.0 ± 0.0 | +18.0 ± 0.0 | 90 ± 0 % | 2 |"
+        ignore[0]
+        == "| ignore | 0.590 ± 0.014 | 0.900 ± 0.000 | 59.0 ± 1.4 | 90.0 ± 0.0 | +18.0 ± 0.0 | "
+        "90 ± 0 % | 2 |"
     )
     assert "not run" in ignore[1]
     assert "| oracle, hourglass | 0.900 ± 0.000 |" in page
-    assert any(line.startswith("- gap to the oracle closed on B, T(names), hourglass") for line in lines)
-    width = {line.count("|") for line in lines if line.startswith(("| plain", "| skip", "| hourglass"))}
+    assert any(
+        line.startswith("- gap to the oracle closed on B, T(names), hourglass") for line in lines
+    )
+    width = {
+        line.count("|") for line in lines if line.startswith(("| plain", "| skip", "| hourglass"))
+    }
     assert width == {9}
 
 
@@ -143,7 +171,9 @@ def test_some_ways_can_be_run_alone() -> None:
         "class-agnostic, all masks",
         "oracle",
     }
-    assert "oracle, hourglass" in {job.head for job in heads_jobs(World(), 1, chosen_ways(("ways=hourglass, skip",)))}
+    assert "oracle, hourglass" in {
+        job.head for job in heads_jobs(World(), 1, chosen_ways(("ways=hourglass, skip",)))
+    }
     for wrong in ("ways=nothing", "steps=3"):
         with pytest.raises(InputError, match="expected ways= and some of ignore;skip"):
             chosen_ways((wrong,))
@@ -166,7 +196,12 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-HEADS_RUN = ("class-agnostic, ignore", "class-agnostic, hourglass, all masks", "T(names), boxes, ignore", "oracle")
+HEADS_RUN = (
+    "class-agnostic, ignore",
+    "class-agnostic, hourglass, all masks",
+    "T(names), boxes, ignore",
+    "oracle",
+)
 
 
 def test_the_plan_runs_and_resumes(tiny_recipe: str, tmp_path: Path) -> None:
@@ -182,11 +217,15 @@ def test_the_plan_runs_and_resumes(tiny_recipe: str, tmp_path: Path) -> None:
     assert said == []
     on_all = [m for m in measures if m["head"] in REFERENCES]
     for head in {m["head"] for m in on_all}:
-        assert len({m["loss"] for m in on_all if m["head"] == head}) == 1, "learnt once, measured on both splits"
+        assert len({m["loss"] for m in on_all if m["head"] == head}) == 1, (
+            "learnt once, measured on both splits"
+        )
 
 
 @pytest.fixture(scope="module")
-def pooled(tiny_recipe: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, PooledTraining]:
+def pooled(
+    tiny_recipe: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Any, Any, PooledTraining]:
     recipe = load_recipe(tiny_recipe)
     assert isinstance(recipe.model, MaskRCNN)
     torch.manual_seed(0)
@@ -208,16 +247,23 @@ def test_what_is_unknown_depends_on_the_split(pooled: tuple[Any, Any, PooledTrai
     for i, target in enumerate(found.targets):
         rows = torch.where((found.image == i) & half.has_mask)[0]
         others = target.boxes[target.labels > 4]
-        expected = unknown_cells(found.regions[rows] + HALF_PIXEL, everything.targets[rows].float(), others)
+        expected = unknown_cells(
+            found.regions[rows] + HALF_PIXEL, everything.targets[rows].float(), others
+        )
         assert torch.equal(half.unknown[rows], expected)
     assert half.unknown[half.has_mask].any()
 
 
 @pytest.mark.parametrize("options", [{"unknown": "ignore"}, {"box_only": "taught"}])
 def test_pooled_for_all_classes_is_as_pooled_for_the_split(
-    tiny_recipe: str, tmp_path: Path, pooled: tuple[Any, Any, PooledTraining], options: dict[str, Any]
+    tiny_recipe: str,
+    tmp_path: Path,
+    pooled: tuple[Any, Any, PooledTraining],
+    options: dict[str, Any],
 ) -> None:
-    """The benchmark pools once, with all masks; a training has the file of the split: the same targets and unknown cells."""
+    """The benchmark pools once, with all masks; a training has the file of the split:
+    the same targets and unknown cells.
+    """
     recipe, _, _ = pooled
     document = recipe.model.mask_head.model_dump() | {"regions": "boxes"} | options
     config = recipe.model.model_copy(update={"mask_head": MaskHead.model_validate(document)})
@@ -235,14 +281,18 @@ def test_pooled_for_all_classes_is_as_pooled_for_the_split(
         stripped = replace(target, has_mask=has_mask, masks=target.masks.select(has_mask))
         direct.append(model.mask_regions([image], [stripped]))
     for name in ("labels", "unknown", "has_mask"):
-        assert torch.equal(torch.cat([getattr(d, name) for d in direct]), getattr(once, name)[own]), name
+        assert torch.equal(
+            torch.cat([getattr(d, name) for d in direct]), getattr(once, name)[own]
+        ), name
     assert torch.equal(torch.cat([d.targets.half() for d in direct]), once.targets[own])
 
 
 @pytest.mark.parametrize("variant", ["ignore", "skip", "taught"])
 def test_masks_of_b_change_nothing(pooled: tuple[Any, Any, PooledTraining], variant: str) -> None:
     recipe, model, found = pooled
-    head = head_settings(recipe.model.mask_head, {**HEADS["T(cls)"], **VARIANTS[variant]}, Path("unused"))
+    head = head_settings(
+        recipe.model.mask_head, {**HEADS["T(cls)"], **VARIANTS[variant]}, Path("unused")
+    )
     stage = recipe.stages[1]
 
     def corrupted(target: Target) -> Target:

@@ -25,7 +25,12 @@ CONFIG = MaskRCNN.model_validate(
         "kind": "mask_rcnn",
         "backbone": {"name": "resnet18", "norm": "frozen"},
         "images": {"min_size": [96], "max_size": 128},
-        "detector": {"fpn_channels": 8, "box_width": 16, "rpn_post_nms": [60, 60], "detections": 10},
+        "detector": {
+            "fpn_channels": 8,
+            "box_width": 16,
+            "rpn_post_nms": [60, 60],
+            "detections": 10,
+        },
         "mask_head": {"kind": "per_class", "width": 8, "convs": 1, "roi_size": 6},
     }
 )
@@ -71,10 +76,17 @@ def test_other_answers_are_noticed() -> None:
 
 
 @pytest.mark.parametrize("package", ["onnxruntime", "openvino", "pycocotools", "transformers"])
-def test_a_missing_package_is_named_before_anything_runs(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+def test_a_missing_package_is_named_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr("benchmarks.inference_ways.find_spec", lambda name: None if name == package else find("json"))
-    with pytest.raises(InputError, match=rf"needs {package}, which is not installed: pip install 'halfmask\["):
+    monkeypatch.setattr(
+        "benchmarks.inference_ways.find_spec",
+        lambda name: None if name == package else find("json"),
+    )
+    with pytest.raises(
+        InputError, match=rf"needs {package}, which is not installed: pip install 'halfmask\["
+    ):
         require()
     with pytest.raises(InputError, match=package):
         inference.run(Options(Path("never"), 1, 0, 1))
@@ -113,15 +125,25 @@ def test_ap_on_the_world(tmp_path: Path) -> None:
         inference_accuracy.measured(tmp_path, told.append, 40, 8, {"boxes": 31, "masks": 4})
 
 
-def test_parts_become_one_result_with_a_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_become_one_result_with_a_plot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(inference, "require", lambda: None)
     monkeypatch.setattr(inference, "scaled_model", lambda *_: None)
     detector = {"seconds": {PEER: 7.0, EAGER: 5.0}}
     boxes = {"seconds_boxes": {"SAM ViT-B": 20.0, EAGER: 0.1}}
-    monkeypatch.setattr(inference, "measured", lambda *_: Result([{"name": "a"}], {"inference": "A"}, "c", detector))
-    monkeypatch.setattr(inference.accuracy, "measured", lambda *_: Result([], {"inference-ap": "B"}, "", {}))
+    monkeypatch.setattr(
+        inference, "measured", lambda *_: Result([{"name": "a"}], {"inference": "A"}, "c", detector)
+    )
+    monkeypatch.setattr(
+        inference.accuracy, "measured", lambda *_: Result([], {"inference-ap": "B"}, "", {})
+    )
     monkeypatch.setattr(inference.given_boxes, "sam_peers", dict)
-    monkeypatch.setattr(inference.given_boxes, "measured", lambda *_: Result([], {"inference-boxes": "C"}, "", boxes))
+    monkeypatch.setattr(
+        inference.given_boxes,
+        "measured",
+        lambda *_: Result([], {"inference-boxes": "C"}, "", boxes),
+    )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     result = inference.run(Options(tmp_path, 1, 0, 1, docs=tmp_path / "benchmarks.md"))
     assert result.command == "c"

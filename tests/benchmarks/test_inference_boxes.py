@@ -19,7 +19,9 @@ def test_rows_and_masks_of_both_ways(tmp_path: Path) -> None:
 
     def peer(image: torch.Tensor, boxes: torch.Tensor) -> object:
         seen.append(image)
-        return paste(torch.ones(len(boxes), 4, 4), boxes, boxes, (int(image.shape[1]), int(image.shape[2])))
+        return paste(
+            torch.ones(len(boxes), 4, 4), boxes, boxes, (int(image.shape[1]), int(image.shape[2]))
+        )
 
     given = bench.photographs()[:2]
     assert all(boxes.shape == (bench.BOXES, 4) for _, boxes in given)
@@ -31,5 +33,7 @@ def test_rows_and_masks_of_both_ways(tmp_path: Path) -> None:
     assert all(row["ratio"] == pytest.approx(row["peer_value"] / row["value"]) for row in timed)
     assert [row["ok"] for row in checks[:2]] == [True, True], "float32"
     assert all(row["value"] > 0.95 for row in checks[:4])
-    assert [(row["value"] > 0.85, row["ok"]) for row in checks[4:]] == [(True, None)] * 2, "one look: another mask"
+    assert [(row["value"] > 0.85, row["ok"]) for row in checks[4:]] == [(True, None)] * 2, (
+        "one look: another mask"
+    )
     assert "masks/s" in result.tables["inference-boxes"]

@@ -21,7 +21,11 @@ def test_costs_at_a_small_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     said: list[str] = []
     result = mlp.run(Options(tmp_path, 1, 0, 1, say=said.append))
     assert len(said) == 3
-    assert [row["name"] for row in result.rows] == ["mlp none, forward", "mlp light, forward", "mlp full, forward"]
+    assert [row["name"] for row in result.rows] == [
+        "mlp none, forward",
+        "mlp light, forward",
+        "mlp full, forward",
+    ]
     assert all(row["value"] > 0 for row in result.rows)
     table = result.tables["mlp"]
     full = 8 * 14 * 14 * 14 * 14 + 14 * 14

@@ -46,10 +46,7 @@ def test_both_paths_draw_the_same_masks(tmp_path: Path) -> None:
     write_crowd(tmp_path, 12, SIZE)
     data = CocoInstances(CocoFile.read(tmp_path / "instances.json"), tmp_path / "images")
     ours, theirs = data[0], CocoReference(tmp_path / "images", tmp_path / "instances.json")[0]
-    for (image, target), (pixels, truth) in (
-        (ours, theirs),
-        (mirror(*ours), mirrored(*theirs)),
-    ):
+    for (image, target), (pixels, truth) in ((ours, theirs), (mirror(*ours), mirrored(*theirs))):
         torch.testing.assert_close(image, pixels)
         assert torch.equal(target.masks.dense(), truth["masks"].bool())
         torch.testing.assert_close(target.boxes, truth["boxes"])
@@ -62,7 +59,9 @@ def test_targets_of_a_crowd_equal_the_dense_ones(tmp_path: Path) -> None:
     torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=0)
 
 
-def test_no_tensor_of_a_step_holds_all_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_tensor_of_a_step_holds_all_masks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(crowded.MODEL, "images", {"min_size": [120], "max_size": 180})
     write_crowd(tmp_path, 600, (120, 180))
     assert crowded.loss_costs(tmp_path)["largest"] < 600 * 120 * 180

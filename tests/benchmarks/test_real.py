@@ -1,4 +1,6 @@
-"""The numbers on real photographs: which runs are made, what is compared with what, and the bars."""
+"""The numbers on real photographs: which runs are made, what is compared with what, and
+the bars.
+"""
 
 import json
 from pathlib import Path
@@ -26,7 +28,13 @@ def fake(own: float, oracle: float, lost: float) -> tuple[list[list[str]], Any]:
             return
         direction = arguments[arguments.index("--masked") + 1]
         loosen = float(arguments[arguments.index("--loosen") + 1])
-        base = 0.6 if arguments[1].startswith("baseline") else oracle if "/all/" in arguments[1] else own
+        base = (
+            0.6
+            if arguments[1].startswith("baseline")
+            else oracle
+            if "/all/" in arguments[1]
+            else own
+        )
         sides = {"B": 0.01, "A": -0.01} if direction == "voc" else {"B": -0.01, "A": 0.01}
         keys, fall = ("miou", "S", "M", "L", "polygon", "rle"), lost if loosen else 0
         boxes = {side: dict.fromkeys(keys, base + more - fall) for side, more in sides.items()}
@@ -54,7 +62,9 @@ def test_the_table_and_the_bars(tmp_path: Path) -> None:
     assert not share["ok"]
     assert loose["value"] == pytest.approx(2.0)
     assert loose["ok"]
-    own = next(line for line in result.tables["real"].splitlines() if line.startswith("| **halfmask"))
+    own = next(
+        line for line in result.tables["real"].splitlines() if line.startswith("| **halfmask")
+    )
     assert own.split(" | ")[1] == "79.0 ± 0.0"
     assert own.split(" | ")[7] == "77.0 ± 0.0", "with loose boxes"
     assert own.endswith("| 78.0 ± 0.0 |")
@@ -63,7 +73,9 @@ def test_the_table_and_the_bars(tmp_path: Path) -> None:
     assert "| masks with IoU < 0.5 | – | – |  |" in result.tables["real:quality"]
     assert len(result.details["measures"]) == 2 * 4 + 6
     evaluated = [c for c in made if c[0] == "evaluate"]
-    assert len(evaluated) == 2 * (2 * 2 + 2 + 3), "tight and loose; all masks and rules once for both directions"
+    assert len(evaluated) == 2 * (2 * 2 + 2 + 3), (
+        "tight and loose; all masks and rules once for both directions"
+    )
     json.dumps(result.details)
     before = sum(c[0] == "evaluate" for c in made)
     assert run(options(tmp_path), halfmask).tables == result.tables

@@ -1,4 +1,6 @@
-"""The box segmenter's options: which runs are made, how they are compared, and that each option is a sound recipe."""
+"""The box segmenter's options: which runs are made, how they are compared, and that
+each option is a sound recipe.
+"""
 
 import json
 from dataclasses import replace
@@ -29,7 +31,9 @@ def test_every_option_changes_the_recipe(name: str) -> None:
 
 
 def fake_runs(scores: dict[str, float]) -> tuple[list[list[str]], Any]:
-    """Runs that have a score by one of their arguments, B better on voc by 2; and the list of those that were made."""
+    """Runs that have a score by one of their arguments, B better on voc by 2; and the
+    list of those that were made.
+    """
     made: list[list[str]] = []
 
     def halfmask(arguments: list[str]) -> None:
@@ -42,7 +46,9 @@ def fake_runs(scores: dict[str, float]) -> tuple[list[list[str]], Any]:
         voc = "voc2nonvoc" in arguments[1]
         b = (70 + 2 * voc + seed + gain * (1 + seed)) / 100
         blocks = {"A": {"miou": 0.8}, "B": {"miou": b}, "all": {"miou": 0.75}}
-        (run / "metrics.json").write_text(json.dumps([{"given_boxes": {}}, {"given_boxes": blocks}]))
+        (run / "metrics.json").write_text(
+            json.dumps([{"given_boxes": {}}, {"given_boxes": blocks}])
+        )
 
     return made, halfmask
 
@@ -74,7 +80,9 @@ def test_one_direction_alone(tmp_path: Path) -> None:
     result = run(options(tmp_path, "no dice", splits=1), halfmask)
     assert {a[1] for a in made} == {DIRECTIONS["voc"]}
     assert "| the recipe | 72.5 ± 0.7 | not run |" in result.tables["segmenter"]
-    assert result.command.startswith("python -m benchmarks segmenter --seeds 2 --first-seed 0 --threads")
+    assert result.command.startswith(
+        "python -m benchmarks segmenter --seeds 2 --first-seed 0 --threads"
+    )
     assert " --splits 1" in result.command
 
 
@@ -125,7 +133,10 @@ def test_what_changes_inference_alone_is_not_trained_again(
             trained.append(arguments)
             recipe = load_recipe(arguments[1], arguments[2 : arguments.index("--out")])
             model = Path(arguments[arguments.index("--out") + 1]) / "model.safetensors"
-            save_checkpoint(model, Checkpoint({"w": torch.ones(1)}, recipe, [{"id": 1, "name": "cat"}], [1], {1: 3}))
+            save_checkpoint(
+                model,
+                Checkpoint({"w": torch.ones(1)}, recipe, [{"id": 1, "name": "cat"}], [1], {1: 3}),
+            )
             return
         checkpoint = load_checkpoint(Path(arguments[1]) / "model.safetensors")
         evaluated.append(checkpoint.recipe.model.model_dump()["decision"])
@@ -144,12 +155,20 @@ def test_two_processes_on_other_seeds_keep_each_others_measures(tmp_path: Path) 
 
     def interrupted(arguments: list[str]) -> None:
         if next(inner, False):
-            run(Options(tmp_path, 1, 7, 2, "world", None, (BASE,), None, lambda line: None), halfmask)
+            run(
+                Options(tmp_path, 1, 7, 2, "world", None, (BASE,), None, lambda line: None),
+                halfmask,
+            )
         halfmask(arguments)
 
     run(options(tmp_path, BASE, seeds=1), interrupted)
     kept = json.loads((tmp_path / "measures.json").read_text())["measures"]
-    assert sorted((m["seed"], m["masked"]) for m in kept) == [(0, "nonvoc"), (0, "voc"), (7, "nonvoc"), (7, "voc")]
+    assert sorted((m["seed"], m["masked"]) for m in kept) == [
+        (0, "nonvoc"),
+        (0, "voc"),
+        (7, "nonvoc"),
+        (7, "voc"),
+    ]
 
 
 @pytest.mark.shared
@@ -167,7 +186,9 @@ def test_the_oracle_is_measured_on_bs_objects(
         made.append(arguments)
         truth = json.loads(Path(arguments[2]).read_text())
         assert 60 < len(truth["images"]) < 140
-        assert {a["image_id"] for a in truth["annotations"]} <= {image["id"] for image in truth["images"]}
+        assert {a["image_id"] for a in truth["annotations"]} <= {
+            image["id"] for image in truth["images"]
+        }
         blocks = {k: {"miou": v} for k, v in {"A": 0.8, "B": 0.77, "all": 0.78}.items()}
         Path(arguments[-1]).write_text(json.dumps({"given_boxes": blocks}))
 
@@ -178,12 +199,16 @@ def test_the_oracle_is_measured_on_bs_objects(
     assert segmenter.FOLDS == 3
 
 
-def test_a_measure_of_a_recipe_that_has_changed_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_measure_of_a_recipe_that_has_changed_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made, halfmask = fake_runs({})
     run(options(tmp_path, BASE, seeds=1), halfmask)
     assert len(made) == 2
     monkeypatch.setattr(
-        segmenter, "load_recipe", lambda name, keys: load_recipe(name, [*keys, "model.crop_jitter=0.2"])
+        segmenter,
+        "load_recipe",
+        lambda name, keys: load_recipe(name, [*keys, "model.crop_jitter=0.2"]),
     )
     with pytest.raises(InputError, match="name another folder"):
         run(options(tmp_path, BASE, seeds=1), halfmask)

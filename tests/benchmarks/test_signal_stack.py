@@ -30,5 +30,7 @@ print(stack() == before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux's structure")
 def test_the_stack_stays() -> None:
-    done = subprocess.run([sys.executable, "-c", SCRIPT, "kept"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, "kept"], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "True"

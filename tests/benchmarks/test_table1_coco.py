@@ -1,4 +1,6 @@
-"""Table 1 on COCO: which recipes run, in which order, with what; a real run on COCO-mini laid out as COCO."""
+"""Table 1 on COCO: which recipes run, in which order, with what; a real run on
+COCO-mini laid out as COCO.
+"""
 
 import json
 from pathlib import Path
@@ -36,10 +38,14 @@ def test_every_row_is_a_shipped_recipe() -> None:
         recipe = load_recipe(name, ["seed=5"])
         direction = next((spec for part, (spec, _) in DIRECTIONS.items() if part in name), None)
         assert recipe.data.masked == direction
-        assert (recipe.init is None) == ("t1d" in name), "stage-wise rows start from stage 1, and only they"
+        assert (recipe.init is None) == ("t1d" in name), (
+            "stage-wise rows start from stage 1, and only they"
+        )
 
 
-def test_what_is_missing_is_trained_once_and_measured_by_direction(coco: Path, tmp_path: Path) -> None:
+def test_what_is_missing_is_trained_once_and_measured_by_direction(
+    coco: Path, tmp_path: Path
+) -> None:
     ran: list[list[str]] = []
 
     def fake(arguments: list[str], root: Path) -> None:
@@ -58,7 +64,9 @@ def test_what_is_missing_is_trained_once_and_measured_by_direction(coco: Path, t
     trained = [a[1] for a in ran if a[0] == "train"]
     assert trained[0] == "coco_stage1_r50_boxes"
     assert len(trained) == len(set(trained)), "rows that parts share are trained once"
-    oracle = [a[a.index("--masked") + 1] for a in ran if a[0] == "evaluate" and a[1].endswith("oracle")]
+    oracle = [
+        a[a.index("--masked") + 1] for a in ran if a[0] == "evaluate" and a[1].endswith("oracle")
+    ]
     assert oracle == ["voc", "nonvoc"]
     base = next(a for a in ran if a[:2] == ["train", "coco_t1a_voc2nonvoc_cls_box"])
     assert {"seed=3", "stages.0.steps=2"} < set(base)
@@ -81,7 +89,9 @@ def test_a_folder_that_is_no_coco(coco: Path, tmp_path: Path) -> None:
         run_coco(options(tmp_path / "runs", coco))
 
 
-def test_a_verb_that_fails_stops_the_table(coco: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_verb_that_fails_stops_the_table(
+    coco: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(InputError, match="exit code 2"):
         run_coco(options(tmp_path / "runs", coco))  # the files are no COCO files
     assert "instances_train2017.json" in capfd.readouterr().err
@@ -89,18 +99,41 @@ def test_a_verb_that_fails_stops_the_table(coco: Path, tmp_path: Path, capfd: py
 
 @pytest.mark.slow
 @pytest.mark.shared
-def test_two_rows_on_coco_mini(tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_rows_on_coco_mini(
+    tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root, mini = tmp_path / "coco", shared_data / "coco-mini"
     (root / "annotations").mkdir(parents=True)
     for part in ("train", "val"):
         (root / f"{part}2017").symlink_to(mini / part)
-        (root / "annotations" / f"instances_{part}2017.json").symlink_to(mini / f"instances_{part}.json")
-    rows: Any = {"a": ("two rows", [("class-agnostic", "t1a_agnostic"), ("transfer", "t1a_cls_box")], "t1a_agnostic")}
+        (root / "annotations" / f"instances_{part}2017.json").symlink_to(
+            mini / f"instances_{part}.json"
+        )
+    rows: Any = {
+        "a": (
+            "two rows",
+            [("class-agnostic", "t1a_agnostic"), ("transfer", "t1a_cls_box")],
+            "t1a_agnostic",
+        )
+    }
     monkeypatch.setattr(table1_coco, "PARTS", rows)
     monkeypatch.setattr(table1_coco, "DIRECTIONS", {"voc2nonvoc": ("voc", 20)})
-    small = ["model.backbone.name=resnet18", "model.backbone.weights=null", "model.images.min_size=[96]"]
-    small += ["model.images.max_size=128", "model.detector.box_width=32", "model.detector.fpn_channels=32"]
-    small += ["model.mask_head.width=16", "stages.0.steps=2", "stages.0.batch_size=2", "data.workers=0"]
+    small = [
+        "model.backbone.name=resnet18",
+        "model.backbone.weights=null",
+        "model.images.min_size=[96]",
+    ]
+    small += [
+        "model.images.max_size=128",
+        "model.detector.box_width=32",
+        "model.detector.fpn_channels=32",
+    ]
+    small += [
+        "model.mask_head.width=16",
+        "stages.0.steps=2",
+        "stages.0.batch_size=2",
+        "data.workers=0",
+    ]
     small += ["stages.0.optimiser.steps=[1]", "stages.0.optimiser.warmup=0"]
     result = run_coco(options(tmp_path / "runs", root, *small))
     assert "| transfer |" in result.tables["table1:coco"]

@@ -16,7 +16,15 @@ from benchmarks.table1_page import gain_points, gain_rows, paired, table1_markdo
 def measure(head: str, b: float, seed: int, split: int = 0, masked: int = 16) -> dict[str, Any]:
     ap = {"all": 0.0, "A": 50.0, "B": b}
     iou = {"all": 0.0, "A": 0.8, "B": b / 100}
-    return {"seed": seed, "split": split, "masked": masked, "head": head, "box_AP": 55.0, "mask_AP": ap, "iou": iou}
+    return {
+        "seed": seed,
+        "split": split,
+        "masked": masked,
+        "head": head,
+        "box_AP": 55.0,
+        "mask_AP": ap,
+        "iou": iou,
+    }
 
 
 @pytest.fixture
@@ -30,7 +38,8 @@ def measures() -> list[dict[str, Any]]:
 
 def test_differences_are_paired_and_seeds_count_once(measures: list[dict[str, Any]]) -> None:
     found = paired(measures, 16, "T(cls)", "class-agnostic")
-    # Each seed's mean over its two splits: 10.5, 11.5, 12.5; standard error 1/√3, t of 2 degrees of freedom 4.303.
+    # Each seed's mean over its two splits: 10.5, 11.5, 12.5; standard error 1/√3, t of
+    # 2 degrees of freedom 4.303.
     assert found is not None
     assert found.mean == pytest.approx(11.5)
     assert found.half == pytest.approx(4.303 / 3**0.5, abs=1e-3)
@@ -45,10 +54,14 @@ def test_quantiles_are_student_s() -> None:
     stats = pytest.importorskip("scipy.stats")
     from benchmarks.table1_page import T_95
 
-    assert pytest.approx([stats.t.ppf(0.975, df) for df in range(1, len(T_95) + 1)], abs=6e-4) == list(T_95)
+    assert pytest.approx(
+        [stats.t.ppf(0.975, df) for df in range(1, len(T_95) + 1)], abs=6e-4
+    ) == list(T_95)
 
 
-def test_every_head_has_its_row_and_what_was_not_run_says_so(measures: list[dict[str, Any]]) -> None:
+def test_every_head_has_its_row_and_what_was_not_run_says_so(
+    measures: list[dict[str, Any]],
+) -> None:
     shown = {head for _, rows, _ in table_rows("T(cls)").values() for _, head in rows}
     assert shown == {*HEADS, *END_TO_END}
     text = table1_markdown(measures, 16, table_rows("T(cls)"))
@@ -62,7 +75,11 @@ def test_every_head_has_its_row_and_what_was_not_run_says_so(measures: list[dict
 
 def test_the_bar_needs_an_interval_without_zero(measures: list[dict[str, Any]]) -> None:
     best = gain_rows(measures, 16, "T(cls)")[0]
-    assert (best["value"], best["peer_value"], best["ok"]) == (pytest.approx(22.5), pytest.approx(11.0), True)
+    assert (best["value"], best["peer_value"], best["ok"]) == (
+        pytest.approx(22.5),
+        pytest.approx(11.0),
+        True,
+    )
     for m in measures:
         if m["head"] == "T(cls)" and m["seed"] == 0:
             m["mask_AP"]["B"] = -40.0

@@ -31,7 +31,9 @@ def test_a_tiny_run(tmp_path: Path) -> None:
     document["stages"][0] |= {"steps": 2, "batch_size": 2}
     document["stages"][1] |= {"steps": 2, "batch_size": 4}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
-    plan = Plan(World(8, str(tmp_path / "tiny.yaml")), (), (), train_images=12, mask_images=8, test_images=3)
+    plan = Plan(
+        World(8, str(tmp_path / "tiny.yaml")), (), (), train_images=12, mask_images=8, test_images=3
+    )
     commands: list[list[str]] = []
 
     def halfmask(arguments: list[str]) -> None:
@@ -41,11 +43,18 @@ def test_a_tiny_run(tmp_path: Path) -> None:
 
     options = Options(tmp_path / "run", seeds=1, first_seed=0, splits=1, say=lambda line: None)
     result = run(options, halfmask, plan)
-    assert [row["name"].removeprefix("mask AP on B, ") for row in result.rows] == [*REGION_HEADS, *WAYS]
+    assert [row["name"].removeprefix("mask AP on B, ") for row in result.rows] == [
+        *REGION_HEADS,
+        *WAYS,
+    ]
     assert all(f"| {name} | " in result.tables["two-stages"] for name in (*REGION_HEADS, *WAYS))
     measures: Any = result.details["measures"]
     assert {len(found) for found in measures.values()} == {1}
-    assert len({str(found[0]["box"]) for found in measures.values()}) == 1, "all draw into the same detector's boxes"
+    assert len({str(found[0]["box"]) for found in measures.values()}) == 1, (
+        "all draw into the same detector's boxes"
+    )
     before = sum(command[0] == "evaluate" for command in commands)
     assert run(options, halfmask, plan).tables == result.tables
-    assert sum(command[0] == "evaluate" for command in commands) == before, "what is measured is not measured again"
+    assert sum(command[0] == "evaluate" for command in commands) == before, (
+        "what is measured is not measured again"
+    )

@@ -1,4 +1,6 @@
-"""The benchmark of the mask branch at many classes: K is seen in neither number, and would be if it grew with K."""
+"""The benchmark of the mask branch at many classes: K is seen in neither number, and
+would be if it grew with K.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,9 @@ def test_memory_does_not_depend_on_the_number_of_classes(monkeypatch: pytest.Mon
     costs = measure_mask_branch((COCO_K, 900), small, regions=5, rounds=2, device=CPU)
     assert costs[COCO_K].peak == costs[900].peak > 5 * 6 * 8 * 8 * 4
     assert all(len(cost.seconds) == 2 and min(cost.seconds) > 0 for cost in costs.values())
-    monkeypatch.setattr(PartialMaskRCNN, "class_rows", PartialMaskRCNN.class_weights)  # all rows joined, as it was
+    monkeypatch.setattr(
+        PartialMaskRCNN, "class_rows", PartialMaskRCNN.class_weights
+    )  # all rows joined, as it was
     grown = measure_mask_branch((COCO_K, 900), small, regions=5, rounds=1, device=CPU)
     assert grown[900].peak - grown[COCO_K].peak > 0.9 * (900 - COCO_K) * 5 * 64 * 4
 

@@ -7,7 +7,9 @@ import pytest
 from benchmarks.world_table import bench_rows, best_input, gap_closed, markdown, ordered
 
 
-def measure(head: str, b: float, seed: int = 0, split: int = 0, masked: int = 16, a: float = 0.8) -> dict[str, Any]:
+def measure(
+    head: str, b: float, seed: int = 0, split: int = 0, masked: int = 16, a: float = 0.8
+) -> dict[str, Any]:
     return {
         "seed": seed,
         "split": split,
@@ -56,7 +58,9 @@ def test_rows_meet_or_miss_their_bars(measures: list[dict[str, Any]]) -> None:
     gap = rows["gap to the oracle closed on B, T(cls), |A| = 16 of 32"]
     assert gap["value"] == pytest.approx(0.625)
     assert (gap["bar"], gap["ok"]) == (0.45, True)
-    assert rows["mask AP on A behind the oracle, T(cls), |A| = 16 of 32"]["value"] == pytest.approx(2.0)
+    assert rows["mask AP on A behind the oracle, T(cls), |A| = 16 of 32"]["value"] == pytest.approx(
+        2.0
+    )
     for m in measures:
         m["box_AP"] = 49.9
         m["mask_AP"]["A"] -= 5.0 if m["head"] == "T(cls)" else 0.0

@@ -21,7 +21,9 @@ def test_a_table_replaces_the_one_before(tmp_path: Path) -> None:
     assert "`python -m benchmarks x` on a machine, commit abc, 2026-01-01" in text
 
 
-@pytest.mark.parametrize("text", ["nothing", "<!-- bench:x -->", "<!-- /bench:x --><!-- bench:x -->"])
+@pytest.mark.parametrize(
+    "text", ["nothing", "<!-- bench:x -->", "<!-- /bench:x --><!-- bench:x -->"]
+)
 def test_a_page_without_the_markers_is_refused(tmp_path: Path, text: str) -> None:
     page = tmp_path / "page.md"
     page.write_text(text, encoding="utf-8")

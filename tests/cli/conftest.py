@@ -30,7 +30,9 @@ RunsHalfmask = Callable[..., Outcome]
 
 
 @pytest.fixture
-def halfmask_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunsHalfmask:
+def halfmask_cli(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> RunsHalfmask:
     """Runs `halfmask ARGUMENTS` without a new process."""
     from halfmask.cli import main as cli
 
@@ -61,7 +63,9 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def coco_file(photos: Path) -> Callable[..., Path]:
-    """Writes a COCO file of these photographs: two masked cats, a dog and an owl without masks in each, changed as told."""
+    """Writes a COCO file of these photographs: two masked cats, a dog and an owl
+    without masks in each, changed as told.
+    """
 
     def write(**changes: Any) -> Path:
         rows = []
@@ -79,9 +83,15 @@ def coco_file(photos: Path) -> Callable[..., Path]:
                     row |= {"segmentation": [[x, y, x + 24, y + 8, x + 12, y + 30]], "area": 312}
                 rows.append(row)
         document = {
-            "images": [{"id": i, "file_name": f"{i}.jpg", "height": 48, "width": 64} for i in (1, 2, 3)],
+            "images": [
+                {"id": i, "file_name": f"{i}.jpg", "height": 48, "width": 64} for i in (1, 2, 3)
+            ],
             "annotations": rows,
-            "categories": [{"id": 2, "name": "cat"}, {"id": 5, "name": "dog"}, {"id": 9, "name": "owl"}],
+            "categories": [
+                {"id": 2, "name": "cat"},
+                {"id": 5, "name": "dog"},
+                {"id": 9, "name": "owl"},
+            ],
         }
         path = photos.parent / "data.json"
         path.write_text(json.dumps(document | changes))

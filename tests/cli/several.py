@@ -1,4 +1,6 @@
-"""One process among several that train together, for the tests: `python several.py RECIPE=OUT[=resume] …`, started as torchrun would."""
+"""One process among several that train together, for the tests: `python several.py
+RECIPE=OUT[=resume] …`, started as torchrun would.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Every baseline goes through the same verbs as the method: rules (box, ellipse, GrabCut), class-agnostic heads, the oracle."""
+"""Every baseline goes through the same verbs as the method: rules (box, ellipse,
+GrabCut), class-agnostic heads, the oracle.
+"""
 
 import json
 from collections.abc import Callable
@@ -56,7 +58,12 @@ def opencv(request: pytest.FixtureRequest) -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_rule_on_a_detectors_boxes(
-    halfmask_cli: Cli, tiny_detector: Path, coco_file: Callable[..., Path], photos: Path, tmp_path: Path, rule: str
+    halfmask_cli: Cli,
+    tiny_detector: Path,
+    coco_file: Callable[..., Path],
+    photos: Path,
+    tmp_path: Path,
+    rule: str,
 ) -> None:
     data = (coco_file(), "--images", photos)
     both = (f"baseline:{rule}", *data, "--detector", tiny_detector, "--given-boxes")
@@ -64,12 +71,18 @@ def test_a_rule_on_a_detectors_boxes(
     alone, _ = evaluated(halfmask_cli, tmp_path / "s.json", tiny_detector, *data)
     assert result["box"] == alone["box"], "the boxes are the detector's"
     assert result["mask"]["A"]["AP"] is not None
-    assert [row["masked"] for row in result["per_category"]] == [row["masked"] for row in alone["per_category"]]
+    assert [row["masked"] for row in result["per_category"]] == [
+        row["masked"] for row in alone["per_category"]
+    ]
     assert result["model"].startswith(f"baseline:{rule} on boxes of {tiny_detector.name}@")
     assert "Average precision" in report
     assert "Mask IoU on given boxes" in report
-    on_file, _ = evaluated(halfmask_cli, tmp_path / "t.json", f"baseline:{rule}", *data, "--masked", "cat,dog")
-    assert on_file["given_boxes"] == result["given_boxes"], "given boxes are the file's, whoever else finds some"
+    on_file, _ = evaluated(
+        halfmask_cli, tmp_path / "t.json", f"baseline:{rule}", *data, "--masked", "cat,dog"
+    )
+    assert on_file["given_boxes"] == result["given_boxes"], (
+        "given boxes are the file's, whoever else finds some"
+    )
     assert set(on_file["box"]["all"].values()) == {None}
 
 
@@ -81,12 +94,21 @@ def test_a_head_and_its_report(
     stage = {"name": "all", "train": ["all"], "steps": 1, "batch_size": 1, "optimiser": {"lr": 0.1}}
     model = {**MODEL, "mask_head": {"width": 8, "convs": 1, "roi_size": 6, **HEADS[name]}}
     paths = {"annotations": str(data), "images": str(photos)}
-    recipe = parse_recipe({"name": "tiny", "model": model, "data": paths, "stages": [stage]}, "test")
+    recipe = parse_recipe(
+        {"name": "tiny", "model": model, "data": paths, "stages": [stage]}, "test"
+    )
     categories = json.loads(data.read_text())["categories"]
     torch.manual_seed(0)
     state = build_model(recipe.model, 4).state_dict()
     save_checkpoint(tmp_path / "head.safetensors", Checkpoint(state, recipe, categories, [2]))
-    arguments = (tmp_path / "head.safetensors", data, "--images", photos, "--given-boxes", "--per-category")
+    arguments = (
+        tmp_path / "head.safetensors",
+        data,
+        "--images",
+        photos,
+        "--given-boxes",
+        "--per-category",
+    )
     result, report = evaluated(halfmask_cli, tmp_path / "r.json", *arguments)
     assert result["given_boxes"]["A"]["instances"] == 6
     assert result["mask"]["A"]["AP"] is not None
@@ -126,22 +148,41 @@ def test_a_rule_fills_a_file(
 
 
 def test_grabcut_mask_rcnn_from_boxes_to_its_numbers(
-    halfmask_cli: Cli, coco_file: Callable[..., Path], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    halfmask_cli: Cli,
+    coco_file: Callable[..., Path],
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Table 2's row, verb by verb: split, complete with GrabCut, train a per-class head on the filled masks, evaluate."""
+    """Table 2's row, verb by verb: split, complete with GrabCut, train a per-class head
+    on the filled masks, evaluate.
+    """
     monkeypatch.setattr("halfmask.pictures.curves.training_curves", lambda folder: None)
     half, filled, run = tmp_path / "half.json", tmp_path / "filled.json", tmp_path / "run"
     whole = coco_file()
     assert halfmask_cli("split", whole, "--masked", "cat", "--out", half).code == 0
-    assert halfmask_cli("complete", "baseline:grabcut", half, "--images", photos, "--out", filled).code == 0
-    stage = {"name": "all", "train": ["all"], "steps": 2, "batch_size": 2, "optimiser": {"lr": 0.001}}
+    assert (
+        halfmask_cli("complete", "baseline:grabcut", half, "--images", photos, "--out", filled).code
+        == 0
+    )
+    stage = {
+        "name": "all",
+        "train": ["all"],
+        "steps": 2,
+        "batch_size": 2,
+        "optimiser": {"lr": 0.001},
+    }
     data = {"annotations": str(filled), "images": str(photos), "masked_threshold": 1}
     model = {**MODEL, "mask_head": {"width": 8, "convs": 1, "roi_size": 6, "kind": "per_class"}}
     recipe = tmp_path / "grabcut.yaml"
-    recipe.write_text(json.dumps({"name": "grabcut", "model": model, "data": data, "stages": [stage]}))
+    recipe.write_text(
+        json.dumps({"name": "grabcut", "model": model, "data": data, "stages": [stage]})
+    )
     plain = halfmask_cli("train", recipe, "--out", tmp_path / "plain")
     assert plain.code == 0, plain.err
-    assert "6 of them with a mask" in plain.out, "by default a model does not learn from what was filled in"
+    assert "6 of them with a mask" in plain.out, (
+        "by default a model does not learn from what was filled in"
+    )
     trained = halfmask_cli("train", recipe, "data.use=filled", "--out", run)
     assert trained.code == 0, trained.err
     assert "12 of them with a mask" in trained.out
@@ -156,7 +197,16 @@ def test_a_rule_draws_into_a_detectors_boxes_in_predict(
     halfmask_cli: Cli, tiny_detector: Path, photos: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "found"
-    arguments = ("predict", "baseline:box", photos, "--detector", tiny_detector, "--out", out, "--no-overlays")
+    arguments = (
+        "predict",
+        "baseline:box",
+        photos,
+        "--detector",
+        tiny_detector,
+        "--out",
+        out,
+        "--no-overlays",
+    )
     outcome = halfmask_cli(*arguments)
     assert outcome.code == 0, outcome.err
     rows = json.loads((out / "results.json").read_text())
@@ -173,4 +223,7 @@ def test_names_that_are_no_rule(
     for verb, *more in (("evaluate",), ("complete", "--out", tmp_path / "out.json")):
         outcome = halfmask_cli(verb, "baseline:magic", coco_file(), "--images", photos, *more)
         assert outcome.code == 2
-        assert "no such baseline; there are baseline:box, baseline:ellipse, baseline:grabcut" in outcome.line
+        assert (
+            "no such baseline; there are baseline:box, baseline:ellipse, baseline:grabcut"
+            in outcome.line
+        )

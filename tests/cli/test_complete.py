@@ -14,10 +14,24 @@ Cli = Callable[..., Any]
 
 
 def test_fills_and_says_so(
-    halfmask_cli: Cli, tiny_segmenter: Path, coco_file: Callable[..., Path], photos: Path, tmp_path: Path
+    halfmask_cli: Cli,
+    tiny_segmenter: Path,
+    coco_file: Callable[..., Path],
+    photos: Path,
+    tmp_path: Path,
 ) -> None:
     data, out = coco_file(), tmp_path / "new" / "out.json"
-    arguments = ("complete", tiny_segmenter, data, "--images", photos, "--out", out, "--json", tmp_path / "done.json")
+    arguments = (
+        "complete",
+        tiny_segmenter,
+        data,
+        "--images",
+        photos,
+        "--out",
+        out,
+        "--json",
+        tmp_path / "done.json",
+    )
     outcome = halfmask_cli(*arguments)
     assert outcome.code == 0, outcome.err
     assert "6 masks filled, mean score" in outcome.out
@@ -29,31 +43,49 @@ def test_fills_and_says_so(
     assert done["filled"] == 6
     assert done["counts"] == {"kept": 6, "missing": 6}
     assert done["skipped"] == []
-    again = halfmask_cli("complete", tiny_segmenter, out, "--images", photos, "--out", tmp_path / "again.json")
+    again = halfmask_cli(
+        "complete", tiny_segmenter, out, "--images", photos, "--out", tmp_path / "again.json"
+    )
     assert again.code == 0
     assert "nothing was filled" in again.out
     assert (tmp_path / "again.json").read_bytes() == out.read_bytes()
 
 
 def test_a_sheet_of_the_new_masks_by_score(
-    halfmask_cli: Cli, tiny_segmenter: Path, coco_file: Callable[..., Path], photos: Path, tmp_path: Path
+    halfmask_cli: Cli,
+    tiny_segmenter: Path,
+    coco_file: Callable[..., Path],
+    photos: Path,
+    tmp_path: Path,
 ) -> None:
     from PIL import Image
 
     out, sheet = tmp_path / "out.json", tmp_path / "new" / "sheet.png"
-    outcome = halfmask_cli("complete", tiny_segmenter, coco_file(), "--images", photos, "--out", out, "--sheet", sheet)
+    outcome = halfmask_cli(
+        "complete", tiny_segmenter, coco_file(), "--images", photos, "--out", out, "--sheet", sheet
+    )
     assert outcome.code == 0, outcome.err
     assert str(sheet) in outcome.out
     with Image.open(sheet) as picture:
         assert picture.height > 3 * 232, "three blocks"
     again = halfmask_cli(
-        "complete", tiny_segmenter, coco_file(), "--images", photos, "--out", out, "--sheet", tmp_path / "s.txt"
+        "complete",
+        tiny_segmenter,
+        coco_file(),
+        "--images",
+        photos,
+        "--out",
+        out,
+        "--sheet",
+        tmp_path / "s.txt",
     )
     assert again.code == 2
     assert "no kind of picture" in again.line
 
 
-def test_no_sheet_where_nothing_was_filled(tmp_path: Path, coco_file: Callable[..., Path], photos: Path) -> None:
+def test_no_sheet_where_nothing_was_filled(
+    tmp_path: Path, coco_file: Callable[..., Path], photos: Path
+) -> None:
     from halfmask.errors import InputError
     from halfmask.pictures.filled_sheet import draw_filling_sheet
 
@@ -63,23 +95,46 @@ def test_no_sheet_where_nothing_was_filled(tmp_path: Path, coco_file: Callable[.
 
 
 def test_polygons_and_redo(
-    halfmask_cli: Cli, tiny_segmenter: Path, coco_file: Callable[..., Path], photos: Path, tmp_path: Path
+    halfmask_cli: Cli,
+    tiny_segmenter: Path,
+    coco_file: Callable[..., Path],
+    photos: Path,
+    tmp_path: Path,
 ) -> None:
     out, redone = tmp_path / "out.json", tmp_path / "redone.json"
-    assert halfmask_cli("complete", tiny_segmenter, coco_file(), "--images", photos, "--out", out).code == 0
+    assert (
+        halfmask_cli("complete", tiny_segmenter, coco_file(), "--images", photos, "--out", out).code
+        == 0
+    )
     outcome = halfmask_cli(
-        "complete", tiny_segmenter, out, "--images", photos, "--out", redone, "--polygons", "--redo-filled"
+        "complete",
+        tiny_segmenter,
+        out,
+        "--images",
+        photos,
+        "--out",
+        redone,
+        "--polygons",
+        "--redo-filled",
     )
     assert "6 masks filled" in outcome.out
-    assert all(isinstance(a["segmentation"], list) for a in json.loads(redone.read_text())["annotations"])
+    assert all(
+        isinstance(a["segmentation"], list) for a in json.loads(redone.read_text())["annotations"]
+    )
 
 
 def test_a_dry_run_writes_nothing(
-    halfmask_cli: Cli, tiny_segmenter: Path, coco_file: Callable[..., Path], photos: Path, tmp_path: Path
+    halfmask_cli: Cli,
+    tiny_segmenter: Path,
+    coco_file: Callable[..., Path],
+    photos: Path,
+    tmp_path: Path,
 ) -> None:
     data, out = coco_file(), tmp_path / "out.json"
     before = sorted(tmp_path.rglob("*"))
-    outcome = halfmask_cli("complete", tiny_segmenter, data, "--images", photos, "--out", out, "--dry-run")
+    outcome = halfmask_cli(
+        "complete", tiny_segmenter, data, "--images", photos, "--out", out, "--dry-run"
+    )
     assert outcome.code == 0
     assert "would fill 6 masks in 3 photographs" in outcome.out
     assert "dog" in outcome.out
@@ -89,10 +144,16 @@ def test_a_dry_run_writes_nothing(
 
 
 def test_what_was_skipped_is_counted(
-    halfmask_cli: Cli, tiny_segmenter: Path, coco_file: Callable[..., Path], photos: Path, tmp_path: Path
+    halfmask_cli: Cli,
+    tiny_segmenter: Path,
+    coco_file: Callable[..., Path],
+    photos: Path,
+    tmp_path: Path,
 ) -> None:
     (photos / "2.jpg").write_bytes((photos / "2.jpg").read_bytes()[:400])
-    outcome = halfmask_cli("complete", tiny_segmenter, coco_file(), "--images", photos, "--out", tmp_path / "out.json")
+    outcome = halfmask_cli(
+        "complete", tiny_segmenter, coco_file(), "--images", photos, "--out", tmp_path / "out.json"
+    )
     assert outcome.code == 1
     assert "1 photographs skipped, 2 masks are missing still" in outcome.err
     assert "image id 2" in outcome.err
@@ -100,7 +161,11 @@ def test_what_was_skipped_is_counted(
 
 
 def test_boxes_that_cannot_be_used_are_counted(
-    halfmask_cli: Cli, tiny_segmenter: Path, coco_file: Callable[..., Path], photos: Path, tmp_path: Path
+    halfmask_cli: Cli,
+    tiny_segmenter: Path,
+    coco_file: Callable[..., Path],
+    photos: Path,
+    tmp_path: Path,
 ) -> None:
     rows = [
         {"id": i, "image_id": 1, "category_id": 2, "bbox": b}
@@ -130,7 +195,12 @@ def test_input_that_cannot_be_used(
     tmp_path: Path,
     flags: tuple[str, ...],
 ) -> None:
-    empty, text, absent, out = tmp_path / "empty", tmp_path / "text.json", tmp_path / "absent", tmp_path / "out.json"
+    empty, text, absent, out = (
+        tmp_path / "empty",
+        tmp_path / "text.json",
+        tmp_path / "absent",
+        tmp_path / "out.json",
+    )
     empty.mkdir()
     text.write_text("{}")
     good = coco_file()
@@ -170,7 +240,15 @@ def test_ctrl_c_says_how_to_go_on(
         return real(*arguments)
 
     monkeypatch.setattr(drawing, "fillings", interrupted)
-    arguments = ("complete", tiny_segmenter, coco_file(), "--images", photos, "--out", tmp_path / "out.json")
+    arguments = (
+        "complete",
+        tiny_segmenter,
+        coco_file(),
+        "--images",
+        photos,
+        "--out",
+        tmp_path / "out.json",
+    )
     outcome = halfmask_cli(*arguments)
     assert outcome.code == 130
     assert "goes on from there" in outcome.err

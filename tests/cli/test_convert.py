@@ -25,10 +25,23 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_three_files(halfmask_cli: Cli, source: Path, tmp_path: Path) -> None:
     val = source / "coco" / "annotations" / "instances_val2017.json"
     outcome = halfmask_cli(
-        "convert", "visual-genome", source, tmp_path / "vg3k.json", "--coco-val", val, "--test", 4, "--classes", 3000
+        "convert",
+        "visual-genome",
+        source,
+        tmp_path / "vg3k.json",
+        "--coco-val",
+        val,
+        "--test",
+        4,
+        "--classes",
+        3000,
     )
     assert outcome.code == 0, outcome.err
-    assert {p.name for p in tmp_path.iterdir()} == {"vg3k_train.json", "vg3k_val.json", "vg3k_test.json"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "vg3k_train.json",
+        "vg3k_val.json",
+        "vg3k_test.json",
+    }
     images = {p.stem: len(json.loads(p.read_text())["images"]) for p in tmp_path.iterdir()}
     assert images == {"vg3k_train": 26, "vg3k_val": 10, "vg3k_test": 4}
     assert "3001 classes (K = 3002 with background), 3000 of them frequent" in outcome.out
@@ -44,12 +57,22 @@ def test_wrong_use(halfmask_cli: Cli, source: Path, tmp_path: Path) -> None:
     for arguments, message in (
         (
             ("coco", source, out),
-            "no format coco; there are: yolo, voc, cvat, label-studio, lvis, objects365, open-images, visual-genome, to-yolo",
+            "no format coco; there are: yolo, voc, cvat, label-studio, lvis, objects365, "
+            "open-images, visual-genome, to-yolo",
         ),
         (("visual-genome", source, out), "--coco-val FILE is missing"),
-        (("visual-genome", tmp_path, out, "--coco-val", val), "objects.json and image_data.json, found neither"),
-        (("visual-genome", source, out, "--coco-val", tmp_path / "no.json"), "no.json: cannot be read"),
-        (("visual-genome", source, out, "--coco-val", source / "objects.json"), "expected a JSON object"),
+        (
+            ("visual-genome", tmp_path, out, "--coco-val", val),
+            "objects.json and image_data.json, found neither",
+        ),
+        (
+            ("visual-genome", source, out, "--coco-val", tmp_path / "no.json"),
+            "no.json: cannot be read",
+        ),
+        (
+            ("visual-genome", source, out, "--coco-val", source / "objects.json"),
+            "expected a JSON object",
+        ),
     ):
         outcome = halfmask_cli("convert", *arguments)
         assert outcome.code == 2
@@ -57,7 +80,9 @@ def test_wrong_use(halfmask_cli: Cli, source: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     kept = tmp_path / "instances_val.json"
     kept.write_bytes(val.read_bytes())
-    own = halfmask_cli("convert", "visual-genome", source, tmp_path / "instances.json", "--coco-val", kept)
+    own = halfmask_cli(
+        "convert", "visual-genome", source, tmp_path / "instances.json", "--coco-val", kept
+    )
     assert own.code == 2
     assert "would be written over, it is --coco-val" in own.line
     assert kept.read_bytes() == val.read_bytes()
@@ -83,30 +108,46 @@ def test_partial_polygons_from_yolo_and_back(halfmask_cli: Cli, tmp_path: Path) 
     assert outcome.code == 0, outcome.err
     assert "note: 1 rows that are boxes among polygons" in outcome.out
     assert json.loads(report.read_text())["notes"][0]["count"] == 1
-    words = [line.split() for line in (tmp_path / "back" / "labels" / "a.txt").read_text().splitlines()]
-    assert [[float(w) for w in row] for row in words] == [[0, 0.5, 0.5, 0.2, 0.4], [0, 0.1, 0.1, 0.5, 0.1, 0.3, 0.6]]
+    words = [
+        line.split() for line in (tmp_path / "back" / "labels" / "a.txt").read_text().splitlines()
+    ]
+    assert [[float(w) for w in row] for row in words] == [
+        [0, 0.5, 0.5, 0.2, 0.4],
+        [0, 0.1, 0.1, 0.5, 0.1, 0.3, 0.6],
+    ]
 
 
 def test_a_fault_is_told_and_the_exit_code_is_1(halfmask_cli: Cli, tmp_path: Path) -> None:
     source = _yolo(tmp_path / "y", "0 0.5 0.5 0.2 0.4\n7 0.5 0.5 0.2 0.4\n")
     outcome = halfmask_cli("convert", "yolo", source, tmp_path / "coco.json")
     assert outcome.code == 1
-    assert outcome.line.startswith("problem: 1 label lines of a class beyond the 1 names: left out (first: ")
+    assert outcome.line.startswith(
+        "problem: 1 label lines of a class beyond the 1 names: left out (first: "
+    )
     assert outcome.line.endswith("a.txt line 2)")
     assert len(json.loads((tmp_path / "coco.json").read_text())["annotations"]) == 1
 
 
 def test_places_that_are_not_there(halfmask_cli: Cli, tmp_path: Path) -> None:
     for arguments, message in (
-        (("yolo", tmp_path / "no", tmp_path / "o.json"), "there is no such file or folder; expected a YOLO folder"),
-        (("to-voc", tmp_path / "no.json", tmp_path / "o"), "no.json: expected a COCO JSON file, cannot read it"),
+        (
+            ("yolo", tmp_path / "no", tmp_path / "o.json"),
+            "there is no such file or folder; expected a YOLO folder",
+        ),
+        (
+            ("to-voc", tmp_path / "no.json", tmp_path / "o"),
+            "no.json: expected a COCO JSON file, cannot read it",
+        ),
         (("cvat", tmp_path, tmp_path / "o.json"), "annotations.xml: cannot be read"),
         (("lvis", tmp_path, tmp_path / "o.json"), "cannot be read"),
         (
             ("cvat", tmp_path, tmp_path / "o.json", "--split", "val"),
             "convert cvat: has no use for --split; it uses: no options",
         ),
-        (("to-voc", tmp_path, tmp_path / "o", "--zero-based"), "convert to-voc: has no use for --zero-based"),
+        (
+            ("to-voc", tmp_path, tmp_path / "o", "--zero-based"),
+            "convert to-voc: has no use for --zero-based",
+        ),
         (("label-studio", tmp_path, tmp_path / "o.json"), "cannot be read"),
         (
             ("yolo", tmp_path, tmp_path / "o.json", "--images", tmp_path / "no"),

@@ -38,11 +38,24 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "crop_size": 64,
         "decoder_widths": [8, 8, 8, 8],
     }
-    stage = {"name": "all", "train": ["all"], "loss": "masks", "steps": 1, "batch_size": 1, "optimiser": {"lr": 0.1}}
-    document = {"name": "none", "model": model, "data": {"annotations": "a", "images": "b"}, "stages": [stage]}
+    stage = {
+        "name": "all",
+        "train": ["all"],
+        "loss": "masks",
+        "steps": 1,
+        "batch_size": 1,
+        "optimiser": {"lr": 0.1},
+    }
+    document = {
+        "name": "none",
+        "model": model,
+        "data": {"annotations": "a", "images": "b"},
+        "stages": [stage],
+    }
     recipe = parse_recipe(document, "the test")
     categories: Any = [
-        {"id": c["id"], "name": c["name"]} for c in CocoFile.read(PHOTOGRAPHS / "photos.json").categories
+        {"id": c["id"], "name": c["name"]}
+        for c in CocoFile.read(PHOTOGRAPHS / "photos.json").categories
     ]
     torch.manual_seed(0)
     state = build_model(recipe.model, len(categories) + 1, pretrained=False).state_dict()
@@ -52,7 +65,9 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def completed(tmp_path_factory: pytest.TempPathFactory, segmenter: Path) -> tuple[Path, Clock, Photographs]:
+def completed(
+    tmp_path_factory: pytest.TempPathFactory, segmenter: Path
+) -> tuple[Path, Clock, Photographs]:
     """The demo's folder, its clock, and what came of the photographs."""
     out = tmp_path_factory.mktemp("photographs") / "demo"
     clock = open_folder(out, Settings())
@@ -69,7 +84,9 @@ def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
         open_folder(mine, Settings())
 
 
-def test_an_own_folder_is_kept_or_made_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_own_folder_is_kept_or_made_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "demo"
     clock = open_folder(out, Settings(seed=1))
     with clock.step("one"):
@@ -120,7 +137,9 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert f"halfmask demo --out {tmp_path / 'd'}" in result.output
 
 
-def test_photographs_lose_every_mask_and_get_one_each(completed: tuple[Path, Clock, Photographs]) -> None:
+def test_photographs_lose_every_mask_and_get_one_each(
+    completed: tuple[Path, Clock, Photographs],
+) -> None:
     out, clock, result = completed
     boxes = json.loads((out / "photographs" / "boxes.json").read_text())
     assert all("segmentation" not in a for a in boxes["annotations"])
@@ -128,7 +147,8 @@ def test_photographs_lose_every_mask_and_get_one_each(completed: tuple[Path, Clo
     assert all(a["halfmask"]["state"] == "filled" for a in done["annotations"])
     assert len(result.ious) == len(result.box_ious) == len(boxes["annotations"]) == 69
     assert all(0 <= v <= 1 for v in result.ious)
-    # The boxes' own IoU is a fact of the file: mean of mask area over box area, up to rounding to pixels.
+    # The boxes' own IoU is a fact of the file: mean of mask area over box area, up to
+    # rounding to pixels.
     truth = json.loads((PHOTOGRAPHS / "photos.json").read_text())["annotations"]
     share = sum(a["area"] / (a["bbox"][2] * a["bbox"][3]) for a in truth) / len(truth)
     assert abs(sum(result.box_ious) / 69 - share) < 0.05
@@ -136,7 +156,9 @@ def test_photographs_lose_every_mask_and_get_one_each(completed: tuple[Path, Clo
     assert clock.seconds[demo_photographs.STEP] > 0
 
 
-def test_every_picture_of_a_photograph_is_credited(completed: tuple[Path, Clock, Photographs]) -> None:
+def test_every_picture_of_a_photograph_is_credited(
+    completed: tuple[Path, Clock, Photographs],
+) -> None:
     result = completed[2]
     for row in result.rows:
         compare = demo_page._compare(row, result)
@@ -158,14 +180,21 @@ def test_demo_recipes_are_the_shipped_ones_cut_in_two() -> None:
         head = world_recipe(name, "masks", recipe, settings)
         assert [stage.loss for stage in head.stages] == ["masks"]
         assert head.model.kind == detector.model.kind == "mask_rcnn"
-        assert head.model.mask_head.kind == {"class-agnostic": "agnostic", "transfer": "transfer"}[name]
+        assert (
+            head.model.mask_head.kind
+            == {"class-agnostic": "agnostic", "transfer": "transfer"}[name]
+        )
         # The heads begin at the detector: all but the head must fit.
         assert head.model.backbone == detector.model.backbone
         assert head.model.detector == detector.model.detector
 
 
 def test_ab_table_shows_a_dash_for_null() -> None:
-    result = {"box": {"all": {"AP": 51.23}}, "mask": {"A": {"AP": None}}, "given_boxes": {"B": {"miou": 0.6543}}}
+    result = {
+        "box": {"all": {"AP": 51.23}},
+        "mask": {"A": {"AP": None}},
+        "given_boxes": {"B": {"miou": 0.6543}},
+    }
     columns, rows = ab_table({"transfer": result})
     assert len(columns) == len(rows[0]) == 6
     assert rows[0] == ["transfer", "51.2", "–", "–", "–", "0.654"]
@@ -210,7 +239,9 @@ TINY = {
 
 
 @pytest.mark.slow
-def test_the_whole_demo_at_a_small_size(tmp_path: Path, segmenter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_whole_demo_at_a_small_size(
+    tmp_path: Path, segmenter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     heads = {}
     for name, kind in (("class-agnostic", "agnostic"), ("transfer", "transfer")):
         document = json.loads(json.dumps(TINY))
@@ -218,13 +249,17 @@ def test_the_whole_demo_at_a_small_size(tmp_path: Path, segmenter: Path, monkeyp
         heads[name] = str(tmp_path / f"{kind}.yaml")
         Path(heads[name]).write_text(yaml.safe_dump(document))
     monkeypatch.setattr(demo_world, "HEADS", heads)
-    settings = Settings(str(segmenter), train_images=12, test_images=6, classes=8, masked=4, size=96)
+    settings = Settings(
+        str(segmenter), train_images=12, test_images=6, classes=8, masked=4, size=96
+    )
     out = tmp_path / "demo"
     report = demo.tell(out, settings)
     html = report.read_text(encoding="utf-8")
     assert report == out / "report.html"
     assert html.count("data:image/") == 2 * 13 + 4 * 4 + 4
-    assert not re.search(r'(src|href)="(?!data:|https://(www\.flickr|creativecommons)|http://creativecommons)', html)
+    assert not re.search(
+        r'(src|href)="(?!data:|https://(www\.flickr|creativecommons)|http://creativecommons)', html
+    )
     half = json.loads((out / "world" / "test" / "half.json").read_text())
     done = json.loads((out / "results" / "completed-transfer.json").read_text())
     for before, after in zip(half["annotations"], done["annotations"], strict=True):

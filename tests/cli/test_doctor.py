@@ -75,7 +75,8 @@ def test_problems_exit_with_1_and_are_named(data: Path, tmp_path: Path) -> None:
             "severity": "problem",
             "about": "annotation",
             "ids": [10],
-            "message": "annotation 10: the polygon has 3 numbers, expected an even count (x, y in turn)",
+            "message": "annotation 10: the polygon has 3 numbers, expected an even count (x, y "
+            "in turn)",
         }
     ]
 
@@ -99,7 +100,9 @@ def test_the_page_is_whole_and_escapes_what_the_user_wrote(data: Path, tmp_path:
     assert page.rstrip().endswith("</html>")
 
 
-def test_after_filling_nothing_is_missing_and_our_own_masks_are_no_problem(data: Path, tmp_path: Path) -> None:
+def test_after_filling_nothing_is_missing_and_our_own_masks_are_no_problem(
+    data: Path, tmp_path: Path
+) -> None:
     document = json.loads(data.read_text())
     # Smaller than its box by more than a person's mask may be.
     document["annotations"][1] |= {
@@ -110,7 +113,11 @@ def test_after_filling_nothing_is_missing_and_our_own_masks_are_no_problem(data:
     result = invoke(data, "--json", tmp_path / "r.json")
     assert result.exit_code == 0, result.stdout
     found = json.loads((tmp_path / "r.json").read_text())
-    assert {k: v for k, v in found["annotations"].items() if v} == {"total": 2, "mask": 1, "filled": 1}
+    assert {k: v for k, v in found["annotations"].items() if v} == {
+        "total": 2,
+        "mask": 1,
+        "filled": 1,
+    }
     assert found["provenance"]["filled"] == 1
     assert "filled" in result.stdout
 
@@ -142,7 +149,13 @@ def crowded(masks: dict[str, int], boxes: dict[str, int]) -> dict[str, Any]:
     document["categories"] = [{"id": i + 1, "name": name} for i, name in enumerate(names)]
     rows: list[dict[str, Any]] = []
     for i, name in enumerate(names):
-        base = {"image_id": 1, "category_id": i + 1, "iscrowd": 0, "area": 162.0, "bbox": [2.0, 3.0, 18.0, 18.0]}
+        base = {
+            "image_id": 1,
+            "category_id": i + 1,
+            "iscrowd": 0,
+            "area": 162.0,
+            "bbox": [2.0, 3.0, 18.0, 18.0],
+        }
         rows += [base | {"segmentation": [TRIANGLE]} for _ in range(masks.get(name, 0))]
         rows += [dict(base) for _ in range(boxes.get(name, 0))]
     document["annotations"] = [row | {"id": k} for k, row in enumerate(rows)]
@@ -202,7 +215,11 @@ def test_a_file_without_anything(data: Path) -> None:
 @pytest.mark.shared
 def test_coco_mini(shared_data: Path, tmp_path: Path) -> None:
     result = invoke(
-        shared_data / "coco-mini/instances_train.json", "--json", tmp_path / "r.json", "--html", tmp_path / "r.html"
+        shared_data / "coco-mini/instances_train.json",
+        "--json",
+        tmp_path / "r.json",
+        "--html",
+        tmp_path / "r.html",
     )
     assert result.exit_code == 1
     found = json.loads((tmp_path / "r.json").read_text())

@@ -22,11 +22,17 @@ VECTORS = {
 
 
 @pytest.fixture
-def recipe(coco_file: Callable[..., Path], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def recipe(
+    coco_file: Callable[..., Path], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """A recipe whose T reads vectors by class name; the file's categories are cat, dog, owl."""
     monkeypatch.setattr("halfmask.pictures.curves.training_curves", lambda folder: None)
     save_file(VECTORS, tmp_path / "vectors.safetensors")
-    transfer = {"input": "embedding", "embedding": str(tmp_path / "vectors.safetensors"), "input_norm": 2.0}
+    transfer = {
+        "input": "embedding",
+        "embedding": str(tmp_path / "vectors.safetensors"),
+        "input_norm": 2.0,
+    }
     model = {
         "kind": "mask_rcnn",
         "backbone": {"name": "small_resnet", "widths": [4, 8], "blocks": [1, 1]},
@@ -41,7 +47,13 @@ def recipe(coco_file: Callable[..., Path], photos: Path, tmp_path: Path, monkeyp
         },
         "mask_head": {"width": 8, "convs": 1, "roi_size": 6, "transfer": transfer},
     }
-    stage = {"name": "all", "train": ["all"], "steps": 2, "batch_size": 1, "optimiser": {"lr": 0.001}}
+    stage = {
+        "name": "all",
+        "train": ["all"],
+        "steps": 2,
+        "batch_size": 1,
+        "optimiser": {"lr": 0.001},
+    }
     data = {"annotations": str(coco_file()), "images": str(photos), "masked_threshold": 1}
     path = tmp_path / "recipe.yaml"
     path.write_text(json.dumps({"name": "named", "model": model, "data": data, "stages": [stage]}))
@@ -57,7 +69,9 @@ def test_trained_resumed_and_loaded_without_the_file(
     trained = halfmask_cli("train", recipe, "--out", run)
     assert trained.code == 0, trained.err
     again = halfmask_cli("train", recipe, "--out", run, "--resume")
-    assert "this run is finished" in again.out, "the size that the file gave is no change of the recipe"
+    assert "this run is finished" in again.out, (
+        "the size that the file gave is no change of the recipe"
+    )
     (tmp_path / "vectors.safetensors").unlink()
     kept = load_recipe(run / "recipe.yaml").model
     assert kept.kind == "mask_rcnn"
@@ -72,19 +86,31 @@ def test_trained_resumed_and_loaded_without_the_file(
     assert found.mask_probs.shape == (1, 12, 12)
 
 
-def test_a_class_without_a_vector_stops_the_dry_run_already(halfmask_cli: Cli, recipe: Path, tmp_path: Path) -> None:
-    save_file({"cat": VECTORS["cat"], "puppy dog": VECTORS["dog"]}, tmp_path / "vectors.safetensors")
+def test_a_class_without_a_vector_stops_the_dry_run_already(
+    halfmask_cli: Cli, recipe: Path, tmp_path: Path
+) -> None:
+    save_file(
+        {"cat": VECTORS["cat"], "puppy dog": VECTORS["dog"]}, tmp_path / "vectors.safetensors"
+    )
     for more in (["--dry-run"], ["--out", tmp_path / "run"]):
         outcome = halfmask_cli("train", recipe, *more)
         assert outcome.code == 2
-        assert "no vector for 2 classes: dog, owl; 1 vectors are no class's: puppy dog" in outcome.line
+        assert (
+            "no vector for 2 classes: dog, owl; 1 vectors are no class's: puppy dog" in outcome.line
+        )
     assert not (tmp_path / "run").exists()
 
 
 def test_prototypes_come_from_boxes_and_stay_in_the_checkpoint(
-    halfmask_cli: Cli, coco_file: Callable[..., Path], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    halfmask_cli: Cli,
+    coco_file: Callable[..., Path],
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Dogs and owls have boxes alone; owls are on a photograph without any mask, which the training leaves out."""
+    """Dogs and owls have boxes alone; owls are on a photograph without any mask, which
+    the training leaves out.
+    """
     monkeypatch.setattr("halfmask.pictures.curves.training_curves", lambda folder: None)
     document = json.loads(coco_file().read_text())
     rows = [a for a in document["annotations"] if a["image_id"] != 3 and a["category_id"] != 9]
@@ -96,8 +122,18 @@ def test_prototypes_come_from_boxes_and_stay_in_the_checkpoint(
         "decoder_widths": [12, 8],
         "condition": {"input": "prototype", "input_norm": 1.0},
     }
-    stage = {"name": "masks", "train": ["all"], "steps": 2, "batch_size": 1, "optimiser": {"lr": 0.001}}
-    data = {"annotations": str(coco_file(annotations=rows)), "images": str(photos), "skip_unmasked": True}
+    stage = {
+        "name": "masks",
+        "train": ["all"],
+        "steps": 2,
+        "batch_size": 1,
+        "optimiser": {"lr": 0.001},
+    }
+    data = {
+        "annotations": str(coco_file(annotations=rows)),
+        "images": str(photos),
+        "skip_unmasked": True,
+    }
     path = tmp_path / "recipe.yaml"
     path.write_text(json.dumps({"name": "looks", "model": model, "data": data, "stages": [stage]}))
     run = tmp_path / "run"

@@ -1,4 +1,6 @@
-"""`train hide=k`: what is hidden is hidden, the estimate is of it, and the final model carries the fit."""
+"""`train hide=k`: what is hidden is hidden, the estimate is of it, and the final model
+carries the fit.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,14 @@ MODEL = {
     "mirror": True,
 }
 SIZES = {"min_size": [64], "max_size": 64}
-STAGE = {"name": "masks", "train": ["all"], "loss": "masks", "steps": 3, "batch_size": 2, "optimiser": {"lr": 0.01}}
+STAGE = {
+    "name": "masks",
+    "train": ["all"],
+    "loss": "masks",
+    "steps": 3,
+    "batch_size": 2,
+    "optimiser": {"lr": 0.01},
+}
 A = "c1,c2,c4,c6"
 
 Make = Callable[..., Recipe]
@@ -43,7 +52,9 @@ Make = Callable[..., Recipe]
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     document = json.loads(write_world(folder, 14, 3, 6, 64).read_text())
-    document["categories"] = [{"id": c["id"], "name": f"c{c['id']}"} for c in document["categories"]]
+    document["categories"] = [
+        {"id": c["id"], "name": f"c{c['id']}"} for c in document["categories"]
+    ]
     (folder / "instances.json").write_text(json.dumps(document))
     return folder
 
@@ -52,7 +63,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make(world: Path) -> Make:
     def build(file: Path | None = None, data: dict[str, Any] | None = None, **keys: Any) -> Recipe:
         annotations = str(file or world / "instances.json")
-        section = {"annotations": annotations, "images": str(world / "images"), "masked": A, "masked_threshold": 1}
+        section = {
+            "annotations": annotations,
+            "images": str(world / "images"),
+            "masked": A,
+            "masked_threshold": 1,
+        }
         base = {"name": "tiny", "model": MODEL, "stages": [STAGE], "hide": 2}
         return parse_recipe({**base, "data": section | (data or {}), **keys}, "test")
 
@@ -77,7 +93,9 @@ def without_masks_of(file: Path, out: Path, classes: set[int]) -> Path:
     return out
 
 
-def test_a_run_with_hidden_classes(make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_with_hidden_classes(
+    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, recipe = tmp_path / "run", make()
     path = train(recipe, run)
     assert path == run / "model.safetensors"
@@ -108,7 +126,11 @@ def test_a_run_with_hidden_classes(make: Make, tmp_path: Path, capsys: pytest.Ca
     assert list(result) == ["estimate", "hidden", "quality", "unfitted", "objects", "version"]
     count = sum(read_training_data(recipe).mask_counts[i] for i in plan.classes)
     assert result["quality"]["instances"] == len(result["objects"]) == count
-    assert {row["id"] for row in result["hidden"]} == {o["category_id"] for o in result["objects"]} == set(plan.classes)
+    assert (
+        {row["id"] for row in result["hidden"]}
+        == {o["category_id"] for o in result["objects"]}
+        == set(plan.classes)
+    )
     assert result["estimate"]["low"] <= result["estimate"]["miou"] <= result["estimate"]["high"]
     mean = sum(o["iou"] for o in result["objects"]) / count
     assert result["estimate"]["miou"] == pytest.approx(mean, abs=1e-6)
@@ -121,7 +143,9 @@ def test_a_run_with_hidden_classes(make: Make, tmp_path: Path, capsys: pytest.Ca
     assert fitted.model.quality_score.fitted
 
 
-def test_the_final_weights_are_those_of_a_run_that_hides_nothing(make: Make, tmp_path: Path) -> None:
+def test_the_final_weights_are_those_of_a_run_that_hides_nothing(
+    make: Make, tmp_path: Path
+) -> None:
     one, two = train(make(), tmp_path / "a"), train(make(hide=0), tmp_path / "b")
     assert one is not None
     assert two is not None
@@ -130,7 +154,9 @@ def test_the_final_weights_are_those_of_a_run_that_hides_nothing(make: Make, tmp
         assert torch.equal(with_fit[key], tensor) != key.startswith("quality_score."), key
 
 
-def test_hidden_masks_teach_nothing_and_masks_of_b_change_nothing(make: Make, world: Path, tmp_path: Path) -> None:
+def test_hidden_masks_teach_nothing_and_masks_of_b_change_nothing(
+    make: Make, world: Path, tmp_path: Path
+) -> None:
     hidden = set(plan_hiding(make()).classes)
     ruined = without_masks_of(world / "instances.json", tmp_path / "h.json", hidden)
     box_only = without_masks_of(world / "instances.json", tmp_path / "b.json", {3, 5})
@@ -144,21 +170,28 @@ def test_hidden_masks_teach_nothing_and_masks_of_b_change_nothing(make: Make, wo
 
     first, again = state("plain", "hidden"), state("ruined", "hidden")
     assert all(torch.equal(first[k], again[k]) for k in first)
-    assert not all(torch.equal(t, state("ruined")[k]) for k, t in state("plain").items()), "they teach the run itself"
+    assert not all(torch.equal(t, state("ruined")[k]) for k, t in state("plain").items()), (
+        "they teach the run itself"
+    )
     scores = [(runs[name] / "quality.json").read_text() for name in runs]
     assert scores[0] != scores[1]
     assert scores[0] == scores[2]
     assert all(torch.equal(t, state("b")[k]) for k, t in state("plain").items())
 
 
-def test_hidden_masks_do_not_come_back_through_a_teacher(make: Make, world: Path, tmp_path: Path) -> None:
+def test_hidden_masks_do_not_come_back_through_a_teacher(
+    make: Make, world: Path, tmp_path: Path
+) -> None:
     """Two rounds: the first training has a teacher of its own, which never saw them either."""
     hidden = set(plan_hiding(make()).classes)
     ruined = without_masks_of(world / "instances.json", tmp_path / "h.json", hidden)
     for name, file in (("plain", None), ("ruined", ruined)):
         train(make(rounds=2) if file is None else make(file=file, rounds=2), tmp_path / name)
     for part in ("hidden", "hidden/teacher"):
-        one, two = (load_checkpoint(tmp_path / n / part / "model.safetensors").state for n in ("plain", "ruined"))
+        one, two = (
+            load_checkpoint(tmp_path / n / part / "model.safetensors").state
+            for n in ("plain", "ruined")
+        )
         assert all(torch.equal(one[k], two[k]) for k in one), part
 
 
@@ -185,7 +218,11 @@ def test_one_hidden_class_is_enough(make: Make, tmp_path: Path) -> None:
 
 
 def test_a_stages_own_data_lose_the_masks_too(make: Make, world: Path) -> None:
-    own = {"annotations": str(world / "instances.json"), "images": str(world / "images"), "masked_threshold": 1}
+    own = {
+        "annotations": str(world / "instances.json"),
+        "images": str(world / "images"),
+        "masked_threshold": 1,
+    }
     plan = plan_hiding(make(stages=[STAGE, {**STAGE, "name": "more", "data": own}]))
     stage = plan.recipe.stages[1].data
     assert stage is not None
@@ -195,11 +232,15 @@ def test_a_stages_own_data_lose_the_masks_too(make: Make, world: Path) -> None:
 
 
 def test_what_cannot_be_hidden(make: Make, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"hide=9: .*instances\.json has \d masked classes with at least 1 masks"):
+    with pytest.raises(
+        InputError, match=r"hide=9: .*instances\.json has \d masked classes with at least 1 masks"
+    ):
         train(make(hide=9), tmp_path / "x")
     backbone = MODEL["encoder"]
     region_heads = {"kind": "mask_rcnn", "backbone": backbone, "images": SIZES}
-    with pytest.raises(InputError, match="works for a box_segmenter, the recipe's model is a mask_rcnn"):
+    with pytest.raises(
+        InputError, match="works for a box_segmenter, the recipe's model is a mask_rcnn"
+    ):
         train(make(model=region_heads), tmp_path / "x")
     train(make(hide=0), tmp_path / "start")
     with pytest.raises(InputError, match=r"has learnt masks of c\d, which is to be hidden"):
@@ -226,7 +267,9 @@ def test_stopped_in_either_training_and_resumed(
         assert train(make(), run) is None
     assert (run / "hidden" / "model.safetensors").exists() == (stop == 5)
     assert train(make(), run, resume=True) == run / "model.safetensors"
-    one, two = (load_checkpoint(tmp_path / name / "model.safetensors").state for name in ("whole", "run"))
+    one, two = (
+        load_checkpoint(tmp_path / name / "model.safetensors").state for name in ("whole", "run")
+    )
     assert all(torch.equal(one[k], two[k]) for k in one)
 
 

@@ -4,17 +4,21 @@ from pathlib import Path
 
 import timm
 import torch
-from tests.cli.conftest import RunsHalfmask
 
 from halfmask.models.backbones.encoder import build_encoder
+from tests.cli.conftest import RunsHalfmask
 
 
-def test_a_packages_file_becomes_a_recipes_weights(tmp_path: Path, halfmask_cli: RunsHalfmask) -> None:
+def test_a_packages_file_becomes_a_recipes_weights(
+    tmp_path: Path, halfmask_cli: RunsHalfmask
+) -> None:
     state = timm.create_model("tf_efficientnet_lite0").state_dict()
     names = [f"_m{k}.{key.rpartition('.')[2]}" for k, key in enumerate(state)]
     names[0] = "_conv_stem.weight"
     # The packages' file was made from arrays of TensorFlow's layout.
-    state["conv_stem.weight"] = state["conv_stem.weight"].permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)
+    state["conv_stem.weight"] = (
+        state["conv_stem.weight"].permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)
+    )
     torch.save(dict(zip(names, state.values(), strict=True)), tmp_path / "lite.pth")
     out = tmp_path / "new" / "lite.safetensors"
     done = halfmask_cli("import-weights", "efficientnet-lite", tmp_path / "lite.pth", out)
@@ -26,7 +30,9 @@ def test_a_packages_file_becomes_a_recipes_weights(tmp_path: Path, halfmask_cli:
 
 def test_another_file_is_refused(tmp_path: Path, halfmask_cli: RunsHalfmask) -> None:
     torch.save({"weight": torch.zeros(1)}, tmp_path / "x.pth")
-    failed = halfmask_cli("import-weights", "efficientnet-lite", tmp_path / "x.pth", tmp_path / "out.safetensors")
+    failed = halfmask_cli(
+        "import-weights", "efficientnet-lite", tmp_path / "x.pth", tmp_path / "out.safetensors"
+    )
     assert failed.code == 2
     assert "_conv_stem.weight" in failed.line
     assert not (tmp_path / "out.safetensors").exists()

@@ -1,4 +1,6 @@
-"""halfmask import-weights: files of other programs become checkpoints that every other verb takes."""
+"""halfmask import-weights: files of other programs become checkpoints that every other
+verb takes.
+"""
 
 import json
 import os
@@ -37,7 +39,9 @@ def state(classes: int = 91, masks: bool = True) -> dict[str, Tensor]:
         mask_head=MaskRCNNHeads(8, (8,) * 4, 1),
         mask_predictor=MaskRCNNPredictor(8, 8, classes),
     )
-    return {key: tensor for key, tensor in model.state_dict().items() if masks or ".mask_" not in key}
+    return {
+        key: tensor for key, tensor in model.state_dict().items() if masks or ".mask_" not in key
+    }
 
 
 def test_a_mask_rcnn(halfmask_cli: Callable[..., Any], tmp_path: Path) -> None:
@@ -45,13 +49,21 @@ def test_a_mask_rcnn(halfmask_cli: Callable[..., Any], tmp_path: Path) -> None:
     torch.save(state(), source)
     done = halfmask_cli("import-weights", "torchvision", source, out)
     assert done.code == 0, done.err
-    assert "resnet18-FPN of torchvision, 80 classes, 80 of them with masks; mask head: per_class" in done.out
     assert (
-        "warning: these weights have seen the masks of all 80 classes: no benchmark of partial supervision" in done.out
+        "resnet18-FPN of torchvision, 80 classes, 80 of them with masks; mask head: per_class"
+        in done.out
+    )
+    assert (
+        "warning: these weights have seen the masks of all 80 classes: no benchmark of partial "
+        "supervision" in done.out
     )
     checkpoint = load_checkpoint(out)
     assert [c["name"] for c in checkpoint.categories][:3] == ["person", "bicycle", "car"]
-    assert (len(checkpoint.masked), checkpoint.masked[-1], checkpoint.recipe.name) == (80, 90, "torchvision_maskrcnn")
+    assert (len(checkpoint.masked), checkpoint.masked[-1], checkpoint.recipe.name) == (
+        80,
+        90,
+        "torchvision_maskrcnn",
+    )
     model = load(out, device="cpu")
     found = model.segment(np.zeros((40, 60, 3), dtype=np.uint8), [[4, 4, 50, 30]], [17])
     assert found.mask_probs.shape == (1, 28, 28)
@@ -62,8 +74,12 @@ def test_a_detector_for_init(halfmask_cli: Callable[..., Any], tmp_path: Path) -
     source, out = tmp_path / "faster.safetensors", tmp_path / "detector.safetensors"
     save_file(state(classes=4, masks=False), source)
     names = tmp_path / "names.json"
-    names.write_text(json.dumps([{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}, {"id": 9, "name": "owl"}]))
-    done = halfmask_cli("import-weights", "torchvision", source, out, "--mask-head", "none", "--categories", names)
+    names.write_text(
+        json.dumps([{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}, {"id": 9, "name": "owl"}])
+    )
+    done = halfmask_cli(
+        "import-weights", "torchvision", source, out, "--mask-head", "none", "--categories", names
+    )
     assert done.code == 0, done.err
     assert "mask head: none" in done.out
     assert "warning" not in done.out
@@ -75,8 +91,12 @@ def test_a_detector_for_init(halfmask_cli: Callable[..., Any], tmp_path: Path) -
     left = load_fitting_weights(model, checkpoint.state)
     assert left
     assert all(key.startswith("mask_branch.") for key in left)
-    line = next(line for line in done.out.splitlines() if line.startswith("to start a recipe from it: "))
-    said = dict(word.split("=", 1) for word in line.removeprefix("to start a recipe from it: ").split(" "))
+    line = next(
+        line for line in done.out.splitlines() if line.startswith("to start a recipe from it: ")
+    )
+    said = dict(
+        word.split("=", 1) for word in line.removeprefix("to start a recipe from it: ").split(" ")
+    )
     assert said.pop("init") == str(out)
     assert said == {
         "model.backbone.weights": "null",
@@ -88,7 +108,9 @@ def test_a_detector_for_init(halfmask_cli: Callable[..., Any], tmp_path: Path) -
     }
 
 
-def test_detectron(halfmask_cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detectron(
+    halfmask_cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the verb does around the importer, whose own tests are in tests/imported."""
     import halfmask.models.imported.detectron as room
     from halfmask.models.imported.torchvision_models import import_torchvision
@@ -103,9 +125,18 @@ def test_detectron(halfmask_cli: Callable[..., Any], tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(room, "import_detectron", stand_in)
     source = tmp_path / "model_final.pkl"
-    source.write_bytes(pickle.dumps({"blobs": {"a": np.ones(2), "a_momentum": np.ones(2)}, "cfg": ""}, 2))
+    source.write_bytes(
+        pickle.dumps({"blobs": {"a": np.ones(2), "a_momentum": np.ones(2)}, "cfg": ""}, 2)
+    )
     done = halfmask_cli(
-        "import-weights", "detectron", source, tmp_path / "a.safetensors", "--masked", "voc", "--activation", "relu"
+        "import-weights",
+        "detectron",
+        source,
+        tmp_path / "a.safetensors",
+        "--masked",
+        "voc",
+        "--activation",
+        "relu",
     )
     assert done.code == 0, done.err
     assert asked == [(["a"], ("transfer", "relu", None))]
@@ -137,11 +168,19 @@ def test_a_hostile_pickle(halfmask_cli: Callable[..., Any], tmp_path: Path) -> N
             ("torchvision", "none.pth", "out.safetensors"),
             "none.pth: no such file; expected a .safetensors or .pth file of weights",
         ),
-        (("detectron", "none.pkl", "out.safetensors"), "none.pkl: no such file; expected a Detectron model"),
-        (("torchvision", "none.pth", "out.pth"), "out.pth: expected a name that ends in .safetensors"),
+        (
+            ("detectron", "none.pkl", "out.safetensors"),
+            "none.pkl: no such file; expected a Detectron model",
+        ),
+        (
+            ("torchvision", "none.pth", "out.pth"),
+            "out.pth: expected a name that ends in .safetensors",
+        ),
     ],
 )
-def test_wrong_use(halfmask_cli: Callable[..., Any], arguments: tuple[str, ...], message: str) -> None:
+def test_wrong_use(
+    halfmask_cli: Callable[..., Any], arguments: tuple[str, ...], message: str
+) -> None:
     done = halfmask_cli("import-weights", *arguments)
     assert done.code == 2
     assert message in done.line
@@ -165,7 +204,12 @@ def test_wrong_categories(halfmask_cli: Callable[..., Any], tmp_path: Path) -> N
     ):
         names.write_text(document)
         done = halfmask_cli(
-            "import-weights", "torchvision", source, tmp_path / "out.safetensors", "--categories", names
+            "import-weights",
+            "torchvision",
+            source,
+            tmp_path / "out.safetensors",
+            "--categories",
+            names,
         )
         assert done.code == 2
         assert message in done.line

@@ -1,4 +1,6 @@
-"""`halfmask index`, and that training and evaluation through an index are those in memory, bit for bit."""
+"""`halfmask index`, and that training and evaluation through an index are those in
+memory, bit for bit.
+"""
 
 import json
 import shutil
@@ -30,16 +32,31 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     path = write_world(folder, 10, 3, 6, 64)
     document = json.loads(path.read_text())
-    document["categories"] = [{"id": c["id"], "name": f"c{c['id']}"} for c in document["categories"]]
+    document["categories"] = [
+        {"id": c["id"], "name": f"c{c['id']}"} for c in document["categories"]
+    ]
     path.write_text(json.dumps(document))
     return folder
 
 
 def recipe_of(world: Path, **data: Any) -> Recipe:
-    stage = {"name": "all", "train": ["all"], "loss": "masks", "steps": 3, "batch_size": 2, "optimiser": {"lr": 0.01}}
-    section = {"annotations": str(world / "instances.json"), "images": str(world / "images"), "workers": 2, **data}
+    stage = {
+        "name": "all",
+        "train": ["all"],
+        "loss": "masks",
+        "steps": 3,
+        "batch_size": 2,
+        "optimiser": {"lr": 0.01},
+    }
+    section = {
+        "annotations": str(world / "instances.json"),
+        "images": str(world / "images"),
+        "workers": 2,
+        **data,
+    }
     return parse_recipe(
-        {"name": "tiny", "model": MODEL, "data": section, "stages": [stage], "evaluate_every": 3}, "tiny"
+        {"name": "tiny", "model": MODEL, "data": section, "stages": [stage], "evaluate_every": 3},
+        "tiny",
     )
 
 
@@ -53,8 +70,12 @@ def indexed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return folder
 
 
-def test_training_is_the_same_bit_for_bit(world: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    recipe = recipe_of(world, masked="c1,c2,c6", development=0.3, flip=True, paste=0.5, masked_threshold=1)
+def test_training_is_the_same_bit_for_bit(
+    world: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    recipe = recipe_of(
+        world, masked="c1,c2,c6", development=0.3, flip=True, paste=0.5, masked_threshold=1
+    )
     train(recipe, tmp_path / "memory")
     assert isinstance(read_training_data(recipe).training.file, CocoFile)
     folder = request.getfixturevalue("indexed")
@@ -64,12 +85,16 @@ def test_training_is_the_same_bit_for_bit(world: Path, tmp_path: Path, request: 
     assert isinstance(data.training.file, CocoIndex)
     assert isinstance(data.development.file, CocoIndex)
     assert len(list(folder.iterdir())) == 1
-    models = [load_checkpoint(tmp_path / name / "model.safetensors") for name in ("memory", "index")]
+    models = [
+        load_checkpoint(tmp_path / name / "model.safetensors") for name in ("memory", "index")
+    ]
     assert models[0].masked == models[1].masked
     assert models[0].mask_counts == models[1].mask_counts
     assert models[0].state.keys() == models[1].state.keys()
     assert all(torch.equal(value, models[1].state[key]) for key, value in models[0].state.items())
-    logs = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("memory", "index")]
+    logs = [
+        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("memory", "index")
+    ]
     for log in logs:
         for entry in log:
             del entry["seconds"]
@@ -85,7 +110,11 @@ def test_self_training_reads_the_file_in_memory(world: Path, tmp_path: Path, ind
 
 
 def test_evaluation_is_the_same(
-    world: Path, tmp_path: Path, tiny_detector: Path, halfmask_cli: Any, request: pytest.FixtureRequest
+    world: Path,
+    tmp_path: Path,
+    tiny_detector: Path,
+    halfmask_cli: Any,
+    request: pytest.FixtureRequest,
 ) -> None:
     def evaluated(name: str) -> Any:
         done = halfmask_cli(
@@ -102,7 +131,9 @@ def test_evaluation_is_the_same(
     assert len(list(folder.iterdir())) == 1
 
 
-def test_the_verb(world: Path, tmp_path: Path, halfmask_cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_verb(
+    world: Path, tmp_path: Path, halfmask_cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = tmp_path / "a.json"
     shutil.copy(world / "instances.json", data)
     before = data.read_bytes()
@@ -123,22 +154,35 @@ def test_the_verb(world: Path, tmp_path: Path, halfmask_cli: Any, monkeypatch: p
     data.write_bytes(before[:-40])
     done = halfmask_cli("index", data)
     assert done.code == 2
-    assert "a.json: expected a COCO JSON file, found something else: the file ends early" in done.line
+    assert (
+        "a.json: expected a COCO JSON file, found something else: the file ends early" in done.line
+    )
 
 
 @pytest.mark.shared
 @pytest.mark.parametrize("part", ["train", "val"])
-def test_targets_of_coco_mini_are_the_same_bit_for_bit(shared_data: Path, tmp_path: Path, part: str) -> None:
+def test_targets_of_coco_mini_are_the_same_bit_for_bit(
+    shared_data: Path, tmp_path: Path, part: str
+) -> None:
     data = tmp_path / f"{part}.json"
     shutil.copy(shared_data / "coco-mini" / f"instances_{part}.json", data)
     folder = shared_data / "coco-mini" / part
-    memory, index = CocoInstances(CocoFile.read(data), folder), CocoInstances(open_index(data), folder)
+    memory, index = (
+        CocoInstances(CocoFile.read(data), folder),
+        CocoInstances(open_index(data), folder),
+    )
     assert memory.image_ids == index.image_ids
     assert memory.with_masks() == index.with_masks()
     for k in range(len(memory)):
         expected, ours = memory.target(k), index.target(k)
         assert ours.image_id == expected.image_id
         assert ours.mask_weight is expected.mask_weight is None
-        pairs = [(getattr(ours, n), getattr(expected, n)) for n in ("boxes", "labels", "has_mask", "annotation_ids")]
-        pairs += [(getattr(ours.masks, n), getattr(expected.masks, n)) for n in ("pixels", "sizes", "offsets")]
+        pairs = [
+            (getattr(ours, n), getattr(expected, n))
+            for n in ("boxes", "labels", "has_mask", "annotation_ids")
+        ]
+        pairs += [
+            (getattr(ours.masks, n), getattr(expected.masks, n))
+            for n in ("pixels", "sizes", "offsets")
+        ]
         assert all(a.dtype == b.dtype and torch.equal(a, b) for a, b in pairs)

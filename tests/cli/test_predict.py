@@ -19,9 +19,13 @@ def results(out: Path) -> list[dict[str, Any]]:
     return json.loads((out / "results.json").read_text())
 
 
-def test_a_detector_on_files_and_folders(halfmask_cli: Cli, tiny_detector: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_detector_on_files_and_folders(
+    halfmask_cli: Cli, tiny_detector: Path, photos: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
-    outcome = halfmask_cli("predict", tiny_detector, photos, photos / "1.jpg", "--out", out, "--score", "0.1")
+    outcome = halfmask_cli(
+        "predict", tiny_detector, photos, photos / "1.jpg", "--out", out, "--score", "0.1"
+    )
     assert outcome.code == 0, outcome.err
     found = results(out)
     assert {r["image_id"] for r in found} <= {1, 2, 3, 4}
@@ -36,7 +40,11 @@ def test_a_detector_on_files_and_folders(halfmask_cli: Cli, tiny_detector: Path,
 
 
 def test_boxes_of_a_file_are_filled(
-    halfmask_cli: Cli, tiny_segmenter: Path, coco_file: Callable[..., Path], photos: Path, tmp_path: Path
+    halfmask_cli: Cli,
+    tiny_segmenter: Path,
+    coco_file: Callable[..., Path],
+    photos: Path,
+    tmp_path: Path,
 ) -> None:
     out, data = tmp_path / "out", coco_file()
     outcome = halfmask_cli("predict", tiny_segmenter, photos, "--out", out, "--boxes", data)
@@ -46,7 +54,14 @@ def test_boxes_of_a_file_are_filled(
         (a["image_id"], a["category_id"], a["bbox"]) for a in rows
     ]
     plain = halfmask_cli(
-        "predict", tiny_segmenter, photos / "3.jpg", "--out", tmp_path / "bare", "--boxes", data, "--no-overlays"
+        "predict",
+        tiny_segmenter,
+        photos / "3.jpg",
+        "--out",
+        tmp_path / "bare",
+        "--boxes",
+        data,
+        "--no-overlays",
     )
     assert plain.code == 0
     assert [p.name for p in (tmp_path / "bare").iterdir()] == ["results.json"]
@@ -57,7 +72,12 @@ def test_a_segmenter_with_a_detector(
     halfmask_cli: Cli, tiny_segmenter: Path, tiny_detector: Path, photos: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    assert halfmask_cli("predict", tiny_segmenter, photos, "--out", out, "--detector", tiny_detector).code == 0
+    assert (
+        halfmask_cli(
+            "predict", tiny_segmenter, photos, "--out", out, "--detector", tiny_detector
+        ).code
+        == 0
+    )
     alone = tmp_path / "alone"
     assert halfmask_cli("predict", tiny_detector, photos, "--out", alone).code == 0
     assert [r["bbox"] for r in results(out)] == [r["bbox"] for r in results(alone)]

@@ -1,4 +1,6 @@
-"""`--provider`: another source of masks beside the model, in `complete` (as a teacher) and in `evaluate` (to compare)."""
+"""`--provider`: another source of masks beside the model, in `complete` (as a teacher)
+and in `evaluate` (to compare).
+"""
 
 import json
 from collections.abc import Callable
@@ -16,7 +18,9 @@ MASK = pytest.importorskip("pycocotools.mask")
 
 
 def filled(path: Path) -> dict[int, dict[str, Any]]:
-    return {row["id"]: row for row in json.loads(path.read_text())["annotations"] if "halfmask" in row}
+    return {
+        row["id"]: row for row in json.loads(path.read_text())["annotations"] if "halfmask" in row
+    }
 
 
 @pytest.mark.parametrize("polygons", [False, True])
@@ -52,18 +56,34 @@ def test_the_provider_draws_and_the_model_says_how_far_it_agrees(
             union = np.logical_or(*pair).sum()
             assert note["agreement"] == pytest.approx(np.logical_and(*pair).sum() / union, abs=1e-4)
     did = json.loads((tmp_path / "did.json").read_text())
-    assert did["mean_agreement"] == pytest.approx(np.mean([r["halfmask"]["agreement"] for r in both.values()]))
-    same = halfmask_cli("complete", "baseline:box", *data, "--provider", "baseline:box", "--out", tmp_path / "s.json")
+    assert did["mean_agreement"] == pytest.approx(
+        np.mean([r["halfmask"]["agreement"] for r in both.values()])
+    )
+    same = halfmask_cli(
+        "complete",
+        "baseline:box",
+        *data,
+        "--provider",
+        "baseline:box",
+        "--out",
+        tmp_path / "s.json",
+    )
     assert same.code == 0
     assert {row["halfmask"]["agreement"] for row in filled(tmp_path / "s.json").values()} == {1.0}
 
 
 def test_evaluate_measures_both_on_the_same_boxes(
-    halfmask_cli: Cli, tiny_segmenter: Path, coco_file: Callable[..., Path], photos: Path, tmp_path: Path
+    halfmask_cli: Cli,
+    tiny_segmenter: Path,
+    coco_file: Callable[..., Path],
+    photos: Path,
+    tmp_path: Path,
 ) -> None:
     data = (coco_file(), "--images", photos, "--device", "cpu", "--masked", "cat")
     path = tmp_path / "r.json"
-    outcome = halfmask_cli("evaluate", tiny_segmenter, *data, "--provider", "baseline:box", "--json", path)
+    outcome = halfmask_cli(
+        "evaluate", tiny_segmenter, *data, "--provider", "baseline:box", "--json", path
+    )
     assert outcome.code == 0, outcome.err
     result = json.loads(path.read_text())
     for name, block in (("baseline:box", result["provider"]), (tiny_segmenter, result)):
@@ -79,7 +99,15 @@ def test_evaluate_measures_both_on_the_same_boxes(
 def test_evaluate_a_detector_beside_a_provider_needs_given_boxes(
     halfmask_cli: Cli, tiny_detector: Path, coco_file: Callable[..., Path], photos: Path
 ) -> None:
-    arguments = ("evaluate", tiny_detector, coco_file(), "--images", photos, "--provider", "baseline:box")
+    arguments = (
+        "evaluate",
+        tiny_detector,
+        coco_file(),
+        "--images",
+        photos,
+        "--provider",
+        "baseline:box",
+    )
     outcome = halfmask_cli(*arguments)
     assert outcome.code == 2
     assert "add --given-boxes" in outcome.line
@@ -110,7 +138,12 @@ def test_sam_through_the_verbs(
         assert x + w <= bx + bw
         assert y + h <= by + bh
     first = out.read_bytes()
-    assert halfmask_cli("complete", tiny_segmenter, *data, "--provider", name, "--out", out, "--workers", 0).code == 0
+    assert (
+        halfmask_cli(
+            "complete", tiny_segmenter, *data, "--provider", name, "--out", out, "--workers", 0
+        ).code
+        == 0
+    )
     assert out.read_bytes() == first
     path = tmp_path / "r.json"
     outcome = halfmask_cli("evaluate", tiny_segmenter, *data, "--provider", name, "--json", path)
@@ -119,7 +152,11 @@ def test_sam_through_the_verbs(
 
 
 def test_a_provider_that_is_none(
-    halfmask_cli: Cli, tiny_segmenter: Path, coco_file: Callable[..., Path], photos: Path, tmp_path: Path
+    halfmask_cli: Cli,
+    tiny_segmenter: Path,
+    coco_file: Callable[..., Path],
+    photos: Path,
+    tmp_path: Path,
 ) -> None:
     for verb, *more in (("evaluate",), ("complete", "--out", tmp_path / "out.json")):
         arguments = (tiny_segmenter, coco_file(), "--images", photos, "--provider", "sam3:x", *more)

@@ -18,10 +18,17 @@ Cli = Callable[..., Any]
 
 @pytest.fixture
 def filled(
-    halfmask_cli: Cli, tiny_segmenter: Path, coco_file: Callable[..., Path], photos: Path, tmp_path: Path
+    halfmask_cli: Cli,
+    tiny_segmenter: Path,
+    coco_file: Callable[..., Path],
+    photos: Path,
+    tmp_path: Path,
 ) -> Path:
     out = tmp_path / "filled.json"
-    assert halfmask_cli("complete", tiny_segmenter, coco_file(), "--images", photos, "--out", out).code == 0
+    assert (
+        halfmask_cli("complete", tiny_segmenter, coco_file(), "--images", photos, "--out", out).code
+        == 0
+    )
     return out
 
 
@@ -49,22 +56,41 @@ def test_without_the_extra_it_says_which(
 
     real = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "fastapi" else real(name, *rest)
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "fastapi" else real(name, *rest),
     )
     for arguments in (("review", filled, "--images", photos), ("serve", "box-segmenter")):
         outcome = halfmask_cli(*arguments)
         assert (outcome.code, "halfmask[web]" in outcome.line) == (2, True)
 
 
-def test_serves_decides_dies_and_exports(halfmask_cli: Cli, filled: Path, photos: Path, tmp_path: Path) -> None:
+def test_serves_decides_dies_and_exports(
+    halfmask_cli: Cli, filled: Path, photos: Path, tmp_path: Path
+) -> None:
     before = filled.read_bytes()
-    command = [sys.executable, "-m", "halfmask", "review", filled, "--images", photos, "--port", "0", "baseline:box"]
-    with subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True) as server:
+    command = [
+        sys.executable,
+        "-m",
+        "halfmask",
+        "review",
+        filled,
+        "--images",
+        photos,
+        "--port",
+        "0",
+        "baseline:box",
+    ]
+    with subprocess.Popen(
+        [str(part) for part in command], stdout=subprocess.PIPE, text=True
+    ) as server:
         assert server.stdout is not None
         assert "6 masks to review" in server.stdout.readline()
         address = server.stdout.readline().split()[1]
         body = json.dumps({"version": 0, "state": "accepted", "by": "Anna"}).encode()
-        request = urllib.request.Request(f"{address}api/items/2/decision", body, {"content-type": "application/json"})
+        request = urllib.request.Request(
+            f"{address}api/items/2/decision", body, {"content-type": "application/json"}
+        )
         for _ in range(100):
             try:
                 answer = json.load(urllib.request.urlopen(request))

@@ -26,7 +26,9 @@ A = "c1,c2,c6"
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     document = json.loads(write_world(folder, 10, 3, 6, 64).read_text())
-    document["categories"] = [{"id": c["id"], "name": f"c{c['id']}"} for c in document["categories"]]
+    document["categories"] = [
+        {"id": c["id"], "name": f"c{c['id']}"} for c in document["categories"]
+    ]
     (folder / "instances.json").write_text(json.dumps(document))
     return folder
 
@@ -35,7 +37,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make(world: Path) -> Make:
     def build(file: Path | None = None, **keys: Any) -> Recipe:
         encoder = {"name": "small_resnet", "widths": [8, 12, 16], "blocks": [1, 1, 1]}
-        model = {"kind": "box_segmenter", "encoder": encoder, "crop_size": 32, "decoder_widths": [12, 8]}
+        model = {
+            "kind": "box_segmenter",
+            "encoder": encoder,
+            "crop_size": 32,
+            "decoder_widths": [12, 8],
+        }
         optimiser = {"name": "adamw", "lr": 0.003}
         stage = {
             "name": "masks",
@@ -80,9 +87,13 @@ def test_the_second_round_learns_from_what_the_first_filled_in(
     by_id = {a["id"]: a for a in truth["annotations"]}
     made = [a for a in filled["annotations"] if "halfmask" in a]
     assert made
-    assert {a["category_id"] for a in made} == {3, 4, 5} & {a["category_id"] for a in filled["annotations"]}
+    assert {a["category_id"] for a in made} == {3, 4, 5} & {
+        a["category_id"] for a in filled["annotations"]
+    }
     assert all(
-        a["segmentation"] == by_id[a["id"]]["segmentation"] for a in filled["annotations"] if "halfmask" not in a
+        a["segmentation"] == by_id[a["id"]]["segmentation"]
+        for a in filled["annotations"]
+        if "halfmask" not in a
     )
     assert f"{len(made)} of the teacher's masks to learn from" in printed
     first, second = (load_checkpoint(p / "model.safetensors") for p in (teacher, tmp_path / "run"))
@@ -93,23 +104,31 @@ def test_the_second_round_learns_from_what_the_first_filled_in(
     alone = train(make(rounds=1), tmp_path / "alone")
     assert alone is not None
     state = load_checkpoint(alone).state
-    assert all(torch.equal(state[k], first.state[k]) for k in state), "the first round is a training like any other"
+    assert all(torch.equal(state[k], first.state[k]) for k in state), (
+        "the first round is a training like any other"
+    )
 
 
-def test_nothing_of_bs_masks_leaks_through_the_teacher(make: Make, world: Path, tmp_path: Path) -> None:
+def test_nothing_of_bs_masks_leaks_through_the_teacher(
+    make: Make, world: Path, tmp_path: Path
+) -> None:
     document = json.loads((world / "instances.json").read_text())
     rng = torch.Generator().manual_seed(0)
     for annotation in document["annotations"]:
         if annotation["category_id"] not in (1, 2, 6):
             x, y, w, h = annotation["bbox"]
             corner = torch.rand(4, generator=rng).tolist()
-            annotation["segmentation"] = [[x, y, x + w * corner[0] + 1, y, x, y + h * corner[1] + 1]]
+            annotation["segmentation"] = [
+                [x, y, x + w * corner[0] + 1, y, x, y + h * corner[1] + 1]
+            ]
             annotation["area"] = 1.0 + 1000 * corner[2]
     other = tmp_path / "other.json"
     other.write_text(json.dumps(document))
     for name, file in (("true", None), ("false", other)):
         train(make(file), tmp_path / name)
-    one, two = (load_checkpoint(tmp_path / n / "model.safetensors").state for n in ("true", "false"))
+    one, two = (
+        load_checkpoint(tmp_path / n / "model.safetensors").state for n in ("true", "false")
+    )
     assert all(torch.equal(one[k], two[k]) for k in one)
 
 
@@ -120,7 +139,9 @@ def fates(printed: str) -> tuple[int, int, int]:
     return int(kept), int(doubtful), int(loose)
 
 
-def test_doubtful_masks_are_left_out(make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doubtful_masks_are_left_out(
+    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "run"
     train(make(self_training={"min_score": 1.0, "min_tightness": 0.0}), run)
     kept, doubtful, _ = fates(capsys.readouterr().out)

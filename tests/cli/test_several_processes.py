@@ -1,4 +1,6 @@
-"""One model trained by several processes: the same training as by one, and it ends, stops and goes on together."""
+"""One model trained by several processes: the same training as by one, and it ends,
+stops and goes on together.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,8 @@ DETECTOR = {
     "rpn_post_nms": [30, 30],
 }
 HEAD = {"kind": "transfer", "width": 12, "convs": 1, "roi_size": 7, "norm": "batch"}
-# Two sizes, on either side of a multiple of 32: photographs of a batch differ, and with them what has to be padded.
+# Two sizes, on either side of a multiple of 32: photographs of a batch differ, and with
+# them what has to be padded.
 RCNN = {
     "kind": "mask_rcnn",
     "backbone": BACKBONE,
@@ -76,17 +79,26 @@ STAGED = [
         "batch_size": 9,
     },
 ]
-# The second photograph of each pair has boxes alone: one in two processes has often nothing to learn masks from.
+# The second photograph of each pair has boxes alone: one in two processes has often
+# nothing to learn masks from.
 SPARSE = {**STAGE, "batch_size": 2, "steps": 9}
-TAUGHT = {**RCNN, "mask_head": {**HEAD, "box_only": "taught", "unknown": "skip", "unknown_limit": 0.1}}
-FROM_BOXES = {**SEGMENTER, "from_boxes": {"projection": 0.5, "colour": 0.5, "warmup": 4, "regions_per_image": 2}}
+TAUGHT = {
+    **RCNN,
+    "mask_head": {**HEAD, "box_only": "taught", "unknown": "skip", "unknown_limit": 0.1},
+}
+FROM_BOXES = {
+    **SEGMENTER,
+    "from_boxes": {"projection": 0.5, "colour": 0.5, "warmup": 4, "regions_per_image": 2},
+}
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     document = json.loads(write_world(folder, 12, 3, 6, 64).read_text())
-    document["categories"] = [{"id": c["id"], "name": f"c{c['id']}"} for c in document["categories"]]
+    document["categories"] = [
+        {"id": c["id"], "name": f"c{c['id']}"} for c in document["categories"]
+    ]
     (folder / "instances.json").write_text(json.dumps(document))
     for annotation in document["annotations"]:
         if annotation["image_id"] % 3:
@@ -96,12 +108,27 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe_of(
-    world: Path, model: dict[str, Any], *stages: dict[str, Any], file: str = "instances", **keys: Any
+    world: Path,
+    model: dict[str, Any],
+    *stages: dict[str, Any],
+    file: str = "instances",
+    **keys: Any,
 ) -> Recipe:
-    data = {"annotations": str(world / f"{file}.json"), "images": str(world / "images"), "masked_threshold": 1}
+    data = {
+        "annotations": str(world / f"{file}.json"),
+        "images": str(world / "images"),
+        "masked_threshold": 1,
+    }
     data |= {"masked": "c1,c2,c6"} if file == "instances" else {}
     data |= keys.pop("data", {})
-    document = {"name": "tiny", "model": model, "data": data, "stages": list(stages), "loggers": [], **keys}
+    document = {
+        "name": "tiny",
+        "model": model,
+        "data": data,
+        "stages": list(stages),
+        "loggers": [],
+        **keys,
+    }
     return parse_recipe(document, "test")
 
 
@@ -111,15 +138,38 @@ def written(recipe: Recipe, path: Path) -> Path:
 
 
 def environment(rank: int = 0, world: int = 1, port: int = 0) -> dict[str, str]:
-    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "GROUP_RANK": 0}
+    names = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": world,
+        "LOCAL_WORLD_SIZE": world,
+        "GROUP_RANK": 0,
+    }
     own = {name: str(value) for name, value in names.items()} if world > 1 else {}
-    own |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"} if world > 1 else {}
-    return {**os.environ, **own, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "GLOO_SOCKET_IFNAME": "lo"}
+    own |= (
+        {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"}
+        if world > 1
+        else {}
+    )
+    return {
+        **os.environ,
+        **own,
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
 
 
 def srun(rank: int, world: int, port: int) -> dict[str, str]:
     """What srun says on one host."""
-    names = {"PROCID": rank, "LOCALID": rank, "NTASKS": world, "NTASKS_PER_NODE": world, "NNODES": 1, "NODEID": 0}
+    names = {
+        "PROCID": rank,
+        "LOCALID": rank,
+        "NTASKS": world,
+        "NTASKS_PER_NODE": world,
+        "NNODES": 1,
+        "NODEID": 0,
+    }
     names |= {"STEP_ID": 0, "JOB_ID": 7}
     own = {f"SLURM_{name}": str(value) for name, value in names.items()}
     own |= {"SLURM_JOB_NAME": "train", "SLURM_NODELIST": "localhost", "MASTER_PORT": str(port)}
@@ -127,7 +177,9 @@ def srun(rank: int, world: int, port: int) -> dict[str, str]:
 
 
 def by_several(
-    arguments: list[str], processes: int = 2, by: Callable[[int, int, int], dict[str, str]] = environment
+    arguments: list[str],
+    processes: int = 2,
+    by: Callable[[int, int, int], dict[str, str]] = environment,
 ) -> None:
     """Runs `several.py` in that many processes; a failure shows what they said."""
     port, script = _free_port(), str(Path(__file__).with_name("several.py"))
@@ -148,7 +200,10 @@ def by_several(
 def losses(run: Path) -> list[dict[str, float]]:
     """Of each line of the log, an object."""
     with (run / "logs" / "metrics.csv").open() as file:
-        return [{k: float(v) for k, v in row.items() if k.startswith("loss") and v} for row in csv.DictReader(file)]
+        return [
+            {k: float(v) for k, v in row.items() if k.startswith("loss") and v}
+            for row in csv.DictReader(file)
+        ]
 
 
 def assert_same_training(one: Path, other: Path, tolerance: float = 1e-4) -> None:
@@ -160,7 +215,9 @@ def assert_same_training(one: Path, other: Path, tolerance: float = 1e-4) -> Non
     weights, again = (load_checkpoint(run / "model.safetensors").state for run in (one, other))
     assert weights.keys() == again.keys()
     for name, tensor in weights.items():
-        torch.testing.assert_close(again[name], tensor, rtol=1e-3, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            again[name], tensor, rtol=1e-3, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 @pytest.fixture
@@ -170,25 +227,38 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pairs_of_masks(recipe: Recipe, steps: int) -> set[tuple[bool, ...]]:
-    """Which of the processes have a mask to learn from, in the steps of a training with one photograph each."""
+    """Which of the processes have a mask to learn from, in the steps of a training with
+    one photograph each.
+    """
     loader = read_training_data(recipe).loaders(recipe).of(0).shuffled(2, recipe.seed)
-    return {tuple(bool(target.has_mask.any()) for target in targets) for _, targets in islice(loader, steps)}
+    return {
+        tuple(bool(target.has_mask.any()) for target in targets)
+        for _, targets in islice(loader, steps)
+    }
 
 
 def compare(cases: dict[str, Recipe], folder: Path) -> None:
-    """Each recipe by one process and by two; neither is this one, which other tests have filled with threads."""
+    """Each recipe by one process and by two; neither is this one, which other tests
+    have filled with threads.
+    """
     for processes in (2, 1):
         files = {
-            name: written(recipe.model_copy(update={"sampling": "image"}), folder / f"{name}-{processes}.yaml")
+            name: written(
+                recipe.model_copy(update={"sampling": "image"}), folder / f"{name}-{processes}.yaml"
+            )
             for name, recipe in cases.items()
         }
-        by_several([f"{path}={folder / name}-{processes}" for name, path in files.items()], processes)
+        by_several(
+            [f"{path}={folder / name}-{processes}" for name, path in files.items()], processes
+        )
     for name in cases:
         assert_same_training(folder / f"{name}-1", folder / f"{name}-2")
 
 
 def test_two_processes_train_as_one_does(world: Path, tmp_path: Path, quick: None) -> None:
-    """Box segmenter and Mask R-CNN with learning BatchNorm, photographs of different sizes, and processes without any mask."""
+    """Box segmenter and Mask R-CNN with learning BatchNorm, photographs of different
+    sizes, and processes without any mask.
+    """
     sparse = recipe_of(world, FROM_BOXES, SPARSE, file="sparse")
     assert {(True, False), (False, True), (False, False)} <= pairs_of_masks(sparse, SPARSE["steps"])
     compare({"rcnn": recipe_of(world, RCNN, STAGE), "from_boxes": sparse}, tmp_path)
@@ -207,7 +277,9 @@ def test_the_other_recipes_too(world: Path, tmp_path: Path, quick: None) -> None
         "staged": recipe_of(world, RCNN, *STAGED, **evaluated),
         "weighted": recipe_of(world, RCNN, weighted),
         "frozen": recipe_of(world, own, frozen),
-        "workers": recipe_of(world, SEGMENTER, STAGE, data={"rotation": 10, "paste": 0.5, "workers": 1}),
+        "workers": recipe_of(
+            world, SEGMENTER, STAGE, data={"rotation": 10, "paste": 0.5, "workers": 1}
+        ),
         "rounds": recipe_of(world, SEGMENTER, STAGE, rounds=2, file="sparse"),
         "hidden": recipe_of(world, SEGMENTER, STAGE, hide=1, data={"masked": None}),
         "prototypes": recipe_of(world, {**SEGMENTER, "condition": {"input": "prototype"}}, STAGE),
@@ -237,7 +309,10 @@ def test_the_normaliser_of_each_process(world: Path, tmp_path: Path, quick: None
     by_several([f"{path}={tmp_path / 'two'}"])
     train(recipe.model_copy(update={"sampling": "image"}), tmp_path / "one", report=False)
     ours, theirs = losses(tmp_path / "one"), losses(tmp_path / "two")
-    assert ours[0]["loss_mask"] != pytest.approx(theirs[0]["loss_mask"], rel=1e-3) or ours[1:] != theirs[1:]
+    assert (
+        ours[0]["loss_mask"] != pytest.approx(theirs[0]["loss_mask"], rel=1e-3)
+        or ours[1:] != theirs[1:]
+    )
 
 
 def started(arguments: list[str], **more: Any) -> subprocess.Popen[str]:
@@ -267,9 +342,17 @@ def await_step(run: Path, process: subprocess.Popen[str], seconds: float = 120) 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for the processes in /proc")
-def test_a_killed_process_ends_the_training_which_then_goes_on(world: Path, tmp_path: Path, quick: None) -> None:
-    recipe = recipe_of(world, SEGMENTER, {**STAGE, "steps": 60}, checkpoint_every=3, sampling="image")
-    path, run, straight = written(recipe, tmp_path / "r.yaml"), tmp_path / "run", tmp_path / "straight"
+def test_a_killed_process_ends_the_training_which_then_goes_on(
+    world: Path, tmp_path: Path, quick: None
+) -> None:
+    recipe = recipe_of(
+        world, SEGMENTER, {**STAGE, "steps": 60}, checkpoint_every=3, sampling="image"
+    )
+    path, run, straight = (
+        written(recipe, tmp_path / "r.yaml"),
+        tmp_path / "run",
+        tmp_path / "straight",
+    )
     by_several([f"{path}={straight}"])
     arguments = [str(path), "devices=2", "--out", str(run)]
 
@@ -300,7 +383,8 @@ def test_a_killed_process_ends_the_training_which_then_goes_on(world: Path, tmp_
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
-    # On with two: bit for bit as if nothing had been. On with one: the same but for rounding.
+    # On with two: bit for bit as if nothing had been. On with one: the same but for
+    # rounding.
     stopped = torch.load(run / "resume.ckpt", weights_only=True)["halfmask"]["course"]["step"]
     assert 9 <= stopped < 55
     shutil.copytree(run, tmp_path / "alone")
@@ -308,7 +392,9 @@ def test_a_killed_process_ends_the_training_which_then_goes_on(world: Path, tmp_
     weights, again = (load_checkpoint(r / "model.safetensors").state for r in (straight, run))
     assert all(torch.equal(tensor, again[name]) for name, tensor in weights.items())
     train(recipe, tmp_path / "alone", resume=True, report=False)
-    assert losses(tmp_path / "alone")[-60 + stopped :][0] == pytest.approx(losses(straight)[stopped], rel=1e-4)
+    assert losses(tmp_path / "alone")[-60 + stopped :][0] == pytest.approx(
+        losses(straight)[stopped], rel=1e-4
+    )
 
 
 def _commands() -> Iterator[str]:
@@ -326,8 +412,15 @@ def test_an_error_on_one_process_is_told_once(world: Path, tmp_path: Path) -> No
     shutil.copytree(world / "images", broken)
     for picture in sorted(broken.iterdir())[::3]:
         picture.write_bytes(b"no picture")
-    recipe = recipe_of(world, SEGMENTER, {**STAGE, "batch_size": 2}, data={"images": str(broken), "unreadable": 0.0})
-    process = started([str(written(recipe, tmp_path / "r.yaml")), "devices=2", "--out", str(tmp_path / "run")])
+    recipe = recipe_of(
+        world,
+        SEGMENTER,
+        {**STAGE, "batch_size": 2},
+        data={"images": str(broken), "unreadable": 0.0},
+    )
+    process = started(
+        [str(written(recipe, tmp_path / "r.yaml")), "devices=2", "--out", str(tmp_path / "run")]
+    )
     _, said = process.communicate(timeout=120)
     assert process.returncode == 2, said
     assert "Traceback" not in said
@@ -381,7 +474,16 @@ def test_two_hosts_under_torchrun(hosts: Hosts, world: Path, tmp_path: Path, qui
     command = ["-m", "halfmask", "train", str(path), "--out", str(run)]
     members = [
         subprocess.Popen(
-            ["ip", "netns", "exec", name, sys.executable, *torchrun, f"--node-rank={rank}", *command],
+            [
+                "ip",
+                "netns",
+                "exec",
+                name,
+                sys.executable,
+                *torchrun,
+                f"--node-rank={rank}",
+                *command,
+            ],
             env=variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -394,7 +496,9 @@ def test_two_hosts_under_torchrun(hosts: Hosts, world: Path, tmp_path: Path, qui
     assert "trained" in said[0]
     assert "trained" not in said[1]
     train(recipe.model_copy(update={"sampling": "image"}), tmp_path / "one", report=False)
-    weights, again = (load_checkpoint(r / "model.safetensors").state for r in (tmp_path / "one", run))
+    weights, again = (
+        load_checkpoint(r / "model.safetensors").state for r in (tmp_path / "one", run)
+    )
     for name, tensor in weights.items():
         torch.testing.assert_close(again[name], tensor, rtol=1e-3, atol=1e-4)
 
@@ -404,14 +508,18 @@ def test_what_does_not_divide_is_refused(world: Path, tmp_path: Path) -> None:
     assert for_processes(recipe, tmp_path, False, 1) == recipe
     assert for_processes(recipe, tmp_path, False, 2).sampling == "image"
     with pytest.raises(
-        InputError, match="batch_size=4 is the batch of all processes, and does not divide among 3: set it to 6"
+        InputError,
+        match="batch_size=4 is the batch of all processes, and does not divide among 3: set it "
+        "to 6",
     ):
         for_processes(recipe, tmp_path, False, 3)
     with pytest.raises(InputError, match="sampling=stream is for one process"):
         for_processes(recipe.model_copy(update={"sampling": "stream"}), tmp_path, False, 2)
 
 
-def test_a_run_goes_on_with_another_number_of_processes_where_its_draws_allow(world: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_with_another_number_of_processes_where_its_draws_allow(
+    world: Path, tmp_path: Path
+) -> None:
     recipe = recipe_of(world, SEGMENTER, STAGE)
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
     with pytest.raises(InputError, match="begun by one process, whose random draws are one stream"):
@@ -424,7 +532,10 @@ def test_a_run_goes_on_with_another_number_of_processes_where_its_draws_allow(wo
 
 def test_the_launcher_names_the_process_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("halfmask.training.launch.GRACE", 0.5)
-    codes = ["import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "import time; time.sleep(60)"]
+    codes = [
+        "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+        "import time; time.sleep(60)",
+    ]
     members = [subprocess.Popen([sys.executable, "-c", code]) for code in codes]
     begin = time.monotonic()
     failed = _watch(members)
@@ -433,10 +544,15 @@ def test_the_launcher_names_the_process_that_failed(monkeypatch: pytest.MonkeyPa
     members[1].wait()
     assert failed == [(0, -9)]
     with pytest.raises(
-        InputError, match=r"process 0 was ended by SIGKILL.*go on from the last resume point with: again"
+        InputError,
+        match=r"process 0 was ended by SIGKILL.*go on from the last resume point with: again",
     ):
         _verdict(failed, "again")
-    assert (_verdict([], "again"), _verdict([(1, 130)], "again"), _verdict([(1, 2), (0, 2)], "again")) == (0, 130, 2)
+    assert (
+        _verdict([], "again"),
+        _verdict([(1, 130)], "again"),
+        _verdict([(1, 2), (0, 2)], "again"),
+    ) == (0, 130, 2)
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

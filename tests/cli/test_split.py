@@ -42,7 +42,11 @@ def data(tmp_path: Path) -> Path:
     images = [{"id": 1, "file_name": "a.png", "width": 40, "height": 30, "licence": 1.10}]
     categories = [{"id": 1, "name": "cup"}, {"id": 2, "name": "dog"}]
     path = tmp_path / "data.json"
-    path.write_text(json.dumps({"info": {"ü": "é"}, "images": images, "annotations": rows, "categories": categories}))
+    path.write_text(
+        json.dumps(
+            {"info": {"ü": "é"}, "images": images, "annotations": rows, "categories": categories}
+        )
+    )
     return path
 
 
@@ -63,7 +67,11 @@ def test_split(data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["same", "link", "dots"])
 def test_it_never_writes_over_its_input(data: Path, tmp_path: Path, how: str) -> None:
     before = data.read_bytes()
-    out = {"same": data, "link": tmp_path / "link.json", "dots": tmp_path / "." / "x" / ".." / "data.json"}[how]
+    out = {
+        "same": data,
+        "link": tmp_path / "link.json",
+        "dots": tmp_path / "." / "x" / ".." / "data.json",
+    }[how]
     (tmp_path / "x").mkdir()
     (tmp_path / "link.json").symlink_to(data)
     result = invoke(data, "--masked", "dog", "--out", out)

@@ -68,7 +68,9 @@ A = "c1,c2,c6"
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     document = json.loads(write_world(folder, 10, 3, 6, 64).read_text())
-    document["categories"] = [{"id": c["id"], "name": f"c{c['id']}"} for c in document["categories"]]
+    document["categories"] = [
+        {"id": c["id"], "name": f"c{c['id']}"} for c in document["categories"]
+    ]
     (folder / "instances.json").write_text(json.dumps(document))
     return folder
 
@@ -79,7 +81,10 @@ Make = Callable[..., Recipe]
 @pytest.fixture
 def make(world: Path) -> Make:
     def build(
-        *stages: dict[str, Any], model: dict[str, Any] = REGION_HEADS, file: Path | None = None, **keys: Any
+        *stages: dict[str, Any],
+        model: dict[str, Any] = REGION_HEADS,
+        file: Path | None = None,
+        **keys: Any,
     ) -> Recipe:
         data = {
             "annotations": str(file or world / "instances.json"),
@@ -88,14 +93,18 @@ def make(world: Path) -> Make:
             "masked_threshold": 1,
             **keys.pop("data", {}),
         }
-        return parse_recipe({"name": "tiny", "model": model, "data": data, "stages": list(stages), **keys}, "test")
+        return parse_recipe(
+            {"name": "tiny", "model": model, "data": data, "stages": list(stages), **keys}, "test"
+        )
 
     return build
 
 
 @pytest.fixture(autouse=True)
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing curves and the report is most of the time of a run as small as these; one test looks at them."""
+    """Drawing curves and the report is most of the time of a run as small as these; one
+    test looks at them.
+    """
     if request.function is not test_a_run:
         monkeypatch.setattr("halfmask.pictures.curves.training_curves", lambda folder: None)
         monkeypatch.setattr("halfmask.training.report.write_run_report", lambda *_: None)
@@ -115,7 +124,12 @@ def test_a_run(make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     path = train(recipe, run)
     assert path == run / "model.safetensors"
     pictures = {"curves.png", "ab_bars.png", "report.html"}
-    assert {p.name for p in run.iterdir()} == {"recipe.yaml", "model.safetensors", "metrics.json", "logs"} | pictures
+    assert {p.name for p in run.iterdir()} == {
+        "recipe.yaml",
+        "model.safetensors",
+        "metrics.json",
+        "logs",
+    } | pictures
     checkpoint = load_checkpoint(path)
     assert checkpoint.recipe == recipe
     assert [c["id"] for c in checkpoint.categories] == [1, 2, 3, 4, 5, 6]
@@ -141,16 +155,27 @@ def test_a_run(make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "IoU on given boxes" in printed
 
 
-def test_stopped_and_resumed_is_the_same_run(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The whole chain: photographs, flips, region sampling, EMA, cached regions, an end-to-end stage.
-    recipe = make(BOX_STAGE, MASK_STAGE, WHOLE_STAGE, checkpoint_every=4, data={"flip": 0.5, "colour_jitter": 0.2})
+def test_stopped_and_resumed_is_the_same_run(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The whole chain: photographs, flips, region sampling, EMA, cached regions, an
+    # end-to-end stage.
+    recipe = make(
+        BOX_STAGE,
+        MASK_STAGE,
+        WHOLE_STAGE,
+        checkpoint_every=4,
+        data={"flip": 0.5, "colour_jitter": 0.2},
+    )
     train(recipe, tmp_path / "a")
     backward = torch.Tensor.backward
     for stop in (2, 6, 9):
         run = tmp_path / f"b{stop}"
         calls: list[int] = []
 
-        def interrupted(self: Any, *args: Any, stop: int = stop, calls: list[int] = calls, **kwargs: Any) -> None:
+        def interrupted(
+            self: Any, *args: Any, stop: int = stop, calls: list[int] = calls, **kwargs: Any
+        ) -> None:
             calls.append(1)
             if len(calls) == stop:
                 os.kill(os.getpid(), signal.SIGINT)  # in the middle of a step
@@ -160,7 +185,9 @@ def test_stopped_and_resumed_is_the_same_run(make: Make, tmp_path: Path, monkeyp
             patch.setattr(torch.Tensor, "backward", interrupted)
             assert train(recipe, run) is None
         assert not (run / "model.safetensors").exists()
-        assert torch.load(run / "resume.ckpt", weights_only=True)["halfmask"]["course"]["step"] == stop
+        assert (
+            torch.load(run / "resume.ckpt", weights_only=True)["halfmask"]["course"]["step"] == stop
+        )
         assert train(recipe, run, resume=True) == run / "model.safetensors"
         one, two = (load_checkpoint(p / "model.safetensors").state for p in (tmp_path / "a", run))
         assert all(torch.equal(one[k], two[k]) for k in one)
@@ -168,9 +195,23 @@ def test_stopped_and_resumed_is_the_same_run(make: Make, tmp_path: Path, monkeyp
 
 def test_a_box_segmenter(make: Make, tmp_path: Path) -> None:
     encoder = {"name": "small_resnet", "widths": [8, 12, 16], "blocks": [1, 1, 1]}
-    model = {"kind": "box_segmenter", "encoder": encoder, "crop_size": 32, "decoder_widths": [12, 8]}
-    stage = {"name": "masks", "train": ["all"], "loss": "masks", "steps": 3, "batch_size": 2, "optimiser": {"lr": 0.01}}
-    path = train(make(stage, model=model, data={"skip_unmasked": True, "development": 0.3}), tmp_path / "run")
+    model = {
+        "kind": "box_segmenter",
+        "encoder": encoder,
+        "crop_size": 32,
+        "decoder_widths": [12, 8],
+    }
+    stage = {
+        "name": "masks",
+        "train": ["all"],
+        "loss": "masks",
+        "steps": 3,
+        "batch_size": 2,
+        "optimiser": {"lr": 0.01},
+    }
+    path = train(
+        make(stage, model=model, data={"skip_unmasked": True, "development": 0.3}), tmp_path / "run"
+    )
     assert path is not None
     entry = json.loads((tmp_path / "run" / "metrics.json").read_text())[-1]
     assert entry["box"]["all"]["AP"] is None, "it has no detector"
@@ -183,7 +224,9 @@ def test_a_run_that_fails_at_once_leaves_nothing(make: Make, world: Path, tmp_pa
             image["width"] += 7
 
     bad = make(BOX_STAGE, file=changed(world, tmp_path / "lies.json", lie))
-    with pytest.raises(InputError, match=r"expected 71 × 64 pixels as .*lies.json says, found 64 × 64"):
+    with pytest.raises(
+        InputError, match=r"expected 71 × 64 pixels as .*lies.json says, found 64 × 64"
+    ):
         train(bad, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     kept = tmp_path / "kept"
@@ -195,13 +238,21 @@ def test_a_run_that_fails_at_once_leaves_nothing(make: Make, world: Path, tmp_pa
     assert train(make(BOX_STAGE), kept) is not None, "the mended run may have the folder"
 
 
-def test_starting_from_another_run(make: Make, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_starting_from_another_run(
+    make: Make, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     train(make(BOX_STAGE), tmp_path / "detector")
-    head = {**REGION_HEADS, "mask_head": {"kind": "agnostic", "width": 10, "convs": 1, "roi_size": 7}}
+    head = {
+        **REGION_HEADS,
+        "mask_head": {"kind": "agnostic", "width": 10, "convs": 1, "roi_size": 7},
+    }
     path = train(make(MASK_STAGE, model=head, init=str(tmp_path / "detector")), tmp_path / "head")
     assert path is not None
     assert "new: mask_branch" in capsys.readouterr().out
-    before, after = load_checkpoint(tmp_path / "detector" / "model.safetensors"), load_checkpoint(path)
+    before, after = (
+        load_checkpoint(tmp_path / "detector" / "model.safetensors"),
+        load_checkpoint(path),
+    )
     shared = [k for k in before.state if not k.startswith("mask_branch")]
     assert shared
     assert all(torch.equal(before.state[k], after.state[k]) for k in shared)
@@ -220,7 +271,9 @@ def test_starting_from_another_run(make: Make, world: Path, tmp_path: Path, caps
     assert not (tmp_path / "y").exists()
 
 
-def test_a_folder_with_a_run_is_not_overwritten(make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_with_a_run_is_not_overwritten(
+    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, recipe = tmp_path / "run", make(BOX_STAGE)
     train(recipe, run)
     before = {p: p.stat().st_mtime_ns for p in run.rglob("*")}
@@ -228,10 +281,14 @@ def test_a_folder_with_a_run_is_not_overwritten(make: Make, tmp_path: Path, caps
         train(recipe, run)
     with pytest.raises(InputError, match=r"begun with stages\.0\.steps=3, the recipe now says 4"):
         train(make({**BOX_STAGE, "steps": 4}), run, resume=True)
-    with pytest.raises(InputError, match=r"begun with stages\.1\.batch_size=None, the recipe now says 8"):
+    with pytest.raises(
+        InputError, match=r"begun with stages\.1\.batch_size=None, the recipe now says 8"
+    ):
         train(make(BOX_STAGE, MASK_STAGE), run, resume=True)
     assert train(recipe, run, resume=True) == run / "model.safetensors"
-    assert train(make(BOX_STAGE, evaluate_every=9, data={"workers": 2}), run, resume=True) is not None
+    assert (
+        train(make(BOX_STAGE, evaluate_every=9, data={"workers": 2}), run, resume=True) is not None
+    )
     assert "this run is finished" in capsys.readouterr().out
     assert before == {p: p.stat().st_mtime_ns for p in run.rglob("*")}
     (tmp_path / "file").write_text("x")
@@ -261,7 +318,11 @@ def no_masks(document: dict[str, Any]) -> None:
     [
         (no_categories, "list of categories is empty"),
         (no_boxes, "no image to learn from has a usable box"),
-        (no_masks, r"stage masks learns masks, and none of the \d+ objects has a usable one \(it has none\)"),
+        (
+            no_masks,
+            r"stage masks learns masks, and none of the \d+ objects has a usable one \(it has "
+            r"none\)",
+        ),
     ],
 )
 def test_data_that_nothing_can_be_learnt_from(
@@ -310,7 +371,12 @@ def test_who_counts_as_masked(make: Make, world: Path) -> None:
 
 def test_rotation_reaches_the_batches_and_is_for_box_segmenters(make: Make) -> None:
     encoder = {"name": "small_resnet", "widths": [8, 12, 16], "blocks": [1, 1, 1]}
-    model = {"kind": "box_segmenter", "encoder": encoder, "crop_size": 32, "decoder_widths": [12, 8]}
+    model = {
+        "kind": "box_segmenter",
+        "encoder": encoder,
+        "crop_size": 32,
+        "decoder_widths": [12, 8],
+    }
     batches = []
     for rotation in (0.0, 20.0):
         recipe = make(WHOLE_STAGE, model=model, data={"rotation": rotation})
@@ -367,7 +433,9 @@ def test_ctrl_c_says_how_to_go_on(
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(torch.Tensor, "backward", interrupted)
-        done = CliRunner().invoke(app, [str(recipe), "seed=4", "--out", str(run)], catch_exceptions=False)
+        done = CliRunner().invoke(
+            app, [str(recipe), "seed=4", "--out", str(run)], catch_exceptions=False
+        )
     assert done.exit_code == 130
     again = f"halfmask train {recipe} seed=4 --out {run} --resume"
     assert f"stopped at step 1 of 3, saved; go on with: {again}" in done.stdout
@@ -382,7 +450,9 @@ def test_a_dry_run_writes_nothing(
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(make(BOX_STAGE, MASK_STAGE).to_yaml())
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app, [str(recipe), "--dry-run", "--out", "run"], catch_exceptions=False)
+    done = CliRunner().invoke(
+        app, [str(recipe), "--dry-run", "--out", "run"], catch_exceptions=False
+    )
     assert done.exit_code == 0
     assert [p.name for p in tmp_path.iterdir()] == ["tiny.yaml"]
     assert "images to learn from" in done.stdout
@@ -394,7 +464,8 @@ def test_a_dry_run_writes_nothing(
 
 @pytest.mark.slow
 def test_the_papers_recipe_fits_its_model(make: Make, world: Path, app: typer.Typer) -> None:
-    # Table 2's recipe on the little world: everything is built at full size, and only the pictures are few and small.
+    # Table 2's recipe on the little world: everything is built at full size, and only
+    # the pictures are few and small.
     small = [
         f"data.annotations={world / 'instances.json'}",
         f"data.images={world / 'images'}",

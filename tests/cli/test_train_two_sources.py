@@ -69,11 +69,15 @@ def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """instances.json: masks of A, boxes of all six classes; boxes.json: the same without masks; masks.json: the same as instances.json, its
-    classes numbered and ordered otherwise."""
+    """instances.json: masks of A, boxes of all six classes; boxes.json: the same
+    without masks; masks.json: the same as instances.json, its classes numbered and
+    ordered otherwise.
+    """
     folder = tmp_path_factory.mktemp("world")
     document = json.loads(write_world(folder, 8, 3, 6, 64).read_text())
-    document["categories"] = [{"id": c["id"], "name": f"c{c['id']}"} for c in document["categories"]]
+    document["categories"] = [
+        {"id": c["id"], "name": f"c{c['id']}"} for c in document["categories"]
+    ]
     for annotation in document["annotations"]:
         if annotation["category_id"] not in A:
             del annotation["segmentation"]
@@ -95,18 +99,27 @@ def write(path: Path, document: Any) -> Path:
 
 
 def data(world: Path, name: str, **keys: Any) -> dict[str, Any]:
-    return {"annotations": str(world / name), "images": str(world / "images"), "masked_threshold": 1, **keys}
+    return {
+        "annotations": str(world / name),
+        "images": str(world / "images"),
+        "masked_threshold": 1,
+        **keys,
+    }
 
 
 def make(world: Path, own: dict[str, Any] | None, main: str = "boxes.json", **keys: Any) -> Recipe:
     stages = [BOXES, {**MASKS, "data": own, **keys.pop("masks", {})}]
-    return parse_recipe({"name": "two", "model": MODEL, "data": data(world, main), "stages": stages, **keys}, "test")
+    return parse_recipe(
+        {"name": "two", "model": MODEL, "data": data(world, main), "stages": stages, **keys}, "test"
+    )
 
 
 def test_two_files_train_as_the_one_they_were_made_of(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The masks' file has other category ids in another order: only if its labels are the model's are the weights the same bits."""
+    """The masks' file has other category ids in another order: only if its labels are
+    the model's are the weights the same bits.
+    """
     one = train(make(world, None, "instances.json"), tmp_path / "one")
     two = train(make(world, data(world, "masks.json")), tmp_path / "two")
     assert one is not None
@@ -123,7 +136,10 @@ def test_two_files_train_as_the_one_they_were_made_of(
 
 def test_labels_are_the_model_s(world: Path) -> None:
     read = read_training_data(make(world, data(world, "masks.json")))
-    names = {a["id"]: a["category_id"] for a in json.loads((world / "boxes.json").read_text())["annotations"]}
+    names = {
+        a["id"]: a["category_id"]
+        for a in json.loads((world / "boxes.json").read_text())["annotations"]
+    }
     own = read.own[1].training
     assert read.categories == own.file.categories
     for i in range(len(own)):
@@ -149,7 +165,9 @@ def test_masks_are_counted_where_they_are_learnt(world: Path) -> None:
     assert read_training_data(only_boxes).mask_counts == counts
 
 
-def test_stopped_in_the_second_stage_and_resumed(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_in_the_second_stage_and_resumed(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = make(world, data(world, "masks.json", flip=0.5), checkpoint_every=2)
     whole = train(recipe, tmp_path / "whole")
     assert whole is not None
@@ -168,7 +186,9 @@ def test_stopped_in_the_second_stage_and_resumed(world: Path, tmp_path: Path, mo
     shutil.copytree(world, moved)
     elsewhere = make(moved, data(moved, "masks.json", flip=0.5), checkpoint_every=2)
     other = make(world, data(world, "masks.json", flip=0.4), checkpoint_every=2)
-    with pytest.raises(InputError, match=r"begun with stages\.1\.data\.flip=0\.5, the recipe now says 0\.4"):
+    with pytest.raises(
+        InputError, match=r"begun with stages\.1\.data\.flip=0\.5, the recipe now says 0\.4"
+    ):
         train(other, tmp_path / "run", resume=True)
     path = train(elsewhere, tmp_path / "run", resume=True)
     assert path is not None
@@ -186,7 +206,9 @@ def test_regions_are_cached_from_the_stage_s_pictures(world: Path, tmp_path: Pat
     own = data(world, "masks.json") | {"annotations": str(few)}
     path = train(make(world, own, masks={"cache_features": True}), tmp_path / "run")
     assert path is not None
-    assert sum(load_checkpoint(path).mask_counts.values()) == sum("segmentation" in a for a in document["annotations"])
+    assert sum(load_checkpoint(path).mask_counts.values()) == sum(
+        "segmentation" in a for a in document["annotations"]
+    )
 
 
 def test_dry_run(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,9 +223,13 @@ def test_files_that_do_not_fit(world: Path, tmp_path: Path) -> None:
     document = json.loads((world / "masks.json").read_text())
     document["categories"][0]["name"] = "c11"
     other = write(tmp_path / "other.json", document)
-    with pytest.raises(InputError, match=r"its class 'c11' is none of the model's 6 classes.*near: c1"):
+    with pytest.raises(
+        InputError, match=r"its class 'c11' is none of the model's 6 classes.*near: c1"
+    ):
         read_training_data(make(world, data(world, "masks.json") | {"annotations": str(other)}))
-    with pytest.raises(InputError, match=r"stage masks learns masks.*it has none.*stages\.1\.data\.masked"):
+    with pytest.raises(
+        InputError, match=r"stage masks learns masks.*it has none.*stages\.1\.data\.masked"
+    ):
         read_training_data(make(world, data(world, "boxes.json")))
     empty = write(tmp_path / "empty.json", document | {"categories": []})
     with pytest.raises(InputError, match="categories is empty"):
@@ -214,24 +240,33 @@ def test_files_that_do_not_fit(world: Path, tmp_path: Path) -> None:
     some = data(world, "masks.json") | {"annotations": str(write(tmp_path / "fewer.json", fewer))}
     read_training_data(make(world, some))
     with pytest.raises(
-        InputError, match=r"stage masks: its own data have 5 of the model's 6 classes, and loss=all would"
+        InputError,
+        match=r"stage masks: its own data have 5 of the model's 6 classes, and loss=all would",
     ):
         read_training_data(make(world, some, masks={"train": ["all"], "loss": "all"}))
     held = data(world, "instances.json", development=0.3)
-    with pytest.raises(InputError, match=r"stages\.1\.data: names the recipe's own file, whose held-out images"):
+    with pytest.raises(
+        InputError, match=r"stages\.1\.data: names the recipe's own file, whose held-out images"
+    ):
         read_training_data(
-            make(world, data(world, "instances.json", flip=0.0)).model_copy(update={"data": Data(**held)})
+            make(world, data(world, "instances.json", flip=0.0)).model_copy(
+                update={"data": Data(**held)}
+            )
         )
     with pytest.raises(InputError, match="hold nothing out here"):
         make(world, data(world, "masks.json", development=0.2))
 
 
 def test_3001_classes_without_surgery(tmp_path: Path) -> None:
-    """Visual Genome's format to masks of every class: convert, boxes of 3001 classes, masks of COCO's 80, predict."""
+    """Visual Genome's format to masks of every class: convert, boxes of 3001 classes,
+    masks of COCO's 80, predict.
+    """
     genome, coco = tmp_path / "vg", tmp_path / "coco"
     write_visual_genome(genome)
     write_coco(coco)
-    convert_visual_genome(genome, genome / "vg3k.json", coco / "annotations" / "instances_val2017.json", test=5)
+    convert_visual_genome(
+        genome, genome / "vg3k.json", coco / "annotations" / "instances_val2017.json", test=5
+    )
     write_tiny_recipe(tmp_path / "tiny.yaml", genome, coco)
     path = train(load_recipe(tmp_path / "tiny.yaml"), tmp_path / "run")
     assert path is not None
@@ -241,7 +276,9 @@ def test_3001_classes_without_surgery(tmp_path: Path) -> None:
     assert checkpoint.state["box_heads.box_predictor.bbox_pred.weight"].shape[0] == 4 * 3002
     names = {c["id"]: c["name"] for c in checkpoint.categories}
     assert [names[i] for i in checkpoint.masked] == list(COCO_NAMES.values())
-    assert {names[i]: n for i, n in checkpoint.mask_counts.items() if n} == dict.fromkeys(COCO_NAMES.values(), 2)
+    assert {names[i]: n for i, n in checkpoint.mask_counts.items() if n} == dict.fromkeys(
+        COCO_NAMES.values(), 2
+    )
     model = load(path)
     picture = genome / "VG_100K" / "1.jpg"
     found = model.detect(picture)
@@ -251,14 +288,21 @@ def test_3001_classes_without_surgery(tmp_path: Path) -> None:
     drawn = model.segment(picture, boxes, labels)
     assert drawn.mask_probs.shape == (3, 14, 14)
     assert np.isfinite(drawn.mask_probs.numpy()).all()
-    assert not torch.equal(drawn.mask_probs[0], drawn.mask_probs[2]), "each class has a filter of its own"
+    assert not torch.equal(drawn.mask_probs[0], drawn.mask_probs[2]), (
+        "each class has a filter of its own"
+    )
 
 
 @pytest.mark.parametrize("name", ["vg3k_r50_transfer_mlp", "vg3k_r101_transfer_mlp"])
 def test_shipped_recipes(name: str) -> None:
     recipe = load_recipe(name)
     boxes, masks = recipe.stages
-    assert (boxes.data, boxes.steps, boxes.batch_size, boxes.optimiser.lr) == (None, 180_000, 8, 0.01)
+    assert (boxes.data, boxes.steps, boxes.batch_size, boxes.optimiser.lr) == (
+        None,
+        180_000,
+        8,
+        0.01,
+    )
     assert boxes.optimiser.steps == [120_000, 160_000]
     assert masks.data is not None
     assert "COCO_ROOT" in masks.data.annotations

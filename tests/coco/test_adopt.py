@@ -18,7 +18,8 @@ HALF = [[10, 20, 30, 20, 30, 50, 10, 50, 10, 40]]
 
 def document(*annotations: dict[str, Any]) -> dict[str, Any]:
     rows = [
-        {"id": k + 1, "image_id": 1, "category_id": 1, "bbox": BOX, "iscrowd": 0} | a for k, a in enumerate(annotations)
+        {"id": k + 1, "image_id": 1, "category_id": 1, "bbox": BOX, "iscrowd": 0} | a
+        for k, a in enumerate(annotations)
     ]
     return {
         "images": [{"id": 1, "width": 100, "height": 80, "file_name": "1.jpg"}],
@@ -28,7 +29,11 @@ def document(*annotations: dict[str, Any]) -> dict[str, Any]:
 
 
 def filling(score: float = 0.9, segmentation: Any = WHOLE, state: str = "filled") -> dict[str, Any]:
-    return {"segmentation": segmentation, "area": 1200.0, "halfmask": {"model": "m", "score": score, "state": state}}
+    return {
+        "segmentation": segmentation,
+        "area": 1200.0,
+        "halfmask": {"model": "m", "score": score, "state": state},
+    }
 
 
 def adopt(own: dict[str, Any], found: dict[str, Any], use: Any = "annotated") -> Any:
@@ -41,7 +46,9 @@ def test_a_good_mask_is_taken_over() -> None:
     own = document({})
     before = copy.deepcopy(own)
     file = CocoFile.from_document(own, "own.json")
-    taken = adopt_fillings(file, "annotated", {(1, 1): {**own["annotations"][0], **filling()}}, 0.6, 0.8)
+    taken = adopt_fillings(
+        file, "annotated", {(1, 1): {**own["annotations"][0], **filling()}}, 0.6, 0.8
+    )
     assert (taken.kept, taken.doubtful, taken.loose) == (1, 0, 0)
     assert own == before, "the document given stays as it is"
     after = CocoFile.from_document(taken.document, "own.json")
@@ -66,7 +73,10 @@ def test_others_are_not(found: dict[str, Any], counts: tuple[int, int, int]) -> 
 
 
 def test_a_persons_mask_is_never_replaced() -> None:
-    for own, use in (({"segmentation": HALF}, "annotated"), (filling(state="accepted"), "accepted")):
+    for own, use in (
+        ({"segmentation": HALF}, "annotated"),
+        (filling(state="accepted"), "accepted"),
+    ):
         taken = adopt(own, filling(), use)
         assert taken.kept == 0
         assert taken.document["annotations"][0]["segmentation"] == own["segmentation"]
@@ -79,7 +89,10 @@ def test_an_older_filling_that_does_not_count_goes() -> None:
 
 
 def test_crowds_and_suspects_stay() -> None:
-    for own in ({"iscrowd": 1, "segmentation": WHOLE}, {"segmentation": [[10, 20, 50, 20, 50, 50, 10, 50]]}):
+    for own in (
+        {"iscrowd": 1, "segmentation": WHOLE},
+        {"segmentation": [[10, 20, 50, 20, 50, 50, 10, 50]]},
+    ):
         taken = adopt(own, filling())
         assert taken.kept == 0
         assert taken.document["annotations"][0]["segmentation"] == own["segmentation"]

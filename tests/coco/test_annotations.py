@@ -1,4 +1,6 @@
-"""A COCO file is read and indexed, or refused with one clear line; what cannot be used is left out and reported."""
+"""A COCO file is read and indexed, or refused with one clear line; what cannot be used
+is left out and reported.
+"""
 
 import copy
 import json
@@ -75,20 +77,44 @@ def test_read_accepts_a_byte_order_mark(document: dict[str, Any], tmp_path: Path
         (b"3", "found int"),
         (b"null", "found NoneType"),
         (b"{}", "images and annotations and categories are not there; found no keys"),
-        (b'{"images": [], "annotations": {}, "categories": []}', "annotations is not there; found 'images'"),
-        (b'{"images": [3], "annotations": [], "categories": []}', "image record 0: expected an object, found 3"),
-        (b'{"images": [{"id": "a"}], "annotations": [], "categories": []}', "whole number as id, found 'a'"),
-        (b'{"images": [{}], "annotations": [], "categories": []}', "whole number as id, found nothing"),
-        (b'{"images": [{"id": 1}, {"id": 1}], "annotations": [], "categories": []}', "id 1 is used twice"),
-        (b'{"images": [], "annotations": [], "categories": [{"id": 1}]}', "expected a name, found nothing"),
-        (b'{"images": [], "annotations": [], "categories": [{"id": true, "name": "a"}]}', "found True"),
         (
-            b'{"images": [], "annotations": [], "categories": [{"id": 99999999999999999999, "name": "a"}]}',
+            b'{"images": [], "annotations": {}, "categories": []}',
+            "annotations is not there; found 'images'",
+        ),
+        (
+            b'{"images": [3], "annotations": [], "categories": []}',
+            "image record 0: expected an object, found 3",
+        ),
+        (
+            b'{"images": [{"id": "a"}], "annotations": [], "categories": []}',
+            "whole number as id, found 'a'",
+        ),
+        (
+            b'{"images": [{}], "annotations": [], "categories": []}',
+            "whole number as id, found nothing",
+        ),
+        (
+            b'{"images": [{"id": 1}, {"id": 1}], "annotations": [], "categories": []}',
+            "id 1 is used twice",
+        ),
+        (
+            b'{"images": [], "annotations": [], "categories": [{"id": 1}]}',
+            "expected a name, found nothing",
+        ),
+        (
+            b'{"images": [], "annotations": [], "categories": [{"id": true, "name": "a"}]}',
+            "found True",
+        ),
+        (
+            b'{"images": [], "annotations": [], "categories": [{"id": 99999999999999999999, '
+            b'"name": "a"}]}',
             "whole number",
         ),
     ],
 )
-def test_what_is_no_coco_file_is_refused_in_one_line(content: bytes, message: str, tmp_path: Path) -> None:
+def test_what_is_no_coco_file_is_refused_in_one_line(
+    content: bytes, message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "bad.json"
     path.write_bytes(content)
     with pytest.raises(InputError) as caught:
@@ -142,7 +168,9 @@ def test_nan_literals_are_read_and_reported(document: dict[str, Any], tmp_path: 
         ([1e300, 2, 9, 4], "box_outside_image"),
     ],
 )
-def test_boxes_that_cannot_be_used_are_left_out_and_reported(document: dict[str, Any], bbox: Any, kind: str) -> None:
+def test_boxes_that_cannot_be_used_are_left_out_and_reported(
+    document: dict[str, Any], bbox: Any, kind: str
+) -> None:
     document["annotations"][1]["bbox"] = bbox
     found = kinds(document)
     assert found[kind] == [(11,)]
@@ -192,7 +220,9 @@ def test_image_records(document: dict[str, Any]) -> None:
         {"id": 5, "file_name": "e.png", "width": 10**6, "height": 10**6},
         {"id": 6, "file_name": "g.png", "width": 40.0, "height": 30.0},
     ]
-    document["annotations"].append({"id": 20, "image_id": 3, "category_id": 3, "bbox": [1, 1, 9, 9], "area": 81})
+    document["annotations"].append(
+        {"id": 20, "image_id": 3, "category_id": 3, "bbox": [1, 1, 9, 9], "area": 81}
+    )
     assert kinds(document) == {
         "image_record": [(3,), (4,), (5,)],
         "orphan_annotation": [(20,)],
@@ -203,7 +233,10 @@ def test_image_records(document: dict[str, Any]) -> None:
 
 def test_categories_without_annotations_and_with_the_same_name(document: dict[str, Any]) -> None:
     document["categories"].append({"id": 9, "name": "cup"})
-    assert kinds(document) == {"duplicate_category_name": [(7, 9)], "category_without_annotations": [(9,)]}
+    assert kinds(document) == {
+        "duplicate_category_name": [(7, 9)],
+        "category_without_annotations": [(9,)],
+    }
 
 
 def test_near_duplicates(document: dict[str, Any]) -> None:
@@ -211,7 +244,8 @@ def test_near_duplicates(document: dict[str, Any]) -> None:
     twin |= {"id": 30, "category_id": 3, "bbox": [10, 5, 8, 9.5]}
     document["annotations"].append(twin)
     assert kinds(document) == {"near_duplicate_annotation": [(12, 30)]}
-    # Without masks, boxes this alike are reported too; less alike ones are not: a child on a chair shares its box.
+    # Without masks, boxes this alike are reported too; less alike ones are not: a child
+    # on a chair shares its box.
     for annotation in document["annotations"]:
         annotation.pop("segmentation", None)
     assert kinds(document) == {}
@@ -223,7 +257,10 @@ def test_compressed_rle_is_noted_but_not_our_own(document: dict[str, Any]) -> No
     from pycocotools import mask as reference
 
     encoded = reference.frPyObjects(document["annotations"][2]["segmentation"], 30, 40)
-    document["annotations"][2]["segmentation"] = {"size": [30, 40], "counts": encoded["counts"].decode()}
+    document["annotations"][2]["segmentation"] = {
+        "size": [30, 40],
+        "counts": encoded["counts"].decode(),
+    }
     assert kinds(document) == {"compressed_rle_mask": [(12,)]}
     document["annotations"][2]["halfmask"] = {"state": "filled"}
     assert kinds(document) == {}
@@ -242,8 +279,17 @@ def test_diagnosis_adds_up(document: dict[str, Any]) -> None:
     result = diagnose(file, check(file), threshold=1)
     counts = result["annotations"]
     assert counts.pop("total") == 5 == sum(counts.values())
-    assert {k: v for k, v in counts.items() if v} == {"mask": 1, "missing": 1, "broken": 1, "crowd": 1, "skipped": 1}
-    assert [(c["name"], c["set"], c["annotations"]) for c in result["categories"]] == [("dog", "B", 2), ("cup", "A", 2)]
+    assert {k: v for k, v in counts.items() if v} == {
+        "mask": 1,
+        "missing": 1,
+        "broken": 1,
+        "crowd": 1,
+        "skipped": 1,
+    }
+    assert [(c["name"], c["set"], c["annotations"]) for c in result["categories"]] == [
+        ("dog", "B", 2),
+        ("cup", "A", 2),
+    ]
     assert result["training"] == {
         "images": 2,
         "boxes": 3,
@@ -259,14 +305,20 @@ def test_diagnosis_adds_up(document: dict[str, Any]) -> None:
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats() | st.text(max_size=6),
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.data())
-def test_no_json_value_anywhere_causes_a_traceback(document: dict[str, Any], data: st.DataObject) -> None:
+def test_no_json_value_anywhere_causes_a_traceback(
+    document: dict[str, Any], data: st.DataObject
+) -> None:
     bent = copy.deepcopy(document)
     for _ in range(data.draw(st.integers(1, 3))):
         part = data.draw(st.sampled_from(["images", "annotations", "categories"]))

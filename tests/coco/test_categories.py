@@ -13,7 +13,12 @@ def test_coco_has_80_classes_and_voc_20_of_them() -> None:
     assert COCO_NAMES[1] == "person"
     assert COCO_NAMES[90] == "toothbrush"
     names = "person bicycle car motorcycle airplane bus train boat bird cat dog horse sheep cow bottle chair couch"
-    assert {COCO_NAMES[i] for i in VOC_IDS} == {*names.split(), "potted plant", "dining table", "tv"}
+    assert {COCO_NAMES[i] for i in VOC_IDS} == {
+        *names.split(),
+        "potted plant",
+        "dining table",
+        "tv",
+    }
     assert len(NONVOC_IDS) == 60
     assert not set(VOC_IDS) & set(NONVOC_IDS)
 
@@ -42,16 +47,19 @@ def test_resolve_masked() -> None:
 
 
 def test_voc_goes_by_name() -> None:
-    categories = [{"id": 5, "name": "Aeroplane"}, {"id": 6, "name": "dog"}, {"id": 9, "name": "anvil"}]
+    categories = [
+        {"id": 5, "name": "Aeroplane"},
+        {"id": 6, "name": "dog"},
+        {"id": 9, "name": "anvil"},
+    ]
     assert resolve_masked("voc", categories) == {5, 6}
     assert resolve_masked("nonvoc", categories) == {9}
 
 
 def test_a_name_that_two_categories_share_names_both() -> None:
-    assert resolve_masked("cup", [{"id": 1, "name": "cup"}, {"id": 2, "name": "cup"}, {"id": 3, "name": "Cup"}]) == {
-        1,
-        2,
-    }
+    assert resolve_masked(
+        "cup", [{"id": 1, "name": "cup"}, {"id": 2, "name": "cup"}, {"id": 3, "name": "Cup"}]
+    ) == {1, 2}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Faults of a whole file that no annotation shows by itself, and whether an estimate for box-only classes can be had."""
+"""Faults of a whole file that no annotation shows by itself, and whether an estimate
+for box-only classes can be had.
+"""
 
 import json
 from pathlib import Path
@@ -32,7 +34,9 @@ def test_equal_and_different_names_are_not_alike(document: dict[str, Any]) -> No
 
 def boxes(document: dict[str, Any], rows: list[list[float]]) -> dict[str, Any]:
     base = {"image_id": 1, "category_id": 7, "iscrowd": 0, "area": 100}
-    return document | {"annotations": [{**base, "id": k, "bbox": bbox} for k, bbox in enumerate(rows)]}
+    return document | {
+        "annotations": [{**base, "id": k, "bbox": bbox} for k, bbox in enumerate(rows)]
+    }
 
 
 CORNERS = [[20, 10, 38, 28], [25, 5, 40, 30], [2, 15, 20, 25], [30, 20, 39, 29], [1, 1, 5, 5]]
@@ -44,7 +48,9 @@ def test_boxes_written_as_corners_are_suspected(document: dict[str, Any]) -> Non
     assert "width = x2 − x1" in problem.message
 
 
-def test_good_boxes_few_boxes_and_a_single_counter_example_are_not_suspected(document: dict[str, Any]) -> None:
+def test_good_boxes_few_boxes_and_a_single_counter_example_are_not_suspected(
+    document: dict[str, Any],
+) -> None:
     sizes = [[x, y, right - x, bottom - y] for x, y, right, bottom in CORNERS]
     assert not found(boxes(document, sizes), ProblemKind.BOXES_XYXY)
     assert not found(boxes(document, CORNERS[:3]), ProblemKind.BOXES_XYXY)
@@ -58,7 +64,10 @@ def test_keys_that_stand_twice_anywhere(tmp_path: Path, document: dict[str, Any]
     path = tmp_path / "a.json"
     path.write_text(json.dumps(document))
     assert duplicate_keys(path) == []
-    path.write_text('\ufeff{"images": [{"id": 1, "file_name": "a", "id": 2}], "x": {"k": [1], "k": {"k": 2}}}', "utf-8")
+    path.write_text(
+        '\ufeff{"images": [{"id": 1, "file_name": "a", "id": 2}], "x": {"k": [1], "k": {"k": 2}}}',
+        "utf-8",
+    )
     first, second = duplicate_keys(path)
     assert (first.ids, second.ids) == ((2,), ())
     assert first.message.startswith("image 2: the key 'id' stands 2 times")

@@ -1,4 +1,6 @@
-"""An index says what the file in memory says, is made anew when it has to be, and is whole or not there."""
+"""An index says what the file in memory says, is made anew when it has to be, and is
+whole or not there.
+"""
 
 import copy
 import json
@@ -28,7 +30,9 @@ Document = dict[str, Any]
 USES = ("annotated", "accepted", "filled")
 
 
-def write(path: Path, document: Document, order: tuple[str, ...] = ("images", "annotations", "categories")) -> Path:
+def write(
+    path: Path, document: Document, order: tuple[str, ...] = ("images", "annotations", "categories")
+) -> Path:
     rest = {key: value for key, value in document.items() if key not in order}
     path.write_text(json.dumps(rest | {key: document[key] for key in order}), encoding="utf-8")
     return path
@@ -52,32 +56,62 @@ def same(ours: Annotations, expected: Annotations) -> None:
         assert image_id in ours
         assert ours.size_of(image_id) == expected.size_of(image_id)
         assert ours.file_name_of(image_id) == expected.file_name_of(image_id)
-        assert repr(ours.annotations_of(image_id)) == repr(expected.annotations_of(image_id))  # nan is not nan
+        assert repr(ours.annotations_of(image_id)) == repr(
+            expected.annotations_of(image_id)
+        )  # nan is not nan
         for use in USES:
             assert ours.states_of(image_id, use) == expected.states_of(image_id, use)
-            assert repr(ours.instances_of(image_id, use)) == repr(expected.instances_of(image_id, use))
+            assert repr(ours.instances_of(image_id, use)) == repr(
+                expected.instances_of(image_id, use)
+            )
     for annotation in (a for i in expected.image_ids for a in expected.annotations_of(i)):
         assert ours.state_of(annotation) == expected.state_of(annotation)
 
 
 @pytest.fixture
 def odd(document: Document) -> Document:
-    """The small file with everything in it that can be wrong, and halfmask's own masks in each state."""
+    """The small file with everything in it that can be wrong, and halfmask's own masks
+    in each state.
+    """
     whole = copy.deepcopy(document)
     images, annotations = whole["images"], whole["annotations"]
     images.append({"id": -5, "coco_url": "http://somewhere/c.png", "width": 40.0, "height": 30})
     images.append({"id": 99, "file_name": "no size.png"})
-    images.append({"id": 0, "file_name": "empty.png", "width": 7, "height": 9, "note": 'ünï \\ " ]}'})
+    images.append(
+        {"id": 0, "file_name": "empty.png", "width": 7, "height": 9, "note": 'ünï \\ " ]}'}
+    )
     block, base = annotations[2]["segmentation"], {"category_id": 7, "bbox": [10, 5, 8, 10]}
     for number, state in enumerate(("filled", "accepted", "rejected", "redrawn", "?")):
         note = {"halfmask": {"state": state, "score": 0.25 + number / 8}}
-        annotations.append({"id": 20 + number, "image_id": 2, **base, "segmentation": block, **note})
-    annotations.append({"id": 30, "image_id": -5, **base, "halfmask": {"state": "filled", "score": 0.5}})
+        annotations.append(
+            {"id": 20 + number, "image_id": 2, **base, "segmentation": block, **note}
+        )
+    annotations.append(
+        {"id": 30, "image_id": -5, **base, "halfmask": {"state": "filled", "score": 0.5}}
+    )
     for number, segmentation in enumerate(
-        ([[]], None, "x", [[1, 2]], {"size": [1, 1], "counts": "1"}, [[10, 5, 18, 5, 18, 15, 10, 15]], [[1e308] * 6])
+        (
+            [[]],
+            None,
+            "x",
+            [[1, 2]],
+            {"size": [1, 1], "counts": "1"},
+            [[10, 5, 18, 5, 18, 15, 10, 15]],
+            [[1e308] * 6],
+        )
     ):
         annotations.append({"id": 40 + number, "image_id": 1, **base, "segmentation": segmentation})
-    annotations += [None, 7, "text", [1], {}, {"id": "1"}, {"id": 1e3}, {"id": True, "image_id": 1}, {"id": 1 << 63}]
+    annotations += [
+        None,
+        7,
+        "text",
+        [1],
+        {},
+        {"id": "1"},
+        {"id": 1e3},
+        {"id": True, "image_id": 1},
+        {"id": 1 << 63},
+    ]
     for number, change in enumerate(
         (
             {"image_id": 99},
@@ -111,7 +145,11 @@ def odd(document: Document) -> Document:
     ],
 )
 def test_says_what_the_file_in_memory_says(
-    tmp_path: Path, odd: Document, monkeypatch: pytest.MonkeyPatch, order: tuple[str, ...], chunk: int
+    tmp_path: Path,
+    odd: Document,
+    monkeypatch: pytest.MonkeyPatch,
+    order: tuple[str, ...],
+    chunk: int,
 ) -> None:
     path = write(tmp_path / "odd.json", odd, order)
     monkeypatch.setattr(json_scan, "CHUNK", chunk)
@@ -134,11 +172,16 @@ def test_says_what_the_file_in_memory_says(
 def test_parts_of_it_are_the_same_parts(tmp_path: Path, odd: Document) -> None:
     path = write(tmp_path / "odd.json", odd)
     expected, ours = CocoFile.read(path), open_index(path)
-    renaming = ({7: 100, 3: 1}, [{"id": 1, "name": "dog"}, {"id": 2, "name": "other"}, {"id": 100, "name": "cup"}])
+    renaming = (
+        {7: 100, 3: 1},
+        [{"id": 1, "name": "dog"}, {"id": 2, "name": "other"}, {"id": 100, "name": "cup"}],
+    )
     for image_ids in ([2, 1], [0], [], [-5, 1, 777]):
         for masks_of in (None, [7], [3], []):
             for names in (None, renaming):
-                same(ours.part(image_ids, masks_of, names), expected.part(image_ids, masks_of, names))
+                same(
+                    ours.part(image_ids, masks_of, names), expected.part(image_ids, masks_of, names)
+                )
     part = ours.part([2, 1], [7], renaming)
     assert 0 not in part
     assert 2 in part
@@ -151,15 +194,23 @@ def test_parts_of_it_are_the_same_parts(tmp_path: Path, odd: Document) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"images": [{"id": 1, "width": 4, "height": 4}] * 2}, r"image record 1: id 1 is used twice"),
-        ({"images": [{"id": 1, "width": 4, "height": 4}, 5]}, r"image record 1: expected an object, found 5"),
+        (
+            {"images": [{"id": 1, "width": 4, "height": 4}] * 2},
+            r"image record 1: id 1 is used twice",
+        ),
+        (
+            {"images": [{"id": 1, "width": 4, "height": 4}, 5]},
+            r"image record 1: expected an object, found 5",
+        ),
         ({"images": [{"width": 4}]}, r"image record 0: expected a whole number as id"),
         ({"categories": [{"id": 1}]}, r"category record 0 .id 1.: expected a name"),
         ({"categories": [{"id": 1, "name": "a"}] * 2}, r"category record 1: id 1 is used twice"),
         ({"categories": {}}, r"categories is not there"),
     ],
 )
-def test_refuses_what_the_reader_refuses(tmp_path: Path, document: Document, change: Any, message: str) -> None:
+def test_refuses_what_the_reader_refuses(
+    tmp_path: Path, document: Document, change: Any, message: str
+) -> None:
     path = write(tmp_path / "bad.json", document | change)
     for reader in (CocoFile.read, open_index):
         with pytest.raises(InputError, match=message):
@@ -182,7 +233,9 @@ def test_small_files_stay_in_memory_until_they_have_an_index(
     assert isinstance(open_annotations(path), CocoFile)
     monkeypatch.setattr(index_place, "INDEX_ABOVE", path.stat().st_size - 1)
     told: list[tuple[int, int]] = []
-    assert isinstance(open_annotations(path, lambda done, total: told.append((done, total))), CocoIndex)
+    assert isinstance(
+        open_annotations(path, lambda done, total: told.append((done, total))), CocoIndex
+    )
     assert told == [(path.stat().st_size, path.stat().st_size)]
     monkeypatch.undo()
     assert isinstance(open_annotations(path), CocoIndex)
@@ -190,7 +243,9 @@ def test_small_files_stay_in_memory_until_they_have_an_index(
         open_annotations(tmp_path / "none.json")
 
 
-def test_is_made_again_when_the_file_changes_and_only_then(tmp_path: Path, document: Document) -> None:
+def test_is_made_again_when_the_file_changes_and_only_then(
+    tmp_path: Path, document: Document
+) -> None:
     path = write(tmp_path / "a.json", document)
     open_index(path)
     made = index_path(path).stat().st_mtime_ns, index_path(path).stat().st_ino
@@ -206,7 +261,9 @@ def test_is_made_again_when_the_file_changes_and_only_then(tmp_path: Path, docum
 
 
 @pytest.mark.parametrize("content", [b"", b"ARROW1\0\0", b"junk" * 100])
-def test_an_index_that_is_none_is_replaced(tmp_path: Path, document: Document, content: bytes) -> None:
+def test_an_index_that_is_none_is_replaced(
+    tmp_path: Path, document: Document, content: bytes
+) -> None:
     path = write(tmp_path / "a.json", document)
     index_path(path).write_bytes(content)
     same(open_index(path), CocoFile.read(path))
@@ -224,11 +281,15 @@ def test_a_file_that_changes_in_use_is_told(tmp_path: Path, document: Document) 
         ours.annotations_of(1)
 
 
-def test_a_folder_of_its_own(tmp_path: Path, document: Document, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_its_own(
+    tmp_path: Path, document: Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write(tmp_path / "a.json", document)
     folder = tmp_path / "indexes"
     monkeypatch.setenv(FOLDER_VARIABLE, str(folder))
-    with pytest.raises(InputError, match=r"cannot write the index of a.json here: .*HALFMASK_INDEX_FOLDER=FOLDER"):
+    with pytest.raises(
+        InputError, match=r"cannot write the index of a.json here: .*HALFMASK_INDEX_FOLDER=FOLDER"
+    ):
         open_index(path)
     folder.mkdir()
     (tmp_path / "other").mkdir()
@@ -245,12 +306,18 @@ CHILD = "import sys, pathlib; from halfmask.coco.index.place import open_index; 
 def many(path: Path, annotations: int) -> Path:
     rng = np.random.default_rng(0)
     boxes = rng.uniform(1, 90, (annotations, 4)).round(1).tolist()
-    rows = [{"id": k, "image_id": k % 50, "category_id": 1, "bbox": box} for k, box in enumerate(boxes)]
+    rows = [
+        {"id": k, "image_id": k % 50, "category_id": 1, "bbox": box} for k, box in enumerate(boxes)
+    ]
     images = [{"id": k, "width": 200, "height": 200, "file_name": f"{k}.png"} for k in range(50)]
-    return write(path, {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "a"}]})
+    return write(
+        path, {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "a"}]}
+    )
 
 
-def test_a_kill_leaves_no_half_index_and_the_next_sweeps_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_leaves_no_half_index_and_the_next_sweeps_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = many(tmp_path / "a.json", 15_000)
     child = subprocess.Popen([sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE)
     while child.poll() is None and not list(tmp_path.glob(".*.part.d")):
@@ -268,7 +335,10 @@ def test_two_at_once_make_one(tmp_path: Path) -> None:
     path = many(tmp_path / "a.json", 20_000)
     children = [
         subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", CHILD, str(path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for _ in range(2)
     ]
@@ -277,13 +347,20 @@ def test_two_at_once_make_one(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "a.json.index.arrow"]
 
 
-def test_without_locks_two_do_not_spoil_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_locks_two_do_not_spoil_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = many(tmp_path / "a.json", 2_000)
     monkeypatch.setattr(index_place, "_locked", lambda *_: False)
     numbers = iter(range(10**6, 10**6 + 99))
-    monkeypatch.setattr(index_place.os, "getpid", lambda: next(numbers))  # threads stand for processes
+    monkeypatch.setattr(
+        index_place.os, "getpid", lambda: next(numbers)
+    )  # threads stand for processes
     found: list[int] = []
-    threads = [threading.Thread(target=lambda: found.append(open_index(path, anew=True).objects)) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: found.append(open_index(path, anew=True).objects))
+        for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

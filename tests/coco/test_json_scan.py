@@ -1,4 +1,6 @@
-"""The scanner finds what json.loads finds, in whatever pieces the file comes, and refuses what it refuses."""
+"""The scanner finds what json.loads finds, in whatever pieces the file comes, and
+refuses what it refuses.
+"""
 
 import json
 from pathlib import Path
@@ -15,7 +17,11 @@ from halfmask.errors import InputError
 
 TEXTS = st.text(st.sampled_from('a"\\{}[],:é\n'), max_size=6)
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    st.none()
+    | st.booleans()
+    | st.integers(-9, 9)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXTS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=6,
 )
@@ -51,16 +57,16 @@ def test_equals_json_whatever_the_pieces(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "scan.json"
     names = [LISTS[k] for k in order]
-    document = {k: v for k, v in root.items() if k not in LISTS} | dict(zip(names, lists, strict=True))
+    document = {k: v for k, v in root.items() if k not in LISTS} | dict(
+        zip(names, lists, strict=True)
+    )
     path.write_text(json.dumps(document, **form), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_scan, "CHUNK", chunk)
         assert scanned(path) == {key: document[key] for key in names if document[key]}
 
 
-GOOD = (
-    '{"info": {"a": "]}"}, "images": [{"id": 1}, {"id": 2}], "n": 1, "annotations": [{"id": 3}, 7], "categories": []}'
-)
+GOOD = '{"info": {"a": "]}"}, "images": [{"id": 1}, {"id": 2}], "n": 1, "annotations": [{"id": 3}, 7], "categories": []}'
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 4 << 20])
@@ -87,7 +93,9 @@ GOOD = (
         ('"id": 1', '"id": '),
     ],
 )
-def test_what_is_no_json_is_refused_with_its_place(tmp_path: Path, chunk: int, old: str, new: str) -> None:
+def test_what_is_no_json_is_refused_with_its_place(
+    tmp_path: Path, chunk: int, old: str, new: str
+) -> None:
     path = tmp_path / "bad.json"
     assert old in GOOD
     path.write_bytes(GOOD.replace(old, new, 1).encode("latin-1"))
@@ -95,7 +103,9 @@ def test_what_is_no_json_is_refused_with_its_place(tmp_path: Path, chunk: int, o
         json.loads(path.read_bytes().decode()) if new != '"images": []' else int("twice")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_scan, "CHUNK", chunk)
-        with pytest.raises(InputError, match=r"bad.json: expected a COCO JSON file, .*near byte \d+"):
+        with pytest.raises(
+            InputError, match=r"bad.json: expected a COCO JSON file, .*near byte \d+"
+        ):
             scanned(path)
 
 
@@ -128,7 +138,9 @@ def test_lists_that_are_not_wanted_are_passed_over(tmp_path: Path) -> None:
     assert scanned(path, ("images",)) == {"images": [{"id": 1}, {"id": 2}]}
 
 
-def test_an_endless_item_is_refused_before_it_fills_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_item_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "long.json"
     path.write_text('{"images": [{"a": "' + "x" * 5000)
     monkeypatch.setattr(json_scan, "CHUNK", 100)

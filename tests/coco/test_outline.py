@@ -16,7 +16,11 @@ def drawn(polygons: list[list[int]], height: int, width: int) -> np.ndarray:
 
 
 @settings(max_examples=60, deadline=None)
-@given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))), st.integers(0, 3), st.integers(0, 3))
+@given(
+    arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))),
+    st.integers(0, 3),
+    st.integers(0, 3),
+)
 def test_drawing_the_polygons_gives_the_mask_back(bitmap, x, y):
     height, width = bitmap.shape[0] + y + 1, bitmap.shape[1] + x + 1
     whole = np.zeros((height, width), dtype=bool)
@@ -59,5 +63,7 @@ def test_corners_that_touch_are_parts_of_their_own():
 
 
 def test_a_part_that_pinches_itself():
-    pinched = np.array([[1, 1, 1, 0], [1, 0, 1, 0], [1, 1, 0, 1], [0, 0, 1, 1], [0, 0, 0, 0]], dtype=bool)
+    pinched = np.array(
+        [[1, 1, 1, 0], [1, 0, 1, 0], [1, 1, 0, 1], [0, 0, 1, 1], [0, 0, 0, 0]], dtype=bool
+    )
     assert np.array_equal(drawn(outlines(pinched), 5, 4), pinched)

@@ -1,4 +1,6 @@
-"""Files that are written beside their place: what is left over is taken over, what is in use is left alone."""
+"""Files that are written beside their place: what is left over is taken over, what is
+in use is left alone.
+"""
 
 import multiprocessing
 import os

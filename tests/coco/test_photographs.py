@@ -18,12 +18,17 @@ WIDTH, HEIGHT = 60, 40
 
 def picture(seed: int) -> np.ndarray[Any, Any]:
     """A smooth colour picture, uint8 [40, 60, 3], that is like no other seed's."""
-    small = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (9, 12, 3), dtype=np.uint8))
+    small = Image.fromarray(
+        np.random.default_rng(seed).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    )
     return np.array(small.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
 
 
 def coco(names: list[str]) -> CocoFile:
-    images = [{"id": i + 1, "file_name": name, "width": WIDTH, "height": HEIGHT} for i, name in enumerate(names)]
+    images = [
+        {"id": i + 1, "file_name": name, "width": WIDTH, "height": HEIGHT}
+        for i, name in enumerate(names)
+    ]
     return CocoFile.from_document({"images": images, "annotations": [], "categories": []}, "f.json")
 
 
@@ -54,7 +59,9 @@ def test_every_fault_of_photographs_is_found(tmp_path: Path) -> None:
         "good_again.jpg",
     ]
     steps = []
-    found = check_photographs(coco([*names, "absent.jpg", "x" * 300, "nul\0"]), tmp_path, lambda: steps.append(1))
+    found = check_photographs(
+        coco([*names, "absent.jpg", "x" * 300, "nul\0"]), tmp_path, lambda: steps.append(1)
+    )
     assert [(str(p.kind), p.ids) for p in found] == [
         ("photograph_missing", (10,)),
         ("photograph_missing", (11,)),
@@ -104,18 +111,24 @@ def test_no_folder(tmp_path: Path) -> None:
 def test_check_folder_names_the_folder_and_counts(tmp_path: Path) -> None:
     named = [(1, "a.png"), (2, "b.png"), (3, "c.png")]
     with pytest.raises(
-        InputError, match=r"none of the 3 photographs that f.json names is in this folder, first a.png .image id 1"
+        InputError,
+        match=r"none of the 3 photographs that f.json names is in this folder, first a.png "
+        r".image id 1",
     ):
         check_folder(tmp_path, named, "f.json")
     Image.fromarray(picture(1)).save(tmp_path / "a.png")
-    with pytest.raises(InputError, match=r"2 of the 3 .* are not in this folder, first b.png .image id 2"):
+    with pytest.raises(
+        InputError, match=r"2 of the 3 .* are not in this folder, first b.png .image id 2"
+    ):
         check_folder(tmp_path, named, "f.json")
     Image.fromarray(picture(1)).save(tmp_path / "b.png")
     Image.fromarray(picture(1)).save(tmp_path / "c.png")
     check_folder(tmp_path, named, "f.json")
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"])
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"]
+)
 def test_every_mode_becomes_rgb(mode: str) -> None:
     image = Image.fromarray(picture(1))
     image = image.convert("P").convert("PA") if mode == "PA" else image.convert(mode)
@@ -154,28 +167,44 @@ def test_grayscale_photographs_of_coco_mini(shared_data: Path) -> None:
     assert found == ["photograph_grayscale"] * 7
 
 
-@pytest.mark.parametrize("name", ["../secret.png", "sub/../../secret.png", "/secret.png", "ABSOLUTE"])
-def test_a_file_name_that_leads_out_of_the_folder_is_no_photograph(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["../secret.png", "sub/../../secret.png", "/secret.png", "ABSOLUTE"]
+)
+def test_a_file_name_that_leads_out_of_the_folder_is_no_photograph(
+    tmp_path: Path, name: str
+) -> None:
     folder = tmp_path / "images"
     (folder / "sub").mkdir(parents=True)
     Image.fromarray(picture(1)).save(tmp_path / "secret.png")
     name = str(tmp_path / "secret.png") if name == "ABSOLUTE" else name
-    with pytest.raises(InputError, match=r"image id 7: file_name .*secret\.png' leads out of .*images"):
+    with pytest.raises(
+        InputError, match=r"image id 7: file_name .*secret\.png' leads out of .*images"
+    ):
         photograph_path(folder, name, "image id 7")
-    with pytest.raises(InputError, match=r"none of the 1 photographs .*leads out of it \(image id 1\)"):
+    with pytest.raises(
+        InputError, match=r"none of the 1 photographs .*leads out of it \(image id 1\)"
+    ):
         check_folder(folder, [(1, name)], "f.json")
     assert [str(p.kind) for p in check_photographs(coco([name]), folder)] == ["photograph_missing"]
     with pytest.raises(InputError, match="leads out of"):
         photograph_of(folder, {"id": 1, "file_name": name}, (HEIGHT, WIDTH))
 
 
-def test_a_name_may_take_any_way_into_the_folder_and_a_link_of_the_users_any_way_out(tmp_path: Path) -> None:
+def test_a_name_may_take_any_way_into_the_folder_and_a_link_of_the_users_any_way_out(
+    tmp_path: Path,
+) -> None:
     folder = tmp_path / "images"
     (folder / "sub").mkdir(parents=True)
     Image.fromarray(picture(1)).save(folder / "a..b.png")
     Image.fromarray(picture(2)).save(tmp_path / "elsewhere.png")
     (folder / "link.png").symlink_to(tmp_path / "elsewhere.png")
-    for name in ("a..b.png", "sub/../a..b.png", "../images/a..b.png", str(folder / "a..b.png"), "link.png"):
+    for name in (
+        "a..b.png",
+        "sub/../a..b.png",
+        "../images/a..b.png",
+        str(folder / "a..b.png"),
+        "link.png",
+    ):
         check_folder(folder, [(1, name)], "f.json")
         assert read_photograph(photograph_path(folder, name)).shape == (HEIGHT, WIDTH, 3)
 
@@ -185,10 +214,13 @@ def test_a_record_without_a_name_has_no_photograph(tmp_path: Path) -> None:
         photograph_path(tmp_path, "", "image id 3")
 
 
-def test_a_photograph_of_too_many_pixels_is_refused_unread_with_another_mend_than_a_broken_one(tmp_path: Path) -> None:
+def test_a_photograph_of_too_many_pixels_is_refused_unread_with_another_mend_than_a_broken_one(
+    tmp_path: Path,
+) -> None:
     Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")  # some kilobytes, 1.2 GB as RGB
     with pytest.raises(
-        InputError, match=r"huge\.png \(image id 9\): a photograph of more than 178 million pixels.*tiles"
+        InputError,
+        match=r"huge\.png \(image id 9\): a photograph of more than 178 million pixels.*tiles",
     ):
         read_photograph(tmp_path / "huge.png", "image id 9")
 

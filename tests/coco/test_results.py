@@ -32,7 +32,11 @@ def read(document: dict[str, Any], tmp_path: Path) -> Read:
 
 
 def test_boxes_classes_and_scores_by_image_best_first(read: Read) -> None:
-    rows = [entry(score=0.2), entry(image_id=2, score=3), entry(category_id=7, score=0.9, bbox=[1, 2, 3, 4])]
+    rows = [
+        entry(score=0.2),
+        entry(image_id=2, score=3),
+        entry(category_id=7, score=0.9, bbox=[1, 2, 3, 4]),
+    ]
     results = read(rows)
     assert results.of_image(1) == FoundBoxes([(1, 2, 4, 6), (2, 3, 20, 21)], [7, 3], [0.9, 0.2])
     assert results.of_image(2).scores == [3]
@@ -58,10 +62,14 @@ def test_the_best_of_an_image_over_all_classes_and_ties_in_file_order(read: Read
 
 def test_boxes_are_clipped_and_those_wholly_outside_are_counted(read: Read) -> None:
     over = [entry(bbox=[-5, -5, 15, 15]), entry(bbox=[30, 20, 100, 100], score=0.4)]
-    results = read([*over, entry(bbox=[41, 3, 5, 5]), entry(bbox=[-9, 3, 9, 5]), entry(bbox=[3, 30, 5, 5])])
+    results = read(
+        [*over, entry(bbox=[41, 3, 5, 5]), entry(bbox=[-9, 3, 9, 5]), entry(bbox=[3, 30, 5, 5])]
+    )
     assert results.of_image(1).boxes == [(0, 0, 10, 10), (30, 20, 40, 30)]
     assert results.outside == 3
-    with pytest.raises(InputError, match=r"not one of the 2 boxes lies on its image; .*pixels of truth\.json"):
+    with pytest.raises(
+        InputError, match=r"not one of the 2 boxes lies on its image; .*pixels of truth\.json"
+    ):
         read([entry(bbox=[41, 3, 5, 5])] * 2)
 
 
@@ -72,7 +80,9 @@ def test_boxes_without_area_are_counted_as_detectors_write_them(read: Read) -> N
 
 
 def test_what_is_outside_takes_no_place_of_the_best(read: Read) -> None:
-    assert read([entry(bbox=[50, 3, 5, 5], score=0.9), entry()], limit=1).of_image(1).scores == [0.5]
+    assert read([entry(bbox=[50, 3, 5, 5], score=0.9), entry()], limit=1).of_image(1).scores == [
+        0.5
+    ]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +98,10 @@ def test_what_is_outside_takes_no_place_of_the_best(read: Read) -> None:
         (entry(score="high"), "score is 'high'; expected a finite number"),
         (entry(score=None), "score is nothing"),
         (entry(score=float("nan")), "score is nan"),
-        (entry(bbox=[1, 2, 3]), r"bbox is [1, 2, 3]; expected [x, y, width, height] in finite numbers; mend"),
+        (
+            entry(bbox=[1, 2, 3]),
+            r"bbox is [1, 2, 3]; expected [x, y, width, height] in finite numbers; mend",
+        ),
         (entry(bbox=[1, 2, float("inf"), 4]), "bbox is [1, 2, inf, 4]"),
         (entry(bbox=None), "bbox is None"),
         (entry(bbox=[20, 20, 5, -3]), "box of 5 × -3 pixels"),

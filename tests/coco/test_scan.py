@@ -15,11 +15,14 @@ from halfmask.web.review.index import LISTS, Scan
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4)
+    ),
     max_leaves=8,
 )
 DOCUMENTS = st.fixed_dictionaries(
-    {key: st.lists(VALUES, max_size=5) for key in sorted(LISTS)}, optional={"info": VALUES, "ü": VALUES}
+    {key: st.lists(VALUES, max_size=5) for key in sorted(LISTS)},
+    optional={"info": VALUES, "ü": VALUES},
 )
 
 
@@ -73,7 +76,8 @@ def test_every_item_is_found_with_its_bytes(
         ('{"images": [], "categories": [], "annotations": [{"id": 1}, {"id"', "cut short"),
         ('{"images": [], "categories": [], "annotations": [{"id": 1}', "cut short"),
         (
-            '{"images": [], "categories": [], "annotations": [{"id": 1,, "a": 2}, {"b": 3}]}' + " " * 200,
+            '{"images": [], "categories": [], "annotations": [{"id": 1,, "a": 2}, {"b": 3}]}'
+            + " " * 200,
             "something else",
         ),
         ('{"images": ' + "[" * 100_000, "found something else, or|recursion"),
@@ -84,7 +88,9 @@ def test_every_item_is_found_with_its_bytes(
 def test_what_is_no_coco_file_is_refused(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "data.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(InputError, match=said.replace("[", r"\[") if said == "expected [" else said) as raised:
+    with pytest.raises(
+        InputError, match=said.replace("[", r"\[") if said == "expected [" else said
+    ) as raised:
         list(Scan(path))
     assert str(path) in str(raised.value)
 

@@ -53,12 +53,19 @@ def test_files_that_are_no_list(tmp_path: Path, content: bytes | None, message: 
 @pytest.mark.parametrize("head", [{}, {"info": {"x": "ü"}, "categories": [{"id": 1, "name": "a"}]}])
 def test_what_is_written_is_the_document(tmp_path: Path, rows: int, head: dict[str, Any]) -> None:
     path = tmp_path / "new" / "out.json"
-    images, annotations = [{"id": i} for i in range(rows)], [{"id": i, "bbox": [0.1, 2, 3, 4]} for i in range(rows)]
+    images, annotations = (
+        [{"id": i} for i in range(rows)],
+        [{"id": i, "bbox": [0.1, 2, 3, 4]} for i in range(rows)],
+    )
     with CocoStream(path, head, images) as stream:
         for row in annotations:
             stream.add(row)
         assert not path.exists()
-    assert json.loads(path.read_text(encoding="utf-8")) == {**head, "images": images, "annotations": annotations}
+    assert json.loads(path.read_text(encoding="utf-8")) == {
+        **head,
+        "images": images,
+        "annotations": annotations,
+    }
     assert [p.name for p in path.parent.iterdir()] == ["out.json"]
 
 

@@ -1,4 +1,6 @@
-"""Every way in which a mask can be there or not has one meaning, and no JSON value breaks the judge."""
+"""Every way in which a mask can be there or not has one meaning, and no JSON value
+breaks the judge.
+"""
 
 import math
 from typing import Any
@@ -16,7 +18,9 @@ SIZE = (30, 40)
 TRIANGLE = [2.0, 3.0, 20.0, 3.0, 11.0, 21.0]
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=5), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
@@ -52,7 +56,10 @@ def test_no_key_is_missing() -> None:
         ([[100, 100, 110, 100, 110, 110]], "far beyond"),
         ([[41, 1, 60, 1, 60, 20]], "no pixel"),
         ([[5, 5, 5, 5, 5, 5]], "no pixel"),
-        ([[5, 5, 35, 5, 20, 25, 5, 5, 35, 5, 20, 25]], "no pixel"),  # traced twice: even-odd cancels it
+        (
+            [[5, 5, 35, 5, 20, 25, 5, 5, 35, 5, 20, 25]],
+            "no pixel",
+        ),  # traced twice: even-odd cancels it
         ([[5, 5, 35, 5, 20, 25, 5.04, 5, 35, 5.03, 20, 25]], "no pixel"),
         ("polygon", "is str"),
         (7, "is int"),
@@ -157,7 +164,9 @@ def test_suspicion_needs_a_box() -> None:
         (None, "mask", "mask", "mask"),
     ],
 )
-def test_use_decides_which_of_our_own_masks_count(origin: Any, annotated: str, accepted: str, filled: str) -> None:
+def test_use_decides_which_of_our_own_masks_count(
+    origin: Any, annotated: str, accepted: str, filled: str
+) -> None:
     annotation = {"bbox": [2, 3, 18, 18], "segmentation": [TRIANGLE], "halfmask": origin}
     assert classify(annotation, SIZE) == annotated
     assert classify(annotation, SIZE, "accepted") == accepted
@@ -171,7 +180,8 @@ def test_a_note_without_a_mask_is_missing_and_a_broken_filling_is_broken() -> No
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.dictionaries(st.sampled_from(["segmentation", "bbox", "iscrowd", "halfmask"]), JSON_VALUES) | JSON_VALUES,
+    st.dictionaries(st.sampled_from(["segmentation", "bbox", "iscrowd", "halfmask"]), JSON_VALUES)
+    | JSON_VALUES,
     st.sampled_from(["annotated", "accepted", "filled"]),
 )
 def test_no_json_value_breaks_the_judge(annotation: Any, use: Any) -> None:
@@ -180,7 +190,10 @@ def test_no_json_value_breaks_the_judge(annotation: Any, use: Any) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.dictionaries(st.sampled_from(["size", "counts"]), st.just([30, 40]) | JSON_VALUES | st.text("0123456789PQXYmno"))
+    st.dictionaries(
+        st.sampled_from(["size", "counts"]),
+        st.just([30, 40]) | JSON_VALUES | st.text("0123456789PQXYmno"),
+    )
 )
 def test_what_passes_as_rle_is_rle(segmentation: Any) -> None:
     if fault_of_rle(segmentation, SIZE) is None:
@@ -201,7 +214,9 @@ def test_a_polygon_is_broken_exactly_where_it_has_no_pixel(polygon: list[float])
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0.0, 1.0))
 def test_rle_of_any_mask_is_sound_and_its_box_is_tight(seed: int, density: float) -> None:
-    mask = np.asfortranarray(np.random.default_rng(seed).random(SIZE) < density).astype(np.uint8, order="F")
+    mask = np.asfortranarray(np.random.default_rng(seed).random(SIZE) < density).astype(
+        np.uint8, order="F"
+    )
     encoded = reference.encode(mask)
     segmentation = {"size": [30, 40], "counts": encoded["counts"].decode()}
     assert (fault_of_rle(segmentation, SIZE) is None) == bool(mask.any())

@@ -12,7 +12,9 @@ from halfmask.coco.file import CocoFile
 from halfmask.coco.tightness import LOOSE_BELOW, box_iou, box_tightness, boxes_are_loose
 
 
-def file(boxes: list[list[float]], masked: list[bool], categories: list[int] | None = None) -> CocoFile:
+def file(
+    boxes: list[list[float]], masked: list[bool], categories: list[int] | None = None
+) -> CocoFile:
     """Squares from (10, 10) to (30, 30), in boxes of their own."""
     rows: list[dict[str, Any]] = []
     for k, (box, has_mask) in enumerate(zip(boxes, masked, strict=True)):
@@ -37,10 +39,14 @@ def file(boxes: list[list[float]], masked: list[bool], categories: list[int] | N
 def test_the_mean_over_masked_objects() -> None:
     # The polygon repeats a tight box, and so is suspect: it is not counted as a mask.
     loose, looser = [10.0, 10, 25, 20], [10.0, 10, 40, 20]
-    assert box_tightness(file([loose, looser], [True, True])) == pytest.approx((20 / 25 + 20 / 40) / 2, abs=0.02)
+    assert box_tightness(file([loose, looser], [True, True])) == pytest.approx(
+        (20 / 25 + 20 / 40) / 2, abs=0.02
+    )
     assert box_tightness(file([loose, looser], [True, False])) == pytest.approx(20 / 25, abs=0.02)
     assert box_tightness(file([loose, looser], [False, False])) is None
-    assert box_tightness(file([loose, looser], [True, True], [1, 2]), classes={2}) == pytest.approx(0.5, abs=0.02)
+    assert box_tightness(file([loose, looser], [True, True], [1, 2]), classes={2}) == pytest.approx(
+        0.5, abs=0.02
+    )
     assert box_tightness(file([], [])) is None
 
 

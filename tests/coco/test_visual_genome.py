@@ -1,4 +1,6 @@
-"""Visual Genome's files to COCO's: the paper's class rule, the splits, every box, bounded memory."""
+"""Visual Genome's files to COCO's: the paper's class rule, the splits, every box,
+bounded memory.
+"""
 
 import json
 import re
@@ -38,7 +40,9 @@ def convert(source: Path, out: Path, **options: Any) -> Converted:
 
 
 @pytest.fixture(scope="module")
-def converted(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Converted, dict[str, CocoFile]]:
+def converted(
+    source: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Converted, dict[str, CocoFile]]:
     done = convert(source, tmp_path_factory.mktemp("out") / "vg3k.json")
     return done, {split: CocoFile.read(file) for split, file in done.files.items()}
 
@@ -47,7 +51,9 @@ def raw(source: Path, name: str) -> Any:
     return json.loads((source / name).read_text())
 
 
-def test_the_paper_s_count_of_classes(converted: tuple[Converted, dict[str, CocoFile]], source: Path) -> None:
+def test_the_paper_s_count_of_classes(
+    converted: tuple[Converted, dict[str, CocoFile]], source: Path
+) -> None:
     """3000 most frequent, 80 of COCO, 79 of them among the 3000: 3001, K = 3002 (paper.md, 5.1)."""
     done, files = converted
     categories = done.classes.categories
@@ -60,7 +66,9 @@ def test_the_paper_s_count_of_classes(converted: tuple[Converted, dict[str, Coco
     others = [c["name"] for c in categories[80:]]
     assert others == sorted(others) == [c["synset"] for c in categories[80:]]
     assert len({c["name"] for c in categories}) == len({c["synset"] for c in categories}) == 3001
-    mentions = Counter(s for e in raw(source, "objects.json") for o in e["objects"] for s in o["synsets"])
+    mentions = Counter(
+        s for e in raw(source, "objects.json") for o in e["objects"] for s in o["synsets"]
+    )
     outside = [s for s in mentions if s not in done.classes.id_of]
     assert max(mentions[s] for s in outside) == 1
     assert all(file.categories == categories for file in files.values())
@@ -85,11 +93,15 @@ def test_splits(converted: tuple[Converted, dict[str, CocoFile]], source: Path) 
     _, files = converted
     records = raw(source, "image_data.json")
     ids = {split: [i["id"] for i in file.images] for split, file in files.items()}
-    assert ids["val"] == [r["image_id"] for r in records if r["coco_id"] is not None and r["coco_id"] <= 1030]
+    assert ids["val"] == [
+        r["image_id"] for r in records if r["coco_id"] is not None and r["coco_id"] <= 1030
+    ]
     assert ids["test"] == [r["image_id"] for r in records if r["coco_id"] is None][-TEST:]
     assert len(ids["val"]) == 10
     assert sorted(i for rows in ids.values() for i in rows) == [r["image_id"] for r in records]
-    assert any(image["coco_id"] for image in files["train"].images), "COCO's other pictures are learnt from"
+    assert any(image["coco_id"] for image in files["train"].images), (
+        "COCO's other pictures are learnt from"
+    )
     assert {i["file_name"] for f in files.values() for i in f.images} == {
         str(p.relative_to(source)) for p in source.glob("VG_100K*/*.jpg")
     }
@@ -110,8 +122,12 @@ def test_every_box(converted: tuple[Converted, dict[str, CocoFile]], source: Pat
     for file in files.values():
         for image in file.images:
             found = file.annotations_of(image["id"])
-            synsets = [file.categories[file.label_of[a["category_id"]] - 1]["synset"] for a in found]
-            assert list(zip(synsets, [a["bbox"] for a in found], strict=True)) == expected[image["id"]]
+            synsets = [
+                file.categories[file.label_of[a["category_id"]] - 1]["synset"] for a in found
+            ]
+            assert (
+                list(zip(synsets, [a["bbox"] for a in found], strict=True)) == expected[image["id"]]
+            )
             assert all(a["area"] == a["bbox"][2] * a["bbox"][3] for a in found)
             assert not any("segmentation" in a for a in found)
             numbers += [a["id"] for a in found]
@@ -137,7 +153,11 @@ def test_fewer_classes_keep_all_of_coco_s(source: Path, tmp_path: Path) -> None:
     done = convert(source, tmp_path / "few", classes=10)
     assert len(done.classes.categories) == 10 + len(done.classes.added)
     assert [c["name"] for c in done.classes.categories[:80]] == list(COCO_NAMES.values())
-    assert {p.name for p in tmp_path.iterdir()} == {"few_train.json", "few_val.json", "few_test.json"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "few_train.json",
+        "few_val.json",
+        "few_test.json",
+    }
 
 
 @settings(max_examples=60, deadline=None)
@@ -190,7 +210,9 @@ BAD_IMAGES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("change", "message"), BAD_IMAGES)
-def test_image_data_that_is_wrong(source: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_image_data_that_is_wrong(
+    source: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     records = raw(source, "image_data.json")
     records[1] |= change
     for name in ("objects.json", "coco"):
@@ -219,10 +241,14 @@ def test_objects_that_are_wrong(source: Path, tmp_path: Path, objects: Any, mess
 
 
 def test_other_things_that_are_wrong(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none of its 60 images is left to learn from: lower --test \(60\)"):
+    with pytest.raises(
+        InputError, match=r"none of its 60 images is left to learn from: lower --test \(60\)"
+    ):
         convert(_without_coco(source, tmp_path), tmp_path / "out" / "vg", test=60)
     with pytest.raises(InputError, match="found no image in it"):
-        convert_visual_genome(source, tmp_path / "vg", source / "coco" / "annotations" / "empty.json")
+        convert_visual_genome(
+            source, tmp_path / "vg", source / "coco" / "annotations" / "empty.json"
+        )
 
 
 def _without_coco(source: Path, folder: Path) -> Path:

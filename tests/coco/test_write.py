@@ -18,7 +18,9 @@ def test_values_survive(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["f.json"]
 
 
-def test_a_failure_leaves_the_old_file_and_no_scraps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_leaves_the_old_file_and_no_scraps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "f.json"
     write_json(path, [1])
 

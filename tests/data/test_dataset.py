@@ -1,4 +1,6 @@
-"""From a COCO file to targets: what teaches, what is left out, and that stripped masks leave no trace."""
+"""From a COCO file to targets: what teaches, what is left out, and that stripped masks
+leave no trace.
+"""
 
 import copy
 import random
@@ -31,7 +33,15 @@ def rle(x0: int, y0: int, x1: int, y1: int) -> dict[str, Any]:
 
 def document() -> dict[str, Any]:
     def row(number: int, category: int, bbox: list[float], **more: Any) -> dict[str, Any]:
-        return {"id": number, "image_id": 1, "category_id": category, "bbox": bbox, "area": 9.0, "iscrowd": 0, **more}
+        return {
+            "id": number,
+            "image_id": 1,
+            "category_id": category,
+            "bbox": bbox,
+            "area": 9.0,
+            "iscrowd": 0,
+            **more,
+        }
 
     return {
         "images": [
@@ -65,7 +75,10 @@ def same(first: Target, second: Target) -> bool:
             torch.equal(getattr(first, key), getattr(second, key))
             for key in ("boxes", "labels", "has_mask", "annotation_ids")
         )
-        and all(torch.equal(getattr(first.masks, k), getattr(second.masks, k)) for k in ("pixels", "sizes", "offsets"))
+        and all(
+            torch.equal(getattr(first.masks, k), getattr(second.masks, k))
+            for k in ("pixels", "sizes", "offsets")
+        )
         and (first.image_id, first.masks.image_size) == (second.image_id, second.masks.image_size)
     )
 
@@ -77,7 +90,9 @@ def test_target(folder: Path) -> None:
     assert image.shape == (3, H, W)
     assert image.dtype == torch.float32
     assert image.is_contiguous()
-    assert torch.equal(image, torch.from_numpy(np.array(Image.open(folder / "a.png"))).permute(2, 0, 1) / 255)
+    assert torch.equal(
+        image, torch.from_numpy(np.array(Image.open(folder / "a.png"))).permute(2, 0, 1) / 255
+    )
     assert target.annotation_ids.tolist() == [10, 11, 12, 15, 16]
     assert target.labels.tolist() == [1, 2, 2, 1, 2]
     assert target.has_mask.tolist() == [True, False, True, False, False]
@@ -115,7 +130,13 @@ def test_filled_masks_do_not_teach_unless_told(folder: Path) -> None:
     bent["annotations"][2]["halfmask"] = {"state": "filled"}
     file = CocoFile.from_document(bent, "f.json")
     assert CocoInstances(file, folder)[0][1].has_mask.tolist() == [True, False, False, False, False]
-    assert CocoInstances(file, folder, use="filled")[0][1].has_mask.tolist() == [True, False, True, False, False]
+    assert CocoInstances(file, folder, use="filled")[0][1].has_mask.tolist() == [
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_cache_gives_the_same_without_reading_again(folder: Path) -> None:
@@ -135,15 +156,22 @@ def test_photographs_that_cannot_be_used(folder: Path) -> None:
     data = CocoInstances(file, folder)
     whole = (folder / "a.png").read_bytes()
     (folder / "a.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"a.png .image id 1.: expected a photograph, cannot read it"):
+    with pytest.raises(
+        InputError, match=r"a.png .image id 1.: expected a photograph, cannot read it"
+    ):
         data[0]
     Image.new("RGB", (W, H + 1)).save(folder / "b.png")
-    with pytest.raises(InputError, match=r"b.png .image id 2.: expected 40 × 30 pixels as f.json says, found 40 × 31"):
+    with pytest.raises(
+        InputError,
+        match=r"b.png .image id 2.: expected 40 × 30 pixels as f.json says, found 40 × 31",
+    ):
         data[1]
     with pytest.raises(InputError, match="there is no such folder"):
         CocoInstances(file, folder / "nowhere")
     (folder / "empty").mkdir()
-    with pytest.raises(InputError, match=r"none of the 2 photographs that f.json names is in this folder"):
+    with pytest.raises(
+        InputError, match=r"none of the 2 photographs that f.json names is in this folder"
+    ):
         CocoInstances(file, folder / "empty")
 
 
@@ -164,12 +192,16 @@ BROKEN = [
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.sampled_from(BROKEN) | st.just("delete"), min_size=3, max_size=3), st.integers(0, 9))
+@given(
+    st.lists(st.sampled_from(BROKEN) | st.just("delete"), min_size=3, max_size=3), st.integers(0, 9)
+)
 def test_no_mask_of_a_stripped_class_leaves_a_trace(masks: list[Any], area: int) -> None:
     keep = {3}
     expected = build_target(CocoFile.from_document(strip_masks(document(), keep), "f"), 1)
     bent = document()
-    for annotation, mask in zip([a for a in bent["annotations"] if a["category_id"] == 7], masks, strict=True):
+    for annotation, mask in zip(
+        [a for a in bent["annotations"] if a["category_id"] == 7], masks, strict=True
+    ):
         annotation["area"] = area
         if mask == "delete":
             annotation.pop("segmentation", None)
@@ -201,12 +233,22 @@ def test_masks_equal_pycocotools(seed: int, count: int) -> None:
     rows = []
     for number in range(count):
         polygon = [rng.uniform(0, W if k % 2 == 0 else H) for k in range(2 * rng.randint(3, 8))]
-        rows.append({"id": number, "image_id": 1, "category_id": 3, "bbox": [1, 1, 9, 9], "segmentation": [polygon]})
+        rows.append(
+            {
+                "id": number,
+                "image_id": 1,
+                "category_id": 3,
+                "bbox": [1, 1, 9, 9],
+                "segmentation": [polygon],
+            }
+        )
     bent = {**document(), "annotations": rows}
     target = build_target(CocoFile.from_document(bent, "f"), 1)
     dense = iter(target.masks.dense())
     for row, has_mask in zip(rows, target.has_mask.tolist(), strict=True):
-        expected = reference.decode(reference.merge(reference.frPyObjects(row["segmentation"], H, W)))
+        expected = reference.decode(
+            reference.merge(reference.frPyObjects(row["segmentation"], H, W))
+        )
         assert has_mask == bool(expected.any())
         if has_mask:
             assert np.array_equal(next(dense).numpy(), expected)

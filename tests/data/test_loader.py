@@ -31,7 +31,13 @@ class Numbers:
         labels = torch.full((n,), index + 1)
         loose = torch.arange(n) % 3 == 1
         return image, Target(
-            boxes, labels, has_mask, MaskCrops.from_dense(dense), index, torch.arange(n), loose_box=loose
+            boxes,
+            labels,
+            has_mask,
+            MaskCrops.from_dense(dense),
+            index,
+            torch.arange(n),
+            loose_box=loose,
         )
 
 
@@ -39,7 +45,10 @@ def same(first: Batch, second: Batch) -> bool:
     images = all(torch.equal(a, b) for a, b in zip(first[0], second[0], strict=True))
     keys = ("boxes", "labels", "has_mask", "annotation_ids", "loose_box")
     return images and all(
-        all(torch.equal(getattr(a, k), getattr(b, k)) and getattr(a, k).dtype == getattr(b, k).dtype for k in keys)
+        all(
+            torch.equal(getattr(a, k), getattr(b, k)) and getattr(a, k).dtype == getattr(b, k).dtype
+            for k in keys
+        )
         and torch.equal(a.masks.dense(), b.masks.dense())
         and (a.image_id, a.masks.image_size, a.draws) == (b.image_id, b.masks.image_size, b.draws)
         for a, b in zip(first[1], second[1], strict=True)
@@ -69,7 +78,10 @@ def test_batches_are_two_lists() -> None:
     assert isinstance(images, list)
     assert isinstance(targets, list)
     assert len(images) == len(targets) == 4
-    assert all(image.shape[1:] == target.masks.image_size for image, target in zip(images, targets, strict=True))
+    assert all(
+        image.shape[1:] == target.masks.image_size
+        for image, target in zip(images, targets, strict=True)
+    )
 
 
 def test_the_seed_decides() -> None:
@@ -82,7 +94,11 @@ def test_changes_differ_from_epoch_to_epoch() -> None:
     for images, targets in take(10):
         for image, target in zip(images, targets, strict=True):
             by_image.setdefault(target.image_id, []).append(image)
-    assert all(not torch.equal(a, b) for first in by_image.values() for a, b in itertools.combinations(first, 2))
+    assert all(
+        not torch.equal(a, b)
+        for first in by_image.values()
+        for a, b in itertools.combinations(first, 2)
+    )
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -91,7 +107,9 @@ def test_workers_change_nothing(workers: int) -> None:
 
 
 @pytest.mark.parametrize(("first", "then"), [(0, 0), (2, 2), (2, 0), (0, 1)])
-def test_resumes_in_the_middle_of_an_epoch_with_any_number_of_workers(first: int, then: int) -> None:
+def test_resumes_in_the_middle_of_an_epoch_with_any_number_of_workers(
+    first: int, then: int
+) -> None:
     whole = take(9)
     loader = build_loader(Numbers(10), 4, first, 3, Augment(0.5, 0.3))
     stream = iter(loader)
@@ -148,7 +166,9 @@ def test_an_image_brings_the_same_seed_to_whichever_process() -> None:
 
 
 def test_many_objects_do_not_use_up_file_descriptors() -> None:
-    """All that a worker sends of a batch is one shared tensor, so keeping batches costs one descriptor each."""
+    """All that a worker sends of a batch is one shared tensor, so keeping batches costs
+    one descriptor each.
+    """
     from pathlib import Path
 
     before = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").is_dir() else None

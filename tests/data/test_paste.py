@@ -19,7 +19,9 @@ H, W = 60, 80
 
 
 class Scenes:
-    """Photographs of one flat colour each, with rectangles of another: object k of image i has colour (i + 1) / 10 + k / 100."""
+    """Photographs of one flat colour each, with rectangles of another: object k of
+    image i has colour (i + 1) / 10 + k / 100.
+    """
 
     def __init__(self, *images: list[tuple[list[int], bool]]) -> None:
         self.images = images
@@ -38,7 +40,9 @@ class Scenes:
         boxes = torch.tensor([box for box, _ in rows], dtype=torch.float32).reshape(-1, 4)
         crops = MaskCrops.from_dense(masks[has_mask]) if has_mask.any() else MaskCrops.empty((H, W))
         ids = torch.arange(1, len(rows) + 1)
-        return image, Target(boxes, torch.full((len(rows),), index + 1), has_mask, crops, index, ids)
+        return image, Target(
+            boxes, torch.full((len(rows),), index + 1), has_mask, crops, index, ids
+        )
 
 
 def generator(seed: int) -> torch.Generator:
@@ -66,7 +70,9 @@ def test_pixels_masks_and_boxes_agree(seed: int) -> None:
     assert ((made[0, below] - before[0, below]).abs() < 0.06).all()
     untouched = (made == before).all(0)
     assert untouched.float().mean() > 0.2
-    tight = torch.cat([known.masks.offsets, known.masks.offsets + known.masks.sizes.flip(1)], 1).float()
+    tight = torch.cat(
+        [known.masks.offsets, known.masks.offsets + known.masks.sizes.flip(1)], 1
+    ).float()
     assert torch.equal(known.boxes[known.has_mask], tight)
     assert len(known) == len(known.annotation_ids)
     assert (known.annotation_ids[known.labels == 1] == 0).all()
@@ -95,7 +101,9 @@ def test_what_is_pasted_over_is_gone() -> None:
             gone_box += number not in old and number == 2
         if 2 in old:
             place = known.annotation_ids.tolist().index(2)
-            assert torch.equal(known.boxes[place], target.boxes[1]), "a box without a mask stays the file's"
+            assert torch.equal(known.boxes[place], target.boxes[1]), (
+                "a box without a mask stays the file's"
+            )
     assert gone_masked > 0
     assert gone_box > 0
 
@@ -103,7 +111,10 @@ def test_what_is_pasted_over_is_gone() -> None:
 def test_chance_and_seed_decide() -> None:
     image, target = GROUND[1]
     assert CopyPaste(POOL, 0.0)(image, target, generator(0))[0] is image
-    changes = [not torch.equal(CopyPaste(POOL, 0.5)(image, target, generator(s))[0], image) for s in range(100)]
+    changes = [
+        not torch.equal(CopyPaste(POOL, 0.5)(image, target, generator(s))[0], image)
+        for s in range(100)
+    ]
     assert 30 < sum(changes) < 70
     one, two = (CopyPaste(POOL, 1.0)(image, target, generator(7)) for _ in range(2))
     assert torch.equal(one[0], two[0])
@@ -129,7 +140,9 @@ def test_weights_travel() -> None:
     image, target = GROUND[1]
     _, known = CopyPaste(WeightedScenes(*POOL.images), 1.0)(image, target, generator(1))
     assert known.mask_weight is not None
-    assert known.mask_weight.tolist() == [0.5 if label == 1 else 1.0 for label in known.labels.tolist()]
+    assert known.mask_weight.tolist() == [
+        0.5 if label == 1 else 1.0 for label in known.labels.tolist()
+    ]
     _, plain = CopyPaste(POOL, 1.0)(image, target, generator(1))
     assert plain.mask_weight is None
 

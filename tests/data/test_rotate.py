@@ -25,7 +25,12 @@ def example() -> tuple[torch.Tensor, Target]:
     boxes = torch.tensor([[30.0, 20, 46, 32], [10, 10, 20, 24], [50, 40, 58, 50]])
     has_mask = torch.tensor([True, False, True])
     return image, Target(
-        boxes, torch.tensor([1, 2, 3]), has_mask, MaskCrops.from_dense(dense), 7, torch.tensor([4, 5, 6])
+        boxes,
+        torch.tensor([1, 2, 3]),
+        has_mask,
+        MaskCrops.from_dense(dense),
+        7,
+        torch.tensor([4, 5, 6]),
     )
 
 
@@ -62,7 +67,10 @@ def test_clockwise() -> None:
     _, moved = rotate(image, target, 10.0)
     angle = math.radians(10)
     x, y = 54 - W / 2, 45 - H / 2
-    expected = [math.cos(angle) * x - math.sin(angle) * y + W / 2, math.sin(angle) * x + math.cos(angle) * y + H / 2]
+    expected = [
+        math.cos(angle) * x - math.sin(angle) * y + W / 2,
+        math.sin(angle) * x + math.cos(angle) * y + H / 2,
+    ]
     centre = (moved.boxes[2, :2] + moved.boxes[2, 2:]) / 2
     assert centre.tolist() == pytest.approx(expected, abs=0.6)
 
@@ -72,7 +80,10 @@ def test_a_box_alone_gets_the_box_around_its_corners_and_is_marked() -> None:
     _, moved = rotate(image, target, 20.0)
     angle = math.radians(20)
     turned = [
-        (math.cos(angle) * x - math.sin(angle) * y + W / 2, math.sin(angle) * x + math.cos(angle) * y + H / 2)
+        (
+            math.cos(angle) * x - math.sin(angle) * y + W / 2,
+            math.sin(angle) * x + math.cos(angle) * y + H / 2,
+        )
         for x in (10 - W / 2, 20 - W / 2)
         for y in (10 - H / 2, 24 - H / 2)
     ]
@@ -92,7 +103,9 @@ def test_what_turns_out_of_the_image_is_gone(degrees: float, seed: int) -> None:
     for row, (x0, y0, x1, y1) in enumerate(boxes.int().tolist()):
         dense[row, y0:y1, x0:x1] = True
     has_mask = torch.rand(5, generator=generator) > 0.4
-    target = Target(boxes, torch.ones(5, dtype=torch.int64), has_mask, MaskCrops.from_dense(dense[has_mask]))
+    target = Target(
+        boxes, torch.ones(5, dtype=torch.int64), has_mask, MaskCrops.from_dense(dense[has_mask])
+    )
     image, moved = rotate(torch.rand(3, H, W, generator=generator), target, degrees)
     assert image.shape == (3, H, W)
     assert len(moved) <= 5
@@ -104,7 +117,10 @@ def test_what_turns_out_of_the_image_is_gone(degrees: float, seed: int) -> None:
 
 def test_nothing_there() -> None:
     nothing = Target(
-        torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool), MaskCrops.empty((H, W))
+        torch.zeros(0, 4),
+        torch.zeros(0, dtype=torch.int64),
+        torch.zeros(0, dtype=torch.bool),
+        MaskCrops.empty((H, W)),
     )
     _, moved = rotate(torch.rand(3, H, W), nothing, 12.0)
     assert len(moved) == 0

@@ -1,4 +1,6 @@
-"""The procedural world: the same for the same seed, exact masks, boxes that do not tell the mask, fair splits."""
+"""The procedural world: the same for the same seed, exact masks, boxes that do not tell
+the mask, fair splits.
+"""
 
 import json
 from pathlib import Path
@@ -27,8 +29,12 @@ def test_a_picture_depends_on_seed_and_index_only() -> None:
     picture, instances = render(spec, 3, 5)
     again, instances_again = render(WorldSpec(), 3, 5)
     assert np.array_equal(picture, again)
-    assert [(i.label, i.offset, i.group) for i in instances] == [(i.label, i.offset, i.group) for i in instances_again]
-    assert all(np.array_equal(a.bitmap, b.bitmap) for a, b in zip(instances, instances_again, strict=True))
+    assert [(i.label, i.offset, i.group) for i in instances] == [
+        (i.label, i.offset, i.group) for i in instances_again
+    ]
+    assert all(
+        np.array_equal(a.bitmap, b.bitmap) for a, b in zip(instances, instances_again, strict=True)
+    )
     assert not np.array_equal(picture, render(spec, 3, 6)[0])
     assert not np.array_equal(picture, render(spec, 4, 5)[0])
 
@@ -38,7 +44,9 @@ def test_workers_and_number_of_pictures_change_nothing(tmp_path: Path, world: Pa
     assert (tmp_path / "two/instances.json").read_bytes() == (world / "instances.json").read_bytes()
     write_world(tmp_path / "few", images=4, seed=7)
     for name in ("000001.png", "000004.png"):
-        assert (tmp_path / "few/images" / name).read_bytes() == (world / "images" / name).read_bytes()
+        assert (tmp_path / "few/images" / name).read_bytes() == (
+            world / "images" / name
+        ).read_bytes()
     few = json.loads((tmp_path / "few/instances.json").read_text())["annotations"]
     assert few == json.loads((world / "instances.json").read_text())["annotations"][: len(few)]
 
@@ -60,7 +68,9 @@ def test_masks_are_disjoint_and_boxes_tight(world: Path) -> None:
 
 
 def test_masks_are_exact() -> None:
-    """Where no object was drawn the picture is the ground: grey, never the saturated colours of the classes."""
+    """Where no object was drawn the picture is the ground: grey, never the saturated
+    colours of the classes.
+    """
     spec = WorldSpec(noise=0.0)
     for index in range(20):
         picture, instances = render(spec, 1, index)
@@ -114,7 +124,10 @@ def test_all_classes_occur_alike() -> None:
 def test_classes_are_different(count: int) -> None:
     classes = world_classes(count)
     assert len(classes) == len(set(classes)) == len({c.name for c in classes}) == count
-    most = max(len({getattr(c, a) for c in classes}) for a in ("hue", "texture", "tone", "ink", "outline", "aspect"))
+    most = max(
+        len({getattr(c, a) for c in classes})
+        for a in ("hue", "texture", "tone", "ink", "outline", "aspect")
+    )
     assert most <= (4 if count <= 256 else 12)
 
 
@@ -140,7 +153,9 @@ def test_splits_cover_each_attribute_value(count: int) -> None:
     splits = [attribute_split(categories, count, seed) for seed in range(10)]
     for split in splits:
         assert len(split) == count
-        assert {item for c in categories if c["id"] in split for item in c["attributes"].items()} == everything
+        assert {
+            item for c in categories if c["id"] in split for item in c["attributes"].items()
+        } == everything
     assert len({frozenset(s) for s in splits}) == 10
     assert attribute_split(list(reversed(categories)), count, 4) == splits[4]
 

@@ -18,7 +18,9 @@ def example(objects: int = 3, masked: int = 2) -> tuple[torch.Tensor, Target]:
     dense = torch.rand(masked, H, W, generator=generator) > 0.9
     has_mask = torch.arange(objects) < masked
     labels = torch.arange(1, objects + 1)
-    return image, Target(boxes, labels, has_mask, MaskCrops.from_dense(dense), 5, torch.arange(objects))
+    return image, Target(
+        boxes, labels, has_mask, MaskCrops.from_dense(dense), 5, torch.arange(objects)
+    )
 
 
 @pytest.mark.parametrize(("objects", "masked"), [(3, 2), (1, 0), (0, 0)])
@@ -28,7 +30,9 @@ def test_mirror_moves_image_boxes_and_masks_together(objects: int, masked: int) 
     assert torch.equal(mirrored, image.flip(-1))
     assert torch.equal(moved.masks.dense(), target.masks.dense().flip(-1))
     assert torch.allclose(moved.boxes[:, 0], W - target.boxes[:, 2])
-    assert torch.allclose(moved.boxes[:, 2] - moved.boxes[:, 0], target.boxes[:, 2] - target.boxes[:, 0], atol=1e-5)
+    assert torch.allclose(
+        moved.boxes[:, 2] - moved.boxes[:, 0], target.boxes[:, 2] - target.boxes[:, 0], atol=1e-5
+    )
     assert torch.equal(moved.boxes[:, 1::2], target.boxes[:, 1::2])
     assert torch.equal(moved.annotation_ids, target.annotation_ids)
     back, again = mirror(mirrored, moved)
@@ -58,7 +62,9 @@ def test_colours_change_within_bounds_and_geometry_does_not() -> None:
     image, target = example()
     means = []
     for seed in range(50):
-        changed, same = Augment(colour_jitter=0.4)(image, target, torch.Generator().manual_seed(seed))
+        changed, same = Augment(colour_jitter=0.4)(
+            image, target, torch.Generator().manual_seed(seed)
+        )
         assert same is target
         assert changed.min() >= 0
         assert changed.max() <= 1

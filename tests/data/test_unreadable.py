@@ -1,4 +1,6 @@
-"""Broken photographs in the midst of a training: a few are left out and named, more stop it; nobody else sees a difference."""
+"""Broken photographs in the midst of a training: a few are left out and named, more
+stop it; nobody else sees a difference.
+"""
 
 import itertools
 
@@ -23,10 +25,15 @@ class Pictures:
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, Target]:
         if index in self.broken:
-            raise InputError(f"{index}.jpg (image id {index}): expected a photograph, cannot read it; replace the file")
+            raise InputError(
+                f"{index}.jpg (image id {index}): expected a photograph, cannot read it; "
+                "replace the file"
+            )
         none = torch.zeros(0, dtype=torch.int64)
         crops = MaskCrops.from_bitmaps([], [], (4, 4))
-        return torch.full((3, 4, 4), index / 100), Target(torch.zeros(0, 4), none, none.bool(), crops, index, none)
+        return torch.full((3, 4, 4), index / 100), Target(
+            torch.zeros(0, 4), none, none.bool(), crops, index, none
+        )
 
 
 def ids(examples: LeaveOut, workers: int, count: int = 15) -> list[int]:
@@ -57,14 +64,16 @@ def test_batches_do_not_depend_on_the_workers_and_their_finds_are_shared() -> No
 @pytest.mark.parametrize("workers", [0, 2])
 def test_more_than_the_share_stop_the_training(workers: int) -> None:
     with pytest.raises(
-        InputError, match=r"(?s)cannot read it.*\(3 of 20 photographs cannot be used, and at most 2 may be"
+        InputError,
+        match=r"(?s)cannot read it.*\(3 of 20 photographs cannot be used, and at most 2 may be",
     ):
         ids(LeaveOut(Pictures(20, {3, 4, 7}), 0.1), workers)
 
 
 def test_with_no_share_the_first_one_stops_it_in_its_own_words() -> None:
     with pytest.raises(
-        InputError, match=r"^1\.jpg \(image id 1\): expected a photograph, cannot read it; replace the file$"
+        InputError,
+        match=r"^1\.jpg \(image id 1\): expected a photograph, cannot read it; replace the file$",
     ):
         LeaveOut(Pictures(50, {1}), 0.01)[1]
 

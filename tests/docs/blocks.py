@@ -17,7 +17,8 @@ import typer.main
 from halfmask.cli.main import app
 
 FENCE = re.compile(
-    r"(?:^<!-- not run: (?P<reason>[^\n]+?) -->\n)?^```(?P<language>\w*)(?P<info>[^\n]*)\n(?P<code>.*?)^```$",
+    r"(?:^<!-- not run: (?P<reason>[^\n]+?) "
+    r"-->\n)?^```(?P<language>\w*)(?P<info>[^\n]*)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 ROOT = Path(__file__).parents[2]
@@ -56,7 +57,14 @@ def blocks_of(page: Path) -> list[Block]:
         line = text[: match.start("language")].count("\n") + 1
         name = page.relative_to(ROOT).as_posix()
         found.append(
-            Block(name, line, match["language"], title[1] if title else "", match["reason"] or "", match["code"])
+            Block(
+                name,
+                line,
+                match["language"],
+                title[1] if title else "",
+                match["reason"] or "",
+                match["code"],
+            )
         )
     return found
 
@@ -68,7 +76,9 @@ def command_lines(code: str) -> list[str]:
 
 
 def halfmask_words(line: str) -> list[str] | None:
-    """The words behind `halfmask` where a line is such a call, without comment, redirection and what follows; else None."""
+    """The words behind `halfmask` where a line is such a call, without comment,
+    redirection and what follows; else None.
+    """
     try:
         words = shlex.split(line, comments=True)
     except ValueError:
@@ -82,7 +92,9 @@ def halfmask_words(line: str) -> list[str] | None:
 
 
 def check_command(words: list[str]) -> None:
-    """Raises where a verb, an option or a value that has fixed choices does not exist, or an argument is missing."""
+    """Raises where a verb, an option or a value that has fixed choices does not exist,
+    or an argument is missing.
+    """
     commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     if words == ["--version"]:
         return
@@ -93,7 +105,9 @@ def check_command(words: list[str]) -> None:
 
 
 def run_block(block: Block, folder: Path, names: dict[str, Any]) -> None:
-    """Runs a block in `folder`, which is the current one, as a reader would; `names` are the page's Python names so far."""
+    """Runs a block in `folder`, which is the current one, as a reader would; `names`
+    are the page's Python names so far.
+    """
     if block.title:
         (folder / block.title).write_text(block.code, encoding="utf-8")
     elif block.language == "python":
@@ -107,7 +121,9 @@ def _run_line(line: str, block: Block, folder: Path) -> None:
     words = halfmask_words(line)
     if words is None:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        subprocess.run(["bash", "-ec", line], cwd=folder, check=True, env={**os.environ, "PATH": path})
+        subprocess.run(
+            ["bash", "-ec", line], cwd=folder, check=True, env={**os.environ, "PATH": path}
+        )
         return
     code = app(args=words, standalone_mode=False)  # in this process: torch is loaded once
     assert code in (None, 0), f"{block.place}: `{line}` ended with {code}"

@@ -1,4 +1,6 @@
-"""The programs of examples/ and the notebook, run; deploy_onnx.py is run by its page (test_pages.py) and checked in tests/inference."""
+"""The programs of examples/ and the notebook, run; deploy_onnx.py is run by its page
+(test_pages.py) and checked in tests/inference.
+"""
 
 import json
 import os
@@ -22,7 +24,9 @@ BOXES = ["58,159,279,622", "234,194,327,481"]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a program in a folder and returns what it prints. In this process: torch is loaded once."""
+    """Runs a program in a folder and returns what it prints. In this process: torch is
+    loaded once.
+    """
 
     def run_program(name: str, *arguments: str, folder: Path) -> str:
         monkeypatch.chdir(folder)
@@ -41,7 +45,9 @@ def folder(tmp_path: Path) -> Path:
 
     shutil.copytree(Path(halfmask.__file__).parent / "assets" / "photos", tmp_path / "photos")
     document = json.loads((tmp_path / "photos" / "photos.json").read_text(encoding="utf-8"))
-    (tmp_path / "boxes.json").write_text(json.dumps(strip_masks(document, keep={1})), encoding="utf-8")
+    (tmp_path / "boxes.json").write_text(
+        json.dumps(strip_masks(document, keep={1})), encoding="utf-8"
+    )
     return tmp_path
 
 
@@ -50,7 +56,9 @@ def test_five_programs_of_at_most_60_lines() -> None:
     for program in PROGRAMS:
         text = program.read_text(encoding="utf-8")
         assert len(text.splitlines()) < 60, program.name
-        assert f"python examples/{program.name} " in text, f"{program.name}: say at its head how to call it"
+        assert f"python examples/{program.name} " in text, (
+            f"{program.name}: say at its head how to call it"
+        )
 
 
 def test_a_report_of_a_completed_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,7 +76,9 @@ def test_a_report_of_a_completed_file(folder: Path, capsys: pytest.CaptureFixtur
 
 @pytest.mark.slow
 def test_segment_photo(folder: Path, run: Run) -> None:
-    masks = json.loads(run("segment_photo.py", "photos/000000377575.jpg", "drawn.png", *BOXES, folder=folder))
+    masks = json.loads(
+        run("segment_photo.py", "photos/000000377575.jpg", "drawn.png", *BOXES, folder=folder)
+    )
     assert [m["segmentation"]["size"] for m in masks] == [[640, 426]] * 2
     assert all(0 <= m["score"] <= 1 for m in masks)
     assert Image.open(folder / "drawn.png").size == (426, 640)
@@ -85,11 +95,26 @@ def test_complete_coco(folder: Path, run: Run) -> None:
 def test_yolo_masks(folder: Path, run: Run) -> None:
     from halfmask.cli.main import app
 
-    there = ["convert", "to-yolo", str(folder / "boxes.json"), str(folder / "yolo"), "--images", str(folder / "photos")]
+    there = [
+        "convert",
+        "to-yolo",
+        str(folder / "boxes.json"),
+        str(folder / "yolo"),
+        "--images",
+        str(folder / "photos"),
+    ]
     app(args=there, standalone_mode=False)
-    before = [line for file in (folder / "yolo/labels").iterdir() for line in file.read_text().splitlines()]
+    before = [
+        line
+        for file in (folder / "yolo/labels").iterdir()
+        for line in file.read_text().splitlines()
+    ]
     run("yolo_masks.py", "yolo/data.yaml", "yolo/images", "completed", folder=folder)
-    after = [line for file in (folder / "completed/labels").iterdir() for line in file.read_text().splitlines()]
+    after = [
+        line
+        for file in (folder / "completed/labels").iterdir()
+        for line in file.read_text().splitlines()
+    ]
     assert len(before) == len(after) == 69
     assert sum(len(line.split()) == 5 for line in before) == 43
     assert all(len(line.split()) > 6 for line in after)
@@ -119,7 +144,9 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = nbformat.reads((EXAMPLES / "partial_masks.ipynb").read_text(encoding="utf-8"), 4)
-    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    nbclient.NotebookClient(
+        notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
     printed = "".join(o.get("text", "") for c in notebook.cells for o in c.get("outputs", []))
     assert "43 masks filled" in printed
     assert "B mask IoU on given boxes" in printed

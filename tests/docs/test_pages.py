@@ -1,4 +1,6 @@
-"""Every code block and command of the documentation: it runs, or says why it does not and at least exists."""
+"""Every code block and command of the documentation: it runs, or says why it does not
+and at least exists.
+"""
 
 import shutil
 import sys
@@ -11,7 +13,16 @@ from halfmask.cli.main import VERBS
 from halfmask.recipes.recipe import parse_recipe, shipped_recipes
 
 sys.path.insert(0, str(Path(__file__).parent))
-from blocks import ROOT, Block, blocks_of, check_command, command_lines, halfmask_words, parse_python, run_block
+from blocks import (
+    ROOT,
+    Block,
+    blocks_of,
+    check_command,
+    command_lines,
+    halfmask_words,
+    parse_python,
+    run_block,
+)
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = ["docs/start.md", "docs/one_page.md", "docs/deploy.md"]
@@ -45,7 +56,9 @@ def test_pages_have_commands() -> None:
 def test_each_command_exists_with_its_options(place: str, words: list[str]) -> None:
     check_command(words)
     if words[0] == "train" and words[1].startswith(("coco_", "world_", "vg3k_", "composites_")):
-        assert words[1] in shipped_recipes(), f"{place}: no recipe {words[1]} ships with the package"
+        assert words[1] in shipped_recipes(), (
+            f"{place}: no recipe {words[1]} ships with the package"
+        )
 
 
 @pytest.mark.parametrize(
@@ -60,24 +73,34 @@ def test_a_command_that_does_not_exist_is_found(words: list[str]) -> None:
 @pytest.mark.parametrize("page", RUN)
 def test_each_block_is_run_or_says_why_not(page: str) -> None:
     blocks = blocks_of(ROOT / page)
-    assert any(b.language in ("sh", "python") and not b.reason for b in blocks), f"{page}: nothing on it is run"
+    assert any(b.language in ("sh", "python") and not b.reason for b in blocks), (
+        f"{page}: nothing on it is run"
+    )
     for block in blocks:
-        assert block.language in ("sh", "python", "yaml", "text"), f"{block.place}: name the block's language"
+        assert block.language in ("sh", "python", "yaml", "text"), (
+            f"{block.place}: name the block's language"
+        )
         if block.language == "python":
             parse_python(block)
         if block.language == "yaml":
-            assert block.title, f'{block.place}: a recipe needs title="FILE", so that commands can use it'
+            assert block.title, (
+                f'{block.place}: a recipe needs title="FILE", so that commands can use it'
+            )
             parse_recipe(yaml.safe_load(block.code), block.place)
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if p.parent != ROOT], ids=lambda p: p.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p.parent != ROOT], ids=lambda p: p.relative_to(ROOT).as_posix()
+)
 def test_what_is_not_run_says_why(page: Path) -> None:
     name = page.relative_to(ROOT).as_posix()
     for block in blocks_of(page):
         if block.language == "python":
             parse_python(block)
         if name not in RUN and block.language in ("", "sh", "python"):
-            assert block.reason, f"{block.place}: put <!-- not run: REASON --> before it, or the page into RUN"
+            assert block.reason, (
+                f"{block.place}: put <!-- not run: REASON --> before it, or the page into RUN"
+            )
 
 
 def _run_page(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,5 +138,8 @@ def test_readme_python_is_six_lines_that_run(
     _run_page("docs/reference/python.md", tmp_path, monkeypatch)  # brings photos/ and boxes.json
     shutil.copy(tmp_path / "photos" / "000000377575.jpg", tmp_path / "photo.jpg")
     names: dict[str, object] = {}
-    exec(compile(block.code.replace("box-segmenter", str(tiny_segmenter)), block.place, "exec"), names)
+    exec(
+        compile(block.code.replace("box-segmenter", str(tiny_segmenter)), block.place, "exec"),
+        names,
+    )
     assert (tmp_path / "masks.json").is_file()

@@ -1,4 +1,6 @@
-"""The site: its order, the reference made from the code, and that reading it asks no other machine for anything."""
+"""The site: its order, the reference made from the code, and that reading it asks no
+other machine for anything.
+"""
 
 import re
 import sys
@@ -32,7 +34,11 @@ def settings() -> dict[str, Any]:
 def pages_of(nav: Any) -> list[str]:
     if isinstance(nav, str):
         return [nav]
-    return [page for entry in (nav.values() if isinstance(nav, dict) else nav) for page in pages_of(entry)]
+    return [
+        page
+        for entry in (nav.values() if isinstance(nav, dict) else nav)
+        for page in pages_of(entry)
+    ]
 
 
 def test_each_page_is_in_the_navigation_once(settings: dict[str, Any]) -> None:
@@ -79,13 +85,21 @@ def test_version_and_licence_agree_everywhere() -> None:
 def test_pre_commit_fetches_nothing_and_runs_what_make_check_runs() -> None:
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
     assert [repo["repo"] for repo in config["repos"]] == ["local"]
-    checked = re.findall(r"^\t\$\(BIN\)/(ruff \w+|mypy)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    hooks = [re.match(r"\.venv/bin/(ruff \w+|mypy)", h["entry"]) for h in config["repos"][0]["hooks"]]
+    checked = re.findall(
+        r"^\t\$\(BIN\)/(ruff \w+|mypy)",
+        (ROOT / "Makefile").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    hooks = [
+        re.match(r"\.venv/bin/(ruff \w+|mypy)", h["entry"]) for h in config["repos"][0]["hooks"]
+    ]
     assert [h[1] for h in hooks if h] == checked
 
 
 @pytest.mark.slow
-def test_the_site_is_built_without_a_warning_and_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_site_is_built_without_a_warning_and_asks_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("mkdocstrings")
     from mkdocs.commands.build import build
     from mkdocs.config import load_config

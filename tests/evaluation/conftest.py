@@ -16,7 +16,10 @@ LABEL = {3: 1, 7: 2, 11: 3}
 
 
 def make_detection(
-    boxes: list[list[float]], categories: list[int], scores: list[float] | None = None, shape: str = "ellipse"
+    boxes: list[list[float]],
+    categories: list[int],
+    scores: list[float] | None = None,
+    shape: str = "ellipse",
 ) -> Detection:
     """Detections whose masks are ellipses in their boxes, `full` boxes or `empty`."""
     n, size = len(boxes), 28
@@ -38,8 +41,12 @@ def make_detection(
     )
 
 
-def make_annotation(number: int, image_id: int, category: int, box: list[float], **changes: Any) -> dict[str, Any]:
-    """An annotation whose mask is the ellipse in its box xyxy, as `make_detection` draws it; a change to None removes the key."""
+def make_annotation(
+    number: int, image_id: int, category: int, box: list[float], **changes: Any
+) -> dict[str, Any]:
+    """An annotation whose mask is the ellipse in its box xyxy, as `make_detection`
+    draws it; a change to None removes the key.
+    """
     x0, y0, x1, y1 = box
     drawn = make_detection([box], [category])
     annotation: dict[str, Any] = {
@@ -55,8 +62,15 @@ def make_annotation(number: int, image_id: int, category: int, box: list[float],
 
 
 def make_document(annotations: list[dict[str, Any]], images: int = 2) -> dict[str, Any]:
-    records = [{"id": i + 1, "file_name": f"{i}.png", "height": HEIGHT, "width": WIDTH} for i in range(images)]
-    return {"images": records, "annotations": annotations, "categories": [dict(c) for c in CATEGORIES]}
+    records = [
+        {"id": i + 1, "file_name": f"{i}.png", "height": HEIGHT, "width": WIDTH}
+        for i in range(images)
+    ]
+    return {
+        "images": records,
+        "annotations": annotations,
+        "categories": [dict(c) for c in CATEGORIES],
+    }
 
 
 @pytest.fixture

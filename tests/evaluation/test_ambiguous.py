@@ -1,4 +1,6 @@
-"""Boxes that two classes share: who is counted, and what a model that does not look at the class gets."""
+"""Boxes that two classes share: who is counted, and what a model that does not look at
+the class gets.
+"""
 
 import torch
 
@@ -43,14 +45,22 @@ def test_a_model_that_does_not_gets_one_half() -> None:
 def test_who_is_counted() -> None:
     table = AmbiguousTable()
     # The same class twice, and a third box of another class far away.
-    table.add_image([1, 1, 2], boxes(WHOLE, WHOLE, (0, 32, 9, 39)), crops(LEFT, RIGHT, LEFT), crops(LEFT, LEFT, LEFT))
+    table.add_image(
+        [1, 1, 2],
+        boxes(WHOLE, WHOLE, (0, 32, 9, 39)),
+        crops(LEFT, RIGHT, LEFT),
+        crops(LEFT, LEFT, LEFT),
+    )
     table.add_image([1], boxes(WHOLE), crops(LEFT), crops(LEFT))
     table.add_image([], boxes().reshape(0, 4), crops(), crops())
     nothing = {"instances": 0, "miou": None, "told_apart": None}
     assert table.block() == {**nothing, "same_box": nothing}
     # Half a box in common is near, but not the same; the nearest of two others counts.
     table.add_image(
-        [1, 2, 3], boxes(LEFT, WHOLE, (10, 10, 46, 30)), crops(LEFT, RIGHT, WHOLE), crops(LEFT, WHOLE, WHOLE)
+        [1, 2, 3],
+        boxes(LEFT, WHOLE, (10, 10, 46, 30)),
+        crops(LEFT, RIGHT, WHOLE),
+        crops(LEFT, WHOLE, WHOLE),
     )
     assert table.block()["instances"] == 3
     assert table.block()["same_box"]["instances"] == 2

@@ -17,7 +17,9 @@ from halfmask.evaluation.measures.average_precision import empty_block
 Records = list[dict[str, Any]]
 
 
-def reference(document: dict[str, Any], results: Records, kind: str, category_ids: list[int] | None = None) -> COCOeval:
+def reference(
+    document: dict[str, Any], results: Records, kind: str, category_ids: list[int] | None = None
+) -> COCOeval:
     """pycocotools' evaluation: `stats` are its twelve numbers."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
@@ -33,7 +35,9 @@ def reference(document: dict[str, Any], results: Records, kind: str, category_id
 
 
 def compare(average_precision: Any, document: dict[str, Any], results: Records, kind: str) -> None:
-    ours = average_precision(document["images"], document["categories"], document["annotations"], results, kind)
+    ours = average_precision(
+        document["images"], document["categories"], document["annotations"], results, kind
+    )
     expected = reference(document, results, kind)
     assert ours.stats() == pytest.approx(list(expected.stats), abs=1e-6)
     # Every category at every threshold, recall, area and limit.
@@ -41,14 +45,18 @@ def compare(average_precision: Any, document: dict[str, Any], results: Records, 
     np.testing.assert_allclose(ours.recall, expected.eval["recall"], atol=1e-6)
     ids = sorted(category["id"] for category in document["categories"])
     for subset in (ids[::2], *([one] for one in ids[:6])):
-        assert ours.stats(subset) == pytest.approx(list(reference(document, results, kind, subset).stats), abs=1e-6)
+        assert ours.stats(subset) == pytest.approx(
+            list(reference(document, results, kind, subset).stats), abs=1e-6
+        )
     percent = [None if value < 0 else 100 * value for value in ours.stats()[:6]]
     assert list(ours.block().values()) == percent
 
 
 @pytest.mark.shared
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
-def test_equals_pycocotools_on_the_shared_evaluator_files(average_precision: Any, shared_data: Path, kind: str) -> None:
+def test_equals_pycocotools_on_the_shared_evaluator_files(
+    average_precision: Any, shared_data: Path, kind: str
+) -> None:
     folder = shared_data / "evaluator"
     document = json.loads((folder / "instances_val2014_100.json").read_text())
     results = json.loads((folder / f"instances_val2014_fake{kind}100_results.json").read_text())
@@ -64,7 +72,9 @@ def blob(rng: np.random.Generator, height: int, width: int, box: np.ndarray) -> 
     yy, xx = np.mgrid[:height, :width] + 0.5
     x, y, w, h = box
     ragged = 1 + 0.2 * rng.normal()
-    return (((xx - x - w / 2) / (w / 2)) ** 2 + ((yy - y - h / 2) / (h / 2)) ** 2 <= ragged).astype(np.uint8)
+    return (((xx - x - w / 2) / (w / 2)) ** 2 + ((yy - y - h / 2) / (h / 2)) ** 2 <= ragged).astype(
+        np.uint8
+    )
 
 
 def rle(mask: np.ndarray) -> dict[str, Any]:
@@ -73,7 +83,9 @@ def rle(mask: np.ndarray) -> dict[str, Any]:
 
 
 def made_up(seed: int, kind: str) -> tuple[dict[str, Any], Records]:
-    """Images with objects of every size, crowds, misses, doubles, false alarms, and a class without truth."""
+    """Images with objects of every size, crowds, misses, doubles, false alarms, and a
+    class without truth.
+    """
     rng = np.random.default_rng(seed)
     images, annotations, results = [], [], []
     for image_id in range(1, 13):
@@ -104,7 +116,9 @@ def made_up(seed: int, kind: str) -> tuple[dict[str, Any], Records]:
                     "score": float(np.round(rng.random(), 2)),  # ties
                 }
                 shape = (
-                    {"bbox": near.tolist()} if kind == "bbox" else {"segmentation": rle(blob(rng, height, width, near))}
+                    {"bbox": near.tolist()}
+                    if kind == "bbox"
+                    else {"segmentation": rle(blob(rng, height, width, near))}
                 )
                 results.append(one | shape)
     categories = [{"id": i, "name": f"class {i}"} for i in range(1, 7)]
@@ -121,7 +135,9 @@ def test_equals_pycocotools_on_a_made_up_run(average_precision: Any, kind: str, 
 
 def test_nothing_found_is_zero_and_nothing_there_is_null(average_precision: Any) -> None:
     document, _ = made_up(0, "bbox")
-    table = average_precision(document["images"], document["categories"], document["annotations"], [], "bbox")
+    table = average_precision(
+        document["images"], document["categories"], document["annotations"], [], "bbox"
+    )
     assert table.block()["AP"] == 0
     assert table.block([6]) == empty_block()
     assert average_precision([], document["categories"], [], [], "bbox").block() == empty_block()

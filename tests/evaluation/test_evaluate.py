@@ -1,4 +1,6 @@
-"""The JSON contract: sets A and B, truth without masks, crowds, the limit of detections, mask IoU on given boxes."""
+"""The JSON contract: sets A and B, truth without masks, crowds, the limit of
+detections, mask IoU on given boxes.
+"""
 
 import contextlib
 import io
@@ -25,15 +27,21 @@ AP_KEYS = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
 
 def concatenate(parts: list[Detection]) -> Detection:
     names = ("boxes", "labels", "scores", "mask_probs", "regions", "quality")
-    return replace(parts[0], **{name: torch.cat([getattr(p, name) for p in parts]) for name in names})
+    return replace(
+        parts[0], **{name: torch.cat([getattr(p, name) for p in parts]) for name in names}
+    )
 
 
 def read(document: dict[str, Any]) -> CocoFile:
     return CocoFile.from_document(document, "truth")
 
 
-def test_perfect_detections_score_a_hundred(document: Make, annotation: Make, detection: Make) -> None:
-    file = read(document([annotation(1, 1, 7, ONE), annotation(2, 1, 3, TWO), annotation(3, 2, 7, THREE)]))
+def test_perfect_detections_score_a_hundred(
+    document: Make, annotation: Make, detection: Make
+) -> None:
+    file = read(
+        document([annotation(1, 1, 7, ONE), annotation(2, 1, 3, TWO), annotation(3, 2, 7, THREE)])
+    )
     found = [(1, detection([ONE, TWO], [7, 3], [0.9, 0.8])), (2, detection([THREE], [7]))]
     given = [(i, torch.tensor(ids), d) for (i, d), ids in zip(found, [[1, 2], [3]], strict=True)]
     result = evaluate(file, found, given, masked={7}, model="perfect")
@@ -60,7 +68,9 @@ def test_perfect_detections_score_a_hundred(document: Make, annotation: Make, de
     assert json.loads(json.dumps(result)) == result
 
 
-def test_it_is_what_pycocotools_says_of_the_results(document: Make, annotation: Make, detection: Make) -> None:
+def test_it_is_what_pycocotools_says_of_the_results(
+    document: Make, annotation: Make, detection: Make
+) -> None:
     boxes = {1: [ONE, TWO], 2: [THREE, ONE, TWO]}
     truth = [
         annotation(10 * i + k, i, c, b)
@@ -73,12 +83,28 @@ def test_it_is_what_pycocotools_says_of_the_results(document: Make, annotation: 
     def shaken(rows: list[list[float]], categories: list[int], shape: str) -> Any:
         moved = torch.tensor(rows) + torch.randn(len(rows), 4, generator=generator) * 3
         return detection(
-            moved.clamp(0, 119).tolist(), categories, torch.rand(len(rows), generator=generator).tolist(), shape
+            moved.clamp(0, 119).tolist(),
+            categories,
+            torch.rand(len(rows), generator=generator).tolist(),
+            shape,
         )
 
     found = [
-        (1, concatenate([shaken([ONE, TWO, THREE], [7, 3, 7], "ellipse"), shaken([ONE, ONE], [7, 11], "full")])),
-        (2, concatenate([shaken([THREE, ONE, TWO], [7, 3, 7], "full"), shaken([TWO], [7], "empty")])),
+        (
+            1,
+            concatenate(
+                [
+                    shaken([ONE, TWO, THREE], [7, 3, 7], "ellipse"),
+                    shaken([ONE, ONE], [7, 11], "full"),
+                ]
+            ),
+        ),
+        (
+            2,
+            concatenate(
+                [shaken([THREE, ONE, TWO], [7, 3, 7], "full"), shaken([TWO], [7], "empty")]
+            ),
+        ),
     ]
     file = read(document(truth))
     result = evaluate(file, found, masked={7})
@@ -95,7 +121,10 @@ def test_it_is_what_pycocotools_says_of_the_results(document: Make, annotation: 
                 reference.params.catIds = categories
                 reference.evaluate(), reference.accumulate(), reference.summarize()
             expected = [None if v < 0 else 100 * v for v in reference.stats[:6]]
-            assert list(result[kind][name].values()) == pytest.approx(expected, abs=1e-6), (kind, name)
+            assert list(result[kind][name].values()) == pytest.approx(expected, abs=1e-6), (
+                kind,
+                name,
+            )
 
 
 @pytest.mark.parametrize(
@@ -106,7 +135,9 @@ def test_it_is_what_pycocotools_says_of_the_results(document: Make, annotation: 
 def test_truth_without_a_usable_mask_is_no_miss_and_makes_no_detection_wrong(
     document: Make, annotation: Make, detection: Make, segmentation: Any
 ) -> None:
-    file = read(document([annotation(1, 1, 7, ONE, segmentation=segmentation), annotation(2, 1, 7, TWO)]))
+    file = read(
+        document([annotation(1, 1, 7, ONE, segmentation=segmentation), annotation(2, 1, 7, TWO)])
+    )
     only_masked = [(1, detection([TWO], [7], [0.5]))]
     both = [(1, detection([ONE, TWO], [7, 7], [0.9, 0.5]))]
     for found in (only_masked, both):
@@ -116,7 +147,9 @@ def test_truth_without_a_usable_mask_is_no_miss_and_makes_no_detection_wrong(
     assert evaluate(file, nowhere, masked={7})["mask"]["A"]["AP"] == pytest.approx(50)
 
 
-def test_a_class_without_any_mask_in_the_truth_is_null(document: Make, annotation: Make, detection: Make) -> None:
+def test_a_class_without_any_mask_in_the_truth_is_null(
+    document: Make, annotation: Make, detection: Make
+) -> None:
     file = read(document([annotation(1, 1, 7, ONE), annotation(2, 1, 3, TWO, segmentation=None)]))
     result = evaluate(file, [(1, detection([ONE, TWO], [7, 3]))], masked={7})
     assert result["mask"]["B"] == dict.fromkeys(AP_KEYS)
@@ -135,11 +168,19 @@ def test_mask_ap_over_box_ap(document: Make, annotation: Make, detection: Make) 
     assert result["mask_over_box"]["B"] is None, "no mask AP"
     nowhere = [(1, detection([THREE], [7]))]
     assert evaluate(file, nowhere, masked={7})["box"]["A"]["AP"] == 0
-    assert evaluate(file, nowhere, masked={7})["mask_over_box"] == {"all": None, "A": None, "B": None}
-    assert evaluate(file)["mask_over_box"] == {"all": None, "A": None, "B": None}, "nothing was detected"
+    assert evaluate(file, nowhere, masked={7})["mask_over_box"] == {
+        "all": None,
+        "A": None,
+        "B": None,
+    }
+    assert evaluate(file)["mask_over_box"] == {"all": None, "A": None, "B": None}, (
+        "nothing was detected"
+    )
 
 
-def test_halfmasks_own_masks_are_no_truth_unless_asked_for(document: Make, annotation: Make, detection: Make) -> None:
+def test_halfmasks_own_masks_are_no_truth_unless_asked_for(
+    document: Make, annotation: Make, detection: Make
+) -> None:
     note = {"model": "m", "score": 0.9, "state": "accepted"}
     file = read(document([annotation(1, 1, 7, ONE, halfmask=note)]))
     given = [(1, torch.tensor([1]), detection([ONE], [7]))]
@@ -150,7 +191,9 @@ def test_halfmasks_own_masks_are_no_truth_unless_asked_for(document: Make, annot
     assert evaluate(file, found, use="accepted")["mask"]["all"]["AP"] == pytest.approx(100)
 
 
-def test_the_limit_is_over_all_classes_and_not_for_each(document: Make, annotation: Make, detection: Make) -> None:
+def test_the_limit_is_over_all_classes_and_not_for_each(
+    document: Make, annotation: Make, detection: Make
+) -> None:
     file = read(document([annotation(1, 1, 7, ONE), annotation(2, 1, 3, TWO)]))
     crowd_out = detection([[5.0, 5.0, 9.0, 9.0]] * 99, [3] * 99, [0.9] * 99)
     right = detection([TWO, ONE], [3, 7], [0.95, 0.3])
@@ -158,10 +201,14 @@ def test_the_limit_is_over_all_classes_and_not_for_each(document: Make, annotati
     limited = evaluate(file, found, masked={7})
     assert limited["box"]["A"]["AP"] == 0
     assert limited["box"]["B"]["AP"] == pytest.approx(100)
-    assert evaluate(file, found, masked={7}, max_detections=101)["box"]["A"]["AP"] == pytest.approx(100)
+    assert evaluate(file, found, masked={7}, max_detections=101)["box"]["A"]["AP"] == pytest.approx(
+        100
+    )
 
 
-def test_only_the_images_that_were_looked_at_count(document: Make, annotation: Make, detection: Make) -> None:
+def test_only_the_images_that_were_looked_at_count(
+    document: Make, annotation: Make, detection: Make
+) -> None:
     file = read(document([annotation(1, 1, 7, ONE), annotation(2, 2, 7, TWO)]))
     result = evaluate(file, [(1, detection([ONE], [7]))])
     assert result["images"] == 1
@@ -181,8 +228,14 @@ def test_without_detections_ap_is_null_and_without_given_boxes_iou_is(
     assert set(found.values()) == {None}
 
 
-def test_the_score_of_each_mask_is_held_against_its_iou(document: Make, annotation: Make, detection: Make) -> None:
-    rows = [annotation(1, 1, 7, ONE), annotation(2, 1, 3, TWO), annotation(3, 1, 7, THREE, segmentation=None)]
+def test_the_score_of_each_mask_is_held_against_its_iou(
+    document: Make, annotation: Make, detection: Make
+) -> None:
+    rows = [
+        annotation(1, 1, 7, ONE),
+        annotation(2, 1, 3, TWO),
+        annotation(3, 1, 7, THREE, segmentation=None),
+    ]
     drawn = detection([THREE, TWO, ONE], [7, 3, 7])
     drawn.mask_probs[2] = 0
     drawn.quality[:] = torch.tensor([0.1, 0.6, 0.4])
@@ -193,11 +246,16 @@ def test_the_score_of_each_mask_is_held_against_its_iou(document: Make, annotati
     assert quality["all"]["spearman"] == pytest.approx(1)
     assert (quality["A"]["mean_score"], quality["A"]["miou"]) == pytest.approx((0.4, 0))
     assert quality["A"]["bad"] == 1
-    assert (quality["B"]["calibration_error"], quality["B"]["bad_found"]) == (pytest.approx(0.4), None)
+    assert (quality["B"]["calibration_error"], quality["B"]["bad_found"]) == (
+        pytest.approx(0.4),
+        None,
+    )
     assert evaluate(read(document(rows)))["quality"]["all"]["miou"] is None
 
 
-def test_labels_without_a_class_are_left_out(document: Make, annotation: Make, detection: Make) -> None:
+def test_labels_without_a_class_are_left_out(
+    document: Make, annotation: Make, detection: Make
+) -> None:
     found = detection([ONE, TWO], [7, 3])
     found.labels[0] = 0
     assert [r["category_id"] for r in as_results(1, found, [3, 7, 11])] == [3]

@@ -36,9 +36,13 @@ def test_means_by_hand() -> None:
     assert table.block(set())["instances"] == 0
 
 
-def test_the_box_as_mask_has_the_ellipses_share_of_it(document: Make, annotation: Make, detection: Make) -> None:
+def test_the_box_as_mask_has_the_ellipses_share_of_it(
+    document: Make, annotation: Make, detection: Make
+) -> None:
     file = CocoFile.from_document(document([annotation(1, 1, 7, BOX)]), "truth")
-    block = evaluate(file, given=[(1, torch.tensor([1]), detection([BOX], [7], shape="full"))])["given_boxes"]["all"]
+    block = evaluate(file, given=[(1, torch.tensor([1]), detection([BOX], [7], shape="full"))])[
+        "given_boxes"
+    ]["all"]
     assert block["miou"] == pytest.approx(3.14159 / 4, abs=0.01)
     assert block["M"] == block["miou"] == block["rle"]
     assert block["polygon"] is None
@@ -46,12 +50,16 @@ def test_the_box_as_mask_has_the_ellipses_share_of_it(document: Make, annotation
 
 def test_an_empty_mask_counts_as_zero(document: Make, annotation: Make, detection: Make) -> None:
     file = CocoFile.from_document(document([annotation(1, 1, 7, BOX)]), "truth")
-    block = evaluate(file, given=[(1, torch.tensor([1]), detection([BOX], [7], shape="empty"))])["given_boxes"]["all"]
+    block = evaluate(file, given=[(1, torch.tensor([1]), detection([BOX], [7], shape="empty"))])[
+        "given_boxes"
+    ]["all"]
     assert block["miou"] == 0
     assert block["instances"] == 1
 
 
-def test_truth_without_a_mask_and_crowds_do_not_count(document: Make, annotation: Make, detection: Make) -> None:
+def test_truth_without_a_mask_and_crowds_do_not_count(
+    document: Make, annotation: Make, detection: Make
+) -> None:
     rows = [
         annotation(1, 1, 7, BOX),
         annotation(2, 1, 7, BOX, segmentation=None),
@@ -65,19 +73,38 @@ def test_truth_without_a_mask_and_crowds_do_not_count(document: Make, annotation
     assert block["instances"] == 1
 
 
-def test_ids_that_a_file_uses_twice_are_taken_in_order(document: Make, annotation: Make, detection: Make) -> None:
+def test_ids_that_a_file_uses_twice_are_taken_in_order(
+    document: Make, annotation: Make, detection: Make
+) -> None:
     other = [100.0, 20.0, 150.0, 110.0]
-    file = CocoFile.from_document(document([annotation(1, 1, 7, BOX), annotation(1, 1, 3, other)]), "truth")
+    file = CocoFile.from_document(
+        document([annotation(1, 1, 7, BOX), annotation(1, 1, 3, other)]), "truth"
+    )
     table = IouTable()
-    result = evaluate(file, given=[(1, torch.tensor([1, 1]), detection([BOX, other], [7, 3]))], ious=table)
+    result = evaluate(
+        file, given=[(1, torch.tensor([1, 1]), detection([BOX, other], [7, 3]))], ious=table
+    )
     assert result["given_boxes"]["all"]["miou"] == 1
-    assert (table.image_ids, table.places, table.categories) == ([1, 1], [0, 1], [7, 3]), "each can be found again"
+    assert (table.image_ids, table.places, table.categories) == ([1, 1], [0, 1], [7, 3]), (
+        "each can be found again"
+    )
 
 
-def test_the_callers_table_knows_which_instance_a_row_is(document: Make, annotation: Make, detection: Make) -> None:
-    rows = [annotation(5, 1, 7, BOX, segmentation=None), annotation(6, 1, 7, BOX), annotation(7, 2, 3, BOX)]
+def test_the_callers_table_knows_which_instance_a_row_is(
+    document: Make, annotation: Make, detection: Make
+) -> None:
+    rows = [
+        annotation(5, 1, 7, BOX, segmentation=None),
+        annotation(6, 1, 7, BOX),
+        annotation(7, 2, 3, BOX),
+    ]
     file = CocoFile.from_document(document(rows), "truth")
-    given = [(1, torch.tensor([5, 6]), detection([BOX] * 2, [7, 7])), (2, torch.tensor([7]), detection([BOX], [3]))]
+    given = [
+        (1, torch.tensor([5, 6]), detection([BOX] * 2, [7, 7])),
+        (2, torch.tensor([7]), detection([BOX], [3])),
+    ]
     table = IouTable()
     evaluate(file, given=given, ious=table)
-    assert (table.image_ids, table.places) == ([1, 2], [1, 0]), "places count the boxes without truth too"
+    assert (table.image_ids, table.places) == ([1, 2], [1, 0]), (
+        "places count the boxes without truth too"
+    )

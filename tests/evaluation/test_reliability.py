@@ -9,10 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from halfmask.evaluation.measures.reliability import bad_found, coverage, equal_count_bins, reliability, spearman
+from halfmask.evaluation.measures.reliability import (
+    bad_found,
+    coverage,
+    equal_count_bins,
+    reliability,
+    spearman,
+)
 
 Pairs = list[tuple[float, float]]
-PAIRS = st.lists(st.tuples(st.sampled_from([0.0, 0.2, 0.4, 0.45, 0.6, 0.9, 1.0]), st.floats(0, 1)), max_size=40)
+PAIRS = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.2, 0.4, 0.45, 0.6, 0.9, 1.0]), st.floats(0, 1)), max_size=40
+)
 
 
 def ranks(values: list[float]) -> list[float]:
@@ -23,7 +31,11 @@ def ranks(values: list[float]) -> list[float]:
 def pearson(a: list[float], b: list[float]) -> float | None:
     ma, mb = sum(a) / len(a), sum(b) / len(b)
     aa, bb = sum((x - ma) ** 2 for x in a), sum((y - mb) ** 2 for y in b)
-    return sum((x - ma) * (y - mb) for x, y in zip(a, b, strict=True)) / (aa * bb) ** 0.5 if aa and bb else None
+    return (
+        sum((x - ma) * (y - mb) for x, y in zip(a, b, strict=True)) / (aa * bb) ** 0.5
+        if aa and bb
+        else None
+    )
 
 
 @given(PAIRS)
@@ -31,7 +43,9 @@ def pearson(a: list[float], b: list[float]) -> float | None:
 def test_spearman_is_pearson_of_mean_ranks(pairs: Pairs) -> None:
     first, second = [p[0] for p in pairs], [p[1] for p in pairs]
     expected = pearson(ranks(first), ranks(second)) if len(pairs) > 1 else None
-    assert spearman(first, second) == (None if expected is None else pytest.approx(expected, abs=1e-9))
+    assert spearman(first, second) == (
+        None if expected is None else pytest.approx(expected, abs=1e-9)
+    )
 
 
 def test_spearman_by_hand() -> None:

@@ -14,7 +14,9 @@ Make = Callable[..., Any]
 BOX = [10.0, 10.0, 90.0, 70.0]
 
 
-def result(document: Make, annotation: Make, detection: Make, found: bool, given: bool) -> dict[str, Any]:
+def result(
+    document: Make, annotation: Make, detection: Make, found: bool, given: bool
+) -> dict[str, Any]:
     file = CocoFile.from_document(document([annotation(1, 1, 7, BOX)]), "truth")
     return evaluate(
         file,
@@ -39,7 +41,9 @@ def test_both_tables_and_the_classes(document: Make, annotation: Make, detection
     assert max(map(len, text.splitlines())) <= 100
 
 
-def test_what_was_not_measured_is_not_shown(document: Make, annotation: Make, detection: Make) -> None:
+def test_what_was_not_measured_is_not_shown(
+    document: Make, annotation: Make, detection: Make
+) -> None:
     assert "Average" not in table(result(document, annotation, detection, False, True))
     assert "Mask IoU" not in table(result(document, annotation, detection, True, False))
     assert "own score" not in table(result(document, annotation, detection, True, False))

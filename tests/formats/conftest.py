@@ -62,7 +62,9 @@ def ring(h: int, w: int) -> np.ndarray[Any, Any]:
 
 
 def every_kind() -> dict[str, Any]:
-    """Two images of 80 × 60, three classes; the annotations in an order that the tests know by their ids."""
+    """Two images of 80 × 60, three classes; the annotations in an order that the tests
+    know by their ids.
+    """
     size = (HEIGHT, WIDTH)
     hole = rle_of(ring(20, 24), (50, 30), size)
     square = rle_of(np.ones((6, 8), dtype=np.uint8), (30, 40), size)
@@ -75,24 +77,50 @@ def every_kind() -> dict[str, Any]:
         _row(4, 1, 7, [10.5, 30.25, 12, 9]),
         _row(5, 1, 7, [2, 45, 10, 10], segmentation=[[2, 45, 12, 45, 12, 55, 2, 55]]),
         _row(6, 2, 3, [30, 40, 8, 6], segmentation=square, halfmask=note),
-        _row(7, 2, 3, [10, 10, 8, 6], segmentation=[[10, 10, 18, 10, 14, 16]], halfmask={**note, "state": "rejected"}),
+        _row(
+            7,
+            2,
+            3,
+            [10, 10, 8, 6],
+            segmentation=[[10, 10, 18, 10, 14, 16]],
+            halfmask={**note, "state": "rejected"},
+        ),
         _row(8, 2, 7, [0, 0, 10, 10], segmentation={"size": [60, 80], "counts": "broken"}),
         _row(9, 2, 7, [50, 5, 25, 30], segmentation=[[55, 10, 70, 10, 62, 28]]),
-        _row(10, 2, 5, [20, 20, 40, 10], segmentation=rle_of(np.ones((10, 40)), (20, 20), size), iscrowd=1),
+        _row(
+            10,
+            2,
+            5,
+            [20, 20, 40, 10],
+            segmentation=rle_of(np.ones((10, 40)), (20, 20), size),
+            iscrowd=1,
+        ),
     ]
     return {
         "images": [
             {"id": 1, "file_name": "a.png", "width": WIDTH, "height": HEIGHT},
             {"id": 2, "file_name": "sub/b.png", "width": WIDTH, "height": HEIGHT},
         ],
-        "categories": [{"id": 3, "name": "cat"}, {"id": 5, "name": "dog"}, {"id": 7, "name": "traffic light"}],
+        "categories": [
+            {"id": 3, "name": "cat"},
+            {"id": 5, "name": "dog"},
+            {"id": 7, "name": "traffic light"},
+        ],
         "annotations": rows,
     }
 
 
 def _row(number: int, image: int, category: int, bbox: list[float], **more: Any) -> dict[str, Any]:
     area = bbox[2] * bbox[3]
-    return {"id": number, "image_id": image, "category_id": category, "bbox": bbox, "area": area, "iscrowd": 0, **more}
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "bbox": bbox,
+        "area": area,
+        "iscrowd": 0,
+        **more,
+    }
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""LVIS and Objects365: keys kept, names of files found, faults by id, memory that does not grow with the annotations."""
+"""LVIS and Objects365: keys kept, names of files found, faults by id, memory that does
+not grow with the annotations.
+"""
 
 import json
 import tracemalloc
@@ -42,7 +44,13 @@ def lvis() -> dict[str, Any]:
                 "neg_category_ids": [3],
                 "not_exhaustive_category_ids": [],
             },
-            {"id": 285, "coco_url": url.format(285), "width": 20, "height": 10, "neg_category_ids": []},
+            {
+                "id": 285,
+                "coco_url": url.format(285),
+                "width": 20,
+                "height": 10,
+                "neg_category_ids": [],
+            },
         ],
         "categories": [
             {
@@ -133,7 +141,9 @@ def test_what_cannot_be_used_is_told_by_id(convert: Convert, tmp_path: Path) -> 
         ({"categories": [{"id": 1, "name": "a"}], "images": 3}, "found no usable image"),
     ],
 )
-def test_files_that_are_refused(convert: Convert, tmp_path: Path, document: Any, message: str) -> None:
+def test_files_that_are_refused(
+    convert: Convert, tmp_path: Path, document: Any, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         convert("lvis", write(tmp_path / "x.json", document))
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]

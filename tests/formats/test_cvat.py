@@ -1,4 +1,6 @@
-"""CVAT for images 1.1: every shape, groups, partial masks, hostile XML, bounded memory; against hotcoco."""
+"""CVAT for images 1.1: every shape, groups, partial masks, hostile XML, bounded memory;
+against hotcoco.
+"""
 
 import json
 import tracemalloc
@@ -20,7 +22,9 @@ Convert = Callable[..., Any]
 META = "<version>1.1</version><meta><task><labels><label><name>dog</name></label><label><name>cat</name></label></labels></task></meta>"
 
 
-def export(path: Path, *shapes: str, image: str = 'id="0" name="a.jpg" width="40" height="30"') -> Path:
+def export(
+    path: Path, *shapes: str, image: str = 'id="0" name="a.jpg" width="40" height="30"'
+) -> Path:
     path.write_text(f"<annotations>{META}<image {image}>{''.join(shapes)}</image></annotations>")
     return path
 
@@ -30,12 +34,14 @@ def test_every_shape(convert: Convert, tmp_path: Path) -> None:
         "cvat",
         export(
             tmp_path / "annotations.xml",
-            '<box label="cat" occluded="1" xtl="1.5" ytl="2" xbr="11.5" ybr="12" z_order="2"><attribute name="age">3</attribute></box>',
+            '<box label="cat" occluded="1" xtl="1.5" ytl="2" xbr="11.5" ybr="12" '
+            'z_order="2"><attribute name="age">3</attribute></box>',
             '<polygon label="dog" points="1,1;20,1;10,15"/>',
             '<mask label="cat" rle="1, 2, 1" left="5" top="6" width="2" height="2"/>',
             '<ellipse label="dog" cx="20" cy="15" rx="10" ry="5" rotation="90"/>',
             '<box label="dog" xtl="10" ytl="10" xbr="20" ybr="12" rotation="90"/>',
-            '<polyline label="dog" points="1,1;2,2"/><points label="dog" points="1,1"/><tag label="cat"/>',
+            '<polyline label="dog" points="1,1;2,2"/><points label="dog" points="1,1"/><tag '
+            'label="cat"/>',
         ),
     )
     box, polygon, mask, ellipse, turned = done.rows
@@ -51,7 +57,13 @@ def test_every_shape(convert: Convert, tmp_path: Path) -> None:
     assert ellipse["area"] == pytest.approx(np.pi * 50, rel=0.03)
     assert np.abs(np.array(ellipse["bbox"]) - [15, 5, 10, 20]).max() < 0.05
     assert turned["bbox"] == [14, 6, 2, 10]
-    assert {what.split(" ")[0] for what in done.tally.notes} == {"ellipses:", "turned", "polyline", "points", "tag"}
+    assert {what.split(" ")[0] for what in done.tally.notes} == {
+        "ellipses:",
+        "turned",
+        "polyline",
+        "points",
+        "tag",
+    }
     assert not done.tally.faults
 
 
@@ -101,7 +113,9 @@ def test_a_group_is_one_object(convert: Convert, tmp_path: Path) -> None:
         '<mask label="dog"/>',
     ],
 )
-def test_a_malformed_shape_is_told_and_the_rest_is_kept(convert: Convert, tmp_path: Path, shape: str) -> None:
+def test_a_malformed_shape_is_told_and_the_rest_is_kept(
+    convert: Convert, tmp_path: Path, shape: str
+) -> None:
     good = '<box label="dog" xtl="1" ytl="1" xbr="3" ybr="4"/>'
     done = convert("cvat", export(tmp_path / "x.xml", good, shape, good))
     assert done.told("shapes that cannot be read") == 1
@@ -117,7 +131,10 @@ def test_a_malformed_shape_is_told_and_the_rest_is_kept(convert: Convert, tmp_pa
         ("<annotations></annotations>", "found no element image"),
         ("{}", "not well-formed XML"),
         ('<annotations><track label="dog"><box/></track></annotations>', "found no element image"),
-        ('<annotations><image name="../x" width="4" height="4"/></annotations>', "leads out of the folder"),
+        (
+            '<annotations><image name="../x" width="4" height="4"/></annotations>',
+            "leads out of the folder",
+        ),
         ('<annotations><image name="x" width="4.5" height="4"/></annotations>', "width and height"),
     ],
 )
@@ -136,7 +153,8 @@ def test_memory_does_not_grow_with_the_file(convert: Convert, tmp_path: Path) ->
             file.write(f"<annotations>{META}")
             for i in range(images):
                 file.write(
-                    f'<image id="{i}" name="{i}.jpg" width="40" height="30"><polygon label="dog" points="{points}"/></image>'
+                    f'<image id="{i}" name="{i}.jpg" width="40" height="30"><polygon '
+                    f'label="dog" points="{points}"/></image>'
                 )
             file.write("</annotations>")
         tracemalloc.start()
@@ -150,7 +168,9 @@ def test_memory_does_not_grow_with_the_file(convert: Convert, tmp_path: Path) ->
     assert large < small + 500_000  # 80 more images of 300 points: 2 MB if they were kept
 
 
-def test_hotcoco_reads_what_is_written(convert: Convert, kinds: dict[str, Any], tmp_path: Path) -> None:
+def test_hotcoco_reads_what_is_written(
+    convert: Convert, kinds: dict[str, Any], tmp_path: Path
+) -> None:
     import hotcoco
 
     rows = [a for a in kinds["annotations"] if a["id"] in (1, 4, 5)]
@@ -164,7 +184,9 @@ def test_hotcoco_reads_what_is_written(convert: Convert, kinds: dict[str, Any], 
         assert b.get("segmentation") == a.get("segmentation")
 
 
-def test_provenance_is_there_to_filter_by(convert: Convert, kinds_file: Path, tmp_path: Path) -> None:
+def test_provenance_is_there_to_filter_by(
+    convert: Convert, kinds_file: Path, tmp_path: Path
+) -> None:
     convert("to-cvat", kinds_file, tmp_path / "out.xml")
     text = (tmp_path / "out.xml").read_text()
     assert '<attribute name="halfmask_score">0.75</attribute>' in text

@@ -1,4 +1,6 @@
-"""Whatever a source holds: an InputError, or a COCO file that halfmask reads; never anything else."""
+"""Whatever a source holds: an InputError, or a COCO file that halfmask reads; never
+anything else.
+"""
 
 import json
 import math
@@ -18,8 +20,15 @@ from halfmask.formats.registry import read_into, write_from
 from halfmask.formats.tally import Tally
 
 values: Any = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5) | st.just("\ud800"),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.just("\ud800"),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
     max_leaves=5,
 )
 any_file = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -36,7 +45,9 @@ def survives(form: str, source: Path, **options: Any) -> None:
     file = CocoFile.read(out)
     for image in file.images:
         file.states_of(image["id"])
-    assert len(file.document["annotations"]) == sum(len(file.annotations_of(i["id"])) for i in file.images)
+    assert len(file.document["annotations"]) == sum(
+        len(file.annotations_of(i["id"])) for i in file.images
+    )
 
 
 def spoiled(document: Any, draw: Any) -> Any:
@@ -44,7 +55,13 @@ def spoiled(document: Any, draw: Any) -> Any:
     places: list[tuple[Any, Any]] = []
 
     def walk(node: Any) -> None:
-        items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else []
+        items = (
+            node.items()
+            if isinstance(node, dict)
+            else enumerate(node)
+            if isinstance(node, list)
+            else []
+        )
         for key, value in items:
             places.append((node, key))
             walk(value)
@@ -64,7 +81,11 @@ def tasks() -> list[Any]:
         **size,
         "value": {"x": 1, "y": 2, "width": 9, "height": 9, "rotation": 0, "rectanglelabels": ["a"]},
     }
-    polygon = {"type": "polygonlabels", **size, "value": {"points": [[1, 1], [9, 1], [5, 9]], "polygonlabels": ["b"]}}
+    polygon = {
+        "type": "polygonlabels",
+        **size,
+        "value": {"points": [[1, 1], [9, 1], [5, 9]], "polygonlabels": ["b"]},
+    }
     brush = {"type": "brushlabels", **size, "value": {"rle": [0, 0, 3, 32], "brushlabels": ["b"]}}
     round_one = {
         "type": "ellipselabels",
@@ -73,9 +94,20 @@ def tasks() -> list[Any]:
     }
     kept = {
         **polygon,
-        "meta": {"bbox": [0, 0, 9, 9], "mask_box": [0.2, 0.1, 1.6, 0.8], "halfmask": {"state": "filled"}, "iscrowd": 1},
+        "meta": {
+            "bbox": [0, 0, 9, 9],
+            "mask_box": [0.2, 0.1, 1.6, 0.8],
+            "halfmask": {"state": "filled"},
+            "iscrowd": 1,
+        },
     }
-    return [{"id": 1, "data": {"image": "a.jpg"}, "annotations": [{"result": [box, polygon, brush, round_one, kept]}]}]
+    return [
+        {
+            "id": 1,
+            "data": {"image": "a.jpg"},
+            "annotations": [{"result": [box, polygon, brush, round_one, kept]}],
+        }
+    ]
 
 
 @any_file
@@ -113,7 +145,8 @@ def test_lvis(tmp_path: Path, data: Any) -> None:
 SHAPES = (
     '<box label="a" xtl="1" ytl="2" xbr="9" ybr="9" rotation="5" group_id="1" z_order="1"/>'
     '<polygon label="a" points="1,1;9,1;5,9" group_id="1"/>'
-    '<mask label="a" rle="1,2,1" left="1" top="1" width="2" height="2" group_id="1"/><ellipse label="a" cx="9" cy="5" rx="4" ry="3"/>'
+    '<mask label="a" rle="1,2,1" left="1" top="1" width="2" height="2" group_id="1"/><ellipse '
+    'label="a" cx="9" cy="5" rx="4" ry="3"/>'
 )
 CVAT = f'<annotations><label><name>a</name></label><image id="0" name="a.jpg" width="20" height="10">{SHAPES}</image></annotations>'
 
@@ -137,7 +170,9 @@ def test_cvat(tmp_path: Path, seed: int, piece: str) -> None:
 @any_file
 @given(
     st.lists(
-        st.lists(st.floats().map(str) | st.integers(-3, 3).map(str) | st.text(max_size=3), max_size=11).map(" ".join),
+        st.lists(
+            st.floats().map(str) | st.integers(-3, 3).map(str) | st.text(max_size=3), max_size=11
+        ).map(" ".join),
         max_size=5,
     )
 )

@@ -1,4 +1,6 @@
-"""Label Studio exports: every kind of region, names of uploads, what cannot be read; the brush codec against Label Studio's own."""
+"""Label Studio exports: every kind of region, names of uploads, what cannot be read;
+the brush codec against Label Studio's own.
+"""
 
 import copy
 import json
@@ -21,14 +23,27 @@ Convert = Callable[..., Any]
 
 def region(kind: str, labels: list[str], **value: Any) -> dict[str, Any]:
     size = {"original_width": 200, "original_height": 100, "image_rotation": 0}
-    return {"id": "r1", "type": kind, "from_name": "x", "to_name": "image", **size, "value": {**value, kind: labels}}
+    return {
+        "id": "r1",
+        "type": kind,
+        "from_name": "x",
+        "to_name": "image",
+        **size,
+        "value": {**value, kind: labels},
+    }
 
 
 RECTANGLE = region("rectanglelabels", ["cat"], x=10, y=20, width=50, height=30, rotation=0)
 
 
-def export(path: Path, *regions: Any, image: str = "/data/upload/1/0a1b2c3d-my%20photo.jpg") -> Path:
-    path.write_text(json.dumps([{"id": 7, "data": {"image": image}, "annotations": [{"result": list(regions)}]}]))
+def export(
+    path: Path, *regions: Any, image: str = "/data/upload/1/0a1b2c3d-my%20photo.jpg"
+) -> Path:
+    path.write_text(
+        json.dumps(
+            [{"id": 7, "data": {"image": image}, "annotations": [{"result": list(regions)}]}]
+        )
+    )
     return path
 
 
@@ -50,7 +65,9 @@ def test_every_region(convert: Convert, tmp_path: Path) -> None:
         ),
     )
     box, polygon, mask, ellipse, turned, plain = done.rows
-    assert done.document["images"] == [{"id": 1, "file_name": "0a1b2c3d-my photo.jpg", "width": 200, "height": 100}]
+    assert done.document["images"] == [
+        {"id": 1, "file_name": "0a1b2c3d-my photo.jpg", "width": 200, "height": 100}
+    ]
     assert [c["name"] for c in done.document["categories"]] == ["cat", "dog"]
     assert box["bbox"] == [20, 20, 100, 30]
     assert "segmentation" not in box
@@ -92,7 +109,10 @@ def test_a_malformed_region_is_told(convert: Convert, tmp_path: Path, bad: dict[
 def test_regions_of_another_image_size_or_a_turned_one(convert: Convert, tmp_path: Path) -> None:
     other, turned = copy.deepcopy(RECTANGLE), copy.deepcopy(RECTANGLE)
     other["original_width"], turned["image_rotation"] = 100, 90
-    done = convert("label-studio", export(tmp_path / "e.json", RECTANGLE, other, turned, "no region", {"value": 3}))
+    done = convert(
+        "label-studio",
+        export(tmp_path / "e.json", RECTANGLE, other, turned, "no region", {"value": 3}),
+    )
     assert done.told("regions on a turned image, or of another size") == 2
     assert len(done.rows) == 1
 
@@ -106,7 +126,10 @@ def test_regions_of_another_image_size_or_a_turned_one(convert: Convert, tmp_pat
         ("[3]", "export as JSON, not JSON-MIN"),
         ('[{"data": {"text": 3}}]', "export as JSON, not JSON-MIN"),
         ("[]", "no image could be used"),
-        ('[{"data": {"image": "a.jpg"}}]', r"no image could be used.*without a region, so without a size"),
+        (
+            '[{"data": {"image": "a.jpg"}}]',
+            r"no image could be used.*without a region, so without a size",
+        ),
     ],
 )
 def test_files_that_are_refused(convert: Convert, tmp_path: Path, text: str, message: str) -> None:
@@ -126,7 +149,9 @@ def test_files_that_are_refused(convert: Convert, tmp_path: Path, text: str, mes
         ("/data/local-files/?d=elsewhere/a%20b.jpg", "a b.jpg"),
     ],
 )
-def test_names_are_looked_up_among_the_photographs(convert: Convert, tmp_path: Path, address: str, name: str) -> None:
+def test_names_are_looked_up_among_the_photographs(
+    convert: Convert, tmp_path: Path, address: str, name: str
+) -> None:
     photos = tmp_path / "photos"
     (photos / "sub").mkdir(parents=True)
     for place in ("a b.jpg", "sub/a b.jpg"):
@@ -156,11 +181,15 @@ def test_which_annotation_counts(convert: Convert, tmp_path: Path) -> None:
     assert found.told("further annotations") == 1
 
 
-def test_a_box_that_was_kept_goes_when_its_mask_was_changed(convert: Convert, kinds_file: Path, tmp_path: Path) -> None:
+def test_a_box_that_was_kept_goes_when_its_mask_was_changed(
+    convert: Convert, kinds_file: Path, tmp_path: Path
+) -> None:
     convert("to-label-studio", kinds_file, tmp_path / "out")
     path = tmp_path / "out" / "tasks.json"
     tasks = json.loads(path.read_text())
-    loose = next(r for task in tasks for r in task["annotations"][0]["result"] if r["id"] == "annotation-9")
+    loose = next(
+        r for task in tasks for r in task["annotations"][0]["result"] if r["id"] == "annotation-9"
+    )
     assert loose["meta"]["bbox"] == [50, 5, 25, 30]
     loose["value"]["points"][0] = [10, 10]
     path.write_text(json.dumps(tasks))
@@ -169,7 +198,9 @@ def test_a_box_that_was_kept_goes_when_its_mask_was_changed(convert: Convert, ki
     assert [50, 5, 25, 30] not in [a["bbox"] for a in back.rows]
 
 
-def test_the_configuration_names_every_class(convert: Convert, kinds: dict[str, Any], tmp_path: Path) -> None:
+def test_the_configuration_names_every_class(
+    convert: Convert, kinds: dict[str, Any], tmp_path: Path
+) -> None:
     kinds["categories"][0]["name"] = 'a <"&> \x01 b'
     source = tmp_path / "k.json"
     source.write_text(json.dumps(kinds))
@@ -181,7 +212,9 @@ def test_the_configuration_names_every_class(convert: Convert, kinds: dict[str, 
     assert [t["data"]["image"] for t in tasks] == ["s3://b/a.png", "s3://b/sub/b.png"]
 
 
-bitmaps = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.floats(0, 1))
+bitmaps = st.tuples(
+    st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.floats(0, 1)
+)
 
 
 def drawn(given: tuple[int, int, int, float]) -> np.ndarray[Any, Any]:

@@ -32,7 +32,9 @@ def test_names_that_lead_out(name: str) -> None:
     assert leads_out(name)
 
 
-@pytest.mark.parametrize("name", ["a", "a.jpg", "a/b.jpg", "a\\b.jpg", "..a", "a..b/c", "ü ß.png", "./a"])
+@pytest.mark.parametrize(
+    "name", ["a", "a.jpg", "a/b.jpg", "a\\b.jpg", "..a", "a..b/c", "ü ß.png", "./a"]
+)
 def test_names_that_do_not(name: str) -> None:
     assert not leads_out(name)
 
@@ -47,7 +49,10 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
 def test_places_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for make in (new_folder, new_file):
-        with pytest.raises(InputError, match="cannot write here"), make(tmp_path / "file" / "below"):
+        with (
+            pytest.raises(InputError, match="cannot write here"),
+            make(tmp_path / "file" / "below"),
+        ):
             pass
     with pytest.raises(InputError, match="is there already"), new_folder(tmp_path / "file"):
         pass

@@ -1,4 +1,6 @@
-"""Open Images: boxes by share of the image, masks found by class and box, groups, faults by line; against hotcoco."""
+"""Open Images: boxes by share of the image, masks found by class and box, groups,
+faults by line; against hotcoco.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -72,7 +74,9 @@ def test_boxes_and_masks(convert: Convert, source: Path, photos: Path) -> None:
     assert not done.tally.faults
 
 
-def test_masks_without_a_box_become_annotations(convert: Convert, source: Path, photos: Path) -> None:
+def test_masks_without_a_box_become_annotations(
+    convert: Convert, source: Path, photos: Path
+) -> None:
     (source / "train-annotations-bbox.csv").write_text(HEAD + ROWS.splitlines()[1] + "\n")
     done = convert("open-images", source, images=photos)
     assert done.told("masks without a row") == 2
@@ -84,7 +88,9 @@ def test_bad_rows_and_masks(convert: Convert, source: Path, photos: Path) -> Non
         ROWS
         + "aa01,x,/m/cat,1,0.2,x,0.2,0.6,0,0,0,0,0\naa01,x,/m/cat,1,0.5,0.2,0.2,0.6,0,0,0,0,0\nnope,x,/m/cat,1,0,1,0,1,0,0,0,0,0\nnope\n"
     )
-    (source / "train-annotations-bbox.csv").write_text(HEAD + rows + "../../etc/passwd,x,/m/cat,1,0,1,0,1,0,0,0,0,0\n")
+    (source / "train-annotations-bbox.csv").write_text(
+        HEAD + rows + "../../etc/passwd,x,/m/cat,1,0,1,0,1,0,0,0,0,0\n"
+    )
     (source / "train-annotations-object-segmentation.csv").write_text(
         MASK_HEAD + MASKS + "m.png,aa01,/m/cat,9,a,b,c,d,,\n"
     )
@@ -102,7 +108,9 @@ def test_bad_rows_and_masks(convert: Convert, source: Path, photos: Path) -> Non
     assert "line 6" in done.tally.first["rows of boxes without four numbers: left out"]
 
 
-def test_paths_in_the_table_of_masks_stay_in_the_folder(convert: Convert, source: Path, photos: Path) -> None:
+def test_paths_in_the_table_of_masks_stay_in_the_folder(
+    convert: Convert, source: Path, photos: Path
+) -> None:
     table = source / "train-annotations-object-segmentation.csv"
     table.write_text(table.read_text().replace("aa01_cat_1.png", "../masks/aa01_cat_1.png"))
     assert convert("open-images", source, images=photos).told("masks whose PNG is not there") == 1
@@ -128,8 +136,8 @@ def test_hotcoco_reads_the_same_boxes(convert: Convert, source: Path, photos: Pa
 
     done = convert("open-images", source, images=photos)
     names = str(source / "class-descriptions-boxable.csv")
-    theirs = hotcoco.COCO.from_oid(str(source / "train-annotations-bbox.csv"), names, str(photos)).dataset[
-        "annotations"
-    ]
+    theirs = hotcoco.COCO.from_oid(
+        str(source / "train-annotations-bbox.csv"), names, str(photos)
+    ).dataset["annotations"]
     found = sorted(tuple(round(v, 3) for v in a["bbox"]) for a in theirs)
     assert found == sorted(tuple(a["bbox"]) for a in done.rows)

@@ -22,16 +22,22 @@ SIZE = (60, 80)
 FORMATS = ("yolo", "voc", "cvat", "label-studio")
 ENTRY = {"label-studio": "tasks.json"}
 BOX_ERROR = {"yolo": 1.5, "voc": 0.51, "cvat": 1.5, "label-studio": 0.03}
-"""Pixels by which a side may differ. YOLO has no box beside a polygon, CVAT gets one where it differs by more."""
+"""Pixels by which a side may differ. YOLO has no box beside a polygon, CVAT gets one
+where it differs by more.
+"""
 
 
-def there_and_back(form: str, source: Path, folder: Path, photos: Path) -> tuple[dict[str, Any], Tally, Tally]:
+def there_and_back(
+    form: str, source: Path, folder: Path, photos: Path
+) -> tuple[dict[str, Any], Tally, Tally]:
     out, back = folder / f"out-{form}", folder / f"{form}.json"
     shutil.rmtree(out, ignore_errors=True)
     out.unlink(missing_ok=True)
     first, second = Tally(), Tally()
     write_from(f"to-{form}", source, out, Options(images=photos), first)
-    read_into(form, out / ENTRY[form] if form in ENTRY else out, back, Options(images=photos), second)
+    read_into(
+        form, out / ENTRY[form] if form in ENTRY else out, back, Options(images=photos), second
+    )
     return json.loads(back.read_text()), first, second
 
 
@@ -87,7 +93,9 @@ def test_every_kind_of_annotation(
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("emptied", ["annotations", "categories"])
-def test_empty(form: str, emptied: str, kinds: dict[str, Any], kinds_photos: Path, tmp_path: Path) -> None:
+def test_empty(
+    form: str, emptied: str, kinds: dict[str, Any], kinds_photos: Path, tmp_path: Path
+) -> None:
     source = tmp_path / "empty.json"
     source.write_text(json.dumps({**kinds, "annotations": [], emptied: []}))
     if emptied == "categories" and form == "yolo":
@@ -101,7 +109,9 @@ def test_empty(form: str, emptied: str, kinds: dict[str, Any], kinds_photos: Pat
 
 def test_no_image(convert: Convert, kinds: dict[str, Any], tmp_path: Path) -> None:
     source = tmp_path / "none.json"
-    source.write_text(json.dumps({"images": [], "annotations": [], "categories": kinds["categories"]}))
+    source.write_text(
+        json.dumps({"images": [], "annotations": [], "categories": kinds["categories"]})
+    )
     for form in FORMATS:
         convert(f"to-{form}", source, tmp_path / form)
     assert json.loads((tmp_path / "label-studio" / "tasks.json").read_text()) == []
@@ -119,9 +129,14 @@ def masks(draw: st.DrawFn) -> Any:
             x, y = draw(st.integers(0, 70)), draw(st.integers(0, 50))
             canvas[y : y + draw(st.integers(1, 30)), x : x + draw(st.integers(1, 30))] ^= 1
         return rle_of(canvas, (0, 0), SIZE)
-    corner = st.tuples(st.floats(0, 80).map(lambda v: round(v, 2)), st.floats(0, 60).map(lambda v: round(v, 2)))
+    corner = st.tuples(
+        st.floats(0, 80).map(lambda v: round(v, 2)), st.floats(0, 60).map(lambda v: round(v, 2))
+    )
     count = 1 if kind == "polygon" else draw(st.integers(2, 3))
-    return [[v for point in draw(st.lists(corner, min_size=3, max_size=7)) for v in point] for _ in range(count)]
+    return [
+        [v for point in draw(st.lists(corner, min_size=3, max_size=7)) for v in point]
+        for _ in range(count)
+    ]
 
 
 @pytest.mark.parametrize("form", ["yolo", "cvat", "label-studio"])
@@ -132,7 +147,9 @@ def masks(draw: st.DrawFn) -> Any:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(found=st.lists(masks(), min_size=1, max_size=4))
-def test_masks_return_pixel_by_pixel(form: str, found: list[Any], tmp_path: Path, kinds_photos: Path) -> None:
+def test_masks_return_pixel_by_pixel(
+    form: str, found: list[Any], tmp_path: Path, kinds_photos: Path
+) -> None:
     """Of whatever shape; what COCO cannot use is counted and its box stays."""
     rows = [
         {
@@ -148,13 +165,17 @@ def test_masks_return_pixel_by_pixel(form: str, found: list[Any], tmp_path: Path
     ]
     image = {"id": 1, "file_name": "a.png", "width": 80, "height": 60}
     source = tmp_path / "given.json"
-    source.write_text(json.dumps({"images": [image], "annotations": rows, "categories": [{"id": 1, "name": "x"}]}))
+    source.write_text(
+        json.dumps({"images": [image], "annotations": rows, "categories": [{"id": 1, "name": "x"}]})
+    )
     document, first, second = there_and_back(form, source, tmp_path, kinds_photos)
     broken = sum(first.faults.values())
     assert not second.faults
     back = document["annotations"]
     assert len(back) == len(rows)
-    assert sum("segmentation" in a for a in back) == sum(mask is not None for mask in found) - broken
+    assert (
+        sum("segmentation" in a for a in back) == sum(mask is not None for mask in found) - broken
+    )
     for a, b in zip(rows, back, strict=True):
         if "segmentation" in b:
             assert overlap(a["segmentation"], b["segmentation"], SIZE) == 1.0
@@ -166,14 +187,18 @@ def test_masks_return_pixel_by_pixel(form: str, found: list[Any], tmp_path: Path
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("every", [2, pytest.param(10**9, marks=pytest.mark.slow)])
 def test_real_annotations(form: str, every: int, shared_data: Path, tmp_path: Path) -> None:
-    """COCO-mini's val without the masks of every second annotation, and whole: exact in all but VOC, whose PNG holds one object a pixel."""
+    """COCO-mini's val without the masks of every second annotation, and whole: exact in
+    all but VOC, whose PNG holds one object a pixel.
+    """
     given = json.loads((shared_data / "coco-mini" / "instances_val.json").read_text())
     for position, row in enumerate(given["annotations"]):
         if position % every == every - 1 and not row["iscrowd"]:
             del row["segmentation"]
     source = tmp_path / "half.json"
     source.write_text(json.dumps(given))
-    document, first, second = there_and_back(form, source, tmp_path, shared_data / "coco-mini" / "val")
+    document, first, second = there_and_back(
+        form, source, tmp_path, shared_data / "coco-mini" / "val"
+    )
     assert not first.faults
     assert not second.faults
     found, wanted = by_place(document), by_place(given)
@@ -193,7 +218,9 @@ def test_real_annotations(form: str, every: int, shared_data: Path, tmp_path: Pa
     assert np.mean(ious) > 0.98 if form == "voc" else min(ious) == 1.0
 
 
-def test_photographs_are_linked(convert: Convert, kinds_file: Path, kinds_photos: Path, tmp_path: Path) -> None:
+def test_photographs_are_linked(
+    convert: Convert, kinds_file: Path, kinds_photos: Path, tmp_path: Path
+) -> None:
     convert("to-yolo", kinds_file, tmp_path / "y", images=kinds_photos)
     with Image.open(tmp_path / "y" / "images" / "sub" / "b.png") as image:
         assert image.size == (80, 60)

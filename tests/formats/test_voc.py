@@ -1,4 +1,6 @@
-"""Pascal VOC: counting from 1, masks by object number, partial masks, hostile and broken XML; against hotcoco and supervision."""
+"""Pascal VOC: counting from 1, masks by object number, partial masks, hostile and
+broken XML; against hotcoco and supervision.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +15,7 @@ from halfmask.masks.rle import crop_of
 
 Convert = Callable[..., Any]
 
-OBJECT = (
-    "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>{}</object>"
-)
+OBJECT = "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>{}</object>"
 SIZE = "<size><width>40</width><height>30</height><depth>3</depth></size>"
 
 
@@ -31,12 +31,18 @@ def voc(tmp_path: Path) -> Path:
     (root / "SegmentationObject").mkdir()
     (root / "ImageSets" / "Main").mkdir(parents=True)
     things = [
-        OBJECT.format("dog", 1, 1, 10, 10, "<pose>Left</pose><truncated>1</truncated><difficult>0</difficult>"),
-        OBJECT.format("cat", 11, 3, 20.5, 12, "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"),
+        OBJECT.format(
+            "dog", 1, 1, 10, 10, "<pose>Left</pose><truncated>1</truncated><difficult>0</difficult>"
+        ),
+        OBJECT.format(
+            "cat", 11, 3, 20.5, 12, "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"
+        ),
         OBJECT.format("dog", 21, 11, 40, 30, "<difficult>1</difficult>"),
     ]
     (root / "Annotations" / "a.xml").write_text(xml(*things))
-    (root / "Annotations" / "b.xml").write_text(xml(OBJECT.format("bird", 5, 5, 9, 9, ""), name="b.jpg"))
+    (root / "Annotations" / "b.xml").write_text(
+        xml(OBJECT.format("bird", 5, 5, 9, 9, ""), name="b.jpg")
+    )
     values = np.zeros((30, 40), dtype=np.uint8)
     values[0:10, 0:10] = 1
     values[12:28, 22:38] = 3
@@ -92,9 +98,7 @@ BOMB = (
     '<?xml version="1.0"?><!DOCTYPE annotation [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>'
     "<annotation><filename>&b;</filename></annotation>"
 )
-OUTSIDE = (
-    '<!DOCTYPE annotation [<!ENTITY x SYSTEM "file:///etc/hostname">]><annotation><filename>&x;</filename></annotation>'
-)
+OUTSIDE = '<!DOCTYPE annotation [<!ENTITY x SYSTEM "file:///etc/hostname">]><annotation><filename>&x;</filename></annotation>'
 
 
 @pytest.mark.parametrize(
@@ -117,23 +121,36 @@ OUTSIDE = (
         (xml(OBJECT.format("dog", "nan", 1, 2, 3, "")), "objects without a box of four numbers"),
         (xml("<object><name>dog</name></object>"), "objects without a box of four numbers"),
         (xml(OBJECT.format("", 1, 1, 2, 3, "")), "objects without a name"),
-        (xml(OBJECT.format("dog", 9, 1, 2, 3, "")), "annotations with a bad box (box_without_area)"),
-        (xml(OBJECT.format("dog", 90, 1, 99, 3, "")), "annotations with a bad box (box_outside_image)"),
+        (
+            xml(OBJECT.format("dog", 9, 1, 2, 3, "")),
+            "annotations with a bad box (box_without_area)",
+        ),
+        (
+            xml(OBJECT.format("dog", 90, 1, 99, 3, "")),
+            "annotations with a bad box (box_outside_image)",
+        ),
     ],
 )
-def test_bad_files_are_counted_and_the_others_read(convert: Convert, voc: Path, text: str, what: str) -> None:
+def test_bad_files_are_counted_and_the_others_read(
+    convert: Convert, voc: Path, text: str, what: str
+) -> None:
     (voc / "SegmentationObject" / "a.png").unlink()
     (voc / "Annotations" / "c.xml").write_text(text.replace("a.jpg", "c.jpg"))
     done = convert("voc", voc)
     assert done.told(what) == 1
-    assert "c.xml" in next(place for sentence, place in done.tally.first.items() if sentence.startswith(what))
+    assert "c.xml" in next(
+        place for sentence, place in done.tally.first.items() if sentence.startswith(what)
+    )
     assert len(done.rows) == 4
 
 
 def test_bad_masks_leave_boxes(convert: Convert, voc: Path) -> None:
     path = voc / "SegmentationObject" / "a.png"
     good = path.read_bytes()
-    for content, what in ((b"no image", "mask PNGs that cannot be read"), (good[:60], "mask PNGs that cannot be read")):
+    for content, what in (
+        (b"no image", "mask PNGs that cannot be read"),
+        (good[:60], "mask PNGs that cannot be read"),
+    ):
         path.write_bytes(content)
         done = convert("voc", voc)
         assert done.told(what) == 1
@@ -160,7 +177,9 @@ def test_nothing_there(convert: Convert, tmp_path: Path) -> None:
     assert not (tmp_path / "voc.json").exists()
 
 
-def test_overlaps_and_placeholders_are_told(convert: Convert, kinds: dict[str, Any], tmp_path: Path) -> None:
+def test_overlaps_and_placeholders_are_told(
+    convert: Convert, kinds: dict[str, Any], tmp_path: Path
+) -> None:
     import json
 
     box = {"image_id": 1, "category_id": 3, "iscrowd": 0, "area": 1}
@@ -189,5 +208,7 @@ def test_hotcoco_and_supervision_read_what_is_written(
     assert len(theirs["annotations"]) == len(kinds["annotations"])
     found = np.array([a["bbox"] for a in theirs["annotations"]])
     wanted = np.array([a["bbox"] for a in kinds["annotations"]])
-    assert np.abs(found[:, 2:] - wanted[:, 2:]).max() <= 1.5  # it takes VOC's corners for the edges of pixels
+    assert (
+        np.abs(found[:, 2:] - wanted[:, 2:]).max() <= 1.5
+    )  # it takes VOC's corners for the edges of pixels
     assert np.abs(found[:, :2] - wanted[:, :2]).max() <= 1.5

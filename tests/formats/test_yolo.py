@@ -1,4 +1,6 @@
-"""YOLO folders: rows of both kinds in one file, every layout, every fault by its line; against supervision and hotcoco."""
+"""YOLO folders: rows of both kinds in one file, every layout, every fault by its line;
+against supervision and hotcoco.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -79,7 +81,9 @@ def test_bad_rows_are_told_by_line_and_the_rest_is_kept(convert: Convert, tmp_pa
     assert [a["bbox"] for a in done.rows] == [[40, 15, 20, 20], [40, 15, 20, 20]]
     assert done.told("label lines with something that is no number") == 1
     assert done.told("label lines of a class beyond the 2 names") == 1
-    assert done.told("annotations with a bad box (box_without_area)") == 2  # one is a polygon without area
+    assert (
+        done.told("annotations with a bad box (box_without_area)") == 2
+    )  # one is a polygon without area
     assert done.told("annotations with a bad box (box_outside_image)") == 1
     assert done.told("masks that are broken") == 1
     assert done.told("label files without a photograph") == 1
@@ -105,8 +109,12 @@ def test_splits_of_data_yaml(convert: Convert, tmp_path: Path) -> None:
         Image.new("RGB", size).save(root / split / "images" / "x.jpg")
         (root / split / "labels" / "x.txt").write_text("3 0.5 0.5 0.5 0.5\n")
     # As Roboflow writes it: from a folder beside the one that data.yaml is in.
-    (root / "data.yaml").write_text("train: ../train/images\nval: ../valid/images\nnames: {0: a, 3: b}\n")
-    with pytest.raises(InputError, match=r"several parts \(train, val\); choose one: --split train"):
+    (root / "data.yaml").write_text(
+        "train: ../train/images\nval: ../valid/images\nnames: {0: a, 3: b}\n"
+    )
+    with pytest.raises(
+        InputError, match=r"several parts \(train, val\); choose one: --split train"
+    ):
         convert("yolo", root)
     done = convert("yolo", root / "data.yaml", split="val")
     assert done.rows[0]["bbox"] == [10, 10, 20, 20]
@@ -123,7 +131,9 @@ def test_splits_of_data_yaml(convert: Convert, tmp_path: Path) -> None:
 
 def test_without_data_yaml_and_photographs_elsewhere(convert: Convert, tmp_path: Path) -> None:
     source = folder(tmp_path / "y", config=None)
-    with pytest.raises(InputError, match=r"expected class names: a data.yaml with names, or a classes.txt"):
+    with pytest.raises(
+        InputError, match=r"expected class names: a data.yaml with names, or a classes.txt"
+    ):
         convert("yolo", source)
     (source / "classes.txt").write_text("cat\ndog\n")
     assert len(convert("yolo", source).rows) == 3
@@ -136,11 +146,22 @@ def test_without_data_yaml_and_photographs_elsewhere(convert: Convert, tmp_path:
 
 
 @pytest.mark.parametrize(
-    "config", ["names: 3", "[1]", "names: [a, a]", "names: {a: b}", "a: [", "names: []", "names: [a]\ntrain: nowhere"]
+    "config",
+    [
+        "names: 3",
+        "[1]",
+        "names: [a, a]",
+        "names: {a: b}",
+        "a: [",
+        "names: []",
+        "names: [a]\ntrain: nowhere",
+    ],
 )
 def test_data_yaml_that_is_none(convert: Convert, tmp_path: Path, config: str) -> None:
     source = folder(tmp_path / "y", config=config)
-    with pytest.raises(InputError, match=r"data.yaml|expected class names|there is no such folder or list"):
+    with pytest.raises(
+        InputError, match=r"data.yaml|expected class names|there is no such folder or list"
+    ):
         convert("yolo", source)
     assert not (tmp_path / "yolo.json").exists()
 
@@ -153,7 +174,9 @@ def test_yaml_makes_no_objects(convert: Convert, tmp_path: Path) -> None:
 
 def test_what_is_written(convert: Convert, kinds_file: Path, tmp_path: Path) -> None:
     done = convert("to-yolo", kinds_file, tmp_path / "out")
-    rows = [line.split() for line in (tmp_path / "out" / "labels" / "a.txt").read_text().splitlines()]
+    rows = [
+        line.split() for line in (tmp_path / "out" / "labels" / "a.txt").read_text().splitlines()
+    ]
     assert [len(row) for row in rows] == [7, 17, 21, 5, 9]
     assert rows[3] == ["2", "0.20625", "0.5791666667", "0.15", "0.15"]
     assert (tmp_path / "out" / "labels" / "sub" / "b.txt").is_file()
@@ -226,7 +249,9 @@ def test_hotcoco_reads_the_boxes_that_are_written(
     import hotcoco
 
     kinds["annotations"] = [
-        {k: v for k, v in a.items() if k != "segmentation"} for a in kinds["annotations"] if not a["iscrowd"]
+        {k: v for k, v in a.items() if k != "segmentation"}
+        for a in kinds["annotations"]
+        if not a["iscrowd"]
     ]
     source = tmp_path / "boxes.json"
     source.write_text(json.dumps(kinds))

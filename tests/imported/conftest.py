@@ -1,4 +1,6 @@
-"""Model files as other programs write them, made up here: their names and shapes, with random numbers."""
+"""Model files as other programs write them, made up here: their names and shapes, with
+random numbers.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ Arrays = dict[str, NDArray[np.float32]]
 
 
 class Python2Pickle:
-    """Writes what cPickle of Python 2 writes with protocol 2: byte strings, NumPy's old module names."""
+    """Writes what cPickle of Python 2 writes with protocol 2: byte strings, NumPy's old
+    module names.
+    """
 
     def __init__(self) -> None:
         self.out: list[bytes] = [b"\x80\x02"]
@@ -70,25 +74,41 @@ def head_shapes(classes: int, fpn: int, width: int, side: int) -> dict[str, tupl
     out: dict[str, tuple[int, ...]] = {}
     for top, channels in (("res2_2", 256), ("res3_3", 512), ("res4_5", 1024), ("res5_2", 2048)):
         lateral = "" if top == "res5_2" else "_lateral"
-        out |= {f"fpn_inner_{top}_sum{lateral}_w": (fpn, channels, 1, 1), f"fpn_inner_{top}_sum{lateral}_b": (fpn,)}
+        out |= {
+            f"fpn_inner_{top}_sum{lateral}_w": (fpn, channels, 1, 1),
+            f"fpn_inner_{top}_sum{lateral}_b": (fpn,),
+        }
         out |= {f"fpn_{top}_sum_w": (fpn, fpn, 3, 3), f"fpn_{top}_sum_b": (fpn,)}
     out |= {"conv_rpn_fpn2_w": (fpn, fpn, 3, 3), "conv_rpn_fpn2_b": (fpn,)}
     out |= {"rpn_cls_logits_fpn2_w": (3, fpn, 1, 1), "rpn_cls_logits_fpn2_b": (3,)}
     out |= {"rpn_bbox_pred_fpn2_w": (12, fpn, 1, 1), "rpn_bbox_pred_fpn2_b": (12,)}
-    out |= {"fc6_w": (width, fpn * side * side), "fc6_b": (width,), "fc7_w": (width, width), "fc7_b": (width,)}
+    out |= {
+        "fc6_w": (width, fpn * side * side),
+        "fc6_b": (width,),
+        "fc7_w": (width, width),
+        "fc7_b": (width,),
+    }
     out |= {"cls_score_w": (classes, width), "cls_score_b": (classes,)}
     return out | {"bbox_pred_w": (4 * classes, width), "bbox_pred_b": (4 * classes,)}
 
 
 def backbone_shapes(blocks: tuple[int, ...] = (3, 4, 6, 3)) -> dict[str, tuple[int, ...]]:
     """Detectron's ResNet of bottleneck blocks."""
-    out: dict[str, tuple[int, ...]] = {"conv1_w": (64, 3, 7, 7), "res_conv1_bn_s": (64,), "res_conv1_bn_b": (64,)}
+    out: dict[str, tuple[int, ...]] = {
+        "conv1_w": (64, 3, 7, 7),
+        "res_conv1_bn_s": (64,),
+        "res_conv1_bn_b": (64,),
+    }
     before = 64
     for stage, count in enumerate(blocks):
         inner, wide = 64 << stage, 256 << stage
         for i in range(count):
             name = f"res{stage + 2}_{i}_branch"
-            convs = {"2a": (inner, before, 1, 1), "2b": (inner, inner, 3, 3), "2c": (wide, inner, 1, 1)}
+            convs = {
+                "2a": (inner, before, 1, 1),
+                "2b": (inner, inner, 3, 3),
+                "2c": (wide, inner, 1, 1),
+            }
             convs |= {"1": (wide, before, 1, 1)} if i == 0 else {}
             for branch, shape in convs.items():
                 out |= {f"{name}{branch}_w": shape}
@@ -99,9 +119,15 @@ def backbone_shapes(blocks: tuple[int, ...] = (3, 4, 6, 3)) -> dict[str, tuple[i
 
 def mask_shapes(fpn: int, width: int) -> dict[str, tuple[int, ...]]:
     """The four convolutions and the upsampling before every mask output."""
-    out: dict[str, tuple[int, ...]] = {"conv5_mask_w": (width, width, 2, 2), "conv5_mask_b": (width,)}
+    out: dict[str, tuple[int, ...]] = {
+        "conv5_mask_w": (width, width, 2, 2),
+        "conv5_mask_b": (width,),
+    }
     for i in range(1, 5):
-        out |= {f"_[mask]_fcn{i}_w": (width, fpn if i == 1 else width, 3, 3), f"_[mask]_fcn{i}_b": (width,)}
+        out |= {
+            f"_[mask]_fcn{i}_w": (width, fpn if i == 1 else width, 3, 3),
+            f"_[mask]_fcn{i}_b": (width,),
+        }
     return out
 
 
@@ -131,7 +157,9 @@ CLASSES, FPN, WIDTH, MASK = 6, 8, 16, 12
 
 @pytest.fixture(scope="session")
 def detectron() -> Callable[..., Arrays]:
-    """Blobs of the paper's model on a ResNet-50 with narrow heads: `detectron(**{name: shape or None})` adds and removes some."""
+    """Blobs of the paper's model on a ResNet-50 with narrow heads: `detectron(**{name:
+    shape or None})` adds and removes some.
+    """
     shapes = backbone_shapes() | head_shapes(CLASSES, FPN, WIDTH, 7)
     shapes |= mask_shapes(FPN, MASK) | transfer_shapes(5 * WIDTH, MASK)
     shapes |= {"mask_mlp_logits_raw_w": (784, MASK * 784), "mask_mlp_logits_raw_b": (784,)}
@@ -140,7 +168,9 @@ def detectron() -> Callable[..., Arrays]:
     def make(**changes: tuple[int, ...] | None) -> Arrays:
         added = fill({name: shape for name, shape in changes.items() if shape is not None}, seed=1)
         return {
-            name: blob for name, blob in (whole | added).items() if name not in changes or changes[name] is not None
+            name: blob
+            for name, blob in (whole | added).items()
+            if name not in changes or changes[name] is not None
         }
 
     return make

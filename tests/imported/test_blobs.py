@@ -45,12 +45,24 @@ def test_python_2(tmp_path: Path, python2_pickle: Callable[[Any], bytes]) -> Non
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_python_3(tmp_path: Path, protocol: int) -> None:
-    same(read_blobs(written(tmp_path / "m.pkl", pickle.dumps({"blobs": BLOBS, "cfg": "x"}, protocol))))
+    same(
+        read_blobs(
+            written(tmp_path / "m.pkl", pickle.dumps({"blobs": BLOBS, "cfg": "x"}, protocol))
+        )
+    )
 
 
 def test_the_older_layout_and_an_ordered_one(tmp_path: Path) -> None:
-    same(read_blobs(written(tmp_path / "a.pkl", pickle.dumps({**BLOBS, "cfg": "x", "gone": None}, 2))))
-    same(read_blobs(written(tmp_path / "b.pkl", pickle.dumps(OrderedDict(blobs=OrderedDict(BLOBS)), 2))))
+    same(
+        read_blobs(
+            written(tmp_path / "a.pkl", pickle.dumps({**BLOBS, "cfg": "x", "gone": None}, 2))
+        )
+    )
+    same(
+        read_blobs(
+            written(tmp_path / "b.pkl", pickle.dumps(OrderedDict(blobs=OrderedDict(BLOBS)), 2))
+        )
+    )
 
 
 @pytest.mark.parametrize("kind", ["<f2", "<f4", ">f4", "<f8", ">f8", "<i8", ">i4", "|u1", "|b1"])
@@ -83,20 +95,34 @@ def hostile(folder: Path) -> dict[str, tuple[bytes, str]]:
         "deep": (pickle.dumps({"blobs": {"a": [({"b": [shell]},)]}}, 4), r"posix\.system"),
         "key": (pickle.dumps({(1, shell): 2}, 2), r"posix\.system"),
         "in a state": (
-            b"\x80\x02}U\x01a" + array + b"(cposix\nsystem\nU" + bytes([len(line)]) + line + b"tRbs.",
+            b"\x80\x02}U\x01a"
+            + array
+            + b"(cposix\nsystem\nU"
+            + bytes([len(line)])
+            + line
+            + b"tRbs.",
             r"posix\.system",
         ),
         "eval": (b"c__builtin__\neval\n(S'1'\ntR.", r"__builtin__\.eval"),
         "getattr": (b"cbuiltins\ngetattr\n.", r"builtins\.getattr"),
         "instance": (b"(S'touch'\niposix\nsystem\n.", r"posix\.system"),
         "object": (b"(cos\nsystem\nS'x'\no.", r"os\.system"),
-        "dotted": (b"\x80\x04\x8c\x05numpy\x8c\x11dtype.__class__.x\x93.", r"numpy\.dtype\.__class__\.x"),
+        "dotted": (
+            b"\x80\x04\x8c\x05numpy\x8c\x11dtype.__class__.x\x93.",
+            r"numpy\.dtype\.__class__\.x",
+        ),
         "loads": (b"cnumpy\nload\n(S'x'\ntR.", r"numpy\.load"),
-        "scalar of objects": (b"cnumpy.core.multiarray\nscalar\n.", r"numpy\.core\.multiarray\.scalar"),
+        "scalar of objects": (
+            b"cnumpy.core.multiarray\nscalar\n.",
+            r"numpy\.core\.multiarray\.scalar",
+        ),
         "new": (b"\x80\x02csubprocess\nPopen\n)\x81.", r"subprocess\.Popen"),
         "persistent": (b"Pabc\n.", "outside itself"),
         "module": (b"\x80\x02cos\nsystem\n.", r"os\.system"),
-        "torch": (b"\x80\x02ctorch.storage\n_load_from_bytes\n.", r"torch\.storage\._load_from_bytes"),
+        "torch": (
+            b"\x80\x02ctorch.storage\n_load_from_bytes\n.",
+            r"torch\.storage\._load_from_bytes",
+        ),
     }
 
 
@@ -123,7 +149,15 @@ DTYPE = b"cnumpy\ndtype\n"
 
 def state(shape: bytes, data: bytes, dtype: bytes = DTYPE + b"(U\x02f4tR") -> bytes:
     return (
-        b"\x80\x02}U\x01a" + RECONSTRUCT + b")R(K\x01" + shape + dtype + b"\x89U" + bytes([len(data)]) + data + b"tbs."
+        b"\x80\x02}U\x01a"
+        + RECONSTRUCT
+        + b")R(K\x01"
+        + shape
+        + dtype
+        + b"\x89U"
+        + bytes([len(data)])
+        + data
+        + b"tbs."
     )
 
 
@@ -165,8 +199,12 @@ GOOD = pickle.dumps({"blobs": {"a": np.ones(3, dtype=np.float32)}}, 2)
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=4))
-def test_any_damage_is_an_input_error(tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]]) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=4)
+)
+def test_any_damage_is_an_input_error(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]]
+) -> None:
     data = bytearray(GOOD)
     for place, value in changes:
         data[place] = value

@@ -1,4 +1,6 @@
-"""import_torchvision: the same detections and masks as torchvision's own models, and their 91 rows as COCO's 80 classes."""
+"""import_torchvision: the same detections and masks as torchvision's own models, and
+their 91 rows as COCO's 80 classes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,11 @@ from torchvision.models.detection import (
 )
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
-from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.faster_rcnn import (
+    FastRCNNConvFCHead,
+    FastRCNNPredictor,
+    TwoMLPHead,
+)
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FrozenBatchNorm2d
@@ -37,21 +43,30 @@ SIZE = 96
 
 
 def mask_rcnn(version: int, classes: int = 91, eps: float = 1e-5, frozen: bool = False) -> MaskRCNN:
-    """torchvision's model of that version on a ResNet-18, with narrow heads, random weights and random statistics."""
+    """torchvision's model of that version on a ResNet-18, with narrow heads, random
+    weights and random statistics.
+    """
     torch.manual_seed(version)
     v2 = version == 2
     norm = nn.BatchNorm2d if v2 else None
     levels = {f"layer{i + 1}": str(i) for i in range(4)}
     network = resnet18(
-        weights=None, norm_layer=lambda n: FrozenBatchNorm2d(n, eps) if frozen else nn.BatchNorm2d(n, eps)
+        weights=None,
+        norm_layer=lambda n: FrozenBatchNorm2d(n, eps) if frozen else nn.BatchNorm2d(n, eps),
     )
     backbone = BackboneWithFPN(network, levels, [64, 128, 256, 512], WIDTH, norm_layer=norm)
-    head = FastRCNNConvFCHead((WIDTH, 7, 7), [WIDTH] * 4, [32], norm) if v2 else TwoMLPHead(WIDTH * 49, 32)
+    head = (
+        FastRCNNConvFCHead((WIDTH, 7, 7), [WIDTH] * 4, [32], norm)
+        if v2
+        else TwoMLPHead(WIDTH * 49, 32)
+    )
     model = MaskRCNN(
         backbone,
         min_size=SIZE,
         max_size=SIZE,
-        rpn_anchor_generator=AnchorGenerator(((32,), (64,), (128,), (256,), (512,)), ((0.5, 1.0, 2.0),) * 5),
+        rpn_anchor_generator=AnchorGenerator(
+            ((32,), (64,), (128,), (256,), (512,)), ((0.5, 1.0, 2.0),) * 5
+        ),
         rpn_head=RPNHead(WIDTH, 3, conv_depth=version),
         box_head=head,
         box_predictor=FastRCNNPredictor(32, classes),
@@ -70,7 +85,9 @@ def mask_rcnn(version: int, classes: int = 91, eps: float = 1e-5, frozen: bool =
         predictor.cls_score.weight.mul_(8)
         predictor.bbox_pred.weight.mul_(4)
         if classes == 91:
-            predictor.cls_score.bias[UNUSED] = -1e4  # as in trained weights: what never occurs is never found
+            predictor.cls_score.bias[
+                UNUSED
+            ] = -1e4  # as in trained weights: what never occurs is never found
     return model.eval()
 
 
@@ -78,7 +95,9 @@ def built(imported: Imported) -> PartialMaskRCNN:
     section = imported.model
     detector = section.detector.model_copy(update={"score_threshold": 0.015})
     images = section.images.model_copy(update={"min_size": [SIZE], "max_size": SIZE})
-    model = build_model(section.model_copy(update={"images": images, "detector": detector}), imported.classes)
+    model = build_model(
+        section.model_copy(update={"images": images, "detector": detector}), imported.classes
+    )
     assert isinstance(model, PartialMaskRCNN)
     model.load_state_dict(imported.state)
     return model.eval()
@@ -101,9 +120,13 @@ def assert_same(theirs: MaskRCNN, imported: Imported, tolerance: float) -> None:
 
 @pytest.mark.parametrize(("version", "tolerance"), [(1, 0.0), (2, 2e-4)])
 def test_detections_and_masks_are_torchvisions(version: int, tolerance: float) -> None:
-    """The first version's frozen BatchNorm is ours, number for number; the second's is rounded otherwise."""
+    """The first version's frozen BatchNorm is ours, number for number; the second's is
+    rounded otherwise.
+    """
     theirs = mask_rcnn(version, frozen=version == 1)
-    imported = import_torchvision(theirs.state_dict(), "file.pth", norm_eps=1e-5 if version == 1 else None)
+    imported = import_torchvision(
+        theirs.state_dict(), "file.pth", norm_eps=1e-5 if version == 1 else None
+    )
     assert (imported.classes, imported.trained_masks, imported.masked_rows) == (81, True, 80)
     assert imported.model.detector.rpn_convs == version
     assert imported.model.mask_head.norm == ("batch" if version == 2 else "none")
@@ -115,7 +138,11 @@ def older(state: dict[str, Tensor]) -> dict[str, Tensor]:
     out = {}
     for key, tensor in state.items():
         if key.startswith(("backbone.fpn.", "rpn.head.conv.")):
-            key = key.replace(".0.weight", ".weight").replace(".0.bias", ".bias").replace("conv.0.", "conv.")
+            key = (
+                key.replace(".0.weight", ".weight")
+                .replace(".0.bias", ".bias")
+                .replace("conv.0.", "conv.")
+            )
         parts = key.split(".")
         if key.startswith("roi_heads.mask_head."):
             key = f"roi_heads.mask_head.mask_fcn{int(parts[2]) + 1}.{parts[-1]}"
@@ -143,7 +170,11 @@ def test_the_published_files_names_and_eps() -> None:
         for level in "0123":
             torch.testing.assert_close(found[level], expected[level], rtol=2e-3, atol=2e-3)
         model.backbone.load_state_dict(
-            {k.removeprefix("backbone."): t for k, t in state.items() if "fpn" not in k and k.startswith("backbone.")}
+            {
+                k.removeprefix("backbone."): t
+                for k, t in state.items()
+                if "fpn" not in k and k.startswith("backbone.")
+            }
         )
         assert not torch.allclose(model.features(image)["1"], expected["1"], rtol=1e-2, atol=1e-2)
 
@@ -196,9 +227,9 @@ def test_a_faster_rcnn_gets_an_untrained_mask_head(kind: str) -> None:
     again = import_torchvision(state, "file.pth", mask_head=kind)
     assert all(torch.equal(tensor, again.state[key]) for key, tensor in imported.state.items())
     model = built(imported)
-    masks = model.segment([torch.rand(3, 96, 96)], [torch.tensor([[5.0, 5.0, 60.0, 70.0]])], [torch.tensor([3])])[
-        0
-    ].mask_probs
+    masks = model.segment(
+        [torch.rand(3, 96, 96)], [torch.tensor([[5.0, 5.0, 60.0, 70.0]])], [torch.tensor([3])]
+    )[0].mask_probs
     assert masks.std() > 0
 
 
@@ -210,8 +241,13 @@ def test_what_does_not_fit_is_listed_by_name() -> None:
     with pytest.raises(InputError) as error:
         import_torchvision(state, "file.pth")
     text = str(error.value)
-    assert text.startswith("file.pth: does not fit resnet18-FPN with 80 classes: 1 missing: rpn.head.cls_logits.bias; ")
-    assert "1 of another shape: roi_heads.box_predictor.bbox_pred.weight [4, 32] instead of [324, 32]; " in text
+    assert text.startswith(
+        "file.pth: does not fit resnet18-FPN with 80 classes: 1 missing: rpn.head.cls_logits.bias; "
+    )
+    assert (
+        "1 of another shape: roi_heads.box_predictor.bbox_pred.weight [4, 32] instead of [324, "
+        "32]; " in text
+    )
     assert text.endswith("1 unknown: roi_heads.keypoint_head.0.weight")
 
 
@@ -246,7 +282,13 @@ def test_files_of_other_models(state: dict[str, Tensor], message: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "make", [fasterrcnn_resnet50_fpn, fasterrcnn_resnet50_fpn_v2, maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2]
+    "make",
+    [
+        fasterrcnn_resnet50_fpn,
+        fasterrcnn_resnet50_fpn_v2,
+        maskrcnn_resnet50_fpn,
+        maskrcnn_resnet50_fpn_v2,
+    ],
 )
 def test_full_size(make: Any) -> None:
     """torchvision's own builders, at the size of the published files."""
@@ -255,11 +297,20 @@ def test_full_size(make: Any) -> None:
     imported = import_torchvision(state, "file.pth")
     built(imported)
     assert imported.model.backbone.name == "resnet50"
-    kept = {k: t for k, t in imported.state.items() if imported.trained_masks or not k.startswith("mask_branch.")}
+    kept = {
+        k: t
+        for k, t in imported.state.items()
+        if imported.trained_masks or not k.startswith("mask_branch.")
+    }
     rows = sum(
         t[0].numel() * (4 if "bbox" in k else 1) * 10
         for k, t in state.items()
         if "box_predictor" in k or "fcn_logits" in k
     )
-    counters = sum(k.startswith("backbone.body.") and k.endswith("num_batches_tracked") for k in state)
-    assert sum(t.numel() for t in kept.values()) == sum(t.numel() for t in state.values()) - rows - counters
+    counters = sum(
+        k.startswith("backbone.body.") and k.endswith("num_batches_tracked") for k in state
+    )
+    assert (
+        sum(t.numel() for t in kept.values())
+        == sum(t.numel() for t in state.values()) - rows - counters
+    )

@@ -18,11 +18,22 @@ NOTE = {"model": "old@1", "score": 0.5, "state": "filled"}
 
 
 def every_kind(image: int, first: int) -> list[dict[str, Any]]:
-    """One annotation of each kind, ids from `first` on; `kind` is a key that COCO does not know and that must stay."""
+    """One annotation of each kind, ids from `first` on; `kind` is a key that COCO does
+    not know and that must stay.
+    """
 
-    def row(k: int, kind: str, category: int = 2, bbox: Any = (4, 4, 30, 36), **more: Any) -> dict[str, Any]:
+    def row(
+        k: int, kind: str, category: int = 2, bbox: Any = (4, 4, 30, 36), **more: Any
+    ) -> dict[str, Any]:
         box = list(bbox) if isinstance(bbox, tuple) else bbox
-        return {"kind": kind, "id": first + k, "image_id": image, "category_id": category, "bbox": box, **more}
+        return {
+            "kind": kind,
+            "id": first + k,
+            "image_id": image,
+            "category_id": category,
+            "bbox": box,
+            **more,
+        }
 
     return [
         row(0, "polygon", segmentation=POLYGON, area=800.5, iscrowd=0),
@@ -52,14 +63,18 @@ WritesFile = Callable[..., Path]
 
 @pytest.fixture
 def write_file(tmp_path: Path) -> WritesFile:
-    """Writes photos/ and in.json with some images and their annotations; returns the JSON's path."""
+    """Writes photos/ and in.json with some images and their annotations; returns the
+    JSON's path.
+    """
 
     def write(annotations: list[Any] | None = None, images: int = 3, **changes: Any) -> Path:
         folder = tmp_path / "photos"
         folder.mkdir(exist_ok=True)
         rng = np.random.default_rng(0)
         for i in range(1, images + 1):
-            Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+            Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(
+                folder / f"{i}.png"
+            )
         rows = annotations
         if rows is None:
             rows = [a for i in range(1, images + 1) for a in every_kind(i, 100 * i)]
@@ -68,8 +83,13 @@ def write_file(tmp_path: Path) -> WritesFile:
             "licenses": [{"id": 1}],
             "info": {"description": "kept", "year": 2017},
             "annotations": rows,
-            "images": [{"id": i, "file_name": f"{i}.png", "width": 64, "height": 48} for i in range(1, images + 1)],
-            "categories": [{"id": c, "name": n} for c, n in [(9, "zebra"), (2, "cat"), (5, "dog"), (7, "tree")]],
+            "images": [
+                {"id": i, "file_name": f"{i}.png", "width": 64, "height": 48}
+                for i in range(1, images + 1)
+            ],
+            "categories": [
+                {"id": c, "name": n} for c, n in [(9, "zebra"), (2, "cat"), (5, "dog"), (7, "tree")]
+            ],
             "more": None,
         }
         path = tmp_path / "in.json"

@@ -52,7 +52,13 @@ def test_without_ray_it_says_which_extra(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(cluster, "find_spec", lambda name: None)
     (tmp_path / "photos").mkdir()
     (tmp_path / "in.json").write_text("{}")
-    command = ["complete", "baseline:box", str(tmp_path / "in.json"), "--images", str(tmp_path / "photos")]
+    command = [
+        "complete",
+        "baseline:box",
+        str(tmp_path / "in.json"),
+        "--images",
+        str(tmp_path / "photos"),
+    ]
     done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out.json"), "--ray", "auto"])
     assert done.exit_code != 0
     assert isinstance(done.exception, InputError)
@@ -62,7 +68,9 @@ def test_without_ray_it_says_which_extra(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_other_versions_are_refused() -> None:
     cluster._welcome([__version__, torch.__version__], "here", 1)
-    with pytest.raises(InputError, match=r"there has halfmask 0\.0\.1 and torch 1\.0.*install the same"):
+    with pytest.raises(
+        InputError, match=r"there has halfmask 0\.0\.1 and torch 1\.0.*install the same"
+    ):
         cluster._welcome(["0.0.1", "1.0"], "there", 1)
 
 
@@ -81,7 +89,12 @@ def test_the_same_bytes_from_two_workers(
     seen: list[tuple[int, int]] = []
     out = tmp_path / "out.json"
     done = complete(
-        model, tmp_path / "in.json", tmp_path / "photos", out, progress=lambda *p: seen.append(p), ray="auto"
+        model,
+        tmp_path / "in.json",
+        tmp_path / "photos",
+        out,
+        progress=lambda *p: seen.append(p),
+        ray="auto",
     )
     assert out.read_bytes() == whole
     # On a busy machine the first may have drawn it all before the second is there.
@@ -105,7 +118,9 @@ def test_a_killed_worker_is_replaced(
             os.kill(killed[0], signal.SIGKILL)
 
     out = tmp_path / "out.json"
-    done = complete(model, tmp_path / "in.json", tmp_path / "photos", out, progress=kill_once, ray="auto")
+    done = complete(
+        model, tmp_path / "in.json", tmp_path / "photos", out, progress=kill_once, ray="auto"
+    )
     assert killed
     assert not done.skipped
     assert out.read_bytes() == whole
@@ -113,7 +128,9 @@ def test_a_killed_worker_is_replaced(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("two_workers")
-def test_an_interrupted_run_goes_on_without_ray(model: Predictor, tmp_path: Path, whole: bytes) -> None:
+def test_an_interrupted_run_goes_on_without_ray(
+    model: Predictor, tmp_path: Path, whole: bytes
+) -> None:
     source, photos, out = tmp_path / "in.json", tmp_path / "photos", tmp_path / "out.json"
 
     def stop(done: int, total: int) -> None:
@@ -130,10 +147,14 @@ def test_an_interrupted_run_goes_on_without_ray(model: Predictor, tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("two_workers")
-def test_photographs_that_cannot_be_read_are_told(model: Predictor, tmp_path: Path, whole: bytes) -> None:
+def test_photographs_that_cannot_be_read_are_told(
+    model: Predictor, tmp_path: Path, whole: bytes
+) -> None:
     (tmp_path / "photos" / "3.png").unlink()
     alone = complete(model, tmp_path / "in.json", tmp_path / "photos", tmp_path / "alone.json")
-    done = complete(model, tmp_path / "in.json", tmp_path / "photos", tmp_path / "out.json", ray="auto")
+    done = complete(
+        model, tmp_path / "in.json", tmp_path / "photos", tmp_path / "out.json", ray="auto"
+    )
     assert done.skipped == alone.skipped != []
     assert (tmp_path / "out.json").read_bytes() == (tmp_path / "alone.json").read_bytes() != whole
 
@@ -149,20 +170,32 @@ def test_a_batch_that_ends_every_worker_is_an_error(
         def draw_with_faults(self, pieces: Any, photographs: Any) -> Any:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    piece = planning.Piece({"id": 1, "file_name": "1.png"}, (48, 64), (0,), ((1.0, 1.0, 9.0, 9.0),), (2,))
+    piece = planning.Piece(
+        {"id": 1, "file_name": "1.png"}, (48, 64), (0,), ((1.0, 1.0, 9.0, 9.0),), (2,)
+    )
     deadly = Deadly(model, [], tmp_path, False, 0, False)
     with pytest.raises(InputError, match="workers were lost 2 times over one batch"):
         list(cluster.drawn_on_ray(deadly, [[piece]], [0], "auto"))
 
 
 @pytest.mark.slow
-def test_the_command_begins_a_cluster_of_this_machine(tiny_segmenter: Path, tmp_path: Path, whole: bytes) -> None:
+def test_the_command_begins_a_cluster_of_this_machine(
+    tiny_segmenter: Path, tmp_path: Path, whole: bytes
+) -> None:
     ray = pytest.importorskip("ray")
     if ray.is_initialized():
         ray.shutdown()
     out = tmp_path / "out.json"
-    command = ["complete", str(tiny_segmenter), str(tmp_path / "in.json"), "--images", str(tmp_path / "photos")]
-    done = CliRunner().invoke(app, [*command, "--out", str(out), "--ray", "local", "--device", "cpu"])
+    command = [
+        "complete",
+        str(tiny_segmenter),
+        str(tmp_path / "in.json"),
+        "--images",
+        str(tmp_path / "photos"),
+    ]
+    done = CliRunner().invoke(
+        app, [*command, "--out", str(out), "--ray", "local", "--device", "cpu"]
+    )
     assert done.exit_code == 1, done.output  # some annotations are unusable, as everywhere
     assert json.loads(out.read_text()) == json.loads(whole)
     assert out.read_bytes() == whole

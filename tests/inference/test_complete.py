@@ -1,4 +1,6 @@
-"""The contract of `complete`: what is kept, what is filled, the same bytes however it was interrupted."""
+"""The contract of `complete`: what is kept, what is filled, the same bytes however it
+was interrupted.
+"""
 
 import hashlib
 import json
@@ -41,7 +43,9 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "BATCH_BOXES", 4)
 
 
-def run(model: Predictor, source: Path, out: str = "out.json", **options: Any) -> tuple[Completion, dict[str, Any]]:
+def run(
+    model: Predictor, source: Path, out: str = "out.json", **options: Any
+) -> tuple[Completion, dict[str, Any]]:
     target = source.parent / out
     before = hashlib.sha256(source.read_bytes()).hexdigest()
     done = complete(model, source, source.parent / "photos", target, **options)
@@ -83,7 +87,9 @@ def test_what_is_kept_and_what_is_filled(model: Predictor, write_file: WritesFil
         assert 0 <= note["score"] <= 1
         assert note.get("replaced") == (old["segmentation"] if old["kind"] == "broken" else None)
     assert done.filled == 3 * len(FILLED) == len(of_kind(after)["missing"]) * len(FILLED)
-    assert done.suspects == [a["id"] for a in sorted(of_kind(before)["suspect"], key=lambda a: a["image_id"])]
+    assert done.suspects == [
+        a["id"] for a in sorted(of_kind(before)["suspect"], key=lambda a: a["image_id"])
+    ]
     assert len(done.unusable) == 12
     assert done.counts["crowd"] == 6
     assert done.counts["earlier"] == 3
@@ -127,8 +133,12 @@ def test_polygons_are_the_same_masks(model: Predictor, write_file: WritesFile) -
     _, as_polygons = run(model, source, out="polygons.json", polygons=True)
     for one, other in zip(as_rle["annotations"], as_polygons["annotations"], strict=True):
         if one["kind"] in FILLED:
-            shapes = reference.frPyObjects([[float(v) for v in p] for p in other["segmentation"]], 48, 64)
-            assert np.array_equal(reference.decode(reference.merge(shapes)), reference.decode(one["segmentation"]))
+            shapes = reference.frPyObjects(
+                [[float(v) for v in p] for p in other["segmentation"]], 48, 64
+            )
+            assert np.array_equal(
+                reference.decode(reference.merge(shapes)), reference.decode(one["segmentation"])
+            )
             assert one["area"] == other["area"]
             assert one["halfmask"] == other["halfmask"]
 
@@ -146,8 +156,18 @@ def test_a_second_run_changes_nothing(model: Predictor, write_file: WritesFile) 
     assert MaskState.BROKEN not in states
 
 
-def test_a_file_without_anything_to_fill_is_copied_byte_for_byte(model: Predictor, write_file: WritesFile) -> None:
-    rows = [{"id": 1, "image_id": 1, "category_id": 2, "bbox": [1, 1, 20, 20], "segmentation": [[1, 1, 20, 2, 9, 20]]}]
+def test_a_file_without_anything_to_fill_is_copied_byte_for_byte(
+    model: Predictor, write_file: WritesFile
+) -> None:
+    rows = [
+        {
+            "id": 1,
+            "image_id": 1,
+            "category_id": 2,
+            "bbox": [1, 1, 20, 20],
+            "segmentation": [[1, 1, 20, 2, 9, 20]],
+        }
+    ]
     source = write_file(rows)
     assert run(model, source)[0].filled == 0
     assert (source.parent / "out.json").read_bytes() == source.read_bytes()
@@ -168,7 +188,9 @@ def test_redo_fills_what_nobody_accepted(model: Predictor, write_file: WritesFil
 
 
 @pytest.mark.usefixtures("small_batches")
-def test_the_same_bytes_whatever_the_number_of_workers(model: Predictor, write_file: WritesFile) -> None:
+def test_the_same_bytes_whatever_the_number_of_workers(
+    model: Predictor, write_file: WritesFile
+) -> None:
     source = write_file(images=7)
     for workers in (0, 1, 2, 5):
         run(model, source, out=f"{workers}.json", workers=workers)
@@ -193,7 +215,9 @@ def interrupt_after(count: int) -> Callable[[int, int], None]:
 
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("kills", [[0], [1], [3], [1, 1, 2]])
-def test_the_same_bytes_after_interruptions(model: Predictor, write_file: WritesFile, kills: list[int]) -> None:
+def test_the_same_bytes_after_interruptions(
+    model: Predictor, write_file: WritesFile, kills: list[int]
+) -> None:
     source = write_file(images=5)
     run(model, source, out="whole.json")
     out = source.parent / "out.json"
@@ -244,7 +268,9 @@ def test_a_journal_of_another_job_is_not_used(model: Predictor, write_file: Writ
         complete(model, source, source.parent / "photos", out, progress=interrupt_after(2))
     done, after = run(model, source, polygons=True)
     assert done.resumed == 0
-    assert all(isinstance(a["segmentation"], list) for a in after["annotations"] if a["kind"] in FILLED)
+    assert all(
+        isinstance(a["segmentation"], list) for a in after["annotations"] if a["kind"] in FILLED
+    )
 
 
 def test_two_runs_into_one_output_are_refused(model: Predictor, write_file: WritesFile) -> None:
@@ -254,7 +280,9 @@ def test_two_runs_into_one_output_are_refused(model: Predictor, write_file: Writ
         run(model, source, progress=lambda *_: run(model, source))
 
 
-def test_photographs_that_cannot_be_read_are_skipped_and_filled_later(model: Predictor, write_file: WritesFile) -> None:
+def test_photographs_that_cannot_be_read_are_skipped_and_filled_later(
+    model: Predictor, write_file: WritesFile
+) -> None:
     source = write_file(images=4)
     photos = source.parent / "photos"
     whole = {name: (photos / name).read_bytes() for name in ("1.png", "2.png", "3.png")}
@@ -269,7 +297,9 @@ def test_photographs_that_cannot_be_read_are_skipped_and_filled_later(model: Pre
     assert "image id 1" in text
     assert "image id 2" in text
     assert "60 × 48 pixels, the file says 64 × 48" in text
-    assert {a["image_id"] for a in after["annotations"] if a["kind"] in FILLED and "halfmask" in a} == {4}
+    assert {
+        a["image_id"] for a in after["annotations"] if a["kind"] in FILLED and "halfmask" in a
+    } == {4}
     for name, content in whole.items():
         (photos / name).write_bytes(content)
     later, mended = run(model, source.parent / "out.json", out="later.json")
@@ -279,14 +309,22 @@ def test_photographs_that_cannot_be_read_are_skipped_and_filled_later(model: Pre
 
 
 @pytest.mark.usefixtures("small_batches")
-def test_a_photograph_mended_between_interruptions_is_used(model: Predictor, write_file: WritesFile) -> None:
+def test_a_photograph_mended_between_interruptions_is_used(
+    model: Predictor, write_file: WritesFile
+) -> None:
     source = write_file(images=4)
     run(model, source, out="whole.json")
     photo = source.parent / "photos" / "1.png"
     content = photo.read_bytes()
     photo.write_bytes(content[:300])
     with pytest.raises(Killed):
-        complete(model, source, source.parent / "photos", source.parent / "out.json", progress=interrupt_after(3))
+        complete(
+            model,
+            source,
+            source.parent / "photos",
+            source.parent / "out.json",
+            progress=interrupt_after(3),
+        )
     photo.write_bytes(content)
     done, _ = run(model, source)
     assert done.resumed > 0
@@ -295,7 +333,10 @@ def test_a_photograph_mended_between_interruptions_is_used(model: Predictor, wri
 
 
 def test_more_boxes_than_a_batch_holds(model: Predictor, write_file: WritesFile) -> None:
-    rows = [{"id": i, "image_id": 1, "category_id": 2, "bbox": [i % 40, i % 30, 9 + i % 7, 12]} for i in range(200)]
+    rows = [
+        {"id": i, "image_id": 1, "category_id": 2, "bbox": [i % 40, i % 30, 9 + i % 7, 12]}
+        for i in range(200)
+    ]
     done, after = run(model, write_file(rows))
     assert done.filled == 200
     one, _ = run(model, write_file(rows), out="one.json", workers=0)
@@ -303,7 +344,9 @@ def test_more_boxes_than_a_batch_holds(model: Predictor, write_file: WritesFile)
     assert after == json.loads((write_file(rows).parent / "one.json").read_text())
 
 
-def test_places_and_files_that_cannot_be_used(model: Predictor, write_file: WritesFile, tmp_path: Path) -> None:
+def test_places_and_files_that_cannot_be_used(
+    model: Predictor, write_file: WritesFile, tmp_path: Path
+) -> None:
     source = write_file()
     photos, out = tmp_path / "photos", tmp_path / "out.json"
     link = tmp_path / "link.json"
@@ -327,15 +370,25 @@ def test_places_and_files_that_cannot_be_used(model: Predictor, write_file: Writ
     with pytest.raises(InputError, match="no box to fill a mask into: no annotation"):
         complete(model, write_file([]), photos, out)
     with pytest.raises(InputError, match="no box to fill a mask into: 1 annotations, none usable"):
-        complete(model, write_file([{"id": 1, "image_id": 1, "category_id": 2, "bbox": [500, 500, 3, 3]}]), photos, out)
+        complete(
+            model,
+            write_file([{"id": 1, "image_id": 1, "category_id": 2, "bbox": [500, 500, 3, 3]}]),
+            photos,
+            out,
+        )
     assert not out.exists()
     assert not journal_of(out).exists()
 
 
 ANY_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-5, 5000) | st.floats(allow_nan=False) | st.text(max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 5000)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=4),
     lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["size", "counts", "x"]), inner, max_size=3)
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["size", "counts", "x"]), inner, max_size=3)
     ),
     max_leaves=8,
 )
@@ -354,9 +407,13 @@ ANNOTATION = st.fixed_dictionaries(
 SOUND = {"id": 77, "image_id": 1, "category_id": 2, "bbox": [1, 1, 20, 20]}
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(ANNOTATION | ANY_JSON, max_size=5))
-def test_whatever_the_annotations_are(model: Predictor, write_file: WritesFile, rows: list[Any]) -> None:
+def test_whatever_the_annotations_are(
+    model: Predictor, write_file: WritesFile, rows: list[Any]
+) -> None:
     source = write_file([*rows, SOUND], images=2)
     before = json.loads(source.read_text())
     done, after = run(model, source)
@@ -373,19 +430,35 @@ def test_whatever_the_annotations_are(model: Predictor, write_file: WritesFile, 
 
 
 @pytest.mark.slow  # a second Python imports torch; the interruptions above need none
-def test_killed_by_the_system_it_goes_on(tiny_segmenter: Path, model: Predictor, write_file: WritesFile) -> None:
+def test_killed_by_the_system_it_goes_on(
+    tiny_segmenter: Path, model: Predictor, write_file: WritesFile
+) -> None:
     rows = [
-        {"id": i, "image_id": 1 + i // 16, "category_id": 2, "bbox": [i % 30, i % 20, 9 + i % 30, 25]}
+        {
+            "id": i,
+            "image_id": 1 + i // 16,
+            "category_id": 2,
+            "bbox": [i % 30, i % 20, 9 + i % 30, 25],
+        }
         for i in range(640)
     ]
     source = write_file(rows, images=40)
     run(model, source, out="whole.json")
     out = source.parent / "out.json"
     code = (
-        "import sys, torch; torch.set_num_threads(1); from halfmask.inference.complete.complete import complete;"
+        "import sys, torch; torch.set_num_threads(1); from "
+        "halfmask.inference.complete.complete import complete;"
         "complete(sys.argv[1], *sys.argv[2:5])"
     )
-    command = [sys.executable, "-c", code, str(tiny_segmenter), str(source), str(source.parent / "photos"), str(out)]
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        str(tiny_segmenter),
+        str(source),
+        str(source.parent / "photos"),
+        str(out),
+    ]
     with subprocess.Popen(command, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}) as process:
         journal = journal_of(out)
         limit = time.monotonic() + 200
@@ -412,11 +485,24 @@ def test_killed_by_the_system_it_goes_on(tiny_segmenter: Path, model: Predictor,
     ],
 )
 def test_loose_boxes_are_seen_in_the_masks_that_exist(
-    model: Predictor, write_file: WritesFile, monkeypatch: pytest.MonkeyPatch, boxes: Any, bbox: list[int], loose: bool
+    model: Predictor,
+    write_file: WritesFile,
+    monkeypatch: pytest.MonkeyPatch,
+    boxes: Any,
+    bbox: list[int],
+    loose: bool,
 ) -> None:
     polygon = [[3.5, 4.25, 30, 5, 28, 40, 4, 38]]
     rows = [
-        {"id": 1, "image_id": 1, "category_id": 2, "bbox": bbox, "segmentation": polygon, "area": 900, "iscrowd": 0},
+        {
+            "id": 1,
+            "image_id": 1,
+            "category_id": 2,
+            "bbox": bbox,
+            "segmentation": polygon,
+            "area": 900,
+            "iscrowd": 0,
+        },
         {"id": 2, "image_id": 1, "category_id": 2, "bbox": [5, 5, 20, 20], "iscrowd": 0},
     ]
     source = write_file(rows, images=1)
@@ -424,16 +510,22 @@ def test_loose_boxes_are_seen_in_the_masks_that_exist(
     told: list[bool] = []
     before = Predictor.segment_batch
 
-    def noted(self: Predictor, images: Any, boxes: Any, labels: Any = None, loose: bool = False) -> Any:
+    def noted(
+        self: Predictor, images: Any, boxes: Any, labels: Any = None, loose: bool = False
+    ) -> Any:
         told.append(loose)
         return before(self, images, boxes, labels, loose)
 
     monkeypatch.setattr(Predictor, "segment_batch", noted)
-    done = complete(model, source, source.parent / "photos", source.parent / "out.json", boxes=boxes)
+    done = complete(
+        model, source, source.parent / "photos", source.parent / "out.json", boxes=boxes
+    )
     assert (done.loose, told) == (loose, [loose])
     assert done.tightness is not None
     assert (done.tightness > 0.9) == (bbox[2] == 26)
     # To a model that never saw a loose box it makes no difference what is said of them.
     monkeypatch.setattr(model.model.sampler, "jitter", Jitter())
-    again = complete(model, source, source.parent / "photos", source.parent / "again.json", boxes=boxes)
+    again = complete(
+        model, source, source.parent / "photos", source.parent / "again.json", boxes=boxes
+    )
     assert (again.loose, told) == (False, [loose, False])

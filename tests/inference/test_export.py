@@ -1,4 +1,6 @@
-"""Exported graphs give the model's answers, for images and numbers of boxes that the exporter never saw."""
+"""Exported graphs give the model's answers, for images and numbers of boxes that the
+exporter never saw.
+"""
 
 import importlib.util
 import json
@@ -41,7 +43,8 @@ def test_the_shipped_model_as_a_graph(deployed: Path) -> None:
     assert graph["boxes"] == sum(case[2] for case in CASES)
     assert graph["largest_difference"]["regions"] < 1e-3
     assert graph["largest_difference"]["quality"] < 1e-4
-    # A map of noise may be cut at another of two equally good thresholds, which moves all of its cells a little.
+    # A map of noise may be cut at another of two equally good thresholds, which moves
+    # all of its cells a little.
     assert graph["largest_difference"]["mask_probs"] < 5e-3
     assert report["categories"][0]["name"] == "person"
     assert sorted(p.name for p in deployed.iterdir()) == ["model.json", "segment.onnx"]
@@ -56,7 +59,8 @@ def test_masks_on_a_photograph_without_torch(deployed: Path) -> None:
     np.testing.assert_allclose(quality, wanted.quality.numpy(), atol=1e-3)
     for mine, theirs in zip(masks, wanted.masks().numpy(), strict=True):
         assert mine.shape == theirs.shape
-        # Smaller than its map, a mask is averaged by halfmask and sampled by the example.
+        # Smaller than its map, a mask is averaged by halfmask and sampled by the
+        # example.
         assert (mine ^ theirs).sum() <= max(3, 0.02 * theirs.sum())
 
 
@@ -68,7 +72,10 @@ def test_the_example_imports_no_torch() -> None:
 
 @pytest.mark.parametrize(
     "recipe",
-    ["world_transfer_mlp", *(pytest.param(f"world_{name}", marks=pytest.mark.slow) for name in ("agnostic", "oracle"))],
+    [
+        "world_transfer_mlp",
+        *(pytest.param(f"world_{name}", marks=pytest.mark.slow) for name in ("agnostic", "oracle")),
+    ],
 )
 def test_detectors_as_graphs(recipe: str, tmp_path: Path) -> None:
     report = export(detector(recipe), tmp_path)
@@ -81,7 +88,9 @@ def test_detectors_as_graphs(recipe: str, tmp_path: Path) -> None:
     assert detect["largest_difference"]["mask_probs"] < 1e-3
 
 
-def test_an_image_with_fewer_proposals_than_the_one_it_was_exported_with(tiny_detector: Path, tmp_path: Path) -> None:
+def test_an_image_with_fewer_proposals_than_the_one_it_was_exported_with(
+    tiny_detector: Path, tmp_path: Path
+) -> None:
     predictor = load(tiny_detector, device="cpu")
     export(predictor, tmp_path)
     image = torch.rand((3, 72, 96), generator=torch.Generator().manual_seed(2))
@@ -131,9 +140,12 @@ def test_what_has_no_graph_is_refused(tmp_path: Path) -> None:
 
 def test_without_the_extra_it_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "halfmask.inference.export.export.find_spec", lambda name: None if name == "onnxruntime" else object()
+        "halfmask.inference.export.export.find_spec",
+        lambda name: None if name == "onnxruntime" else object(),
     )
-    with pytest.raises(InputError, match=r"onnxruntime is not installed\): pip install 'halfmask\[export\]'"):
+    with pytest.raises(
+        InputError, match=r"onnxruntime is not installed\): pip install 'halfmask\[export\]'"
+    ):
         export(load("baseline:box"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

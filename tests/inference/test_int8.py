@@ -31,17 +31,36 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_box_segmenter_in_8_bits(tiny_segmenter: Path, photos: Path, tmp_path: Path) -> None:
-    command = ["export", str(tiny_segmenter), "--out", str(tmp_path), "--precision", "int8", "--calibrate", str(photos)]
+    command = [
+        "export",
+        str(tiny_segmenter),
+        "--out",
+        str(tmp_path),
+        "--precision",
+        "int8",
+        "--calibrate",
+        str(photos),
+    ]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     int8 = json.loads((tmp_path / "model.json").read_text())["graphs"]["segment"]["int8"]
-    assert f"IoU with the float32 masks on 3 photographs, {3 * BOXES} masks: mean {int8['mean_iou']:.3f}" in done.output
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.json", "segment.int8.onnx", "segment.onnx"]
+    assert (
+        f"IoU with the float32 masks on 3 photographs, {3 * BOXES} masks: mean "
+        f"{int8['mean_iou']:.3f}" in done.output
+    )
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "model.json",
+        "segment.int8.onnx",
+        "segment.onnx",
+    ]
     assert int8["masks"] == 3 * BOXES
     assert 0 < int8["layers"] < int8["of"]
     assert 0.5 < int8["mean_iou"] <= 1
     assert int8["p5_iou"] <= int8["mean_iou"]
-    exact, coarse = session_of(tmp_path / "segment.onnx"), session_of(tmp_path / "segment.int8.onnx")
+    exact, coarse = (
+        session_of(tmp_path / "segment.onnx"),
+        session_of(tmp_path / "segment.int8.onnx"),
+    )
     feed = feeds_of(exact, samples(photos, limit=1))[0]
     probs, rounded = exact.run(None, feed)[0], coarse.run(None, feed)[0]
     assert np.abs(probs - rounded).max() > 0, "nothing was quantised"
@@ -60,7 +79,9 @@ def test_a_detector_in_8_bits(tiny_detector: Path, photos: Path, tmp_path: Path)
     assert report["graphs"]["segment"]["int8"]["found"] == 1
 
 
-def test_a_model_that_finds_nothing_cannot_be_calibrated(tiny_detector: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_model_that_finds_nothing_cannot_be_calibrated(
+    tiny_detector: Path, photos: Path, tmp_path: Path
+) -> None:
     predictor = load(tiny_detector, device="cpu")
     with torch.no_grad():
         predictor.model.box_heads.box_predictor.cls_score.bias[0] += 50  # type: ignore[index, operator, union-attr]
@@ -80,7 +101,9 @@ def test_other_masks_are_told(tiny_segmenter: Path, photos: Path, tmp_path: Path
         for parameter in predictor.model.predictor.parameters():  # type: ignore[union-attr]
             parameter.mul_(-1)
     export(predictor, tmp_path / "other")
-    assert agreement(exact, session_of(tmp_path / "other" / "segment.onnx"), given)["mean_iou"] < 0.6
+    assert (
+        agreement(exact, session_of(tmp_path / "other" / "segment.onnx"), given)["mean_iou"] < 0.6
+    )
 
 
 def test_detections_are_paired_once() -> None:
@@ -131,11 +154,21 @@ def test_what_cannot_be_calibrated_on_is_refused(
         ([*int8, calibrate, str(photos), "--boxes", str(nowhere)], "none of the photographs"),
     ]
     for words, message in cases:
-        done = CliRunner().invoke(app, ["export", str(tiny_segmenter), "--out", str(tmp_path / "out"), *words])
+        done = CliRunner().invoke(
+            app, ["export", str(tiny_segmenter), "--out", str(tmp_path / "out"), *words]
+        )
         assert isinstance(done.exception, InputError), (words, done.output)
         assert message in str(done.exception)
     monkeypatch.setattr("halfmask.inference.export.export.find_spec", lambda name: None)
-    command = ["export", str(tiny_segmenter), "--out", str(tmp_path / "out"), *int8, calibrate, str(photos)]
+    command = [
+        "export",
+        str(tiny_segmenter),
+        "--out",
+        str(tmp_path / "out"),
+        *int8,
+        calibrate,
+        str(photos),
+    ]
     done = CliRunner().invoke(app, command)
     assert "pip install 'halfmask[export]'" in str(done.exception)
     assert not (tmp_path / "out").exists()

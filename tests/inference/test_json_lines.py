@@ -40,7 +40,9 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     JsonLines(tmp_path / "a", "somebody has it").close()
 
 
-def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a"
     lines = JsonLines(path, "busy")
     lines.cut(0)

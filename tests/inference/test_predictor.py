@@ -39,7 +39,9 @@ def test_the_face_is_the_same_function() -> None:
         halfmask.nothing  # noqa: B018
 
 
-def test_what_a_predictor_knows(segmenter: Predictor, finder: Predictor, tiny_detector: Path) -> None:
+def test_what_a_predictor_knows(
+    segmenter: Predictor, finder: Predictor, tiny_detector: Path
+) -> None:
     assert [c["name"] for c in segmenter.categories] == ["cat", "dog", "tree"]
     assert segmenter.masked == [2, 5]
     assert segmenter.masked_names == {"cat", "dog"}
@@ -53,7 +55,9 @@ def test_what_a_predictor_knows(segmenter: Predictor, finder: Predictor, tiny_de
     assert segmenter.masked_of(file) == {4}
 
 
-def test_every_form_of_an_image_gives_the_same(segmenter: Predictor, pixels: np.ndarray, tmp_path: Path) -> None:
+def test_every_form_of_an_image_gives_the_same(
+    segmenter: Predictor, pixels: np.ndarray, tmp_path: Path
+) -> None:
     path = tmp_path / "photo.png"
     Image.fromarray(pixels).save(path)
     tensor = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
@@ -74,7 +78,9 @@ def test_any_mode_of_picture(segmenter: Predictor, mode: str) -> None:
     assert len(segmenter.segment(picture, BOXES)) == 2
 
 
-def test_segment_keeps_rows_labels_and_clips(segmenter: Predictor, finder: Predictor, pixels: np.ndarray) -> None:
+def test_segment_keeps_rows_labels_and_clips(
+    segmenter: Predictor, finder: Predictor, pixels: np.ndarray
+) -> None:
     found = finder.segment(pixels, [[-5, -5, 200, 30], *BOXES.tolist()], [3, 1, 2])
     assert found.boxes[0].tolist() == [0, 0, 80, 30]
     assert found.labels.tolist() == [3, 1, 2]
@@ -93,7 +99,11 @@ def test_a_batch_equals_its_images_one_by_one(segmenter: Predictor, pixels: np.n
 
 
 def test_a_detectors_boxes_filled_by_the_segmenter(
-    tiny_segmenter: Path, tiny_detector: Path, segmenter: Predictor, finder: Predictor, pixels: np.ndarray
+    tiny_segmenter: Path,
+    tiny_detector: Path,
+    segmenter: Predictor,
+    finder: Predictor,
+    pixels: np.ndarray,
 ) -> None:
     together = load(tiny_segmenter, tiny_detector, "cpu")
     assert together.can_detect
@@ -128,7 +138,9 @@ def test_boxes_that_are_none(
 
 def test_images_that_are_none(segmenter: Predictor, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8)).save(broken)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8)).save(
+        broken
+    )
     broken.write_bytes(broken.read_bytes()[:2000])
     text = tmp_path / "text.jpg"
     text.write_text("no picture")
@@ -145,7 +157,9 @@ def test_images_that_are_none(segmenter: Predictor, tmp_path: Path) -> None:
 
 
 def test_models_that_are_none(tiny_segmenter: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such checkpoint or run directory; shipped models: box-segmenter"):
+    with pytest.raises(
+        InputError, match="no such checkpoint or run directory; shipped models: box-segmenter"
+    ):
         load(tmp_path / "absent.safetensors")
     with pytest.raises(InputError, match=r"without model\.safetensors"):
         load(tmp_path)

@@ -1,4 +1,6 @@
-"""CVAT's auto-annotation: the functions go through cvat-cli's loader and the SDK's own driver; only the server is a stand-in."""
+"""CVAT's auto-annotation: the functions go through cvat-cli's loader and the SDK's own
+driver; only the server is a stand-in.
+"""
 
 import json
 import logging
@@ -38,18 +40,25 @@ def image() -> Image.Image:
 class Server:
     """A client, and the data set of a task of one frame, that remembers what was uploaded."""
 
-    def __init__(self, image: Image.Image, shapes: list[Any] | None = None, kinds: str = "any") -> None:
+    def __init__(
+        self, image: Image.Image, shapes: list[Any] | None = None, kinds: str = "any"
+    ) -> None:
         self.logger = logging.getLogger("test")
         self.uploaded: list[Any] = []
         self.tasks = SimpleNamespace(api=self)
         self.labels = [
-            models.Label(id=100 + k, name=name, type=kinds, attributes=[], sublabels=[]) for k, name in enumerate(NAMES)
+            models.Label(id=100 + k, name=name, type=kinds, attributes=[], sublabels=[])
+            for k, name in enumerate(NAMES)
         ]
         media = SimpleNamespace(load_image=lambda: image)
         annotations = FrameAnnotations(shapes=shapes or [])
-        self.samples = [Sample(frame_index=7, frame_name="photos/1.png", annotations=annotations, media=media)]
+        self.samples = [
+            Sample(frame_index=7, frame_name="photos/1.png", annotations=annotations, media=media)
+        ]
 
-    def partial_update_annotations(self, action: str, task_id: int, patched_labeled_data_request: Any) -> None:
+    def partial_update_annotations(
+        self, action: str, task_id: int, patched_labeled_data_request: Any
+    ) -> None:
         assert (action, task_id) == ("create", 3)
         self.uploaded += patched_labeled_data_request.shapes
 
@@ -58,7 +67,10 @@ class Server:
 def server(monkeypatch: pytest.MonkeyPatch, image: Image.Image) -> Callable[..., Server]:
     def make(**options: Any) -> Server:
         out = Server(image, **options)
-        for place in ("cvat_sdk.auto_annotation.driver.TaskDataset", "cvat_sdk.datasets.TaskDataset"):
+        for place in (
+            "cvat_sdk.auto_annotation.driver.TaskDataset",
+            "cvat_sdk.datasets.TaskDataset",
+        ):
             monkeypatch.setattr(place, lambda *a, **k: out)
         return out
 
@@ -69,7 +81,9 @@ def server(monkeypatch: pytest.MonkeyPatch, image: Image.Image) -> Callable[...,
 def coco(tmp_path: Path) -> Path:
     rows = [
         {"id": k, "image_id": 1, "category_id": c, "bbox": list(box), "iscrowd": crowd}
-        for k, (c, box, crowd) in enumerate([(5, BOXES[0], 0), (9, BOXES[1], 0), (5, BOXES[0], 1)], start=1)
+        for k, (c, box, crowd) in enumerate(
+            [(5, BOXES[0], 0), (9, BOXES[1], 0), (5, BOXES[0], 1)], start=1
+        )
     ]
     rows.append(rows[0] | {"id": 9, "segmentation": [[5, 5, 20, 5, 12, 20]]})
     document = {
@@ -96,7 +110,9 @@ def test_a_detectors_objects(
     driver.annotate_task(task, 3, function, conf_threshold=0.0)
     found = load(tiny_segmenter, tiny_detector).detect(image)
     assert len(task.uploaded) == len(found) > 0
-    for shape, label, score, mask in zip(task.uploaded, found.labels, found.scores, found.masks(), strict=True):
+    for shape, label, score, mask in zip(
+        task.uploaded, found.labels, found.scores, found.masks(), strict=True
+    ):
         assert shape.type.value == "mask"
         assert shape.label_id == 99 + int(label), "the task's id of the class"
         assert shape.frame == 7
@@ -110,16 +126,24 @@ def test_a_detectors_objects(
 
 @pytest.mark.parametrize("polygons", [False, True])
 def test_the_boxes_of_a_file(
-    server: Callable[..., Server], tiny_segmenter: Path, coco: Path, image: Image.Image, polygons: bool
+    server: Callable[..., Server],
+    tiny_segmenter: Path,
+    coco: Path,
+    image: Image.Image,
+    polygons: bool,
 ) -> None:
     loader = pytest.importorskip("cvat_cli._internal.common").FunctionLoader
     parameters = {"model": str(tiny_segmenter), "boxes": str(coco)}
-    function = loader(function_module=MODULE, function_file=None, function_parameters=parameters).load()
+    function = loader(
+        function_module=MODULE, function_file=None, function_parameters=parameters
+    ).load()
     task = server()
     driver.annotate_task(task, 3, function, conv_mask_to_poly=polygons)
     corners = [[x, y, x + w, y + h] for x, y, w, h in BOXES]
     drawn = load(tiny_segmenter).segment(image, corners, [2, 0])
-    assert {shape.label_id for shape in task.uploaded} == {101, 103}, "the crowd and the mask that is there: left alone"
+    assert {shape.label_id for shape in task.uploaded} == {101, 103}, (
+        "the crowd and the mask that is there: left alone"
+    )
     for label, mask in zip((101, 103), drawn.masks().numpy(), strict=True):
         shapes = [s for s in task.uploaded if s.label_id == label]
         if polygons:
@@ -144,7 +168,9 @@ def test_a_file_of_other_frames(tiny_segmenter: Path, coco: Path, image: Image.I
 
 
 def test_a_person_draws_a_box(tiny_segmenter: Path, image: Image.Image) -> None:
-    """Through the code of cvat-cli's agent, a worker's two ways: the image anew, and kept from the last box."""
+    """Through the code of cvat-cli's agent, a worker's two ways: the image anew, and
+    kept from the last box.
+    """
     agent = pytest.importorskip("cvat_cli._internal.agent_driver_interaction")
     from cvat_cli._internal.agent_driver import set_worker_current_function
 
@@ -172,11 +198,17 @@ def test_a_person_draws_a_box(tiny_segmenter: Path, image: Image.Image) -> None:
         agent._worker_job_interact_from_cache("frame", prompts)
 
 
-def rectangle(label: int, points: list[float], rotation: float = 0.0, kind: str = "rectangle") -> Any:
-    return models.LabeledShape(id=1, type=kind, frame=7, label_id=label, points=points, rotation=rotation)
+def rectangle(
+    label: int, points: list[float], rotation: float = 0.0, kind: str = "rectangle"
+) -> Any:
+    return models.LabeledShape(
+        id=1, type=kind, frame=7, label_id=label, points=points, rotation=rotation
+    )
 
 
-def test_a_tasks_own_rectangles(server: Callable[..., Server], tiny_segmenter: Path, image: Image.Image) -> None:
+def test_a_tasks_own_rectangles(
+    server: Callable[..., Server], tiny_segmenter: Path, image: Image.Image
+) -> None:
     shapes = [
         rectangle(101, [4, 4, 34, 40]),
         rectangle(103, [-5, 8, 50, 28]),
@@ -197,7 +229,9 @@ def test_a_tasks_own_rectangles(server: Callable[..., Server], tiny_segmenter: P
         fill_task(server(shapes=shapes, kinds="rectangle"), 3, str(tiny_segmenter))
 
 
-def test_what_cannot_be_created(tiny_segmenter: Path, coco: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_created(
+    tiny_segmenter: Path, coco: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(InputError, match="boxes and detector both"):
         create(model=str(tiny_segmenter), boxes=str(coco), detector=str(tiny_segmenter))
     import sys

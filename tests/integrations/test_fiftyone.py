@@ -1,4 +1,6 @@
-"""FiftyOne data sets in and out. The first tests need numpy alone; the others fiftyone with a database that runs, and skip without."""
+"""FiftyOne data sets in and out. The first tests need numpy alone; the others fiftyone
+with a database that runs, and skip without.
+"""
 
 import json
 from pathlib import Path
@@ -21,9 +23,17 @@ torch.set_num_threads(1)
 RLE = {"size": [48, 64], "counts": [500, 30, 18, 30, 2494]}
 
 
-@given(st.integers(0, 999), st.integers(0, 30), st.integers(0, 20), st.integers(1, 34), st.integers(1, 28))
+@given(
+    st.integers(0, 999),
+    st.integers(0, 30),
+    st.integers(0, 20),
+    st.integers(1, 34),
+    st.integers(1, 28),
+)
 @settings(max_examples=50, deadline=None)
-def test_a_mask_in_a_box_of_whole_pixels_comes_back(seed: int, x: int, y: int, w: int, h: int) -> None:
+def test_a_mask_in_a_box_of_whole_pixels_comes_back(
+    seed: int, x: int, y: int, w: int, h: int
+) -> None:
     mask = np.zeros((48, 64), dtype=bool)
     mask[y : y + h, x : x + w] = np.random.default_rng(seed).random((h, w)) < 0.5
     # As FiftyOne keeps them: shares of the image's sides.
@@ -38,7 +48,9 @@ def test_a_mask_of_another_resolution_is_spread_over_its_box() -> None:
     dense = _from_box(half, (10.0, 5.0, 30.0, 15.0), (48, 64)).dense()[0]
     assert dense[5:15, 10:20].all()
     assert int(dense.sum()) == 100
-    assert not _into_box(np.ones((48, 64), bool), (-10.0, 0.0, 10.0, 4.0))[:, :10].any(), "nothing beyond the image"
+    assert not _into_box(np.ones((48, 64), bool), (-10.0, 0.0, 10.0, 4.0))[:, :10].any(), (
+        "nothing beyond the image"
+    )
 
 
 def test_without_fiftyone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,15 +80,23 @@ def coco(tmp_path: Path) -> Path:
         Image.fromarray(pixels).save(tmp_path / "photos" / str(k) / f"{k}.png")
     note = {"model": "m@1", "score": 0.25, "state": "filled"}
     rows = [
-        {"category_id": 2, "bbox": [3.5, 4.25, 26.5, 35.75], "segmentation": [[3.5, 4.25, 30, 5, 28, 40, 4, 38]]},
+        {
+            "category_id": 2,
+            "bbox": [3.5, 4.25, 26.5, 35.75],
+            "segmentation": [[3.5, 4.25, 30, 5, 28, 40, 4, 38]],
+        },
         {"category_id": 5, "bbox": [4, 4, 30, 36]},
         {"category_id": 5, "bbox": [9, 19, 3, 30], "segmentation": RLE, "halfmask": note},
         {"category_id": 2, "bbox": [4, 4, 30, 36], "segmentation": RLE, "iscrowd": 1},
         {"category_id": 2, "bbox": [100, 100, 5, 5]},
     ]
     document = {
-        "images": [{"id": k, "file_name": f"{k}/{k}.png", "width": 64, "height": 48} for k in (1, 2)],
-        "annotations": [{"id": k, "image_id": 1, "iscrowd": 0, **row} for k, row in enumerate(rows, start=1)],
+        "images": [
+            {"id": k, "file_name": f"{k}/{k}.png", "width": 64, "height": 48} for k in (1, 2)
+        ],
+        "annotations": [
+            {"id": k, "image_id": 1, "iscrowd": 0, **row} for k, row in enumerate(rows, start=1)
+        ],
         "categories": [{"id": 2, "name": "cat"}, {"id": 5, "name": "dog"}],
     }
     path = tmp_path / "data.json"
@@ -89,7 +109,9 @@ def test_a_coco_file_there_and_back(fo: Any, coco: Path, tmp_path: Path) -> None
     data = to_fiftyone(coco, tmp_path / "photos")
     assert isinstance(data, fo.Dataset)
     found = data.first()["ground_truth"].detections
-    assert [d.label for d in found] == ["cat", "dog", "dog", "cat"], "a box outside the image is left out"
+    assert [d.label for d in found] == ["cat", "dog", "dog", "cat"], (
+        "a box outside the image is left out"
+    )
     assert [d.has_mask for d in found] == [True, False, True, False]
     assert [d["mask_state"] for d in found] == ["mask", "missing", "filled", "crowd"]
     assert found[2]["mask_score"] == 0.25
@@ -100,7 +122,10 @@ def test_a_coco_file_there_and_back(fo: Any, coco: Path, tmp_path: Path) -> None
     assert [i["file_name"] for i in after["images"]] == ["1/1.png", "2/2.png"]
     assert ["segmentation" in row for row in after["annotations"]] == [True, False, True, False]
     for old, new in ((0, 0), (2, 2)):
-        pair = [decode(d["annotations"][k]["segmentation"], (48, 64)) for d, k in ((before, old), (after, new))]
+        pair = [
+            decode(d["annotations"][k]["segmentation"], (48, 64))
+            for d, k in ((before, old), (after, new))
+        ]
         assert pair[0][1] == pair[1][1]
         assert torch.equal(pair[0][0], pair[1][0]), "the same pixels"
     assert after["annotations"][1]["bbox"] == pytest.approx([4, 4, 30, 36])

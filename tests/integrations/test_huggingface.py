@@ -1,4 +1,6 @@
-"""Models on the Hugging Face Hub: huggingface_hub itself, with its network cut off at HfApi and at the download."""
+"""Models on the Hugging Face Hub: huggingface_hub itself, with its network cut off at
+HfApi and at the download.
+"""
 
 import json
 import shutil
@@ -100,7 +102,9 @@ def test_there_and_back(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert model.categories == load(run).categories
     boxes, image = [[4, 4, 40, 40]], torch.rand(3, 48, 64)
     for loaded in (model, plain):
-        assert torch.equal(loaded.segment(image, boxes).mask_probs, load(run).segment(image, boxes).mask_probs)
+        assert torch.equal(
+            loaded.segment(image, boxes).mask_probs, load(run).segment(image, boxes).mask_probs
+        )
 
 
 def test_a_detectors_card(tiny_detector: Path, tmp_path: Path) -> None:
@@ -133,6 +137,9 @@ def test_without_huggingface_hub(run: Path, monkeypatch: pytest.MonkeyPatch) -> 
     import sys
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    for call in (lambda: push_to_hub(run, "me/tiny", license="mit"), lambda: from_pretrained("me/tiny")):
+    for call in (
+        lambda: push_to_hub(run, "me/tiny", license="mit"),
+        lambda: from_pretrained("me/tiny"),
+    ):
         with pytest.raises(InputError, match=r"halfmask\[hub\]"):
             call()

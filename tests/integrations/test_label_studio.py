@@ -49,7 +49,12 @@ def decoded(code: list[int]) -> np.ndarray:
     return np.array(out, dtype=np.uint8)
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 60), st.sampled_from([0.0, 0.02, 0.5, 1.0]))
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 40),
+    st.integers(1, 60),
+    st.sampled_from([0.0, 0.02, 0.5, 1.0]),
+)
 @settings(max_examples=40, deadline=None)
 def test_brush_code(seed: int, height: int, width: int, share: float) -> None:
     mask = np.random.default_rng(seed).random((height, width)) < share
@@ -66,12 +71,19 @@ def test_brush_code_of_long_runs() -> None:
 def test_brush_code_is_the_sdks() -> None:
     brush = pytest.importorskip("label_studio_sdk.converter.brush")
     rng = np.random.default_rng(0)
-    for mask in (rng.random((37, 53)) < 0.3, np.ones((9, 7), bool), np.zeros((9, 7), bool), np.eye(300, dtype=bool)):
+    for mask in (
+        rng.random((37, 53)) < 0.3,
+        np.ones((9, 7), bool),
+        np.zeros((9, 7), bool),
+        np.eye(300, dtype=bool),
+    ):
         theirs = brush.decode_rle(pack_brush(mask)).reshape(*mask.shape, 4)
         assert np.array_equal(theirs[:, :, 3] > 0, mask)
         code = brush.mask2rle(mask.astype(np.uint8) * 255)
         assert pack_brush(mask) == code[: len(pack_brush(mask))]
-        assert code[len(pack_brush(mask)) :] in ([], [0]), "theirs fills up to a byte even where it is full"
+        assert code[len(pack_brush(mask)) :] in ([], [0]), (
+            "theirs fills up to a byte even where it is full"
+        )
 
 
 @pytest.fixture
@@ -87,7 +99,9 @@ def png(image: Image.Image, **options: Any) -> bytes:
 
 @pytest.fixture
 def studio(photo: Image.Image) -> Iterator[str]:
-    """A Label Studio that gives one image to who has a token, legacy or personal, and points from elsewhere to it."""
+    """A Label Studio that gives one image to who has a token, legacy or personal, and
+    points from elsewhere to it.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -98,7 +112,11 @@ def studio(photo: Image.Image) -> Iterator[str]:
                 return
             known = self.headers.get("Authorization") in ("Token key", "Bearer fresh")
             # What is redirected must come without the token.
-            fine = known if self.path == "/data/upload/1.png" else self.headers.get("Authorization") is None
+            fine = (
+                known
+                if self.path == "/data/upload/1.png"
+                else self.headers.get("Authorization") is None
+            )
             self._answer(200 if fine else 401, png(photo))
 
         def do_POST(self) -> None:
@@ -129,13 +147,31 @@ def client(model: Path, source: ImageSource, detector: Path | None = None) -> An
 
 
 def rectangle(label: str = "cat", **changes: Any) -> dict[str, Any]:
-    value = {"x": 6.25, "y": 12.5, "width": 50.0, "height": 75.0, "rotation": 0, "rectanglelabels": [label]}
-    return {"type": "rectanglelabels", "from_name": "box", "to_name": "img", "value": value | changes}
+    value = {
+        "x": 6.25,
+        "y": 12.5,
+        "width": 50.0,
+        "height": 75.0,
+        "rotation": 0,
+        "rectanglelabels": [label],
+    }
+    return {
+        "type": "rectanglelabels",
+        "from_name": "box",
+        "to_name": "img",
+        "value": value | changes,
+    }
 
 
-def request(config: str, address: str, context: list[Any] | None = None, **task: Any) -> dict[str, Any]:
+def request(
+    config: str, address: str, context: list[Any] | None = None, **task: Any
+) -> dict[str, Any]:
     params = {} if context is None else {"context": {"result": context}}
-    return {"tasks": [{"id": 5, "data": {"photo": address}, **task}], "label_config": config, "params": params}
+    return {
+        "tasks": [{"id": 5, "data": {"photo": address}, **task}],
+        "label_config": config,
+        "params": params,
+    }
 
 
 def data_url(image: Image.Image, **options: Any) -> str:
@@ -143,7 +179,9 @@ def data_url(image: Image.Image, **options: Any) -> str:
 
 
 @pytest.mark.parametrize("token", ["key", "a.b.c"])
-def test_a_rectangle_comes_back_as_a_brush(tiny_segmenter: Path, studio: str, photo: Image.Image, token: str) -> None:
+def test_a_rectangle_comes_back_as_a_brush(
+    tiny_segmenter: Path, studio: str, photo: Image.Image, token: str
+) -> None:
     web = client(tiny_segmenter, ImageSource(studio, token))
     assert web.get("/health").json()["status"] == "UP"
     name = load(tiny_segmenter).identity
@@ -153,10 +191,16 @@ def test_a_rectangle_comes_back_as_a_brush(tiny_segmenter: Path, studio: str, ph
     (result,) = answer.json()["results"]
     (region,) = result["result"]
     drawn = load(tiny_segmenter).segment(photo, [[4, 6, 36, 42]], [1])
-    assert np.array_equal(decoded(region["value"]["rle"]).reshape(48, 64, 4)[:, :, 3] > 0, drawn.masks()[0].numpy())
+    assert np.array_equal(
+        decoded(region["value"]["rle"]).reshape(48, 64, 4)[:, :, 3] > 0, drawn.masks()[0].numpy()
+    )
     assert region["value"]["brushlabels"] == ["cat"]
     assert region["value"]["format"] == "rle"
-    assert (region["from_name"], region["to_name"], region["type"]) == ("mask", "img", "brushlabels")
+    assert (region["from_name"], region["to_name"], region["type"]) == (
+        "mask",
+        "img",
+        "brushlabels",
+    )
     assert (region["original_width"], region["original_height"]) == (64, 48)
     assert region["score"] == pytest.approx(float(drawn.quality[0]), abs=1e-4)
     assert result["model_version"] == name
@@ -167,10 +211,16 @@ def test_polygons_in_percent(tiny_segmenter: Path, photo: Image.Image) -> None:
     coco = pytest.importorskip("pycocotools.mask")
     web = client(tiny_segmenter, ImageSource("http://localhost:1"))
     config = CONFIG.format(kind="PolygonLabels")
-    (result,) = web.post("/predict", json=request(config, data_url(photo), [rectangle("owl")])).json()["results"]
-    parts = [[v for x, y in r["value"]["points"] for v in (x * 0.64, y * 0.48)] for r in result["result"]]
+    (result,) = web.post(
+        "/predict", json=request(config, data_url(photo), [rectangle("owl")])
+    ).json()["results"]
+    parts = [
+        [v for x, y in r["value"]["points"] for v in (x * 0.64, y * 0.48)] for r in result["result"]
+    ]
     drawn = load(tiny_segmenter).segment(photo, [[4, 6, 36, 42]], [0]).masks()[0].numpy()
-    assert np.array_equal(coco.decode(coco.merge(coco.frPyObjects(parts, 48, 64))).astype(bool), drawn)
+    assert np.array_equal(
+        coco.decode(coco.merge(coco.frPyObjects(parts, 48, 64))).astype(bool), drawn
+    )
     assert {tuple(r["value"]["polygonlabels"]) for r in result["result"]} == {("owl",)}
 
 
@@ -179,15 +229,21 @@ def test_a_turned_photograph(tiny_segmenter: Path, photo: Image.Image) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     web = client(tiny_segmenter, ImageSource("http://localhost:1"))
-    answer = web.post("/predict", json=request(BRUSH, data_url(photo, exif=exif), [rectangle()])).json()
+    answer = web.post(
+        "/predict", json=request(BRUSH, data_url(photo, exif=exif), [rectangle()])
+    ).json()
     region = answer["results"][0]["result"][0]
     assert (region["original_width"], region["original_height"]) == (48, 64)
 
 
-def test_tasks_without_a_fresh_rectangle(tiny_segmenter: Path, tiny_detector: Path, photo: Image.Image) -> None:
+def test_tasks_without_a_fresh_rectangle(
+    tiny_segmenter: Path, tiny_detector: Path, photo: Image.Image
+) -> None:
     web = client(tiny_segmenter, ImageSource("http://localhost:1"))
     own = [{"result": [rectangle(), rectangle(rotation=20), {"type": "choices", "value": {}}]}]
-    (result,) = web.post("/predict", json=request(BRUSH, data_url(photo), annotations=own)).json()["results"]
+    (result,) = web.post("/predict", json=request(BRUSH, data_url(photo), annotations=own)).json()[
+        "results"
+    ]
     assert len(result["result"]) == 1, "of the last annotation; a turned rectangle is no box"
     (nothing,) = web.post("/predict", json=request(BRUSH, data_url(photo))).json()["results"]
     assert nothing["result"] == []
@@ -219,7 +275,9 @@ def test_images_come_from_where_they_may(tmp_path: Path, studio: str, photo: Ima
     with pytest.raises(InputError, match=r"answers 401 .*--token"):
         ImageSource(studio).open("/data/upload/1.png")
     with pytest.raises(InputError, match=r"answers 401"):
-        ImageSource(studio, "key", hosts=frozenset({"localhost"})).open(other + "/data/upload/1.png")
+        ImageSource(studio, "key", hosts=frozenset({"localhost"})).open(
+            other + "/data/upload/1.png"
+        )
     assert "key" not in repr(source)
     with pytest.raises(InputError, match="no answer"):
         ImageSource("http://127.0.0.1:1").open("/x.png")
@@ -232,7 +290,10 @@ def test_configurations(tiny_segmenter: Path, photo: Image.Image) -> None:
     for config, message in (
         ("<View", "not XML"),
         ("<View/>", "no <Image"),
-        ('<View><Image name="i" value="$x"/><BrushLabels name="b" toName="other"/></View>', "no tag for masks"),
+        (
+            '<View><Image name="i" value="$x"/><BrushLabels name="b" toName="other"/></View>',
+            "no tag for masks",
+        ),
     ):
         answer = web.post("/predict", json=request(config, data_url(photo), [rectangle()]))
         assert answer.status_code == 400

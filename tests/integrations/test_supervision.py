@@ -40,7 +40,10 @@ def test_out_and_back(model: Predictor, image: np.ndarray) -> None:
     assert labels.tolist() == [1, 3, 0]
     kept = out[out.confidence > 0.5][[0, 2]]  # supervision's own indexing keeps every field in step
     assert kept.data["class_name"].tolist() == ["cat", ""]
-    assert sv.MaskAnnotator(color_lookup=sv.ColorLookup.INDEX).annotate(image.copy(), out).shape == image.shape
+    assert (
+        sv.MaskAnnotator(color_lookup=sv.ColorLookup.INDEX).annotate(image.copy(), out).shape
+        == image.shape
+    )
 
 
 def test_nothing_found(model: Predictor, image: np.ndarray) -> None:
@@ -56,20 +59,30 @@ def test_nothing_found(model: Predictor, image: np.ndarray) -> None:
 
 def test_class_ids_of_another_detector_are_not_trusted(model: Predictor) -> None:
     xyxy = np.array(BOXES, dtype=np.float64)
-    assert from_supervision(sv.Detections(xyxy=xyxy, class_id=np.array([1, 2, 3])), model)[1] is None
-    named = sv.Detections(xyxy=xyxy, class_id=np.array([7, 8, 9]), data={"class_name": np.array(["dog", "cat", "owl"])})
+    assert (
+        from_supervision(sv.Detections(xyxy=xyxy, class_id=np.array([1, 2, 3])), model)[1] is None
+    )
+    named = sv.Detections(
+        xyxy=xyxy,
+        class_id=np.array([7, 8, 9]),
+        data={"class_name": np.array(["dog", "cat", "owl"])},
+    )
     labels = from_supervision(named, model)[1]
     assert labels is not None
     assert labels.tolist() == [2, 1, 0], "by name; the model knows no owl"
 
 
 @pytest.mark.parametrize("compact", [False, True])
-def test_fill_draws_what_is_missing_and_keeps_the_rest(model: Predictor, image: np.ndarray, compact: bool) -> None:
+def test_fill_draws_what_is_missing_and_keeps_the_rest(
+    model: Predictor, image: np.ndarray, compact: bool
+) -> None:
     masks = np.zeros((3, 48, 64), dtype=bool)
     masks[1, 10:20, 12:50] = True
     xyxy = np.array(BOXES, dtype=np.float32)
     kept = sv.CompactMask.from_dense(masks, xyxy, (48, 64)) if compact else masks.copy()
-    given = sv.Detections(xyxy=xyxy, mask=kept, confidence=np.array([0.9, 0.8, 0.7]), tracker_id=np.array([4, 5, 6]))
+    given = sv.Detections(
+        xyxy=xyxy, mask=kept, confidence=np.array([0.9, 0.8, 0.7]), tracker_id=np.array([4, 5, 6])
+    )
     out = fill(model, image, given)
     alone = model.segment(image, [BOXES[0], BOXES[2]])
     assert np.array_equal(out.mask[1], masks[1])
@@ -85,12 +98,18 @@ def test_fill_draws_what_is_missing_and_keeps_the_rest(model: Predictor, image: 
 def test_input_that_cannot_be_used(model: Predictor, image: np.ndarray) -> None:
     with pytest.raises(InputError, match=r"expected supervision.Detections, found list"):
         from_supervision(BOXES)
-    wrong = sv.Detections(xyxy=np.array(BOXES[:1], dtype=float), mask=np.ones((1, 9, 9), dtype=bool))
-    with pytest.raises(InputError, match=r"masks of \[1, 9, 9\] on 1 boxes and an image of \[48, 64\]"):
+    wrong = sv.Detections(
+        xyxy=np.array(BOXES[:1], dtype=float), mask=np.ones((1, 9, 9), dtype=bool)
+    )
+    with pytest.raises(
+        InputError, match=r"masks of \[1, 9, 9\] on 1 boxes and an image of \[48, 64\]"
+    ):
         fill(model, image, wrong)
 
 
-def test_without_supervision(model: Predictor, image: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_supervision(
+    model: Predictor, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "supervision", None)

@@ -1,4 +1,6 @@
-"""Masks against references: torchvision's RoIAlign targets, pycocotools' RLE, torch's resizing, and dense NumPy."""
+"""Masks against references: torchvision's RoIAlign targets, pycocotools' RLE, torch's
+resizing, and dense NumPy.
+"""
 
 from typing import Any
 
@@ -21,7 +23,9 @@ SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
 
 def blobs(seed: int, count: int, height: int, width: int) -> torch.Tensor:
-    """Masks of many kinds, bool [count, H, W]: ellipses (some cut by the edge), noise, full, empty, one pixel."""
+    """Masks of many kinds, bool [count, H, W]: ellipses (some cut by the edge), noise,
+    full, empty, one pixel.
+    """
     rng = np.random.default_rng(seed)
     ys, xs = np.mgrid[:height, :width]
     out = np.zeros((count, height, width), dtype=bool)
@@ -41,8 +45,10 @@ def blobs(seed: int, count: int, height: int, width: int) -> torch.Tensor:
 
 
 def regions_inside(seed: int, count: int, height: int, width: int) -> torch.Tensor:
-    """Regions within the image, at least a pixel wide and high. (RoIAlign widens smaller ones to a pixel: where that takes it out of the
-    image torchvision draws 0, halfmask repeats the edge.)"""
+    """Regions within the image, at least a pixel wide and high. (RoIAlign widens
+    smaller ones to a pixel: where that takes it out of the image torchvision draws 0,
+    halfmask repeats the edge.)
+    """
     rng = np.random.default_rng(seed + 1)
     low = rng.uniform(0, 1, (count, 2)) * [width - 1, height - 1]
     high = low + 1 + rng.uniform(0, 1, (count, 2)) * ([width - 1, height - 1] - low)
@@ -56,13 +62,16 @@ def numpy_iou(first: torch.Tensor, second: torch.Tensor) -> list[float]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**31), SIZES, st.integers(1, 12), st.sampled_from([1, 7, 14, 28]))
-def test_sample_equals_torchvision(seed: int, size: tuple[int, int], count: int, cells: int) -> None:
+def test_sample_equals_torchvision(
+    seed: int, size: tuple[int, int], count: int, cells: int
+) -> None:
     dense = blobs(seed, 4, *size)
     regions = regions_inside(seed, count, *size)
     rows = torch.from_numpy(np.random.default_rng(seed + 2).integers(0, 4, count))
     drawn = sample(MaskCrops.from_dense(dense), rows, regions, cells)
     expected = project_masks_on_boxes(dense, regions, rows, cells)
-    # One sample that falls on the other side of a pixel's edge by rounding weighs at most one sample of its cell.
+    # One sample that falls on the other side of a pixel's edge by rounding weighs at
+    # most one sample of its cell.
     assert drawn.shape == (count, cells, cells)
     assert drawn.dtype == torch.float32
     torch.testing.assert_close(drawn, expected, atol=2e-4, rtol=0)
@@ -70,7 +79,9 @@ def test_sample_equals_torchvision(seed: int, size: tuple[int, int], count: int,
 
 def test_sample_of_regions_that_touch_every_edge() -> None:
     dense = torch.ones(1, 20, 30, dtype=torch.bool)
-    regions = torch.tensor([[0.0, 0, 30, 20], [0, 0, 5, 5], [25, 15, 30, 20], [29.5, 19.5, 30, 20], [0, 0, 0.3, 0.3]])
+    regions = torch.tensor(
+        [[0.0, 0, 30, 20], [0, 0, 5, 5], [25, 15, 30, 20], [29.5, 19.5, 30, 20], [0, 0, 0.3, 0.3]]
+    )
     drawn = sample(MaskCrops.from_dense(dense), torch.zeros(5, dtype=torch.int64), regions, 14)
     torch.testing.assert_close(drawn, torch.ones(5, 14, 14))
 
@@ -84,7 +95,10 @@ def test_sample_beyond_the_image_is_nothing_a_pixel_further_out(seed: int) -> No
     high = low + rng.uniform(1, 60, 2)
     cells = 28
     drawn = sample(
-        MaskCrops.from_dense(dense), torch.tensor([0]), torch.tensor([[*low, *high]], dtype=torch.float32), cells
+        MaskCrops.from_dense(dense),
+        torch.tensor([0]),
+        torch.tensor([[*low, *high]], dtype=torch.float32),
+        cells,
     )[0]
     edges = [low[k] + (high[k] - low[k]) * np.arange(cells + 1) / cells for k in range(2)]
     for k, limit in enumerate((30, 20)):
@@ -110,8 +124,12 @@ def test_sample_takes_its_own_row_whatever_the_sizes() -> None:
     rows = torch.tensor([4, 0, 3, 1, 2, 2, 0, 4])
     regions = torch.tensor([[0.0, 0, 64, 64]]).repeat(8, 1)
     drawn = sample(MaskCrops.from_dense(dense), rows, regions, 16)
-    torch.testing.assert_close(drawn, project_masks_on_boxes(dense, regions, rows, 16), atol=1e-5, rtol=0)
-    torch.testing.assert_close(drawn.sum((1, 2)) * 16, dense[rows].sum((1, 2)).float(), rtol=0.05, atol=0.5)
+    torch.testing.assert_close(
+        drawn, project_masks_on_boxes(dense, regions, rows, 16), atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(
+        drawn.sum((1, 2)) * 16, dense[rows].sum((1, 2)).float(), rtol=0.05, atol=0.5
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -122,13 +140,19 @@ def test_sample_takes_its_own_row_whatever_the_sizes() -> None:
     st.integers(0, 9),
     st.integers(0, 9),
 )
-def test_paste_equals_pillows_resizing(seed: int, cells: int, extent: tuple[int, int], x: int, y: int) -> None:
-    """On a region of whole pixels, paste is bilinear resizing (with antialiasing where it shrinks) and a threshold."""
+def test_paste_equals_pillows_resizing(
+    seed: int, cells: int, extent: tuple[int, int], x: int, y: int
+) -> None:
+    """On a region of whole pixels, paste is bilinear resizing (with antialiasing where
+    it shrinks) and a threshold.
+    """
     prob = torch.rand(1, cells, cells, generator=torch.Generator().manual_seed(seed))
     h, w = extent
     box = torch.tensor([[x, y, x + w, y + h]], dtype=torch.float32)
     size = (y + h + 3, x + w + 2)
-    resized = torch.from_numpy(np.array(Image.fromarray(prob[0].numpy()).resize((w, h), Image.Resampling.BILINEAR)))
+    resized = torch.from_numpy(
+        np.array(Image.fromarray(prob[0].numpy()).resize((w, h), Image.Resampling.BILINEAR))
+    )
     pasted = paste(prob, box, box, size).dense()[0]
     outside = pasted.clone()
     outside[y : y + h, x : x + w] = False
@@ -168,13 +192,19 @@ def test_paste_of_unusable_boxes_is_empty() -> None:
 def test_paste_undoes_sample() -> None:
     ys, xs = np.mgrid[:120, :160]
     dense = torch.from_numpy(
-        np.stack([((ys - 60) / a) ** 2 + ((xs - 80) / b) ** 2 < 1 for a, b in [(50, 70), (20, 9), (6, 5)]])
+        np.stack(
+            [
+                ((ys - 60) / a) ** 2 + ((xs - 80) / b) ** 2 < 1
+                for a, b in [(50, 70), (20, 9), (6, 5)]
+            ]
+        )
     )
     crops = MaskCrops.from_dense(dense)
     boxes = boxes_of(crops)
     rows = torch.arange(3)
     back = paste(sample(crops, rows, boxes, 56), boxes, boxes, (120, 160))
-    # RoIAlign as Mask R-CNN uses it is half a pixel off, which costs small objects most.
+    # RoIAlign as Mask R-CNN uses it is half a pixel off, which costs small objects
+    # most.
     assert (iou(back, crops) > torch.tensor([0.97, 0.9, 0.75])).all()
 
 
@@ -210,7 +240,9 @@ def test_decode_of_polygons_equals_pycocotools(seed: int, parts: int) -> None:
     compare_with_pycocotools(polygons, size)
 
 
-@pytest.mark.parametrize("counts", [[0, 12], [3, 9], [3, 4, 5], [0, 0, 5, 7], [2, 0, 3, 7], [2, 3, 0, 4, 3], [12]])
+@pytest.mark.parametrize(
+    "counts", [[0, 12], [3, 9], [3, 4, 5], [0, 0, 5, 7], [2, 0, 3, 7], [2, 3, 0, 4, 3], [12]]
+)
 def test_decode_of_uncompressed_counts(counts: list[int]) -> None:
     compare_with_pycocotools({"size": [4, 3], "counts": counts}, (4, 3))
 
@@ -242,7 +274,9 @@ def test_iou_and_boxes_equal_dense(seed: int, size: tuple[int, int]) -> None:
     assert iou(a, a).tolist() == [float(m.any()) for m in first]
     for mask, box in zip(first, boxes_of(a).tolist(), strict=True):
         ys, xs = np.nonzero(mask.numpy())
-        assert box == ([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1] if len(xs) else [0, 0, 0, 0])
+        assert box == (
+            [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1] if len(xs) else [0, 0, 0, 0]
+        )
 
 
 def test_iou_of_nothing() -> None:
@@ -253,8 +287,11 @@ def test_iou_of_nothing() -> None:
 
 
 def test_expected_iou_by_hand() -> None:
-    probs = torch.tensor([[[0.9, 0.6], [0.4, 0.1]], [[1.0, 1.0], [0.0, 0.0]], [[0.1, 0.2], [0.3, 0.4]]])
-    # Inside: 0.9 and 0.6, so 1.5 of 2 cells are expected to be right; outside lie another 0.5.
+    probs = torch.tensor(
+        [[[0.9, 0.6], [0.4, 0.1]], [[1.0, 1.0], [0.0, 0.0]], [[0.1, 0.2], [0.3, 0.4]]]
+    )
+    # Inside: 0.9 and 0.6, so 1.5 of 2 cells are expected to be right; outside lie
+    # another 0.5.
     assert expected_iou(probs).tolist() == pytest.approx([1.5 / 2.5, 1.0, 0.0])
     assert expected_iou(probs, 0.35).tolist() == pytest.approx([1.9 / 3.1, 1.0, 0.4 / 1.6])
     assert expected_iou(torch.zeros(0, 3, 3)).shape == (0,)
@@ -272,9 +309,14 @@ def test_expected_iou_is_near_what_drawn_truths_give() -> None:
 @given(st.integers(0, 10**6), st.floats(0.2, 6.0))
 @settings(max_examples=60, deadline=None)
 def test_no_threshold_has_a_greater_expected_iou(seed: int, power: float) -> None:
-    probs = torch.rand(3, 9, 9, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) ** power
+    probs = (
+        torch.rand(3, 9, 9, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        ** power
+    )
     found = best_threshold(probs)
-    at_best = torch.stack([expected_iou(p[None], float(t))[0] for p, t in zip(probs, found, strict=True)])
+    at_best = torch.stack(
+        [expected_iou(p[None], float(t))[0] for p, t in zip(probs, found, strict=True)]
+    )
     for threshold in np.linspace(0, 1, 101):
         assert (expected_iou(probs, float(threshold)) <= at_best + 1e-9).all()
 
@@ -284,7 +326,8 @@ def test_best_threshold_of_nothing_and_of_what_is_certain() -> None:
     assert best_threshold(torch.zeros(0, 4, 4)).shape == (0,)
     certain = torch.eye(4)[None]
     assert torch.equal(certain >= best_threshold(certain), certain > 0)
-    # By hand: 0.9 alone 0.9 / (1 + 0.4 + 0.1); with 0.4 1.3 / (2 + 0.1); with all 1.4 / 3.
+    # By hand: 0.9 alone 0.9 / (1 + 0.4 + 0.1); with 0.4 1.3 / (2 + 0.1); with all 1.4 /
+    # 3.
     assert best_threshold(torch.tensor([[[0.9, 0.4], [0.1, 0.0]]])).tolist() == pytest.approx([0.4])
 
 

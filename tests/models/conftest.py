@@ -24,22 +24,35 @@ def blob(height: int, width: int, box: list[float], generator: torch.Generator) 
     ys, xs = torch.arange(height)[:, None] + 0.5, torch.arange(width)[None] + 0.5
     u, v = (2 * xs - x0 - x1) / (x1 - x0), (2 * ys - y0 - y1) / (y1 - y0)
     ragged = 1 + 0.3 * torch.sin(
-        5 * torch.atan2(v.expand_as(u + v), u.expand_as(u + v)) + torch.rand(1, generator=generator) * 6
+        5 * torch.atan2(v.expand_as(u + v), u.expand_as(u + v))
+        + torch.rand(1, generator=generator) * 6
     )
     inside = (u**2 + v**2 <= ragged) & (u.abs() <= 1) & (v.abs() <= 1)
     return inside.to(torch.uint8)
 
 
 def make_scene(
-    sizes: list[tuple[int, int]], objects: int = 4, seed: int = 0, masked: str = "all", classes: int = CLASSES
+    sizes: list[tuple[int, int]],
+    objects: int = 4,
+    seed: int = 0,
+    masked: str = "all",
+    classes: int = CLASSES,
 ) -> tuple[list[Tensor], list[Target]]:
-    """Random images with objects; `masked` is all, none, or half (labels up to half of the classes)."""
+    """Random images with objects; `masked` is all, none, or half (labels up to half of
+    the classes).
+    """
     generator = torch.Generator().manual_seed(seed)
     images, targets = [], []
     for i, (height, width) in enumerate(sizes):
-        corner = torch.rand(objects, 2, generator=generator) * torch.tensor([width * 0.6, height * 0.6])
-        side = (0.2 + 0.4 * torch.rand(objects, 2, generator=generator)) * torch.tensor([width, height])
-        boxes = torch.cat([corner, torch.minimum(corner + side, torch.tensor([width, height]).float())], 1)
+        corner = torch.rand(objects, 2, generator=generator) * torch.tensor(
+            [width * 0.6, height * 0.6]
+        )
+        side = (0.2 + 0.4 * torch.rand(objects, 2, generator=generator)) * torch.tensor(
+            [width, height]
+        )
+        boxes = torch.cat(
+            [corner, torch.minimum(corner + side, torch.tensor([width, height]).float())], 1
+        )
         labels = torch.randint(1, classes, (objects,), generator=generator)
         has_mask = {"all": labels > 0, "none": labels < 0, "half": labels <= classes // 2}[masked]
         dense = torch.stack([blob(height, width, b, generator) for b in boxes.tolist()])

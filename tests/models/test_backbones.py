@@ -33,7 +33,9 @@ STAGES: dict[str, dict[int, str]] = {
 SLOW = ("resnet50", "convnext_tiny", "efficientnet_b0", "regnet_y_400mf")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in STAGES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in STAGES]
+)
 def test_networks_are_cut_where_their_stages_end(name: str) -> None:
     torch.manual_seed(0)
     network = torchvision.models.get_model(name, weights=None).eval()
@@ -49,11 +51,15 @@ def test_networks_are_cut_where_their_stages_end(name: str) -> None:
 
 
 def test_encoder_returns_maps_by_stride_and_drops_what_nobody_wants() -> None:
-    encoder = build_encoder("small_resnet", widths=[8, 12, 16, 20], blocks=[1, 2, 1, 1], strides=[4, 8])
+    encoder = build_encoder(
+        "small_resnet", widths=[8, 12, 16, 20], blocks=[1, 2, 1, 1], strides=[4, 8]
+    )
     maps = encoder(torch.rand(2, 3, 64, 32))
     assert {s: tuple(m.shape) for s, m in maps.items()} == {4: (2, 8, 16, 8), 8: (2, 12, 8, 4)}
     assert encoder.channels == {4: 8, 8: 12}
-    assert not [name for name in encoder.state_dict() if ".stages.2." in name or ".stages.3." in name]
+    assert not [
+        name for name in encoder.state_dict() if ".stages.2." in name or ".stages.3." in name
+    ]
     whole = build_encoder("small_resnet", widths=[8, 12, 16, 20])
     assert whole.channels == {2: 8, 4: 8, 8: 12, 16: 16, 32: 20}
 
@@ -67,7 +73,11 @@ def test_encoders_can_be_copied_and_sent_to_other_processes() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["squeezenet1_1", *(pytest.param(n, marks=pytest.mark.slow) for n in ("vit_b_16", "alexnet", "swin_t"))]
+    "name",
+    [
+        "squeezenet1_1",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("vit_b_16", "alexnet", "swin_t")),
+    ],
 )
 def test_networks_that_do_not_fit(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match=f"backbone {name}: does not fit") as caught:
@@ -108,13 +118,21 @@ def test_unknown_names_and_sizes() -> None:
 
 
 def small(weights: Path | None = None, **options: Any) -> nn.Module:
-    return build_encoder("small_resnet", str(weights) if weights else None, widths=[4, 8], **options)
+    return build_encoder(
+        "small_resnet", str(weights) if weights else None, widths=[4, 8], **options
+    )
 
 
 def saved(path: Path, seed: int = 1, **changes: Tensor | None) -> dict[str, Tensor]:
-    """Writes weights for `small`, as torchvision would name them; a change of None drops the key."""
+    """Writes weights for `small`, as torchvision would name them; a change of None
+    drops the key.
+    """
     torch.manual_seed(seed)
-    state = {k.removeprefix("body."): torch.rand_like(v) for k, v in small().state_dict().items() if v.ndim}
+    state = {
+        k.removeprefix("body."): torch.rand_like(v)
+        for k, v in small().state_dict().items()
+        if v.ndim
+    }
     for key, value in changes.items():
         state.pop(key, None)
         if value is not None:
@@ -140,8 +158,12 @@ def test_weights_of_dropped_stages_may_be_absent(tmp_path: Path) -> None:
     save_file(partial, tmp_path / "partial.safetensors")
     with pytest.raises(InputError, match="missing"):
         small(tmp_path / "partial.safetensors")
-    encoder = build_encoder("small_resnet", str(tmp_path / "w.safetensors"), widths=[4, 8], strides=[2, 4])
-    build_encoder("small_resnet", str(tmp_path / "partial.safetensors"), widths=[4, 8], strides=[2, 4])
+    encoder = build_encoder(
+        "small_resnet", str(tmp_path / "w.safetensors"), widths=[4, 8], strides=[2, 4]
+    )
+    build_encoder(
+        "small_resnet", str(tmp_path / "partial.safetensors"), widths=[4, 8], strides=[2, 4]
+    )
     assert torch.equal(encoder.state_dict()["body.stem.0.weight"], state["stem.0.weight"])
 
 
@@ -157,7 +179,9 @@ def test_weights_of_dropped_stages_may_be_absent(tmp_path: Path) -> None:
         ({"stem.0.weight": torch.full((4, 3, 3, 3), torch.nan)}, "not finite"),
     ],
 )
-def test_weights_that_do_not_fit(tmp_path: Path, changes: dict[str, Tensor | None], message: str) -> None:
+def test_weights_that_do_not_fit(
+    tmp_path: Path, changes: dict[str, Tensor | None], message: str
+) -> None:
     path = tmp_path / "w.safetensors"
     saved(path, **changes)
     with pytest.raises(InputError, match=message):
@@ -190,7 +214,9 @@ def test_default_weights_without_a_network(monkeypatch: pytest.MonkeyPatch) -> N
         raise URLError("no route to host")
 
     monkeypatch.setattr(torchvision.models, "get_model", refuse)
-    with pytest.raises(InputError, match=r"DEFAULT weights could not be fetched .*name a local file"):
+    with pytest.raises(
+        InputError, match=r"DEFAULT weights could not be fetched .*name a local file"
+    ):
         build_encoder("resnet18", "DEFAULT")
 
 
@@ -216,7 +242,9 @@ def test_frozen_norm_learns_neither_weights_nor_statistics() -> None:
     before = copy.deepcopy(encoder.state_dict())
     images = torch.rand(4, 3, 32, 32)
     assert torch.equal(encoder(images)[8], encoder.eval()(images)[8])
-    assert {k: v.shape for k, v in before.items()} == {k: v.shape for k, v in encoder.state_dict().items()}
+    assert {k: v.shape for k, v in before.items()} == {
+        k: v.shape for k, v in encoder.state_dict().items()
+    }
     assert all(torch.equal(v, encoder.state_dict()[k]) for k, v in before.items())
     assert {p.ndim for p in encoder.parameters()} == {4}  # convolutions alone
 
@@ -243,5 +271,7 @@ def test_resnet_stages_are_torchvisions() -> None:
     encoder = build_encoder("resnet18", trainable_stages=3)
     learning = {name.split(".")[1] for name, _ in encoder.named_parameters()}
     assert learning == {"layer2", "layer3", "layer4"}
-    buffers = {name.split(".")[1] for name, _ in encoder.named_buffers() if name.endswith(".weight")}
+    buffers = {
+        name.split(".")[1] for name, _ in encoder.named_buffers() if name.endswith(".weight")
+    }
     assert buffers == {"conv1", "bn1", "layer1"}

@@ -32,7 +32,11 @@ def test_one_answer_an_image_in_order_of_the_boxes(name: str) -> None:
         pytest.importorskip("cv2")
     model = BASELINES[name]()
     images = [torch.rand(3, 40, 50), torch.rand(3, 30, 30), torch.rand(3, 20, 20)]
-    boxes = [torch.tensor([[5.0, 5, 20, 30], [30, 10, 45, 38]]), torch.zeros(0, 4), torch.tensor([[2.0, 2, 18, 12]])]
+    boxes = [
+        torch.tensor([[5.0, 5, 20, 30], [30, 10, 45, 38]]),
+        torch.zeros(0, 4),
+        torch.tensor([[2.0, 2, 18, 12]]),
+    ]
     labels = [torch.tensor([3, 1]), torch.zeros(0, dtype=torch.int64), torch.tensor([2])]
     found = model.segment(images, boxes, labels)
     assert [len(f) for f in found] == [2, 0, 1]
@@ -60,7 +64,13 @@ def test_nothing_to_train_nothing_to_find(name: str) -> None:
 
 
 def test_the_box_is_every_pixel_whose_centre_it_holds() -> None:
-    boxes = [[5.0, 6, 20, 30], [-10, -10, 8, 9], [3, 3, 4, 4], [10.1, 10.1, 20.9, 30.9], [10.9, 10.9, 20.1, 30.1]]
+    boxes = [
+        [5.0, 6, 20, 30],
+        [-10, -10, 8, 9],
+        [3, 3, 4, 4],
+        [10.1, 10.1, 20.9, 30.9],
+        [10.9, 10.9, 20.1, 30.1],
+    ]
     found = BoxBaseline().segment([torch.rand(3, 40, 50)], [torch.tensor(boxes)])[0]
     expected = torch.zeros(5, 40, 50, dtype=torch.bool)
     expected[3, 10:31, 10:21] = True
@@ -86,7 +96,9 @@ def scene() -> tuple[Tensor, Tensor, Tensor]:
     mask = disc((80, 100), box)
     noise = torch.rand((3, 80, 100), generator=torch.Generator().manual_seed(0)) * 0.2
     image = torch.where(
-        mask, torch.tensor([0.7, 0.1, 0.1])[:, None, None], torch.tensor([0.1, 0.1, 0.7])[:, None, None]
+        mask,
+        torch.tensor([0.7, 0.1, 0.1])[:, None, None],
+        torch.tensor([0.1, 0.1, 0.7])[:, None, None],
     )
     return image + noise, torch.tensor([box]), mask
 
@@ -102,19 +114,33 @@ def test_grabcut_equals_opencv_on_the_same_crop() -> None:
     cv2 = pytest.importorskip("cv2")
     image, _, _ = scene()
     box = torch.tensor([[18.0, 12.0, 73.0, 62.0]])  # context of 0.2: columns 7…84, rows 2…72
-    pixels = np.ascontiguousarray((image * 255).round().byte().permute(1, 2, 0).numpy()[2:72, 7:84, ::-1])
+    pixels = np.ascontiguousarray(
+        (image * 255).round().byte().permute(1, 2, 0).numpy()[2:72, 7:84, ::-1]
+    )
     mask = np.zeros(pixels.shape[:2], np.uint8)
     cv2.setRNGSeed(0)
-    cv2.grabCut(pixels, mask, (11, 10, 55, 50), np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_RECT)
+    cv2.grabCut(
+        pixels,
+        mask,
+        (11, 10, 55, 50),
+        np.zeros((1, 65)),
+        np.zeros((1, 65)),
+        5,
+        cv2.GC_INIT_WITH_RECT,
+    )
     expected = torch.zeros(80, 100, dtype=torch.bool)
     expected[2:72, 7:84] = torch.from_numpy((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD))
     found = dense(GrabCutBaseline().segment([image], [box])[0])[0]
-    assert 0.02 < float(expected[12:62, 18:73].float().mean()) < 0.98  # the case is not a trivial one
+    assert (
+        0.02 < float(expected[12:62, 18:73].float().mean()) < 0.98
+    )  # the case is not a trivial one
     # Borders are redrawn through 128 cells.
     assert float((found ^ expected).float().sum()) <= 0.03 * float(expected.sum())
 
 
-@pytest.mark.parametrize("box", [[0.0, 0, 30, 30], [5.0, 5, 6, 6], [-9.0, -9, 12, 12], [40.0, 40, 50, 50]])
+@pytest.mark.parametrize(
+    "box", [[0.0, 0, 30, 30], [5.0, 5, 6, 6], [-9.0, -9, 12, 12], [40.0, 40, 50, 50]]
+)
 def test_grabcut_where_there_is_little_to_learn_from(box: list[float]) -> None:
     pytest.importorskip("cv2")
     image = torch.full((3, 30, 30), 0.5)

@@ -37,7 +37,9 @@ def test_a_mask_that_touches_all_four_sides_and_leaves_no_gap_costs_nothing() ->
     assert projection_loss(sure(inside), inside).item() == pytest.approx(0, abs=1e-6)
     short = cross.clone()
     short[:, 3, 1:3] = 0  # two columns of six are empty
-    assert projection_loss(sure(short), inside).item() == pytest.approx(1 - 2 * 4 / (4 + 6), abs=1e-5)
+    assert projection_loss(sure(short), inside).item() == pytest.approx(
+        1 - 2 * 4 / (4 + 6), abs=1e-5
+    )
     assert projection_loss(sure(torch.zeros(1, 8, 8)), inside).item() == pytest.approx(2, abs=1e-5)
 
 
@@ -51,7 +53,9 @@ def test_what_lies_outside_the_box_says_nothing_to_the_projection() -> None:
     assert (logits.grad * inside != 0).any()
 
 
-def colour_loss_by_hand(logits: np.ndarray, similarity: np.ndarray, inside: np.ndarray, threshold: float) -> float:
+def colour_loss_by_hand(
+    logits: np.ndarray, similarity: np.ndarray, inside: np.ndarray, threshold: float
+) -> float:
     p = 1 / (1 + np.exp(-logits.astype(np.float64)))
     size, total, count = len(p), 0.0, 0
     for place, (down, right) in enumerate(NEIGHBOURS):
@@ -76,7 +80,9 @@ def test_colour_loss_is_the_mean_over_like_pairs(seed: int) -> None:
     similarity = colour_similarity(lab)
     found = colour_loss(logits, similarity, inside, 0.3)
     for row in range(2):
-        expected = colour_loss_by_hand(logits[row].numpy(), similarity[row].numpy(), inside[row].numpy(), 0.3)
+        expected = colour_loss_by_hand(
+            logits[row].numpy(), similarity[row].numpy(), inside[row].numpy(), 0.3
+        )
         assert found[row].item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -110,9 +116,13 @@ def test_no_like_pair_is_no_loss_and_a_border_between_unlike_colours_is_free() -
 
 
 def test_a_sure_and_wrong_map_has_finite_gradients() -> None:
-    logits = (torch.randn(1, 6, 6, generator=torch.Generator().manual_seed(1)) * 200).requires_grad_()
+    logits = (
+        torch.randn(1, 6, 6, generator=torch.Generator().manual_seed(1)) * 200
+    ).requires_grad_()
     inside = box_map(6, 1, 1, 5, 5)
-    (colour_loss(logits, torch.ones(1, 4, 6, 6), inside) + projection_loss(logits, inside)).sum().backward()
+    (
+        colour_loss(logits, torch.ones(1, 4, 6, 6), inside) + projection_loss(logits, inside)
+    ).sum().backward()
     assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
 

@@ -1,4 +1,6 @@
-"""The box segmenter: what its crops show, what it learns from, and that its answer does not depend on company."""
+"""The box segmenter: what its crops show, what it learns from, and that its answer does
+not depend on company.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,12 @@ MOBILENET = {"name": "mobilenet_v2", "norm": "frozen"}
 
 
 def config(encoder: dict[str, Any] = SMALL, **changes: Any) -> Config:
-    values = {"kind": "box_segmenter", "encoder": encoder, "crop_size": 32, "decoder_widths": [24, 16, 12]}
+    values = {
+        "kind": "box_segmenter",
+        "encoder": encoder,
+        "crop_size": 32,
+        "decoder_widths": [24, 16, 12],
+    }
     return Config.model_validate(values | changes)
 
 
@@ -35,7 +42,9 @@ def build(encoder: dict[str, Any] = SMALL, num_classes: int = 4, **changes: Any)
 
 
 def discs(seed: int, count: int = 4, size: tuple[int, int] = (80, 100)) -> tuple[Tensor, Target]:
-    """A noisy photograph with bright ellipses that each fill their box, and a bright bar through every box that is no object."""
+    """A noisy photograph with bright ellipses that each fill their box, and a bright
+    bar through every box that is no object.
+    """
     generator = torch.Generator().manual_seed(seed)
     image = torch.rand((3, *size), generator=generator) * 0.4
     ys, xs = torch.meshgrid(torch.arange(size[0]) + 0.5, torch.arange(size[1]) + 0.5, indexing="ij")
@@ -86,7 +95,9 @@ def test_masks_of_box_only_objects_are_never_seen() -> None:
     keep = [True, False, True, False]
     stripped = without_masks(target, keep)
     garbage = replace(
-        target, has_mask=torch.tensor(keep), masks=MaskCrops.from_dense(target.masks.dense()[[0, 2]])
+        target,
+        has_mask=torch.tensor(keep),
+        masks=MaskCrops.from_dense(target.masks.dense()[[0, 2]]),
     )  # packed anew from other memory
     losses = []
     for given in (stripped, garbage):
@@ -102,7 +113,9 @@ def test_masks_of_box_only_objects_are_never_seen() -> None:
     assert drawn.crops.shape == (1, 4, 32, 32)
     assert drawn.labels.tolist() == [int(target.labels[0])]
     region = crop_regions(target.boxes[:1], 0.22)[0]
-    share = float(target.masks.areas()[0]) / float((region[2] - region[0]) * (region[3] - region[1]))
+    share = float(target.masks.areas()[0]) / float(
+        (region[2] - region[0]) * (region[3] - region[1])
+    )
     assert float(drawn.masks.mean()) == pytest.approx(share, abs=0.02)
 
 
@@ -133,7 +146,11 @@ def test_no_more_regions_than_asked_for() -> None:
 
 
 def bar(
-    size: tuple[int, int], box: list[float], own: list[int], has_mask: list[bool], boxes: list[list[float]]
+    size: tuple[int, int],
+    box: list[float],
+    own: list[int],
+    has_mask: list[bool],
+    boxes: list[list[float]],
 ) -> Target:
     """Objects with boxes; those with a mask fill the rectangle `own` (x0, y0, x1, y1)."""
     dense = torch.zeros(sum(has_mask), *size, dtype=torch.bool)
@@ -204,12 +221,18 @@ def test_masked_losses_are_the_same_beside_box_only_objects() -> None:
 
 def test_the_weight_grows_in_the_warm_up_and_falls_where_boxes_are_loose() -> None:
     supervision = BoxSupervision(1.0, 1.0, warmup=4)
-    logits, rgb, inside = torch.randn(2, 8, 8), torch.full((2, 3, 16, 16), 0.5), torch.zeros(2, 8, 8)
+    logits, rgb, inside = (
+        torch.randn(2, 8, 8),
+        torch.full((2, 3, 16, 16), 0.5),
+        torch.zeros(2, 8, 8),
+    )
     inside[:, 2:6, 1:7] = 1
     series = [supervision(logits, rgb, inside, 1.0)["loss_projection"].item() for _ in range(6)]
     assert series[0] == 0
     assert series[1:5] == pytest.approx([series[5] * k / 4 for k in (1, 2, 3, 4)])
-    assert supervision(logits, rgb, inside, 0.75)["loss_projection"].item() == pytest.approx(series[5] / 2)
+    assert supervision(logits, rgb, inside, 0.75)["loss_projection"].item() == pytest.approx(
+        series[5] / 2
+    )
     assert supervision(logits, rgb, inside, 0.4)["loss_projection"].item() == 0
     assert supervision(logits, rgb, inside, 0.4)["loss_colour"].item() > 0
     assert supervision(logits[:0], rgb[:0], inside[:0], None)["loss_colour"].item() == 0
@@ -230,7 +253,10 @@ def test_box_losses_do_not_exist() -> None:
 def test_the_mask_of_a_loose_box_may_go_beyond_it_where_it_is_told_to() -> None:
     data = [discs(seed) for seed in range(3)]
     images, targets = [d[0] for d in data], [d[1] for d in data]
-    cut = [t.boxes + torch.tensor([0.2, 0.0, 0.0, 0.0]) * (t.boxes[:, 2:3] - t.boxes[:, :1]) for t in targets]
+    cut = [
+        t.boxes + torch.tensor([0.2, 0.0, 0.0, 0.0]) * (t.boxes[:, 2:3] - t.boxes[:, :1])
+        for t in targets
+    ]
     model = build(box_jitter=0.25, box_reach=0.2, regions_per_image=8)
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for _ in range(80):
@@ -241,8 +267,12 @@ def test_the_mask_of_a_loose_box_may_go_beyond_it_where_it_is_told_to() -> None:
     for loose in (False, True, False):
         model.eval().expect_loose_boxes(loose)
         found = model.segment(images, cut)
-        assert all(torch.equal(f.boxes, b) for f, b in zip(found, cut, strict=True)), "the boxes stay as given"
-        scores[loose] = float(torch.cat([iou(f.crops(), t.masks) for f, t in zip(found, targets, strict=True)]).mean())
+        assert all(torch.equal(f.boxes, b) for f, b in zip(found, cut, strict=True)), (
+            "the boxes stay as given"
+        )
+        scores[loose] = float(
+            torch.cat([iou(f.crops(), t.masks) for f, t in zip(found, targets, strict=True)]).mean()
+        )
     assert scores[True] > scores[False] + 0.02, scores
     tight = model.segment(images, [t.boxes for t in targets])
     scores = torch.cat([iou(f.crops(), t.masks) for f, t in zip(tight, targets, strict=True)])
@@ -309,7 +339,9 @@ def test_evaluation_has_no_randomness() -> None:
         ([0.0, 30.0, 100.0, 31.0], (0, 100), (30, 31)),
     ],
 )
-def test_boxes_at_the_edge_tiny_and_thin(box: list[float], columns: tuple[int, int], rows: tuple[int, int]) -> None:
+def test_boxes_at_the_edge_tiny_and_thin(
+    box: list[float], columns: tuple[int, int], rows: tuple[int, int]
+) -> None:
     model = build().eval()
     nn.init.constant_(model.predictor.conv.bias, 20.0)  # type: ignore[union-attr, arg-type]
     found = model.segment([torch.rand(3, 80, 100)], [torch.tensor([box])])[0]
@@ -317,13 +349,18 @@ def test_boxes_at_the_edge_tiny_and_thin(box: list[float], columns: tuple[int, i
     assert 0.9 <= float(found.quality[0]) <= 1.0
     dense = found.masks()[0]
     ys, xs = torch.where(dense)
-    # Everything is mask, so it fills the pixels whose centre the box holds (a box thinner than a pixel keeps one), and no other.
+    # Everything is mask, so it fills the pixels whose centre the box holds (a box
+    # thinner than a pixel keeps one), and no other.
     assert (int(xs.min()), int(xs.max()) + 1) == columns
     assert (int(ys.min()), int(ys.max()) + 1) == rows
 
 
 def test_a_box_beside_the_image_gets_an_empty_mask_of_no_quality() -> None:
-    found = build().eval().segment([torch.rand(3, 40, 40)], [torch.tensor([[50.0, 50.0, 70.0, 70.0]])])[0]
+    found = (
+        build()
+        .eval()
+        .segment([torch.rand(3, 40, 40)], [torch.tensor([[50.0, 50.0, 70.0, 70.0]])])[0]
+    )
     assert int(found.masks().sum()) == 0
     assert float(found.quality[0]) == 0.0
 
@@ -353,7 +390,9 @@ def test_parts_own_every_parameter_once_and_gradient_reaches_all() -> None:
 
 
 def test_class_vectors_change_the_mask_and_can_be_left_out() -> None:
-    model = build(condition={"input": "random", "embedding_size": 8, "input_norm": 3.0, "layers": 1}).eval()
+    model = build(
+        condition={"input": "random", "embedding_size": 8, "input_norm": 3.0, "layers": 1}
+    ).eval()
     assert model.needs_labels
     image, target = discs(0)
     boxes = target.boxes
@@ -381,14 +420,22 @@ def test_labels_do_not_matter_without_conditioning() -> None:
 def test_with_mirror_a_crop_and_its_mirror_image_have_mirrored_masks() -> None:
     plain, mirrored = build().eval(), build(mirror=True).eval()
     generator = torch.Generator().manual_seed(1)
-    crops, labels = torch.rand((3, 4, 32, 32), generator=generator), torch.zeros(3, dtype=torch.int64)
+    crops, labels = (
+        torch.rand((3, 4, 32, 32), generator=generator),
+        torch.zeros(3, dtype=torch.int64),
+    )
     with torch.no_grad():
-        here, there = mirrored.probabilities(crops, labels), mirrored.probabilities(crops.flip(3), labels)
+        here, there = (
+            mirrored.probabilities(crops, labels),
+            mirrored.probabilities(crops.flip(3), labels),
+        )
         torch.testing.assert_close(there, here.flip(2))
         assert not torch.allclose(
             plain.probabilities(crops.flip(3), labels), plain.probabilities(crops, labels).flip(2)
         )
-        both = plain.probabilities(crops, labels) + plain.probabilities(crops.flip(3), labels).flip(2)
+        both = plain.probabilities(crops, labels) + plain.probabilities(crops.flip(3), labels).flip(
+            2
+        )
         torch.testing.assert_close(here, both / 2)
 
 
@@ -419,5 +466,8 @@ def test_a_mask_cut_at_its_greatest_expected_iou_keeps_its_score_and_is_another_
     visible = inside_box(target.boxes, one.regions, half.mask_size) > 0.5
     found = [(d.mask_probs * visible >= 0.5) for d in (one, other)]
     seen = one.mask_probs * visible
-    expected = [(seen * m).sum((1, 2)) / (m.sum((1, 2)) + (seen * ~m).sum((1, 2))).clamp_min(1e-6) for m in found]
+    expected = [
+        (seen * m).sum((1, 2)) / (m.sum((1, 2)) + (seen * ~m).sum((1, 2))).clamp_min(1e-6)
+        for m in found
+    ]
     assert (expected[1] >= expected[0] - 1e-6).all()

@@ -1,4 +1,6 @@
-"""From a recipe's box_segmenter to modules: encoder widened, frozen norm folded, bad sizes refused."""
+"""From a recipe's box_segmenter to modules: encoder widened, frozen norm folded, bad
+sizes refused.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,12 @@ MOBILENET = {"name": "mobilenet_v2", "norm": "frozen"}
 
 
 def config(encoder: dict[str, Any] = SMALL, **changes: Any) -> Config:
-    values = {"kind": "box_segmenter", "encoder": encoder, "crop_size": 32, "decoder_widths": [24, 16, 12]}
+    values = {
+        "kind": "box_segmenter",
+        "encoder": encoder,
+        "crop_size": 32,
+        "decoder_widths": [24, 16, 12],
+    }
     return Config.model_validate(values | changes)
 
 
@@ -44,8 +51,14 @@ def test_the_widened_and_folded_encoder_answers_as_the_loaded_one(tmp_path: Path
             nn.init.uniform_(module.weight, 0.5, 2)
             nn.init.normal_(module.bias, 0, 0.1)
     torch.save(reference.state_dict(), tmp_path / "weights.pth")
-    model = build(MOBILENET | {"weights": str(tmp_path / "weights.pth")}, crop_size=64, decoder_widths=[24, 16, 12, 8])
-    assert not any(isinstance(m, nn.BatchNorm2d | FrozenBatchNorm2d) for m in model.encoder.modules())
+    model = build(
+        MOBILENET | {"weights": str(tmp_path / "weights.pth")},
+        crop_size=64,
+        decoder_widths=[24, 16, 12, 8],
+    )
+    assert not any(
+        isinstance(m, nn.BatchNorm2d | FrozenBatchNorm2d) for m in model.encoder.modules()
+    )
     pixels = torch.randn(2, 3, 64, 64)
     box = torch.rand(2, 1, 64, 64)
     with torch.no_grad():
@@ -55,7 +68,9 @@ def test_the_widened_and_folded_encoder_answers_as_the_loaded_one(tmp_path: Path
 
 
 def test_tensorflows_padding_survives_the_fourth_channel() -> None:
-    """It is computed in the convolution's forward: an ordinary convolution in its place gave masks of another size."""
+    """It is computed in the convolution's forward: an ordinary convolution in its place
+    gave masks of another size.
+    """
     encoder = {"name": "timm/tf_efficientnet_lite0", "norm": "frozen"}
     model = build(encoder, crop_size=64, decoder_widths=[24, 16, 12, 8])
     logits = model.logits(torch.randn(1, 4, 64, 64), torch.zeros(1, dtype=torch.int64))
@@ -63,14 +78,18 @@ def test_tensorflows_padding_survives_the_fourth_channel() -> None:
 
 
 def test_frozen_norm_does_not_move_when_others_learn() -> None:
-    # Frozen stages keep their norm unfolded; training must leave it and their weights as they are.
+    # Frozen stages keep their norm unfolded; training must leave it and their weights
+    # as they are.
     model = build(SMALL | {"norm": "frozen", "trainable_stages": 2})
     before = {k: v.clone() for k, v in model.encoder.state_dict().items()}
     learning = {name for name, _ in model.encoder.named_parameters()}
     mask = torch.zeros(1, 40, 40, dtype=torch.bool)
     mask[0, 10:30, 8:24] = True
     target = Target(
-        torch.tensor([[8.0, 10.0, 24.0, 30.0]]), torch.tensor([1]), torch.tensor([True]), MaskCrops.from_dense(mask)
+        torch.tensor([[8.0, 10.0, 24.0, 30.0]]),
+        torch.tensor([1]),
+        torch.tensor([True]),
+        MaskCrops.from_dense(mask),
     )
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
     torch.stack(list(model.train()([torch.rand(3, 40, 40)], [target]).values())).sum().backward()
@@ -111,10 +130,13 @@ def test_build_refuses_what_does_not_fit() -> None:
         build(decoder_widths=[8] * 9)
     with pytest.raises(
         InputError,
-        match=r"box_reach: masks may go beyond their box by 0\.2 of its side, but the closest context shows 0\.1",
+        match=r"box_reach: masks may go beyond their box by 0\.2 of its side, but the closest "
+        r"context shows 0\.1",
     ):
         build(box_reach=0.2, box_jitter=0.2, zooms=[0.1, 0.3])
-    with pytest.raises(InputError, match="decoder_widths: expected one number for a decoder: hourglass"):
+    with pytest.raises(
+        InputError, match="decoder_widths: expected one number for a decoder: hourglass"
+    ):
         build(decoder="hourglass")
     with pytest.raises(InputError, match="random, embedding or prototype"):
         build(condition={"input": "cls"})
@@ -125,7 +147,8 @@ def test_build_model_knows_it() -> None:
 
 
 def test_the_last_layer_starts_with_weights_of_both_signs() -> None:
-    # From a start near zero every channel behind the ReLU becomes the same one, and logits cannot fall below the bias.
+    # From a start near zero every channel behind the ReLU becomes the same one, and
+    # logits cannot fall below the bias.
     weight = build(decoder_widths=[24, 16, 64]).predictor.conv.weight.detach().flatten()  # type: ignore[union-attr, operator]
     assert float((weight > 0).float().mean()) == pytest.approx(0.5, abs=0.25)
     assert float(weight.std()) == pytest.approx(64**-0.5, rel=0.4)

@@ -22,7 +22,11 @@ def rcnn(config: MaskRCNN, classes: int = 5, pretrained: bool = True) -> Partial
 
 @pytest.mark.parametrize(
     ("kind", "predictor"),
-    [("agnostic", AgnosticPredictor), ("per_class", PerClassPredictor), ("transfer", TransferPredictor)],
+    [
+        ("agnostic", AgnosticPredictor),
+        ("per_class", PerClassPredictor),
+        ("transfer", TransferPredictor),
+    ],
 )
 def test_heads_by_name(config: Any, kind: str, predictor: type) -> None:
     model = rcnn(config(kind=kind))
@@ -32,7 +36,9 @@ def test_heads_by_name(config: Any, kind: str, predictor: type) -> None:
     assert model.needs_labels == (kind != "agnostic")
 
 
-@pytest.mark.parametrize(("rows", "size"), [("cls", 24), ("box", 96), ("cls+box", 120), ("random", 300)])
+@pytest.mark.parametrize(
+    ("rows", "size"), [("cls", 24), ("box", 96), ("cls+box", 120), ("random", 300)]
+)
 def test_size_of_class_weights(config: Any, rows: str, size: int) -> None:
     model = rcnn(config(transfer={"input": rows}), classes=9)
     assert model.class_weights().shape == (9, size)
@@ -42,23 +48,44 @@ def test_a_model_of_the_world() -> None:
     config = MaskRCNN.model_validate(
         {
             "kind": "mask_rcnn",
-            "backbone": {"name": "small_resnet", "widths": [24, 48, 64, 96], "blocks": [1, 1, 1, 1]},
+            "backbone": {
+                "name": "small_resnet",
+                "widths": [24, 48, 64, 96],
+                "blocks": [1, 1, 1, 1],
+            },
             "images": {"min_size": [96], "max_size": 128},
-            "detector": {"fpn_channels": 64, "box_width": 128, "anchor_sizes": [16, 24, 40, 64, 96]},
+            "detector": {
+                "fpn_channels": 64,
+                "box_width": 128,
+                "anchor_sizes": [16, 24, 40, 64, 96],
+            },
             "mask_head": {"width": 64},
         }
     )
     model = rcnn(config, classes=33)
-    detector = sum(p.numel() for name, part in model.parts().items() if name != "mask_head" for p in part.parameters())
+    detector = sum(
+        p.numel()
+        for name, part in model.parts().items()
+        if name != "mask_head"
+        for p in part.parameters()
+    )
     assert 0.8e6 < detector < 0.95e6
 
 
 def test_state_survives_without_files(config: Any, tmp_path: Any) -> None:
     """A checkpoint's model is built without the files that its recipe names."""
-    options = {"transfer": {"input": "embedding", "embedding": str(tmp_path / "absent.npy"), "embedding_size": 7}}
+    options = {
+        "transfer": {
+            "input": "embedding",
+            "embedding": str(tmp_path / "absent.npy"),
+            "embedding_size": 7,
+        }
+    }
     recipe = config(**options)
     recipe = recipe.model_copy(
-        update={"backbone": recipe.backbone.model_copy(update={"weights": "/nowhere/w.safetensors"})}
+        update={
+            "backbone": recipe.backbone.model_copy(update={"weights": "/nowhere/w.safetensors"})
+        }
     )
     with pytest.raises(InputError, match="no such file"):
         rcnn(recipe)
@@ -77,9 +104,15 @@ def test_state_survives_without_files(config: Any, tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"anchor_sizes": [16, 24]}, r"anchor_sizes: expected one for each RPN level, 3 .*found \[16, 24\]"),
+        (
+            {"anchor_sizes": [16, 24]},
+            r"anchor_sizes: expected one for each RPN level, 3 .*found \[16, 24\]",
+        ),
         ({"extra_level": True}, "anchor_sizes: expected one for each RPN level, 4"),
-        ({"strides": [4, 12, 16]}, r"strides: expected powers of two, each twice the one before, found \[4, 12, 16\]"),
+        (
+            {"strides": [4, 12, 16]},
+            r"strides: expected powers of two, each twice the one before, found \[4, 12, 16\]",
+        ),
         ({"strides": [4, 16, 32]}, "strides: expected powers of two"),
         ({"strides": [8, 16, 32]}, r"feature maps of strides \[2, 4, 8, 16\]"),
         ({"strides": []}, "strides: expected powers of two"),

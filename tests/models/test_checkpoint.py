@@ -29,7 +29,11 @@ from halfmask.models.checkpoint import (
 from halfmask.models.class_weights import FixedWeights
 from halfmask.recipes.recipe import Recipe, parse_recipe
 
-CATEGORIES: list[Category] = [{"id": 1, "name": "cat"}, {"id": 7, "name": "potted plant"}, {"id": 9, "name": "Straße"}]
+CATEGORIES: list[Category] = [
+    {"id": 1, "name": "cat"},
+    {"id": 7, "name": "potted plant"},
+    {"id": 9, "name": "Straße"},
+]
 
 
 @pytest.fixture
@@ -37,7 +41,13 @@ def recipe() -> Recipe:
     model = {"kind": "box_segmenter", "encoder": {"name": "mobilenet_v2"}}
     stage = {"name": "s", "train": ["all"], "steps": 1, "batch_size": 1, "optimiser": {"lr": 0.1}}
     return parse_recipe(
-        {"name": "r", "model": model, "data": {"annotations": "a", "images": "b"}, "stages": [stage]}, "r"
+        {
+            "name": "r",
+            "model": model,
+            "data": {"annotations": "a", "images": "b"},
+            "stages": [stage],
+        },
+        "r",
     )
 
 
@@ -97,7 +107,9 @@ def test_half_is_half_the_size_and_float32_again(recipe: Recipe, tmp_path: Path)
     assert torch.equal(back["d"], state["d"])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     st.dictionaries(
         st.text(min_size=1, max_size=12).filter(lambda s: s != "__metadata__"),
@@ -105,7 +117,9 @@ def test_half_is_half_the_size_and_float32_again(recipe: Recipe, tmp_path: Path)
         max_size=5,
     )
 )
-def test_any_finite_weights_survive(recipe: Recipe, tmp_path: Path, values: dict[str, list[float]]) -> None:
+def test_any_finite_weights_survive(
+    recipe: Recipe, tmp_path: Path, values: dict[str, list[float]]
+) -> None:
     state = {name: torch.tensor(numbers, dtype=torch.float32) for name, numbers in values.items()}
     save_checkpoint(tmp_path / "m", make(recipe, state))
     back = load_checkpoint(tmp_path / "m").state
@@ -114,7 +128,9 @@ def test_any_finite_weights_survive(recipe: Recipe, tmp_path: Path, values: dict
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_weights_that_are_not_finite_are_not_written(recipe: Recipe, tmp_path: Path, bad: float) -> None:
+def test_weights_that_are_not_finite_are_not_written(
+    recipe: Recipe, tmp_path: Path, bad: float
+) -> None:
     path = tmp_path / "m"
     save_checkpoint(path, make(recipe, {"w": torch.ones(2)}))
     with pytest.raises(InputError, match=r"head\.w holds values that are not finite"):
@@ -131,7 +147,9 @@ def test_weights_beyond_16_bits_are_not_written_in_16_bits(recipe: Recipe, tmp_p
 
 def test_weights_that_are_not_finite_are_not_read(tmp_path: Path, recipe: Recipe) -> None:
     save_checkpoint(tmp_path / "m", make(recipe, {"w": torch.ones(2)}))
-    write_header(tmp_path / "bad", header_of(tmp_path / "m"), {"w": torch.tensor([1.0, float("nan")])})
+    write_header(
+        tmp_path / "bad", header_of(tmp_path / "m"), {"w": torch.tensor([1.0, float("nan")])}
+    )
     with pytest.raises(InputError, match="bad: w holds values that are not finite"):
         load_checkpoint(tmp_path / "bad")
 
@@ -183,7 +201,9 @@ def test_other_versions_and_damaged_headers(recipe: Recipe, tmp_path: Path) -> N
         assert words in str(caught.value), str(caught.value)
         assert "\n" not in str(caught.value)
 
-    refused({"format": 2, "version": "9.9"}, "checkpoint format 2, expected 1: written by halfmask 9.9")
+    refused(
+        {"format": 2, "version": "9.9"}, "checkpoint format 2, expected 1: written by halfmask 9.9"
+    )
     refused({"format": None}, "checkpoint format None")
     refused(None, "checkpoint format None")
     refused({"categories": [{"id": 1}]}, "damaged")
@@ -210,20 +230,28 @@ def test_load_weights_copies_every_tensor() -> None:
     nn.init.normal_(source.norm.running_mean)
     load_weights(model, source.state_dict(), "file")
     assert all(
-        torch.equal(a, b) for a, b in zip(source.state_dict().values(), model.state_dict().values(), strict=True)
+        torch.equal(a, b)
+        for a, b in zip(source.state_dict().values(), model.state_dict().values(), strict=True)
     )
 
 
 def test_load_weights_names_what_does_not_fit() -> None:
     model = Net()
     before = {k: t.clone() for k, t in model.state_dict().items()}
-    with pytest.raises(InputError, match=r"m\.st: conv\.weight: expected shape \[3, 3, 1, 1\], found \[5, 3, 1, 1\]"):
+    with pytest.raises(
+        InputError,
+        match=r"m\.st: conv\.weight: expected shape \[3, 3, 1, 1\], found \[5, 3, 1, 1\]",
+    ):
         load_weights(model, Net(5).state_dict(), "m.st")
-    with pytest.raises(InputError, match=r"m\.st: has head\.weight, head\.bias, which the model does not know"):
+    with pytest.raises(
+        InputError, match=r"m\.st: has head\.weight, head\.bias, which the model does not know"
+    ):
         load_weights(model, Net(extra=True).state_dict(), "m.st")
     with pytest.raises(InputError, match=r"m\.st: lacks head\.weight, head\.bias"):
         load_weights(Net(extra=True), model.state_dict(), "m.st")
-    with pytest.raises(InputError, match=r"lacks conv\.weight, conv\.bias, norm\.weight and 3 more"):
+    with pytest.raises(
+        InputError, match=r"lacks conv\.weight, conv\.bias, norm\.weight and 3 more"
+    ):
         load_weights(model, {}, "m.st")
     assert all(torch.equal(before[k], t) for k, t in model.state_dict().items())
 
@@ -241,7 +269,9 @@ def test_fitting_weights_leave_the_rest() -> None:
     assert torch.equal(model.head.weight, head)
     vectors = nn.Module()
     vectors.class_weights = FixedWeights(torch.zeros(2, 3))
-    assert load_fitting_weights(vectors, {"class_weights.vectors": torch.ones(3, 3)}) == ["class_weights.vectors"]
+    assert load_fitting_weights(vectors, {"class_weights.vectors": torch.ones(3, 3)}) == [
+        "class_weights.vectors"
+    ]
     assert not vectors.class_weights.vectors.any(), "the recipe's own, never another run's"
     assert load_fitting_weights(Net(), {"conv.weight": torch.zeros(9)}) == [
         k for k in Net().state_dict() if "tracked" not in k
@@ -264,7 +294,10 @@ def test_the_same_model_is_the_same_bytes(recipe: Recipe, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "two classes with the same id"),
+        (
+            {"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]},
+            "two classes with the same id",
+        ),
         ({"categories": [{"id": "1", "name": "a"}]}, "without a whole number"),
         ({"categories": [{"id": 1, "name": None}]}, "without a name"),
         ({"masked": [99]}, "not in its list"),
@@ -272,8 +305,13 @@ def test_the_same_model_is_the_same_bytes(recipe: Recipe, tmp_path: Path) -> Non
         ({"mask_counts": {"98": 3}}, "not in its list"),
     ],
 )
-def test_a_class_list_that_cannot_be_is_refused(recipe: Recipe, tmp_path: Path, change: Any, fault: str) -> None:
-    save_checkpoint(tmp_path / "good", Checkpoint({"w": torch.zeros(2)}, recipe, [{"id": 1, "name": "a"}], [1], {1: 5}))
+def test_a_class_list_that_cannot_be_is_refused(
+    recipe: Recipe, tmp_path: Path, change: Any, fault: str
+) -> None:
+    save_checkpoint(
+        tmp_path / "good",
+        Checkpoint({"w": torch.zeros(2)}, recipe, [{"id": 1, "name": "a"}], [1], {1: 5}),
+    )
     write_header(tmp_path / "bad", header_of(tmp_path / "good") | change)
     with pytest.raises(InputError, match=f"header is damaged.*{fault}"):
         load_checkpoint(tmp_path / "bad")
@@ -287,4 +325,8 @@ def test_a_header_of_brackets_is_no_crash(tmp_path: Path) -> None:
 
 def test_weights_of_another_kind_of_number_do_not_fit() -> None:
     with pytest.raises(InputError, match=r"weight: expected torch\.float32, found torch\.int64"):
-        load_weights(nn.Linear(1, 1), {"weight": torch.ones(1, 1, dtype=torch.int64), "bias": torch.zeros(1)}, "f")
+        load_weights(
+            nn.Linear(1, 1),
+            {"weight": torch.ones(1, 1, dtype=torch.int64), "bias": torch.zeros(1)},
+            "f",
+        )

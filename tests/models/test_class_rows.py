@@ -1,4 +1,6 @@
-"""Class weights row by row: the same numbers and gradients as the whole table's, for the classes of the batch alone."""
+"""Class weights row by row: the same numbers and gradients as the whole table's, for
+the classes of the batch alone.
+"""
 
 from typing import Any
 
@@ -6,7 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from halfmask.models.class_weights import ClassRows, ClassWeights, DetectorWeights, FixedWeights, NoWeights
+from halfmask.models.class_weights import (
+    ClassRows,
+    ClassWeights,
+    DetectorWeights,
+    FixedWeights,
+    NoWeights,
+)
 from halfmask.models.mask_rcnn.build import build_mask_branch
 from halfmask.recipes.recipe import MaskHead
 
@@ -45,11 +53,19 @@ def test_rows_are_those_of_the_table(name: str, wanted: list[int]) -> None:
 
 def test_stop_gradient_holds_row_by_row() -> None:
     cls, box = box_head()
-    assert not ClassRows(DetectorWeights("cls+box", 1.0), cls, box)[torch.tensor([1, 2])].requires_grad
+    assert not ClassRows(DetectorWeights("cls+box", 1.0), cls, box)[
+        torch.tensor([1, 2])
+    ].requires_grad
 
 
 @pytest.mark.parametrize(
-    "head", [{}, {"transfer": {"input": "random", "embedding_size": 5}}, {"kind": "per_class"}, {"kind": "agnostic"}]
+    "head",
+    [
+        {},
+        {"transfer": {"input": "random", "embedding_size": 5}},
+        {"kind": "per_class"},
+        {"kind": "agnostic"},
+    ],
 )
 def test_a_branch_answers_the_same_from_rows(head: dict[str, Any]) -> None:
     torch.manual_seed(0)
@@ -58,7 +74,8 @@ def test_a_branch_answers_the_same_from_rows(head: dict[str, Any]) -> None:
     features, labels = torch.randn(6, 3, 3, 3), torch.tensor([1, 8, 8, 3, 5, 1])
     cls, box = box_head()
     assert torch.equal(
-        branch(features, labels, branch.rows(cls, box)), branch(features, labels, branch.class_weights(cls, box))
+        branch(features, labels, branch.rows(cls, box)),
+        branch(features, labels, branch.class_weights(cls, box)),
     )
 
 
@@ -67,7 +84,9 @@ def test_only_the_classes_of_the_batch_are_joined() -> None:
     seen: list[tuple[int, ...]] = []
 
     class Watched(DetectorWeights):
-        def forward(self, cls_weight: Tensor, box_weight: Tensor, classes: Tensor | None = None) -> Tensor:
+        def forward(
+            self, cls_weight: Tensor, box_weight: Tensor, classes: Tensor | None = None
+        ) -> Tensor:
             rows = super().forward(cls_weight, box_weight, classes)
             seen.append(tuple(rows.shape))
             return rows

@@ -1,4 +1,6 @@
-"""Class weights: the box head's rows in the right order, fixed vectors, lengths, and where gradients stop."""
+"""Class weights: the box head's rows in the right order, fixed vectors, lengths, and
+where gradients stop.
+"""
 
 import pytest
 import torch
@@ -39,7 +41,9 @@ def test_rescale(length: float, scale: float, seed: int) -> None:
     norms = out.norm(dim=1)
     assert norms[2] == 0
     torch.testing.assert_close(norms[[0, 1, 3, 4]], torch.full((4,), length), rtol=1e-4, atol=0.0)
-    torch.testing.assert_close(torch.nn.functional.cosine_similarity(out, weights)[0], torch.tensor(1.0))
+    torch.testing.assert_close(
+        torch.nn.functional.cosine_similarity(out, weights)[0], torch.tensor(1.0)
+    )
 
 
 def test_gradient_through_rescaling_is_exact_and_finite_at_zero() -> None:

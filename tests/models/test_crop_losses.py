@@ -17,9 +17,13 @@ def test_what_is_predicted_outside_the_box_costs_nothing() -> None:
     entropy, dice = crop_losses(logits, masks, inside > 0)
     part = logits.detach()[:, 2:6, 2:6]
     truth = masks[:, 2:6, 2:6]
-    assert entropy.item() == pytest.approx(float(F.binary_cross_entropy_with_logits(part, truth)), abs=1e-6)
+    assert entropy.item() == pytest.approx(
+        float(F.binary_cross_entropy_with_logits(part, truth)), abs=1e-6
+    )
     probs = part.sigmoid()
-    expected = 1 - (2 * (probs * truth).sum((1, 2)) + 1) / (probs.sum((1, 2)) + truth.sum((1, 2)) + 1)
+    expected = 1 - (2 * (probs * truth).sum((1, 2)) + 1) / (
+        probs.sum((1, 2)) + truth.sum((1, 2)) + 1
+    )
     assert dice.item() == pytest.approx(float(expected.mean()), abs=1e-6)
     (entropy + dice).backward()
     assert logits.grad is not None
@@ -29,7 +33,10 @@ def test_what_is_predicted_outside_the_box_costs_nothing() -> None:
 def test_regions_count_by_their_weight() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(3, 8, 8, generator=generator)
-    masks, inside = (torch.rand(3, 8, 8, generator=generator) > 0.5).float(), torch.ones(3, 8, 8, dtype=torch.bool)
+    masks, inside = (
+        (torch.rand(3, 8, 8, generator=generator) > 0.5).float(),
+        torch.ones(3, 8, 8, dtype=torch.bool),
+    )
     alone = [crop_losses(logits[k : k + 1], masks[k : k + 1], inside[k : k + 1]) for k in range(3)]
     weighted = crop_losses(logits, masks, inside, torch.tensor([1.0, 0.5, 0.0]))
     for part in range(2):
@@ -60,9 +67,9 @@ def test_the_border_counts_more() -> None:
     masks, counts = torch.zeros(2, 8, 8), torch.ones(2, 8, 8, dtype=torch.bool)
     masks[:, 2:6, 3:7] = 1
     weights = 1 + 4 * boundary(masks)
-    expected = F.binary_cross_entropy_with_logits(logits, masks, weights, reduction="none").sum((1, 2)) / weights.sum(
+    expected = F.binary_cross_entropy_with_logits(logits, masks, weights, reduction="none").sum(
         (1, 2)
-    )
+    ) / weights.sum((1, 2))
     entropy, dice = crop_losses(logits, masks, counts, boundary_weight=4.0)
     assert entropy.item() == pytest.approx(float(expected.mean()), rel=1e-5)
     assert dice.item() == crop_losses(logits, masks, counts)[1].item()

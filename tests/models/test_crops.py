@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from halfmask.models.box_segmenter.crops import ImagePyramid, Jitter, crop_regions, inside_box, resample
+from halfmask.models.box_segmenter.crops import (
+    ImagePyramid,
+    Jitter,
+    crop_regions,
+    inside_box,
+    resample,
+)
 
 
 def test_regions_add_the_context_on_each_side() -> None:
@@ -28,7 +34,9 @@ def test_outside_the_image_is_the_mean_colour() -> None:
         torch.tensor([[-20.0, 0.0, 20.0, 20.0], [50.0, 50.0, 90.0, 90.0]]), 16
     )
     assert torch.equal(crop[0, :, :, :7], torch.zeros(3, 16, 7))
-    assert torch.allclose(crop[0, :, :, 9:], ((0.9 - mean) / 0.5)[:, None, None].expand(3, 16, 7), atol=1e-5)
+    assert torch.allclose(
+        crop[0, :, :, 9:], ((0.9 - mean) / 0.5)[:, None, None].expand(3, 16, 7), atol=1e-5
+    )
     assert torch.equal(crop[1], torch.zeros(3, 16, 16))
 
 
@@ -36,8 +44,11 @@ def test_outside_the_image_is_the_mean_colour() -> None:
 def test_small_crops_of_large_regions_are_means_of_pixels(factor: int) -> None:
     side = 16 * factor
     image = torch.rand(3, side, side, generator=torch.Generator().manual_seed(factor))
-    crop = ImagePyramid(image, torch.zeros(3), torch.ones(3)).read(torch.tensor([[0.0, 0.0, side, side]]), 16)[0]
-    # RoIAlign samples bilinearly, which blurs a little: inner cells agree with the plain mean to a few noise deviations.
+    crop = ImagePyramid(image, torch.zeros(3), torch.ones(3)).read(
+        torch.tensor([[0.0, 0.0, side, side]]), 16
+    )[0]
+    # RoIAlign samples bilinearly, which blurs a little: inner cells agree with the
+    # plain mean to a few noise deviations.
     assert (crop - F.avg_pool2d(image, factor)).abs()[:, 1:-1, 1:-1].mean() < 0.25 / factor
 
 
@@ -70,7 +81,9 @@ def test_jitter_stays_in_its_bounds_and_follows_the_seed() -> None:
 
 
 def test_resample_reads_a_plane_exactly_and_repeats_the_edge() -> None:
-    """Bilinear reading of a linear map is exact within the outermost cell centres; beyond them the edge goes on."""
+    """Bilinear reading of a linear map is exact within the outermost cell centres;
+    beyond them the edge goes on.
+    """
     regions = torch.tensor([[10.0, 20.0, 50.0, 60.0], [0.0, 0.0, 8.0, 16.0]])
     places = torch.tensor([[20.0, 30.0, 40.0, 50.0], [2.0, 4.0, 6.0, 12.0]])
     size = 16

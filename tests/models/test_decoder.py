@@ -13,7 +13,9 @@ CHANNELS = {2: 3, 4: 5, 8: 7, 16: 11}
 
 def maps(side: int = 32, scale: dict[int, float] | None = None) -> dict[int, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    out = {s: torch.randn(4, c, side // s, side // s, generator=generator) for s, c in CHANNELS.items()}
+    out = {
+        s: torch.randn(4, c, side // s, side // s, generator=generator) for s, c in CHANNELS.items()
+    }
     return {s: m * (scale or {}).get(s, 1.0) for s, m in out.items()}
 
 

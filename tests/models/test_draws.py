@@ -57,7 +57,9 @@ def test_without_seeds_draws_are_the_stream() -> None:
 def test_the_sampler_is_torchvisions_and_goes_by_image() -> None:
     plain = BalancedPositiveNegativeSampler(8, 0.5)
     sampler = ImageSampler(plain, ANCHORS)
-    labels = [torch.randint(-1, 2, (40,), generator=torch.Generator().manual_seed(k)) for k in range(3)]
+    labels = [
+        torch.randint(-1, 2, (40,), generator=torch.Generator().manual_seed(k)) for k in range(3)
+    ]
     torch.manual_seed(4)
     wanted = plain(labels)
     torch.manual_seed(4)

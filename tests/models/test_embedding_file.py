@@ -23,14 +23,23 @@ def by_name(path: Path, **changes: Any) -> Path:
     """Vectors under names, not in the order of the classes."""
     vectors = {name: torch.from_numpy(row.copy()) for name, row in zip(NAMES, ROWS, strict=True)}
     vectors |= changes
-    save_file({name: vectors[name] for name in sorted(vectors, reverse=True) if vectors[name] is not None}, path)
+    save_file(
+        {
+            name: vectors[name]
+            for name in sorted(vectors, reverse=True)
+            if vectors[name] is not None
+        },
+        path,
+    )
     return path
 
 
 def test_rows_become_class_weights(tmp_path: Path) -> None:
     path = tmp_path / "vectors.npy"
     np.save(path, ROWS.astype(np.float64))
-    weights, size = build_class_weights(Transfer(input="embedding", embedding=str(path)), num_classes=5, box_width=3)
+    weights, size = build_class_weights(
+        Transfer(input="embedding", embedding=str(path)), num_classes=5, box_width=3
+    )
     assert size == 7
     table = weights(torch.zeros(5, 3), torch.zeros(20, 3)).numpy()
     assert not table[0].any()
@@ -43,7 +52,9 @@ def test_a_background_row_of_zeros_may_stand_first_and_no_other(tmp_path: Path) 
     np.testing.assert_array_equal(read_vectors(path, 5).numpy(), ROWS)
     np.save(path, np.concatenate([np.ones((1, 7), np.float32), ROWS]))
     with pytest.raises(InputError, match=r"expected class vectors \[4, E\].*found \[5, 7\]"):
-        read_vectors(path, 5)  # one class too many, or every class shifted by one: not to be guessed
+        read_vectors(
+            path, 5
+        )  # one class too many, or every class shifted by one: not to be guessed
 
 
 def test_names_put_rows_in_order(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -61,7 +72,10 @@ def test_missing_and_surplus_names_are_listed(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_vectors(path, 5, ["cat", "hotdog", "Tree", "quokka"])
     line = str(caught.value)
-    assert "no vector for 3 classes: hotdog, Tree, quokka; 3 vectors are no class's: hot dog, tree, tv" in line
+    assert (
+        "no vector for 3 classes: hotdog, Tree, quokka; 3 vectors are no class's: hot dog, tree, tv"
+        in line
+    )
     assert "rename 'hot dog' for 'hotdog', 'tree' for 'Tree'" in line
     assert "\n" not in line
 
@@ -97,7 +111,9 @@ def test_files_of_rows_that_do_not_fit(tmp_path: Path, content: object, message:
         ({"cat": torch.full((7,), torch.inf)}, "not finite"),
     ],
 )
-def test_files_of_names_that_do_not_fit(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_files_of_names_that_do_not_fit(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         read_vectors(by_name(tmp_path / "v.safetensors", **changes), 5, NAMES)
 
@@ -136,7 +152,11 @@ def test_the_file_gives_the_size_and_a_checkpoint_needs_no_file(
         from halfmask.recipes.recipe import BoxSegmenter
 
         recipe = BoxSegmenter(
-            kind="box_segmenter", encoder=recipe.backbone, crop_size=32, decoder_widths=[8, 6], condition=transfer
+            kind="box_segmenter",
+            encoder=recipe.backbone,
+            crop_size=32,
+            decoder_widths=[8, 6],
+            condition=transfer,
         )
     known = settled(recipe)
     chosen = known.mask_head.transfer if known.kind == "mask_rcnn" else known.condition
@@ -165,4 +185,6 @@ def test_models_without_a_file_are_settled_already(config: Any) -> None:
 def test_the_papers_own_vectors(shared_data: Path, name: str, length: float) -> None:
     path = shared_data / "embeddings" / f"{name}.npy"
     assert vector_size(path) == 300
-    assert float(read_vectors(path, num_classes=81).norm(dim=1).mean()) == pytest.approx(length, rel=0.02)  # paper, 1.1
+    assert float(read_vectors(path, num_classes=81).norm(dim=1).mean()) == pytest.approx(
+        length, rel=0.02
+    )  # paper, 1.1

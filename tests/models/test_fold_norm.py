@@ -17,7 +17,9 @@ def block(seed: int) -> nn.Sequential:
         norm.running_var.uniform_(0.1, 3)
         norm.weight.normal_()
         norm.bias.normal_()
-    return nn.Sequential(nn.Conv2d(4, 6, 3, padding=1, bias=False), norm, nn.ReLU(), nn.Conv2d(6, 2, 1))
+    return nn.Sequential(
+        nn.Conv2d(4, 6, 3, padding=1, bias=False), norm, nn.ReLU(), nn.Conv2d(6, 2, 1)
+    )
 
 
 def test_the_same_answer_without_the_norm() -> None:
@@ -49,7 +51,9 @@ def test_the_shipped_model_is_folded() -> None:
 @pytest.mark.parametrize("norm", ["frozen", "in place", "batch"])
 def test_a_residual_network_of_frozen_and_learning_stages(norm: str) -> None:
     torch.manual_seed(0)
-    encoder = build_encoder("resnet18", norm="batch" if norm == "batch" else "frozen", trainable_stages=3).eval()
+    encoder = build_encoder(
+        "resnet18", norm="batch" if norm == "batch" else "frozen", trainable_stages=3
+    ).eval()
     for name, buffer in encoder.named_buffers():
         if "running_var" in name:
             buffer.uniform_(0.5, 2)

@@ -23,9 +23,14 @@ def test_the_innermost_map_is_one_cell() -> None:
 
 
 def test_every_cell_sees_the_whole_region() -> None:
-    """The two convolutions of the world's plain head do not: a corner's cell knows nothing of the other corner."""
+    """The two convolutions of the world's plain head do not: a corner's cell knows
+    nothing of the other corner.
+    """
     torch.manual_seed(0)
-    for trunk, expected in ((HourglassTrunk(4, 16, 16, "none"), True), (MaskTrunk(4, 16, 2), False)):
+    for trunk, expected in (
+        (HourglassTrunk(4, 16, 16, "none"), True),
+        (MaskTrunk(4, 16, 2), False),
+    ):
         features = torch.randn(1, 4, 16, 16, requires_grad=True)
         trunk(features)[0, :, 0, 0].sum().backward()
         assert features.grad is not None

@@ -1,4 +1,6 @@
-"""Options that only imported weights need: stride in the 1×1 convolution, BatchNorm and convolutions in the heads."""
+"""Options that only imported weights need: stride in the 1×1 convolution, BatchNorm and
+convolutions in the heads.
+"""
 
 from typing import Any
 
@@ -26,7 +28,9 @@ def test_stride_moves_to_the_first_convolution() -> None:
 
 @pytest.mark.parametrize(("name", "widths"), [("resnet18", None), ("small_resnet", [4, 8])])
 def test_only_bottlenecks_have_such_a_convolution(name: str, widths: Any) -> None:
-    with pytest.raises(InputError, match=f"backbone {name}: stride_in_1x1 is for ResNets of bottleneck blocks"):
+    with pytest.raises(
+        InputError, match=f"backbone {name}: stride_in_1x1 is for ResNets of bottleneck blocks"
+    ):
         build_encoder(name, widths=widths, stride_in_1x1=True)
 
 

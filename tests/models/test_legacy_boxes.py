@@ -41,13 +41,17 @@ def test_anchors_are_the_known_ones() -> None:
     ]
     for k, size in enumerate((128, 256, 512)):
         anchors = LegacyAnchors([16], [size], [0.5, 1.0, 2.0])
-        (found,) = anchors(ImageList(torch.zeros(1, 3, 32, 32), [(32, 32)]), [torch.zeros(1, 8, 1, 1)])
+        (found,) = anchors(
+            ImageList(torch.zeros(1, 3, 32, 32), [(32, 32)]), [torch.zeros(1, 8, 1, 1)]
+        )
         assert torch.equal(found - LAST, torch.tensor(known[k::3], dtype=torch.float32))
         assert anchors.num_anchors_per_location() == [3]
 
 
 def test_anchors_of_an_odd_map_are_a_stride_apart() -> None:
-    """The map of stride 64 of an 800 px image has 13 cells; torchvision would put them 61 px apart."""
+    """The map of stride 64 of an 800 px image has 13 cells; torchvision would put them
+    61 px apart.
+    """
     (found,) = LegacyAnchors([64], [512], [1.0])(
         ImageList(torch.zeros(1, 3, 800, 32), [(800, 32)]), [torch.zeros(1, 1, 13, 2)]
     )
@@ -58,7 +62,9 @@ def test_anchors_of_an_odd_map_are_a_stride_apart() -> None:
 def test_boxes_are_scaled_without_their_last_pixel() -> None:
     boxes = torch.tensor([[10.0, 20.0, 31.0, 41.0]])  # Detectron: 10, 20, 30, 40
     assert resize_legacy(boxes, (100, 100), (200, 200)).tolist() == [[20.0, 40.0, 61.0, 81.0]]
-    there_and_back = resize_legacy(resize_legacy(boxes, (100, 80), (250, 200)), (250, 200), (100, 80))
+    there_and_back = resize_legacy(
+        resize_legacy(boxes, (100, 80), (250, 200)), (250, 200), (100, 80)
+    )
     torch.testing.assert_close(there_and_back, boxes)
 
 
@@ -70,9 +76,15 @@ def test_padded_sizes() -> None:
 def test_pooled_regions_lack_the_last_pixel_and_levels_do_not() -> None:
     features = {str(i): torch.randn(1, 2, 512 >> (i + 2), 512 >> (i + 2)) for i in range(4)}
     pool = region_pool([4, 8, 16, 32], 7, 2, legacy=True)
-    # A side of 111.5 is still on the level of 112 with its last pixel, and below it without.
+    # A side of 111.5 is still on the level of 112 with its last pixel, and below it
+    # without.
     boxes = torch.tensor(
-        [[8.0, 8.0, 120.0, 120.0], [8.0, 8.0, 119.0, 119.0], [0.0, 0.0, 448.0, 448.0], [5.0, 6.0, 6.0, 7.0]]
+        [
+            [8.0, 8.0, 120.0, 120.0],
+            [8.0, 8.0, 119.0, 119.0],
+            [0.0, 0.0, 448.0, 448.0],
+            [5.0, 6.0, 6.0, 7.0],
+        ]
     )
     found = pool(features, [boxes], [(512, 512)])
     for row, level in enumerate([1, 0, 3, 0]):
@@ -114,11 +126,15 @@ def decode(boxes: Boxes, deltas: Boxes, weights: tuple[float, ...]) -> Boxes:
     limit = np.log(1000 / 16)
     x, y = x + dx * width, y + dy * height
     width, height = width * np.exp(np.minimum(dw, limit)), height * np.exp(np.minimum(dh, limit))
-    return np.stack([x - 0.5 * width, y - 0.5 * height, x + 0.5 * width - 1, y + 0.5 * height - 1], 1)
+    return np.stack(
+        [x - 0.5 * width, y - 0.5 * height, x + 0.5 * width - 1, y + 0.5 * height - 1], 1
+    )
 
 
 def clip(boxes: Boxes, height: int, width: int) -> Boxes:
-    return np.stack([boxes[:, i].clip(0, (width if i % 2 == 0 else height) - 1) for i in range(4)], 1)
+    return np.stack(
+        [boxes[:, i].clip(0, (width if i % 2 == 0 else height) - 1) for i in range(4)], 1
+    )
 
 
 def suppress(boxes: Boxes, scores: Boxes, threshold: float) -> list[int]:
@@ -126,7 +142,11 @@ def suppress(boxes: Boxes, scores: Boxes, threshold: float) -> list[int]:
     kept: list[int] = []
     area = (boxes[:, 2] - boxes[:, 0] + 1) * (boxes[:, 3] - boxes[:, 1] + 1)
     for i in np.argsort(-scores, kind="stable"):
-        side = np.minimum(boxes[kept, 2:], boxes[i, 2:]) - np.maximum(boxes[kept, :2], boxes[i, :2]) + 1
+        side = (
+            np.minimum(boxes[kept, 2:], boxes[i, 2:])
+            - np.maximum(boxes[kept, :2], boxes[i, :2])
+            + 1
+        )
         both = side.clip(0).prod(1)
         if (both / (area[kept] + area[i] - both) <= threshold).all():
             kept.append(int(i))
@@ -134,7 +154,10 @@ def suppress(boxes: Boxes, scores: Boxes, threshold: float) -> list[int]:
 
 
 def proposals(
-    model: PartialMaskRCNN, features: dict[str, Tensor], size: tuple[int, int], limits: tuple[int, int]
+    model: PartialMaskRCNN,
+    features: dict[str, Tensor],
+    size: tuple[int, int],
+    limits: tuple[int, int],
 ) -> Boxes:
     """The RPN's inclusive boxes in the resized image, level by level."""
     strides, sizes = [4, 8, 16, 32], [16, 24, 48, 64]
@@ -170,8 +193,12 @@ def proposals(
 
 
 @torch.no_grad()
-def detect_as_detectron(model: PartialMaskRCNN, image: Tensor) -> tuple[Boxes, list[int], Boxes, Tensor]:
-    """Inclusive boxes, labels and scores in the image, and the inclusive regions of the masks in the resized one."""
+def detect_as_detectron(
+    model: PartialMaskRCNN, image: Tensor
+) -> tuple[Boxes, list[int], Boxes, Tensor]:
+    """Inclusive boxes, labels and scores in the image, and the inclusive regions of the
+    masks in the resized one.
+    """
     height, width = image.shape[-2:]
     batch, _ = model.transform([image])
     features = model.features(batch.tensors)
@@ -188,14 +215,21 @@ def detect_as_detectron(model: PartialMaskRCNN, image: Tensor) -> tuple[Boxes, l
     scores = logits.double().softmax(1).numpy()
     rows = []
     for label in range(1, 4):
-        boxes = decode(regions / scale, offsets[:, 4 * label : 4 * label + 4].double().numpy(), (10, 10, 5, 5))
+        boxes = decode(
+            regions / scale, offsets[:, 4 * label : 4 * label + 4].double().numpy(), (10, 10, 5, 5)
+        )
         boxes = clip(boxes, height, width)
         chosen = np.where(scores[:, label] > model.box_heads.score_thresh)[0]
         kept = chosen[suppress(boxes[chosen], scores[chosen, label], 0.5)]
         rows += [(scores[i, label], label, boxes[i]) for i in kept]
     rows = sorted(rows, key=lambda row: -row[0])[: model.box_heads.detections_per_img]
     found = np.stack([row[2] for row in rows])
-    return found, [row[1] for row in rows], np.array([row[0] for row in rows]), torch.from_numpy(found * scale).float()
+    return (
+        found,
+        [row[1] for row in rows],
+        np.array([row[0] for row in rows]),
+        torch.from_numpy(found * scale).float(),
+    )
 
 
 @pytest.mark.parametrize("size", [(64, 96), (32, 40)])
@@ -210,9 +244,13 @@ def test_detections_are_detectrons(config: Any, scene: Any, size: tuple[int, int
     torch.testing.assert_close(found.scores, torch.from_numpy(scores).float(), rtol=1e-4, atol=1e-5)
     inclusive = torch.from_numpy(boxes).float()
     torch.testing.assert_close(found.boxes - LAST, inclusive, rtol=1e-4, atol=2e-3)
-    # Where Detectron pastes: from half a pixel before the first one to half a pixel behind the last.
+    # Where Detectron pastes: from half a pixel before the first one to half a pixel
+    # behind the last.
     torch.testing.assert_close(
-        found.regions, torch.cat([inclusive[:, :2] - 0.5, inclusive[:, 2:] + 0.5], 1), rtol=1e-4, atol=2e-3
+        found.regions,
+        torch.cat([inclusive[:, :2] - 0.5, inclusive[:, 2:] + 0.5], 1),
+        rtol=1e-4,
+        atol=2e-3,
     )
     with torch.no_grad():
         batch, _ = model.transform([image])
@@ -226,7 +264,9 @@ def test_detections_are_detectrons(config: Any, scene: Any, size: tuple[int, int
 
 
 def test_training_targets_lie_where_masks_are_put(config: Any, scene: Any) -> None:
-    """A mask head that learnt its targets by heart gives the object back, not one that is a pixel off."""
+    """A mask head that learnt its targets by heart gives the object back, not one that
+    is a pixel off.
+    """
     model = legacy_model(config)
     images, targets = scene([(64, 96)], objects=1, seed=1)
     batch, placed = model._batch(images, targets)
@@ -237,7 +277,11 @@ def test_training_targets_lie_where_masks_are_put(config: Any, scene: Any) -> No
     masked, _ = model._pool_masked(model.features(batch.tensors), regions, batch, targets)
     drawn = masked.targets
     given_back = [
-        float(iou(paste(drawn, boxes + model.mask_shift + error, boxes, (64, 96)), targets[0].masks)[0])
+        float(
+            iou(paste(drawn, boxes + model.mask_shift + error, boxes, (64, 96)), targets[0].masks)[
+                0
+            ]
+        )
         for error in (0.0, 1.0, -1.0)
     ]
     assert given_back[0] > 0.85

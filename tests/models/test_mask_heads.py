@@ -1,4 +1,6 @@
-"""Every mask head: the paper's formula, shapes, gradients, empty batches, cost that does not grow with K."""
+"""Every mask head: the paper's formula, shapes, gradients, empty batches, cost that
+does not grow with K.
+"""
 
 from typing import Any
 
@@ -10,7 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from halfmask.models.heads.mlp import LightMlpBranch, MlpBranch
-from halfmask.models.heads.predictors import AgnosticPredictor, PerClassPredictor, TransferFunction, TransferPredictor
+from halfmask.models.heads.predictors import (
+    AgnosticPredictor,
+    PerClassPredictor,
+    TransferFunction,
+    TransferPredictor,
+)
 from halfmask.models.heads.trunks import MaskTrunk
 from halfmask.models.mask_rcnn import mask_branch
 from halfmask.models.mask_rcnn.build import build_mask_branch
@@ -97,17 +104,26 @@ def test_labels_decide_only_where_the_head_says_so() -> None:
     features = torch.randn(3, 3, SIDE, SIDE)
     for name, options in HEADS.items():
         model = branch(**options)
-        a, b = run(model, features, torch.tensor([1, 2, 3])), run(model, features, torch.tensor([3, 2, 1]))
+        a, b = (
+            run(model, features, torch.tensor([1, 2, 3])),
+            run(model, features, torch.tensor([3, 2, 1])),
+        )
         assert torch.equal(a, b) != model.predictor.needs_labels, name
         assert torch.equal(a[1], b[1]), name
 
 
-def numpy_formula(model: MaskBranch, hidden: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], layers: int) -> Any:
-    """The paper's mask branch as written: K dense maps, the label's taken, one tiled MLP map added. hidden [R, C, M, M]."""
+def numpy_formula(
+    model: MaskBranch, hidden: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], layers: int
+) -> Any:
+    """The paper's mask branch as written: K dense maps, the label's taken, one tiled
+    MLP map added. hidden [R, C, M, M].
+    """
     cls, box = (w.double().numpy() for w in box_head())
     filters = np.stack([np.concatenate([cls[k], *box[4 * k : 4 * k + 4]]) for k in range(CLASSES)])
     state = {k: v.detach().double().numpy() for k, v in model.state_dict().items()}
-    names = sorted({k.rsplit(".", 1)[0] for k in state if k.startswith("predictor.transfer.layers.")})
+    names = sorted(
+        {k.rsplit(".", 1)[0] for k in state if k.startswith("predictor.transfer.layers.")}
+    )
     assert len(names) == layers
     for i, name in enumerate(names):
         filters = filters @ state[f"{name}.weight"].T + state[f"{name}.bias"]
@@ -118,14 +134,21 @@ def numpy_formula(model: MaskBranch, hidden: np.ndarray[Any, Any], labels: np.nd
         for c in range(hidden.shape[1]):
             dense[:, k] += filters[k, c] * hidden[:, c]
     if model.mlp is not None:
-        mlp = hidden.reshape(len(hidden), -1) @ state["mlp.linear.weight"].T + state["mlp.linear.bias"]
+        mlp = (
+            hidden.reshape(len(hidden), -1) @ state["mlp.linear.weight"].T
+            + state["mlp.linear.bias"]
+        )
         dense += mlp.reshape(len(hidden), 1, *hidden.shape[2:])
     return dense[np.arange(len(labels)), labels]
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(1, 3), st.sampled_from(["none", "full"]), st.integers(1, 12), st.integers(0, 1000))
-def test_equals_a_numpy_computation_of_the_paper(layers: int, mlp: str, regions: int, seed: int) -> None:
+@given(
+    st.integers(1, 3), st.sampled_from(["none", "full"]), st.integers(1, 12), st.integers(0, 1000)
+)
+def test_equals_a_numpy_computation_of_the_paper(
+    layers: int, mlp: str, regions: int, seed: int
+) -> None:
     model = branch(transfer={"input": "cls+box", "layers": layers}, mlp=mlp)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -134,7 +157,9 @@ def test_equals_a_numpy_computation_of_the_paper(layers: int, mlp: str, regions:
     features = torch.randn(regions, 3, SIDE, SIDE, generator=generator)
     labels = torch.randint(0, CLASSES, (regions,), generator=generator)
     with torch.no_grad():
-        expected = numpy_formula(model, model.trunk(features).double().numpy(), labels.numpy(), layers)
+        expected = numpy_formula(
+            model, model.trunk(features).double().numpy(), labels.numpy(), layers
+        )
         found = run(model, features, labels).double().numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
@@ -148,7 +173,9 @@ def test_trunk_equals_a_numpy_computation() -> None:
     hidden = np.zeros((2, 3, 3, 3))
     for y in range(3):
         for x in range(3):
-            hidden[:, :, y, x] = np.einsum("rcij,ocij->ro", padded[:, :, y : y + 3, x : x + 3], kernel)
+            hidden[:, :, y, x] = np.einsum(
+                "rcij,ocij->ro", padded[:, :, y : y + 3, x : x + 3], kernel
+            )
     hidden = np.maximum(hidden, 0)
     expected = np.zeros((2, 3, 6, 6))
     for dy in range(2):
@@ -174,7 +201,9 @@ def test_transfer_runs_on_the_classes_that_occur() -> None:
     seen: list[int] = []
     transfer.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
     logits = TransferPredictor(transfer)(
-        torch.randn(50, WIDTH, 3, 3), torch.tensor([7, 2999, 1500]).repeat(17)[:50], torch.randn(3001, 10)
+        torch.randn(50, WIDTH, 3, 3),
+        torch.tensor([7, 2999, 1500]).repeat(17)[:50],
+        torch.randn(3001, 10),
     )
     assert seen == [3]
     assert logits.shape == (50, 3, 3)
@@ -190,7 +219,8 @@ def test_the_light_branch_equals_a_numpy_computation() -> None:
     state = {k: v.numpy() for k, v in branch.state_dict().items()}
     pooled = features.numpy().reshape(2, 5, 3, 2, 3, 2).mean((3, 5))
     narrow = (
-        np.einsum("rchw,oc->rohw", pooled, state["narrow.weight"][:, :, 0, 0]) + state["narrow.bias"][:, None, None]
+        np.einsum("rchw,oc->rohw", pooled, state["narrow.weight"][:, :, 0, 0])
+        + state["narrow.bias"][:, None, None]
     )
     hidden = np.maximum(narrow.reshape(2, -1) @ state["hidden.weight"].T + state["hidden.bias"], 0)
     expected = (hidden @ state["linear.weight"].T + state["linear.bias"]).reshape(2, 6, 6)
@@ -229,7 +259,9 @@ def test_channels_last_changes_nothing() -> None:
 
 @pytest.mark.parametrize("kind", ["agnostic", "per_class", "transfer cls+box"])
 def test_regions_in_parts_learn_as_all_at_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The widened maps are made some regions at a time, and again in the backward pass: the same losses and gradients."""
+    """The widened maps are made some regions at a time, and again in the backward pass:
+    the same losses and gradients.
+    """
     generator = torch.Generator().manual_seed(2)
     features = torch.randn(11, 3, SIDE, SIDE, generator=generator)
     labels = torch.randint(1, CLASSES, (11,), generator=generator)
@@ -251,6 +283,14 @@ def test_regions_in_parts_learn_as_all_at_once(kind: str, monkeypatch: pytest.Mo
 def test_no_widened_map_of_all_regions_is_kept() -> None:
     head = branch(kind="agnostic")
     kept: list[int] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
-        head(torch.randn(70, 3, SIDE, SIDE), torch.ones(70, dtype=torch.int64), head.rows(*box_head()))
-    assert max(kept) <= 70 * WIDTH * SIDE * SIDE  # the convolutions' maps; the widened ones are four times as large
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: kept.append(t.numel()) or t, lambda t: t
+    ):
+        head(
+            torch.randn(70, 3, SIDE, SIDE),
+            torch.ones(70, dtype=torch.int64),
+            head.rows(*box_head()),
+        )
+    assert (
+        max(kept) <= 70 * WIDTH * SIDE * SIDE
+    )  # the convolutions' maps; the widened ones are four times as large

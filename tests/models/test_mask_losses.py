@@ -22,7 +22,9 @@ def test_formulas(regions: int, side: int, seed: int) -> None:
         float(-(t * np.log(p) + (1 - t) * np.log(1 - p)).mean()), rel=1e-4
     )
     each = 1 - (2 * (p * t).sum((1, 2)) + 1) / (p.sum((1, 2)) + t.sum((1, 2)) + 1)
-    assert float(dice_loss(logits, targets)) == pytest.approx(float(each.mean()), rel=1e-4, abs=1e-6)
+    assert float(dice_loss(logits, targets)) == pytest.approx(
+        float(each.mean()), rel=1e-4, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("loss", [mask_bce, dice_loss])

@@ -1,4 +1,6 @@
-"""Both kinds of model where numbers are short: bfloat16, one class, nothing to learn from, single pixels."""
+"""Both kinds of model where numbers are short: bfloat16, one class, nothing to learn
+from, single pixels.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +29,12 @@ def build(request: pytest.FixtureRequest, config: Any) -> Build:
         if request.param == "mask_rcnn":
             return build_model(config(kind="transfer"), classes)
         encoder = {"name": "small_resnet", "widths": [12, 16, 24], "blocks": [1, 1, 1]}
-        values = {"kind": "box_segmenter", "encoder": encoder, "crop_size": 32, "decoder_widths": [24, 16, 12]}
+        values = {
+            "kind": "box_segmenter",
+            "encoder": encoder,
+            "crop_size": 32,
+            "decoder_widths": [24, 16, 12],
+        }
         return build_model(BoxSegmenter.model_validate(values), classes)
 
     return built
@@ -39,7 +46,9 @@ def losses(model: Any, batch: Batch) -> dict[str, Tensor]:
 
 
 def learn(model: Any, batch: Batch) -> None:
-    """One step: losses and every gradient are finite, and so are the weights and statistics after it."""
+    """One step: losses and every gradient are finite, and so are the weights and
+    statistics after it.
+    """
     found = losses(model, batch)
     assert found
     assert all(torch.isfinite(v) for v in found.values()), found
@@ -53,7 +62,9 @@ def learn(model: Any, batch: Batch) -> None:
 
 
 def infer(model: Any, batch: Batch) -> list[Detection]:
-    """Given boxes, and found ones where the model finds any: finite boxes, scores and masks in [0, 1]."""
+    """Given boxes, and found ones where the model finds any: finite boxes, scores and
+    masks in [0, 1].
+    """
     images, targets = batch
     model.eval()
     with torch.no_grad():
@@ -68,7 +79,9 @@ def infer(model: Any, batch: Batch) -> list[Detection]:
     return drawn
 
 
-def target(size: tuple[int, int], boxes: list[list[float]], masked: bool = True, label: int = 1) -> Target:
+def target(
+    size: tuple[int, int], boxes: list[list[float]], masked: bool = True, label: int = 1
+) -> Target:
     """Objects that fill their box to the pixel, or that have none."""
     dense = torch.zeros((len(boxes), *size), dtype=torch.uint8)
     for k, (x0, y0, x1, y1) in enumerate(boxes):
@@ -76,7 +89,9 @@ def target(size: tuple[int, int], boxes: list[list[float]], masked: bool = True,
     has_mask = torch.full((len(boxes),), masked)
     crops = MaskCrops.from_dense(dense) if masked and boxes else MaskCrops.empty(size)
     labels = torch.full((len(boxes),), label, dtype=torch.int64)
-    return Target(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), labels, has_mask, crops, image_id=1)
+    return Target(
+        torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), labels, has_mask, crops, image_id=1
+    )
 
 
 def images(*sizes: tuple[int, int]) -> list[Tensor]:
@@ -87,21 +102,39 @@ def images(*sizes: tuple[int, int]) -> list[Tensor]:
 SIZE = (48, 64)
 BOX = [5.0, 6.0, 30.0, 40.0]
 CASES: dict[str, Callable[[], Batch]] = {
-    "an image without objects": lambda: (images(SIZE, SIZE), [target(SIZE, []), target(SIZE, [BOX])]),
+    "an image without objects": lambda: (
+        images(SIZE, SIZE),
+        [target(SIZE, []), target(SIZE, [BOX])],
+    ),
     "no object in the batch": lambda: (images(SIZE, SIZE), [target(SIZE, []), target(SIZE, [])]),
     "no mask in the batch": lambda: (images(SIZE, SIZE), [target(SIZE, [BOX], masked=False)] * 2),
     "one image": lambda: (images(SIZE), [target(SIZE, [BOX])]),
     "images of one pixel": lambda: (images((1, 1)), [target((1, 1), [[0.0, 0.0, 1.0, 1.0]])]),
     "an image of one pixel without objects": lambda: (images((1, 1)), [target((1, 1), [])]),
-    "an image one pixel high": lambda: (images((1, 200)), [target((1, 200), [[3.0, 0.0, 90.0, 1.0]])]),
-    "an image one pixel wide": lambda: (images((960, 1)), [target((960, 1), [[0.0, 3.0, 1.0, 900.0]])]),
+    "an image one pixel high": lambda: (
+        images((1, 200)),
+        [target((1, 200), [[3.0, 0.0, 90.0, 1.0]])],
+    ),
+    "an image one pixel wide": lambda: (
+        images((960, 1)),
+        [target((960, 1), [[0.0, 3.0, 1.0, 900.0]])],
+    ),
     "a large image beside one of a pixel": lambda: (
         images((1, 1), (90, 70)),
         [target((1, 1), [[0.0, 0.0, 1.0, 1.0]]), target((90, 70), [BOX])],
     ),
-    "boxes one pixel wide": lambda: (images(SIZE), [target(SIZE, [[5.0, 6.0, 6.0, 40.0], [8.0, 9.0, 60.0, 10.0]])]),
-    "boxes of one pixel": lambda: (images(SIZE), [target(SIZE, [[5.0, 6.0, 6.0, 7.0], [63.0, 47.0, 64.0, 48.0]])]),
-    "boxes of a thousandth of a pixel": lambda: (images(SIZE), [target(SIZE, [[5.0, 6.0, 5.001, 6.001]])]),
+    "boxes one pixel wide": lambda: (
+        images(SIZE),
+        [target(SIZE, [[5.0, 6.0, 6.0, 40.0], [8.0, 9.0, 60.0, 10.0]])],
+    ),
+    "boxes of one pixel": lambda: (
+        images(SIZE),
+        [target(SIZE, [[5.0, 6.0, 6.0, 7.0], [63.0, 47.0, 64.0, 48.0]])],
+    ),
+    "boxes of a thousandth of a pixel": lambda: (
+        images(SIZE),
+        [target(SIZE, [[5.0, 6.0, 5.001, 6.001]])],
+    ),
     "a box over the whole image": lambda: (images(SIZE), [target(SIZE, [[0.0, 0.0, 64.0, 48.0]])]),
     "a black image": lambda: ([torch.zeros(3, *SIZE)], [target(SIZE, [BOX])]),
     "the same object forty times": lambda: (images(SIZE), [target(SIZE, [BOX] * 40)]),
@@ -125,7 +158,9 @@ def test_one_class(build: Build, scene: Any) -> None:
 
 
 def test_bfloat16_is_near_float32(build: Build, scene: Any) -> None:
-    """What `precision: bf16` does on a GPU, in the CPU's autocast: the same losses but for rounding, and finite gradients."""
+    """What `precision: bf16` does on a GPU, in the CPU's autocast: the same losses but
+    for rounding, and finite gradients.
+    """
     batch = scene([SIZE, (60, 40)], masked="half")
     exact = losses(build(), batch)
     model = build()

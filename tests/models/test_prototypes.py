@@ -1,4 +1,6 @@
-"""Class vectors from boxes: what they depend on, and that a label changes the mask of an ambiguous box."""
+"""Class vectors from boxes: what they depend on, and that a label changes the mask of
+an ambiguous box.
+"""
 
 from __future__ import annotations
 
@@ -37,20 +39,30 @@ def build(**changes: Any) -> BoxSegmenter:
 
 
 def scene(seed: int, masked: bool = True) -> tuple[Tensor, Target]:
-    """A box of two halves, red and blue, that two objects share; and a clean box of each, which says what the class looks like."""
+    """A box of two halves, red and blue, that two objects share; and a clean box of
+    each, which says what the class looks like.
+    """
     generator = torch.Generator().manual_seed(seed)
     image = torch.rand((3, 48, 96), generator=generator) * 0.3
-    red, blue = torch.tensor([0.7, 0.0, 0.0])[:, None, None], torch.tensor([0.0, 0.0, 0.7])[:, None, None]
+    red, blue = (
+        torch.tensor([0.7, 0.0, 0.0])[:, None, None],
+        torch.tensor([0.0, 0.0, 0.7])[:, None, None],
+    )
     image[:, 8:40, 4:20] += red
     image[:, 8:40, 20:36] += blue
     image[:, 8:40, 44:60] += red
     image[:, 8:40, 70:86] += blue
     boxes = torch.tensor([[4.0, 8, 36, 40], [4.0, 8, 36, 40], [44.0, 8, 60, 40], [70.0, 8, 86, 40]])
     dense = torch.zeros((4, 48, 96), dtype=torch.bool)
-    dense[0, 8:40, 4:20] = dense[1, 8:40, 20:36] = dense[2, 8:40, 44:60] = dense[3, 8:40, 70:86] = True
+    dense[0, 8:40, 4:20] = dense[1, 8:40, 20:36] = dense[2, 8:40, 44:60] = dense[3, 8:40, 70:86] = (
+        True
+    )
     has_mask = torch.full((4,), masked)
     return image, Target(
-        boxes, torch.tensor([LEFT, RIGHT, LEFT, RIGHT]), has_mask, MaskCrops.from_dense(dense[has_mask])
+        boxes,
+        torch.tensor([LEFT, RIGHT, LEFT, RIGHT]),
+        has_mask,
+        MaskCrops.from_dense(dense[has_mask]),
     )
 
 
@@ -61,7 +73,9 @@ def vectors(model: BoxSegmenter, examples: list[tuple[Tensor, Target]], **more: 
 def test_a_vector_for_each_class_that_has_boxes_of_length_one() -> None:
     found = vectors(build(), [scene(0), scene(1)])
     assert found.shape == (3, 24)
-    assert found.norm(dim=1).tolist() == pytest.approx([1, 1, 0], abs=1e-5), "the third class has no box"
+    assert found.norm(dim=1).tolist() == pytest.approx([1, 1, 0], abs=1e-5), (
+        "the third class has no box"
+    )
     assert float(found[0] @ found[1]) < 0.5, "what the classes have in common is gone"
 
 
@@ -111,13 +125,18 @@ def test_every_class_begins_nearly_alike() -> None:
     model.learn_looks([scene(0)])
     model.eval()
     image, target = scene(0)
-    maps = [model.segment([image], [target.boxes[:1]], [torch.tensor([k])])[0].mask_probs for k in (0, LEFT, RIGHT)]
+    maps = [
+        model.segment([image], [target.boxes[:1]], [torch.tensor([k])])[0].mask_probs
+        for k in (0, LEFT, RIGHT)
+    ]
     spread = float(maps[0].std())
     assert spread > 0.01
     assert float((maps[1] - maps[2]).std()) < 0.5 * spread
 
 
 def test_a_mask_rcnn_has_rows_of_its_own() -> None:
-    head = MaskHead.model_validate({"kind": "transfer", "width": 8, "transfer": {"input": "prototype"}})
+    head = MaskHead.model_validate(
+        {"kind": "transfer", "width": 8, "transfer": {"input": "prototype"}}
+    )
     with pytest.raises(InputError, match="prototype is for a box_segmenter"):
         build_mask_branch(head, 8, 4, 16)

@@ -1,4 +1,6 @@
-"""The quality score: what its features say, that unfitted it is the expected IoU, and that its fit survives a checkpoint."""
+"""The quality score: what its features say, that unfitted it is the expected IoU, and
+that its fit survives a checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,12 @@ from halfmask.masks.threshold import expected_iou
 from halfmask.models.box_segmenter.build import build_box_segmenter
 from halfmask.models.box_segmenter.crops import crop_regions, inside_box, resample
 from halfmask.models.box_segmenter.model import BoxSegmenter
-from halfmask.models.box_segmenter.quality import FEATURES, QualityScore, agreement_of, mask_features
+from halfmask.models.box_segmenter.quality import (
+    FEATURES,
+    QualityScore,
+    agreement_of,
+    mask_features,
+)
 from halfmask.models.checkpoint import load_fitting_weights, load_weights
 from halfmask.recipes.recipe import BoxSegmenter as Config
 
@@ -25,7 +32,12 @@ COLUMN = {name: i for i, name in enumerate(FEATURES)}
 
 def build(**changes: Any) -> BoxSegmenter:
     torch.manual_seed(0)
-    values = {"kind": "box_segmenter", "encoder": ENCODER, "crop_size": 32, "decoder_widths": [24, 16, 12]}
+    values = {
+        "kind": "box_segmenter",
+        "encoder": ENCODER,
+        "crop_size": 32,
+        "decoder_widths": [24, 16, 12],
+    }
     return build_box_segmenter(Config.model_validate(values | changes), 4).eval()
 
 
@@ -33,16 +45,22 @@ def picture() -> Tensor:
     return torch.rand(3, 80, 100, generator=torch.Generator().manual_seed(5))
 
 
-def features_of(probs: Tensor, boxes: Tensor, readings: list[Tensor] | None = None) -> dict[str, list[float]]:
+def features_of(
+    probs: Tensor, boxes: Tensor, readings: list[Tensor] | None = None
+) -> dict[str, list[float]]:
     """By name, of maps that are spread over their boxes with a quarter of context."""
     regions = crop_regions(boxes, 0.25)
     inside = inside_box(boxes, regions, SIZE) > 0.5
-    found = mask_features(probs, inside, boxes, regions, agreement_of(readings or [probs], probs, inside))
+    found = mask_features(
+        probs, inside, boxes, regions, agreement_of(readings or [probs], probs, inside)
+    )
     assert found.shape == (len(probs), len(FEATURES))
     return {name: found[:, i].tolist() for name, i in COLUMN.items()}
 
 
-def drawn(left: float, top: float, right: float, bottom: float, inside: float = 1.0, outside: float = 0.0) -> Tensor:
+def drawn(
+    left: float, top: float, right: float, bottom: float, inside: float = 1.0, outside: float = 0.0
+) -> Tensor:
     """A map [1, 40, 40] that is `inside` on a rectangle given in shares of the box."""
     at = ((torch.arange(SIZE) + 0.5) / SIZE - 1 / 6) * 1.5
     hit = ((at >= top) & (at < bottom))[:, None] & ((at >= left) & (at < right))[None]
@@ -109,7 +127,11 @@ def test_unfitted_the_answer_is_the_mean_of_the_zooms_and_their_mirrors() -> Non
     model = build(mirror=True, zooms=[0.12, 0.3])
     image, size = picture(), model.mask_size
     found = model.segment([image], [BOXES])[0]
-    pyramid, closest, total = model.reader.pyramid(image), crop_regions(BOXES, 0.12), torch.zeros(3, size, size)
+    pyramid, closest, total = (
+        model.reader.pyramid(image),
+        crop_regions(BOXES, 0.12),
+        torch.zeros(3, size, size),
+    )
     with torch.no_grad():
         for context in (0.12, 0.3):
             regions = crop_regions(BOXES, context)

@@ -1,4 +1,6 @@
-"""PartialMaskRCNN: who teaches what, where gradients go, given boxes, and batches in which something is missing."""
+"""PartialMaskRCNN: who teaches what, where gradients go, given boxes, and batches in
+which something is missing.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -30,7 +32,9 @@ def build(config: Any, classes: int = CLASSES, seed: int = 0, **mask_head: Any) 
     return model
 
 
-def losses(model: PartialMaskRCNN, batch: tuple[list[Tensor], list[Target]], loss: Any = "all") -> dict[str, Tensor]:
+def losses(
+    model: PartialMaskRCNN, batch: tuple[list[Tensor], list[Target]], loss: Any = "all"
+) -> dict[str, Tensor]:
     torch.manual_seed(9)
     return model(*batch, loss)
 
@@ -55,7 +59,9 @@ def test_losses_by_name(config: Any, scene: Any, kind: str, loss: str) -> None:
     calls: list[int] = []
     model.mask_branch.register_forward_hook(lambda *_: calls.append(1))
     found = losses(model, scene(SIZES, masked="half"), loss)
-    expected = {"all": BOX_LOSSES | {"loss_mask"}, "boxes": BOX_LOSSES, "masks": {"loss_mask"}}[loss]
+    expected = {"all": BOX_LOSSES | {"loss_mask"}, "boxes": BOX_LOSSES, "masks": {"loss_mask"}}[
+        loss
+    ]
     assert set(found) == expected
     assert len(calls) == ("loss_mask" in expected)
     assert all(torch.isfinite(v) and v.ndim == 0 and v.detach() > 0 for v in found.values())
@@ -81,7 +87,9 @@ def test_mask_regions_are_of_masked_objects_alone(config: Any, scene: Any) -> No
 
 
 def test_targets_are_drawn_in_the_frame_of_the_original_image(config: Any, scene: Any) -> None:
-    """Pictures are resized, masks never: the objects' own boxes get exactly the masks that the original frame gives them."""
+    """Pictures are resized, masks never: the objects' own boxes get exactly the masks
+    that the original frame gives them.
+    """
     model = build(config)
     images, targets = scene([(150, 130), (40, 50)], objects=3, masked="half", seed=3)
     regions = model.mask_regions(images, targets)
@@ -103,7 +111,9 @@ def test_mask_loss_with_a_frozen_detector(config: Any, scene: Any) -> None:
     found.backward()
     assert all(p.grad is None for part in detector for p in part.parameters())
     assert all(p.grad is not None for p in model.mask_branch.parameters())
-    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())  # BatchNorm's statistics too
+    assert all(
+        torch.equal(v, before[k]) for k, v in model.state_dict().items()
+    )  # BatchNorm's statistics too
     torch.manual_seed(9)
     assert torch.equal(model.mask_loss(model.mask_regions(*batch)), found)
 
@@ -160,7 +170,9 @@ def test_segment_gives_what_detect_gives(config: Any, scene: Any, kind: str) -> 
         torch.testing.assert_close(a.mask_probs, b.mask_probs)
         torch.testing.assert_close(a.quality, b.quality)
         assert bool((b.scores == 1).all())
-        assert a.image_size == tuple(images[0].shape[-2:]) or a.image_size == tuple(images[1].shape[-2:])
+        assert a.image_size == tuple(images[0].shape[-2:]) or a.image_size == tuple(
+            images[1].shape[-2:]
+        )
 
 
 def test_segment_finds_labels_that_are_not_given(config: Any, scene: Any) -> None:
@@ -175,8 +187,13 @@ def test_segment_finds_labels_that_are_not_given(config: Any, scene: Any) -> Non
     probability = logits.detach().softmax(1)
     labels = torch.cat([f.labels for f in free])
     assert torch.equal(labels, probability[:, 1:].argmax(1) + 1)
-    torch.testing.assert_close(torch.cat([f.scores for f in free]), probability[torch.arange(len(labels)), labels])
-    mixed = [torch.where(torch.arange(len(b)) % 2 == 0, f.labels, 0) for b, f in zip(boxes, free, strict=True)]
+    torch.testing.assert_close(
+        torch.cat([f.scores for f in free]), probability[torch.arange(len(labels)), labels]
+    )
+    mixed = [
+        torch.where(torch.arange(len(b)) % 2 == 0, f.labels, 0)
+        for b, f in zip(boxes, free, strict=True)
+    ]
     for a, b in zip(free, model.segment(images, boxes, mixed), strict=True):
         assert torch.equal(a.labels, b.labels)
         assert torch.equal(a.mask_probs, b.mask_probs)
@@ -212,8 +229,12 @@ def test_segment_edges(config: Any, scene: Any, monkeypatch: pytest.MonkeyPatch)
         model.segment(images, boxes, [labels[0], torch.full_like(labels[1], CLASSES)])
 
 
-def test_a_picture_alone_gives_the_masks_it_gives_in_a_batch_of_its_size(config: Any, scene: Any) -> None:
-    """(Beside larger pictures it is padded, and convolutions see the padding; torchvision has that too.)"""
+def test_a_picture_alone_gives_the_masks_it_gives_in_a_batch_of_its_size(
+    config: Any, scene: Any
+) -> None:
+    """(Beside larger pictures it is padded, and convolutions see the padding;
+    torchvision has that too.)
+    """
     model = build(config).eval()
     images, targets = scene([(64, 96), (64, 96), (64, 96)])
     boxes, labels = [t.boxes for t in targets], [t.labels for t in targets]
@@ -231,7 +252,9 @@ def test_cached_pieces_make_the_same_masks(config: Any, scene: Any) -> None:
     torch.testing.assert_close(pooled, segmented)
     found = model.detect_boxes(images)
     detected = torch.cat([f.mask_probs for f in model.detect(images)])
-    probs = model.mask_probs(torch.cat([f.features for f in found]), torch.cat([f.labels for f in found]))
+    probs = model.mask_probs(
+        torch.cat([f.features for f in found]), torch.cat([f.labels for f in found])
+    )
     torch.testing.assert_close(probs, detected)
 
 
@@ -251,7 +274,9 @@ class _Shapes(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("classes", [CLASSES, 501])
-def test_nothing_of_size_objects_by_image_or_classes_by_map(config: Any, scene: Any, classes: int) -> None:
+def test_nothing_of_size_objects_by_image_or_classes_by_map(
+    config: Any, scene: Any, classes: int
+) -> None:
     model = build(config, classes, transfer={"input": "cls"})
     size = (61, 83)
     batch = scene([size], objects=37, classes=classes)
@@ -265,10 +290,14 @@ def test_nothing_of_size_objects_by_image_or_classes_by_map(config: Any, scene: 
 
 def test_scales_of_training_and_inference(config: Any, scene: Any) -> None:
     recipe = config()
-    recipe = recipe.model_copy(update={"images": recipe.images.model_copy(update={"min_size": [32, 48, 64]})})
+    recipe = recipe.model_copy(
+        update={"images": recipe.images.model_copy(update={"min_size": [32, 48, 64]})}
+    )
     model = build(lambda: recipe)
     seen: list[int] = []
-    model.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(min(inputs[0].shape[-2:])))
+    model.backbone.register_forward_pre_hook(
+        lambda module, inputs: seen.append(min(inputs[0].shape[-2:]))
+    )
     batch = scene([(64, 64)])
     for _ in range(12):
         model(*batch, "boxes")
@@ -279,8 +308,12 @@ def test_scales_of_training_and_inference(config: Any, scene: Any) -> None:
     assert set(seen) == {64}
 
 
-def test_masks_lie_where_they_were_learnt(config: Any, scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A head that predicts its training targets exactly gives the objects' masks back, not half a pixel aside."""
+def test_masks_lie_where_they_were_learnt(
+    config: Any, scene: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A head that predicts its training targets exactly gives the objects' masks back,
+    not half a pixel aside.
+    """
     model = build(config, roi_size=14).eval()
     images, targets = scene([(96, 96)], objects=6, seed=1)
     drawn = sample(targets[0].masks, torch.arange(6), targets[0].boxes, 28)
@@ -294,11 +327,14 @@ def test_masks_lie_where_they_were_learnt(config: Any, scene: Any, monkeypatch: 
 def test_region_pool_knows_its_scales_on_small_pictures() -> None:
     """torchvision alone takes stride 32 for 16 here: the picture is 65 px, padded to 96."""
     ramp = {
-        str(i): (torch.arange(96 // s) * s + s / 2).float().expand(1, 1, 96 // s, -1) for i, s in enumerate((4, 32))
+        str(i): (torch.arange(96 // s) * s + s / 2).float().expand(1, 1, 96 // s, -1)
+        for i, s in enumerate((4, 32))
     }
     pool = region_pool([32], 1, 2)
     centre = float(pool({"0": ramp["1"]}, [torch.tensor([[16.0, 16.0, 64.0, 64.0]])], [(65, 65)]))
-    assert centre == pytest.approx(40 + 16)  # not aligned: half a cell to the right, as in torchvision
+    assert centre == pytest.approx(
+        40 + 16
+    )  # not aligned: half a cell to the right, as in torchvision
     both = region_pool([4, 8], 1, 2)
     assert both.scales == [0.25, 0.125]
     assert (both.map_levels.k_min, both.map_levels.k_max) == (2, 3)

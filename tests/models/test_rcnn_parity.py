@@ -1,4 +1,6 @@
-"""The proof that the seam costs nothing: with every object masked and the per-class head, PartialMaskRCNN is torchvision's MaskRCNN."""
+"""The proof that the seam costs nothing: with every object masked and the per-class
+head, PartialMaskRCNN is torchvision's MaskRCNN.
+"""
 
 from typing import Any
 
@@ -19,7 +21,8 @@ from halfmask.structures import Target
 
 CLASSES = 6
 WIDTH = 32
-# The longest side is 96 and so are min_size and max_size: every picture keeps its scale.
+# The longest side is 96 and so are min_size and max_size: every picture keeps its
+# scale.
 SIZES = [(96, 64), (80, 96), (96, 96)]
 BOX_LOSSES = ["loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg"]
 
@@ -52,7 +55,9 @@ def config(min_size: int, max_size: int, width: int, box_width: int) -> MaskRCNN
 
 
 def pair(min_size: int = 96, max_size: int = 96) -> tuple[PartialMaskRCNN, TorchvisionMaskRCNN]:
-    """Both models with the same weights, random ones whose box scores and offsets are spread out."""
+    """Both models with the same weights, random ones whose box scores and offsets are
+    spread out.
+    """
     torch.manual_seed(0)
     theirs = narrow_torchvision(min_size, max_size)
     with torch.no_grad():
@@ -74,7 +79,9 @@ def translate(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for key, value in state.items():
         new = key.replace("backbone.fpn.", "fpn.").replace("roi_heads.box_", "box_heads.box_")
         new = new.replace("roi_heads.mask_predictor.conv5_mask.", "mask_branch.trunk.upsample.")
-        new = new.replace("roi_heads.mask_predictor.mask_fcn_logits.", "mask_branch.predictor.conv.")
+        new = new.replace(
+            "roi_heads.mask_predictor.mask_fcn_logits.", "mask_branch.predictor.conv."
+        )
         if new.startswith("roi_heads.mask_head."):
             layer, _, name = new.removeprefix("roi_heads.mask_head.").split(".")
             new = f"mask_branch.trunk.convs.{2 * int(layer)}.{name}"
@@ -88,7 +95,10 @@ def no_objects() -> Target:
 
 
 def as_dicts(targets: list[Target]) -> list[dict[str, Tensor]]:
-    return [{"boxes": t.boxes, "labels": t.labels, "masks": t.masks.dense().to(torch.uint8)} for t in targets]
+    return [
+        {"boxes": t.boxes, "labels": t.labels, "masks": t.masks.dense().to(torch.uint8)}
+        for t in targets
+    ]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -121,7 +131,9 @@ def test_gradients_equal_torchvision(scene: Any) -> None:
 
 
 def test_box_losses_equal_torchvision_when_images_are_resized(scene: Any) -> None:
-    """Masks are drawn from the original frame, not from a resized bitmap: close, and the box losses do not change."""
+    """Masks are drawn from the original frame, not from a resized bitmap: close, and
+    the box losses do not change.
+    """
     ours, theirs = pair(min_size=80, max_size=120)
     images, targets = scene([(60, 90), (112, 101)], objects=5, seed=4)
     torch.manual_seed(4)

@@ -1,4 +1,6 @@
-"""What stands in for parts of torchvision gives its values, bit for bit: detections, matching, pooling, frozen norm."""
+"""What stands in for parts of torchvision gives its values, bit for bit: detections,
+matching, pooling, frozen norm.
+"""
 
 from typing import Any
 
@@ -28,7 +30,12 @@ def random_boxes(count: int, generator: torch.Generator, least: float = 0.5) -> 
 
 def box_heads(score: float, most: int) -> BoxHeads:
     return BoxHeads(
-        RegionPool([4], 7, 2), nn.Identity(), nn.Identity(), score_threshold=score, nms_threshold=0.5, detections=most
+        RegionPool([4], 7, 2),
+        nn.Identity(),
+        nn.Identity(),
+        score_threshold=score,
+        nms_threshold=0.5,
+        detections=most,
     )
 
 
@@ -40,19 +47,27 @@ def box_heads(score: float, most: int) -> BoxHeads:
     st.sampled_from([0.0, 0.02, 0.3, 0.999]),
     st.sampled_from([1, 5, 100]),
 )
-def test_detections_equal_torchvisions(seed: int, classes: int, counts: list[int], score: float, most: int) -> None:
+def test_detections_equal_torchvisions(
+    seed: int, classes: int, counts: list[int], score: float, most: int
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     regions = sum(counts)
     logits = torch.randn(regions, classes, generator=generator) * 3
-    offsets = torch.randn(regions, 4 * classes, generator=generator) * 3  # some boxes collapse or leave the image
+    offsets = (
+        torch.randn(regions, 4 * classes, generator=generator) * 3
+    )  # some boxes collapse or leave the image
     offsets[::3] = 0  # proposals that coincide for every class
     proposals = [random_boxes(count, generator) for count in counts]
     sizes = [SIZE] * len(counts)
     heads = box_heads(score, most)
     expected = heads.postprocess_detections(logits, offsets, proposals, sizes)
-    found = detections(logits, offsets, proposals, sizes, heads.box_coder, DetectionRules(score, 0.5, most))
+    found = detections(
+        logits, offsets, proposals, sizes, heads.box_coder, DetectionRules(score, 0.5, most)
+    )
     for ours, theirs in zip(found, expected, strict=True):
-        assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(ours, theirs, strict=True))
+        assert all(
+            torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(ours, theirs, strict=True)
+        )
 
 
 def test_detections_of_many_candidates_equal_torchvisions() -> None:
@@ -63,10 +78,14 @@ def test_detections_of_many_candidates_equal_torchvisions() -> None:
     proposals = [random_boxes(400, generator)]
     heads = box_heads(0.01, 100)
     expected = heads.postprocess_detections(logits, offsets, proposals, [SIZE])
-    found = detections(logits, offsets, proposals, [SIZE], heads.box_coder, DetectionRules(0.01, 0.5, 100))
+    found = detections(
+        logits, offsets, proposals, [SIZE], heads.box_coder, DetectionRules(0.01, 0.5, 100)
+    )
     assert int((logits.softmax(1)[:, 1:] > 0.01).sum()) > 2000
     assert len(found[0][0]) == 100
-    assert all(torch.equal(ours[0], theirs[0]) for ours, theirs in zip(found, expected, strict=True))
+    assert all(
+        torch.equal(ours[0], theirs[0]) for ours, theirs in zip(found, expected, strict=True)
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -106,20 +125,26 @@ def test_matching_makes_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(box_matching, "box_iou", counted)
     monkeypatch.setattr(box_matching, "PAIRS", 1000)
     generator = torch.Generator().manual_seed(0)
-    BoxMatcher(Matcher(0.7, 0.3, True))(BoxPairs(random_boxes(50, generator), random_boxes(900, generator)))
+    BoxMatcher(Matcher(0.7, 0.3, True))(
+        BoxPairs(random_boxes(50, generator), random_boxes(900, generator))
+    )
     assert max(asked) <= 1000
     assert sum(asked) < 1.5 * 50 * 900  # the second look is at some objects of each part only
 
 
 @pytest.mark.parametrize("counts", [[0], [1], [7, 0, 30], [200]])
 @pytest.mark.parametrize("strides", [[4], [4, 8, 16, 32]])
-def test_pooled_regions_and_gradients_equal_torchvisions(counts: list[int], strides: list[int]) -> None:
+def test_pooled_regions_and_gradients_equal_torchvisions(
+    counts: list[int], strides: list[int]
+) -> None:
     generator = torch.Generator().manual_seed(len(counts))
     maps = {
         str(i): torch.randn(len(counts), 6, -(-SIZE[0] // s), -(-SIZE[1] // s), generator=generator)
         for i, s in enumerate(strides)
     }
-    boxes = [random_boxes(count, generator) * torch.rand(1, generator=generator) * 6 for count in counts]
+    boxes = [
+        random_boxes(count, generator) * torch.rand(1, generator=generator) * 6 for count in counts
+    ]
     theirs = MultiScaleRoIAlign(list(maps), 7, 2)
     theirs.scales = [1 / s for s in strides]
     theirs.map_levels = LevelMapper(2, 1 + len(strides))
@@ -132,7 +157,10 @@ def test_pooled_regions_and_gradients_equal_torchvisions(counts: list[int], stri
         gradients.append((pooled, [leaf.grad for leaf in leaves.values()]))
     assert torch.equal(gradients[0][0], gradients[1][0])
     for expected, found in zip(gradients[0][1], gradients[1][1], strict=True):
-        assert torch.equal(torch.zeros(1) if expected is None else expected, torch.zeros(1) if found is None else found)
+        assert torch.equal(
+            torch.zeros(1) if expected is None else expected,
+            torch.zeros(1) if found is None else found,
+        )
 
 
 def test_frozen_norm_in_place_equals_torchvisions() -> None:

@@ -1,4 +1,6 @@
-"""What a region's cells teach: cells in a box-only neighbour's box, regions that are left out, the objects' own boxes."""
+"""What a region's cells teach: cells in a box-only neighbour's box, regions that are
+left out, the objects' own boxes.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -18,7 +20,11 @@ from halfmask.recipes.recipe import MaskHead
 from halfmask.structures import Target
 
 SIZE = 64
-RULES: list[dict[str, Any]] = [{"unknown": "ignore"}, {"unknown": "skip"}, {"unknown": "skip", "unknown_limit": 0.9}]
+RULES: list[dict[str, Any]] = [
+    {"unknown": "ignore"},
+    {"unknown": "skip"},
+    {"unknown": "skip", "unknown_limit": 0.9},
+]
 
 
 def network(config: Any, **mask_head: Any) -> PartialMaskRCNN:
@@ -29,7 +35,9 @@ def network(config: Any, **mask_head: Any) -> PartialMaskRCNN:
 
 
 def pair(has_mask: list[bool]) -> tuple[list[Tensor], list[Target]]:
-    """Two objects that share the box (16, 16, 48, 48): the left half is the first's, the right half the second's."""
+    """Two objects that share the box (16, 16, 48, 48): the left half is the first's,
+    the right half the second's.
+    """
     masks = torch.zeros(2, SIZE, SIZE, dtype=torch.uint8)
     masks[0, 16:48, 16:32] = 1
     masks[1, 16:48, 32:48] = 1
@@ -46,7 +54,9 @@ def regions_of(unknown_share: list[float], side: int = 10) -> MaskRegions:
     for i, share in enumerate(unknown_share):
         unknown[i, : round(share * side)] = True
     targets = torch.rand(count, side, side, generator=torch.Generator().manual_seed(2))
-    return MaskRegions(torch.arange(count)[:, None, None, None].float(), torch.arange(count) + 1, targets, unknown)
+    return MaskRegions(
+        torch.arange(count)[:, None, None, None].float(), torch.arange(count) + 1, targets, unknown
+    )
 
 
 def test_unknown_is_what_lies_in_another_box_and_is_not_covered() -> None:
@@ -56,7 +66,8 @@ def test_unknown_is_what_lies_in_another_box_and_is_not_covered() -> None:
     targets[0, 0, 3] = 0.4
     others = torch.tensor([[3.0, 0, 50, 3]])
     found = unknown_cells(places, targets, others)
-    # Cells are 2 × 1 pixels: the box begins at the centre of column 1 and ends above row 3's.
+    # Cells are 2 × 1 pixels: the box begins at the centre of column 1 and ends above
+    # row 3's.
     expected = torch.zeros(4, 4, dtype=torch.bool)
     expected[:3, 1] = True
     expected[:3, 3] = True
@@ -68,7 +79,10 @@ def test_unknown_is_what_lies_in_another_box_and_is_not_covered() -> None:
 
 def test_unknown_equals_a_slow_computation() -> None:
     generator = torch.Generator().manual_seed(0)
-    low, boxes = torch.rand(5, 2, generator=generator) * 40, torch.rand(7, 2, generator=generator) * 40
+    low, boxes = (
+        torch.rand(5, 2, generator=generator) * 40,
+        torch.rand(7, 2, generator=generator) * 40,
+    )
     places = torch.cat([low, low + 5 + 30 * torch.rand(5, 2, generator=generator)], 1)
     others = torch.cat([boxes, boxes + 3 + 20 * torch.rand(7, 2, generator=generator)], 1)
     targets = torch.rand(5, 6, 6, generator=generator)
@@ -87,7 +101,8 @@ def test_the_model_finds_the_unknown_cells_of_its_regions(config: Any) -> None:
     regions = model.mask_regions(*pair([True, False]))
     assert regions.unknown is not None
     assert len(regions.labels) == 1
-    # The box-only partner has the same box: all that is not the object's own is unknown. (Cells lie half a pixel off the drawn ones.)
+    # The box-only partner has the same box: all that is not the object's own is
+    # unknown. (Cells lie half a pixel off the drawn ones.)
     assert torch.equal(regions.unknown[0], regions.targets[0] < 0.5)
     both = model.mask_regions(*pair([True, True]))
     assert both.unknown is not None
@@ -95,7 +110,9 @@ def test_the_model_finds_the_unknown_cells_of_its_regions(config: Any) -> None:
 
 
 def test_unknown_lies_where_the_cells_are_drawn(config: Any) -> None:
-    """In the frame of the picture, not of the resized one, and with the shift that masks are given back with."""
+    """In the frame of the picture, not of the resized one, and with the shift that
+    masks are given back with.
+    """
     model = network(config, regions="boxes")
     images, targets = pair([True, False])
     box = torch.tensor([[16.0, 16, 48, 48], [32, 8, 60, 30]])
@@ -105,7 +122,9 @@ def test_unknown_lies_where_the_cells_are_drawn(config: Any) -> None:
     assert found.unknown is not None
     assert torch.equal(found.unknown, expected)
     assert 0.1 < float(expected.float().mean()) < 0.3
-    masks = MaskCrops.from_dense(targets[0].masks.dense().repeat_interleave(2, 1).repeat_interleave(2, 2))
+    masks = MaskCrops.from_dense(
+        targets[0].masks.dense().repeat_interleave(2, 1).repeat_interleave(2, 2)
+    )
     doubled = model.mask_regions([large], [replace(targets[0], boxes=2 * box, masks=masks)])
     assert doubled.unknown is not None
     assert float((doubled.unknown != expected).float().mean()) < 0.1
@@ -121,7 +140,9 @@ def test_ignored_cells_do_not_count() -> None:
     assert logits.grad[known].all()
     one_by_one = torch.nn.functional.binary_cross_entropy_with_logits(logits[known], targets[known])
     torch.testing.assert_close(loss, one_by_one)
-    torch.testing.assert_close(mask_bce(logits, targets, torch.ones_like(known)), mask_bce(logits, targets))
+    torch.testing.assert_close(
+        mask_bce(logits, targets, torch.ones_like(known)), mask_bce(logits, targets)
+    )
     nothing = mask_bce(logits, targets, torch.zeros_like(known))
     assert float(nothing.detach()) == 0.0
     nothing.backward()
@@ -142,7 +163,9 @@ def test_each_rule_takes_its_regions_and_cells() -> None:
     assert found.labels.tolist() == [1, 2]
     assert found.features.flatten().tolist() == [0.0, 1.0]
     assert torch.equal(found.targets, regions.targets[:2])
-    assert torch.equal(known, ~regions.unknown[:2]), "what is unknown of the others does not count either"
+    assert torch.equal(known, ~regions.unknown[:2]), (
+        "what is unknown of the others does not count either"
+    )
     assert RegionRules("skip", 0.5).taught(regions)[0].labels.tolist() == [1, 2, 3]
 
 
@@ -156,9 +179,16 @@ def test_never_all_of_a_batch_is_skipped() -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("loss", ["all", "masks"])
-def test_losses_with_and_without_box_only_neighbours(config: Any, scene: Any, rule: dict[str, Any], loss: Any) -> None:
-    """Nothing box-only: each rule is the plain loss. Box-only objects: another loss, finite. None with a mask: zero."""
-    batches = {masked: scene([(64, 80), (72, 64)], objects=8, masked=masked) for masked in ("all", "half", "none")}
+def test_losses_with_and_without_box_only_neighbours(
+    config: Any, scene: Any, rule: dict[str, Any], loss: Any
+) -> None:
+    """Nothing box-only: each rule is the plain loss. Box-only objects: another loss,
+    finite. None with a mask: zero.
+    """
+    batches = {
+        masked: scene([(64, 80), (72, 64)], objects=8, masked=masked)
+        for masked in ("all", "half", "none")
+    }
     found: dict[str, list[float]] = {}
     for options in ({}, rule):
         model = network(config, **options)
@@ -172,10 +202,16 @@ def test_losses_with_and_without_box_only_neighbours(config: Any, scene: Any, ru
     assert found["none"] == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("options", [*RULES, {"regions": "boxes", "region_jitter": 0.1, "unknown": "ignore"}])
+@pytest.mark.parametrize(
+    "options", [*RULES, {"regions": "boxes", "region_jitter": 0.1, "unknown": "ignore"}]
+)
 @pytest.mark.parametrize("loss", ["all", "masks"])
-def test_masks_of_box_only_objects_never_count(config: Any, scene: Any, options: dict[str, Any], loss: Any) -> None:
-    """The masks that a file has for objects whose has_mask is false are in no target; what is left of them is their box."""
+def test_masks_of_box_only_objects_never_count(
+    config: Any, scene: Any, options: dict[str, Any], loss: Any
+) -> None:
+    """The masks that a file has for objects whose has_mask is false are in no target;
+    what is left of them is their box.
+    """
     values = []
     for seed in (1, 2):
         images, targets = scene([(64, 80), (72, 64)], objects=8, masked="all")
@@ -185,7 +221,9 @@ def test_masks_of_box_only_objects_never_count(config: Any, scene: Any, options:
         for target, mask in zip(targets, own, strict=True):
             dense = target.masks.dense()
             dense[~mask] = torch.rand(dense[~mask].shape, generator=generator) > 0.5
-            kept.append(replace(target, has_mask=mask, masks=MaskCrops.from_dense(dense).select(mask)))
+            kept.append(
+                replace(target, has_mask=mask, masks=MaskCrops.from_dense(dense).select(mask))
+            )
         torch.manual_seed(9)
         values.append(network(config, **options)(images, kept, loss)["loss_mask"].detach())
     assert torch.equal(values[0], values[1])
@@ -207,13 +245,17 @@ def test_own_boxes_are_the_masked_objects_alone_and_jitter_moves_their_sides() -
     assert len(own_boxes(targets, has_mask, 1, 0.0).boxes[0]) == 1
     torch.manual_seed(0)
     size = (boxes[:, 2:] - boxes[:, :2])[[0, 2]].repeat(1, 2)
-    moves = torch.stack([(own_boxes(targets, has_mask, 9, 0.2).boxes[0] - boxes[[0, 2]]) / size for _ in range(200)])
+    moves = torch.stack(
+        [(own_boxes(targets, has_mask, 9, 0.2).boxes[0] - boxes[[0, 2]]) / size for _ in range(200)]
+    )
     assert float(moves.abs().max()) <= 0.2 + 1e-6
     assert bool((moves.abs().amax(0) > 0.18).all())
     assert float(moves.mean().abs()) < 0.02
 
 
-def test_regions_of_boxes_need_no_proposal(config: Any, scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_regions_of_boxes_need_no_proposal(
+    config: Any, scene: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images, targets = scene([(64, 80), (72, 64)], objects=8, masked="half")
     model = network(config, regions="boxes")
 
@@ -224,7 +266,9 @@ def test_regions_of_boxes_need_no_proposal(config: Any, scene: Any, monkeypatch:
     regions = model.mask_regions(images, targets)
     expected = torch.cat([t.labels[t.has_mask] for t in targets])
     assert torch.equal(regions.labels, expected)
-    assert torch.equal(regions.labels, network(config, regions="boxes").mask_regions(images, targets).labels)
+    assert torch.equal(
+        regions.labels, network(config, regions="boxes").mask_regions(images, targets).labels
+    )
     jittered = network(config, regions="boxes", region_jitter=0.3).mask_regions(images, targets)
     assert not torch.equal(jittered.targets, regions.targets)
 

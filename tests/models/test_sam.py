@@ -1,4 +1,6 @@
-"""SAM and SAM 2 behind `segment`, with tiny networks of random weights that transformers itself wrote."""
+"""SAM and SAM 2 behind `segment`, with tiny networks of random weights that
+transformers itself wrote.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +34,16 @@ def photo() -> Image.Image:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_masks_and_scores_are_those_of_transformers(sam_folders: Path, photo: Image.Image, family: str) -> None:
-    """The same best mask and score as the network's whole forward and its processor's post-processing, within the box."""
+def test_masks_and_scores_are_those_of_transformers(
+    sam_folders: Path, photo: Image.Image, family: str
+) -> None:
+    """The same best mask and score as the network's whole forward and its processor's
+    post-processing, within the box.
+    """
     drawn = load(f"{family}:{sam_folders / family}").segment(photo, BOXES)
-    model, processor = (getattr(transformers, family.capitalize() + kind) for kind in ("Model", "Processor"))
+    model, processor = (
+        getattr(transformers, family.capitalize() + kind) for kind in ("Model", "Processor")
+    )
     network, prepare = (kind.from_pretrained(sam_folders / family) for kind in (model, processor))
     inputs = prepare(images=photo, input_boxes=[BOXES.tolist()], return_tensors="pt")
     with torch.no_grad():
@@ -52,8 +60,12 @@ def test_masks_and_scores_are_those_of_transformers(sam_folders: Path, photo: Im
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("size", [(200, 150), (90, 300), (20, 60)])
-def test_pixels_lie_where_the_network_saw_them(sam_folders: Path, family: str, size: tuple[int, int]) -> None:
-    """A network that answers with the ellipse in each box, in its own square: so it comes back in the image's pixels."""
+def test_pixels_lie_where_the_network_saw_them(
+    sam_folders: Path, family: str, size: tuple[int, int]
+) -> None:
+    """A network that answers with the ellipse in each box, in its own square: so it
+    comes back in the image's pixels.
+    """
     predictor = load(f"{family}:{sam_folders / family}")
     assert isinstance(predictor.model, SamSegmenter)
     predictor.model.network.forward = ellipses  # type: ignore[assignment]
@@ -72,12 +84,16 @@ def test_pixels_lie_where_the_network_saw_them(sam_folders: Path, family: str, s
 def ellipses(input_boxes: torch.Tensor, **_: Any) -> SimpleNamespace:
     boxes, centres = input_boxes[0][:, :, None], (torch.arange(CELLS) + 0.5) / CELLS * SIDE
     x, y = (
-        (centres * 2 - boxes[:, a] - boxes[:, a + 2]) / (boxes[:, a + 2] - boxes[:, a]).clamp_min(1e-3) for a in (0, 1)
+        (centres * 2 - boxes[:, a] - boxes[:, a + 2])
+        / (boxes[:, a + 2] - boxes[:, a]).clamp_min(1e-3)
+        for a in (0, 1)
     )
     inside = 20 * (1 - (x[:, None] ** 2 + y[:, :, None] ** 2).sqrt())
     nothing = torch.full_like(inside, -1.0)
     scores = torch.tensor([0.1, 0.9, 0.2]).repeat(1, len(inside), 1)
-    return SimpleNamespace(pred_masks=torch.stack([nothing, inside, nothing], 1)[None], iou_scores=scores)
+    return SimpleNamespace(
+        pred_masks=torch.stack([nothing, inside, nothing], 1)[None], iou_scores=scores
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -114,7 +130,10 @@ def test_loose_boxes_let_masks_go_beyond(sam_folders: Path, photo: Image.Image) 
 
 def test_a_video_models_weights_are_taken(sam_folders: Path, photo: Image.Image) -> None:
     """SAM 2.1's repositories hold video models, with more weights than images need."""
-    assert json.loads((sam_folders / "sam2_video" / "config.json").read_text())["model_type"] == "sam2_video"
+    assert (
+        json.loads((sam_folders / "sam2_video" / "config.json").read_text())["model_type"]
+        == "sam2_video"
+    )
     predictor = load(f"sam2:{sam_folders / 'sam2_video'}")
     assert len(predictor.segment(photo, BOXES)) == 3
 
@@ -130,14 +149,19 @@ def test_what_pins_it_down(sam_folders: Path) -> None:
     assert owned == sum(p.numel() for p in first.model.parameters())
 
 
-def test_names_that_are_no_sam(sam_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_that_are_no_sam(
+    sam_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     for name, message in (
         (f"sam:{sam_folders / 'sam2'}", "expected a model of type sam, found sam2"),
         (f"sam2:{sam_folders / 'sam'}", "expected a model of type sam2 or sam2_video, found sam"),
-        ("sam2:nobody/nothing-of-the-kind", r"neither a folder here nor to be had.*`hf download nobody/nothing-of"),
+        (
+            "sam2:nobody/nothing-of-the-kind",
+            r"neither a folder here nor to be had.*`hf download nobody/nothing-of",
+        ),
         ("sam:", "names no model after the colon"),
         (f"sam:{tmp_path}", "expected a model of type sam, found no model"),
     ):
@@ -155,7 +179,9 @@ def test_weights_that_lack_something_are_refused(sam_folders: Path, tmp_path: Pa
     path = tmp_path / "sam" / "model.safetensors"
     state = load_file(path)
     lost = next(key for key in sorted(state) if key.startswith("mask_decoder"))
-    save_file({key: value for key, value in state.items() if key != lost}, path, metadata={"format": "pt"})
+    save_file(
+        {key: value for key, value in state.items() if key != lost}, path, metadata={"format": "pt"}
+    )
     with pytest.raises(InputError, match=f"its weights lack {lost}"):
         load(f"sam:{tmp_path / 'sam'}")
 

@@ -1,4 +1,6 @@
-"""`box_only: taught`: what box-only objects' regions teach, that it comes from boxes and from the masks of A alone, and that it works."""
+"""`box_only: taught`: what box-only objects' regions teach, that it comes from boxes
+and from the masks of A alone, and that it works.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -39,12 +41,18 @@ def network(config: Any, **mask_head: Any) -> PartialMaskRCNN:
 
 
 def pair() -> Target:
-    """One box, twice: its left half is a masked object, its right half a box-only one; a second box-only object lies below."""
+    """One box, twice: its left half is a masked object, its right half a box-only one;
+    a second box-only object lies below.
+    """
     masks = torch.zeros(1, SIZE, SIZE, dtype=torch.uint8)
     masks[0, 16:48, 16:32] = 1
     boxes = torch.tensor([[16.0, 16, 48, 48], [16, 16, 48, 48], [16, 40, 48, 60]])
     return Target(
-        boxes, torch.tensor([1, 4, 5]), torch.tensor([True, False, False]), MaskCrops.from_dense(masks), image_id=1
+        boxes,
+        torch.tensor([1, 4, 5]),
+        torch.tensor([True, False, False]),
+        MaskCrops.from_dense(masks),
+        image_id=1,
     )
 
 
@@ -55,7 +63,9 @@ def test_a_box_only_region_knows_its_masked_neighbour_and_not_the_others() -> No
     left[:, :4] = 1.0
     torch.testing.assert_close(targets[0], left)
     below = torch.zeros(8, 8, dtype=torch.bool)
-    below[6:, 4:] = True  # the third object's box, but where the masked one is: its own box is no neighbour's
+    below[6:, 4:] = (
+        True  # the third object's box, but where the masked one is: its own box is no neighbour's
+    )
     assert torch.equal(unknown[0], below)
     own, shared = region_targets(pair(), torch.tensor([0]), region, 8)
     torch.testing.assert_close(own[0], left)
@@ -64,7 +74,9 @@ def test_a_box_only_region_knows_its_masked_neighbour_and_not_the_others() -> No
 
 def test_the_lesson_is_the_sure_map_less_the_masked_neighbour() -> None:
     sure = torch.logit(torch.tensor(SURE)) + 0.01
-    logits = torch.stack([sure, -sure, torch.tensor(0.3), sure, torch.tensor(0.0), sure]).reshape(1, 1, 6)
+    logits = torch.stack([sure, -sure, torch.tensor(0.3), sure, torch.tensor(0.0), sure]).reshape(
+        1, 1, 6
+    )
     covered = torch.tensor([0.0, 0, 0, 1, 0.8, 0.2]).reshape(1, 1, 6)
     unknown = torch.tensor([False, False, False, False, False, True]).reshape(1, 1, 6)
     regions = MaskRegions(torch.zeros(1, 1, 1, 1), torch.ones(1).long(), covered, unknown)
@@ -72,15 +84,17 @@ def test_the_lesson_is_the_sure_map_less_the_masked_neighbour() -> None:
     assert counts.flatten().tolist() == [True, True, False, True, True, False]
     assert targets[counts].tolist() == [1.0, 0.0, 0.0, 0.0]
     assert not targets.requires_grad
-    assert not lesson(torch.zeros(1, 1, 6), replace(regions, targets=torch.zeros(1, 1, 6)))[1].any(), (
-        "at the start nothing"
-    )
+    assert not lesson(torch.zeros(1, 1, 6), replace(regions, targets=torch.zeros(1, 1, 6)))[
+        1
+    ].any(), "at the start nothing"
 
 
 @pytest.mark.parametrize("options", KINDS)
 @pytest.mark.parametrize("loss", ["all", "masks"])
 @pytest.mark.parametrize("masked", ["all", "half", "none"])
-def test_every_parameter_is_in_every_batch(config: Any, scene: Any, options: Any, loss: Any, masked: str) -> None:
+def test_every_parameter_is_in_every_batch(
+    config: Any, scene: Any, options: Any, loss: Any, masked: str
+) -> None:
     model = network(config, **options)
     torch.manual_seed(9)
     value = model(*scene([(64, 80), (72, 64)], objects=6, masked=masked), loss)["loss_mask"]
@@ -89,7 +103,9 @@ def test_every_parameter_is_in_every_batch(config: Any, scene: Any, options: Any
     for name, parameter in model.mask_branch.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
-    empty = Target(torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0).bool(), MaskCrops.empty((64, 80)))
+    empty = Target(
+        torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0).bool(), MaskCrops.empty((64, 80))
+    )
     nothing = model(scene([(64, 80)])[0], [empty], loss)["loss_mask"]
     assert float(nothing.detach()) == 0.0
 
@@ -115,7 +131,9 @@ def test_masks_of_box_only_objects_never_count(config: Any, scene: Any) -> None:
             mask = target.labels <= 3
             dense = target.masks.dense()
             dense[~mask] = torch.rand(dense[~mask].shape, generator=generator) > 0.5
-            kept.append(replace(target, has_mask=mask, masks=MaskCrops.from_dense(dense).select(mask)))
+            kept.append(
+                replace(target, has_mask=mask, masks=MaskCrops.from_dense(dense).select(mask))
+            )
         torch.manual_seed(9)
         model = network(config)
         values.append(model(images, kept, "masks")["loss_mask"].detach())
@@ -124,8 +142,10 @@ def test_masks_of_box_only_objects_never_count(config: Any, scene: Any) -> None:
 
 
 def test_a_box_only_class_learns_its_side_of_the_box(config: Any) -> None:
-    """Objects of class 1 are the red half of a box, of class 4 the blue half; only class 1 has masks. A per-class filter of class 4 is
-    never held against a mask, and still finds its half."""
+    """Objects of class 1 are the red half of a box, of class 4 the blue half; only
+    class 1 has masks. A per-class filter of class 4 is never held against a mask, and
+    still finds its half.
+    """
     images, targets = [], []
     for i in range(6):
         flip = i % 2 == 1
@@ -139,10 +159,14 @@ def test_a_box_only_class_learns_its_side_of_the_box(config: Any) -> None:
         boxes = torch.tensor([[16.0, 16, 48, 48]] * 2)
         flags = torch.tensor([True, False])
         images.append(image)
-        targets.append(Target(boxes, torch.tensor([1, 4]), flags, MaskCrops.from_dense(masks), image_id=i))
+        targets.append(
+            Target(boxes, torch.tensor([1, 4]), flags, MaskCrops.from_dense(masks), image_id=i)
+        )
     shares = {}
     for box_only in ("taught", "none"):
-        model = network(config, kind="per_class", box_only=box_only, regions="boxes", unknown="ignore")
+        model = network(
+            config, kind="per_class", box_only=box_only, regions="boxes", unknown="ignore"
+        )
         for part in ("backbone", "fpn"):
             model.parts()[part].eval()
         regions = model.mask_regions(images, targets)
@@ -177,9 +201,12 @@ def test_a_head_without_filters_of_classes_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"box_only": "none", "unknown": "skip"}, {"box_only": "none", "unknown": "ignore"}]
+    "options",
+    [{}, {"box_only": "none", "unknown": "skip"}, {"box_only": "none", "unknown": "ignore"}],
 )
-def test_cached_regions_give_the_same_loss(config: Any, scene: Any, tmp_path: Path, options: dict[str, Any]) -> None:
+def test_cached_regions_give_the_same_loss(
+    config: Any, scene: Any, tmp_path: Path, options: dict[str, Any]
+) -> None:
     images, targets = scene([(64, 80), (72, 64)], objects=8, masked="half")
     model = network(config, regions="boxes", **options)
     direct = model(images, targets, "masks")["loss_mask"].detach()
@@ -188,5 +215,7 @@ def test_cached_regions_give_the_same_loss(config: Any, scene: Any, tmp_path: Pa
     cache = build_cache(model, batches, tmp_path / "cache", device, lambda images: None)
     batch = cache.batch(np.arange(len(cache))).to(device)
     assert batch.regions.unknown.dtype == torch.bool
-    torch.testing.assert_close(batch.losses(model)["loss_mask"].detach(), direct, rtol=2e-3, atol=1e-4)
+    torch.testing.assert_close(
+        batch.losses(model)["loss_mask"].detach(), direct, rtol=2e-3, atol=1e-4
+    )
     assert float(direct) > 0

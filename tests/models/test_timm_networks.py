@@ -1,4 +1,6 @@
-"""timm's networks as encoders: the same function after the split of their norms, weights by file, what is refused."""
+"""timm's networks as encoders: the same function after the split of their norms,
+weights by file, what is refused.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def test_splitting_norms_changes_names_and_nothing_else() -> None:
 @pytest.mark.parametrize("norm", ["batch", "frozen"])
 @pytest.mark.parametrize("name", [NAME, f"tf_{NAME}"])
 def test_an_encoder_gives_timms_own_features(tmp_path: Path, norm: str, name: str) -> None:
-    """Those of TensorFlow's padding and epsilon too, which go with weights that were trained there."""
+    """Those of TensorFlow's padding and epsilon too, which go with weights that were
+    trained there.
+    """
     network, images = lively(name), torch.rand(2, 3, 64, 96)
     path = tmp_path / "weights.safetensors"
     safetensors.torch.save_file(network.state_dict(), path)
@@ -73,7 +77,9 @@ def test_an_encoder_gives_timms_own_features(tmp_path: Path, norm: str, name: st
 
 def test_unknown_names_and_foreign_files(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"timm/efficientnet_lite9: timm has no network of that name; near: .*efficientnet_lite"
+        InputError,
+        match=r"timm/efficientnet_lite9: timm has no network of that name; near: "
+        r".*efficientnet_lite",
     ):
         build_encoder("timm/efficientnet_lite9")
     path = tmp_path / "other.safetensors"
@@ -93,7 +99,9 @@ def test_weights_of_the_other_port_get_timms_names() -> None:
     assert name == "tf_efficientnet_lite1"
     assert list(found) == list(state)
     assert all(torch.equal(found[k], state[k]) for k in state)
-    with pytest.raises(InputError, match=r"x.pth: 10 tensors that are those of none of tf_efficientnet_lite0"):
+    with pytest.raises(
+        InputError, match=r"x.pth: 10 tensors that are those of none of tf_efficientnet_lite0"
+    ):
         to_timm(dict(list(theirs.items())[:10]), "x.pth")
     with pytest.raises(InputError, match="_conv_stem"):
         to_timm(state, "x.pth")

@@ -1,4 +1,6 @@
-"""A small partly masked COCO file with pictures, a small Mask^X R-CNN, and recipes of both schedules, for the checks of the paper."""
+"""A small partly masked COCO file with pictures, a small Mask^X R-CNN, and recipes of
+both schedules, for the checks of the paper.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,13 @@ OPTIMISER = {
     "bias_lr_factor": 2.0,
     "decay_biases": False,
 }
-BOXES = {"name": "boxes", "train": ["backbone", "fpn", "rpn", "box_head"], "loss": "boxes", "steps": 2, "batch_size": 2}
+BOXES = {
+    "name": "boxes",
+    "train": ["backbone", "fpn", "rpn", "box_head"],
+    "loss": "boxes",
+    "steps": 2,
+    "batch_size": 2,
+}
 MASKS = {"name": "masks", "train": ["mask_head"], "loss": "masks", "steps": 3, "batch_size": 2}
 WHOLE = {"name": "whole", "train": ["all"], "loss": "all", "steps": 3, "batch_size": 2}
 SCHEDULES = {
@@ -73,13 +81,17 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
     for i in range(1, 5):
-        Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+        Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).save(
+            folder / f"{i}.png"
+        )
     return folder
 
 
 @pytest.fixture
 def document() -> Record:
-    """Four pictures, each with six objects, one of every class, all with masks; boxes overlap across A and B."""
+    """Four pictures, each with six objects, one of every class, all with masks; boxes
+    overlap across A and B.
+    """
     rng = np.random.default_rng(1)
     rows: list[Record] = []
     for image in range(1, 5):
@@ -87,9 +99,18 @@ def document() -> Record:
             w, h = rng.uniform(18, 40, 2).round(1).tolist()
             x, y = rng.uniform(0, SIDE - 41, 2).round(1).tolist()
             row = {"id": len(rows) + 1, "image_id": image, "category_id": category, "iscrowd": 0}
-            rows.append({**row, "bbox": [x, y, w, h], "area": w * h / 2, "segmentation": triangle([x, y, w, h])})
+            rows.append(
+                {
+                    **row,
+                    "bbox": [x, y, w, h],
+                    "area": w * h / 2,
+                    "segmentation": triangle([x, y, w, h]),
+                }
+            )
     return {
-        "images": [{"id": i, "file_name": f"{i}.png", "height": SIDE, "width": SIDE} for i in range(1, 5)],
+        "images": [
+            {"id": i, "file_name": f"{i}.png", "height": SIDE, "width": SIDE} for i in range(1, 5)
+        ],
         "annotations": rows,
         "categories": [{"id": i, "name": f"c{i}"} for i in (*A, *B)],
     }
@@ -106,7 +127,13 @@ def model() -> Model:
         torch.manual_seed(0)
         head = {"width": 10, "convs": 1, "roi_size": 6, **mask_head}
         recipe = parse_recipe(
-            {"name": "x", "model": {**MODEL, "mask_head": head}, "data": DATA, "stages": [stage(WHOLE)]}, "x"
+            {
+                "name": "x",
+                "model": {**MODEL, "mask_head": head},
+                "data": DATA,
+                "stages": [stage(WHOLE)],
+            },
+            "x",
         )
         assert recipe.model.kind == "mask_rcnn"
         return build_mask_rcnn(recipe.model, len(A) + len(B) + 1)
@@ -134,7 +161,9 @@ def stage(settings: Record, **optimiser: Any) -> Record:
 
 
 @pytest.fixture
-def recipe(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Recipe]:
+def recipe(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Recipe]:
     """A recipe of a schedule's stages on a document; `masked` as in data.masked."""
     monkeypatch.setattr("halfmask.pictures.curves.training_curves", lambda folder: None)
 
@@ -147,9 +176,16 @@ def recipe(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
     ) -> Recipe:
         file = tmp_path / f"{name}.json"
         file.write_text(json.dumps(document))
-        data = {"annotations": str(file), "images": str(pictures), "masked": masked, "masked_threshold": 1}
+        data = {
+            "annotations": str(file),
+            "images": str(pictures),
+            "masked": masked,
+            "masked_threshold": 1,
+        }
         whole = {**MODEL, "mask_head": {"width": 10, "convs": 1, "roi_size": 6, **head}}
         listed = [s if "optimiser" in s else stage(s) for s in stages]
-        return parse_recipe({"name": "paper", "model": whole, "data": data, "stages": listed}, "test")
+        return parse_recipe(
+            {"name": "paper", "model": whole, "data": data, "stages": listed}, "test"
+        )
 
     return make

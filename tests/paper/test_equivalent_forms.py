@@ -1,4 +1,6 @@
-"""Sections 3.1 and 3.4: one filter for each region gives what the paper's K dense maps give, in value, loss and gradient."""
+"""Sections 3.1 and 3.4: one filter for each region gives what the paper's K dense maps
+give, in value, loss and gradient.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +20,17 @@ def parts() -> tuple[TransferPredictor, MlpBranch, Tensor, Tensor]:
     torch.manual_seed(4)
     predictor, mlp = TransferPredictor(TransferFunction(10, C)), MlpBranch(C, SIDE)
     torch.nn.init.normal_(mlp.linear.weight, std=0.05)
-    features, weights = torch.randn(REGIONS, C, SIDE, SIDE, requires_grad=True), torch.randn(K, 10, requires_grad=True)
+    features, weights = (
+        torch.randn(REGIONS, C, SIDE, SIDE, requires_grad=True),
+        torch.randn(K, 10, requires_grad=True),
+    )
     return predictor, mlp, features, weights
 
 
 def dense_maps(predictor: TransferPredictor, features: Tensor, weights: Tensor) -> Tensor:
-    """The paper's form: T's rows are the filter bank of a 1 × 1 convolution without bias, K maps for every region."""
+    """The paper's form: T's rows are the filter bank of a 1 × 1 convolution without
+    bias, K maps for every region.
+    """
     return F.conv2d(features, predictor.transfer(weights)[:, :, None, None])
 
 
@@ -37,7 +44,9 @@ def test_a_regions_own_filter_equals_dense_maps_then_its_channel() -> None:
     own = predictor(features, LABELS, weights)
     torch.testing.assert_close(own, dense)
     wanted = [features, weights, *predictor.parameters()]
-    for a, b in zip(gradients(own.square().sum(), wanted), gradients(dense.square().sum(), wanted), strict=True):
+    for a, b in zip(
+        gradients(own.square().sum(), wanted), gradients(dense.square().sum(), wanted), strict=True
+    ):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
@@ -46,14 +55,20 @@ def test_fused_logits_are_the_filters_maps_plus_one_tiled_map() -> None:
     branch = MaskBranch(torch.nn.Identity(), predictor, None, mlp)  # type: ignore[arg-type]
     tiled = mlp.linear(features.flatten(1)).reshape(REGIONS, 1, SIDE, SIDE).tile(1, K, 1, 1)
     fused = dense_maps(predictor, features, weights) + tiled
-    torch.testing.assert_close(branch(features, LABELS, weights), fused[torch.arange(REGIONS), LABELS])
+    torch.testing.assert_close(
+        branch(features, LABELS, weights), fused[torch.arange(REGIONS), LABELS]
+    )
     assert float(tiled.detach().abs().max()) > 0.1
 
 
 def test_the_loss_is_the_papers_with_ignored_channels() -> None:
-    """Its targets are [R, K, M, M] with −1 for every channel but the label's; the sum is divided by the number of the others (1.7)."""
+    """Its targets are [R, K, M, M] with −1 for every channel but the label's; the sum
+    is divided by the number of the others (1.7).
+    """
     predictor, _, features, weights = parts()
-    masks = (torch.rand(REGIONS, SIDE, SIDE, generator=torch.Generator().manual_seed(2)) > 0.5).float()
+    masks = (
+        torch.rand(REGIONS, SIDE, SIDE, generator=torch.Generator().manual_seed(2)) > 0.5
+    ).float()
     targets = torch.full((REGIONS, K, SIDE, SIDE), -1.0)
     targets[torch.arange(REGIONS), LABELS] = masks
     targets[3] = -1.0  # a region of B: all of it is ignored

@@ -1,4 +1,6 @@
-"""Stage-wise training: what is frozen in stage 2 stays as it is, every tensor of it, with weight decay and BatchNorm about."""
+"""Stage-wise training: what is frozen in stage 2 stays as it is, every tensor of it,
+with weight decay and BatchNorm about.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,17 @@ MASK_STAGES = {
     "sgd": stage({**MASKS, "steps": 5}, weight_decay=0.1, lr=0.05),
     "sgd, average": stage({**MASKS, "steps": 5, "ema": 0.5}, weight_decay=0.1, lr=0.05),
     "adamw": stage({**MASKS, "steps": 5}, name="adamw", weight_decay=0.5, lr=0.01),
-    "cached": stage({**MASKS, "steps": 5, "cache_features": True, "batch_size": 6}, weight_decay=0.1, lr=0.05),
+    "cached": stage(
+        {**MASKS, "steps": 5, "cache_features": True, "batch_size": 6}, weight_decay=0.1, lr=0.05
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", ["transfer", "agnostic"])
 @pytest.mark.parametrize("name", MASK_STAGES)
-def test_every_frozen_tensor_is_untouched(recipe: Any, document: Record, tmp_path: Path, name: str, kind: str) -> None:
+def test_every_frozen_tensor_is_untouched(
+    recipe: Any, document: Record, tmp_path: Path, name: str, kind: str
+) -> None:
     first = train(recipe(document, [BOXES], kind=kind), tmp_path / "one")
     both = train(recipe(document, [BOXES, MASK_STAGES[name]], kind=kind), tmp_path / "two")
     assert first is not None
@@ -34,11 +40,15 @@ def test_every_frozen_tensor_is_untouched(recipe: Any, document: Record, tmp_pat
     moved = [key for key in frozen if not torch.equal(before[key], after[key])]
     assert not moved
     learnt = [key for key in before if key.startswith("mask_branch.")]
-    assert all(not torch.equal(before[key], after[key]) for key in learnt), "and every tensor of the mask head learnt"
+    assert all(not torch.equal(before[key], after[key]) for key in learnt), (
+        "and every tensor of the mask head learnt"
+    )
 
 
 @pytest.mark.parametrize("stop", [True, False])
-def test_end_to_end_everything_learns(recipe: Any, document: Record, tmp_path: Path, stop: bool) -> None:
+def test_end_to_end_everything_learns(
+    recipe: Any, document: Record, tmp_path: Path, stop: bool
+) -> None:
     settings = recipe(document, [WHOLE], transfer={"stop_gradient": stop})
     path = train(settings, tmp_path / "run")
     assert path is not None
@@ -51,8 +61,12 @@ def test_end_to_end_everything_learns(recipe: Any, document: Record, tmp_path: P
     assert not still
 
 
-def test_the_gradient_that_is_stopped_makes_the_difference(recipe: Any, document: Record, tmp_path: Path) -> None:
-    """One step from the same start: the box head's weights part, everything else is the same bit for bit."""
+def test_the_gradient_that_is_stopped_makes_the_difference(
+    recipe: Any, document: Record, tmp_path: Path
+) -> None:
+    """One step from the same start: the box head's weights part, everything else is the
+    same bit for bit.
+    """
     states = []
     for stop in (True, False):
         settings = recipe(document, [{**WHOLE, "steps": 1}], transfer={"stop_gradient": stop})
@@ -61,4 +75,7 @@ def test_the_gradient_that_is_stopped_makes_the_difference(recipe: Any, document
         states.append(load_checkpoint(path).state)
     stopped, flowing = states
     parted = {key for key in stopped if not torch.equal(stopped[key], flowing[key])}
-    assert parted == {"box_heads.box_predictor.cls_score.weight", "box_heads.box_predictor.bbox_pred.weight"}
+    assert parted == {
+        "box_heads.box_predictor.cls_score.weight",
+        "box_heads.box_predictor.bbox_pred.weight",
+    }

@@ -20,7 +20,13 @@ def test_schedule(name: str, batch: int, lr: float, steps: int, drops: list[int]
     (stage,) = recipe.stages
     o = stage.optimiser
     assert (stage.batch_size, o.lr, stage.steps, o.steps) == (batch, lr, steps, drops)
-    assert (o.name, o.momentum, o.weight_decay, o.bias_lr_factor, o.decay_biases) == ("sgd", 0.9, 1e-4, 2.0, False)
+    assert (o.name, o.momentum, o.weight_decay, o.bias_lr_factor, o.decay_biases) == (
+        "sgd",
+        0.9,
+        1e-4,
+        2.0,
+        False,
+    )
     assert (o.warmup, o.schedule, o.clip_norm, stage.ema) == (500, "step", None, None)
     factor = lr_factor(o, steps)
     assert factor(0) == pytest.approx(1 / 3)
@@ -35,14 +41,40 @@ def test_model() -> None:
     recipe = load_recipe("coco_t2_r50_voc2nonvoc_maskx")
     model = recipe.model
     assert isinstance(model, MaskRCNN)
-    assert (model.backbone.name, model.backbone.norm, model.backbone.trainable_stages) == ("resnet50", "frozen", 3)
+    assert (model.backbone.name, model.backbone.norm, model.backbone.trainable_stages) == (
+        "resnet50",
+        "frozen",
+        3,
+    )
     assert (model.images.min_size, model.images.max_size) == ([800], 1333)
     d = model.detector
     assert (d.fpn_channels, d.box_width, d.box_roi_size, d.box_sampling_ratio) == (256, 1024, 7, 2)
-    assert (d.strides, d.anchor_sizes, d.anchor_ratios) == ([4, 8, 16, 32], [32, 64, 128, 256, 512], [0.5, 1, 2])
-    assert (d.rpn_pre_nms, d.rpn_post_nms, d.rpn_batch, d.box_batch) == ((2000, 1000), (2000, 1000), 256, 512)
+    assert (d.strides, d.anchor_sizes, d.anchor_ratios) == (
+        [4, 8, 16, 32],
+        [32, 64, 128, 256, 512],
+        [0.5, 1, 2],
+    )
+    assert (d.rpn_pre_nms, d.rpn_post_nms, d.rpn_batch, d.box_batch) == (
+        (2000, 1000),
+        (2000, 1000),
+        256,
+        512,
+    )
     assert (d.score_threshold, d.nms_threshold, d.detections) == (0.05, 0.5, 100)
     h = model.mask_head
-    assert (h.kind, h.width, h.convs, h.roi_size, h.sampling_ratio, h.mlp) == ("transfer", 256, 4, 14, 2, "full")
+    assert (h.kind, h.width, h.convs, h.roi_size, h.sampling_ratio, h.mlp) == (
+        "transfer",
+        256,
+        4,
+        14,
+        2,
+        "full",
+    )
     t = h.transfer
-    assert (t.input, t.layers, t.activation, t.stop_gradient, t.input_norm) == ("cls+box", 2, "leaky_relu", True, None)
+    assert (t.input, t.layers, t.activation, t.stop_gradient, t.input_norm) == (
+        "cls+box",
+        2,
+        "leaky_relu",
+        True,
+        None,
+    )

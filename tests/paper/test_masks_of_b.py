@@ -1,4 +1,6 @@
-"""Section 3.3: nothing is learnt from B's masks. Changed, deleted or corrupted, no loss and no gradient changes, bit for bit."""
+"""Section 3.3: nothing is learnt from B's masks. Changed, deleted or corrupted, no loss
+and no gradient changes, bit for bit.
+"""
 
 import copy
 import csv
@@ -45,7 +47,9 @@ def changed(document: Record, change: Change, in_a: bool) -> Record:
 
 
 @pytest.mark.parametrize("loss", ["all", "masks"])
-def test_losses_and_gradients(model: Any, batch: Callable[[Record], Any], document: Record, loss: str) -> None:
+def test_losses_and_gradients(
+    model: Any, batch: Callable[[Record], Any], document: Record, loss: str
+) -> None:
     def run(version: Record) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         network = model(transfer={"stop_gradient": False}, mlp="full")
         torch.manual_seed(9)
@@ -61,20 +65,28 @@ def test_losses_and_gradients(model: Any, batch: Callable[[Record], Any], docume
         assert gradients.keys() == other_gradients.keys()
         assert all(torch.equal(gradients[key], other_gradients[key]) for key in gradients), name
     other_losses, _ = run(changed(document, swap, in_a=True))
-    assert not torch.equal(losses["loss_mask"], other_losses["loss_mask"]), "the masks of A do count"
+    assert not torch.equal(losses["loss_mask"], other_losses["loss_mask"]), (
+        "the masks of A do count"
+    )
 
 
 def logged(run: Path) -> list[dict[str, str]]:
     with (run / "logs" / "metrics.csv").open() as file:
-        return [{k: v for k, v in row.items() if k.startswith("loss")} for row in csv.DictReader(file)]
+        return [
+            {k: v for k, v in row.items() if k.startswith("loss")} for row in csv.DictReader(file)
+        ]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_whole_trainings(recipe: Any, document: Record, tmp_path: Path, schedule: str) -> None:
-    """From the file to the weights: what a step logged and what came out at the end. In the last version the recipe names no class and
-    B's masks are simply not there, as in files of users."""
+    """From the file to the weights: what a step logged and what came out at the end. In
+    the last version the recipe names no class and B's masks are simply not there, as in
+    files of users.
+    """
 
-    def run(name: str, version: Record, **settings: Any) -> tuple[list[dict[str, str]], dict[str, torch.Tensor]]:
+    def run(
+        name: str, version: Record, **settings: Any
+    ) -> tuple[list[dict[str, str]], dict[str, torch.Tensor]]:
         path = train(recipe(version, SCHEDULES[schedule], name=name, **settings), tmp_path / name)
         assert path is not None
         return logged(tmp_path / name), load_checkpoint(path).state

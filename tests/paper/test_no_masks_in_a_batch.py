@@ -39,6 +39,10 @@ def test_the_mask_loss_is_zero_and_every_gradient_finite(
     assert float(found["loss_mask"].detach()) == 0.0
     torch.stack(list(found.values())).sum().backward()
     for name, parameter in network.mask_branch.named_parameters():
-        assert parameter.grad is not None, f"{name}: distributed training needs every parameter in the graph"
+        assert parameter.grad is not None, (
+            f"{name}: distributed training needs every parameter in the graph"
+        )
         assert not bool(parameter.grad.any()), name
-    assert all(bool(torch.isfinite(p.grad).all()) for p in network.parameters() if p.grad is not None)
+    assert all(
+        bool(torch.isfinite(p.grad).all()) for p in network.parameters() if p.grad is not None
+    )

@@ -44,7 +44,6 @@ def test_all_25_come_from_one_stream_in_order() -> None:
     stream = np.random.RandomState(3)
     for trial in range(1, 6):
         for count in (20, 30, 40, 50, 60):
-            assert random_split(trial, count) == sorted(stream.choice(80, count, replace=False).tolist()), (
-                trial,
-                count,
-            )
+            assert random_split(trial, count) == sorted(
+                stream.choice(80, count, replace=False).tolist()
+            ), (trial, count)

@@ -1,4 +1,6 @@
-"""Section 3.2: end to end, the mask loss reaches the box head through T only where its gradient is not stopped."""
+"""Section 3.2: end to end, the mask loss reaches the box head through T only where its
+gradient is not stopped.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +28,9 @@ def box_head_gradients(model: PartialMaskRCNN) -> dict[str, Tensor | None]:
 
 @pytest.fixture
 def partly(document: Any, batch: Callable[..., Any]) -> Any:
-    """Two pictures with masks of class 1 and 2 alone, so that class 3, of A, is not in the batch."""
+    """Two pictures with masks of class 1 and 2 alone, so that class 3, of A, is not in
+    the batch.
+    """
     document["annotations"] = [a for a in document["annotations"] if a["category_id"] != 3]
     return batch(strip_masks(document, set(A)))
 
@@ -51,11 +55,15 @@ def test_stopped_nothing_else_rows_of_a_in_the_batch(
             assert torch.where(by_class > 0)[0].tolist() == [1, 2], (
                 "not B's, not the background's, not that of an A class that is absent"
             )
-        assert network.fpn.inner_blocks[0][0].weight.grad.any(), "the features learn from masks either way"
+        assert network.fpn.inner_blocks[0][0].weight.grad.any(), (
+            "the features learn from masks either way"
+        )
         assert network.mask_branch.predictor.transfer.layers[0].weight.grad.any(), "and so does T"
 
 
-def test_stopped_the_box_head_learns_what_boxes_teach_it_bit_for_bit(model: Any, partly: Any) -> None:
+def test_stopped_the_box_head_learns_what_boxes_teach_it_bit_for_bit(
+    model: Any, partly: Any
+) -> None:
     gradients = []
     for stop, kind in ((True, "boxes"), (True, "all"), (False, "all")):
         network = model(transfer={"stop_gradient": stop})
@@ -66,4 +74,6 @@ def test_stopped_the_box_head_learns_what_boxes_teach_it_bit_for_bit(model: Any,
         assert boxes[name] is not None
         assert torch.equal(boxes[name], stopped[name]), name  # type: ignore[arg-type]
     changed = {name for name in boxes if not torch.equal(boxes[name], flowing[name])}  # type: ignore[arg-type]
-    assert changed == {"box_predictor.cls_score.weight", "box_predictor.bbox_pred.weight"}, "T reads weights, no biases"
+    assert changed == {"box_predictor.cls_score.weight", "box_predictor.bbox_pred.weight"}, (
+        "T reads weights, no biases"
+    )

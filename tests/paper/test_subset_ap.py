@@ -1,4 +1,6 @@
-"""Section 4: AP on A or on B is the mean over its classes, out of one evaluation with 100 detections over all classes."""
+"""Section 4: AP on A or on B is the mean over its classes, out of one evaluation with
+100 detections over all classes.
+"""
 
 import contextlib
 import io
@@ -17,7 +19,9 @@ Record = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def run() -> tuple[Record, list[Record]]:
-    """Boxes of five classes, one of them without truth, and detections that are off by a little, of another class, or of nothing."""
+    """Boxes of five classes, one of them without truth, and detections that are off by
+    a little, of another class, or of nothing.
+    """
     rng = np.random.default_rng(7)
     annotations, results = [], []
     for image in range(1, 9):
@@ -38,7 +42,12 @@ def run() -> tuple[Record, list[Record]]:
                 said = category if rng.random() < 0.8 else int(rng.integers(1, 6))
                 near = (np.array(box) + rng.normal(size=4) * rng.choice([1, 6])).clip(2).tolist()
                 results.append(
-                    {"image_id": image, "category_id": said, "bbox": near, "score": round(float(rng.random()), 3)}
+                    {
+                        "image_id": image,
+                        "category_id": said,
+                        "bbox": near,
+                        "score": round(float(rng.random()), 3),
+                    }
                 )
     images = [{"id": i, "height": 300, "width": 300} for i in range(1, 9)]
     return {
@@ -69,13 +78,21 @@ def test_three_ways_to_the_same_number(
     average_precision: Any, run: tuple[Record, list[Record]], members: set[int]
 ) -> None:
     document, results = run
-    table = average_precision(document["images"], document["categories"], document["annotations"], results, "bbox")
+    table = average_precision(
+        document["images"], document["categories"], document["annotations"], results, "bbox"
+    )
     ours = table.block(members)
-    # The authors' way: a file that keeps all images and classes, and the annotations of the set's classes alone.
-    split = {**document, "annotations": [a for a in document["annotations"] if a["category_id"] in members]}
+    # The authors' way: a file that keeps all images and classes, and the annotations of
+    # the set's classes alone.
+    split = {
+        **document,
+        "annotations": [a for a in document["annotations"] if a["category_id"] in members],
+    }
     assert list(ours.values()) == pytest.approx(by_pycocotools(split, results), abs=1e-6)
     # Others' way: the whole file, evaluated for the set's classes.
-    assert list(ours.values()) == pytest.approx(by_pycocotools(document, results, sorted(members)), abs=1e-6)
+    assert list(ours.values()) == pytest.approx(
+        by_pycocotools(document, results, sorted(members)), abs=1e-6
+    )
     # And the definition.
     for key in KEYS:
         each = [table.block({member})[key] for member in members]

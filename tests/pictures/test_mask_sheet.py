@@ -1,4 +1,6 @@
-"""The sheet of masks beside their truth: every mark is there, whatever the object's size and place."""
+"""The sheet of masks beside their truth: every mark is there, whatever the object's
+size and place.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,18 @@ import torch
 from PIL import Image
 
 from halfmask.masks.crops import MaskCrops
-from halfmask.pictures.mask_sheet import BOX, CAPTION, CELL, GAP, HEADING, MASK, TRUTH, Cell, mask_cell, mask_sheet
+from halfmask.pictures.mask_sheet import (
+    BOX,
+    CAPTION,
+    CELL,
+    GAP,
+    HEADING,
+    MASK,
+    TRUTH,
+    Cell,
+    mask_cell,
+    mask_sheet,
+)
 
 
 def grey(height: int, width: int) -> np.ndarray:
@@ -58,7 +71,10 @@ def test_nothing_drawn_leaves_the_truth_and_no_truth_the_mask() -> None:
 def test_the_edge_of_the_photograph_is_no_contour() -> None:
     size = (300, 300)
     picture = mask_cell(
-        grey(*size), torch.tensor([0.0, 0, 300, 300]), block(size, 0, 0, 300, 300), block(size, 0, 0, 300, 300)
+        grey(*size),
+        torch.tensor([0.0, 0, 300, 300]),
+        block(size, 0, 0, 300, 300),
+        block(size, 0, 0, 300, 300),
     )
     assert count(picture, MASK) == count(picture, TRUTH) == 0
     assert count(picture, BOX) > 4 * CELL - 50, "the given box is seen there all the same"
@@ -71,11 +87,17 @@ def test_the_edge_of_the_photograph_is_no_contour() -> None:
         ((1000, 1000), [10.0, 500, 990, 504], (CELL, CELL)),  # thin and long
         ((60, 600), [100.0, 0, 500, 60], (CELL, 23)),  # a photograph narrower than the window
         ((1, 1), [0.0, 0, 1, 1], (CELL, CELL)),
-        ((400, 400), [-30.0, -20, 100, 90], (CELL, CELL)),  # a loosened box that leaves the photograph
+        (
+            (400, 400),
+            [-30.0, -20, 100, 90],
+            (CELL, CELL),
+        ),  # a loosened box that leaves the photograph
         ((400, 400), [350.0, 350, 420, 430], (CELL, CELL)),
     ],
 )
-def test_any_size_and_place(size: tuple[int, int], box: list[float], shown: tuple[int, int]) -> None:
+def test_any_size_and_place(
+    size: tuple[int, int], box: list[float], shown: tuple[int, int]
+) -> None:
     x0, y0 = max(0, int(box[0])), max(0, int(box[1]))
     truth = block(size, x0, y0, min(size[1], int(box[2])) - x0, min(size[0], int(box[3])) - y0)
     assert mask_cell(grey(*size), torch.tensor(box), truth, truth).size == shown
@@ -89,7 +111,9 @@ def cells(n: int, name: str = "cup") -> list[Cell]:
 
 
 def test_blocks_below_each_other_eight_in_a_row() -> None:
-    sheet = mask_sheet([("best", cells(8)), ("median", cells(8)), ("worst", cells(3))], "a title", "a model")
+    sheet = mask_sheet(
+        [("best", cells(8)), ("median", cells(8)), ("worst", cells(3))], "a title", "a model"
+    )
     pixels = np.asarray(sheet)
     green = (pixels[:, :, 0] == 0) & (pixels[:, :, 2] == 0)
     rows = np.flatnonzero(green.sum(1) > CELL // 2)
@@ -101,7 +125,9 @@ def test_blocks_below_each_other_eight_in_a_row() -> None:
 
 def test_blocks_without_cells_are_left_out_and_one_cell_is_a_sheet() -> None:
     one = mask_sheet(
-        [("best", cells(1)), ("median", []), ("worst", [])], "a title that is far too long " * 9, "m" * 400
+        [("best", cells(1)), ("median", []), ("worst", [])],
+        "a title that is far too long " * 9,
+        "m" * 400,
     )
     assert one.height < 2 * CELL
     assert one.width > 4 * CELL, "heading and legend have room"
@@ -110,11 +136,18 @@ def test_blocks_without_cells_are_left_out_and_one_cell_is_a_sheet() -> None:
 
 
 def test_headings_captions_and_legend_are_written() -> None:
-    def of(heading: str = "best", name: str = "cup", title: str = "t", note: str = "") -> np.ndarray:
+    def of(
+        heading: str = "best", name: str = "cup", title: str = "t", note: str = ""
+    ) -> np.ndarray:
         return np.asarray(mask_sheet([(heading, cells(2, name))], title, note))
 
     plain = of()
-    for changed in (of(heading="worst"), of(name="a wine glass " * 12), of(title="u"), of(note="model")):
+    for changed in (
+        of(heading="worst"),
+        of(name="a wine glass " * 12),
+        of(title="u"),
+        of(note="model"),
+    ):
         assert changed.shape == plain.shape
         assert (changed != plain).any()
     legend = Image.fromarray(plain[:74])

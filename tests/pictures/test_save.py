@@ -18,12 +18,18 @@ PACKAGE = Path(__file__).parents[2] / "halfmask"
 
 
 def test_nothing_else_draws_into_a_file_in_place() -> None:
-    found = [p.name for p in PACKAGE.rglob("*.py") if re.search(r"\.savefig\(", p.read_text(encoding="utf-8"))]
+    found = [
+        p.name
+        for p in PACKAGE.rglob("*.py")
+        if re.search(r"\.savefig\(", p.read_text(encoding="utf-8"))
+    ]
     assert found == ["save.py"]
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.svg", "below/a.png"])
-def test_a_figure_is_whole_or_the_old_one(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_figure_is_whole_or_the_old_one(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / name
     curves = {"ours": {80: 1.0, 100: 2.0}}
     assert class_plot(curves, curves, out) == out
@@ -49,13 +55,17 @@ def test_a_picture_is_whole_or_the_old_one(
     with Image.open(out) as read:
         assert (read.format, read.size) == (form, (5, 4))
     before = out.read_bytes()
-    monkeypatch.setattr(Image.Image, "save", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "disk full")))
+    monkeypatch.setattr(
+        Image.Image, "save", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "disk full"))
+    )
     with pytest.raises(InputError, match="cannot write here: disk full"):
         save_picture(Image.new("RGB", (5, 4)), out)
     assert out.read_bytes() == before
 
 
-def test_the_ids_of_trackers_are_whole_or_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ids_of_trackers_are_whole_or_the_old_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trackers = Trackers([], tmp_path)
     trackers._remember("wandb", "one")
     place = tmp_path / "logs" / "trackers.json"

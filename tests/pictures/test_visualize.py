@@ -54,17 +54,25 @@ def _square(size: tuple[int, int], x: int, y: int, side: int) -> MaskCrops:
 
 
 def test_overlay_tints_the_inside_outlines_the_edge_and_leaves_the_rest() -> None:
-    drawn = np.asarray(overlay(_grey(600, 800), None, _square((600, 800), 300, 200, 200), torch.tensor([3]), {}))
+    drawn = np.asarray(
+        overlay(_grey(600, 800), None, _square((600, 800), 300, 200, 200), torch.tensor([3]), {})
+    )
     assert drawn.shape == (600, 800, 3)
     colour = np.asarray(colour_of(3), float)
     np.testing.assert_allclose(drawn[300, 400], 0.6 * 128 + 0.4 * colour, atol=2)
-    np.testing.assert_allclose(drawn[300, 300], colour, atol=40)  # on the edge the class's own colour
+    np.testing.assert_allclose(
+        drawn[300, 300], colour, atol=40
+    )  # on the edge the class's own colour
     assert (drawn[300, 100] == 128).all()
     assert (drawn[:150] == 128).all()
 
 
 def test_box_mask_and_label_each_only_where_asked() -> None:
-    masks, boxes, label = _square((600, 800), 300, 200, 200), torch.tensor([[100.0, 100, 700, 500]]), torch.tensor([1])
+    masks, boxes, label = (
+        _square((600, 800), 300, 200, 200),
+        torch.tensor([[100.0, 100, 700, 500]]),
+        torch.tensor([1]),
+    )
     only_box = np.asarray(overlay(_grey(600, 800), boxes, None, label, {}))
     assert (only_box[300, 400] == 128).all()
     assert tuple(only_box[100, 400]) == colour_of(1)
@@ -100,15 +108,25 @@ def test_labels_do_not_cover_each_other_and_a_speck_gets_none() -> None:
 
 def test_edges_empty_grey_out_of_image_and_unlabelled() -> None:
     none = overlay(
-        _grey(500, 500), torch.zeros(0, 4), MaskCrops.empty((500, 500)), torch.zeros(0, dtype=torch.int64), {}
+        _grey(500, 500),
+        torch.zeros(0, 4),
+        MaskCrops.empty((500, 500)),
+        torch.zeros(0, dtype=torch.int64),
+        {},
     )
     assert (np.asarray(none) == 128).all()
     grey = overlay(
-        np.full((500, 600), 9, np.uint8), torch.tensor([[-50.0, -50, 900, 900]]), None, torch.tensor([0]), {}
+        np.full((500, 600), 9, np.uint8),
+        torch.tensor([[-50.0, -50, 900, 900]]),
+        None,
+        torch.tensor([0]),
+        {},
     )
     assert grey.mode == "RGB"
     assert grey.size == (600, 500)
-    corner = overlay(_grey(500, 500), None, _square((500, 500), 480, 480, 20), torch.tensor([99]), {99: "x"})
+    corner = overlay(
+        _grey(500, 500), None, _square((500, 500), 480, 480, 20), torch.tensor([99]), {99: "x"}
+    )
     assert (np.asarray(corner)[490, 490] != 128).any()
     with pytest.raises(AssertionError):
         overlay(_grey(5, 5), None, None, torch.tensor([1]), {})
@@ -117,8 +135,12 @@ def test_edges_empty_grey_out_of_image_and_unlabelled() -> None:
 def test_signs_and_accents_have_letters_of_their_own() -> None:
     from halfmask.pictures.style import font
 
-    shapes = {sign: font(24).getmask(sign).getbbox() and bytes(font(24).getmask(sign)) for sign in "×é–Жλ"}
-    assert len(set(shapes.values())) == 5, "the box that stands for a missing letter is the same for all"
+    shapes = {
+        sign: font(24).getmask(sign).getbbox() and bytes(font(24).getmask(sign)) for sign in "×é–Жλ"
+    }
+    assert len(set(shapes.values())) == 5, (
+        "the box that stands for a missing letter is the same for all"
+    )
 
 
 def test_scores_and_attribution_are_printed() -> None:
@@ -126,7 +148,9 @@ def test_scores_and_attribution_are_printed() -> None:
     plain = overlay(_grey(600, 800), box, None, label, {1: "cat"})
     scored = overlay(_grey(600, 800), box, None, label, {1: "cat"}, torch.tensor([0.87]))
     assert (np.asarray(plain) != np.asarray(scored)).any()
-    signed = overlay(_grey(600, 800), box, None, label, {1: "cat"}, attribution="Photo: somebody " * 20)
+    signed = overlay(
+        _grey(600, 800), box, None, label, {1: "cat"}, attribution="Photo: somebody " * 20
+    )
     assert signed.width == 800
     assert signed.height > 640  # the text wraps
     assert (np.asarray(signed)[:600] == np.asarray(plain)).all()
@@ -141,9 +165,21 @@ def test_colours_are_stable_and_neighbours_differ() -> None:
 def test_the_first_colours_are_told_apart_by_colour_blind_eyes() -> None:
     """Simulated as Machado, Oliveira and Fernandes (2009) do at full severity, in linear RGB."""
     simulations = {
-        "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-        "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-        "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+        "protan": [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ],
+        "deutan": [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ],
+        "tritan": [
+            [1.255528, -0.076749, -0.178779],
+            [-0.078411, 0.930809, 0.147602],
+            [0.004733, 0.691367, 0.303900],
+        ],
     }
     linear = (np.asarray(PALETTE[:7]) / 255) ** 2.2
     for name, matrix in simulations.items():
@@ -162,7 +198,9 @@ def test_ink_contrasts_with_every_colour() -> None:
 
 
 def test_before_after_boxes_what_never_had_a_mask() -> None:
-    masks = MaskCrops.from_bitmaps([torch.ones(100, 100, dtype=torch.uint8)] * 2, [(50, 300), (450, 300)], (600, 600))
+    masks = MaskCrops.from_bitmaps(
+        [torch.ones(100, 100, dtype=torch.uint8)] * 2, [(50, 300), (450, 300)], (600, 600)
+    )
     boxes = torch.tensor([[50.0, 300, 150, 400], [450.0, 300, 550, 400]])
     labels, had = torch.tensor([1, 2]), torch.tensor([True, False])
     both = np.asarray(before_after(_grey(600, 600), boxes, masks, labels, {}, had))
@@ -186,9 +224,18 @@ def test_contact_sheet_has_its_cells() -> None:
 
 
 def test_attribution_names_source_and_licence() -> None:
-    licenses = [{"id": 4, "url": "http://creativecommons.org/licenses/by/2.0/", "name": "Attribution License"}]
+    licenses = [
+        {
+            "id": 4,
+            "url": "http://creativecommons.org/licenses/by/2.0/",
+            "name": "Attribution License",
+        }
+    ]
     text = attribution_of({"flickr_url": "http://farm.example/1.jpg", "license": 4}, licenses)
-    assert text == "Photo: farm.example/1.jpg · Licence: creativecommons.org/licenses/by/2.0 · drawn on by halfmask"
+    assert (
+        text == "Photo: farm.example/1.jpg · Licence: creativecommons.org/licenses/by/2.0 · drawn "
+        "on by halfmask"
+    )
     assert attribution_of({"file_name": "mine.jpg"}, []) is None
 
 
@@ -209,10 +256,18 @@ def _run_folder(folder: Path, rows: list[dict[str, object]], metrics: object = N
 
 def test_training_curves_with_and_without_scores(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [
-        {"step": k, "epoch": 0, "loss_mask": 1 / (k + 1), "loss_box": "" if k % 2 else 0.5, "lr": 0.1}
+        {
+            "step": k,
+            "epoch": 0,
+            "loss_mask": 1 / (k + 1),
+            "loss_box": "" if k % 2 else 0.5,
+            "lr": 0.1,
+        }
         for k in range(50)
     ]
-    evaluations = [{"step": 50, "epoch": 0, "box": {"all": {"AP": 30.0}}, "mask": {"B": {"AP": None}}}]
+    evaluations = [
+        {"step": 50, "epoch": 0, "box": {"all": {"AP": 30.0}}, "mask": {"B": {"AP": None}}}
+    ]
     bare = Image.open(training_curves(_run_folder(tmp_path / "a", rows)))
     scored = Image.open(training_curves(_run_folder(tmp_path / "b", rows, evaluations)))
     assert scored.height > bare.height * 1.5
@@ -224,12 +279,17 @@ def test_training_curves_say_what_is_missing(tmp_path: Path) -> None:
         training_curves(tmp_path)
     with pytest.raises(InputError, match="holds no losses"):
         training_curves(_run_folder(tmp_path / "r", []))
-    one_step = _run_folder(tmp_path / "one", [{"step": 0, "epoch": 0, "loss_mask": "nan", "loss_box": 0.0, "lr": 1}])
+    one_step = _run_folder(
+        tmp_path / "one", [{"step": 0, "epoch": 0, "loss_mask": "nan", "loss_box": 0.0, "lr": 1}]
+    )
     assert training_curves(one_step).is_file()
 
 
 def test_ab_bars_cope_with_nulls(tmp_path: Path) -> None:
-    full = {"mask": {"A": {"AP": 40.0}, "B": {"AP": 20.0}}, "given_boxes": {"A": {"miou": 0.8}, "B": {"miou": 0.6}}}
+    full = {
+        "mask": {"A": {"AP": 40.0}, "B": {"AP": 20.0}},
+        "given_boxes": {"A": {"miou": 0.8}, "B": {"miou": 0.6}},
+    }
     hollow = {"mask": {"A": {"AP": None}}, "given_boxes": {"A": {"miou": 0.8}}}
     with Image.open(ab_bars({"full": full, "hollow": hollow}, tmp_path / "ab.png")) as picture:
         assert picture.width > 800
@@ -242,8 +302,18 @@ def test_a_scene_has_every_box_and_the_masks_that_are_there(tmp_path: Path) -> N
     rows = [
         {"bbox": [2, 2, 10, 10], "segmentation": square, "category_id": 9},
         {"bbox": [20, 10, 30, 10], "category_id": 4},
-        {"bbox": [2, 2, 10, 10], "segmentation": square, "category_id": 4, "halfmask": note | {"state": "filled"}},
-        {"bbox": [2, 2, 10, 10], "segmentation": square, "category_id": 4, "halfmask": note | {"state": "rejected"}},
+        {
+            "bbox": [2, 2, 10, 10],
+            "segmentation": square,
+            "category_id": 4,
+            "halfmask": note | {"state": "filled"},
+        },
+        {
+            "bbox": [2, 2, 10, 10],
+            "segmentation": square,
+            "category_id": 4,
+            "halfmask": note | {"state": "rejected"},
+        },
         {
             "bbox": [0, 0, 9, 9],
             "segmentation": {"size": [30, 40], "counts": [0, 9, 1191]},
@@ -299,10 +369,16 @@ def test_report_is_self_contained_and_escapes(tmp_path: Path) -> None:
             Section(
                 "One",
                 ["text"],
-                compares=[Compare(picture, picture, "cat", [Link("source", "https://example.org/a?b=1&c=2")])],
+                compares=[
+                    Compare(
+                        picture, picture, "cat", [Link("source", "https://example.org/a?b=1&c=2")]
+                    )
+                ],
                 table=Table(["model", "AP"], [["x", "1.0"], ["y", "–"]], "note", [1]),
                 strips=[Strip([(picture, "boxes"), (picture, "masks")], "scene")],
-                bars=Bars(["a", "b"], [("cat", "A", [0.5, None]), ("dog", "B", [0.0, 1.0])], "percent"),
+                bars=Bars(
+                    ["a", "b"], [("cat", "A", [0.5, None]), ("dog", "B", [0.0, 1.0])], "percent"
+                ),
                 charts=[Chart(chart, "curve")],
             ),
             Section("Two"),
@@ -349,7 +425,9 @@ def test_demo_photographs_are_coco_minis_unchanged(shared_data: Path) -> None:
     mine = json.loads((PHOTOS / "photos.json").read_text())
     images = {image["id"]: image for image in val["images"]}
     assert all(images[image["id"]] == image for image in mine["images"])
-    expected = [a for a in val["annotations"] if a["image_id"] in {image["id"] for image in mine["images"]}]
+    expected = [
+        a for a in val["annotations"] if a["image_id"] in {image["id"] for image in mine["images"]}
+    ]
     assert mine["annotations"] == expected
     for path in PHOTOS.glob("*.jpg"):
         assert path.read_bytes() == (source / "val" / path.name).read_bytes()

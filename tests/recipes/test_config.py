@@ -23,7 +23,13 @@ DOCUMENT: dict[str, Any] = {
     "data": {"annotations": "a.json", "images": "photos"},
     "stages": [
         {"name": "one", "train": ["all"], "steps": 10, "batch_size": 2, "optimiser": {"lr": 0.1}},
-        {"name": "two", "train": ["mask_head"], "steps": 5, "batch_size": 2, "optimiser": {"lr": 0.1, "steps": [3]}},
+        {
+            "name": "two",
+            "train": ["mask_head"],
+            "steps": 5,
+            "batch_size": 2,
+            "optimiser": {"lr": 0.1, "steps": [3]},
+        },
     ],
 }
 
@@ -54,7 +60,11 @@ def test_the_kind_chooses_the_model() -> None:
     [
         ("seed=11", lambda r: r.seed, 11),
         ("stages.1.steps=70", lambda r: r.stages[1].steps, 70),
-        ("stages.0.optimiser.lr=1e-3", lambda r: r.stages[0].optimiser.lr, 0.001),  # YAML 1.1 reads 1e-3 as text
+        (
+            "stages.0.optimiser.lr=1e-3",
+            lambda r: r.stages[0].optimiser.lr,
+            0.001,
+        ),  # YAML 1.1 reads 1e-3 as text
         ("stages.1.optimiser.steps=[1, 2]", lambda r: r.stages[1].optimiser.steps, [1, 2]),
         ("stages.1.optimiser.steps.0=4", lambda r: r.stages[1].optimiser.steps, [4]),
         (
@@ -69,7 +79,9 @@ def test_the_kind_chooses_the_model() -> None:
         ("channels_last=true", lambda r: r.channels_last, True),
     ],
 )
-def test_overrides(recipe_file: Path, override: str, value_of: Callable[[Any], Any], expected: Any) -> None:
+def test_overrides(
+    recipe_file: Path, override: str, value_of: Callable[[Any], Any], expected: Any
+) -> None:
     assert value_of(load_recipe(recipe_file, [override])) == expected
 
 

@@ -1,4 +1,6 @@
-"""The shipped recipes: whole, in agreement with each other, and each one runs, on a tiny COCO and on COCO-mini laid out as COCO is."""
+"""The shipped recipes: whole, in agreement with each other, and each one runs, on a
+tiny COCO and on COCO-mini laid out as COCO is.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def test_a_recipe_is_whole_and_says_where_it_comes_from(name: str) -> None:
     text = shipped_recipes()[name].read_text(encoding="utf-8")
     head = [line for line in text.splitlines() if line.startswith("#")]
     assert text.startswith("#"), "a recipe's head comment says where it comes from"
-    assert any(f"halfmask train {name}" in line for line in head), "the head comment gives the command"
+    assert any(f"halfmask train {name}" in line for line in head), (
+        "the head comment gives the command"
+    )
     assert "/work/" not in text
     assert not re.search(r"^\s*(<<|base|extends):|: [&*]\w", text, re.MULTILINE), "no inheritance"
     document = yaml.safe_load(text)
@@ -73,7 +77,14 @@ def test_every_row_of_the_paper_is_there() -> None:
         for part in ("t1a", "t1b", "t1c", "t1d", "t2", "fig3")
     }
     # Both directions of each row; an oracle is one run for both.
-    assert count == {"t1a": 6 * 2 + 1, "t1b": 4 * 2, "t1c": 2 * 2, "t1d": 3 * 2, "t2": 2 * (3 * 2 + 1), "fig3": 2}
+    assert count == {
+        "t1a": 6 * 2 + 1,
+        "t1b": 4 * 2,
+        "t1c": 2 * 2,
+        "t1d": 3 * 2,
+        "t2": 2 * (3 * 2 + 1),
+        "fig3": 2,
+    }
     assert len(PAPER) == sum(count.values()) + 1, "and the detector of the stage-wise rows"
 
 
@@ -100,7 +111,12 @@ HEAD, T = "model.mask_head.", "model.mask_head.transfer."
 AGNOSTIC, PER_CLASS = {f"{HEAD}kind": "agnostic"}, {f"{HEAD}kind": "per_class"}
 MLP = {f"{HEAD}mlp": "full"}
 ALL_MASKS = {"data.masked": None}
-END_TO_END = {"stages.0.name": "end_to_end", "stages.0.train.0": "all", "stages.0.loss": "all", "init": None}
+END_TO_END = {
+    "stages.0.name": "end_to_end",
+    "stages.0.train.0": "all",
+    "stages.0.loss": "all",
+    "init": None,
+}
 R101 = {
     "model.backbone.name": "resnet101",
     "stages.0.batch_size": 8,
@@ -122,7 +138,9 @@ def grabcut(direction: str) -> dict[str, Any]:
 
 
 def expected_rows(direction: str) -> dict[str, dict[str, Any]]:
-    """Row → how it differs from the direction's base row: cls+box, two layers, LeakyReLU, stage-wise, no MLP."""
+    """Row → how it differs from the direction's base row: cls+box, two layers,
+    LeakyReLU, stage-wise, no MLP.
+    """
     rows = {
         "t1a_{}_cls_box": {},
         "t1a_{}_randn": {f"{T}input": "random", f"{T}embedding_size": 300},
@@ -164,7 +182,9 @@ def difference(name: str, base: str) -> dict[str, Any]:
     """What `name` says that `base` does not; None for what only `base` says."""
     one, other = (flat(load_recipe(n).model_dump(mode="json")) for n in (base, name))
     return {
-        key: other.get(key) for key in one.keys() | other.keys() if one.get(key) != other.get(key) and key != "name"
+        key: other.get(key)
+        for key in one.keys() | other.keys()
+        if one.get(key) != other.get(key) and key != "name"
     }
 
 
@@ -176,14 +196,18 @@ def test_rows_differ_from_the_base_row_in_exactly_what_they_are_about(direction:
 
 
 def test_directions_differ_in_the_masked_classes_alone() -> None:
-    assert difference("coco_t1a_nonvoc2voc_cls_box", "coco_t1a_voc2nonvoc_cls_box") == {"data.masked": "nonvoc"}
+    assert difference("coco_t1a_nonvoc2voc_cls_box", "coco_t1a_voc2nonvoc_cls_box") == {
+        "data.masked": "nonvoc"
+    }
     covered = set(expected_rows("voc2nonvoc")) | set(expected_rows("nonvoc2voc")) | {STAGE1}
     assert covered == set(PAPER), "no row is left unchecked"
 
 
 def test_the_stages_fit_each_other() -> None:
     found = difference(STAGE1, "coco_t1a_voc2nonvoc_cls_box")
-    parts = {f"stages.0.train.{i}": part for i, part in enumerate(["backbone", "fpn", "rpn", "box_head"])}
+    parts = {
+        f"stages.0.train.{i}": part for i, part in enumerate(["backbone", "fpn", "rpn", "box_head"])
+    }
     expected = {
         "stages.0.name": "boxes",
         "stages.0.loss": "boxes",
@@ -209,14 +233,25 @@ def tiny_coco(root: Path) -> Path:
     (root / "annotations").mkdir(parents=True)
     (root / "train2017").mkdir()
     for image in range(1, 5):
-        Image.fromarray(rng.integers(0, 256, (64, 80, 3), dtype=np.uint8)).save(root / "train2017" / f"{image:012}.jpg")
+        Image.fromarray(rng.integers(0, 256, (64, 80, 3), dtype=np.uint8)).save(
+            root / "train2017" / f"{image:012}.jpg"
+        )
         for k, name in enumerate(OBJECTS):
             x, y, w, h = 4 + 13 * k, 6 + 4 * k, 22, 26
             diamond = [[x, y + h / 2, x + w / 2, y, x + w, y + h / 2, x + w / 2, y + h]]
-            row = {"id": len(annotations) + 1, "image_id": image, "category_id": ids[name], "iscrowd": 0}
-            annotations.append({**row, "bbox": [x, y, w, h], "area": w * h / 2, "segmentation": diamond})
+            row = {
+                "id": len(annotations) + 1,
+                "image_id": image,
+                "category_id": ids[name],
+                "iscrowd": 0,
+            }
+            annotations.append(
+                {**row, "bbox": [x, y, w, h], "area": w * h / 2, "segmentation": diamond}
+            )
     document = {
-        "images": [{"id": i, "file_name": f"{i:012}.jpg", "height": 64, "width": 80} for i in range(1, 5)],
+        "images": [
+            {"id": i, "file_name": f"{i:012}.jpg", "height": 64, "width": 80} for i in range(1, 5)
+        ],
         "annotations": annotations,
         "categories": [{"id": number, "name": name} for number, name in COCO_NAMES.items()],
     }
@@ -230,8 +265,15 @@ def fill(root: Path, rule: str) -> None:
     document = json.loads(source.read_text())
     for masked in ("voc", "nonvoc"):
         half = source.with_name(f"instances_train2017_{masked}.json")
-        half.write_text(json.dumps(strip_masks(document, resolve_masked(masked, document["categories"]))))
-        complete(f"baseline:{rule}", half, root / "train2017", half.with_name(f"{half.stem}_grabcut.json"))
+        half.write_text(
+            json.dumps(strip_masks(document, resolve_masked(masked, document["categories"])))
+        )
+        complete(
+            f"baseline:{rule}",
+            half,
+            root / "train2017",
+            half.with_name(f"{half.stem}_grabcut.json"),
+        )
 
 
 @pytest.fixture(scope="module")
@@ -256,10 +298,18 @@ def shrunk(name: str, root: Path, init: Path | None, side: int = 64) -> Recipe:
             changes += [f"{T}embedding={vectors}", f"{T}embedding_size=null"]
     else:
         changes += ["model.crop_size=64", "model.decoder_widths=[8, 8]"]
-    sections = ["data", *(f"stages.{i}.data" for i, stage in enumerate(recipe.stages) if stage.data is not None)]
+    sections = [
+        "data",
+        *(f"stages.{i}.data" for i, stage in enumerate(recipe.stages) if stage.data is not None),
+    ]
     for section in sections:
-        if name not in PAPER:  # the world's, COCO-mini's and Visual Genome's recipes learn the same few pictures
-            changes += [f"{section}.annotations={root}/annotations/instances_train2017.json", f"{section}.masked=voc"]
+        if (
+            name not in PAPER
+        ):  # the world's, COCO-mini's and Visual Genome's recipes learn the same few pictures
+            changes += [
+                f"{section}.annotations={root}/annotations/instances_train2017.json",
+                f"{section}.masked=voc",
+            ]
             changes += [f"{section}.images={root}/train2017"]
         changes += [f"{section}.workers=0", f"{section}.development=0", f"{section}.cache=true"]
     for i in range(len(recipe.stages)):
@@ -317,7 +367,10 @@ ROWS_FOR_A_DRY_RUN = [
 
 @pytest.mark.parametrize(
     "name",
-    [*ROWS_FOR_A_DRY_RUN, *(pytest.param(n, marks=pytest.mark.slow) for n in NAMES if n not in ROWS_FOR_A_DRY_RUN)],
+    [
+        *ROWS_FOR_A_DRY_RUN,
+        *(pytest.param(n, marks=pytest.mark.slow) for n in NAMES if n not in ROWS_FOR_A_DRY_RUN),
+    ],
 )
 def test_dry_run(name: str, place: Path, stage1: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = shrunk(name, place, stage1)
@@ -331,10 +384,14 @@ def test_dry_run(name: str, place: Path, stage1: Path, capsys: pytest.CaptureFix
 
 @pytest.fixture(scope="module")
 def coco_mini(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """COCO-mini in COCO's layout. Boxes stand in for GrabCut, which would take minutes; that it fits is `test_two_steps`'s to see."""
+    """COCO-mini in COCO's layout. Boxes stand in for GrabCut, which would take minutes;
+    that it fits is `test_two_steps`'s to see.
+    """
     root = tmp_path_factory.mktemp("coco_mini")
     (root / "annotations").mkdir()
-    (root / "annotations" / "instances_train2017.json").symlink_to(shared_data / "coco-mini" / "instances_train.json")
+    (root / "annotations" / "instances_train2017.json").symlink_to(
+        shared_data / "coco-mini" / "instances_train.json"
+    )
     (root / "train2017").symlink_to(shared_data / "coco-mini" / "train")
     fill(root, "box")
     return root
@@ -350,7 +407,10 @@ def test_two_steps_on_coco_mini(
     recipe = shrunk(name, coco_mini, stage1, side=160)
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"cache": False})})
     assert train(recipe, tmp_path / "run") is not None
-    assert load_checkpoint(tmp_path / "run" / "model.safetensors").recipe.data.images == "${COCO_ROOT}/train2017"
+    assert (
+        load_checkpoint(tmp_path / "run" / "model.safetensors").recipe.data.images
+        == "${COCO_ROOT}/train2017"
+    )
 
 
 @pytest.mark.slow
@@ -360,10 +420,22 @@ def test_the_papers_model_at_full_size_on_coco_mini(
     name: str, coco_mini: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COCO_ROOT", str(coco_mini))
-    small = ["model.images.min_size=[240]", "model.images.max_size=400", "stages.0.batch_size=1", "data.workers=0"]
-    dry_run_of(load_recipe(name, small))  # every weight of the paper's model; only the pictures are smaller
+    small = [
+        "model.images.min_size=[240]",
+        "model.images.max_size=400",
+        "stages.0.batch_size=1",
+        "data.workers=0",
+    ]
+    dry_run_of(
+        load_recipe(name, small)
+    )  # every weight of the paper's model; only the pictures are smaller
     printed = capsys.readouterr().out
     assert "317 images to learn from" in printed
     if name.endswith("maskx"):
-        # 157,352,720 of the MLP, 1,376,768 of T, 4 convolutions and one transposed of 256 channels.
-        assert f"mask_head {157_352_720 + 1_376_768 + 4 * (256 * 256 * 9 + 256) + 256 * 256 * 4 + 256:,}" in printed
+        # 157,352,720 of the MLP, 1,376,768 of T, 4 convolutions and one transposed of
+        # 256 channels.
+        assert (
+            "mask_head "
+            f"{157_352_720 + 1_376_768 + 4 * (256 * 256 * 9 + 256) + 256 * 256 * 4 + 256:,}"
+            in printed
+        )

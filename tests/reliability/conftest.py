@@ -1,4 +1,6 @@
-"""A small data set with a box without a mask in each photograph, and the command line in this process."""
+"""A small data set with a box without a mask in each photograph, and the command line
+in this process.
+"""
 
 import json
 import sys
@@ -37,7 +39,9 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """Twelve photographs of 64 × 48, in each a masked cat and a dog without a mask; as COCO and as YOLO."""
+    """Twelve photographs of 64 × 48, in each a masked cat and a dog without a mask; as
+    COCO and as YOLO.
+    """
     folder = tmp_path / "inputs"
     for name in ("photos", "yolo/images", "yolo/labels"):
         (folder / name).mkdir(parents=True)
@@ -47,9 +51,24 @@ def world(tmp_path: Path) -> World:
             Image.new("RGB", (64, 48), (20 * i, 90, 60)).save(place / f"{i}.jpg")
         (folder / "yolo" / "labels" / f"{i}.txt").write_text("0 0.5 0.5 0.25 0.25\n" * 40)
         images.append({"id": i, "file_name": f"{i}.jpg", "width": 64, "height": 48})
-        cat = {"id": 2 * i, "image_id": i, "category_id": 2, "bbox": [5, 4, 24, 30], "area": 312, "iscrowd": 0}
+        cat = {
+            "id": 2 * i,
+            "image_id": i,
+            "category_id": 2,
+            "bbox": [5, 4, 24, 30],
+            "area": 312,
+            "iscrowd": 0,
+        }
         rows.append(cat | {"segmentation": [[5, 4, 29, 12, 17, 34]]})
-        rows.append({"id": 2 * i + 1, "image_id": i, "category_id": 5, "bbox": [20, 8, 30, 30], "iscrowd": 0})
+        rows.append(
+            {
+                "id": 2 * i + 1,
+                "image_id": i,
+                "category_id": 5,
+                "bbox": [20, 8, 30, 30],
+                "iscrowd": 0,
+            }
+        )
     categories = [{"id": 2, "name": "cat"}, {"id": 5, "name": "dog"}]
     data = folder / "data.json"
     data.write_text(json.dumps({"images": images, "annotations": rows, "categories": categories}))
@@ -68,8 +87,12 @@ RunsHalfmask = Callable[..., Outcome]
 
 
 @pytest.fixture
-def halfmask_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunsHalfmask:
-    """Runs `halfmask ARGUMENTS` in this process; the lines of its errors that begin with `halfmask:`."""
+def halfmask_cli(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> RunsHalfmask:
+    """Runs `halfmask ARGUMENTS` in this process; the lines of its errors that begin
+    with `halfmask:`.
+    """
     from halfmask.cli import main as cli
 
     def run(*arguments: object) -> Outcome:

@@ -31,9 +31,16 @@ def stand_in(folder: Path, code: str) -> None:
 
 
 FINE: dict[str, Any] = {
-    "dependencies": [{"name": "a", "version": "1", "vulns": []}, {"name": "b", "skip_reason": "local"}]
+    "dependencies": [
+        {"name": "a", "version": "1", "vulns": []},
+        {"name": "b", "skip_reason": "local"},
+    ]
 }
-FOUND = {"dependencies": [{"name": "a", "version": "1", "vulns": [{"id": "PYSEC-1", "fix_versions": ["2"]}]}]}
+FOUND = {
+    "dependencies": [
+        {"name": "a", "version": "1", "vulns": [{"id": "PYSEC-1", "fix_versions": ["2"]}]}
+    ]
+}
 
 
 @pytest.mark.parametrize(
@@ -42,7 +49,9 @@ FOUND = {"dependencies": [{"name": "a", "version": "1", "vulns": [{"id": "PYSEC-
         (f"print({json.dumps(FINE)!r})", 0, "1 packages audited, 0 known"),
         (f"print({json.dumps(FOUND)!r}); sys.exit(1)", 1, "a 1: PYSEC-1, mended in 2"),
         ("sys.exit('the service is down')", 0, "not audited: pip-audit's answer"),
-        ("print('the service is down', file=sys.stderr); sys.exit(3)", 0, "not audited: pip-audit ended with 3: the service"),
+        ("print('the service is down', file=sys.stderr); sys.exit(3)", 0, "not audited: "
+                                                                          "pip-audit ended "
+                                                                          "with 3: the service"),
         ("print('[]')", 0, "not audited"),
     ],
 )  # fmt: skip
@@ -62,7 +71,10 @@ def test_what_pip_audit_answers(
 
 
 def test_without_a_network_nothing_is_installed(
-    audit: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    audit: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(audit, "HOST", "host.invalid")
     monkeypatch.setattr(audit, "reachable", lambda: False)

@@ -1,4 +1,6 @@
-"""A full disk, a folder that cannot be written, a clock that was set back: one clear error or none, and inputs that stay."""
+"""A full disk, a folder that cannot be written, a clock that was set back: one clear
+error or none, and inputs that stay.
+"""
 
 import os
 import subprocess
@@ -31,7 +33,15 @@ def files_no_longer_than(count: int) -> Iterator[None]:
 def commands(world: World, model: Path, out: Path) -> dict[str, list[object]]:
     return {
         "train": ["train", world.recipe, "--out", out / "run"],
-        "complete": ["complete", model, world.data, "--images", world.photos, "--out", out / "masks.json"],
+        "complete": [
+            "complete",
+            model,
+            world.data,
+            "--images",
+            world.photos,
+            "--out",
+            out / "masks.json",
+        ],
         "index": ["index", world.data, "--folder", out],
         "yolo": ["convert", "yolo", world.yolo, out / "coco.json"],
         "to-voc": ["convert", "to-voc", world.data, out / "voc"],
@@ -105,7 +115,9 @@ def test_a_small_disk_that_fills_up(
         assert halfmask_cli(*arguments).code == 0, "with room again the same command is done"
 
 
-def test_the_last_resume_point_outlives_a_full_disk(world: World, tmp_path: Path, halfmask_cli: RunsHalfmask) -> None:
+def test_the_last_resume_point_outlives_a_full_disk(
+    world: World, tmp_path: Path, halfmask_cli: RunsHalfmask
+) -> None:
     import halfmask.training.loop.keeper as keeper
 
     run = tmp_path / "run"
@@ -145,7 +157,9 @@ def test_a_folder_that_cannot_be_written(
 
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
-    """A folder without write permission; for root, whom permissions do not bind, a mount that is read-only."""
+    """A folder without write permission; for root, whom permissions do not bind, a
+    mount that is read-only.
+    """
     folder = tmp_path / "locked"
     folder.mkdir()
     if os.geteuid() != 0:
@@ -171,9 +185,12 @@ def test_a_clock_set_back_changes_no_result(
 
     whole, now = train("a"), time.time
     calls = iter(range(10**9))
-    monkeypatch.setattr(time, "time", lambda: now() - 3600 * next(calls))  # an hour back at each look
+    monkeypatch.setattr(
+        time, "time", lambda: now() - 3600 * next(calls)
+    )  # an hour back at each look
     assert train("b") == whole
-    # A photograph file that is older than its index, or from the future, is judged by its content.
+    # A photograph file that is older than its index, or from the future, is judged by
+    # its content.
     assert halfmask_cli("index", world.data).code == 0
     os.utime(world.data, (0, 2**33))
     assert halfmask_cli("index", world.data).code == 0

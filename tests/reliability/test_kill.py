@@ -1,4 +1,6 @@
-"""The short form of tools/kill_test.py: commands killed at random moments leave nothing half, and go on."""
+"""The short form of tools/kill_test.py: commands killed at random moments leave nothing
+half, and go on.
+"""
 
 import subprocess
 import sys

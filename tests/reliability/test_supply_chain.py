@@ -1,4 +1,6 @@
-"""What halfmask depends on has a licence that it may have, and nothing that it reads can run as code."""
+"""What halfmask depends on has a licence that it may have, and nothing that it reads
+can run as code.
+"""
 
 import ast
 import importlib.util
@@ -88,15 +90,34 @@ def test_the_bill_of_materials(licences: ModuleType, packages: dict[str, Any]) -
     assert document["metadata"]["component"]["purl"] == "pkg:pypi/halfmask@1.2.3"
     references = [c["bom-ref"] for c in document["components"]]
     assert len(references) == len(set(references)) == len(packages)
-    assert all(c["type"] and c["name"] and c["version"] and c["licenses"] for c in document["components"])
+    assert all(
+        c["type"] and c["name"] and c["version"] and c["licenses"] for c in document["components"]
+    )
     known = {*references, document["metadata"]["component"]["bom-ref"]}
     assert {entry["ref"] for entry in document["dependencies"]} == known
     assert all(set(entry["dependsOn"]) <= known for entry in document["dependencies"])
 
 
 DANGEROUS = {
-    *("pickle.load", "pickle.loads", "pickle.Unpickler", "dill.load", "marshal.loads", "shelve.open", "joblib.load"),
-    *("yaml.load", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "eval", "exec", "os.system", "os.popen"),
+    *(
+        "pickle.load",
+        "pickle.loads",
+        "pickle.Unpickler",
+        "dill.load",
+        "marshal.loads",
+        "shelve.open",
+        "joblib.load",
+    ),
+    *(
+        "yaml.load",
+        "yaml.unsafe_load",
+        "yaml.full_load",
+        "yaml.load_all",
+        "eval",
+        "exec",
+        "os.system",
+        "os.popen",
+    ),
 }
 
 
@@ -109,7 +130,11 @@ def dangers(source: str) -> list[str]:
         name = ast.unparse(node.func)
         options = {k.arg: ast.unparse(k.value) for k in node.keywords}
         guarded = options.get("weights_only") == "True"
-        if name in DANGEROUS or (name == "torch.load" and not guarded) or options.get("shell") == "True":
+        if (
+            name in DANGEROUS
+            or (name == "torch.load" and not guarded)
+            or options.get("shell") == "True"
+        ):
             found.append(f"{node.lineno}: {name}")
         if name in ("np.load", "numpy.load") and options.get("allow_pickle", "False") != "False":
             found.append(f"{node.lineno}: {name} with allow_pickle")
@@ -117,20 +142,37 @@ def dangers(source: str) -> list[str]:
 
 
 def test_the_search_finds_what_it_should() -> None:
-    bad = ["torch.load(p)", "torch.load(p, weights_only=False)", "pickle.loads(b)", "yaml.load(t)", "eval(t)"]
+    bad = [
+        "torch.load(p)",
+        "torch.load(p, weights_only=False)",
+        "pickle.loads(b)",
+        "yaml.load(t)",
+        "eval(t)",
+    ]
     bad += ["np.load(p, allow_pickle=True)", "subprocess.run(c, shell=True)"]
     assert all(dangers(line) for line in bad)
-    fine = ["torch.load(p, weights_only=True)", "yaml.safe_load(t)", "model.eval()", "np.load(p, allow_pickle=False)"]
+    fine = [
+        "torch.load(p, weights_only=True)",
+        "yaml.safe_load(t)",
+        "model.eval()",
+        "np.load(p, allow_pickle=False)",
+    ]
     assert not any(dangers(line) for line in fine)
 
 
 def test_nothing_that_is_read_can_run() -> None:
     sources = list((ROOT / "halfmask").rglob("*.py"))
     assert len(sources) > 100
-    found = [f"{p.relative_to(ROOT)}:{d}" for p in sources for d in dangers(p.read_text(encoding="utf-8"))]
+    found = [
+        f"{p.relative_to(ROOT)}:{d}"
+        for p in sources
+        for d in dangers(p.read_text(encoding="utf-8"))
+    ]
     assert not found
     unpicklers = [p.name for p in sources if "pickle._Unpickler" in p.read_text(encoding="utf-8")]
-    assert unpicklers == ["blobs.py"], "the one reader of pickles looks up no name (tests/imported/test_blobs.py)"
+    assert unpicklers == ["blobs.py"], (
+        "the one reader of pickles looks up no name (tests/imported/test_blobs.py)"
+    )
 
 
 class Sly:
@@ -157,14 +199,26 @@ def test_weights_and_resume_points_that_attack(
 ) -> None:
     ran, run = tmp_path / "ran", tmp_path / "run"
     sly = Sly(ran)
-    for kind, name in (("detectron", "model.pkl"), ("torchvision", "model.pth"), ("torchvision", "model.safetensors")):
+    for kind, name in (
+        ("detectron", "model.pkl"),
+        ("torchvision", "model.pth"),
+        ("torchvision", "model.safetensors"),
+    ):
         write(tmp_path / name, sly)
         done = halfmask_cli("import-weights", kind, tmp_path / name, tmp_path / "out.safetensors")
         assert done.code == 2, name
         assert len(done.errors) == 1
         assert not ran.exists(), name
         assert not (tmp_path / "out.safetensors").exists()
-    done = halfmask_cli("complete", tmp_path / "model.safetensors", world.data, "--images", world.photos, "--out", run)
+    done = halfmask_cli(
+        "complete",
+        tmp_path / "model.safetensors",
+        world.data,
+        "--images",
+        world.photos,
+        "--out",
+        run,
+    )
     assert done.code == 2
     from halfmask.recipes.recipe import load_recipe
 
@@ -183,7 +237,9 @@ def test_weights_and_resume_points_that_attack(
 
 def test_a_recipe_that_attacks(tmp_path: Path, halfmask_cli: RunsHalfmask) -> None:
     ran = tmp_path / "ran"
-    (tmp_path / "recipe.yaml").write_text(f"name: !!python/object/apply:os.system ['touch {ran}']\n")
+    (tmp_path / "recipe.yaml").write_text(
+        f"name: !!python/object/apply:os.system ['touch {ran}']\n"
+    )
     done = halfmask_cli("train", tmp_path / "recipe.yaml", "--out", tmp_path / "run")
     assert done.code == 2
     assert len(done.errors) == 1

@@ -1,4 +1,6 @@
-"""A tiny model and tiny data with everything that exact resuming has to survive: dropout, BatchNorm, random draws, shuffling."""
+"""A tiny model and tiny data with everything that exact resuming has to survive:
+dropout, BatchNorm, random draws, shuffling.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +29,17 @@ class Regions:
 
 
 class TinyModel(nn.Module):
-    """Backbone (conv, BatchNorm), box head, mask head (dropout); a test may break it at a step or an image."""
+    """Backbone (conv, BatchNorm), box head, mask head (dropout); a test may break it at
+    a step or an image.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
         self.box_head = nn.Linear(4, 4)
-        self.mask_head = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Dropout(0.3), nn.Conv2d(4, 1, 1))
+        self.mask_head = nn.Sequential(
+            nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Dropout(0.3), nn.Conv2d(4, 1, 1)
+        )
         self.fixed = nn.Parameter(torch.ones(1), requires_grad=False)
         self.bad_image: int | None = None
         self.crash_at: int | None = None
@@ -45,7 +51,9 @@ class TinyModel(nn.Module):
     def parts(self) -> dict[str, nn.Module]:
         return {"backbone": self.backbone, "box_head": self.box_head, "mask_head": self.mask_head}
 
-    def forward(self, images: list[Tensor], targets: list[Target], loss: str = "all") -> dict[str, Tensor]:
+    def forward(
+        self, images: list[Tensor], targets: list[Target], loss: str = "all"
+    ) -> dict[str, Tensor]:
         self.calls += 1
         if self.calls == self.crash_at:
             raise RuntimeError("the power failed")
@@ -53,16 +61,22 @@ class TinyModel(nn.Module):
         features = self.backbone(torch.stack(images)) * self.fixed
         losses = {}
         if loss != "masks":
-            noise = torch.randn(len(images), 4)  # as RPN's sampler does, draws from the global generator
+            noise = torch.randn(
+                len(images), 4
+            )  # as RPN's sampler does, draws from the global generator
             boxes = self.box_head(features.mean((2, 3))) + 0.01 * noise
             if self.calls == self.break_gradient_at:
                 boxes.register_hook(lambda gradient: gradient * float("inf"))
-            losses["loss_box"] = (boxes - torch.stack([t.boxes[0] / SIDE for t in targets])).square().mean()
+            losses["loss_box"] = (
+                (boxes - torch.stack([t.boxes[0] / SIDE for t in targets])).square().mean()
+            )
             if self.bad_image in [t.image_id for t in targets]:
                 losses["loss_box"] = losses["loss_box"] * float("nan")
         if loss != "boxes":
             truth = torch.stack([t.masks.dense()[:1].float() for t in targets])
-            losses["loss_mask"] = nn.functional.binary_cross_entropy_with_logits(self.mask_head(features), truth)
+            losses["loss_mask"] = nn.functional.binary_cross_entropy_with_logits(
+                self.mask_head(features), truth
+            )
         return losses
 
     def mask_regions(self, images: list[Tensor], targets: list[Target]) -> Regions:
@@ -75,7 +89,9 @@ class TinyModel(nn.Module):
         return Regions(features[keep], labels[keep], masks[keep])
 
     def mask_loss(self, regions: Regions) -> Tensor:
-        return nn.functional.binary_cross_entropy_with_logits(self.mask_head(regions.features)[:, 0], regions.targets)
+        return nn.functional.binary_cross_entropy_with_logits(
+            self.mask_head(regions.features)[:, 0], regions.targets
+        )
 
 
 class ShuffledLoader:
@@ -85,12 +101,15 @@ class ShuffledLoader:
         self.samples, self.batch_size, self.seed, self.drawn = samples, batch_size, seed, 0
 
     def __iter__(self) -> Iterator[tuple[list[Tensor], list[Target]]]:
-        torch.empty((), dtype=torch.int64).random_()  # torch's loader draws the seed of its workers here
+        torch.empty(
+            (), dtype=torch.int64
+        ).random_()  # torch's loader draws the seed of its workers here
         while True:
             chosen = []
             for k in range(self.drawn * self.batch_size, (self.drawn + 1) * self.batch_size):
                 order = torch.randperm(
-                    len(self.samples), generator=torch.Generator().manual_seed(self.seed + k // len(self.samples))
+                    len(self.samples),
+                    generator=torch.Generator().manual_seed(self.seed + k // len(self.samples)),
                 )
                 chosen.append(self.samples[order[k % len(self.samples)]])
             self.drawn += 1
@@ -112,7 +131,16 @@ def make_samples() -> list[tuple[Tensor, Target]]:
         box = torch.tensor([[1.0, 2.0, 6.0, 4.0 + i % 4]])
         image = torch.rand(3, SIDE, SIDE, generator=generator) + mask
         out.append(
-            (image, Target(box, torch.tensor([1]), torch.tensor([True]), MaskCrops.from_dense(mask), image_id=100 + i))
+            (
+                image,
+                Target(
+                    box,
+                    torch.tensor([1]),
+                    torch.tensor([True]),
+                    MaskCrops.from_dense(mask),
+                    image_id=100 + i,
+                ),
+            )
         )
     return out
 
@@ -126,9 +154,14 @@ def samples() -> list[tuple[Tensor, Target]]:
 def data(samples: list[tuple[Tensor, Target]]) -> Data:
     def in_order(batch_size: int) -> Iterator[tuple[list[Tensor], list[Target]]]:
         for k in range(0, len(samples), batch_size):
-            yield [s[0] for s in samples[k : k + batch_size]], [s[1] for s in samples[k : k + batch_size]]
+            yield (
+                [s[0] for s in samples[k : k + batch_size]],
+                [s[1] for s in samples[k : k + batch_size]],
+            )
 
-    return Data(lambda batch_size, seed: ShuffledLoader(samples, batch_size, seed), in_order, len(samples))
+    return Data(
+        lambda batch_size, seed: ShuffledLoader(samples, batch_size, seed), in_order, len(samples)
+    )
 
 
 @pytest.fixture
@@ -155,7 +188,14 @@ def make(*stages: dict[str, Any], **keys: Any) -> Recipe:
         for i, stage in enumerate(stages)
     ]
     return parse_recipe(
-        {"name": "tiny", "model": model, "data": {"annotations": "a", "images": "b"}, "stages": whole, **keys}, "test"
+        {
+            "name": "tiny",
+            "model": model,
+            "data": {"annotations": "a", "images": "b"},
+            "stages": whole,
+            **keys,
+        },
+        "test",
     )
 
 

@@ -26,7 +26,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_lines_have_count_time_left_rate_and_losses(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_have_count_time_left_rate_and_losses(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
     display = Display()
     display.start("masks", 100, "step")
     for step in (10, 20, 30, 40):
@@ -41,7 +43,9 @@ def test_lines_have_count_time_left_rate_and_losses(clock: Clock, capsys: pytest
     ]
 
 
-def test_time_left_counts_from_where_an_earlier_run_stopped(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_time_left_counts_from_where_an_earlier_run_stopped(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
     display = Display()
     display.start("masks", 7300, "step", done=100)
     clock.now += 20
@@ -52,7 +56,9 @@ def test_time_left_counts_from_where_an_earlier_run_stopped(clock: Clock, capsys
     ]
 
 
-def test_a_short_task_is_not_mentioned_a_long_one_is(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_short_task_is_not_mentioned_a_long_one_is(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert list(tracked("ab", "reading", 2, "image")) == ["a", "b"]
     assert capsys.readouterr().err == ""
     for _ in tracked("ab", "reading", 2, "image"):
@@ -88,7 +94,11 @@ def test_a_terminal_gets_a_bar_that_goes_away(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(("widgets", "bar"), [(object(), True), (None, False)])
-def test_a_notebook_has_bars_only_with_ipywidgets(monkeypatch: pytest.MonkeyPatch, widgets: object, bar: bool) -> None:
+def test_a_notebook_has_bars_only_with_ipywidgets(
+    monkeypatch: pytest.MonkeyPatch, widgets: object, bar: bool
+) -> None:
     monkeypatch.setattr(module, "Console", lambda **_: Console(stderr=True, force_jupyter=True))
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: widgets if name == "ipywidgets" else None)
+    monkeypatch.setattr(
+        module.importlib.util, "find_spec", lambda name: widgets if name == "ipywidgets" else None
+    )
     assert Display()._has_bar is bar

@@ -15,9 +15,12 @@ from halfmask.training.loop.fit import Data
 from halfmask.training.loop.optim import built_to_learn
 
 
-def test_costs(data: Data, tiny_model: Callable[[], Any], make_recipe: Callable[..., Recipe]) -> None:
+def test_costs(
+    data: Data, tiny_model: Callable[[], Any], make_recipe: Callable[..., Recipe]
+) -> None:
     recipe = make_recipe(
-        {"batch_size": 8}, {"train": ["mask_head"], "loss": "masks", "cache_features": True, "batch_size": 9}
+        {"batch_size": 8},
+        {"train": ["mask_head"], "loss": "masks", "cache_features": True, "batch_size": 9},
     )
     model = tiny_model()
     learnable = built_to_learn(model)
@@ -30,9 +33,14 @@ def test_costs(data: Data, tiny_model: Callable[[], Any], make_recipe: Callable[
 
 
 def test_a_cached_stage_looks_on_until_it_finds_a_region(
-    data: Data, tiny_model: Callable[[], Any], make_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+    data: Data,
+    tiny_model: Callable[[], Any],
+    make_recipe: Callable[..., Recipe],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    recipe = make_recipe({"train": ["mask_head"], "loss": "masks", "cache_features": True, "batch_size": 9})
+    recipe = make_recipe(
+        {"train": ["mask_head"], "loss": "masks", "cache_features": True, "batch_size": 9}
+    )
     model = tiny_model()
     regions, calls = model.mask_regions, 0
 
@@ -40,11 +48,17 @@ def test_a_cached_stage_looks_on_until_it_finds_a_region(
         nonlocal calls
         calls += 1
         found = regions(images, targets)
-        return found if calls == 2 else type(found)(*(getattr(found, f.name)[:0] for f in fields(found)))
+        return (
+            found
+            if calls == 2
+            else type(found)(*(getattr(found, f.name)[:0] for f in fields(found)))
+        )
 
     monkeypatch.setattr(model, "mask_regions", some)
     assert measure(model, recipe, recipe.stages[0], data, built_to_learn(model)).images == 9
-    with pytest.raises(InputError, match=r"no region of the \d+ images matches an object with a mask"):
+    with pytest.raises(
+        InputError, match=r"no region of the \d+ images matches an object with a mask"
+    ):
         measure(model, recipe, recipe.stages[0], data, built_to_learn(model))
 
 

@@ -40,17 +40,27 @@ class Pooler:
         self.calls += 1
         assert not torch.is_grad_enabled()
         ids = [t.image_id for t in targets if t.image_id % 2 == 0 for _ in range(2)]
-        features = torch.tensor(ids, dtype=torch.float32).reshape(-1, 1, 1, 1).expand(-1, 3, 2, 2) + self.value
-        return Regions(features, torch.tensor(ids, dtype=torch.int64), torch.full((len(ids), 4, 4), 0.3))
+        features = (
+            torch.tensor(ids, dtype=torch.float32).reshape(-1, 1, 1, 1).expand(-1, 3, 2, 2)
+            + self.value
+        )
+        return Regions(
+            features, torch.tensor(ids, dtype=torch.int64), torch.full((len(ids), 4, 4), 0.3)
+        )
 
 
 @pytest.fixture
 def batches() -> list[ImageBatch]:
     def target(i: int) -> Target:
         nothing = torch.zeros(0, dtype=torch.int64)
-        return Target(torch.zeros(0, 4), nothing, nothing.bool(), MaskCrops.empty((4, 4)), image_id=i)
+        return Target(
+            torch.zeros(0, 4), nothing, nothing.bool(), MaskCrops.empty((4, 4)), image_id=i
+        )
 
-    return [ImageBatch([torch.zeros(3, 4, 4)] * 3, [target(k + j) for j in range(3)], "masks") for k in range(0, 15, 3)]
+    return [
+        ImageBatch([torch.zeros(3, 4, 4)] * 3, [target(k + j) for j in range(3)], "masks")
+        for k in range(0, 15, 3)
+    ]
 
 
 def no_bar(images: int) -> None: ...
@@ -74,7 +84,9 @@ def test_what_goes_in_comes_out(batches: list[ImageBatch], tmp_path: Path) -> No
     assert torch.allclose(ready.regions.targets, torch.tensor(0.3), atol=1e-3)
 
 
-def test_complete_files_are_taken_up_and_others_are_not(batches: list[ImageBatch], tmp_path: Path) -> None:
+def test_complete_files_are_taken_up_and_others_are_not(
+    batches: list[ImageBatch], tmp_path: Path
+) -> None:
     folder = tmp_path / "f"
     build_cache(Pooler(), batches, folder, CPU, no_bar)
     again = Pooler()
@@ -82,7 +94,9 @@ def test_complete_files_are_taken_up_and_others_are_not(batches: list[ImageBatch
     assert again.calls == 1  # for the type of its regions
     (folder / "index.json").unlink()  # as if it had been cut short
     (folder / "labels.bin").write_bytes(b"rest")
-    assert build_cache(Pooler(), batches, folder, CPU, no_bar).batch(np.array([15])).regions.labels.tolist() == [14]
+    assert build_cache(Pooler(), batches, folder, CPU, no_bar).batch(
+        np.array([15])
+    ).regions.labels.tolist() == [14]
 
 
 @dataclass(frozen=True)
@@ -91,7 +105,9 @@ class MoreRegions(Regions):
 
 
 def test_a_cache_that_lacks_a_field_is_made_anew(batches: list[ImageBatch], tmp_path: Path) -> None:
-    """An older version's, taken up after an interruption: regions without what the loss now asks for."""
+    """An older version's, taken up after an interruption: regions without what the loss
+    now asks for.
+    """
 
     class Newer(Pooler):
         def mask_regions(self, images: list[Tensor], targets: list[Target]) -> Regions:
@@ -121,7 +137,10 @@ def test_an_interrupted_pass_leaves_no_index(batches: list[ImageBatch], tmp_path
 
 
 def test_no_region_at_all_is_an_error(batches: list[ImageBatch], tmp_path: Path) -> None:
-    odd = [ImageBatch(b.images[:1], [t for t in b.targets if t.image_id % 2][:1], "masks") for b in batches]
+    odd = [
+        ImageBatch(b.images[:1], [t for t in b.targets if t.image_id % 2][:1], "masks")
+        for b in batches
+    ]
     with pytest.raises(InputError, match="no region of the training images has a mask"):
         build_cache(Pooler(), odd, tmp_path / "f", CPU, no_bar)
     with pytest.raises(InputError, match="gives no image"):
@@ -129,8 +148,12 @@ def test_no_region_at_all_is_an_error(batches: list[ImageBatch], tmp_path: Path)
 
 
 @pytest.mark.parametrize("value", [float("nan"), 1e6])
-def test_features_beyond_16_bits_are_an_error(batches: list[ImageBatch], tmp_path: Path, value: float) -> None:
-    with pytest.raises(InputError, match="features of the images with ids 0, 1, 2 are not finite or beyond 16 bits"):
+def test_features_beyond_16_bits_are_an_error(
+    batches: list[ImageBatch], tmp_path: Path, value: float
+) -> None:
+    with pytest.raises(
+        InputError, match="features of the images with ids 0, 1, 2 are not finite or beyond 16 bits"
+    ):
         build_cache(Pooler(value), batches, tmp_path / "f", CPU, no_bar)
 
 
@@ -139,7 +162,11 @@ def cache(batches: list[ImageBatch], tmp_path: Path) -> FeatureCache:
     class Numbered(Pooler):
         def mask_regions(self, images: list[Tensor], targets: list[Target]) -> Regions:
             found = super().mask_regions(images, targets)
-            return Regions(found.features, found.labels * 2 + torch.arange(len(found.labels)) % 2, found.targets)
+            return Regions(
+                found.features,
+                found.labels * 2 + torch.arange(len(found.labels)) % 2,
+                found.targets,
+            )
 
     return build_cache(Numbered(), batches, tmp_path / "f", CPU, no_bar)
 
@@ -159,7 +186,9 @@ def test_each_pass_sees_a_region_at_most_once_in_another_order(cache: FeatureCac
     assert passes[0:3] != passes[3:6]
     assert labels(iter(RegionLoader(cache, 5, seed=1)), 9) == passes
     assert labels(iter(RegionLoader(cache, 5, seed=2)), 9) != passes
-    assert len(set(flat(labels(iter(RegionLoader(cache, 5, seed=1)), 60)))) == 16, "nobody sits out for ever"
+    assert len(set(flat(labels(iter(RegionLoader(cache, 5, seed=1)), 60)))) == 16, (
+        "nobody sits out for ever"
+    )
 
 
 def test_a_batch_is_never_larger_than_the_cache(cache: FeatureCache) -> None:
@@ -169,7 +198,9 @@ def test_a_batch_is_never_larger_than_the_cache(cache: FeatureCache) -> None:
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3, 4, 7])
-def test_the_loader_goes_on_where_it_was_left(cache: FeatureCache, taken: int, tmp_path: Path) -> None:
+def test_the_loader_goes_on_where_it_was_left(
+    cache: FeatureCache, taken: int, tmp_path: Path
+) -> None:
     make: Callable[[], RegionLoader] = lambda: RegionLoader(cache, 5, seed=1)  # noqa: E731
     whole = labels(iter(make()), 10)
     first, second = make(), make()

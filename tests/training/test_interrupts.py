@@ -23,7 +23,9 @@ def interrupts() -> Iterator[Interrupts]:
 
 
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_noted_the_second_one_interrupts(interrupts: Interrupts, which: int) -> None:
+def test_the_first_signal_is_noted_the_second_one_interrupts(
+    interrupts: Interrupts, which: int
+) -> None:
     assert interrupts.received is None
     os.kill(os.getpid(), which)
     assert interrupts.received == which

@@ -38,7 +38,11 @@ def test_a_resumed_run_keeps_what_lies_before_it(tmp_path: Path) -> None:
         file.write("4")  # a crash in the middle of a line
     again = MetricsCsv(path, resumed_step=20)
     again.log({"step": 30, "loss": 9.0})
-    assert [(row["step"], row["loss"]) for row in read(path)] == [("10", "1.25"), ("20", "2.5"), ("30", "9.0")]
+    assert [(row["step"], row["loss"]) for row in read(path)] == [
+        ("10", "1.25"),
+        ("20", "2.5"),
+        ("30", "9.0"),
+    ]
     MetricsCsv(path)  # a new run in the same folder
     assert read(path) == []
 

@@ -15,7 +15,9 @@ from halfmask.training.loop.optim import build_optimiser, lr_factor
 
 def rates(steps: int, **settings: Any) -> list[float]:
     """The rate of each step, as the schedule sets it."""
-    optimiser, schedule = build_optimiser(nn.Linear(2, 2).named_parameters(), Optimiser(**settings), steps)
+    optimiser, schedule = build_optimiser(
+        nn.Linear(2, 2).named_parameters(), Optimiser(**settings), steps
+    )
     out = []
     for _ in range(steps):
         out.append(optimiser.param_groups[0]["lr"])
@@ -28,7 +30,9 @@ def test_the_papers_schedule() -> None:
     # Detectron: linear from a third over 500 steps, a tenth after 60 000 and 80 000.
     factor = lr_factor(Optimiser(lr=0.02, warmup=500, schedule="step", steps=[80000, 60000]), 90000)
     assert [factor(s) for s in (0, 250, 500, 59999)] == pytest.approx([1 / 3, 2 / 3, 1, 1])
-    assert [factor(s) for s in (60000, 79999, 80000, 89999)] == pytest.approx([0.1, 0.1, 0.01, 0.01])
+    assert [factor(s) for s in (60000, 79999, 80000, 89999)] == pytest.approx(
+        [0.1, 0.1, 0.01, 0.01]
+    )
 
 
 def test_cosine_falls_from_the_rate_to_nothing() -> None:
@@ -38,12 +42,16 @@ def test_cosine_falls_from_the_rate_to_nothing() -> None:
 
 
 def test_constant_with_warmup() -> None:
-    assert rates(5, lr=0.3, schedule="constant", warmup=2) == pytest.approx([0.1, 0.2, 0.3, 0.3, 0.3])
+    assert rates(5, lr=0.3, schedule="constant", warmup=2) == pytest.approx(
+        [0.1, 0.2, 0.3, 0.3, 0.3]
+    )
 
 
 def test_biases_have_their_own_rate_and_no_decay() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-    settings = Optimiser(lr=0.02, bias_lr_factor=2.0, decay_biases=False, weight_decay=0.5, momentum=0.8)
+    settings = Optimiser(
+        lr=0.02, bias_lr_factor=2.0, decay_biases=False, weight_decay=0.5, momentum=0.8
+    )
     optimiser, _ = build_optimiser(net.named_parameters(), settings, 10)
     weights, biases = optimiser.param_groups
     assert [p.shape for p in weights["params"]] == [net[0].weight.shape, net[1].weight.shape]
@@ -55,11 +63,15 @@ def test_biases_have_their_own_rate_and_no_decay() -> None:
 def test_a_part_can_have_a_rate_of_its_own() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 1, 1))
     settings = Optimiser(lr=0.02, bias_lr_factor=2.0)
-    optimiser, _ = build_optimiser(net.named_parameters(), settings, 10, {"0.weight": 0.1, "0.bias": 0.1})
+    optimiser, _ = build_optimiser(
+        net.named_parameters(), settings, 10, {"0.weight": 0.1, "0.bias": 0.1}
+    )
     found = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
     assert [found[id(p)] for p in net.parameters()] == pytest.approx([0.002, 0.004, 0.02, 0.04])
     # What the log calls the rate is the stage's own, not a part's.
-    assert max(optimiser.param_groups, key=lambda group: group["part_factor"])["lr"] == pytest.approx(0.02)
+    assert max(optimiser.param_groups, key=lambda group: group["part_factor"])[
+        "lr"
+    ] == pytest.approx(0.02)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
@@ -71,7 +83,9 @@ def test_a_step_is_torchs_own(name: str) -> None:
     mine, _ = build_optimiser(ours.named_parameters(), settings, 5)
     assert len(mine.param_groups) == 1, "a group without parameters is left out"
     if name == "sgd":
-        reference: Any = torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01, foreach=False)
+        reference: Any = torch.optim.SGD(
+            theirs.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01, foreach=False
+        )
     else:
         reference = torch.optim.AdamW(theirs.parameters(), lr=0.1, weight_decay=0.01, foreach=False)
     x = torch.randn(4, 3)

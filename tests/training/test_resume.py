@@ -11,7 +11,12 @@ import pytest
 import torch
 
 from halfmask.errors import InputError
-from halfmask.training.loop.resume import random_state, read_resume_point, restore_random_state, write_resume_point
+from halfmask.training.loop.resume import (
+    random_state,
+    read_resume_point,
+    restore_random_state,
+    write_resume_point,
+)
 
 
 def draw() -> list[float]:

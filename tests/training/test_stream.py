@@ -14,7 +14,9 @@ from halfmask.training.loop.batches import Stream
 
 
 class Short:
-    """A loader of three batches that draws from the global generator, as torch's does; at its end it stays until it is begun again."""
+    """A loader of three batches that draws from the global generator, as torch's does;
+    at its end it stays until it is begun again.
+    """
 
     def __init__(self) -> None:
         self.at = 0

@@ -50,7 +50,9 @@ def test_an_evaluation_is_named_by_place_and_what_is_no_number_stays_out(tmp_pat
     assert spy.rows == [({"given_boxes/A/miou": 0.5, "given_boxes/A/instances": 3.0}, 7)]
 
 
-def test_a_service_that_fails_does_not_end_the_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_service_that_fails_does_not_end_the_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     good, bad = Spy(), Spy(broken=True)
     trackers = with_spies(tmp_path, bad, good)
     trackers.log({"loss": 1.0}, 1)
@@ -62,7 +64,9 @@ def test_a_service_that_fails_does_not_end_the_training(tmp_path: Path, caplog: 
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
-def test_what_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_what_is_not_installed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     import lightning.pytorch.loggers.mlflow as mlflow_module
     import lightning.pytorch.loggers.wandb as wandb_module
 
@@ -92,7 +96,9 @@ def test_no_logger_at_all(
     assert [p.name for p in (tmp_path / "logs").iterdir()] == ["metrics.csv"]
 
 
-def test_mlflow_keeps_a_run_over_a_resumption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_keeps_a_run_over_a_resumption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("mlflow")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for step in (0, 10):
@@ -127,7 +133,11 @@ def test_wandb_offline_keeps_a_run_over_a_resumption(tmp_path: Path) -> None:
     import os
 
     run = tmp_path / "run"
-    environment = os.environ | {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "HOME": str(tmp_path)}
+    environment = os.environ | {
+        "WANDB_MODE": "offline",
+        "WANDB_SILENT": "true",
+        "HOME": str(tmp_path),
+    }
     done = subprocess.run(
         [sys.executable, "-c", WANDB, str(run)],
         env=environment,

@@ -57,7 +57,9 @@ def nothing(model: torch.nn.Module) -> dict[str, Any]:
     return {}
 
 
-def signal_in_evaluation(number: int, which: int = signal.SIGINT) -> Callable[[torch.nn.Module], dict[str, Any]]:
+def signal_in_evaluation(
+    number: int, which: int = signal.SIGINT
+) -> Callable[[torch.nn.Module], dict[str, Any]]:
     """An evaluation during whose n-th call a signal arrives."""
     calls = []
 
@@ -74,14 +76,19 @@ def signal_in_evaluation(number: int, which: int = signal.SIGINT) -> Callable[[t
 def test_a_resumed_training_ends_bit_for_bit_as_an_uninterrupted_one(
     stop: int, data: Data, tiny_model: Build, make_recipe: Make, tmp_path: Path
 ) -> None:
-    # Three stages of seven steps: EMA; cached regions; end to end. The stops lie within the stages and at their boundaries.
+    # Three stages of seven steps: EMA; cached regions; end to end. The stops lie within
+    # the stages and at their boundaries.
     recipe = make_recipe(BOXES, HEAD, END, evaluate_every=1, checkpoint_every=1000)
     straight, broken, resumed = tiny_model(), tiny_model(), tiny_model()
     whole = fit(straight, recipe, data, tmp_path / "a", nothing, device="cpu")
     assert (whole.finished, whole.step, whole.steps) == (True, 21, 21)
     which = signal.SIGTERM if stop == 5 else signal.SIGINT
-    outcome = fit(broken, recipe, data, tmp_path / "b", signal_in_evaluation(stop, which), device="cpu")
-    if stop == 12:  # the files of cached regions are large: someone deleted them, or moved the run without them
+    outcome = fit(
+        broken, recipe, data, tmp_path / "b", signal_in_evaluation(stop, which), device="cpu"
+    )
+    if (
+        stop == 12
+    ):  # the files of cached regions are large: someone deleted them, or moved the run without them
         shutil.rmtree(tmp_path / "b" / "features-1")
     assert (outcome.finished, outcome.step) == (False, stop)
     assert stop == 21 or not same(straight, broken)
@@ -112,17 +119,25 @@ def test_a_crash_goes_back_to_the_last_resume_point(
 
 
 def test_slow_steps_are_saved_by_the_clock(
-    data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+    data: Data,
+    tiny_model: Build,
+    make_recipe: Make,
+    run_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = tiny_model()
     model.crash_at = 5
     monkeypatch.setattr("halfmask.training.loop.keeper.SAVE_SECONDS", 0.0)
     with pytest.raises(RuntimeError, match="the power failed"):
         fit(model, make_recipe(END, checkpoint_every=1000), data, run_folder, device="cpu")
-    assert torch.load(run_folder / "resume.ckpt", weights_only=True)["halfmask"]["course"]["step"] == 4
+    assert (
+        torch.load(run_folder / "resume.ckpt", weights_only=True)["halfmask"]["course"]["step"] == 4
+    )
 
 
-def test_the_same_seed_gives_the_same_losses(data: Data, tiny_model: Build, make_recipe: Make, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_losses(
+    data: Data, tiny_model: Build, make_recipe: Make, tmp_path: Path
+) -> None:
     losses = []
     for name, seed, every in (("a", 3, 0), ("b", 3, 2), ("c", 4, 0)):
         recipe = make_recipe({**END, "steps": 20}, seed=seed, evaluate_every=every)
@@ -144,11 +159,15 @@ def test_it_learns(data: Data, tiny_model: Build, make_recipe: Make, run_folder:
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_frozen_parts_do_not_move(data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path) -> None:
-    # Weight decay and BatchNorm's statistics are what moves "frozen" weights; an evaluation that leaves the model in training mode
-    # is what switches BatchNorm on again.
+def test_frozen_parts_do_not_move(
+    data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
+) -> None:
+    # Weight decay and BatchNorm's statistics are what moves "frozen" weights; an
+    # evaluation that leaves the model in training mode is what switches BatchNorm on
+    # again.
     recipe = make_recipe(
-        {"train": ["mask_head"], "ema": 0.5, "optimiser": {"lr": 0.5, "weight_decay": 0.1}}, evaluate_every=2
+        {"train": ["mask_head"], "ema": 0.5, "optimiser": {"lr": 0.5, "weight_decay": 0.1}},
+        evaluate_every=2,
     )
     model = tiny_model()
     before = {k: t.clone() for k, t in model.state_dict().items()}
@@ -158,7 +177,11 @@ def test_frozen_parts_do_not_move(data: Data, tiny_model: Build, make_recipe: Ma
         return {}
 
     fit(model, recipe, data, run_folder, evaluate, device="cpu")
-    moved = {name.split(".")[0] for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    moved = {
+        name.split(".")[0]
+        for name, tensor in model.state_dict().items()
+        if not torch.equal(tensor, before[name])
+    }
     assert moved == {"mask_head"}
 
 
@@ -167,12 +190,22 @@ def test_parts_learn_again_in_a_later_stage_but_what_was_built_frozen_stays(
 ) -> None:
     model = tiny_model()
     before = {k: t.clone() for k, t in model.state_dict().items()}
-    fit(model, make_recipe({"train": ["mask_head"]}, {"train": ["all"]}), data, run_folder, device="cpu")
-    still = {name for name, tensor in model.state_dict().items() if torch.equal(tensor, before[name])}
+    fit(
+        model,
+        make_recipe({"train": ["mask_head"]}, {"train": ["all"]}),
+        data,
+        run_folder,
+        device="cpu",
+    )
+    still = {
+        name for name, tensor in model.state_dict().items() if torch.equal(tensor, before[name])
+    }
     assert still == {"fixed"}
 
 
-def test_the_average_is_evaluated_and_kept(data: Data, tiny_model: Build, make_recipe: Make, tmp_path: Path) -> None:
+def test_the_average_is_evaluated_and_kept(
+    data: Data, tiny_model: Build, make_recipe: Make, tmp_path: Path
+) -> None:
     seen: list[torch.Tensor] = []
 
     def evaluate(model: torch.nn.Module) -> dict[str, Any]:
@@ -183,7 +216,14 @@ def test_the_average_is_evaluated_and_kept(data: Data, tiny_model: Build, make_r
     fit(plain, make_recipe({}, evaluate_every=1), data, tmp_path / "a", evaluate, device="cpu")
     steps = list(seen)
     seen.clear()
-    fit(averaged, make_recipe({"ema": 0.5}, evaluate_every=1), data, tmp_path / "b", evaluate, device="cpu")
+    fit(
+        averaged,
+        make_recipe({"ema": 0.5}, evaluate_every=1),
+        data,
+        tmp_path / "b",
+        evaluate,
+        device="cpu",
+    )
     average = steps[0]
     assert torch.equal(seen[0], average)
     for n, weights in enumerate(steps[1:], start=1):
@@ -213,14 +253,27 @@ def test_cached_features_see_every_image_once(
     }
 
 
-def test_the_run_leaves_logs_and_metrics(data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path) -> None:
-    recipe = make_recipe({**BOXES, "steps": 20}, {**END, "steps": 20, "batch_size": 11}, evaluate_every=20)
-    outcome = fit(tiny_model(), recipe, data, run_folder, lambda m: {"box": {"all": {"AP": 1.0}}}, device="cpu")
+def test_the_run_leaves_logs_and_metrics(
+    data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
+) -> None:
+    recipe = make_recipe(
+        {**BOXES, "steps": 20}, {**END, "steps": 20, "batch_size": 11}, evaluate_every=20
+    )
+    outcome = fit(
+        tiny_model(),
+        recipe,
+        data,
+        run_folder,
+        lambda m: {"box": {"all": {"AP": 1.0}}},
+        device="cpu",
+    )
     table = rows(run_folder)
     assert [row["step"] for row in table] == ["10", "20", "30", "40"]
     assert [row["stage"] for row in table] == ["boxes", "boxes", "all", "all"]
     assert table[0]["loss_mask"] == ""
-    assert float(table[2]["loss"]) == pytest.approx(float(table[2]["loss_mask"]) + float(table[2]["loss_box"]))
+    assert float(table[2]["loss"]) == pytest.approx(
+        float(table[2]["loss_mask"]) + float(table[2]["loss_box"])
+    )
     entries = json.loads((run_folder / "metrics.json").read_text())
     assert [(e["step"], e["box"]["all"]["AP"]) for e in entries] == [(20, 1.0), (40, 1.0)]
     assert entries[0]["epoch"] == pytest.approx(20 * 3 / 11, abs=1e-3)
@@ -229,23 +282,45 @@ def test_the_run_leaves_logs_and_metrics(data: Data, tiny_model: Build, make_rec
     assert list((run_folder / "logs" / "tensorboard").glob("events.*"))
 
 
-def test_an_unknown_part_is_named(data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path) -> None:
+def test_an_unknown_part_is_named(
+    data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
+) -> None:
     with pytest.raises(
-        InputError, match="stage s: the model has no part head; its parts are backbone, box_head, mask_head, or all"
+        InputError,
+        match="stage s: the model has no part head; its parts are backbone, box_head, "
+        "mask_head, or all",
     ):
-        fit(tiny_model(), make_recipe({"name": "s", "train": ["head"]}), data, run_folder, device="cpu")
+        fit(
+            tiny_model(),
+            make_recipe({"name": "s", "train": ["head"]}),
+            data,
+            run_folder,
+            device="cpu",
+        )
     with pytest.raises(InputError, match="nothing learns"):
-        choose_parts(tiny_model(), make_recipe({"name": "s", "train": ["mask_head"]}).stages[0], {"fixed"})
+        choose_parts(
+            tiny_model(), make_recipe({"name": "s", "train": ["mask_head"]}).stages[0], {"fixed"}
+        )
 
 
-def test_a_part_learns_at_its_own_rate(data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path) -> None:
+def test_a_part_learns_at_its_own_rate(
+    data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
+) -> None:
     def moved(factors: dict[str, float]) -> dict[str, float]:
         model = tiny_model()
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
-        optimiser = {"name": "sgd", "lr": 0.01, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant"}
+        optimiser = {
+            "name": "sgd",
+            "lr": 0.01,
+            "momentum": 0.0,
+            "weight_decay": 0.0,
+            "schedule": "constant",
+        }
         stage = {**END, "steps": 1, "optimiser": {**optimiser, "part_lr_factors": factors}}
         fit(model, make_recipe(stage), data, run_folder / str(len(factors)), device="cpu")
-        return {name: float((p.detach() - before[name]).norm()) for name, p in model.named_parameters()}
+        return {
+            name: float((p.detach() - before[name]).norm()) for name, p in model.named_parameters()
+        }
 
     for name in ("0", "1"):
         (run_folder / name).mkdir()
@@ -254,7 +329,9 @@ def test_a_part_learns_at_its_own_rate(data: Data, tiny_model: Build, make_recip
     for name, distance in plain.items():
         wanted = 0.1 * distance if name.startswith("mask_head") else distance
         assert slow[name] == pytest.approx(wanted, rel=1e-3, abs=1e-9)
-    with pytest.raises(InputError, match=r"part_lr_factors: the model has no part head; its parts are backbone"):
+    with pytest.raises(
+        InputError, match=r"part_lr_factors: the model has no part head; its parts are backbone"
+    ):
         moved({"head": 0.1})
 
 
@@ -280,11 +357,15 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_images(
 def test_weights_that_are_not_finite_never_become_the_resume_point(
     data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
 ) -> None:
-    recipe = make_recipe({**BOXES, "steps": 7}, {**BOXES, "ema": None, "steps": 20}, checkpoint_every=1)
+    recipe = make_recipe(
+        {**BOXES, "steps": 7}, {**BOXES, "ema": None, "steps": 20}, checkpoint_every=1
+    )
     for step in (7, 10):  # at the boundary of the stages, and within one
         model = tiny_model()
         model.break_gradient_at = step  # a finite loss with an infinite gradient
-        with pytest.raises(InputError, match=rf"after step {step} the weights backbone\.0\.weight are not finite"):
+        with pytest.raises(
+            InputError, match=rf"after step {step} the weights backbone\.0\.weight are not finite"
+        ):
             fit(model, recipe, data, run_folder, device="cpu")
         point = torch.load(run_folder / "resume.ckpt", weights_only=True)
         assert point["halfmask"]["course"]["step"] == step - 1
@@ -296,8 +377,12 @@ def test_weights_that_are_not_finite_never_become_the_resume_point(
 def test_statistics_that_are_not_finite_never_become_the_resume_point(
     stage: int, data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
 ) -> None:
-    """BatchNorm normalises what is huge to 0, so losses and weights stay sound; its variance does not."""
-    recipe = make_recipe({**BOXES, "ema": None, "steps": 4}, {**BOXES, "ema": None, "steps": 20}, checkpoint_every=1)
+    """BatchNorm normalises what is huge to 0, so losses and weights stay sound; its
+    variance does not.
+    """
+    recipe = make_recipe(
+        {**BOXES, "ema": None, "steps": 4}, {**BOXES, "ema": None, "steps": 20}, checkpoint_every=1
+    )
     model = tiny_model()
     at = (4, 6)[stage]  # at the boundary of the stages, and within one
 
@@ -306,7 +391,9 @@ def test_statistics_that_are_not_finite_never_become_the_resume_point(
             module.running_var.fill_(float("inf"))
 
     model.backbone[1].register_full_backward_hook(spoil)
-    with pytest.raises(InputError, match=rf"after step {at} the statistics backbone\.1\.running_var are not finite"):
+    with pytest.raises(
+        InputError, match=rf"after step {at} the statistics backbone\.1\.running_var are not finite"
+    ):
         fit(model, recipe, data, run_folder, device="cpu")
     point = torch.load(run_folder / "resume.ckpt", weights_only=True)
     assert point["halfmask"]["course"]["step"] == at - 1
@@ -316,17 +403,27 @@ def test_statistics_that_are_not_finite_never_become_the_resume_point(
 def test_an_optimiser_that_is_not_finite_never_becomes_the_resume_point(
     data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
 ) -> None:
-    """Adam's second moment overflows to infinity, and its steps are 0 from then on: the weights look sound."""
+    """Adam's second moment overflows to infinity, and its steps are 0 from then on: the
+    weights look sound.
+    """
     stage = {**BOXES, "ema": None, "steps": 20, "optimiser": {"name": "adamw", "lr": 0.01}}
     recipe = make_recipe(stage, checkpoint_every=1)
     model = tiny_model()
-    model.backbone[0].weight.register_hook(lambda gradient: gradient * (1e30 if model.calls == 5 else 1.0))
-    with pytest.raises(InputError, match=r"after step 5 the optimiser's exp_avg_sq of backbone\.0\.weight are not"):
+    model.backbone[0].weight.register_hook(
+        lambda gradient: gradient * (1e30 if model.calls == 5 else 1.0)
+    )
+    with pytest.raises(
+        InputError, match=r"after step 5 the optimiser's exp_avg_sq of backbone\.0\.weight are not"
+    ):
         fit(model, recipe, data, run_folder, device="cpu")
-    assert torch.load(run_folder / "resume.ckpt", weights_only=True)["halfmask"]["course"]["step"] == 4
+    assert (
+        torch.load(run_folder / "resume.ckpt", weights_only=True)["halfmask"]["course"]["step"] == 4
+    )
 
 
-def test_a_damaged_resume_point_is_an_error(data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path) -> None:
+def test_a_damaged_resume_point_is_an_error(
+    data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
+) -> None:
     recipe = make_recipe({})
     (run_folder / "resume.ckpt").write_bytes(b"PK\x03\x04 not a zip")
     with pytest.raises(InputError, match=r"resume\.ckpt: damaged"):
@@ -336,7 +433,9 @@ def test_a_damaged_resume_point_is_an_error(data: Data, tiny_model: Build, make_
         fit(tiny_model(), recipe, data, run_folder, resume=True, device="cpu")
 
 
-def test_no_data_is_an_error(data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path) -> None:
+def test_no_data_is_an_error(
+    data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
+) -> None:
     class Empty:
         def __iter__(self) -> Any:
             return iter(())
@@ -352,7 +451,9 @@ def test_no_data_is_an_error(data: Data, tiny_model: Build, make_recipe: Make, r
             fit(tiny_model(), make_recipe(stage), empty, run_folder, device="cpu")
 
 
-def test_signals_work_again_afterwards(data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path) -> None:
+def test_signals_work_again_afterwards(
+    data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
+) -> None:
     before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
     fit(tiny_model(), make_recipe({}), data, run_folder, device="cpu")
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
@@ -371,11 +472,20 @@ def test_a_real_signal_to_a_real_process(which: int, tmp_path: Path) -> None:
         recipe = c.make({"name": "long", "steps": 100000}, checkpoint_every=100000)
         print(fit(c.TinyModel(), recipe, data, pathlib.Path(sys.argv[2]), device="cpu"))
     """
-    arguments = [sys.executable, "-c", textwrap.dedent(code), str(Path(__file__).parent), str(tmp_path)]
+    arguments = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(code),
+        str(Path(__file__).parent),
+        str(tmp_path),
+    ]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
     log = tmp_path / "logs" / "metrics.csv"
     deadline = time.monotonic() + 120
-    while not (log.is_file() and len(log.read_text().splitlines()) > 3) and time.monotonic() < deadline:
+    while (
+        not (log.is_file() and len(log.read_text().splitlines()) > 3)
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.2)
     process.send_signal(which)
     out, _ = process.communicate(timeout=60)

@@ -1,4 +1,6 @@
-"""A small reviewed file: three photographs, masks that halfmask filled, one of a person's, and more."""
+"""A small reviewed file: three photographs, masks that halfmask filled, one of a
+person's, and more.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,29 @@ def rectangle(x: int, y: int, width: int, height: int) -> dict[str, Any]:
 
 
 def filled(
-    number: int, score: object = 0.5, image: int = 1, category: int = 2, state: str = "filled", **more: Any
+    number: int,
+    score: object = 0.5,
+    image: int = 1,
+    category: int = 2,
+    state: str = "filled",
+    **more: Any,
 ) -> dict[str, Any]:
     """An annotation that halfmask filled."""
     note = {"model": "m@1", "score": score, "state": state}
     box = [4 + number, 5, 20, 30]
-    row = {"id": number, "image_id": image, "category_id": category, "bbox": box, "iscrowd": 0, "area": 600}
-    return row | {"segmentation": rectangle(4 + number, 5, 20, 30), "halfmask": note, "kept": "ä"} | more
+    row = {
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "bbox": box,
+        "iscrowd": 0,
+        "area": 600,
+    }
+    return (
+        row
+        | {"segmentation": rectangle(4 + number, 5, 20, 30), "halfmask": note, "kept": "ä"}
+        | more
+    )
 
 
 def annotations() -> list[dict[str, Any]]:
@@ -76,16 +94,27 @@ def case(tmp_path: Path) -> Callable[..., Case]:
         photos.mkdir(exist_ok=True)
         rng = np.random.default_rng(0)
         for i in (1, 2, 3):
-            Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)).save(photos / f"{i}.jpg")
+            Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)).save(
+                photos / f"{i}.jpg"
+            )
         document = {
             "info": {"description": "ü"},
-            "images": [{"id": i, "file_name": f"{i}.jpg", "height": HEIGHT, "width": WIDTH} for i in (1, 2, 3)],
+            "images": [
+                {"id": i, "file_name": f"{i}.jpg", "height": HEIGHT, "width": WIDTH}
+                for i in (1, 2, 3)
+            ],
             "annotations": annotations() if rows is None else rows,
             "categories": [{"id": 5, "name": "dog"}, {"id": 2, "name": "cät"}],
         }
         data = tmp_path / "filled.json"
         data.write_text(json.dumps(document | changes, ensure_ascii=False), encoding="utf-8")
-        return Case(tmp_path, data, photos, tmp_path / "filled.json.review.jsonl", tmp_path / "out" / "reviewed.json")
+        return Case(
+            tmp_path,
+            data,
+            photos,
+            tmp_path / "filled.json.review.jsonl",
+            tmp_path / "out" / "reviewed.json",
+        )
 
     return write
 
@@ -100,7 +129,10 @@ def open_review(tiny_segmenter: Path) -> Iterator[Callable[[Case], Any]]:
 
     def start(of: Case) -> Review:
         opened.append(
-            Review(Places(of.data, of.photos, of.journal, of.out), Segmenter(str(tiny_segmenter), device="cpu"))
+            Review(
+                Places(of.data, of.photos, of.journal, of.out),
+                Segmenter(str(tiny_segmenter), device="cpu"),
+            )
         )
         return opened[-1]
 
@@ -119,7 +151,9 @@ def running(app: Any, most_bytes: int = 1 << 23, token: bool = False) -> Iterato
 
     place = bind("127.0.0.1", 0)
     access = access_for("127.0.0.1", place.getsockname()[1], most_bytes, token)
-    server = uvicorn.Server(uvicorn.Config(Guard(app, access), log_level="error", access_log=False, ws="none"))
+    server = uvicorn.Server(
+        uvicorn.Config(Guard(app, access), log_level="error", access_log=False, ws="none")
+    )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [place]}, daemon=True)
     thread.start()
     while not server.started:

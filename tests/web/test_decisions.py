@@ -105,7 +105,16 @@ def test_a_damaged_line_in_the_middle_is_never_skipped(case: Cases) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"at": 99}, {"at": -1}, {"id": 8}, {"version": 2}, {"state": "good"}, {"by": None}, {"at": True}]
+    "change",
+    [
+        {"at": 99},
+        {"at": -1},
+        {"id": 8},
+        {"version": 2},
+        {"state": "good"},
+        {"by": None},
+        {"at": True},
+    ],
 )
 def test_a_line_that_does_not_fit_is_refused(case: Cases, change: dict[str, Any]) -> None:
     written = case()

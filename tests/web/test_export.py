@@ -25,7 +25,9 @@ def decide(review: Any, position: int, state: str, version: int = 0, **more: Any
     review.decide(position, DecisionRequest(version=version, state=state, by="Anna", **more))
 
 
-def test_nothing_decided_gives_the_same_bytes(case: Cases, open_review: Callable[[Case], Any]) -> None:
+def test_nothing_decided_gives_the_same_bytes(
+    case: Cases, open_review: Callable[[Case], Any]
+) -> None:
     written = case()
     review = open_review(written)
     assert review.export().counts == {}
@@ -51,9 +53,15 @@ def test_only_what_was_decided_changes(case: Cases, open_review: Callable[[Case]
     assert [rows[p] for p in (2, 3, 4)] == [old[p] for p in (2, 3, 4)]
     for position, state in ((0, "accepted"), (1, "rejected"), (5, "redrawn")):
         note = rows[position]["halfmask"]
-        assert note == old[position]["halfmask"] | {"state": state, "by": "Anna", "when": note["when"]}
+        assert note == old[position]["halfmask"] | {
+            "state": state,
+            "by": "Anna",
+            "when": note["when"],
+        }
         assert note["when"].endswith("Z")
-    assert {k: v for k, v in rows[0].items() if k != "halfmask"} == {k: v for k, v in old[0].items() if k != "halfmask"}
+    assert {k: v for k, v in rows[0].items() if k != "halfmask"} == {
+        k: v for k, v in old[0].items() if k != "halfmask"
+    }
     assert rows[5]["area"] == 30
     assert rows[5]["segmentation"] == compressed(rectangle(3, 4, 5, 6), (48, 64))
     states = [classify(row, (48, 64)) for row in rows]
@@ -88,7 +96,9 @@ def test_polygons_stay_polygons(case: Cases, open_review: Callable[[Case], Any])
     assert (place, tuple(bitmap.shape), int(bitmap.sum())) == ((10, 10), (9, 7), 63)
 
 
-def test_the_models_answer_says_which_model_and_box(case: Cases, open_review: Callable[[Case], Any]) -> None:
+def test_the_models_answer_says_which_model_and_box(
+    case: Cases, open_review: Callable[[Case], Any]
+) -> None:
     written = case()
     review = open_review(written)
     answer = review.segment(0, (6.0, 7.0, 20.0, 21.5))
@@ -109,7 +119,13 @@ def test_a_reviewed_file_is_reviewed_on_and_completed_on(
     decide(review, 0, "accepted")
     decide(review, 1, "rejected")
     review.export()
-    second = Case(written.folder, written.out, written.photos, written.folder / "j2", written.folder / "again.json")
+    second = Case(
+        written.folder,
+        written.out,
+        written.photos,
+        written.folder / "j2",
+        written.folder / "again.json",
+    )
     later = open_review(second)
     item = later.item(0)
     assert (item.state, item.by, item.version) == ("accepted", "Anna", 0)
@@ -121,7 +137,9 @@ def test_a_reviewed_file_is_reviewed_on_and_completed_on(
     assert len(check(CocoFile.read(written.out))) == len(check(CocoFile.read(written.data)))
 
 
-def test_out_is_never_the_input_or_the_journal(case: Cases, open_review: Callable[[Case], Any]) -> None:
+def test_out_is_never_the_input_or_the_journal(
+    case: Cases, open_review: Callable[[Case], Any]
+) -> None:
     written = case()
     link = written.folder / "link.json"
     link.symlink_to(written.data)

@@ -75,7 +75,9 @@ def test_hostile_annotations_are_left_out_or_come_first(case: Cases) -> None:
 
 def test_boxes_are_clipped_as_everywhere_else(case: Cases) -> None:
     rng = np.random.default_rng(0)
-    rows: list[Any] = [filled(k, bbox=rng.uniform(-40, 80, 4).round(1).tolist()) for k in range(200)]
+    rows: list[Any] = [
+        filled(k, bbox=rng.uniform(-40, 80, 4).round(1).tolist()) for k in range(200)
+    ]
     index = build_index(case(rows).data)
     for row, box, state in zip(rows, index.boxes.tolist(), index.states, strict=True):
         expected = clip_box(row["bbox"], (48, 64)) if min(row["bbox"][2:]) > 0 else None
@@ -87,7 +89,14 @@ def test_boxes_are_clipped_as_everywhere_else(case: Cases) -> None:
 def test_a_file_without_images_or_annotations(case: Cases) -> None:
     assert len(build_index(case([], images=[]).data).queue) == 0
     assert len(build_index(case(images=[]).data).queue) == 0
-    assert len(build_index(case(images=[7, {"id": 1}, {"id": 2, "height": 1e30, "width": 5}]).data).queue) == 0
+    assert (
+        len(
+            build_index(
+                case(images=[7, {"id": 1}, {"id": 2, "height": 1e30, "width": 5}]).data
+            ).queue
+        )
+        == 0
+    )
 
 
 def test_memory_holds_numbers_not_annotations(case: Cases) -> None:

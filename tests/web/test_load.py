@@ -43,7 +43,9 @@ Visit = Callable[[Ask, str, float], None]
 
 
 def reviewer(ask: Ask, name: str, until: float, made: list[tuple[int, int]]) -> None:
-    """Looks at the next mask and its photograph, accepts it, goes on; now and then asks the model."""
+    """Looks at the next mask and its photograph, accepts it, goes on; now and then asks
+    the model.
+    """
     count = 0
     while time.monotonic() < until:
         entries = ask("GET", f"/api/queue?state=filled&count=2&client={name}")[1]["items"]
@@ -62,7 +64,9 @@ def reviewer(ask: Ask, name: str, until: float, made: list[tuple[int, int]]) -> 
 
 
 def visitor(ask: Ask, name: str, until: float) -> None:
-    """Drops a photograph, looks at it, draws some boxes, asks for what cannot be had, drops the next one."""
+    """Drops a photograph, looks at it, draws some boxes, asks for what cannot be had,
+    drops the next one.
+    """
     count = int(name[1:])
     while time.monotonic() < until:
         photo = ask("POST", "/api/photos", noise(count))[1]["photo"]
@@ -83,7 +87,9 @@ def noise(seed: int) -> bytes:
 
 
 def crowd(address: str, clients: int, seconds: float, visit: Visit) -> Counter[str]:
-    """Statuses by request, of many clients at once; `lost` counts clients that ended with an exception."""
+    """Statuses by request, of many clients at once; `lost` counts clients that ended
+    with an exception.
+    """
     statuses: Counter[str] = Counter()
     until = time.monotonic() + seconds
 
@@ -98,7 +104,9 @@ def crowd(address: str, clients: int, seconds: float, visit: Visit) -> Counter[s
             data = answer.read()
             what = " ".join([path.split("/")[2].split("?")[0], *path.split("/")[4:]])
             statuses[f"{method} {what} {answer.status}"] += 1
-            return answer.status, json.loads(data) if answer.headers["content-type"] == "application/json" else data
+            return answer.status, json.loads(data) if answer.headers[
+                "content-type"
+            ] == "application/json" else data
 
         try:
             visit(ask, name, until)
@@ -114,7 +122,9 @@ def crowd(address: str, clients: int, seconds: float, visit: Visit) -> Counter[s
     return statuses
 
 
-def test_fifty_reviewers_lose_nothing(case: Callable[..., Case], open_review: Callable[[Case], Any]) -> None:
+def test_fifty_reviewers_lose_nothing(
+    case: Callable[..., Case], open_review: Callable[[Case], Any]
+) -> None:
     seconds = float(os.environ.get("HALFMASK_LOAD_SECONDS", "5"))
     rows = max(
         20_000, int(200 * seconds)
@@ -124,17 +134,28 @@ def test_fifty_reviewers_lose_nothing(case: Callable[..., Case], open_review: Ca
     review.segmenter.predictor()
     made: list[tuple[int, int]] = []
     with running(review_app(review)) as address:
-        statuses = crowd(address, 50, seconds, lambda ask, name, until: reviewer(ask, name, until, made))
-    print(f"{len(made)} decisions of 50 reviewers, {dict(statuses)}, {resident()} MB with reviewers and model")
-    assert not [kind for kind in statuses if kind.split()[-1] not in ("200", "409", "429")], statuses
+        statuses = crowd(
+            address, 50, seconds, lambda ask, name, until: reviewer(ask, name, until, made)
+        )
+    print(
+        f"{len(made)} decisions of 50 reviewers, {dict(statuses)}, {resident()} MB with "
+        "reviewers and model"
+    )
+    assert not [kind for kind in statuses if kind.split()[-1] not in ("200", "409", "429")], (
+        statuses
+    )
     assert statuses["POST items decision 200"] >= 200, statuses
     lines = [json.loads(line) for line in written.journal.read_text().splitlines()[1:]]
     assert sorted(made) == sorted((line["at"], line["version"]) for line in lines)
-    assert len({at for at, _ in made}) == len(made)  # what one looks at is held: nobody's work is done twice
+    assert len({at for at, _ in made}) == len(
+        made
+    )  # what one looks at is held: nobody's work is done twice
 
 
 def test_fifty_visitors_of_the_tryout_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shipped model, one at a time: who must wait too long is told so (429), and uploads take no more memory than they may."""
+    """The shipped model, one at a time: who must wait too long is told so (429), and
+    uploads take no more memory than they may.
+    """
     seconds = float(os.environ.get("HALFMASK_LOAD_SECONDS", "5"))
     monkeypatch.setattr(tryout_module, "Uploads", lambda: Uploads(HELD))
     segmenter = Segmenter("box-segmenter", device="cpu")
@@ -145,8 +166,13 @@ def test_fifty_visitors_of_the_tryout_page(monkeypatch: pytest.MonkeyPatch) -> N
         before = resident()
         statuses = crowd(address, 50, seconds, visitor)
     grown = resident() - before
-    print(f"{sum(statuses.values())} requests of 50 visitors, {dict(statuses)}; {before} MB and {grown} more")
-    assert not [kind for kind in statuses if kind.split()[-1] not in ("200", "422", "429")], statuses
+    print(
+        f"{sum(statuses.values())} requests of 50 visitors, {dict(statuses)}; {before} MB and "
+        f"{grown} more"
+    )
+    assert not [kind for kind in statuses if kind.split()[-1] not in ("200", "422", "429")], (
+        statuses
+    )
     assert statuses["POST photos 200"] >= 50, statuses
     assert statuses["POST photos segment 200"] >= 5, statuses
     assert grown < 150
@@ -189,14 +215,19 @@ print(json.dumps(found | {"before MB": before, "peak MB": memory()}))
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory from /proc")
 def test_a_hundred_thousand_annotations_are_not_loaded(case: Callable[..., Case]) -> None:
-    rows = [filled(k % 20, score=k % 997 / 997, image=k % 20_000 + 1) | {"id": k} for k in range(100_000)]
+    rows = [
+        filled(k % 20, score=k % 997 / 997, image=k % 20_000 + 1) | {"id": k}
+        for k in range(100_000)
+    ]
     for row in rows:  # as long as those of real objects
         row["segmentation"]["counts"] = [
             row["segmentation"]["counts"][0],
             *[1, 1] * 75,
             3072 - 150 - row["segmentation"]["counts"][0],
         ]
-    images = [{"id": i, "file_name": f"{i}.jpg", "height": 48, "width": 64} for i in range(1, 20_001)]
+    images = [
+        {"id": i, "file_name": f"{i}.jpg", "height": 48, "width": 64} for i in range(1, 20_001)
+    ]
     written = case(rows, images=images)
     size = written.data.stat().st_size / 1e6
     command = [sys.executable, "-c", MEASURED, str(written.folder)]
@@ -225,10 +256,16 @@ def upload(address: str) -> str:
 def test_no_request_that_fits_the_description_is_a_server_error(
     page: str, case: Callable[..., Case], open_review: Callable[[Case], Any], tiny_segmenter: Path
 ) -> None:
-    schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis (pip install 'halfmask[dev]')")
+    schemathesis = pytest.importorskip(
+        "schemathesis", reason="needs schemathesis (pip install 'halfmask[dev]')"
+    )
     from hypothesis import strategies as st
 
-    app = review_app(open_review(case())) if page == "review" else tryout_app(Segmenter(str(tiny_segmenter)))
+    app = (
+        review_app(open_review(case()))
+        if page == "review"
+        else tryout_app(Segmenter(str(tiny_segmenter)))
+    )
     seen: Counter[int] = Counter()
     with running(app) as address:
         known = {"position": st.integers(0, 7), "row": st.integers(0, 3)}
@@ -243,7 +280,9 @@ def send(operation: Any, places: Any, seen: Counter[int]) -> None:
     """Forty requests that fit an operation's description, about what is there."""
     from hypothesis import HealthCheck, given, settings
 
-    @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
     @given(asked=operation.as_strategy(), there=places)
     def one(asked: Any, there: dict[str, object]) -> None:
         for name in set(there) & set(asked.path_parameters or {}):

@@ -1,4 +1,6 @@
-"""The pages in a real browser. Skipped where there is none; the first, a whole review, and two more are fast tests."""
+"""The pages in a real browser. Skipped where there is none; the first, a whole review,
+and two more are fast tests.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,12 @@ from halfmask.web.tryout import tryout_app
 
 from .conftest import Case, filled, running
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install 'halfmask[dev]')")
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="needs playwright (pip install 'halfmask[dev]')"
+)
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs Chromium (apt-get install chromium)")
 
 Cases = Callable[..., Case]
@@ -32,7 +38,9 @@ DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])  # CI runs as root
+        browser = started.chromium.launch(
+            executable_path=BROWSER, args=["--no-sandbox"]
+        )  # CI runs as root
         yield browser
         browser.close()
 
@@ -43,13 +51,18 @@ def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
     complaints: list[str] = []
     contexts = []
 
-    def go(address: str, name: str | None = "Anna", size: dict[str, int] = DESK, **options: Any) -> Any:
+    def go(
+        address: str, name: str | None = "Anna", size: dict[str, int] = DESK, **options: Any
+    ) -> Any:
         context = chromium.new_context(viewport=size, **options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(15_000)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda line: complaints.append(line.text) if "Content Security" in line.text else None)
+        page.on(
+            "console",
+            lambda line: complaints.append(line.text) if "Content Security" in line.text else None,
+        )
         page.goto(address)
         if name:
             page.fill("#name-input", name)
@@ -90,7 +103,9 @@ def shows(page: Any, selector: str, text: str) -> None:
     playwright.expect(page.locator(selector)).to_have_text(re.compile(text))
 
 
-def test_a_review_from_the_first_key_to_the_file(visit: Callable[..., Any], served: tuple[str, Any, Case]) -> None:
+def test_a_review_from_the_first_key_to_the_file(
+    visit: Callable[..., Any], served: tuple[str, Any, Case]
+) -> None:
     address, _, written = served
     page = visit(address)
     shows(page, "#name", "dog")  # 4 has the worst score
@@ -176,18 +191,27 @@ def test_box_and_polygon(visit: Callable[..., Any], served: tuple[str, Any, Case
 def on_photo_click(page: Any, point: tuple[float, float]) -> None:
     frame = page.locator("#stage").bounding_box()
     scale = min((frame["width"] - 48) / 64, (frame["height"] - 48) / 48, 40)
-    left, top = frame["x"] + (frame["width"] - 64 * scale) / 2, frame["y"] + (frame["height"] - 48 * scale) / 2
+    left, top = (
+        frame["x"] + (frame["width"] - 64 * scale) / 2,
+        frame["y"] + (frame["height"] - 48 * scale) / 2,
+    )
     page.mouse.click(left + point[0] * scale, top + point[1] * scale)
 
 
 @pytest.mark.slow
-def test_two_reviewers_conflict_and_are_told(visit: Callable[..., Any], served: tuple[str, Any, Case]) -> None:
+def test_two_reviewers_conflict_and_are_told(
+    visit: Callable[..., Any], served: tuple[str, Any, Case]
+) -> None:
     address, review, _ = served
     page = visit(address)
     shows(page, "#facts", "annotation 4")
     review.decisions.decide(4, 0, "rejected", "Bob")
     page.keyboard.press("a")
-    shows(page, "#conflict-text", "Bob was faster: the mask is rejected by now. Yours .accepted. was not saved")
+    shows(
+        page,
+        "#conflict-text",
+        "Bob was faster: the mask is rejected by now. Yours .accepted. was not saved",
+    )
     assert review.decisions.current(4).by == "Bob"
     page.click("#overrule")
     shows(page, "#facts", "annotation 2")
@@ -217,7 +241,9 @@ def test_filters_and_the_end(visit: Callable[..., Any], served: tuple[str, Any, 
     shows(page, "#facts", "accepted by Anna")
 
 
-def test_photographs_are_shown_as_stored_or_missed(visit: Callable[..., Any], served: tuple[str, Any, Case]) -> None:
+def test_photographs_are_shown_as_stored_or_missed(
+    visit: Callable[..., Any], served: tuple[str, Any, Case]
+) -> None:
     address, _, written = served
     pixels, exif = np.zeros((48, 64, 3), dtype=np.uint8), Image.Exif()
     pixels[:, :32] = (250, 20, 20)
@@ -237,11 +263,14 @@ def test_photographs_are_shown_as_stored_or_missed(visit: Callable[..., Any], se
     shows(page, "#progress-text", "1 of 5")
 
 
-def test_the_phone_page_is_touched(visit: Callable[..., Any], served: tuple[str, Any, Case]) -> None:
+def test_the_phone_page_is_touched(
+    visit: Callable[..., Any], served: tuple[str, Any, Case]
+) -> None:
     address, review, _ = served
     page = visit(address, size=PHONE, has_touch=True, is_mobile=True)
     inside = page.evaluate(
-        "() => document.documentElement.scrollWidth <= innerWidth && document.body.scrollHeight <= innerHeight"
+        "() => document.documentElement.scrollWidth <= innerWidth && "
+        "document.body.scrollHeight <= innerHeight"
     )
     assert inside
     before = page.locator(".actions").bounding_box()
@@ -303,7 +332,9 @@ def test_names_from_the_file_are_text(
 @pytest.mark.slow
 def test_the_try_out_page(visit: Callable[..., Any], tiny_segmenter: Path, tmp_path: Path) -> None:
     photo = tmp_path / "photo.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(photo)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(
+        photo
+    )
     with running(tryout_app(Segmenter(str(tiny_segmenter), device="cpu"))) as address:
         page = visit(address, None)
         page.locator("#category option").nth(3).wait_for(state="attached")
@@ -328,4 +359,6 @@ def test_the_try_out_page(visit: Callable[..., Any], tiny_segmenter: Path, tmp_p
     left, top = int(box[0]), int(box[1])
     seen = np.zeros((48, 64), dtype=bool)
     seen[y : y + bitmap.shape[0], x : x + bitmap.shape[1]] = bitmap.numpy()
-    assert np.array_equal(cutout[..., 3] > 0, seen[top : top + cutout.shape[0], left : left + cutout.shape[1]])
+    assert np.array_equal(
+        cutout[..., 3] > 0, seen[top : top + cutout.shape[0], left : left + cutout.shape[1]]
+    )

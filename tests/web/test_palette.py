@@ -15,5 +15,7 @@ def test_the_pages_have_the_colours_of_the_package() -> None:
 
 def test_nothing_comes_from_elsewhere() -> None:
     for path in STATIC.iterdir():
-        links = re.findall(r"""(?:src|href|from|url)\s*[=(]?\s*["']?(https?:|//)""", path.read_text())
+        links = re.findall(
+            r"""(?:src|href|from|url)\s*[=(]?\s*["']?(https?:|//)""", path.read_text()
+        )
         assert not links, path

@@ -11,12 +11,22 @@ from PIL import Image
 from halfmask.coco.images import read_photograph
 from halfmask.errors import InputError
 from halfmask.web import photographs
-from halfmask.web.photographs import bytes_inside, decoded, is_turned, path_inside, read_size, shown, shrink_for
+from halfmask.web.photographs import (
+    bytes_inside,
+    decoded,
+    is_turned,
+    path_inside,
+    read_size,
+    shown,
+    shrink_for,
+)
 
 EXIF_TURN = 6
 
 
-def jpeg(size: tuple[int, int] = (40, 30), turn: int = 1, mode: str = "RGB", kind: str = "JPEG") -> bytes:
+def jpeg(
+    size: tuple[int, int] = (40, 30), turn: int = 1, mode: str = "RGB", kind: str = "JPEG"
+) -> bytes:
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     exif = Image.Exif()
     if turn != 1:
@@ -42,7 +52,8 @@ def test_a_jpeg_keeps_its_pixels_and_loses_its_turn(tmp_path: Path, turn: int) -
 
 
 @pytest.mark.parametrize(
-    ("mode", "kind"), [("L", "PNG"), ("P", "PNG"), ("RGBA", "PNG"), ("I;16", "PNG"), ("RGB", "TIFF"), ("RGB", "BMP")]
+    ("mode", "kind"),
+    [("L", "PNG"), ("P", "PNG"), ("RGBA", "PNG"), ("I;16", "PNG"), ("RGB", "TIFF"), ("RGB", "BMP")],
 )
 def test_what_browsers_might_turn_or_not_know_is_written_anew_without_loss(
     tmp_path: Path, mode: str, kind: str
@@ -68,7 +79,12 @@ def test_cmyk_and_large_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_jpeg_is_decoded_smaller_where_that_is_enough() -> None:
-    assert [shrink_for(w, h) for w, h in ((10, 10), (2047, 5), (5, 2048), (9000, 5))] == [1, 1, 2, 8]
+    assert [shrink_for(w, h) for w, h in ((10, 10), (2047, 5), (5, 2048), (9000, 5))] == [
+        1,
+        1,
+        2,
+        8,
+    ]
     data = jpeg((401, 300), EXIF_TURN)
     shapes = [decoded(data, "x", shrink).shape for shrink in (1, 2, 3, 4)]
     assert shapes == [(300, 401, 3), (150, 201, 3), (150, 201, 3), (75, 101, 3)]
@@ -76,7 +92,8 @@ def test_a_jpeg_is_decoded_smaller_where_that_is_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"text", jpeg()[:200], b"\xff\xd8\xff\xe1\x00", b"\xff\xd8" + b"\xff\xe1\xff\xff" * 9]
+    "data",
+    [b"", b"text", jpeg()[:200], b"\xff\xd8\xff\xe1\x00", b"\xff\xd8" + b"\xff\xe1\xff\xff" * 9],
 )
 def test_what_is_no_photograph_is_said_to_be_none(data: bytes) -> None:
     with pytest.raises(InputError, match="3\\.jpg: expected a photograph"):

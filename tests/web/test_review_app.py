@@ -36,7 +36,10 @@ def test_session_and_item(ask: Ask) -> None:
     client = ask()
     session = client.get("/api/session").json()
     assert (session["file"], session["total"]) == ("filled.json", 5)
-    assert [(c["name"], c["label"], c["count"]) for c in session["categories"]] == [("cät", 1, 3), ("dog", 2, 2)]
+    assert [(c["name"], c["label"], c["count"]) for c in session["categories"]] == [
+        ("cät", 1, 3),
+        ("dog", 2, 2),
+    ]
     item = client.get("/api/items/0").json()
     assert item["mask"] == compressed(rectangle(5, 5, 20, 30), (48, 64))
     assert (item["box"], item["others"]) == ([5, 5, 20, 30], [[6, 5, 20, 30], [1, 1, 9, 9]])
@@ -65,28 +68,41 @@ def test_the_queue_is_filtered_and_paged(ask: Ask) -> None:
     assert progress["reviewers"] == {"A": {"accepted": 1, "redrawn": 0, "rejected": 0}}
 
 
-def test_reviewers_are_offered_different_masks_for_a_while(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reviewers_are_offered_different_masks_for_a_while(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = ask()
     assert queue(client, client="a", count=3) == [4, 2, 3]
     assert queue(client, client="b", count=3) == [3, 5, 1]
     assert queue(client, client="a", count=3) == [4, 2, 1]
-    assert queue(client, client="a", after=1) == [1]  # b holds 3 and 5; a goes on from 2 and lets go of 4
+    assert queue(client, client="a", after=1) == [
+        1
+    ]  # b holds 3 and 5; a goes on from 2 and lets go of 4
     assert queue(client, client="c") == [4]
-    assert queue(client, client="d", low=0.3, high=0.4) == [2]  # a looks at it, but there is no other
+    assert queue(client, client="d", low=0.3, high=0.4) == [
+        2
+    ]  # a looks at it, but there is no other
     monkeypatch.setattr(queueing.time, "monotonic", lambda: 1e12)
     assert queue(client, client="e") == [4, 2, 3, 5, 1]
 
 
 def test_a_late_decision_is_told_what_holds(ask: Ask) -> None:
     client = ask()
-    first = client.post("/api/items/0/decision", json={"version": 0, "state": "accepted", "by": "Anna"})
+    first = client.post(
+        "/api/items/0/decision", json={"version": 0, "state": "accepted", "by": "Anna"}
+    )
     assert first.json()["version"] == 1
-    late = client.post("/api/items/0/decision", json={"version": 0, "state": "rejected", "by": "Bob"})
+    late = client.post(
+        "/api/items/0/decision", json={"version": 0, "state": "rejected", "by": "Bob"}
+    )
     assert late.status_code == 409
     assert late.json()["detail"] == "Anna was faster: the mask is accepted by now"
     assert (late.json()["current"]["state"], late.json()["current"]["version"]) == ("accepted", 1)
     assert client.post("/api/items/0/undo", json={"version": 0, "by": "Bob"}).status_code == 409
-    assert client.post("/api/items/0/undo", json={"version": 1, "by": "Bob"}).json()["state"] == "filled"
+    assert (
+        client.post("/api/items/0/undo", json={"version": 1, "by": "Bob"}).json()["state"]
+        == "filled"
+    )
     assert client.post("/api/items/0/undo", json={"version": 2, "by": "Bob"}).status_code == 409
 
 
@@ -112,30 +128,43 @@ BAD = [
 
 
 @pytest.mark.parametrize("body", BAD, ids=str)
-def test_what_cannot_be_meant_is_refused_and_changes_nothing(ask: Ask, body: dict[str, Any]) -> None:
+def test_what_cannot_be_meant_is_refused_and_changes_nothing(
+    ask: Ask, body: dict[str, Any]
+) -> None:
     client = ask()
     text = json.dumps({"version": 0, "by": "A"} | body)
-    answer = client.post("/api/items/0/decision", content=text, headers={"content-type": "application/json"})
+    answer = client.post(
+        "/api/items/0/decision", content=text, headers={"content-type": "application/json"}
+    )
     assert answer.status_code == 422, answer.text
     assert len(answer.json()["detail"]) < 300
     assert client.get("/api/items/0").json()["version"] == 0
 
 
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"version": NaN}', "\udcff", "null", "5"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 100_000, '{"version": NaN}', "\udcff", "null", "5"]
+)
 def test_no_json_is_no_crash(ask: Ask, text: str) -> None:
     content = text.encode("utf-8", "surrogateescape")
-    answer = ask().post("/api/items/0/decision", content=content, headers={"content-type": "application/json"})
+    answer = ask().post(
+        "/api/items/0/decision", content=content, headers={"content-type": "application/json"}
+    )
     assert answer.status_code in (400, 422)
 
 
 def test_a_broken_mask_is_shown_as_such_and_cannot_be_accepted(ask: Ask) -> None:
-    client = ask([filled(1, segmentation={"size": [48, 64], "counts": "!!"}), filled(2, segmentation=None)])
+    client = ask(
+        [filled(1, segmentation={"size": [48, 64], "counts": "!!"}), filled(2, segmentation=None)]
+    )
     for position in (0, 1):
         item = client.get(f"/api/items/{position}").json()
         assert item["mask"] is None
         assert item["fault"]
         body = {"version": 0, "state": "accepted", "by": "A"}
-        assert "no mask to accept" in client.post(f"/api/items/{position}/decision", json=body).json()["detail"]
+        assert (
+            "no mask to accept"
+            in client.post(f"/api/items/{position}/decision", json=body).json()["detail"]
+        )
         redrawn = body | {"state": "redrawn", "mask": rectangle(1, 1, 2, 2)}
         assert client.post(f"/api/items/{position}/decision", json=redrawn).status_code == 200
         assert client.get(f"/api/items/{position}").json()["fault"] is None
@@ -179,10 +208,18 @@ def test_page_and_files(ask: Ask) -> None:
     client = ask()
     assert "halfmask review" in client.get("/").text
     assert client.get("/static/review.js").headers["content-type"].startswith("text/javascript")
-    for path in ("/static/../review.py", "/static/%2e%2e/review.py", "/static/..%2freview.py", "/docs", "/redoc"):
+    for path in (
+        "/static/../review.py",
+        "/static/%2e%2e/review.py",
+        "/static/..%2freview.py",
+        "/docs",
+        "/redoc",
+    ):
         assert client.get(path).status_code == 404
 
 
-def test_a_file_without_filled_masks_is_refused(case: Cases, open_review: Callable[[Case], Any]) -> None:
+def test_a_file_without_filled_masks_is_refused(
+    case: Cases, open_review: Callable[[Case], Any]
+) -> None:
     with pytest.raises(InputError, match="nothing to review"):
         open_review(case([]))

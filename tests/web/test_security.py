@@ -36,13 +36,24 @@ def client() -> Client:
     return make
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LOCALHOST:1", "[::1]:8000", "192.168.1.5:8000"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:8000", "localhost", "LOCALHOST:1", "[::1]:8000", "192.168.1.5:8000"]
+)
 def test_own_names_and_bare_addresses_are_served(client: Client, host: str) -> None:
     assert client().get("/api/read", headers={"host": host}).status_code == 200
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example", "", "[::1", "a b"]
+    "host",
+    [
+        "evil.example",
+        "evil.example:8000",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "",
+        "[::1",
+        "a b",
+    ],
 )
 def test_foreign_names_are_refused_whoever_made_them_point_here(client: Client, host: str) -> None:
     assert client().get("/api/read", headers={"host": host}).status_code == 421
@@ -79,10 +90,16 @@ def test_the_page_itself_and_programs_can_write(client: Client) -> None:
 
 def test_other_sites_cannot_read(client: Client) -> None:
     assert (
-        client().get("/api/read", headers={"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}).status_code
+        client()
+        .get("/api/read", headers={"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"})
+        .status_code
         == 403
     )
-    followed = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    followed = {
+        "sec-fetch-site": "cross-site",
+        "sec-fetch-mode": "navigate",
+        "sec-fetch-dest": "document",
+    }
     assert client().get("/", headers=followed).status_code == 200
     framed = followed | {"sec-fetch-dest": "iframe"}
     assert client().get("/", headers=framed).status_code == 403
@@ -98,18 +115,30 @@ def test_a_token_is_asked_for_and_moves_into_a_cookie(client: Client) -> None:
     assert visitor.get("/", headers={"authorization": "Bearer é".encode()}).status_code == 401
     answer = visitor.get(f"/?token={access.token}")
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
-    assert all(part in answer.headers["set-cookie"] for part in ("HttpOnly", "SameSite=Strict", access.cookie))
+    assert all(
+        part in answer.headers["set-cookie"]
+        for part in ("HttpOnly", "SameSite=Strict", access.cookie)
+    )
     assert visitor.get("/").json() == "page"
     assert visitor.post("/api/write", content=b"{}", headers=JSON).status_code == 200
     program = client(access)
     among = f"{{bad; =; é=1; {access.cookie}={access.token}; x"
     assert program.get("/api/read", headers={"cookie": among.encode()}).status_code == 200
-    assert program.get("/api/read", headers={"authorization": f"Bearer {access.token}"}).status_code == 200
+    assert (
+        program.get("/api/read", headers={"authorization": f"Bearer {access.token}"}).status_code
+        == 200
+    )
 
 
 @pytest.mark.parametrize(
     ("host", "asked"),
-    [("127.0.0.1", False), ("::1", False), ("localhost", False), ("0.0.0.0", True), ("10.0.0.3", True)],
+    [
+        ("127.0.0.1", False),
+        ("::1", False),
+        ("localhost", False),
+        ("0.0.0.0", True),
+        ("10.0.0.3", True),
+    ],
 )
 def test_only_the_loopback_needs_no_token(host: str, asked: bool) -> None:
     assert is_loopback(host) != asked
@@ -124,10 +153,9 @@ def test_bodies_are_counted_whatever_the_header_says(client: Client) -> None:
     pieces = (b"x" * 400 for _ in range(5))
     assert visitor.post("/api/write", content=pieces, headers=JSON).status_code == 413
     for length in ("-1", "1e9", "x", "9" * 50):
-        assert visitor.post("/api/write", content=b"", headers=JSON | {"content-length": length}).status_code in (
-            400,
-            413,
-        )
+        assert visitor.post(
+            "/api/write", content=b"", headers=JSON | {"content-length": length}
+        ).status_code in (400, 413)
     assert visitor.get("/api/read?" + "x" * 5000).status_code == 414
 
 

@@ -21,7 +21,9 @@ BYTES = {"content-type": "application/octet-stream"}
 def picture(turn: int = 1) -> bytes:
     out, exif = io.BytesIO(), Image.Exif()
     exif[0x0112] = turn
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(out, "JPEG", exif=exif)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(
+        out, "JPEG", exif=exif
+    )
     return out.getvalue()
 
 
@@ -38,7 +40,10 @@ def send(client: TestClient, data: bytes) -> dict[str, object]:
 
 def test_a_box_gets_its_mask(segmenter_client: TestClient) -> None:
     model = segmenter_client.get("/api/model").json()
-    assert (model["can_detect"], [c["name"] for c in model["categories"]]) == (False, ["cat", "dog", "tree"])
+    assert (model["can_detect"], [c["name"] for c in model["categories"]]) == (
+        False,
+        ["cat", "dog", "tree"],
+    )
     sent = send(segmenter_client, picture(6))
     assert (sent["width"], sent["height"], sent["turned"]) == (64, 48, True)
     shown = segmenter_client.get(f"/api/photos/{sent['photo']}")
@@ -65,17 +70,26 @@ def test_a_detector_finds_objects(tiny_detector: Path) -> None:
     photo = send(client, picture())["photo"]
     found = client.post(f"/api/photos/{photo}/detect", json={"least": 0.0}).json()["items"]
     assert found
-    assert [f["confidence"] for f in found] == sorted((f["confidence"] for f in found), reverse=True)
+    assert [f["confidence"] for f in found] == sorted(
+        (f["confidence"] for f in found), reverse=True
+    )
     assert all(f["label"] in (1, 2, 3) and f["area"] > 0 for f in found)
     assert client.post(f"/api/photos/{photo}/detect", json={"least": 1.0}).json()["items"] == []
 
 
-def test_what_is_no_photograph_is_refused(segmenter_client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_photograph_is_refused(
+    segmenter_client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for data in (b"", b"text", picture()[:100]):
         assert segmenter_client.post("/api/photos", content=data, headers=BYTES).status_code == 422
     for photo in ("unknown", "..%2f..%2fetc", "%00"):
         assert segmenter_client.get(f"/api/photos/{photo}").status_code == 404
-        assert segmenter_client.post(f"/api/photos/{photo}/segment", json={"box": [1, 1, 2, 2]}).status_code == 404
+        assert (
+            segmenter_client.post(
+                f"/api/photos/{photo}/segment", json={"box": [1, 1, 2, 2]}
+            ).status_code
+            == 404
+        )
         assert segmenter_client.post(f"/api/photos/{photo}/detect", json={}).status_code == 404
     monkeypatch.setattr(module, "MOST_PIXELS", 3000)
     answer = segmenter_client.post("/api/photos", content=picture(), headers=BYTES)
@@ -92,7 +106,9 @@ def test_held_photographs_are_bounded() -> None:
     assert uploads.get(names[0]) is None
 
 
-def test_memory_of_forgotten_photographs_is_given_back_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_of_forgotten_photographs_is_given_back_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     calls = []
     monkeypatch.setattr(module, "return_freed_memory", lambda: calls.append(1))
     uploads = Uploads(most_bytes=100)
@@ -125,7 +141,11 @@ def test_of_a_large_photograph_only_the_surroundings_are_looked_at(
     looked = []
     predictor = segmenter.predictor()
     real = predictor.segment
-    monkeypatch.setattr(predictor, "segment", lambda image, *rest: looked.append(image.shape[:2]) or real(image, *rest))
+    monkeypatch.setattr(
+        predictor,
+        "segment",
+        lambda image, *rest: looked.append(image.shape[:2]) or real(image, *rest),
+    )
     for box in ((300.5, 200.0, 360.0, 290.5), (0.0, 0.0, 40.0, 30.0), (700.0, 560.0, 800.0, 600.0)):
         monkeypatch.setattr(segmenting, "WHOLE_PIXELS", 4_000_000)
         whole = segmenter.segment(pixels, box)
@@ -136,12 +156,16 @@ def test_of_a_large_photograph_only_the_surroundings_are_looked_at(
         assert part.box == whole.box
         assert looked[-2] == (600, 800)
         assert looked[-1][0] * looked[-1][1] < 600 * 800 / 4
-    smooth = np.asarray(Image.fromarray(pixels).resize((40, 30)).resize((800, 600), Image.Resampling.BICUBIC))
+    smooth = np.asarray(
+        Image.fromarray(pixels).resize((40, 30)).resize((800, 600), Image.Resampling.BICUBIC)
+    )
     half = np.asarray(Image.fromarray(smooth).reduce(2))
     box = (100.0, 80.0, 500.0, 400.0)
     small = segmenter.segment(half, box, size=(600, 800))
     assert small.segmentation["size"] == [600, 800]
-    assert overlap(small.segmentation, segmenter.segment(smooth, box).segmentation, (600, 800)) > 0.95
+    assert (
+        overlap(small.segmentation, segmenter.segment(smooth, box).segmentation, (600, 800)) > 0.95
+    )
     with pytest.raises(InputError, match="no xyxy box"):
         segmenter.segment(pixels, (900.0, 10.0, 950.0, 20.0))
 
@@ -155,4 +179,6 @@ def test_busy_is_429(tiny_segmenter: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(segmenter, "segment", busy)
     client = TestClient(tryout_app(segmenter))
     photo = send(client, picture())["photo"]
-    assert client.post(f"/api/photos/{photo}/segment", json={"box": [1, 1, 20, 20]}).status_code == 429
+    assert (
+        client.post(f"/api/photos/{photo}/segment", json={"box": [1, 1, 20, 20]}).status_code == 429
+    )

@@ -75,7 +75,11 @@ class Clock:
         from halfmask.files.atomic import write_json
 
         times = {"seconds": self.seconds, "unfinished": self.unfinished}
-        write_json(self.folder / MARKER, {"version": __version__, "settings": plain(self.settings), **times}, indent=1)
+        write_json(
+            self.folder / MARKER,
+            {"version": __version__, "settings": plain(self.settings), **times},
+            indent=1,
+        )
 
     def recall(self, note: dict[str, Any]) -> None:
         """Takes the times over from an earlier marker."""

@@ -1,4 +1,6 @@
-"""The demo's first part: the photographs that ship with the package lose their masks and get them back from the shipped model."""
+"""The demo's first part: the photographs that ship with the package lose their masks
+and get them back from the shipped model.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ STEP = "completing photographs"
 
 @dataclass(frozen=True)
 class Photograph:
-    """One photograph: its record, what it shows, the masks that the model drew, and how well they fit.
+    """One photograph: its record, what it shows, the masks that the model drew, and how
+    well they fit.
 
     Attributes:
         image: the COCO record.
@@ -57,7 +60,9 @@ class Photographs:
 
 
 def complete_photographs(folder: Path, model: str, clock: Clock) -> Photographs:
-    """Removes every mask, completes the file, and puts before and after side by side in the folder."""
+    """Removes every mask, completes the file, and puts before and after side by side in
+    the folder.
+    """
     from halfmask.coco.edit import strip_masks
     from halfmask.coco.file import CocoFile
     from halfmask.files.atomic import write_json
@@ -80,12 +85,15 @@ def complete_photographs(folder: Path, model: str, clock: Clock) -> Photographs:
         _save_pictures(result, folder)
         print(f"{completed}: {done.filled} masks drawn into the boxes of {len(rows)} photographs")
         print(
-            f"mean IoU with the masks that people drew: {_mean(result.ious):.2f} (the boxes: {_mean(result.box_ious):.2f})"
+            f"mean IoU with the masks that people drew: {_mean(result.ious):.2f} (the boxes: "
+            f"{_mean(result.box_ious):.2f})"
         )
     return Photographs(rows, names, licenses, result.model, clock.seconds[STEP])
 
 
-def _compare(truth: CocoFile, drawn: CocoFile, image: dict[str, Any], names: dict[int, str]) -> Photograph:
+def _compare(
+    truth: CocoFile, drawn: CocoFile, image: dict[str, Any], names: dict[int, str]
+) -> Photograph:
     import torch
 
     from halfmask.masks.crops import iou
@@ -93,7 +101,9 @@ def _compare(truth: CocoFile, drawn: CocoFile, image: dict[str, Any], names: dic
     from halfmask.pictures import read_scene
 
     before, after = read_scene(truth, image, PHOTOGRAPHS), read_scene(drawn, image, PHOTOGRAPHS)
-    whole = paste(torch.ones(len(before.boxes), 1, 1), before.boxes, before.boxes, before.masks.image_size)
+    whole = paste(
+        torch.ones(len(before.boxes), 1, 1), before.boxes, before.boxes, before.masks.image_size
+    )
     counts = Counter(names[label] for label in before.labels.tolist())
     caption = ", ".join(name if n == 1 else f"{n} × {name}" for name, n in counts.most_common())
     ious, box_ious = iou(after.masks, before.masks).tolist(), iou(whole, before.masks).tolist()
@@ -107,7 +117,9 @@ def _save_pictures(result: Photographs, folder: Path) -> None:
         scene = row.drawn
         credit = attribution_of(row.image, result.licenses)
         nothing = ~scene.has_mask & False
-        picture = before_after(scene.image, scene.boxes, scene.masks, scene.labels, result.names, nothing, credit)
+        picture = before_after(
+            scene.image, scene.boxes, scene.masks, scene.labels, result.names, nothing, credit
+        )
         picture.save(folder / row.image["file_name"], quality=90)
 
 

@@ -19,14 +19,18 @@ OWN = ("photographs", "world", "runs", "results", "report.html")
 
 
 def run(
-    out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path(
+        "demo"
+    ),
 ) -> None:
-    """The whole story in about seven minutes on two CPU cores: completes twelve photographs, then makes a world in which half of the
-    classes have masks, trains on it, measures, fills in the other half, and puts all of it on one page.
+    """The whole story in about seven minutes on two CPU cores: completes twelve
+    photographs, then makes a world in which half of the classes have masks, trains on
+    it, measures, fills in the other half, and puts all of it on one page.
 
     Example: halfmask demo --out demo
 
-    Interrupted, the same command goes on where it stopped; finished, it keeps what is there and writes the page again.
+    Interrupted, the same command goes on where it stopped; finished, it keeps what is
+    there and writes the page again.
     """
     try:
         report = tell(out, Settings())
@@ -60,7 +64,8 @@ def tell(out: Path, settings: Settings) -> Path:
 
 
 def open_folder(out: Path, settings: Settings) -> Clock:
-    """The demo's folder: new, its own from before, or made anew where an older version or other settings made it.
+    """The demo's folder: new, its own from before, or made anew where an older version
+    or other settings made it.
 
     Raises:
         InputError: a file, or a folder with something in it that no demo made.
@@ -71,10 +76,15 @@ def open_folder(out: Path, settings: Settings) -> Clock:
     clock = Clock(out, settings)
     if out.exists() and any(out.iterdir()):
         if not marker.is_file():
-            raise InputError(f"{out}: this folder holds files that no demo made; name another one with --out")
+            raise InputError(
+                f"{out}: this folder holds files that no demo made; name another one with --out"
+            )
         note = _read(marker)
         if note.get("version") == __version__ and note.get("settings") == plain(settings):
-            print(f"{out}: an earlier demo; what it finished is kept (remove the folder to start over)")
+            print(
+                f"{out}: an earlier demo; what it finished is kept (remove the folder to start "
+                "over)"
+            )
             clock.recall(note)
         else:
             print(f"{out}: a demo of another version or size; made anew")

@@ -1,4 +1,6 @@
-"""The demo's second part: a world in which half of the classes have masks, and two mask heads that learn from it."""
+"""The demo's second part: a world in which half of the classes have masks, and two mask
+heads that learn from it.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ class World:
     Attributes:
         results: head → `evaluate`'s JSON on the test pictures.
         masked: names of the classes that had masks (A).
-        scenes: some test pictures, each as given (A's masks, B's boxes), as completed by each head, and as it is (`truth`).
+        scenes: some test pictures, each as given (A's masks, B's boxes), as completed
+            by each head, and as it is (`truth`).
         labels_a: labels of A.
         curves: caption → picture of a run's curves.
         train_images, test_images, classes: the size of the world.
@@ -88,7 +91,9 @@ def tell_world(out: Path, settings: Settings, clock: Clock) -> World:
     places = _Places(out)
     in_a = _make(places, settings, clock)
     recipes = {"detector": world_recipe("detector", "boxes", HEADS["class-agnostic"], settings)}
-    recipes |= {name: world_recipe(name, "masks", recipe, settings) for name, recipe in HEADS.items()}
+    recipes |= {
+        name: world_recipe(name, "masks", recipe, settings) for name, recipe in HEADS.items()
+    }
     for name, recipe in recipes.items():
         _train(name, recipe, places, in_a, clock)
     results = {name: _evaluate(name, places, clock) for name in HEADS}
@@ -99,7 +104,9 @@ def tell_world(out: Path, settings: Settings, clock: Clock) -> World:
 
 
 def _make(places: _Places, settings: Settings, clock: Clock) -> list[dict[str, Any]]:
-    """Draws the pictures, and takes the masks of half of the classes away. Returns the categories of A."""
+    """Draws the pictures, and takes the masks of half of the classes away. Returns the
+    categories of A.
+    """
     from halfmask.coco.edit import strip_masks
     from halfmask.coco.file import CocoFile
     from halfmask.data.synthetic.write import attribute_split, write_world
@@ -121,12 +128,18 @@ def _make(places: _Places, settings: Settings, clock: Clock) -> list[dict[str, A
     file = CocoFile.read(places.half(places.train))
     kept = attribute_split(file.categories, settings.masked, settings.seed)
     left = sum(file.mask_counts().values())
-    print(f"{file.name}: {len(kept)} of {settings.classes} classes keep their masks, {left:,} in all")
+    print(
+        f"{file.name}: {len(kept)} of {settings.classes} classes keep their masks, {left:,} in all"
+    )
     return [category for category in file.categories if category["id"] in kept]
 
 
-def world_recipe(name: str, loss: Literal["boxes", "masks"], recipe: str, settings: Settings) -> Recipe:
-    """The stages of one kind of a shipped recipe, at the demo's length. Where its data are is told later."""
+def world_recipe(
+    name: str, loss: Literal["boxes", "masks"], recipe: str, settings: Settings
+) -> Recipe:
+    """The stages of one kind of a shipped recipe, at the demo's length. Where its data
+    are is told later.
+    """
     from halfmask.recipes.recipe import load_recipe, parse_recipe
 
     document = load_recipe(recipe, list(settings.overrides)).model_dump(mode="json")
@@ -150,13 +163,19 @@ def _shorten(stage: dict[str, Any], steps: int) -> None:
     stage["steps"] = steps
 
 
-def _train(name: str, recipe: Recipe, places: _Places, in_a: list[dict[str, Any]], clock: Clock) -> None:
+def _train(
+    name: str, recipe: Recipe, places: _Places, in_a: list[dict[str, Any]], clock: Clock
+) -> None:
     """One run: the detector, or a mask head that begins at it."""
     from halfmask.training.train import train
 
     folder = places.run(name)
     detector = name == "detector"
-    title = "training the detector, boxes of all classes" if detector else f"training the {name} mask head, masks of A"
+    title = (
+        "training the detector, boxes of all classes"
+        if detector
+        else f"training the {name} mask head, masks of A"
+    )
     if (folder / "model.safetensors").is_file():
         clock.reuse(title)
         return
@@ -181,7 +200,10 @@ def _evaluate(name: str, places: _Places, clock: Clock) -> dict[str, Any]:
         clock.reuse(title)
     else:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with clock.step(title), contextlib.redirect_stdout(io.StringIO()):  # its tables; the story prints one of both
+        with (
+            clock.step(title),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):  # its tables; the story prints one of both
             model, images = str(places.run(name)), places.test / "images"
             evaluate.run(model, places.truth(places.test), images, given_boxes=True, json=out)
     result: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
@@ -207,7 +229,10 @@ def _is_newer(out: Path, run: Path) -> bool:
 
 
 def _gather(
-    places: _Places, settings: Settings, results: dict[str, dict[str, Any]], in_a: list[dict[str, Any]]
+    places: _Places,
+    settings: Settings,
+    results: dict[str, dict[str, Any]],
+    in_a: list[dict[str, Any]],
 ) -> World:
     from halfmask.coco.file import CocoFile
     from halfmask.pictures import ab_bars
@@ -216,7 +241,9 @@ def _gather(
     files = {"given": CocoFile.read(places.half(places.test))}
     files |= {name: CocoFile.read(places.completed(name)) for name in HEADS} | {"truth": truth}
     scores = [
-        a["halfmask"]["score"] for a in files["transfer"].document["annotations"] if isinstance(a.get("halfmask"), dict)
+        a["halfmask"]["score"]
+        for a in files["transfer"].document["annotations"]
+        if isinstance(a.get("halfmask"), dict)
     ]
     curves = {"A and B by mask head": ab_bars(results, places.out / "results" / "ab.png")}
     for name in ("detector", *HEADS):
@@ -238,8 +265,12 @@ def _gather(
     )
 
 
-def _scenes(files: dict[str, Any], truth: Any, in_a: set[int], images: Path) -> list[dict[str, Scene]]:
-    """The first test pictures in which two box-only objects share a box: chosen by the truth, not by what came out."""
+def _scenes(
+    files: dict[str, Any], truth: Any, in_a: set[int], images: Path
+) -> list[dict[str, Scene]]:
+    """The first test pictures in which two box-only objects share a box: chosen by the
+    truth, not by what came out.
+    """
     from halfmask.pictures import read_scene
 
     chosen = []
@@ -249,7 +280,9 @@ def _scenes(files: dict[str, Any], truth: Any, in_a: set[int], images: Path) -> 
         if len(set(groups)) < len(groups):
             chosen.append(image)
     chosen = [*chosen, *(image for image in truth.images if image not in chosen)][:STRIPS]
-    return [{name: read_scene(file, image, images) for name, file in files.items()} for image in chosen]
+    return [
+        {name: read_scene(file, image, images) for name, file in files.items()} for image in chosen
+    ]
 
 
 def _print_table(results: dict[str, dict[str, Any]]) -> None:
@@ -257,7 +290,9 @@ def _print_table(results: dict[str, dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(
-        "mask head", title="\nA: classes with masks in training; B: classes with boxes only", title_justify="left"
+        "mask head",
+        title="\nA: classes with masks in training; B: classes with boxes only",
+        title_justify="left",
     )
     columns, rows = ab_table(results)
     for column in columns[1:]:
@@ -268,7 +303,9 @@ def _print_table(results: dict[str, dict[str, Any]]) -> None:
 
 
 def ab_table(results: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of the A/B table: AP in percent, IoU in [0, 1]; a dash where nothing could be computed."""
+    """Columns and rows of the A/B table: AP in percent, IoU in [0, 1]; a dash where
+    nothing could be computed.
+    """
     from halfmask.pictures.curves import score
 
     columns = {
@@ -281,5 +318,7 @@ def ab_table(results: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[s
     rows = []
     for name, result in results.items():
         values = [(score(result, *keys), form) for *keys, form in columns.values()]
-        rows.append([name, *("–" if value is None else format(value, form) for value, form in values)])
+        rows.append(
+            [name, *("–" if value is None else format(value, form) for value, form in values)]
+        )
     return ["mask head", *columns], rows

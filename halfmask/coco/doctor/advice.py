@@ -1,4 +1,6 @@
-"""What a person would say who has read `doctor`'s numbers: which classes are segmented how, and what would help."""
+"""What a person would say who has read `doctor`'s numbers: which classes are segmented
+how, and what would help.
+"""
 
 from __future__ import annotations
 
@@ -30,37 +32,47 @@ def advice(result: dict[str, Any]) -> list[str]:
     ]
     if rows and not box_only and result["training"]["boxes_without_mask"] == 0:
         lines.append(
-            "Every object has a mask: any instance segmenter can learn from this; nothing is left to complete."
+            "Every object has a mask: any instance segmenter can learn from this; nothing is "
+            "left to complete."
         )
     return lines
 
 
-def _nothing_to_learn(rows: Sequence[dict[str, Any]], masked: Sequence[dict[str, Any]]) -> list[str]:
+def _nothing_to_learn(
+    rows: Sequence[dict[str, Any]], masked: Sequence[dict[str, Any]]
+) -> list[str]:
     if not rows:
         return ["No usable object: there is nothing to learn from."]
     if masked or any(c["mask"] for c in rows):
         return []
     return [
-        "No mask at all: training needs some. `halfmask complete box-segmenter` fills them in with the shipped model, without training."
+        "No mask at all: training needs some. `halfmask complete box-segmenter` fills them in "
+        "with the shipped model, without training."
     ]
 
 
-def _transfer(box_only: Sequence[dict[str, Any]], masked: Sequence[dict[str, Any]], threshold: int) -> list[str]:
+def _transfer(
+    box_only: Sequence[dict[str, Any]], masked: Sequence[dict[str, Any]], threshold: int
+) -> list[str]:
     if not masked:
         return []
     lines = [
-        f"`{c['name']}` has {_count(c['mask'], 'mask')} and {_count(_boxes(c), 'box')}: it will be segmented by transfer."
+        f"`{c['name']}` has {_count(c['mask'], 'mask')} and {_count(_boxes(c), 'box')}: it "
+        "will be segmented by transfer."
         for c in box_only[:NAMED]
         if _boxes(c) >= MANY_BOXES
     ]
     rest = box_only[len(lines) :]
     if rest:
         lines.append(
-            f"{_count(len(rest), 'more class' if lines else 'class')} with fewer than {threshold} masks: by transfer too ({_names(rest)})."
+            f"{_count(len(rest), 'more class' if lines else 'class')} with fewer than "
+            f"{threshold} masks: by transfer too ({_names(rest)})."
         )
     near = [c for c in box_only if threshold / 2 <= c["mask"] < threshold]
     if near:
-        lines.append(f"A few more masks would make {_names(near)} a masked class ({threshold} are needed).")
+        lines.append(
+            f"A few more masks would make {_names(near)} a masked class ({threshold} are needed)."
+        )
     return lines
 
 
@@ -71,23 +83,30 @@ def _half_masked(masked: Sequence[dict[str, Any]]) -> list[str]:
     if not rows:
         return []
     count = _count(sum(without.values()), "object")
-    return [f"{count} of masked classes without a usable mask ({_names(rows)}): `halfmask complete` fills them in."]
+    return [
+        f"{count} of masked classes without a usable mask ({_names(rows)}): `halfmask "
+        "complete` fills them in."
+    ]
 
 
 def _states(result: dict[str, Any]) -> list[str]:
     counts, lines = result["annotations"], []
     if counts["suspect"]:
         lines.append(
-            f"{_count(counts['suspect'], 'polygon')} that only repeat their box: where placeholders, delete their `segmentation`, "
-            "and `complete` will fill them in; if the objects are rectangles (screens, tables), all is well."
+            f"{_count(counts['suspect'], 'polygon')} that only repeat their box: where "
+            "placeholders, delete their `segmentation`, "
+            "and `complete` will fill them in; if the objects are rectangles (screens, "
+            "tables), all is well."
         )
     if counts["broken"]:
         lines.append(
-            f"{_count(counts['broken'], 'broken mask')}: `complete` draws them anew and keeps the old value beside."
+            f"{_count(counts['broken'], 'broken mask')}: `complete` draws them anew and keeps "
+            "the old value beside."
         )
     if counts["filled"]:
         lines.append(
-            f"{_count(counts['filled'], 'mask')} filled in by halfmask, not reviewed: `halfmask review`, then data.use=accepted."
+            f"{_count(counts['filled'], 'mask')} filled in by halfmask, not reviewed: "
+            "`halfmask review`, then data.use=accepted."
         )
     return lines
 
@@ -96,7 +115,8 @@ def _small(boxes: dict[str, Any]) -> list[str]:
     if not boxes["count"] or boxes["S"] <= TINY_SHARE * boxes["count"]:
         return []
     return [
-        f"{boxes['S'] / boxes['count']:.0%} of the objects are smaller than 32 × 32 pixels: masks of these are the hardest to get right; "
+        f"{boxes['S'] / boxes['count']:.0%} of the objects are smaller than 32 × 32 pixels: "
+        "masks of these are the hardest to get right; "
         "look at the S column of `halfmask evaluate`."
     ]
 

@@ -28,26 +28,39 @@ THIN_SIDE = 4.0
 
 
 def check(file: CocoFile, step: Callable[[], object] = lambda: None) -> list[Problem]:
-    """All findings that need no photographs, those of reading the file among them, in the order of ProblemKind and then of the file.
+    """All findings that need no photographs, those of reading the file among them, in
+    the order of ProblemKind and then of the file.
 
     Args:
         file: what to look at.
         step: called after each image, for a progress bar.
     """
-    found = [*file.structure, *_clashes(file), *_alike_names(file), *_corner_boxes(file), *_empties(file)]
+    found = [
+        *file.structure,
+        *_clashes(file),
+        *_alike_names(file),
+        *_corner_boxes(file),
+        *_empties(file),
+    ]
     for image in file.images:
         size = file.size_of(image["id"])
-        for annotation, state in zip(file.annotations_of(image["id"]), file.states_of(image["id"]), strict=True):
+        for annotation, state in zip(
+            file.annotations_of(image["id"]), file.states_of(image["id"]), strict=True
+        ):
             number = annotation["id"]
             findings = _of_annotation(annotation, state, size)
-            found += [Problem(kind, (number,), f"annotation {number}: {text}") for kind, text in findings]
+            found += [
+                Problem(kind, (number,), f"annotation {number}: {text}") for kind, text in findings
+            ]
         found += near_duplicates(file, image["id"])
         step()
     order = {kind: position for position, kind in enumerate(ProblemKind)}
     return sorted(found, key=lambda problem: order[problem.kind])
 
 
-def _of_annotation(annotation: dict[str, Any], state: MaskState, size: tuple[int, int]) -> Iterator[Finding]:
+def _of_annotation(
+    annotation: dict[str, Any], state: MaskState, size: tuple[int, int]
+) -> Iterator[Finding]:
     bbox = annotation["bbox"]
     if annotation.get("iscrowd") not in (None, 0, 1):
         yield ProblemKind.ODD_ISCROWD, f"iscrowd is {str(annotation['iscrowd'])[:40]!r}"
@@ -70,7 +83,9 @@ def _of_annotation(annotation: dict[str, Any], state: MaskState, size: tuple[int
         yield ProblemKind.THIN, f"box of {bbox[2]:g} × {bbox[3]:g} pixels"
 
 
-def _of_mask(annotation: dict[str, Any], state: MaskState, size: tuple[int, int]) -> Iterator[Finding]:
+def _of_mask(
+    annotation: dict[str, Any], state: MaskState, size: tuple[int, int]
+) -> Iterator[Finding]:
     if state == MaskState.MISSING:
         return
     if state == MaskState.BROKEN:
@@ -78,7 +93,10 @@ def _of_mask(annotation: dict[str, Any], state: MaskState, size: tuple[int, int]
         return
     segmentation = annotation["segmentation"]
     if state == MaskState.SUSPECT:
-        yield ProblemKind.SUSPECT_MASK, "its polygon repeats its box: a placeholder, or an object that fills its box"
+        yield (
+            ProblemKind.SUSPECT_MASK,
+            "its polygon repeats its box: a placeholder, or an object that fills its box",
+        )
     if state != MaskState.MASK:
         return  # what halfmask drew is judged in review, by its score
     yield from _disagreement(annotation["bbox"], segmentation, size)
@@ -91,7 +109,12 @@ def _disagreement(bbox: list[float], segmentation: Any, size: tuple[int, int]) -
     assert own is not None, "a mask without pixels is broken"
     # Both clipped: what a box does beyond the image is reported apart.
     height, width = size
-    box = (max(bbox[0], 0), max(bbox[1], 0), min(bbox[0] + bbox[2], width), min(bbox[1] + bbox[3], height))
+    box = (
+        max(bbox[0], 0),
+        max(bbox[1], 0),
+        min(bbox[0] + bbox[2], width),
+        min(bbox[1] + bbox[3], height),
+    )
     worst = max(abs(a - b) for a, b in zip(own, box, strict=True))
     if worst > DISAGREES:
         yield ProblemKind.BOX_DISAGREES, f"a side of its box is {worst:.1f} pixels from its mask's"
@@ -133,20 +156,28 @@ def _alike_names(file: CocoFile) -> Iterator[Problem]:
 
 
 def _corner_boxes(file: CocoFile) -> Iterator[Problem]:
-    """Boxes written as corners: most stick out of their image when read as COCO says, none does when read as x1, y1, x2, y2."""
+    """Boxes written as corners: most stick out of their image when read as COCO says,
+    none does when read as x1, y1, x2, y2.
+    """
     boxes = sticking = 0
     for image in file.images:
         height, width = file.size_of(image["id"])
         for annotation in file.annotations_of(image["id"]):
             x, y, right, bottom = annotation["bbox"]
-            if right <= x or bottom <= y or overhang([x, y, right - x, bottom - y], (height, width)) > STICKS_OUT:
+            if (
+                right <= x
+                or bottom <= y
+                or overhang([x, y, right - x, bottom - y], (height, width)) > STICKS_OUT
+            ):
                 return
             boxes += 1
             sticking += overhang(annotation["bbox"], (height, width)) > STICKS_OUT
     if boxes >= FEWEST_BOXES and 2 * sticking > boxes:
         message = (
-            f"{file.name}: {sticking} of {boxes} boxes stick out of their image when read as x, y, width, height, none when read as "
-            "x1, y1, x2, y2: write width = x2 − x1 and height = y2 − y1 in place of the last two numbers"
+            f"{file.name}: {sticking} of {boxes} boxes stick out of their image when read as "
+            "x, y, width, height, none when read as "
+            "x1, y1, x2, y2: write width = x2 − x1 and height = y2 − y1 in place of the last "
+            "two numbers"
         )
         yield Problem(ProblemKind.BOXES_XYXY, (), message)
 
@@ -155,7 +186,11 @@ def _empties(file: CocoFile) -> Iterator[Problem]:
     used = {a["category_id"] for image in file.images for a in file.annotations_of(image["id"])}
     for image in file.images:
         if not file.annotations_of(image["id"]):
-            yield Problem(ProblemKind.IMAGE_EMPTY, (image["id"],), f"image {image['id']}: no usable annotation")
+            yield Problem(
+                ProblemKind.IMAGE_EMPTY,
+                (image["id"],),
+                f"image {image['id']}: no usable annotation",
+            )
     for category in file.categories:
         if category["id"] not in used:
             message = f"category {category['id']} ({category['name']}): no usable annotation"
@@ -165,12 +200,16 @@ def _empties(file: CocoFile) -> Iterator[Problem]:
 SAME_MASK = 0.7
 """IoU of two masks above which they are reported."""
 SAME_BOX = 0.95
-"""IoU of two boxes above which they are reported where a mask is missing. Boxes are no proof: a child on a chair shares its box."""
+"""IoU of two boxes above which they are reported where a mask is missing. Boxes are no
+proof: a child on a chair shares its box.
+"""
 _WORTH_A_LOOK = 0.4  # masks so alike that they pass SAME_MASK have boxes far more alike than this
 
 
 def near_duplicates(file: CocoFile, image_id: int) -> Iterator[Problem]:
-    """One finding for each pair of an image; crowds and exact copies (same class and box) are left out."""
+    """One finding for each pair of an image; crowds and exact copies (same class and
+    box) are left out.
+    """
     size = file.size_of(image_id)
     both = zip(file.annotations_of(image_id), file.states_of(image_id), strict=True)
     rows = [(annotation, state) for annotation, state in both if state != MaskState.CROWD]
@@ -180,9 +219,15 @@ def near_duplicates(file: CocoFile, image_id: int) -> Iterator[Problem]:
             continue
         masked = first_state == second_state == MaskState.MASK
         what, limit = ("masks", SAME_MASK) if masked else ("boxes", SAME_BOX)
-        value = overlap(first["segmentation"], second["segmentation"], size) if masked else _iou(first, second, size)
+        value = (
+            overlap(first["segmentation"], second["segmentation"], size)
+            if masked
+            else _iou(first, second, size)
+        )
         if value > limit:
-            labels = f"{file.name_of(first['category_id'])} and {file.name_of(second['category_id'])}"
+            labels = (
+                f"{file.name_of(first['category_id'])} and {file.name_of(second['category_id'])}"
+            )
             message = f"annotations {first['id']} and {second['id']} ({labels}): their {what} have IoU {value:.2f}"
             yield Problem(ProblemKind.NEAR_DUPLICATE, (first["id"], second["id"]), message)
 
@@ -216,7 +261,8 @@ def duplicate_keys(path: Path) -> list[Problem]:
     """One finding for each object in which a key stands twice, in file order.
 
     Args:
-        path: a file that `CocoFile.read` has read. It is read once more; what is in memory is its text, not its objects.
+        path: a file that `CocoFile.read` has read. It is read once more; what is in
+            memory is its text, not its objects.
     """
     found: list[Problem] = []
 
@@ -233,8 +279,18 @@ def _problem(pairs: Pairs) -> Problem:
     twice = next(key for k, key in enumerate(keys) if key in keys[:k])
     values = dict(pairs)
     number = values.get("id")
-    kind = "annotation" if "image_id" in values else "image" if "file_name" in values else "object with id"
-    where = f"{kind} {number}" if type(number) is int else f"an object with the keys {', '.join(sorted(set(keys))[:4])}"
+    kind = (
+        "annotation"
+        if "image_id" in values
+        else "image"
+        if "file_name" in values
+        else "object with id"
+    )
+    where = (
+        f"{kind} {number}"
+        if type(number) is int
+        else f"an object with the keys {', '.join(sorted(set(keys))[:4])}"
+    )
     times = keys.count(twice)
     message = f"{where}: the key {twice!r} stands {times} times, the last value counts: {str(values[twice])[:40]}"
     return Problem(ProblemKind.DUPLICATE_KEY, (number,) if type(number) is int else (), message)

@@ -1,4 +1,6 @@
-"""What `doctor` says of a COCO file, as JSON values: counts, classes, what training will use, problems."""
+"""What `doctor` says of a COCO file, as JSON values: counts, classes, what training
+will use, problems.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,13 @@ def diagnose(file: CocoFile, problems: Sequence[Problem], threshold: int = 10) -
         problems: the findings of `check`, and those about photographs.
         threshold: usable masks from which on a class counts as masked (set A).
     Returns:
-        `ok`: no finding is a problem (notes do not count); `images`, `annotations` (how many are in each MaskState, and `skipped`: not
-        usable at all), `provenance` (what became of halfmask's own masks), `categories` (the same for each class), `training` (what it
-        uses and leaves out), `sizes` (of boxes and masks), `estimate` (can the quality on box-only classes be measured, and how),
-        `advice` (lines for a person), `counts` (findings of each kind), `problems` (each finding).
+        `ok`: no finding is a problem (notes do not count); `images`, `annotations` (how
+            many are in each MaskState, and `skipped`: not
+        usable at all), `provenance` (what became of halfmask's own masks), `categories`
+        (the same for each class), `training` (what it uses and leaves out), `sizes` (of
+        boxes and masks), `estimate` (can the quality on box-only classes be measured,
+        and how), `advice` (lines for a person), `counts` (findings of each kind),
+        `problems` (each finding).
     """
     states, origins, with_masks = _count(file)
     total = sum(states.values(), Counter[MaskState]())
@@ -45,8 +50,14 @@ def diagnose(file: CocoFile, problems: Sequence[Problem], threshold: int = 10) -
             "with_masks": with_masks,
             "without_annotations": counts[ProblemKind.IMAGE_EMPTY],
         },
-        "annotations": {"total": len(file.document["annotations"]), **_named(total), "skipped": skipped},
-        "provenance": {state: origins[state] for state in ("filled", "accepted", "rejected", "redrawn")},
+        "annotations": {
+            "total": len(file.document["annotations"]),
+            **_named(total),
+            "skipped": skipped,
+        },
+        "provenance": {
+            state: origins[state] for state in ("filled", "accepted", "rejected", "redrawn")
+        },
         "categories": categories,
         "training": _training(file, total, skipped),
         "sizes": sizes(file),
@@ -58,7 +69,9 @@ def diagnose(file: CocoFile, problems: Sequence[Problem], threshold: int = 10) -
 
 
 def _count(file: CocoFile) -> tuple[dict[int, Counter[MaskState]], Counter[str], int]:
-    """Category id → states of its annotations; what became of halfmask's own masks; images with a mask."""
+    """Category id → states of its annotations; what became of halfmask's own masks;
+    images with a mask.
+    """
     states = {category["id"]: Counter[MaskState]() for category in file.categories}
     origins: Counter[str] = Counter()
     with_masks = 0
@@ -76,7 +89,9 @@ def _named(states: Counter[MaskState]) -> dict[str, int]:
     return {str(state): states[state] for state in MaskState}
 
 
-def _category(category: dict[str, Any], states: Counter[MaskState], threshold: int) -> dict[str, Any]:
+def _category(
+    category: dict[str, Any], states: Counter[MaskState], threshold: int
+) -> dict[str, Any]:
     return {
         "id": category["id"],
         "name": category["name"],
@@ -102,18 +117,23 @@ SMALL, LARGE = 32**2, 96**2
 
 
 def sizes(file: CocoFile) -> dict[str, Any]:
-    """Sizes of all boxes (clipped to their image) and of all usable masks, crowds left out.
+    """Sizes of all boxes (clipped to their image) and of all usable masks, crowds left
+    out.
 
     Returns:
-        `boxes` and `masks`: `count`; `S`, `M`, `L`, how many are of each size by COCO's borders; `median_area`, square pixels;
-        `fill`, the median share of its box that a mask covers (masks only). A value of nothing is null.
+        `boxes` and `masks`: `count`; `S`, `M`, `L`, how many are of each size by COCO's
+            borders; `median_area`, square pixels;
+        `fill`, the median share of its box that a mask covers (masks only). A value of
+            nothing is null.
     """
     boxes: list[float] = []
     masks: list[float] = []
     fills: list[float] = []
     for image in file.images:
         size = file.size_of(image["id"])
-        for annotation, state in zip(file.annotations_of(image["id"]), file.states_of(image["id"]), strict=True):
+        for annotation, state in zip(
+            file.annotations_of(image["id"]), file.states_of(image["id"]), strict=True
+        ):
             box = clip_box(annotation["bbox"], size)
             if state == MaskState.CROWD or box is None:
                 continue
@@ -121,10 +141,19 @@ def sizes(file: CocoFile) -> dict[str, Any]:
             if state == MaskState.MASK:
                 masks.append(area_of(annotation["segmentation"], size))
                 fills.append(masks[-1] / boxes[-1])
-    return {"boxes": _block(boxes), "masks": _block(masks) | {"fill": median(fills) if fills else None}}
+    return {
+        "boxes": _block(boxes),
+        "masks": _block(masks) | {"fill": median(fills) if fills else None},
+    }
 
 
 def _block(areas: Sequence[float]) -> dict[str, Any]:
     small, large = sum(a < SMALL for a in areas), sum(a >= LARGE for a in areas)
     middle = median(areas) if areas else None
-    return {"count": len(areas), "S": small, "M": len(areas) - small - large, "L": large, "median_area": middle}
+    return {
+        "count": len(areas),
+        "S": small,
+        "M": len(areas) - small - large,
+        "L": large,
+        "median_area": middle,
+    }

@@ -1,4 +1,6 @@
-"""Can the masks of box-only classes be judged without a mask of theirs? By hiding masked classes, where there are enough."""
+"""Can the masks of box-only classes be judged without a mask of theirs? By hiding
+masked classes, where there are enough.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 LARGEST_SHARE = 1 / 3
-"""A class with more than this share of all masks is not hidden: without it the first training would hardly be like the run's own."""
+"""A class with more than this share of all masks is not hidden: without it the first
+training would hardly be like the run's own.
+"""
 USUAL = 5
 """Classes to hide where there are plenty."""
 FEW_MASKS = 100
@@ -14,7 +18,8 @@ FEW_MASKS = 100
 
 
 def hideable(counts: Mapping[int, int], masked: Collection[int], threshold: int = 10) -> list[int]:
-    """The masked classes that `hide=k` may choose from, most masks first: with at least `threshold` masks and at most a third of all.
+    """The masked classes that `hide=k` may choose from, most masks first: with at least
+    `threshold` masks and at most a third of all.
 
     Args:
         counts: category id → usable masks.
@@ -33,14 +38,16 @@ def estimability(counts: Mapping[int, int], box_only: int, threshold: int = 10) 
         box_only: how many classes with objects are in set B.
         threshold: usable masks from which on a class is in set A.
     Returns:
-        `possible`, `hide` (the k to ask for, 0 if none), `hideable` (category ids), `text` (why, and what to do), `command` (or null).
+        `possible`, `hide` (the k to ask for, 0 if none), `hideable` (category ids),
+            `text` (why, and what to do), `command` (or null).
     """
     masked = [i for i, n in counts.items() if n >= threshold]
     ids = hideable(counts, masked, threshold)
     answer = {"possible": bool(ids), "hide": 0, "hideable": ids, "command": None}
     if not ids:
         return answer | {"text": _why_not(counts, masked, threshold)}
-    # A third of them at most: what is left must still teach what the run itself will know.
+    # A third of them at most: what is left must still teach what the run itself will
+    # know.
     hide = max(1, min(USUAL, len(ids) // 3))
     whose = "classes without masks (this file has none)"
     if box_only:
@@ -51,7 +58,11 @@ def estimability(counts: Mapping[int, int], box_only: int, threshold: int = 10) 
         text += " One class is little evidence: the interval comes from its photographs alone, so read it with care."
     elif sum(counts[i] for i in ids) * hide / len(ids) < FEW_MASKS:
         text += " They have few masks: expect a wide interval."
-    return answer | {"hide": hide, "text": text, "command": f"halfmask train RECIPE hide={hide} --out RUN"}
+    return answer | {
+        "hide": hide,
+        "text": text,
+        "command": f"halfmask train RECIPE hide={hide} --out RUN",
+    }
 
 
 def _why_not(counts: Mapping[int, int], masked: Collection[int], threshold: int) -> str:
@@ -62,10 +73,13 @@ def _why_not(counts: Mapping[int, int], masked: Collection[int], threshold: int)
     few = f"; {some} more have some masks but fewer than {threshold}" if some else ""
     if not masked:
         return (
-            f"no number: no class has {threshold} masks ({total} in all). Draw more masks of the classes that have some, "
+            f"no number: no class has {threshold} masks ({total} in all). Draw more masks of "
+            "the classes that have some, "
             "or lower data.masked_threshold."
         )
     return (
-        f"no number: a hidden class needs at least {threshold} masks and at most a third of all {total}, and none of the "
-        f"{len(masked)} masked classes is like that{few}. Draw masks of other classes: with four of about equal size it works."
+        f"no number: a hidden class needs at least {threshold} masks and at most a third of "
+        f"all {total}, and none of the "
+        f"{len(masked)} masked classes is like that{few}. Draw masks of other classes: with "
+        "four of about equal size it works."
     )

@@ -1,4 +1,6 @@
-"""Looks at the photographs of a COCO file: are they there, whole, of the size the file says, gray, twins."""
+"""Looks at the photographs of a COCO file: are they there, whole, of the size the file
+says, gray, twins.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +20,22 @@ from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
 
 TWIN_BITS = 8
-"""Bits of 64 in which the hashes of two photographs may differ for them to be reported as twins. On COCO-mini, halving the size and
-strong compression change at most 4, different photographs differ in at least 10."""
-_FLAT = 2.0  # standard deviation of the gray levels below which a picture has no hash worth comparing
+"""Bits of 64 in which the hashes of two photographs may differ for them to be reported
+as twins. On COCO-mini, halving the size and strong compression change at most 4,
+different photographs differ in at least 10.
+"""
+_FLAT = (
+    2.0  # standard deviation of the gray levels below which a picture has no hash worth comparing
+)
 _EXIF_ORIENTATION = 274
 _BLOCK = 1024
 
 Hash = NDArray[np.bool_]
 
 
-def check_photographs(file: CocoFile, folder: str | Path, step: Callable[[], object] = lambda: None) -> list[Problem]:
+def check_photographs(
+    file: CocoFile, folder: str | Path, step: Callable[[], object] = lambda: None
+) -> list[Problem]:
     """Reads every photograph of a file and reports what is wrong with it.
 
     Args:
@@ -38,7 +46,11 @@ def check_photographs(file: CocoFile, folder: str | Path, step: Callable[[], obj
         InputError: no such folder.
     """
     absent = {image["id"] for image in missing_photographs(folder, file.images)}
-    found = [_problem(ProblemKind.PHOTO_MISSING, i, f"no file {_name(i)}") for i in file.images if i["id"] in absent]
+    found = [
+        _problem(ProblemKind.PHOTO_MISSING, i, f"no file {_name(i)}")
+        for i in file.images
+        if i["id"] in absent
+    ]
     present = [image for image in file.images if image["id"] not in absent]
     hashes: list[tuple[int, Hash]] = []
 
@@ -71,7 +83,10 @@ def _look(path: Path, size: tuple[int, int]) -> tuple[list[Finding], Hash | None
             else ""
         )
         findings.append(
-            (ProblemKind.PHOTO_SIZE, f"{width} × {height} pixels, the file says {size[1]} × {size[0]}{hint}")
+            (
+                ProblemKind.PHOTO_SIZE,
+                f"{width} × {height} pixels, the file says {size[1]} × {size[0]}{hint}",
+            )
         )
     if turn in range(2, 9):
         findings.append((ProblemKind.PHOTO_TURNED, f"EXIF orientation {turn}"))
@@ -81,11 +96,15 @@ def _look(path: Path, size: tuple[int, int]) -> tuple[list[Finding], Hash | None
 
 
 def perceptual_hash(pixels: Pixels) -> Hash | None:
-    """64 bits, bool [64], that survive scaling and compression: the signs of a picture's lowest frequencies against their median.
+    """64 bits, bool [64], that survive scaling and compression: the signs of a
+    picture's lowest frequencies against their median.
 
     None for a picture of (nearly) one colour.
     """
-    small = np.asarray(Image.fromarray(pixels).convert("L").resize((32, 32), Image.Resampling.BOX), dtype=np.float64)
+    small = np.asarray(
+        Image.fromarray(pixels).convert("L").resize((32, 32), Image.Resampling.BOX),
+        dtype=np.float64,
+    )
     if small.std() < _FLAT:
         return None
     steps = np.arange(32)
@@ -105,7 +124,9 @@ def _twins(hashes: list[tuple[int, Hash]]) -> Iterator[Problem]:
         for i, j in np.argwhere(np.triu(alike, 1)).tolist():
             pair = (ids[start + i], ids[start + j])
             yield Problem(
-                ProblemKind.PHOTO_TWINS, pair, f"images {pair[0]} and {pair[1]}: their photographs look the same"
+                ProblemKind.PHOTO_TWINS,
+                pair,
+                f"images {pair[0]} and {pair[1]}: their photographs look the same",
             )
 
 

@@ -1,7 +1,9 @@
-"""Writes the index of a large COCO file: one pass over the JSON, in memory that does not grow with its annotations.
+"""Writes the index of a large COCO file: one pass over the JSON, in memory that does
+not grow with its annotations.
 
-What is known of each annotation goes to one of some temporary files, by its image's place; each of these is then small enough to be put
-in order in memory, and becomes one record batch.
+What is known of each annotation goes to one of some temporary files, by its image's
+place; each of these is then small enough to be put in order in memory, and becomes one
+record batch.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ Array = NDArray[Any]
 
 BYTES_A_PART = 48 << 20
 MOST_PARTS = 512
-"""Of the temporary files: one for so many bytes of JSON, and no more than a process may hold open."""
+"""Of the temporary files: one for so many bytes of JSON, and no more than a process may
+hold open.
+"""
 
 
 @dataclass
@@ -49,8 +53,11 @@ class Built:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def build_index(path: Path, target: Path, source: Source, progress: Progress | None = None) -> Built:
-    """Writes the index of `path` to `target`, which must not exist; nothing is left there when it fails.
+def build_index(
+    path: Path, target: Path, source: Source, progress: Progress | None = None
+) -> Built:
+    """Writes the index of `path` to `target`, which must not exist; nothing is left
+    there when it fails.
 
     Args:
         path: a COCO instances file of any size.
@@ -80,7 +87,9 @@ def build_index(path: Path, target: Path, source: Source, progress: Progress | N
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """JSON makes no cycles, and looking for them among so many new objects costs a third of the time."""
+    """JSON makes no cycles, and looking for them among so many new objects costs a
+    third of the time.
+    """
     before = gc.isenabled()
     gc.disable()
     try:
@@ -123,7 +132,9 @@ class _Builder:
                 self._spool_annotations(batch)
         if self._images is None:
             self._close(images, early)
-            for batch in scan_lists(self.path, lambda key: key == "annotations", progress, self._constants):
+            for batch in scan_lists(
+                self.path, lambda key: key == "annotations", progress, self._constants
+            ):
                 self._spool_annotations(batch)
         self._categories = sorted(
             check_records(self._categories, str(self.path), "category"), key=lambda c: int(c["id"])
@@ -134,9 +145,14 @@ class _Builder:
         if not seen:
             return False
         images.close(str(self.path))
-        parts = min(max(1, self.path.stat().st_size // BYTES_A_PART), MOST_PARTS, max(1, len(images)))
+        parts = min(
+            max(1, self.path.stat().st_size // BYTES_A_PART), MOST_PARTS, max(1, len(images))
+        )
         self._images_a_part = -(-max(1, len(images)) // parts)
-        self._parts = [(self._spool / str(k)).open("wb") for k in range(-(-max(1, len(images)) // self._images_a_part))]
+        self._parts = [
+            (self._spool / str(k)).open("wb")
+            for k in range(-(-max(1, len(images)) // self._images_a_part))
+        ]
         self._images = images
         return True
 
@@ -144,13 +160,19 @@ class _Builder:
         assert self._images is not None
         sound = [
             (item, span)
-            for position, (item, span) in enumerate(zip(batch.items, batch.spans, strict=True), batch.first)
+            for position, (item, span) in enumerate(
+                zip(batch.items, batch.spans, strict=True), batch.first
+            )
             if fault_of_record(item, position) is None
         ]
         self.built.left_out[ProblemKind.ANNOTATION_RECORD] += len(batch.items) - len(sound)
         known = [is_id(item.get("image_id")) for item, _ in sound]
-        ids = [item["image_id"] if fine else 0 for (item, _), fine in zip(sound, known, strict=True)]
-        found = [row if fine else -1 for row, fine in zip(self._images.find(ids), known, strict=True)]
+        ids = [
+            item["image_id"] if fine else 0 for (item, _), fine in zip(sound, known, strict=True)
+        ]
+        found = [
+            row if fine else -1 for row, fine in zip(self._images.find(ids), known, strict=True)
+        ]
         rows = [self._row(item, span, row) for (item, span), row in zip(sound, found, strict=True)]
         packed = np.array([row for row in rows if row is not None], dtype=SPOOLED)
         self._seen.update(packed["category"].tolist())
@@ -163,15 +185,28 @@ class _Builder:
         assert self._images is not None
         table = self._images.table
         size = None if row < 0 else (int(table["height"][row]), int(table["width"][row]))
-        category = item.get("category_id")  # whether it is in the file is known once that has been read
+        category = item.get(
+            "category_id"
+        )  # whether it is in the file is known once that has been read
         box = usable_box(item, size, is_id(category))
         if box is None or size is None:
             self.built.left_out[fault_of_annotation(item, size, is_id(category))[0]] += 1
             return None
         noted = provenance(item) is not None
-        states = [MASK_STATES.index(classify(item, size, use)) for use in (USES if noted else USES[:1])]
+        states = [
+            MASK_STATES.index(classify(item, size, use)) for use in (USES if noted else USES[:1])
+        ]
         start, end = span
-        return (row, item["id"], category, box, tuple(states * (1 if noted else len(USES))), noted, start, end - start)
+        return (
+            row,
+            item["id"],
+            category,
+            box,
+            tuple(states * (1 if noted else len(USES))),
+            noted,
+            start,
+            end - start,
+        )
 
     def write(self, target: Path, source: Source) -> None:
         """Puts the parts in order, one record batch each."""
@@ -181,11 +216,17 @@ class _Builder:
             part.close()
         known = {c["id"] for c in self._categories}
         built = self.built
-        built.left_out[ProblemKind.ORPHAN] += sum(n for category, n in self._seen.items() if category not in known)
+        built.left_out[ProblemKind.ORPHAN] += sum(
+            n for category, n in self._seen.items() if category not in known
+        )
         built.images = len(self._images or ())
         built.annotations = sum(n for category, n in self._seen.items() if category in known)
         built.left_out += Counter()  # drops what is 0
-        facts = {"left_out": built.left_out, "categories": self._categories, "not_strict": bool(self._constants)}
+        facts = {
+            "left_out": built.left_out,
+            "categories": self._categories,
+            "not_strict": bool(self._constants),
+        }
         with target.open("wb") as file:
             head = schema().with_metadata(metadata(source, facts))
             with pa.ipc.new_file(pa.PythonFile(file), head) as writer:
@@ -209,7 +250,9 @@ class _Builder:
             order = np.argsort(rows["image"], kind="stable")
             rows, labels = rows[order], labels[order]
             counts = np.bincount(rows["image"] - first, minlength=last - first)
-            yield self._batch(slice(first, last), names.slice(first, last - first), counts, rows, labels)
+            yield self._batch(
+                slice(first, last), names.slice(first, last - first), counts, rows, labels
+            )
 
     def _batch(self, images: slice, names: Any, counts: Array, rows: Array, labels: Array) -> Any:
         import pyarrow as pa
@@ -220,17 +263,28 @@ class _Builder:
         columns = {"id": rows["id"], "label": labels, "box": rows["box"], "noted": rows["noted"]}
         columns |= {f"state_{use}": rows["states"][:, k] for k, use in enumerate(USES)}
         columns |= {"offset": rows["offset"], "length": rows["length"]}
-        children = [_arrow(columns[item.field(k).name], item.field(k).type) for k in range(item.num_fields)]
+        children = [
+            _arrow(columns[item.field(k).name], item.field(k).type) for k in range(item.num_fields)
+        ]
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-        values = pa.StructArray.from_arrays(children, fields=[item.field(k) for k in range(item.num_fields)])
-        annotations = pa.ListArray.from_arrays(pa.array(starts), values, type=form.field("annotations").type)
-        own = {name: _arrow(column[images], form.field(name).type) for name, column in self._images.table.items()}
+        values = pa.StructArray.from_arrays(
+            children, fields=[item.field(k) for k in range(item.num_fields)]
+        )
+        annotations = pa.ListArray.from_arrays(
+            pa.array(starts), values, type=form.field("annotations").type
+        )
+        own = {
+            name: _arrow(column[images], form.field(name).type)
+            for name, column in self._images.table.items()
+        }
         arrays = own | {"file_name": names.combine_chunks(), "annotations": annotations}
         return pa.RecordBatch.from_arrays([arrays[name] for name in form.names], schema=form)
 
 
 def _labels(category_ids: Array, wanted: Array) -> Array:
-    """int32: place of each in the ascending `category_ids`, plus one; 0 where it is not among them."""
+    """int32: place of each in the ascending `category_ids`, plus one; 0 where it is not
+    among them.
+    """
     if not len(category_ids):
         return np.zeros(len(wanted), dtype=np.int32)
     place = np.minimum(np.searchsorted(category_ids, wanted), len(category_ids) - 1)

@@ -1,4 +1,6 @@
-"""A large COCO file through its index: opens at once, and all processes on a machine share one copy."""
+"""A large COCO file through its index: opens at once, and all processes on a machine
+share one copy.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +21,22 @@ from halfmask.coco.supervision import MaskState, Use, classify, mask_weight
 
 Array = NDArray[Any]
 
-_MASK, _CROWD, _MISSING = (MASK_STATES.index(s) for s in (MaskState.MASK, MaskState.CROWD, MaskState.MISSING))
+_MASK, _CROWD, _MISSING = (
+    MASK_STATES.index(s) for s in (MaskState.MASK, MaskState.CROWD, MaskState.MISSING)
+)
 
 
 class CocoIndex:
-    """A COCO instances file through its index: says what `CocoFile` says of the same file, member by member.
+    """A COCO instances file through its index: says what `CocoFile` says of the same
+    file, member by member.
 
-    Boxes, classes and states come from the index; a record is read from the JSON file when it is asked for.
+    Boxes, classes and states come from the index; a record is read from the JSON file
+    when it is asked for.
 
     Attributes:
         name, categories, label_of: see `CocoFile`.
-        facts: what the index says of itself: `left_out` (unusable images and annotations by kind), `source` and others.
+        facts: what the index says of itself: `left_out` (unusable images and
+            annotations by kind), `source` and others.
     """
 
     def __init__(self, path: Path, index: Path) -> None:
@@ -60,12 +67,17 @@ class CocoIndex:
 
     @cached_property
     def image_ids(self) -> list[int]:
-        ids: list[int] = (self._store.ids if self._rows is None else self._store.ids[self._rows]).tolist()
+        ids: list[int] = (
+            self._store.ids if self._rows is None else self._store.ids[self._rows]
+        ).tolist()
         return ids
 
     @property
     def objects(self) -> int:
-        return sum(int((chosen & (states != _CROWD)).sum()) for _, chosen, _, states in self._scan("annotated"))
+        return sum(
+            int((chosen & (states != _CROWD)).sum())
+            for _, chosen, _, states in self._scan("annotated")
+        )
 
     def __contains__(self, image_id: object) -> bool:
         row = self._store.find(image_id)
@@ -101,34 +113,52 @@ class CocoIndex:
         own = part.annotation["label"][rows]
         # All else is in the columns: a box without a mask costs no JSON.
         wanted = (states == _MASK) | (part.annotation["noted"][rows] > 0)
-        columns = (part.annotation["id"][rows], self._labels[own], part.annotation["box"][rows], states, wanted)
+        columns = (
+            part.annotation["id"][rows],
+            self._labels[own],
+            part.annotation["box"][rows],
+            states,
+            wanted,
+        )
         instances = []
         for row, (number, label, box, state, read) in enumerate(
             zip(*(column.tolist() for column in columns), strict=True), rows.start
         ):
             record = self._record(part, row) if read else {}
             mask = record["segmentation"] if state == _MASK else None
-            instances.append(Instance(number, label, tuple(box), MASK_STATES[state], mask_weight(record), mask))
+            instances.append(
+                Instance(number, label, tuple(box), MASK_STATES[state], mask_weight(record), mask)
+            )
         return instances
 
     def with_masks(self, use: Use = "annotated") -> set[int]:
         found: set[int] = set()
         for part, chosen, _, states in self._scan(use):
-            hits = np.searchsorted(part.starts, np.flatnonzero(chosen & (states == _MASK)), side="right") - 1
+            hits = (
+                np.searchsorted(
+                    part.starts, np.flatnonzero(chosen & (states == _MASK)), side="right"
+                )
+                - 1
+            )
             found.update(part.image["id"][np.unique(hits)].tolist())
         return found
 
     def mask_counts(self, use: Use = "annotated") -> dict[int, int]:
         counts = np.zeros(len(self.categories) + 1, dtype=np.int64)
         for _, chosen, own, states in self._scan(use):
-            counts += np.bincount(self._labels[own[chosen & (states == _MASK)]], minlength=len(counts))
+            counts += np.bincount(
+                self._labels[own[chosen & (states == _MASK)]], minlength=len(counts)
+            )
         return {category: int(counts[label]) for category, label in self.label_of.items()}
 
     def masked_categories(self, threshold: int = 10, use: Use = "annotated") -> set[int]:
         return {category for category, count in self.mask_counts(use).items() if count >= threshold}
 
     def part(
-        self, image_ids: Collection[int], masks_of: Collection[int] | None = None, renaming: Renaming | None = None
+        self,
+        image_ids: Collection[int],
+        masks_of: Collection[int] | None = None,
+        renaming: Renaming | None = None,
     ) -> CocoIndex:
         view = copy(self)
         view.__dict__.pop("image_ids", None)
@@ -159,11 +189,15 @@ class CocoIndex:
         return self._store.place(row)
 
     def _states(self, part: Part, rows: slice, use: Use) -> Array:
-        """uint8, places in MASK_STATES; where masks are taken away nothing is left that could be seen."""
+        """uint8, places in MASK_STATES; where masks are taken away nothing is left that
+        could be seen.
+        """
         states = part.annotation[f"state_{use}"][rows]
         if self._keep is None:
             return states
-        stripped = np.array([False, *(i not in self._keep for i in self._own_ids)])[part.annotation["label"][rows]]
+        stripped = np.array([False, *(i not in self._keep for i in self._own_ids)])[
+            part.annotation["label"][rows]
+        ]
         return np.where(stripped & (states != _CROWD), np.uint8(_MISSING), states)
 
     def _scan(self, use: Use) -> Iterator[tuple[Part, Array, Array, Array]]:

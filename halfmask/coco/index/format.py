@@ -1,7 +1,9 @@
-"""What stands in the index of a COCO file: an Arrow file with one row an image, its annotations a list in it.
+"""What stands in the index of a COCO file: an Arrow file with one row an image, its
+annotations a list in it.
 
-Any Arrow reader opens it. States are places in MASK_STATES, one for each of USES; `offset` and `length` say at which bytes of the JSON
-file a record stands, where halfmask reads what no column holds.
+Any Arrow reader opens it. States are places in MASK_STATES, one for each of USES;
+`offset` and `length` say at which bytes of the JSON file a record stands, where
+halfmask reads what no column holds.
 """
 
 from __future__ import annotations
@@ -45,8 +47,9 @@ _END = 1 << 20
 
 @dataclass(frozen=True)
 class Source:
-    """What pins down the content of a file without reading all of it: size, time of change, and a digest of both ends and of samples
-    between them."""
+    """What pins down the content of a file without reading all of it: size, time of
+    change, and a digest of both ends and of samples between them.
+    """
 
     size: int
     changed: int
@@ -59,7 +62,9 @@ class Source:
         with path.open("rb") as file:
             state = os.fstat(file.fileno())
             size = state.st_size
-            places = {0: _END, max(0, size - _END): _END} | {k * size // _SAMPLES: _SAMPLE for k in range(1, _SAMPLES)}
+            places = {0: _END, max(0, size - _END): _END} | {
+                k * size // _SAMPLES: _SAMPLE for k in range(1, _SAMPLES)
+            }
             for place, length in sorted(places.items()):
                 file.seek(place)
                 digest.update(file.read(length))
@@ -73,8 +78,12 @@ def schema() -> Any:
     annotation = pa.struct(
         [
             pa.field("id", pa.int64(), False),
-            pa.field("label", pa.int32(), False),  # place of its category among the sorted ids, from 1
-            pa.field("box", pa.list_(pa.field("side", pa.float32(), False), 4), False),  # xyxy, clipped to the image
+            pa.field(
+                "label", pa.int32(), False
+            ),  # place of its category among the sorted ids, from 1
+            pa.field(
+                "box", pa.list_(pa.field("side", pa.float32(), False), 4), False
+            ),  # xyxy, clipped to the image
             *(pa.field(f"state_{use}", pa.uint8(), False) for use in USES),
             pa.field("noted", pa.uint8(), False),  # 1: the record has a note of halfmask's
             pa.field("offset", pa.uint64(), False),
@@ -103,5 +112,7 @@ def metadata(source: Source, facts: dict[str, Any]) -> dict[bytes, bytes]:
 def is_of(facts: dict[str, Any], source: Source) -> bool:
     """Whether metadata are those of an index that this halfmask made of such a source."""
     return (
-        facts.get("format") == FORMAT and facts.get("version") == __version__ and facts.get("source") == asdict(source)
+        facts.get("format") == FORMAT
+        and facts.get("version") == __version__
+        and facts.get("source") == asdict(source)
     )

@@ -18,7 +18,9 @@ class IndexImages:
     """The usable images in file order, as columns; `find` their rows by id."""
 
     def __init__(self) -> None:
-        self.columns: dict[str, list[Array]] = {name: [] for name in ("id", "height", "width", "offset", "length")}
+        self.columns: dict[str, list[Array]] = {
+            name: [] for name in ("id", "height", "width", "offset", "length")
+        }
         self.names: list[Any] = []
         self._every: list[Array] = []
 
@@ -35,7 +37,9 @@ class IndexImages:
             if size is not None:
                 kept.append((record["id"], *size, start, end - start))
                 names.append(file_name_of(record))
-        for column, values in zip(self.columns.values(), np.array(kept, dtype=np.int64).reshape(-1, 5).T, strict=True):
+        for column, values in zip(
+            self.columns.values(), np.array(kept, dtype=np.int64).reshape(-1, 5).T, strict=True
+        ):
             column.append(values.copy())
         self.names.append(pa.array(names, pa.large_string()))
         return len(batch.items) - len(kept)
@@ -53,7 +57,10 @@ class IndexImages:
             position = int(repeats.min())
             raise InputError(repeated_id(int(every[position]), position, name, "image"))
         self._every.clear()
-        self.table = {key: np.concatenate([*parts, np.zeros(0, np.int64)]) for key, parts in self.columns.items()}
+        self.table = {
+            key: np.concatenate([*parts, np.zeros(0, np.int64)])
+            for key, parts in self.columns.items()
+        }
         self.columns.clear()
         self._order = np.argsort(self.table["id"], kind="stable")
         self._sorted = self.table["id"][self._order]

@@ -23,13 +23,16 @@ from halfmask.errors import InputError
 logger = logging.getLogger("halfmask")
 
 INDEX_ABOVE = 256 << 20
-"""Bytes of a JSON file from which on it is read through an index: in memory it would take some ten times as much, in each process."""
+"""Bytes of a JSON file from which on it is read through an index: in memory it would
+take some ten times as much, in each process.
+"""
 FOLDER_VARIABLE = "HALFMASK_INDEX_FOLDER"
 """Environment variable: a folder for all indexes, where they cannot lie beside their files."""
 
 
 def open_annotations(path: str | Path, progress: Progress | None = None) -> Annotations:
-    """A COCO instances file, ready for training and evaluation: a large one, or one that has an index, through the index; else in memory.
+    """A COCO instances file, ready for training and evaluation: a large one, or one
+    that has an index, through the index; else in memory.
 
     Args:
         path: the file.
@@ -46,19 +49,24 @@ def open_annotations(path: str | Path, progress: Progress | None = None) -> Anno
 
 
 def index_path(path: Path) -> Path:
-    """Where the index of a file lies: beside it, or in the folder that HALFMASK_INDEX_FOLDER names, under a name of its own."""
+    """Where the index of a file lies: beside it, or in the folder that
+    HALFMASK_INDEX_FOLDER names, under a name of its own.
+    """
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
         return path.with_name(f"{path.name}.index.arrow")
-    own = hashlib.blake2b(str(path.resolve()).encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
+    own = hashlib.blake2b(
+        str(path.resolve()).encode("utf-8", "surrogateescape"), digest_size=6
+    ).hexdigest()
     return Path(folder) / f"{path.name}.{own}.index.arrow"
 
 
 def open_index(path: Path, progress: Progress | None = None, anew: bool = False) -> CocoIndex:
     """The index of a file, made where there is none that fits its content.
 
-    Two processes that want the same one do not make it twice: the second waits. A reader never meets half of one, and what a killed
-    process left behind is swept up by the next that makes it.
+    Two processes that want the same one do not make it twice: the second waits. A
+    reader never meets half of one, and what a killed process left behind is swept up by
+    the next that makes it.
 
     Args:
         path: a COCO instances file of any size.
@@ -79,7 +87,9 @@ def _source(path: Path) -> Source:
     try:
         return Source.of(path)
     except OSError as error:
-        raise InputError(f"{path}: expected a COCO JSON file, cannot read it: {error.strerror or error}") from error
+        raise InputError(
+            f"{path}: expected a COCO JSON file, cannot read it: {error.strerror or error}"
+        ) from error
 
 
 def _fits(path: Path, target: Path) -> bool:
@@ -98,7 +108,9 @@ def _make(path: Path, target: Path, progress: Progress | None, sweep: bool) -> N
     try:
         build_index(path, beside, source, progress)
         if _source(path) != source:
-            raise InputError(f"{path}: changed while it was indexed; start again when nobody writes to it")
+            raise InputError(
+                f"{path}: changed while it was indexed; start again when nobody writes to it"
+            )
         beside.replace(target)
     finally:
         beside.unlink(missing_ok=True)
@@ -112,7 +124,8 @@ def _alone(path: Path, target: Path) -> Iterator[bool]:
         file = lock.open("wb")
     except OSError as error:
         raise InputError(
-            f"{target}: cannot write the index of {path.name} here: {error.strerror or error}; make the folder writable, or name another "
+            f"{target}: cannot write the index of {path.name} here: {error.strerror or error}; "
+            "make the folder writable, or name another "
             f"for indexes in the environment: {FOLDER_VARIABLE}=FOLDER"
         ) from error
     with file:
@@ -120,7 +133,9 @@ def _alone(path: Path, target: Path) -> Iterator[bool]:
             yield _locked(file.fileno(), target)
         finally:
             with suppress(OSError):
-                lock.unlink()  # one who waits for it then looks again, and at worst makes the same index once more
+                # one who waits for it then looks again, and at worst makes the same
+                # index once more
+                lock.unlink()
 
 
 def _locked(number: int, target: Path) -> bool:

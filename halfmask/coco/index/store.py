@@ -1,4 +1,6 @@
-"""The index of a large COCO file as arrays on the mapped file, and the records of the JSON file behind it."""
+"""The index of a large COCO file as arrays on the mapped file, and the records of the
+JSON file behind it.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,8 @@ class Part:
 
 
 class Store:
-    """Read by many processes at once: the mapped pages are shared, and `pread` moves no common place. Pickled, it is opened anew.
+    """Read by many processes at once: the mapped pages are shared, and `pread` moves no
+    common place. Pickled, it is opened anew.
 
     Attributes:
         facts: the metadata of the index.
@@ -59,7 +62,9 @@ class Store:
         self.parts = [_part(reader.get_batch(k)) for k in range(reader.num_record_batches)]
         sizes = [len(part.image["id"]) for part in self.parts]
         self.firsts = [0, *np.cumsum(sizes, dtype=np.int64).tolist()]
-        self.ids = np.concatenate([*(part.image["id"] for part in self.parts), np.zeros(0, dtype=np.int64)])
+        self.ids = np.concatenate(
+            [*(part.image["id"] for part in self.parts), np.zeros(0, dtype=np.int64)]
+        )
         rising = bool((self.ids[1:] > self.ids[:-1]).all())
         self._order = None if rising else np.argsort(self.ids, kind="stable")
         self._sorted = self.ids if self._order is None else self.ids[self._order]
@@ -103,12 +108,17 @@ class Store:
         except ValueError:
             record = None
         if not isinstance(record, dict) or record.get("id") != expected:
-            raise InputError(f"{self._places[0]}: changed while it was in use (record of id {expected}); start again")
+            raise InputError(
+                f"{self._places[0]}: changed while it was in use (record of id {expected}); "
+                "start again"
+            )
         return record
 
 
 def open_arrow(index: Path) -> Any:
-    """A reader of the mapped index; raises OSError or Arrow's errors (which are ValueErrors or OSErrors) where it is none."""
+    """A reader of the mapped index; raises OSError or Arrow's errors (which are
+    ValueErrors or OSErrors) where it is none.
+    """
     import pyarrow as pa
 
     return pa.ipc.open_file(pa.memory_map(str(index)))

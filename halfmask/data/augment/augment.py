@@ -1,4 +1,6 @@
-"""Random changes of training images: pasted objects, turns, mirror and colour. The generator that is handed in decides everything."""
+"""Random changes of training images: pasted objects, turns, mirror and colour. The
+generator that is handed in decides everything.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +19,25 @@ ROTATED = 0.5
 
 
 class Augment:
-    """Pastes objects into an image, mirrors it with its boxes and masks, and varies its brightness, contrast and saturation.
+    """Pastes objects into an image, mirrors it with its boxes and masks, and varies its
+    brightness, contrast and saturation.
 
     Args:
         flip: probability of mirroring left and right.
-        colour_jitter: s; brightness, contrast and saturation are each multiplied by a factor drawn from [1 − s, 1 + s] (never below
-            0). 0: colours stay as they are, bit for bit.
+        colour_jitter: s; brightness, contrast and saturation are each multiplied by a
+            factor drawn from [1 − s, 1 + s] (never below 0). 0: colours stay as they
+            are, bit for bit.
         paste: objects of other images; None: none.
-        rotation: degrees; half of the examples are turned by up to this, either way. 0: none.
+        rotation: degrees; half of the examples are turned by up to this, either way. 0:
+            none.
     """
 
     def __init__(
-        self, flip: float = 0.0, colour_jitter: float = 0.0, paste: CopyPaste | None = None, rotation: float = 0.0
+        self,
+        flip: float = 0.0,
+        colour_jitter: float = 0.0,
+        paste: CopyPaste | None = None,
+        rotation: float = 0.0,
     ) -> None:
         assert 0.0 <= flip <= 1.0, flip
         assert colour_jitter >= 0.0, colour_jitter
@@ -37,14 +46,17 @@ class Augment:
         self.paste = paste
         self.rotation = rotation
 
-    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
+    def __call__(
+        self, image: Tensor, target: Target, generator: torch.Generator
+    ) -> tuple[Tensor, Target]:
         """Changes one example.
 
         Args:
             image: float32 [3, H, W] in [0, 1].
             target: what is known of it.
-            generator: decides; the same state gives the same result. Always drawn from in the same way, so that turning one change
-                off leaves the others' decisions alone.
+            generator: decides; the same state gives the same result. Always drawn from
+                in the same way, so that turning one change off leaves the others'
+                decisions alone.
         """
         draws = torch.rand(4, generator=generator).tolist()
         if self.paste is not None:

@@ -1,4 +1,6 @@
-"""Copy-paste: masked objects of other photographs pasted into a training photograph (Ghiasi et al., CVPR 2021)."""
+"""Copy-paste: masked objects of other photographs pasted into a training photograph
+(Ghiasi et al., CVPR 2021).
+"""
 
 from __future__ import annotations
 
@@ -24,16 +26,20 @@ COVERED = 0.7
 
 
 class CopyPaste:
-    """Pastes objects that have a mask onto photographs, those without any mask too. What they cover is taken from the masks below.
+    """Pastes objects that have a mask onto photographs, those without any mask too.
+    What they cover is taken from the masks below.
 
     Args:
         pool: where the objects come from: training examples, never held-out ones.
-        rows: the examples of the pool to take objects from, those that have masks; None: all.
+        rows: the examples of the pool to take objects from, those that have masks;
+            None: all.
         probability: of changing a photograph.
         most: objects pasted into it, at most.
     """
 
-    def __init__(self, pool: Examples, probability: float, most: int = 4, rows: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, pool: Examples, probability: float, most: int = 4, rows: Sequence[int] | None = None
+    ) -> None:
         assert 0.0 <= probability <= 1.0, probability
         assert most >= 1, most
         self.pool = pool
@@ -41,7 +47,9 @@ class CopyPaste:
         self.probability = probability
         self.most = most
 
-    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
+    def __call__(
+        self, image: Tensor, target: Target, generator: torch.Generator
+    ) -> tuple[Tensor, Target]:
         """Changes one example; the generator decides.
 
         Args:
@@ -77,7 +85,8 @@ class _Scene:
         self._new: list[tuple[Tensor, tuple[int, int], tuple[int, float]]] = []
 
     def paste(self, pixels: Tensor, alpha: Tensor, spot: Tensor, known: tuple[int, float]) -> None:
-        """Puts pixels [3, h, w] with alpha [h, w] at a spot, float [2] in [0, 1), the share of the free way right and down.
+        """Puts pixels [3, h, w] with alpha [h, w] at a spot, float [2] in [0, 1), the
+        share of the free way right and down.
 
         known: label, and weight of the mask.
         """
@@ -110,7 +119,9 @@ class _Scene:
             if seen is not None and int(seen[0].sum()) >= (1 - COVERED) * self._areas[row]:
                 whole = int(seen[0].sum()) == self._areas[row]
                 kept.append(index)
-                boxes.append(box if whole else tight_box(*seen))  # the file's own box, where nothing changed
+                boxes.append(
+                    box if whole else tight_box(*seen)
+                )  # the file's own box, where nothing changed
                 crops.append(seen)
             row += 1
         old = _rows(old, kept, boxes, crops)
@@ -122,18 +133,30 @@ class _Scene:
         return float(part.float().mean()) if part.numel() else 0.0
 
     def _with_new(self, old: Target) -> Target:
-        found = [(seen, known) for bitmap, place, known in self._new if (seen := tight(bitmap, place)) is not None]
+        found = [
+            (seen, known)
+            for bitmap, place, known in self._new
+            if (seen := tight(bitmap, place)) is not None
+        ]
         masks = [*old.masks.bitmaps(), *(seen[0] for seen, _ in found)]
-        places = [(int(x), int(y)) for x, y in old.masks.offsets.tolist()] + [seen[1] for seen, _ in found]
+        places = [(int(x), int(y)) for x, y in old.masks.offsets.tolist()] + [
+            seen[1] for seen, _ in found
+        ]
         weights = torch.tensor([weight for _, (_, weight) in found])
         before = torch.ones(len(old)) if old.mask_weight is None else old.mask_weight
         nothing = torch.zeros(len(found), dtype=torch.int64)
-        ids = old.annotation_ids if len(old.annotation_ids) == len(old) else torch.zeros(len(old), dtype=torch.int64)
+        ids = (
+            old.annotation_ids
+            if len(old.annotation_ids) == len(old)
+            else torch.zeros(len(old), dtype=torch.int64)
+        )
         weighted = old.mask_weight is not None or bool((weights != 1).any())
         return replace(
             old,
             boxes=torch.cat([old.boxes, *(tight_box(*seen)[None] for seen, _ in found)]),
-            labels=torch.cat([old.labels, torch.tensor([label for _, (label, _) in found], dtype=torch.int64)]),
+            labels=torch.cat(
+                [old.labels, torch.tensor([label for _, (label, _) in found], dtype=torch.int64)]
+            ),
             has_mask=torch.cat([old.has_mask, torch.ones(len(found), dtype=torch.bool)]),
             masks=MaskCrops.from_bitmaps(masks, places, old.masks.image_size),
             annotation_ids=torch.cat([ids, nothing]),
@@ -141,15 +164,24 @@ class _Scene:
         )
 
 
-def _rows(target: Target, kept: list[int], boxes: list[Tensor], crops: list[tuple[Tensor, tuple[int, int]]]) -> Target:
+def _rows(
+    target: Target,
+    kept: list[int],
+    boxes: list[Tensor],
+    crops: list[tuple[Tensor, tuple[int, int]]],
+) -> Target:
     index = torch.tensor(kept, dtype=torch.int64)
     return replace(
         target,
         boxes=torch.stack(boxes) if boxes else target.boxes[:0],
         labels=target.labels[index],
         has_mask=target.has_mask[index],
-        masks=MaskCrops.from_bitmaps([c[0] for c in crops], [c[1] for c in crops], target.masks.image_size),
-        annotation_ids=target.annotation_ids[index] if len(target.annotation_ids) else target.annotation_ids,
+        masks=MaskCrops.from_bitmaps(
+            [c[0] for c in crops], [c[1] for c in crops], target.masks.image_size
+        ),
+        annotation_ids=target.annotation_ids[index]
+        if len(target.annotation_ids)
+        else target.annotation_ids,
         mask_weight=None if target.mask_weight is None else target.mask_weight[index],
     )
 
@@ -180,7 +212,9 @@ def _resized(pixels: Tensor, mask: Tensor, size: tuple[int, int]) -> tuple[Tenso
     return small[:3].clamp(0, 1), small[3].clamp(0, 1)
 
 
-def _subtract(bitmap: Tensor, place: tuple[int, int], solid: Tensor, other: tuple[int, int]) -> None:
+def _subtract(
+    bitmap: Tensor, place: tuple[int, int], solid: Tensor, other: tuple[int, int]
+) -> None:
     """Takes what lies below `solid` at `other` out of a bitmap at `place` (x, y)."""
     x0, y0 = max(place[0], other[0]), max(place[1], other[1])
     x1 = min(place[0] + bitmap.shape[1], other[0] + solid.shape[1])

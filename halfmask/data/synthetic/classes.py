@@ -1,8 +1,10 @@
-"""The classes of the procedural world: what a class looks like, its COCO category record, and fair random A/B splits.
+"""The classes of the procedural world: what a class looks like, its COCO category
+record, and fair random A/B splits.
 
-A class is a combination of few attribute values. Hue, tone, texture and ink are what its pixels show. Outline (how much of its box it
-fills) follows texture and tone, and aspect follows the hue, so that the weights of a box regressor know something of the class, as
-they do in photographs.
+A class is a combination of few attribute values. Hue, tone, texture and ink are what
+its pixels show. Outline (how much of its box it fills) follows texture and tone, and
+aspect follows the hue, so that the weights of a box regressor know something of the
+class, as they do in photographs.
 """
 
 from __future__ import annotations
@@ -38,7 +40,11 @@ ASPECTS = {"tall": 0.62, "upright": 0.86, "broad": 1.18, "wide": 1.62}
 OUTLINES = ("block", "oval", "diamond", "cross", "drop", "hexagon", "star", "arch")
 DEFAULT_CLASSES = 32
 MOST_CLASSES = len(HUES) * len(TEXTURES) * len(INKS) * len(TONES) * len(OUTLINES)
-_LIMITS = ((4, 2, 2, 2, 1), (4, 4, 4, 2, 4), (len(HUES), len(TEXTURES), len(INKS), len(TONES), len(OUTLINES)))
+_LIMITS = (
+    (4, 2, 2, 2, 1),
+    (4, 4, 4, 2, 4),
+    (len(HUES), len(TEXTURES), len(INKS), len(TONES), len(OUTLINES)),
+)
 """Most values of hue, texture, ink, tone and outline: each row is used up before the next."""
 
 
@@ -83,15 +89,19 @@ class WorldClass:
 
 
 def world_classes(count: int) -> list[WorldClass]:
-    """The first `count` classes of the world, always the same for the same count, all different.
+    """The first `count` classes of the world, always the same for the same count, all
+    different.
 
     Up to 512 classes no attribute has more than four values; MOST_CLASSES is the most.
     """
     assert 1 <= count <= MOST_CLASSES, (count, MOST_CLASSES)
     hues, textures, inks, tones, outlines = _value_counts(count)
     out = []
-    for outline, ink, tone, texture, hue in product(*map(range, (outlines, inks, tones, textures, hues))):
-        # Where outlines are not free, they follow what the pixels show: few values, yet a class has a shape of its own.
+    for outline, ink, tone, texture, hue in product(
+        *map(range, (outlines, inks, tones, textures, hues))
+    ):
+        # Where outlines are not free, they follow what the pixels show: few values, yet
+        # a class has a shape of its own.
         shape = outline if outlines > 1 else (texture * tones + tone) % len(OUTLINES)
         aspect = list(ASPECTS)[hue % len(ASPECTS)]
         names = list(HUES)[hue], TEXTURES[texture], TONES[tone], INKS[ink]
@@ -113,21 +123,27 @@ def _value_counts(count: int) -> list[int]:
 def world_categories(classes: list[WorldClass]) -> list[dict[str, Any]]:
     """COCO category records, ids from 1 on, each with its `attributes`."""
     return [
-        {"id": i, "name": c.name, "supercategory": c.hue, "attributes": c.attributes} for i, c in enumerate(classes, 1)
+        {"id": i, "name": c.name, "supercategory": c.hue, "attributes": c.attributes}
+        for i, c in enumerate(classes, 1)
     ]
 
 
 def attribute_split(categories: Iterable[Mapping[str, Any]], count: int, seed: int) -> set[int]:
-    """A random set A of `count` category ids in which each value of each attribute occurs; the same for the same seed.
+    """A random set A of `count` category ids in which each value of each attribute
+    occurs; the same for the same seed.
 
     Args:
-        categories: records with `id` and `attributes` (a mapping of names to values), in any order.
+        categories: records with `id` and `attributes` (a mapping of names to values),
+            in any order.
         count: |A|.
         seed: of the draw.
     Raises:
-        ValueError: no such set was found: count is smaller than an attribute has values, or the classes make it impossible.
+        ValueError: no such set was found: count is smaller than an attribute has
+            values, or the classes make it impossible.
     """
-    values = {int(c["id"]): {(str(k), str(v)) for k, v in c["attributes"].items()} for c in categories}
+    values = {
+        int(c["id"]): {(str(k), str(v)) for k, v in c["attributes"].items()} for c in categories
+    }
     wanted: set[tuple[str, str]] = set().union(*values.values()) if values else set()
     ids = sorted(values)
     if not 0 < count <= len(ids):

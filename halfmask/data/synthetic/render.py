@@ -1,7 +1,8 @@
 """Draws one picture of the procedural world, with the exact mask of every object.
 
-A picture holds groups on a noisy ground. A group is one object, or two objects of different classes that share nearly one box: split by
-a wavy line, or one lying over the other, at random. So a box alone does not tell which of its pixels are its object's.
+A picture holds groups on a noisy ground. A group is one object, or two objects of
+different classes that share nearly one box: split by a wavy line, or one lying over the
+other, at random. So a box alone does not tell which of its pixels are its object's.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ class WorldSpec:
     """
 
     size: int = 112
-    classes: tuple[WorldClass, ...] = field(default_factory=lambda: tuple(world_classes(DEFAULT_CLASSES)))
+    classes: tuple[WorldClass, ...] = field(
+        default_factory=lambda: tuple(world_classes(DEFAULT_CLASSES))
+    )
     groups: tuple[int, int] = (3, 4)
     group_size: tuple[int, int] = (36, 60)
     shared: float = 0.43
@@ -46,7 +49,8 @@ class WorldInstance:
         label: 1…number of classes.
         bitmap: uint8 [h, w], its visible pixels, tight.
         offset: (x, y) of the bitmap's upper left pixel.
-        group: number of its group in the picture; objects of one group share nearly one box.
+        group: number of its group in the picture; objects of one group share nearly one
+            box.
     """
 
     label: int
@@ -56,7 +60,9 @@ class WorldInstance:
 
 
 def render(spec: WorldSpec, seed: int, index: int) -> tuple[Array, list[WorldInstance]]:
-    """Picture `index` of world `seed`: uint8 [size, size, 3] RGB and its objects. Depends on nothing but its arguments."""
+    """Picture `index` of world `seed`: uint8 [size, size, 3] RGB and its objects.
+    Depends on nothing but its arguments.
+    """
     rng = np.random.default_rng([seed, index])
     picture = _ground(rng, spec)
     owner = np.zeros((spec.size, spec.size), dtype=np.uint8)
@@ -106,21 +112,26 @@ class _Place:
 
 
 def _layout(rng: np.random.Generator, spec: WorldSpec) -> list[_Place]:
-    """Places for the picture's groups that hardly overlap; where there is no room, all groups are made a little smaller."""
+    """Places for the picture's groups that hardly overlap; where there is no room, all
+    groups are made a little smaller.
+    """
     count = int(rng.integers(spec.groups[0], spec.groups[1] + 1))
     # Large ones first: they are the harder ones to place.
     sides = np.sort(rng.uniform(*spec.group_size, count))[::-1].tolist()
     shapes = []
     for side in sides:
         rows = _classes_of_group(rng, spec)
-        # Two classes share one box: its aspect lies between theirs, so that it is a sign of neither.
+        # Two classes share one box: its aspect lies between theirs, so that it is a
+        # sign of neither.
         logs = [np.log(ASPECTS[spec.classes[r].aspect]) for r in rows]
         aspect = float(np.exp(sum(logs) / len(logs) + rng.uniform(-0.12, 0.12)))
         shapes.append((side * min(1.0, aspect), side * min(1.0, 1 / aspect), rows))
     filled = sum(w * h for w, h, _ in shapes) / spec.size**2
     scale = min(1.0, spec.size / max(sides), (0.55 / filled) ** 0.5)
     while True:
-        places = _try_layout(rng, spec.size, [(w * scale, h * scale, rows) for w, h, rows in shapes])
+        places = _try_layout(
+            rng, spec.size, [(w * scale, h * scale, rows) for w, h, rows in shapes]
+        )
         if len(places) == count or scale < 0.05:
             return places
         scale *= 0.97
@@ -166,7 +177,9 @@ def _classes_of_group(rng: np.random.Generator, spec: WorldSpec) -> tuple[int, .
 
 
 def _parts(rng: np.random.Generator, spec: WorldSpec, place: _Place) -> list[tuple[int, Array]]:
-    """The objects of a group from the bottom up: class row and the pixels it is drawn on, bool [h, w]."""
+    """The objects of a group from the bottom up: class row and the pixels it is drawn
+    on, bool [h, w].
+    """
     x, y = _grid(place.w, place.h)
     if len(place.rows) == 1:
         return [(place.rows[0], _silhouette(rng, spec.classes[place.rows[0]].outline, x, y))]
@@ -183,7 +196,9 @@ def _grid(w: int, h: int) -> tuple[Array, Array]:
 
 
 def _upper_part(rng: np.random.Generator, x: Array, y: Array) -> Array:
-    """Which pixels of a shared body the upper object takes. Both it and the rest reach all four sides of the body."""
+    """Which pixels of a shared body the upper object takes. Both it and the rest reach
+    all four sides of the body.
+    """
     side = 1.0 if rng.random() < 0.5 else -1.0
     down, along = (x + side * y) * np.float32(0.7071), (x - side * y) * np.float32(0.7071)
     wave = np.float32(rng.uniform(0.06, 0.16)) * np.sin(
@@ -196,14 +211,20 @@ def _upper_part(rng: np.random.Generator, x: Array, y: Array) -> Array:
     elif form == 2:  # a band
         upper = np.abs(down + wave) < rng.uniform(0.3, 0.45)
     elif form == 3:  # a plus
-        upper = (np.abs(x + wave) < rng.uniform(0.28, 0.42)) | (np.abs(y + wave) < rng.uniform(0.28, 0.42))
+        upper = (np.abs(x + wave) < rng.uniform(0.28, 0.42)) | (
+            np.abs(y + wave) < rng.uniform(0.28, 0.42)
+        )
     else:  # an X
-        upper = np.minimum(np.abs(down), np.abs(along)) + wave * np.float32(0.5) < rng.uniform(0.2, 0.3)
+        upper = np.minimum(np.abs(down), np.abs(along)) + wave * np.float32(0.5) < rng.uniform(
+            0.2, 0.3
+        )
     return upper
 
 
 def _silhouette(rng: np.random.Generator, outline: str, x: Array, y: Array) -> Array:
-    """The pixels of an object that lies alone, bool [h, w]; its tight box is nearly the whole grid."""
+    """The pixels of an object that lies alone, bool [h, w]; its tight box is nearly the
+    whole grid.
+    """
     a, b = np.abs(x), np.abs(y)
     inside: Array
     if outline == "cross":
@@ -219,7 +240,9 @@ def _silhouette(rng: np.random.Generator, outline: str, x: Array, y: Array) -> A
         inside = (a**4 + b**4 < 1) & ~((a < 0.4) & (y > -0.2))
     else:
         power = {"block": 6.0, "oval": 2.0, "diamond": 1.15}[outline]
-        bumps = np.sin(np.float32(rng.integers(3, 6)) * np.arctan2(y, x) + np.float32(rng.uniform(0, 6.3)))
+        bumps = np.sin(
+            np.float32(rng.integers(3, 6)) * np.arctan2(y, x) + np.float32(rng.uniform(0, 6.3))
+        )
         inside = a**power + b**power < 1 + np.float32(rng.uniform(0.0, 0.05)) * bumps
     return inside
 

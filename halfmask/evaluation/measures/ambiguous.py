@@ -1,4 +1,6 @@
-"""Boxes that do not say which of their pixels are the object's: a person on a bicycle. Only the class can tell."""
+"""Boxes that do not say which of their pixels are the object's: a person on a bicycle.
+Only the class can tell.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,15 @@ from torchvision.ops import box_iou
 from halfmask.masks.crops import MaskCrops, iou
 
 NEAR, SAME = 0.3, 0.7
-"""IoU with the box of an object of another class, from which on a box is called ambiguous, and the same box."""
+"""IoU with the box of an object of another class, from which on a box is called
+ambiguous, and the same box.
+"""
 
 
 @dataclass
 class AmbiguousTable:
-    """One row for each instance whose box an instance of another class shares: IoU of its mask with its own truth and with the other's.
+    """One row for each instance whose box an instance of another class shares: IoU of
+    its mask with its own truth and with the other's.
 
     Both have usable masks. Of several others the one whose box is nearest counts.
     """
@@ -29,8 +34,12 @@ class AmbiguousTable:
     own: list[float] = field(default_factory=list)
     other: list[float] = field(default_factory=list)
 
-    def add_image(self, categories: list[int], boxes: Tensor, truth: MaskCrops, predicted: MaskCrops) -> None:
-        """The n instances of one image: class ids, boxes float [n, 4] xyxy, true and predicted masks."""
+    def add_image(
+        self, categories: list[int], boxes: Tensor, truth: MaskCrops, predicted: MaskCrops
+    ) -> None:
+        """The n instances of one image: class ids, boxes float [n, 4] xyxy, true and
+        predicted masks.
+        """
         if len(categories) < 2:
             return
         classes = torch.tensor(categories)
@@ -45,13 +54,18 @@ class AmbiguousTable:
         self.other += other.tolist()
 
     def block(self, category_ids: Collection[int] | None = None) -> dict[str, Any]:
-        """Means over the instances of the classes (all when None); null where there is no instance.
+        """Means over the instances of the classes (all when None); null where there is
+        no instance.
 
-        Keys: instances, miou (with the own truth), told_apart (share of instances whose mask is more like their own truth than like
-        the other's; a tie is a half. A model that does not look at the class draws the same mask twice into the same box, and
-        gets 0.5), and the three once more under same_box, for boxes with an IoU of at least SAME.
+        Keys: instances, miou (with the own truth), told_apart (share of instances whose
+        mask is more like their own truth than like the other's; a tie is a half. A
+        model that does not look at the class draws the same mask twice into the same
+        box, and gets 0.5), and the three once more under same_box, for boxes with an
+        IoU of at least SAME.
         """
-        chosen = np.asarray([category_ids is None or c in category_ids for c in self.categories], dtype=bool)
+        chosen = np.asarray(
+            [category_ids is None or c in category_ids for c in self.categories], dtype=bool
+        )
         same = np.asarray(self.nearness) >= SAME
         return {**self._means(chosen), "same_box": self._means(chosen & same)}
 

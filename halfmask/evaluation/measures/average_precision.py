@@ -1,4 +1,6 @@
-"""Average precision of boxes or masks as COCO computes it, for any set of classes out of one matching."""
+"""Average precision of boxes or masks as COCO computes it, for any set of classes out
+of one matching.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,18 @@ Record = dict[str, Any]
 
 AP_KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 TOGETHER = 16
-"""Images that are matched in one call: a quarter less time than one by one, and all cores at work."""
+"""Images that are matched in one call: a quarter less time than one by one, and all
+cores at work.
+"""
 
 
 @dataclass(frozen=True)
 class PrecisionTable:
-    """Precision and recall of one matching of detections with the truth; −1 where a class has no truth.
+    """Precision and recall of one matching of detections with the truth; −1 where a
+    class has no truth.
 
-    T IoU thresholds (0.5 … 0.95), R recall points, K classes, A areas (all, S, M, L), L limits of detections (1, 10, 100).
+    T IoU thresholds (0.5 … 0.95), R recall points, K classes, A areas (all, S, M, L), L
+    limits of detections (1, 10, 100).
 
     Attributes:
         precision: float64 [T, R, K, A, L].
@@ -37,21 +43,36 @@ class PrecisionTable:
     category_ids: tuple[int, ...]
 
     def stats(self, category_ids: Collection[int] | None = None) -> list[float]:
-        """COCO's twelve numbers (AP, AP50, AP75, AP by area, AR at 1, 10, 100, AR by area) over the classes; −1 where undefined.
+        """COCO's twelve numbers (AP, AP50, AP75, AP by area, AR at 1, 10, 100, AR by
+        area) over the classes; −1 where undefined.
 
-        A class without truth drops out of the mean, so this equals the evaluation of a file that has these classes alone.
+        A class without truth drops out of the mean, so this equals the evaluation of a
+        file that has these classes alone.
         """
         columns = self._columns(category_ids)
         ap = self.precision[:, :, columns]
         ar = self.recall[:, columns]
-        precisions = [ap[..., 0, 2], ap[0, ..., 0, 2], ap[5, ..., 0, 2], *(ap[..., area, 2] for area in (1, 2, 3))]
-        recalls = [*(ar[..., 0, limit] for limit in (0, 1, 2)), *(ar[..., area, 2] for area in (1, 2, 3))]
+        precisions = [
+            ap[..., 0, 2],
+            ap[0, ..., 0, 2],
+            ap[5, ..., 0, 2],
+            *(ap[..., area, 2] for area in (1, 2, 3)),
+        ]
+        recalls = [
+            *(ar[..., 0, limit] for limit in (0, 1, 2)),
+            *(ar[..., area, 2] for area in (1, 2, 3)),
+        ]
         return [_mean(values) for values in [*precisions, *recalls]]
 
     def block(self, category_ids: Collection[int] | None = None) -> dict[str, float | None]:
-        """AP, AP50, AP75, APs, APm, APl in percent over the classes (all when None); null where no class has truth."""
+        """AP, AP50, AP75, APs, APm, APl in percent over the classes (all when None);
+        null where no class has truth.
+        """
         values = self.stats(category_ids)[: len(AP_KEYS)]
-        return {key: None if value < 0 else 100.0 * value for key, value in zip(AP_KEYS, values, strict=True)}
+        return {
+            key: None if value < 0 else 100.0 * value
+            for key, value in zip(AP_KEYS, values, strict=True)
+        }
 
     def _columns(self, category_ids: Collection[int] | None) -> list[int]:
         if category_ids is None:
@@ -60,7 +81,9 @@ class PrecisionTable:
 
 
 def without(record: Record, key: str) -> Record:
-    """The record less one key: detections have either a box or a mask, since the box's area would be taken for the mask's."""
+    """The record less one key: detections have either a box or a mask, since the box's
+    area would be taken for the mask's.
+    """
     rest = record.copy()
     del rest[key]
     return rest
@@ -72,8 +95,10 @@ def empty_block() -> dict[str, float | None]:
 
 
 class PrecisionStream:
-    """Matches detections with the truth by COCO's rules, one image after another (hotcoco, a port of pycocotools that agrees with it bit
-    for bit). What stays of an image is its matching: numbers, no records and no masks; the last few images wait for others.
+    """Matches detections with the truth by COCO's rules, one image after another
+    (hotcoco, a port of pycocotools that agrees with it bit for bit). What stays of an
+    image is its matching: numbers, no records and no masks; the last few images wait
+    for others.
 
     Args:
         categories: COCO categories.
@@ -91,8 +116,10 @@ class PrecisionStream:
 
         Args:
             image: a COCO image that was not added before.
-            truth: its COCO annotations with bbox or segmentation, area, iscrowd; their ids are not looked at.
-            results: its COCO results; for `segm` with `segmentation` and without `bbox`, since a detection's area would be its box's else.
+            truth: its COCO annotations with bbox or segmentation, area, iscrowd; their
+                ids are not looked at.
+            results: its COCO results; for `segm` with `segmentation` and without
+                `bbox`, since a detection's area would be its box's else.
         """
         assert image["id"] not in self._images, f"image {image['id']} twice"
         self._images.add(image["id"])
@@ -113,7 +140,9 @@ class PrecisionStream:
         """Precision and recall over the images that were added; ends the stream."""
         if not self._category_ids or not self._images:
             shape = (10, 101, len(self._category_ids), 4, 3)
-            return PrecisionTable(np.full(shape, -1.0), np.full((shape[0], *shape[2:]), -1.0), self._category_ids)
+            return PrecisionTable(
+                np.full(shape, -1.0), np.full((shape[0], *shape[2:]), -1.0), self._category_ids
+            )
         if self._waiting[0]:
             self._match()
         evaluation = self._matching.finalize()
@@ -121,7 +150,9 @@ class PrecisionStream:
             evaluation.accumulate()
         tables = evaluation.eval
         assert tables is not None
-        return PrecisionTable(np.asarray(tables["precision"]), np.asarray(tables["recall"]), self._category_ids)
+        return PrecisionTable(
+            np.asarray(tables["precision"]), np.asarray(tables["recall"]), self._category_ids
+        )
 
 
 def _mean(values: NDArray[np.float64]) -> float:

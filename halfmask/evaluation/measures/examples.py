@@ -8,10 +8,14 @@ from halfmask.evaluation.measures.given_boxes import IouTable
 from halfmask.pictures.pick import best_median_worst
 
 
-def examples(table: IouTable, category_ids: Collection[int] | None = None, each: int = 8) -> dict[str, list[int]]:
-    """Rows of the table by IoU, no row twice: `best` (best first), `median` (around the middle, descending), `worst` (worst first).
+def examples(
+    table: IouTable, category_ids: Collection[int] | None = None, each: int = 8
+) -> dict[str, list[int]]:
+    """Rows of the table by IoU, no row twice: `best` (best first), `median` (around the
+    middle, descending), `worst` (worst first).
 
-    Where there are fewer than 3 · `each` instances they are shared out, so that a block gets a third of them, the best first.
+    Where there are fewer than 3 · `each` instances they are shared out, so that a block
+    gets a third of them, the best first.
 
     Args:
         category_ids: of these classes only; all when None.

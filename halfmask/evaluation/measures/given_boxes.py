@@ -17,10 +17,13 @@ Block = dict[str, float | int | None]
 
 @dataclass
 class IouTable:
-    """IoU of one predicted mask a row with the true one, and the model's own estimate of it.
+    """IoU of one predicted mask a row with the true one, and the model's own estimate
+    of it.
 
-    Rows are instances that have a usable mask and are no crowd. Which instance a row is, say `image_ids` and `places`, its row among the
-    boxes that were given on its image (files repeat annotation ids): enough to draw it later, however many there are.
+    Rows are instances that have a usable mask and are no crowd. Which instance a row
+    is, say `image_ids` and `places`, its row among the boxes that were given on its
+    image (files repeat annotation ids): enough to draw it later, however many there
+    are.
     """
 
     categories: list[int] = field(default_factory=list)
@@ -40,8 +43,10 @@ class IouTable:
         score: float = 1.0,
         instance: tuple[int, int] = (0, 0),
     ) -> None:
-        """One instance: the file's class id, IoU in [0, 1], pixels of the true mask, whether the truth is RLE (else polygons), the
-        model's estimate of the IoU, image id and place."""
+        """One instance: the file's class id, IoU in [0, 1], pixels of the true mask,
+        whether the truth is RLE (else polygons), the model's estimate of the IoU, image
+        id and place.
+        """
         self.categories.append(category_id)
         self.ious.append(iou)
         self.areas.append(area)
@@ -51,17 +56,21 @@ class IouTable:
         self.places.append(instance[1])
 
     def block(self, category_ids: Collection[int] | None = None) -> Block:
-        """Means over the instances of the classes (all when None), IoU in [0, 1]; null where there is no instance.
+        """Means over the instances of the classes (all when None), IoU in [0, 1]; null
+        where there is no instance.
 
-        Keys: miou, miou_per_category_mean (each class counts once), S, M, L (COCO's areas of the true mask), instances, and
-        polygon and rle, the truth's two kinds apart: RLE truth often comes from panoptic maps, whose borders differ a little.
+        Keys: miou, miou_per_category_mean (each class counts once), S, M, L (COCO's
+        areas of the true mask), instances, and polygon and rle, the truth's two kinds
+        apart: RLE truth often comes from panoptic maps, whose borders differ a little.
         """
         chosen = self._rows(category_ids)
         ious = np.asarray(self.ious, dtype=np.float64)[chosen]
         areas = np.asarray(self.areas, dtype=np.int64)[chosen]
         rle = np.asarray(self.from_rle, dtype=bool)[chosen]
         categories = np.asarray(self.categories, dtype=np.int64)[chosen]
-        per_category = np.asarray([ious[categories == c].mean() for c in np.unique(categories)], dtype=np.float64)
+        per_category = np.asarray(
+            [ious[categories == c].mean() for c in np.unique(categories)], dtype=np.float64
+        )
         return {
             "miou": _mean(ious),
             "miou_per_category_mean": _mean(per_category),
@@ -74,10 +83,13 @@ class IouTable:
         }
 
     def quality(self, category_ids: Collection[int] | None = None) -> dict[str, Any]:
-        """How far the scores of the classes' instances (all when None) can be trusted, see `reliability`."""
+        """How far the scores of the classes' instances (all when None) can be trusted,
+        see `reliability`.
+        """
         chosen = self._rows(category_ids)
         return reliability(
-            np.asarray(self.scores, dtype=np.float64)[chosen], np.asarray(self.ious, dtype=np.float64)[chosen]
+            np.asarray(self.scores, dtype=np.float64)[chosen],
+            np.asarray(self.ious, dtype=np.float64)[chosen],
         )
 
     def _rows(self, category_ids: Collection[int] | None) -> NDArray[np.bool_]:

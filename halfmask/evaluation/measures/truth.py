@@ -15,14 +15,15 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Truth:
-    """What a COCO file knows of one image, as COCO records with fresh ids (an id of 0 counts as `unmatched` in COCO's evaluator, and
-    files repeat ids).
+    """What a COCO file knows of one image, as COCO records with fresh ids (an id of 0
+    counts as `unmatched` in COCO's evaluator, and files repeat ids).
 
     Attributes:
         image: id, height, width.
         boxes: annotations for box AP.
-        masks: annotations for mask AP. One that has no usable mask is an ignored region, its box: what is found there is
-            neither right nor wrong, exactly as COCO treats crowds.
+        masks: annotations for mask AP. One that has no usable mask is an ignored
+            region, its box: what is found there is neither right nor wrong, exactly as
+            COCO treats crowds.
     """
 
     image: Record
@@ -42,7 +43,9 @@ def read_truth(file: Annotations, image_id: int, use: Use = "annotated", first: 
         InputError: an image id that the file does not know.
     """
     if image_id not in file:
-        raise InputError(f"detections of image id {image_id}, which the annotation file does not have")
+        raise InputError(
+            f"detections of image id {image_id}, which the annotation file does not have"
+        )
     size = file.size_of(image_id)
     boxes: list[Record] = []
     masks: list[Record] = []
@@ -61,7 +64,9 @@ def _segmentation(annotation: Record, size: tuple[int, int], use: Use) -> Any:
     return annotation["segmentation"] if usable else None
 
 
-def _box_record(annotation: Record, number: int, segmentation: Any, size: tuple[int, int]) -> Record:
+def _box_record(
+    annotation: Record, number: int, segmentation: Any, size: tuple[int, int]
+) -> Record:
     x, y, w, h = (float(v) for v in annotation["bbox"])
     area = annotation.get("area")
     if not all_finite([area]):

@@ -1,4 +1,6 @@
-"""CVAT for images 1.1 (XML) to COCO: boxes, polygons, masks, ellipses; shapes of one group are one object."""
+"""CVAT for images 1.1 (XML) to COCO: boxes, polygons, masks, ellipses; shapes of one
+group are one object.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,11 @@ class _Object:
 
 
 def read_cvat(source: Path, sink: CocoSink, options: Options) -> None:
-    """Adds an export (annotations.xml, or the folder that it is in) to a sink; in memory is one image's shapes.
+    """Adds an export (annotations.xml, or the folder that it is in) to a sink; in
+    memory is one image's shapes.
 
-    Polygons and masks that share a group and a label are one annotation, with the box of the group if it has just one.
+    Polygons and masks that share a group and a label are one annotation, with the box
+    of the group if it has just one.
 
     Raises:
         InputError: no XML, a DOCTYPE in it, or no image in it.
@@ -48,13 +52,18 @@ def read_cvat(source: Path, sink: CocoSink, options: Options) -> None:
             if element.findtext("name") and element.find("parent") is None:
                 sink.category(str(element.findtext("name")))
         elif element.tag == "track":
-            sink.tally.fault("tracks (CVAT for video): left out; export as CVAT for images", element.get("label", ""))
+            sink.tally.fault(
+                "tracks (CVAT for video): left out; export as CVAT for images",
+                element.get("label", ""),
+            )
         else:
             seen += 1
             _add_image(element, sink)
             options.progress(1, 0)
     if not seen:
-        raise InputError(f"{path}: expected an export as CVAT for images 1.1, found no element image")
+        raise InputError(
+            f"{path}: expected an export as CVAT for images 1.1, found no element image"
+        )
 
 
 def _add_image(element: Element, sink: CocoSink) -> None:
@@ -73,7 +82,9 @@ def _add_image(element: Element, sink: CocoSink) -> None:
             sink.add(number, thing.label, where, box, segmentation, **thing.more)
 
 
-def _objects(element: Element, name: str, size: Size, sink: CocoSink) -> Iterator[tuple[str, _Object]]:
+def _objects(
+    element: Element, name: str, size: Size, sink: CocoSink
+) -> Iterator[tuple[str, _Object]]:
     objects: dict[object, _Object] = {}
     places: dict[object, str] = {}
     alone = count()
@@ -112,7 +123,9 @@ def _add_shape(thing: _Object, shape: Element, size: Size) -> bool:
         x0, y0, x1, y1 = corners
         points = rectangle(x0, y0, x1 - x0, y1 - y0)
         upright = [x0, y0, x1 - x0, y1 - y0]
-        thing.boxes.append(extent(turned(points, ((x0 + x1) / 2, (y0 + y1) / 2), turn)) if turn else upright)
+        thing.boxes.append(
+            extent(turned(points, ((x0 + x1) / 2, (y0 + y1) / 2), turn)) if turn else upright
+        )
         return True
     if shape.tag == "mask":
         mask = _mask(shape, size)
@@ -142,7 +155,9 @@ def _segmentation(thing: _Object, size: Size) -> Any:
 
 
 def _mask(shape: Element, size: Size) -> tuple[Bitmap, Place] | None:
-    """CVAT's mask: a bitmap at left, top; its runs go along the rows, the first one is background."""
+    """CVAT's mask: a bitmap at left, top; its runs go along the rows, the first one is
+    background.
+    """
     place = _numbers(shape, "left", "top")
     height, width = whole_of(shape.get("height")), whole_of(shape.get("width"))
     try:
@@ -162,7 +177,9 @@ def _mask(shape: Element, size: Size) -> tuple[Bitmap, Place] | None:
 
 def _more(shape: Element) -> dict[str, Any]:
     """iscrowd, halfmask's note, and everything else that is said about a shape as `attributes`."""
-    found: dict[str, Any] = {a.get("name", ""): (a.text or "").strip() for a in shape.findall("attribute")}
+    found: dict[str, Any] = {
+        a.get("name", ""): (a.text or "").strip() for a in shape.findall("attribute")
+    }
     more: dict[str, Any] = {}
     if found.pop("is_crowd", "") in _TRUE:
         more["iscrowd"] = 1

@@ -1,4 +1,6 @@
-"""COCO to CVAT for images 1.1: polygons stay polygons, RLE becomes CVAT's own masks, what has no mask is a box."""
+"""COCO to CVAT for images 1.1: polygons stay polygons, RLE becomes CVAT's own masks,
+what has no mask is a box.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +27,22 @@ _OWN = ("occluded", "z_order")
 def write_cvat(source: Path, out: Path, tally: Tally, options: Options) -> str:
     """Writes one XML file, to be imported as "CVAT 1.1".
 
-    Parts of one mask share a group. So do a mask and its box where the box is not the mask's own. A crowd has the attribute `is_crowd`,
-    and a mask that halfmask filled in `halfmask_state`, `halfmask_score` and `halfmask_model`, to filter by.
+    Parts of one mask share a group. So do a mask and its box where the box is not the
+    mask's own. A crowd has the attribute `is_crowd`, and a mask that halfmask filled in
+    `halfmask_state`, `halfmask_score` and `halfmask_model`, to filter by.
 
     Returns:
         What was written, in a line.
     Raises:
-        InputError: no COCO file, a file name that leads out of the folder, or OUT cannot be written.
+        InputError: no COCO file, a file name that leads out of the folder, or OUT
+            cannot be written.
     """
     book = Book.read(source, tally, "CVAT", frozenset({"crowd", "loose", "attributes", "halfmask"}))
     shapes = 0
     with new_file(out) as file:
-        file.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n')
+        file.write(
+            '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n'
+        )
         file.write(_text(_meta(book)))
         for number, page in enumerate(book.pages()):
             image = _image(number, page, tally)
@@ -63,7 +69,13 @@ def _meta(book: Book) -> Element:
         attributes = SubElement(label, "attributes")
         for name in sorted(used[category["id"]]):
             attribute = SubElement(attributes, "attribute")
-            values = {"name": name, "mutable": "False", "input_type": "text", "default_value": "", "values": ""}
+            values = {
+                "name": name,
+                "mutable": "False",
+                "input_type": "text",
+                "default_value": "",
+                "values": "",
+            }
             for tag, value in values.items():
                 SubElement(attribute, tag).text = value
     return meta
@@ -100,7 +112,9 @@ def _attributes(annotation: dict[str, Any]) -> dict[str, str]:
 
 def _image(number: int, page: Page, tally: Tally) -> Element:
     height, width = page.size
-    image = Element("image", id=str(number), name=xml_text(page.name), width=str(width), height=str(height))
+    image = Element(
+        "image", id=str(number), name=xml_text(page.name), width=str(width), height=str(height)
+    )
     group = 0
     for instance in page.instances:
         shapes = list(_shapes(instance, page.size))
@@ -115,7 +129,9 @@ def _shapes(instance: Instance, size: Size) -> Iterator[Element]:
     if instance.polygons is not None:
         for polygon in instance.polygons:
             pairs = zip(polygon[0::2], polygon[1::2], strict=True)
-            yield Element("polygon", points=";".join(f"{_number(x)},{_number(y)}" for x, y in pairs))
+            yield Element(
+                "polygon", points=";".join(f"{_number(x)},{_number(y)}" for x, y in pairs)
+            )
     elif instance.mask is not None:
         crop = crop_of(instance.mask, size)
         assert crop is not None, "a mask without pixels is broken"

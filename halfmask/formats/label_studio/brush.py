@@ -40,9 +40,13 @@ def unpack_brush(rle: object, image_size: tuple[int, int]) -> NDArray[np.uint8]:
     stream = _Bits(bytes(rle))
     count, word = stream.read(32), stream.read(5) + 1
     if count != 4 * height * width or word != 8:
-        raise ValueError(f"the brush RLE holds {count} values of {word} bits, expected {4 * height * width} of 8")
+        raise ValueError(
+            f"the brush RLE holds {count} values of {word} bits, expected {4 * height * width} of 8"
+        )
     sizes = [stream.read(4) + 1 for _ in range(4)]
-    alpha = np.zeros(height * width, dtype=np.uint8)  # the fourth of each four values; the others say nothing
+    alpha = np.zeros(
+        height * width, dtype=np.uint8
+    )  # the fourth of each four values; the others say nothing
     done = 0
     while done < count:
         is_run = stream.read(1)
@@ -52,7 +56,9 @@ def unpack_brush(rle: object, image_size: tuple[int, int]) -> NDArray[np.uint8]:
         if is_run:
             alpha[done // 4 : end // 4] = stream.read(word)
         else:
-            alpha[done // 4 : end // 4] = [stream.read(word) for _ in range(end - done)][3 - done % 4 :: 4]
+            alpha[done // 4 : end // 4] = [stream.read(word) for _ in range(end - done)][
+                3 - done % 4 :: 4
+            ]
         done = end
     return (alpha.reshape(height, width) > 0).astype(np.uint8)
 

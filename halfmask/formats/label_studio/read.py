@@ -28,9 +28,10 @@ _UPLOAD = re.compile(r"^[0-9a-f]{8}-")
 def read_label_studio(source: Path, sink: CocoSink, options: Options) -> None:
     """Adds an export in the format JSON (not JSON-MIN) to a sink, task by task.
 
-    Of a task's annotations the ground truth is taken, else the first that was not cancelled. A file name is the end of the image's
-    address; with `options.images`, the name that is found there, with or without the prefix of uploads. Classes are in the order of a
-    `label_config.xml` beside the export, else of first use.
+    Of a task's annotations the ground truth is taken, else the first that was not
+    cancelled. A file name is the end of the image's address; with `options.images`, the
+    name that is found there, with or without the prefix of uploads. Classes are in the
+    order of a `label_config.xml` beside the export, else of first use.
 
     Raises:
         InputError: no JSON list of tasks.
@@ -38,7 +39,9 @@ def read_label_studio(source: Path, sink: CocoSink, options: Options) -> None:
     for name in _class_names(source.parent / "label_config.xml"):
         sink.category(name)
     total = source.stat().st_size if source.is_file() else 0
-    for position, task in enumerate(stream_items(source, progress=lambda n: options.progress(n, total))):
+    for position, task in enumerate(
+        stream_items(source, progress=lambda n: options.progress(n, total))
+    ):
         where = f"task {task.get('id', position)}" if isinstance(task, dict) else f"item {position}"
         address = _address(task)
         if address is None:
@@ -46,18 +49,26 @@ def read_label_studio(source: Path, sink: CocoSink, options: Options) -> None:
             raise (
                 InputError(f"{source}: {where}: {hint}")
                 if position == 0
-                else InputError(f"{source}: {where}: no image in its data; expected an address of one")
+                else InputError(
+                    f"{source}: {where}: no image in its data; expected an address of one"
+                )
             )
         _add_task(task, _file_name(address, options.images), where, sink, options.images)
 
 
-def _add_task(task: dict[str, Any], name: str, where: str, sink: CocoSink, images: Path | None) -> None:
+def _add_task(
+    task: dict[str, Any], name: str, where: str, sink: CocoSink, images: Path | None
+) -> None:
     results = _results(task, where, sink)
     regions = [r for r in results if isinstance(r, dict) and isinstance(r.get("value"), dict)]
-    size = next((s for s in map(_size, regions) if s is not None), None) or _size_of_file(images, name)
+    size = next((s for s in map(_size, regions) if s is not None), None) or _size_of_file(
+        images, name
+    )
     if size is None:
         sink.tally.fault(
-            "tasks without a region, so without a size: left out; name the photographs with --images", where
+            "tasks without a region, so without a size: left out; name the photographs with "
+            "--images",
+            where,
         )
         return
     number = sink.add_image(name, size, where)
@@ -70,11 +81,17 @@ def _add_task(task: dict[str, Any], name: str, where: str, sink: CocoSink, image
 def _results(task: dict[str, Any], where: str, sink: CocoSink) -> list[Any]:
     """The regions of the annotation that counts."""
     rows = task.get("annotations")
-    done = [a for a in rows if isinstance(a, dict) and not a.get("was_cancelled")] if isinstance(rows, list) else []
+    done = (
+        [a for a in rows if isinstance(a, dict) and not a.get("was_cancelled")]
+        if isinstance(rows, list)
+        else []
+    )
     done.sort(key=lambda a: not a.get("ground_truth"))
     if len(done) > 1:
         sink.tally.note(
-            "further annotations of a task: left out, the ground truth or the first is taken", where, len(done) - 1
+            "further annotations of a task: left out, the ground truth or the first is taken",
+            where,
+            len(done) - 1,
         )
     if not done and task.get("predictions"):
         sink.tally.note("tasks with predictions only: taken as images without annotations", where)
@@ -84,7 +101,9 @@ def _results(task: dict[str, Any], where: str, sink: CocoSink) -> list[Any]:
 
 def _add_region(region: dict[str, Any], image: int, size: Size, where: str, sink: CocoSink) -> None:
     value = region["value"]
-    labels = next((value[key] for key in _LABELS if isinstance(value.get(key), list) and value[key]), None)
+    labels = next(
+        (value[key] for key in _LABELS if isinstance(value.get(key), list) and value[key]), None
+    )
     if labels is None:
         what = (
             "regions without a label"
@@ -96,7 +115,9 @@ def _add_region(region: dict[str, Any], image: int, size: Size, where: str, sink
     if len(labels) > 1:
         sink.tally.note("regions of several labels: the first is taken", where)
     if _size(region) != size or region.get("image_rotation"):
-        sink.tally.fault("regions on a turned image, or of another size than the first: left out", where)
+        sink.tally.fault(
+            "regions on a turned image, or of another size than the first: left out", where
+        )
         return
     try:
         bbox, segmentation = _shape(value, size, where, sink)
@@ -108,7 +129,9 @@ def _add_region(region: dict[str, Any], image: int, size: Size, where: str, sink
     sink.add(image, str(labels[0]), where, bbox, segmentation, **more)
 
 
-def _shape(value: dict[str, Any], size: Size, where: str, sink: CocoSink) -> tuple[list[float] | None, Any]:
+def _shape(
+    value: dict[str, Any], size: Size, where: str, sink: CocoSink
+) -> tuple[list[float] | None, Any]:
     """Box and segmentation of a region; numbers are percent of the image's sides.
 
     Raises:
@@ -119,7 +142,9 @@ def _shape(value: dict[str, Any], size: Size, where: str, sink: CocoSink) -> tup
         return None, rle_of(unpack_brush(value["rle"], size), (0, 0), size)
     if "points" in value:
         pairs = value["points"]
-        if not isinstance(pairs, list) or not all(isinstance(p, list) and len(p) == 2 and all_finite(p) for p in pairs):
+        if not isinstance(pairs, list) or not all(
+            isinstance(p, list) and len(p) == 2 and all_finite(p) for p in pairs
+        ):
             raise ValueError("expected points as pairs of numbers")
         points = [(x * width / 100, y * height / 100) for x, y in pairs]
         return (extent(points) if points else None), [flat(points)]
@@ -130,7 +155,10 @@ def _shape(value: dict[str, Any], size: Size, where: str, sink: CocoSink) -> tup
         raise ValueError("expected x, y, and width, height or radiusX, radiusY in numbers")
     assert isinstance(x, int | float)
     assert isinstance(y, int | float)
-    corner, lengths = (x * width / 100, y * height / 100), (chosen[0] * width / 100, chosen[1] * height / 100)
+    corner, lengths = (
+        (x * width / 100, y * height / 100),
+        (chosen[0] * width / 100, chosen[1] * height / 100),
+    )
     if "radiusX" in value:
         sink.tally.note("ellipses: drawn as polygons", where)
         return None, [flat(ellipse(corner, lengths, turn))]
@@ -141,10 +169,14 @@ def _shape(value: dict[str, Any], size: Size, where: str, sink: CocoSink) -> tup
 
 
 def _more(region: dict[str, Any]) -> dict[str, Any]:
-    """What `write_label_studio` put into `meta`, and the score of a prediction that was accepted."""
+    """What `write_label_studio` put into `meta`, and the score of a prediction that was
+    accepted.
+    """
     meta = region.get("meta")
     meta = meta if isinstance(meta, dict) else {}
-    more: dict[str, Any] = {key: meta[key] for key in ("halfmask", "attributes") if isinstance(meta.get(key), dict)}
+    more: dict[str, Any] = {
+        key: meta[key] for key in ("halfmask", "attributes") if isinstance(meta.get(key), dict)
+    }
     if meta.get("iscrowd") == 1:
         more["iscrowd"] = 1
     if all_finite([region.get("score")]):
@@ -156,7 +188,9 @@ def _kept_box(region: dict[str, Any], segmentation: Any, size: Size) -> list[flo
     """The box that `write_label_studio` kept beside a mask, unless the mask was changed since."""
     meta = region.get("meta")
     boxes = [meta.get(key) for key in ("bbox", "mask_box")] if isinstance(meta, dict) else []
-    if not boxes or not all(isinstance(box, list) and len(box) == 4 and all_finite(box) for box in boxes):
+    if not boxes or not all(
+        isinstance(box, list) and len(box) == 4 and all_finite(box) for box in boxes
+    ):
         return None
     sound = judge({"segmentation": segmentation}, size).state == MaskState.MASK
     own = own_box(segmentation, size) if sound else None
@@ -165,7 +199,13 @@ def _kept_box(region: dict[str, Any], segmentation: Any, size: Size) -> list[flo
 
 def _size(region: dict[str, Any]) -> Size | None:
     height, width = region.get("original_height"), region.get("original_width")
-    if type(height) is int and type(width) is int and height > 0 and width > 0 and height * width < MOST_PIXELS:
+    if (
+        type(height) is int
+        and type(width) is int
+        and height > 0
+        and width > 0
+        and height * width < MOST_PIXELS
+    ):
         return height, width
     return None
 

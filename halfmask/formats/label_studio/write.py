@@ -1,4 +1,6 @@
-"""COCO to Label Studio tasks: a rectangle, a polygon or a brush for each annotation, and the labelling configuration."""
+"""COCO to Label Studio tasks: a rectangle, a polygon or a brush for each annotation,
+and the labelling configuration.
+"""
 
 from __future__ import annotations
 
@@ -24,18 +26,23 @@ _TAGS = {"box": "RectangleLabels", "polygon": "PolygonLabels", "mask": "BrushLab
 
 
 def write_label_studio(source: Path, out: Path, tally: Tally, options: Options) -> str:
-    """Writes OUT/tasks.json, to be imported, and OUT/label_config.xml, for the project's labelling interface.
+    """Writes OUT/tasks.json, to be imported, and OUT/label_config.xml, for the
+    project's labelling interface.
 
-    A single polygon stays one; several polygons, and RLE, become one brush mask, pixel by pixel the same. What Label Studio has no field
-    for (crowd, attributes, halfmask's note, a box that is not the mask's own) is in the region's `meta`, where `read_label_studio`
-    finds it again.
+    A single polygon stays one; several polygons, and RLE, become one brush mask, pixel
+    by pixel the same. What Label Studio has no field for (crowd, attributes, halfmask's
+    note, a box that is not the mask's own) is in the region's `meta`, where
+    `read_label_studio` finds it again.
 
     Returns:
         What was written, in a line.
     Raises:
-        InputError: no COCO file, a file name that leads out of the folder, or OUT is there already.
+        InputError: no COCO file, a file name that leads out of the folder, or OUT is
+            there already.
     """
-    book = Book.read(source, tally, "Label Studio", frozenset({"crowd", "loose", "attributes", "halfmask"}))
+    book = Book.read(
+        source, tally, "Label Studio", frozenset({"crowd", "loose", "attributes", "halfmask"})
+    )
     regions = 0
     with new_folder(out) as folder:
         with (folder / "tasks.json").open("w", encoding="utf-8", newline="\n") as file:
@@ -65,11 +72,17 @@ def _region(instance: Instance, size: Size, tally: Tally) -> dict[str, Any]:
         points = zip(polygons[0][0::2], polygons[0][1::2], strict=True)
         kind, value = (
             "polygon",
-            {"points": [[_percent(x, width), _percent(y, height)] for x, y in points], "closed": True},
+            {
+                "points": [[_percent(x, width), _percent(y, height)] for x, y in points],
+                "closed": True,
+            },
         )
     else:
         if polygons is not None:
-            tally.note("masks of several polygons: written as brush masks", f"annotation {instance.annotation['id']}")
+            tally.note(
+                "masks of several polygons: written as brush masks",
+                f"annotation {instance.annotation['id']}",
+            )
         kind, value = "mask", {"format": "rle", "rle": pack_brush(_canvas(instance.mask, size))}
     labels = _TAGS[kind].lower()
     region = {
@@ -87,7 +100,9 @@ def _region(instance: Instance, size: Size, tally: Tally) -> dict[str, Any]:
 
 
 def _meta(instance: Instance, shape_box: list[float] | None) -> dict[str, Any]:
-    """What has no field of its own. `shape_box` is that of the shape in Label Studio: the box is kept where it is another."""
+    """What has no field of its own. `shape_box` is that of the shape in Label Studio:
+    the box is kept where it is another.
+    """
     annotation = instance.annotation
     meta: dict[str, Any] = {}
     if instance.crowd:

@@ -1,4 +1,6 @@
-"""Which mask belongs to which box of Open Images: both name an image, a class and a box, and nothing else links them."""
+"""Which mask belongs to which box of Open Images: both name an image, a class and a
+box, and nothing else links them.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,15 @@ from halfmask.formats.xml_stream import number_of
 
 BOX = ("BoxXMin", "BoxXMax", "BoxYMin", "BoxYMax")
 NEAR = 2e-3
-"""Share of the image's side by which the two boxes may differ: they are rounded in different ways."""
+"""Share of the image's side by which the two boxes may differ: they are rounded in
+different ways.
+"""
 
 
 class MaskTable:
-    """The rows of the CSV of masks, in a temporary file that SQLite keeps: there are millions of them, in any order."""
+    """The rows of the CSV of masks, in a temporary file that SQLite keeps: there are
+    millions of them, in any order.
+    """
 
     def __init__(self) -> None:
         self._rows = sqlite3.connect("")
@@ -31,7 +37,9 @@ class MaskTable:
         return True
 
     def take(self, image: str, label: str, box: Sequence[float]) -> str | None:
-        """The file name of the mask whose box is nearest, which is then used up; None where none is near."""
+        """The file name of the mask whose box is nearest, which is then used up; None
+        where none is near.
+        """
         query = "SELECT rowid, path, x0, x1, y0, y1 FROM masks WHERE image = ? AND label = ?"
         rows = self._rows.execute(query, (image, label))
         best = min(((_gap(row[2:], box), row[0], row[1]) for row in rows), default=None)
@@ -50,7 +58,10 @@ class MaskTable:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._rows.close()
 

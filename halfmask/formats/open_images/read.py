@@ -24,20 +24,24 @@ _MASKS = {"MaskPath", "ImageID", "LabelName", *BOX}
 
 
 def read_open_images(source: Path, sink: CocoSink, options: Options) -> None:
-    """Adds the boxes of one part of Open Images to a sink, each with its mask where there is one.
+    """Adds the boxes of one part of Open Images to a sink, each with its mask where
+    there is one.
 
-    Looked for in the folder: `*annotations-bbox.csv`; `*class-descriptions*.csv` (names of classes), `*object-segmentation.csv` and
-    `masks/` if they are there. `IsGroupOf` becomes `iscrowd`. In memory are the ids of images; the table of masks is a file.
+    Looked for in the folder: `*annotations-bbox.csv`; `*class-descriptions*.csv` (names
+    of classes), `*object-segmentation.csv` and `masks/` if they are there. `IsGroupOf`
+    becomes `iscrowd`. In memory are the ids of images; the table of masks is a file.
 
     Args:
         source: the folder, or the CSV of boxes in it.
-        options: `images` is needed, as the CSV files have no sizes; `split` chooses among several files by the start of their names.
+        options: `images` is needed, as the CSV files have no sizes; `split` chooses
+            among several files by the start of their names.
     Raises:
         InputError: a file is missing or has other columns, or there are several.
     """
     if options.images is None or not options.images.is_dir():
         raise InputError(
-            f"{source}: Open Images has no sizes of images: name the folder of the photographs, --images DIR"
+            f"{source}: Open Images has no sizes of images: name the folder of the "
+            "photographs, --images DIR"
         )
     folder = source if source.is_dir() else source.parent
     boxes = source if source.is_file() else _file(folder, "*annotations-bbox.csv", options.split)
@@ -56,7 +60,9 @@ def read_open_images(source: Path, sink: CocoSink, options: Options) -> None:
         for where, row in _rows(boxes, _BOXES, options, _total(boxes, segments)):
             reader.add_box(row, table, where)
         for row in table.left():
-            sink.tally.note("masks without a row in the CSV of boxes: added with their own box", row["MaskPath"])
+            sink.tally.note(
+                "masks without a row in the CSV of boxes: added with their own box", row["MaskPath"]
+            )
             reader.add_box(row, None, f"mask {row['MaskPath']}")
 
 
@@ -81,7 +87,11 @@ class _Reader:
         height, width = size
         x0, x1, y0, y1 = shares
         bbox = [x0 * width, y0 * height, (x1 - x0) * width, (y1 - y0) * height]
-        path = row["MaskPath"] if table is None else table.take(row["ImageID"], row["LabelName"], shares)
+        path = (
+            row["MaskPath"]
+            if table is None
+            else table.take(row["ImageID"], row["LabelName"], shares)
+        )
         segmentation = None if path is None else self._mask(path, size)
         label = self.names.get(row["LabelName"], row["LabelName"])
         self.sink.add(image, label, where, bbox, segmentation, **_more(row))
@@ -90,11 +100,17 @@ class _Reader:
         if name not in self.ids:
             self.ids[name] = self._new_image(name, where)
         elif self.ids[name] is None:
-            self.sink.tally.fault("rows of images without a photograph that can be read: left out", where)
+            self.sink.tally.fault(
+                "rows of images without a photograph that can be read: left out", where
+            )
         return self.ids[name]
 
     def _new_image(self, name: str, where: str) -> int | None:
-        tries = [] if leads_out(name) else [self.images / f"{name}{ending}" for ending in sorted(PHOTOGRAPHS)]
+        tries = (
+            []
+            if leads_out(name)
+            else [self.images / f"{name}{ending}" for ending in sorted(PHOTOGRAPHS)]
+        )
         path = next((p for p in tries if p.is_file()), None)
         try:
             if path is None:
@@ -102,15 +118,22 @@ class _Reader:
             with opened(path) as image:
                 return self.sink.add_image(path.name, (image.height, image.width), where)
         except InputError as error:
-            self.sink.tally.fault("rows of images without a photograph that can be read: left out", f"{where}: {error}")
+            self.sink.tally.fault(
+                "rows of images without a photograph that can be read: left out",
+                f"{where}: {error}",
+            )
             return None
 
     def _mask(self, name: str, size: Size) -> dict[str, object] | None:
-        """The RLE of a mask PNG, drawn anew at the image's size where its own is another; None, and counted, without one."""
+        """The RLE of a mask PNG, drawn anew at the image's size where its own is
+        another; None, and counted, without one.
+        """
         tries = [] if leads_out(name) else [self.masks / name, self.masks / name[:1].upper() / name]
         path = next((p for p in tries if p.is_file()), None)
         if path is None:
-            self.sink.tally.fault("masks whose PNG is not there: the box is kept without one", self.masks / name)
+            self.sink.tally.fault(
+                "masks whose PNG is not there: the box is kept without one", self.masks / name
+            )
             return None
         try:
             with opened(path) as image:
@@ -119,7 +142,9 @@ class _Reader:
                     gray = gray.resize((size[1], size[0]), Image.Resampling.NEAREST)
                 return rle_of(np.asarray(gray), (0, 0), size)
         except InputError as error:
-            self.sink.tally.fault("mask PNGs that cannot be read: the box is kept without one", error)
+            self.sink.tally.fault(
+                "mask PNGs that cannot be read: the box is kept without one", error
+            )
             return None
 
 
@@ -130,7 +155,9 @@ def _more(row: dict[str, str]) -> dict[str, object]:
     return more | ({"attributes": attributes} if attributes else {})
 
 
-def _rows(path: Path, columns: set[str], options: Options, total: int) -> Iterator[tuple[str, dict[str, str]]]:
+def _rows(
+    path: Path, columns: set[str], options: Options, total: int
+) -> Iterator[tuple[str, dict[str, str]]]:
     """The rows of a CSV as dictionaries, each with its place."""
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
@@ -138,11 +165,17 @@ def _rows(path: Path, columns: set[str], options: Options, total: int) -> Iterat
             missing = columns - set(reader.fieldnames or [])
             if missing:
                 raise InputError(
-                    f"{path}: expected the columns of Open Images, not there: {', '.join(sorted(missing))}"
+                    f"{path}: expected the columns of Open Images, not there: "
+                    f"{', '.join(sorted(missing))}"
                 )
             for row in reader:
-                options.progress(sum(map(len, filter(None, row.values()))) + len(row), total)  # about: without quotes
-                yield f"{path} line {reader.line_num}", {k: v or "" for k, v in row.items() if isinstance(k, str)}
+                options.progress(
+                    sum(map(len, filter(None, row.values()))) + len(row), total
+                )  # about: without quotes
+                yield (
+                    f"{path} line {reader.line_num}",
+                    {k: v or "" for k, v in row.items() if isinstance(k, str)},
+                )
     except (csv.Error, OSError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
 
@@ -156,7 +189,8 @@ def _file(folder: Path, pattern: str, split: str | None, *, optional: bool = Fal
     found = [p for p in sorted(folder.glob(pattern)) if split is None or split in p.name]
     if len(found) > 1:
         raise InputError(
-            f"{folder}: {len(found)} files {pattern}: {', '.join(p.name for p in found[:4])}; choose with --split train"
+            f"{folder}: {len(found)} files {pattern}: {', '.join(p.name for p in found[:4])}; "
+            "choose with --split train"
         )
     if not found and not optional:
         raise InputError(f"{folder}: expected a file {pattern}, there is none")

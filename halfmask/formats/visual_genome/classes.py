@@ -1,4 +1,6 @@
-"""The classes of the paper's Visual Genome model: the most frequent synsets, 80 of them under COCO's names (paper.md, 5.1)."""
+"""The classes of the paper's Visual Genome model: the most frequent synsets, 80 of them
+under COCO's names (paper.md, 5.1).
+"""
 
 from __future__ import annotations
 
@@ -39,9 +41,12 @@ class Classes:
     """Which synsets are classes.
 
     Attributes:
-        categories: COCO category records with ids 1…n: id, name, synset, and coco_category_id where COCO has the class. First COCO's, in
-            the order and with the names of COCO, then the others alphabetically, each named by its synset.
-        added: synsets outside the most frequent ones that are classes because COCO has them.
+        categories: COCO category records with ids 1…n: id, name, synset, and
+            coco_category_id where COCO has the class. First COCO's, in the order and
+            with the names of COCO, then the others alphabetically, each named by its
+            synset.
+        added: synsets outside the most frequent ones that are classes because COCO has
+            them.
         unmatched: COCO's classes that no mention stands for; they are no classes here.
     """
 
@@ -56,12 +61,15 @@ class Classes:
 
 
 def choose_classes(counts: Counter[str], classes: int = 3000) -> Classes:
-    """The `classes` most frequent synsets, and those of COCO's classes that are not among them.
+    """The `classes` most frequent synsets, and those of COCO's classes that are not
+    among them.
 
-    A COCO class is the synset that MANUAL_SYNSETS names, else the most frequent one whose word (underscores read as spaces) is its name.
-    Every name is unique: no COCO name ends in a sense number, every other name is the whole synset.
+    A COCO class is the synset that MANUAL_SYNSETS names, else the most frequent one
+    whose word (underscores read as spaces) is its name. Every name is unique: no COCO
+    name ends in a sense number, every other name is the whole synset.
 
-    On Visual Genome 1.4 one synset is added: 3001 classes, K = 3002 with background. Equal counts are ordered by name.
+    On Visual Genome 1.4 one synset is added: 3001 classes, K = 3002 with background.
+    Equal counts are ordered by name.
 
     Args:
         counts: synset → mentions, over all objects.
@@ -79,7 +87,8 @@ def choose_classes(counts: Counter[str], classes: int = 3000) -> Classes:
             aligned[number] = found
     own = set(aligned.values())
     records = [
-        {"name": COCO_NAMES[number], "synset": synset, "coco_category_id": number} for number, synset in aligned.items()
+        {"name": COCO_NAMES[number], "synset": synset, "coco_category_id": number}
+        for number, synset in aligned.items()
     ]
     records += [{"name": synset, "synset": synset} for synset in sorted(frequent - own)]
     return Classes(

@@ -44,22 +44,32 @@ class _Image:
 
 
 def convert_visual_genome(
-    source: Path, out: Path, coco_val: Path, classes: int = 3000, test: int = 5000, progress: Progress | None = None
+    source: Path,
+    out: Path,
+    coco_val: Path,
+    classes: int = 3000,
+    test: int = 5000,
+    progress: Progress | None = None,
 ) -> Converted:
-    """Writes OUT_train.json, OUT_val.json and OUT_test.json (OUT without its `.json`): COCO files of boxes, without masks.
+    """Writes OUT_train.json, OUT_val.json and OUT_test.json (OUT without its `.json`):
+    COCO files of boxes, without masks.
 
-    An object counts if it has exactly one synset and that is a class; `area` is its box's. Both files are streamed, objects.json
-    twice: in memory are the counts, the image records, and the objects of one image at a time.
+    An object counts if it has exactly one synset and that is a class; `area` is its
+    box's. Both files are streamed, objects.json twice: in memory are the counts, the
+    image records, and the objects of one image at a time.
 
     Args:
         source: folder with Visual Genome 1.4's objects.json and image_data.json.
-        out: as above. Image file names are the last two parts of the image's url (`VG_100K_2/1.jpg`).
-        coco_val: COCO's instances file of val2017 (minival). `val` is the images that it has too, by coco_id.
+        out: as above. Image file names are the last two parts of the image's url
+            (`VG_100K_2/1.jpg`).
+        coco_val: COCO's instances file of val2017 (minival). `val` is the images that
+            it has too, by coco_id.
         classes: as for `choose_classes`.
         test: that many of the last images that are not COCO's; `train` is all others.
         progress: told how many more bytes of the two files were read.
     Raises:
-        InputError: a file is missing, no JSON or no Visual Genome file, no synset is mentioned, or no image is left for training.
+        InputError: a file is missing, no JSON or no Visual Genome file, no synset is
+            mentioned, or no image is left for training.
     """
     base = str(out).removesuffix(".json")
     files = {split: Path(f"{base}_{split}.json") for split in SPLITS}
@@ -70,14 +80,17 @@ def convert_visual_genome(
     counts = _count_synsets(source / OBJECTS, progress)
     if not counts:
         raise InputError(
-            f"{source / OBJECTS}: no object has a synset: expected Visual Genome's objects.json, version 1.4"
+            f"{source / OBJECTS}: no object has a synset: expected Visual Genome's "
+            "objects.json, version 1.4"
         )
     chosen = choose_classes(counts, classes)
     records = {split: [i.record for i in images.values() if i.split == split] for split in SPLITS}
     result = Converted(files, {split: len(rows) for split, rows in records.items()}, chosen)
     with ExitStack() as stack:
         streams = {
-            split: stack.enter_context(CocoStream(files[split], _head(split, classes, chosen), records[split]))
+            split: stack.enter_context(
+                CocoStream(files[split], _head(split, classes, chosen), records[split])
+            )
             for split in SPLITS
         }
         _write_objects(source / OBJECTS, images, streams, result, progress)
@@ -92,7 +105,11 @@ def _head(split: str, classes: int, chosen: Classes) -> dict[str, Any]:
 
 
 def _write_objects(
-    path: Path, images: dict[int, _Image], streams: dict[str, CocoStream], result: Converted, progress: Progress | None
+    path: Path,
+    images: dict[int, _Image],
+    streams: dict[str, CocoStream],
+    result: Converted,
+    progress: Progress | None,
 ) -> None:
     id_of = result.classes.id_of
     number = 0
@@ -146,23 +163,30 @@ def _synsets(thing: dict[str, Any]) -> list[str]:
     return [s for s in synsets if isinstance(s, str)] if isinstance(synsets, list) else []
 
 
-def _objects_of_images(path: Path, progress: Progress | None) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+def _objects_of_images(
+    path: Path, progress: Progress | None
+) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     """image_id and objects of each entry of objects.json."""
     for position, entry in enumerate(stream_items(path, progress=progress)):
         image_id = entry.get("image_id") if isinstance(entry, dict) else None
         objects = entry.get("objects") if isinstance(entry, dict) else None
         if type(image_id) is not int or not isinstance(objects, list):
             raise InputError(
-                f"{path}: entry {position}: expected an object with image_id and objects, as in Visual Genome 1.4"
+                f"{path}: entry {position}: expected an object with image_id and objects, as "
+                "in Visual Genome 1.4"
             )
         yield image_id, [thing for thing in objects if isinstance(thing, dict)]
 
 
-def _read_images(path: Path, coco_val: Path, test: int, progress: Progress | None) -> dict[int, _Image]:
+def _read_images(
+    path: Path, coco_val: Path, test: int, progress: Progress | None
+) -> dict[int, _Image]:
     """image_id → COCO image record and split, in the order of image_data.json."""
     val = {i for i in stream_items(coco_val, "images.item.id") if type(i) is int}
     if not val:
-        raise InputError(f"{coco_val}: expected COCO's instances file of val2017, found no image in it")
+        raise InputError(
+            f"{coco_val}: expected COCO's instances file of val2017, found no image in it"
+        )
     records: dict[int, dict[str, Any]] = {}
     for position, entry in enumerate(stream_items(path, progress=progress)):
         record = _image_record(entry, f"{path}: entry {position}")
@@ -176,7 +200,9 @@ def _read_images(path: Path, coco_val: Path, test: int, progress: Progress | Non
         split = "val" if record["coco_id"] in val else "test" if i in held else "train"
         images[i] = _Image(record, split)
     if all(image.split != "train" for image in images.values()):
-        raise InputError(f"{path}: none of its {len(images)} images is left to learn from: lower --test ({test})")
+        raise InputError(
+            f"{path}: none of its {len(images)} images is left to learn from: lower --test ({test})"
+        )
     return images
 
 
@@ -184,11 +210,25 @@ def _image_record(entry: Any, where: str) -> dict[str, Any]:
     fields = entry if isinstance(entry, dict) else {}
     number, url, coco_id = fields.get("image_id"), fields.get("url"), fields.get("coco_id")
     sides = fields.get("width"), fields.get("height")
-    if type(number) is not int or not isinstance(url, str) or not all(type(s) is int and s > 0 for s in sides):
+    if (
+        type(number) is not int
+        or not isinstance(url, str)
+        or not all(type(s) is int and s > 0 for s in sides)
+    ):
         raise InputError(
-            f"{where}: expected image_id, url, width and height, as in Visual Genome 1.4; found {', '.join(map(str, fields)) or 'none'}"
+            f"{where}: expected image_id, url, width and height, as in Visual Genome 1.4; "
+            f"found {', '.join(map(str, fields)) or 'none'}"
         )
     if coco_id is not None and type(coco_id) is not int:
-        raise InputError(f"{where} (image_id {number}): expected a whole number or null as coco_id, found {coco_id!r}")
+        raise InputError(
+            f"{where} (image_id {number}): expected a whole number or null as coco_id, found "
+            f"{coco_id!r}"
+        )
     name = "/".join(PurePosixPath(url).parts[-2:])
-    return {"id": number, "file_name": name, "width": sides[0], "height": sides[1], "coco_id": coco_id}
+    return {
+        "id": number,
+        "file_name": name,
+        "width": sides[0],
+        "height": sides[1],
+        "coco_id": coco_id,
+    }

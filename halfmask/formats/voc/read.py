@@ -1,4 +1,6 @@
-"""Pascal VOC to COCO: Annotations/*.xml, and masks from SegmentationObject/*.png for the images that have one."""
+"""Pascal VOC to COCO: Annotations/*.xml, and masks from SegmentationObject/*.png for
+the images that have one.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,11 @@ _FLAGS = ("difficult", "truncated", "occluded")
 
 
 def read_voc(source: Path, sink: CocoSink, options: Options) -> None:
-    """Adds a VOC folder to a sink. The value i of a mask PNG is the i-th object of the XML; an object without pixels is box-only.
+    """Adds a VOC folder to a sink. The value i of a mask PNG is the i-th object of the
+    XML; an object without pixels is box-only.
 
-    Classes are in the order of labels.txt, where there is one, else alphabetical over all XML files, so that splits agree.
+    Classes are in the order of labels.txt, where there is one, else alphabetical over
+    all XML files, so that splits agree.
 
     Raises:
         InputError: no XML files, or no such split.
@@ -33,7 +37,9 @@ def read_voc(source: Path, sink: CocoSink, options: Options) -> None:
     annotations = source / "Annotations" if (source / "Annotations").is_dir() else source
     files = sorted(annotations.glob("*.xml")) if annotations.is_dir() else []
     if not files:
-        raise InputError(f"{source}: expected a VOC folder with Annotations/*.xml, found no XML file")
+        raise InputError(
+            f"{source}: expected a VOC folder with Annotations/*.xml, found no XML file"
+        )
     for name in _class_names(source, files):
         sink.category(name)
     if options.split is not None:
@@ -66,11 +72,15 @@ def _class_names(source: Path, files: list[Path]) -> list[str]:
 
 def _split_stems(source: Path, split: str) -> set[str]:
     places = (
-        [] if leads_out(split) else [source / "ImageSets" / kind / f"{split}.txt" for kind in ("Segmentation", "Main")]
+        []
+        if leads_out(split)
+        else [source / "ImageSets" / kind / f"{split}.txt" for kind in ("Segmentation", "Main")]
     )
     found = next((place for place in places if place.is_file()), None)
     if found is None:
-        raise InputError(f"{source}: no list ImageSets/Segmentation/{split}.txt or ImageSets/Main/{split}.txt")
+        raise InputError(
+            f"{source}: no list ImageSets/Segmentation/{split}.txt or ImageSets/Main/{split}.txt"
+        )
     lines = found.read_text(encoding="utf-8", errors="replace").splitlines()
     return {line.split()[0] for line in lines if line.strip()}
 
@@ -101,7 +111,9 @@ def _add_file(file: Path, root: Element, mask: Path, sink: CocoSink, options: Op
             continue
         if not options.zero_based and min(bbox[:2]) < 0:
             sink.tally.note(
-                "boxes that begin at 0, where VOC counts from 1: --zero-based if the file counts from 0", where
+                "boxes that begin at 0, where VOC counts from 1: --zero-based if the file "
+                "counts from 0",
+                where,
             )
         if thing.find("part") is not None:
             sink.tally.note("objects with parts: COCO has no place for the parts", where)
@@ -116,8 +128,17 @@ def _add_file(file: Path, root: Element, mask: Path, sink: CocoSink, options: Op
 def _size(root: Element, name: str, images: Path | None) -> Size:
     """(H, W) from the XML, else from the photograph; (0, 0) where neither tells it."""
     size = root.find("size")
-    height, width = (0, 0) if size is None else (whole_of(size.findtext("height")), whole_of(size.findtext("width")))
-    if (not height or not width) and images is not None and not leads_out(name) and (images / name).is_file():
+    height, width = (
+        (0, 0)
+        if size is None
+        else (whole_of(size.findtext("height")), whole_of(size.findtext("width")))
+    )
+    if (
+        (not height or not width)
+        and images is not None
+        and not leads_out(name)
+        and (images / name).is_file()
+    ):
         with opened(images / name) as image:
             return image.height, image.width
     return height, width
@@ -151,7 +172,12 @@ def _mask_values(mask: Path, size: Size, sink: CocoSink) -> NDArray[np.uint8] | 
 
 
 def _mask_of(
-    values: NDArray[np.uint8] | None, position: int, bbox: list[float], size: Size, sink: CocoSink, where: str
+    values: NDArray[np.uint8] | None,
+    position: int,
+    bbox: list[float],
+    size: Size,
+    sink: CocoSink,
+    where: str,
 ) -> dict[str, Any] | None:
     """The RLE of an object's pixels; None where it has none, or where they lie outside its box."""
     if values is None or position >= VOID:
@@ -163,7 +189,9 @@ def _mask_of(
     own = own_box(rle, size)
     assert own is not None
     if _share_inside(own, bbox) < 0.5:
-        sink.tally.fault("masks that lie outside their object's box: the box is kept without one", where)
+        sink.tally.fault(
+            "masks that lie outside their object's box: the box is kept without one", where
+        )
         return None
     return rle
 
@@ -177,7 +205,9 @@ def _share_inside(inner: list[float], outer: list[float]) -> float:
 
 def _attributes(thing: Element) -> dict[str, Any]:
     """difficult, truncated, occluded where they are set, and the pose, as `attributes`."""
-    found: dict[str, Any] = {flag: 1 for flag in _FLAGS if text_of(thing, flag) in ("1", "true", "True")}
+    found: dict[str, Any] = {
+        flag: 1 for flag in _FLAGS if text_of(thing, flag) in ("1", "true", "True")
+    }
     pose = text_of(thing, "pose")
     if pose and pose != "Unspecified":
         found["pose"] = pose

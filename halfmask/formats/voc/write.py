@@ -1,4 +1,6 @@
-"""COCO to Pascal VOC: Annotations/*.xml, SegmentationObject/*.png where there are masks, labels.txt and ImageSets."""
+"""COCO to Pascal VOC: Annotations/*.xml, SegmentationObject/*.png where there are
+masks, labels.txt and ImageSets.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,14 @@ _HELD = {*_FLAGS, "pose"}
 
 
 def write_voc(source: Path, out: Path, tally: Tally, options: Options) -> str:
-    """Writes a VOC folder. Boxes are rounded to whole pixels, counted from 1; a crowd is a `difficult` object without a mask.
+    """Writes a VOC folder. Boxes are rounded to whole pixels, counted from 1; a crowd
+    is a `difficult` object without a mask.
 
     Returns:
         What was written, in a line.
     Raises:
-        InputError: no COCO file, OUT is there already, or two images would share an XML file.
+        InputError: no COCO file, OUT is there already, or two images would share an XML
+            file.
     """
     book = Book.read(source, tally, "VOC", frozenset({"loose", "attributes"}))
     masked: list[str] = []
@@ -47,7 +51,10 @@ def write_voc(source: Path, out: Path, tally: Tally, options: Options) -> str:
             options.progress(1, len(book.file.images))
         put_text(folder / "labels.txt", "".join(f"{name}\n" for name in book.names))
         put_text(folder / "ImageSets" / "Main" / "all.txt", "".join(f"{name}\n" for name in names))
-        put_text(folder / "ImageSets" / "Segmentation" / "all.txt", "".join(f"{name}\n" for name in masked))
+        put_text(
+            folder / "ImageSets" / "Segmentation" / "all.txt",
+            "".join(f"{name}\n" for name in masked),
+        )
     return f"{out}: {len(names)} images, {masks} masks in {len(masked)} PNGs"
 
 
@@ -104,16 +111,24 @@ def _corners(box: tuple[float, float, float, float], size: Size) -> tuple[int, i
 
 
 def _put_mask(path: Path, page: Page, tally: Tally) -> int:
-    """Draws the masks of an image, the small ones over the large; returns how many have a pixel left."""
+    """Draws the masks of an image, the small ones over the large; returns how many have
+    a pixel left.
+    """
     crops = {}
     for position, instance in enumerate(page.instances, 1):
         where = f"annotation {instance.annotation['id']}"
         if instance.mask is None or instance.crowd:
             continue
         if instance.suspect:
-            tally.note("polygons that repeat their box: written as boxes, a PNG would make masks of them", where)
+            tally.note(
+                "polygons that repeat their box: written as boxes, a PNG would make masks of them",
+                where,
+            )
         elif position >= VOID:
-            tally.note(f"masks beyond the {VOID - 1}th object of an image: the box is written without one", where)
+            tally.note(
+                f"masks beyond the {VOID - 1}th object of an image: the box is written without one",
+                where,
+            )
         else:
             crop = crop_of(instance.mask, page.size)
             assert crop is not None, "a mask without pixels is broken"
@@ -128,7 +143,11 @@ def _put_mask(path: Path, page: Page, tally: Tally) -> int:
     for position, (bitmap, _) in crops.items():
         where = f"annotation {page.instances[position - 1].annotation['id']}"
         if left[position] == 0:
-            tally.note("masks wholly under others, as a pixel holds one object: the box is written without one", where)
+            tally.note(
+                "masks wholly under others, as a pixel holds one object: the box is written "
+                "without one",
+                where,
+            )
         elif left[position] < int(bitmap.sum()):
             tally.note("masks with pixels under another's, as a pixel holds one object", where)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,6 +160,9 @@ def _put_mask(path: Path, page: Page, tally: Tally) -> int:
 def _palette() -> list[int]:
     """256 colours to look at: neighbouring values far apart, 0 black, 255 a light gray."""
     colours = [(0.0, 0.0, 0.0)]
-    colours += [colorsys.hsv_to_rgb(i * 0.618034 % 1, 0.9, 0.55 + 0.45 * (i % 3) / 2) for i in range(1, VOID)]
+    colours += [
+        colorsys.hsv_to_rgb(i * 0.618034 % 1, 0.9, 0.55 + 0.45 * (i % 3) / 2)
+        for i in range(1, VOID)
+    ]
     colours.append((0.88, 0.88, 0.75))
     return [round(255 * channel) for colour in colours for channel in colour]

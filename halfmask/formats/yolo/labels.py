@@ -1,4 +1,6 @@
-"""A line of a YOLO label file: a box, a polygon, or neither; each line says by itself which it is."""
+"""A line of a YOLO label file: a box, a polygon, or neither; each line says by itself
+which it is.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,9 @@ class Row:
 def parse_line(line: str, keypoint_values: int = 0) -> Row | str:
     """The row of a line, or what is wrong with it, in words.
 
-    5 numbers are a box, 6 a box and its score, 7 or more that are odd in count a polygon. Where data.yaml has a `kpt_shape`, rows of 5 +
-    that many numbers are a box and keypoints.
+    5 numbers are a box, 6 a box and its score, 7 or more that are odd in count a
+    polygon. Where data.yaml has a `kpt_shape`, rows of 5 + that many numbers are a box
+    and keypoints.
 
     Args:
         line: not blank.
@@ -48,7 +51,9 @@ def parse_line(line: str, keypoint_values: int = 0) -> Row | str:
     posed = keypoint_values > 0 and count == 5 + keypoint_values
     if count in (5, 6) or posed:
         x, y, w, h = values[1:5]
-        return Row(label, box=(x, y, w, h), score=values[5] if count == 6 else None, keypoints=posed)
+        return Row(
+            label, box=(x, y, w, h), score=values[5] if count == 6 else None, keypoints=posed
+        )
     if count < 7:
         return f"{count} numbers, expected 5 (a box) or at least 7 (a polygon)"
     if count % 2 == 0:

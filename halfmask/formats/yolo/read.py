@@ -17,7 +17,8 @@ _ORIENTATION = 0x0112
 
 
 def read_yolo(source: Path, sink: CocoSink, options: Options) -> None:
-    """Adds a YOLO data set (detect or segment) to a sink. A row of 5 numbers stays a box, whatever the other rows are.
+    """Adds a YOLO data set (detect or segment) to a sink. A row of 5 numbers stays a
+    box, whatever the other rows are.
 
     Raises:
         InputError: see `find_source`.
@@ -58,7 +59,9 @@ def _add_photograph(photograph: Path, labels: Path, found: YoloSource, sink: Coc
             if isinstance(row, str):
                 sink.tally.fault(f"label lines with {row}: left out", where)
             elif row.label not in found.names:
-                sink.tally.fault(f"label lines of a class beyond the {len(found.names)} names: left out", where)
+                sink.tally.fault(
+                    f"label lines of a class beyond the {len(found.names)} names: left out", where
+                )
             else:
                 _add_row(row, number, size, found.names[row.label], sink, where)
 
@@ -85,7 +88,9 @@ def _extent(polygon: list[float]) -> list[float]:
 
 
 def _name_below(root: Path, photograph: Path) -> str:
-    """The file name relative to the root; a photograph that a list found elsewhere is named by its last part."""
+    """The file name relative to the root; a photograph that a list found elsewhere is
+    named by its last part.
+    """
     try:
         name = photograph.relative_to(root).as_posix()
     except ValueError:

@@ -12,7 +12,20 @@ import yaml
 from halfmask.errors import InputError
 
 SPLITS = ("train", "val", "test")
-PHOTOGRAPHS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".mpo", ".dng", ".pfm", ".heic", ".avif"}
+PHOTOGRAPHS = {
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".bmp",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".mpo",
+    ".dng",
+    ".pfm",
+    ".heic",
+    ".avif",
+}
 _NAME_FILES = ("classes.txt", "labels/classes.txt", "obj.names")
 
 
@@ -24,7 +37,8 @@ class YoloSource:
         names: class names, by label.
         root: the folder that file names are relative to.
         photographs: sorted.
-        labels: folder of the label files where it is not told from the photograph's path.
+        labels: folder of the label files where it is not told from the photograph's
+            path.
         keypoint_values: numbers after the box in rows with keypoints.
     """
 
@@ -35,7 +49,9 @@ class YoloSource:
     keypoint_values: int = 0
 
     def label_file(self, photograph: Path) -> Path:
-        """Where the labels of a photograph are: `images` in its path reads `labels`; else beside it."""
+        """Where the labels of a photograph are: `images` in its path reads `labels`;
+        else beside it.
+        """
         if self.labels is not None:
             return self.labels / photograph.relative_to(self.root).with_suffix(".txt")
         parts = list(photograph.parts)
@@ -50,10 +66,12 @@ def find_source(source: Path, images: Path | None, split: str | None) -> YoloSou
 
     Args:
         source: the folder or the file.
-        images: folder of the photographs; by default where data.yaml says, or `images` in the folder, or the folder.
+        images: folder of the photographs; by default where data.yaml says, or `images`
+            in the folder, or the folder.
         split: train, val or test of data.yaml; needed where it names several.
     Raises:
-        InputError: nothing there, no class names, no photographs, or several splits and none named.
+        InputError: nothing there, no class names, no photographs, or several splits and
+            none named.
     """
     folder = source if source.is_dir() else source.parent
     config = _config(source)
@@ -67,7 +85,10 @@ def find_source(source: Path, images: Path | None, split: str | None) -> YoloSou
         labels = below / split if split and (below / split).is_dir() else below
         return YoloSource(names, root, _some(photographs, root), labels, keypoints)
     if split is None and len({str(entry) for entry in named.values()}) > 1:
-        raise InputError(f"{source}: has several parts ({', '.join(named)}); choose one: --split {next(iter(named))}")
+        raise InputError(
+            f"{source}: has several parts ({', '.join(named)}); choose one: --split "
+            f"{next(iter(named))}"
+        )
     chosen = split or next(iter(named))
     if chosen not in named:
         raise InputError(f"{source}: has no part {chosen}; there is: {', '.join(named) or 'none'}")
@@ -81,13 +102,18 @@ def find_source(source: Path, images: Path | None, split: str | None) -> YoloSou
 def _some(photographs: list[Path], place: Path) -> list[Path]:
     if not photographs:
         raise InputError(
-            f"{place}: expected photographs, found none; YOLO labels need their sizes: name the folder with --images"
+            f"{place}: expected photographs, found none; YOLO labels need their sizes: name "
+            "the folder with --images"
         )
     return photographs
 
 
 def _config(source: Path) -> dict[str, Any]:
-    files = [source] if source.is_file() else [source / name for name in ("data.yaml", "data.yml", "dataset.yaml")]
+    files = (
+        [source]
+        if source.is_file()
+        else [source / name for name in ("data.yaml", "data.yml", "dataset.yaml")]
+    )
     path = next((f for f in files if f.is_file()), None)
     if path is None:
         if not source.is_dir():
@@ -98,7 +124,9 @@ def _config(source: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, OSError, RecursionError) as error:
         raise InputError(f"{path}: expected YAML: {' '.join(str(error).split())[:120]}") from error
     if not isinstance(config, dict):
-        raise InputError(f"{path}: expected keys and values (names, train, val), found {type(config).__name__}")
+        raise InputError(
+            f"{path}: expected keys and values (names, train, val), found {type(config).__name__}"
+        )
     return config
 
 
@@ -108,25 +136,35 @@ def _names(names: object, source: Path) -> dict[int, str]:
         rows = {int(k) if str(k).isdecimal() else k: str(v) for k, v in rows.items()}
         if all(type(k) is int for k in rows) and rows and len(set(rows.values())) == len(rows):
             return dict(sorted(rows.items()))
-    raise InputError(f"{source}: names: expected class names, each once, as a list or as number: name")
+    raise InputError(
+        f"{source}: names: expected class names, each once, as a list or as number: name"
+    )
 
 
 def _names_of_file(folder: Path) -> dict[int, str]:
     path = next((folder / name for name in _NAME_FILES if (folder / name).is_file()), None)
     if path is None:
-        raise InputError(f"{folder}: expected class names: a data.yaml with names, or a classes.txt")
+        raise InputError(
+            f"{folder}: expected class names: a data.yaml with names, or a classes.txt"
+        )
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return _names([line.strip() for line in lines if line.strip()], path)
 
 
 def _keypoint_values(shape: object) -> int:
-    if isinstance(shape, list) and len(shape) == 2 and all(type(v) is int and 0 < v < 10_000 for v in shape):
+    if (
+        isinstance(shape, list)
+        and len(shape) == 2
+        and all(type(v) is int and 0 < v < 10_000 for v in shape)
+    ):
         return int(shape[0] * shape[1])
     return 0
 
 
 def _base(folder: Path, config: dict[str, Any]) -> Path:
-    """The folder that `path` names: beside data.yaml, or wherever it says; where it is not there, data.yaml's own."""
+    """The folder that `path` names: beside data.yaml, or wherever it says; where it is
+    not there, data.yaml's own.
+    """
     base = folder / str(config.get("path") or ".")
     return base if base.is_dir() else folder
 
@@ -137,7 +175,8 @@ def _place(base: Path, folder: Path, entry: str) -> Path:
     found = next((place for place in tries if place.exists()), None)
     if found is None:
         raise InputError(
-            f"{tries[0]}: data.yaml names it, there is no such folder or list; name the photographs with --images"
+            f"{tries[0]}: data.yaml names it, there is no such folder or list; name the "
+            "photographs with --images"
         )
     return found
 
@@ -153,7 +192,9 @@ def _photographs_of(place: Path) -> Iterator[Path]:
 
 def _photographs_in(folder: Path) -> Iterator[Path]:
     if not folder.is_dir():
-        raise InputError(f"{folder}: expected the folder of the photographs, there is no such folder")
+        raise InputError(
+            f"{folder}: expected the folder of the photographs, there is no such folder"
+        )
     return (p for p in folder.rglob("*") if p.suffix.lower() in PHOTOGRAPHS and p.is_file())
 
 

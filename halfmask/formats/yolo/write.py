@@ -16,12 +16,14 @@ from halfmask.formats.tally import Tally
 
 
 def write_yolo(source: Path, out: Path, tally: Tally, options: Options) -> str:
-    """Writes OUT/data.yaml and OUT/labels/*.txt; with `options.images`, OUT/images is a link to the photographs.
+    """Writes OUT/data.yaml and OUT/labels/*.txt; with `options.images`, OUT/images is a
+    link to the photographs.
 
     Returns:
         What was written, in a line.
     Raises:
-        InputError: no COCO file, OUT is there already, or two images would share a label file.
+        InputError: no COCO file, OUT is there already, or two images would share a
+            label file.
     """
     book = Book.read(source, tally, "YOLO")
     boxes = polygons = 0
@@ -38,11 +40,14 @@ def write_yolo(source: Path, out: Path, tally: Tally, options: Options) -> str:
             options.progress(1, len(book.file.images))
         _put_config(folder, book.names)
         if options.images is not None:
-            with suppress(OSError):  # a file system without links: the photographs are put there by hand
+            with suppress(
+                OSError
+            ):  # a file system without links: the photographs are put there by hand
                 (folder / "images").symlink_to(options.images.resolve(), target_is_directory=True)
     if boxes and polygons:
         tally.note(
-            "rows that are boxes among polygons: Ultralytics refuses or strips such a mix, `halfmask complete` fills them",
+            "rows that are boxes among polygons: Ultralytics refuses or strips such a mix, "
+            "`halfmask complete` fills them",
             times=boxes,
         )
     return f"{out}: {len(book.file.images)} images, {polygons} polygons, {boxes} boxes"
@@ -60,7 +65,9 @@ def _line(instance: Instance, size: Size, tally: Tally) -> str | None:
     else:
         if instance.polygons is None or len(instance.polygons) > 1:
             tally.note(
-                "masks of several parts, or RLE: one outline, parts and holes joined by bridges of no width", where
+                "masks of several parts, or RLE: one outline, parts and holes joined by "
+                "bridges of no width",
+                where,
             )
         polygon = one_polygon(instance.mask, size)
         values = [min(max(v / (width, height)[i % 2], 0.0), 1.0) for i, v in enumerate(polygon)]

@@ -47,14 +47,20 @@ class Completion:
         resumed: how many of them an interrupted run had finished.
         counts: annotations by what became of them (`Plan.counts`).
         suspects: ids of annotations whose polygon repeats their box: left alone.
-        skipped: one line for each image that could not be read; its annotations stay as they were.
-        unusable: names of annotations that have no usable box, image or class: left alone.
+        skipped: one line for each image that could not be read; its annotations stay as
+            they were.
+        unusable: names of annotations that have no usable box, image or class: left
+            alone.
         unfilled: annotations that lack a mask still, since their image was skipped.
         mean_score: of the filled masks; None where none was filled.
-        mean_agreement: mean IoU of the filled masks with the model's own, where a provider drew them; else None.
-        unknown_classes: names of classes that were filled although the model does not know them.
-        tightness: mean IoU of the file's boxes with their masks' own boxes; None where it has no mask.
-        loose: whether boxes were taken for ones that may be off, by a model that knows such boxes.
+        mean_agreement: mean IoU of the filled masks with the model's own, where a
+            provider drew them; else None.
+        unknown_classes: names of classes that were filled although the model does not
+            know them.
+        tightness: mean IoU of the file's boxes with their masks' own boxes; None where
+            it has no mask.
+        loose: whether boxes were taken for ones that may be off, by a model that knows
+            such boxes.
     """
 
     out: Path
@@ -87,12 +93,15 @@ def complete(
 ) -> Completion:
     """Writes the file `annotations` again with a mask for every box that lacks one.
 
-    Every key and the order of annotations stay. A usable mask keeps its JSON value; a suspect one (a polygon that repeats its box) and
-    crowds are left alone; a broken one is replaced and kept below `halfmask.replaced`. A filled annotation gets segmentation, area
-    and halfmask (model, score, state; with a provider also agreement). Where there is nothing to fill, the file is copied byte for byte.
+    Every key and the order of annotations stay. A usable mask keeps its JSON value; a
+    suspect one (a polygon that repeats its box) and crowds are left alone; a broken one
+    is replaced and kept below `halfmask.replaced`. A filled annotation gets
+    segmentation, area and halfmask (model, score, state; with a provider also
+    agreement). Where there is nothing to fill, the file is copied byte for byte.
 
-    Finished batches are noted in OUT.journal, so that the same call goes on after a kill; the result is the same bytes whatever
-    the number of workers and interruptions. The input is never written to.
+    Finished batches are noted in OUT.journal, so that the same call goes on after a
+    kill; the result is the same bytes whatever the number of workers and interruptions.
+    The input is never written to.
 
     Args:
         model: a loaded model, or what `load` takes.
@@ -103,12 +112,16 @@ def complete(
         redo_filled: fill anew what halfmask filled and nobody accepted.
         workers: threads that decode photographs.
         progress: told after each batch.
-        boxes: whether the file's boxes end where their objects do; auto: measured on the objects that have a mask already.
-        provider: another model or what `load` takes (`sam2:…`), which draws the masks instead; `model` then says how far it agrees: the
-            IoU of its own mask with each filled one.
-        ray: draw on a Ray cluster (`inference.complete.ray`): its address, `auto` (the one that runs here, else one of this machine) or `local`.
+        boxes: whether the file's boxes end where their objects do; auto: measured on
+            the objects that have a mask already.
+        provider: another model or what `load` takes (`sam2:…`), which draws the masks
+            instead; `model` then says how far it agrees: the IoU of its own mask with
+            each filled one.
+        ray: draw on a Ray cluster (`inference.complete.ray`): its address, `auto` (the
+            one that runs here, else one of this machine) or `local`.
     Raises:
-        InputError: no COCO file, no box in it, no such folder, none of the photographs there, `out` is the input, no checkpoint, or no Ray.
+        InputError: no COCO file, no box in it, no such folder, none of the photographs
+            there, `out` is the input, no checkpoint, or no Ray.
     """
     source, folder, target = Path(annotations), Path(images), Path(out)
     check_places(source, folder, target)
@@ -122,25 +135,43 @@ def complete(
         copy_file(source, target)
         return result
     own = model if isinstance(model, Predictor) else load(model)
-    predictor = own if provider is None else provider if isinstance(provider, Predictor) else load(provider)
+    predictor = (
+        own if provider is None else provider if isinstance(provider, Predictor) else load(provider)
+    )
     result.tightness = box_tightness(file)
     loose = boxes == "loose" or (boxes == "auto" and boxes_are_loose(result.tightness))
     result.loose = loose and predictor.knows_loose_boxes
     if loose and not result.loose:
         logger.warning(
-            "%s did not learn on loose boxes (box_jitter): masks will end where the boxes do", predictor.name
+            "%s did not learn on loose boxes (box_jitter): masks will end where the boxes do",
+            predictor.name,
         )
-    run = Drawing(predictor, file.categories, folder, polygons, workers, loose, own if provider is not None else None)
+    run = Drawing(
+        predictor,
+        file.categories,
+        folder,
+        polygons,
+        workers,
+        loose,
+        own if provider is not None else None,
+    )
     if predictor.categories:  # a rule asks for no class
         wanted = [c for c in file.categories if work.to_fill[c["id"]]]
-        result.unknown_classes = [c["name"] for c in wanted if not predictor.labels_of([c])[c["id"]]]
+        result.unknown_classes = [
+            c["name"] for c in wanted if not predictor.labels_of([c])[c["id"]]
+        ]
     notes = {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
     with Journal(journal_of(target), _job(source, run, redo_filled), notes) as journal:
         if journal.replaced:
-            logger.warning("%s belonged to another input, model or setting: begun anew", journal.path)
+            logger.warning(
+                "%s belonged to another input, model or setting: begun anew", journal.path
+            )
         masks = _fill(run, work, journal, result, progress, ray)
         if masks:
-            write_json(target, completed(file.document, work, masks, predictor.identity, journal.header["date"]))
+            write_json(
+                target,
+                completed(file.document, work, masks, predictor.identity, journal.header["date"]),
+            )
         else:
             copy_file(source, target)
         sweep(target)
@@ -176,7 +207,12 @@ def _job(source: Path, run: Drawing, redo_filled: bool) -> dict[str, Any]:
 
 
 def _fill(
-    run: Drawing, work: Plan, journal: Journal, result: Completion, progress: Progress | None, ray: str | None
+    run: Drawing,
+    work: Plan,
+    journal: Journal,
+    result: Completion,
+    progress: Progress | None,
+    ray: str | None,
 ) -> dict[int, Filling]:
     """Every mask by position: those of the journal, and the rest drawn now."""
     masks: dict[int, Filling] = {}
@@ -186,7 +222,11 @@ def _fill(
     if progress is not None:
         progress(done, work.total)
     rest = [k for k in range(len(work.batches)) if k not in journal.batches]
-    drawn = drawn_here(run, work.batches, rest) if ray is None else drawn_on_ray(run, work.batches, rest, ray)
+    drawn = (
+        drawn_here(run, work.batches, rest)
+        if ray is None
+        else drawn_on_ray(run, work.batches, rest, ray)
+    )
     skipped: dict[int, list[str]] = {}
     with contextlib.closing(drawn):
         for number, rows, faults in drawn:
@@ -198,7 +238,9 @@ def _fill(
             done += sum(len(piece.positions) for piece in work.batches[number])
             if progress is not None:
                 progress(done, work.total)
-    result.skipped = list(dict.fromkeys(line for number in sorted(skipped) for line in skipped[number]))
+    result.skipped = list(
+        dict.fromkeys(line for number in sorted(skipped) for line in skipped[number])
+    )
     return dict(sorted(masks.items()))
 
 
@@ -215,13 +257,16 @@ def check_places(source: Path, folder: Path, out: Path) -> None:
     if out.is_dir():
         raise InputError(f"{out}: --out names the file to write, found a folder")
     if out.exists() and source.exists() and out.samefile(source):
-        raise InputError(f"{out}: --out is the input itself, which is never written to; name another file")
+        raise InputError(
+            f"{out}: --out is the input itself, which is never written to; name another file"
+        )
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of images")
 
 
 def check_work(file: CocoFile, work: Plan, folder: Path) -> None:
-    """Refuses a file without boxes, and a folder that has none of the photographs that are needed.
+    """Refuses a file without boxes, and a folder that has none of the photographs that
+    are needed.
 
     Raises:
         InputError: as said.
@@ -237,5 +282,6 @@ def check_work(file: CocoFile, work: Plan, folder: Path) -> None:
     if needed and len(missing_photographs(folder, needed.values())) == len(needed):
         name = file_name_of(next(iter(needed.values()))) or "(no file_name)"
         raise InputError(
-            f"{folder}: none of the {len(needed)} photographs that {file.name} needs is here, such as {name}"
+            f"{folder}: none of the {len(needed)} photographs that {file.name} needs is here, "
+            f"such as {name}"
         )

@@ -17,7 +17,9 @@ from halfmask.inference.predictor import Predictor
 from halfmask.structures import Detection
 
 Drawn = tuple[int, list[tuple[int, Filling]], list[str]]
-"""Number of a batch, its masks by position, and a line for each photograph that could not be read."""
+"""Number of a batch, its masks by position, and a line for each photograph that could
+not be read.
+"""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,11 @@ class Drawing:
 
     def draw(self, pieces: list[Piece], photographs: list[Photograph]) -> list[tuple[int, Filling]]:
         """The masks of the pieces whose photograph is there, by position."""
-        there = [(piece, p) for piece, p in zip(pieces, photographs, strict=True) if not isinstance(p, InputError)]
+        there = [
+            (piece, p)
+            for piece, p in zip(pieces, photographs, strict=True)
+            if not isinstance(p, InputError)
+        ]
         if not there:
             return []
         drawn = self._segment(self.predictor, there)
@@ -58,17 +64,28 @@ class Drawing:
         self, pieces: list[Piece], photographs: list[Photograph]
     ) -> tuple[list[tuple[int, Filling]], list[str]]:
         """`draw`, and a line for each photograph that is not there."""
-        return self.draw(pieces, photographs), [str(p) for p in photographs if isinstance(p, InputError)]
+        return self.draw(pieces, photographs), [
+            str(p) for p in photographs if isinstance(p, InputError)
+        ]
 
     def _segment(self, predictor: Predictor, there: list[tuple[Piece, Pixels]]) -> list[Detection]:
         labels = predictor.labels_of(self.categories)
         boxes = [torch.tensor(piece.boxes, dtype=torch.float32) for piece, _ in there]
-        classes = [torch.tensor([labels[c] for c in piece.categories], dtype=torch.int64) for piece, _ in there]
+        classes = [
+            torch.tensor([labels[c] for c in piece.categories], dtype=torch.int64)
+            for piece, _ in there
+        ]
         loose = self.loose and predictor.knows_loose_boxes
-        return predictor.segment_batch([photograph for _, photograph in there], boxes, classes, loose)
+        return predictor.segment_batch(
+            [photograph for _, photograph in there], boxes, classes, loose
+        )
 
 
 def drawn_here(run: Drawing, batches: list[list[Piece]], rest: Iterable[int]) -> Generator[Drawn]:
-    """Draws the batches of these numbers, in order, while threads decode the next ones' photographs."""
-    for number, photographs in ahead(rest, lambda k: photographs_of(run.folder, batches[k]), run.workers):
+    """Draws the batches of these numbers, in order, while threads decode the next ones'
+    photographs.
+    """
+    for number, photographs in ahead(
+        rest, lambda k: photographs_of(run.folder, batches[k]), run.workers
+    ):
         yield number, *run.draw_with_faults(batches[number], photographs)

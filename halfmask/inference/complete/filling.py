@@ -21,7 +21,9 @@ THRESHOLDS = (0.5, 0.3, 0.1, 0.03)
 
 
 class Filling(TypedDict):
-    """One filled mask: COCO's segmentation, its pixels, the model's estimate of its IoU in [0, 1], and its IoU with another's mask."""
+    """One filled mask: COCO's segmentation, its pixels, the model's estimate of its IoU
+    in [0, 1], and its IoU with another's mask.
+    """
 
     segmentation: Segmentation
     area: int
@@ -29,16 +31,20 @@ class Filling(TypedDict):
     agreement: NotRequired[float]
 
 
-def fillings(drawn: Detection, polygons: bool = False, other: Detection | None = None) -> list[Filling]:
+def fillings(
+    drawn: Detection, polygons: bool = False, other: Detection | None = None
+) -> list[Filling]:
     """The masks of some boxes of an image.
 
-    A mask that is empty at 0.5 is drawn at a lower threshold, and one that is empty at every threshold becomes its whole box: something
-    stands in the box, and a reviewer who sorts by score meets these first.
+    A mask that is empty at 0.5 is drawn at a lower threshold, and one that is empty at
+    every threshold becomes its whole box: something stands in the box, and a reviewer
+    who sorts by score meets these first.
 
     Args:
         drawn: n boxes and their masks.
         polygons: outlines along the pixels' borders instead of RLE.
-        other: what another model drew into the same boxes, to say how far the two agree.
+        other: what another model drew into the same boxes, to say how far the two
+            agree.
     """
     crops, scores = nonempty(drawn)
     areas = crops.areas().tolist()
@@ -73,20 +79,31 @@ def nonempty(drawn: Detection) -> tuple[MaskCrops, list[float]]:
 
 
 def _rescued(
-    prob: torch.Tensor, region: torch.Tensor, box: torch.Tensor, image_size: tuple[int, int], score: float
+    prob: torch.Tensor,
+    region: torch.Tensor,
+    box: torch.Tensor,
+    image_size: tuple[int, int],
+    score: float,
 ) -> tuple[torch.Tensor, list[int], float]:
     """One mask at the first lower threshold that leaves a pixel: bitmap, [x, y], score."""
     for threshold in THRESHOLDS[1:]:
         crop = paste(prob, region, box, image_size, threshold)
         if int(crop.areas()[0]) > 0:
             estimate = _score(float(expected_iou(prob, threshold)[0]))
-            return crop.bitmaps()[0], crop.offsets[0].tolist(), min(score, estimate) if score > 0 else estimate
+            return (
+                crop.bitmaps()[0],
+                crop.offsets[0].tolist(),
+                min(score, estimate) if score > 0 else estimate,
+            )
     whole = paste(torch.ones_like(prob), box, box, image_size)
     if int(whole.areas()[0]) > 0:
         return whole.bitmaps()[0], whole.offsets[0].tolist(), 0.0
     # A box thinner than paste's tolerance on a pixel's border: its nearest pixel.
     height, width = image_size
-    x, y = (min(max(0, math.floor(float(v))), side - 1) for v, side in zip(box[0, :2], (width, height), strict=True))
+    x, y = (
+        min(max(0, math.floor(float(v))), side - 1)
+        for v, side in zip(box[0, :2], (width, height), strict=True)
+    )
     return torch.ones((1, 1), dtype=torch.uint8), [x, y], 0.0
 
 

@@ -1,4 +1,6 @@
-"""What a long job has finished, kept beside its output, so that a job that was killed goes on where it stopped."""
+"""What a long job has finished, kept beside its output, so that a job that was killed
+goes on where it stopped.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +14,31 @@ BUSY = "another run is writing the same output; wait for it, or choose another -
 
 
 class Journal:
-    """An append-only file of JSON lines: a header that says which job this is, then one line a finished batch.
+    """An append-only file of JSON lines: a header that says which job this is, then one
+    line a finished batch.
 
-    A line is on the disk before `append` returns. A last line that was cut off in the middle is dropped when the job goes on. Use it as a
-    context manager; it stays where it is until `remove`.
+    A line is on the disk before `append` returns. A last line that was cut off in the
+    middle is dropped when the job goes on. Use it as a context manager; it stays where
+    it is until `remove`.
 
     Attributes:
         header: the job's, of this run or of the one that began it.
         batches: number of a finished batch → what it gave, of earlier runs.
         resumed: whether an earlier run had begun the same job.
-        replaced: whether a journal of another job (other input, model or settings) lay there and gave way.
+        replaced: whether a journal of another job (other input, model or settings) lay
+            there and gave way.
     """
 
-    def __init__(self, path: Path, job: dict[str, Any], notes: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, path: Path, job: dict[str, Any], notes: dict[str, Any] | None = None
+    ) -> None:
         """Opens the journal or begins it.
 
         Args:
             path: the file.
             job: what must be the same for the finished batches to be of use.
-            notes: kept in the header of the run that begins the job, not compared (the date).
+            notes: kept in the header of the run that begins the job, not compared (the
+                date).
         Raises:
             InputError: another process holds it.
         """
@@ -62,7 +70,8 @@ class Journal:
         """Writes down that a batch is finished.
 
         Raises:
-            InputError: it cannot be written (the disk is full); what was noted before stays.
+            InputError: it cannot be written (the disk is full); what was noted before
+                stays.
         """
         self._append({"batch": batch, "result": result})
         self._count += 1
@@ -75,7 +84,9 @@ class Journal:
         try:
             self._lines.append(record)
         except OSError as error:
-            raise InputError(f"{self.path}: cannot write here: {error.strerror or error}") from error
+            raise InputError(
+                f"{self.path}: cannot write here: {error.strerror or error}"
+            ) from error
 
     def _read(self, job: dict[str, Any]) -> tuple[dict[str, Any] | None, int]:
         """The header of an earlier run of this job, and up to which byte its lines are whole."""

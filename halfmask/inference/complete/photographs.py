@@ -24,15 +24,18 @@ def photograph_of(folder: Path, image: Record, size: tuple[int, int]) -> Pixels:
     """The photograph of an image record, uint8 [H, W, 3] RGB in stored orientation.
 
     Raises:
-        InputError: it has no name or one that leads out of the folder, is absent, cut short, no picture, or not of the size (H, W) that
-            the file says.
+        InputError: it has no name or one that leads out of the folder, is absent, cut
+            short, no picture, or not of the size (H, W) that the file says.
     """
     where = f"image id {image['id']}"
     path = photograph_path(folder, file_name_of(image), where)
     pixels = read_photograph(path, where)
     if pixels.shape[:2] != size:
         found, said = f"{pixels.shape[1]} × {pixels.shape[0]}", f"{size[1]} × {size[0]}"
-        raise InputError(f"{path} ({where}): the photograph is {found} pixels, the file says {said}; mend the record")
+        raise InputError(
+            f"{path} ({where}): the photograph is {found} pixels, the file says {said}; mend "
+            "the record"
+        )
     return pixels
 
 
@@ -42,9 +45,11 @@ def photographs_of(folder: Path, pieces: Sequence[Piece]) -> list[Photograph]:
 
 
 def ahead(items: Iterable[T], work: Callable[[T], U], workers: int) -> Iterator[tuple[T, U]]:
-    """Each item and work(item), in order, while `workers` threads are busy with the next ones (Pillow decodes outside Python's lock).
+    """Each item and work(item), in order, while `workers` threads are busy with the
+    next ones (Pillow decodes outside Python's lock).
 
-    At most `workers` + 1 results wait at a time; more would fill the memory with photographs. 0: nothing runs ahead.
+    At most `workers` + 1 results wait at a time; more would fill the memory with
+    photographs. 0: nothing runs ahead.
     """
     if workers <= 0:
         for item in items:

@@ -1,4 +1,6 @@
-"""Which annotations of a COCO file `complete` fills, in which batches, and which it leaves alone and why."""
+"""Which annotations of a COCO file `complete` fills, in which batches, and which it
+leaves alone and why.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,9 @@ Record = dict[str, Any]
 BATCH_IMAGES = 8
 BATCH_BOXES = 64
 BATCH_PIXELS = 16_000_000
-"""A batch is at most so many images, boxes and pixels of images (one image at least). Part of what makes the bytes the same: never a
-setting, never fitted to the machine."""
+"""A batch is at most so many images, boxes and pixels of images (one image at least).
+Part of what makes the bytes the same: never a setting, never fitted to the machine.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,9 @@ class Plan:
     Attributes:
         batches: pieces in file order.
         broken: positions whose unusable mask is replaced (and its old value kept).
-        counts: annotations by what becomes of them: `missing`, `broken` and `refilled` are filled; `kept`, `earlier` (filled before),
-            `rejected`, `suspect`, `crowd` and `unusable` (no box to go by) stay as they are.
+        counts: annotations by what becomes of them: `missing`, `broken` and `refilled`
+            are filled; `kept`, `earlier` (filled before), `rejected`, `suspect`,
+            `crowd` and `unusable` (no box to go by) stay as they are.
         suspects: annotation ids.
         unusable: what names an annotation without a usable box, image or class.
         to_fill: category id → how many masks are to be filled.
@@ -71,7 +75,8 @@ def plan(file: CocoFile, redo_filled: bool = False) -> Plan:
 
     Args:
         file: the file.
-        redo_filled: fill anew what halfmask filled and nobody reviewed, and what a reviewer rejected.
+        redo_filled: fill anew what halfmask filled and nobody reviewed, and what a
+            reviewer rejected.
     """
     out = Plan()
     position_of = {id(a): k for k, a in enumerate(file.document["annotations"])}
@@ -93,7 +98,9 @@ def plan(file: CocoFile, redo_filled: bool = False) -> Plan:
     return out
 
 
-def _choose(out: Plan, file: CocoFile, annotation: Record, position: int, redo_filled: bool) -> bool:
+def _choose(
+    out: Plan, file: CocoFile, annotation: Record, position: int, redo_filled: bool
+) -> bool:
     """Whether the annotation is to be filled; counts it either way."""
     fate = _fate(file, annotation, redo_filled)
     out.counts[fate] += 1

@@ -1,7 +1,9 @@
-"""Drawing on all machines of a Ray cluster. The caller keeps the journal and writes the file, so nothing of those changes.
+"""Drawing on all machines of a Ray cluster. The caller keeps the journal and writes the
+file, so nothing of those changes.
 
-A worker is an actor that holds the model; it gets a batch of the plan, reads the photographs itself and gives back records. What a batch
-gives does not depend on who draws it, nor when: machines of one kind give the same bytes as one of them alone.
+A worker is an actor that holds the model; it gets a batch of the plan, reads the
+photographs itself and gives back records. What a batch gives does not depend on who
+draws it, nor when: machines of one kind give the same bytes as one of them alone.
 """
 
 from __future__ import annotations
@@ -41,17 +43,22 @@ def check_ray() -> None:
     """
     if find_spec("ray") is None:
         raise InputError(
-            "--ray needs Ray, which is not installed: pip install 'halfmask[ray]', on every machine of the cluster"
+            "--ray needs Ray, which is not installed: pip install 'halfmask[ray]', on every "
+            "machine of the cluster"
         )
 
 
-def drawn_on_ray(run: Drawing, batches: list[list[Piece]], rest: Iterable[int], address: str) -> Generator[Drawn]:
-    """Draws the batches of these numbers, each when a worker has it done. Close it to end the workers.
+def drawn_on_ray(
+    run: Drawing, batches: list[list[Piece]], rest: Iterable[int], address: str
+) -> Generator[Drawn]:
+    """Draws the batches of these numbers, each when a worker has it done. Close it to
+    end the workers.
 
     Args:
         address: a cluster's (`ray://HOST:10001`, `HOST:6379`), `auto` or `local`.
     Raises:
-        InputError: no Ray, no such cluster, another halfmask or PyTorch there, or a batch whose workers end again and again.
+        InputError: no Ray, no such cluster, another halfmask or PyTorch there, or a
+            batch whose workers end again and again.
     """
     check_ray()
     import ray
@@ -69,7 +76,8 @@ def drawn_on_ray(run: Drawing, batches: list[list[Piece]], rest: Iterable[int], 
                     _welcome(*answer)
                 else:
                     yield number, *answer
-                # A worker that has just come gets its fill, one that has done a batch the next.
+                # A worker that has just come gets its fill, one that has done a batch
+                # the next.
                 for _ in range(WAITING if number is None else 1):
                     if queue:
                         number = queue.popleft()
@@ -96,7 +104,9 @@ class Worker:
         return _versions(), socket.gethostname(), os.getpid()
 
     def draw(self, pieces: list[Piece]) -> tuple[list[tuple[int, Filling]], list[str]]:
-        """The masks of a batch by position, and a line for each photograph that cannot be read here."""
+        """The masks of a batch by position, and a line for each photograph that cannot
+        be read here.
+        """
         return self._run.draw_with_faults(pieces, photographs_of(self._run.folder, pieces))
 
 
@@ -109,9 +119,12 @@ def _workers(run: Drawing, batches: int) -> list[Any]:
     on_gpu = run.predictor.device.type == "cuda"
     room = cluster.get("GPU", 0) if on_gpu else cluster.get("CPU", 0) // threads
     if room < 1:
-        wanted = "a GPU" if on_gpu else f"{threads} CPUs for a worker (OMP_NUM_THREADS sets how many)"
+        wanted = (
+            "a GPU" if on_gpu else f"{threads} CPUs for a worker (OMP_NUM_THREADS sets how many)"
+        )
         raise InputError(
-            f"--ray: the cluster has {cluster.get('CPU', 0):g} CPUs and {cluster.get('GPU', 0):g} GPUs, expected {wanted}"
+            f"--ray: the cluster has {cluster.get('CPU', 0):g} CPUs and "
+            f"{cluster.get('GPU', 0):g} GPUs, expected {wanted}"
         )
     needs = {"num_gpus": 1} if on_gpu else {"num_cpus": threads}
     actor: Any = ray.remote(max_restarts=-1, max_task_retries=RETRIES, **needs)(Worker)
@@ -128,14 +141,17 @@ def _connected(address: str) -> Iterator[None]:
         yield
         return
     _check_answers(address)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that begins here tells nobody of it
+    os.environ.setdefault(
+        "RAY_USAGE_STATS_ENABLED", "0"
+    )  # a cluster that begins here tells nobody of it
     try:
         where = None if address == "auto" else address
         ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"--ray {address}: no cluster answers there ({reason}); `ray status` on that machine says what runs"
+            f"--ray {address}: no cluster answers there ({reason}); `ray status` on that "
+            "machine says what runs"
         ) from error
     try:
         yield
@@ -152,7 +168,8 @@ def _check_answers(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
         raise InputError(
-            f"--ray {address}: no cluster answers there ({error}); `ray status` on that machine says what runs"
+            f"--ray {address}: no cluster answers there ({error}); `ray status` on that "
+            "machine says what runs"
         ) from error
 
 
@@ -171,7 +188,8 @@ def _told() -> Iterator[None]:
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(
-            f"--ray: workers were lost {RETRIES + 1} times over one batch ({reason}); what is finished is noted, the same command goes on. "
+            f"--ray: workers were lost {RETRIES + 1} times over one batch ({reason}); what is "
+            "finished is noted, the same command goes on. "
             "Is there memory enough for a worker, and is this halfmask installed on every machine?"
         ) from error
 
@@ -184,6 +202,7 @@ def _welcome(theirs: list[str], host: str, process: int) -> None:
     logger.info("a worker on %s, process %d", host, process)
     if theirs != _versions():
         raise InputError(
-            f"--ray: {host} has halfmask {theirs[0]} and torch {theirs[1]}, this machine {__version__} and {torch.__version__}: "
+            f"--ray: {host} has halfmask {theirs[0]} and torch {theirs[1]}, this machine "
+            f"{__version__} and {torch.__version__}: "
             "install the same on every machine, or masks would differ"
         )

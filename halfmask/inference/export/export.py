@@ -1,6 +1,7 @@
 """A model as ONNX graphs, checked against the model itself.
 
-Pasting a mask into the photograph stays outside: it is cheap, and in a graph it would be a canvas for each object.
+Pasting a mask into the photograph stays outside: it is cheap, and in a graph it would
+be a canvas for each object.
 """
 
 from __future__ import annotations
@@ -54,15 +55,18 @@ class Graph:
 
 
 def export(predictor: Predictor, out: Path, calibration: Sequence[Sample] = ()) -> dict[str, Any]:
-    """Writes OUT/segment.onnx (masks for given boxes), OUT/detect.onnx where the model finds boxes, and OUT/model.json: classes, what
-    the graphs take and give, and how far their answers are from the model's.
+    """Writes OUT/segment.onnx (masks for given boxes), OUT/detect.onnx where the model
+    finds boxes, and OUT/model.json: classes, what the graphs take and give, and how far
+    their answers are from the model's.
 
     Args:
-        calibration: photographs to make an 8-bit copy of each graph on, OUT/NAME.int8.onnx; none: no copies.
+        calibration: photographs to make an 8-bit copy of each graph on,
+            OUT/NAME.int8.onnx; none: no copies.
     Returns:
         What model.json says.
     Raises:
-        InputError: onnx or onnxruntime is absent, or a model that has no graph (a rule, Detectron's geometry).
+        InputError: onnx or onnxruntime is absent, or a model that has no graph (a rule,
+            Detectron's geometry).
     """
     require_extra()
     out.mkdir(parents=True, exist_ok=True)
@@ -70,18 +74,25 @@ def export(predictor: Predictor, out: Path, calibration: Sequence[Sample] = ()) 
     report: dict[str, Any] = {
         "model": predictor.identity,
         "version": predictor.version,
-        "categories": [{"label": i + 1, **category} for i, category in enumerate(predictor.categories)],
+        "categories": [
+            {"label": i + 1, **category} for i, category in enumerate(predictor.categories)
+        ],
         "image": "float32 [3, H, W], RGB in [0, 1]",
         "boxes": "float32 [R, 4], xyxy in pixels",
         "labels": "int64 [R], 0 where the class is not known",
-        "mask_probs": "float32 [R, M, M], spread over regions [R, 4]; a mask is what is at least 0.5 within its box",
+        "mask_probs": "float32 [R, M, M], spread over regions [R, 4]; a mask is what is at "
+        "least 0.5 within its box",
         "opset": OPSET,
         "graphs": {},
     }
     for graph in graphs:
         path = out / f"{graph.name}.onnx"
         write_graph(graph, path)
-        report["graphs"][graph.name] = {"file": path.name, "bytes": path.stat().st_size, **parity(graph, path)}
+        report["graphs"][graph.name] = {
+            "file": path.name,
+            "bytes": path.stat().st_size,
+            **parity(graph, path),
+        }
         if calibration:
             report["graphs"][graph.name]["int8"] = write_int8(path, calibration)
     write_json(out / "model.json", report, indent=1)
@@ -130,7 +141,14 @@ def _segment_graph(model: nn.Module, name: str) -> Graph:
 def _detect_graph(model: PartialMaskRCNN) -> Graph:
     def reference(image: Tensor) -> tuple[Tensor, ...]:
         found = model.detect([image])[0]
-        return found.boxes, found.labels, found.scores, found.mask_probs, found.regions, found.quality
+        return (
+            found.boxes,
+            found.labels,
+            found.scores,
+            found.mask_probs,
+            found.regions,
+            found.quality,
+        )
 
     return Graph("detect", DetectorGraph(model), FOUND, reference)
 
@@ -138,17 +156,20 @@ def _detect_graph(model: PartialMaskRCNN) -> Graph:
 def _usual(model: PartialMaskRCNN, name: str) -> PartialMaskRCNN:
     if model.legacy:
         raise InputError(
-            f"export: {name} has Detectron's geometry (imported weights), which is not exported; train on from it without "
+            f"export: {name} has Detectron's geometry (imported weights), which is not "
+            "exported; train on from it without "
             "`model.detector.legacy`, or run it in PyTorch"
         )
     return model
 
 
 def parity(graph: Graph, path: Path, seed: int = 0) -> dict[str, Any]:
-    """How far a graph's answers in ONNX Runtime are from the model's, on images of noise of several sizes.
+    """How far a graph's answers in ONNX Runtime are from the model's, on images of
+    noise of several sizes.
 
     Returns:
-        largest_difference: output → largest absolute difference; images: how many were compared; boxes: how many answers.
+        largest_difference: output → largest absolute difference; images: how many were
+            compared; boxes: how many answers.
     """
     session = session_of(path)
     largest = dict.fromkeys(graph.names, 0.0)
@@ -162,7 +183,8 @@ def parity(graph: Graph, path: Path, seed: int = 0) -> dict[str, Any]:
         for name, mine, theirs in zip(graph.names, wanted, got, strict=True):
             if tuple(theirs.shape) != tuple(mine.shape):
                 raise InputError(
-                    f"{path}: gives {name} {tuple(theirs.shape)} where the model gives {tuple(mine.shape)}: not exported faithfully; "
+                    f"{path}: gives {name} {tuple(theirs.shape)} where the model gives "
+                    f"{tuple(mine.shape)}: not exported faithfully; "
                     "please report this"
                 )
         if len(got[0]) and graph.name == "detect":
@@ -176,8 +198,12 @@ def parity(graph: Graph, path: Path, seed: int = 0) -> dict[str, Any]:
 
 
 def _same_rows(boxes: Array, labels: Array, other_boxes: Array, other_labels: Array) -> Array:
-    """For each row the other's with its label and the nearest box: detections of almost one score may stand in another order."""
-    far = np.abs(boxes[:, None] - other_boxes[None]).max(2) + 1e6 * (labels[:, None] != other_labels[None])
+    """For each row the other's with its label and the nearest box: detections of almost
+    one score may stand in another order.
+    """
+    far = np.abs(boxes[:, None] - other_boxes[None]).max(2) + 1e6 * (
+        labels[:, None] != other_labels[None]
+    )
     order: Array = far.argmin(1)
     return order
 
@@ -186,7 +212,11 @@ def _cases(seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(seed)
     for height, width, count in CASES:
         image = torch.rand((3, height, width), generator=generator)
-        yield image, _some_boxes(height, width, count, generator), torch.zeros(count, dtype=torch.int64)
+        yield (
+            image,
+            _some_boxes(height, width, count, generator),
+            torch.zeros(count, dtype=torch.int64),
+        )
 
 
 def _some_boxes(height: int, width: int, count: int, generator: torch.Generator) -> Tensor:
@@ -202,9 +232,11 @@ def write_graph(graph: Graph, path: Path) -> None:
     axes |= {name: {0: "objects"} for name in (*graph.inputs[1:], *graph.names)}
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         beside = Path(folder) / path.name
-        # Its warnings are of values that it takes for fixed; those are meant to be, as `parity` shows.
+        # Its warnings are of values that it takes for fixed; those are meant to be, as
+        # `parity` shows.
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
-            # The exporter on torch.export gives the same answers, and took minutes where this one takes seconds.
+            # The exporter on torch.export gives the same answers, and took minutes
+            # where this one takes seconds.
             torch.onnx.export(
                 graph.module.eval(),
                 example,
@@ -220,7 +252,9 @@ def write_graph(graph: Graph, path: Path) -> None:
 
 
 def _tidy(path: Path) -> None:
-    """Takes out the shapes that the tracer guessed for values inside: some are wrong for other numbers of boxes, and runtimes complain."""
+    """Takes out the shapes that the tracer guessed for values inside: some are wrong
+    for other numbers of boxes, and runtimes complain.
+    """
     import onnx
 
     model = onnx.load(path)
@@ -238,5 +272,6 @@ def require_extra() -> None:
     absent = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
     if absent:
         raise InputError(
-            f"export needs the extra `export` ({absent[0]} is not installed): pip install 'halfmask[export]'"
+            f"export needs the extra `export` ({absent[0]} is not installed): pip install "
+            "'halfmask[export]'"
         )

@@ -1,4 +1,5 @@
-"""Models as graphs of tensors alone, for export: no lists, no chunks, nothing that depends on how many boxes there are.
+"""Models as graphs of tensors alone, for export: no lists, no chunks, nothing that
+depends on how many boxes there are.
 
 Shape letters: R boxes, M side of a mask, H×W image.
 """
@@ -31,8 +32,11 @@ class BoxSegmenterGraph(nn.Module):
         self.model = model
         self.fitted = model.quality_score.fitted
 
-    def forward(self, image: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mask probabilities float32 [R, M, M], the regions that they are spread over, float32 [R, 4] xyxy, and the quality, float32 [R].
+    def forward(
+        self, image: Tensor, boxes: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mask probabilities float32 [R, M, M], the regions that they are spread over,
+        float32 [R, 4] xyxy, and the quality, float32 [R].
 
         Args:
             image: float32 [3, H, W], RGB in [0, 1].
@@ -43,7 +47,8 @@ class BoxSegmenterGraph(nn.Module):
         levels = _levels((image - reader.mean[:, None, None]) / reader.std[:, None, None])
         places = [crop_regions(boxes, context) for context in reader.contexts]
         closest, regions, count = places[0], torch.cat(places), boxes.shape[0]
-        # All contexts in one call: few boxes leave a processor idle, and a runtime has one network to prepare, not one for each.
+        # All contexts in one call: few boxes leave a processor idle, and a runtime has
+        # one network to prepare, not one for each.
         box = inside_box(boxes.repeat(len(places), 1), regions, reader.size)
         crops = torch.cat([_read(levels, regions, reader.size), box[:, None]], 1)
         looks = self.model.readings(crops, labels.repeat(len(places)))
@@ -83,7 +88,9 @@ def _levels(image: Tensor) -> list[Tensor]:
 
 
 def _read(levels: list[Tensor], regions: Tensor, size: int) -> Tensor:
-    """`ImagePyramid.read` with every level asked for its own regions, none or many, and the answers put in order (as `RegionPool` does)."""
+    """`ImagePyramid.read` with every level asked for its own regions, none or many, and
+    the answers put in order (as `RegionPool` does).
+    """
     cell = (regions[:, 2:] - regions[:, :2]).amax(1) / size
     wanted = (cell / 2).clamp_min(1).log2().floor().clamp_max(MAX_LEVEL)
     members = [torch.where(wanted == level)[0] for level in range(len(levels))]
@@ -109,8 +116,9 @@ class DetectorGraph(nn.Module):
         self.model = model
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Boxes float32 [R, 4] xyxy, labels int64 [R], scores float32 [R] (best first), mask probabilities float32 [R, M, M], the regions
-        that they are spread over, float32 [R, 4] xyxy, and the quality, float32 [R].
+        """Boxes float32 [R, 4] xyxy, labels int64 [R], scores float32 [R] (best first),
+        mask probabilities float32 [R, M, M], the regions that they are spread over,
+        float32 [R, 4] xyxy, and the quality, float32 [R].
 
         Args:
             image: float32 [3, H, W], RGB in [0, 1].
@@ -136,8 +144,12 @@ class RegionSegmenterGraph(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, image: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `BoxSegmenterGraph.forward`; an object of unknown class gets the box head's likeliest, where the mask head asks for one."""
+    def forward(
+        self, image: Tensor, boxes: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `BoxSegmenterGraph.forward`; an object of unknown class gets the box
+        head's likeliest, where the mask head asks for one.
+        """
         model = self.model
         batch, _ = model.transform([image])
         features = model.features(batch.tensors)
@@ -149,7 +161,9 @@ class RegionSegmenterGraph(nn.Module):
         return probs, boxes + model.mask_shift, expected_iou(probs)
 
 
-def _masks(model: PartialMaskRCNN, features: Features, boxes: list[Tensor], labels: Tensor, sizes: Sizes) -> Tensor:
+def _masks(
+    model: PartialMaskRCNN, features: Features, boxes: list[Tensor], labels: Tensor, sizes: Sizes
+) -> Tensor:
     pooled = model.mask_pool(features, boxes, sizes)
     logits: Tensor = model.mask_branch(pooled, labels, model.class_rows())
     return logits.float().sigmoid()

@@ -1,4 +1,6 @@
-"""8-bit copies of exported graphs: static quantisation after training, by ONNX Runtime's own tool, and how far their masks are off."""
+"""8-bit copies of exported graphs: static quantisation after training, by ONNX
+Runtime's own tool, and how far their masks are off.
+"""
 
 from __future__ import annotations
 
@@ -25,27 +27,35 @@ Feed = dict[str, Array]
 
 OPERATORS = ("Conv", "Gemm")
 EXACT = r"predictor|cls_logits|bbox_pred|cls_score"
-"""Layers that stay float32, by name: the last ones, whose values are the answer; so does the first, which reads pixels. All cost little."""
+"""Layers that stay float32, by name: the last ones, whose values are the answer; so
+does the first, which reads pixels. All cost little.
+"""
 CHOICES = (EXACT, EXACT + r"|^/encoder/|^/backbone/")
-"""What stays float32, tried in turn until the masks are as good as the same: an encoder of depthwise convolutions takes 8 bits badly."""
+"""What stays float32, tried in turn until the masks are as good as the same: an encoder
+of depthwise convolutions takes 8 bits badly.
+"""
 ENOUGH = 0.99
 """Mean IoU with the float32 masks that is as good as the same."""
 SAME_BOX = 0.5
 """Detections of one label whose boxes overlap by this IoU are the same."""
 
 
-def quantize_graph(source: Path, out: Path, exact: Any, samples: Sequence[Sample]) -> dict[str, Any]:
+def quantize_graph(
+    source: Path, out: Path, exact: Any, samples: Sequence[Sample]
+) -> dict[str, Any]:
     """Writes an 8-bit copy of a graph, beside and renamed.
 
-    Convolutions and fully connected layers have 8-bit weights (a scale for each channel), inputs and outputs, whose ranges are the ones
-    seen on `samples`; everything else stays float32. Of CHOICES the first one is kept whose masks are as good as the same, else the one
-    whose masks are nearest.
+    Convolutions and fully connected layers have 8-bit weights (a scale for each
+    channel), inputs and outputs, whose ranges are the ones seen on `samples`;
+    everything else stays float32. Of CHOICES the first one is kept whose masks are as
+    good as the same, else the one whose masks are nearest.
 
     Args:
         exact: a session of the graph.
         samples: photographs to calibrate on, and to compare on.
     Returns:
-        layers: how many are 8-bit, of: how many there are, tried: layers and mean IoU of each choice; and `agreement`.
+        layers: how many are 8-bit, of: how many there are, tried: layers and mean IoU
+            of each choice; and `agreement`.
     Raises:
         InputError: the graph answers none of the samples.
     """
@@ -68,7 +78,8 @@ def quantize_graph(source: Path, out: Path, exact: Any, samples: Sequence[Sample
 
 
 def write_quantized(source: Path, out: Path, ranges: Path, kept: str = EXACT) -> tuple[int, int]:
-    """Writes the 8-bit graph of one choice; how many of its layers are 8-bit, and how many there are.
+    """Writes the 8-bit graph of one choice; how many of its layers are 8-bit, and how
+    many there are.
 
     Args:
         ranges: what `save_ranges` wrote.
@@ -78,7 +89,11 @@ def write_quantized(source: Path, out: Path, ranges: Path, kept: str = EXACT) ->
     from onnxruntime import quantization
 
     layers = _layers(onnx.load(source))
-    chosen = [node.name for node in layers if not re.search(kept, node.name) and node.input[1] != layers[0].input[1]]
+    chosen = [
+        node.name
+        for node in layers
+        if not re.search(kept, node.name) and node.input[1] != layers[0].input[1]
+    ]
     with _quiet():
         quantization.quantize_static(
             source,
@@ -103,42 +118,60 @@ def _layers(model: Any) -> list[Any]:
 
 
 def save_ranges(source: Path, feeds: Sequence[Feed], path: Path) -> None:
-    """The least and the greatest value of what the layers take and give, over all feeds, as `quantize_static` reads it.
+    """The least and the greatest value of what the layers take and give, over all
+    feeds, as `quantize_static` reads it.
 
-    Its own collector adds shapes to the graph that it guesses, and with wrong ones a detector's graph does not load.
+    Its own collector adds shapes to the graph that it guesses, and with wrong ones a
+    detector's graph does not load.
     """
     from onnxruntime.quantization import CalibrationMethod, calibrate
 
     with tempfile.TemporaryDirectory() as folder:
         watched = Path(folder) / "watched.onnx"
         names = _watch(source, watched)
-        low, high = np.full(len(names), np.inf, np.float32), np.full(len(names), -np.inf, np.float32)
+        low, high = (
+            np.full(len(names), np.inf, np.float32),
+            np.full(len(names), -np.inf, np.float32),
+        )
         session = session_of(watched)
         for feed in feeds:
-            # A part that saw no box at all has no least value: not a number, or infinite.
-            values = np.array([v.reshape(-1)[0] if v.size else np.nan for v in session.run(None, feed)], np.float32)
+            # A part that saw no box at all has no least value: not a number, or
+            # infinite.
+            values = np.array(
+                [v.reshape(-1)[0] if v.size else np.nan for v in session.run(None, feed)],
+                np.float32,
+            )
             values[~np.isfinite(values)] = np.nan
             low, high = np.fmin(low, values[::2]), np.fmax(high, values[1::2])
     if not np.isfinite([low, high]).all():
         raise InputError(
-            "--calibrate: the model finds nothing on these photographs; name a folder of pictures like those to come"
+            "--calibrate: the model finds nothing on these photographs; name a folder of "
+            "pictures like those to come"
         )
-    tensors = {name: calibrate.TensorData(lowest=low[k], highest=high[k]) for k, name in enumerate(names)}
+    tensors = {
+        name: calibrate.TensorData(lowest=low[k], highest=high[k]) for k, name in enumerate(names)
+    }
     calibrate.save_tensors_data(calibrate.TensorsData(CalibrationMethod.MinMax, tensors), path)
 
 
 def _watch(source: Path, out: Path) -> list[str]:
-    """Writes a graph whose only outputs are the least and the greatest value of each tensor that a layer takes or gives."""
+    """Writes a graph whose only outputs are the least and the greatest value of each
+    tensor that a layer takes or gives.
+    """
     import onnx
 
     model = onnx.load(source)
-    names = list(dict.fromkeys(name for node in _layers(model) for name in (node.input[0], node.output[0])))
+    names = list(
+        dict.fromkeys(name for node in _layers(model) for name in (node.input[0], node.output[0]))
+    )
     del model.graph.output[:]
     for name in names:
         for kind in ("ReduceMin", "ReduceMax"):
             given = f"{name}:{kind}"
             model.graph.node.append(onnx.helper.make_node(kind, [name], [given], keepdims=0))
-            model.graph.output.append(onnx.helper.make_tensor_value_info(given, onnx.TensorProto.FLOAT, []))
+            model.graph.output.append(
+                onnx.helper.make_tensor_value_info(given, onnx.TensorProto.FLOAT, [])
+            )
     onnx.save(model, out)
     return names
 
@@ -154,8 +187,9 @@ def agreement(exact: Any, coarse: Any, samples: Sequence[Sample]) -> dict[str, A
     """How far an 8-bit graph's answers are from the float32 one's, in two sessions.
 
     Returns:
-        photographs, masks (of the float32 graph), found (share of its detections that are found again; 1 for given boxes), mean_iou and
-        p5_iou (of the masks of those, the mean and what a twentieth falls below; null without any).
+        photographs, masks (of the float32 graph), found (share of its detections that
+        are found again; 1 for given boxes), mean_iou and p5_iou (of the masks of those,
+        the mean and what a twentieth falls below; null without any).
     """
     overlaps: list[torch.Tensor] = []
     masks = 0
@@ -171,17 +205,32 @@ def agreement(exact: Any, coarse: Any, samples: Sequence[Sample]) -> dict[str, A
             overlaps.append(iou(mine.select(rows), theirs.select(others)))
         masks += len(mine)
     found = torch.cat(overlaps) if overlaps else torch.zeros(0)
-    values = {"mean_iou": float(found.mean()), "p5_iou": float(found.quantile(0.05))} if len(found) else {}
+    values = (
+        {"mean_iou": float(found.mean()), "p5_iou": float(found.quantile(0.05))}
+        if len(found)
+        else {}
+    )
     share = len(found) / masks if masks else 1.0
-    return {"photographs": len(samples), "masks": masks, "found": share, "mean_iou": None, "p5_iou": None, **values}
+    return {
+        "photographs": len(samples),
+        "masks": masks,
+        "found": share,
+        "mean_iou": None,
+        "p5_iou": None,
+        **values,
+    }
 
 
 def _pasted(answer: Sequence[Array], boxes: Array, size: tuple[int, int]) -> MaskCrops:
     """Masks of an answer that begins with probabilities and regions."""
-    return paste(torch.from_numpy(answer[0]), torch.from_numpy(answer[1]), torch.from_numpy(boxes), size)
+    return paste(
+        torch.from_numpy(answer[0]), torch.from_numpy(answer[1]), torch.from_numpy(boxes), size
+    )
 
 
-def _pairs(boxes: Array, labels: Array, other_boxes: Array, other_labels: Array) -> tuple[list[int], list[int]]:
+def _pairs(
+    boxes: Array, labels: Array, other_boxes: Array, other_labels: Array
+) -> tuple[list[int], list[int]]:
     """Rows of the first detections and of the same ones among the others, each used once."""
     from torchvision.ops import box_iou
 
@@ -212,9 +261,13 @@ def _quiet() -> Iterator[None]:
 
 
 def answer(session: Any, inputs: tuple[Tensor, ...]) -> list[Array]:
-    """What an ONNX Runtime session gives for image (, boxes, labels). A graph that has no use for labels takes none."""
+    """What an ONNX Runtime session gives for image (, boxes, labels). A graph that has
+    no use for labels takes none.
+    """
     named = dict(zip(("image", "boxes", "labels"), inputs, strict=False))
-    found: list[Array] = session.run(None, {i.name: named[i.name].numpy() for i in session.get_inputs()})
+    found: list[Array] = session.run(
+        None, {i.name: named[i.name].numpy() for i in session.get_inputs()}
+    )
     return found
 
 

@@ -20,12 +20,16 @@ from halfmask.inference.images import as_tensor, images_in
 T = TypeVar("T")
 
 PHOTOGRAPHS, BOXES = 32, 12
-"""More photographs change the ranges of values hardly; they are taken evenly from all that are there."""
+"""More photographs change the ranges of values hardly; they are taken evenly from all
+that are there.
+"""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A photograph float32 [3, H, W] in [0, 1], boxes float32 [n, 4] xyxy, n ≥ 1, and labels int64 [n], 0: not known."""
+    """A photograph float32 [3, H, W] in [0, 1], boxes float32 [n, 4] xyxy, n ≥ 1, and
+    labels int64 [n], 0: not known.
+    """
 
     image: Tensor
     boxes: Tensor
@@ -37,9 +41,11 @@ def samples(folder: Path, boxes: Path | None = None, limit: int = PHOTOGRAPHS) -
 
     Args:
         folder: of photographs, pictures like those to come.
-        boxes: a COCO file with their boxes; None: boxes of many sizes are made up, the same in each call.
+        boxes: a COCO file with their boxes; None: boxes of many sizes are made up, the
+            same in each call.
     Raises:
-        InputError: no such folder, no photograph in it, one that cannot be read, or no box in the file.
+        InputError: no such folder, no photograph in it, one that cannot be read, or no
+            box in the file.
     """
     if not folder.is_dir():
         raise InputError(f"--calibrate {folder}: no such folder of photographs")
@@ -47,7 +53,9 @@ def samples(folder: Path, boxes: Path | None = None, limit: int = PHOTOGRAPHS) -
         return _made_up(folder, limit)
     found = _of_file(folder, boxes, limit)
     if not found:
-        raise InputError(f"--calibrate {folder}: none of the photographs of {boxes} that have a box is here")
+        raise InputError(
+            f"--calibrate {folder}: none of the photographs of {boxes} that have a box is here"
+        )
     return found
 
 
@@ -62,7 +70,9 @@ def _made_up(folder: Path, limit: int) -> list[Sample]:
 
 
 def some_boxes(height: int, width: int, generator: torch.Generator, count: int = BOXES) -> Tensor:
-    """Boxes float32 [count, 4] xyxy within an image: sides from a twentieth of it to all of it, evenly in their logarithm."""
+    """Boxes float32 [count, 4] xyxy within an image: sides from a twentieth of it to
+    all of it, evenly in their logarithm.
+    """
     share = torch.exp(torch.rand((count, 2), generator=generator) * math.log(0.05)).clamp_max(1)
     sides = torch.maximum(share * torch.tensor([width, height]), torch.tensor(2.0)).minimum(
         torch.tensor([width, height])
@@ -76,13 +86,20 @@ def _of_file(folder: Path, boxes: Path, limit: int) -> list[Sample]:
     given = []
     for image in file.images:
         size = file.size_of(image["id"])
-        clipped = [clip_box(a["bbox"], size) for a in file.annotations_of(image["id"]) if not a.get("iscrowd")]
+        clipped = [
+            clip_box(a["bbox"], size)
+            for a in file.annotations_of(image["id"])
+            if not a.get("iscrowd")
+        ]
         usable = [box for box in clipped if box is not None][:BOXES]
         path = photograph_path(folder, file_name_of(image), f"image id {image['id']}")
         if usable and path.is_file():
             given.append((path, torch.tensor(usable, dtype=torch.float32)))
     chosen = _spread(given, limit)
-    return [Sample(as_tensor(path), rows, torch.zeros(len(rows), dtype=torch.int64)) for path, rows in chosen]
+    return [
+        Sample(as_tensor(path), rows, torch.zeros(len(rows), dtype=torch.int64))
+        for path, rows in chosen
+    ]
 
 
 def _spread(items: Sequence[T], limit: int) -> list[T]:

@@ -1,4 +1,6 @@
-"""Encoders: any classification CNN of torchvision or timm, or a small ResNet, as feature maps by stride."""
+"""Encoders: any classification CNN of torchvision or timm, or a small ResNet, as
+feature maps by stride.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,8 @@ class Encoder(nn.Module):
 
     Attributes:
         body: the network, with the parameter names of the network it was cut from.
-        channels: stride → channels, fine to coarse. A map of stride s has the size of the image divided by s, if that is a multiple
-            of the coarsest stride.
+        channels: stride → channels, fine to coarse. A map of stride s has the size of
+            the image divided by s, if that is a multiple of the coarsest stride.
     """
 
     def __init__(self, body: nn.Module, channels: dict[int, int]) -> None:
@@ -34,12 +36,15 @@ class Encoder(nn.Module):
         self.channels = dict(channels)
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
-        """Stride → float [N, channels[stride], H/stride, W/stride] of normalised images [N, 3, H, W], fine to coarse."""
+        """Stride → float [N, channels[stride], H/stride, W/stride] of normalised images
+        [N, 3, H, W], fine to coarse.
+        """
         return dict(zip(self.channels, self.body(images), strict=True))
 
 
 class SmallResNet(nn.Module):
-    """A ResNet of any size: a strided 3×3 stem (stride 2), then stages of BasicBlocks at strides 4, 8, 16, …
+    """A ResNet of any size: a strided 3×3 stem (stride 2), then stages of BasicBlocks
+    at strides 4, 8, 16, …
 
     Args:
         widths: channels of each stage; the first is also the stem's.
@@ -56,9 +61,13 @@ class SmallResNet(nn.Module):
         stages, before = [], widths[0]
         for width, count in zip(widths, blocks, strict=True):
             # Each stage halves the map, the first one too.
-            change = nn.Sequential(nn.Conv2d(before, width, 1, stride=2, bias=False), nn.BatchNorm2d(width))
+            change = nn.Sequential(
+                nn.Conv2d(before, width, 1, stride=2, bias=False), nn.BatchNorm2d(width)
+            )
             first = BasicBlock(before, width, stride=2, downsample=change)
-            stages.append(nn.Sequential(first, *(BasicBlock(width, width) for _ in range(count - 1))))
+            stages.append(
+                nn.Sequential(first, *(BasicBlock(width, width) for _ in range(count - 1)))
+            )
             before = width
         self.stages = nn.Sequential(*stages)
         for module in self.modules():
@@ -84,24 +93,31 @@ def build_encoder(
     """An encoder by name.
 
     Args:
-        name: a torchvision classification CNN, one of timm's (`timm/efficientnet_lite2`), or `small_resnet`.
-        weights: None (random), `DEFAULT` (torchvision's or timm's own), or a .safetensors or .pth file of their key names.
+        name: a torchvision classification CNN, one of timm's
+            (`timm/efficientnet_lite2`), or `small_resnet`.
+        weights: None (random), `DEFAULT` (torchvision's or timm's own), or a
+            .safetensors or .pth file of their key names.
         widths: `small_resnet` only, channels of each stage.
         blocks: `small_resnet` only, blocks in each stage; None: one each.
         norm: `batch`, or `frozen`: BatchNorm's statistics and weights stay as loaded.
-        trainable_stages: how many of the last stages learn; the weights of the others are buffers, so that nothing can train them.
-            A stage is what lies between two strides, the stem included: a ResNet has five.
+        trainable_stages: how many of the last stages learn; the weights of the others
+            are buffers, so that nothing can train them. A stage is what lies between
+            two strides, the stem included: a ResNet has five.
         strides: the wanted maps; None for all. What only coarser maps need is dropped.
-        stride_in_1x1: a ResNet's blocks halve the map in their first 1×1 convolution, not in the 3×3 one: for weights that were so trained.
+        stride_in_1x1: a ResNet's blocks halve the map in their first 1×1 convolution,
+            not in the 3×3 one: for weights that were so trained.
     Raises:
-        InputError: unknown name, a network without such maps (a vision transformer, say), or weights that do not fit.
+        InputError: unknown name, a network without such maps (a vision transformer,
+            say), or weights that do not fit.
     """
     made = _network(name, weights, widths, blocks)
     network = made.network
     if weights is not None and weights != "DEFAULT":
         _load(made, expand(weights), strides)
     elif weights == "DEFAULT" and name == "small_resnet":
-        raise InputError("backbone small_resnet: there are no DEFAULT weights for it; use null or a file")
+        raise InputError(
+            "backbone small_resnet: there are no DEFAULT weights for it; use null or a file"
+        )
     if stride_in_1x1:
         _stride_to_1x1(network, name)
     try:
@@ -122,7 +138,8 @@ class _Made:
     """A whole network, its classifier included.
 
     Attributes:
-        norms: which of its norms were split since its makers gave their names (`timm_networks.split_norms`).
+        norms: which of its norms were split since its makers gave their names
+            (`timm_networks.split_norms`).
         ends: stride → the module that ends its stage, where the makers say so.
         leaves: modules whose computation depends on the map's size.
     """
@@ -133,13 +150,21 @@ class _Made:
     leaves: tuple[type[nn.Module], ...] = ()
 
 
-def _network(name: str, weights: str | None, widths: list[int] | None, blocks: list[int] | None) -> _Made:
+def _network(
+    name: str, weights: str | None, widths: list[int] | None, blocks: list[int] | None
+) -> _Made:
     if name == "small_resnet":
         return _Made(_small_resnet(widths, blocks))
     if not name.startswith("timm/"):
         return _Made(_torchvision_network(name, weights))
     try:
-        from halfmask.models.backbones.timm import LEAVES, PREFIX, split_norms, stage_ends, timm_network
+        from halfmask.models.backbones.timm import (
+            LEAVES,
+            PREFIX,
+            split_norms,
+            stage_ends,
+            timm_network,
+        )
     except ImportError as error:
         raise InputError(f"backbone {name}: needs timm: pip install 'halfmask[timm]'") from error
     network = timm_network(name.removeprefix(PREFIX), weights)
@@ -147,14 +172,18 @@ def _network(name: str, weights: str | None, widths: list[int] | None, blocks: l
 
 
 def load_backbone_weights(network: nn.Module, path: Path, strides: list[int] | None = None) -> None:
-    """Loads a file of torchvision's key names into a whole network; what only its classifier has is ignored.
+    """Loads a file of torchvision's key names into a whole network; what only its
+    classifier has is ignored.
 
     Args:
         network: as torchvision makes it, classifier included.
-        path: .safetensors, or .pth / .pt with a dictionary of tensors (read with `weights_only`).
-        strides: as in `build_encoder`: keys that only a dropped stage needs may be absent.
+        path: .safetensors, or .pth / .pt with a dictionary of tensors (read with
+            `weights_only`).
+        strides: as in `build_encoder`: keys that only a dropped stage needs may be
+            absent.
     Raises:
-        InputError: unreadable, no dictionary of tensors, unknown or missing keys, other shapes, or values that are not finite.
+        InputError: unreadable, no dictionary of tensors, unknown or missing keys, other
+            shapes, or values that are not finite.
     """
     _load(_Made(network), path, strides)
 
@@ -180,13 +209,15 @@ def _load(made: _Made, path: Path, strides: list[int] | None) -> None:
             if keys
         ]
         raise InputError(
-            f"{path}: keys do not fit the backbone: {' and '.join(parts)}; is it of the same architecture?"
+            f"{path}: keys do not fit the backbone: {' and '.join(parts)}; is it of the same "
+            "architecture?"
         )
     for key in sorted(needed):
         if state[key].shape != own[key].shape:
             found, expected = list(state[key].shape), list(own[key].shape)
             raise InputError(
-                f"{path}: {key}: expected shape {expected}, found {found}; is it of the same architecture?"
+                f"{path}: {key}: expected shape {expected}, found {found}; is it of the same "
+                "architecture?"
             )
         if not bool(torch.isfinite(state[key]).all()):
             raise InputError(f"{path}: {key} holds values that are not finite; the file is damaged")
@@ -194,7 +225,9 @@ def _load(made: _Made, path: Path, strides: list[int] | None) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Name → tensor of a .safetensors or .pth file (read with `weights_only`). Raises InputError where it is none."""
+    """Name → tensor of a .safetensors or .pth file (read with `weights_only`). Raises
+    InputError where it is none.
+    """
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a .safetensors or .pth file of weights")
     try:
@@ -220,12 +253,17 @@ def _torchvision_network(name: str, weights: str | None) -> nn.Module:
             ", ".join(difflib.get_close_matches(name, [*known, "small_resnet"], 3))
             or "resnet50, mobilenet_v2, small_resnet"
         )
-        raise InputError(f"backbone {name}: no torchvision classification network of that name; near: {near}")
+        raise InputError(
+            f"backbone {name}: no torchvision classification network of that name; near: {near}"
+        )
     try:
-        network: nn.Module = torchvision.models.get_model(name, weights="DEFAULT" if weights == "DEFAULT" else None)
+        network: nn.Module = torchvision.models.get_model(
+            name, weights="DEFAULT" if weights == "DEFAULT" else None
+        )
     except (URLError, OSError) as error:
         raise InputError(
-            f"backbone {name}: DEFAULT weights could not be fetched ({error}); they need a network once, or name a local file"
+            f"backbone {name}: DEFAULT weights could not be fetched ({error}); they need a "
+            "network once, or name a local file"
         ) from error
     return network
 
@@ -233,12 +271,14 @@ def _torchvision_network(name: str, weights: str | None) -> nn.Module:
 def _small_resnet(widths: list[int] | None, blocks: list[int] | None) -> nn.Module:
     if not widths:
         raise InputError(
-            "backbone small_resnet: needs `widths`, the channels of each stage, for example [24, 48, 64, 96]"
+            "backbone small_resnet: needs `widths`, the channels of each stage, for example "
+            "[24, 48, 64, 96]"
         )
     blocks = blocks if blocks is not None else [1] * len(widths)
     if len(blocks) != len(widths) or min(*widths, *blocks) < 1:
         raise InputError(
-            f"backbone small_resnet: expected as many blocks as widths, all at least 1, found {blocks} and {widths}"
+            "backbone small_resnet: expected as many blocks as widths, all at least 1, found "
+            f"{blocks} and {widths}"
         )
     return SmallResNet(widths, blocks)
 
@@ -246,7 +286,10 @@ def _small_resnet(widths: list[int] | None, blocks: list[int] | None) -> nn.Modu
 def _stride_to_1x1(network: nn.Module, name: str) -> None:
     blocks = [m for m in network.modules() if isinstance(m, Bottleneck)]
     if not blocks:
-        raise InputError(f"backbone {name}: stride_in_1x1 is for ResNets of bottleneck blocks (resnet50, resnet101, …)")
+        raise InputError(
+            f"backbone {name}: stride_in_1x1 is for ResNets of bottleneck blocks (resnet50, "
+            "resnet101, …)"
+        )
     for block in blocks:
         block.conv1.stride, block.conv2.stride = block.conv2.stride, (1, 1)
 

@@ -12,9 +12,11 @@ from torchvision.ops import FrozenBatchNorm2d
 
 
 class InPlaceFrozenNorm(nn.Module):
-    """torchvision's FrozenBatchNorm2d, bit for bit, written over its input, which nobody else may need.
+    """torchvision's FrozenBatchNorm2d, bit for bit, written over its input, which
+    nobody else may need.
 
-    A convolution's gradient asks for its input, not for its output; two maps less are allocated for each layer.
+    A convolution's gradient asks for its input, not for its output; two maps less are
+    allocated for each layer.
     """
 
     weight: Tensor
@@ -30,16 +32,20 @@ class InPlaceFrozenNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """float [N, C, H, W], overwritten."""
-        scale = (self.weight.reshape(1, -1, 1, 1)) * (self.running_var.reshape(1, -1, 1, 1) + self.eps).rsqrt()
+        scale = (self.weight.reshape(1, -1, 1, 1)) * (
+            self.running_var.reshape(1, -1, 1, 1) + self.eps
+        ).rsqrt()
         bias = self.bias.reshape(1, -1, 1, 1) - self.running_mean.reshape(1, -1, 1, 1) * scale
         return x.mul_(scale).add_(bias)
 
 
 def norm_in_place(body: nn.Module) -> int:
-    """Lets each FrozenBatchNorm2d whose input is a convolution's, and nobody else's, work in place; returns how many.
+    """Lets each FrozenBatchNorm2d whose input is a convolution's, and nobody else's,
+    work in place; returns how many.
 
     Args:
-        body: an Encoder's; one that is no fx.GraphModule (`small_resnet` has BatchNorm only) stays as it is.
+        body: an Encoder's; one that is no fx.GraphModule (`small_resnet` has BatchNorm
+            only) stays as it is.
     """
     if not isinstance(body, fx.GraphModule):
         return 0
@@ -59,10 +65,13 @@ def norm_in_place(body: nn.Module) -> int:
 
 
 def fold_frozen_norm(body: fx.GraphModule) -> int:
-    """Puts each FrozenBatchNorm2d that follows a learning convolution into that convolution's weight and bias.
+    """Puts each FrozenBatchNorm2d that follows a learning convolution into that
+    convolution's weight and bias.
 
-    The function computed stays the same; a third of a MobileNet's training time on a CPU goes (it is bound by memory), and the biases,
-    which frozen norm would hold still, learn. Convolutions whose weights are buffers (frozen stages) stay as they are.
+    The function computed stays the same; a third of a MobileNet's training time on a
+    CPU goes (it is bound by memory), and the biases, which frozen norm would hold
+    still, learn. Convolutions whose weights are buffers (frozen stages) stay as they
+    are.
 
     Returns:
         How many were folded.
@@ -71,36 +80,54 @@ def fold_frozen_norm(body: fx.GraphModule) -> int:
 
 
 def fold_for_inference(model: nn.Module) -> int:
-    """Puts each norm that follows a convolution, in a sequence or a traced network, into it; for a model in evaluation mode that will not
-    learn again. Frozen norms count too, whether their convolutions learnt or not.
+    """Puts each norm that follows a convolution, in a sequence or a traced network,
+    into it; for a model in evaluation mode that will not learn again. Frozen norms
+    count too, whether their convolutions learnt or not.
 
-    The function computed stays the same, but for rounding; a tenth of a box segmenter's time on a CPU goes.
+    The function computed stays the same, but for rounding; a tenth of a box segmenter's
+    time on a CPU goes.
 
     Returns:
         How many were folded.
     """
     graphs = [m for m in model.modules() if isinstance(m, fx.GraphModule)]
-    folded = sum(_fold_graph(body, (FrozenBatchNorm2d, InPlaceFrozenNorm, nn.BatchNorm2d)) for body in graphs)
+    folded = sum(
+        _fold_graph(body, (FrozenBatchNorm2d, InPlaceFrozenNorm, nn.BatchNorm2d)) for body in graphs
+    )
     for block in [m for m in model.modules() if isinstance(m, nn.Sequential)]:
         for i, (conv, norm) in enumerate(zip(list(block), list(block)[1:], strict=False)):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and not norm.training:
+            if (
+                isinstance(conv, nn.Conv2d)
+                and isinstance(norm, nn.BatchNorm2d)
+                and not norm.training
+            ):
                 block[i], block[i + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
                 folded += 1
     return folded
 
 
-def _fold_graph(body: fx.GraphModule, kinds: tuple[type[nn.Module], ...], learning: bool = False) -> int:
-    """Folds norms of these kinds; learning: only into convolutions whose weights learn. What is used more than once stays."""
+def _fold_graph(
+    body: fx.GraphModule, kinds: tuple[type[nn.Module], ...], learning: bool = False
+) -> int:
+    """Folds norms of these kinds; learning: only into convolutions whose weights learn.
+    What is used more than once stays.
+    """
     modules = dict(body.named_modules())
     calls = Counter(str(node.target) for node in body.graph.nodes if node.op == "call_module")
     folded = 0
     for node in list(body.graph.nodes):
         norm = modules.get(str(node.target)) if node.op == "call_module" else None
-        if not isinstance(norm, kinds) or (isinstance(norm, nn.BatchNorm2d) and not _is_fixed(norm)):
+        if not isinstance(norm, kinds) or (
+            isinstance(norm, nn.BatchNorm2d) and not _is_fixed(norm)
+        ):
             continue
         before = node.args[0]
         conv = modules.get(str(before.target)) if before.op == "call_module" else None
-        if not isinstance(conv, nn.Conv2d) or len(before.users) > 1 or calls[str(before.target)] > 1:
+        if (
+            not isinstance(conv, nn.Conv2d)
+            or len(before.users) > 1
+            or calls[str(before.target)] > 1
+        ):
             continue
         if isinstance(conv.weight, nn.Parameter) or not learning:
             _fold(conv, norm)

@@ -1,4 +1,6 @@
-"""timm's convolutional networks as this package's encoders want them: BatchNorm and its activation in modules of their own."""
+"""timm's convolutional networks as this package's encoders want them: BatchNorm and its
+activation in modules of their own.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +29,17 @@ def timm_network(name: str, weights: str | None) -> nn.Module:
         InputError: unknown name, or weights that cannot be fetched.
     """
     if not timm.is_model(name):
-        near = ", ".join(difflib.get_close_matches(name, timm.list_models(), 3)) or "efficientnet_lite2, resnet50"
+        near = (
+            ", ".join(difflib.get_close_matches(name, timm.list_models(), 3))
+            or "efficientnet_lite2, resnet50"
+        )
         raise InputError(f"backbone {PREFIX}{name}: timm has no network of that name; near: {near}")
     try:
         network: nn.Module = timm.create_model(name, pretrained=weights == "DEFAULT")
     except (URLError, OSError, RuntimeError) as error:
         raise InputError(
-            f"backbone {PREFIX}{name}: DEFAULT weights could not be fetched ({error}); they need a network once, or name a local file"
+            f"backbone {PREFIX}{name}: DEFAULT weights could not be fetched ({error}); they "
+            "need a network once, or name a local file"
         ) from error
     return network
 
@@ -47,18 +53,26 @@ def stage_ends(network: nn.Module) -> dict[int, str] | None:
 
 
 def split_norms(network: nn.Module) -> set[str]:
-    """Replaces each of timm's norms with activation by the two in a row, so that norm can be frozen, or folded into a convolution.
+    """Replaces each of timm's norms with activation by the two in a row, so that norm
+    can be frozen, or folded into a convolution.
 
     Returns:
-        The paths of the norms that were replaced: what was `path.weight` is `path.0.weight` now.
+        The paths of the norms that were replaced: what was `path.weight` is
+            `path.0.weight` now.
     """
-    found = [(path, module) for path, module in network.named_modules() if isinstance(module, BatchNormAct2d)]
+    found = [
+        (path, module)
+        for path, module in network.named_modules()
+        if isinstance(module, BatchNormAct2d)
+    ]
     for path, module in found:
         norm = nn.BatchNorm2d(module.num_features, eps=module.eps, momentum=module.momentum)
         norm.load_state_dict(module.state_dict())
         parent, _, last = path.rpartition(".")
         setattr(
-            network.get_submodule(parent), last, nn.Sequential(norm, module.drop, module.act).train(module.training)
+            network.get_submodule(parent),
+            last,
+            nn.Sequential(norm, module.drop, module.act).train(module.training),
         )
     return {path for path, _ in found}
 

@@ -1,7 +1,9 @@
-"""What a box says of the mask in it: BoxInst's projection and colour losses (Tian et al., CVPR 2021), on maps that cover a box.
+"""What a box says of the mask in it: BoxInst's projection and colour losses (Tian et
+al., CVPR 2021), on maps that cover a box.
 
-Shape letters: R maps of M × M cells, each spread over a region that holds a box (a crop of a box with context, or a pooled region).
-Both losses need no mask, so they teach from objects that have none.
+Shape letters: R maps of M × M cells, each spread over a region that holds a box (a crop
+of a box with context, or a pooled region). Both losses need no mask, so they teach from
+objects that have none.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
 
 def projection_loss(logits: Tensor, inside: Tensor) -> Tensor:
-    """How far the mask is from touching the four sides of its box: dice between its extent in rows and columns and the box's.
+    """How far the mask is from touching the four sides of its box: dice between its
+    extent in rows and columns and the box's.
 
     Args:
         logits: float [R, M, M].
@@ -35,8 +38,11 @@ def projection_loss(logits: Tensor, inside: Tensor) -> Tensor:
     )
 
 
-def colour_loss(logits: Tensor, similarity: Tensor, inside: Tensor, threshold: float = 0.3) -> Tensor:
-    """How often the mask's border runs between neighbours of like colour: −log of the probability that such a pair is both in or both out.
+def colour_loss(
+    logits: Tensor, similarity: Tensor, inside: Tensor, threshold: float = 0.3
+) -> Tensor:
+    """How often the mask's border runs between neighbours of like colour: −log of the
+    probability that such a pair is both in or both out.
 
     Args:
         logits: float [R, M, M].
@@ -61,9 +67,11 @@ def colour_loss(logits: Tensor, similarity: Tensor, inside: Tensor, threshold: f
 
 
 def colour_similarity(lab: Tensor) -> Tensor:
-    """exp(−‖Δ‖ / 2) between each cell and the four neighbours of NEIGHBOURS, float [R, 4, M, M]; 0 where there is no neighbour.
+    """exp(−‖Δ‖ / 2) between each cell and the four neighbours of NEIGHBOURS, float [R,
+    4, M, M]; 0 where there is no neighbour.
 
-    The entry of a pair stands at the upper left cell of the two cells' common rectangle.
+    The entry of a pair stands at the upper left cell of the two cells' common
+    rectangle.
 
     Args:
         lab: float [R, 3, M, M], CIE LAB (`rgb_to_lab`).
@@ -79,7 +87,11 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
     """sRGB in [0, 1], float [R, 3, M, M], to CIE LAB under D65, on the device of `rgb`."""
     linear = torch.where(rgb > 0.04045, ((rgb + 0.055) / 1.055).clamp_min(0) ** 2.4, rgb / 12.92)
     to_xyz = rgb.new_tensor(
-        [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
+        [
+            [0.412453, 0.357580, 0.180423],
+            [0.212671, 0.715160, 0.072169],
+            [0.019334, 0.119193, 0.950227],
+        ]
     )
     white = rgb.new_tensor([0.95047, 1.0, 1.08883])
     xyz = torch.einsum("ij,rjhw->rihw", to_xyz, linear) / white[:, None, None]
@@ -89,7 +101,9 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
 
 
 def _pairs(*maps: Tensor) -> Iterator[tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
-    """For each of NEIGHBOURS: the maps cut to the cells that have such a neighbour, and to those neighbours."""
+    """For each of NEIGHBOURS: the maps cut to the cells that have such a neighbour, and
+    to those neighbours.
+    """
     for down, right in NEIGHBOURS:
         rows, columns = maps[0].shape[-2] - down, maps[0].shape[-1] - abs(right)
         first, second = max(0, -right), max(0, right)
@@ -105,16 +119,19 @@ def _dice(found: Tensor, wanted: Tensor) -> Tensor:
     return 1 - 2 * common / (found.square().sum(1) + wanted.square().sum(1)).clamp_min(1e-6)
 
 
-# A mask cannot be asked to touch the sides of boxes that agree with their masks' own boxes no better than this.
+# A mask cannot be asked to touch the sides of boxes that agree with their masks' own
+# boxes no better than this.
 LOOSE = 0.5
 
 
 class BoxSupervision(nn.Module):
-    """Projection and colour losses of box-only objects, with weights that begin small and fall where boxes are loose.
+    """Projection and colour losses of box-only objects, with weights that begin small
+    and fall where boxes are loose.
 
     Args:
         projection, colour: weights.
-        warmup: training steps in which both weights grow linearly to their value: at first the mask is noise.
+        warmup: training steps in which both weights grow linearly to their value: at
+            first the mask is noise.
     """
 
     steps: Tensor
@@ -126,14 +143,17 @@ class BoxSupervision(nn.Module):
         self.warmup = warmup
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
-    def forward(self, logits: Tensor, rgb: Tensor, inside: Tensor, tightness: float | None) -> dict[str, Tensor]:
+    def forward(
+        self, logits: Tensor, rgb: Tensor, inside: Tensor, tightness: float | None
+    ) -> dict[str, Tensor]:
         """loss_projection and loss_colour.
 
         Args:
             logits: float [R, M, M]; R may be 0.
             rgb: float [R, 3, S, S] in [0, 1], S a multiple of M.
             inside: float [R, M, M], share of a cell that lies in the file's own box.
-            tightness: mean IoU of boxes with their masks' own boxes, of objects that have both; None: not known, taken for tight.
+            tightness: mean IoU of boxes with their masks' own boxes, of objects that
+                have both; None: not known, taken for tight.
         """
         grown = 1.0 if self.warmup == 0 else min(1.0, float(self.steps) / self.warmup)
         if self.training:

@@ -17,28 +17,43 @@ from halfmask.models.box_segmenter.losses import CropLossWeights
 from halfmask.models.box_segmenter.model import BoxSegmenter
 from halfmask.models.box_segmenter.sampler import CropSampler
 from halfmask.models.class_weights import FixedWeights, build_class_weights
-from halfmask.models.heads.predictors import AgnosticPredictor, MaskPredictor, TransferFunction, TransferPredictor
+from halfmask.models.heads.predictors import (
+    AgnosticPredictor,
+    MaskPredictor,
+    TransferFunction,
+    TransferPredictor,
+)
 from halfmask.recipes.recipe import BoxSegmenter as BoxSegmenterConfig
 from halfmask.recipes.recipe import Transfer
 
 CLASS_START = 0.1
-"""Of T's usual start in the last layer: how much a class's vector changes the filter before anything is learnt."""
+"""Of T's usual start in the last layer: how much a class's vector changes the filter
+before anything is learnt.
+"""
 
 
 def build_box_segmenter(
-    config: BoxSegmenterConfig, num_classes: int, pretrained: bool = True, names: Sequence[str] | None = None
+    config: BoxSegmenterConfig,
+    num_classes: int,
+    pretrained: bool = True,
+    names: Sequence[str] | None = None,
 ) -> BoxSegmenter:
-    """Model 2, see `build_model`. num_classes: K, background included; only class conditioning has a use for it and for names."""
+    """Model 2, see `build_model`. num_classes: K, background included; only class
+    conditioning has a use for it and for names.
+    """
     encoder = _encoder(config, pretrained)
     coarsest = max(encoder.channels)
     # Twice the stride at least: BatchNorm cannot learn from a map of one cell.
     if config.crop_size < 2 * coarsest or config.crop_size % coarsest:
         raise InputError(
-            f"model.crop_size: expected a multiple of {coarsest}, the encoder's coarsest stride, from {2 * coarsest} on, found "
+            f"model.crop_size: expected a multiple of {coarsest}, the encoder's coarsest "
+            f"stride, from {2 * coarsest} on, found "
             f"{config.crop_size}"
         )
     decoder = _decoder(config, encoder)
-    vectors = _class_vectors(config.condition, encoder.channels[coarsest], num_classes, pretrained, names)
+    vectors = _class_vectors(
+        config.condition, encoder.channels[coarsest], num_classes, pretrained, names
+    )
     predictor = _predictor(config.condition, decoder.out_channels, vectors)
     b = config.from_boxes
     reader = _reader(config)
@@ -59,26 +74,34 @@ def _reader(config: BoxSegmenterConfig) -> CropReader:
     closest = min([config.context, *config.zooms])
     if config.box_reach > 0 and config.box_jitter == 0:
         raise InputError(
-            "model.box_reach: masks go beyond loose boxes, and no box is made loose: set box_jitter to about as much"
+            "model.box_reach: masks go beyond loose boxes, and no box is made loose: set "
+            "box_jitter to about as much"
         )
     if config.box_reach > closest:
         raise InputError(
-            f"model.box_reach: masks may go beyond their box by {config.box_reach} of its side, but the closest context shows {closest}"
+            f"model.box_reach: masks may go beyond their box by {config.box_reach} of its "
+            f"side, but the closest context shows {closest}"
         )
     c = config
     return CropReader(c.crop_size, c.context, c.mean, c.std, c.mirror, c.zooms, c.box_reach)
 
 
 def _decoder(config: BoxSegmenterConfig, encoder: Encoder) -> Decoder | HourglassDecoder:
-    widths, most = config.decoder_widths, 1 if config.decoder == "hourglass" else len(encoder.channels) - 1
+    widths, most = (
+        config.decoder_widths,
+        1 if config.decoder == "hourglass" else len(encoder.channels) - 1,
+    )
     if not 1 <= len(widths) <= most:
         raise InputError(
-            f"model.decoder_widths: expected {'one number' if most == 1 else f'1 to {most} numbers'} for a decoder: {config.decoder}, the "
+            "model.decoder_widths: expected "
+            f"{'one number' if most == 1 else f'1 to {most} numbers'} for a decoder: "
+            f"{config.decoder}, the "
             f"encoder has maps of strides {list(encoder.channels)}; found {widths}"
         )
     if config.decoder == "hourglass" and len(encoder.channels) < 2:
         raise InputError(
-            f"model.decoder: hourglass: the encoder has one map alone, of stride {next(iter(encoder.channels))}; use unet"
+            "model.decoder: hourglass: the encoder has one map alone, of stride "
+            f"{next(iter(encoder.channels))}; use unet"
         )
     if config.decoder == "hourglass":
         return HourglassDecoder(encoder.channels, widths[0], config.crop_size)
@@ -99,7 +122,13 @@ def _encoder(config: BoxSegmenterConfig, pretrained: bool) -> Encoder:
     e = config.encoder
     weights = e.weights if pretrained else None
     encoder = build_encoder(
-        e.name, weights, e.widths, e.blocks, e.norm, e.trainable_stages, stride_in_1x1=e.stride_in_1x1
+        e.name,
+        weights,
+        e.widths,
+        e.blocks,
+        e.norm,
+        e.trainable_stages,
+        stride_in_1x1=e.stride_in_1x1,
     )
     if isinstance(encoder.body, fx.GraphModule):
         fold_frozen_norm(encoder.body)
@@ -108,16 +137,23 @@ def _encoder(config: BoxSegmenterConfig, pretrained: bool) -> Encoder:
 
 
 def _class_vectors(
-    condition: Transfer | None, looks: int, num_classes: int, pretrained: bool, names: Sequence[str] | None
+    condition: Transfer | None,
+    looks: int,
+    num_classes: int,
+    pretrained: bool,
+    names: Sequence[str] | None,
 ) -> FixedWeights | None:
-    """The vectors that a conditioned model reads; prototypes, of length `looks`, are zeros until `learn_looks` has seen the boxes."""
+    """The vectors that a conditioned model reads; prototypes, of length `looks`, are
+    zeros until `learn_looks` has seen the boxes.
+    """
     if condition is None:
         return None
     if condition.input == "prototype":
         return FixedWeights(torch.zeros(num_classes - 1, looks), condition.input_norm)
     if condition.input not in ("random", "embedding"):
         raise InputError(
-            "model.condition.input: a box_segmenter has no box head to take class weights from; expected random, embedding or prototype, "
+            "model.condition.input: a box_segmenter has no box head to take class weights "
+            "from; expected random, embedding or prototype, "
             f"found {condition.input}"
         )
     weights, _ = build_class_weights(condition, num_classes, 0, pretrained, names)
@@ -125,15 +161,21 @@ def _class_vectors(
     return weights
 
 
-def _predictor(condition: Transfer | None, channels: int, vectors: FixedWeights | None) -> MaskPredictor:
-    # Its own start is nearly zero: behind a ReLU every channel would be pushed the same way and become the same, and no logit
-    # could fall below the bias. Weights of both signs keep the channels apart.
+def _predictor(
+    condition: Transfer | None, channels: int, vectors: FixedWeights | None
+) -> MaskPredictor:
+    # Its own start is nearly zero: behind a ReLU every channel would be pushed the same
+    # way and become the same, and no logit could fall below the bias. Weights of both
+    # signs keep the channels apart.
     if condition is None or vectors is None:
         predictor = AgnosticPredictor(channels)
         nn.init.normal_(predictor.conv.weight, std=channels**-0.5)
         return predictor
-    transfer = TransferFunction(vectors.vectors.shape[1], channels, condition.layers, condition.activation)
-    # The same start for every class, the one without a name too: what the class adds is learnt.
+    transfer = TransferFunction(
+        vectors.vectors.shape[1], channels, condition.layers, condition.activation
+    )
+    # The same start for every class, the one without a name too: what the class adds is
+    # learnt.
     last = transfer.layers[-1]
     assert isinstance(last, nn.Linear)
     nn.init.normal_(last.bias, std=channels**-0.5)
@@ -143,13 +185,22 @@ def _predictor(condition: Transfer | None, channels: int, vectors: FixedWeights 
 
 
 def _widen_first_convolution(encoder: Encoder, name: str) -> None:
-    """Gives the first convolution a fourth input channel of zero weights: the start answers as the loaded network does.
+    """Gives the first convolution a fourth input channel of zero weights: the start
+    answers as the loaded network does.
 
-    Its weights learn even where `trainable_stages` freezes the stem, for the new channel must.
+    Its weights learn even where `trainable_stages` freezes the stem, for the new
+    channel must.
     """
-    found = [(n, m) for n, m in encoder.named_modules() if isinstance(m, nn.Conv2d) and m.in_channels == 3]
+    found = [
+        (n, m)
+        for n, m in encoder.named_modules()
+        if isinstance(m, nn.Conv2d) and m.in_channels == 3
+    ]
     if not found or found[0][1].groups != 1:
-        raise InputError(f"model.encoder.name: {name} does not begin with a convolution on RGB; choose another network")
+        raise InputError(
+            f"model.encoder.name: {name} does not begin with a convolution on RGB; choose "
+            "another network"
+        )
     path, old = found[0]
     # Of the old one's own class: TensorFlow's padding is computed in the forward.
     new = type(old)(

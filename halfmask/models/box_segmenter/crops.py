@@ -1,6 +1,8 @@
-"""Crops of boxes with context: where they lie, their pixels, and the channel that says which cells are the box's.
+"""Crops of boxes with context: where they lie, their pixels, and the channel that says
+which cells are the box's.
 
-Shape letters: R regions (one a box), S side of a crop. Regions and boxes are float32 [R, 4] xyxy in pixels of their image.
+Shape letters: R regions (one a box), S side of a crop. Regions and boxes are float32
+[R, 4] xyxy in pixels of their image.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ def crop_regions(boxes: Tensor, context: float, smallest: float = 1.0) -> Tensor
     """The boxes with `context` times their side added on each side.
 
     Args:
-        smallest: regions are at least this many pixels wide and high, about the box's centre.
+        smallest: regions are at least this many pixels wide and high, about the box's
+            centre.
     """
     half = ((boxes[:, 2:] - boxes[:, :2]) * (0.5 + context)).clamp_min(smallest / 2)
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -32,18 +35,23 @@ def crop_regions(boxes: Tensor, context: float, smallest: float = 1.0) -> Tensor
 
 
 def inside_box(boxes: Tensor, regions: Tensor, size: int) -> Tensor:
-    """float32 [R, size, size] in [0, 1]: the share of each of a region's cells that lies in the box."""
+    """float32 [R, size, size] in [0, 1]: the share of each of a region's cells that
+    lies in the box.
+    """
     sides = (regions[:, 2:] - regions[:, :2]).clamp_min(1e-6)
     low = (boxes[:, :2] - regions[:, :2]) / sides * size
     high = (boxes[:, 2:] - regions[:, :2]) / sides * size
     cells = torch.arange(size, dtype=boxes.dtype, device=boxes.device)
     # [R, 2, size]: how much of each column (x) and row (y) of cells is covered.
-    cover = (torch.minimum(high[:, :, None], cells + 1) - torch.maximum(low[:, :, None], cells)).clamp(0, 1)
+    cover = (
+        torch.minimum(high[:, :, None], cells + 1) - torch.maximum(low[:, :, None], cells)
+    ).clamp(0, 1)
     return cover[:, 1, :, None] * cover[:, 0, None, :]
 
 
 def resample(maps: Tensor, regions: Tensor, places: Tensor) -> Tensor:
-    """Maps spread over `regions`, read anew where `places` lie (bilinear; beyond a region's edge its last cells are repeated).
+    """Maps spread over `regions`, read anew where `places` lie (bilinear; beyond a
+    region's edge its last cells are repeated).
 
     Args:
         maps: float [R, M, M].
@@ -53,20 +61,30 @@ def resample(maps: Tensor, regions: Tensor, places: Tensor) -> Tensor:
     """
     size = maps.shape[-1]
     cells = (torch.arange(size, dtype=places.dtype, device=places.device) + 0.5) / size
-    spots = places[:, None, :2] + cells[:, None] * (places[:, 2:] - places[:, :2])[:, None]  # [R, M, 2]
-    inside = (spots - regions[:, None, :2]) / (regions[:, 2:] - regions[:, :2])[:, None].clamp_min(1e-6) * 2 - 1
+    spots = (
+        places[:, None, :2] + cells[:, None] * (places[:, 2:] - places[:, :2])[:, None]
+    )  # [R, M, 2]
+    inside = (spots - regions[:, None, :2]) / (regions[:, 2:] - regions[:, :2])[:, None].clamp_min(
+        1e-6
+    ) * 2 - 1
     x, y = inside[:, None, :, 0].expand(-1, size, -1), inside[:, :, None, 1].expand(-1, -1, size)
     found = F.grid_sample(
-        maps[:, None], torch.stack([x, y], 3).to(maps.dtype), padding_mode="border", align_corners=False
+        maps[:, None],
+        torch.stack([x, y], 3).to(maps.dtype),
+        padding_mode="border",
+        align_corners=False,
     )
     return found[:, 0]
 
 
 class ImagePyramid:
-    """One image that regions of any size are read from, at a cost and with memory that do not grow with the region.
+    """One image that regions of any size are read from, at a cost and with memory that
+    do not grow with the region.
 
-    RoIAlign's adaptive sampling averages all pixels below a cell. For regions of a large photograph that is hundreds of samples for each
-    cell, each with its own entry in a table; so cells of four pixels and more are read from the image halved once, twice, …
+    RoIAlign's adaptive sampling averages all pixels below a cell. For regions of a
+    large photograph that is hundreds of samples for each cell, each with its own entry
+    in a table; so cells of four pixels and more are read from the image halved once,
+    twice, …
 
     Args:
         image: float32 [3, H, W], RGB in [0, 1].
@@ -79,11 +97,15 @@ class ImagePyramid:
 
     def _level(self, level: int) -> Tensor:
         if level not in self._levels:
-            self._levels[level] = F.avg_pool2d(self._level(level - 1), 2, ceil_mode=True, count_include_pad=False)
+            self._levels[level] = F.avg_pool2d(
+                self._level(level - 1), 2, ceil_mode=True, count_include_pad=False
+            )
         return self._levels[level]
 
     def read(self, regions: Tensor, size: int) -> Tensor:
-        """float32 [R, 3, size, size] of the regions, antialiased. Outside the image: 0, which is the mean colour."""
+        """float32 [R, 3, size, size] of the regions, antialiased. Outside the image: 0,
+        which is the mean colour.
+        """
         source = self._levels[0]
         out = source.new_zeros((len(regions), source.shape[1], size, size))
         cell = (regions[:, 2:] - regions[:, :2]).amax(1) / size
@@ -100,7 +122,8 @@ class Jitter:
     """Random changes of boxes and crops in training, drawn from torch's global generator.
 
     Attributes:
-        box: the corners of some boxes move by up to this share of the box's side: loose boxes, which are marked as such.
+        box: the corners of some boxes move by up to this share of the box's side: loose
+            boxes, which are marked as such.
         crop: place and side of the crop change by up to this share.
     """
 
@@ -121,7 +144,9 @@ class Jitter:
         if self.crop == 0:
             return regions
         half = (regions[:, 2:] - regions[:, :2]) / 2
-        centre = (regions[:, :2] + regions[:, 2:]) / 2 + _uniform(half.shape, half) * self.crop * half
+        centre = (regions[:, :2] + regions[:, 2:]) / 2 + _uniform(
+            half.shape, half
+        ) * self.crop * half
         half = half * torch.exp(_uniform(half.shape, half) * self.crop)
         return torch.cat([centre - half, centre + half], 1)
 
@@ -136,20 +161,23 @@ LOOSE = 0.5
 
 
 class CropReader(nn.Module):
-    """Turns boxes of images into the network's input: normalised pixels and a channel that is 1 inside the box.
+    """Turns boxes of images into the network's input: normalised pixels and a channel
+    that is 1 inside the box.
 
     Args:
         size: S, side of a crop.
         context: share of the box's side added on each side of it.
         mean, std: of RGB in [0, 1].
-        mirror: in inference each crop is read as it is and mirrored, and the two masks are averaged: twice the time.
-        zooms: in inference each box is read with each of these contexts and the masks are averaged: as many times the time. Empty: with
-            `context` alone.
+        mirror: in inference each crop is read as it is and mirrored, and the two masks
+            are averaged: twice the time.
+        zooms: in inference each box is read with each of these contexts and the masks
+            are averaged: as many times the time. Empty: with `context` alone.
         reach: how far beyond a loose box its mask may go, share of the box's side.
 
     Attributes:
-        loose: in inference, whether boxes may be off. A tight box ends where its object does, and that is worth knowing; the network is
-            told which kind a box is by the height of its channel, 1 or LOOSE.
+        loose: in inference, whether boxes may be off. A tight box ends where its object
+            does, and that is worth knowing; the network is told which kind a box is by
+            the height of its channel, 1 or LOOSE.
     """
 
     mean: Tensor
@@ -171,7 +199,8 @@ class CropReader(nn.Module):
         self.mirror = mirror
         self.reach = reach
         self.loose = False
-        # The closest one first: masks are spread over its regions, where their cells are finest.
+        # The closest one first: masks are spread over its regions, where their cells
+        # are finest.
         self.contexts = tuple(sorted(zooms)) or (context,)
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
@@ -183,14 +212,20 @@ class CropReader(nn.Module):
         return crop_regions(boxes, self.context)
 
     def limits(self, boxes: Tensor, loose: Tensor | None = None) -> Tensor:
-        """float32 [R, 4]: where the masks of boxes [R, 4] may be. loose: bool [R]; None: as `self.loose` says."""
+        """float32 [R, 4]: where the masks of boxes [R, 4] may be. loose: bool [R];
+        None: as `self.loose` says.
+        """
         wide = grown(boxes, self.reach)
         if loose is None:
             return wide if self.loose else boxes
         return torch.where(loose[:, None], wide, boxes)
 
-    def read(self, image: ImagePyramid, boxes: Tensor, regions: Tensor, loose: Tensor | None = None) -> Tensor:
-        """float32 [R, 4, S, S]. loose: bool [R], which boxes may be off; None: as `self.loose` says."""
+    def read(
+        self, image: ImagePyramid, boxes: Tensor, regions: Tensor, loose: Tensor | None = None
+    ) -> Tensor:
+        """float32 [R, 4, S, S]. loose: bool [R], which boxes may be off; None: as
+        `self.loose` says.
+        """
         if loose is None:
             loose = torch.full((len(boxes),), self.loose, device=boxes.device)
         height = torch.where(loose, LOOSE, 1.0).to(boxes)

@@ -14,7 +14,8 @@ class Decoder(nn.Module):
 
     Args:
         channels: stride → channels of the encoder's maps, fine to coarse.
-        widths: channels of the decoder at the encoder's strides from the second coarsest on, coarse to fine; as many strides are climbed.
+        widths: channels of the decoder at the encoder's strides from the second
+            coarsest on, coarse to fine; as many strides are climbed.
 
     Attributes:
         out_channels: channels of the result, the last width.
@@ -26,10 +27,12 @@ class Decoder(nn.Module):
         strides = sorted(channels, reverse=True)
         assert 1 <= len(widths) < len(strides), (widths, strides)
         self._strides = strides[: len(widths) + 1]
-        # Maps of a network whose norm is folded or frozen may be of any size (standard deviation 5 to 7 in MobileNetV2), and would drown
-        # the decoder's own in the concatenation.
+        # Maps of a network whose norm is folded or frozen may be of any size (standard
+        # deviation 5 to 7 in MobileNetV2), and would drown the decoder's own in the
+        # concatenation.
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels[stride]) for stride in self._strides)
-        # The coarsest map is wide (1280 channels in MobileNetV2): narrowed while it is small.
+        # The coarsest map is wide (1280 channels in MobileNetV2): narrowed while it is
+        # small.
         self.narrow = nn.Conv2d(channels[strides[0]], widths[0], 1)
         before = [widths[0], *widths[:-1]]
         self.steps = nn.ModuleList(
@@ -40,7 +43,9 @@ class Decoder(nn.Module):
         self.out_channels = widths[-1]
 
     def forward(self, maps: dict[int, Tensor]) -> Tensor:
-        """float [R, widths[-1], S/stride, S/stride] of the maps of R crops of side S, stride → [R, channels, S/stride, S/stride]."""
+        """float [R, widths[-1], S/stride, S/stride] of the maps of R crops of side S,
+        stride → [R, channels, S/stride, S/stride].
+        """
         sides = [norm(maps[stride]) for stride, norm in zip(self._strides, self.norms, strict=True)]
         x: Tensor = self.narrow(sides[0])
         for side, step in zip(sides[1:], self.steps, strict=True):
@@ -50,8 +55,9 @@ class Decoder(nn.Module):
 
 
 class HourglassDecoder(nn.Module):
-    """Adds up an encoder's maps at its second finest stride, and goes down to one cell and up again (stacked hourglasses: Newell et al.,
-    ECCV 2016; Deep-MAC's finding is that such heads generalise to classes without masks).
+    """Adds up an encoder's maps at its second finest stride, and goes down to one cell
+    and up again (stacked hourglasses: Newell et al., ECCV 2016; Deep-MAC's finding is
+    that such heads generalise to classes without masks).
 
     Args:
         channels: stride → channels of the encoder's maps, at least two.
@@ -67,22 +73,31 @@ class HourglassDecoder(nn.Module):
         super().__init__()
         finest, *self._strides = sorted(channels)
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels[stride]) for stride in self._strides)
-        self.laterals = nn.ModuleList(nn.Conv2d(channels[stride], width, 1) for stride in self._strides)
+        self.laterals = nn.ModuleList(
+            nn.Conv2d(channels[stride], width, 1) for stride in self._strides
+        )
         self.trunk = HourglassTrunk(width, width, size // self._strides[0], "group")
         self.stride = finest
         self.out_channels = width
 
     def forward(self, maps: dict[int, Tensor]) -> Tensor:
-        """float [R, width, S/stride, S/stride] of the maps of R crops of side S, stride → [R, channels, S/stride, S/stride]."""
+        """float [R, width, S/stride, S/stride] of the maps of R crops of side S, stride
+        → [R, channels, S/stride, S/stride].
+        """
         rows = zip(self._strides, self.norms, self.laterals, strict=True)
         parts = [lateral(norm(maps[stride])) for stride, norm, lateral in rows]
         size = parts[0].shape[-2:]
-        coarse = [F.interpolate(part, size=size, mode="bilinear", align_corners=False) for part in parts[1:]]
+        coarse = [
+            F.interpolate(part, size=size, mode="bilinear", align_corners=False)
+            for part in parts[1:]
+        ]
         out: Tensor = self.trunk(torch.stack([parts[0], *coarse]).sum(0))
         return out
 
 
 def _conv_block(channels: int, width: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        nn.Conv2d(channels, width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
     )

@@ -10,25 +10,33 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class CropLossWeights:
-    """dice: weight of the dice loss beside cross-entropy. boundary: what a cell at the mask's border counts more than 1 in the latter."""
+    """dice: weight of the dice loss beside cross-entropy. boundary: what a cell at the
+    mask's border counts more than 1 in the latter.
+    """
 
     dice: float = 1.0
     boundary: float = 0.0
 
 
 def crop_losses(
-    logits: Tensor, masks: Tensor, counts: Tensor, weight: Tensor | None = None, boundary_weight: float = 0.0
+    logits: Tensor,
+    masks: Tensor,
+    counts: Tensor,
+    weight: Tensor | None = None,
+    boundary_weight: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Binary cross-entropy and dice loss, each the mean over regions.
 
-    Cells that do not touch the box should not count: a mask is clipped to its box whatever is predicted there.
+    Cells that do not touch the box should not count: a mask is clipped to its box
+    whatever is predicted there.
 
     Args:
         logits: float [R, M, M], R ≥ 1.
         masks: float [R, M, M] in [0, 1], the truth.
         counts: bool [R, M, M], the cells that count.
         weight: float [R], of each region in the mean; None: all alike.
-        boundary_weight: what a cell at the mask's border counts more than 1 in cross-entropy.
+        boundary_weight: what a cell at the mask's border counts more than 1 in
+            cross-entropy.
     """
     masks = masks * counts
     share = counts.to(masks.dtype)
@@ -42,7 +50,9 @@ def crop_losses(
 
 
 def boundary(masks: Tensor) -> Tensor:
-    """float [R, M, M]: 1 for a cell that lies within one cell of the border of masks [R, M, M] in [0, 1], else 0."""
+    """float [R, M, M]: 1 for a cell that lies within one cell of the border of masks
+    [R, M, M] in [0, 1], else 0.
+    """
     highest = F.max_pool2d(masks[:, None], 3, stride=1, padding=1)
     lowest = -F.max_pool2d(-masks[:, None], 3, stride=1, padding=1)
     return ((highest >= 0.5) & (lowest < 0.5)).to(masks.dtype)[:, 0]

@@ -1,4 +1,6 @@
-"""What the classes look like: a vector for each class from its boxes alone, box-only classes included."""
+"""What the classes look like: a vector for each class from its boxes alone, box-only
+classes included.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +28,20 @@ def class_prototypes(
     num_classes: int,
     per_class: int = PER_CLASS,
 ) -> Tensor:
-    """Mean look of each class's boxes to an encoder, less what all classes have in common, as vectors of length 1.
+    """Mean look of each class's boxes to an encoder, less what all classes have in
+    common, as vectors of length 1.
 
-    No mask is read: a class that has boxes alone gets its vector in the same way (cf. the prototypes of Snell et al., NeurIPS 2017).
+    No mask is read: a class that has boxes alone gets its vector in the same way (cf.
+    the prototypes of Snell et al., NeurIPS 2017).
 
     Args:
-        encoder: as it was loaded, before it learns masks; its coarsest map is averaged over the cells of the box.
+        encoder: as it was loaded, before it learns masks; its coarsest map is averaged
+            over the cells of the box.
         examples: images float32 [3, H, W] and what is known of them.
         num_classes: K, background included.
     Returns:
-        float32 [K−1, E], E the channels of the coarsest map; zeros for a class without a box.
+        float32 [K−1, E], E the channels of the coarsest map; zeros for a class without
+            a box.
     """
     width = encoder.channels[max(encoder.channels)]
     sums, counts = torch.zeros(num_classes - 1, width), torch.zeros(num_classes - 1)
@@ -63,10 +69,13 @@ def _wanted(classes: Tensor, counts: Tensor, per_class: int) -> Tensor:
 
 
 def _looks(reader: CropReader, encoder: Encoder, image: Tensor, boxes: Tensor) -> Tensor:
-    """float32 [r, E]: the coarsest map of each box's crop, averaged over the box; each vector of length 1, so that no box outweighs
-    another."""
+    """float32 [r, E]: the coarsest map of each box's crop, averaged over the box; each
+    vector of length 1, so that no box outweighs another.
+    """
     regions = reader.regions(boxes)
-    maps = encoder(reader.read(reader.pyramid(image), boxes, regions))[max(encoder.channels)].float()
+    maps = encoder(reader.read(reader.pyramid(image), boxes, regions))[
+        max(encoder.channels)
+    ].float()
     share = inside_box(boxes, regions, maps.shape[-1])[:, None]
     mean = (maps * share).sum((2, 3)) / share.sum((2, 3)).clamp_min(1e-6)
     return F.normalize(mean, dim=1)

@@ -1,6 +1,8 @@
-"""How good is a mask? An estimate of its IoU from what the readings of its box say, fitted on masks that were hidden from the training.
+"""How good is a mask? An estimate of its IoU from what the readings of its box say,
+fitted on masks that were hidden from the training.
 
-Shape letters: n masks, M side of a mask's map, V readings of each box (contexts × mirror), F features.
+Shape letters: n masks, M side of a mask's map, V readings of each box (contexts ×
+mirror), F features.
 """
 
 from __future__ import annotations
@@ -25,16 +27,21 @@ FEATURES = (
     "log_side",
     "elongation",
 )
-"""expected_iou: of the mean map (`masks.expected_iou`). agreement: mean IoU of each reading's mask with the mean's, least_agreement: that
-of the most deviant reading. wavering: mean standard deviation among the readings, entropy: mean entropy in bits, both over the box's
-cells and for each cell of the mask. tightness: IoU of the mask's own box with the given one. fill: share of the box that is mask. spill:
-mean probability in the context around the box. log_side: log2 of the square root of the box's area in pixels. elongation: |log2| of the
-box's width over its height."""
+"""expected_iou: of the mean map (`masks.expected_iou`). agreement: mean IoU of each
+reading's mask with the mean's, least_agreement: that of the most deviant reading.
+wavering: mean standard deviation among the readings, entropy: mean entropy in bits,
+both over the box's cells and for each cell of the mask. tightness: IoU of the mask's
+own box with the given one. fill: share of the box that is mask. spill: mean probability
+in the context around the box. log_side: log2 of the square root of the box's area in
+pixels. elongation: |log2| of the box's width over its height.
+"""
 
 TRUSTED = ("expected_iou", "agreement", "tightness")
 RIDGE, CAUTIOUS = 1.0, 30.0
-"""Weight of the squared coefficients beside the summed cross-entropy, of the trusted features and of all others: a few dozen masks
-shall lean on the former, hundreds can use the latter too. Chosen by eye on folds of COCO-mini's train, not measured in a table."""
+"""Weight of the squared coefficients beside the summed cross-entropy, of the trusted
+features and of all others: a few dozen masks shall lean on the former, hundreds can use
+the latter too. Chosen by eye on folds of COCO-mini's train, not measured in a table.
+"""
 REACH = 3.0
 """Features count up to this many standard deviations: what lies beyond was never measured."""
 
@@ -47,7 +54,8 @@ def agreement_of(readings: list[Tensor], mean: Tensor, inside: Tensor) -> Tensor
         mean: float32 [n, M, M], their mean.
         inside: bool [n, M, M], the box's cells.
     Returns:
-        float32 [n, 3]: mean and least IoU with the mean's mask (1 where both are empty), mean standard deviation over the box's cells.
+        float32 [n, 3]: mean and least IoU with the mean's mask (1 where both are
+            empty), mean standard deviation over the box's cells.
     """
     views = torch.stack(readings)
     masks, whole = (views >= 0.5) & inside, (mean >= 0.5) & inside
@@ -57,7 +65,9 @@ def agreement_of(readings: list[Tensor], mean: Tensor, inside: Tensor) -> Tensor
     return torch.stack([ious.mean(0), ious.amin(0), wavering], 1)
 
 
-def mask_features(probs: Tensor, visible: Tensor, boxes: Tensor, regions: Tensor, agreement: Tensor) -> Tensor:
+def mask_features(
+    probs: Tensor, visible: Tensor, boxes: Tensor, regions: Tensor, agreement: Tensor
+) -> Tensor:
     """What is known of a mask without its truth, at next to no cost.
 
     Args:
@@ -99,7 +109,9 @@ def _tightness(mask: Tensor, boxes: Tensor, regions: Tensor) -> Tensor:
         first, behind = filled.float().argmax(1), size - filled.flip(1).float().argmax(1)
         ends.append((first, torch.where(filled.any(1), behind, first)))
     corners = torch.stack([ends[0][0], ends[1][0], ends[0][1], ends[1][1]], 1).to(boxes.dtype)
-    own = regions[:, :2].repeat(1, 2) + corners / size * (regions[:, 2:] - regions[:, :2]).repeat(1, 2)
+    own = regions[:, :2].repeat(1, 2) + corners / size * (regions[:, 2:] - regions[:, :2]).repeat(
+        1, 2
+    )
     low, high = torch.maximum(own[:, :2], boxes[:, :2]), torch.minimum(own[:, 2:], boxes[:, 2:])
     both = (high - low).clamp_min(0).prod(1)
     either = (own[:, 2:] - own[:, :2]).prod(1) + (boxes[:, 2:] - boxes[:, :2]).prod(1) - both
@@ -107,9 +119,11 @@ def _tightness(mask: Tensor, boxes: Tensor, regions: Tensor) -> Tensor:
 
 
 class QualityScore(nn.Module):
-    """Features of a mask → its IoU: a logistic curve of their weighted sum. Unfitted it answers the expected IoU as it is.
+    """Features of a mask → its IoU: a logistic curve of their weighted sum. Unfitted it
+    answers the expected IoU as it is.
 
-    Its few numbers are buffers, so they travel in a checkpoint. A file from before has none of them: unfitted.
+    Its few numbers are buffers, so they travel in a checkpoint. A file from before has
+    none of them: unfitted.
     """
 
     centre: Tensor
@@ -141,7 +155,8 @@ class QualityScore(nn.Module):
 
     @torch.no_grad()
     def fit(self, features: Tensor, ious: Tensor) -> None:
-        """Fits to masks whose truth is known: ridge regression with a logistic curve, cross-entropy with the IoU as its target.
+        """Fits to masks whose truth is known: ridge regression with a logistic curve,
+        cross-entropy with the IoU as its target.
 
         The bias is free, so the mean score of these masks is their mean IoU.
 
@@ -153,7 +168,8 @@ class QualityScore(nn.Module):
         self.spread.copy_(features.std(0).clamp_min(1e-4))
         x = self._standard(features).double()
         x, y = torch.cat([x, x.new_ones(len(x), 1)], 1), ious.double().to(x.device)
-        # The bias has next to none: just so that IoUs that are all 1 still have a solution.
+        # The bias has next to none: just so that IoUs that are all 1 still have a
+        # solution.
         ridge = x.new_tensor([RIDGE if name in TRUSTED else CAUTIOUS for name in FEATURES] + [1e-6])
         solution = torch.zeros_like(ridge)
         for _ in range(50):  # Newton's method on a convex function

@@ -1,4 +1,6 @@
-"""What a box segmenter learns from: crops of some objects of a batch, with the masks that are known."""
+"""What a box segmenter learns from: crops of some objects of a batch, with the masks
+that are known.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from halfmask.models.box_segmenter.crops import CropReader, Jitter, inside_box
 from halfmask.models.draws import MASKS, image_draws
 from halfmask.structures import Target
 
-# Share of the training crops whose class is hidden, so that a conditioned model can do without labels.
+# Share of the training crops whose class is hidden, so that a conditioned model can do
+# without labels.
 LABEL_DROPOUT = 0.1
 
 
@@ -48,8 +51,10 @@ class CropSampler:
         reader: boxes → crops.
         jitter: changes of boxes and crops.
         regions_per_image: masked objects drawn from each image at most.
-        box_only_per_image: objects without a mask drawn from each image at most, for losses that need none.
-        ignore_unknown: cells in the box of another object, which has no mask, are no certain background: they do not count.
+        box_only_per_image: objects without a mask drawn from each image at most, for
+            losses that need none.
+        ignore_unknown: cells in the box of another object, which has no mask, are no
+            certain background: they do not count.
     """
 
     def __init__(
@@ -67,7 +72,9 @@ class CropSampler:
         self.ignore_unknown = ignore_unknown
 
     @torch.no_grad()
-    def draw(self, images: list[Tensor], targets: list[Target], mask_size: int, hide_labels: bool) -> CropBatch | None:
+    def draw(
+        self, images: list[Tensor], targets: list[Target], mask_size: int, hide_labels: bool
+    ) -> CropBatch | None:
         """Crops of objects of a batch; None where it has none to learn from.
 
         Args:
@@ -82,34 +89,52 @@ class CropSampler:
                     parts.append(self._cut(image, target, rows, mask_size, hide_labels))
         if not parts:
             return None
-        return CropBatch(**{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(CropBatch)})
+        return CropBatch(
+            **{
+                f.name: torch.cat([getattr(part, f.name) for part in parts])
+                for f in fields(CropBatch)
+            }
+        )
 
     def nothing(self, images: list[Tensor], mask_size: int) -> CropBatch:
-        """A batch of no crops, for a process that has none while others do: the network's norms ask all of them."""
+        """A batch of no crops, for a process that has none while others do: the
+        network's norms ask all of them.
+        """
         size = self.reader.size
-        crops, maps = images[0].new_zeros((0, 4, size, size)), images[0].new_zeros((0, mask_size, mask_size))
+        crops, maps = (
+            images[0].new_zeros((0, 4, size, size)),
+            images[0].new_zeros((0, mask_size, mask_size)),
+        )
         flags = torch.zeros(0, dtype=torch.bool, device=maps.device)
         return CropBatch(crops, maps, maps.bool(), maps, flags.long(), flags.float(), flags)
 
     def _rows(self, target: Target) -> Tensor:
         """int64: the objects to learn from, masked ones first."""
         # A box that was made loose teaches nothing where no mask says what is in it.
-        bare = ~target.has_mask if target.loose_box is None else ~target.has_mask & ~target.loose_box
+        bare = (
+            ~target.has_mask if target.loose_box is None else ~target.has_mask & ~target.loose_box
+        )
         groups = ((target.has_mask, self.regions_per_image), (bare, self.box_only_per_image))
         chosen = []
         for belongs, limit in groups:
             rows = torch.where(belongs)[0].cpu()
-            # Nothing is drawn from the generator for an empty group, so that box-only objects that nobody wants change no other draw.
-            chosen.append(rows[torch.randperm(len(rows))[:limit]] if len(rows) and limit else rows[:0])
+            # Nothing is drawn from the generator for an empty group, so that box-only
+            # objects that nobody wants change no other draw.
+            chosen.append(
+                rows[torch.randperm(len(rows))[:limit]] if len(rows) and limit else rows[:0]
+            )
         return torch.cat(chosen).to(target.boxes.device)
 
-    def _cut(self, image: Tensor, target: Target, rows: Tensor, mask_size: int, hide_labels: bool) -> CropBatch:
+    def _cut(
+        self, image: Tensor, target: Target, rows: Tensor, mask_size: int, hide_labels: bool
+    ) -> CropBatch:
         boxes, loose = self.jitter.move_boxes(target.boxes[rows])
         regions = self.jitter.move_regions(self.reader.regions(boxes))
         crops = self.reader.read(self.reader.pyramid(image), boxes, regions, loose)
         has_mask = target.has_mask[rows]
         masks = boxes.new_zeros((len(rows), mask_size, mask_size))
-        # `sample` takes a pixel's value at its corner, as torchvision does for mask targets; crops are read with it at the centre.
+        # `sample` takes a pixel's value at its corner, as torchvision does for mask
+        # targets; crops are read with it at the centre.
         places = regions[has_mask] - 0.5
         masks[has_mask] = sample(target.masks, target.mask_row[rows[has_mask]], places, mask_size)
         labels = target.labels[rows]
@@ -119,13 +144,17 @@ class CropSampler:
         counts = inside_box(self.reader.limits(boxes, loose), regions, mask_size) > 0
         if self.ignore_unknown:
             counts &= (masks >= 0.5) | ~_in_other_boxes(target, rows, regions, mask_size)
-        weight = boxes.new_ones(len(boxes)) if target.mask_weight is None else target.mask_weight[rows]
+        weight = (
+            boxes.new_ones(len(boxes)) if target.mask_weight is None else target.mask_weight[rows]
+        )
         true_inside = inside_box(target.boxes[rows], regions, mask_size)
         return CropBatch(crops, masks, counts, true_inside, labels, weight, has_mask)
 
 
 def _in_other_boxes(target: Target, rows: Tensor, regions: Tensor, size: int) -> Tensor:
-    """bool [r, M, M]: cells half of which lies in the box of an object without a mask, other than the region's own."""
+    """bool [r, M, M]: cells half of which lies in the box of an object without a mask,
+    other than the region's own.
+    """
     out = torch.zeros((len(rows), size, size), dtype=torch.bool, device=regions.device)
     for neighbour in torch.where(~target.has_mask)[0]:
         box = target.boxes[neighbour].expand(len(rows), 4)
@@ -134,7 +163,9 @@ def _in_other_boxes(target: Target, rows: Tensor, regions: Tensor, size: int) ->
 
 
 def box_tightness(targets: list[Target]) -> float | None:
-    """Mean IoU of the boxes of masked objects with their masks' own boxes: 1 where boxes are drawn tight. None without a mask."""
+    """Mean IoU of the boxes of masked objects with their masks' own boxes: 1 where
+    boxes are drawn tight. None without a mask.
+    """
     found = []
     for target in targets:
         offsets, sizes = target.masks.offsets, target.masks.sizes

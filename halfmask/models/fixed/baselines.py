@@ -1,4 +1,6 @@
-"""Masks without learning: the box, an ellipse in it, GrabCut. They answer `segment` as models do, so that the same evaluation sees them."""
+"""Masks without learning: the box, an ellipse in it, GrabCut. They answer `segment` as
+models do, so that the same evaluation sees them.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +28,14 @@ class Baseline(FixedSegmenter):
 
     @abstractmethod
     def draw(self, image: Tensor, boxes: Tensor) -> Tensor:
-        """float32 [n, SIZE, SIZE] in [0, 1], spread over each box, of an image [3, H, W] and boxes [n, 4] with n ≥ 1."""
+        """float32 [n, SIZE, SIZE] in [0, 1], spread over each box, of an image [3, H,
+        W] and boxes [n, 4] with n ≥ 1.
+        """
 
     @torch.no_grad()
-    def segment(self, images: list[Tensor], boxes: list[Tensor], labels: list[Tensor] | None = None) -> list[Detection]:
+    def segment(
+        self, images: list[Tensor], boxes: list[Tensor], labels: list[Tensor] | None = None
+    ) -> list[Detection]:
         """See `SegmentationModel.segment`."""
         out = []
         for i, (image, places) in enumerate(zip(images, boxes, strict=True)):
@@ -37,7 +43,11 @@ class Baseline(FixedSegmenter):
             probs = self.draw(image, places) if n else places.new_zeros((0, SIZE, SIZE))
             known = places.new_zeros(n, dtype=torch.int64) if labels is None else labels[i]
             size = (int(image.shape[-2]), int(image.shape[-1]))
-            out.append(Detection(places, known, places.new_ones(n), probs, places, expected_iou(probs), size))
+            out.append(
+                Detection(
+                    places, known, places.new_ones(n), probs, places, expected_iou(probs), size
+                )
+            )
         return out
 
 
@@ -62,7 +72,8 @@ class GrabCutBaseline(Baseline):
 
     Args:
         iterations: of GrabCut.
-        context: share of the box's side added on each side: the background's colours are learnt there.
+        context: share of the box's side added on each side: the background's colours
+            are learnt there.
     Raises:
         InputError: OpenCV is not installed (extra `baselines`).
     """
@@ -79,25 +90,38 @@ class GrabCutBaseline(Baseline):
         x, y = (c.floor().long().cpu() for c in _centres(boxes))
         height, width = pixels.shape[:2]
         seen = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None]
-        rows = [m[r.clamp(0, height - 1)][:, c.clamp(0, width - 1)] for m, r, c in zip(masks, y, x, strict=True)]
+        rows = [
+            m[r.clamp(0, height - 1)][:, c.clamp(0, width - 1)]
+            for m, r, c in zip(masks, y, x, strict=True)
+        ]
         out: Tensor = (torch.stack(rows) & seen).to(boxes)
         return out
 
-    def _one(self, pixels: np.ndarray[Any, Any], x0: float, y0: float, x1: float, y1: float) -> Tensor:
+    def _one(
+        self, pixels: np.ndarray[Any, Any], x0: float, y0: float, x1: float, y1: float
+    ) -> Tensor:
         """bool [H, W]: the mask of one box."""
         height, width = pixels.shape[:2]
         out = torch.zeros((height, width), dtype=torch.bool)
         margin_x, margin_y = (x1 - x0) * self.context, (y1 - y0) * self.context
         inside = _whole_pixels(x0, y0, x1, y1, width, height)
-        around = _whole_pixels(x0 - margin_x, y0 - margin_y, x1 + margin_x, y1 + margin_y, width, height)
+        around = _whole_pixels(
+            x0 - margin_x, y0 - margin_y, x1 + margin_x, y1 + margin_y, width, height
+        )
         if inside is not None and around is not None:
             left, top, right, bottom = around
             rectangle = (inside[0] - left, inside[1] - top, inside[2] - left, inside[3] - top)
-            out[top:bottom, left:right] = torch.from_numpy(self._cut(pixels[top:bottom, left:right], rectangle) > 0)
+            out[top:bottom, left:right] = torch.from_numpy(
+                self._cut(pixels[top:bottom, left:right], rectangle) > 0
+            )
         return out
 
-    def _cut(self, crop: np.ndarray[Any, Any], rectangle: tuple[int, int, int, int]) -> np.ndarray[Any, Any]:
-        """uint8 [h, w]: what GrabCut takes for the object; all of the rectangle where it has nothing to work with."""
+    def _cut(
+        self, crop: np.ndarray[Any, Any], rectangle: tuple[int, int, int, int]
+    ) -> np.ndarray[Any, Any]:
+        """uint8 [h, w]: what GrabCut takes for the object; all of the rectangle where
+        it has nothing to work with.
+        """
         cv2 = _opencv()
         x0, y0, x1, y1 = rectangle
         mask = np.full(crop.shape[:2], cv2.GC_BGD, dtype=np.uint8)
@@ -121,7 +145,9 @@ class GrabCutBaseline(Baseline):
         except cv2.error:
             return whole  # fewer pixels than colours in the models
         found: np.ndarray[Any, Any] = np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
-        return found if found.any() else whole  # it gives up on most small boxes; the box is the better guess
+        return (
+            found if found.any() else whole
+        )  # it gives up on most small boxes; the box is the better guess
 
 
 def _whole_pixels(
@@ -134,7 +160,9 @@ def _whole_pixels(
 
 
 def _centres(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """x and y [n, SIZE] of the centres of the columns and rows of each box's cells, in pixels of the image."""
+    """x and y [n, SIZE] of the centres of the columns and rows of each box's cells, in
+    pixels of the image.
+    """
     steps = (torch.arange(SIZE, dtype=boxes.dtype, device=boxes.device) + 0.5) / SIZE
     at = boxes[:, :2, None] + steps * (boxes[:, 2:] - boxes[:, :2])[:, :, None]
     return at[:, 0], at[:, 1]
@@ -148,7 +176,11 @@ def _opencv() -> Any:
     return cv2
 
 
-BASELINES: dict[str, type[Baseline]] = {"box": BoxBaseline, "ellipse": EllipseBaseline, "grabcut": GrabCutBaseline}
+BASELINES: dict[str, type[Baseline]] = {
+    "box": BoxBaseline,
+    "ellipse": EllipseBaseline,
+    "grabcut": GrabCutBaseline,
+}
 """Name → rule."""
 PREFIX = "baseline:"
 """What sets a rule's name apart where a model is named."""
@@ -162,5 +194,7 @@ def build_baseline(name: str) -> Baseline:
     """
     known = name.removeprefix(PREFIX)
     if known not in BASELINES:
-        raise InputError(f"{name}: no such baseline; there are {', '.join(PREFIX + rule for rule in BASELINES)}")
+        raise InputError(
+            f"{name}: no such baseline; there are {', '.join(PREFIX + rule for rule in BASELINES)}"
+        )
     return BASELINES[known]()

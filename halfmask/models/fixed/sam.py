@@ -1,7 +1,9 @@
-"""SAM and SAM 2, through transformers, as one more source of masks for given boxes: to compare with, or as a teacher.
+"""SAM and SAM 2, through transformers, as one more source of masks for given boxes: to
+compare with, or as a teacher.
 
-They answer `segment` as models do, so that the same verbs and the same report take them. Names: `sam:facebook/sam-vit-base`,
-`sam2:facebook/sam2.1-hiera-tiny`, either with `@REVISION`, or a folder that `save_pretrained` wrote (`sam2:FOLDER`).
+They answer `segment` as models do, so that the same verbs and the same report take
+them. Names: `sam:facebook/sam-vit-base`, `sam2:facebook/sam2.1-hiera-tiny`, either with
+`@REVISION`, or a folder that `save_pretrained` wrote (`sam2:FOLDER`).
 """
 
 from __future__ import annotations
@@ -24,21 +26,29 @@ FAMILIES = {
     "sam": ("SamModel", "SamProcessor", {"sam"}),
     "sam2": ("Sam2Model", "Sam2Processor", {"sam2", "sam2_video"}),
 }
-"""What stands before the colon → transformers' classes, and the model types whose weights they take (SAM 2's come as video models)."""
+"""What stands before the colon → transformers' classes, and the model types whose
+weights they take (SAM 2's come as video models).
+"""
 PREFIXES = tuple(f"{family}:" for family in FAMILIES)
 EXAMPLES = "sam:facebook/sam-vit-base, sam2:facebook/sam2.1-hiera-tiny"
 
 CELLS = 256
-"""M: SAM's own logits have so many cells a side for the whole image, so for one box they lose nothing."""
+"""M: SAM's own logits have so many cells a side for the whole image, so for one box
+they lose nothing.
+"""
 BOXES = 64
 """How many boxes go through the mask decoder together."""
 REACH = 0.1
-"""How far beyond a loose box a mask may go, share of its side: SAM learnt with boxes moved by about so much."""
+"""How far beyond a loose box a mask may go, share of its side: SAM learnt with boxes
+moved by about so much.
+"""
 DIGITS = 12
 
 
 class _Encoded(NamedTuple):
-    """What the image encoder gave for `image`; `scale` [2] turns its x and y into pixels of the network's square, `side` long."""
+    """What the image encoder gave for `image`; `scale` [2] turns its x and y into
+    pixels of the network's square, `side` long.
+    """
 
     image: Tensor
     embeddings: Any
@@ -47,10 +57,12 @@ class _Encoded(NamedTuple):
 
 
 class SamSegmenter(FixedSegmenter):
-    """SAM's masks for given boxes: of its three masks the one that it expects to be best; that expected IoU is the mask's quality.
+    """SAM's masks for given boxes: of its three masks the one that it expects to be
+    best; that expected IoU is the mask's quality.
 
-    Masks are clipped to their boxes like every other model's here, loose boxes (`expect_loose_boxes`) let them go a tenth beyond. The
-    last image's embedding is kept: more boxes of the same image cost the decoder alone.
+    Masks are clipped to their boxes like every other model's here, loose boxes
+    (`expect_loose_boxes`) let them go a tenth beyond. The last image's embedding is
+    kept: more boxes of the same image cost the decoder alone.
 
     Args:
         network: transformers' SamModel or Sam2Model.
@@ -76,8 +88,12 @@ class SamSegmenter(FixedSegmenter):
         self._loose = loose
 
     @torch.no_grad()
-    def segment(self, images: list[Tensor], boxes: list[Tensor], labels: list[Tensor] | None = None) -> list[Detection]:
-        """See `SegmentationModel.segment`. Images go through the encoder one by one, and only those that have boxes."""
+    def segment(
+        self, images: list[Tensor], boxes: list[Tensor], labels: list[Tensor] | None = None
+    ) -> list[Detection]:
+        """See `SegmentationModel.segment`. Images go through the encoder one by one,
+        and only those that have boxes.
+        """
         out = []
         for i, (image, places) in enumerate(zip(images, boxes, strict=True)):
             n = len(places)
@@ -86,7 +102,9 @@ class SamSegmenter(FixedSegmenter):
             known = places.new_zeros(n, dtype=torch.int64) if labels is None else labels[i]
             size = (int(image.shape[-2]), int(image.shape[-1]))
             reach = REACH if self._loose else 0.0
-            out.append(Detection(places, known, places.new_ones(n), probs, regions, quality, size, reach))
+            out.append(
+                Detection(places, known, places.new_ones(n), probs, regions, quality, size, reach)
+            )
         return out
 
     def _draw(self, image: Tensor, boxes: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,8 +112,12 @@ class SamSegmenter(FixedSegmenter):
         encoded = self._encode(image)
         scale = encoded.scale.repeat(2)
         probs, quality = [], []
-        for given, shown in zip(torch.split(boxes * scale, BOXES), torch.split(regions * scale, BOXES), strict=True):
-            found = self.network(image_embeddings=encoded.embeddings, input_boxes=given[None], multimask_output=True)
+        for given, shown in zip(
+            torch.split(boxes * scale, BOXES), torch.split(regions * scale, BOXES), strict=True
+        ):
+            found = self.network(
+                image_embeddings=encoded.embeddings, input_boxes=given[None], multimask_output=True
+            )
             best = found.iou_scores[0].argmax(1, keepdim=True)
             logits = found.pred_masks[0].take_along_dim(best[:, :, None, None], 1)
             probs.append(_sampled(logits.float(), shown / encoded.side).sigmoid())
@@ -104,18 +126,27 @@ class SamSegmenter(FixedSegmenter):
 
     def _encode(self, image: Tensor) -> _Encoded:
         last = self._last
-        if last is not None and last.image.device == image.device and torch.equal(last.image, image):
+        if (
+            last is not None
+            and last.image.device == image.device
+            and torch.equal(last.image, image)
+        ):
             return last
         height, width = image.shape[-2:]
         pixels = (image.permute(1, 2, 0).cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-        # How the processor scales is its own affair (SAM keeps the aspect and pads, SAM 2 stretches): a box of the whole image tells.
+        # How the processor scales is its own affair (SAM keeps the aspect and pads, SAM
+        # 2 stretches): a box of the whole image tells.
         inputs = self.processor(
-            images=pixels, input_boxes=[[[0.0, 0.0, float(width), float(height)]]], return_tensors="pt"
+            images=pixels,
+            input_boxes=[[[0.0, 0.0, float(width), float(height)]]],
+            return_tensors="pt",
         )
         corner = inputs["input_boxes"].reshape(-1)[2:].to(image)
         values = inputs["pixel_values"].to(image)
         embeddings = self.network.get_image_embeddings(values)  # type: ignore[operator]
-        self._last = _Encoded(image, embeddings, corner / corner.new_tensor([width, height]), int(values.shape[-1]))
+        self._last = _Encoded(
+            image, embeddings, corner / corner.new_tensor([width, height]), int(values.shape[-1])
+        )
         return self._last
 
 
@@ -123,10 +154,11 @@ def build_sam(name: str) -> tuple[SamSegmenter, str, str]:
     """The model of a name such as `sam2:facebook/sam2.1-hiera-tiny`.
 
     Returns:
-        The model; what to call it, without folders of this machine; what pins it down: of a folder the digest of its weights, else
-        the revision on the Hub.
+        The model; what to call it, without folders of this machine; what pins it down:
+        of a folder the digest of its weights, else the revision on the Hub.
     Raises:
-        InputError: transformers is not installed (extra `sam`), the model is neither here nor to be had, or it is of another family.
+        InputError: transformers is not installed (extra `sam`), the model is neither
+            here nor to be had, or it is of another family.
     """
     family, _, where = name.partition(":")
     if not where:
@@ -134,7 +166,11 @@ def build_sam(name: str) -> tuple[SamSegmenter, str, str]:
     folder = Path(where)
     if folder.is_dir():
         network, processor = _pretrained(name, family, where, None)
-        return SamSegmenter(network, processor), f"{family}:{folder.resolve().name}", _digest(folder)
+        return (
+            SamSegmenter(network, processor),
+            f"{family}:{folder.resolve().name}",
+            _digest(folder),
+        )
     where, _, revision = where.partition("@")
     network, processor = _pretrained(name, family, where, revision or None)
     pinned = str(getattr(network.config, "_commit_hash", None) or revision)
@@ -149,16 +185,22 @@ def _pretrained(name: str, family: str, where: str, revision: str | None) -> tup
         raise InputError(f'{name} needs transformers: pip install "halfmask[sam]"') from error
     model, processor, kinds = FAMILIES[family]
     loud = logging.get_verbosity()
-    # A video model's surplus weights are no fault here; what is missing is refused below.
+    # A video model's surplus weights are no fault here; what is missing is refused
+    # below.
     logging.set_verbosity(ERROR)
     try:
-        kind = transformers.PretrainedConfig.get_config_dict(where, revision=revision)[0].get("model_type")
+        kind = transformers.PretrainedConfig.get_config_dict(where, revision=revision)[0].get(
+            "model_type"
+        )
         if kind not in kinds:
             raise InputError(
-                f"{name}: expected a model of type {' or '.join(sorted(kinds))}, found {kind or 'no model'}; as in {EXAMPLES}"
+                f"{name}: expected a model of type {' or '.join(sorted(kinds))}, found "
+                f"{kind or 'no model'}; as in {EXAMPLES}"
             )
         options: dict[str, Any] = {"revision": revision, "use_safetensors": True}  # never a pickle
-        network, found = getattr(transformers, model).from_pretrained(where, output_loading_info=True, **options)
+        network, found = getattr(transformers, model).from_pretrained(
+            where, output_loading_info=True, **options
+        )
         prepared = getattr(transformers, processor).from_pretrained(where, revision=revision)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(_why(name, family, where, error)) from error
@@ -175,13 +217,16 @@ def _why(name: str, family: str, where: str, error: Exception) -> str:
     if Path(where).is_dir():
         return f"{name}: no folder that transformers' {FAMILIES[family][0]}.save_pretrained wrote: {reason}"
     return (
-        f"{name}: neither a folder here nor to be had from the Hugging Face Hub: {reason} Mend: check the name, or fetch it where there "
+        f"{name}: neither a folder here nor to be had from the Hugging Face Hub: {reason} "
+        "Mend: check the name, or fetch it where there "
         f"is a network (`hf download {where} --local-dir FOLDER`) and say {family}:FOLDER"
     )
 
 
 def _digest(folder: Path) -> str:
-    """The first hexadecimal digits of the SHA-256 of the folder's weights, however many files they are."""
+    """The first hexadecimal digits of the SHA-256 of the folder's weights, however many
+    files they are.
+    """
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as file:
@@ -190,12 +235,18 @@ def _digest(folder: Path) -> str:
 
 
 def _sampled(logits: Tensor, regions: Tensor) -> Tensor:
-    """[n, CELLS, CELLS]: logits [n, 1, h, w] of the whole square at the centres of the cells of regions [n, 4], shares of the square."""
+    """[n, CELLS, CELLS]: logits [n, 1, h, w] of the whole square at the centres of the
+    cells of regions [n, 4], shares of the square.
+    """
     steps = (torch.arange(CELLS, dtype=regions.dtype, device=regions.device) + 0.5) / CELLS
     at = regions[:, :2, None] + steps * (regions[:, 2:] - regions[:, :2])[:, :, None]
     x, y = (2 * at - 1).unbind(1)
-    grid = torch.stack([x[:, None, :].expand(-1, CELLS, -1), y[:, :, None].expand(-1, -1, CELLS)], -1)
-    return F.grid_sample(logits, grid, mode="bilinear", padding_mode="border", align_corners=False)[:, 0]
+    grid = torch.stack(
+        [x[:, None, :].expand(-1, CELLS, -1), y[:, :, None].expand(-1, -1, CELLS)], -1
+    )
+    return F.grid_sample(logits, grid, mode="bilinear", padding_mode="border", align_corners=False)[
+        :, 0
+    ]
 
 
 def _nothing(boxes: Tensor) -> tuple[Tensor, Tensor]:

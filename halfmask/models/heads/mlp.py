@@ -7,11 +7,13 @@ from torch import Tensor, nn
 
 
 class MlpBranch(nn.Module):
-    """One fully connected layer that sees the whole region: its map is added to the predictor's logits.
+    """One fully connected layer that sees the whole region: its map is added to the
+    predictor's logits.
 
     Args:
         channels: C of the trunk's output.
-        side: M, the trunk's output side and the map's. The layer has C·M²·M² + M² parameters (157 million for C 256, M 28).
+        side: M, the trunk's output side and the map's. The layer has C·M²·M² + M²
+            parameters (157 million for C 256, M 28).
     """
 
     def __init__(self, channels: int, side: int) -> None:
@@ -28,19 +30,21 @@ class MlpBranch(nn.Module):
 
 
 class LightMlpBranch(nn.Module):
-    """Sees the whole region as `MlpBranch` does, but at half its side, in fewer channels, through a hidden layer with ReLU.
+    """Sees the whole region as `MlpBranch` does, but at half its side, in fewer
+    channels, through a hidden layer with ReLU.
 
-    Nearly all of the paper's 157 million weights join neighbouring cells and 256 channels that say the same: the branch is to add
-    the object's coarse extent, and the convolutions draw its border. Pooling costs a quarter, narrowing an eighth, and the hidden layer
-    keeps the number of weights from growing with the fourth power of the side. The paper's optional deeper branch has a hidden layer as
-    well (1024 wide).
+    Nearly all of the paper's 157 million weights join neighbouring cells and 256
+    channels that say the same: the branch is to add the object's coarse extent, and the
+    convolutions draw its border. Pooling costs a quarter, narrowing an eighth, and the
+    hidden layer keeps the number of weights from growing with the fourth power of the
+    side. The paper's optional deeper branch has a hidden layer as well (1024 wide).
 
     Args:
         channels: C of the trunk's output.
         side: M, the trunk's output side and the map's; even.
         narrow: channels after the 1×1 convolution.
-        hidden: width of the hidden layer. C·narrow + narrow + (narrow·M²/4 + 1)·hidden + (hidden + 1)·M² parameters: 912,304 for C 256
-            and M 28.
+        hidden: width of the hidden layer. C·narrow + narrow + (narrow·M²/4 + 1)·hidden
+            + (hidden + 1)·M² parameters: 912,304 for C 256 and M 28.
     """
 
     def __init__(self, channels: int, side: int, narrow: int = 32, hidden: int = 128) -> None:
@@ -51,7 +55,8 @@ class LightMlpBranch(nn.Module):
         self.hidden = nn.Linear(narrow * (side // 2) ** 2, hidden)
         self.linear = nn.Linear(hidden, side * side)
         for layer in (self.narrow, self.hidden):
-            # By what goes in, unlike the paper's layers: 6272 inputs with its deviation would begin with logits of order 1.
+            # By what goes in, unlike the paper's layers: 6272 inputs with its deviation
+            # would begin with logits of order 1.
             nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
         # As the paper's last layer: the branch begins by adding next to nothing.
         nn.init.normal_(self.linear.weight, std=0.001)

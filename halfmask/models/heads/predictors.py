@@ -1,4 +1,6 @@
-"""The seam of every mask head: region features, labels and class weights in, one map per region out."""
+"""The seam of every mask head: region features, labels and class weights in, one map
+per region out.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +29,18 @@ class MaskPredictor(nn.Module, ABC):
         Args:
             features: float [R, C, h, w], R may be 0.
             labels: int64 [R] in 0…K−1.
-            class_weights: float [K, D], or what makes its rows when they are asked for; predictors that have no use for it ignore
-                it, the others take the rows of the classes that occur.
+            class_weights: float [K, D], or what makes its rows when they are asked for;
+                predictors that have no use for it ignore it, the others take the rows
+                of the classes that occur.
         Returns:
             float [R, h, w].
         """
 
 
 class AgnosticPredictor(MaskPredictor):
-    """One 1×1 convolution with bias, Gaussian start of deviation 0.001 (paper 1.6: fan-based starts can diverge)."""
+    """One 1×1 convolution with bias, Gaussian start of deviation 0.001 (paper 1.6:
+    fan-based starts can diverge).
+    """
 
     needs_labels = False
 
@@ -52,9 +57,11 @@ class AgnosticPredictor(MaskPredictor):
 
 
 class PerClassPredictor(MaskPredictor):
-    """A 1×1 convolution of K channels of which each region gets its own class's; the other K−1 maps are never computed.
+    """A 1×1 convolution of K channels of which each region gets its own class's; the
+    other K−1 maps are never computed.
 
-    The weights have the shapes of torchvision's `mask_fcn_logits`, background channel included.
+    The weights have the shapes of torchvision's `mask_fcn_logits`, background channel
+    included.
     """
 
     needs_labels = True
@@ -77,10 +84,11 @@ SLOPE = 0.1
 
 
 class TransferFunction(nn.Module):
-    """T: class weights [n, D] → filters [n, C], 1 to 3 fully connected layers with biases and no activation after the last.
+    """T: class weights [n, D] → filters [n, C], 1 to 3 fully connected layers with
+    biases and no activation after the last.
 
-    The hidden layers are as wide as the filter. Weights start Gaussian with the fan-out deviation sqrt(2 / C), biases at 0 (Caffe2's
-    MSRAFill, paper 1.1).
+    The hidden layers are as wide as the filter. Weights start Gaussian with the fan-out
+    deviation sqrt(2 / C), biases at 0 (Caffe2's MSRAFill, paper 1.1).
     """
 
     def __init__(
@@ -108,10 +116,12 @@ class TransferFunction(nn.Module):
 
 
 class TransferPredictor(MaskPredictor):
-    """Applies to each region the filter that T makes of its class's weights. No mask bias is predicted or added.
+    """Applies to each region the filter that T makes of its class's weights. No mask
+    bias is predicted or added.
 
-    T runs on the classes that occur, and each region meets its own filter alone: the values and gradients of the dense form (K maps,
-    then the label's) at a cost that does not depend on K.
+    T runs on the classes that occur, and each region meets its own filter alone: the
+    values and gradients of the dense form (K maps, then the label's) at a cost that
+    does not depend on K.
     """
 
     needs_labels = True

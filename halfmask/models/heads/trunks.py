@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 
 class MaskTrunk(nn.Module):
-    """3×3 convolutions with ReLU, then a 2×2 transposed convolution of stride 2 with ReLU (paper 1.3).
+    """3×3 convolutions with ReLU, then a 2×2 transposed convolution of stride 2 with
+    ReLU (paper 1.3).
 
     Args:
         in_channels: C of the pooled regions.
@@ -22,7 +23,11 @@ class MaskTrunk(nn.Module):
         super().__init__()
         parts: list[nn.Module] = []
         for i in range(convs):
-            parts.append(nn.Conv2d(in_channels if i == 0 else width, width, 3, padding=1, bias=norm == "none"))
+            parts.append(
+                nn.Conv2d(
+                    in_channels if i == 0 else width, width, 3, padding=1, bias=norm == "none"
+                )
+            )
             parts += [*norm_layers(norm, width), nn.ReLU(inplace=True)]
         self.convs = nn.Sequential(*parts)
         self.upsample = nn.ConvTranspose2d(width if convs else in_channels, width, 2, stride=2)
@@ -44,7 +49,9 @@ class MaskTrunk(nn.Module):
 
 
 GROUPS, LEAST = 8, 4
-"""Most groups of GroupNorm, and fewest channels in one: at the innermost cell a channel alone would be normalised to nothing."""
+"""Most groups of GroupNorm, and fewest channels in one: at the innermost cell a channel
+alone would be normalised to nothing.
+"""
 Norm = Literal["none", "batch", "group"]
 
 
@@ -57,16 +64,19 @@ def norm_layers(norm: Norm, width: int) -> list[nn.Module]:
 
 
 class HourglassTrunk(nn.Module):
-    """Halves the region until one cell is left, then doubles it again, adding what it was at each size, and upsamples once more.
+    """Halves the region until one cell is left, then doubles it again, adding what it
+    was at each size, and upsamples once more.
 
-    Two 3×3 convolutions reach five cells; whether an object ends at the box's other side is out of their sight. Here the innermost
-    map has seen the whole region. All maps have the same width, so the trunk is deep and narrow (S = 16: 14 convolutions).
+    Two 3×3 convolutions reach five cells; whether an object ends at the box's other
+    side is out of their sight. Here the innermost map has seen the whole region. All
+    maps have the same width, so the trunk is deep and narrow (S = 16: 14 convolutions).
 
     Args:
         in_channels: C of the pooled regions.
         width: channels inside and out.
         side: S of the pooled regions; any.
-        norm: none or group, after each convolution; BatchNorm has nothing to average over at one cell of one region.
+        norm: none or group, after each convolution; BatchNorm has nothing to average
+            over at one cell of one region.
     """
 
     def __init__(self, in_channels: int, width: int, side: int, norm: Norm = "group") -> None:

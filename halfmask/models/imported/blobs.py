@@ -1,7 +1,9 @@
-"""Reads the pickles of Caffe2's Detectron as data: arrays, text and plain containers, and nothing that could run.
+"""Reads the pickles of Caffe2's Detectron as data: arrays, text and plain containers,
+and nothing that could run.
 
-A pickle is a program. Here none of its names is looked up: an array's parts arrive in stand-ins that only remember them, and become a
-NumPy array after every part was checked. Whatever else a pickle names is refused by that name.
+A pickle is a program. Here none of its names is looked up: an array's parts arrive in
+stand-ins that only remember them, and become a NumPy array after every part was
+checked. Whatever else a pickle names is refused by that name.
 """
 
 from __future__ import annotations
@@ -30,11 +32,13 @@ def read_blobs(path: str | Path) -> Blobs:
     """The blobs of a Detectron model file, momentum left out.
 
     Args:
-        path: a pickle of `{"blobs": {name: array}, "cfg": text}`, or of the older `{name: array}`, by Python 2 or 3.
+        path: a pickle of `{"blobs": {name: array}, "cfg": text}`, or of the older
+            `{name: array}`, by Python 2 or 3.
     Returns:
         Name → array, floating point numbers as float32.
     Raises:
-        InputError: no such file, no pickle, another layout, or a name in it that is neither an array's nor a plain container's.
+        InputError: no such file, no pickle, another layout, or a name in it that is
+            neither an array's nor a plain container's.
     """
     path = Path(path)
     if not path.is_file():
@@ -46,13 +50,18 @@ def read_blobs(path: str | Path) -> Blobs:
         raise
     except Exception as error:  # a damaged pickle makes its reader raise nearly anything
         raise InputError(
-            f"{path}: not a pickle that can be read ({type(error).__name__}); expected a Detectron model (model_final.pkl)"
+            f"{path}: not a pickle that can be read ({type(error).__name__}); expected a "
+            "Detectron model (model_final.pkl)"
         ) from error
     blobs = document.get("blobs", document) if isinstance(document, dict) else None
     if not isinstance(blobs, dict) or not all(isinstance(name, str) for name in blobs):
         raise InputError(f"{path}: expected a dictionary of blobs by name, found {_kind(document)}")
     kept = {n: b for n, b in blobs.items() if not n.endswith(MOMENTUM) and b is not None}
-    return {name: _array(blob, f"{path}: {name}") for name, blob in kept.items() if not _is_config(name, blob)}
+    return {
+        name: _array(blob, f"{path}: {name}")
+        for name, blob in kept.items()
+        if not _is_config(name, blob)
+    }
 
 
 def _is_config(name: str, blob: Any) -> bool:
@@ -62,7 +71,8 @@ def _is_config(name: str, blob: Any) -> bool:
 class _Reader(pickle._Unpickler):
     """Python 2's strings are read as Latin-1, so that the bytes of an array survive.
 
-    The reader in Python, not the one in C: there a few bytes can ask for a memo of any size, and here its memo is a dictionary.
+    The reader in Python, not the one in C: there a few bytes can ask for a memo of any
+    size, and here its memo is a dictionary.
     """
 
     def __init__(self, file: Any, where: str) -> None:
@@ -73,13 +83,15 @@ class _Reader(pickle._Unpickler):
         admitted = _ADMITTED.get((module, name))
         if admitted is None:
             raise InputError(
-                f"{self.where}: the pickle asks for {module}.{name}: only arrays and plain containers are read, so that nothing can run"
+                f"{self.where}: the pickle asks for {module}.{name}: only arrays and plain "
+                "containers are read, so that nothing can run"
             )
         return admitted
 
     def persistent_load(self, pid: Any) -> Any:  # noqa: ARG002 - pickle's hook
         raise InputError(
-            f"{self.where}: the pickle refers to something outside itself; only arrays and plain containers are read"
+            f"{self.where}: the pickle refers to something outside itself; only arrays and "
+            "plain containers are read"
         )
 
 
@@ -137,9 +149,15 @@ def _array(blob: Any, where: str) -> NDArray[np.float32]:
     else:
         raise InputError(f"{where}: expected an array, found {_kind(blob)}")
     kind, data = _number_kind(dtype, where), _bytes(raw)
-    fits = isinstance(shape, tuple) and len(shape) <= MOST_SIDES and all(type(n) is int and n >= 0 for n in shape)
+    fits = (
+        isinstance(shape, tuple)
+        and len(shape) <= MOST_SIDES
+        and all(type(n) is int and n >= 0 for n in shape)
+    )
     if not fits or data is None or len(data) != math.prod(shape) * kind.itemsize:
-        raise InputError(f"{where}: the array's shape does not fit its bytes; the file is damaged, copy it again")
+        raise InputError(
+            f"{where}: the array's shape does not fit its bytes; the file is damaged, copy it again"
+        )
     flat = np.frombuffer(data, kind)
     array = flat.reshape(shape[::-1]).T if order == "F" else flat.reshape(shape)
     return np.array(array, dtype=np.float32, order="C")
@@ -149,7 +167,9 @@ def _number_kind(dtype: Any, where: str) -> np.dtype[Any]:
     code = dtype.arguments[0] if isinstance(dtype, _Dtype) and dtype.arguments else None
     if not isinstance(code, str) or code not in NUMBERS:
         found = code if isinstance(code, str) else _kind(code)
-        raise InputError(f"{where}: expected an array of numbers, found elements of type {found!r:.40}")
+        raise InputError(
+            f"{where}: expected an array of numbers, found elements of type {found!r:.40}"
+        )
     big = isinstance(dtype.state, tuple) and len(dtype.state) > 1 and dtype.state[1] == ">"
     return np.dtype((">" if big else "<") + code)
 

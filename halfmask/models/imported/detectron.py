@@ -1,4 +1,5 @@
-"""Detectron's blobs (Caffe2; also those of the paper's own code) as a model of this package that computes the same.
+"""Detectron's blobs (Caffe2; also those of the paper's own code) as a model of this
+package that computes the same.
 
 Facts of the formats: `docs/import_weights.md`.
 """
@@ -17,10 +18,16 @@ from halfmask.models.imported.imported import MASK_BRANCH, Imported, assemble, u
 from halfmask.recipes.recipe import Backbone, Detector, Images, MaskHead, MaskRCNN, Transfer
 
 BACKUP = "_jcvbackup"
-"""The paper's Visual Genome files keep the rows of all classes so, while the live ones may be cut to COCO's."""
+"""The paper's Visual Genome files keep the rows of all classes so, while the live ones
+may be cut to COCO's.
+"""
 PIXEL_MEANS = (122.7717, 115.9465, 102.9801)
 """RGB, of 0 … 255."""
-DEPTHS = {6: ("resnet50", (3, 4, 6, 3)), 23: ("resnet101", (3, 4, 23, 3)), 36: ("resnet152", (3, 8, 36, 3))}
+DEPTHS = {
+    6: ("resnet50", (3, 4, 6, 3)),
+    23: ("resnet101", (3, 4, 23, 3)),
+    36: ("resnet152", (3, 8, 36, 3)),
+}
 """Blocks of res4 → torchvision's name, blocks of res2 … res5."""
 LEFT_OVER = re.compile(r"res\d_\d+_branch(1|2[abc])_b|conv1_b|(fc1000|pred)_[wb]|lr")
 """What files of ImageNet training bring along and Detectron does not use."""
@@ -31,13 +38,20 @@ SIZES = ("cls_score_w", "fc6_w", "fpn_inner_res5_2_sum_w")
 MASK_BLOBS = ("_[mask]_", "conv5_mask", "mask_fcn_logits")
 BOX_HEAD = ("cls_score_w", "cls_score_b", "bbox_pred_w", "bbox_pred_b")
 FROZEN_EPS = 1e-5
-"""The model's BatchNorm adds it to a variance; with 1 less it, scale and shift are AffineChannel's to the bit."""
+"""The model's BatchNorm adds it to a variance; with 1 less it, scale and shift are
+AffineChannel's to the bit.
+"""
 
 
 def import_detectron(
-    blobs: Blobs, where: str, mask_head: str = "transfer", activation: str = "leaky_relu", embedding: str | None = None
+    blobs: Blobs,
+    where: str,
+    mask_head: str = "transfer",
+    activation: str = "leaky_relu",
+    embedding: str | None = None,
 ) -> Imported:
-    """A Mask R-CNN or Faster R-CNN on ResNet-FPN, with the paper's heads where the file has them.
+    """A Mask R-CNN or Faster R-CNN on ResNet-FPN, with the paper's heads where the file
+    has them.
 
     Args:
         blobs: of `read_blobs`.
@@ -46,29 +60,45 @@ def import_detectron(
         activation: T's, which no blob tells: leaky_relu or relu.
         embedding: the blob of T's class vectors where there are several.
     Raises:
-        InputError: no ResNet-FPN of this kind, or blobs that are missing, misshaped or unknown (all are listed).
+        InputError: no ResNet-FPN of this kind, or blobs that are missing, misshaped or
+            unknown (all are listed).
     """
     blobs, notes = _restored(blobs, where)
     name, counts = _depth(blobs, where)
     (classes, width), (_, region), (fpn, *_) = (_shape(blobs, blob, where)[:2] for blob in SIZES)
     trained = any(name.startswith(MASK_BLOBS) for name in blobs)
-    head = _mask_head(blobs, classes, width, activation, embedding, where) if trained else untrained(mask_head)
+    head = (
+        _mask_head(blobs, classes, width, activation, embedding, where)
+        if trained
+        else untrained(mask_head)
+    )
     model = MaskRCNN(
         kind="mask_rcnn",
         backbone=Backbone(name=name, norm="frozen", trainable_stages=3, stride_in_1x1=True),
-        images=Images(min_size=[800], max_size=1333, mean=[m / 255 for m in PIXEL_MEANS], std=[1 / 255] * 3),
+        images=Images(
+            min_size=[800], max_size=1333, mean=[m / 255 for m in PIXEL_MEANS], std=[1 / 255] * 3
+        ),
         detector=Detector(
-            fpn_channels=fpn, box_width=width, box_roi_size=round((region / fpn) ** 0.5), legacy_boxes=True
+            fpn_channels=fpn,
+            box_width=width,
+            box_roi_size=round((region / fpn) ** 0.5),
+            legacy_boxes=True,
         ),
         mask_head=head,
     )
-    keys = dict([*_backbone_keys(counts), *_detector_keys(counts), *(_mask_keys(head) if trained else ())])
-    idle = {name for name in blobs if name in EMBEDDINGS or LEFT_OVER.fullmatch(name)} - set(keys.values())
+    keys = dict(
+        [*_backbone_keys(counts), *_detector_keys(counts), *(_mask_keys(head) if trained else ())]
+    )
+    idle = {name for name in blobs if name in EMBEDDINGS or LEFT_OVER.fullmatch(name)} - set(
+        keys.values()
+    )
     values = {name: torch.from_numpy(array) for name, array in blobs.items() if name not in idle}
     if "conv1_w" in values and values["conv1_w"].ndim == 4:
         values["conv1_w"] = values["conv1_w"].flip(1)  # Detectron's pictures are BGR
     state = _affine(assemble(model, classes, values, keys.get, where))
-    return Imported("detectron", model, state, classes, trained, _masked_rows(blobs, head, trained), notes)
+    return Imported(
+        "detectron", model, state, classes, trained, _masked_rows(blobs, head, trained), notes
+    )
 
 
 def _restored(blobs: Blobs, where: str) -> tuple[Blobs, list[str]]:
@@ -78,7 +108,9 @@ def _restored(blobs: Blobs, where: str) -> tuple[Blobs, list[str]]:
         return blobs, []
     if len(held) < len(BOX_HEAD):
         absent = ", ".join(name + BACKUP for name in BOX_HEAD if name not in held)
-        raise InputError(f"{where}: {absent}: missing, though the file has {held[0]}{BACKUP}; it is damaged")
+        raise InputError(
+            f"{where}: {absent}: missing, though the file has {held[0]}{BACKUP}; it is damaged"
+        )
     out = {name: blob for name, blob in blobs.items() if not name.endswith(BACKUP)}
     cut = len(out["cls_score_w"]) if "cls_score_w" in out else 0
     full = len(blobs["cls_score_w" + BACKUP])
@@ -88,12 +120,15 @@ def _restored(blobs: Blobs, where: str) -> tuple[Blobs, list[str]]:
 
 
 def _depth(blobs: Blobs, where: str) -> tuple[str, tuple[int, ...]]:
-    found = [int(m[1]) for m in (re.fullmatch(r"res4_(\d+)_branch2a_w", name) for name in blobs) if m]
+    found = [
+        int(m[1]) for m in (re.fullmatch(r"res4_(\d+)_branch2a_w", name) for name in blobs) if m
+    ]
     blocks = max(found, default=-1) + 1
     if blocks not in DEPTHS:
         first = ", ".join(sorted(blobs)[:5])
         raise InputError(
-            f"{where}: expected ResNet-50, -101 or -152 (6, 23 or 36 blocks of res4), found {blocks}; first blobs: {first}"
+            f"{where}: expected ResNet-50, -101 or -152 (6, 23 or 36 blocks of res4), found "
+            f"{blocks}; first blobs: {first}"
         )
     return DEPTHS[blocks]
 
@@ -102,10 +137,13 @@ def _shape(blobs: Blobs, name: str, where: str) -> tuple[int, ...]:
     if name not in blobs:
         absent = ", ".join(sorted({name, *(n for n in SIZES if n not in blobs)}))
         raise InputError(
-            f"{where}: missing: {absent}; expected an FPN model with two fully connected layers in its box head"
+            f"{where}: missing: {absent}; expected an FPN model with two fully connected "
+            "layers in its box head"
         )
     if blobs[name].ndim < 2 or 0 in blobs[name].shape:
-        raise InputError(f"{where}: {name}: expected a matrix, found shape {list(blobs[name].shape)}")
+        raise InputError(
+            f"{where}: {name}: expected a matrix, found shape {list(blobs[name].shape)}"
+        )
     return blobs[name].shape
 
 
@@ -114,7 +152,10 @@ def _mask_head(
 ) -> MaskHead:
     """The head whose blobs the file has."""
     width = _shape(blobs, "conv5_mask_w", where)[1]
-    convs = max((int(m[1]) for m in (re.fullmatch(r"_\[mask\]_fcn(\d+)_w", name) for name in blobs) if m), default=0)
+    convs = max(
+        (int(m[1]) for m in (re.fullmatch(r"_\[mask\]_fcn(\d+)_w", name) for name in blobs) if m),
+        default=0,
+    )
     mlp = "full" if "mask_mlp_logits_raw_w" in blobs else "none"
     size = round(len(blobs["mask_mlp_logits_raw_w"]) ** 0.5) // 2 if mlp == "full" else 14
     common = {"width": width, "convs": convs, "mlp": mlp, "roi_size": size}
@@ -141,9 +182,12 @@ def _transfer(
     if len(held) != 1:
         wish = f"T takes {size} numbers of each class: expected one blob [{classes}, {size}] of class vectors"
         raise InputError(
-            f"{where}: {wish}, found {', '.join(held) or 'none'}; name it with --embedding {EMBEDDINGS[0]}"
+            f"{where}: {wish}, found {', '.join(held) or 'none'}; name it with --embedding "
+            f"{EMBEDDINGS[0]}"
         )
-    return Transfer.model_validate({"input": "embedding", "embedding": held[0], "embedding_size": size, **common})
+    return Transfer.model_validate(
+        {"input": "embedding", "embedding": held[0], "embedding_size": size, **common}
+    )
 
 
 def _backbone_keys(counts: tuple[int, ...]) -> Iterator[tuple[str, str]]:
@@ -205,8 +249,13 @@ def _layer(key: str, blob: str) -> Iterator[tuple[str, str]]:
 
 
 def _affine(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Caffe2's AffineChannel, which has no statistics, in the frozen BatchNorm that has: mean 0, and variance + eps = 1."""
-    return {key: torch.full_like(t, 1 - FROZEN_EPS) if key.endswith("running_var") else t for key, t in state.items()}
+    """Caffe2's AffineChannel, which has no statistics, in the frozen BatchNorm that
+    has: mean 0, and variance + eps = 1.
+    """
+    return {
+        key: torch.full_like(t, 1 - FROZEN_EPS) if key.endswith("running_var") else t
+        for key, t in state.items()
+    }
 
 
 def _masked_rows(blobs: Blobs, head: MaskHead, trained: bool) -> int | None:

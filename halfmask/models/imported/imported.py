@@ -1,4 +1,6 @@
-"""Weights from elsewhere on their way into a checkpoint: what they are, whether they fit, and the recipe that goes with them."""
+"""Weights from elsewhere on their way into a checkpoint: what they are, whether they
+fit, and the recipe that goes with them.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ class Imported:
         state: the model's state dict.
         classes: K, background included.
         trained_masks: whether the file brought a mask head.
-        masked_rows: how many of the first classes had masks in training; None where the file does not say.
+        masked_rows: how many of the first classes had masks in training; None where the
+            file does not say.
         notes: what the user should know, a line each.
     """
 
@@ -47,23 +50,33 @@ class Imported:
 
 
 def assemble(
-    model: MaskRCNN, classes: int, values: Mapping[str, Tensor], name_of: Callable[[str], str | None], where: str
+    model: MaskRCNN,
+    classes: int,
+    values: Mapping[str, Tensor],
+    name_of: Callable[[str], str | None],
+    where: str,
 ) -> dict[str, Tensor]:
     """The state dict of a model, filled with another file's tensors.
 
     Args:
-        model, classes: what `build_model` takes. Parts that the file does not cover keep their seeded start.
-        values: the file's tensors by the file's own names; each must have a place in the model.
-        name_of: the model's key → the name in the file; None for what no such file holds.
+        model, classes: what `build_model` takes. Parts that the file does not cover
+            keep their seeded start.
+        values: the file's tensors by the file's own names; each must have a place in
+            the model.
+        name_of: the model's key → the name in the file; None for what no such file
+            holds.
         where: the file, for errors.
     Raises:
-        InputError: names are missing, unknown, or of another shape; all of them are listed.
+        InputError: names are missing, unknown, or of another shape; all of them are
+            listed.
     """
     with torch.device("meta"):  # names and shapes alone: random weights would only be overwritten
         built: SegmentationModel = build_model(model, classes, pretrained=False)
     state = built.state_dict()
     names = {key: name for key in state if (name := name_of(key)) is not None}
-    names = {key: name for key, name in names.items() if name in values or not name.endswith(COUNTER)}
+    names = {
+        key: name for key, name in names.items() if name in values or not name.endswith(COUNTER)
+    }
     missing = sorted({name for name in names.values() if name not in values})
     misshaped = [
         f"{name} {list(values[name].shape)} instead of {list(state[key].shape)}"
@@ -75,14 +88,20 @@ def assemble(
     problems = [f"{len(rows)} {what}: {_listed(rows)}" for what, rows in found.items() if rows]
     if problems:
         raise InputError(
-            f"{where}: does not fit {model.backbone.name}-FPN with {classes - 1} classes: {'; '.join(problems)}"
+            f"{where}: does not fit {model.backbone.name}-FPN with {classes - 1} classes: "
+            f"{'; '.join(problems)}"
         )
     rest = _start(model, classes, {key: t for key, t in state.items() if key not in names})
-    return {key: (values[names[key]] if key in names else rest[key]).to(like.dtype) for key, like in state.items()}
+    return {
+        key: (values[names[key]] if key in names else rest[key]).to(like.dtype)
+        for key, like in state.items()
+    }
 
 
 def _start(model: MaskRCNN, classes: int, absent: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What no such file holds: a mask head's seeded start, and the statistics that a BatchNorm begins with."""
+    """What no such file holds: a mask head's seeded start, and the statistics that a
+    BatchNorm begins with.
+    """
     out: dict[str, Tensor] = {}
     for key, like in absent.items():
         if not key.startswith(MASK_BRANCH):
@@ -92,12 +111,16 @@ def _start(model: MaskRCNN, classes: int, absent: Mapping[str, Tensor]) -> dict[
         head, detector = model.mask_head, model.detector
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            branch = build_mask_branch(head, detector.fpn_channels, classes, detector.box_width, pretrained=False)
+            branch = build_mask_branch(
+                head, detector.fpn_channels, classes, detector.box_width, pretrained=False
+            )
         out |= {MASK_BRANCH + key: tensor for key, tensor in branch.state_dict().items()}
     return out
 
 
-def checkpoint_of(imported: Imported, categories: list[Category], masked: list[int], name: str) -> Checkpoint:
+def checkpoint_of(
+    imported: Imported, categories: list[Category], masked: list[int], name: str
+) -> Checkpoint:
     """The checkpoint of an imported model.
 
     Args:
@@ -109,9 +132,12 @@ def checkpoint_of(imported: Imported, categories: list[Category], masked: list[i
     """
     if len(categories) != imported.classes - 1:
         raise InputError(
-            f"{name}: the weights are of {imported.classes - 1} classes, but {len(categories)} are named (--categories FILE)"
+            f"{name}: the weights are of {imported.classes - 1} classes, but {len(categories)} "
+            "are named (--categories FILE)"
         )
-    return Checkpoint(imported.state, parse_recipe(_recipe(imported, name), name), categories, masked)
+    return Checkpoint(
+        imported.state, parse_recipe(_recipe(imported, name), name), categories, masked
+    )
 
 
 def coco_categories() -> list[Category]:
@@ -130,7 +156,9 @@ def _listed(names: list[str]) -> str:
 
 
 def _recipe(imported: Imported, name: str) -> dict[str, object]:
-    """A whole recipe: the model as imported; the data and the schedule are those to go on with, for the file does not say its own."""
+    """A whole recipe: the model as imported; the data and the schedule are those to go
+    on with, for the file does not say its own.
+    """
     optimiser = {
         "name": "sgd",
         "lr": 0.02,
@@ -142,6 +170,20 @@ def _recipe(imported: Imported, name: str) -> dict[str, object]:
         "schedule": "step",
         "steps": [60000, 80000],
     }
-    stage = {"name": "end_to_end", "train": ["all"], "steps": 90000, "batch_size": 16, "optimiser": optimiser}
-    data = {"annotations": "${COCO_ROOT}/annotations/instances_train2017.json", "images": "${COCO_ROOT}/train2017"}
-    return {"name": name, "model": imported.model.model_dump(mode="json"), "data": data, "stages": [stage]}
+    stage = {
+        "name": "end_to_end",
+        "train": ["all"],
+        "steps": 90000,
+        "batch_size": 16,
+        "optimiser": optimiser,
+    }
+    data = {
+        "annotations": "${COCO_ROOT}/annotations/instances_train2017.json",
+        "images": "${COCO_ROOT}/train2017",
+    }
+    return {
+        "name": name,
+        "model": imported.model.model_dump(mode="json"),
+        "data": data,
+        "stages": [stage],
+    }

@@ -1,4 +1,6 @@
-"""torchvision's Faster and Mask R-CNN on ResNet-FPN, first and second version, as a model of this package that computes the same."""
+"""torchvision's Faster and Mask R-CNN on ResNet-FPN, first and second version, as a
+model of this package that computes the same.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,10 @@ OLDER_NAMES = (
 
 
 def import_torchvision(
-    weights: Mapping[str, Tensor], where: str, mask_head: str = "transfer", norm_eps: float | None = None
+    weights: Mapping[str, Tensor],
+    where: str,
+    mask_head: str = "transfer",
+    norm_eps: float | None = None,
 ) -> Imported:
     """A Faster R-CNN or Mask R-CNN.
 
@@ -50,16 +55,22 @@ def import_torchvision(
         weights: its state dict.
         where: the file, for errors.
         mask_head: kind of the untrained head where the file has none.
-        norm_eps: what the backbone's BatchNorm added to its variances. None: 0 where the file has no batch counters (the published
-            first-version files, and what was fine-tuned from them), else 1e-5.
+        norm_eps: what the backbone's BatchNorm added to its variances. None: 0 where
+            the file has no batch counters (the published first-version files, and what
+            was fine-tuned from them), else 1e-5.
     Raises:
-        InputError: no model of this kind, or tensors that are missing, misshaped or unknown (all are listed).
+        InputError: no model of this kind, or tensors that are missing, misshaped or
+            unknown (all are listed).
     """
     values = {_today(key): tensor for key, tensor in weights.items()}
     counted = any(key.startswith(BODY) and key.endswith(COUNTER) for key in values)
     eps = norm_eps if norm_eps is not None else (OWN_EPS if counted else 0.0)
     rows = _matrix(values, CLASSES, where)[0]
-    picked = values if rows != COCO_ROWS else {key: _picked(key, tensor) for key, tensor in values.items()}
+    picked = (
+        values
+        if rows != COCO_ROWS
+        else {key: _picked(key, tensor) for key, tensor in values.items()}
+    )
     classes = len(COCO_NAMES) + 1 if rows == COCO_ROWS else rows
     trained = any(key.startswith("roi_heads.mask_predictor.") for key in values)
     model = _model(values, _mask_head(values, where) if trained else untrained(mask_head), where)
@@ -68,9 +79,13 @@ def import_torchvision(
         for key, tensor in picked.items()
         if not (key.startswith(BODY) and key.endswith(COUNTER))
     }
-    state = assemble(model, classes, ready, lambda key: _name_of(key, model.mask_head, trained), where)
+    state = assemble(
+        model, classes, ready, lambda key: _name_of(key, model.mask_head, trained), where
+    )
     notes = [f"the backbone's BatchNorm is taken to add {eps:g} to its variances (--norm-eps)"]
-    return Imported("torchvision", model, state, classes, trained, classes - 1 if trained else 0, notes)
+    return Imported(
+        "torchvision", model, state, classes, trained, classes - 1 if trained else 0, notes
+    )
 
 
 def _today(key: str) -> str:
@@ -84,7 +99,11 @@ def _today(key: str) -> str:
 def _picked(key: str, tensor: Tensor) -> Tensor:
     """The rows of background and of COCO's 80 classes, of 91."""
     layer = key.rpartition(".")[0]
-    each = {"box_predictor.cls_score": 1, "box_predictor.bbox_pred": 4, "mask_predictor.mask_fcn_logits": 1}
+    each = {
+        "box_predictor.cls_score": 1,
+        "box_predictor.bbox_pred": 4,
+        "mask_predictor.mask_fcn_logits": 1,
+    }
     wide = each.get(layer.removeprefix("roi_heads."))
     if wide is None or tensor.shape[:1] != (COCO_ROWS * wide,):
         return tensor
@@ -93,9 +112,16 @@ def _picked(key: str, tensor: Tensor) -> Tensor:
 
 
 def _rescaled(key: str, tensor: Tensor, values: Mapping[str, Tensor], eps: float) -> Tensor:
-    """A scale of the backbone's BatchNorm, for the eps of this package: the product with 1 / sqrt(variance + eps) stays."""
+    """A scale of the backbone's BatchNorm, for the eps of this package: the product
+    with 1 / sqrt(variance + eps) stays.
+    """
     variance = values.get(key.removesuffix(".weight") + ".running_var")
-    if eps == OWN_EPS or not key.startswith(BODY) or not key.endswith(".weight") or variance is None:
+    if (
+        eps == OWN_EPS
+        or not key.startswith(BODY)
+        or not key.endswith(".weight")
+        or variance is None
+    ):
         return tensor
     if variance.shape != tensor.shape:
         return tensor  # `assemble` names it
@@ -106,7 +132,8 @@ def _rescaled(key: str, tensor: Tensor, values: Mapping[str, Tensor], eps: float
 def _matrix(values: Mapping[str, Tensor], key: str, where: str) -> torch.Size:
     if key not in values or values[key].ndim < 2:
         raise InputError(
-            f"{where}: no {key}: expected the state dict of a torchvision Faster R-CNN or Mask R-CNN with FPN"
+            f"{where}: no {key}: expected the state dict of a torchvision Faster R-CNN or Mask "
+            "R-CNN with FPN"
         )
     return values[key].shape
 
@@ -120,7 +147,9 @@ def _model(values: Mapping[str, Tensor], head: MaskHead, where: str) -> MaskRCNN
     blocks = _count(values, r"backbone\.body\.layer3\.\d+\.conv1\.weight")
     kind = (f"{BODY}layer1.0.conv3.weight" in values, blocks)
     if kind not in BLOCKS:
-        raise InputError(f"{where}: expected a ResNet backbone of a known depth, found {blocks} blocks of layer3")
+        raise InputError(
+            f"{where}: expected a ResNet backbone of a known depth, found {blocks} blocks of layer3"
+        )
     fpn = _matrix(values, "backbone.fpn.inner_blocks.0.0.weight", where)[0]
     convs = _count(values, r"roi_heads\.box_head\.\d+\.0\.weight")
     first = f"roi_heads.box_head.{convs + 1}.weight" if convs else "roi_heads.box_head.fc6.weight"
@@ -145,7 +174,9 @@ def _mask_head(values: Mapping[str, Tensor], where: str) -> MaskHead:
     norm = "batch" if "roi_heads.mask_head.0.1.weight" in values else "none"
     width = _matrix(values, "roi_heads.mask_predictor.conv5_mask.weight", where)[1]
     convs = _count(values, r"roi_heads\.mask_head\.\d+\.0\.weight")
-    return MaskHead.model_validate({"kind": "per_class", "width": width, "convs": convs, "norm": norm})
+    return MaskHead.model_validate(
+        {"kind": "per_class", "width": width, "convs": convs, "norm": norm}
+    )
 
 
 def _name_of(key: str, head: MaskHead, trained: bool) -> str | None:

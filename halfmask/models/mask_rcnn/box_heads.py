@@ -1,7 +1,9 @@
-"""The box head on torchvision's RoIHeads, with the sampling of regions that partial supervision needs.
+"""The box head on torchvision's RoIHeads, with the sampling of regions that partial
+supervision needs.
 
-This is the project's one subclass of a concrete class (design, house rule 4). It adds methods and overrides none: torchvision's
-`forward` chooses by `self.training`, and a frozen detector under a training mask head needs the choice made by the caller.
+This is the project's one subclass of a concrete class (design, house rule 4). It adds
+methods and overrides none: torchvision's `forward` chooses by `self.training`, and a
+frozen detector under a training mask head needs the choice made by the caller.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ class SampledRegions:
 
     Attributes:
         boxes: float32 [r, 4] xyxy, pixels of the resized image.
-        matched: int64 [r], row of the object that each region is matched to (0 in an image without objects).
+        matched: int64 [r], row of the object that each region is matched to (0 in an
+            image without objects).
         labels: int64 [r], class of the matched object, 0 for background.
         box_targets: float32 [r, 4], encoded offsets to the matched object's box.
     """
@@ -47,8 +50,10 @@ class BoxHeads(RoIHeads):
     Args:
         pool: [levels, boxes] → [R, C, S, S].
         head: [R, C, S, S] → [R, width].
-        predictor: torchvision's FastRCNNPredictor: [R, width] → class logits [R, K] and offsets [R, 4K].
-        batch: regions sampled for each image, a quarter at most foreground (IoU ≥ 0.5 with an object).
+        predictor: torchvision's FastRCNNPredictor: [R, width] → class logits [R, K] and
+            offsets [R, 4K].
+        batch: regions sampled for each image, a quarter at most foreground (IoU ≥ 0.5
+            with an object).
         score_threshold, nms_threshold, detections: torchvision's post-processing.
     """
 
@@ -62,18 +67,36 @@ class BoxHeads(RoIHeads):
         nms_threshold: float = 0.5,
         detections: int = 100,
     ) -> None:
-        super().__init__(pool, head, predictor, 0.5, 0.5, batch, 0.25, None, score_threshold, nms_threshold, detections)
+        super().__init__(
+            pool,
+            head,
+            predictor,
+            0.5,
+            0.5,
+            batch,
+            0.25,
+            None,
+            score_threshold,
+            nms_threshold,
+            detections,
+        )
         self.fg_bg_sampler = ImageSampler(BalancedPositiveNegativeSampler(batch, 0.25), REGIONS)
 
     def sample(self, proposals: list[Tensor], targets: BoxTargets) -> SampledRegions:
-        """torchvision's training regions: proposals and the objects' own boxes, foreground and background."""
+        """torchvision's training regions: proposals and the objects' own boxes,
+        foreground and background.
+        """
         return SampledRegions(*self.select_training_samples(proposals, targets))
 
-    def sample_masked(self, proposals: list[Tensor], targets: BoxTargets, has_mask: list[Tensor]) -> SampledRegions:
-        """Foreground regions alone, of objects that have a mask: what a mask head on a frozen detector learns from.
+    def sample_masked(
+        self, proposals: list[Tensor], targets: BoxTargets, has_mask: list[Tensor]
+    ) -> SampledRegions:
+        """Foreground regions alone, of objects that have a mask: what a mask head on a
+        frozen detector learns from.
 
-        As many as `sample` may draw, but not shared with box-only objects, as in the paper's stage 2 (2.2). Regions that match a
-        box-only object are left out, never taken for its neighbour's.
+        As many as `sample` may draw, but not shared with box-only objects, as in the
+        paper's stage 2 (2.2). Regions that match a box-only object are left out, never
+        taken for its neighbour's.
         """
         boxes = self.add_gt_proposals(proposals, [t["boxes"] for t in targets])
         matched, labels = self.assign_targets_to_proposals(
@@ -86,7 +109,10 @@ class BoxHeads(RoIHeads):
             with image_draws(index, MASKS):
                 order = torch.randperm(len(usable), device=usable.device)[: self.foreground_limit]
             kept.append(usable[order].sort().values)
-        pick = [[rows[i] for rows, i in zip(values, kept, strict=True)] for values in (boxes, matched, labels)]
+        pick = [
+            [rows[i] for rows, i in zip(values, kept, strict=True)]
+            for values in (boxes, matched, labels)
+        ]
         return SampledRegions(pick[0], pick[1], pick[2], [b[:, :0] for b in pick[0]])
 
     @property
@@ -94,8 +120,12 @@ class BoxHeads(RoIHeads):
         """The most foreground regions of an image."""
         return int(self.fg_bg_sampler.batch_size_per_image * self.fg_bg_sampler.positive_fraction)
 
-    def losses(self, features: Features, regions: SampledRegions, sizes: Sizes) -> dict[str, Tensor]:
-        """`loss_classifier` and `loss_box_reg` of sampled regions: every object teaches, masked or not."""
+    def losses(
+        self, features: Features, regions: SampledRegions, sizes: Sizes
+    ) -> dict[str, Tensor]:
+        """`loss_classifier` and `loss_box_reg` of sampled regions: every object
+        teaches, masked or not.
+        """
         logits, offsets = self._score(features, regions.boxes, sizes)
         classifier, box_reg = fastrcnn_loss(logits, offsets, regions.labels, regions.box_targets)
         share = team.share(len(logits))  # both are means over the sampled regions
@@ -108,10 +138,12 @@ class BoxHeads(RoIHeads):
         sizes: Sizes,
         frame: tuple[list[Tensor], Sizes] | None = None,
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Detections of each image, best first: boxes [n, 4] in pixels of the resized image, labels [n], scores [n].
+        """Detections of each image, best first: boxes [n, 4] in pixels of the resized
+        image, labels [n], scores [n].
 
         Args:
-            frame: the proposals in another frame and its sizes: offsets are applied there, and boxes come out there.
+            frame: the proposals in another frame and its sizes: offsets are applied
+                there, and boxes come out there.
         """
         logits, offsets = self._score(features, proposals, sizes)
         places, limits = (proposals, sizes) if frame is None else frame
@@ -119,14 +151,22 @@ class BoxHeads(RoIHeads):
         boxes, scores, labels = detections(logits, offsets, places, limits, self.box_coder, rules)
         return boxes, labels, scores
 
-    def classify(self, features: Features, boxes: list[Tensor], sizes: Sizes) -> tuple[Tensor, Tensor]:
-        """The likeliest foreground class of each given box and its probability: int64 [R], float32 [R]."""
+    def classify(
+        self, features: Features, boxes: list[Tensor], sizes: Sizes
+    ) -> tuple[Tensor, Tensor]:
+        """The likeliest foreground class of each given box and its probability: int64
+        [R], float32 [R].
+        """
         logits, _ = self._score(features, boxes, sizes)
         scores, labels = logits.float().softmax(1)[:, 1:].max(1)
         return labels + 1, scores
 
-    def _score(self, features: Features, boxes: list[Tensor], sizes: Sizes) -> tuple[Tensor, Tensor]:
-        logits, offsets = self.box_predictor(self.box_head(self.box_roi_pool(features, boxes, sizes)))
+    def _score(
+        self, features: Features, boxes: list[Tensor], sizes: Sizes
+    ) -> tuple[Tensor, Tensor]:
+        logits, offsets = self.box_predictor(
+            self.box_head(self.box_roi_pool(features, boxes, sizes))
+        )
         return logits.float(), offsets.float()  # boxes are placed in the precision of their offsets
 
 
@@ -137,14 +177,20 @@ def with_masks(regions: SampledRegions, has_mask: list[Tensor]) -> SampledRegion
         foreground = torch.where(labels > 0)[0]
         kept.append(foreground[mask[matched[foreground]]])
     columns = (regions.boxes, regions.matched, regions.labels, regions.box_targets)
-    return SampledRegions(*([rows[i] for rows, i in zip(column, kept, strict=True)] for column in columns))
+    return SampledRegions(
+        *([rows[i] for rows, i in zip(column, kept, strict=True)] for column in columns)
+    )
 
 
-def own_boxes(targets: BoxTargets, has_mask: list[Tensor], limit: int, jitter: float) -> SampledRegions:
-    """The boxes of the objects that have a mask, at most `limit` for each image, drawn at random.
+def own_boxes(
+    targets: BoxTargets, has_mask: list[Tensor], limit: int, jitter: float
+) -> SampledRegions:
+    """The boxes of the objects that have a mask, at most `limit` for each image, drawn
+    at random.
 
     Args:
-        jitter: each side of a box moves by up to this share of the box's size; below 0.5.
+        jitter: each side of a box moves by up to this share of the box's size; below
+            0.5.
     """
     boxes, matched, labels = [], [], []
     for index, (target, mask) in enumerate(zip(targets, has_mask, strict=True)):
@@ -161,8 +207,12 @@ def own_boxes(targets: BoxTargets, has_mask: list[Tensor], limit: int, jitter: f
     return SampledRegions(boxes, matched, labels, [b[:, :0] for b in boxes])
 
 
-def region_pool(strides: list[int], size: int, sampling_ratio: int, legacy: bool = False) -> RegionPool | LegacyPool:
-    """Multi-level RoIAlign over levels named "0", "1", … of the given strides; `legacy`: in Detectron's geometry."""
+def region_pool(
+    strides: list[int], size: int, sampling_ratio: int, legacy: bool = False
+) -> RegionPool | LegacyPool:
+    """Multi-level RoIAlign over levels named "0", "1", … of the given strides;
+    `legacy`: in Detectron's geometry.
+    """
     return (LegacyPool if legacy else RegionPool)(strides, size, sampling_ratio)
 
 
@@ -172,7 +222,9 @@ SMALLEST = 1e-2
 
 @dataclass(frozen=True)
 class DetectionRules:
-    """score: a class's probability must exceed it; nms: IoU above which the lower score of a class goes; most: boxes kept of an image."""
+    """score: a class's probability must exceed it; nms: IoU above which the lower score
+    of a class goes; most: boxes kept of an image.
+    """
 
     score: float
     nms: float
@@ -189,8 +241,9 @@ def detections(
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """The detections of each image, best first: boxes [n, 4], scores [n], labels [n].
 
-    The same values in the same order as torchvision's `postprocess_detections`, which decodes, clips and copies a box for every proposal
-    and class; here only those above the score threshold are decoded.
+    The same values in the same order as torchvision's `postprocess_detections`, which
+    decodes, clips and copies a box for every proposal and class; here only those above
+    the score threshold are decoded.
 
     Args:
         logits: float [R, K] of the proposals of all images, one image after another.
@@ -199,7 +252,9 @@ def detections(
         sizes: (H, W) of each image; boxes are clipped to it.
         coder: turns offsets into boxes.
     """
-    counts = [p.shape[0] for p in proposals]  # not len: a graph that is traced here has to take another number
+    counts = [
+        p.shape[0] for p in proposals
+    ]  # not len: a graph that is traced here has to take another number
     scores = torch.split(logits.softmax(-1), counts)
     columns = zip(scores, torch.split(offsets, counts), proposals, sizes, strict=True)
     found = [_of_image(*column, coder, rules) for column in columns]
@@ -207,9 +262,16 @@ def detections(
 
 
 def _of_image(
-    scores: Tensor, offsets: Tensor, proposals: Tensor, size: tuple[int, int], coder: BoxCoder, rules: DetectionRules
+    scores: Tensor,
+    offsets: Tensor,
+    proposals: Tensor,
+    size: tuple[int, int],
+    coder: BoxCoder,
+    rules: DetectionRules,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    row, label = torch.where(scores[:, 1:] > rules.score)  # row after row, as torchvision orders them
+    row, label = torch.where(
+        scores[:, 1:] > rules.score
+    )  # row after row, as torchvision orders them
     label = label + 1
     kept = scores[row, label]
     offset = offsets.view(proposals.shape[0], scores.shape[1], 4)[row, label]

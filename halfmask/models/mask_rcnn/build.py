@@ -6,7 +6,11 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.faster_rcnn import (
+    FastRCNNConvFCHead,
+    FastRCNNPredictor,
+    TwoMLPHead,
+)
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork
@@ -15,11 +19,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from halfmask.errors import InputError
 from halfmask.models.backbones.encoder import Encoder, build_encoder
 from halfmask.models.backbones.norm import norm_in_place
-from halfmask.models.class_weights import (
-    ClassWeights,
-    NoWeights,
-    build_class_weights,
-)
+from halfmask.models.class_weights import ClassWeights, NoWeights, build_class_weights
 from halfmask.models.heads.mlp import LightMlpBranch, MlpBranch
 from halfmask.models.heads.predictors import (
     AgnosticPredictor,
@@ -46,12 +46,20 @@ def build_mask_rcnn(
     """Model 1, see `build_model`."""
     detector, images = config.detector, config.images
     strides = detector.strides
-    if not strides or strides[0] not in (2, 4, 8, 16, 32) or strides != [strides[0] << i for i in range(len(strides))]:
-        raise InputError(f"detector.strides: expected powers of two, each twice the one before, found {strides}")
+    if (
+        not strides
+        or strides[0] not in (2, 4, 8, 16, 32)
+        or strides != [strides[0] << i for i in range(len(strides))]
+    ):
+        raise InputError(
+            f"detector.strides: expected powers of two, each twice the one before, found {strides}"
+        )
     backbone = _encoder(config, strides, pretrained)
     width = detector.fpn_channels
     extra = LastLevelMaxPool() if detector.extra_level else None
-    fpn = FeaturePyramidNetwork([backbone.channels[s] for s in strides], width, extra, _norm(detector))
+    fpn = FeaturePyramidNetwork(
+        [backbone.channels[s] for s in strides], width, extra, _norm(detector)
+    )
     rpn = _rpn(detector)
     box_heads = _box_heads(detector, num_classes)
     head = config.mask_head
@@ -70,7 +78,9 @@ def build_mask_rcnn(
 def _encoder(config: MaskRCNN, strides: list[int], pretrained: bool) -> Encoder:
     b = config.backbone
     weights = b.weights if pretrained else None
-    encoder = build_encoder(b.name, weights, b.widths, b.blocks, b.norm, b.trainable_stages, strides, b.stride_in_1x1)
+    encoder = build_encoder(
+        b.name, weights, b.widths, b.blocks, b.norm, b.trainable_stages, strides, b.stride_in_1x1
+    )
     norm_in_place(encoder.body)
     return encoder
 
@@ -83,7 +93,8 @@ def _rpn(detector: Detector) -> RegionProposalNetwork:
     levels = len(detector.strides) + detector.extra_level
     if len(detector.anchor_sizes) != levels:
         raise InputError(
-            f"detector.anchor_sizes: expected one for each RPN level, {levels} (strides and extra_level), found {detector.anchor_sizes}"
+            f"detector.anchor_sizes: expected one for each RPN level, {levels} (strides and "
+            f"extra_level), found {detector.anchor_sizes}"
         )
     anchors = _anchors(detector, levels)
     (before, before_test), (after, after_test) = detector.rpn_pre_nms, detector.rpn_post_nms
@@ -111,7 +122,9 @@ def _anchors(detector: Detector, levels: int) -> AnchorGenerator | LegacyAnchors
 
 
 def _box_heads(detector: Detector, num_classes: int) -> BoxHeads:
-    pool = region_pool(detector.strides, detector.box_roi_size, detector.box_sampling_ratio, detector.legacy_boxes)
+    pool = region_pool(
+        detector.strides, detector.box_roi_size, detector.box_sampling_ratio, detector.legacy_boxes
+    )
     return BoxHeads(
         pool,
         _box_head(detector),
@@ -133,9 +146,11 @@ def _box_head(detector: Detector) -> nn.Module:
 
 
 def _box_predictor(width: int, num_classes: int) -> FastRCNNPredictor:
-    """torchvision's layers with the paper's start (1.1): Gaussian, deviation 0.01 for classes and 0.001 for boxes, biases 0.
+    """torchvision's layers with the paper's start (1.1): Gaussian, deviation 0.01 for
+    classes and 0.001 for boxes, biases 0.
 
-    T reads these rows. torchvision's own start has length 0.58 a row, of the order of what training adds, and stays in them as noise.
+    T reads these rows. torchvision's own start has length 0.58 a row, of the order of
+    what training adds, and stays in them as noise.
     """
     predictor = FastRCNNPredictor(width, num_classes)
     for layer, deviation in ((predictor.cls_score, 0.01), (predictor.bbox_pred, 0.001)):
@@ -152,9 +167,13 @@ def build_mask_branch(
     pretrained: bool = True,
     names: Sequence[str] | None = None,
 ) -> MaskBranch:
-    """The mask branch of a recipe on regions of `in_channels` channels, beside a box head of width `box_width`."""
+    """The mask branch of a recipe on regions of `in_channels` channels, beside a box
+    head of width `box_width`.
+    """
     if head.kind == "transfer":
-        predictor, weights = _transfer(head.transfer, head.width, num_classes, box_width, pretrained, names)
+        predictor, weights = _transfer(
+            head.transfer, head.width, num_classes, box_width, pretrained, names
+        )
     else:
         predictor, weights = _PREDICTORS[head.kind](head.width, num_classes), NoWeights()
     mlp = _MLPS[head.mlp](head.width, 2 * head.roi_size)
@@ -169,7 +188,12 @@ def region_rules(head: MaskHead) -> RegionRules:
 
 
 def _transfer(
-    t: Transfer, width: int, num_classes: int, box_width: int, pretrained: bool, names: Sequence[str] | None
+    t: Transfer,
+    width: int,
+    num_classes: int,
+    box_width: int,
+    pretrained: bool,
+    names: Sequence[str] | None,
 ) -> tuple[MaskPredictor, ClassWeights]:
     weights, size = build_class_weights(t, num_classes, box_width, pretrained, names)
     return TransferPredictor(TransferFunction(size, width, t.layers, t.activation)), weights
@@ -181,7 +205,9 @@ _PREDICTORS: dict[str, Callable[[int, int], MaskPredictor]] = {
 }
 _TRUNKS: dict[str, Callable[[MaskHead, int], nn.Module]] = {
     "convs": lambda head, in_channels: MaskTrunk(in_channels, head.width, head.convs, head.norm),
-    "hourglass": lambda head, in_channels: HourglassTrunk(in_channels, head.width, head.roi_size, head.norm),
+    "hourglass": lambda head, in_channels: HourglassTrunk(
+        in_channels, head.width, head.roi_size, head.norm
+    ),
 }
 _MLPS: dict[str, Callable[[int, int], nn.Module | None]] = {
     "none": lambda width, side: None,  # noqa: ARG005

@@ -1,4 +1,6 @@
-"""A training batch of images, resized and padded to one size: the global batch's, where several processes share it."""
+"""A training batch of images, resized and padded to one size: the global batch's, where
+several processes share it.
+"""
 
 from __future__ import annotations
 
@@ -63,12 +65,16 @@ def _resized_one_by_one(
 
 
 def _padded_for_all(batch: ImageList) -> ImageList:
-    """Padding is seen by convolutions and has anchors: all processes of a step pad to the same size."""
+    """Padding is seen by convolutions and has anchors: all processes of a step pad to
+    the same size.
+    """
     height, width = int(batch.tensors.shape[-2]), int(batch.tensors.shape[-1])
     most = team.largest([height, width])
     if most == [height, width]:
         return batch
-    return ImageList(F.pad(batch.tensors, (0, most[1] - width, 0, most[0] - height)), batch.image_sizes)
+    return ImageList(
+        F.pad(batch.tensors, (0, most[1] - width, 0, most[0] - height)), batch.image_sizes
+    )
 
 
 def _size(image: Tensor) -> Size:
@@ -76,7 +82,8 @@ def _size(image: Tensor) -> Size:
 
 
 def thickened(images: list[Tensor], longest: int) -> list[Tensor]:
-    """The images [3, H, W] as they are, but for those whose shorter side would vanish: its pixels are repeated until it does not.
+    """The images [3, H, W] as they are, but for those whose shorter side would vanish:
+    its pixels are repeated until it does not.
 
     Args:
         longest: pixels of the longer side that resizing allows.
@@ -89,12 +96,16 @@ def _thickened(image: Tensor, longest: int) -> Tensor:
     least = max(height, width) // longest + 1
     if min(height, width) >= least or max(height, width) <= longest:
         return image
-    return functional.interpolate(image[None], (max(height, least), max(width, least)), mode="nearest")[0]
+    return functional.interpolate(
+        image[None], (max(height, least), max(width, least)), mode="nearest"
+    )[0]
 
 
 @contextmanager
 def training_flag(module: nn.Module, training: bool) -> Iterator[None]:
-    """Sets the flag of the module, not of its children: torchvision's transform and RPN choose by it what they compute."""
+    """Sets the flag of the module, not of its children: torchvision's transform and RPN
+    choose by it what they compute.
+    """
     before, module.training = module.training, training
     try:
         yield
@@ -103,10 +114,14 @@ def training_flag(module: nn.Module, training: bool) -> Iterator[None]:
 
 
 def propose_in_full_precision(head: nn.Module) -> None:
-    """Lets torchvision's RPN head answer in float32, whatever it computes in: it places its boxes in the precision of its offsets."""
+    """Lets torchvision's RPN head answer in float32, whatever it computes in: it places
+    its boxes in the precision of its offsets.
+    """
     head.register_forward_hook(_as_float32)
 
 
-def _as_float32(_: nn.Module, __: Any, found: tuple[list[Tensor], list[Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
+def _as_float32(
+    _: nn.Module, __: Any, found: tuple[list[Tensor], list[Tensor]]
+) -> tuple[list[Tensor], list[Tensor]]:
     scores, offsets = found
     return [s.float() for s in scores], [o.float() for o in offsets]

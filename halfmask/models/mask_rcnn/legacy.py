@@ -1,8 +1,10 @@
-"""Detectron's geometry, for weights that were trained in it: there a box ends with the pixel x2, and is x2 - x1 + 1 wide.
+"""Detectron's geometry, for weights that were trained in it: there a box ends with the
+pixel x2, and is x2 - x1 + 1 wide.
 
-Here boxes stay half-open, as everywhere in the package: Detectron's [x1, y1, x2, y2] is [x1, y1, x2 + 1, y2 + 1]. In that form its box
-coding, clipping, areas, IoU and NMS are torchvision's, number for number. What is left to do is in this file: anchors, boxes that are
-scaled without their last pixel, and regions that are pooled without it.
+Here boxes stay half-open, as everywhere in the package: Detectron's [x1, y1, x2, y2] is
+[x1, y1, x2 + 1, y2 + 1]. In that form its box coding, clipping, areas, IoU and NMS are
+torchvision's, number for number. What is left to do is in this file: anchors, boxes
+that are scaled without their last pixel, and regions that are pooled without it.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ from halfmask.models.mask_rcnn.pooling import RegionPool, level_range
 Sizes = list[tuple[int, int]]
 
 MASK_SHIFT = -0.5
-"""Where a mask lies, in pixels from its half-open box: Detectron cuts the corners of the widened box to whole numbers and counts the last
-pixel in, so in the mean its masks reach from x1 - 0.5 to x2 + 0.5."""
+"""Where a mask lies, in pixels from its half-open box: Detectron cuts the corners of
+the widened box to whole numbers and counts the last pixel in, so in the mean its masks
+reach from x1 - 0.5 to x2 + 0.5.
+"""
 PADDING = 32
 """Images are padded to multiples of this."""
 
@@ -26,8 +30,9 @@ PADDING = 32
 class LegacyAnchors(nn.Module):
     """Detectron's anchors in place of torchvision's AnchorGenerator.
 
-    They are centred on the middle of a cell (torchvision: its corner), shaped in whole numbers at the size of the cell and then scaled up,
-    and a level's cells are its stride apart whatever the size of its map.
+    They are centred on the middle of a cell (torchvision: its corner), shaped in whole
+    numbers at the size of the cell and then scaled up, and a level's cells are its
+    stride apart whatever the size of its map.
 
     Args:
         strides: of each level, fine to coarse.
@@ -38,17 +43,23 @@ class LegacyAnchors(nn.Module):
     def __init__(self, strides: list[int], sizes: list[int], ratios: list[float]) -> None:
         super().__init__()
         self.strides = list(strides)
-        self.cells = [_cell(stride, size, ratios) for stride, size in zip(strides, sizes, strict=True)]
+        self.cells = [
+            _cell(stride, size, ratios) for stride, size in zip(strides, sizes, strict=True)
+        ]
 
     def num_anchors_per_location(self) -> list[int]:
         return [len(cell) for cell in self.cells]
 
     def forward(self, images: ImageList, features: list[Tensor]) -> list[Tensor]:
-        """For each image the same float32 [anchors, 4]: level after level, row after row, the ratios of a place side by side."""
+        """For each image the same float32 [anchors, 4]: level after level, row after
+        row, the ratios of a place side by side.
+        """
         levels = []
         for stride, cell, level in zip(self.strides, self.cells, features, strict=True):
             height, width = level.shape[-2:]
-            y, x = torch.meshgrid(torch.arange(height) * stride, torch.arange(width) * stride, indexing="ij")
+            y, x = torch.meshgrid(
+                torch.arange(height) * stride, torch.arange(width) * stride, indexing="ij"
+            )
             shifts = torch.stack([x, y, x, y], -1).reshape(-1, 1, 4)
             levels.append((shifts + cell).reshape(-1, 4))
         anchors = torch.cat(levels).to(features[0].device)
@@ -56,14 +67,17 @@ class LegacyAnchors(nn.Module):
 
 
 class LegacyPool(nn.Module):
-    """RoIAlign over levels, of half-open boxes without their last pixel; the level is still chosen by the whole box.
+    """RoIAlign over levels, of half-open boxes without their last pixel; the level is
+    still chosen by the whole box.
 
     Args: as RegionPool's.
     """
 
     def __init__(self, strides: list[int], size: int, sampling_ratio: int) -> None:
         super().__init__()
-        self.pool = RegionPool(strides, size, sampling_ratio, _LevelOfInclusive(*level_range(strides)))
+        self.pool = RegionPool(
+            strides, size, sampling_ratio, _LevelOfInclusive(*level_range(strides))
+        )
 
     @property
     def output_size(self) -> tuple[int, int]:
@@ -76,7 +90,9 @@ class LegacyPool(nn.Module):
 
 
 class _LevelOfInclusive:
-    """The level of boxes whose last pixel is x2 (in torchvision's LevelMapper the small number stands outside the logarithm)."""
+    """The level of boxes whose last pixel is x2 (in torchvision's LevelMapper the small
+    number stands outside the logarithm).
+    """
 
     def __init__(self, finest: int, coarsest: int) -> None:
         self.finest, self.coarsest = finest, coarsest
@@ -94,14 +110,18 @@ def without_last_pixel(boxes: Tensor) -> Tensor:
 
 
 def resize_legacy(boxes: Tensor, before: tuple[int, int], after: tuple[int, int]) -> Tensor:
-    """Half-open boxes [n, 4] of an image of size `before` (H, W) in the image resized to `after`, as Detectron scales its own."""
+    """Half-open boxes [n, 4] of an image of size `before` (H, W) in the image resized
+    to `after`, as Detectron scales its own.
+    """
     scaled: Tensor = resize_boxes(without_last_pixel(boxes), before, after)
     return scaled + boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
 
 
 def padded(batch: ImageList) -> ImageList:
     """The batch for the RPN: Detectron clips proposals to the image with its padding."""
-    return ImageList(batch.tensors, [(_up(height), _up(width)) for height, width in batch.image_sizes])
+    return ImageList(
+        batch.tensors, [(_up(height), _up(width)) for height, width in batch.image_sizes]
+    )
 
 
 def _up(side: int) -> int:

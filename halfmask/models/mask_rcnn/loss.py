@@ -1,4 +1,6 @@
-"""The loss of a mask branch on pooled regions: of masked objects, and of box-only ones where the branch has a teacher for them."""
+"""The loss of a mask branch on pooled regions: of masked objects, and of box-only ones
+where the branch has a teacher for them.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def region_loss(branch: MaskBranch, regions: MaskRegions, class_weights: ClassVe
 
 
 def _taught(branch: MaskBranch, regions: MaskRegions, class_weights: ClassVectors) -> Tensor:
-    """The mask loss, the teacher's own on the same regions without their unknown cells, and what it teaches of the box-only regions."""
+    """The mask loss, the teacher's own on the same regions without their unknown cells,
+    and what it teaches of the box-only regions.
+    """
     assert branch.teacher is not None
     assert regions.has_mask is not None
     assert regions.unknown is not None
@@ -37,20 +41,23 @@ def _taught(branch: MaskBranch, regions: MaskRegions, class_weights: ClassVector
     logits = branch.predict(hidden, torch.cat([masked.labels, box_only.labels]), class_weights)
     maps, count = branch.teacher(hidden), len(masked.labels)
     assert masked.unknown is not None
-    loss = mask_bce(logits[:count], masked.targets, known) + mask_bce(maps[:count], masked.targets, ~masked.unknown)
+    loss = mask_bce(logits[:count], masked.targets, known) + mask_bce(
+        maps[:count], masked.targets, ~masked.unknown
+    )
     return loss + mask_bce(logits[count:], *lesson(maps[count:], box_only))
 
 
 def mask_bce(logits: Tensor, targets: Tensor, known: Tensor | None = None) -> Tensor:
-    """Mean binary cross-entropy over all cells of all regions (paper 1.7), or over those that are known.
+    """Mean binary cross-entropy over all cells of all regions (paper 1.7), or over
+    those that are known.
 
     Args:
         logits: float [R, M, M].
         targets: float [R, M, M] in [0, 1].
         known: bool [R, M, M], the cells that count; None: all.
     Returns:
-        A scalar; for no cell at all a zero that still hangs on every parameter behind the logits, so that distributed training stays in
-        step.
+        A scalar; for no cell at all a zero that still hangs on every parameter behind
+        the logits, so that distributed training stays in step.
     """
     if logits.numel() == 0:
         return logits.sum() * 0 * team.share(0)
@@ -58,6 +65,8 @@ def mask_bce(logits: Tensor, targets: Tensor, known: Tensor | None = None) -> Te
     if known is None:
         loss = F.binary_cross_entropy_with_logits(logits.to(precise), targets.to(precise))
         return loss * team.share(logits.numel())
-    losses = F.binary_cross_entropy_with_logits(logits.to(precise), targets.to(precise), reduction="none")
+    losses = F.binary_cross_entropy_with_logits(
+        logits.to(precise), targets.to(precise), reduction="none"
+    )
     cells = known.sum()
     return (losses * known).sum() / cells.clamp_min(1) * team.share(cells)

@@ -1,4 +1,6 @@
-"""The mask branch: trunk, predictor, optional MLP, and the class weights it asks for. One map per region, whatever K is."""
+"""The mask branch: trunk, predictor, optional MLP, and the class weights it asks for.
+One map per region, whatever K is.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from halfmask.models.mask_rcnn.regions import RegionRules
 from halfmask.models.mask_rcnn.teacher import ObjectTeacher
 
 PART = 32
-"""Regions whose widened maps are in memory at once, in training; a batch of no more is not computed twice."""
+"""Regions whose widened maps are in memory at once, in training; a batch of no more is
+not computed twice.
+"""
 
 
 class MaskBranch(nn.Module):
@@ -23,8 +27,10 @@ class MaskBranch(nn.Module):
         trunk: [R, C, S, S] → [R, width, M, M].
         predictor: [R, width, M, M], labels, class weights → [R, M, M].
         class_weights: where the predictor's class weights come from.
-        mlp: class-agnostic [R, width, M, M] → [R, M, M], added to the predictor's logits before the sigmoid.
-        teacher: makes what box-only objects' regions teach the predictor; None: they teach nothing.
+        mlp: class-agnostic [R, width, M, M] → [R, M, M], added to the predictor's
+            logits before the sigmoid.
+        teacher: makes what box-only objects' regions teach the predictor; None: they
+            teach nothing.
         rules: which regions it learns on, and which of their cells count.
     """
 
@@ -46,21 +52,29 @@ class MaskBranch(nn.Module):
         self.rules = rules or RegionRules()
 
     def rows(self, cls_weight: Tensor, box_weight: Tensor) -> ClassRows:
-        """The class weights [K, D] for `forward`, made row by row: the branch costs the same whatever K is."""
+        """The class weights [K, D] for `forward`, made row by row: the branch costs the
+        same whatever K is.
+        """
         return ClassRows(self.class_weights, cls_weight, box_weight)
 
     def forward(self, features: Tensor, labels: Tensor, class_weights: ClassVectors) -> Tensor:
-        """float [R, M, M] logits of regions [R, C, S, S] with labels int64 [R], given class weights [K, D] (or their `rows`)."""
+        """float [R, M, M] logits of regions [R, C, S, S] with labels int64 [R], given
+        class weights [K, D] (or their `rows`).
+        """
         many = len(features) > PART and torch.is_grad_enabled()
         if many and self.mlp is None and isinstance(self.trunk, MaskTrunk):
             return self._in_parts(self.trunk, self.trunk.convs(features), labels, class_weights)
         return self.predict(self.trunk(features), labels, class_weights)
 
-    def _in_parts(self, trunk: MaskTrunk, hidden: Tensor, labels: Tensor, class_weights: ClassVectors) -> Tensor:
-        """The widening and the prediction of some regions at a time, computed once more in the backward pass.
+    def _in_parts(
+        self, trunk: MaskTrunk, hidden: Tensor, labels: Tensor, class_weights: ClassVectors
+    ) -> Tensor:
+        """The widening and the prediction of some regions at a time, computed once more
+        in the backward pass.
 
-        The widened maps are the largest of the branch by far (width × M × M for each region, and two such gradients); to compute them again
-        costs a thirtieth of its time.
+        The widened maps are the largest of the branch by far (width × M × M for each
+        region, and two such gradients); to compute them again costs a thirtieth of its
+        time.
         """
 
         def finish(part: Tensor, classes: Tensor) -> Tensor:
@@ -68,7 +82,9 @@ class MaskBranch(nn.Module):
 
         rows = [
             checkpoint(finish, part, classes, use_reentrant=False, preserve_rng_state=False)
-            for part, classes in zip(torch.split(hidden, PART), torch.split(labels, PART), strict=True)
+            for part, classes in zip(
+                torch.split(hidden, PART), torch.split(labels, PART), strict=True
+            )
         ]
         return torch.cat(rows)
 

@@ -1,7 +1,8 @@
 """Which object each anchor is matched to, without the table of all objects × all anchors.
 
-torchvision's detectors compute IoU for every pair at once: 267,000 anchors of a photograph of 800 × 1333 and 1000 objects are 1 GB, and
-several times that on the way. The pairs here are taken some anchors at a time.
+torchvision's detectors compute IoU for every pair at once: 267,000 anchors of a
+photograph of 800 × 1333 and 1000 objects are 1 GB, and several times that on the way.
+The pairs here are taken some anchors at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ PAIRS = 1 << 20
 
 @dataclass(frozen=True)
 class BoxPairs:
-    """Every object with every place: float [n, 4] and [A, 4], xyxy. Stands where torchvision hands its IoU table on."""
+    """Every object with every place: float [n, 4] and [A, 4], xyxy. Stands where
+    torchvision hands its IoU table on.
+    """
 
     objects: Tensor
     places: Tensor
@@ -41,10 +44,13 @@ class BoxMatcher:
         self.allow_low_quality = matcher.allow_low_quality_matches
 
     def __call__(self, pairs: BoxPairs) -> Tensor:
-        """int64 [A]: the row of each place's object; −1 below the low threshold, −2 between the thresholds. n and A are at least 1."""
+        """int64 [A]: the row of each place's object; −1 below the low threshold, −2
+        between the thresholds. n and A are at least 1.
+        """
         size = max(1, PAIRS // len(pairs.objects))
         parts = torch.split(pairs.places, size)
-        # Made before the loop: small tensors that stay, allocated between large ones that go, keep the heap from using their room again.
+        # Made before the loop: small tensors that stay, allocated between large ones
+        # that go, keep the heap from using their room again.
         value = pairs.places.new_empty(len(pairs.places))
         row = torch.empty(len(pairs.places), dtype=torch.int64, device=value.device)
         highest = value.new_empty((len(parts), len(pairs.objects)))
@@ -62,13 +68,17 @@ class BoxMatcher:
 
 
 def match_in_parts(rpn: RegionProposalNetwork) -> None:
-    """Lets torchvision's RPN match by `BoxMatcher`. It asks `box_similarity` for a table and gives that to `proposal_matcher`, no more."""
+    """Lets torchvision's RPN match by `BoxMatcher`. It asks `box_similarity` for a
+    table and gives that to `proposal_matcher`, no more.
+    """
     rpn.box_similarity = BoxPairs
     rpn.proposal_matcher = BoxMatcher(rpn.proposal_matcher)
 
 
 def _best_of_some_object(objects: Tensor, parts: tuple[Tensor, ...], highest: Tensor) -> Tensor:
-    """bool [A]: places that no other place beats on some object, ties included. highest: [parts, n], the best IoU of each part."""
+    """bool [A]: places that no other place beats on some object, ties included.
+    highest: [parts, n], the best IoU of each part.
+    """
     most = highest.amax(0)
     size = len(parts[0])
     found = torch.empty(sum(map(len, parts)), dtype=torch.bool, device=objects.device)

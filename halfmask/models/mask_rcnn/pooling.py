@@ -13,19 +13,23 @@ Sizes = list[tuple[int, int]]
 
 
 class RegionPool(nn.Module):
-    """torchvision's MultiScaleRoIAlign over levels named "0", "1", …: the same values and gradients, bit for bit.
+    """torchvision's MultiScaleRoIAlign over levels named "0", "1", …: the same values
+    and gradients, bit for bit.
 
-    torchvision writes each level's regions into the result, and the gradient copies the whole of it once for each level; here the levels
-    are joined and put in order, which copies it once. For 1024 regions of 256 × 7 × 7 a copy is 51 MB.
+    torchvision writes each level's regions into the result, and the gradient copies the
+    whole of it once for each level; here the levels are joined and put in order, which
+    copies it once. For 1024 regions of 256 × 7 × 7 a copy is 51 MB.
 
-    The scales are the strides', never guessed: torchvision guesses them from the first batch's image size without its padding, which is
-    wrong for small pictures (65 px with stride 32 gives 1/16) and sticks.
+    The scales are the strides', never guessed: torchvision guesses them from the first
+    batch's image size without its padding, which is wrong for small pictures (65 px
+    with stride 32 gives 1/16) and sticks.
 
     Args:
         strides: of the levels, powers of two, fine to coarse.
         size: S.
         sampling_ratio: RoIAlign's.
-        map_levels: boxes of each image → int64 [R], each region's level; None: by the root of its area (FPN, equation 1).
+        map_levels: boxes of each image → int64 [R], each region's level; None: by the
+            root of its area (FPN, equation 1).
     """
 
     def __init__(
@@ -42,17 +46,24 @@ class RegionPool(nn.Module):
         self.map_levels = map_levels or LevelMapper(*level_range(strides))
 
     def forward(self, features: dict[str, Tensor], boxes: list[Tensor], sizes: Sizes) -> Tensor:  # noqa: ARG002
-        """float [R, C, S, S] of boxes [r, 4] xyxy for each image, image after image. sizes: not asked for, torchvision's argument."""
+        """float [R, C, S, S] of boxes [r, 4] xyxy for each image, image after image.
+        sizes: not asked for, torchvision's argument.
+        """
         levels = self.map_levels(boxes)
-        # Numbers of regions are never taken out of tensors: a graph made for one number serves every other.
+        # Numbers of regions are never taken out of tensors: a graph made for one number
+        # serves every other.
         image = torch.cat([torch.full_like(b[:, :1], i) for i, b in enumerate(boxes)])
         rows = torch.cat([image, torch.cat(boxes)], 1)
         members = [torch.where(levels == level)[0] for level in range(len(self.scales))]
         pooled = [
-            roi_align(features[str(level)], rows[index], self.output_size, scale, self.sampling_ratio)
+            roi_align(
+                features[str(level)], rows[index], self.output_size, scale, self.sampling_ratio
+            )
             for level, (index, scale) in enumerate(zip(members, self.scales, strict=True))
         ]
-        place = torch.zeros_like(levels).scatter(0, torch.cat(members), torch.ones_like(levels).cumsum(0) - 1)
+        place = torch.zeros_like(levels).scatter(
+            0, torch.cat(members), torch.ones_like(levels).cumsum(0) - 1
+        )
         dtype = features["0"].dtype  # under autocast levels may differ
         return torch.cat([p.to(dtype) for p in pooled]).index_select(0, place)
 

@@ -20,8 +20,10 @@ class MaskRegions:
     Attributes:
         features: float32 [R, C, S, S], pooled.
         labels: int64 [R], 1…K−1.
-        targets: float32 [R, M, M] in [0, 1], the object's own mask; of an object without one what masked neighbours cover of the region.
-        unknown: bool [R, M, M], cells that may be a box-only neighbour's; None where nobody asks for them.
+        targets: float32 [R, M, M] in [0, 1], the object's own mask; of an object
+            without one what masked neighbours cover of the region.
+        unknown: bool [R, M, M], cells that may be a box-only neighbour's; None where
+            nobody asks for them.
         has_mask: bool [R], of each region's object; None: all.
     """
 
@@ -37,7 +39,8 @@ class RegionPlaces:
     """Where regions come from, a list entry for each image.
 
     Attributes:
-        regions: float32 [r, 4] xyxy in pixels of the image, as masks are drawn on them (`region_targets`).
+        regions: float32 [r, 4] xyxy in pixels of the image, as masks are drawn on them
+            (`region_targets`).
         matched: int64 [r], row of each region's object in the image's target.
     """
 
@@ -50,7 +53,8 @@ class FoundBoxes:
     """The detector's answer for one image, before masks.
 
     Attributes:
-        boxes: float32 [n, 4] xyxy in pixels of the image; labels: int64 [n]; scores: float32 [n], best first.
+        boxes: float32 [n, 4] xyxy in pixels of the image; labels: int64 [n]; scores:
+            float32 [n], best first.
         features: float32 [n, C, S, S], pooled for the mask branch.
         image_size: (H, W).
     """
@@ -72,9 +76,11 @@ class RegionRules:
     jitter: float = 0.0
 
     def taught(self, regions: MaskRegions) -> tuple[MaskRegions, Tensor | None]:
-        """The regions that the loss is of, and bool [R, M, M]: the cells of them that count; None: all do.
+        """The regions that the loss is of, and bool [R, M, M]: the cells of them that
+        count; None: all do.
 
-        A batch in which every region is beyond the limit keeps them all, without their unknown cells.
+        A batch in which every region is beyond the limit keeps them all, without their
+        unknown cells.
         """
         if self.unknown == "background":
             return regions, None
@@ -99,27 +105,35 @@ def rows_of(regions: MaskRegions, index: Tensor) -> MaskRegions:
     """The regions at `index`, int64 [r]."""
     unknown = None if regions.unknown is None else regions.unknown[index]
     has_mask = None if regions.has_mask is None else regions.has_mask[index]
-    return MaskRegions(regions.features[index], regions.labels[index], regions.targets[index], unknown, has_mask)
+    return MaskRegions(
+        regions.features[index], regions.labels[index], regions.targets[index], unknown, has_mask
+    )
 
 
-# RoIAlign as torchvision's Mask R-CNN uses it takes a pixel's value at its corner, so masks are learnt half a pixel up and left of
-# where pixels lie. Putting them back is worth 1 point of IoU on 100 px objects and 6 on 30 px ones.
+# RoIAlign as torchvision's Mask R-CNN uses it takes a pixel's value at its corner, so
+# masks are learnt half a pixel up and left of where pixels lie. Putting them back is
+# worth 1 point of IoU on 100 px objects and 6 on 30 px ones.
 HALF_PIXEL = 0.5
 COVERED = 0.5
 """A cell is the object's own from this share on."""
 
 
-def region_targets(target: Target, matched: Tensor, regions: Tensor, side: int) -> tuple[Tensor, Tensor]:
+def region_targets(
+    target: Target, matched: Tensor, regions: Tensor, side: int
+) -> tuple[Tensor, Tensor]:
     """Targets and unknown cells of one image's regions.
 
     Args:
         target: the image's objects.
         matched: int64 [R], the object of each region.
-        regions: float32 [R, 4] xyxy in pixels of the image, as `sample` takes them: HALF_PIXEL up and left of where the cells lie.
+        regions: float32 [R, 4] xyxy in pixels of the image, as `sample` takes them:
+            HALF_PIXEL up and left of where the cells lie.
         side: M.
     Returns:
-        float32 [R, M, M] in [0, 1]: the object's own mask, or, for an object without one, what masked neighbours cover of the region;
-        bool [R, M, M]: cells that may be another object's that has no mask, see `unknown_cells`.
+        float32 [R, M, M] in [0, 1]: the object's own mask, or, for an object without
+            one, what masked neighbours cover of the region;
+        bool [R, M, M]: cells that may be another object's that has no mask, see
+            `unknown_cells`.
     """
     has_mask = target.has_mask.to(matched.device)
     own = target.mask_row.to(matched.device)[matched] if len(target) else matched
@@ -130,28 +144,37 @@ def region_targets(target: Target, matched: Tensor, regions: Tensor, side: int) 
         out[without] = _neighbours(target, regions[without], side)
     boxes_only = torch.where(~has_mask)[0]
     itself = matched[:, None] == boxes_only[None]
-    return out, unknown_cells(regions + HALF_PIXEL, out, target.boxes.to(regions)[boxes_only], itself)
+    return out, unknown_cells(
+        regions + HALF_PIXEL, out, target.boxes.to(regions)[boxes_only], itself
+    )
 
 
 def _neighbours(target: Target, regions: Tensor, side: int) -> Tensor:
     """float32 [R, M, M]: the largest share of each cell that one of the image's masks covers."""
     boxes = target.boxes[target.has_mask].to(regions)
-    touch = (regions[:, None, :2] < boxes[None, :, 2:]) & (boxes[None, :, :2] < regions[:, None, 2:])
+    touch = (regions[:, None, :2] < boxes[None, :, 2:]) & (
+        boxes[None, :, :2] < regions[:, None, 2:]
+    )
     region, mask = torch.where(touch.all(-1))
     covered = sample(target.masks, mask, regions[region], side)
     out = torch.zeros((len(regions), side, side), dtype=torch.float32, device=regions.device)
     return out.scatter_reduce(0, region[:, None, None].expand_as(covered), covered, "amax")
 
 
-def unknown_cells(places: Tensor, targets: Tensor, boxes_only: Tensor, itself: Tensor | None = None) -> Tensor:
-    """Cells that may be a box-only neighbour's: their centre lies in the box of an object without a mask, and no mask that is drawn
-    covers them.
+def unknown_cells(
+    places: Tensor, targets: Tensor, boxes_only: Tensor, itself: Tensor | None = None
+) -> Tensor:
+    """Cells that may be a box-only neighbour's: their centre lies in the box of an
+    object without a mask, and no mask that is drawn covers them.
 
     Args:
-        places: float [R, 4] xyxy, where the cells of each region are spread in the image.
+        places: float [R, 4] xyxy, where the cells of each region are spread in the
+            image.
         targets: float [R, M, M], what is drawn of each region.
-        boxes_only: float [n, 4] xyxy in the same frame, of the image's objects without a mask.
-        itself: bool [R, n], where the box is the region's own object's and no neighbour's; None: nowhere.
+        boxes_only: float [n, 4] xyxy in the same frame, of the image's objects without
+            a mask.
+        itself: bool [R, n], where the box is the region's own object's and no
+            neighbour's; None: nowhere.
     Returns:
         bool [R, M, M].
     """
@@ -161,7 +184,9 @@ def unknown_cells(places: Tensor, targets: Tensor, boxes_only: Tensor, itself: T
     steps = (torch.arange(side, device=places.device) + 0.5) / side
     low, size = places[:, :2], places[:, 2:] - places[:, :2]
     centres = low[:, None] + size[:, None] * steps[None, :, None]  # [R, M, 2]
-    inside = (centres[:, None] >= boxes_only[None, :, None, :2]) & (centres[:, None] < boxes_only[None, :, None, 2:])
+    inside = (centres[:, None] >= boxes_only[None, :, None, :2]) & (
+        centres[:, None] < boxes_only[None, :, None, 2:]
+    )
     if itself is not None:
         inside = inside & ~itself[:, :, None, None]
     x, y = inside.float().unbind(-1)  # [R, n, M] each

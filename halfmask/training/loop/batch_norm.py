@@ -31,10 +31,12 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm2d whose mean and variance in a training step are of all processes' batches. One without any input takes part.
+    """BatchNorm2d whose mean and variance in a training step are of all processes'
+    batches. One without any input takes part.
 
-    torch has SyncBatchNorm, but for GPUs only; this one is plain operations and works wherever all-reduce does. It is used on CPUs.
-    Outside of a step, and in eval mode, it is a BatchNorm2d.
+    torch has SyncBatchNorm, but for GPUs only; this one is plain operations and works
+    wherever all-reduce does. It is used on CPUs. Outside of a step, and in eval mode,
+    it is a BatchNorm2d.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -60,7 +62,11 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
     @torch.no_grad()
     def _follow(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
         """Running statistics, as torch keeps them."""
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+        if (
+            self.running_mean is None
+            or self.running_var is None
+            or self.num_batches_tracked is None
+        ):
             return
         self.num_batches_tracked.add_(1)
         rate = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
@@ -70,12 +76,18 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
 
 @contextmanager
 def shared_norms(model: nn.Module) -> Iterator[None]:
-    """Inside, the model's BatchNorms are of all processes, where there are several: torch's SyncBatchNorm on GPUs, the above on CPUs."""
+    """Inside, the model's BatchNorms are of all processes, where there are several:
+    torch's SyncBatchNorm on GPUs, the above on CPUs.
+    """
     members = team.current()
     if members.alone:
         yield
         return
-    kind = nn.SyncBatchNorm if members.device is not None and members.device.type == "cuda" else SharedBatchNorm2d
+    kind = (
+        nn.SyncBatchNorm
+        if members.device is not None and members.device.type == "cuda"
+        else SharedBatchNorm2d
+    )
     _exchange(model, nn.BatchNorm2d, kind)
     try:
         yield
@@ -84,12 +96,20 @@ def shared_norms(model: nn.Module) -> Iterator[None]:
 
 
 def _exchange(model: nn.Module, old: type[nn.Module], new: type[Any]) -> None:
-    """Puts a layer of another type in the place of each of a type, with the same parameters and buffers."""
+    """Puts a layer of another type in the place of each of a type, with the same
+    parameters and buffers.
+    """
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
             if type(layer) is old:
                 norm: Any = layer
-                other = new(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+                other = new(
+                    norm.num_features,
+                    norm.eps,
+                    norm.momentum,
+                    norm.affine,
+                    norm.track_running_stats,
+                )
                 other._parameters, other._buffers = norm._parameters, norm._buffers
                 other.training = norm.training
                 setattr(parent, name, other)

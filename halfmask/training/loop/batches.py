@@ -1,4 +1,6 @@
-"""A stage's batches: as many as it has steps, from a loader that may be shorter, longer or endless."""
+"""A stage's batches: as many as it has steps, from a loader that may be shorter, longer
+or endless.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from halfmask.structures import Target
 
 
 class Loader(Protocol):
-    """Batches that can be taken up again where they were left (torchdata's StatefulDataLoader, the feature cache's loader)."""
+    """Batches that can be taken up again where they were left (torchdata's
+    StatefulDataLoader, the feature cache's loader).
+    """
 
     def __iter__(self) -> Iterator[Any]: ...
     def state_dict(self) -> dict[str, Any]: ...
@@ -23,13 +27,16 @@ class Loader(Protocol):
 
 
 class Stream:
-    """`steps` batches of a loader; its end is followed by its beginning. `wrap` turns what the loader gives into a batch.
+    """`steps` batches of a loader; its end is followed by its beginning. `wrap` turns
+    what the loader gives into a batch.
 
-    The stream has a length, so that Lightning fetches no batch ahead of the step: the loader's state is then exactly that of the
-    batches used.
+    The stream has a length, so that Lightning fetches no batch ahead of the step: the
+    loader's state is then exactly that of the batches used.
     """
 
-    def __init__(self, loader: Loader, steps: int, wrap: Callable[[Any], Any] | None = None) -> None:
+    def __init__(
+        self, loader: Loader, steps: int, wrap: Callable[[Any], Any] | None = None
+    ) -> None:
         self._loader = loader
         self._steps = steps
         self._wrap = wrap
@@ -39,15 +46,20 @@ class Stream:
 
     def __iter__(self) -> Iterator[Any]:
         passes_without_batch = 0
-        while passes_without_batch < 2:  # one may be: the rest of a pass that was left at its very end
+        while (
+            passes_without_batch < 2
+        ):  # one may be: the rest of a pass that was left at its very end
             passes_without_batch += 1
             for batch in self._one_pass():
                 passes_without_batch = 0
                 yield batch if self._wrap is None else self._wrap(batch)
-        raise InputError("the training data gives no batch: expected at least one image to learn from")
+        raise InputError(
+            "the training data gives no batch: expected at least one image to learn from"
+        )
 
     def _one_pass(self) -> Iterator[Any]:
-        # Loaders draw a seed for their workers when they start; a resumed run starts one more, and must not draw differently for it.
+        # Loaders draw a seed for their workers when they start; a resumed run starts
+        # one more, and must not draw differently for it.
         with torch.random.fork_rng(devices=[]):
             batches = iter(self._loader)
             first = list(itertools.islice(batches, 1))
@@ -88,7 +100,9 @@ class ImageBatch:
 
 @dataclass(frozen=True)
 class RegionBatch:
-    """R regions as the model's `mask_regions` returned them (a dataclass of tensors [R, …]) and the images they come from."""
+    """R regions as the model's `mask_regions` returned them (a dataclass of tensors [R,
+    …]) and the images they come from.
+    """
 
     regions: Any
     sources: list[int]

@@ -26,7 +26,9 @@ CPU_IMAGES = 2
 
 @dataclass(frozen=True)
 class Cost:
-    """One step: its images (or regions), its seconds, and the most memory so far in bytes (of the device; on a CPU of the process)."""
+    """One step: its images (or regions), its seconds, and the most memory so far in
+    bytes (of the device; on a CPU of the process).
+    """
 
     images: int
     seconds: float
@@ -34,21 +36,28 @@ class Cost:
     losses: dict[str, float]
 
 
-def measure(model: nn.Module, recipe: Recipe, stage: Stage, data: Data, learnable: set[str]) -> Cost:
-    """Takes two steps of a stage on the model's device, the second one by the clock. The model changes; throw it away.
+def measure(
+    model: nn.Module, recipe: Recipe, stage: Stage, data: Data, learnable: set[str]
+) -> Cost:
+    """Takes two steps of a stage on the model's device, the second one by the clock.
+    The model changes; throw it away.
 
     Args:
         data: where this stage's batches come from (`Data.of`).
         learnable: see `built_to_learn`.
     Raises:
-        InputError: what would stop the training itself at once: an unknown part, an image that cannot be read, a loss that is not finite.
+        InputError: what would stop the training itself at once: an unknown part, an
+            image that cannot be read, a loss that is not finite.
     """
     device = next(model.parameters()).device
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
     frozen, learning = choose_parts(model, stage, learnable)
     optimisation = partial(
-        build_optimiser, settings=stage.optimiser, steps=stage.steps, factors=rate_factors(model, stage)
+        build_optimiser,
+        settings=stage.optimiser,
+        steps=stage.steps,
+        factors=rate_factors(model, stage),
     )
     module = StageModule(model, frozen, learning, optimisation)
     optimiser, _ = optimisation(learning.items())
@@ -88,8 +97,13 @@ def _batch(model: Any, recipe: Recipe, stage: Stage, data: Data) -> Batch:
         if found:
             break
     if not found:
-        raise InputError(f"stage {stage.name}: no region of the {data.images} images matches an object with a mask")
-    rows = torch.arange(own, device=device) % found  # a few images' regions, repeated to fill a batch
+        raise InputError(
+            f"stage {stage.name}: no region of the {data.images} images matches an object with "
+            "a mask"
+        )
+    rows = (
+        torch.arange(own, device=device) % found
+    )  # a few images' regions, repeated to fill a batch
     filled = {name: values[rows] for name, values in columns.items()}
     return RegionBatch(replace(regions, **filled), batch.image_ids())
 
@@ -97,4 +111,6 @@ def _batch(model: Any, recipe: Recipe, stage: Stage, data: Data) -> Batch:
 def _peak(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )

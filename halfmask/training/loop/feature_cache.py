@@ -1,6 +1,8 @@
-"""Pooled regions of the whole training set, computed once: a mask head on a frozen detector then trains in seconds.
+"""Pooled regions of the whole training set, computed once: a mask head on a frozen
+detector then trains in seconds.
 
-The regions lie in files, one a field, read through the operating system's page cache: a data set larger than the memory works too.
+The regions lie in files, one a field, read through the operating system's page cache: a
+data set larger than the memory works too.
 """
 
 from __future__ import annotations
@@ -26,19 +28,24 @@ SOURCE = "source"
 
 
 class FeatureCache:
-    """Regions in a folder. `template` is a batch of regions as the model makes them: it gives the type back its fields."""
+    """Regions in a folder. `template` is a batch of regions as the model makes them: it
+    gives the type back its fields.
+    """
 
     def __init__(self, folder: Path, template: Any) -> None:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         self._count = int(index["count"])
         if self._count == 0:
             raise InputError(
-                "no region of the training images has a mask to learn from: expected annotations with masks"
+                "no region of the training images has a mask to learn from: expected "
+                "annotations with masks"
             )
         self._image_ids: list[list[int]] = index["image_ids"]
         self._template = template
         self._fields = {
-            name: np.memmap(folder / f"{name}.bin", dtype=np.dtype(dtype), mode="r", shape=(self._count, *shape))
+            name: np.memmap(
+                folder / f"{name}.bin", dtype=np.dtype(dtype), mode="r", shape=(self._count, *shape)
+            )
             for name, (dtype, shape) in index["fields"].items()
         }
 
@@ -47,15 +54,24 @@ class FeatureCache:
 
     def batch(self, index: NDArray[np.int64]) -> RegionBatch:
         """The regions at `index`, on the CPU, in 16 bits where they are floating point."""
-        rows = {name: torch.from_numpy(np.array(values[index])) for name, values in self._fields.items()}
-        sources = sorted({i for group in set(rows.pop(SOURCE).tolist()) for i in self._image_ids[group]})
+        rows = {
+            name: torch.from_numpy(np.array(values[index])) for name, values in self._fields.items()
+        }
+        sources = sorted(
+            {i for group in set(rows.pop(SOURCE).tolist()) for i in self._image_ids[group]}
+        )
         return RegionBatch(replace(self._template, **rows), sources)
 
 
 def build_cache(
-    model: Any, batches: Iterable[ImageBatch], folder: Path, device: torch.device, on_batch: Callable[[int], None]
+    model: Any,
+    batches: Iterable[ImageBatch],
+    folder: Path,
+    device: torch.device,
+    on_batch: Callable[[int], None],
 ) -> FeatureCache:
-    """Runs `model.mask_regions` once over the batches, or takes up the files that an interrupted run left complete.
+    """Runs `model.mask_regions` once over the batches, or takes up the files that an
+    interrupted run left complete.
 
     Args:
         on_batch: called with the number of images of each batch that is done.
@@ -76,10 +92,13 @@ class RegionLoader:
     """Shuffled batches of a cache without end; one number says where it is.
 
     Args:
-        batch_size: of all processes together; this one, `rank` of `world`, gets its part.
+        batch_size: of all processes together; this one, `rank` of `world`, gets its
+            part.
     """
 
-    def __init__(self, cache: FeatureCache, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, cache: FeatureCache, batch_size: int, seed: int, rank: int = 0, world: int = 1
+    ) -> None:
         self._cache = cache
         self._rank, self._world = rank, world
         self._batch_size = min(batch_size, len(cache))
@@ -87,7 +106,9 @@ class RegionLoader:
         self._drawn = 0
 
     def __iter__(self) -> Iterator[RegionBatch]:
-        each = len(self._cache) // self._batch_size  # batches of a pass; the odd rest sits out, another one each time
+        each = (
+            len(self._cache) // self._batch_size
+        )  # batches of a pass; the odd rest sits out, another one each time
         while True:
             generator = np.random.default_rng((self._seed, self._drawn // each))
             order = generator.permutation(len(self._cache))
@@ -104,12 +125,17 @@ class RegionLoader:
 
 
 def _complete(folder: Path, template: Any) -> bool:
-    """Whether the folder holds all that a batch of regions is made of; a cache that an older version left may not."""
+    """Whether the folder holds all that a batch of regions is made of; a cache that an
+    older version left may not.
+    """
     path = folder / INDEX
     if not path.is_file():
         return False
     wanted = {f.name: list(getattr(template, f.name).shape[1:]) for f in fields(template)}
-    kept = {name: shape for name, (_, shape) in json.loads(path.read_text(encoding="utf-8"))["fields"].items()}
+    kept = {
+        name: shape
+        for name, (_, shape) in json.loads(path.read_text(encoding="utf-8"))["fields"].items()
+    }
     return {**wanted, SOURCE: []} == kept
 
 
@@ -127,7 +153,9 @@ def _all_regions(
         yield batch, _regions(model, batch, device)
 
 
-def _write(folder: Path, regions: Iterable[tuple[ImageBatch, Any]], on_batch: Callable[[int], None]) -> None:
+def _write(
+    folder: Path, regions: Iterable[tuple[ImageBatch, Any]], on_batch: Callable[[int], None]
+) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     count = 0
@@ -149,7 +177,9 @@ def _write(folder: Path, regions: Iterable[tuple[ImageBatch, Any]], on_batch: Ca
             on_batch(len(batch))
     # Last, and at once: a folder with an index is complete.
     beside = folder / f".{INDEX}.part"
-    beside.write_text(json.dumps({"count": count, "image_ids": image_ids, "fields": kinds}), encoding="utf-8")
+    beside.write_text(
+        json.dumps({"count": count, "image_ids": image_ids, "fields": kinds}), encoding="utf-8"
+    )
     beside.replace(folder / INDEX)
 
 
@@ -159,6 +189,7 @@ def _stored(tensor: Tensor, name: str, batch: ImageBatch) -> NDArray[Any]:
         if not bool(torch.isfinite(tensor).all()):
             ids = ", ".join(map(str, batch.image_ids()))
             raise InputError(
-                f"the detector's {name} of the images with ids {ids} are not finite or beyond 16 bits; train it anew"
+                f"the detector's {name} of the images with ids {ids} are not finite or beyond "
+                "16 bits; train it anew"
             )
     return tensor.cpu().contiguous().numpy()

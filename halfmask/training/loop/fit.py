@@ -1,4 +1,6 @@
-"""The training of a recipe's stages, one after another, that can be left at any step and taken up again exactly there."""
+"""The training of a recipe's stages, one after another, that can be left at any step
+and taken up again exactly there.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +44,9 @@ class Data:
     """Where batches come from.
 
     Attributes:
-        shuffled: (batch size, seed) → loader of (images, targets), shuffled and augmented, that can be taken up mid-way. The size is that
-            of the global batch, of which the loader gives this process's part.
+        shuffled: (batch size, seed) → loader of (images, targets), shuffled and
+            augmented, that can be taken up mid-way. The size is that of the global
+            batch, of which the loader gives this process's part.
         in_order: batch size → every training image once, as it is.
         images: how many there are.
         own: stage number → where that stage's batches come from instead.
@@ -61,7 +64,9 @@ class Data:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended: at which step of how many; not finished means stopped by a signal and ready to be resumed."""
+    """How a training ended: at which step of how many; not finished means stopped by a
+    signal and ready to be resumed.
+    """
 
     finished: bool
     step: int
@@ -81,15 +86,22 @@ def fit(
     """Trains a model in place.
 
     Args:
-        model: a SegmentationModel; afterwards it holds the weights to keep (the average, where a stage asks for one).
+        model: a SegmentationModel; afterwards it holds the weights to keep (the
+            average, where a stage asks for one).
         folder: gets logs/, metrics.json and resume.ckpt.
-        evaluate: model → blocks for metrics.json, on the recipe's rhythm and at the end.
-        resume: go on from resume.ckpt if the folder has one. On a CPU the weights end up bit for bit as without the interruption.
-        device: cuda or cpu; None: cuda where there is one. Several processes (`halfmask.distributed`) have theirs already.
+        evaluate: model → blocks for metrics.json, on the recipe's rhythm and at the
+            end.
+        resume: go on from resume.ckpt if the folder has one. On a CPU the weights end
+            up bit for bit as without the interruption.
+        device: cuda or cpu; None: cuda where there is one. Several processes
+            (`halfmask.distributed`) have theirs already.
     Raises:
-        InputError: a part that the model does not have, a loss that is not finite, no batch, a damaged resume point.
+        InputError: a part that the model does not have, a loss that is not finite, no
+            batch, a damaged resume point.
     """
-    place = team.current().device or torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = team.current().device or torch.device(
+        device or ("cuda" if torch.cuda.is_available() else "cpu")
+    )
     model.to(place)
     team.current().same_weights(model)
     if recipe.channels_last:
@@ -115,12 +127,19 @@ def fit(
     finally:
         records.close(finished)
         interrupts.restore()
-    return Outcome(finished, keeper.course.step, sum(stage.steps for stage in recipe.stages), keeper.course.seconds)
+    return Outcome(
+        finished,
+        keeper.course.step,
+        sum(stage.steps for stage in recipe.stages),
+        keeper.course.seconds,
+    )
 
 
 @dataclass(frozen=True)
 class _Position:
-    """Where a run begins: a stage, or within it (what the steps need besides weights is Lightning's to restore then)."""
+    """Where a run begins: a stage, or within it (what the steps need besides weights is
+    Lightning's to restore then).
+    """
 
     stage: int = 0
     within: bool = False
@@ -128,7 +147,9 @@ class _Position:
 
 
 def _restore(model: nn.Module, path: Path | None) -> _Position:
-    """Sets the model to a resume point's weights, if there is one. The feature cache needs them before Lightning restores the rest."""
+    """Sets the model to a resume point's weights, if there is one. The feature cache
+    needs them before Lightning restores the rest.
+    """
     if path is None or not path.is_file():
         return _Position()
     point = read_resume_point(path)
@@ -160,16 +181,24 @@ class _Run:
         seed = self.recipe.seed + 1000 * index
         frozen, learning = choose_parts(self.model, stage, self.learnable)
         factors = rate_factors(self.model, stage)
-        optimisation = partial(build_optimiser, settings=stage.optimiser, steps=stage.steps, factors=factors)
-        module = StageModule(self.model, frozen, learning, optimisation, stage.ema, self.recipe.normaliser)
-        # Each stage has its own beginning of random numbers: nothing but weights crosses the boundary.
+        optimisation = partial(
+            build_optimiser, settings=stage.optimiser, steps=stage.steps, factors=factors
+        )
+        module = StageModule(
+            self.model, frozen, learning, optimisation, stage.ema, self.recipe.normaliser
+        )
+        # Each stage has its own beginning of random numbers: nothing but weights
+        # crosses the boundary.
         pl.seed_everything(seed, verbose=False)
         stream, pass_size = self._stream(index, stage, seed)
-        # What is drawn by the process and not by image (dropout) differs among processes.
+        # What is drawn by the process and not by image (dropout) differs among
+        # processes.
         pl.seed_everything(seed + 1 + RANK_SEED * team.current().place.rank, verbose=False)
         self.keeper.enter_stage(index, stage.name, pass_size)
         trainer = build_trainer(self.recipe, stage, self.device, self.keeper)
-        trainer.fit(module, stream, ckpt_path=self.keeper.resume_file if within else None, weights_only=True)
+        trainer.fit(
+            module, stream, ckpt_path=self.keeper.resume_file if within else None, weights_only=True
+        )
         if trainer.global_step < stage.steps:
             raise Interrupted
         if module.average is not None:
@@ -183,16 +212,24 @@ class _Run:
         data = self.data.of(index)
         if not stage.cache_features:
             loader = data.shuffled(stage.batch_size, seed)
-            stream = Stream(loader, stage.steps, lambda batch: ImageBatch(batch[0], batch[1], stage.loss))
+            stream = Stream(
+                loader, stage.steps, lambda batch: ImageBatch(batch[0], batch[1], stage.loss)
+            )
             return stream, data.images
         if not hasattr(self.model, "mask_regions"):
-            raise InputError(f"stage {stage.name}: cache_features needs a model with region heads (kind: mask_rcnn)")
+            raise InputError(
+                f"stage {stage.name}: cache_features needs a model with region heads (kind: "
+                "mask_rcnn)"
+            )
         cache = self._cache(index, stage, data)
         place = team.current().place
-        return Stream(RegionLoader(cache, stage.batch_size, seed, place.rank, place.world), stage.steps), len(cache)
+        return Stream(
+            RegionLoader(cache, stage.batch_size, seed, place.rank, place.world), stage.steps
+        ), len(cache)
 
     def _cache(self, index: int, stage: Stage, data: Data) -> FeatureCache:
-        """The stage's pooled regions. Of several processes the first one makes them, the others find them made.
+        """The stage's pooled regions. Of several processes the first one makes them,
+        the others find them made.
 
         Raises:
             Interrupted: a signal, to whichever process.
@@ -211,7 +248,10 @@ class _Run:
         return cache
 
     def _pooled(self, index: int, stage: Stage, data: Data) -> FeatureCache:
-        batches = (ImageBatch(images, targets, stage.loss) for images, targets in data.in_order(CACHE_BATCH))
+        batches = (
+            ImageBatch(images, targets, stage.loss)
+            for images, targets in data.in_order(CACHE_BATCH)
+        )
         records, done = self.keeper.records, 0
         records.start(f"{stage.name}: pooling regions", data.images, "image")
         begin = time.perf_counter()
@@ -222,7 +262,13 @@ class _Run:
             records.update(done, done / (time.perf_counter() - begin), {})
 
         with self.keeper.working():
-            cache = build_cache(self.model.to(self.device), batches, self._cache_folder(index), self.device, on_batch)
+            cache = build_cache(
+                self.model.to(self.device),
+                batches,
+                self._cache_folder(index),
+                self.device,
+                on_batch,
+            )
         records.stop()
         return cache
 
@@ -232,14 +278,18 @@ class _Run:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Lightning advertises and warns of what is meant here (no validation loop, frozen parts in eval mode)."""
+    """Lightning advertises and warns of what is meant here (no validation loop, frozen
+    parts in eval mode).
+    """
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
-        warnings.filterwarnings("ignore", message="Grad strides do not match")  # of 1×1 convolutions: the same memory
+        warnings.filterwarnings(
+            "ignore", message="Grad strides do not match"
+        )  # of 1×1 convolutions: the same memory
         yield
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)

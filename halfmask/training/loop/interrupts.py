@@ -15,7 +15,9 @@ class Interrupted(Exception):  # noqa: N818 - no error: the user asked for it
 
 
 class Interrupts:
-    """Between `install` and `restore`, the first signal is noted and the step goes on; the second one interrupts as it always did."""
+    """Between `install` and `restore`, the first signal is noted and the step goes on;
+    the second one interrupts as it always did.
+    """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -26,7 +28,9 @@ class Interrupts:
         self._before: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Takes the signals over; again after someone else took them. Does nothing outside of the main thread."""
+        """Takes the signals over; again after someone else took them. Does nothing
+        outside of the main thread.
+        """
         for number in self.SIGNALS:
             current = signal.getsignal(number)
             if current == self._handle:
@@ -54,7 +58,9 @@ class Interrupts:
             self._throwaway = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        if os.getpid() != self._process:  # a loader's worker inherits the handler; its parent ends it
+        if (
+            os.getpid() != self._process
+        ):  # a loader's worker inherits the handler; its parent ends it
             return
         if self.received is not None:
             raise KeyboardInterrupt

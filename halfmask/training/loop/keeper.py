@@ -17,7 +17,12 @@ from halfmask import distributed as team
 from halfmask.errors import InputError
 from halfmask.training.loop.interrupts import Interrupted, Interrupts
 from halfmask.training.loop.records import Records
-from halfmask.training.loop.resume import not_finite, random_state, restore_random_state, write_resume_point
+from halfmask.training.loop.resume import (
+    not_finite,
+    random_state,
+    restore_random_state,
+    write_resume_point,
+)
 from halfmask.training.loop.stage import StageModule
 
 Evaluate = Callable[[nn.Module], Mapping[str, Any]]
@@ -30,7 +35,9 @@ SAVE_SECONDS = 300.0
 
 @dataclass
 class Course:
-    """How far a run is, over all stages: steps, passes over the training images, seconds of training (evaluations aside)."""
+    """How far a run is, over all stages: steps, passes over the training images,
+    seconds of training (evaluations aside).
+    """
 
     step: int = 0
     epoch: float = 0.0
@@ -89,7 +96,9 @@ class Keeper(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         self._interrupts.install()
         self.records.start(self._stage_name, trainer.max_steps, "step", trainer.global_step)
-        if self._random is not None:  # resumed: an evaluation may be due that the interrupted run did not finish
+        if (
+            self._random is not None
+        ):  # resumed: an evaluation may be due that the interrupted run did not finish
             if self._team.leads:  # it is the first process's
                 restore_random_state(self._random)
             self._random = None
@@ -98,7 +107,9 @@ class Keeper(pl.Callback):
         if self.interrupted():
             trainer.should_stop = True
 
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:  # noqa: ARG002
         self.course.step += 1
         end = self._end_of_step(module, batch)
         self.course.epoch += end.images / self._pass_size
@@ -111,7 +122,8 @@ class Keeper(pl.Callback):
         if end.interrupted or self._due or end.late or self.course.step % self._rhythm.save == 0:
             self._save(trainer, module)  # before an evaluation too: it takes long, and may fail
         self._evaluate_between_steps(module, end.interrupted)
-        # A process alone asks itself at no cost; the others need to only where an evaluation took its time.
+        # A process alone asks itself at no cost; the others need to only where an
+        # evaluation took its time.
         if end.interrupted or ((self._team.alone or self._due) and self.interrupted()):
             trainer.should_stop = True
         self._window.restart()
@@ -125,7 +137,10 @@ class Keeper(pl.Callback):
         values = [loss.double() for loss in module.losses.values()]
         flags = values[0].new_tensor([len(batch), interrupted, late])
         *means, images, stop, save = self._team.summed(torch.cat([torch.stack(values), flags]))
-        losses = {name: mean / self._team.place.world for name, mean in zip(module.losses, means, strict=True)}
+        losses = {
+            name: mean / self._team.place.world
+            for name, mean in zip(module.losses, means, strict=True)
+        }
         return _Step(losses, int(images), bool(stop), bool(save))
 
     def on_train_end(self, trainer: Any, module: Any) -> None:  # noqa: ARG002
@@ -142,12 +157,15 @@ class Keeper(pl.Callback):
         """The resume point between two stages: weights alone."""
         self._check_weights(model)
         if self._team.leads:
-            write_resume_point(self.resume_file, {"halfmask": self._position(next_stage), "model": model.state_dict()})
+            write_resume_point(
+                self.resume_file,
+                {"halfmask": self._position(next_stage), "model": model.state_dict()},
+            )
         self._team.wait()
 
     def evaluate_now(self, model: nn.Module) -> None:
-        """Adds an evaluation of these weights, unless this step has one. Training's random numbers stay as they are. The first process
-        evaluates, the others wait.
+        """Adds an evaluation of these weights, unless this step has one. Training's
+        random numbers stay as they are. The first process evaluates, the others wait.
 
         Raises:
             Interrupted: Ctrl-C; nothing is added.
@@ -177,14 +195,18 @@ class Keeper(pl.Callback):
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Around work outside of the steps that counts as training and is thrown away on Ctrl-C (Interrupted)."""
+        """Around work outside of the steps that counts as training and is thrown away
+        on Ctrl-C (Interrupted).
+        """
         begin = time.perf_counter()
         with self._interrupts.throwaway():
             yield
         self.course.seconds += time.perf_counter() - begin
 
     def evaluate_if_due(self, model: nn.Module) -> None:
-        """The same on the recipe's rhythm; Ctrl-C only leaves its note: the evaluation is made up for when the run is resumed."""
+        """The same on the recipe's rhythm; Ctrl-C only leaves its note: the evaluation
+        is made up for when the run is resumed.
+        """
         if self._due:
             with suppress(Interrupted):
                 self.evaluate_now(model)
@@ -212,7 +234,8 @@ class Keeper(pl.Callback):
         spoiled = not_finite(model, *optimisers)
         if spoiled is not None:
             raise InputError(
-                f"after step {self.course.step} {spoiled} are not finite: lower the learning rate (stages.N.optimiser.lr) or clip "
+                f"after step {self.course.step} {spoiled} are not finite: lower the learning "
+                "rate (stages.N.optimiser.lr) or clip "
                 "gradients (clip_norm)"
             )
 
@@ -220,7 +243,10 @@ class Keeper(pl.Callback):
         losses, rate = self._window.means()
         groups = trainer.optimizers[0].param_groups
         # Of the parts that learn at the stage's own rate, where there are any.
-        rates = {"lr": max(groups, key=lambda group: group.get("part_factor", 1.0))["lr"], "images_per_second": rate}
+        rates = {
+            "lr": max(groups, key=lambda group: group.get("part_factor", 1.0))["lr"],
+            "images_per_second": rate,
+        }
         position = {
             "step": self.course.step,
             "epoch": round(self.course.epoch, 4),
@@ -233,7 +259,9 @@ class Keeper(pl.Callback):
 
 @dataclass(frozen=True)
 class _Step:
-    """A step of all processes: mean losses, images, whether a signal came, whether the last resume point is old."""
+    """A step of all processes: mean losses, images, whether a signal came, whether the
+    last resume point is old.
+    """
 
     losses: Mapping[str, torch.Tensor]
     images: int
@@ -265,7 +293,9 @@ class _Window:
     def means(self) -> tuple[dict[str, float], float]:
         """Mean of each loss and images a second; empties the window."""
         values = {
-            name: torch.stack([step[name].float() for step in self.losses if name in step]).mean().item()
+            name: torch.stack([step[name].float() for step in self.losses if name in step])
+            .mean()
+            .item()
             for name in self.losses[-1]
         }
         rate = self.images / max(self.seconds, 1e-9)

@@ -24,7 +24,8 @@ def build_optimiser(
     steps: int,
     factors: Mapping[str, float] | None = None,
 ) -> tuple[torch.optim.Optimizer, LambdaLR]:
-    """The optimiser over the given (learning) parameters, and its schedule, to be advanced once a step.
+    """The optimiser over the given (learning) parameters, and its schedule, to be
+    advanced once a step.
 
     Args:
         parameters: name and parameter; names that end in `bias` make up the biases.
@@ -42,12 +43,17 @@ def build_optimiser(
         rate = settings.lr * factor * (settings.bias_lr_factor if bias else 1.0)
         decay = settings.weight_decay if settings.decay_biases or not bias else 0.0
         members_of = members[factor, bias]
-        groups.append({"params": members_of, "lr": rate, "weight_decay": decay, "part_factor": factor})
-    # One kernel for all parameters; on CUDA it would clash with gradient clipping under float16, and foreach is as fast there.
+        groups.append(
+            {"params": members_of, "lr": rate, "weight_decay": decay, "part_factor": factor}
+        )
+    # One kernel for all parameters; on CUDA it would clash with gradient clipping under
+    # float16, and foreach is as fast there.
     fused = all(p.device.type == "cpu" for _, p in named)
     optimiser: torch.optim.Optimizer
     if settings.name == "sgd":
-        optimiser = torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=fused or None)
+        optimiser = torch.optim.SGD(
+            groups, lr=settings.lr, momentum=settings.momentum, fused=fused or None
+        )
     else:
         optimiser = torch.optim.AdamW(groups, lr=settings.lr, fused=fused or None)
     return optimiser, LambdaLR(optimiser, lr_factor(settings, steps))
@@ -71,34 +77,44 @@ def lr_factor(settings: Optimiser, steps: int) -> Callable[[int], float]:
 
 
 def built_to_learn(model: nn.Module) -> set[str]:
-    """Names of the parameters that the model's builder left switched on: stages choose among them, and revive none."""
+    """Names of the parameters that the model's builder left switched on: stages choose
+    among them, and revive none.
+    """
     return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def choose_parts(model: Any, stage: Stage, learnable: set[str]) -> tuple[list[nn.Module], dict[str, nn.Parameter]]:
+def choose_parts(
+    model: Any, stage: Stage, learnable: set[str]
+) -> tuple[list[nn.Module], dict[str, nn.Parameter]]:
     """The frozen parts of a stage, and its learning parameters by name.
 
     Raises:
-        InputError: the stage names a part that the model does not have, or nothing is left to learn.
+        InputError: the stage names a part that the model does not have, or nothing is
+            left to learn.
     """
     parts: dict[str, nn.Module] = model.parts()
     unknown = [name for name in stage.train if name != "all" and name not in parts]
     if unknown:
         raise InputError(
-            f"stage {stage.name}: the model has no part {unknown[0]}; its parts are {', '.join(parts)}, or all"
+            f"stage {stage.name}: the model has no part {unknown[0]}; its parts are "
+            f"{', '.join(parts)}, or all"
         )
     chosen = set(parts) if "all" in stage.train else set(stage.train)
     ids = {id(p) for name in chosen for p in parts[name].parameters()}
-    learning = {name: p for name, p in model.named_parameters() if id(p) in ids and name in learnable}
+    learning = {
+        name: p for name, p in model.named_parameters() if id(p) in ids and name in learnable
+    }
     if not learning:
         raise InputError(
-            f"stage {stage.name}: nothing learns: `train` is {stage.train}, and no parameter of that is trainable"
+            f"stage {stage.name}: nothing learns: `train` is {stage.train}, and no parameter "
+            "of that is trainable"
         )
     return [module for name, module in parts.items() if name not in chosen], learning
 
 
 def rate_factors(model: Any, stage: Stage) -> dict[str, float]:
-    """Parameter's name → factor of its learning rate, where the stage names one for its part.
+    """Parameter's name → factor of its learning rate, where the stage names one for its
+    part.
 
     Raises:
         InputError: the stage names a part that the model does not have.
@@ -109,7 +125,8 @@ def rate_factors(model: Any, stage: Stage) -> dict[str, float]:
     if unknown:
         known = ", ".join(parts)
         raise InputError(
-            f"stage {stage.name}: optimiser.part_lr_factors: the model has no part {unknown[0]}; its parts are {known}"
+            f"stage {stage.name}: optimiser.part_lr_factors: the model has no part "
+            f"{unknown[0]}; its parts are {known}"
         )
     factor_of = {id(p): factor for name, factor in wanted.items() for p in parts[name].parameters()}
     return {name: factor_of[id(p)] for name, p in model.named_parameters() if id(p) in factor_of}

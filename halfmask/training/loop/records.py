@@ -1,4 +1,6 @@
-"""What a run tells: the bar, metrics.csv, metrics.json, the trackers. Of several processes the first one tells, the others are silent."""
+"""What a run tells: the bar, metrics.csv, metrics.json, the trackers. Of several
+processes the first one tells, the others are silent.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ class RunRecords:
     """
 
     def __init__(self, folder: Path, recipe: Recipe, resumed_step: int) -> None:
-        self._trackers = Trackers(recipe.loggers, folder, recipe.model_dump(mode="json"), resumed_step)
+        self._trackers = Trackers(
+            recipe.loggers, folder, recipe.model_dump(mode="json"), resumed_step
+        )
         self._display = Display()
         self._csv = MetricsCsv(folder / "logs" / "metrics.csv", resumed_step)
         self._evaluations = Evaluations(folder / "metrics.json", resumed_step)
@@ -95,9 +99,11 @@ def records_of(folder: Path, recipe: Recipe, resumed_step: int) -> Records:
 
 
 class MetricsCsv:
-    """A table with one row a logged step; new columns (the losses of a later stage) widen it.
+    """A table with one row a logged step; new columns (the losses of a later stage)
+    widen it.
 
-    Lightning's CSV logger deletes the file of a run that is resumed; here rows up to the resumed step stay, later ones go.
+    Lightning's CSV logger deletes the file of a run that is resumed; here rows up to
+    the resumed step stay, later ones go.
     """
 
     def __init__(self, path: Path, resumed_step: int = 0) -> None:
@@ -110,7 +116,11 @@ class MetricsCsv:
                 reader = csv.DictReader(file)
                 self._columns = list(reader.fieldnames or [])
                 # A line that was cut off while it was written lacks columns.
-                self._rows = [row for row in reader if None not in row.values() and int(row["step"]) <= resumed_step]
+                self._rows = [
+                    row
+                    for row in reader
+                    if None not in row.values() and int(row["step"]) <= resumed_step
+                ]
         self._rewrite()
 
     def log(self, row: dict[str, Any]) -> None:

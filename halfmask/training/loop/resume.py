@@ -1,4 +1,6 @@
-"""The resume point of a run: everything that the next step depends on, in one file, never half written."""
+"""The resume point of a run: everything that the next step depends on, in one file,
+never half written.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ RESUME_FORMAT = 1
 
 
 def write_resume_point(path: Path, content: dict[str, Any]) -> None:
-    """Writes beside, flushes to the disk, renames: an interrupted write leaves the earlier point.
+    """Writes beside, flushes to the disk, renames: an interrupted write leaves the
+    earlier point.
 
     Raises:
         InputError: it cannot be written (the disk is full).
@@ -41,15 +44,18 @@ def write_resume_point(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_resume_point(path: Path) -> dict[str, Any]:
-    """Reads what `write_resume_point` wrote; tensors and plain values only, no code can hide in it.
+    """Reads what `write_resume_point` wrote; tensors and plain values only, no code can
+    hide in it.
 
     Raises:
-        InputError: the file is damaged, is something else, or was written in another format.
+        InputError: the file is damaged, is something else, or was written in another
+            format.
     """
     mend = f"delete {path} to start the run anew"
     damaged = f"{path}: damaged, or no resume point of halfmask"
     try:
-        # torch writes a checksum for every part and does not look at it: one wrong bit would be trained on.
+        # torch writes a checksum for every part and does not look at it: one wrong bit
+        # would be trained on.
         with zipfile.ZipFile(path) as parts:
             bad = parts.testzip()
         content = None if bad else torch.load(path, map_location="cpu", weights_only=True)
@@ -71,7 +77,12 @@ def random_state() -> dict[str, Any]:
     _, words, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002 - whoever draws from it, it is restored
     return {
         "python": [version, torch.tensor(keys, dtype=torch.int64), gauss],
-        "numpy": [torch.from_numpy(np.asarray(words).astype(np.int64)), position, has_gauss, cached],
+        "numpy": [
+            torch.from_numpy(np.asarray(words).astype(np.int64)),
+            position,
+            has_gauss,
+            cached,
+        ],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
@@ -91,10 +102,14 @@ def restore_random_state(state: dict[str, Any]) -> None:
 class ResumeFile(CheckpointIO):
     """Lets Lightning save and load through the two functions above."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:  # noqa: ARG002
         write_resume_point(Path(path), checkpoint)
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: ARG002
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:  # noqa: ARG002
         return read_resume_point(Path(path))
 
     def remove_checkpoint(self, path: Any) -> None:
@@ -102,10 +117,12 @@ class ResumeFile(CheckpointIO):
 
 
 def not_finite(model: nn.Module, *optimisers: torch.optim.Optimizer) -> str | None:
-    """What is not finite, in words, None where all is: weights, buffers (BatchNorm's statistics), optimisers' state (momentum).
+    """What is not finite, in words, None where all is: weights, buffers (BatchNorm's
+    statistics), optimisers' state (momentum).
 
-    The last two can be spoiled while the weights are sound: a huge activation passes through BatchNorm as 0 and leaves an infinite variance
-    behind; an infinite second moment makes Adam's steps 0 for good.
+    The last two can be spoiled while the weights are sound: a huge activation passes
+    through BatchNorm as 0 and leaves an infinite variance behind; an infinite second
+    moment makes Adam's steps 0 for good.
     """
     named = list(_numbers(model, *optimisers))
     finite = torch.stack([torch.isfinite(value).all() for _, value in named])
@@ -124,5 +141,9 @@ def _numbers(model: nn.Module, *optimisers: torch.optim.Optimizer) -> Iterator[t
         for learning, state in optimiser.state.items():
             for key, value in state.items():
                 # Counts of steps lie on the CPU, and are finite.
-                if isinstance(value, Tensor) and value.is_floating_point() and value.shape == learning.shape:
+                if (
+                    isinstance(value, Tensor)
+                    and value.is_floating_point()
+                    and value.shape == learning.shape
+                ):
                     yield f"the optimiser's {key} of {names.get(id(learning), 'a weight')}", value

@@ -1,4 +1,6 @@
-"""One stage of a training, as Lightning wants it: which parts learn, which losses, which optimiser."""
+"""One stage of a training, as Lightning wants it: which parts learn, which losses,
+which optimiser.
+"""
 
 from __future__ import annotations
 
@@ -31,15 +33,18 @@ class Batch(Protocol):
 
 
 class StageModule(pl.LightningModule):
-    """Trains some parts of a model, holds the others still, follows with an average if asked to.
+    """Trains some parts of a model, holds the others still, follows with an average if
+    asked to.
 
     Args:
         model: a SegmentationModel; `parts()` are its names.
-        frozen: parts that do not learn: they are in eval mode whatever anyone calls, so that no BatchNorm drifts.
+        frozen: parts that do not learn: they are in eval mode whatever anyone calls, so
+            that no BatchNorm drifts.
         learning: name → parameter that learns; all others are switched off.
         optimisation: makes the optimiser and its schedule of the learning parameters.
         ema: decay of the moving average, or None.
-        normaliser: what losses are means of, where several processes train together (`team.share`).
+        normaliser: what losses are means of, where several processes train together
+            (`team.share`).
     """
 
     def __init__(
@@ -78,7 +83,9 @@ class StageModule(pl.LightningModule):
         optimiser, schedule = self._optimisation(self._learning.items())
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:  # noqa: ARG002
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:  # noqa: ARG002
         return batch.to(device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
@@ -99,16 +106,19 @@ class StageModule(pl.LightningModule):
         values = ", ".join(f"{name} {value.item():g}" for name, value in self.losses.items())
         ids = ", ".join(map(str, batch.image_ids()))
         return (
-            f"the loss is not finite ({values}) on the images with ids {ids}: look at their boxes and masks (`halfmask doctor`), or lower "
+            f"the loss is not finite ({values}) on the images with ids {ids}: look at their "
+            "boxes and masks (`halfmask doctor`), or lower "
             "the learning rate (stages.N.optimiser.lr) or clip gradients (clip_norm)"
         )
 
 
 def average_of(model: nn.Module, decay: float) -> AveragedModel:
-    """A copy of the model that follows it: call `update_parameters(model)` after each step, use `.module`.
+    """A copy of the model that follows it: call `update_parameters(model)` after each
+    step, use `.module`.
 
-    The decay of step n is min(decay, (1 + n) / (10 + n)), so that short runs do not keep their random start. BatchNorm's running
-    statistics are averaged as the weights are: statistics of today do not fit weights of the last thousand steps.
+    The decay of step n is min(decay, (1 + n) / (10 + n)), so that short runs do not
+    keep their random start. BatchNorm's running statistics are averaged as the weights
+    are: statistics of today do not fit weights of the last thousand steps.
     """
 
     @torch.no_grad()

@@ -1,4 +1,6 @@
-"""Where a run's numbers go besides metrics.csv: TensorBoard, Weights & Biases, MLflow. Lightning's loggers, kept over interruptions."""
+"""Where a run's numbers go besides metrics.csv: TensorBoard, Weights & Biases, MLflow.
+Lightning's loggers, kept over interruptions.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ log = logging.getLogger("halfmask")
 
 PROJECT = "halfmask"
 IDS = "trackers.json"
-"""In RUN/logs: the ids under which the services know the run, so that a resumed one goes on in the same place."""
+"""In RUN/logs: the ids under which the services know the run, so that a resumed one
+goes on in the same place.
+"""
 
 
 class Trackers:
@@ -35,7 +39,11 @@ class Trackers:
     """
 
     def __init__(
-        self, names: Sequence[str], folder: Path, settings: Mapping[str, Any] | None = None, resumed_step: int = 0
+        self,
+        names: Sequence[str],
+        folder: Path,
+        settings: Mapping[str, Any] | None = None,
+        resumed_step: int = 0,
     ) -> None:
         self._ids_file = folder / "logs" / IDS
         self._ids: dict[str, str] = {}
@@ -51,12 +59,19 @@ class Trackers:
             with _explained(name):
                 self.loggers.append(build[name]())
         for logger in self.loggers:
-            # Once: MLflow refuses values that changed, and a resumed run's data may have moved.
-            if settings is not None and not resumed_step and not isinstance(logger, TensorBoardLogger):
+            # Once: MLflow refuses values that changed, and a resumed run's data may
+            # have moved.
+            if (
+                settings is not None
+                and not resumed_step
+                and not isinstance(logger, TensorBoardLogger)
+            ):
                 logger.log_hyperparams(dict(settings))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Sends numbers. A service that fails is told of once and left out: a training does not end for a curve."""
+        """Sends numbers. A service that fails is told of once and left out: a training
+        does not end for a curve.
+        """
         for logger in list(self.loggers):
             try:
                 logger.log_metrics(dict(values), step)
@@ -85,12 +100,16 @@ class Trackers:
         project = os.environ.get("WANDB_PROJECT", PROJECT)
         logs = folder / "logs"
         logs.mkdir(parents=True, exist_ok=True)
-        logger = WandbLogger(name=folder.name, save_dir=logs, project=project, id=self._ids.get("wandb"))
+        logger = WandbLogger(
+            name=folder.name, save_dir=logs, project=project, id=self._ids.get("wandb")
+        )
         self._remember("wandb", str(logger.experiment.id))
         return logger
 
     def _mlflow(self, folder: Path) -> Logger:
-        """Server and experiment are MLflow's own environment variables; without them a folder in RUN/logs."""
+        """Server and experiment are MLflow's own environment variables; without them a
+        folder in RUN/logs.
+        """
         place = os.environ.get("MLFLOW_TRACKING_URI")
         if not place:
             store = folder / "logs" / "mlruns"
@@ -109,7 +128,9 @@ class Trackers:
 
 
 def _tensorboard(folder: Path, resumed_step: int) -> Logger:
-    return TensorBoardLogger(folder / "logs", name="tensorboard", version="", purge_step=resumed_step or None)
+    return TensorBoardLogger(
+        folder / "logs", name="tensorboard", version="", purge_step=resumed_step or None
+    )
 
 
 @contextmanager
@@ -119,11 +140,14 @@ def _explained(name: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise InputError(
-            f"loggers: {name} is not installed: pip install 'halfmask[{name}]', or leave it out of the recipe's loggers"
+            f"loggers: {name} is not installed: pip install 'halfmask[{name}]', or leave it "
+            "out of the recipe's loggers"
         ) from error
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"loggers: {name}: {first}; mend that, or leave it out of the recipe's loggers") from error
+        raise InputError(
+            f"loggers: {name}: {first}; mend that, or leave it out of the recipe's loggers"
+        ) from error
 
 
 def _numbers(node: Any, place: str = "") -> Iterator[tuple[str, float]]:

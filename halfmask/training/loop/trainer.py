@@ -23,12 +23,17 @@ PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mi
 def build_trainer(recipe: Recipe, stage: Stage, device: torch.device, keeper: Keeper) -> pl.Trainer:
     """A trainer of a stage's steps that tells the keeper and nobody else.
 
-    With several processes (`halfmask.distributed`) it is DistributedDataParallel. A parameter that no process used in a step has no gradient
-    then, as with one process, so that no weight decay touches it; buffers are not sent around, for the processes' are the same
-    (`training.loop.batch_norm`).
+    With several processes (`halfmask.distributed`) it is DistributedDataParallel. A
+    parameter that no process used in a step has no gradient then, as with one process,
+    so that no weight decay touches it; buffers are not sent around, for the processes'
+    are the same (`training.loop.batch_norm`).
     """
     place = team.current().place
-    strategy = "auto" if place.world == 1 else DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+    strategy = (
+        "auto"
+        if place.world == 1
+        else DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+    )
     return pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=place.local_world,
@@ -50,7 +55,11 @@ def build_trainer(recipe: Recipe, stage: Stage, device: torch.device, keeper: Ke
 
 
 def _environment(place: team.Place) -> ClusterEnvironment:
-    """Who started the processes; SLURM's requeueing is left to SLURM, for a resume point is written on SIGTERM."""
+    """Who started the processes; SLURM's requeueing is left to SLURM, for a resume
+    point is written on SIGTERM.
+    """
     if place.world == 1:
         return LightningEnvironment()
-    return SLURMEnvironment(auto_requeue=False) if place.by == "slurm" else TorchElasticEnvironment()
+    return (
+        SLURMEnvironment(auto_requeue=False) if place.by == "slurm" else TorchElasticEnvironment()
+    )

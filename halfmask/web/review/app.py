@@ -15,10 +15,16 @@ from halfmask.web.review.queue import Filter
 from halfmask.web.review.review import Review
 
 PAGE = 100
-Position = Annotated[int, Path(ge=0, le=schema.LARGEST_ID, description="Place of the annotation in the file's list.")]
-Row = Annotated[int, Path(ge=0, le=schema.LARGEST_ID, description="Place of the image in the file's list.")]
+Position = Annotated[
+    int, Path(ge=0, le=schema.LARGEST_ID, description="Place of the annotation in the file's list.")
+]
+Row = Annotated[
+    int, Path(ge=0, le=schema.LARGEST_ID, description="Place of the image in the file's list.")
+]
 States = Annotated[list[schema.State], Query(max_length=8)]
-Categories = Annotated[list[Annotated[int, Path(ge=-schema.LARGEST_ID, le=schema.LARGEST_ID)]], Query(max_length=2000)]
+Categories = Annotated[
+    list[Annotated[int, Path(ge=-schema.LARGEST_ID, le=schema.LARGEST_ID)]], Query(max_length=2000)
+]
 Score = Annotated[float, Query(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -48,7 +54,9 @@ def _add_reading(app: FastAPI, review: Review) -> None:
     ) -> schema.QueuePage:
         wanted = Filter(frozenset(state), frozenset(category), low, high)
         ranks = review.queue.page(wanted, after, count, backwards, client)
-        return schema.QueuePage(items=[review.entry(r) for r in ranks], selected=review.queue.count(wanted))
+        return schema.QueuePage(
+            items=[review.entry(r) for r in ranks], selected=review.queue.count(wanted)
+        )
 
     @app.get("/api/progress")
     def progress(
@@ -75,7 +83,11 @@ def _add_reading(app: FastAPI, review: Review) -> None:
             shown = review.photograph(row)
         except InputError as error:
             return fault(404, str(error))
-        return Response(shown.data, media_type=shown.media_type, headers={"cache-control": "private, max-age=600"})
+        return Response(
+            shown.data,
+            media_type=shown.media_type,
+            headers={"cache-control": "private, max-age=600"},
+        )
 
 
 def _add_deciding(app: FastAPI, review: Review) -> None:

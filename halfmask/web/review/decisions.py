@@ -1,4 +1,6 @@
-"""What reviewers decided: an append-only journal beside the reviewed file, and the current state of every annotation."""
+"""What reviewers decided: an append-only journal beside the reviewed file, and the
+current state of every annotation.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,10 @@ class Decision:
     Attributes:
         version: counts the decisions about it; 0 before the first.
         state: filled, accepted, rejected or redrawn.
-        by, when: who decided and when (UTC, ISO 8601); None where nobody did, or the file does not say.
-        mask: of a mask that is not the file's: segmentation, area and, of a model's, model, score and box.
+        by, when: who decided and when (UTC, ISO 8601); None where nobody did, or the
+            file does not say.
+        mask: of a mask that is not the file's: segmentation, area and, of a model's,
+            model, score and box.
     """
 
     version: int
@@ -50,11 +54,14 @@ class ConflictError(Exception):
 
 
 class Decisions:
-    """The journal of a review. Every decision is on the disk before `decide` returns; the states are held in arrays.
+    """The journal of a review. Every decision is on the disk before `decide` returns;
+    the states are held in arrays.
 
-    A line names the annotation's position and id, its new version, state, by, when and new mask if there is one, and in `before` the
-    bytes of the line that held until then, null for the file's own state: what an undo goes back to. One without `before` went back to
-    the file itself. A last line that was cut off was never confirmed to anyone and is dropped.
+    A line names the annotation's position and id, its new version, state, by, when and
+    new mask if there is one, and in `before` the bytes of the line that held until
+    then, null for the file's own state: what an undo goes back to. One without `before`
+    went back to the file itself. A last line that was cut off was never confirmed to
+    anyone and is dropped.
 
     Args:
         path: the journal.
@@ -63,7 +70,8 @@ class Decisions:
     Attributes:
         states: uint8 [n], the current code of STATES of every position.
     Raises:
-        InputError: another review holds it, it belongs to another file, or a line in its middle is damaged.
+        InputError: another review holds it, it belongs to another file, or a line in
+            its middle is damaged.
     """
 
     def __init__(self, path: Path, index: ReviewIndex, own: Callable[[int], Decision]) -> None:
@@ -90,7 +98,9 @@ class Decisions:
         with self._lock:
             return self._current(position)
 
-    def decide(self, position: int, version: int, state: str, by: str, mask: Mask | None = None) -> Decision:
+    def decide(
+        self, position: int, version: int, state: str, by: str, mask: Mask | None = None
+    ) -> Decision:
         """Notes a decision.
 
         Args:
@@ -111,10 +121,12 @@ class Decisions:
             return self._note(position, after, {"before": self._place(position)})
 
     def undo(self, position: int, version: int, by: str) -> Decision:
-        """Goes back to what held before the annotation's last decision; itself a line of the journal.
+        """Goes back to what held before the annotation's last decision; itself a line
+        of the journal.
 
         Raises:
-            ConflictError: the annotation has another version by now, or nothing was decided.
+            ConflictError: the annotation has another version by now, or nothing was
+                decided.
             OSError: the disk refused; nothing has changed.
         """
         with self._lock:
@@ -132,7 +144,9 @@ class Decisions:
             return self._note(position, replace(old, version=version + 1), more)
 
     def decided(self) -> Iterator[tuple[int, Decision]]:
-        """Positions and decisions that are not the file's own, in the file's order, as they are at this moment."""
+        """Positions and decisions that are not the file's own, in the file's order, as
+        they are at this moment.
+        """
         with self._lock:
             positions = np.flatnonzero(self._versions).tolist()
             places = self._places[positions].tolist()
@@ -144,7 +158,9 @@ class Decisions:
     def reviewers(self) -> dict[str, dict[str, int]]:
         """Who decided what: name → state → annotations."""
         with self._lock:
-            counts = np.bincount(self._by * len(STATES) + self.states, minlength=len(self._people) * len(STATES))
+            counts = np.bincount(
+                self._by * len(STATES) + self.states, minlength=len(self._people) * len(STATES)
+            )
             table = counts.reshape(-1, len(STATES)).tolist()
         return {
             name: {state: row[STATES.index(state)] for state in DECIDED}
@@ -161,8 +177,18 @@ class Decisions:
         return (start, end) if end else None
 
     def _note(self, position: int, now: Decision, more: dict[str, Any]) -> Decision:
-        line = {"at": position, "id": int(self._index.ids[position]), "version": now.version, "state": now.state}
-        line |= {"by": now.by or "", "when": now.when, **({"mask": now.mask} if now.mask else {}), **more}
+        line = {
+            "at": position,
+            "id": int(self._index.ids[position]),
+            "version": now.version,
+            "state": now.state,
+        }
+        line |= {
+            "by": now.by or "",
+            "when": now.when,
+            **({"mask": now.mask} if now.mask else {}),
+            **more,
+        }
         self._set(position, line, self._journal.append(line))
         return now
 
@@ -170,7 +196,9 @@ class Decisions:
         self._places[position] = place
         self._versions[position] = line["version"]
         self.states[position] = STATES.index(line["state"])
-        by = line["by"] if "before" in line else ""  # what the file itself says is nobody's work in this review
+        by = (
+            line["by"] if "before" in line else ""
+        )  # what the file itself says is nobody's work in this review
         if by not in self._people:
             self._people.append(by)
         self._by[position] = self._people.index(by)
@@ -181,14 +209,19 @@ class Decisions:
         good = 0
         for number, (start, end, line) in enumerate(self._journal.lines(), 1):
             if torn is not None:
-                raise InputError(f"{self._journal.path}: line {torn} is damaged; mend it, or put the file aside")
+                raise InputError(
+                    f"{self._journal.path}: line {torn} is damaged; mend it, or put the file aside"
+                )
             if line is None:
                 torn = number
                 continue
             if number == 1:
                 self._check_header(line)
             elif not self._fits(line):
-                raise InputError(f"{self._journal.path}: line {number} is no decision about this file; put it aside")
+                raise InputError(
+                    f"{self._journal.path}: line {number} is no decision about this file; put "
+                    "it aside"
+                )
             else:
                 self._set(line["at"], line, (start, end))
             good = end
@@ -199,10 +232,13 @@ class Decisions:
     def _check_header(self, line: dict[str, Any]) -> None:
         path = self._journal.path
         if line.get("review") != 1:
-            raise InputError(f"{path}: is no journal of a review; put it aside, or name another with --journal")
+            raise InputError(
+                f"{path}: is no journal of a review; put it aside, or name another with --journal"
+            )
         if line.get("input") != self._index.digest:
             raise InputError(
-                f"{path}: holds the review of another version of this file, whose decisions would be lost; put the old file "
+                f"{path}: holds the review of another version of this file, whose decisions "
+                "would be lost; put the old file "
                 "back, or the journal aside, or name another with --journal"
             )
 
@@ -220,7 +256,9 @@ class Decisions:
 
 
 def _decision(line: dict[str, Any]) -> Decision:
-    return Decision(line["version"], line["state"], line["by"] or None, line["when"], line.get("mask"))
+    return Decision(
+        line["version"], line["state"], line["by"] or None, line["when"], line.get("mask")
+    )
 
 
 def _now() -> str:

@@ -24,20 +24,29 @@ def check_out(out: Path, source: Path, journal: Path) -> None:
     """
     if out.is_dir():
         raise InputError(f"{out}: --out names the file to write, found a folder")
-    for other, what in ((source, "the reviewed file, which is never written to"), (journal, "the journal")):
-        if out.resolve() == other.resolve() or (out.exists() and other.exists() and out.samefile(other)):
+    for other, what in (
+        (source, "the reviewed file, which is never written to"),
+        (journal, "the journal"),
+    ):
+        if out.resolve() == other.resolve() or (
+            out.exists() and other.exists() and out.samefile(other)
+        ):
             raise InputError(f"{out}: --out is {what}; name another file")
 
 
-def export(source: SourceFile, index: ReviewIndex, decisions: Decisions, out: Path) -> dict[str, int]:
+def export(
+    source: SourceFile, index: ReviewIndex, decisions: Decisions, out: Path
+) -> dict[str, int]:
     """Writes the reviewed file with its decisions to another place, a block at a time.
 
-    A decided annotation gets `halfmask.state`, `by` and `when`, and its new mask where there is one; all other bytes are the file's.
+    A decided annotation gets `halfmask.state`, `by` and `when`, and its new mask where
+    there is one; all other bytes are the file's.
 
     Returns:
         State → how many annotations were changed to it.
     Raises:
-        InputError: the place cannot be written, or the reviewed file is another one by now.
+        InputError: the place cannot be written, or the reviewed file is another one by
+            now.
     """
     counts: Counter[str] = Counter()
     with written_beside(out) as target, source.again() as file:
@@ -46,14 +55,19 @@ def export(source: SourceFile, index: ReviewIndex, decisions: Decisions, out: Pa
             _copy(file, target, start - file.tell())
             annotation = json.loads(file.read(end - start))
             size = index.sizes[index.images[position]].tolist()
-            target.write(json.dumps(decided_annotation(annotation, decision, (size[0], size[1]))).encode())
+            target.write(
+                json.dumps(decided_annotation(annotation, decision, (size[0], size[1]))).encode()
+            )
             counts[decision.state] += 1
         shutil.copyfileobj(file, target, BLOCK)
     return dict(counts)
 
 
-def decided_annotation(annotation: dict[str, Any], decision: Decision, image_size: tuple[int, int]) -> dict[str, Any]:
-    """An annotation with a decision; a new mask comes in the form (polygons or RLE) of the old one.
+def decided_annotation(
+    annotation: dict[str, Any], decision: Decision, image_size: tuple[int, int]
+) -> dict[str, Any]:
+    """An annotation with a decision; a new mask comes in the form (polygons or RLE) of
+    the old one.
 
     Args:
         image_size: (H, W).

@@ -1,4 +1,6 @@
-"""What a review has to know of every annotation of a COCO file, in arrays; the annotations themselves stay in the file."""
+"""What a review has to know of every annotation of a COCO file, in arrays; the
+annotations themselves stay in the file.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +39,14 @@ class ReviewIndex:
         spans: int64 [n, 2], first byte and last + 1.
         images: int32 [n], row of the annotation's image; −1 for an unknown one.
         classes: int32 [n], row in `categories`; −1 for an unknown one.
-        scores: float32 [n], the model's estimate of the mask's IoU; 0 where it says none, which puts it first in the queue.
+        scores: float32 [n], the model's estimate of the mask's IoU; 0 where it says
+            none, which puts it first in the queue.
         states: uint8 [n], codes of STATES; not 0 for what is reviewed.
         boxes: float32 [n, 4] xyxy, clipped to the image; zeros where unusable.
         image_spans: int64 [m, 2], first byte and last + 1 of each image record.
         sizes: int32 [m, 2], height and width.
-        queue: int64 [q], positions of what is reviewed, worst score first, then in the order of the file.
+        queue: int64 [q], positions of what is reviewed, worst score first, then in the
+            order of the file.
         by_image: int64 [n], positions sorted by image row.
     """
 
@@ -71,7 +75,8 @@ class SourceFile:
     """The reviewed file, opened once: items are read from it by their place.
 
     Raises:
-        InputError: from `read` and `again`, where the file was changed since it was opened.
+        InputError: from `read` and `again`, where the file was changed since it was
+            opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -92,7 +97,9 @@ class SourceFile:
 
     @contextmanager
     def again(self) -> Iterator[IO[bytes]]:
-        """The file from its start, for one who reads it through; it must be the same still, also where another took its name."""
+        """The file from its start, for one who reads it through; it must be the same
+        still, also where another took its name.
+        """
         with self.path.open("rb") as file:
             self._check(file)
             yield file
@@ -100,7 +107,10 @@ class SourceFile:
 
     def _check(self, file: IO[bytes]) -> None:
         if _stamp(file) != self._stamp:
-            raise InputError(f"{self.path}: was changed while it is reviewed; put it back, or start the review anew")
+            raise InputError(
+                f"{self.path}: was changed while it is reviewed; put it back, or start the "
+                "review anew"
+            )
 
 
 def _stamp(file: IO[bytes]) -> tuple[int, ...]:
@@ -120,7 +130,8 @@ class _Columns:
     def add_annotation(self, value: Any, start: int, end: int) -> None:
         record: dict[str, Any] = value if isinstance(value, dict) else {}
         ids: list[Any] = [
-            record.get(key) if is_id(record.get(key)) else -1 for key in ("id", "image_id", "category_id")
+            record.get(key) if is_id(record.get(key)) else -1
+            for key in ("id", "image_id", "category_id")
         ]
         origin = None if not record or is_crowd(record) else provenance(record)
         score: Any = record["halfmask"].get("score") if origin else None
@@ -138,7 +149,9 @@ class _Columns:
         if not isinstance(value, dict) or not is_id(value.get("id")):
             return
         sides: list[Any] = [value.get("height"), value.get("width")]
-        usable = all_finite(sides) and all(0 < side <= LARGEST_SIDE and side == int(side) for side in sides)
+        usable = all_finite(sides) and all(
+            0 < side <= LARGEST_SIDE and side == int(side) for side in sides
+        )
         self.image_record_ids.append(value["id"])
         self.image_spans.extend((start, end))
         self.sizes.extend((int(sides[0]), int(sides[1])) if usable else (0, 0))
@@ -164,9 +177,13 @@ def build_index(path: Path) -> ReviewIndex:
 def _assembled(digest: str, columns: _Columns, categories: list[dict[str, Any]]) -> ReviewIndex:
     sizes = np.array(columns.sizes, dtype=np.int32).reshape(-1, 2)
     images = _rows_of(np.array(columns.image_ids), np.array(columns.image_record_ids))
-    classes = _rows_of(np.array(columns.category_ids), np.array([c["id"] for c in categories], dtype=np.int64))
+    classes = _rows_of(
+        np.array(columns.category_ids), np.array([c["id"] for c in categories], dtype=np.int64)
+    )
     boxes = _clipped(np.array(columns.boxes).reshape(-1, 4), images, sizes)
-    usable = (images >= 0) & (classes >= 0) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    usable = (
+        (images >= 0) & (classes >= 0) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    )
     states = np.array(columns.states, dtype=np.uint8) * usable
     scores = np.array(columns.scores, dtype=np.float32)
     reviewed = np.flatnonzero(states)
@@ -197,8 +214,12 @@ def _rows_of(wanted: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.
     return np.where(known[rows] == wanted, rows, -1).astype(np.int32)
 
 
-def _clipped(boxes: NDArray[np.float64], images: NDArray[np.int32], sizes: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Boxes x, y, width, height to xyxy on their image, as `coco.boxes.clip_box` does; without area where nothing is on it."""
+def _clipped(
+    boxes: NDArray[np.float64], images: NDArray[np.int32], sizes: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    """Boxes x, y, width, height to xyxy on their image, as `coco.boxes.clip_box` does;
+    without area where nothing is on it.
+    """
     if not len(sizes):
         return np.zeros((len(boxes), 4), dtype=np.float32)
     limits = sizes[images][:, ::-1].astype(np.float64)
@@ -218,7 +239,9 @@ _BOM = "\xef\xbb\xbf"
 
 
 class Item(NamedTuple):
-    """One item of the lists images, annotations and categories, and its place: bytes start … end − 1 of the file."""
+    """One item of the lists images, annotations and categories, and its place: bytes
+    start … end − 1 of the file.
+    """
 
     list: str
     value: Any
@@ -227,7 +250,8 @@ class Item(NamedTuple):
 
 
 class Scan:
-    """One pass over a COCO file; iterate over it once. In memory is one block of the file, never the document.
+    """One pass over a COCO file; iterate over it once. In memory is one block of the
+    file, never the document.
 
     Attributes:
         digest: SHA-256 of the file, once the iteration has ended.
@@ -250,9 +274,13 @@ class Scan:
                 yield from _document(window)
                 self.digest = window.digest()
         except json.JSONDecodeError as error:
-            raise InputError(f"{expected}, found something else, or it is cut short: {error.msg}") from error
+            raise InputError(
+                f"{expected}, found something else, or it is cut short: {error.msg}"
+            ) from error
         except UnicodeDecodeError as error:
-            raise InputError(f"{expected} in UTF-8, found bytes that are none; save it as UTF-8") from error
+            raise InputError(
+                f"{expected} in UTF-8, found bytes that are none; save it as UTF-8"
+            ) from error
         except (RecursionError, ValueError) as error:
             raise InputError(f"{expected}: {error}") from error
         except OSError as error:
@@ -260,7 +288,9 @@ class Scan:
 
 
 class _Window:
-    """The part of the file that is looked at, one character a byte (latin-1), so that places in it are bytes of the file."""
+    """The part of the file that is looked at, one character a byte (latin-1), so that
+    places in it are bytes of the file.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -283,7 +313,9 @@ class _Window:
         """Goes past the next character, which must be one of `expected`."""
         found = self.peek()
         if not found or found not in expected:
-            raise json.JSONDecodeError(f"expected {' or '.join(expected)}, found {found or 'its end'}", "", 0)
+            raise json.JSONDecodeError(
+                f"expected {' or '.join(expected)}, found {found or 'its end'}", "", 0
+            )
         self._at += 1
         return found
 

@@ -36,7 +36,9 @@ class Filter:
 
 
 class Queue:
-    """What is reviewed, by *rank*: 0 is the mask with the worst score. Ranks never change; states do."""
+    """What is reviewed, by *rank*: 0 is the mask with the worst score. Ranks never
+    change; states do.
+    """
 
     def __init__(self, index: ReviewIndex, decisions: Decisions) -> None:
         self.index, self._decisions = index, decisions
@@ -52,7 +54,9 @@ class Queue:
         """The rank of an annotation; −1 for one that is not reviewed."""
         return int(self._ranks[position]) if 0 <= position < len(self._ranks) else -1
 
-    def page(self, wanted: Filter, after: int, count: int, backwards: bool, client: str) -> list[int]:
+    def page(
+        self, wanted: Filter, after: int, count: int, backwards: bool, client: str
+    ) -> list[int]:
         """Ranks that the filter selects.
 
         Args:
@@ -60,8 +64,9 @@ class Queue:
             after: the rank to go on from; −1 starts at the worst.
             count: how many at most.
             backwards: those before `after`, nearest first.
-            client: who asks. What others look at is left out, unless going backwards or nothing else is left; what the client looks at
-                (`after`) and the next ones are held for them.
+            client: who asks. What others look at is left out, unless going backwards or
+                nothing else is left; what the client looks at (`after`) and the next
+                ones are held for them.
         """
         ranks = np.flatnonzero(self._selected(wanted))
         if backwards:
@@ -89,7 +94,9 @@ class Queue:
         return {state: counts[code] for code, state in enumerate(STATES) if state}
 
     def by_category(self) -> list[int]:
-        """How many masks of each category are reviewed, in the order of `ReviewIndex.categories`."""
+        """How many masks of each category are reviewed, in the order of
+        `ReviewIndex.categories`.
+        """
         counts: list[int] = np.bincount(self._classes, minlength=len(self._ids)).tolist()
         return counts
 

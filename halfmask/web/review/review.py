@@ -50,7 +50,8 @@ class Review:
     """Everything the review page asks for; safe to use from several threads.
 
     Raises:
-        InputError: no COCO file, nothing in it that halfmask filled, no such folder, or a journal that is not its own.
+        InputError: no COCO file, nothing in it that halfmask filled, no such folder, or
+            a journal that is not its own.
     """
 
     def __init__(self, places: Places, segmenter: Segmenter) -> None:
@@ -59,7 +60,8 @@ class Review:
         self.index: ReviewIndex = build_index(places.source)
         if not len(self.index.queue):
             raise InputError(
-                f"{places.source}: no mask in it was filled by halfmask, so there is nothing to review; fill them first: halfmask complete"
+                f"{places.source}: no mask in it was filled by halfmask, so there is nothing "
+                "to review; fill them first: halfmask complete"
             )
         self._source = SourceFile(places.source)
         self.decisions = Decisions(places.journal, self.index, self._own)
@@ -103,7 +105,9 @@ class Review:
         )
 
     def item(self, position: int, decision: Decision | None = None) -> schema.ItemView:
-        """A mask with all that is shown beside it; `decision` is what holds, where that is known already."""
+        """A mask with all that is shown beside it; `decision` is what holds, where that
+        is known already.
+        """
         decision = decision or self.decisions.current(position)
         annotation = self._annotation(position)
         size, row = self.size_of(position), int(self.index.images[position])
@@ -115,9 +119,13 @@ class Review:
             rank=entry.rank,
             id=entry.id,
             score=entry.score,
-            mask_score=entry.score if decision.mask is None else decision.mask.get("score", entry.score),
+            mask_score=entry.score
+            if decision.mask is None
+            else decision.mask.get("score", entry.score),
             category=schema.Category(
-                id=self.index.categories[entry.label - 1]["id"], name=entry.category, label=entry.label
+                id=self.index.categories[entry.label - 1]["id"],
+                name=entry.category,
+                label=entry.label,
             ),
             image=self._image_view(row),
             box=_xywh(self.index.boxes[position].tolist()),
@@ -166,7 +174,9 @@ class Review:
         label = predictor.labels_of([{"id": 0, "name": name.get("name")}])[0]
         x, y, width, height = box
         pixels = self._pixels(row, shrink_for(width, height))
-        drawn = self.segmenter.segment(pixels, (x, y, x + width, y + height), label, self.size_of(position))
+        drawn = self.segmenter.segment(
+            pixels, (x, y, x + width, y + height), label, self.size_of(position)
+        )
         draft = secrets.token_hex(12)
         with self._drafting:
             self._drafts[draft] = (position, drawn)
@@ -178,7 +188,8 @@ class Review:
         """A photograph for the browser.
 
         Raises:
-            InputError: it is absent, outside the folder, cut short, or not of the size that the file says.
+            InputError: it is absent, outside the folder, cut short, or not of the size
+                that the file says.
         """
         image = self._image(row)
         data = bytes_inside(self.places.images, image)
@@ -200,7 +211,9 @@ class Review:
         """What the file itself says: of an earlier review, also by whom and when."""
         note = self._annotation(position).get("halfmask")
         note = note if isinstance(note, dict) else {}
-        by, when = (note.get(key) if isinstance(note.get(key), str) else None for key in ("by", "when"))
+        by, when = (
+            note.get(key) if isinstance(note.get(key), str) else None for key in ("by", "when")
+        )
         return Decision(0, STATES[self.index.states[position]], by, when)
 
     def _annotation(self, position: int) -> dict[str, Any]:
@@ -213,10 +226,16 @@ class Review:
         image = self._image(row)
         height, width = self.index.sizes[row].tolist()
         return schema.ImageView(
-            row=row, id=image["id"], file_name=_text(file_name_of(image)), width=width, height=height
+            row=row,
+            id=image["id"],
+            file_name=_text(file_name_of(image)),
+            width=width,
+            height=height,
         )
 
-    def _mask(self, annotation: dict[str, Any], decision: Decision, size: tuple[int, int]) -> tuple[Any, str | None]:
+    def _mask(
+        self, annotation: dict[str, Any], decision: Decision, size: tuple[int, int]
+    ) -> tuple[Any, str | None]:
         """The mask that holds, or why there is none."""
         if decision.mask is not None:
             return decision.mask["segmentation"], None
@@ -256,7 +275,9 @@ class Review:
         name = file_name_of(self._image(row))
         (height, width), (h, w) = self.index.sizes[row].tolist(), read_size(data, name)
         if (h, w) != (height, width):
-            raise InputError(f"{name}: the photograph is {w} × {h} pixels, the file says {width} × {height}")
+            raise InputError(
+                f"{name}: the photograph is {w} × {h} pixels, the file says {width} × {height}"
+            )
 
 
 def segmented(drawn: Drawn, draft: str | None = None) -> schema.Segmented:
@@ -273,7 +294,12 @@ def segmented(drawn: Drawn, draft: str | None = None) -> schema.Segmented:
 
 
 def _state(decision: Decision) -> dict[str, Any]:
-    return {"version": decision.version, "state": decision.state, "by": decision.by, "when": decision.when}
+    return {
+        "version": decision.version,
+        "state": decision.state,
+        "by": decision.by,
+        "when": decision.when,
+    }
 
 
 def _xywh(box: Any) -> tuple[float, float, float, float]:

@@ -115,14 +115,14 @@ class Composites(Source):
             write_composites(folder, file, source / part, CompositesPlan(images, seed, self._size))
         return _opened(folder, images, self.classes)
 
-    def split(self, file: Annotations, masked: int, split: int, seed: int) -> set[int]:  # noqa: ARG002
+    def split(self, file: Annotations, masked: int, split: int, seed: int) -> set[int]:
         papers = {len(VOC_IDS): VOC_IDS, len(NONVOC_IDS): NONVOC_IDS}
         if split == 0 and masked in papers:
             return set(papers[masked])
         trial = split if masked in papers else split + 1  # the generator's trials begin with 1
         return resolve_masked(f"random:{trial}:{masked}", file.categories)
 
-    def name_vectors(self, file: Annotations, folder: Path) -> Path:  # noqa: ARG002
+    def name_vectors(self, file: Annotations, folder: Path) -> Path:
         """The paper's own GloVe vectors of COCO's class names."""
         return expand("${HALFMASK_SHARED}/data/embeddings/coco_glove.npy")
 

@@ -57,7 +57,7 @@ class Reviewing(Case):
 
         server.bind = noted  # type: ignore[assignment]
 
-    def left(self, folder: Path, reference: Path) -> tuple[str, list[str]]:  # noqa: ARG002
+    def left(self, folder: Path, reference: Path) -> tuple[str, list[str]]:
         out = folder / "out"
         lost = _confirmed(folder) - _noted(out)
         wrong = (

@@ -142,11 +142,11 @@ class BoxPrompt:
         self.predictor = predictor
         self.spec = _sdk().InteractionFunctionSpec(min_pos_points=0, min_bounding_boxes=1)
 
-    def preprocess_image(self, context: Any, image: Image.Image) -> torch.Tensor:  # noqa: ARG002
+    def preprocess_image(self, context: Any, image: Image.Image) -> torch.Tensor:
         """float32 [3, H, W]: the agent keeps it for the next boxes of the frame."""
         return as_tensor(image)
 
-    def detect(self, context: Any, pp_image: torch.Tensor, prompts: Any) -> list[Any]:  # noqa: ARG002
+    def detect(self, context: Any, pp_image: torch.Tensor, prompts: Any) -> list[Any]:
         """One mask, with the model's estimate of its IoU as confidence.
 
         Raises:

@@ -77,10 +77,10 @@ class FixedSegmenter(SegmentationModel):
 
     def forward(
         self, images: list[Tensor], targets: list[Target], loss: LossKind = "all"
-    ) -> dict[str, Tensor]:  # noqa: ARG002
+    ) -> dict[str, Tensor]:
         raise InputError(f"{type(self).__name__} draws masks as it is: there is nothing to train")
 
-    def detect(self, images: list[Tensor]) -> list[Detection]:  # noqa: ARG002
+    def detect(self, images: list[Tensor]) -> list[Detection]:
         raise InputError(
             f"{type(self).__name__} makes masks of given boxes and finds none: pass boxes to "
             "`segment`"

@@ -113,8 +113,8 @@ class FixedWeights(ClassWeights):
 
     def forward(
         self,
-        cls_weight: Tensor | None = None,  # noqa: ARG002
-        box_weight: Tensor | None = None,  # noqa: ARG002
+        cls_weight: Tensor | None = None,
+        box_weight: Tensor | None = None,
         classes: Tensor | None = None,
     ) -> Tensor:
         return self.vectors if classes is None else self.vectors[classes]
@@ -125,7 +125,7 @@ class NoWeights(ClassWeights):
 
     def forward(
         self, cls_weight: Tensor, box_weight: Tensor, classes: Tensor | None = None
-    ) -> Tensor:  # noqa: ARG002
+    ) -> Tensor:
         empty = cls_weight.detach()[:, :0]
         return empty if classes is None else empty[classes]
 

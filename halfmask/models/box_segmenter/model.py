@@ -203,7 +203,7 @@ class BoxSegmenter(SegmentationModel):
         )
         return dict.fromkeys(names, nothing)
 
-    def detect(self, images: list[Tensor]) -> list[Detection]:  # noqa: ARG002
+    def detect(self, images: list[Tensor]) -> list[Detection]:
         raise InputError(
             "this model segments given boxes and finds none itself: pass a detector "
             "(--detector), or boxes to `segment`"

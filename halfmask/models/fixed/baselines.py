@@ -54,14 +54,14 @@ class Baseline(FixedSegmenter):
 class BoxBaseline(Baseline):
     """The box is the mask: every pixel whose centre lies in it."""
 
-    def draw(self, image: Tensor, boxes: Tensor) -> Tensor:  # noqa: ARG002
+    def draw(self, image: Tensor, boxes: Tensor) -> Tensor:
         return boxes.new_ones((len(boxes), SIZE, SIZE))
 
 
 class EllipseBaseline(Baseline):
     """The ellipse that touches the box's four sides."""
 
-    def draw(self, image: Tensor, boxes: Tensor) -> Tensor:  # noqa: ARG002
+    def draw(self, image: Tensor, boxes: Tensor) -> Tensor:
         centres = (torch.arange(SIZE, dtype=boxes.dtype, device=boxes.device) + 0.5) / SIZE * 2 - 1
         inside = (centres[:, None] ** 2 + centres**2 <= 1).to(boxes.dtype)
         return inside.repeat(len(boxes), 1, 1)

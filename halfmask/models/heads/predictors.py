@@ -51,7 +51,7 @@ class AgnosticPredictor(MaskPredictor):
         assert self.conv.bias is not None
         nn.init.zeros_(self.conv.bias)
 
-    def forward(self, features: Tensor, labels: Tensor, class_weights: ClassVectors) -> Tensor:  # noqa: ARG002
+    def forward(self, features: Tensor, labels: Tensor, class_weights: ClassVectors) -> Tensor:
         logits: Tensor = self.conv(features)
         return logits[:, 0]
 
@@ -73,7 +73,7 @@ class PerClassPredictor(MaskPredictor):
         assert self.conv.bias is not None
         nn.init.zeros_(self.conv.bias)
 
-    def forward(self, features: Tensor, labels: Tensor, class_weights: ClassVectors) -> Tensor:  # noqa: ARG002
+    def forward(self, features: Tensor, labels: Tensor, class_weights: ClassVectors) -> Tensor:
         assert self.conv.bias is not None
         filters = self.conv.weight[labels, :, 0, 0]
         logits = torch.einsum("rchw,rc->rhw", features, filters.to(features.dtype))

@@ -88,7 +88,7 @@ class _Reader(pickle._Unpickler):
             )
         return admitted
 
-    def persistent_load(self, pid: Any) -> Any:  # noqa: ARG002 - pickle's hook
+    def persistent_load(self, pid: Any) -> Any:
         raise InputError(
             f"{self.where}: the pickle refers to something outside itself; only arrays and "
             "plain containers are read"

@@ -45,7 +45,7 @@ class RegionPool(nn.Module):
         self.sampling_ratio = sampling_ratio
         self.map_levels = map_levels or LevelMapper(*level_range(strides))
 
-    def forward(self, features: dict[str, Tensor], boxes: list[Tensor], sizes: Sizes) -> Tensor:  # noqa: ARG002
+    def forward(self, features: dict[str, Tensor], boxes: list[Tensor], sizes: Sizes) -> Tensor:
         """float [R, C, S, S] of boxes [r, 4] xyxy for each image, image after image.
         sizes: not asked for, torchvision's argument.
         """

@@ -57,7 +57,7 @@ class Interrupts:
         finally:
             self._throwaway = False
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if (
             os.getpid() != self._process
         ):  # a loader's worker inherits the handler; its parent ends it

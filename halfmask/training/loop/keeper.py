@@ -87,10 +87,10 @@ class Keeper(pl.Callback):
         self._stage, self._stage_name, self._pass_size = index, name, pass_size
 
     # Lightning's hooks, in the order of a run.
-    def on_load_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+    def on_load_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
         self._random = checkpoint["halfmask"]["random"]
 
-    def on_fit_start(self, trainer: Any, module: Any) -> None:  # noqa: ARG002
+    def on_fit_start(self, trainer: Any, module: Any) -> None:
         self._interrupts.install()  # Lightning has just put its own handler in front
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
@@ -109,7 +109,7 @@ class Keeper(pl.Callback):
 
     def on_train_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:  # noqa: ARG002
+    ) -> None:
         self.course.step += 1
         end = self._end_of_step(module, batch)
         self.course.epoch += end.images / self._pass_size
@@ -143,13 +143,13 @@ class Keeper(pl.Callback):
         }
         return _Step(losses, int(images), bool(stop), bool(save))
 
-    def on_train_end(self, trainer: Any, module: Any) -> None:  # noqa: ARG002
+    def on_train_end(self, trainer: Any, module: Any) -> None:
         self.records.stop()
 
-    def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:  # noqa: ARG002
+    def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:
         self.records.stop()
 
-    def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+    def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint["halfmask"] = self._position(self._stage)
 
     # Between the stages.

@@ -89,7 +89,7 @@ class Silence:
     def evaluation(self, position: Mapping[str, Any], blocks: Mapping[str, Any]) -> None: ...
     def close(self, finished: bool) -> None: ...
 
-    def evaluated(self, step: int) -> bool:  # noqa: ARG002
+    def evaluated(self, step: int) -> bool:
         return True
 
 

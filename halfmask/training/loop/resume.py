@@ -104,12 +104,12 @@ class ResumeFile(CheckpointIO):
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
-    ) -> None:  # noqa: ARG002
+    ) -> None:
         write_resume_point(Path(path), checkpoint)
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:  # noqa: ARG002
+    ) -> dict[str, Any]:
         return read_resume_point(Path(path))
 
     def remove_checkpoint(self, path: Any) -> None:

@@ -85,10 +85,10 @@ class StageModule(pl.LightningModule):
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
-    ) -> Batch:  # noqa: ARG002
+    ) -> Batch:
         return batch.to(device)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         with team.current().step(self._normaliser):
             losses = batch.losses(self.model)
         total = torch.stack([loss.float() for loss in losses.values()]).sum()

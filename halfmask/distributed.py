@@ -130,7 +130,7 @@ class Team:
         return self.place.world == 1
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes, prints and evaluates."""
         return self.place.rank == 0
 
@@ -155,12 +155,12 @@ class Team:
         """Whether it is so in some process; every one has to ask."""
         return flag if self.alone else bool(self._gathered(int(flag), dist.ReduceOp.MAX))
 
-    def told(self, flag: bool) -> bool:
+    def broadcast(self, flag: bool) -> bool:
         """What the first process says; every one has to ask. The others wait for it."""
         return (
             flag
             if self.alone
-            else bool(self._gathered(int(flag and self.leads), dist.ReduceOp.MAX))
+            else bool(self._gathered(int(flag and self.is_main), dist.ReduceOp.MAX))
         )
 
     def wait(self) -> None:
@@ -182,7 +182,7 @@ class Team:
         if self.alone:
             yield
             return
-        turn = 0 if self.leads else 1 if self.place.local_rank == 0 else 2
+        turn = 0 if self.is_main else 1 if self.place.local_rank == 0 else 2
         for _ in range(turn):
             self.wait()
         yield
@@ -291,7 +291,7 @@ def total(count: float) -> float:
     return float(_team.summed(torch.tensor(count, dtype=torch.float64, device=_team.device)))
 
 
-def share(count: Tensor | float) -> Tensor | float:
+def mean_scale(count: Tensor | float) -> Tensor | float:
     """What the mean over `count` things of this process has to be multiplied with, so
     that the mean over the processes, which DDP takes of gradients, is the mean over all
     things of all processes: count · processes / sum of the counts.

@@ -6,17 +6,22 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 QUIET_SECONDS = 15.0
 """Time between two lines where nobody watches a bar."""
 
 T = TypeVar("T")
+
+Progress = Callable[[str, int, int], None]
+"""What library functions report to: called with the name of the work, how many steps of it
+are done, and of how many. A `Display` is one, and so is any function of three arguments.
+"""
 
 
 class Display:
@@ -26,9 +31,21 @@ class Display:
         """quiet: where there is no bar, a task that is over in 15 seconds is not mentioned."""
         self._quiet = quiet
         self._console = Console(stderr=True)
-        self._progress: Progress | None = None
+        self._progress: bars.Progress | None = None
         self._title, self._total, self._unit = "", 0, ""
         self._begin, self._first, self._done, self._last_line = 0.0, 0, 0, 0.0
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def __call__(self, title: str, done: int, total: int) -> None:
+        """Shows `done` of `total` steps of a task; another title begins another bar."""
+        if (title, total) != (self._title, self._total):
+            self.start(title, total, "step", done)
+        self.update(done)
 
     def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
         """Begins a task of `total` steps, `done` of which an earlier run took."""
@@ -41,14 +58,14 @@ class Display:
                 self._print(f"{title}: {total - done} {unit}s" + (f" after {done}" if done else ""))
             return
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True),
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(bar_width=24),
+            bars.MofNCompleteColumn(),
+            bars.TimeRemainingColumn(compact=True),
         )
-        self._progress = Progress(
+        self._progress = bars.Progress(
             *columns,
-            TextColumn("{task.fields[numbers]}"),
+            bars.TextColumn("{task.fields[numbers]}"),
             console=self._console,
             refresh_per_second=4,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from halfmask import distributed as team
+from halfmask import distributed
 from halfmask.distributed import Place, place_of
 from halfmask.errors import InputError
 
@@ -55,20 +55,20 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     with pytest.raises(InputError, match="4 processes on a host where each sees 1 GPUs"):
-        team.join(place_of(TORCHRUN))
+        distributed.join(place_of(TORCHRUN))
 
 
 def test_a_process_alone_is_asked_nothing() -> None:
-    alone = team.current()
+    alone = distributed.current()
     assert alone.alone
-    assert alone.leads
-    assert team.join(Place()) is alone
+    assert alone.is_main
+    assert distributed.join(Place()) is alone
     with alone.step("global"), alone.in_turn():
-        assert not team.in_step()
-        assert team.share(3) == 1.0
-        assert team.total(7) == 7
-        assert team.largest([3, 4]) == [3, 4]
-        assert (alone.any(True), alone.any(False), alone.told(True)) == (True, False, True)
+        assert not distributed.in_step()
+        assert distributed.mean_scale(3) == 1.0
+        assert distributed.total(7) == 7
+        assert distributed.largest([3, 4]) == [3, 4]
+        assert (alone.any(True), alone.any(False), alone.broadcast(True)) == (True, False, True)
         values = torch.rand(3)
         assert alone.summed(values) is values
-    assert team.another_ended(RuntimeError("gloo: Connection closed by peer")) is None
+    assert distributed.another_ended(RuntimeError("gloo: Connection closed by peer")) is None

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "halfmask"
 # A room may import the rooms of the floors below its own, and itself.
 FLOORS: list[set[str]] = [
     {"_version", "errors"},
-    {"files", "masks", "structures", "recipes", "distributed", "progress"},
+    {"files", "masks", "structures", "recipes", "distributed", "progress", "text"},
     {"coco"},
     {"formats"},
     {"models", "data"},

@@ -101,17 +101,17 @@ class Completing(Case):
 
     def watch(self, folder: Path) -> None:
         """One byte of drawn.txt for each batch that is drawn."""
-        from halfmask.inference.complete.draw import Drawing
+        from halfmask.inference.complete.draw import MaskDrawer
 
-        draw = Drawing.draw
+        draw = MaskDrawer.draw
 
-        def noted(self: Drawing, *arguments: object) -> object:
+        def noted(self: MaskDrawer, *arguments: object) -> object:
             file = os.open(folder / "drawn.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.write(file, b".")
             os.close(file)
             return draw(self, *arguments)  # type: ignore[arg-type]
 
-        Drawing.draw = noted  # type: ignore[assignment, method-assign]
+        MaskDrawer.draw = noted  # type: ignore[assignment, method-assign]
 
     def left(self, folder: Path, reference: Path) -> tuple[str, list[str]]:
         out = folder / "out"

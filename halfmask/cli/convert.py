@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from halfmask.formats.options import Progress
-    from halfmask.formats.tally import Tally
+    from halfmask.formats.report import Report
     from halfmask.formats.visual_genome.convert import Converted
 
 VISUAL_GENOME = "visual-genome"
@@ -86,7 +86,7 @@ def run(
     from halfmask.errors import InputError
     from halfmask.formats.options import LOCAL_STORAGE, Options
     from halfmask.formats.registry import READERS, WRITERS, check_options, read_into, write_from
-    from halfmask.formats.tally import Tally
+    from halfmask.formats.report import Report
 
     if form == VISUAL_GENOME:
         _visual_genome(source, out, coco_val, classes, test)
@@ -108,7 +108,7 @@ def run(
         raise InputError(
             f"{images}: expected the folder of the photographs, there is no such folder"
         )
-    tally = Tally()
+    tally = Report()
 
     def work(progress: Progress) -> str:
         options = Options(images, masks, split, zero_based, image_url or LOCAL_STORAGE, progress)
@@ -126,7 +126,7 @@ def _with_progress(work: Callable[[Progress], str]) -> str:
         return work(lambda step, total: bar.update(task, advance=step, total=total or None))
 
 
-def _report(summary: str, tally: Tally, json: Path | None) -> None:
+def _report(summary: str, tally: Report, json: Path | None) -> None:
     from halfmask.files.atomic import write_json
 
     print(summary)

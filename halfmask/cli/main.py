@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import logging
 import os
 import sys
 
@@ -70,6 +71,19 @@ for _verb, _module in VERBS.items():
     app.command(_verb)(importlib.import_module(_module).run)
 
 
+class _Printer(logging.Handler):
+    """Prints what the library logs: to stdout, warnings to stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(self.format(record), err=record.levelno >= logging.WARNING)
+
+
+def _show_log() -> None:
+    logger = logging.getLogger("halfmask")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [_Printer()]
+
+
 def main() -> None:
     """Runs the command line. Exit code 0 done, 1 found problems, 2 wrong use or bad
     input, 130 interrupted.
@@ -78,6 +92,7 @@ def main() -> None:
     # step several times as long. Before torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _keep_freed_memory()
+    _show_log()
     debug = "--debug" in sys.argv
     arguments = [a for a in sys.argv[1:] if a != "--debug"]  # welcome before or after the verb
     try:

@@ -56,25 +56,27 @@ def run(
     if out is None:
         raise InputError("train: --out RUN is missing: name the folder that the run shall have")
     arguments = ["train", recipe, *(overrides or []), "--out", str(out)]
-    again = " ".join(["halfmask", *arguments, "--resume"])
+    resume_command = " ".join(["halfmask", *arguments, "--resume"])
     if resume:
         arguments.append("--resume")
-    code = _run(settings, out, resume, arguments, again)
+    code = _run(settings, out, resume, arguments, resume_command)
     if code:
         raise typer.Exit(code)
 
 
-def _run(settings: Recipe, out: Path, resume: bool, arguments: list[str], again: str) -> int:
+def _run(
+    settings: Recipe, out: Path, resume: bool, arguments: list[str], resume_command: str
+) -> int:
     """Trains here, or starts the processes that do; the exit code."""
     import contextlib
     import io
 
-    from halfmask import distributed as team
+    from halfmask import distributed
     from halfmask.errors import InputError
     from halfmask.training.folder import check_folder, for_processes
     from halfmask.training.launch import end_with_launcher, launch
 
-    place = team.place_of(os.environ)
+    place = distributed.place_of(os.environ)
     if settings.devices > 1 and not place.by:
         # What can be seen here is said once, not by every process.
         check_folder(
@@ -82,24 +84,30 @@ def _run(settings: Recipe, out: Path, resume: bool, arguments: list[str], again:
             out,
             resume,
         )
-        return launch([*arguments, *["--debug"] * ("--debug" in sys.argv)], settings.devices, again)
+        return launch(
+            [*arguments, *["--debug"] * ("--debug" in sys.argv)], settings.devices, resume_command
+        )
     end_with_launcher()
-    members = team.join(place)
+    members = distributed.join(place)
     try:
         with (
-            contextlib.nullcontext() if members.leads else contextlib.redirect_stdout(io.StringIO())
+            contextlib.nullcontext()
+            if members.is_main
+            else contextlib.redirect_stdout(io.StringIO())
         ):
-            model = train(settings, out, resume, again)
+            model = train(settings, out, resume, resume_command)
     except RuntimeError as error:
-        ended = team.another_ended(error)
+        ended = distributed.another_ended(error)
         if ended is None:
             raise
-        if not members.leads:  # one line is enough
+        if not members.is_main:  # one line is enough
             return 2
-        raise InputError(f"{ended}; go on from the last resume point with: {again}") from error
-    team.leave()
+        raise InputError(
+            f"{ended}; go on from the last resume point with: {resume_command}"
+        ) from error
+    distributed.leave()
     if model is None:
         return 130
-    if members.leads:
+    if members.is_main:
         print(f"{model}: trained")
     return 0

@@ -15,7 +15,7 @@ from halfmask.errors import InputError
 from halfmask.structures import Target
 
 
-class LeaveOut(Dataset[tuple[Tensor, Target]]):
+class SkipUnreadable(Dataset[tuple[Tensor, Target]]):
     """A data set in whose place of an example that cannot be read stands the next one
     that can.
 

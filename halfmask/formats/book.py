@@ -13,8 +13,8 @@ from halfmask.coco.file import CocoFile
 from halfmask.coco.records import file_name_of
 from halfmask.coco.supervision import MaskState, provenance
 from halfmask.formats.names import stems_of
+from halfmask.formats.report import Report
 from halfmask.formats.sink import Size, own_box
-from halfmask.formats.tally import Tally
 
 _KNOWN = {
     "id",
@@ -97,13 +97,13 @@ class Book:
     """
 
     file: CocoFile
-    tally: Tally
+    tally: Report
     holds: frozenset[str]
     target: str
 
     @classmethod
     def read(
-        cls, path: Path, tally: Tally, target: str, holds: frozenset[str] = frozenset()
+        cls, path: Path, tally: Report, target: str, holds: frozenset[str] = frozenset()
     ) -> Book:
         """Reads a file; what has no usable box, image or class is counted.
 

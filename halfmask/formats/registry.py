@@ -10,11 +10,11 @@ from typing import cast
 
 from halfmask.errors import InputError
 from halfmask.formats.options import Options
+from halfmask.formats.report import Report
 from halfmask.formats.sink import CocoSink
-from halfmask.formats.tally import Tally
 
 Reader = Callable[[Path, CocoSink, Options], None]
-Writer = Callable[[Path, Path, Tally, Options], str]
+Writer = Callable[[Path, Path, Report, Options], str]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def check_options(form: str, given: list[str]) -> None:
         )
 
 
-def read_into(form: str, source: Path, out: Path, options: Options, tally: Tally) -> str:
+def read_into(form: str, source: Path, out: Path, options: Options, tally: Report) -> str:
     """Converts a source to a COCO file.
 
     Returns:
@@ -107,7 +107,7 @@ def read_into(form: str, source: Path, out: Path, options: Options, tally: Tally
     return f"{out}: {sink.images} images, {sink.annotations} annotations, {sink.masks} of them with masks, {len(sink.categories)} classes"
 
 
-def write_from(form: str, source: Path, out: Path, options: Options, tally: Tally) -> str:
+def write_from(form: str, source: Path, out: Path, options: Options, tally: Report) -> str:
     """Converts a COCO file to another format.
 
     Returns:

@@ -17,7 +17,7 @@ from halfmask.coco.stream import CocoStream, json_text
 from halfmask.coco.supervision import MaskState, judge
 from halfmask.errors import InputError
 from halfmask.formats.names import leads_out
-from halfmask.formats.tally import Tally
+from halfmask.formats.report import Report
 from halfmask.masks.rle import area_of, box_of
 
 Size = tuple[int, int]
@@ -36,7 +36,7 @@ class CocoSink:
         about: `info.description`.
     """
 
-    def __init__(self, path: Path, tally: Tally, about: str) -> None:
+    def __init__(self, path: Path, tally: Report, about: str) -> None:
         self.path, self.tally = path, tally
         self._info = {"description": about}
         self._categories: list[dict[str, Any]] = []

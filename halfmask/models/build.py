@@ -7,7 +7,7 @@ from typing import Any
 
 from halfmask.errors import InputError
 from halfmask.models.base import SegmentationModel
-from halfmask.models.embedding_file import vector_size
+from halfmask.models.class_vectors import vector_size
 from halfmask.models.mask_rcnn.build import build_mask_rcnn
 from halfmask.recipes.recipe import BoxSegmenter, MaskRCNN, expand
 
@@ -38,7 +38,7 @@ def build_model(
     return _BUILDERS[config.kind](config, num_classes, pretrained, names)
 
 
-def settled(config: MaskRCNN | BoxSegmenter) -> MaskRCNN | BoxSegmenter:
+def with_embedding_size(config: MaskRCNN | BoxSegmenter) -> MaskRCNN | BoxSegmenter:
     """The recipe's model with the length of its class vectors taken from their file, so
     that a checkpoint can be built without the file.
 

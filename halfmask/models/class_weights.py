@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from halfmask.errors import InputError
-from halfmask.models.embedding_file import read_vectors
+from halfmask.models.class_vectors import read_vectors
 from halfmask.recipes.recipe import Transfer, expand
 
 

@@ -21,7 +21,7 @@ from halfmask.data.augment.augment import Augment
 from halfmask.data.augment.paste import CopyPaste
 from halfmask.data.dataset import CocoInstances, development_split
 from halfmask.data.loader import build_loader
-from halfmask.data.unreadable import LeaveOut
+from halfmask.data.unreadable import SkipUnreadable
 from halfmask.distributed import current
 from halfmask.errors import InputError
 from halfmask.recipes.recipe import Data, Recipe, Stage, expand
@@ -57,7 +57,7 @@ class Pictures:
         """Batches as this data section wants them; of several processes each gets its
         part. draws: see `build_loader`.
         """
-        examples, paste = LeaveOut(self.training, data.unreadable), None
+        examples, paste = SkipUnreadable(self.training, data.unreadable), None
         if data.paste > 0:
             masked = set(self.training.with_masks())
             rows = [k for k, i in enumerate(self.training.image_ids) if i in masked]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from halfmask import distributed as team
+from halfmask import distributed
 from halfmask.errors import InputError
 from halfmask.recipes.recipe import Recipe, parse_recipe
 
@@ -142,7 +142,7 @@ def await_folder(out: Path) -> None:
     Raises:
         InputError: it does not appear: the hosts do not share the folder.
     """
-    deadline = time.monotonic() + (0 if team.current().leads else SHARED_SECONDS)
+    deadline = time.monotonic() + (0 if distributed.current().is_main else SHARED_SECONDS)
     while not (out / "recipe.yaml").is_file():
         if time.monotonic() > deadline:
             raise InputError(
@@ -174,8 +174,8 @@ def begin_run(recipe: Recipe, data: TrainingData, model: SegmentationModel, out:
     from halfmask.files.atomic import write_text
     from halfmask.training.looks import learn_looks
 
-    members = team.current()
-    if members.leads:
+    members = distributed.current()
+    if members.is_main:
         if not (out / "resume.ckpt").is_file():  # else it has them
             learn_looks(model, recipe, data)
         out.mkdir(parents=True, exist_ok=True)

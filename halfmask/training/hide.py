@@ -68,7 +68,7 @@ class Measured:
         model.quality_score.fit(self.features, self.ious)
 
 
-def learn_hidden(recipe: Recipe, out: Path, again: str) -> Measured | None:
+def learn_hidden(recipe: Recipe, out: Path, resume_command: str) -> Measured | None:
     """Trains without some masked classes (OUT/hidden), measures masks of these, writes
     OUT/quality.json and OUT/reliability.png.
 
@@ -77,7 +77,7 @@ def learn_hidden(recipe: Recipe, out: Path, again: str) -> Measured | None:
     Args:
         recipe: of the run; `hide` is at least 1.
         out: the run's folder.
-        again: how to go on, for messages.
+        resume_command: how to go on, for messages.
     Returns:
         The measured masks, to fit the run's own model with; None if a signal stopped
             the training.
@@ -90,12 +90,16 @@ def learn_hidden(recipe: Recipe, out: Path, again: str) -> Measured | None:
     print(plan.describe())
     folder = out / HIDDEN
     checkpoint = train(
-        plan.recipe, folder, resume=(folder / "recipe.yaml").is_file(), again=again, report=False
+        plan.recipe,
+        folder,
+        resume=(folder / "recipe.yaml").is_file(),
+        resume_command=resume_command,
+        report=False,
     )
     if checkpoint is None:
         return None
     measured = _measure(_load(checkpoint), plan)
-    if current().leads:
+    if current().is_main:
         _report(measured, plan, out)
     return measured
 

@@ -24,7 +24,7 @@ LAUNCHER = "HALFMASK_LAUNCHER"
 """Environment variable of the processes: the launcher's process id."""
 
 
-def launch(arguments: Sequence[str], processes: int, again: str) -> int:
+def launch(arguments: Sequence[str], processes: int, resume_command: str) -> int:
     """Runs `halfmask` with the same arguments in several processes, which find each
     other as under torchrun.
 
@@ -33,7 +33,7 @@ def launch(arguments: Sequence[str], processes: int, again: str) -> int:
 
     Args:
         arguments: of `halfmask`.
-        again: how to go on, for messages.
+        resume_command: how to go on, for messages.
     Returns:
         The exit code: 0, 130 after a signal, or the first failed process's.
     Raises:
@@ -65,7 +65,7 @@ def launch(arguments: Sequence[str], processes: int, again: str) -> int:
         return (
             130 if codes else 0
         )  # before the first step there is nothing to save: the signal simply ends a process
-    return _verdict(codes, again)
+    return _verdict(codes, resume_command)
 
 
 def _check_devices(processes: int) -> None:
@@ -128,7 +128,7 @@ def _watch(members: Sequence[subprocess.Popen[bytes]]) -> list[tuple[int, int]]:
     return sorted(failed.items(), key=lambda item: item[1] >= 0)
 
 
-def _verdict(failed: list[tuple[int, int]], again: str) -> int:
+def _verdict(failed: list[tuple[int, int]], resume_command: str) -> int:
     if not failed:
         return 0
     rank, code = failed[0]
@@ -137,7 +137,7 @@ def _verdict(failed: list[tuple[int, int]], again: str) -> int:
             f"process {rank} was ended by {signal.Signals(-code).name}, and so the training "
             "(SIGKILL may mean that the memory was full: "
             "fewer devices or data.workers, a smaller batch_size); go on from the last resume "
-            f"point with: {again}"
+            f"point with: {resume_command}"
         )
     return code
 

@@ -14,7 +14,7 @@ TEACHER = "teacher"
 """Folder of the round before, in the folder of a run."""
 
 
-def teach(recipe: Recipe, out: Path, again: str) -> Path | None:
+def teach(recipe: Recipe, out: Path, resume_command: str) -> Path | None:
     """Trains the round before this one in OUT/teacher, and has it fill the file's
     missing masks.
 
@@ -25,7 +25,7 @@ def teach(recipe: Recipe, out: Path, again: str) -> Path | None:
     Args:
         recipe: of this round; `rounds` is at least 2.
         out: this round's run folder.
-        again: how to go on, for messages.
+        resume_command: how to go on, for messages.
     Returns:
         A COCO file of the training images with the teacher's masks; None if a signal
             stopped its training.
@@ -39,12 +39,16 @@ def teach(recipe: Recipe, out: Path, again: str) -> Path | None:
     earlier = recipe.model_copy(update={"rounds": recipe.rounds - 1, "hide": 0})
     print(f"round {recipe.rounds - 1} of {recipe.rounds}: the teacher")
     model = train(
-        earlier, folder, resume=(folder / "recipe.yaml").is_file(), again=again, report=False
+        earlier,
+        folder,
+        resume=(folder / "recipe.yaml").is_file(),
+        resume_command=resume_command,
+        report=False,
     )
     if model is None:
         return None
     members = current()
-    if members.leads and not filled.is_file():
+    if members.is_main and not filled.is_file():
         _fill(recipe, model, folder, filled)
     members.wait()
     print(f"round {recipe.rounds} of {recipe.rounds}")

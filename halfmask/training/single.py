@@ -18,7 +18,7 @@ def train_single(
     model: SegmentationModel,
     out: Path,
     resume: bool,
-    again: str,
+    resume_command: str,
 ) -> Outcome:
     """The training itself; a run that fails before its first resume point leaves nothing behind."""
     from halfmask.distributed import current
@@ -38,17 +38,17 @@ def train_single(
         ):  # of a log or a tracker; the system names no file when a disk is full
             error = InputError(f"{error.filename or out}: {error.strerror or error}")
         if (out / "resume.ckpt").is_file():
-            raise InputError(f"{error} (the last good state is kept: {again})") from error
-        if not resume and current().leads and out.is_dir():
+            raise InputError(f"{error} (the last good state is kept: {resume_command})") from error
+        if not resume and current().is_main and out.is_dir():
             remove_begun(out, before)
         raise error
 
 
 def with_embedding_size_of_recipe(recipe: Recipe) -> Recipe:
     """The recipe with what its files decide, as the run keeps it."""
-    from halfmask.models.build import settled
+    from halfmask.models.build import with_embedding_size
 
-    return recipe.model_copy(update={"model": settled(recipe.model)})
+    return recipe.model_copy(update={"model": with_embedding_size(recipe.model)})
 
 
 def build_for(recipe: Recipe, data: TrainingData) -> SegmentationModel:

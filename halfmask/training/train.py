@@ -21,13 +21,13 @@ def train(
     recipe: Recipe,
     out: Path,
     resume: bool = False,
-    again: str = "the same command with --resume",
+    resume_command: str = "the same command with --resume",
     report: bool = True,
 ) -> Path | None:
     """Trains by a recipe into the folder `out`.
 
     Args:
-        again: how to go on, for messages.
+        resume_command: how to go on, for messages.
         report: write OUT/report.html too; a training that serves another one needs
             none.
     Returns:
@@ -57,21 +57,23 @@ def train(
     from halfmask.training.report import report_run
     from halfmask.training.rounds import teach
 
-    hidden = learn_hidden(recipe, out, again) if recipe.hide else None
+    hidden = learn_hidden(recipe, out, resume_command) if recipe.hide else None
     if recipe.hide and hidden is None:
         return None
-    filled = teach(recipe, out, again) if recipe.rounds > 1 else None
+    filled = teach(recipe, out, resume_command) if recipe.rounds > 1 else None
     if recipe.rounds > 1 and filled is None:
         return None
     with members.in_turn():
         data = read_training_data(recipe, filled)
         model = build_for(recipe, data)
     describe(recipe, data)
-    outcome = train_single(recipe, data, model, out, resume, again)
+    outcome = train_single(recipe, data, model, out, resume, resume_command)
     if not outcome.finished:
-        print(f"stopped at step {outcome.step} of {outcome.steps}, saved; go on with: {again}")
+        print(
+            f"stopped at step {outcome.step} of {outcome.steps}, saved; go on with: {resume_command}"
+        )
         return None
-    if members.leads:
+    if members.is_main:
         if hidden is not None:
             hidden.fit(model)
         finish_run(recipe, data, model, out)

@@ -14,7 +14,7 @@ from halfmask.errors import InputError
 
 if TYPE_CHECKING:
     from halfmask.coco.images import Pixels
-    from halfmask.inference.complete.filling import Filling
+    from halfmask.inference.complete.filling import FilledMask
     from halfmask.inference.predictor import Predictor
     from halfmask.structures import Detection
 
@@ -111,7 +111,7 @@ class Segmenter:
         across, down = width / pixels.shape[1], height / pixels.shape[0]
         small = (box[0] / across, box[1] / down, box[2] / across, box[3] / down)
 
-        def draw(predictor: Predictor) -> Filling:
+        def draw(predictor: Predictor) -> FilledMask:
             x0, y0, x1, y1 = _window(small, pixels.shape[:2], predictor.can_detect)
             moved = (small[0] - x0, small[1] - y0, small[2] - x0, small[3] - y0)
             found = predictor.segment(
@@ -132,7 +132,7 @@ class Segmenter:
         """
         from halfmask.inference.complete.filling import fillings
 
-        def find(predictor: Predictor) -> tuple[Detection, list[Filling]]:
+        def find(predictor: Predictor) -> tuple[Detection, list[FilledMask]]:
             found = predictor.detect(pixels)
             found = found.select(found.scores >= least)
             found = found.select(found.scores.argsort(descending=True)[:most])
@@ -194,7 +194,7 @@ def _moved(
     return replace(found, boxes=boxes, regions=regions, image_size=size)
 
 
-def _rle(filling: Filling) -> dict[str, Any]:
+def _rle(filling: FilledMask) -> dict[str, Any]:
     segmentation = filling["segmentation"]
     assert isinstance(segmentation, dict)  # polygons were not asked for
     return segmentation

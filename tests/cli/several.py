@@ -8,19 +8,19 @@ import os
 import sys
 from pathlib import Path
 
-from halfmask import distributed as team
+from halfmask import distributed
 from halfmask.recipes.recipe import load_recipe
-from halfmask.training.loop import keeper
+from halfmask.training.loop import callback as keeper
 from halfmask.training.train import train
 
 
 def main() -> None:
     keeper.LOG_EVERY = 1
-    team.join(team.place_of(os.environ))
+    distributed.join(distributed.place_of(os.environ))
     for argument in sys.argv[1:]:
         recipe, out, *resume = argument.split("=")
         train(load_recipe(recipe), Path(out), resume=bool(resume), report=False)
-    team.leave()
+    distributed.leave()
 
 
 if __name__ == "__main__":

@@ -222,7 +222,7 @@ def assert_same_training(one: Path, other: Path, tolerance: float = 1e-4) -> Non
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("halfmask.training.loop.keeper.LOG_EVERY", 1)
+    monkeypatch.setattr("halfmask.training.loop.callback.LOG_EVERY", 1)
     monkeypatch.setattr("halfmask.pictures.curves.training_curves", lambda folder: None)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from halfmask.data.loader import build_loader
-from halfmask.data.unreadable import LeaveOut
+from halfmask.data.unreadable import SkipUnreadable
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops
 from halfmask.structures import Target
@@ -36,7 +36,7 @@ class Pictures:
         )
 
 
-def ids(examples: LeaveOut, workers: int, count: int = 15) -> list[int]:
+def ids(examples: SkipUnreadable, workers: int, count: int = 15) -> list[int]:
     loader = build_loader(examples, 4, workers, seed=5)
     return [target.image_id for batch in itertools.islice(loader, count) for target in batch[1]]
 
@@ -44,7 +44,7 @@ def ids(examples: LeaveOut, workers: int, count: int = 15) -> list[int]:
 def test_the_next_readable_one_stands_in_for_a_broken_one_and_it_is_named_once(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    examples = LeaveOut(Pictures(20, {3, 4, 19}), 0.2)
+    examples = SkipUnreadable(Pictures(20, {3, 4, 19}), 0.2)
     assert [examples[i][1].image_id for i in (2, 3, 4, 3, 19)] == [2, 5, 5, 5, 0]
     assert examples.left_out == [3, 4, 19]
     said = capfd.readouterr().err
@@ -54,7 +54,7 @@ def test_the_next_readable_one_stands_in_for_a_broken_one_and_it_is_named_once(
 def test_batches_do_not_depend_on_the_workers_and_their_finds_are_shared() -> None:
     runs = {}
     for workers in (0, 2):
-        examples = LeaveOut(Pictures(20, {3, 4}), 0.1)
+        examples = SkipUnreadable(Pictures(20, {3, 4}), 0.1)
         runs[workers] = ids(examples, workers)
         assert examples.left_out == [3, 4], "found in other processes, known in this one"
     assert runs[0] == runs[2]
@@ -67,7 +67,7 @@ def test_more_than_the_share_stop_the_training(workers: int) -> None:
         InputError,
         match=r"(?s)cannot read it.*\(3 of 20 photographs cannot be used, and at most 2 may be",
     ):
-        ids(LeaveOut(Pictures(20, {3, 4, 7}), 0.1), workers)
+        ids(SkipUnreadable(Pictures(20, {3, 4, 7}), 0.1), workers)
 
 
 def test_with_no_share_the_first_one_stops_it_in_its_own_words() -> None:
@@ -75,9 +75,9 @@ def test_with_no_share_the_first_one_stops_it_in_its_own_words() -> None:
         InputError,
         match=r"^1\.jpg \(image id 1\): expected a photograph, cannot read it; replace the file$",
     ):
-        LeaveOut(Pictures(50, {1}), 0.01)[1]
+        SkipUnreadable(Pictures(50, {1}), 0.01)[1]
 
 
 def test_nothing_readable_at_all_is_an_error() -> None:
     with pytest.raises(InputError, match="cannot be used, and at most"):
-        LeaveOut(Pictures(3, {0, 1, 2}), 0.9)[0]
+        SkipUnreadable(Pictures(3, {0, 1, 2}), 0.9)[0]

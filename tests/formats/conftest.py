@@ -12,7 +12,7 @@ from PIL import Image
 
 from halfmask.formats.options import Options
 from halfmask.formats.registry import READERS, read_into, write_from
-from halfmask.formats.tally import Tally
+from halfmask.formats.report import Report
 from halfmask.masks.rle import rle_of
 
 HEIGHT, WIDTH = 60, 80
@@ -22,7 +22,7 @@ HEIGHT, WIDTH = 60, 80
 class Done:
     """A conversion: what was counted and, into COCO, the document."""
 
-    tally: Tally
+    tally: Report
     document: dict[str, Any]
     summary: str
 
@@ -30,7 +30,7 @@ class Done:
     def rows(self) -> list[dict[str, Any]]:
         return list(self.document["annotations"])
 
-    def told(self, words: str) -> int:
+    def count_of(self, words: str) -> int:
         """How often something was counted whose sentence begins with some words."""
         counts = {**self.tally.faults, **self.tally.notes}
         return sum(count for what, count in counts.items() if what.startswith(words))
@@ -44,7 +44,7 @@ def convert(tmp_path: Path) -> Convert:
     """`convert(FORMAT, SRC, OUT, **options)`; OUT is made up where it is left out."""
 
     def run(form: str, source: Path, out: Path | None = None, **options: Any) -> Done:
-        tally = Tally()
+        tally = Report()
         out = out or tmp_path / f"{form}.json"
         work = read_into if form in READERS else write_from
         summary = work(form, source, out, Options(**options), tally)

@@ -15,7 +15,7 @@ from halfmask.coco.supervision import MaskState
 from halfmask.errors import InputError
 from halfmask.formats.options import Options
 from halfmask.formats.registry import read_into
-from halfmask.formats.tally import Tally
+from halfmask.formats.report import Report
 
 Convert = Callable[..., Any]
 
@@ -122,12 +122,12 @@ def test_what_cannot_be_used_is_told_by_id(convert: Convert, tmp_path: Path) -> 
     done = convert("lvis", write(tmp_path / "source.json", document))
     assert len(done.rows) == 2
     assert len(done.document["images"]) == 2
-    assert done.told("annotations without an id") == 2
-    assert done.told("annotations of an image that is not there") == 1
-    assert done.told("annotations of a class that is not there") == 1
-    assert done.told("annotations without a box of four numbers") == 2
-    assert done.told("images without a usable id") == 4
-    assert done.told("images whose id was there already") == 1
+    assert done.count_of("annotations without an id") == 2
+    assert done.count_of("annotations of an image that is not there") == 1
+    assert done.count_of("annotations of a class that is not there") == 1
+    assert done.count_of("annotations without a box of four numbers") == 2
+    assert done.count_of("images without a usable id") == 4
+    assert done.count_of("images whose id was there already") == 1
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_memory_does_not_grow_with_the_annotations(convert: Convert, tmp_path: P
         path = write(tmp_path / "large.json", document)
         del document
         tracemalloc.start()
-        read_into("lvis", path, tmp_path / "out.json", Options(), Tally())
+        read_into("lvis", path, tmp_path / "out.json", Options(), Report())
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found

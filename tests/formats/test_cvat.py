@@ -14,7 +14,7 @@ import pytest
 from halfmask.errors import InputError
 from halfmask.formats.options import Options
 from halfmask.formats.registry import read_into
-from halfmask.formats.tally import Tally
+from halfmask.formats.report import Report
 from halfmask.masks.rle import crop_of
 
 Convert = Callable[..., Any]
@@ -118,7 +118,7 @@ def test_a_malformed_shape_is_told_and_the_rest_is_kept(
 ) -> None:
     good = '<box label="dog" xtl="1" ytl="1" xbr="3" ybr="4"/>'
     done = convert("cvat", export(tmp_path / "x.xml", good, shape, good))
-    assert done.told("shapes that cannot be read") == 1
+    assert done.count_of("shapes that cannot be read") == 1
     assert "'a.jpg' shape 2" in done.tally.first["shapes that cannot be read: left out"]
     assert len(done.rows) == 2
 
@@ -158,7 +158,7 @@ def test_memory_does_not_grow_with_the_file(convert: Convert, tmp_path: Path) ->
                 )
             file.write("</annotations>")
         tracemalloc.start()
-        read_into("cvat", path, tmp_path / "out.json", Options(), Tally())
+        read_into("cvat", path, tmp_path / "out.json", Options(), Report())
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found

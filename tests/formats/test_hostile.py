@@ -17,7 +17,7 @@ from halfmask.coco.file import CocoFile
 from halfmask.errors import InputError
 from halfmask.formats.options import Options
 from halfmask.formats.registry import read_into, write_from
-from halfmask.formats.tally import Tally
+from halfmask.formats.report import Report
 
 values: Any = st.recursive(
     st.none()
@@ -38,7 +38,7 @@ def survives(form: str, source: Path, **options: Any) -> None:
     out = source.parent / "out.json"
     out.unlink(missing_ok=True)
     try:
-        read_into(form, source, out, Options(**options), Tally())
+        read_into(form, source, out, Options(**options), Report())
     except InputError:
         assert not out.exists()
         return
@@ -136,7 +136,7 @@ def test_lvis(tmp_path: Path, data: Any) -> None:
     (tmp_path / "e.json").write_text(json.dumps(spoiled(document, data.draw)))
     out = tmp_path / "out.json"
     try:
-        read_into("lvis", tmp_path / "e.json", out, Options(), Tally())
+        read_into("lvis", tmp_path / "e.json", out, Options(), Report())
     except InputError:
         return
     CocoFile.read(out)
@@ -182,7 +182,7 @@ def test_yolo(tmp_path: Path, lines: list[str]) -> None:
     Image.new("RGB", (20, 10)).save(tmp_path / "images" / "a.png")
     (tmp_path / "data.yaml").write_text("names: [a, b]\n")
     (tmp_path / "labels" / "a.txt").write_text("\n".join(lines), encoding="utf-8", errors="replace")
-    tally = Tally()
+    tally = Report()
     out = tmp_path / "out.json"
     read_into("yolo", tmp_path, out, Options(), tally)
     document = json.loads(out.read_text())
@@ -202,6 +202,6 @@ def test_coco_outward(form: str, tmp_path: Path, kinds: dict[str, Any], data: An
     source.write_text(json.dumps(document))
     out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
     try:
-        write_from(form, source, out, Options(), Tally())
+        write_from(form, source, out, Options(), Report())
     except InputError:
         assert not out.exists()

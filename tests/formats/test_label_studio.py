@@ -77,9 +77,9 @@ def test_every_region(convert: Convert, tmp_path: Path) -> None:
     assert ellipse["area"] == pytest.approx(np.pi * 20 * 10, rel=0.03)
     assert turned["bbox"] == [90, 50, 10, 20]
     assert plain["bbox"] == [0, 0, 20, 10]
-    assert done.told("regions of several labels") == 1
-    assert done.told("results that are no region") == 1
-    assert done.told("regions without a label") == 1
+    assert done.count_of("regions of several labels") == 1
+    assert done.count_of("results that are no region") == 1
+    assert done.count_of("regions without a label") == 1
     assert not done.tally.faults
 
 
@@ -101,7 +101,7 @@ def test_every_region(convert: Convert, tmp_path: Path) -> None:
 )
 def test_a_malformed_region_is_told(convert: Convert, tmp_path: Path, bad: dict[str, Any]) -> None:
     done = convert("label-studio", export(tmp_path / "e.json", RECTANGLE, bad, RECTANGLE))
-    assert done.told("regions that cannot be read") == 1
+    assert done.count_of("regions that cannot be read") == 1
     assert "task 7 region r1" in done.tally.first["regions that cannot be read: left out"]
     assert len(done.rows) == 2
 
@@ -113,7 +113,7 @@ def test_regions_of_another_image_size_or_a_turned_one(convert: Convert, tmp_pat
         "label-studio",
         export(tmp_path / "e.json", RECTANGLE, other, turned, "no region", {"value": 3}),
     )
-    assert done.told("regions on a turned image, or of another size") == 2
+    assert done.count_of("regions on a turned image, or of another size") == 2
     assert len(done.rows) == 1
 
 
@@ -178,7 +178,7 @@ def test_which_annotation_counts(convert: Convert, tmp_path: Path) -> None:
     (tmp_path / "e.json").write_text(json.dumps([task]))
     found = convert("label-studio", tmp_path / "e.json")
     assert [a["bbox"][0] for a in found.rows] == [6]
-    assert found.told("further annotations") == 1
+    assert found.count_of("further annotations") == 1
 
 
 def test_a_box_that_was_kept_goes_when_its_mask_was_changed(

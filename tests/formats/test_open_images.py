@@ -79,7 +79,7 @@ def test_masks_without_a_box_become_annotations(
 ) -> None:
     (source / "train-annotations-bbox.csv").write_text(HEAD + ROWS.splitlines()[1] + "\n")
     done = convert("open-images", source, images=photos)
-    assert done.told("masks without a row") == 2
+    assert done.count_of("masks without a row") == 2
     assert [("segmentation" in a) for a in done.rows] == [False, True, True]
 
 
@@ -99,12 +99,12 @@ def test_bad_rows_and_masks(convert: Convert, source: Path, photos: Path) -> Non
     done = convert("open-images", source, images=photos)
     assert len(done.rows) == 4
     assert not any("segmentation" in a for a in done.rows)
-    assert done.told("rows of boxes without four numbers") == 1
-    assert done.told("annotations with a bad box") == 1
-    assert done.told("rows of images without a photograph") == 3
-    assert done.told("rows of masks without a box") == 1
-    assert done.told("mask PNGs that cannot be read") == 1
-    assert done.told("masks whose PNG is not there") == 1
+    assert done.count_of("rows of boxes without four numbers") == 1
+    assert done.count_of("annotations with a bad box") == 1
+    assert done.count_of("rows of images without a photograph") == 3
+    assert done.count_of("rows of masks without a box") == 1
+    assert done.count_of("mask PNGs that cannot be read") == 1
+    assert done.count_of("masks whose PNG is not there") == 1
     assert "line 6" in done.tally.first["rows of boxes without four numbers: left out"]
 
 
@@ -113,7 +113,9 @@ def test_paths_in_the_table_of_masks_stay_in_the_folder(
 ) -> None:
     table = source / "train-annotations-object-segmentation.csv"
     table.write_text(table.read_text().replace("aa01_cat_1.png", "../masks/aa01_cat_1.png"))
-    assert convert("open-images", source, images=photos).told("masks whose PNG is not there") == 1
+    assert (
+        convert("open-images", source, images=photos).broadcast("masks whose PNG is not there") == 1
+    )
 
 
 def test_what_is_missing(convert: Convert, source: Path, photos: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from halfmask.formats.options import Options
 from halfmask.formats.registry import read_into, write_from
-from halfmask.formats.tally import Tally
+from halfmask.formats.report import Report
 from halfmask.masks.rle import overlap, rle_of
 
 Convert = Callable[..., Any]
@@ -29,11 +29,11 @@ where it differs by more.
 
 def there_and_back(
     form: str, source: Path, folder: Path, photos: Path
-) -> tuple[dict[str, Any], Tally, Tally]:
+) -> tuple[dict[str, Any], Report, Report]:
     out, back = folder / f"out-{form}", folder / f"{form}.json"
     shutil.rmtree(out, ignore_errors=True)
     out.unlink(missing_ok=True)
-    first, second = Tally(), Tally()
+    first, second = Report(), Report()
     write_from(f"to-{form}", source, out, Options(images=photos), first)
     read_into(
         form, out / ENTRY[form] if form in ENTRY else out, back, Options(images=photos), second

@@ -70,7 +70,7 @@ def test_boxes_masks_and_attributes(convert: Convert, voc: Path) -> None:
     assert crop[0].all()
     assert crop[0].shape == (16, 16)
     assert other["image_id"] == 2
-    assert done.told("objects with parts") == 1
+    assert done.count_of("objects with parts") == 1
     assert not done.tally.faults
 
 
@@ -88,7 +88,7 @@ def test_counting_from_zero(convert: Convert, voc: Path) -> None:
     (voc / "Annotations" / "a.xml").write_text(xml(OBJECT.format("dog", 0, 0, 10, 10, "")))
     (voc / "SegmentationObject" / "a.png").unlink()
     done = convert("voc", voc)
-    assert done.told("boxes that begin at 0") == 1
+    assert done.count_of("boxes that begin at 0") == 1
     assert done.rows[0]["bbox"] == [-1, -1, 11, 11]
     zero = convert("voc", voc, zero_based=True)
     assert zero.rows[0]["bbox"] == [0, 0, 10, 10]
@@ -137,7 +137,7 @@ def test_bad_files_are_counted_and_the_others_read(
     (voc / "SegmentationObject" / "a.png").unlink()
     (voc / "Annotations" / "c.xml").write_text(text.replace("a.jpg", "c.jpg"))
     done = convert("voc", voc)
-    assert done.told(what) == 1
+    assert done.broadcast(what) == 1
     assert "c.xml" in next(
         place for sentence, place in done.tally.first.items() if sentence.startswith(what)
     )
@@ -153,18 +153,18 @@ def test_bad_masks_leave_boxes(convert: Convert, voc: Path) -> None:
     ):
         path.write_bytes(content)
         done = convert("voc", voc)
-        assert done.told(what) == 1
+        assert done.broadcast(what) == 1
         assert not any("segmentation" in a for a in done.rows)
     Image.new("P", (41, 30)).save(path)
-    assert convert("voc", voc).told("mask PNGs that are no palette") == 1
+    assert convert("voc", voc).broadcast("mask PNGs that are no palette") == 1
     Image.new("RGB", (40, 30)).save(path)
-    assert convert("voc", voc).told("mask PNGs that are no palette") == 1
+    assert convert("voc", voc).broadcast("mask PNGs that are no palette") == 1
     values = np.zeros((30, 40), dtype=np.uint8)
     values[20:25, 0:5], values[0:2, 30:32] = 1, 77
     Image.fromarray(values).save(path)
     done = convert("voc", voc)
-    assert done.told("masks that lie outside their object's box") == 1
-    assert done.told("values in mask PNGs that no object has") == 1
+    assert done.count_of("masks that lie outside their object's box") == 1
+    assert done.count_of("values in mask PNGs that no object has") == 1
 
 
 def test_nothing_there(convert: Convert, tmp_path: Path) -> None:
@@ -189,8 +189,8 @@ def test_overlaps_and_placeholders_are_told(
     source = tmp_path / "o.json"
     source.write_text(json.dumps({**kinds, "annotations": [large, small, same]}))
     done = convert("to-voc", source, tmp_path / "v")
-    assert done.told("masks with pixels under another's") == 1
-    assert done.told("masks wholly under others") == 1
+    assert done.count_of("masks with pixels under another's") == 1
+    assert done.count_of("masks wholly under others") == 1
     values = np.array(Image.open(tmp_path / "v" / "SegmentationObject" / "a.png"))
     assert values[6, 6] == 3
     assert values[30, 30] == 1

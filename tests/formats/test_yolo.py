@@ -79,18 +79,18 @@ def test_bad_rows_are_told_by_line_and_the_rest_is_kept(convert: Convert, tmp_pa
     (source / "images" / "c.jpg").write_text("no photograph")
     done = convert("yolo", source)
     assert [a["bbox"] for a in done.rows] == [[40, 15, 20, 20], [40, 15, 20, 20]]
-    assert done.told("label lines with something that is no number") == 1
-    assert done.told("label lines of a class beyond the 2 names") == 1
+    assert done.count_of("label lines with something that is no number") == 1
+    assert done.count_of("label lines of a class beyond the 2 names") == 1
     assert (
-        done.told("annotations with a bad box (box_without_area)") == 2
+        done.count_of("annotations with a bad box (box_without_area)") == 2
     )  # one is a polygon without area
-    assert done.told("annotations with a bad box (box_outside_image)") == 1
-    assert done.told("masks that are broken") == 1
-    assert done.told("label files without a photograph") == 1
-    assert done.told("photographs that cannot be read") == 1
+    assert done.count_of("annotations with a bad box (box_outside_image)") == 1
+    assert done.count_of("masks that are broken") == 1
+    assert done.count_of("label files without a photograph") == 1
+    assert done.count_of("photographs that cannot be read") == 1
     first = done.tally.first["label lines with something that is no number: left out"]
     assert first.endswith("a.txt line 3")
-    assert done.told("label lines with 4 numbers") == 1
+    assert done.count_of("label lines with 4 numbers") == 1
 
 
 def test_a_photograph_with_an_exif_turn_is_told(convert: Convert, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_photograph_with_an_exif_turn_is_told(convert: Convert, tmp_path: Path
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (100, 50)).save(source / "images" / "b.jpg", exif=exif)
-    assert convert("yolo", source).told("photographs with an EXIF turn") == 1
+    assert convert("yolo", source).broadcast("photographs with an EXIF turn") == 1
 
 
 def test_splits_of_data_yaml(convert: Convert, tmp_path: Path) -> None:
@@ -180,8 +180,8 @@ def test_what_is_written(convert: Convert, kinds_file: Path, tmp_path: Path) -> 
     assert [len(row) for row in rows] == [7, 17, 21, 5, 9]
     assert rows[3] == ["2", "0.20625", "0.5791666667", "0.15", "0.15"]
     assert (tmp_path / "out" / "labels" / "sub" / "b.txt").is_file()
-    assert done.told("rows that are boxes among polygons") == 3
-    assert done.told("crowds") == 1
+    assert done.count_of("rows that are boxes among polygons") == 3
+    assert done.count_of("crowds") == 1
 
 
 def test_places_that_are_taken_or_lead_out(

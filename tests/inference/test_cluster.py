@@ -17,7 +17,7 @@ from halfmask.errors import InputError
 from halfmask.inference.complete import plan as planning
 from halfmask.inference.complete import ray as cluster
 from halfmask.inference.complete.complete import complete, journal_of
-from halfmask.inference.complete.draw import Drawing
+from halfmask.inference.complete.draw import MaskDrawer
 from halfmask.inference.predictor import Predictor, load
 
 WritesFile = Callable[..., Path]
@@ -166,7 +166,7 @@ def test_a_batch_that_ends_every_worker_is_an_error(
 ) -> None:
     monkeypatch.setattr(cluster, "RETRIES", 1)
 
-    class Deadly(Drawing):
+    class Deadly(MaskDrawer):
         def draw_with_faults(self, pieces: Any, photographs: Any) -> Any:
             os.kill(os.getpid(), signal.SIGKILL)
 

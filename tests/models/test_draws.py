@@ -8,7 +8,7 @@ import torch
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 
 from halfmask.masks.crops import MaskCrops
-from halfmask.models.draws import ANCHORS, MASKS, ImageSampler, by_image, draws_of, image_draws
+from halfmask.models.image_rng import ANCHORS, MASKS, ImageSampler, by_image, draws_of, image_draws
 from halfmask.structures import Target
 
 

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from halfmask.errors import InputError
-from halfmask.models.build import build_model, settled
+from halfmask.models.build import build_model, with_embedding_size
+from halfmask.models.class_vectors import read_vectors, vector_size
 from halfmask.models.class_weights import build_class_weights
-from halfmask.models.embedding_file import read_vectors, vector_size
 from halfmask.recipes.recipe import Transfer
 
 NAMES = ["cat", "hot dog", "tree", "tv"]
@@ -158,11 +158,11 @@ def test_the_file_gives_the_size_and_a_checkpoint_needs_no_file(
             decoder_widths=[8, 6],
             condition=transfer,
         )
-    known = settled(recipe)
+    known = with_embedding_size(recipe)
     chosen = known.mask_head.transfer if known.kind == "mask_rcnn" else known.condition
     assert chosen is not None
     assert chosen.embedding_size == 7
-    assert settled(known) == known
+    assert with_embedding_size(known) == known
     first = build_model(recipe, 5, names=NAMES)
     path.unlink()
     second = build_model(known, 5, pretrained=False)
@@ -172,12 +172,12 @@ def test_the_file_gives_the_size_and_a_checkpoint_needs_no_file(
     with pytest.raises(InputError, match="embedding_size is null"):
         build_model(recipe, 5, pretrained=False)
     with pytest.raises(InputError, match="cannot be read"):
-        settled(recipe)
+        with_embedding_size(recipe)
 
 
 def test_models_without_a_file_are_settled_already(config: Any) -> None:
     for transfer in ({"input": "cls"}, {"input": "random"}):
-        assert settled(config(transfer=transfer)) == config(transfer=transfer)
+        assert with_embedding_size(config(transfer=transfer)) == config(transfer=transfer)
 
 
 @pytest.mark.shared

@@ -17,7 +17,7 @@ from halfmask.masks.crops import iou
 from halfmask.masks.paste import paste
 from halfmask.models.build import build_model
 from halfmask.models.mask_rcnn.box_heads import SampledRegions, region_pool
-from halfmask.models.mask_rcnn.legacy import LegacyAnchors, padded, resize_legacy
+from halfmask.models.mask_rcnn.detectron_geometry import LegacyAnchors, padded, resize_legacy
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.recipes.recipe import MaskRCNN
 from halfmask.structures import Target

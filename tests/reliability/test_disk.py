@@ -118,7 +118,7 @@ def test_a_small_disk_that_fills_up(
 def test_the_last_resume_point_outlives_a_full_disk(
     world: World, tmp_path: Path, halfmask_cli: RunsHalfmask
 ) -> None:
-    import halfmask.training.loop.keeper as keeper
+    import halfmask.training.loop.callback as keeper
 
     run = tmp_path / "run"
     write = keeper.write_resume_point

@@ -127,7 +127,7 @@ def test_slow_steps_are_saved_by_the_clock(
 ) -> None:
     model = tiny_model()
     model.crash_at = 5
-    monkeypatch.setattr("halfmask.training.loop.keeper.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("halfmask.training.loop.callback.SAVE_SECONDS", 0.0)
     with pytest.raises(RuntimeError, match="the power failed"):
         fit(model, make_recipe(END, checkpoint_every=1000), data, run_folder, device="cpu")
     assert (

@@ -187,7 +187,10 @@ def _train(
     init = None if detector else str(places.run("detector").resolve())
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update=update), "init": init})
     with clock.step(title):
-        if train(recipe, folder, resume=True, again=f"halfmask demo --out {places.out}") is None:
+        if (
+            train(recipe, folder, resume=True, resume_command=f"halfmask demo --out {places.out}")
+            is None
+        ):
             raise typer.Exit(130)
 
 

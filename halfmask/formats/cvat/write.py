@@ -15,8 +15,8 @@ from halfmask.coco.supervision import is_crowd, provenance
 from halfmask.files.atomic import new_file
 from halfmask.formats.book import Book, Instance, Page
 from halfmask.formats.options import Options
+from halfmask.formats.report import Report
 from halfmask.formats.sink import Size
-from halfmask.formats.tally import Tally
 from halfmask.formats.xml_stream import xml_text
 from halfmask.masks.rle import crop_of
 
@@ -24,7 +24,7 @@ _OWN = ("occluded", "z_order")
 """Attributes that CVAT keeps on the shape itself."""
 
 
-def write_cvat(source: Path, out: Path, tally: Tally, options: Options) -> str:
+def write_cvat(source: Path, out: Path, tally: Report, options: Options) -> str:
     """Writes one XML file, to be imported as "CVAT 1.1".
 
     Parts of one mask share a group. So do a mask and its box where the box is not the
@@ -110,7 +110,7 @@ def _attributes(annotation: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def _image(number: int, page: Page, tally: Tally) -> Element:
+def _image(number: int, page: Page, tally: Report) -> Element:
     height, width = page.size
     image = Element(
         "image", id=str(number), name=xml_text(page.name), width=str(width), height=str(height)
@@ -154,7 +154,7 @@ def _runs(bitmap: np.ndarray[Any, Any]) -> list[int]:
     return runs
 
 
-def _describe(shape: Element, instance: Instance, group: int, tally: Tally) -> None:
+def _describe(shape: Element, instance: Instance, group: int, tally: Report) -> None:
     annotation = instance.annotation
     attributes = annotation.get("attributes")
     attributes = attributes if isinstance(attributes, dict) else {}

@@ -17,15 +17,15 @@ from halfmask.files.atomic import new_folder, put_text
 from halfmask.formats.book import Book, Instance, Page, differ
 from halfmask.formats.label_studio.brush import pack_brush
 from halfmask.formats.options import Options
+from halfmask.formats.report import Report
 from halfmask.formats.sink import Size, pixel_box
-from halfmask.formats.tally import Tally
 from halfmask.formats.xml_stream import xml_text
 from halfmask.masks.rle import crop_of
 
 _TAGS = {"box": "RectangleLabels", "polygon": "PolygonLabels", "mask": "BrushLabels"}
 
 
-def write_label_studio(source: Path, out: Path, tally: Tally, options: Options) -> str:
+def write_label_studio(source: Path, out: Path, tally: Report, options: Options) -> str:
     """Writes OUT/tasks.json, to be imported, and OUT/label_config.xml, for the
     project's labelling interface.
 
@@ -56,13 +56,13 @@ def write_label_studio(source: Path, out: Path, tally: Tally, options: Options) 
     return f"{out}: {len(book.file.images)} tasks, {regions} regions"
 
 
-def _task(page: Page, image_url: str, tally: Tally) -> dict[str, Any]:
+def _task(page: Page, image_url: str, tally: Report) -> dict[str, Any]:
     address = image_url + quote(page.name.replace("\\", "/"))
     results = [_region(instance, page.size, tally) for instance in page.instances]
     return {"data": {"image": address}, "annotations": [{"result": results}]}
 
 
-def _region(instance: Instance, size: Size, tally: Tally) -> dict[str, Any]:
+def _region(instance: Instance, size: Size, tally: Report) -> dict[str, Any]:
     height, width = size
     polygons = instance.polygons
     value: dict[str, Any]

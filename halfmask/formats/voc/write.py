@@ -14,8 +14,8 @@ from PIL import Image
 from halfmask.files.atomic import new_folder, put_text
 from halfmask.formats.book import Book, Instance, Page
 from halfmask.formats.options import Options
+from halfmask.formats.report import Report
 from halfmask.formats.sink import Size
-from halfmask.formats.tally import Tally
 from halfmask.formats.voc.read import VOID
 from halfmask.formats.xml_stream import xml_text
 from halfmask.masks.rle import crop_of
@@ -24,7 +24,7 @@ _FLAGS = ("truncated", "difficult", "occluded")
 _HELD = {*_FLAGS, "pose"}
 
 
-def write_voc(source: Path, out: Path, tally: Tally, options: Options) -> str:
+def write_voc(source: Path, out: Path, tally: Report, options: Options) -> str:
     """Writes a VOC folder. Boxes are rounded to whole pixels, counted from 1; a crowd
     is a `difficult` object without a mask.
 
@@ -58,7 +58,7 @@ def write_voc(source: Path, out: Path, tally: Tally, options: Options) -> str:
     return f"{out}: {len(names)} images, {masks} masks in {len(masked)} PNGs"
 
 
-def _xml(page: Page, segmented: bool, tally: Tally) -> str:
+def _xml(page: Page, segmented: bool, tally: Report) -> str:
     root = Element("annotation")
     height, width = page.size
     SubElement(root, "folder").text = "JPEGImages"
@@ -73,7 +73,7 @@ def _xml(page: Page, segmented: bool, tally: Tally) -> str:
     return tostring(root, encoding="unicode") + "\n"
 
 
-def _object(instance: Instance, size: Size, tally: Tally) -> Element:
+def _object(instance: Instance, size: Size, tally: Report) -> Element:
     where = f"annotation {instance.annotation['id']}"
     thing = Element("object")
     attributes = instance.annotation.get("attributes")
@@ -110,7 +110,7 @@ def _corners(box: tuple[float, float, float, float], size: Size) -> tuple[int, i
     return x0, y0, min(max(x1, x0), width), min(max(y1, y0), height)
 
 
-def _put_mask(path: Path, page: Page, tally: Tally) -> int:
+def _put_mask(path: Path, page: Page, tally: Report) -> int:
     """Draws the masks of an image, the small ones over the large; returns how many have
     a pixel left.
     """

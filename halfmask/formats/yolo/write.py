@@ -10,12 +10,12 @@ import yaml
 from halfmask.files.atomic import new_folder, put_text
 from halfmask.formats.book import Book, Instance
 from halfmask.formats.options import Options
+from halfmask.formats.report import Report
 from halfmask.formats.shapes import one_polygon
 from halfmask.formats.sink import Size
-from halfmask.formats.tally import Tally
 
 
-def write_yolo(source: Path, out: Path, tally: Tally, options: Options) -> str:
+def write_yolo(source: Path, out: Path, tally: Report, options: Options) -> str:
     """Writes OUT/data.yaml and OUT/labels/*.txt; with `options.images`, OUT/images is a
     link to the photographs.
 
@@ -53,7 +53,7 @@ def write_yolo(source: Path, out: Path, tally: Tally, options: Options) -> str:
     return f"{out}: {len(book.file.images)} images, {polygons} polygons, {boxes} boxes"
 
 
-def _line(instance: Instance, size: Size, tally: Tally) -> str | None:
+def _line(instance: Instance, size: Size, tally: Report) -> str | None:
     height, width = size
     where = f"annotation {instance.annotation['id']}"
     if instance.crowd:

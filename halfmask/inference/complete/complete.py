@@ -22,8 +22,8 @@ from halfmask.coco.tightness import box_tightness, boxes_are_loose
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.inference.complete import plan as planning
-from halfmask.inference.complete.draw import Drawing, drawn_here
-from halfmask.inference.complete.filling import Filling
+from halfmask.inference.complete.draw import MaskDrawer, drawn_here
+from halfmask.inference.complete.filling import FilledMask
 from halfmask.inference.complete.journal import Journal
 from halfmask.inference.complete.output import completed, copy_file, sweep
 from halfmask.inference.complete.plan import Plan, plan
@@ -146,7 +146,7 @@ def complete(
             "%s did not learn on loose boxes (box_jitter): masks will end where the boxes do",
             predictor.name,
         )
-    run = Drawing(
+    run = MaskDrawer(
         predictor,
         file.categories,
         folder,
@@ -187,7 +187,7 @@ def journal_of(out: Path) -> Path:
     return out.with_name(f"{out.name}.journal")
 
 
-def _job(source: Path, run: Drawing, redo_filled: bool) -> dict[str, Any]:
+def _job(source: Path, run: MaskDrawer, redo_filled: bool) -> dict[str, Any]:
     """Whatever, if it changed, would change a byte."""
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -207,15 +207,15 @@ def _job(source: Path, run: Drawing, redo_filled: bool) -> dict[str, Any]:
 
 
 def _fill(
-    run: Drawing,
+    run: MaskDrawer,
     work: Plan,
     journal: Journal,
     result: Completion,
     progress: Progress | None,
     ray: str | None,
-) -> dict[int, Filling]:
+) -> dict[int, FilledMask]:
     """Every mask by position: those of the journal, and the rest drawn now."""
-    masks: dict[int, Filling] = {}
+    masks: dict[int, FilledMask] = {}
     for earlier in journal.batches.values():
         masks.update((position, filling) for position, filling in earlier)
     result.resumed = done = len(masks)

@@ -10,20 +10,20 @@ import torch
 
 from halfmask.coco.images import Pixels
 from halfmask.errors import InputError
-from halfmask.inference.complete.filling import Filling, fillings
+from halfmask.inference.complete.filling import FilledMask, fillings
 from halfmask.inference.complete.photographs import Photograph, ahead, photographs_of
 from halfmask.inference.complete.plan import Piece, Record
 from halfmask.inference.predictor import Predictor
 from halfmask.structures import Detection
 
-Drawn = tuple[int, list[tuple[int, Filling]], list[str]]
+Drawn = tuple[int, list[tuple[int, FilledMask]], list[str]]
 """Number of a batch, its masks by position, and a line for each photograph that could
 not be read.
 """
 
 
 @dataclass(frozen=True)
-class Drawing:
+class MaskDrawer:
     """What draws the masks of a file, and how.
 
     Attributes:
@@ -44,7 +44,9 @@ class Drawing:
     loose: bool
     beside: Predictor | None = None
 
-    def draw(self, pieces: list[Piece], photographs: list[Photograph]) -> list[tuple[int, Filling]]:
+    def draw(
+        self, pieces: list[Piece], photographs: list[Photograph]
+    ) -> list[tuple[int, FilledMask]]:
         """The masks of the pieces whose photograph is there, by position."""
         there = [
             (piece, p)
@@ -55,14 +57,14 @@ class Drawing:
             return []
         drawn = self._segment(self.predictor, there)
         others = [None] * len(there) if self.beside is None else self._segment(self.beside, there)
-        rows: list[tuple[int, Filling]] = []
+        rows: list[tuple[int, FilledMask]] = []
         for (piece, _), detection, other in zip(there, drawn, others, strict=True):
             rows += zip(piece.positions, fillings(detection, self.polygons, other), strict=True)
         return rows
 
     def draw_with_faults(
         self, pieces: list[Piece], photographs: list[Photograph]
-    ) -> tuple[list[tuple[int, Filling]], list[str]]:
+    ) -> tuple[list[tuple[int, FilledMask]], list[str]]:
         """`draw`, and a line for each photograph that is not there."""
         return self.draw(pieces, photographs), [
             str(p) for p in photographs if isinstance(p, InputError)
@@ -81,7 +83,9 @@ class Drawing:
         )
 
 
-def drawn_here(run: Drawing, batches: list[list[Piece]], rest: Iterable[int]) -> Generator[Drawn]:
+def drawn_here(
+    run: MaskDrawer, batches: list[list[Piece]], rest: Iterable[int]
+) -> Generator[Drawn]:
     """Draws the batches of these numbers, in order, while threads decode the next ones'
     photographs.
     """

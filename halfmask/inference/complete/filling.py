@@ -20,7 +20,7 @@ THRESHOLDS = (0.5, 0.3, 0.1, 0.03)
 """The first at which a mask has a pixel is the one used."""
 
 
-class Filling(TypedDict):
+class FilledMask(TypedDict):
     """One filled mask: COCO's segmentation, its pixels, the model's estimate of its IoU
     in [0, 1], and its IoU with another's mask.
     """
@@ -33,7 +33,7 @@ class Filling(TypedDict):
 
 def fillings(
     drawn: Detection, polygons: bool = False, other: Detection | None = None
-) -> list[Filling]:
+) -> list[FilledMask]:
     """The masks of some boxes of an image.
 
     A mask that is empty at 0.5 is drawn at a lower threshold, and one that is empty at
@@ -53,7 +53,7 @@ def fillings(
         shapes: list[Segmentation] = [outlines(bitmap.numpy(), (x, y)) for bitmap, (x, y) in pairs]
     else:
         shapes = list(encode_rle(crops))
-    out: list[Filling] = [
+    out: list[FilledMask] = [
         {"segmentation": shape, "area": area, "score": score}
         for shape, area, score in zip(shapes, areas, scores, strict=True)
     ]

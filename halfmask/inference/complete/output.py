@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from halfmask._version import __version__
-from halfmask.inference.complete.filling import Filling
+from halfmask.inference.complete.filling import FilledMask
 from halfmask.inference.complete.plan import Plan, Record
 
 
 def completed(
-    document: Record, work: Plan, masks: dict[int, Filling], model: str, date: str
+    document: Record, work: Plan, masks: dict[int, FilledMask], model: str, date: str
 ) -> dict[str, Any]:
     """A document of its own; what is not filled is shared with the one that was read."""
     rows = list(document["annotations"])

@@ -22,8 +22,8 @@ import torch
 
 from halfmask._version import __version__
 from halfmask.errors import InputError
-from halfmask.inference.complete.draw import Drawing, Drawn
-from halfmask.inference.complete.filling import Filling
+from halfmask.inference.complete.draw import Drawn, MaskDrawer
+from halfmask.inference.complete.filling import FilledMask
 from halfmask.inference.complete.photographs import photographs_of
 from halfmask.inference.complete.plan import Piece
 
@@ -49,7 +49,7 @@ def check_ray() -> None:
 
 
 def drawn_on_ray(
-    run: Drawing, batches: list[list[Piece]], rest: Iterable[int], address: str
+    run: MaskDrawer, batches: list[list[Piece]], rest: Iterable[int], address: str
 ) -> Generator[Drawn]:
     """Draws the batches of these numbers, each when a worker has it done. Close it to
     end the workers.
@@ -95,7 +95,7 @@ class Worker:
         threads: PyTorch's; another number could give other last digits.
     """
 
-    def __init__(self, run: Drawing, threads: int) -> None:
+    def __init__(self, run: MaskDrawer, threads: int) -> None:
         torch.set_num_threads(threads)
         self._run = run
 
@@ -103,14 +103,14 @@ class Worker:
         """Versions of what decides the bytes, the machine's name, and the process."""
         return _versions(), socket.gethostname(), os.getpid()
 
-    def draw(self, pieces: list[Piece]) -> tuple[list[tuple[int, Filling]], list[str]]:
+    def draw(self, pieces: list[Piece]) -> tuple[list[tuple[int, FilledMask]], list[str]]:
         """The masks of a batch by position, and a line for each photograph that cannot
         be read here.
         """
         return self._run.draw_with_faults(pieces, photographs_of(self._run.folder, pieces))
 
 
-def _workers(run: Drawing, batches: int) -> list[Any]:
+def _workers(run: MaskDrawer, batches: int) -> list[Any]:
     """As many actors as the cluster has room for; those that find none now come later."""
     import ray
 

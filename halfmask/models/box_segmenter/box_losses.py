@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from halfmask import distributed as team
+from halfmask import distributed
 
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 """Half of a cell's eight neighbours (rows, columns); the other half are the same pairs."""
@@ -159,7 +159,7 @@ class BoxSupervision(nn.Module):
         if self.training:
             self.steps += 1
         rows = max(len(logits), 1)
-        share = team.share(len(logits))
+        share = distributed.mean_scale(len(logits))
         trust = 1.0 if tightness is None else max(0.0, (tightness - LOOSE) / (1 - LOOSE))
         small = F.avg_pool2d(rgb.float(), rgb.shape[-1] // logits.shape[-1])
         similarity = colour_similarity(rgb_to_lab(small))

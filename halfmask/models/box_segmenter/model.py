@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from halfmask import distributed as team
+from halfmask import distributed
 from halfmask.errors import InputError
 from halfmask.masks.threshold import best_threshold, recentred
 from halfmask.models.backbones.encoder import Encoder
@@ -27,8 +27,8 @@ from halfmask.models.box_segmenter.prototypes import class_prototypes
 from halfmask.models.box_segmenter.quality import QualityScore, agreement_of, mask_features
 from halfmask.models.box_segmenter.sampler import CropSampler, box_tightness
 from halfmask.models.class_weights import FixedWeights
-from halfmask.models.draws import draws_of
 from halfmask.models.heads.predictors import MaskPredictor
+from halfmask.models.image_rng import draws_of
 from halfmask.structures import Detection, Target
 
 # Crops that go through the network at once in inference: bounds memory, whatever the
@@ -174,13 +174,13 @@ class BoxSegmenter(SegmentationModel):
             batch = self.sampler.draw(
                 images, targets, self.mask_size, hide_labels=self.needs_labels
             )
-        if team.total(0 if batch is None else len(batch.labels)) == 0:
+        if distributed.total(0 if batch is None else len(batch.labels)) == 0:
             return self._no_losses()
         batch = batch or self.sampler.nothing(images, self.mask_size)
         logits = self.logits(batch.crops, batch.labels)
         rows = batch.has_mask
         losses = {"loss_mask": logits.sum() * 0, "loss_dice": logits.sum() * 0}
-        share = team.share(batch.weight[rows].sum())
+        share = distributed.mean_scale(batch.weight[rows].sum())
         if bool(rows.any()):
             truth = batch.masks[rows], batch.counts[rows], batch.weight[rows]
             entropy, dice = crop_losses(logits[rows], *truth, self.loss_weights.boundary)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from halfmask import distributed as team
+from halfmask import distributed
 from halfmask.masks.sample import sample
 from halfmask.models.box_segmenter.crops import CropReader, Jitter, inside_box
-from halfmask.models.draws import MASKS, image_draws
+from halfmask.models.image_rng import MASKS, image_draws
 from halfmask.structures import Target
 
 # Share of the training crops whose class is hidden, so that a conditioned model can do
@@ -172,8 +172,8 @@ def box_tightness(targets: list[Target]) -> float | None:
         own = torch.cat([offsets, offsets + sizes.flip(1)], 1).to(target.boxes)
         found.append(box_iou(own, target.boxes[target.has_mask]).diagonal())
     every = torch.cat(found) if found else torch.zeros(0)
-    if not team.in_step():
+    if not distributed.in_step():
         return float(every.mean()) if len(every) else None
-    count = team.total(len(every))
-    total = team.total(float(every.sum()))
+    count = distributed.total(len(every))
+    total = distributed.total(float(every.sum()))
     return total / count if count else None

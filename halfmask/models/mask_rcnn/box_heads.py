@@ -16,9 +16,9 @@ from torchvision.models.detection._utils import BalancedPositiveNegativeSampler,
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 
-from halfmask import distributed as team
-from halfmask.models.draws import MASKS, REGIONS, ImageSampler, image_draws
-from halfmask.models.mask_rcnn.legacy import LegacyPool
+from halfmask import distributed
+from halfmask.models.image_rng import MASKS, REGIONS, ImageSampler, image_draws
+from halfmask.models.mask_rcnn.detectron_geometry import LegacyPool
 from halfmask.models.mask_rcnn.pooling import RegionPool
 
 Features = dict[str, Tensor]
@@ -128,7 +128,7 @@ class BoxHeads(RoIHeads):
         """
         logits, offsets = self._score(features, regions.boxes, sizes)
         classifier, box_reg = fastrcnn_loss(logits, offsets, regions.labels, regions.box_targets)
-        share = team.share(len(logits))  # both are means over the sampled regions
+        share = distributed.mean_scale(len(logits))  # both are means over the sampled regions
         return {"loss_classifier": classifier * share, "loss_box_reg": box_reg * share}
 
     def find(

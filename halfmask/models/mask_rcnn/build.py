@@ -30,8 +30,8 @@ from halfmask.models.heads.predictors import (
 )
 from halfmask.models.heads.trunks import HourglassTrunk, MaskTrunk
 from halfmask.models.mask_rcnn.box_heads import BoxHeads, region_pool
+from halfmask.models.mask_rcnn.detectron_geometry import LegacyAnchors
 from halfmask.models.mask_rcnn.images import propose_in_full_precision
-from halfmask.models.mask_rcnn.legacy import LegacyAnchors
 from halfmask.models.mask_rcnn.mask_branch import MaskBranch
 from halfmask.models.mask_rcnn.matching import match_in_parts
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN

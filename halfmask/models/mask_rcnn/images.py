@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
-from halfmask import distributed as team
-from halfmask.models.draws import SCALE, by_image, image_draws
+from halfmask import distributed
+from halfmask.models.image_rng import SCALE, by_image, image_draws
 from halfmask.models.mask_rcnn.box_heads import BoxTargets
 from halfmask.structures import Target
 
@@ -69,7 +69,7 @@ def _padded_for_all(batch: ImageList) -> ImageList:
     the same size.
     """
     height, width = int(batch.tensors.shape[-2]), int(batch.tensors.shape[-1])
-    most = team.largest([height, width])
+    most = distributed.largest([height, width])
     if most == [height, width]:
         return batch
     return ImageList(

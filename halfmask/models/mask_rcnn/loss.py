@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from halfmask import distributed as team
+from halfmask import distributed
 from halfmask.models.class_weights import ClassVectors
 from halfmask.models.mask_rcnn.mask_branch import MaskBranch
 from halfmask.models.mask_rcnn.regions import MaskRegions, rows_of
@@ -60,13 +60,13 @@ def mask_bce(logits: Tensor, targets: Tensor, known: Tensor | None = None) -> Te
         the logits, so that distributed training stays in step.
     """
     if logits.numel() == 0:
-        return logits.sum() * 0 * team.share(0)
+        return logits.sum() * 0 * distributed.mean_scale(0)
     precise = torch.promote_types(logits.dtype, torch.float32)
     if known is None:
         loss = F.binary_cross_entropy_with_logits(logits.to(precise), targets.to(precise))
-        return loss * team.share(logits.numel())
+        return loss * distributed.mean_scale(logits.numel())
     losses = F.binary_cross_entropy_with_logits(
         logits.to(precise), targets.to(precise), reduction="none"
     )
     cells = known.sum()
-    return (losses * known).sum() / cells.clamp_min(1) * team.share(cells)
+    return (losses * known).sum() / cells.clamp_min(1) * distributed.mean_scale(cells)

@@ -11,13 +11,13 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 from torchvision.ops import FeaturePyramidNetwork
 
-from halfmask import distributed as team
+from halfmask import distributed
 from halfmask.errors import InputError
 from halfmask.masks.threshold import expected_iou
 from halfmask.models.backbones.encoder import Encoder
 from halfmask.models.base import LossKind, SegmentationModel
 from halfmask.models.class_weights import ClassRows
-from halfmask.models.draws import ANCHORS, ImageSampler, draws_of
+from halfmask.models.image_rng import ANCHORS, ImageSampler, draws_of
 from halfmask.models.mask_rcnn.box_heads import (
     BoxHeads,
     BoxTargets,
@@ -27,8 +27,13 @@ from halfmask.models.mask_rcnn.box_heads import (
     own_boxes,
     with_masks,
 )
+from halfmask.models.mask_rcnn.detectron_geometry import (
+    MASK_SHIFT,
+    LegacyPool,
+    padded,
+    resize_legacy,
+)
 from halfmask.models.mask_rcnn.images import thickened, training_batch, training_flag
-from halfmask.models.mask_rcnn.legacy import MASK_SHIFT, LegacyPool, padded, resize_legacy
 from halfmask.models.mask_rcnn.loss import region_loss
 from halfmask.models.mask_rcnn.mask_branch import MaskBranch
 from halfmask.models.mask_rcnn.pooling import RegionPool
@@ -323,7 +328,9 @@ class PartialMaskRCNN(SegmentationModel):
         """
         with training_flag(self.rpn, True):
             proposals, losses = self.rpn(padded(batch) if self.legacy else batch, features, boxes)
-        share = team.share(self.rpn.fg_bg_sampler.drawn)  # both are means over the sampled anchors
+        share = distributed.mean_scale(
+            self.rpn.fg_bg_sampler.drawn
+        )  # both are means over the sampled anchors
         return proposals, {name: loss * share for name, loss in losses.items()}
 
     def _pool_masked(

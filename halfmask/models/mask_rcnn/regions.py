@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from halfmask import distributed as team
+from halfmask import distributed
 from halfmask.masks.sample import sample
 from halfmask.structures import Target
 
@@ -86,7 +86,7 @@ class RegionRules:
             return regions, None
         if self.unknown == "skip":
             kept = self._within_limit(regions)
-            if team.total(len(kept)) > 0 and len(kept) < len(regions.labels):
+            if distributed.total(len(kept)) > 0 and len(kept) < len(regions.labels):
                 regions = rows_of(regions, kept)
         if len(regions.labels) == 0:
             return regions, None

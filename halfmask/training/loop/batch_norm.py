@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from halfmask import distributed as team
+from halfmask import distributed
 
 
 class _SumOverProcesses(torch.autograd.Function):
@@ -41,10 +41,10 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """float [N, C, H, W], N may be 0."""
-        if not (self.training and team.in_step()):
+        if not (self.training and distributed.in_step()):
             out: Tensor = super().forward(input)
             return out
-        group = team.current().group
+        group = distributed.current().group
         x, places = input.float(), (0, 2, 3)
         cells = x.new_tensor([x.numel() // self.num_features])
         sums = _SumOverProcesses.apply(torch.cat([x.sum(places), cells]), group)
@@ -79,7 +79,7 @@ def shared_norms(model: nn.Module) -> Iterator[None]:
     """Inside, the model's BatchNorms are of all processes, where there are several:
     torch's SyncBatchNorm on GPUs, the above on CPUs.
     """
-    members = team.current()
+    members = distributed.current()
     if members.alone:
         yield
         return

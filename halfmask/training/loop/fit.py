@@ -18,15 +18,15 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from halfmask import distributed as team
+from halfmask import distributed
 from halfmask.errors import InputError
 from halfmask.recipes.recipe import Recipe, Stage
 from halfmask.structures import Target
 from halfmask.training.loop.batch_norm import shared_norms
 from halfmask.training.loop.batches import ImageBatch, Loader, Stream
+from halfmask.training.loop.callback import RESUME_FILE, Evaluate, RunCallback, RunState, Schedule
 from halfmask.training.loop.feature_cache import FeatureCache, RegionLoader, build_cache
 from halfmask.training.loop.interrupts import Interrupted, Interrupts
-from halfmask.training.loop.keeper import RESUME_FILE, Course, Evaluate, Keeper, Rhythm
 from halfmask.training.loop.optim import build_optimiser, built_to_learn, choose_parts, rate_factors
 from halfmask.training.loop.records import records_of
 from halfmask.training.loop.resume import read_resume_point
@@ -99,18 +99,18 @@ def fit(
         InputError: a part that the model does not have, a loss that is not finite, no
             batch, a damaged resume point.
     """
-    place = team.current().device or torch.device(
+    place = distributed.current().device or torch.device(
         device or ("cuda" if torch.cuda.is_available() else "cpu")
     )
     model.to(place)
-    team.current().same_weights(model)
+    distributed.current().same_weights(model)
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
     position = _restore(model, folder / RESUME_FILE if resume else None)
     interrupts = Interrupts()
-    rhythm = Rhythm(recipe.evaluate_every, recipe.checkpoint_every)
+    rhythm = Schedule(recipe.evaluate_every, recipe.checkpoint_every)
     records = records_of(folder, recipe, position.course.step)
-    keeper = Keeper(folder, rhythm, evaluate, position.course, interrupts, records)
+    keeper = RunCallback(folder, rhythm, evaluate, position.course, interrupts, records)
     run = _Run(model, recipe, data, keeper, place, built_to_learn(model))
     interrupts.install()
     finished = False
@@ -143,7 +143,7 @@ class _Position:
 
     stage: int = 0
     within: bool = False
-    course: Course = field(default_factory=Course)
+    course: RunState = field(default_factory=RunState)
 
 
 def _restore(model: nn.Module, path: Path | None) -> _Position:
@@ -161,7 +161,7 @@ def _restore(model: nn.Module, path: Path | None) -> _Position:
         else point["model"]
     )
     model.load_state_dict(weights)
-    return _Position(point["halfmask"]["stage"], within, Course(**point["halfmask"]["course"]))
+    return _Position(point["halfmask"]["stage"], within, RunState(**point["halfmask"]["course"]))
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class _Run:
     model: nn.Module
     recipe: Recipe
     data: Data
-    keeper: Keeper
+    keeper: RunCallback
     device: torch.device
     learnable: set[str]
 
@@ -193,7 +193,7 @@ class _Run:
         stream, pass_size = self._stream(index, stage, seed)
         # What is drawn by the process and not by image (dropout) differs among
         # processes.
-        pl.seed_everything(seed + 1 + RANK_SEED * team.current().place.rank, verbose=False)
+        pl.seed_everything(seed + 1 + RANK_SEED * distributed.current().place.rank, verbose=False)
         self.keeper.enter_stage(index, stage.name, pass_size)
         trainer = build_trainer(self.recipe, stage, self.device, self.keeper)
         trainer.fit(
@@ -205,7 +205,7 @@ class _Run:
             self.model.load_state_dict(module.average.module.state_dict())
         self.keeper.save_boundary(self.model, index + 1)
         self.keeper.evaluate_if_due(self.model.to(self.device))
-        if team.current().leads:
+        if distributed.current().is_main:
             shutil.rmtree(self._cache_folder(index), ignore_errors=True)
 
     def _stream(self, index: int, stage: Stage, seed: int) -> tuple[Stream, int]:
@@ -222,7 +222,7 @@ class _Run:
                 "mask_rcnn)"
             )
         cache = self._cache(index, stage, data)
-        place = team.current().place
+        place = distributed.current().place
         return Stream(
             RegionLoader(cache, stage.batch_size, seed, place.rank, place.world), stage.steps
         ), len(cache)
@@ -234,11 +234,11 @@ class _Run:
         Raises:
             Interrupted: a signal, to whichever process.
         """
-        members, cache = team.current(), None
-        if members.leads:
+        members, cache = distributed.current(), None
+        if members.is_main:
             with suppress(Interrupted):
                 cache = self._pooled(index, stage, data)
-        if members.told(cache is None):
+        if members.broadcast(cache is None):
             raise Interrupted
         if cache is None:
             with suppress(Interrupted):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from halfmask import distributed as team
+from halfmask import distributed
 from halfmask.files.atomic import new_file, write_text
 from halfmask.progress import Display
 from halfmask.recipes.recipe import Recipe
@@ -78,7 +78,7 @@ class RunRecords:
         self._trackers.close(finished)
 
 
-class Silence:
+class NullLog:
     """Records of a process that is not the first: nothing is written or shown."""
 
     def start(self, title: str, total: int, unit: str, done: int = 0) -> None: ...
@@ -95,7 +95,7 @@ class Silence:
 
 def records_of(folder: Path, recipe: Recipe, resumed_step: int) -> Records:
     """The records of this process."""
-    return RunRecords(folder, recipe, resumed_step) if team.current().leads else Silence()
+    return RunRecords(folder, recipe, resumed_step) if distributed.current().is_main else NullLog()
 
 
 class MetricsCsv:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from halfmask import distributed as team
+from halfmask import distributed
 from halfmask.errors import InputError
 
 Optimisation = Callable[[Iterable[tuple[str, nn.Parameter]]], tuple[torch.optim.Optimizer, Any]]
@@ -44,7 +44,7 @@ class StageModule(pl.LightningModule):
         optimisation: makes the optimiser and its schedule of the learning parameters.
         ema: decay of the moving average, or None.
         normaliser: what losses are means of, where several processes train together
-            (`team.share`).
+            (`distributed.share`).
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class StageModule(pl.LightningModule):
         learning: Mapping[str, nn.Parameter],
         optimisation: Optimisation,
         ema: float | None = None,
-        normaliser: team.Normaliser = "global",
+        normaliser: distributed.Normaliser = "global",
     ) -> None:
         super().__init__()
         self.model = model
         self._frozen = frozen  # a plain list: the modules are the model's
         self._learning = dict(learning)
         self._optimisation = optimisation
-        self._normaliser: team.Normaliser = normaliser
+        self._normaliser: distributed.Normaliser = normaliser
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in self._learning)
         self.average = None if ema is None else average_of(model, ema)
@@ -89,7 +89,7 @@ class StageModule(pl.LightningModule):
         return batch.to(device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        with team.current().step(self._normaliser):
+        with distributed.current().step(self._normaliser):
             losses = batch.losses(self.model)
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
         self.losses = {name: loss.detach() for name, loss in losses.items()}

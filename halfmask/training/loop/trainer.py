@@ -12,15 +12,17 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
-from halfmask import distributed as team
+from halfmask import distributed
 from halfmask.recipes.recipe import Recipe, Stage
-from halfmask.training.loop.keeper import Keeper
+from halfmask.training.loop.callback import RunCallback
 from halfmask.training.loop.resume import ResumeFile
 
 PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
-def build_trainer(recipe: Recipe, stage: Stage, device: torch.device, keeper: Keeper) -> pl.Trainer:
+def build_trainer(
+    recipe: Recipe, stage: Stage, device: torch.device, keeper: RunCallback
+) -> pl.Trainer:
     """A trainer of a stage's steps that tells the keeper and nobody else.
 
     With several processes (`halfmask.distributed`) it is DistributedDataParallel. A
@@ -28,7 +30,7 @@ def build_trainer(recipe: Recipe, stage: Stage, device: torch.device, keeper: Ke
     so that no weight decay touches it; buffers are not sent around, for the processes'
     are the same (`training.loop.batch_norm`).
     """
-    place = team.current().place
+    place = distributed.current().place
     strategy = (
         "auto"
         if place.world == 1
@@ -54,7 +56,7 @@ def build_trainer(recipe: Recipe, stage: Stage, device: torch.device, keeper: Ke
     )
 
 
-def _environment(place: team.Place) -> ClusterEnvironment:
+def _environment(place: distributed.Place) -> ClusterEnvironment:
     """Who started the processes; SLURM's requeueing is left to SLURM, for a resume
     point is written on SIGTERM.
     """

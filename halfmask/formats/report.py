@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass
-class Tally:
+class Report:
     """Two counts: `faults` of the source (something in it cannot be read) and `notes`
     (the target has no place for it).
 

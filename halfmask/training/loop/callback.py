@@ -13,7 +13,7 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
-from halfmask import distributed as team
+from halfmask import distributed
 from halfmask.errors import InputError
 from halfmask.training.loop.interrupts import Interrupted, Interrupts
 from halfmask.training.loop.records import Records
@@ -34,7 +34,7 @@ SAVE_SECONDS = 300.0
 
 
 @dataclass
-class Course:
+class RunState:
     """How far a run is, over all stages: steps, passes over the training images,
     seconds of training (evaluations aside).
     """
@@ -45,22 +45,22 @@ class Course:
 
 
 @dataclass(frozen=True)
-class Rhythm:
+class Schedule:
     """Steps between evaluations (0: only at the end) and between resume points."""
 
     evaluate: int
     save: int
 
 
-class Keeper(pl.Callback):
+class RunCallback(pl.Callback):
     """Sees every step of every stage of one run in `folder`."""
 
     def __init__(
         self,
         folder: Path,
-        rhythm: Rhythm,
+        rhythm: Schedule,
         evaluate: Evaluate | None,
-        course: Course,
+        course: RunState,
         interrupts: Interrupts,
         records: Records,
     ) -> None:
@@ -68,7 +68,7 @@ class Keeper(pl.Callback):
         self._folder, self._rhythm, self._evaluate = folder, rhythm, evaluate
         self._interrupts = interrupts
         self.records = records
-        self._team = team.current()
+        self._team = distributed.current()
         self._window = _Window()
         self._stage, self._stage_name, self._pass_size = 0, "", 1
         self._random: dict[str, Any] | None = None
@@ -99,7 +99,7 @@ class Keeper(pl.Callback):
         if (
             self._random is not None
         ):  # resumed: an evaluation may be due that the interrupted run did not finish
-            if self._team.leads:  # it is the first process's
+            if self._team.is_main:  # it is the first process's
                 restore_random_state(self._random)
             self._random = None
             self._evaluate_between_steps(module, self.interrupted())
@@ -130,7 +130,7 @@ class Keeper(pl.Callback):
 
     def _end_of_step(self, module: StageModule, batch: Any) -> _Step:
         """What this step was, over all processes, and whether it is to be the last."""
-        late = self._team.leads and time.monotonic() - self._saved > SAVE_SECONDS
+        late = self._team.is_main and time.monotonic() - self._saved > SAVE_SECONDS
         interrupted = self._interrupts.received is not None
         if self._team.alone:
             return _Step(module.losses, len(batch), interrupted, late)
@@ -156,7 +156,7 @@ class Keeper(pl.Callback):
     def save_boundary(self, model: nn.Module, next_stage: int) -> None:
         """The resume point between two stages: weights alone."""
         self._check_weights(model)
-        if self._team.leads:
+        if self._team.is_main:
             write_resume_point(
                 self.resume_file,
                 {"halfmask": self._position(next_stage), "model": model.state_dict()},
@@ -173,12 +173,12 @@ class Keeper(pl.Callback):
         if self._evaluate is None:
             return
         stopped = False
-        if self._team.leads and not self.records.evaluated(self.course.step):
+        if self._team.is_main and not self.records.evaluated(self.course.step):
             try:
                 self._measure(self._evaluate, model)
             except Interrupted:
                 stopped = True
-        if self._team.told(stopped):
+        if self._team.broadcast(stopped):
             raise Interrupted
 
     def _measure(self, evaluate: Evaluate, model: nn.Module) -> None:

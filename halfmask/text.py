@@ -1,0 +1,25 @@
+"""Lists, counts and names in messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def listed(items: Sequence[object], limit: int) -> str:
+    """The items, separated by commas; beyond `limit` of them the rest is counted.
+
+    Example: ``listed(["a", "b", "c"], 2)`` is ``"a, b and 1 more"``.
+    """
+    shown = ", ".join(str(item) for item in items[:limit])
+    return shown + (f" and {len(items) - limit} more" if len(items) > limit else "")
+
+
+def lines_of(lines: Sequence[str], limit: int) -> list[str]:
+    """Indented lines for a report; beyond `limit` of them the rest is counted."""
+    more = [f"  … and {len(lines) - limit} more"] if len(lines) > limit else []
+    return [*(f"  {line}" for line in lines[:limit]), *more]
+
+
+def plural(count: int, noun: str) -> str:
+    """For example ``1 mask``, ``2 masks``."""
+    return f"{count} {noun}" + "s" * (count != 1)

@@ -125,7 +125,7 @@ def _train(given: DataSet, _: Path, said: io.StringIO) -> str:
     """What train learns from: its data read and checked, the photographs read, broken
     ones left out.
     """
-    from halfmask.data.unreadable import LeaveOut
+    from halfmask.data.unreadable import SkipUnreadable
     from halfmask.recipes.recipe import parse_recipe
     from halfmask.training.data import read_training_data
 
@@ -138,7 +138,7 @@ def _train(given: DataSet, _: Path, said: io.StringIO) -> str:
     recipe = parse_recipe(
         {"name": "malformed", "model": TINY, "data": data, "stages": [STAGE]}, "recipe"
     )
-    examples = LeaveOut(read_training_data(recipe).training, MOST_UNREADABLE)
+    examples = SkipUnreadable(read_training_data(recipe).training, MOST_UNREADABLE)
     targets = [examples[k][1] for k in range(len(examples))]
     if examples.left_out:
         assert "left out:" in said.getvalue(), said.getvalue()

@@ -114,7 +114,7 @@ def test_paths_in_the_table_of_masks_stay_in_the_folder(
     table = source / "train-annotations-object-segmentation.csv"
     table.write_text(table.read_text().replace("aa01_cat_1.png", "../masks/aa01_cat_1.png"))
     assert (
-        convert("open-images", source, images=photos).broadcast("masks whose PNG is not there") == 1
+        convert("open-images", source, images=photos).count_of("masks whose PNG is not there") == 1
     )
 
 

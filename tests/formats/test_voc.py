@@ -137,7 +137,7 @@ def test_bad_files_are_counted_and_the_others_read(
     (voc / "SegmentationObject" / "a.png").unlink()
     (voc / "Annotations" / "c.xml").write_text(text.replace("a.jpg", "c.jpg"))
     done = convert("voc", voc)
-    assert done.broadcast(what) == 1
+    assert done.count_of(what) == 1
     assert "c.xml" in next(
         place for sentence, place in done.tally.first.items() if sentence.startswith(what)
     )
@@ -153,12 +153,12 @@ def test_bad_masks_leave_boxes(convert: Convert, voc: Path) -> None:
     ):
         path.write_bytes(content)
         done = convert("voc", voc)
-        assert done.broadcast(what) == 1
+        assert done.count_of(what) == 1
         assert not any("segmentation" in a for a in done.rows)
     Image.new("P", (41, 30)).save(path)
-    assert convert("voc", voc).broadcast("mask PNGs that are no palette") == 1
+    assert convert("voc", voc).count_of("mask PNGs that are no palette") == 1
     Image.new("RGB", (40, 30)).save(path)
-    assert convert("voc", voc).broadcast("mask PNGs that are no palette") == 1
+    assert convert("voc", voc).count_of("mask PNGs that are no palette") == 1
     values = np.zeros((30, 40), dtype=np.uint8)
     values[20:25, 0:5], values[0:2, 30:32] = 1, 77
     Image.fromarray(values).save(path)

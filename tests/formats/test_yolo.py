@@ -98,7 +98,7 @@ def test_a_photograph_with_an_exif_turn_is_told(convert: Convert, tmp_path: Path
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (100, 50)).save(source / "images" / "b.jpg", exif=exif)
-    assert convert("yolo", source).broadcast("photographs with an EXIF turn") == 1
+    assert convert("yolo", source).count_of("photographs with an EXIF turn") == 1
 
 
 def test_splits_of_data_yaml(convert: Convert, tmp_path: Path) -> None:

@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from benchmarks.result import Options, Result
 
 BENCHMARKS = {
-    "world": "benchmarks.world",
-    "table1": "benchmarks.table1",
-    "heads": "benchmarks.heads",
-    "segmenter": "benchmarks.segmenter",
-    "real": "benchmarks.real",
-    "ambiguous": "benchmarks.ambiguous",
-    "two-stages": "benchmarks.two_stages",
-    "vg": "benchmarks.visual_genome",
-    "mlp": "benchmarks.mlp",
-    "annotations": "benchmarks.annotations",
-    "evaluation": "benchmarks.evaluation",
-    "classes": "benchmarks.classes",
-    "objects": "benchmarks.objects",
-    "masks": "benchmarks.masks",
-    "train": "benchmarks.train",
-    "inference": "benchmarks.inference",
+    "world": "benchmarks.paper.world",
+    "table1": "benchmarks.paper.table1",
+    "heads": "benchmarks.paper.heads",
+    "segmenter": "benchmarks.real.segmenter",
+    "real": "benchmarks.real.recipes",
+    "ambiguous": "benchmarks.real.ambiguous",
+    "two-stages": "benchmarks.paper.two_stages",
+    "vg": "benchmarks.real.visual_genome",
+    "mlp": "benchmarks.paper.mlp",
+    "annotations": "benchmarks.scale.annotations",
+    "evaluation": "benchmarks.scale.evaluation",
+    "classes": "benchmarks.scale.classes",
+    "objects": "benchmarks.scale.objects",
+    "masks": "benchmarks.scale.masks",
+    "train": "benchmarks.speed.train",
+    "inference": "benchmarks.speed.inference",
 }
 """Name → module, whose `run` takes Options and gives a Result."""
 

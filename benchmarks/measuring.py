@@ -104,7 +104,7 @@ def in_fresh_process(function: str, **arguments: Any) -> Any:
     threads as here.
 
     Args:
-        function: "module:name" below `halfmask.bench`.
+        function: "module:name" below `benchmarks`.
         arguments: its keyword arguments, JSON values, as its result is.
     Raises:
         InputError: the process failed; says how it ended.

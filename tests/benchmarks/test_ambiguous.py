@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import ambiguous
-from benchmarks.ambiguous import BUDGET, PLAIN, RECIPE, WAYS, run
+from benchmarks.real import ambiguous
+from benchmarks.real.ambiguous import BUDGET, PLAIN, RECIPE, WAYS, run
 from benchmarks.result import Options
 from halfmask.recipes.recipe import load_recipe
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import annotations, evaluation
-from benchmarks.annotations_data import write_annotations
 from benchmarks.child import in_child, sizes
-from benchmarks.evaluation_data import made_up_images
 from benchmarks.peer_table import peer_row, peer_table
 from benchmarks.result import Options
+from benchmarks.scale import annotations, evaluation
+from benchmarks.scale.annotations_data import write_annotations
+from benchmarks.scale.evaluation_data import made_up_images
 from halfmask.coco.file import CocoFile
 from halfmask.coco.supervision import MaskState
 from halfmask.errors import InputError
@@ -69,7 +69,7 @@ def test_settings_and_children_that_fail(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="expected one of a=1"):
             sizes((wrong,), {"a": 1})
     with pytest.raises(InputError, match=r"annotations_probe open .* failed: .*InputError"):
-        in_child("benchmarks.annotations_probe", "open", tmp_path / "none.json", 1)
+        in_child("benchmarks.scale.annotations_probe", "open", tmp_path / "none.json", 1)
     with pytest.raises(InputError, match="MiB are needed"):
         annotations.run(
             Options(
@@ -96,7 +96,7 @@ def test_memory_does_not_grow_with_the_annotations(tmp_path: Path) -> None:
     for count in (100_000, 400_000):
         path = tmp_path / f"{count}.json"
         write_annotations(path, count)
-        measured = in_child("benchmarks.annotations_probe", "index", path)
+        measured = in_child("benchmarks.scale.annotations_probe", "index", path)
         assert measured is not None
         peaks.append(measured["peak"])
     assert peaks[1] < peaks[0] + 50, (

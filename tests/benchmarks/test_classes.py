@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import class_counts, class_pipeline, classes
-from benchmarks.class_counts import Sizes, branch_costs
 from benchmarks.result import Options
+from benchmarks.scale import class_counts, class_pipeline, classes
+from benchmarks.scale.class_counts import Sizes, branch_costs
 
 KEYS = ["name", "peer", "peer_value", "value", "unit", "ratio", "bar", "ok"]
 SMALL = Sizes(regions=6, channels=8, box_width=16, convs=1, side=4, proposals=150)
@@ -34,7 +34,7 @@ def test_rows_and_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     def here(
         function: str, **arguments: Any
     ) -> Any:  # a process of its own would import torch anew
-        assert function == "class_pipeline:peak"
+        assert function == "scale.class_pipeline:peak"
         return class_pipeline.peak(**arguments)
 
     monkeypatch.setattr(class_pipeline, "in_fresh_process", here)

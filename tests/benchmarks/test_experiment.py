@@ -12,12 +12,12 @@ import pytest
 import torch
 import yaml
 
-from benchmarks.end_to_end import END_TO_END, train_end_to_end
-from benchmarks.experiment import Job, Plan, run_plan
-from benchmarks.region_heads import HEADS, INPUTS, head_settings, train_head
-from benchmarks.sources import Composites, World
-from benchmarks.table1 import table1_jobs
-from benchmarks.world import world_jobs
+from benchmarks.paper.end_to_end import END_TO_END, train_end_to_end
+from benchmarks.paper.experiment import Job, Plan, run_plan
+from benchmarks.paper.region_heads import HEADS, INPUTS, head_settings, train_head
+from benchmarks.paper.sources import Composites, World
+from benchmarks.paper.table1 import table1_jobs
+from benchmarks.paper.world import world_jobs
 from halfmask.coco.categories import NONVOC_IDS, VOC_IDS
 from halfmask.coco.file import CocoFile
 from halfmask.data.loader import build_loader
@@ -120,7 +120,7 @@ def test_end_to_end_starts_from_the_detector_and_never_sees_masks_of_b(
         seen.append(dataset)
         return build(dataset, *args, **kwargs)
 
-    monkeypatch.setattr("benchmarks.end_to_end.build_loader", spy)
+    monkeypatch.setattr("benchmarks.paper.end_to_end.build_loader", spy)
     recipe = load_recipe(plan.source.recipe)
     detector = folder / "seed-0" / "detector.safetensors"
     model, _ = train_end_to_end(

@@ -11,8 +11,8 @@ import pytest
 import torch
 import yaml
 
-from benchmarks.experiment import Job, Plan, run_plan
-from benchmarks.heads import (
+from benchmarks.paper.experiment import Job, Plan, run_plan
+from benchmarks.paper.heads import (
     HOURGLASS,
     REFERENCES,
     VARIANTS,
@@ -22,10 +22,16 @@ from benchmarks.heads import (
     matrix,
     run,
 )
-from benchmarks.heads_page import best, gap_closed, heads_markdown, heads_rows, reference
-from benchmarks.region_heads import HEADS, PooledTraining, head_settings, pool_training, train_head
+from benchmarks.paper.heads_page import best, gap_closed, heads_markdown, heads_rows, reference
+from benchmarks.paper.region_heads import (
+    HEADS,
+    PooledTraining,
+    head_settings,
+    pool_training,
+    train_head,
+)
+from benchmarks.paper.sources import World
 from benchmarks.result import Options
-from benchmarks.sources import World
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops
 from halfmask.models.mask_rcnn.build import build_mask_rcnn

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import inference, inference_accuracy, inference_gpu
-from benchmarks.inference import PEER, measured, scaled_model
-from benchmarks.inference_check import sameness
-from benchmarks.inference_ways import EAGER, Answer, require
 from benchmarks.result import Options, Result
+from benchmarks.speed import inference, inference_accuracy, inference_gpu
+from benchmarks.speed.inference import PEER, measured, scaled_model
+from benchmarks.speed.inference_check import sameness
+from benchmarks.speed.inference_ways import EAGER, Answer, require
 from halfmask.errors import InputError
 from halfmask.masks.encode import encode_rle
 from halfmask.masks.paste import paste
@@ -81,7 +81,7 @@ def test_a_missing_package_is_named_before_anything_runs(
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        "benchmarks.inference_ways.find_spec",
+        "benchmarks.speed.inference_ways.find_spec",
         lambda name: None if name == package else find("json"),
     )
     with pytest.raises(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import inference_boxes as bench
+from benchmarks.speed import inference_boxes as bench
 from halfmask.inference.export.samples import Sample
 from halfmask.masks.paste import paste
 

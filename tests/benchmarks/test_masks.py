@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import masks
-from benchmarks.masks import KINDS, Case, Setting, dense_paste, differences
 from benchmarks.result import Options
+from benchmarks.scale import masks
+from benchmarks.scale.masks import KINDS, Case, Setting, dense_paste, differences
 from halfmask.masks.crops import MaskCrops
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import mlp
+from benchmarks.paper import mlp
 from benchmarks.result import Options
 
 

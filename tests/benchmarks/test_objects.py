@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import crowded, objects
-from benchmarks.coco_reference import CocoReference, mirrored
-from benchmarks.crowded import write_crowd
-from benchmarks.objects import Setting
 from benchmarks.result import Options
+from benchmarks.scale import crowded, objects
+from benchmarks.scale.coco_reference import CocoReference, mirrored
+from benchmarks.scale.crowded import write_crowd
+from benchmarks.scale.objects import Setting
 from halfmask.coco.file import CocoFile
 from halfmask.data.augment.augment import mirror
 from halfmask.data.dataset import CocoInstances
@@ -25,7 +25,7 @@ def test_rows_and_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (mini / "instances.json").rename(mini / "instances_train.json")
 
     def here(function: str, **arguments: Any) -> Any:
-        assert function == "crowded:target_peak"
+        assert function == "scale.crowded:target_peak"
         return crowded.target_peak(**arguments)
 
     monkeypatch.setattr(objects, "in_fresh_process", here)

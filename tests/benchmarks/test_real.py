@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.real import RECIPES, run
+from benchmarks.real.recipes import RECIPES, run
 from benchmarks.result import Options
 from halfmask.errors import InputError
 from halfmask.recipes.recipe import load_recipe

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import segmenter
+from benchmarks.real import segmenter
+from benchmarks.real.segmenter import BASE, BUDGET, DIRECTIONS, OPTIONS, ORACLE, chosen_options, run
 from benchmarks.result import Options
-from benchmarks.segmenter import BASE, BUDGET, DIRECTIONS, OPTIONS, ORACLE, chosen_options, run
 from halfmask.errors import InputError
 from halfmask.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from halfmask.recipes.recipe import load_recipe

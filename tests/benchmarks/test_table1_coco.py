@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import table1_coco
+from benchmarks.paper import table1_coco
+from benchmarks.paper.table1_coco import DIRECTIONS, PARTS, recipe_name, run_coco
 from benchmarks.result import Options
-from benchmarks.table1_coco import DIRECTIONS, PARTS, recipe_name, run_coco
 from halfmask.errors import InputError
 from halfmask.recipes.recipe import load_recipe, shipped_recipes
 

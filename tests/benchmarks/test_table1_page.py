@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from benchmarks.end_to_end import END_TO_END
+from benchmarks.paper.end_to_end import END_TO_END
+from benchmarks.paper.region_heads import HEADS
+from benchmarks.paper.table1_page import gain_points, gain_rows, paired, table1_markdown, table_rows
 from benchmarks.plots.gain_plot import gain_plot
-from benchmarks.region_heads import HEADS
-from benchmarks.table1_page import gain_points, gain_rows, paired, table1_markdown, table_rows
 
 
 def measure(head: str, b: float, seed: int, split: int = 0, masked: int = 16) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def test_differences_are_paired_and_seeds_count_once(measures: list[dict[str, An
 
 def test_quantiles_are_student_s() -> None:
     stats = pytest.importorskip("scipy.stats")
-    from benchmarks.table1_page import T_95
+    from benchmarks.paper.table1_page import T_95
 
     assert pytest.approx(
         [stats.t.ppf(0.975, df) for df in range(1, len(T_95) + 1)], abs=6e-4

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import train
-from benchmarks.crowded import write_crowd
 from benchmarks.measuring import in_fresh_process
-from benchmarks.train import Setting
+from benchmarks.scale.crowded import write_crowd
+from benchmarks.speed import train
+from benchmarks.speed.train import Setting
 from halfmask.coco.file import CocoFile
 from halfmask.data.dataset import CocoInstances
 from halfmask.errors import InputError
@@ -61,5 +61,5 @@ def test_the_twin_has_our_losses(data: CocoInstances) -> None:
 
 
 def test_a_process_that_fails_says_why() -> None:
-    with pytest.raises(InputError, match="train:peek ended with 1: AttributeError"):
-        in_fresh_process("train:peek")
+    with pytest.raises(InputError, match="speed.train:peek ended with 1: AttributeError"):
+        in_fresh_process("speed.train:peek")

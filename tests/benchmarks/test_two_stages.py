@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.experiment import Plan
+from benchmarks.paper.experiment import Plan
+from benchmarks.paper.sources import World
+from benchmarks.paper.two_stages import REGION_HEADS, WAYS, run
+from benchmarks.real.segmenter import run_halfmask
 from benchmarks.result import Options
-from benchmarks.segmenter import run_halfmask
-from benchmarks.sources import World
-from benchmarks.two_stages import REGION_HEADS, WAYS, run
 from halfmask.recipes.recipe import RECIPE_FOLDER, load_recipe
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import visual_genome
+from benchmarks.real import visual_genome
+from benchmarks.real.visual_genome import BAR, COCO_K, VG_K, Cost, measure_mask_branch
 from benchmarks.result import Options
-from benchmarks.visual_genome import BAR, COCO_K, VG_K, Cost, measure_mask_branch
 from halfmask.models.mask_rcnn.build import build_mask_rcnn
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.recipes.recipe import MaskRCNN, load_recipe

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.world_table import bench_rows, best_input, gap_closed, markdown, ordered
+from benchmarks.paper.world_table import bench_rows, best_input, gap_closed, markdown, ordered
 
 
 def measure(

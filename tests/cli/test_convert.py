@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from benchmarks.visual_genome_data import write_coco, write_visual_genome
+from benchmarks.real.visual_genome_data import write_coco, write_visual_genome
 from halfmask.formats.registry import READERS, WRITERS
 
 Cli = Callable[..., Any]

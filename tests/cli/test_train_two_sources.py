@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.visual_genome_data import write_coco, write_tiny_recipe, write_visual_genome
+from benchmarks.real.visual_genome_data import write_coco, write_tiny_recipe, write_visual_genome
 from halfmask.coco.categories import COCO_NAMES
 from halfmask.data.synthetic.write import write_world
 from halfmask.errors import InputError

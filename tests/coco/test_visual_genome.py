@@ -14,7 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
-from benchmarks.visual_genome_data import MICE, SIDE, synset_counts, write_coco, write_visual_genome
+from benchmarks.real.visual_genome_data import (
+    MICE,
+    SIDE,
+    synset_counts,
+    write_coco,
+    write_visual_genome,
+)
 from halfmask.coco.categories import COCO_NAMES
 from halfmask.coco.doctor.checks import check
 from halfmask.coco.file import CocoFile

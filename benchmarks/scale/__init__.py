@@ -1,0 +1,1 @@
+"""Cost against the number of classes, objects and annotations."""

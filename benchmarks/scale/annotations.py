@@ -1,0 +1,136 @@
+"""`python -m benchmarks annotations`: what a file of ten million annotations costs to
+index, to open and to read, beside pycocotools.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+from benchmarks.child import MIB, command, in_child, need_pycocotools, sizes
+from benchmarks.peer_table import peer_row, peer_table
+from benchmarks.result import Options, Result, Row
+from benchmarks.scale.annotations_data import write_annotations
+from benchmarks.scale.annotations_probe import MODULE
+from halfmask.coco.index.place import index_path
+from halfmask.errors import InputError
+
+DEFAULTS = {"annotations": 10_000_000, "peer": 500_000, "reads": 1000, "workers": 4, "repeats": 5}
+"""`--set KEY=VALUE`: annotations of the large file and of the one that pycocotools
+reads too; random images to read; worker processes; how often a file is opened.
+"""
+INDEX_MIB, OPEN_SECONDS, OPEN_MIB, READ_MS, COPIES = 1024, 1, 200, 1, 1.05
+BYTES_EACH = 320
+"""An annotation takes with its share of images, index and temporary files, at most."""
+PEER = "pycocotools"
+
+Measures = dict[str, dict[str, Any]]
+
+
+def run(options: Options) -> Result:
+    """Generates both files in the run folder, measures, and removes them."""
+    need_pycocotools()
+    chosen = sizes(options.overrides, DEFAULTS)
+    options.out.mkdir(parents=True, exist_ok=True)
+    needed, free = BYTES_EACH * chosen["annotations"], shutil.disk_usage(options.out).free
+    if free < needed:
+        raise InputError(
+            f"{options.out}: {free >> 20} MiB are free, {needed >> 20} MiB are needed; name "
+            "another folder (--out), "
+            f"or fewer annotations (--set annotations=…)"
+        )
+    large = _measured(options, chosen, "annotations")
+    small = _measured(options, chosen, "peer")
+    rows = _rows(chosen, large, small)
+    return Result(
+        rows,
+        {"annotations": _table(chosen, large, rows)},
+        command("annotations", options.overrides),
+        {"sizes": chosen},
+    )
+
+
+def _measured(options: Options, chosen: dict[str, int], which: str) -> Measures:
+    """Everything about one file, each in a process of its own."""
+    count, path = chosen[which], options.out / f"annotations_{chosen[which]}.json"
+    try:
+        options.say(f"{path}: generating {count:,} annotations")
+        images = write_annotations(path, count)
+        options.say(f"{path}: {path.stat().st_size / MIB:.0f} MiB, {images:,} images")
+        found = {
+            "json": {"size": path.stat().st_size / MIB, "images": images},
+            "index": _probe("index", path),
+        }
+        options.say(
+            f"indexed in {found['index']['seconds']:.0f} s, {found['index']['peak']:.0f} MiB "
+            "at most"
+        )
+        opened = [_probe("open", path, chosen["reads"]) for _ in range(chosen["repeats"])]
+        found["open"] = {key: statistics.median(one[key] for one in opened) for key in opened[0]}
+        found["shared"] = _probe("shared", path, chosen["workers"])
+        if which == "peer":
+            options.say(f"pycocotools reads {count:,} annotations")
+            found["peer"] = _probe("peer", path, chosen["reads"])
+        return found
+    finally:
+        path.unlink(missing_ok=True)
+        index_path(path).unlink(missing_ok=True)
+
+
+def _probe(what: str, path: Path, *arguments: int) -> dict[str, Any]:
+    measured = in_child(MODULE, what, path, *arguments)
+    if measured is None:
+        raise InputError(
+            f"bench annotations: {what} ran out of memory; choose a smaller file (--set peer=…)"
+        )
+    return measured
+
+
+def _rows(chosen: dict[str, int], large: Measures, small: Measures) -> list[Row]:
+    size, peer_size = f"{chosen['annotations']:,} annotations", f"{chosen['peer']:,} annotations"
+    index, opened, workers = large["index"], large["open"], large["shared"]
+    copies = f"{size}: copies of the index that {chosen['workers']} workers hold together"
+    rows = [
+        peer_row(f"{size}: indexing, peak memory", index["peak"], "MiB", at_most=INDEX_MIB),
+        peer_row(f"{size}: indexing", index["seconds"], "s"),
+        peer_row(f"{size}: opening", opened["seconds"], "s", at_most=OPEN_SECONDS),
+        peer_row(
+            f"{size}: opening, peak memory of the process", opened["peak"], "MiB", at_most=OPEN_MIB
+        ),
+        peer_row(
+            f"{size}: after {chosen['reads']} images, memory of its own",
+            opened["own"],
+            "MiB",
+            at_most=OPEN_MIB,
+        ),
+        peer_row(f"{size}: a random image's", opened["read"], "ms", at_most=READ_MS),
+        peer_row(copies, workers["pss"] / workers["size"], "copies", at_most=COPIES),
+    ]
+    theirs = small["peer"]
+    compared = (
+        ("indexing, once", small["index"]["seconds"], "seconds", "s"),
+        ("opening", small["open"]["seconds"], "seconds", "s"),
+        ("opening, peak memory of the process", small["open"]["peak"], "peak", "MiB"),
+        ("a random image's", small["open"]["read"], "read", "ms"),
+    )
+    rows += [
+        peer_row(f"{peer_size}: {what}", value, unit, (f"{PEER}.COCO", theirs[key]))
+        for what, value, key, unit in compared
+    ]
+    return rows
+
+
+def _table(chosen: dict[str, int], large: Measures, rows: list[Row]) -> str:
+    about = large["json"]
+    note = (
+        f"A generated file of {about['size']:,.0f} MiB, {about['images']:,} images, "
+        "annotations in no order of images, half of them with "
+        f"a polygon; its index has {large['index']['size']:,.0f} MiB. Every measure in a fresh "
+        "process; opening is the median of "
+        f"{chosen['repeats']}, a random image the median of {chosen['reads']}, with the file "
+        "in the system's cache. Memory of its own: "
+        f"what no file backs and no other process can share. {PEER} reads the smaller file alone."
+    )
+    return peer_table(rows, PEER, note)

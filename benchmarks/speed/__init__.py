@@ -1,0 +1,1 @@
+"""Time and memory beside peers: training steps, inference."""

@@ -34,7 +34,7 @@ def data(tmp_path: Path) -> CocoInstances:
 
 def test_rows_and_table(data: CocoInstances, monkeypatch: pytest.MonkeyPatch) -> None:
     def here(function: str, **arguments: Any) -> Any:
-        assert function == "train:peak"
+        assert function == "speed.train:peak"
         return train.peak(**arguments)
 
     monkeypatch.setattr(train, "in_fresh_process", here)
@@ -61,5 +61,5 @@ def test_the_twin_has_our_losses(data: CocoInstances) -> None:
 
 
 def test_a_process_that_fails_says_why() -> None:
-    with pytest.raises(InputError, match="speed.train:peek ended with 1: AttributeError"):
+    with pytest.raises(InputError, match=r"speed\.train:peek ended with 1: AttributeError"):
         in_fresh_process("speed.train:peek")

@@ -1,27 +1,66 @@
 """Instance segmentation when only some of your classes have masks.
 
-`load` reads a trained model, `complete` fills in the missing masks of a COCO file. Both
-import torch when first used, not before.
+Every verb of the command line is a function here, with the verb's options as keywords. Each
+is imported when it is first used, so `import halfmask` loads no torch.
 """
 
+from __future__ import annotations
+
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from halfmask._version import __version__
+from halfmask.errors import InputError
 
 if TYPE_CHECKING:
     from halfmask.inference.complete.complete import complete
     from halfmask.inference.predictor import load
 
-__all__ = ["__version__", "complete", "load"]
+_HOMES = {
+    "complete": "halfmask.inference.complete.complete",
+    "convert": "halfmask.formats.convert",
+    "doctor": "halfmask.coco.doctor.doctor",
+    "evaluate": "halfmask.evaluation.run",
+    "export": "halfmask.inference.export.export",
+    "import_weights": "halfmask.models.imported.import_weights",
+    "index": "halfmask.coco.index.index",
+    "load": "halfmask.inference.predictor",
+    "predict": "halfmask.inference.predict",
+    "review": "halfmask.web.review.serve",
+    "serve": "halfmask.web.tryout",
+    "split": "halfmask.coco.split",
+    "synth": "halfmask.data.synthetic.write",
+    "train": "halfmask.training.train",
+}
+"""Function → its module."""
+
+__all__ = [
+    "InputError",
+    "__version__",
+    "complete",
+    "convert",
+    "doctor",
+    "evaluate",
+    "export",
+    "import_weights",
+    "index",
+    "load",
+    "predict",
+    "review",
+    "serve",
+    "split",
+    "synth",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":
-        from halfmask.inference.predictor import load
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'halfmask' has no attribute {name!r}")
+    globals()[name] = function = getattr(importlib.import_module(home), name)
+    return function
 
-        return load
-    if name == "complete":
-        from halfmask.inference.complete.complete import complete
 
-        return complete
-    raise AttributeError(f"module 'halfmask' has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -52,7 +52,10 @@ def test_each_page_is_in_the_navigation_once(settings: dict[str, Any]) -> None:
 
 def test_nothing_is_fetched_from_elsewhere(settings: dict[str, Any]) -> None:
     assert settings["theme"]["font"] is False
-    assert not {"extra_css", "extra_javascript"} & set(settings)
+    assert "extra_javascript" not in settings
+    for name in settings["extra_css"]:
+        assert (ROOT / "docs" / name).is_file()
+        assert "url(" not in (ROOT / "docs" / name).read_text(encoding="utf-8")
 
 
 def test_the_command_line_page_has_every_verb_and_option() -> None:
@@ -68,11 +71,22 @@ def test_the_command_line_page_has_every_verb_and_option() -> None:
         assert len(re.findall(r"(?<!\\)\|", row)) in (3, 5), row
 
 
-def test_the_readme_picture_is_small_and_names_its_sources() -> None:
-    picture = ROOT / "docs" / "figures" / "boxes_to_masks.jpg"
+def test_the_readme_picture_is_small_and_credited() -> None:
+    figures = ROOT / "docs" / "figures"
+    picture = figures / "boxes_to_masks.jpg"
     assert picture.stat().st_size <= 250_000
-    assert Image.open(picture).width == 1280
-    assert picture.relative_to(ROOT).as_posix() in (ROOT / "README.md").read_text(encoding="utf-8")
+    width, height = Image.open(picture).size
+    assert (width, height <= 525) == (1280, True)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert picture.relative_to(ROOT).as_posix() in readme
+    assert "docs/figures/CREDITS.md" in readme
+    credits = (figures / "CREDITS.md").read_text(encoding="utf-8")
+    for shown in [picture, *figures.glob("*.webp")]:
+        assert f"`{shown.name}`" in credits, shown.name
+
+
+def test_the_readme_is_at_most_90_lines() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 90
 
 
 def test_version_and_licence_agree_everywhere() -> None:

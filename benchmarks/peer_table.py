@@ -29,16 +29,11 @@ def peer_row(
 
 
 def peer_table(rows: list[Row], library: str, note: str) -> str:
-    """Markdown: what was measured, here and there, and whether the bar is met."""
-    lines = [f"| | halfmask | {library} | bar |", "|---|---|---|---|"]
+    """Returns a Markdown table with a row per measurement: halfmask beside the library."""
+    lines = [f"| | halfmask | {library} |", "|---|---|---|"]
     for row in rows:
         peer = "–" if row["peer_value"] is None else f"{_short(row['peer_value'])} {row['unit']}"
-        bar = (
-            "–"
-            if row["bar"] is None
-            else f"{row['bar']:g} {row['unit']}: {'met' if row['ok'] else 'missed'}"
-        )
-        lines.append(f"| {row['name']} | {_short(row['value'])} {row['unit']} | {peer} | {bar} |")
+        lines.append(f"| {row['name']} | {_short(row['value'])} {row['unit']} | {peer} |")
     return "\n".join([*lines, "", note])
 
 

@@ -53,8 +53,8 @@ NAMES = {
 SIGNED_OFF = {
     "atheris": "names no licence in its metadata; its LICENSE file is Apache-2.0; only for fuzzing",
     "cuda-toolkit": "names no licence; NVIDIA's EULA, as the nvidia-* packages below it",
-    "nvidia-*": "NVIDIA's own terms, for running on its GPUs; PyTorch's wheels for Linux ask "
-    "for them, nothing here does",
+    "nvidia-*": "NVIDIA's own terms, for running on its GPUs; PyTorch's wheels for Linux "
+    "require them, halfmask itself does not",
 }
 """Package → why it may stay although its licence is not in the list above."""
 
@@ -186,19 +186,23 @@ def page(packages: dict[str, Package], absent: dict[str, set[str]]) -> str:
     rows = "\n".join(row(package) for _, package in sorted(packages.items()))
     return f"""# Licences of what halfmask depends on
 
-halfmask itself: Apache-2.0. What its core and extras ask for, all the way down, on Linux, as each package's own metadata say; made by
-`python tools/licences.py --write`, which fails on GPL, AGPL, LGPL, non-commercial and unknown licences. `BSD`: which of the BSD
-licences the package does not say. The versions are those of `constraints.txt`. `make sbom` writes the same as CycloneDX (`sbom.json`).
+halfmask itself is under Apache-2.0. The table lists everything that its core and its extras
+depend on, at any depth, on Linux, with the licence from each package's own metadata. `python
+tools/licences.py --write` makes this page. It fails on GPL, AGPL, LGPL, non-commercial and
+unknown licences. `BSD` means that the package does not say which BSD licence it uses.
+`constraints.txt` holds the versions. `make sbom` writes the same list as CycloneDX
+(`sbom.json`).
 
-Signed off by hand:
+Checked by hand:
 
 {notes}
 
-What a wheel carries inside is not in its metadata (OpenCV's and PyAV's hold FFmpeg): look there before you pass wheels on.
+Metadata do not say what a wheel bundles (OpenCV's and PyAV's wheels contain FFmpeg). Check the
+wheels before you redistribute them.
 
-Not installed where this page was made, so not looked at: {missing}.
+Not installed where this page was made, and so not checked: {missing}.
 
-| package | licence | asked for by |
+| package | licence | needed by |
 |---|---|---|
 {rows}
 """

@@ -135,7 +135,7 @@ def heads_markdown(
     measures: list[Measure], masked: int, inputs: Sequence[str], heads: Sequence[str]
 ) -> str:
     """The tables of docs/heads.md: one for each input, then the heads that learn from
-    all masks, then the two bars; see `heads_rows`.
+    all masks, then the gaps that the best heads close; see `heads_rows`.
     """
     lines: list[str] = []
     for head in inputs:
@@ -159,7 +159,7 @@ def heads_markdown(
     lines.append("|---|---|---|---|---|---|")
     references = sorted({reference(name)[1] for name in heads})
     lines += [f"| {head} | {_cells(measures, masked, head)} |" for head in references]
-    lines += ["", *[_bar_line(row) for row in _bar_rows(measures, masked, heads)], ""]
+    lines += ["", *[_summary_line(row) for row in _bar_rows(measures, masked, heads)], ""]
     aps = {m["seed"]: m["box_AP"] for m in measures}
     lines.append(
         f"Box AP of the {len(aps)} detectors: {', '.join(f'{ap:.1f}' for ap in aps.values())}."
@@ -196,7 +196,7 @@ def _cells(measures: list[Measure], masked: int, head: str) -> str:
     return " | ".join([*cells, str(len(rows))])
 
 
-def _bar_line(row: Row) -> str:
+def _summary_line(row: Row) -> str:
     if row["value"] is None:
         return f"- {row['name']}: not measured."
-    return f"- {row['name']}: {100 * row['value']:.0f} %, bar {100 * row['bar']:.0f} %: {'met' if row['ok'] else '**missed**'}."
+    return f"- {row['name']}: {100 * row['value']:.0f} %."

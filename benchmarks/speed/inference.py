@@ -162,8 +162,8 @@ def _table(seconds: dict[str, float], found: dict[str, Sameness], image: Tensor,
         lines.append(
             f"| {name} | {spent:.2f} | {1 / spent:.3f} | {seconds[PEER] / spent:.2f} | {same} |"
         )
-    size = f"{image.shape[1]} × {image.shape[2]}, {count} detections, random weights, float32 but for {INT8}"
-    return "\n".join([*lines, "", f"{size}; bar: {SPEED_BAR:g} × {PEER}, {INT8} {INT8_BAR:g} ×."])
+    size = f"{image.shape[1]} × {image.shape[2]}, {count} detections, random weights"
+    return "\n".join([*lines, "", f"{size}, float32 except {INT8}."])
 
 
 def _plot(details: dict[str, Any], path: Path) -> str:

@@ -164,7 +164,6 @@ def _table(found: dict[str, dict[str, float]], test: int) -> str:
     steps = " + ".join(str(number) for number in STEPS.values())
     note = (
         f"{test} pictures of 112 × 112, {CLASSES} classes; a ResNet-18 detector after {steps} "
-        f"steps. Bar: within {AP_BAR:g} of {PEER}, "
-        f"{INT8} at most {INT8_BAR:g} lower; calibrated on {CALIBRATION} training pictures."
+        f"steps. {INT8}: calibrated on {CALIBRATION} training pictures."
     )
     return "\n".join([*lines, "", note])

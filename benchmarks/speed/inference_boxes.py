@@ -231,8 +231,7 @@ def _table(seconds: dict[str, float], same: dict[str, float], photographs: int) 
         times = f"{seconds[PEER] / spent:.0f}" if name != PEER else "–"
         lines.append(f"| {name} | {spent:.3f} | {BOXES / spent:.1f} | {times} | {overlap} |")
     note = (
-        f"{photographs} shipped photographs; bar: {SPEED_BAR:g} × {PEER}. SAM: transformers, "
-        "random weights, 1024 × 1024, "
+        f"{photographs} shipped photographs. SAM: transformers, random weights, 1024 × 1024, "
         f"float32. Mask IoU: mean, with {EAGER}. {ONE_LOOK.capitalize()}: without the mirror "
         "and with one context of three, a sixth of the crops."
     )

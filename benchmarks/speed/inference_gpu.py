@@ -41,7 +41,7 @@ def measured(
     lines = ["| photograph to RLE, GPU | seconds | images/s | times as fast |", "|---|---|---|---|"]
     for name, spent in seconds.items():
         lines.append(f"| {name} | {spent:.4f} | {1 / spent:.1f} | {seconds[PEER] / spent:.2f} |")
-    size = f"{image.shape[1]} × {image.shape[2]}, random weights; bar: {SPEED_BAR:g} × {PEER}."
+    size = f"{image.shape[1]} × {image.shape[2]}, random weights."
     return Result(
         rows, {"inference-gpu": "\n".join([*lines, "", size])}, "", {"seconds_gpu": seconds}
     )

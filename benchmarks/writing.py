@@ -55,7 +55,9 @@ def replace_table(page: Path, name: str, table: str, command: str, source: dict[
             f"{page}: expected one {begin} and, after it, one {end} to put the table between"
         )
     versions = ", ".join(f"{key} {value}" for key, value in source["versions"].items())
-    note = f"Written by `{command}` on {source['hardware']}, commit {source['commit'] or 'unknown'}, {source['date']}; {versions}."
+    commit = source["commit"] or "unknown"
+    note = f"Written by `{command}` on {source['hardware']}, commit {commit}, {source['date']}"
+    note = f"<small>{note}; {versions}.</small>"
     before, after = text[: text.index(begin)], text[text.index(end) :]
     write_text(page, f"{before}{begin}\n{table}\n\n{note}\n{after}")
 

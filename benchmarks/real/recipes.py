@@ -158,25 +158,20 @@ def _loss(found: Found) -> float:
 
 def _table(found: Found) -> str:
     heads = ["mean", "S", "M", "L", "polygon", "RLE", "loose boxes"]
-    columns = [
-        f"{title}: {head}" if head == "mean" else head
-        for title in DIRECTIONS.values()
-        for head in heads
-    ]
-    lines = [
-        f"| mask IoU on B, % | {' | '.join(columns)} | both |",
-        "|" + "---|" * (len(columns) + 2),
-    ]
+    lines = []
     own = "**halfmask, masks of the other classes only**"
     names: list[tuple[str, str | None]] = [(f"`{rule}`", rule) for rule in RULES]
-    for title, name in [*names, (own, None), ("the same model, all masks (oracle)", "all")]:
-        cells = []
-        for direction in DIRECTIONS:
+    names += [(own, None), ("the same model, all masks (oracle)", "all")]
+    for direction, shown in DIRECTIONS.items():
+        lines += [f"| {shown}, IoU in % | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 1)]
+        for title, name in names:
             runs = found[name or direction, direction]
-            cells += [_cell([m.boxes[key] for m in runs]) for key in SHOWN] + [
-                _cell([m.loose for m in runs])
-            ]
-        lines.append(f"| {title} | {' | '.join(cells)} | {_cell(_both(found, name))} |")
+            cells = [_cell([m.boxes[key] for m in runs]) for key in SHOWN]
+            cells.append(_cell([m.loose for m in runs]))
+            lines.append(f"| {title} | {' | '.join(cells)} |")
+        lines.append("")
+    lines += ["| mean of both directions, IoU in % | mean |", "|---|---|"]
+    lines += [f"| {title} | {_cell(_both(found, name))} |" for title, name in names]
     return "\n".join([*lines, "", *(_summary_line(row) for row in _rows(found))])
 
 

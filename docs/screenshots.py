@@ -1,8 +1,7 @@
-"""Takes the pictures of docs/review.md: python docs/screenshots.py (needs the extra
-`dev` and Chromium).
+"""Takes the pictures of docs/review.md.
 
-The package's demo photographs lose their masks, are completed by the shipped model, and
-the pages are opened on them.
+python docs/screenshots.py needs the extra `dev` and Chromium. It removes the masks of the
+shipped photographs, completes them with the shipped model, and opens both pages on them.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ def main() -> None:
 
 
 def complete(folder: Path) -> Path:
-    """The demo's annotations of the shown photographs, every mask made by the shipped model."""
+    """Returns the annotations of the photographs, with masks from the shipped model."""
     document = json.loads((PHOTOS / "photos.json").read_text())
     images = [image for image in document["images"] if image["file_name"] in CC_BY]
     ids = {image["id"] for image in images}
@@ -111,7 +110,7 @@ def served(app: Any) -> Iterator[str]:
 
 
 def dog_in(filled: Path) -> int:
-    """The place of the shown dog in the file."""
+    """Returns the position of the dog's annotation in the file."""
     rows = json.loads(filled.read_text())["annotations"]
     return next(
         k for k, row in enumerate(rows) if (row["image_id"], row["category_id"]) == (DOG, 18)
@@ -127,7 +126,7 @@ def begin(page: Page, address: str, position: int) -> None:
 
 
 def drag(page: Page, *points: tuple[float, float]) -> None:
-    """Drags over the picture; points are shares of its height from its middle."""
+    """Drags over the picture; points are offsets from its middle, as shares of its height."""
     frame = page.locator("#stage").bounding_box()
     assert frame is not None
     for number, (x, y) in enumerate(points):

@@ -1,8 +1,9 @@
-"""Masks for given boxes without PyTorch: `pip install onnxruntime numpy pillow`, and a
-folder that `halfmask export` wrote.
+"""Draws masks into given boxes without PyTorch.
 
-python examples/deploy_onnx.py deployed photo.jpg 30,40,220,310 > mask.json   # boxes:
-x0,y0,x1,y1 in pixels
+It needs `pip install onnxruntime numpy pillow` and a folder from `halfmask export`.
+Boxes are x0,y0,x1,y1 in pixels:
+
+python examples/deploy_onnx.py deployed photo.jpg 30,40,220,310 > mask.json
 """
 
 import json
@@ -14,7 +15,7 @@ from PIL import Image
 
 
 def segment(folder, photo, boxes):
-    """The masks, bool [H, W] each, and the model's estimate of each mask's IoU."""
+    """Returns the masks, bool [H, W] each, and the model's estimate of each mask's IoU."""
     image = np.asarray(photo.convert("RGB"), dtype=np.float32).transpose(2, 0, 1) / 255
     boxes = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
     session = onnxruntime.InferenceSession(
@@ -28,11 +29,11 @@ def segment(folder, photo, boxes):
 
 
 def paste(probs, region, box, size):
-    """One map, spread over its region, as a mask of the whole image, clipped to its box."""
+    """Spreads one map over its region and returns the mask of the image, clipped to its box."""
     cell = (region[2:] - region[:2]) / probs.shape[0]
     grid = (1 / cell[0], 0, -region[0] / cell[0], 0, 1 / cell[1], -region[1] / cell[1])
     padded = Image.fromarray(np.pad(probs, 1, mode="edge"))
-    grid = (grid[0], 0, grid[2] + 1, 0, grid[4], grid[5] + 1)  # a cell's centre stays where it was
+    grid = (grid[0], 0, grid[2] + 1, 0, grid[4], grid[5] + 1)  # keeps each cell's centre
     mask = (
         np.asarray(padded.transform(size, Image.Transform.AFFINE, grid, Image.Resampling.BILINEAR))
         >= 0.5

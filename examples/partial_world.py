@@ -1,9 +1,11 @@
-"""Partial supervision from nothing: draws a world, takes the masks of half of its
-classes away, trains, measures on both halves.
+"""Shows partial supervision without any data of your own.
 
-python examples/partial_world.py OUT              # seconds, far too short a training:
-shows that it runs python examples/partial_world.py OUT 3000 1200 400   # pictures,
-steps of both stages: the size of docs/world.md
+It draws a world, removes the masks of half of the classes, trains, and measures on both
+halves. The first command takes seconds and only shows that it runs. The second has the
+size of docs/world.md: pictures, then the steps of both stages.
+
+python examples/partial_world.py OUT
+python examples/partial_world.py OUT 3000 1200 400
 """
 
 import json
@@ -14,7 +16,7 @@ from halfmask.cli.main import app
 
 
 def halfmask(*arguments):
-    """The command line, in this process."""
+    """Runs a command in this process."""
     if app(args=[str(a) for a in arguments], standalone_mode=False):
         sys.exit(f"halfmask {arguments[0]} found problems")
 
@@ -27,8 +29,8 @@ def main(out, pictures=24, detector_steps=4, head_steps=4):
     steps = [f"stages.0.steps={detector_steps}", f"stages.1.steps={head_steps}"]
     small = ["stages.0.batch_size=4", "stages.1.batch_size=8"] if int(pictures) < 100 else []
 
-    # The recipe's `data.masked` names 16 of the 32 classes: the masks of the others are
-    # gone before anything sees them.
+    # The recipe's `data.masked` names 16 of the 32 classes. The masks of the other
+    # classes are removed before anything reads them.
     halfmask("train", "world_transfer", *data, *steps, *small, "--out", out / "run")
     measured = ["--images", out / "test/images", "--given-boxes", "--json", out / "result.json"]
     halfmask("evaluate", out / "run", out / "test/instances.json", *measured)

@@ -1,8 +1,8 @@
-"""Masks for boxes of one photograph: a picture with the masks drawn on it, and the
-masks as COCO RLE on standard output.
+"""Segments boxes of one photograph. Draws the masks on it and prints them as COCO RLE.
 
-python examples/segment_photo.py photo.jpg drawn.png 58,159,279,622 234,194,327,481   #
-boxes: x0,y0,x1,y1 in pixels
+Boxes are x0,y0,x1,y1 in pixels:
+
+python examples/segment_photo.py photo.jpg drawn.png 58,159,279,622 234,194,327,481
 """
 
 import json
@@ -19,9 +19,7 @@ if __name__ == "__main__":
     photo, out, *rows = sys.argv[1:]
     boxes = [[float(v) for v in row.split(",")] for row in rows]
     model = halfmask.load("box-segmenter")
-    found = model.segment(
-        photo, boxes
-    )  # boxes outside the photograph, or turned inside out, are an error that says which
+    found = model.segment(photo, boxes)
 
     image = np.asarray(Image.open(photo).convert("RGB"))
     objects = torch.arange(1, len(found) + 1)  # a colour for each object

@@ -1,5 +1,6 @@
-"""A YOLO data set whose labels are boxes, or boxes and polygons mixed: the same data
-set with a polygon for every object.
+"""Gives every object of a YOLO data set a polygon.
+
+The labels may be boxes, or boxes and polygons mixed:
 
 python examples/yolo_masks.py dataset/data.yaml dataset/images/train completed [train]
 """
@@ -13,7 +14,7 @@ from halfmask.cli.main import app
 
 
 def convert(*arguments):
-    """`halfmask convert`, in this process; it says itself what it could not read."""
+    """Runs `halfmask convert` in this process. It reports what it could not read."""
     app(args=["convert", *map(str, arguments)], standalone_mode=False)
 
 

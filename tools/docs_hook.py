@@ -1,5 +1,4 @@
-"""What the site adds to the pages in docs/: the command line reference, made from the
-commands themselves.
+"""Adds the command line reference to the site, made from the commands themselves.
 
 MkDocs calls the `on_…` functions
 (https://www.mkdocs.org/user-guide/configuration/#hooks).
@@ -29,12 +28,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def cli_reference() -> str:
-    """The page, Markdown: each verb with its text, arguments and options, as `--help` has them."""
+    """Returns the Markdown page: each command with its text, arguments and options."""
     commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     intro = (
-        "# Command line\n\nMade from the code when this site is built; `halfmask VERB --help` "
-        "says the same. "
-        "Before the verb: `--version`, `--debug` (show tracebacks)."
+        "# Command line\n\n`halfmask COMMAND --help` prints the same text. `--version` and "
+        "`--debug` (show tracebacks) go before the command: `halfmask --debug train …`."
     )
     return "\n\n".join([intro, *(_verb(verb, commands[verb]) for verb in VERBS)]) + "\n"
 
@@ -62,7 +60,7 @@ def _verb(name: str, command: Any) -> str:
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Paragraphs of a docstring; those that are an example become code."""
+    """Returns the paragraphs of a docstring; an example becomes a code block."""
     out = []
     for paragraph in inspect.cleandoc(text).split("\n\n"):
         start, _, rest = paragraph.partition("halfmask ")

@@ -97,7 +97,7 @@ MASKS = [
     _mask("RLE, a negative count", _rle([WHOLE + 9, -9])),
     _mask("RLE, corrupt text", _rle("~not counts~")),
     _mask("RLE of 2³¹ × 2³¹", _rle([2**62], [2**31, 2**31])),
-    _mask("text in place of a mask", "polygon"),
+    _mask("text instead of a mask", "polygon"),
     _row("crowd", {"iscrowd": 1, "segmentation": _rle(RUNS)}, "nothing", None),
     _row("`iscrowd` is 2", {"iscrowd": 2}, "nothing", "odd_iscrowd"),
 ]
@@ -196,7 +196,7 @@ RECORDS = [
     State("image id 1.0", _other_id(1.0), "unread"),
     State("image id 2⁷⁰", _other_id(2**70), "unread"),
     State("category id as text", _class_id("1"), "unread"),
-    State("an annotation that is no object", _no_object, "nothing", "annotation_record"),
+    State("an annotation that is not an object", _no_object, "nothing", "annotation_record"),
     _image("an image without a height", {"height": None}, "nothing", "image_record"),
     _image("an image of 0 × 48", {"width": 0}, "nothing", "image_record"),
     _image("an image of 64.0 × 48.0", {"width": 64.0, "height": 48.0}, READ, None),
@@ -205,7 +205,7 @@ NAMES = [
     State(
         "no file name", lambda d, _: d["images"][0].pop("file_name"), "unread", "photograph_missing"
     ),
-    _image("a name that no file has", {"file_name": "absent.png"}, "unread", "photograph_missing"),
+    _image("a name without a file", {"file_name": "absent.png"}, "unread", "photograph_missing"),
     State("`..` that leads out of the folder", _outside, "unread", "photograph_missing"),
     State("an absolute name in the folder", _absolute),
     _image(

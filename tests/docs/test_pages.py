@@ -24,7 +24,7 @@ from blocks import (
 )
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-RUN = ["docs/start.md", "docs/one_page.md", "docs/deploy.md"]
+RUN = ["docs/start.md", "docs/one_page.md", "docs/deploy.md", "docs/reference/python.md"]
 RUN += [p.relative_to(ROOT).as_posix() for p in sorted((ROOT / "docs" / "guides").glob("*.md"))]
 QUICK = {"docs/guides/write_a_head.md"}
 """Pages without a network to load or to train: run by default."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
-from halfmask.evaluation.measures.evaluate import evaluate
+from halfmask.evaluation.measures.measure import measure
 from halfmask.masks.threshold import expected_iou
 from halfmask.models.mask_rcnn.box_heads import region_pool
 from halfmask.models.mask_rcnn.build import build_mask_branch, region_rules
@@ -190,10 +190,11 @@ def train_head(
 def measure_head(
     model: PartialMaskRCNN, pooled: PooledTest, masked: Collection[int]
 ) -> dict[str, Any]:
-    """`evaluate`'s blocks of the model's mask branch on the test pictures: box and mask
+    """`measure`'s blocks of the model's mask branch on the test pictures: box and mask
     AP, mask IoU on given boxes.
     """
-    return evaluate(pooled.test.file, _detections(model, pooled), _given(model, pooled), masked)
+    given = _given(model, pooled)
+    return measure(pooled.test.file, _detections(model, pooled), given, masked=masked)
 
 
 def _detections(model: PartialMaskRCNN, pooled: PooledTest) -> Iterator[tuple[int, Detection]]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
-from halfmask.evaluation.measures.evaluate import evaluate
+from halfmask.evaluation.measures.measure import measure
 from halfmask.inference.predictor import on_cpu
 from halfmask.structures import Detection
 
@@ -45,7 +45,8 @@ class Evaluation:
         model.eval()
         detections = self._detections(model) if model.has_detector else None
         given = self._given(model)
-        result = evaluate(self._images.file, detections, given, self._masked, self._images.use)
+        file, use = self._images.file, self._images.use
+        result = measure(file, detections, given, masked=self._masked, use=use)
         blocks = {name: result[name] for name in ("box", "mask", "given_boxes")}
         print(f"  {len(self._images)} held-out images: {_line(blocks)}")
         return blocks

@@ -242,14 +242,14 @@ def _examples(data: TrainingData, model: SegmentationModel, last: dict[str, Any]
     if data.development is None or not score(last, "given_boxes", "all", "instances"):
         return None
     from halfmask.data.dataset import CocoInstances
-    from halfmask.evaluation.measures.evaluate import evaluate
     from halfmask.evaluation.measures.given_boxes import IouTable
+    from halfmask.evaluation.measures.measure import measure
     from halfmask.evaluation.sheet import example_blocks
 
     held = data.development
     dataset = CocoInstances(held.file, held.folder, held.image_ids[:SHOWN_IMAGES], held.use)
     ious, segment = IouTable(), _segment_with(model)
-    evaluate(
+    measure(
         dataset.file, given=_given(dataset, segment), masked=data.masked, use=dataset.use, ious=ious
     )
     box_only = {c["id"] for c in data.categories} - data.masked

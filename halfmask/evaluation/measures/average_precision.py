@@ -1,5 +1,6 @@
-"""Average precision of boxes or masks as COCO computes it, for any set of classes out
-of one matching.
+"""Average precision of boxes or masks as COCO computes it.
+
+One matching of detections with the truth serves every set of classes.
 """
 
 from __future__ import annotations
@@ -19,23 +20,20 @@ Record = dict[str, Any]
 
 AP_KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 TOGETHER = 16
-"""Images that are matched in one call: a quarter less time than one by one, and all
-cores at work.
-"""
+"""Images matched in one call, which uses all cores and takes a quarter less time."""
 
 
 @dataclass(frozen=True)
 class PrecisionTable:
-    """Precision and recall of one matching of detections with the truth; −1 where a
-    class has no truth.
+    """Precision and recall of one matching; −1 where a class has no truth.
 
-    T IoU thresholds (0.5 … 0.95), R recall points, K classes, A areas (all, S, M, L), L
-    limits of detections (1, 10, 100).
+    Axes: T IoU thresholds (0.5 … 0.95), R recall points, K classes, A areas (all, S, M,
+    L), L limits of detections (1, 10, 100).
 
     Attributes:
         precision: float64 [T, R, K, A, L].
         recall: float64 [T, K, A, L].
-        category_ids: the file's ids of the K classes, ascending.
+        category_ids: The file's ids of the K classes, ascending.
     """
 
     precision: NDArray[np.float64]
@@ -43,11 +41,11 @@ class PrecisionTable:
     category_ids: tuple[int, ...]
 
     def stats(self, category_ids: Collection[int] | None = None) -> list[float]:
-        """COCO's twelve numbers (AP, AP50, AP75, AP by area, AR at 1, 10, 100, AR by
-        area) over the classes; −1 where undefined.
+        """COCO's twelve numbers over some classes (None: all); −1 where undefined.
 
-        A class without truth drops out of the mean, so this equals the evaluation of a
-        file that has these classes alone.
+        They are AP, AP50, AP75, AP by area, AR at 1, 10 and 100, and AR by area. A class
+        without truth drops out of the mean, so this equals the evaluation of a file with
+        these classes alone.
         """
         columns = self._columns(category_ids)
         ap = self.precision[:, :, columns]
@@ -65,8 +63,9 @@ class PrecisionTable:
         return [_mean(values) for values in [*precisions, *recalls]]
 
     def block(self, category_ids: Collection[int] | None = None) -> dict[str, float | None]:
-        """AP, AP50, AP75, APs, APm, APl in percent over the classes (all when None);
-        null where no class has truth.
+        """The values of `AP_KEYS` in percent over some classes (None: all).
+
+        A value is null where no class has truth.
         """
         values = self.stats(category_ids)[: len(AP_KEYS)]
         return {
@@ -81,24 +80,24 @@ class PrecisionTable:
 
 
 def without(record: Record, key: str) -> Record:
-    """The record less one key: detections have either a box or a mask, since the box's
-    area would be taken for the mask's.
+    """A copy of the record without one key.
+
+    Detections have either a box or a mask: with both, COCO takes the box's area for the
+    mask's.
     """
-    rest = record.copy()
-    del rest[key]
-    return rest
+    return {name: value for name, value in record.items() if name != key}
 
 
 def empty_block() -> dict[str, float | None]:
-    """The AP block of something that was not computed."""
+    """The block of an AP that was not computed."""
     return dict.fromkeys(AP_KEYS)
 
 
 class PrecisionStream:
-    """Matches detections with the truth by COCO's rules, one image after another
-    (hotcoco, a port of pycocotools that agrees with it bit for bit). What stays of an
-    image is its matching: numbers, no records and no masks; the last few images wait
-    for others.
+    """Matches detections with the truth by COCO's rules, one image after another.
+
+    hotcoco does it, a port of pycocotools with the same results to the last bit. Memory
+    holds the numbers of each matching, and the records of the last `TOGETHER` images.
 
     Args:
         categories: COCO categories.
@@ -112,14 +111,14 @@ class PrecisionStream:
         self._waiting: tuple[list[Record], list[Record], list[Record]] = ([], [], [])
 
     def add(self, image: Record, truth: list[Record], results: list[Record]) -> None:
-        """Matches one image; in which order images come makes no difference.
+        """Matches one image; the order of images makes no difference.
 
         Args:
-            image: a COCO image that was not added before.
-            truth: its COCO annotations with bbox or segmentation, area, iscrowd; their
-                ids are not looked at.
-            results: its COCO results; for `segm` with `segmentation` and without
-                `bbox`, since a detection's area would be its box's else.
+            image: A COCO image that was not added before.
+            truth: Its COCO annotations with bbox or segmentation, area, iscrowd. Their
+                ids are ignored.
+            results: Its COCO results; for `segm` with segmentation and without bbox,
+                see `without`.
         """
         assert image["id"] not in self._images, f"image {image['id']} twice"
         self._images.add(image["id"])
@@ -137,7 +136,7 @@ class PrecisionStream:
         self._waiting = ([], [], [])
 
     def table(self) -> PrecisionTable:
-        """Precision and recall over the images that were added; ends the stream."""
+        """Precision and recall over all images that were added; ends the stream."""
         if not self._category_ids or not self._images:
             shape = (10, 101, len(self._category_ids), 4, 3)
             return PrecisionTable(

@@ -152,43 +152,32 @@ def evaluate(
     dataset = CocoInstances(file, images, use=use)
     results = None if detections is None else read_results(detections, file, MAX_DETECTIONS)
     predictor = _loaded(model, detector, device)
-    names = masked and resolve_masked(masked, file.categories, file.name)
-    in_a = names or predictor.masked_of(file.categories)
-    learnt_loose = predictor.knows_loose_boxes
-    loose = boxes == "loose" or (
-        boxes == "auto" and learnt_loose and are_loose(dataset, in_a, loosen)
-    )
+    known = predictor.masked_of(file.categories)
+    in_a = resolve_masked(masked, file.categories, file.name) if masked else known
+    is_auto = boxes == "auto" and predictor.knows_loose_boxes
+    loose = are_loose(dataset, in_a, loosen) if is_auto else boxes == "loose"
     subject = Subject(predictor, file, loosen=loosen, loose=loose, results=results)
-    if not (given_boxes or not subject.finds_boxes):
+    if not subject.finds_boxes:
+        _check_masks(dataset, predictor)
+    elif not given_boxes:
         _refuse_without_given_boxes(loosen, reliability, sheet, provider)
-    if not subject.finds_boxes and not any(file.mask_counts(use).values()):
-        raise InputError(
-            f"{data}: no annotation has a usable mask to compare with, and {predictor.name} "
-            "finds no boxes to score"
-        )
     subjects = [subject]
     if provider is not None:
         other = _loaded(provider, None, device)
         subjects.append(Subject(other, file, loosen=loosen, loose=loose))
     reader, ious = BatchReader(dataset, workers, progress), IouTable()
-    numbers = _measured(reader, subjects, ious, in_a, given_boxes)
-    if not numbers["images"]:
-        reason = next(iter(reader.skipped.values()))
-        raise InputError(f"{images}: none of the photographs can be read; first: {reason}")
-    drawings: list[Callable[[], Path]] = []
-    if reliability is not None:
-        drawings.append(partial(draw_reliability, numbers["quality"], reliability, file.name))
-    if sheet is not None:
-        box_only = {c["id"] for c in file.categories} - in_a
-        drawings.append(partial(draw_sheet, sheet, dataset, subject, ious, box_only, progress))
-    pictures, not_drawn = _drawn(drawings)
+    numbers = _measured(reader, subjects, given_boxes, in_a, ious)
+    drawn, not_drawn = _drawn(
+        (reliability, lambda out: draw_reliability(numbers["quality"], out, file.name)),
+        (sheet, lambda out: draw_sheet(out, dataset, subject, ious, in_a, progress)),
+    )
     return Evaluation(
         **numbers,
         loosen=loosen,
-        loose=loose and learnt_loose,
+        loose=loose and predictor.knows_loose_boxes,
         skipped=reader.skipped,
         outside=0 if results is None else results.outside,
-        pictures=pictures,
+        pictures=drawn,
         not_drawn=not_drawn,
     )
 
@@ -199,20 +188,6 @@ def _check_choices(loosen: float, boxes: str, use: str) -> None:
     for name, value, kind in (("boxes", boxes, Boxes), ("use", use, Use)):
         if value not in get_args(kind):
             raise InputError(f"{name}: expected {' or '.join(get_args(kind))}, found {value!r}")
-
-
-def _refuse_without_given_boxes(
-    loosen: float, reliability: object, sheet: object, provider: object
-) -> None:
-    reasons = {
-        "--loosen moves the file's own boxes": loosen > 0,
-        "--reliability compares masks in the file's own boxes with the truth": reliability,
-        "--sheet shows masks in the file's own boxes beside the truth": sheet,
-        "--provider draws masks into the file's own boxes": provider,
-    }
-    for reason, asked in reasons.items():
-        if asked:
-            raise InputError(f"{reason}: add --given-boxes")
 
 
 def _open(data: str | Path) -> Annotations:
@@ -235,43 +210,66 @@ def _loaded(
     return model
 
 
+def _check_masks(dataset: CocoInstances, predictor: Predictor) -> None:
+    if not any(dataset.file.mask_counts(dataset.use).values()):
+        raise InputError(
+            f"{dataset.file.name}: no annotation has a usable mask to compare with, and "
+            f"{predictor.name} finds no boxes to score"
+        )
+
+
+def _refuse_without_given_boxes(
+    loosen: float, reliability: object, sheet: object, provider: object
+) -> None:
+    reasons = {
+        "--loosen moves the file's own boxes": loosen > 0,
+        "--reliability compares masks in the file's own boxes with the truth": reliability,
+        "--sheet shows masks in the file's own boxes beside the truth": sheet,
+        "--provider draws masks into the file's own boxes": provider,
+    }
+    for reason, asked in reasons.items():
+        if asked:
+            raise InputError(f"{reason}: add --given-boxes")
+
+
 def _measured(
     reader: BatchReader,
     subjects: list[Subject],
-    ious: IouTable,
-    masked: set[int],
     given_boxes: bool,
+    masked: set[int],
+    ious: IouTable,
 ) -> Result:
     """The numbers of the model, and of the provider if there are two subjects."""
     subject, *providers = subjects
     detects, segments = subject.finds_boxes, given_boxes or not subject.finds_boxes
     reader.passes = detects + segments + len(providers)
-    file, use = reader.dataset.file, reader.dataset.use
-    numbers = measure(
-        file,
-        reader.detected(subject) if detects else None,
-        reader.given(subject) if segments else None,
-        masked=masked,
-        use=use,
-        model=subject.name,
-        ious=ious,
-    )
+    measured = partial(measure, reader.dataset.file, masked=masked, use=reader.dataset.use)
+    found = reader.detected(subject) if detects else None
+    given = reader.given(subject) if segments else None
+    numbers = measured(found, given, model=subject.name, ious=ious)
     for other in providers:
-        given = reader.given(other)
-        found = measure(file, given=given, masked=masked, use=use, model=other.name)
-        numbers["provider"] = {key: found[key] for key in PROVIDER}
+        result = measured(given=reader.given(other), model=other.name)
+        numbers["provider"] = {key: result[key] for key in PROVIDER}
+    if not numbers["images"]:
+        raise InputError(
+            f"{reader.dataset.folder}: none of the photographs can be read; first: "
+            f"{next(iter(reader.skipped.values()))}"
+        )
     return numbers
 
 
-def _drawn(drawings: list[Callable[[], Path]]) -> tuple[list[Path], list[str]]:
-    """Draws pictures; returns their paths, and why others could not be drawn.
+def _drawn(
+    *pictures: tuple[str | Path | None, Callable[[str | Path], Path]],
+) -> tuple[list[Path], list[str]]:
+    """Draws the pictures that have a path; returns paths, and why others are missing.
 
-    A failure does not lose the measurement, which may have taken hours.
+    A failure must not lose the measurement, which may have taken hours.
     """
-    pictures, failures = [], []
-    for draw in drawings:
+    written, failures = [], []
+    for out, draw in pictures:
         try:
-            pictures.append(draw())
+            if out is not None:
+                written.append(draw(out))
         except InputError as error:
             failures.append(str(error))
-    return pictures, failures
+    return written, failures

@@ -41,7 +41,7 @@ def draw_sheet(
     dataset: CocoInstances,
     subject: Subject,
     ious: IouTable,
-    box_only: Collection[int],
+    masked: Collection[int],
     progress: Progress | None = None,
 ) -> Path:
     """Draws the best, median and worst measured masks beside their truth.
@@ -54,7 +54,7 @@ def draw_sheet(
         dataset: The evaluated data.
         subject: The evaluated model, to draw the masks that were measured.
         ious: A row for each measured mask.
-        box_only: Category ids of set B. Without masks of theirs, the sheet shows all
+        masked: Category ids of set A. The sheet shows set B; without masks of B, all
             classes.
         progress: Called after each photograph.
     Raises:
@@ -62,12 +62,12 @@ def draw_sheet(
     """
     if not ious.categories:
         raise InputError(f"{out}: no sheet, since no mask has a known truth")
-    count = sum(c in box_only for c in ious.categories)
-    classes = box_only if count else None
+    shown = [c for c in ious.categories if c not in masked]
+    classes = set(shown) if shown else None
     blocks = example_blocks(dataset, subject.segment, ious, classes, progress=progress)
-    masks = plural(count or len(ious.categories), "mask")
+    masks = plural(len(shown or ious.categories), "mask")
     name = Path(dataset.file.name).name
-    title = f"Best, median and worst of {masks} in given boxes: {_classes(count > 0)}, {name}"
+    title = f"Best, median and worst of {masks} in given boxes: {_classes(bool(shown))}, {name}"
     moved = f", boxes moved by up to {subject.loosen:g} of their size" if subject.loosen else ""
     return save_picture(mask_sheet(blocks, title, subject.name + moved), out)
 
@@ -147,4 +147,4 @@ def _picture(image: Tensor, target: Target, drawn: Detection, place: int) -> Ima
     pixels = (image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
     truth = target.masks.select([int(target.mask_row[place])])
     mask = drawn.select(torch.tensor([place])).crops()
-    return mask_cell(pixels, drawn.boxes[place], mask, truth)
+    return mask_cell(pixels, drawn.boxes[place], mask=mask, truth=truth)

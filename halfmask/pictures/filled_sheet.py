@@ -66,7 +66,7 @@ def _cell(file: CocoFile, annotation: dict[str, Any], images: Path) -> Cell:
     x, y, w, h = annotation["bbox"]
     box = torch.tensor([x, y, x + w, y + h], dtype=torch.float32)
     return Cell(
-        picture=mask_cell(pixels, box, mask, None),
+        picture=mask_cell(pixels, box, mask=mask),
         name=file.name_of(annotation["category_id"]),
         iou=None,
         score=mask_weight(annotation),

@@ -86,8 +86,9 @@ def best_median_worst(
 def mask_cell(
     image: NDArray[np.uint8],
     box: Tensor,
+    *,
     mask: MaskCrops,
-    truth: MaskCrops | None,
+    truth: MaskCrops | None = None,
     side: int = CELL,
 ) -> Image.Image:
     """Draws one object: the model's mask, the truth as a white line, and the given box.
@@ -97,7 +98,7 @@ def mask_cell(
         box: float32 [4] xyxy, the box that the model was given. It may reach beyond the
             photograph.
         mask: The model's mask, one crop. One without pixels draws nothing.
-        truth: The true mask, one crop, or None.
+        truth: The true mask, one crop.
         side: Longer side of the picture, pixels. Small objects are enlarged.
     """
     assert len(mask) == 1, len(mask)

@@ -34,7 +34,7 @@ class AmbiguousTable:
     other: list[float] = field(default_factory=list)
 
     def add_image(
-        self, categories: list[int], boxes: Tensor, truth: MaskCrops, predicted: MaskCrops
+        self, categories: list[int], boxes: Tensor, *, truth: MaskCrops, predicted: MaskCrops
     ) -> None:
         """Adds the n instances of one image.
 

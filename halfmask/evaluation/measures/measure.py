@@ -133,16 +133,16 @@ def _detection_tables(
     number = 1
     for image_id, found in detections:
         image_ids.add(image_id)
-        truth = read_truth(file, image_id, use, number)
+        truth = read_truth(file, image_id, use, first=number)
         number += len(truth.boxes)
-        results = as_results(image_id, found, category_ids, limit)
+        results = as_results(image_id, found, category_ids, limit=limit)
         boxes.add(truth.image, truth.boxes, [without(record, "segmentation") for record in results])
         masks.add(truth.image, truth.masks, [without(record, "bbox") for record in results])
     return boxes.table(), masks.table(), image_ids
 
 
 def as_results(
-    image_id: int, found: Detection, category_ids: list[int], limit: int | None = None
+    image_id: int, found: Detection, category_ids: list[int], *, limit: int | None = None
 ) -> list[Record]:
     """COCO results of one image (bbox xywh, RLE, score, category id), best first.
 
@@ -186,7 +186,8 @@ def _given_tables(
         # The file's own boxes, even if the model was given loosened ones.
         corners = [clip_box(row["bbox"], size) or (0.0, 0.0, 0.0, 0.0) for row in kept]
         boxes = torch.tensor(corners).reshape(-1, 4)
-        ambiguous.add_image([row["category_id"] for row in kept], boxes, truth, predicted)
+        labels = [row["category_id"] for row in kept]
+        ambiguous.add_image(labels, boxes, truth=truth, predicted=predicted)
         values, areas = iou(truth, predicted).tolist(), truth.areas().tolist()
         for i, row, value, area in zip(usable, kept, values, areas, strict=True):
             table.add(

@@ -33,7 +33,9 @@ class Truth:
     masks: list[Record]
 
 
-def read_truth(file: Annotations, image_id: int, use: Use = "annotated", first: int = 1) -> Truth:
+def read_truth(
+    file: Annotations, image_id: int, use: Use = "annotated", *, first: int = 1
+) -> Truth:
     """Reads the truth of an image.
 
     Args:

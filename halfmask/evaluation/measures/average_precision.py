@@ -47,36 +47,23 @@ class PrecisionTable:
         without truth drops out of the mean, so this equals the evaluation of a file with
         these classes alone.
         """
-        columns = self._columns(category_ids)
-        ap = self.precision[:, :, columns]
-        ar = self.recall[:, columns]
-        precisions = [
-            ap[..., 0, 2],
-            ap[0, ..., 0, 2],
-            ap[5, ..., 0, 2],
-            *(ap[..., area, 2] for area in (1, 2, 3)),
-        ]
-        recalls = [
-            *(ar[..., 0, limit] for limit in (0, 1, 2)),
-            *(ar[..., area, 2] for area in (1, 2, 3)),
-        ]
-        return [_mean(values) for values in [*precisions, *recalls]]
+        ap, ar = self.precision, self.recall
+        if category_ids is not None:
+            columns = np.isin(self.category_ids, list(category_ids))
+            ap, ar = ap[:, :, columns], ar[:, columns]
+        values = [ap[..., 0, 2], ap[0, ..., 0, 2], ap[5, ..., 0, 2]]
+        values += [ap[..., area, 2] for area in (1, 2, 3)]
+        values += [ar[..., 0, limit] for limit in (0, 1, 2)]
+        values += [ar[..., area, 2] for area in (1, 2, 3)]
+        return [_mean(v) for v in values]
 
     def block(self, category_ids: Collection[int] | None = None) -> dict[str, float | None]:
         """The values of `AP_KEYS` in percent over some classes (None: all).
 
         A value is null where no class has truth.
         """
-        values = self.stats(category_ids)[: len(AP_KEYS)]
-        return {
-            key: None if value < 0 else 100.0 * value
-            for key, value in zip(AP_KEYS, values, strict=True)
-        }
-
-    def _columns(self, category_ids: Collection[int] | None) -> list[int]:
-        if category_ids is None:
-            return list(range(len(self.category_ids)))
-        return [k for k, category in enumerate(self.category_ids) if category in category_ids]
+        values = zip(AP_KEYS, self.stats(category_ids), strict=False)
+        return {key: None if value < 0 else 100.0 * value for key, value in values}
 
 
 def without(record: Record, key: str) -> Record:
@@ -126,6 +113,7 @@ class PrecisionStream:
             return
         images, rows, found = self._waiting
         images.append(image)
+        # New ids, since files repeat ids and COCO's evaluator reads an id of 0 as unmatched.
         rows += [record | {"id": number} for number, record in enumerate(truth, len(rows) + 1)]
         found += results
         if len(images) == TOGETHER:
@@ -138,10 +126,8 @@ class PrecisionStream:
     def table(self) -> PrecisionTable:
         """Precision and recall over all images that were added; ends the stream."""
         if not self._category_ids or not self._images:
-            shape = (10, 101, len(self._category_ids), 4, 3)
-            return PrecisionTable(
-                np.full(shape, -1.0), np.full((shape[0], *shape[2:]), -1.0), self._category_ids
-            )
+            nothing = np.full((10, 101, len(self._category_ids), 4, 3), -1.0)
+            return PrecisionTable(nothing, nothing[:, 0], self._category_ids)
         if self._waiting[0]:
             self._match()
         evaluation = self._matching.finalize()
@@ -149,9 +135,8 @@ class PrecisionStream:
             evaluation.accumulate()
         tables = evaluation.eval
         assert tables is not None
-        return PrecisionTable(
-            np.asarray(tables["precision"]), np.asarray(tables["recall"]), self._category_ids
-        )
+        precision, recall = np.asarray(tables["precision"]), np.asarray(tables["recall"])
+        return PrecisionTable(precision, recall, self._category_ids)
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -130,11 +130,9 @@ def _detection_tables(
     category_ids = [c["id"] for c in categories]
     boxes, masks = PrecisionStream(categories, "bbox"), PrecisionStream(categories, "segm")
     image_ids: set[int] = set()
-    number = 1
     for image_id, found in detections:
         image_ids.add(image_id)
-        truth = read_truth(file, image_id, use, first=number)
-        number += len(truth.boxes)
+        truth = read_truth(file, image_id, use)
         results = as_results(image_id, found, category_ids, limit=limit)
         boxes.add(truth.image, truth.boxes, [without(record, "segmentation") for record in results])
         masks.add(truth.image, truth.masks, [without(record, "bbox") for record in results])

@@ -15,10 +15,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Truth:
-    """The truth of one image as COCO records with new ids.
-
-    New ids, because files repeat ids and COCO's evaluator reads an id of 0 as
-    unmatched.
+    """The truth of one image as COCO records without ids, which `PrecisionStream` adds.
 
     Attributes:
         image: id, height, width.
@@ -33,29 +30,26 @@ class Truth:
     masks: list[Record]
 
 
-def read_truth(
-    file: Annotations, image_id: int, use: Use = "annotated", *, first: int = 1
-) -> Truth:
+def read_truth(file: Annotations, image_id: int, use: Use = "annotated") -> Truth:
     """Reads the truth of an image.
 
     Args:
         file: The annotations.
         image_id: The image.
         use: Which masks of halfmask's own count as truth, as `data.use` of a recipe.
-        first: The id of the first record; the others follow.
     Raises:
         InputError: The image id is not in the file.
     """
     if image_id not in file:
         raise InputError(f"image id {image_id} has detections, but {file.name} has no such image")
     size = file.size_of(image_id)
-    boxes: list[Record] = []
-    masks: list[Record] = []
-    for number, annotation in enumerate(file.annotations_of(image_id), first):
+    truth = Truth({"id": image_id, "height": size[0], "width": size[1]}, [], [])
+    for annotation in file.annotations_of(image_id):
         segmentation = _segmentation(annotation, size, use)
-        boxes.append(_box_record(annotation, number, segmentation, size))
-        masks.append(_mask_record(boxes[-1], segmentation))
-    return Truth({"id": image_id, "height": size[0], "width": size[1]}, boxes, masks)
+        record = _box_record(annotation, segmentation, size)
+        truth.boxes.append(record)
+        truth.masks.append(_mask_record(record, segmentation))
+    return truth
 
 
 def _segmentation(annotation: Record, size: tuple[int, int], use: Use) -> Any:
@@ -66,15 +60,12 @@ def _segmentation(annotation: Record, size: tuple[int, int], use: Use) -> Any:
     return annotation["segmentation"] if usable else None
 
 
-def _box_record(
-    annotation: Record, number: int, segmentation: Any, size: tuple[int, int]
-) -> Record:
+def _box_record(annotation: Record, segmentation: Any, size: tuple[int, int]) -> Record:
     x, y, w, h = (float(v) for v in annotation["bbox"])
     area = annotation.get("area")
     if not all_finite([area]):
         area = w * h if segmentation is None else int(decode(segmentation, size)[0].sum())
     return {
-        "id": number,
         "image_id": annotation["image_id"],
         "category_id": annotation["category_id"],
         "bbox": [x, y, w, h],

@@ -21,7 +21,7 @@ HEAVY = (
     "halfmask.training.data",
     "halfmask.training.hide",
     "halfmask.training.loop.fit",
-    "halfmask.evaluation.measures.measure",
+    "halfmask.evaluation.measures.metrics",
     "halfmask.formats.registry",
     "halfmask.coco.index.place",
     "halfmask.inference.complete.complete",

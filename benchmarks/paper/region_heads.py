@@ -15,7 +15,7 @@ from torch import Tensor
 
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
-from halfmask.evaluation.measures.measure import measure
+from halfmask.evaluation.measures.metrics import compute_metrics
 from halfmask.masks.threshold import expected_iou
 from halfmask.models.mask_rcnn.box_heads import region_pool
 from halfmask.models.mask_rcnn.build import build_mask_branch, region_rules
@@ -190,11 +190,11 @@ def train_head(
 def measure_head(
     model: PartialMaskRCNN, pooled: PooledTest, masked: Collection[int]
 ) -> dict[str, Any]:
-    """`measure`'s blocks of the model's mask branch on the test pictures: box and mask
+    """`compute_metrics`'s blocks of the model's mask branch on the test pictures: box and mask
     AP, mask IoU on given boxes.
     """
     given = _given(model, pooled)
-    return measure(pooled.test.file, _detections(model, pooled), given, masked=masked)
+    return compute_metrics(pooled.test.file, _detections(model, pooled), given, masked=masked)
 
 
 def _detections(model: PartialMaskRCNN, pooled: PooledTest) -> Iterator[tuple[int, Detection]]:

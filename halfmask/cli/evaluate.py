@@ -22,7 +22,7 @@ def run(
         str,
         typer.Argument(
             help="Checkpoint, run directory, shipped name, baseline:box, baseline:ellipse, "
-            "baseline:grabcut, or sam2:…."
+            "baseline:grabcut, or sam2:PATH."
         ),
     ],
     data: Annotated[Path, typer.Argument(help="COCO instances file with the truth.")],

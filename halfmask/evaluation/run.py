@@ -17,7 +17,7 @@ from halfmask.coco.tightness import Boxes
 from halfmask.data.dataset import CocoInstances
 from halfmask.errors import InputError
 from halfmask.evaluation.measures.given_boxes import IouTable
-from halfmask.evaluation.measures.measure import MAX_DETECTIONS, Result, measure
+from halfmask.evaluation.measures.metrics import MAX_DETECTIONS, Result, compute_metrics
 from halfmask.evaluation.sheet import draw_reliability, draw_sheet
 from halfmask.evaluation.subject import BatchReader, Subject, are_loose
 from halfmask.evaluation.tables import table
@@ -243,7 +243,7 @@ def _measured(
     subject, *providers = subjects
     detects, segments = subject.finds_boxes, given_boxes or not subject.finds_boxes
     reader.passes = detects + segments + len(providers)
-    measured = partial(measure, reader.dataset.file, masked=masked, use=reader.dataset.use)
+    measured = partial(compute_metrics, reader.dataset.file, masked=masked, use=reader.dataset.use)
     found = reader.detected(subject) if detects else None
     given = reader.given(subject) if segments else None
     numbers = measured(found, given, model=subject.name, ious=ious)

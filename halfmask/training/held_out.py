@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
-from halfmask.evaluation.measures.measure import measure
+from halfmask.evaluation.measures.metrics import compute_metrics
 from halfmask.inference.predictor import on_cpu
 from halfmask.structures import Detection
 
@@ -46,7 +46,7 @@ class Evaluation:
         detections = self._detections(model) if model.has_detector else None
         given = self._given(model)
         file, use = self._images.file, self._images.use
-        result = measure(file, detections, given, masked=self._masked, use=use)
+        result = compute_metrics(file, detections, given, masked=self._masked, use=use)
         blocks = {name: result[name] for name in ("box", "mask", "given_boxes")}
         print(f"  {len(self._images)} held-out images: {_line(blocks)}")
         return blocks

@@ -243,13 +243,13 @@ def _examples(data: TrainingData, model: SegmentationModel, last: dict[str, Any]
         return None
     from halfmask.data.dataset import CocoInstances
     from halfmask.evaluation.measures.given_boxes import IouTable
-    from halfmask.evaluation.measures.measure import measure
+    from halfmask.evaluation.measures.metrics import compute_metrics
     from halfmask.evaluation.sheet import example_blocks
 
     held = data.development
     dataset = CocoInstances(held.file, held.folder, held.image_ids[:SHOWN_IMAGES], held.use)
     ious, segment = IouTable(), _segment_with(model)
-    measure(
+    compute_metrics(
         dataset.file, given=_given(dataset, segment), masked=data.masked, use=dataset.use, ious=ious
     )
     box_only = {c["id"] for c in data.categories} - data.masked

@@ -37,7 +37,7 @@ GivenMasks = tuple[int, Tensor, Detection]
 MAX_DETECTIONS = 100
 
 
-def measure(
+def compute_metrics(
     file: Annotations,
     detections: Iterable[tuple[int, Detection]] | None = None,
     given: Iterable[GivenMasks] | None = None,

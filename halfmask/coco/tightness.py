@@ -7,15 +7,12 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Iterator
 from itertools import islice
-from typing import Literal
 
 from halfmask.coco.file import CocoFile
 from halfmask.coco.records import clip_box
 from halfmask.coco.supervision import MaskState, Use
 from halfmask.masks.rle import box_of
 
-Boxes = Literal["auto", "tight", "loose"]
-"""Whether boxes end where their objects do; `auto` measures it."""
 ENOUGH = 500
 """Objects to look at: the mean of more hardly moves."""
 SMALLEST = 16

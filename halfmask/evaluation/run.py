@@ -6,14 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from halfmask.coco.annotations import Annotations
 from halfmask.coco.categories import resolve_masked
 from halfmask.coco.open import open_file
 from halfmask.coco.results import read_results
 from halfmask.coco.supervision import Use
-from halfmask.coco.tightness import Boxes
 from halfmask.data.dataset import CocoInstances
 from halfmask.errors import InputError
 from halfmask.evaluation.measures.given_boxes import IouTable
@@ -25,6 +24,7 @@ from halfmask.inference.predictor import Predictor, load
 from halfmask.pictures.save import check_sheet
 from halfmask.progress import Progress
 
+Boxes = Literal["auto", "tight", "loose"]
 MEASURED = (
     *("box", "mask", "mask_over_box", "given_boxes", "quality", "ambiguous"),
     *("per_category", "images", "seconds", "model", "version"),
@@ -165,7 +165,7 @@ def evaluate(
     if provider is not None:
         other = _loaded(provider, None, device)
         subjects.append(Subject(other, file, loosen=loosen, loose=loose))
-    reader, ious = BatchReader(dataset, workers, progress), IouTable()
+    reader, ious = BatchReader(dataset=dataset, workers=workers, progress=progress), IouTable()
     numbers = _measured(reader, subjects, given_boxes, in_a, ious)
     drawn, not_drawn = _drawn(
         (reliability, lambda out: draw_reliability(numbers["quality"], out, file.name)),
@@ -204,7 +204,7 @@ def _loaded(
     model: str | Path | Predictor, detector: str | Path | None, device: str | None
 ) -> Predictor:
     if not isinstance(model, Predictor):
-        return load(model, detector, device)
+        return load(model, detector=detector, device=device)
     if detector is not None:
         raise InputError("detector: this model is already loaded; pass the detector to `load`")
     return model

@@ -72,7 +72,7 @@ class Subject:
         """Draws masks into the file's own boxes."""
         boxes = [loosened(t.boxes, self.loosen, t.image_id) for t in targets]
         labels = [self._to_model[t.labels] for t in targets]
-        return self._predictor.segment_batch(images, boxes, labels, self._loose)
+        return self._predictor.segment_batch(images, boxes, labels, loose=self._loose)
 
     def detect(self, image_ids: list[int], images: list[Tensor]) -> list[Detection]:
         """Finds objects with their masks, or draws masks into the results file's boxes."""
@@ -86,13 +86,13 @@ class Subject:
         return [replace(d, labels=f[1], scores=f[2]) for d, f in zip(drawn, found, strict=True)]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class BatchReader:
     """Reads the data set in batches, decoding ahead, and remembers unreadable photographs."""
 
     dataset: CocoInstances
     workers: int
-    progress: Progress | None
+    progress: Progress | None = None
     passes: int = 1
     skipped: dict[int, str] = field(default_factory=dict)
     _done: int = 0

@@ -147,11 +147,11 @@ def test_loose_boxes_are_seen_in_the_masks_of_a(
 ) -> None:
     from halfmask.inference.predictor import Predictor
 
-    told: set[bool] = set()
+    seen: set[bool] = set()
     before = Predictor.segment_batch
 
     def noted(self: Any, images: Any, boxes: Any, labels: Any = None, loose: bool = False) -> Any:
-        told.add(loose)
+        seen.add(loose)
         return before(self, images, boxes, labels, loose)
 
     monkeypatch.setattr(Predictor, "segment_batch", noted)
@@ -161,7 +161,7 @@ def test_loose_boxes_are_seen_in_the_masks_of_a(
         "evaluate", tiny_segmenter, coco_file(), "--images", photos, "--given-boxes", *masked, *more
     )
     assert outcome.code == 0, outcome.err
-    assert told == loose
+    assert seen == loose
 
 
 def test_a_detectors_boxes_and_a_segmenters_masks(

@@ -1,6 +1,6 @@
 """Boxes shared by objects of different classes, as a person and the bicycle below.
 
-Such a box does not say which of its pixels belong to the object; only its class does.
+The box does not say which of its pixels belong to the object; only the class does.
 """
 
 from __future__ import annotations

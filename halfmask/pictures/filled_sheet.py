@@ -61,8 +61,7 @@ def _cell(file: CocoFile, annotation: dict[str, Any], images: Path) -> Cell:
     from halfmask.coco.images import photograph_path, read_photograph
     from halfmask.coco.records import file_name_of
     from halfmask.coco.supervision import mask_weight
-    from halfmask.masks.crops import MaskCrops
-    from halfmask.masks.encode import decode
+    from halfmask.masks.crops import MaskCrops, decode
     from halfmask.pictures.mask_sheet import Cell, mask_cell
 
     number = annotation["image_id"]

@@ -33,7 +33,6 @@ from halfmask.coco.records import (
 )
 from halfmask.coco.scan_lists import Batch, Progress, scan_lists
 from halfmask.coco.supervision import classify, provenance
-from halfmask.errors import InputError
 
 Array = NDArray[Any]
 
@@ -74,12 +73,6 @@ def build_index(
         with _no_collection():
             built.read(progress)
         built.write(target, source)
-    except OSError as error:
-        target.unlink(missing_ok=True)
-        raise InputError(f"{target}: cannot write here: {error.strerror or error}") from error
-    except BaseException:
-        target.unlink(missing_ok=True)
-        raise
     finally:
         shutil.rmtree(spool, ignore_errors=True)
     return built.built

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from halfmask.coco.annotations import Annotations
 from halfmask.coco.file import CocoFile
@@ -19,6 +20,7 @@ from halfmask.coco.index.format import Source, is_of
 from halfmask.coco.index.store import facts_of, open_arrow
 from halfmask.coco.scan_lists import Progress
 from halfmask.errors import InputError
+from halfmask.files.atomic import HAS_LOCKS, lock, path_beside, writing
 
 logger = logging.getLogger("halfmask")
 
@@ -104,16 +106,12 @@ def _make(path: Path, target: Path, progress: Progress | None, sweep: bool) -> N
         for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.part*"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
     source = _source(path)
-    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
+    with writing(target), path_beside(target) as beside:
         build_index(path, beside, source, progress)
         if _source(path) != source:
             raise InputError(
-                f"{path}: changed while it was indexed; start again when nobody writes to it"
+                f"{path}: changed while it was indexed; start again when nothing writes to it"
             )
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -130,7 +128,7 @@ def _alone(path: Path, target: Path) -> Iterator[bool]:
         ) from error
     with file:
         try:
-            yield _locked(file.fileno(), target)
+            yield _locked(file, target)
         finally:
             with suppress(OSError):
                 # one who waits for it then looks again, and at worst makes the same
@@ -138,15 +136,11 @@ def _alone(path: Path, target: Path) -> Iterator[bool]:
                 lock.unlink()
 
 
-def _locked(number: int, target: Path) -> bool:
+def _locked(file: IO[bytes], target: Path) -> bool:
     try:
-        import fcntl
-
-        try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.warning("%s: another process makes it, waiting", target)
-            fcntl.flock(number, fcntl.LOCK_EX)
-    except (ImportError, OSError):  # no such locks on this system, or on this file system
+        if not lock(file):
+            logger.warning("%s: another process is making this index, waiting", target)
+            lock(file, wait=True)
+    except OSError:  # a file system without locks
         return False
-    return True
+    return HAS_LOCKS

@@ -109,7 +109,7 @@ def run(
     --given-boxes --json result.json
     """
     from halfmask.coco.categories import resolve_masked
-    from halfmask.coco.open import open_file
+    from halfmask.coco.index.place import open_annotations
     from halfmask.coco.results import read_results
     from halfmask.data.dataset import CocoInstances
     from halfmask.errors import InputError
@@ -127,7 +127,7 @@ def run(
         )
     if sheet is not None:
         check_sheet(sheet)
-    file = open_file(data)
+    file = open_annotations(data)
     if not any(file.annotations_of(i) for i in file.image_ids):
         raise InputError(
             f"{data}: no usable annotation to evaluate against; `halfmask doctor` says what is "

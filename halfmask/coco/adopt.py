@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from halfmask.coco.file import CocoFile
-from halfmask.coco.records import clip_box
+from halfmask.coco.records import Document, clip_box
 from halfmask.coco.supervision import MaskState, Use, mask_weight, provenance
 from halfmask.coco.tightness import box_iou
 from halfmask.masks.rle import box_of
 
-Document = dict[str, Any]
 Key = tuple[int, int]
 """Image id and annotation id: some files count annotations anew in each image."""
 

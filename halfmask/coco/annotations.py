@@ -8,10 +8,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from halfmask.coco.records import Box
+from halfmask.coco.records import Box, Record
 from halfmask.coco.supervision import MaskState, Use
 
-Record = dict[str, Any]
 Renaming = tuple[dict[int, int], Sequence[Record]]
 """Category id → new id, and the categories that the new ids belong to."""
 
@@ -63,7 +62,6 @@ class Annotations(Protocol):
     def instances_of(self, image_id: int, use: Use = "annotated") -> list[Instance]: ...
     def with_masks(self, use: Use = "annotated") -> set[int]: ...
     def mask_counts(self, use: Use = "annotated") -> dict[int, int]: ...
-    def masked_categories(self, threshold: int = 10, use: Use = "annotated") -> set[int]: ...
     def part(
         self,
         image_ids: Collection[int],

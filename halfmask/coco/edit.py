@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from halfmask.coco.records import Document, Record
 from halfmask.coco.supervision import all_finite, is_crowd
 from halfmask.errors import InputError
-
-Document = dict[str, Any]
 
 
 def strip_masks(document: Document, keep: set[int]) -> Document:
@@ -53,11 +52,8 @@ def _strip(annotation: Any, keep: set[int]) -> Any:
     return stripped
 
 
-Category = dict[str, Any]
-
-
 def matching_ids(
-    categories: Sequence[Category], target: Sequence[Category], where: str
+    categories: Sequence[Record], target: Sequence[Record], where: str
 ) -> dict[int, int]:
     """Category id → the id of the target's category of the same name.
 
@@ -89,7 +85,7 @@ def matching_ids(
     return {int(c["id"]): ids[str(c["name"])] for c in categories}
 
 
-def relabel(document: Document, ids: dict[int, int], categories: Sequence[Category]) -> Document:
+def relabel(document: Document, ids: dict[int, int], categories: Sequence[Record]) -> Document:
     """The document with other category ids. Annotations of no known category stay as
     they are, to be reported by who reads them.
 

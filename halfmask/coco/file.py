@@ -185,10 +185,6 @@ class CocoFile:
                 counts[annotation["category_id"]] += state == MaskState.MASK
         return counts
 
-    def masked_categories(self, threshold: int = 10, use: Use = "annotated") -> set[int]:
-        """Set A: the category ids with at least `threshold` usable masks."""
-        return {category for category, count in self.mask_counts(use).items() if count >= threshold}
-
     def _report(self, kind: ProblemKind, ids: Sequence[int], message: str) -> None:
         self.structure.append(Problem(kind, tuple(ids), message))
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -13,7 +14,10 @@ from halfmask.coco.problems import Finding, ProblemKind
 from halfmask.coco.supervision import all_finite
 from halfmask.errors import InputError
 
+Record = dict[str, Any]
+"""A JSON object of a COCO file: an image, an annotation or a category."""
 Document = dict[str, Any]
+"""The JSON object of a whole COCO file."""
 
 LISTS = ("images", "annotations", "categories")
 EXPECTED_ROOT = (
@@ -111,14 +115,19 @@ def check_root(document: object, name: str) -> Document:
         raise InputError(f"{name}: {expected}, found a list of {len(document)}{hint}")
     if not isinstance(document, dict):
         raise InputError(f"{name}: {expected}, found {type(document).__name__}")
-    missing = [key for key in LISTS if not isinstance(document.get(key), list)]
-    if missing:
-        keys = ", ".join(brief(key) for key in list(document)[:6]) or "no keys at all"
-        raise InputError(
-            f"{name}: {expected}, {' and '.join(missing)} "
-            f"{'are' if len(missing) > 1 else 'is'} not there; found {keys}"
-        )
+    check_lists({key for key in document if isinstance(document[key], list)}, list(document), name)
     return document
+
+
+def check_lists(lists: Collection[str], keys: Sequence[str], name: str) -> None:
+    """Raises an InputError if one of COCO's three lists is not among `lists`."""
+    missing = [key for key in LISTS if key not in lists]
+    if missing:
+        found = ", ".join(brief(key) for key in keys[:6]) or "no keys at all"
+        verb = "are" if len(missing) > 1 else "is"
+        raise InputError(
+            f"{name}: {EXPECTED_ROOT}, {' and '.join(missing)} {verb} not there; found {found}"
+        )
 
 
 def check_records(records: list[Any], name: str, what: str) -> list[dict[str, Any]]:

@@ -42,8 +42,6 @@ def test_index(document: dict[str, Any]) -> None:
     assert file.states_of(2) == [MaskState.MASK, MaskState.CROWD]
     assert [file.state_of(a) for a in file.annotations_of(2)] == file.states_of(2)
     assert file.mask_counts() == {3: 1, 7: 1}
-    assert file.masked_categories(1) == {3, 7}
-    assert file.masked_categories(2) == set()
     assert check(file) == []
     assert file.document == before
 

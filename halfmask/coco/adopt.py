@@ -9,8 +9,7 @@ from typing import Any
 from halfmask.coco.file import CocoFile
 from halfmask.coco.records import Document, clip_box
 from halfmask.coco.supervision import MaskState, Use, mask_weight, provenance
-from halfmask.coco.tightness import box_iou
-from halfmask.masks.rle import box_of
+from halfmask.masks.rle import box_iou, box_of
 
 Key = tuple[int, int]
 """Image id and annotation id: some files count annotations anew in each image."""

@@ -1,7 +1,8 @@
-"""What can be wrong with a COCO file, in words: the kinds of finding and what follows from each."""
+"""The kinds of findings about a COCO file, and their consequences."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -10,7 +11,7 @@ About = Literal["annotation", "image", "category", "file"]
 
 
 class ProblemKind(StrEnum):
-    """A kind of finding; `FACTS` says what each means."""
+    """A kind of finding; `FACTS` describes each."""
 
     NOT_STRICT_JSON = "not_strict_json"
     DUPLICATE_KEY = "duplicate_key"
@@ -47,8 +48,13 @@ class ProblemKind(StrEnum):
 
 @dataclass(frozen=True)
 class Facts:
-    """What the ids of a kind name, whether it is a fault or a note, its heading, and
-    what training does about it.
+    """Describes a kind of finding.
+
+    Attributes:
+        about: what its ids refer to.
+        severity: `problem` for a fault, `info` for a note.
+        heading: names the findings of this kind in the plural.
+        consequence: what training does about it.
     """
 
     about: About
@@ -62,9 +68,9 @@ class Problem:
     """One finding.
 
     Attributes:
-        kind: what it is.
-        ids: the annotations, images or categories it is about (`FACTS[kind].about`);
-            more than one where they clash with one another.
+        kind: of the finding.
+        ids: ids of the annotations, images or categories (`FACTS[kind].about`); more
+            than one if they conflict with each other.
         message: one line.
     """
 
@@ -77,7 +83,7 @@ class Problem:
         return FACTS[self.kind]
 
     def as_dict(self) -> dict[str, Any]:
-        """The finding as JSON values."""
+        """Returns the finding as JSON values."""
         return {
             "kind": str(self.kind),
             "severity": self.facts.severity,
@@ -88,34 +94,39 @@ class Problem:
 
 
 Finding = tuple[ProblemKind, str]
-"""A kind and what was found, before it is known whose it is."""
+"""A kind and a text that does not name the object yet."""
 
-_OUT = "left out: neither box nor mask is used"
-_BOX_ONLY = "the box teaches, the mask does not"
-_USED = "used as it is"
-_SKIPPED = "skipped and named; training stops at more than data.unreadable of them"
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Sorts findings by the order of ProblemKind; equal kinds keep their order."""
+    order = {kind: position for position, kind in enumerate(ProblemKind)}
+    return sorted(problems, key=lambda problem: order[problem.kind])
+
+
+_OUT = "left out: box and mask are not used"
+_BOX_ONLY = "the box is used, the mask is not"
+_USED = "used unchanged"
+_SKIPPED = "skipped and named; training stops if more than data.unreadable of them fail"
 
 FACTS: dict[ProblemKind, Facts] = {
     ProblemKind.NOT_STRICT_JSON: Facts(
         "file", "problem", "NaN or Infinity in the JSON", "other readers may refuse the file"
     ),
     ProblemKind.DUPLICATE_KEY: Facts(
-        "file", "problem", "JSON objects with a key twice", "the last value counts"
+        "file", "problem", "JSON objects with a repeated key", "the last value counts"
     ),
     ProblemKind.BOXES_XYXY: Facts(
         "file",
         "problem",
         "files whose boxes look like x1, y1, x2, y2; COCO's are x, y, width, height",
-        "read as COCO's: far too large. Subtract x1 from x2 and y1 from y2",
+        "read as COCO's, far too large; subtract x1 from x2 and y1 from y2",
     ),
     ProblemKind.IMAGE_RECORD: Facts(
-        "image", "problem", "image records that cannot be used", "left out with all annotations"
+        "image", "problem", "unusable image records", "left out with all their annotations"
     ),
-    ProblemKind.ANNOTATION_RECORD: Facts(
-        "annotation", "problem", "annotations that are none", _OUT
-    ),
+    ProblemKind.ANNOTATION_RECORD: Facts("annotation", "problem", "malformed annotations", _OUT),
     ProblemKind.ORPHAN: Facts(
-        "annotation", "problem", "annotations of an image or category that is not there", _OUT
+        "annotation", "problem", "annotations of a missing image or category", _OUT
     ),
     ProblemKind.DUPLICATE_ANNOTATION_ID: Facts(
         "annotation", "problem", "annotation ids used twice", _USED
@@ -124,7 +135,7 @@ FACTS: dict[ProblemKind, Facts] = {
         "annotation", "problem", "the same box and class twice in one image", _USED
     ),
     ProblemKind.NEAR_DUPLICATE: Facts(
-        "annotation", "problem", "two annotations of what seems one object", _USED
+        "annotation", "problem", "two annotations of seemingly the same object", _USED
     ),
     ProblemKind.DUPLICATE_CATEGORY_NAME: Facts(
         "category", "problem", "category names used twice", "kept as two classes"
@@ -132,21 +143,21 @@ FACTS: dict[ProblemKind, Facts] = {
     ProblemKind.ALIKE_CATEGORY_NAMES: Facts(
         "category",
         "problem",
-        "category names that differ only in case or blanks",
+        "category names that differ only in case or spaces",
         "kept as two classes",
     ),
     ProblemKind.ODD_ISCROWD: Facts(
-        "annotation", "problem", "iscrowd is neither 0 nor 1", "treated as a crowd: left out"
+        "annotation", "problem", "iscrowd values other than 0 and 1", "treated as a crowd: left out"
     ),
     ProblemKind.BOX_MALFORMED: Facts(
         "annotation", "problem", "boxes that are not four finite numbers", _OUT
     ),
     ProblemKind.BOX_EMPTY: Facts("annotation", "problem", "boxes of zero or negative size", _OUT),
     ProblemKind.BOX_OUTSIDE: Facts(
-        "annotation", "problem", "boxes wholly outside their image", _OUT
+        "annotation", "problem", "boxes entirely outside their image", _OUT
     ),
     ProblemKind.BOX_STICKS_OUT: Facts(
-        "annotation", "problem", "boxes that stick out of their image", "clipped to the image"
+        "annotation", "problem", "boxes that reach beyond their image", "clipped to the image"
     ),
     ProblemKind.BROKEN_MASK: Facts("annotation", "problem", "broken masks", _BOX_ONLY),
     ProblemKind.SUSPECT_MASK: Facts(
@@ -159,14 +170,14 @@ FACTS: dict[ProblemKind, Facts] = {
         "annotation",
         "info",
         "annotations without an area",
-        "evaluation takes the mask's or the box's",
+        "evaluation uses the area of the mask, else of the box",
     ),
     ProblemKind.TINY: Facts("annotation", "info", "instances under 30 square pixels", _USED),
     ProblemKind.THIN: Facts("annotation", "info", "instances thinner than 4 pixels", _USED),
     ProblemKind.NON_OVERLAPPING_MASK: Facts(
         "annotation",
         "info",
-        "masks as compressed RLE (COCO's own: from panoptic maps, a little off the polygons)",
+        "masks as compressed RLE (in COCO's own files: from panoptic maps, slightly off the polygons)",
         _USED,
     ),
     ProblemKind.IMAGE_EMPTY: Facts(
@@ -176,27 +187,25 @@ FACTS: dict[ProblemKind, Facts] = {
         "category", "info", "categories without annotations", "nothing to learn from"
     ),
     ProblemKind.PHOTO_MISSING: Facts(
-        "image", "problem", "photographs that are not there", "training stops and says so"
+        "image", "problem", "missing photographs", "training stops and names them"
     ),
-    ProblemKind.PHOTO_UNREADABLE: Facts(
-        "image", "problem", "photographs that cannot be read", _SKIPPED
-    ),
+    ProblemKind.PHOTO_UNREADABLE: Facts("image", "problem", "unreadable photographs", _SKIPPED),
     ProblemKind.PHOTO_SIZE: Facts(
-        "image", "problem", "photographs of another size than the file says", _SKIPPED
+        "image", "problem", "photographs whose size differs from the file's", _SKIPPED
     ),
     ProblemKind.PHOTO_TURNED: Facts(
         "image",
         "info",
-        "photographs with an EXIF turn",
-        "read as stored: boxes must be in stored pixels",
+        "photographs with an EXIF rotation",
+        "read as stored; boxes must be in stored pixels",
     ),
     ProblemKind.PHOTO_GRAYSCALE: Facts(
-        "image", "info", "grayscale photographs", "read as RGB of three equal channels"
+        "image", "info", "grayscale photographs", "read as RGB with three equal channels"
     ),
     ProblemKind.PHOTO_TWINS: Facts(
         "image",
         "problem",
         "photographs that look the same",
-        "both used; keep them in the same part",
+        "both are used; keep them in the same part",
     ),
 }

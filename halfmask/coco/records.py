@@ -126,7 +126,7 @@ def check_lists(lists: Collection[str], keys: Sequence[str], name: str) -> None:
         found = ", ".join(brief(key) for key in keys[:6]) or "no keys at all"
         verb = "are" if len(missing) > 1 else "is"
         raise InputError(
-            f"{name}: {EXPECTED_ROOT}, {' and '.join(missing)} {verb} not there; found {found}"
+            f"{name}: {EXPECTED_ROOT}, {' and '.join(missing)} {verb} missing; found {found}"
         )
 
 

@@ -11,7 +11,7 @@ from itertools import islice
 from halfmask.coco.file import CocoFile
 from halfmask.coco.records import clip_box
 from halfmask.coco.supervision import MaskState, Use
-from halfmask.masks.rle import box_of
+from halfmask.masks.rle import box_iou, box_of
 
 ENOUGH = 500
 """Objects to look at: the mean of more hardly moves."""
@@ -44,15 +44,6 @@ def boxes_are_loose(tightness: float | None) -> bool:
     was measured they are taken for tight.
     """
     return tightness is not None and tightness < LOOSE_BELOW
-
-
-def box_iou(one: tuple[float, ...], other: tuple[float, ...]) -> float:
-    """IoU of two boxes xyxy."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    common = max(width, 0.0) * max(height, 0.0)
-    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (one, other)]
-    return common / max(sum(areas) - common, 1e-9)
 
 
 def _agreements(file: CocoFile, use: Use, classes: Collection[int] | None) -> Iterator[float]:

@@ -117,10 +117,10 @@ def test_what_is_no_json_is_refused_with_its_place(
         ("", "the file is empty"),
         (" \n", "the file is empty"),
         ("[{}]", "found a list"),
-        ("{}", "images and annotations and categories are not there; found no keys at all"),
+        ("{}", "images and annotations and categories are missing; found no keys at all"),
         (
             '{"images": null, "annotations": [], "categories": {}}',
-            "images and categories are not there; found 'images'",
+            "images and categories are missing; found 'images'",
         ),
         ('{"a": 1}', "found 'a'"),
         ("7", "ends early"),

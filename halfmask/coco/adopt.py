@@ -1,4 +1,4 @@
-"""Takes over the masks that halfmask filled in elsewhere: a teacher's, for self-training."""
+"""Copies a teacher's filled-in masks into a COCO file, for self-training."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from halfmask.coco.supervision import MaskState, Use, mask_weight, provenance
 from halfmask.masks.rle import box_iou, box_of
 
 Key = tuple[int, int]
-"""Image id and annotation id: some files count annotations anew in each image."""
+"""Image id and annotation id: in some files annotation ids restart in each image."""
 
 
 @dataclass(frozen=True)
 class Adoption:
-    """What became of the annotations that have no mask of their own.
+    """The result of `adopt_fillings`.
 
     Attributes:
-        document: the file with the masks that were kept; none of its other fillings.
-        kept: masks taken over.
-        doubtful: masks left out since their score is too low.
-        loose: masks left out since their own box is not the annotation's.
+        document: the file with the adopted masks and no other filled-in masks.
+        kept: number of adopted masks.
+        doubtful: masks left out because their score is too low.
+        loose: masks left out because they do not fit the annotation's box.
     """
 
     document: Document
@@ -39,17 +39,16 @@ def adopt_fillings(
     min_score: float,
     min_tightness: float,
 ) -> Adoption:
-    """The document of `file` with the fillings of `filled` that pass, in place of all
-    masks that `use` does not count.
+    """Replaces all masks that `use` does not count by those of `filled` that pass.
 
     Args:
-        file: whose annotations are learnt from.
-        use: which masks of it count already; those stay.
+        file: the annotations to learn from.
+        use: which of its masks count already; those stay.
         filled: image and annotation id → the same annotation, filled in; see
             `fillings_of`.
-        min_score: least score of a filling that nobody has looked at.
-        min_tightness: least IoU of a filling's own box with the annotation's: a mask
-            that leaves a side of its box untouched is wrong.
+        min_score: lowest score of a mask that no one has reviewed.
+        min_tightness: lowest IoU of the mask's tight box with the annotation's box: a
+            mask that does not reach a side of its box is wrong.
     """
     counts = {"kept": 0, "doubtful": 0, "loose": 0}
     replaced: dict[int, dict[str, Any]] = {}
@@ -74,8 +73,10 @@ def adopt_fillings(
 
 
 def fillings_of(file: CocoFile) -> dict[Key, dict[str, Any]]:
-    """Image and annotation id → annotation. Without those whose two ids are in the file
-    twice: whose mask it is cannot be told.
+    """Returns the annotations by image and annotation id.
+
+    Annotations whose pair of ids occurs twice are left out: the owner of their mask is
+    unknown.
     """
     out: dict[Key, dict[str, Any]] = {}
     repeated: set[Key] = set()
@@ -94,7 +95,7 @@ def _fate(
     min_score: float,
     min_tightness: float,
 ) -> str | None:
-    """None: nothing was filled in here, or a person refused it."""
+    """Returns a counter of Adoption; None without a mask or if rejected."""
     state = provenance(found)
     if state in (None, "rejected") or not found.get("segmentation"):
         return None

@@ -28,16 +28,18 @@ from halfmask.errors import InputError
 
 
 class CocoFile:
-    """A COCO instances file. What can be read but not used is left out and reported;
-    what is no COCO file is an InputError.
+    """A COCO instances file in memory.
+
+    Unusable records are left out and reported. A file that is not COCO is an
+    InputError.
 
     Attributes:
-        name: what messages call the file.
+        name: name of the file in messages.
         document: the JSON as read; never changed.
         images: the usable image records, in file order.
         categories: the category records, by id; label i + 1 is categories[i].
         label_of: category id → label.
-        structure: the findings of reading: what is left out.
+        structure: findings about the records that are left out.
     """
 
     def __init__(self, document: object, name: str, *, not_strict: bool = False) -> None:
@@ -65,7 +67,8 @@ class CocoFile:
         """Reads a file.
 
         Raises:
-            InputError: it is missing, unreadable, not UTF-8, not JSON or not COCO.
+            InputError: the file is missing, unreadable, not UTF-8, not JSON or not
+            COCO.
         """
         not_strict: list[str] = []
         document = _parse(Path(path), not_strict)
@@ -73,7 +76,7 @@ class CocoFile:
 
     @classmethod
     def from_document(cls, document: object, name: str) -> CocoFile:
-        """Checks a document that is already in memory; `name` is named in errors."""
+        """Checks a document that is already in memory; errors mention `name`."""
         return cls(document, name)
 
     @cached_property
@@ -86,32 +89,33 @@ class CocoFile:
         return {image["id"]: file_name_of(image) for image in self.images}
 
     def __contains__(self, image_id: object) -> bool:
-        """Whether an id is that of a usable image."""
+        """Whether an image id belongs to a usable image."""
         return image_id in self._sizes
 
     def file_name_of(self, image_id: int) -> str:
-        """The name of an image's photograph below the images folder."""
+        """Returns the name of an image's photograph below the images folder."""
         return self._names[image_id]
 
     def size_of(self, image_id: int) -> tuple[int, int]:
-        """(H, W) of an image."""
+        """Returns (H, W) of an image."""
         return self._sizes[image_id]
 
     def name_of(self, category_id: int) -> str:
-        """The name of a category."""
+        """Returns the name of a category."""
         return str(self.categories[self.label_of[category_id] - 1]["name"])
 
     def annotations_of(self, image_id: int) -> list[dict[str, Any]]:
-        """The annotations of an image whose box can be used, crowds among them, in file order."""
+        """Returns the annotations with a usable box, also crowds, in file order."""
         return self._of_image[image_id]
 
     def state_of(self, annotation: dict[str, Any], use: Use = "annotated") -> MaskState:
-        """The state of the mask of one of `annotations_of`'s."""
+        """Returns the state of the mask of an annotation from `annotations_of`."""
         return classify(annotation, self._sizes[annotation["image_id"]], use)
 
     def states_of(self, image_id: int, use: Use = "annotated") -> list[MaskState]:
-        """The states of the masks of `annotations_of(image_id)`, in its order;
-        remembered, as training asks in every epoch.
+        """Returns the mask states of `annotations_of(image_id)`, in the same order.
+
+        They are cached, since training needs them in every epoch.
         """
         known = self._states.setdefault(use, {})
         if image_id not in known:
@@ -122,7 +126,7 @@ class CocoFile:
         return known[image_id]
 
     def instances_of(self, image_id: int, use: Use = "annotated") -> list[Instance]:
-        """What each of `annotations_of(image_id)` teaches, in its order."""
+        """Returns the training signal of each of `annotations_of(image_id)`."""
         size = self._sizes[image_id]
         instances = []
         for annotation, state in zip(
@@ -138,12 +142,12 @@ class CocoFile:
         return instances
 
     def with_masks(self, use: Use = "annotated") -> set[int]:
-        """The ids of the images that have at least one usable mask."""
+        """Returns the ids of the images that have at least one usable mask."""
         return {i for i in self._of_image if MaskState.MASK in self.states_of(i, use)}
 
     @property
     def objects(self) -> int:
-        """How many annotations there are whose box teaches."""
+        """Number of annotations whose box is learnt from."""
         return sum(not is_crowd(a) for rows in self._of_image.values() for a in rows)
 
     def part(
@@ -152,14 +156,13 @@ class CocoFile:
         masks_of: Collection[int] | None = None,
         renaming: Renaming | None = None,
     ) -> CocoFile:
-        """The file with some of its images and their annotations only.
+        """Returns the file with only some of its images and their annotations.
 
         Args:
             image_ids: the images.
             masks_of: category ids of the classes that keep their masks (`strip_masks`);
                 None: all.
-            renaming: category id → new id, and the categories that those belong to
-                (`relabel`).
+            renaming: category id → new id, and the records of the new ids (`relabel`).
         """
         wanted = set(image_ids)
 
@@ -178,7 +181,7 @@ class CocoFile:
         return CocoFile(document, self.name)
 
     def mask_counts(self, use: Use = "annotated") -> dict[int, int]:
-        """Usable masks of each category id, 0 where there is none."""
+        """Returns the number of usable masks of each category id."""
         counts = dict.fromkeys(self.label_of, 0)
         for image_id, rows in self._of_image.items():
             for annotation, state in zip(rows, self.states_of(image_id, use), strict=True):
@@ -221,7 +224,7 @@ def _parse(path: Path, not_strict: list[str]) -> object:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{path}: {expected} in UTF-8, byte {error.start} is none; save it as UTF-8"
+            f"{path}: {expected} in UTF-8, byte {error.start} is not UTF-8; save it as UTF-8"
         ) from error
     except OSError as error:
         raise InputError(

@@ -135,7 +135,7 @@ FACTS: dict[ProblemKind, Facts] = {
         "annotation", "problem", "the same box and class twice in one image", _USED
     ),
     ProblemKind.NEAR_DUPLICATE: Facts(
-        "annotation", "problem", "two annotations of seemingly the same object", _USED
+        "annotation", "problem", "pairs of annotations that seem to be one object", _USED
     ),
     ProblemKind.DUPLICATE_CATEGORY_NAME: Facts(
         "category", "problem", "category names used twice", "kept as two classes"
@@ -177,7 +177,7 @@ FACTS: dict[ProblemKind, Facts] = {
     ProblemKind.NON_OVERLAPPING_MASK: Facts(
         "annotation",
         "info",
-        "masks as compressed RLE (in COCO's own files: from panoptic maps, slightly off the polygons)",
+        "masks as compressed RLE (in COCO's files: from panoptic maps, slightly off the polygons)",
         _USED,
     ),
     ProblemKind.IMAGE_EMPTY: Facts(

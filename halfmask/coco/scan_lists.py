@@ -55,7 +55,7 @@ def scan_lists(
     constants: set[str] | None = None,
     on_chunk: Callable[[bytes], object] = len,
 ) -> Iterator[Batch]:
-    """Yields the items of COCO's lists on the first level of a JSON object, in file order.
+    """Yields the items of the lists at the root of a COCO file, in file order.
 
     Args:
         path: a UTF-8 JSON file with COCO's three lists at its root.

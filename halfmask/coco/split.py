@@ -1,4 +1,4 @@
-"""Simulates partial supervision: a COCO file in which only some classes keep their masks."""
+"""Simulates partial supervision: only some classes of a COCO file keep their masks."""
 
 from __future__ import annotations
 

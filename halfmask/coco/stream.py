@@ -1,4 +1,4 @@
-"""Writes a large COCO file annotation by annotation; a reader never meets half of one."""
+"""Writes a large COCO file annotation by annotation, and atomically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes files that a reader never meets half written: beside the target, then renamed."""
+"""Atomic writes: to a file beside the target, which is then renamed; and file locks."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class PartFile:
         self.file.close()
 
     def drop(self) -> None:
-        """Removes the part and leaves the target unchanged; does nothing after `commit`."""
+        """Removes the part and keeps the target; does nothing after `commit`."""
         if self._committed:
             return
         if os.name == "nt":
@@ -193,7 +193,7 @@ def path_beside(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yields a folder beside `path`, which is renamed to `path` when the block succeeds.
+    """Yields a folder beside `path`, renamed to `path` when the block succeeds.
 
     If the block fails, the folder is removed.
 

@@ -1,4 +1,4 @@
-"""An append-only file of JSON lines: the progress of a long job, safe if it is killed."""
+"""An append-only file of JSON lines that survives a kill: the progress of a job."""
 
 from __future__ import annotations
 

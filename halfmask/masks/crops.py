@@ -42,7 +42,7 @@ class MaskCrops:
         offsets: Sequence[tuple[int, int]],
         image_size: tuple[int, int],
     ) -> MaskCrops:
-        """Packs bitmaps, uint8 or bool [h, w]; offsets are x, y of upper left pixels."""
+        """Packs bitmaps, uint8 or bool [h, w]; offsets are x, y of their corners."""
         sizes = [(int(b.shape[0]), int(b.shape[1])) for b in bitmaps]
         pixels = (
             torch.cat([b.reshape(-1).to(torch.uint8) for b in bitmaps])
@@ -145,7 +145,7 @@ def boxes_of(crops: MaskCrops) -> Tensor:
 
 
 def tightness(boxes: Tensor, crops: MaskCrops) -> Tensor:
-    """Returns the IoU of boxes [m, 4] xyxy with their masks' tight boxes, float32 [m]."""
+    """Returns float32 [m]: IoU of boxes [m, 4] xyxy with their masks' tight boxes."""
     overlaps: Tensor = box_iou(boxes_of(crops).to(boxes), boxes)
     return overlaps.diagonal()
 

@@ -45,9 +45,10 @@ def outlines(bitmap: NDArray[Any], offset: Corner = (0, 0)) -> list[list[int]]:
 
 
 def rings(bitmap: NDArray[Any], offset: Corner = (0, 0)) -> list[list[int]]:
-    """Returns the borders of a mask, each x0, y0, x1, y1, …
+    """Returns the borders of a mask as lists x0, y0, x1, y1, and so on.
 
-    Arguments are those of `outlines`. Borders run clockwise around a part, counter-clockwise around a hole.
+    Arguments are those of `outlines`. Borders run clockwise around a part,
+    counter-clockwise around a hole.
     """
     return [_flatten(loop, *offset) for loop in _loops(np.asarray(bitmap) > 0)]
 
@@ -83,7 +84,7 @@ def _walk(
 
 
 def _turn(direction: int, choices: list[int]) -> int:
-    """Turns right if possible, to follow the same pixel; else straight on, else left."""
+    """Turns right if possible, to follow the same pixel; else straight, else left."""
     return next(d for d in ((direction + 1) % 4, direction, (direction - 1) % 4) if d in choices)
 
 

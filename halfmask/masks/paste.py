@@ -12,12 +12,12 @@ from halfmask.masks.crops import MaskCrops, tight
 def _axis_weights(low: float, high: float, first: int, count: int, cells: int) -> Tensor:
     """Returns bilinear weights [count, cells] from cells to pixels.
 
-    The pixels are first … first+count−1; the cells are spread over [low, high). A pixel larger than a cell averages the cells
-    below it (a triangle as wide as the pixel), so that small objects are not drawn from
-    single samples. The outermost cells reach to the region's edge, since the end of a
-    region says nothing about the object (torchvision pads with zeros there and loses up
-    to half a cell of every object that fills its box). Pixels that do not touch the
-    region are 0.
+    The pixels are first … first+count−1; the cells are spread over [low, high). A pixel
+    larger than a cell averages the cells below it (a triangle as wide as the pixel), so
+    that small objects are not drawn from single samples. The outermost cells reach to
+    the region's edge, since the end of a region says nothing about the object
+    (torchvision pads with zeros there and loses up to half a cell of every object that
+    fills its box). Pixels that do not touch the region are 0.
     """
     cell = (high - low) / cells
     centres = (torch.arange(first, first + count, dtype=torch.float64) + 0.5 - low) / cell - 0.5

@@ -1,4 +1,4 @@
-"""Advice from the numbers of `doctor`: how each class is segmented, and what would help."""
+"""Advice from the numbers of `doctor`: how each class is segmented, what would help."""
 
 from __future__ import annotations
 

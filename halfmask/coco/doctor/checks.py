@@ -17,7 +17,7 @@ from halfmask.masks.rle import box_iou, box_of, overlap
 from halfmask.progress import Progress
 
 STICKS_OUT = 1.0
-"""Pixels by which a box may reach beyond its image without a report: exporters round."""
+"""Pixels by which a box may reach beyond its image unreported: exporters round."""
 FEWEST_BOXES = 4
 """Fewest boxes from which a file is suspected to hold corners (x1, y1, x2, y2)."""
 DISAGREES = 3.0
@@ -27,7 +27,7 @@ THIN_SIDE = 4.0
 
 
 def check(file: CocoFile, progress: Progress | None = None) -> list[Problem]:
-    """Returns all findings that need no photographs, including those of reading the file.
+    """Returns all findings that need no photographs, also those of reading the file.
 
     They are in the order of ProblemKind, and within a kind in the order of the file.
 

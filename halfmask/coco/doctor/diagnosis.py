@@ -122,9 +122,7 @@ def diagnose(file: CocoFile, problems: Sequence[Problem], threshold: int = 10) -
 
 
 def _count(file: CocoFile) -> tuple[dict[int, Counter[MaskState]], Counter[str], int]:
-    """Returns the mask states by category id, the origins of masks, and how many images
-    have a mask.
-    """
+    """Counts mask states by category id, origins of masks, and images with a mask."""
     states = {category["id"]: Counter[MaskState]() for category in file.categories}
     origins: Counter[str] = Counter()
     with_masks = 0

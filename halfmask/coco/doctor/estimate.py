@@ -1,4 +1,4 @@
-"""Whether mask quality on box-only classes can be measured, by hiding masked classes."""
+"""Whether quality on box-only classes can be measured, by hiding masked classes."""
 
 from __future__ import annotations
 

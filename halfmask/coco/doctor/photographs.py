@@ -1,4 +1,4 @@
-"""Checks the photographs of a COCO file: missing, damaged, of another size, near duplicates."""
+"""Finds missing, damaged, wrong-sized and duplicate photographs of a COCO file."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def _batch(own: dict[str, Any], counts: Array, rows: Array, labels: Array) -> An
 
 
 def _labels(category_ids: Array, wanted: Array) -> Array:
-    """Returns int32: 1 + the index of each in the ascending `category_ids`; 0 if absent."""
+    """Returns int32, 1 + the index of each in sorted `category_ids`; 0 if absent."""
     if not len(category_ids):
         return np.zeros(len(wanted), dtype=np.int32)
     place = np.minimum(np.searchsorted(category_ids, wanted), len(category_ids) - 1)

@@ -63,9 +63,7 @@ def write_index(path: Path, target: Path, source: Source, progress: Progress | N
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Stops the garbage collector: JSON has no cycles, and the search for them takes a third
-    of the time.
-    """
+    """Pauses the garbage collector: its search for cycles takes a third of the time."""
     before = gc.isenabled()
     gc.disable()
     try:

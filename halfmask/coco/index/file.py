@@ -191,7 +191,7 @@ class CocoIndex:
         return np.where(stripped & (states != _CROWD), np.uint8(_MISSING), states)
 
     def _scan(self, use: Use) -> Iterator[tuple[Part, Array, Array, Array]]:
-        """Yields each part and, of its annotations: image is chosen, own label, state."""
+        """Yields each part and, per annotation: image is chosen, own label, state."""
         every = slice(None)
         for part, first in zip(self._store.parts, self._store.firsts, strict=False):
             own = part.annotation["label"]

@@ -1,4 +1,4 @@
-"""Format of the index of a COCO file: Arrow, a row per image with its annotations as a list.
+"""The format of an index: Arrow, one row per image with a list of its annotations.
 
 Any Arrow reader opens it. A state is a position in MASK_STATES, one for each of USES.
 `offset` and `length` locate a record in the JSON file, from which halfmask reads what

@@ -32,7 +32,7 @@ In memory it would take about ten times as much, in each process.
 WORTH_A_LINE = 64 << 20
 """Bytes above which the log mentions that a file is indexed."""
 FOLDER_VARIABLE = "HALFMASK_INDEX_FOLDER"
-"""Environment variable that names a folder for all indexes, instead of beside their files."""
+"""Environment variable that names a folder for all indexes."""
 
 
 def open_annotations(path: str | Path, progress: Progress | None = None) -> Annotations:
@@ -148,7 +148,7 @@ def _alone(path: Path, target: Path) -> Iterator[bool]:
             yield _locked(file, target)
         finally:
             with suppress(OSError):
-                # A waiting process looks again, and at worst writes the index once more.
+                # A waiting process checks again; at worst it rewrites the index.
                 lock.unlink()
 
 

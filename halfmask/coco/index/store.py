@@ -1,4 +1,4 @@
-"""The index of a large COCO file as memory-mapped arrays, and the JSON records behind it."""
+"""An index as memory-mapped arrays, and the JSON records behind it."""
 
 from __future__ import annotations
 

@@ -131,9 +131,7 @@ def test_evaluation_is_the_same(
     assert len(list(folder.iterdir())) == 1
 
 
-def test_the_verb(
-    world: Path, tmp_path: Path, halfmask_cli: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_verb(world: Path, tmp_path: Path, halfmask_cli: Any) -> None:
     data = tmp_path / "a.json"
     shutil.copy(world / "instances.json", data)
     before = data.read_bytes()
@@ -147,7 +145,6 @@ def test_the_verb(
     assert (tmp_path / "a.json.index.arrow").stat().st_ino == made
     assert halfmask_cli("index", data, "--anew").code == 0
     assert (tmp_path / "a.json.index.arrow").stat().st_ino != made
-    monkeypatch.setenv(index_place.FOLDER_VARIABLE, "")  # what the option sets is taken back
     assert halfmask_cli("index", data, "--folder", tmp_path / "f").code == 0
     assert len(list((tmp_path / "f").iterdir())) == 1
     assert data.read_bytes() == before

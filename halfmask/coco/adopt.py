@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from halfmask.coco.file import CocoFile
-from halfmask.coco.records import Document, clip_box
+from halfmask.coco.records import Box, Document, clip_box
 from halfmask.coco.supervision import MaskState, Use, mask_weight, provenance
 from halfmask.masks.rle import box_iou, box_of
 
@@ -52,22 +52,18 @@ def adopt_fillings(
     """
     counts = {"kept": 0, "doubtful": 0, "loose": 0}
     replaced: dict[int, dict[str, Any]] = {}
-    for image in file.images:
-        size = file.size_of(image["id"])
-        states = file.states_of(image["id"], use)
-        for annotation, state in zip(file.annotations_of(image["id"]), states, strict=True):
-            if state in (MaskState.MASK, MaskState.CROWD, MaskState.SUSPECT):
-                continue
-            bare = {k: v for k, v in annotation.items() if k not in ("segmentation", "halfmask")}
-            found = filled.get((image["id"], annotation["id"]))
-            fate = (
-                None if found is None else _fate(annotation, found, size, min_score, min_tightness)
-            )
-            if fate is not None:
-                counts[fate] += 1
-            if fate == "kept" and found is not None:
-                bare |= {k: found[k] for k in ("segmentation", "halfmask", "area") if k in found}
-            replaced[id(annotation)] = bare
+    for image, annotation, state in file.rows(use):
+        if state in (MaskState.MASK, MaskState.CROWD, MaskState.SUSPECT):
+            continue
+        bare = {k: v for k, v in annotation.items() if k not in ("segmentation", "halfmask")}
+        found = filled.get((image["id"], annotation["id"]), {})
+        box = clip_box(annotation["bbox"], file.size_of(image["id"]))
+        fate = _fate(found, box, file.size_of(image["id"]), min_score, min_tightness)
+        if fate is not None:
+            counts[fate] += 1
+        if fate == "kept":
+            bare |= {k: found[k] for k in ("segmentation", "halfmask", "area") if k in found}
+        replaced[id(annotation)] = bare
     rows = [replaced.get(id(a), a) for a in file.document["annotations"]]
     return Adoption({**file.document, "annotations": rows}, **counts)
 
@@ -80,17 +76,16 @@ def fillings_of(file: CocoFile) -> dict[Key, dict[str, Any]]:
     """
     out: dict[Key, dict[str, Any]] = {}
     repeated: set[Key] = set()
-    for image in file.images:
-        for annotation in file.annotations_of(image["id"]):
-            key = image["id"], annotation["id"]
-            repeated |= {key} & out.keys()
-            out[key] = annotation
+    for image, annotation, _ in file.rows():
+        key = image["id"], annotation["id"]
+        repeated |= {key} & out.keys()
+        out[key] = annotation
     return {key: annotation for key, annotation in out.items() if key not in repeated}
 
 
 def _fate(
-    own: dict[str, Any],
     found: dict[str, Any],
+    box: Box | None,
     size: tuple[int, int],
     min_score: float,
     min_tightness: float,
@@ -103,7 +98,7 @@ def _fate(
         return "kept"
     if mask_weight(found) < min_score:
         return "doubtful"
-    tight, box = box_of(found["segmentation"], size), clip_box(own["bbox"], size)
+    tight = box_of(found["segmentation"], size)
     if tight is None or box is None or box_iou(tight, box) < min_tightness:
         return "loose"
     return "kept"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from halfmask.coco.annotations import Instance, Renaming
 from halfmask.coco.edit import relabel, strip_masks
 from halfmask.coco.problems import Problem, ProblemKind
 from halfmask.coco.records import (
+    Record,
     check_records,
     check_root,
     clip_box,
@@ -58,7 +59,7 @@ class CocoFile:
             )
         self._sizes: dict[int, tuple[int, int]] = {}
         self.images = self._usable_images()
-        self._of_image: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in self.images}
+        self._of_image: dict[int, list[Record]] = {image["id"]: [] for image in self.images}
         self._states: dict[Use, dict[int, list[MaskState]]] = {}
         self._index()
 
@@ -70,9 +71,9 @@ class CocoFile:
             InputError: the file is missing, unreadable, not UTF-8, not JSON or not
             COCO.
         """
-        not_strict: list[str] = []
-        document = _parse(Path(path), not_strict)
-        return cls(document, str(path), not_strict=bool(not_strict))
+        constants: list[str] = []
+        document = parse_json(Path(path), "expected a COCO JSON file", constants)
+        return cls(document, str(path), not_strict=bool(constants))
 
     @classmethod
     def from_document(cls, document: object, name: str) -> CocoFile:
@@ -104,11 +105,11 @@ class CocoFile:
         """Returns the name of a category."""
         return str(self.categories[self.label_of[category_id] - 1]["name"])
 
-    def annotations_of(self, image_id: int) -> list[dict[str, Any]]:
+    def annotations_of(self, image_id: int) -> list[Record]:
         """Returns the annotations with a usable box, also crowds, in file order."""
         return self._of_image[image_id]
 
-    def state_of(self, annotation: dict[str, Any], use: Use = "annotated") -> MaskState:
+    def state_of(self, annotation: Record, use: Use = "annotated") -> MaskState:
         """Returns the state of the mask of an annotation from `annotations_of`."""
         return classify(annotation, self._sizes[annotation["image_id"]], use)
 
@@ -125,13 +126,19 @@ class CocoFile:
             ]
         return known[image_id]
 
+    def rows(self, use: Use = "annotated") -> Iterator[tuple[Record, Record, MaskState]]:
+        """Yields the image, the annotation and its mask state for every annotation."""
+        for image in self.images:
+            states = self.states_of(image["id"], use)
+            for annotation, state in zip(self._of_image[image["id"]], states, strict=True):
+                yield image, annotation, state
+
     def instances_of(self, image_id: int, use: Use = "annotated") -> list[Instance]:
         """Returns the training signal of each of `annotations_of(image_id)`."""
         size = self._sizes[image_id]
         instances = []
-        for annotation, state in zip(
-            self._of_image[image_id], self.states_of(image_id, use), strict=True
-        ):
+        both = zip(self._of_image[image_id], self.states_of(image_id, use), strict=True)
+        for annotation, state in both:
             box = clip_box(annotation["bbox"], size)
             assert box is not None, annotation["id"]
             mask = annotation["segmentation"] if state == MaskState.MASK else None
@@ -183,15 +190,14 @@ class CocoFile:
     def mask_counts(self, use: Use = "annotated") -> dict[int, int]:
         """Returns the number of usable masks of each category id."""
         counts = dict.fromkeys(self.label_of, 0)
-        for image_id, rows in self._of_image.items():
-            for annotation, state in zip(rows, self.states_of(image_id, use), strict=True):
-                counts[annotation["category_id"]] += state == MaskState.MASK
+        for _, annotation, state in self.rows(use):
+            counts[annotation["category_id"]] += state == MaskState.MASK
         return counts
 
     def _report(self, kind: ProblemKind, ids: Sequence[int], message: str) -> None:
         self.structure.append(Problem(kind, tuple(ids), message))
 
-    def _usable_images(self) -> list[dict[str, Any]]:
+    def _usable_images(self) -> list[Record]:
         usable = []
         for image in check_records(self.document["images"], self.name, "image"):
             size = size_of_record(image)
@@ -218,8 +224,16 @@ class CocoFile:
             self._report(kind, [annotation["id"]], f"annotation {annotation['id']}: {message}")
 
 
-def _parse(path: Path, not_strict: list[str]) -> object:
-    expected = "expected a COCO JSON file"
+def parse_json(path: Path, expected: str, constants: list[str]) -> object:
+    """Reads a JSON file into memory.
+
+    Args:
+        path: the file.
+        expected: what errors say that was expected.
+        constants: receives NaN, Infinity and -Infinity if the file has them.
+    Raises:
+        InputError: the file cannot be read or is not JSON in UTF-8.
+    """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -234,21 +248,17 @@ def _parse(path: Path, not_strict: list[str]) -> object:
         raise InputError(f"{path}: {expected}, the file is empty")
 
     def constant(literal: str) -> float:
-        not_strict.append(literal)
+        constants.append(literal)
         return float(literal)
 
     try:
         return json.loads(text, parse_constant=constant)
     except json.JSONDecodeError as error:
-        at = f"line {error.lineno}, column {error.colno}"
-        raise InputError(
-            f"{path}: {expected}, found something else: {error.msg} at {at}"
-        ) from error
+        why = f"something else: {error.msg} at line {error.lineno}, column {error.colno}"
+        raise InputError(f"{path}: {expected}, found {why}") from error
     except RecursionError as error:
-        raise InputError(
-            f"{path}: {expected}, found lists or objects nested too deeply to be read"
-        ) from error
+        why = "lists or objects nested too deeply to be read"
+        raise InputError(f"{path}: {expected}, found {why}") from error
     except ValueError as error:
-        raise InputError(
-            f"{path}: {expected}, found something else: {str(error).split(';')[0]}"
-        ) from error
+        why = f"something else: {str(error).split(';')[0]}"
+        raise InputError(f"{path}: {expected}, found {why}") from error

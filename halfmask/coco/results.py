@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from halfmask.coco.annotations import Annotations
+from halfmask.coco.file import parse_json
 from halfmask.coco.records import Box, brief, clip_box, fault_of_box, is_id
 from halfmask.coco.supervision import all_finite, is_box
 from halfmask.errors import InputError
@@ -93,19 +93,7 @@ def _best(rows: list[tuple[float, int, Box]], limit: int) -> FoundBoxes:
 
 
 def _parse(path: Path) -> list[Any]:
-    try:
-        document = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise InputError(
-            f"{path}: {_EXPECTED}, cannot read it: {error.strerror or error}"
-        ) from error
-    except json.JSONDecodeError as error:
-        at = f"line {error.lineno}, column {error.colno}"
-        raise InputError(f"{path}: {_EXPECTED}, found invalid JSON: {error.msg} at {at}") from error
-    except (UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise InputError(
-            f"{path}: {_EXPECTED}, found something else: {str(error).split(';')[0]}"
-        ) from error
+    document = parse_json(path, _EXPECTED, [])
     if isinstance(document, list):
         return document
     hint = ""

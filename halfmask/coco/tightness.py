@@ -50,14 +50,9 @@ def _agreements(file: CocoFile, use: Use, classes: Collection[int] | None) -> It
         size = file.size_of(image["id"])
         rows = zip(file.annotations_of(image["id"]), file.states_of(image["id"], use), strict=True)
         for annotation, state in rows:
-            if state is not MaskState.MASK or (
-                classes is not None and annotation["category_id"] not in classes
-            ):
+            wanted = classes is None or annotation["category_id"] in classes
+            if state is not MaskState.MASK or not wanted:
                 continue
             box, own = clip_box(annotation["bbox"], size), box_of(annotation["segmentation"], size)
-            if (
-                box is not None
-                and own is not None
-                and min(own[2] - own[0], own[3] - own[1]) >= SMALLEST
-            ):
+            if box and own and min(own[2] - own[0], own[3] - own[1]) >= SMALLEST:
                 yield box_iou(box, own)

@@ -125,9 +125,9 @@ def test_a_bad_entry_is_named(read: Read, bad: Any, message: str) -> None:
         ({"images": [], "annotations": []}, "found dict; looks like an annotation file"),
         ({"boxes": []}, "found dict"),
         ("null", "found NoneType"),
-        ("", "found invalid JSON"),
-        ("[{", "found invalid JSON"),
-        ("[" * 100000, "found something else"),
+        ("", "the file is empty"),
+        ("[{", "found something else"),
+        ("[" * 100000, "nested too deeply"),
     ],
 )
 def test_what_is_no_results_file(read: Read, content: Any, message: str) -> None:
@@ -142,5 +142,5 @@ def test_files_that_cannot_be_read(document: dict[str, Any], tmp_path: Path) -> 
     with pytest.raises(InputError, match="cannot read it: No such file"):
         read_results(tmp_path / "absent.json", file, 100)
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00[")
-    with pytest.raises(InputError, match="found something else"):
+    with pytest.raises(InputError, match="byte 0 is not UTF-8"):
         read_results(tmp_path / "binary.json", file, 100)

@@ -89,7 +89,11 @@ def diagnose(file: CocoFile, problems: Sequence[Problem], threshold: int = 10) -
         problems: the findings of `check` and of `check_photographs`.
         threshold: usable masks from which on a class counts as masked (set A).
     """
-    states, origins, with_masks = _count(file)
+    states = {category["id"]: Counter[MaskState]() for category in file.categories}
+    origins: Counter[str] = Counter()
+    for _, annotation, state in file.rows():
+        states[annotation["category_id"]][state] += 1
+        origins[provenance(annotation) or ""] += 1
     total = sum(states.values(), Counter[MaskState]())
     skipped = len(file.document["annotations"]) - total.total()
     counts = Counter(problem.kind for problem in problems)
@@ -102,7 +106,7 @@ def diagnose(file: CocoFile, problems: Sequence[Problem], threshold: int = 10) -
         "images": {
             "total": len(file.document["images"]),
             "usable": len(file.images),
-            "with_masks": with_masks,
+            "with_masks": len(file.with_masks()),
             "without_annotations": counts[ProblemKind.IMAGE_EMPTY],
         },
         "annotations": {
@@ -119,21 +123,6 @@ def diagnose(file: CocoFile, problems: Sequence[Problem], threshold: int = 10) -
         "problems": problems,
     }
     return Diagnosis(**result, advice=advice(result))
-
-
-def _count(file: CocoFile) -> tuple[dict[int, Counter[MaskState]], Counter[str], int]:
-    """Counts mask states by category id, origins of masks, and images with a mask."""
-    states = {category["id"]: Counter[MaskState]() for category in file.categories}
-    origins: Counter[str] = Counter()
-    with_masks = 0
-    for image in file.images:
-        rows = file.annotations_of(image["id"])
-        known = file.states_of(image["id"])
-        with_masks += MaskState.MASK in known
-        for annotation, state in zip(rows, known, strict=True):
-            states[annotation["category_id"]][state] += 1
-            origins[provenance(annotation) or ""] += 1
-    return states, origins, with_masks
 
 
 def _named(states: Counter[MaskState]) -> dict[str, int]:
@@ -175,18 +164,15 @@ def sizes(file: CocoFile) -> dict[str, Any]:
     boxes: list[float] = []
     masks: list[float] = []
     fills: list[float] = []
-    for image in file.images:
+    for image, annotation, state in file.rows():
         size = file.size_of(image["id"])
-        for annotation, state in zip(
-            file.annotations_of(image["id"]), file.states_of(image["id"]), strict=True
-        ):
-            box = clip_box(annotation["bbox"], size)
-            if state == MaskState.CROWD or box is None:
-                continue
-            boxes.append((box[2] - box[0]) * (box[3] - box[1]))
-            if state == MaskState.MASK:
-                masks.append(area_of(annotation["segmentation"], size))
-                fills.append(masks[-1] / boxes[-1])
+        box = clip_box(annotation["bbox"], size)
+        if state == MaskState.CROWD or box is None:
+            continue
+        boxes.append((box[2] - box[0]) * (box[3] - box[1]))
+        if state == MaskState.MASK:
+            masks.append(area_of(annotation["segmentation"], size))
+            fills.append(masks[-1] / boxes[-1])
     fill = median(fills) if fills else None
     return {"boxes": _block(boxes), "masks": _block(masks) | {"fill": fill}}
 

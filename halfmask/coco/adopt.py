@@ -36,6 +36,7 @@ def adopt_fillings(
     file: CocoFile,
     use: Use,
     filled: Mapping[Key, dict[str, Any]],
+    *,
     min_score: float,
     min_tightness: float,
 ) -> Adoption:

@@ -51,6 +51,7 @@ class Batch:
 def scan_lists(
     path: Path,
     take: Callable[[str], bool],
+    *,
     progress: Progress | None = None,
     constants: set[str] | None = None,
     on_chunk: Callable[[bytes], object] = len,

@@ -260,8 +260,8 @@ def _with_teacher(pictures: Pictures, recipe: Recipe, filled: Path) -> Pictures:
         before.file,
         data.use,
         fillings_of(CocoFile.read(filled)),
-        limits.min_score,
-        limits.min_tightness,
+        min_score=limits.min_score,
+        min_tightness=limits.min_tightness,
     )
     print(
         f"{taken.kept} of the teacher's masks to learn from; left out: {taken.doubtful} with a "

@@ -10,6 +10,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+import halfmask
 from halfmask.cli import doctor
 from halfmask.errors import InputError
 
@@ -79,6 +80,17 @@ def test_problems_exit_with_1_and_are_named(data: Path, tmp_path: Path) -> None:
             "in turn)",
         }
     ]
+
+
+def test_the_library_function_returns_what_the_verb_writes(data: Path, tmp_path: Path) -> None:
+    bend(data, segmentation=[[1, 2, 3]])
+    calls: list[tuple[str, int, int]] = []
+    found = halfmask.doctor(str(data), progress=lambda *call: calls.append(call))
+    assert calls == [("checking annotations", 1, 1)]
+    assert not found.ok
+    assert [facts.heading for facts, _ in found.by_kind()] == ["broken masks"]
+    invoke(data, "--json", tmp_path / "r.json")
+    assert json.loads((tmp_path / "r.json").read_text()) == found.to_json()
 
 
 def test_notes_alone_exit_with_0(data: Path) -> None:

@@ -95,7 +95,7 @@ class _Builder:
             met.add(key)
             return key != "annotations" or bool(self._parts)
 
-        for batch in scan_lists(self.path, take, progress, self._constants):
+        for batch in scan_lists(self.path, take, progress=progress, constants=self._constants):
             if batch.key == "images":
                 self._left_out[ProblemKind.IMAGE_RECORD] += self._images.add(batch, str(self.path))
             elif batch.key == "categories":
@@ -105,7 +105,10 @@ class _Builder:
         if not self._parts:
             self._open_parts()
             for batch in scan_lists(
-                self.path, lambda key: key == "annotations", progress, self._constants
+                self.path,
+                lambda key: key == "annotations",
+                progress=progress,
+                constants=self._constants,
             ):
                 self._spool_annotations(batch)
         self._categories = sorted(

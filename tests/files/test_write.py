@@ -56,14 +56,19 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "real.json").read_text() == "[2]"
 
 
+def stopped_half_way(target: Path) -> None:
+    with path_beside(target) as beside:
+        beside.write_bytes(b"half")
+        raise ValueError("stop")
+
+
 def test_a_path_beside_replaces_the_target_or_vanishes(tmp_path: Path) -> None:
     target = tmp_path / "new" / "f.bin"
     with path_beside(target) as beside:
         beside.write_bytes(b"one")
         assert not target.exists()
-    with pytest.raises(ValueError, match="stop"), path_beside(target) as beside:
-        beside.write_bytes(b"half")
-        raise ValueError("stop")
+    with pytest.raises(ValueError, match="stop"):
+        stopped_half_way(target)
     assert target.read_bytes() == b"one"
     assert list(target.parent.iterdir()) == [target]
 

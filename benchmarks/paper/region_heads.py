@@ -16,7 +16,7 @@ from torch import Tensor
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
 from halfmask.evaluation.measures.metrics import compute_metrics
-from halfmask.masks.threshold import expected_iou
+from halfmask.masks.paste import expected_iou
 from halfmask.models.mask_rcnn.box_heads import region_pool
 from halfmask.models.mask_rcnn.build import build_mask_branch, region_rules
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN

@@ -20,7 +20,7 @@ from halfmask.errors import InputError
 from halfmask.evaluation.measures.average_precision import PrecisionStream
 from halfmask.evaluation.measures.truth import read_truth
 from halfmask.inference.images import as_tensor
-from halfmask.masks.encode import encode_rle
+from halfmask.masks.crops import encode_rle
 from halfmask.models.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
 from halfmask.models.mask_rcnn.build import build_mask_rcnn
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN

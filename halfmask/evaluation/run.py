@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from halfmask.coco.annotations import Annotations
 from halfmask.coco.categories import resolve_masked
-from halfmask.coco.open import open_file
+from halfmask.coco.index.place import open_annotations
 from halfmask.coco.results import read_results
 from halfmask.coco.supervision import Use
 from halfmask.data.dataset import CocoInstances
@@ -148,7 +148,7 @@ def evaluate(
     _check_choices(loosen, boxes, use)
     if sheet is not None:
         check_sheet(sheet)
-    file = _open(data)
+    file = _open(data, progress)
     dataset = CocoInstances(file, images, use=use)
     results = None if detections is None else read_results(detections, file, MAX_DETECTIONS)
     predictor = _loaded(model, detector, device)
@@ -190,8 +190,8 @@ def _check_choices(loosen: float, boxes: str, use: str) -> None:
             raise InputError(f"{name}: expected {' or '.join(get_args(kind))}, found {value!r}")
 
 
-def _open(data: str | Path) -> Annotations:
-    file = open_file(Path(data))
+def _open(data: str | Path, progress: Progress | None) -> Annotations:
+    file = open_annotations(data, progress)
     if not any(file.annotations_of(i) for i in file.image_ids):
         raise InputError(
             f"{data}: no usable annotation to evaluate against; `halfmask doctor` lists what is "

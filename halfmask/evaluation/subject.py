@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
 
 from halfmask.coco.annotations import Annotations
 from halfmask.coco.results import FoundBoxes, Results
@@ -21,7 +20,7 @@ from halfmask.errors import InputError
 from halfmask.evaluation.measures.metrics import GivenMasks
 from halfmask.inference.complete.photographs import ahead
 from halfmask.inference.predictor import Predictor
-from halfmask.masks.crops import boxes_of
+from halfmask.masks.crops import tightness
 from halfmask.progress import Progress
 from halfmask.structures import Detection, Target
 
@@ -142,8 +141,7 @@ def are_loose(dataset: CocoInstances, classes: set[int], loosen: float) -> bool:
         target = dataset.target(k)
         rows = torch.where(target.has_mask & torch.isin(target.labels, labels))[0]
         given = loosened(target.boxes, loosen, target.image_id)[rows]
-        own = boxes_of(target.masks.select(target.mask_row[rows]))
-        found += box_iou(given, own).diagonal().tolist()
+        found += tightness(given, target.masks.select(target.mask_row[rows])).tolist()
         if len(found) >= ENOUGH:
             break
     return boxes_are_loose(sum(found) / len(found) if found else None)

@@ -12,8 +12,7 @@ from halfmask.coco.images import photograph_path, read_photograph
 from halfmask.coco.records import file_name_of
 from halfmask.coco.supervision import MaskState, mask_weight
 from halfmask.errors import InputError
-from halfmask.masks.crops import MaskCrops
-from halfmask.masks.encode import decode
+from halfmask.masks.crops import MaskCrops, decode
 from halfmask.pictures.mask_sheet import BLOCKS, Cell, best_median_worst, mask_cell, mask_sheet
 from halfmask.pictures.save import save_picture
 from halfmask.text import plural

@@ -17,8 +17,7 @@ from halfmask.coco.file import CocoFile
 from halfmask.coco.images import photograph_path, read_photograph
 from halfmask.coco.records import clip_box, file_name_of
 from halfmask.coco.supervision import MaskState
-from halfmask.masks.crops import MaskCrops
-from halfmask.masks.encode import decode
+from halfmask.masks.crops import MaskCrops, decode
 from halfmask.pictures.overlay import footer, overlay
 
 

@@ -274,7 +274,7 @@ def test_detections_outside_the_image_are_counted_and_bad_ones_refused(
     path.write_text(json.dumps([*rows, rows[0] | {"image_id": 4}]))
     refused = halfmask_cli(*arguments)
     assert refused.code == 2
-    assert "found.json: entry 12: image_id 4 is no usable image" in refused.line
+    assert "found.json: entry 12: image_id 4 is not a usable image" in refused.line
     both = halfmask_cli(*arguments, "--detector", tiny_detector)
     assert both.code == 2
     assert "give only one" in both.line
@@ -435,7 +435,7 @@ def test_input_that_cannot_be_used(
     assert "cannot read it" in line(tiny_segmenter, absent, "--images", photos)
     assert "no such checkpoint" in line(absent, good, "--images", photos)
     assert "no such baseline" in line("baseline:magic", good, "--images", photos)
-    assert "'zebra' is no class" in line(
+    assert "'zebra' is not a class" in line(
         tiny_segmenter, good, "--images", photos, "--masked", "zebra"
     )
     assert "has to find boxes" in line(

@@ -26,8 +26,7 @@ from halfmask.evaluation.measures.average_precision import (
 )
 from halfmask.evaluation.measures.given_boxes import IouTable
 from halfmask.evaluation.measures.truth import read_truth
-from halfmask.masks.crops import MaskCrops, iou
-from halfmask.masks.encode import decode
+from halfmask.masks.crops import MaskCrops, decode, iou
 from halfmask.structures import Detection
 
 Result = dict[str, Any]

@@ -8,7 +8,7 @@ from typing import Any
 from halfmask.coco.annotations import Annotations
 from halfmask.coco.supervision import MaskState, Use, all_finite, classify, is_crowd
 from halfmask.errors import InputError
-from halfmask.masks.encode import decode
+from halfmask.masks.rle import area_of
 
 Record = dict[str, Any]
 
@@ -64,7 +64,7 @@ def _box_record(annotation: Record, segmentation: Any, size: tuple[int, int]) ->
     x, y, w, h = (float(v) for v in annotation["bbox"])
     area = annotation.get("area")
     if not all_finite([area]):
-        area = w * h if segmentation is None else int(decode(segmentation, size)[0].sum())
+        area = w * h if segmentation is None else area_of(segmentation, size)
     return {
         "image_id": annotation["image_id"],
         "category_id": annotation["category_id"],

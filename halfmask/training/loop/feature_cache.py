@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from halfmask.errors import InputError
+from halfmask.files.atomic import write_json
 from halfmask.training.loop.batches import ImageBatch, RegionBatch
 
 INDEX = "index.json"
@@ -176,11 +177,7 @@ def _write(
             image_ids.append(batch.image_ids())
             on_batch(len(batch))
     # Last, and at once: a folder with an index is complete.
-    beside = folder / f".{INDEX}.part"
-    beside.write_text(
-        json.dumps({"count": count, "image_ids": image_ids, "fields": kinds}), encoding="utf-8"
-    )
-    beside.replace(folder / INDEX)
+    write_json(folder / INDEX, {"count": count, "image_ids": image_ids, "fields": kinds})
 
 
 def _stored(tensor: Tensor, name: str, batch: ImageBatch) -> NDArray[Any]:

@@ -53,8 +53,8 @@ def estimability(counts: Mapping[int, int], box_only: int, threshold: int = 10) 
         whose = f"the {box_only} box-only classes" if box_only > 1 else "the box-only class"
     some = f"{len(ids)} masked classes" if len(ids) > 1 else "1 masked class"
     text = (
-        f"{some} can represent {whose}: hide the masks of {hide} of them from a first training "
-        "and measure on them."
+        f"{some} can stand in for {whose}: hide {hide} of them from a first training and measure "
+        "on them."
     )
     if hide == 1:
         text += (

@@ -32,7 +32,7 @@ class Done:
 
     def count_of(self, words: str) -> int:
         """How often something was counted whose sentence begins with some words."""
-        counts = {**self.tally.faults, **self.tally.notes}
+        counts = {**self.report.faults, **self.report.notes}
         return sum(count for what, count in counts.items() if what.startswith(words))
 
 

@@ -79,7 +79,7 @@ def test_lvis(convert: Convert, tmp_path: Path) -> None:
     assert done.document["images"] == given["images"]
     assert done.rows[0] == {**given["annotations"][0], "iscrowd": 0}
     assert done.rows[1] == {**given["annotations"][1], "iscrowd": 0, "area": 12}
-    assert not done.tally.faults
+    assert not done.report.faults
     file = CocoFile.read(tmp_path / "lvis.json")
     assert file.states_of(139) == [MaskState.MASK]
     assert file.states_of(285) == [MaskState.MISSING]

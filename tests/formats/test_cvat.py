@@ -57,14 +57,14 @@ def test_every_shape(convert: Convert, tmp_path: Path) -> None:
     assert ellipse["area"] == pytest.approx(np.pi * 50, rel=0.03)
     assert np.abs(np.array(ellipse["bbox"]) - [15, 5, 10, 20]).max() < 0.05
     assert turned["bbox"] == [14, 6, 2, 10]
-    assert {what.split(" ")[0] for what in done.tally.notes} == {
+    assert {what.split(" ")[0] for what in done.report.notes} == {
         "ellipses:",
         "turned",
         "polyline",
         "points",
         "tag",
     }
-    assert not done.tally.faults
+    assert not done.report.faults
 
 
 def test_a_group_is_one_object(convert: Convert, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_malformed_shape_is_told_and_the_rest_is_kept(
     good = '<box label="dog" xtl="1" ytl="1" xbr="3" ybr="4"/>'
     done = convert("cvat", export(tmp_path / "x.xml", good, shape, good))
     assert done.count_of("shapes that cannot be read") == 1
-    assert "'a.jpg' shape 2" in done.tally.first["shapes that cannot be read: left out"]
+    assert "'a.jpg' shape 2" in done.report.first["shapes that cannot be read: left out"]
     assert len(done.rows) == 2
 
 

@@ -80,7 +80,7 @@ def test_every_region(convert: Convert, tmp_path: Path) -> None:
     assert done.count_of("regions of several labels") == 1
     assert done.count_of("results that are no region") == 1
     assert done.count_of("regions without a label") == 1
-    assert not done.tally.faults
+    assert not done.report.faults
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_every_region(convert: Convert, tmp_path: Path) -> None:
 def test_a_malformed_region_is_told(convert: Convert, tmp_path: Path, bad: dict[str, Any]) -> None:
     done = convert("label-studio", export(tmp_path / "e.json", RECTANGLE, bad, RECTANGLE))
     assert done.count_of("regions that cannot be read") == 1
-    assert "task 7 region r1" in done.tally.first["regions that cannot be read: left out"]
+    assert "task 7 region r1" in done.report.first["regions that cannot be read: left out"]
     assert len(done.rows) == 2
 
 

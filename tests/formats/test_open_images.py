@@ -71,7 +71,7 @@ def test_boxes_and_masks(convert: Convert, source: Path, photos: Path) -> None:
     assert other["area"] == 15 * 17
     assert near["image_id"] == 1
     assert "segmentation" not in near
-    assert not done.tally.faults
+    assert not done.report.faults
 
 
 def test_masks_without_a_box_become_annotations(
@@ -105,7 +105,7 @@ def test_bad_rows_and_masks(convert: Convert, source: Path, photos: Path) -> Non
     assert done.count_of("rows of masks without a box") == 1
     assert done.count_of("mask PNGs that cannot be read") == 1
     assert done.count_of("masks whose PNG is not there") == 1
-    assert "line 6" in done.tally.first["rows of boxes without four numbers: left out"]
+    assert "line 6" in done.report.first["rows of boxes without four numbers: left out"]
 
 
 def test_paths_in_the_table_of_masks_stay_in_the_folder(

@@ -71,7 +71,7 @@ def test_boxes_masks_and_attributes(convert: Convert, voc: Path) -> None:
     assert crop[0].shape == (16, 16)
     assert other["image_id"] == 2
     assert done.count_of("objects with parts") == 1
-    assert not done.tally.faults
+    assert not done.report.faults
 
 
 def test_a_split_has_the_classes_of_all(convert: Convert, voc: Path) -> None:
@@ -139,7 +139,7 @@ def test_bad_files_are_counted_and_the_others_read(
     done = convert("voc", voc)
     assert done.count_of(what) == 1
     assert "c.xml" in next(
-        place for sentence, place in done.tally.first.items() if sentence.startswith(what)
+        place for sentence, place in done.report.first.items() if sentence.startswith(what)
     )
     assert len(done.rows) == 4
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from halfmask.errors import InputError
 from halfmask.formats.shapes import one_polygon
-from halfmask.formats.yolo.labels import Row, parse_line
+from halfmask.formats.yolo.read import YoloRow, parse_line
 from halfmask.masks.rle import crop_of, rle_of
 
 Convert = Callable[..., Any]
@@ -43,7 +43,7 @@ def test_boxes_and_polygons_in_one_file(convert: Convert, tmp_path: Path) -> Non
     assert polygon["bbox"] == [10, 5, 40, 25]
     assert scored["bbox"] == [20, 10, 10, 5]
     assert scored["score"] == 0.87
-    assert not done.tally.faults
+    assert not done.report.faults
     assert done.summary.endswith("2 images, 3 annotations, 1 of them with masks, 2 classes")
 
 
@@ -88,7 +88,7 @@ def test_bad_rows_are_told_by_line_and_the_rest_is_kept(convert: Convert, tmp_pa
     assert done.count_of("masks that are broken") == 1
     assert done.count_of("label files without a photograph") == 1
     assert done.count_of("photographs that cannot be read") == 1
-    first = done.tally.first["label lines with something that is no number: left out"]
+    first = done.report.first["label lines with something that is no number: left out"]
     assert first.endswith("a.txt line 3")
     assert done.count_of("label lines with 4 numbers") == 1
 

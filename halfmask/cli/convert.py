@@ -45,8 +45,7 @@ def run(
     image_url: Annotated[
         str | None,
         typer.Option(
-            "--image-url",
-            help="to-label-studio: prefix of file names; local storage by default.",
+            "--image-url", help="to-label-studio: prefix of file names; local storage by default."
         ),
     ] = None,
     coco_val: Annotated[

@@ -11,7 +11,7 @@ from halfmask.errors import InputError
 from halfmask.formats.registry import READERS, WRITERS
 from halfmask.formats.report import ConversionReport, Options
 from halfmask.formats.sink import CocoSink
-from halfmask.formats.visual_genome.convert import OBJECTS, IMAGES, convert_visual_genome
+from halfmask.formats.visual_genome.convert import IMAGES, OBJECTS, convert_visual_genome
 from halfmask.progress import Progress
 
 VISUAL_GENOME = "visual-genome"
@@ -120,7 +120,7 @@ def _advance(progress: Progress | None) -> Callable[[int, int], None]:
 
 
 def _check(format: str, options: Options) -> None:
-    entry = {**READERS, **WRITERS}.get(format)
+    entry = READERS.get(format) or WRITERS.get(format)
     if entry is None:
         raise InputError(
             f"convert: no format {format}; there are: "
@@ -146,7 +146,9 @@ def _to_coco(format: str, source: Path, out: Path, options: Options) -> Conversi
             first = next((f": {line}" for line in report.lines(report.faults)), "")
             raise InputError(f"{source}: no image could be used{first}")
     counts = sink.counts()
-    summary = "{images} images, {annotations} annotations, {masks} of them with masks, {classes} classes"
+    summary = (
+        "{images} images, {annotations} annotations, {masks} of them with masks, {classes} classes"
+    )
     return Conversion(summary=f"{out}: {summary.format(**counts)}", counts=counts, report=report)
 
 

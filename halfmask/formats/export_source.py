@@ -101,9 +101,7 @@ class ExportSource:
     holds: frozenset[str]
 
     @classmethod
-    def read(
-        cls, path: Path, report: ConversionReport, target: str, *holds: str
-    ) -> ExportSource:
+    def read(cls, path: Path, report: ConversionReport, target: str, *holds: str) -> ExportSource:
         """Reads a file; annotations without a usable box, image or class are counted.
 
         Raises:
@@ -156,9 +154,7 @@ class ExportSource:
                 where = "" if what == "files" else f"id {record['id']}"
                 self.report.note(f"{what} with {extra}: {self.target} has no place for that", where)
 
-    def _instance(
-        self, annotation: dict[str, Any], state: MaskState, size: Size
-    ) -> ExportInstance:
+    def _instance(self, annotation: dict[str, Any], state: MaskState, size: Size) -> ExportInstance:
         crowd = state == MaskState.CROWD
         if crowd:
             state = self.file.state_of({**annotation, "iscrowd": 0}, "filled")

@@ -62,9 +62,7 @@ READERS = {
     "lvis": FormatReader(read_coco_like, "an LVIS file"),
     "objects365": FormatReader(read_coco_like, "an Objects365 file"),
     "open-images": FormatReader(
-        read_open_images,
-        "a folder with Open Images' CSV files",
-        ("--images", "--masks", "--split"),
+        read_open_images, "a folder with Open Images' CSV files", ("--images", "--masks", "--split")
     ),
 }
 WRITERS = {

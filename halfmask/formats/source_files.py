@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from halfmask.coco.images import opened
 from halfmask.errors import InputError
 
-PHOTOGRAPHS = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".mpo", ".dng", ".pfm")
-    + (".heic", ".avif")
-)
+PHOTOGRAPHS = {
+    *(".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".mpo", ".dng", ".pfm"),
+    *(".heic", ".avif"),
+}
 """Endings of photographs, in lower case."""
 
 

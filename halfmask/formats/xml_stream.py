@@ -21,9 +21,7 @@ class XmlError(InputError):
     """The file is not readable XML."""
 
 
-def elements(
-    path: Path, tags: set[str], progress: CountBytes | None = None
-) -> Iterator[Element]:
+def elements(path: Path, tags: set[str], progress: CountBytes | None = None) -> Iterator[Element]:
     """Yields the elements with certain tags in the order in which they end.
 
     An element is emptied as soon as the next one is requested.

@@ -80,7 +80,9 @@ def test_the_paper_s_count_of_classes(
     assert all(file.categories == categories for file in files.values())
 
 
-def test_coco_s_classes_are_found(converted: tuple[VisualGenomeSplits, dict[str, CocoFile]]) -> None:
+def test_coco_s_classes_are_found(
+    converted: tuple[VisualGenomeSplits, dict[str, CocoFile]],
+) -> None:
     synset = {c["name"]: c["synset"] for c in converted[0].classes.categories}
     assert synset["mouse"] == MICE[0], "the most frequent synset of the word"
     assert synset[MICE[1]] == MICE[1], "the other stays a class of its own"

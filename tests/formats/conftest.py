@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from halfmask.formats.options import Options
-from halfmask.formats.registry import READERS, read_into, write_from
-from halfmask.formats.report import Report
+from halfmask.formats import convert as formats
+from halfmask.formats.registry import READERS
+from halfmask.formats.report import ConversionReport
 from halfmask.masks.rle import rle_of
 
 HEIGHT, WIDTH = 60, 80
@@ -20,9 +20,9 @@ HEIGHT, WIDTH = 60, 80
 
 @dataclass(frozen=True)
 class Done:
-    """A conversion: what was counted and, into COCO, the document."""
+    """A conversion: its report and, into COCO, the document."""
 
-    tally: Report
+    report: ConversionReport
     document: dict[str, Any]
     summary: str
 
@@ -31,7 +31,7 @@ class Done:
         return list(self.document["annotations"])
 
     def count_of(self, words: str) -> int:
-        """How often something was counted whose sentence begins with some words."""
+        """Returns the count of the sentences that begin with some words."""
         counts = {**self.report.faults, **self.report.notes}
         return sum(count for what, count in counts.items() if what.startswith(words))
 
@@ -41,15 +41,13 @@ Convert = Callable[..., Done]
 
 @pytest.fixture
 def convert(tmp_path: Path) -> Convert:
-    """`convert(FORMAT, SRC, OUT, **options)`; OUT is made up where it is left out."""
+    """`convert(FORMAT, SRC, OUT, **options)`; OUT has a default."""
 
     def run(form: str, source: Path, out: Path | None = None, **options: Any) -> Done:
-        tally = Report()
         out = out or tmp_path / f"{form}.json"
-        work = read_into if form in READERS else write_from
-        summary = work(form, source, out, Options(**options), tally)
+        done = formats.convert(form, source, out, **options)
         document = json.loads(out.read_text(encoding="utf-8")) if form in READERS else {}
-        return Done(tally, document, summary)
+        return Done(done.report, document, done.summary)
 
     return run
 

@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 
 from halfmask.errors import InputError
-from halfmask.formats.options import Options
-from halfmask.formats.registry import read_into
-from halfmask.formats.report import Report
+from halfmask.formats.convert import convert as convert_format
 from halfmask.masks.rle import crop_of
 
 Convert = Callable[..., Any]
@@ -158,7 +156,7 @@ def test_memory_does_not_grow_with_the_file(convert: Convert, tmp_path: Path) ->
                 )
             file.write("</annotations>")
         tracemalloc.start()
-        read_into("cvat", path, tmp_path / "out.json", Options(), Report())
+        convert_format("cvat", path, tmp_path / "out.json")
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from halfmask.formats.options import Options
-from halfmask.formats.registry import read_into, write_from
-from halfmask.formats.report import Report
+from halfmask.formats.convert import convert as convert_format
+from halfmask.formats.registry import READERS, WRITERS
+from halfmask.formats.report import ConversionReport
 from halfmask.masks.rle import overlap, rle_of
 
 Convert = Callable[..., Any]
@@ -29,16 +29,16 @@ where it differs by more.
 
 def there_and_back(
     form: str, source: Path, folder: Path, photos: Path
-) -> tuple[dict[str, Any], Report, Report]:
+) -> tuple[dict[str, Any], ConversionReport, ConversionReport]:
     out, back = folder / f"out-{form}", folder / f"{form}.json"
     shutil.rmtree(out, ignore_errors=True)
     out.unlink(missing_ok=True)
-    first, second = Report(), Report()
-    write_from(f"to-{form}", source, out, Options(images=photos), first)
-    read_into(
-        form, out / ENTRY[form] if form in ENTRY else out, back, Options(images=photos), second
-    )
-    return json.loads(back.read_text()), first, second
+    to, entry = f"to-{form}", out / ENTRY[form] if form in ENTRY else out
+    outward = photos if "--images" in WRITERS[to].options else None
+    inward = photos if "--images" in READERS[form].options else None
+    first = convert_format(to, source, out, images=outward)
+    second = convert_format(form, entry, back, images=inward)
+    return json.loads(back.read_text()), first.report, second.report
 
 
 def by_place(document: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:

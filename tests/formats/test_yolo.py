@@ -50,9 +50,9 @@ def test_boxes_and_polygons_in_one_file(convert: Convert, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("0 .5 .5 .2 .4", Row(0, box=(0.5, 0.5, 0.2, 0.4))),
-        ("1.0 .5 .5 .2 .4", Row(1, box=(0.5, 0.5, 0.2, 0.4))),
-        ("0 0 0 1 0 1 1 0 1", Row(0, polygon=[0, 0, 1, 0, 1, 1, 0, 1])),
+        ("0 .5 .5 .2 .4", YoloRow(label=0, box=(0.5, 0.5, 0.2, 0.4))),
+        ("1.0 .5 .5 .2 .4", YoloRow(label=1, box=(0.5, 0.5, 0.2, 0.4))),
+        ("0 0 0 1 0 1 1 0 1", YoloRow(label=0, polygon=[0, 0, 1, 0, 1, 1, 0, 1])),
         ("0 .5 .5 .2", "4 numbers, expected 5 (a box) or at least 7 (a polygon)"),
         ("0 0 0 1 0 1 1 0", "an odd number of polygon coordinates"),
         ("cat .5 .5 .2 .4", "something that is no number"),
@@ -62,14 +62,14 @@ def test_boxes_and_polygons_in_one_file(convert: Convert, tmp_path: Path) -> Non
         ("0.5 .5 .5 .2 .4", "a class that is no whole number"),
     ],
 )
-def test_a_line(line: str, found: Row | str) -> None:
+def test_a_line(line: str, found: YoloRow | str) -> None:
     assert parse_line(line) == found
 
 
 def test_rows_with_keypoints() -> None:
     row = parse_line("0 .5 .5 .2 .4 .1 .1 2 .2 .2 1", keypoint_values=6)
-    assert row == Row(0, box=(0.5, 0.5, 0.2, 0.4), keypoints=True)
-    assert isinstance(parse_line("0 .5 .5 .2 .4", keypoint_values=6), Row)
+    assert row == YoloRow(label=0, box=(0.5, 0.5, 0.2, 0.4), keypoints=True)
+    assert isinstance(parse_line("0 .5 .5 .2 .4", keypoint_values=6), YoloRow)
 
 
 def test_bad_rows_are_told_by_line_and_the_rest_is_kept(convert: Convert, tmp_path: Path) -> None:

@@ -17,15 +17,7 @@ import numpy as np
 from halfmask.coco.supervision import MaskState, judge
 from halfmask.errors import InputError
 from halfmask.formats.report import Options
-from halfmask.formats.shapes import (
-    Point,
-    ellipse,
-    extent,
-    flat,
-    rectangle,
-    rotated,
-    sound_crop,
-)
+from halfmask.formats.shapes import Point, ellipse, extent, flat, rectangle, rotated, sound_crop
 from halfmask.formats.sink import CocoSink, Size
 from halfmask.formats.xml_stream import elements, number_of, numbers_of, whole_of
 from halfmask.masks.rle import Bitmap, Place, rle_of

@@ -173,9 +173,7 @@ def _mask_values(mask: Path, size: Size, sink: CocoSink) -> NDArray[np.uint8] | 
     return values
 
 
-def _mask_of(
-    values: NDArray[np.uint8] | None, position: int, size: Size
-) -> dict[str, Any] | None:
+def _mask_of(values: NDArray[np.uint8] | None, position: int, size: Size) -> dict[str, Any] | None:
     """The RLE of an object's pixels, or None if it has none."""
     if values is None or position >= VOID:
         return None

@@ -13,9 +13,7 @@ import pytest
 from halfmask.coco.file import CocoFile
 from halfmask.coco.supervision import MaskState
 from halfmask.errors import InputError
-from halfmask.formats.options import Options
-from halfmask.formats.registry import read_into
-from halfmask.formats.report import Report
+from halfmask.formats.convert import convert as convert_format
 
 Convert = Callable[..., Any]
 
@@ -170,7 +168,7 @@ def test_memory_does_not_grow_with_the_annotations(convert: Convert, tmp_path: P
         path = write(tmp_path / "large.json", document)
         del document
         tracemalloc.start()
-        read_into("lvis", path, tmp_path / "out.json", Options(), Report())
+        convert_format("lvis", path, tmp_path / "out.json")
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found

@@ -6,7 +6,7 @@ import pytest
 
 from halfmask.errors import InputError
 from halfmask.files.atomic import new_file, new_folder
-from halfmask.formats.names import leads_out
+from halfmask.formats.source_files import leads_out
 
 
 @pytest.mark.parametrize(

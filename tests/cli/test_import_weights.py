@@ -112,18 +112,17 @@ def test_detectron(
     halfmask_cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the verb does around the importer, whose own tests are in tests/imported."""
-    import halfmask.models.imported.detectron as room
     from halfmask.models.imported.torchvision_models import import_torchvision
 
     asked = []
 
-    def stand_in(blobs: Any, where: str, *options: Any) -> Any:
+    def stand_in(blobs: Any, where: str, head: str, **options: Any) -> Any:
         from dataclasses import replace
 
-        asked.append((sorted(blobs), options))
+        asked.append((sorted(blobs), head, options))
         return replace(import_torchvision(state(), where), source="detectron", masked_rows=None)
 
-    monkeypatch.setattr(room, "import_detectron", stand_in)
+    monkeypatch.setattr("halfmask.models.imported.import_weights.import_detectron", stand_in)
     source = tmp_path / "model_final.pkl"
     source.write_bytes(
         pickle.dumps({"blobs": {"a": np.ones(2), "a_momentum": np.ones(2)}, "cfg": ""}, 2)
@@ -139,7 +138,7 @@ def test_detectron(
         "relu",
     )
     assert done.code == 0, done.err
-    assert asked == [(["a"], ("transfer", "relu", None))]
+    assert asked == [(["a"], "transfer", {"activation": "relu", "embedding": None})]
     assert len(load_checkpoint(tmp_path / "a.safetensors").masked) == 20
     assert "warning" not in done.out
     done = halfmask_cli("import-weights", "detectron", source, tmp_path / "b.safetensors")

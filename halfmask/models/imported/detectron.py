@@ -1,7 +1,6 @@
-"""Detectron's blobs (Caffe2; also those of the paper's own code) as a model of this
-package that computes the same.
+"""Imports Detectron's blobs (Caffe2), including those of the paper's own code.
 
-Facts of the formats: `docs/import_weights.md`.
+The formats are described in `docs/import_weights.md`.
 """
 
 from __future__ import annotations
@@ -13,13 +12,14 @@ import torch
 from torch import Tensor
 
 from halfmask.errors import InputError
+from halfmask.models.imported.assemble import MASK_BRANCH, ImportedModel, assemble, untrained
 from halfmask.models.imported.blobs import Blobs
-from halfmask.models.imported.imported import MASK_BRANCH, Imported, assemble, untrained
 from halfmask.recipes.recipe import Backbone, Detector, Images, MaskHead, MaskRCNN, Transfer
 
 BACKUP = "_jcvbackup"
-"""The paper's Visual Genome files keep the rows of all classes so, while the live ones
-may be cut to COCO's.
+"""Ending of the blobs with the rows of all classes in the paper's Visual Genome files.
+
+The blobs without it may be cut to COCO's classes.
 """
 PIXEL_MEANS = (122.7717, 115.9465, 102.9801)
 """RGB, of 0 … 255."""
@@ -30,16 +30,17 @@ DEPTHS = {
 }
 """Blocks of res4 → torchvision's name, blocks of res2 … res5."""
 LEFT_OVER = re.compile(r"res\d_\d+_branch(1|2[abc])_b|conv1_b|(fc1000|pred)_[wb]|lr")
-"""What files of ImageNet training bring along and Detectron does not use."""
+"""Blobs from ImageNet training that Detectron does not use."""
 EMBEDDINGS = ("v_glove", "v_randn_0")
-"""Names that the paper's code gives to class vectors."""
+"""Names of class vectors in the paper's code."""
 SIZES = ("cls_score_w", "fc6_w", "fpn_inner_res5_2_sum_w")
-"""Blobs whose shapes say how large the model is."""
+"""Blobs whose shapes determine the size of the model."""
 MASK_BLOBS = ("_[mask]_", "conv5_mask", "mask_fcn_logits")
 BOX_HEAD = ("cls_score_w", "cls_score_b", "bbox_pred_w", "bbox_pred_b")
 FROZEN_EPS = 1e-5
-"""The model's BatchNorm adds it to a variance; with 1 less it, scale and shift are
-AffineChannel's to the bit.
+"""Epsilon of the model's BatchNorm.
+
+With a variance of 1 − epsilon, scale and shift equal AffineChannel's to the bit.
 """
 
 
@@ -47,20 +48,22 @@ def import_detectron(
     blobs: Blobs,
     where: str,
     mask_head: str = "transfer",
+    *,
     activation: str = "leaky_relu",
     embedding: str | None = None,
-) -> Imported:
-    """A Mask R-CNN or Faster R-CNN on ResNet-FPN, with the paper's heads where the file
-    has them.
+) -> ImportedModel:
+    """Imports a Mask R-CNN or Faster R-CNN on ResNet-FPN, with the paper's heads if present.
+
+    The model computes the same.
 
     Args:
-        blobs: of `read_blobs`.
+        blobs: the result of `read_blobs`.
         where: the file, for errors.
-        mask_head: kind of the untrained head where the file has none.
-        activation: T's, which no blob tells: leaky_relu or relu.
-        embedding: the blob of T's class vectors where there are several.
+        mask_head: kind of the untrained head for a file without one.
+        activation: activation of T, which no blob contains: leaky_relu or relu.
+        embedding: the blob with T's class vectors, if there are several.
     Raises:
-        InputError: no ResNet-FPN of this kind, or blobs that are missing, misshaped or
+        InputError: not a ResNet-FPN of this kind, or blobs that are missing, misshaped or
             unknown (all are listed).
     """
     blobs, notes = _restored(blobs, where)
@@ -95,14 +98,20 @@ def import_detectron(
     values = {name: torch.from_numpy(array) for name, array in blobs.items() if name not in idle}
     if "conv1_w" in values and values["conv1_w"].ndim == 4:
         values["conv1_w"] = values["conv1_w"].flip(1)  # Detectron's pictures are BGR
-    state = _affine(assemble(model, classes, values, keys.get, where))
-    return Imported(
-        "detectron", model, state, classes, trained, _masked_rows(blobs, head, trained), notes
+    state = assemble(model, classes, values=values, name_of=keys.get, where=where)
+    return ImportedModel(
+        source="detectron",
+        model=model,
+        state=_affine(state),
+        classes=classes,
+        trained_masks=trained,
+        masked_rows=_masked_rows(blobs, head, trained),
+        notes=notes,
     )
 
 
 def _restored(blobs: Blobs, where: str) -> tuple[Blobs, list[str]]:
-    """The blobs with the rows of all classes back in place."""
+    """The blobs with the rows of all classes restored, and a note."""
     held = [name for name in BOX_HEAD if name + BACKUP in blobs]
     if not held:
         return blobs, []
@@ -150,7 +159,7 @@ def _shape(blobs: Blobs, name: str, where: str) -> tuple[int, ...]:
 def _mask_head(
     blobs: Blobs, classes: int, box_width: int, activation: str, embedding: str | None, where: str
 ) -> MaskHead:
-    """The head whose blobs the file has."""
+    """The mask head that fits the file's blobs."""
     width = _shape(blobs, "conv5_mask_w", where)[1]
     convs = max(
         (int(m[1]) for m in (re.fullmatch(r"_\[mask\]_fcn(\d+)_w", name) for name in blobs) if m),
@@ -169,7 +178,7 @@ def _mask_head(
 def _transfer(
     blobs: Blobs, classes: int, box_width: int, activation: str, embedding: str | None, where: str
 ) -> Transfer:
-    """T: its depth by its layers' names, its input by the width of the first."""
+    """T, with its depth from the layers' names and its input from the first one's width."""
     hidden = sum(f"bbox2mask_mlp_l{i}_w" in blobs for i in (1, 2))
     size = _shape(blobs, "bbox2mask_mlp_l1_w" if hidden else "mask_fcn_logits_w_flat_w", where)[1]
     inputs = {box_width: "cls", 4 * box_width: "box", 5 * box_width: "cls+box"}
@@ -191,7 +200,7 @@ def _transfer(
 
 
 def _backbone_keys(counts: tuple[int, ...]) -> Iterator[tuple[str, str]]:
-    """The model's keys and the blobs they come from."""
+    """Yields the model's keys and their blobs."""
     body = "backbone.body."
     yield body + "conv1.weight", "conv1_w"
     yield from _norm_keys(body + "bn1", "res_conv1_bn")
@@ -249,9 +258,7 @@ def _layer(key: str, blob: str) -> Iterator[tuple[str, str]]:
 
 
 def _affine(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Caffe2's AffineChannel, which has no statistics, in the frozen BatchNorm that
-    has: mean 0, and variance + eps = 1.
-    """
+    """Gives AffineChannel, which has no statistics, a mean of 0 and a variance + eps of 1."""
     return {
         key: torch.full_like(t, 1 - FROZEN_EPS) if key.endswith("running_var") else t
         for key, t in state.items()
@@ -259,7 +266,7 @@ def _affine(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _masked_rows(blobs: Blobs, head: MaskHead, trained: bool) -> int | None:
-    """How many of the first classes had masks, as far as blobs tell."""
+    """Number of the first classes that had masks; None if the blobs do not say."""
     if not trained:
         return 0
     if head.kind == "per_class":

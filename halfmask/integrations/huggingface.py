@@ -1,8 +1,8 @@
-"""A trained model on the Hugging Face Hub: `push_to_hub` and `from_pretrained`, which
-is `halfmask.load("hf://OWNER/NAME")`.
+"""Uploads a trained model to the Hugging Face Hub, and loads one from there.
 
-What is uploaded is the checkpoint as it is (safetensors; its header holds recipe and
-classes) and a card made from it and from the run's numbers.
+`push_to_hub` uploads the unchanged checkpoint (safetensors, with recipe and classes in
+its header) and a card with the numbers of the run. `from_pretrained` is
+`halfmask.load("hf://OWNER/NAME")`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from halfmask.errors import InputError
 from halfmask.inference.hub import FILE, SCHEME
 from halfmask.inference.predictor import Predictor, find_checkpoint, load
+from halfmask.integrations import optional_module
 from halfmask.models.checkpoint import Checkpoint, file_digest, load_checkpoint
 
 METRICS = "metrics.json"
@@ -27,7 +28,7 @@ ROWS = (
     ("mask AP, %", "mask", "AP"),
     ("mask IoU on given boxes", "given_boxes", "miou"),
 )
-"""What the card shows of the run's last evaluation: its name there, block and key."""
+"""The card's rows: name, and block and key in the run's last evaluation."""
 TAGS = ["halfmask", "instance-segmentation", "partially-supervised"]
 
 
@@ -35,38 +36,34 @@ def push_to_hub(
     model: str | Path,
     repository: str,
     license: str,
+    *,
     private: bool = False,
     token: str | None = None,
     message: str | None = None,
 ) -> str:
-    """Uploads a checkpoint and its card; the repository is made where it is not there yet.
+    """Uploads a checkpoint and its card; creates the repository if there is none.
 
-    The checkpoint's header, and so the card, holds the recipe, with the paths of your
-    data as you wrote them there.
+    The checkpoint's header holds the recipe with the paths of your data.
 
     Args:
         model: a checkpoint file, a run's folder (whose metrics.json goes into the
             card), or a shipped model's name.
         repository: OWNER/NAME.
-        license: of the model, as the Hub spells it (apache-2.0, cc-by-4.0, other, …):
-            it depends on your data, so there is no default.
-        private: for a repository that is made now.
-        token: None: the one of `hf auth login`.
-        message: of the commit.
+        license: licence of the model in the Hub's spelling (apache-2.0, cc-by-4.0,
+            other, …). It depends on your data, so there is no default.
+        private: visibility of a new repository.
+        token: an access token; None: the one of `hf auth login`.
+        message: message of the commit.
     Returns:
         The address of the commit.
     Raises:
         InputError: huggingface_hub is not installed (extra `hub`), no such model, or
             the Hub refuses.
     """
-    try:
-        from huggingface_hub import HfApi
-        from huggingface_hub.errors import HFValidationError
-    except ImportError as error:
-        raise InputError('this needs huggingface_hub: pip install "halfmask[hub]"') from error
+    hub = optional_module("huggingface_hub", "huggingface_hub", "hub")
     with tempfile.TemporaryDirectory() as folder:
         write_repository(model, Path(folder), repository, license)
-        api = HfApi(token=token)
+        api = hub.HfApi(token=token)
         try:
             api.create_repo(repository, private=private, exist_ok=True)
             done = api.upload_folder(
@@ -74,12 +71,10 @@ def push_to_hub(
                 folder_path=folder,
                 commit_message=message or f"halfmask model {repository}",
             )
-        except (OSError, HFValidationError) as error:
-            reason = (
-                str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            )
+        except (OSError, hub.errors.HFValidationError) as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise InputError(
-                f"{repository}: the Hub does not take it: {reason} Mend: `hf auth login`"
+                f"{repository}: the Hub does not take it: {reason} To fix: `hf auth login`"
             ) from error
     return str(done)
 
@@ -87,8 +82,7 @@ def push_to_hub(
 def from_pretrained(
     repository: str, revision: str | None = None, device: str | torch.device | None = None
 ) -> Predictor:
-    """The model of OWNER/NAME on the Hub, from the cache on this machine where it is
-    there already.
+    """Returns the model of OWNER/NAME on the Hub, from the local cache if it is there.
 
     Raises:
         InputError: see `halfmask.load`.
@@ -97,7 +91,7 @@ def from_pretrained(
 
 
 def write_repository(model: str | Path, folder: Path, repository: str, license: str) -> None:
-    """Writes what `push_to_hub` uploads, model.safetensors and README.md, into a folder.
+    """Writes the two files that `push_to_hub` uploads, model.safetensors and README.md.
 
     Raises:
         InputError: no such model, or the run's metrics.json is damaged.
@@ -112,7 +106,7 @@ def write_repository(model: str | Path, folder: Path, repository: str, license: 
 
 
 def _numbers(path: Path) -> dict[str, Any] | None:
-    """The run's last evaluation; None where there was none."""
+    """The run's last evaluation, or None if there is none."""
     if not path.is_file():
         return None
     try:
@@ -123,9 +117,7 @@ def _numbers(path: Path) -> dict[str, Any] | None:
 
 
 def _head(checkpoint: Checkpoint, license: str) -> str:
-    from huggingface_hub import ModelCardData
-
-    data = ModelCardData(
+    data = optional_module("huggingface_hub", "huggingface_hub", "hub").ModelCardData(
         library_name="halfmask",
         license=license,
         tags=TAGS,
@@ -194,7 +186,7 @@ def _table(numbers: dict[str, Any] | None) -> list[str]:
                 + " |"
             )
     if not rows:
-        return ["The run left none: `halfmask evaluate` measures it."]
+        return ["The run has none: `halfmask evaluate` measures it."]
     step = (numbers or {}).get("step")
     heads = " | ".join(SETS.values())
     return [

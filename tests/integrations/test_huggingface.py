@@ -111,7 +111,7 @@ def test_a_detectors_card(tiny_detector: Path, tmp_path: Path) -> None:
     write_repository(tiny_detector, tmp_path / "hub", "me/finds", "other")
     text = (tmp_path / "hub" / "README.md").read_text()
     assert "model.detect(" in text
-    assert "The run left none" in text
+    assert "The run has none" in text
     write_repository("box-segmenter", tmp_path / "shipped", "me/shipped", "apache-2.0")
     assert (tmp_path / "shipped" / "model.safetensors").stat().st_size > 1_000_000
 

@@ -30,8 +30,11 @@ def read_coco_like(source: Path, sink: CocoSink, options: Options) -> None:
     for position, record in enumerate(_items(source, "images", options)):
         image = _image(record)
         if image is None:
-            what = "images without a usable id, width, height or file name: left out with their annotations"
-            sink.report.fault(what, f"image {position}")
+            sink.report.fault(
+                "images without a usable id, width, height or file name: left out with their "
+                "annotations",
+                f"image {position}",
+            )
         elif sink.size_of(image["id"]) is not None:
             sink.report.fault(
                 "images whose id was there already: left out", f"image id {image['id']}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from halfmask.errors import InputError
+from halfmask.formats.export_source import ExportSource
 from halfmask.formats.registry import READERS, WRITERS
 from halfmask.formats.report import ConversionReport, Options
 from halfmask.formats.sink import CocoSink
@@ -153,10 +154,11 @@ def _to_coco(format: str, source: Path, out: Path, options: Options) -> Conversi
 
 
 def _from_coco(format: str, source: Path, out: Path, options: Options) -> Conversion:
-    writer, report = WRITERS[format], ConversionReport()
-    counts = writer.write(source, out, report, options)
+    writer = WRITERS[format]
+    given = ExportSource.read(source, writer.name, writer.holds, options)
+    counts = writer.write(given, out)
     summary = f"{out}: {writer.summary.format(**counts)}"
-    return Conversion(summary=summary, counts=counts, report=report)
+    return Conversion(summary=summary, counts=counts, report=given.report)
 
 
 def _from_visual_genome(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from halfmask.coco.file import CocoFile
 from halfmask.coco.records import file_name_of
 from halfmask.coco.supervision import MaskState, provenance
-from halfmask.formats.report import ConversionReport
+from halfmask.formats.report import ConversionReport, Options
 from halfmask.formats.sink import Size, own_box
 from halfmask.formats.source_files import stems_of
 
@@ -35,6 +35,8 @@ class ExportInstance:
         suspect: whether the mask is a polygon that repeats the box.
         crowd: whether it is a region of many objects.
         own: the mask's own box, x, y, width, height.
+        size: (H, W) of the image.
+        report: counts what is lost.
     """
 
     annotation: dict[str, Any]
@@ -45,11 +47,12 @@ class ExportInstance:
     suspect: bool
     crowd: bool
     own: list[float] | None
+    size: Size
+    report: ConversionReport
 
-    @property
-    def where(self) -> str:
-        """The annotation as the report names it."""
-        return f"annotation {self.annotation['id']}"
+    def note(self, what: str) -> None:
+        """Counts content of the annotation that the format cannot hold."""
+        self.report.note(what, f"annotation {self.annotation['id']}")
 
     @property
     def loose(self) -> bool:
@@ -83,39 +86,41 @@ class ExportImage:
     instances: list[ExportInstance]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExportSource:
     """A COCO file to write in another format.
 
     Attributes:
         file: the file.
-        report: counts what is lost.
         target: name of the format, for the report.
-        holds: what the format can express: any of `crowd`, `halfmask`, `attributes`,
-            `loose`.
+        holds: what the format can express: any of `halfmask`, `attributes`, `loose`.
+        options: the options of the conversion.
+        report: counts what is lost.
     """
 
     file: CocoFile
-    report: ConversionReport
     target: str
     holds: frozenset[str]
+    options: Options
+    report: ConversionReport = field(default_factory=ConversionReport)
 
     @classmethod
-    def read(cls, path: Path, report: ConversionReport, target: str, *holds: str) -> ExportSource:
+    def read(cls, path: Path, target: str, holds: Iterable[str], options: Options) -> ExportSource:
         """Reads a file; annotations without a usable box, image or class are counted.
 
         Raises:
             InputError: not a COCO file.
         """
-        source = cls(CocoFile.read(path), report, target, frozenset(holds))
-        for problem in source.file.structure:
-            report.fault(
+        file = CocoFile.read(path)
+        source = cls(file=file, target=target, holds=frozenset(holds), options=options)
+        for problem in file.structure:
+            source.report.fault(
                 f"{problem.facts.heading}: {problem.facts.consequence.split(':')[0]}",
                 problem.message,
             )
-        source._count_keys("categories", source.file.categories, {"id", "name"})
-        source._count_keys("images", source.file.images, _KNOWN_OF_IMAGE)
-        source._count_keys("files", [source.file.document], _KNOWN_OF_FILE)
+        source._count_keys("categories", file.categories, {"id", "name"})
+        source._count_keys("images", file.images, _KNOWN_OF_IMAGE)
+        source._count_keys("files", [file.document], _KNOWN_OF_FILE)
         return source
 
     @property
@@ -127,7 +132,7 @@ class ExportSource:
         return len(self.file.images)
 
     def images(self) -> Iterator[ExportImage]:
-        """Yields the images.
+        """Yields the images, and reports the progress.
 
         Raises:
             InputError: a file name leads out of the folder, or two differ in their
@@ -146,6 +151,7 @@ class ExportSource:
                 stem=stems[name],
                 instances=[self._instance(annotation, state, size) for annotation, state in rows],
             )
+            self.options.advance(1, len(names))
 
     def _count_keys(self, what: str, records: list[dict[str, Any]], known: set[str]) -> None:
         for record in records:
@@ -168,28 +174,28 @@ class ExportSource:
             suspect=state == MaskState.SUSPECT,
             crowd=crowd,
             own=None if mask is None else own_box(mask, size),
+            size=size,
+            report=self.report,
         )
         self._count(instance, state)
         return instance
 
     def _count(self, instance: ExportInstance, state: MaskState) -> None:
-        annotation, where, note = instance.annotation, instance.where, self.report.note
+        annotation, note = instance.annotation, instance.note
         if state == MaskState.BROKEN:
+            where = f"annotation {annotation['id']}"
             self.report.fault("broken masks: the box is written without one", where)
         if state == MaskState.REJECTED:
-            note("masks that were rejected in review: the box is written without one", where)
+            note("masks that were rejected in review: the box is written without one")
         elif provenance(annotation) and "halfmask" not in self.holds:
-            note(
-                f"masks with halfmask's note (state, score): {self.target} has no place for "
-                "the note",
-                where,
-            )
+            what = "masks with halfmask's note (state, score)"
+            note(f"{what}: {self.target} has no place for the note")
         if instance.loose and "loose" not in self.holds:
-            note(f"boxes that are not their mask's own: {self.target} takes the mask's", where)
+            note(f"boxes that are not their mask's own: {self.target} takes the mask's")
         if any(abs(a - b) > 0.5 for a, b in zip(instance.box, annotation["bbox"], strict=True)):
-            note("boxes that stick out of their image: clipped", where)
+            note("boxes that stick out of their image: clipped")
         for key in sorted(set(annotation) - _KNOWN - (self.holds & {"attributes"})):
-            note(f"annotations with {key[:40]!r}: {self.target} has no place for it", where)
+            note(f"annotations with {key[:40]!r}: {self.target} has no place for it")
 
 
 def _clipped(bbox: list[float], size: Size) -> tuple[float, float, float, float]:

@@ -9,10 +9,11 @@ from pathlib import Path
 from halfmask.formats.coco_like import read_coco_like
 from halfmask.formats.cvat.read import read_cvat
 from halfmask.formats.cvat.write import write_cvat
+from halfmask.formats.export_source import ExportSource
 from halfmask.formats.label_studio.read import read_label_studio
 from halfmask.formats.label_studio.write import write_label_studio
 from halfmask.formats.open_images.read import read_open_images
-from halfmask.formats.report import ConversionReport, Options
+from halfmask.formats.report import Options
 from halfmask.formats.sink import CocoSink
 from halfmask.formats.voc.read import read_voc
 from halfmask.formats.voc.write import write_voc
@@ -35,19 +36,23 @@ class FormatReader:
     options: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FormatWriter:
     """A format that COCO converts to.
 
     Attributes:
         write: writes a COCO file to a target; returns the counts of what is written.
+        name: the format, for messages.
         summary: the counts in words.
         options: the options that it uses.
+        holds: see `ExportSource`.
     """
 
-    write: Callable[[Path, Path, ConversionReport, Options], dict[str, int]]
+    write: Callable[[ExportSource, Path], dict[str, int]]
+    name: str
     summary: str
     options: tuple[str, ...] = ()
+    holds: tuple[str, ...] = ()
 
 
 READERS = {
@@ -67,11 +72,28 @@ READERS = {
 }
 WRITERS = {
     "to-yolo": FormatWriter(
-        write_yolo, "{images} images, {polygons} polygons, {boxes} boxes", ("--images",)
+        write=write_yolo,
+        name="YOLO",
+        summary="{images} images, {polygons} polygons, {boxes} boxes",
+        options=("--images",),
     ),
-    "to-voc": FormatWriter(write_voc, "{images} images, {masks} masks in {pngs} PNGs"),
-    "to-cvat": FormatWriter(write_cvat, "{images} images, {shapes} shapes"),
+    "to-voc": FormatWriter(
+        write=write_voc,
+        name="VOC",
+        summary="{images} images, {masks} masks in {pngs} PNGs",
+        holds=("loose", "attributes"),
+    ),
+    "to-cvat": FormatWriter(
+        write=write_cvat,
+        name="CVAT",
+        summary="{images} images, {shapes} shapes",
+        holds=("loose", "attributes", "halfmask"),
+    ),
     "to-label-studio": FormatWriter(
-        write_label_studio, "{tasks} tasks, {regions} regions", ("--image-url",)
+        write=write_label_studio,
+        name="Label Studio",
+        summary="{tasks} tasks, {regions} regions",
+        options=("--image-url",),
+        holds=("loose", "attributes", "halfmask"),
     ),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -19,7 +19,7 @@ Ring = NDArray[np.float64]
 ELLIPSE_CORNERS = 72
 
 
-def pairs(polygon: list[float]) -> list[Point]:
+def pairs(polygon: Sequence[float]) -> list[Point]:
     """Returns the corners of x1, y1, x2, y2, …."""
     return list(zip(polygon[0::2], polygon[1::2], strict=True))
 

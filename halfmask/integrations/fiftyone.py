@@ -190,8 +190,8 @@ def _detection(library: Any, file: CocoFile, row: dict[str, Any], size: tuple[in
             bitmap.numpy() > 0
         )
     height, width = size
-    x0, y0, x1, y1 = box
-    relative = [x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height]
+    relative = [box[0] / width, box[1] / height]
+    relative += [(box[2] - box[0]) / width, (box[3] - box[1]) / height]
     return library.Detection(
         label=file.name_of(row["category_id"]), bounding_box=relative, mask=mask, **more
     )

@@ -15,18 +15,14 @@ import numpy as np
 from halfmask.coco.supervision import is_crowd, provenance
 from halfmask.files.atomic import new_file
 from halfmask.formats.export_source import ExportImage, ExportInstance, ExportSource
-from halfmask.formats.report import ConversionReport, Options
 from halfmask.formats.shapes import pairs, sound_crop
-from halfmask.formats.sink import Size
 from halfmask.formats.xml_stream import indented, xml_text
 
 _OWN = ("occluded", "z_order")
 """Attributes that CVAT keeps on the shape itself."""
 
 
-def write_cvat(
-    source: Path, out: Path, report: ConversionReport, options: Options
-) -> dict[str, int]:
+def write_cvat(given: ExportSource, out: Path) -> dict[str, int]:
     """Writes one XML file for CVAT's import format "CVAT 1.1".
 
     Parts of one mask share a group, as do a mask and its box if the box is not the
@@ -36,10 +32,8 @@ def write_cvat(
     Returns:
         The numbers of images and shapes.
     Raises:
-        InputError: not a COCO file, a file name that leads out of the folder, or OUT
-            cannot be written.
+        InputError: a file name that leads out of the folder, or OUT cannot be written.
     """
-    given = ExportSource.read(source, report, "CVAT", "crowd", "loose", "attributes", "halfmask")
     shapes = 0
     with new_file(out) as file:
         file.write(
@@ -47,10 +41,9 @@ def write_cvat(
         )
         file.write(_text(_meta(given)))
         for number, image in enumerate(given.images()):
-            element = _image(number, image, report)
+            element = _image(number, image)
             shapes += len(element)
             file.write(_text(element))
-            options.advance(1, len(given))
         file.write("</annotations>\n")
     return {"images": len(given), "shapes": shapes}
 
@@ -104,28 +97,28 @@ def _attributes(annotation: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def _image(number: int, image: ExportImage, report: ConversionReport) -> Element:
+def _image(number: int, image: ExportImage) -> Element:
     height, width = image.size
     element = Element(
         "image", id=str(number), name=xml_text(image.name), width=str(width), height=str(height)
     )
     group = 0
     for instance in image.instances:
-        shapes = list(_shapes(instance, image.size))
+        shapes = list(_shapes(instance))
         group += len(shapes) > 1
         for shape in shapes:
-            _describe(shape, instance, group if len(shapes) > 1 else 0, report)
+            _describe(shape, instance, group if len(shapes) > 1 else 0)
             element.append(shape)
     return element
 
 
-def _shapes(instance: ExportInstance, size: Size) -> Iterator[Element]:
+def _shapes(instance: ExportInstance) -> Iterator[Element]:
     if instance.polygons is not None:
         for polygon in instance.polygons:
             points = (f"{_number(x)},{_number(y)}" for x, y in pairs(polygon))
             yield Element("polygon", points=";".join(points))
     elif instance.mask is not None:
-        bitmap, (left, top) = sound_crop(instance.mask, size)
+        bitmap, (left, top) = sound_crop(instance.mask, instance.size)
         height, width = bitmap.shape
         place = {"left": left, "top": top, "width": width, "height": height}
         runs = ", ".join(map(str, _runs(bitmap)))
@@ -144,9 +137,7 @@ def _runs(bitmap: np.ndarray[Any, Any]) -> list[int]:
     return runs
 
 
-def _describe(
-    shape: Element, instance: ExportInstance, group: int, report: ConversionReport
-) -> None:
+def _describe(shape: Element, instance: ExportInstance, group: int) -> None:
     filled = provenance(instance.annotation) == "filled" and instance.mask is not None
     z_order = instance.attributes.get("z_order")
     shape.set("label", xml_text(instance.name))
@@ -159,9 +150,8 @@ def _describe(
         SubElement(shape, "attribute", name=name).text = value
     for key, value in instance.attributes.items():
         if key not in _OWN and not isinstance(value, str | int | float):
-            report.note(
-                f"attributes {key[:40]!r} that are no text or number: CVAT has no place for them",
-                instance.where,
+            instance.note(
+                f"attributes {key[:40]!r} that are no text or number: CVAT has no place for them"
             )
 
 

@@ -1,4 +1,4 @@
-"""COCO to Label Studio: tasks with a region for each annotation, and the labelling configuration."""
+"""COCO to Label Studio: tasks with a region for each annotation, and a configuration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from halfmask.coco.supervision import provenance
 from halfmask.files.atomic import new_folder, put_text
 from halfmask.formats.export_source import ExportImage, ExportInstance, ExportSource, differ
 from halfmask.formats.label_studio.brush import pack_brush
-from halfmask.formats.report import ConversionReport, Options
 from halfmask.formats.shapes import pairs, sound_crop
 from halfmask.formats.sink import Size, pixel_box
 from halfmask.formats.xml_stream import indented, xml_text
@@ -24,9 +23,7 @@ LOCAL_STORAGE = "/data/local-files/?d="
 _TAGS = {"box": "RectangleLabels", "polygon": "PolygonLabels", "mask": "BrushLabels"}
 
 
-def write_label_studio(
-    source: Path, out: Path, report: ConversionReport, options: Options
-) -> dict[str, int]:
+def write_label_studio(given: ExportSource, out: Path) -> dict[str, int]:
     """Writes OUT/tasks.json, to import, and OUT/label_config.xml, the labelling interface.
 
     A single polygon stays a polygon. Several polygons, and RLE, become one brush mask
@@ -37,43 +34,39 @@ def write_label_studio(
     Returns:
         The numbers of tasks and regions.
     Raises:
-        InputError: not a COCO file, a file name that leads out of the folder, or OUT
-            exists already.
+        InputError: a file name that leads out of the folder, or OUT exists already.
     """
-    holds = ("crowd", "loose", "attributes", "halfmask")
-    given = ExportSource.read(source, report, "Label Studio", *holds)
     regions = 0
-    prefix = options.image_url or LOCAL_STORAGE
+    prefix = given.options.image_url or LOCAL_STORAGE
     with new_folder(out) as folder:
         with (folder / "tasks.json").open("w", encoding="utf-8", newline="\n") as file:
             for number, image in enumerate(given.images()):
-                task = _task(image, prefix, report)
+                task = _task(image, prefix)
                 regions += len(task["annotations"][0]["result"])
                 file.write(("[\n" if number == 0 else ",\n") + json.dumps(task))
-                options.advance(1, len(given))
             file.write("\n]\n" if len(given) else "[]\n")
         put_text(folder / "label_config.xml", _config(given.names))
     return {"tasks": len(given), "regions": regions}
 
 
-def _task(image: ExportImage, prefix: str, report: ConversionReport) -> dict[str, Any]:
+def _task(image: ExportImage, prefix: str) -> dict[str, Any]:
     address = prefix + quote(image.name.replace("\\", "/"))
-    results = [_region(instance, image.size, report) for instance in image.instances]
+    results = [_region(instance) for instance in image.instances]
     return {"data": {"image": address}, "annotations": [{"result": results}]}
 
 
-def _region(instance: ExportInstance, size: Size, report: ConversionReport) -> dict[str, Any]:
-    height, width = size
+def _region(instance: ExportInstance) -> dict[str, Any]:
+    size = height, width = instance.size
     polygons = instance.polygons
     value: dict[str, Any]
     if instance.mask is None:
-        kind, value = "box", _percent_box(instance, size)
+        kind, value = "box", _percent_box(instance)
     elif polygons is not None and len(polygons) == 1:
         points = [[_percent(x, width), _percent(y, height)] for x, y in pairs(polygons[0])]
         kind, value = "polygon", {"points": points, "closed": True}
     else:
         if polygons is not None:
-            report.note("masks of several polygons: written as brush masks", instance.where)
+            instance.note("masks of several polygons: written as brush masks")
         kind, value = "mask", {"format": "rle", "rle": pack_brush(_canvas(instance.mask, size))}
     labels = _TAGS[kind].lower()
     region = {
@@ -108,9 +101,9 @@ def _meta(instance: ExportInstance, shape_box: list[float] | None) -> dict[str, 
     return meta
 
 
-def _percent_box(instance: ExportInstance, size: Size) -> dict[str, float]:
+def _percent_box(instance: ExportInstance) -> dict[str, float]:
     keys = ("x", "y", "width", "height")
-    sides = zip(keys, instance.box, (size[1], size[0]) * 2, strict=True)
+    sides = zip(keys, instance.box, instance.size[::-1] * 2, strict=True)
     return {**{key: _percent(value, side) for key, value, side in sides}, "rotation": 0}
 
 

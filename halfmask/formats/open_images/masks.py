@@ -31,7 +31,7 @@ class MaskTable:
         return True
 
     def take(self, image: str, label: str, box: Sequence[float]) -> str | None:
-        """Removes the mask with the nearest box, and returns its file name; None if none is near."""
+        """Removes the mask with the nearest box and returns its file name; None if none is near."""
         query = "SELECT rowid, path, x0, x1, y0, y1 FROM masks WHERE image = ? AND label = ?"
         rows = self._rows.execute(query, (image, label))
         best = min(((_gap(row[2:], box), row[0], row[1]) for row in rows), default=None)

@@ -125,8 +125,9 @@ def convert_visual_genome(
 
 
 def _head(split: str, classes: int, chosen: Classes) -> dict[str, Any]:
-    text = f"Visual Genome, boxes of the {classes} most frequent synsets and of COCO's classes, {split}"
-    return {"info": {"description": text}, "categories": chosen.categories}
+    boxes = f"boxes of the {classes} most frequent synsets and of COCO's classes"
+    info = {"description": f"Visual Genome, {boxes}, {split}"}
+    return {"info": info, "categories": chosen.categories}
 
 
 def _write_objects(

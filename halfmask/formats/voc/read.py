@@ -168,8 +168,11 @@ def _mask_values(mask: Path, size: Size, sink: CocoSink) -> NDArray[np.uint8] | 
         sink.report.fault("mask PNGs that cannot be read: boxes are kept without masks", error)
         return None
     if values is None:
-        what = "mask PNGs that are no palette or gray image of the image's size: boxes are kept without masks"
-        sink.report.fault(what, f"{mask}: {mode}, {found[1]} × {found[0]}")
+        sink.report.fault(
+            "mask PNGs that are no palette or gray image of the image's size: boxes are kept "
+            "without masks",
+            f"{mask}: {mode}, {found[1]} × {found[0]}",
+        )
     return values
 
 

@@ -12,7 +12,6 @@ from PIL import Image
 
 from halfmask.files.atomic import new_folder, put_text
 from halfmask.formats.export_source import ExportImage, ExportInstance, ExportSource
-from halfmask.formats.report import ConversionReport, Options
 from halfmask.formats.shapes import sound_crop
 from halfmask.formats.sink import Size
 from halfmask.formats.voc.read import FLAGS, VOID
@@ -22,9 +21,7 @@ from halfmask.masks.rle import Bitmap, Place
 Corners = tuple[float, float, float, float]
 
 
-def write_voc(
-    source: Path, out: Path, report: ConversionReport, options: Options
-) -> dict[str, int]:
+def write_voc(given: ExportSource, out: Path) -> dict[str, int]:
     """Writes a VOC folder.
 
     Boxes are rounded to whole pixels, counted from 1. A crowd is a `difficult` object
@@ -33,10 +30,8 @@ def write_voc(
     Returns:
         The numbers of images, masks and mask PNGs.
     Raises:
-        InputError: not a COCO file, OUT exists already, or two images would share an XML
-            file.
+        InputError: OUT exists already, or two images would share an XML file.
     """
-    given = ExportSource.read(source, report, "VOC", "loose", "attributes")
     masked: list[str] = []
     names: list[str] = []
     masks = 0
@@ -46,11 +41,10 @@ def write_voc(
             if stem in names:
                 stem = f"{stem}_{image.record['id']}"
             names.append(stem)
-            drawn = _put_mask(folder / "SegmentationObject" / f"{stem}.png", image, report)
+            drawn = _put_mask(folder / "SegmentationObject" / f"{stem}.png", image)
             masks += drawn
             masked += [stem] if drawn else []
-            put_text(folder / "Annotations" / f"{stem}.xml", _xml(image, drawn > 0, report))
-            options.advance(1, len(given))
+            put_text(folder / "Annotations" / f"{stem}.xml", _xml(image, drawn > 0))
         sets = folder / "ImageSets"
         lists = {
             folder / "labels.txt": given.names,
@@ -62,7 +56,7 @@ def write_voc(
     return {"images": len(names), "masks": masks, "pngs": len(masked)}
 
 
-def _xml(image: ExportImage, segmented: bool, report: ConversionReport) -> str:
+def _xml(image: ExportImage, segmented: bool) -> str:
     root = Element("annotation")
     height, width = image.size
     SubElement(root, "folder").text = "JPEGImages"
@@ -71,27 +65,26 @@ def _xml(image: ExportImage, segmented: bool, report: ConversionReport) -> str:
     for tag, value in (("width", width), ("height", height), ("depth", 3)):
         SubElement(size, tag).text = str(value)
     SubElement(root, "segmented").text = str(int(segmented))
-    root.extend(_object(instance, image.size, report) for instance in image.instances)
+    root.extend(map(_object, image.instances))
     return indented(root)
 
 
-def _object(instance: ExportInstance, size: Size, report: ConversionReport) -> Element:
-    where = instance.where
+def _object(instance: ExportInstance) -> Element:
     thing = Element("object")
     for key in sorted(set(instance.attributes) - {*FLAGS, "pose"}):
-        report.note(f"attributes {key[:40]!r}: VOC has no place for them", where)
+        instance.note(f"attributes {key[:40]!r}: VOC has no place for them")
     SubElement(thing, "name").text = xml_text(instance.name)
     SubElement(thing, "pose").text = xml_text(instance.attributes.get("pose", "Unspecified"))
     flags = {flag: instance.flag(flag) for flag in FLAGS}
     if instance.crowd:
         flags["difficult"] = 1
-        report.note("crowds: written as difficult objects without a mask", where)
+        instance.note("crowds: written as difficult objects without a mask")
     for flag, value in flags.items():
         SubElement(thing, flag).text = str(value)
     exact = _corners(instance.box)
-    corners = _rounded(exact, size)
+    corners = _rounded(exact, instance.size)
     if max(abs(a - b) for a, b in zip(corners, exact, strict=True)) > 1e-3:
-        report.note("boxes rounded to whole pixels", where)
+        instance.note("boxes rounded to whole pixels")
     box = SubElement(thing, "bndbox")
     for tag, corner in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True):
         SubElement(box, tag).text = str(corner)
@@ -112,13 +105,13 @@ def _rounded(corners: Corners, size: Size) -> tuple[int, int, int, int]:
     return x0, y0, min(max(x1, x0), width), min(max(y1, y0), height)
 
 
-def _put_mask(path: Path, image: ExportImage, report: ConversionReport) -> int:
+def _put_mask(path: Path, image: ExportImage) -> int:
     """Draws the masks of an image, small ones over large ones.
 
     Returns:
         The number of masks with at least one visible pixel.
     """
-    crops = dict(_crops(image, report))
+    crops = dict(_crops(image))
     if not crops:
         return 0
     values = np.zeros(image.size, dtype=np.uint8)
@@ -127,15 +120,14 @@ def _put_mask(path: Path, image: ExportImage, report: ConversionReport) -> int:
         values[y : y + bitmap.shape[0], x : x + bitmap.shape[1]][bitmap > 0] = position
     left = np.bincount(values.reshape(-1), minlength=VOID)
     for position, (bitmap, _) in crops.items():
-        where = image.instances[position - 1].where
+        note = image.instances[position - 1].note
         if left[position] == 0:
-            report.note(
+            note(
                 "masks wholly under others, as a pixel holds one object: the box is written "
-                "without one",
-                where,
+                "without one"
             )
         elif left[position] < int(bitmap.sum()):
-            report.note("masks with pixels under another's, as a pixel holds one object", where)
+            note("masks with pixels under another's, as a pixel holds one object")
     path.parent.mkdir(parents=True, exist_ok=True)
     drawing = Image.fromarray(values, mode="P")
     drawing.putpalette(_palette())
@@ -143,22 +135,18 @@ def _put_mask(path: Path, image: ExportImage, report: ConversionReport) -> int:
     return int((left[1:VOID] > 0).sum())
 
 
-def _crops(
-    image: ExportImage, report: ConversionReport
-) -> Iterator[tuple[int, tuple[Bitmap, Place]]]:
+def _crops(image: ExportImage) -> Iterator[tuple[int, tuple[Bitmap, Place]]]:
     """Yields the position, from 1, and the pixels of each mask that a PNG can hold."""
     for position, instance in enumerate(image.instances, 1):
         if instance.mask is None or instance.crowd:
             continue
         if instance.suspect:
-            report.note(
-                "polygons that repeat their box: written as boxes, a PNG would make masks of them",
-                instance.where,
+            instance.note(
+                "polygons that repeat their box: written as boxes, a PNG would make masks of them"
             )
         elif position >= VOID:
-            report.note(
-                f"masks beyond the {VOID - 1}th object of an image: the box is written without one",
-                instance.where,
+            instance.note(
+                f"masks beyond the {VOID - 1}th object of an image: the box is written without one"
             )
         else:
             yield position, sound_crop(instance.mask, image.size)

@@ -98,8 +98,11 @@ def _add_photograph(photograph: Path, labels: Path, found: YoloSource, sink: Coc
         sink.report.fault("photographs that cannot be read: left out with their labels", error)
         return
     if turn != 1:
-        what = "photographs with an EXIF turn: read as stored, their labels may mean the turned picture"
-        sink.report.note(what, photograph)
+        sink.report.note(
+            "photographs with an EXIF turn: read as stored, their labels may mean the turned "
+            "picture",
+            photograph,
+        )
     number = sink.add_image(_name_below(found.root, photograph), size, photograph)
     if number is None or not labels.is_file():
         return

@@ -142,9 +142,15 @@ def untrained(kind: str, width: int = 256) -> MaskHead:
 def _recipe(imported: ImportedModel, name: str) -> dict[str, object]:
     """A complete recipe: the imported model, and data and a schedule to continue with."""
     optimiser = {
-        "name": "sgd", "lr": 0.02, "momentum": 0.9, "weight_decay": 1e-4,
-        "bias_lr_factor": 2.0, "decay_biases": False,
-        "warmup": 500, "schedule": "step", "steps": [60000, 80000],
+        "name": "sgd",
+        "lr": 0.02,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "bias_lr_factor": 2.0,
+        "decay_biases": False,
+        "warmup": 500,
+        "schedule": "step",
+        "steps": [60000, 80000],
     }
     stage = {"name": "end_to_end", "train": ["all"], "steps": 90000, "batch_size": 16}
     return {

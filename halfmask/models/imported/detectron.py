@@ -189,9 +189,9 @@ def _transfer(
     if embedding is not None:
         held = [name for name in held if name == embedding]
     if len(held) != 1:
-        wish = f"T takes {size} numbers of each class: expected one blob [{classes}, {size}] of class vectors"
         raise InputError(
-            f"{where}: {wish}, found {', '.join(held) or 'none'}; name it with --embedding "
+            f"{where}: T takes {size} numbers of each class: expected one blob [{classes}, {size}] "
+            f"of class vectors, found {', '.join(held) or 'none'}; name it with --embedding "
             f"{EMBEDDINGS[0]}"
         )
     return Transfer.model_validate(

@@ -57,8 +57,7 @@ def read_coco_like(source: Path, sink: CocoSink, options: Options) -> None:
 
 
 def _items(source: Path, key: str, options: Options) -> Iterator[Any]:
-    total = 3 * source.stat().st_size if source.is_file() else 0
-    return stream_items(source, f"{key}.item", lambda n: options.advance(n, total))
+    return stream_items(source, f"{key}.item", options.advance_bytes(source, reads=3))
 
 
 def _categories(source: Path, options: Options) -> list[dict[str, Any]]:

@@ -32,6 +32,11 @@ class Options:
     image_url: str | None = None
     advance: Callable[[int, int], None] = _ignore
 
+    def advance_bytes(self, path: Path, reads: int = 1) -> Callable[[int], None]:
+        """Returns a function that reports bytes read from a file, which is read several times."""
+        total = reads * path.stat().st_size if path.is_file() else 0
+        return lambda read: self.advance(read, total)
+
     def given(self) -> list[str]:
         """Returns the command line's names of the options that are set."""
         values = {key: value for key, value in vars(self).items() if key != "advance"}

@@ -35,8 +35,9 @@ def extent(points: Iterable[Point]) -> list[float]:
     return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
 
 
-def rectangle(x: float, y: float, w: float, h: float) -> list[Point]:
-    """Returns the corners of a box."""
+def rectangle(box: Sequence[float]) -> list[Point]:
+    """Returns the corners of a box x, y, width, height."""
+    x, y, w, h = box
     return [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
 
 

@@ -43,6 +43,7 @@ CONFIDENCE = 0.5
 
 def create(
     model: str = "box-segmenter",
+    *,
     boxes: str | None = None,
     detector: str | None = None,
     device: str | None = None,

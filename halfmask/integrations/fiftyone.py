@@ -40,7 +40,7 @@ Box = tuple[float, float, float, float]
 
 
 def to_fiftyone(
-    annotations: str | Path, images: str | Path, name: str | None = None, field: str = FIELD
+    annotations: str | Path, images: str | Path, *, name: str | None = None, field: str = FIELD
 ) -> Any:
     """Returns a `fiftyone.Dataset` of a COCO file's annotations with their usable masks.
 

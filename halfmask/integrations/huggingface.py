@@ -62,7 +62,7 @@ def push_to_hub(
     """
     hub = optional_module("huggingface_hub", "huggingface_hub", "hub")
     with tempfile.TemporaryDirectory() as folder:
-        write_repository(model, Path(folder), repository, license)
+        write_repository(model, Path(folder), repository=repository, license=license)
         api = hub.HfApi(token=token)
         try:
             api.create_repo(repository, private=private, exist_ok=True)
@@ -90,7 +90,7 @@ def from_pretrained(
     return load(f"{SCHEME}{repository}" + (f"@{revision}" if revision else ""), device=device)
 
 
-def write_repository(model: str | Path, folder: Path, repository: str, license: str) -> None:
+def write_repository(model: str | Path, folder: Path, *, repository: str, license: str) -> None:
     """Writes the two files that `push_to_hub` uploads, model.safetensors and README.md.
 
     Raises:
@@ -101,7 +101,16 @@ def write_repository(model: str | Path, folder: Path, repository: str, license: 
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, folder / FILE)
     numbers = _numbers(path.with_name(METRICS)) if path.name == FILE else None
-    text = _head(checkpoint, license) + _body(checkpoint, repository, file_digest(path), numbers)
+    hub = optional_module("huggingface_hub", "huggingface_hub", "hub")
+    data = hub.ModelCardData(
+        library_name="halfmask",
+        license=license,
+        tags=TAGS,
+        pipeline_tag="image-segmentation",
+        model_name=checkpoint.recipe.name,
+    )
+    body = _body(checkpoint, repository, file_digest(path), numbers)
+    text = f"---\n{data.to_yaml()}\n---\n\n{body}"
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
@@ -116,17 +125,6 @@ def _numbers(path: Path) -> dict[str, Any] | None:
         raise InputError(f"{path}: not the metrics of a run: {error}") from error
 
 
-def _head(checkpoint: Checkpoint, license: str) -> str:
-    data = optional_module("huggingface_hub", "huggingface_hub", "hub").ModelCardData(
-        library_name="halfmask",
-        license=license,
-        tags=TAGS,
-        pipeline_tag="image-segmentation",
-        model_name=checkpoint.recipe.name,
-    )
-    return f"---\n{data.to_yaml()}\n---\n\n"
-
-
 def _body(
     checkpoint: Checkpoint, repository: str, digest: str, numbers: dict[str, Any] | None
 ) -> str:
@@ -135,64 +133,46 @@ def _body(
         c["id"]: f"{c['name']} ({checkpoint.mask_counts.get(c['id'], 0)})"
         for c in checkpoint.categories
     }
-    in_a, in_b = (
-        [text for k, text in named.items() if (k in masked) is had] for had in (True, False)
-    )
-    detects = checkpoint.recipe.model.kind != "box_segmenter"
-    use = (
-        'found = model.detect("photo.jpg")'
-        if detects
-        else 'masks = model.segment("photo.jpg", boxes)  # xyxy, pixels'
-    )
-    lines = [
-        f"# {repository.split('/')[-1]}",
-        "",
-        f"Instance segmentation, trained by halfmask {checkpoint.version} from masks of some "
-        "classes and boxes of all. "
-        f"Recipe `{checkpoint.recipe.name}`, written whole into the checkpoint; SHA-256 begins "
-        f"`{digest}`.",
-        "",
-        "```python",
-        "import halfmask",
-        "",
-        f'model = halfmask.load("{SCHEME}{repository}")',
-        use,
-        "```",
-        "",
-        "## Classes",
-        "",
-        f"**A, had masks in training ({len(in_a)}; each with their number):** "
-        f"{', '.join(in_a) or 'none'}",
-        "",
-        f"**B, boxes and no or few masks ({len(in_b)}):** {', '.join(in_b) or 'none'}",
-        "",
-        "## Numbers",
-        "",
-        *_table(numbers),
-        "",
-    ]
-    return "\n".join(lines)
+    in_a = [text for k, text in named.items() if k in masked]
+    in_b = [text for k, text in named.items() if k not in masked]
+    use = 'found = model.detect("photo.jpg")'
+    if checkpoint.recipe.model.kind == "box_segmenter":
+        use = 'masks = model.segment("photo.jpg", boxes)  # xyxy, pixels'
+    return f"""# {repository.split("/")[-1]}
+
+Instance segmentation, trained by halfmask {checkpoint.version} from masks of some \
+classes and boxes of all. Recipe `{checkpoint.recipe.name}`, written whole into the \
+checkpoint; SHA-256 begins `{digest}`.
+
+```python
+import halfmask
+
+model = halfmask.load("{SCHEME}{repository}")
+{use}
+```
+
+## Classes
+
+**A, had masks in training ({len(in_a)}; each with their number):** {", ".join(in_a) or "none"}
+
+**B, boxes and no or few masks ({len(in_b)}):** {", ".join(in_b) or "none"}
+
+## Numbers
+
+{_table(numbers or {})}
+"""
 
 
-def _table(numbers: dict[str, Any] | None) -> list[str]:
+def _table(numbers: dict[str, Any]) -> str:
     rows = []
     for name, block, key in ROWS:
-        values = [((numbers or {}).get(block) or {}).get(part, {}).get(key) for part in SETS]
+        values = [(numbers.get(block) or {}).get(part, {}).get(key) for part in SETS]
         if any(value is not None for value in values):
             form = ".3f" if key == "miou" else ".1f"
-            rows.append(
-                f"| {name} | "
-                + " | ".join("–" if v is None else format(v, form) for v in values)
-                + " |"
-            )
+            texts = ["–" if v is None else format(v, form) for v in values]
+            rows.append(f"| {name} | {' | '.join(texts)} |")
     if not rows:
-        return ["The run has none: `halfmask evaluate` measures it."]
-    step = (numbers or {}).get("step")
-    heads = " | ".join(SETS.values())
-    return [
-        f"The run's own evaluation at step {step}:",
-        "",
-        f"| | {heads} |",
-        "|---" * (len(SETS) + 1) + "|",
-        *rows,
-    ]
+        return "The run has none: `halfmask evaluate` measures it."
+    head = [f"| | {' | '.join(SETS.values())} |", "|---" * (len(SETS) + 1) + "|"]
+    title = f"The run's own evaluation at step {numbers.get('step')}:"
+    return "\n".join([title, "", *head, *rows])

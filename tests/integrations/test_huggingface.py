@@ -87,7 +87,7 @@ def test_what_is_uploaded(run: Path, uploads: dict[str, Any], tmp_path: Path) ->
 
 
 def test_there_and_back(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_repository(run, tmp_path / "hub", "me/tiny", "apache-2.0")
+    write_repository(run, tmp_path / "hub", repository="me/tiny", license="apache-2.0")
     asked: list[Any] = []
 
     def download(repo_id: str, filename: str, revision: str | None) -> str:
@@ -108,11 +108,13 @@ def test_there_and_back(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_detectors_card(tiny_detector: Path, tmp_path: Path) -> None:
-    write_repository(tiny_detector, tmp_path / "hub", "me/finds", "other")
+    write_repository(tiny_detector, tmp_path / "hub", repository="me/finds", license="other")
     text = (tmp_path / "hub" / "README.md").read_text()
     assert "model.detect(" in text
     assert "The run has none" in text
-    write_repository("box-segmenter", tmp_path / "shipped", "me/shipped", "apache-2.0")
+    write_repository(
+        "box-segmenter", tmp_path / "shipped", repository="me/shipped", license="apache-2.0"
+    )
     assert (tmp_path / "shipped" / "model.safetensors").stat().st_size > 1_000_000
 
 

@@ -25,7 +25,7 @@ from halfmask.masks.rle import Bitmap, Place, rle_of
 _TRUE = ("true", "1", "True")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Object:
     """The shapes of one object; `where` is the first of them, `more` holds further keys."""
 
@@ -47,10 +47,8 @@ def read_cvat(source: Path, sink: CocoSink, options: Options) -> None:
         InputError: not XML, a DOCTYPE in it, or no image in it.
     """
     path = source / "annotations.xml" if source.is_dir() else source
-    total = path.stat().st_size if path.is_file() else 0
     seen = 0
-    tags = {"label", "image", "track"}
-    for element in elements(path, tags, lambda read: options.advance(read, total)):
+    for element in elements(path, {"label", "image", "track"}, options.advance_bytes(path)):
         if element.tag == "label":
             if element.findtext("name") and element.find("parent") is None:
                 sink.category(str(element.findtext("name")))
@@ -97,7 +95,7 @@ def _objects(element: Element, name: str, size: Size, sink: CocoSink) -> Iterato
             continue
         group = shape.get("group_id", "0")
         key = next(alone) if group in ("0", "") else (group, label)
-        thing = objects.setdefault(key, _Object(label, where))
+        thing = objects.setdefault(key, _Object(label=label, where=where))
         if not label or not _add_shape(thing, shape, size):
             sink.report.fault("shapes that cannot be read: left out", where)
             if not (thing.boxes or thing.polygons or thing.masks):
@@ -137,9 +135,9 @@ def _box(shape: Element, degrees: float) -> list[float] | None:
     if corners is None:
         return None
     x0, y0, x1, y1 = corners
-    upright = (x0, y0, x1 - x0, y1 - y0)
+    box = [x0, y0, x1 - x0, y1 - y0]
     centre = ((x0 + x1) / 2, (y0 + y1) / 2)
-    return extent(rotated(rectangle(*upright), centre, degrees)) if degrees else [*upright]
+    return extent(rotated(rectangle(box), centre, degrees)) if degrees else box
 
 
 def _ellipse(shape: Element, degrees: float) -> list[Point] | None:

@@ -37,8 +37,7 @@ def read_label_studio(source: Path, sink: CocoSink, options: Options) -> None:
     """
     for name in _class_names(source.parent / "label_config.xml"):
         sink.category(name)
-    total = source.stat().st_size if source.is_file() else 0
-    tasks = stream_items(source, progress=lambda read: options.advance(read, total))
+    tasks = stream_items(source, progress=options.advance_bytes(source))
     for position, task in enumerate(tasks):
         where = f"task {task.get('id', position)}" if isinstance(task, dict) else f"item {position}"
         address = _address(task)
@@ -147,7 +146,7 @@ def _shape(
     if not degrees:
         return [x, y, w, h], None
     sink.report.note("turned boxes: the upright box around them is taken", where)
-    return extent(rotated(rectangle(x, y, w, h), (x, y), degrees)), None
+    return extent(rotated(rectangle((x, y, w, h)), (x, y), degrees)), None
 
 
 def _meta(region: dict[str, Any]) -> dict[str, Any]:

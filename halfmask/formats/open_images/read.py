@@ -56,11 +56,9 @@ def read_open_images(source: Path, sink: CocoSink, options: Options) -> None:
     total = sum(file.stat().st_size for file in (boxes, segments) if file is not None)
     reader = _Rows(sink, names, options.images, options.masks or folder / "masks")
     with MaskTable() as table:
-        if segments is not None:
-            for where, row in _rows(segments, _MASKS, options, total):
-                if not table.put(row):
-                    what = "rows of masks without a box of four numbers: left out"
-                    sink.report.fault(what, where)
+        for where, row in _rows(segments, _MASKS, options, total) if segments else ():
+            if not table.put(row):
+                sink.report.fault("rows of masks without a box of four numbers: left out", where)
         for where, row in _rows(boxes, _BOXES, options, total):
             reader.add_box(row, table, where)
         for row in table.left():

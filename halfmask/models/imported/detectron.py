@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -67,47 +68,60 @@ def import_detectron(
             unknown (all are listed).
     """
     blobs, notes = _restored(blobs, where)
-    name, counts = _depth(blobs, where)
-    (classes, width), (_, region), (fpn, *_) = (_shape(blobs, blob, where)[:2] for blob in SIZES)
+    file = _File(blobs, where)
+    name, counts = _depth(file)
+    (classes, width), (_, region), (fpn, *_) = (file.shape(blob)[:2] for blob in SIZES)
     trained = any(name.startswith(MASK_BLOBS) for name in blobs)
-    head = (
-        _mask_head(blobs, classes, width, activation, embedding, where)
-        if trained
-        else untrained(mask_head)
-    )
+    head = _mask_head(file, activation, embedding) if trained else untrained(mask_head)
+    size = round((region / fpn) ** 0.5)
+    mean = [m / 255 for m in PIXEL_MEANS]
     model = MaskRCNN(
         kind="mask_rcnn",
         backbone=Backbone(name=name, norm="frozen", trainable_stages=3, stride_in_1x1=True),
-        images=Images(
-            min_size=[800], max_size=1333, mean=[m / 255 for m in PIXEL_MEANS], std=[1 / 255] * 3
-        ),
-        detector=Detector(
-            fpn_channels=fpn,
-            box_width=width,
-            box_roi_size=round((region / fpn) ** 0.5),
-            legacy_boxes=True,
-        ),
+        images=Images(min_size=[800], max_size=1333, mean=mean, std=[1 / 255] * 3),
+        detector=Detector(fpn_channels=fpn, box_width=width, box_roi_size=size, legacy_boxes=True),
         mask_head=head,
     )
-    keys = dict(
-        [*_backbone_keys(counts), *_detector_keys(counts), *(_mask_keys(head) if trained else ())]
-    )
-    idle = {name for name in blobs if name in EMBEDDINGS or LEFT_OVER.fullmatch(name)} - set(
-        keys.values()
-    )
-    values = {name: torch.from_numpy(array) for name, array in blobs.items() if name not in idle}
-    if "conv1_w" in values and values["conv1_w"].ndim == 4:
-        values["conv1_w"] = values["conv1_w"].flip(1)  # Detectron's pictures are BGR
+    keys = dict([*_backbone_keys(counts), *_detector_keys(counts)])
+    keys |= dict(_mask_keys(head)) if trained else {}
+    values = _used(blobs, set(keys.values()))
     state = assemble(model, classes, values=values, name_of=keys.get, where=where)
+    masked_rows = None if head.kind != "per_class" else classes - 1
     return ImportedModel(
         source="detectron",
         model=model,
         state=_affine(state),
         classes=classes,
         trained_masks=trained,
-        masked_rows=_masked_rows(blobs, head, trained),
+        masked_rows=masked_rows if trained else 0,
         notes=notes,
     )
+
+
+@dataclass(frozen=True)
+class _File:
+    """The blobs of a file, and its name for errors."""
+
+    blobs: Blobs
+    where: str
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a matrix, or of an array of more dimensions."""
+        if name not in self.blobs:
+            absent = ", ".join(sorted({name, *(n for n in SIZES if n not in self.blobs)}))
+            raise InputError(
+                f"{self.where}: missing: {absent}; expected an FPN model with two fully connected "
+                "layers in its box head"
+            )
+        shape = self.blobs[name].shape
+        if len(shape) < 2 or 0 in shape:
+            raise InputError(f"{self.where}: {name}: expected a matrix, found shape {list(shape)}")
+        return shape
+
+    def highest(self, pattern: str, default: int) -> int:
+        """The largest number in names of a pattern with one group."""
+        found = (re.fullmatch(pattern, name) for name in self.blobs)
+        return max((int(m[1]) for m in found if m), default=default)
 
 
 def _restored(blobs: Blobs, where: str) -> tuple[Blobs, list[str]]:
@@ -128,71 +142,56 @@ def _restored(blobs: Blobs, where: str) -> tuple[Blobs, list[str]]:
     return out, [f"{note} (the live ones were cut to {cut - 1})" if cut != full else note]
 
 
-def _depth(blobs: Blobs, where: str) -> tuple[str, tuple[int, ...]]:
-    found = [
-        int(m[1]) for m in (re.fullmatch(r"res4_(\d+)_branch2a_w", name) for name in blobs) if m
-    ]
-    blocks = max(found, default=-1) + 1
+def _used(blobs: Blobs, needed: set[str]) -> dict[str, Tensor]:
+    """The blobs of the model as tensors, with RGB for Detectron's BGR."""
+    idle = {name for name in blobs if name in EMBEDDINGS or LEFT_OVER.fullmatch(name)} - needed
+    values = {name: torch.from_numpy(array) for name, array in blobs.items() if name not in idle}
+    if "conv1_w" in values and values["conv1_w"].ndim == 4:
+        values["conv1_w"] = values["conv1_w"].flip(1)
+    return values
+
+
+def _depth(file: _File) -> tuple[str, tuple[int, ...]]:
+    blocks = file.highest(r"res4_(\d+)_branch2a_w", -1) + 1
     if blocks not in DEPTHS:
-        first = ", ".join(sorted(blobs)[:5])
+        first = ", ".join(sorted(file.blobs)[:5])
         raise InputError(
-            f"{where}: expected ResNet-50, -101 or -152 (6, 23 or 36 blocks of res4), found "
+            f"{file.where}: expected ResNet-50, -101 or -152 (6, 23 or 36 blocks of res4), found "
             f"{blocks}; first blobs: {first}"
         )
     return DEPTHS[blocks]
 
 
-def _shape(blobs: Blobs, name: str, where: str) -> tuple[int, ...]:
-    if name not in blobs:
-        absent = ", ".join(sorted({name, *(n for n in SIZES if n not in blobs)}))
-        raise InputError(
-            f"{where}: missing: {absent}; expected an FPN model with two fully connected "
-            "layers in its box head"
-        )
-    if blobs[name].ndim < 2 or 0 in blobs[name].shape:
-        raise InputError(
-            f"{where}: {name}: expected a matrix, found shape {list(blobs[name].shape)}"
-        )
-    return blobs[name].shape
-
-
-def _mask_head(
-    blobs: Blobs, classes: int, box_width: int, activation: str, embedding: str | None, where: str
-) -> MaskHead:
+def _mask_head(file: _File, activation: str, embedding: str | None) -> MaskHead:
     """The mask head that fits the file's blobs."""
-    width = _shape(blobs, "conv5_mask_w", where)[1]
-    convs = max(
-        (int(m[1]) for m in (re.fullmatch(r"_\[mask\]_fcn(\d+)_w", name) for name in blobs) if m),
-        default=0,
-    )
-    mlp = "full" if "mask_mlp_logits_raw_w" in blobs else "none"
-    size = round(len(blobs["mask_mlp_logits_raw_w"]) ** 0.5) // 2 if mlp == "full" else 14
+    width = file.shape("conv5_mask_w")[1]
+    convs = file.highest(r"_\[mask\]_fcn(\d+)_w", 0)
+    mlp = "full" if "mask_mlp_logits_raw_w" in file.blobs else "none"
+    size = round(len(file.blobs["mask_mlp_logits_raw_w"]) ** 0.5) // 2 if mlp == "full" else 14
     common = {"width": width, "convs": convs, "mlp": mlp, "roi_size": size}
-    if "mask_fcn_logits_w_flat_w" in blobs:
-        transfer = _transfer(blobs, classes, box_width, activation, embedding, where)
+    if "mask_fcn_logits_w_flat_w" in file.blobs:
+        transfer = _transfer(file, activation, embedding)
         return MaskHead.model_validate({"kind": "transfer", "transfer": transfer, **common})
-    rows = _shape(blobs, "mask_fcn_logits_w", where)[0]
+    rows = file.shape("mask_fcn_logits_w")[0]
     return MaskHead.model_validate({"kind": "agnostic" if rows == 1 else "per_class", **common})
 
 
-def _transfer(
-    blobs: Blobs, classes: int, box_width: int, activation: str, embedding: str | None, where: str
-) -> Transfer:
+def _transfer(file: _File, activation: str, embedding: str | None) -> Transfer:
     """T, with its depth from the layers' names and its input from the first one's width."""
+    blobs, (classes, width) = file.blobs, file.shape("cls_score_w")[:2]
     hidden = sum(f"bbox2mask_mlp_l{i}_w" in blobs for i in (1, 2))
-    size = _shape(blobs, "bbox2mask_mlp_l1_w" if hidden else "mask_fcn_logits_w_flat_w", where)[1]
-    inputs = {box_width: "cls", 4 * box_width: "box", 5 * box_width: "cls+box"}
+    size = file.shape("bbox2mask_mlp_l1_w" if hidden else "mask_fcn_logits_w_flat_w")[1]
+    inputs = {width: "cls", 4 * width: "box", 5 * width: "cls+box"}
     common = {"layers": hidden + 1, "activation": activation}
     if size in inputs:
         return Transfer.model_validate({"input": inputs[size], **common})
     held = [name for name in EMBEDDINGS if name in blobs and blobs[name].shape == (classes, size)]
-    if embedding is not None:
-        held = [name for name in held if name == embedding]
+    held = [name for name in held if embedding in (None, name)]
     if len(held) != 1:
         raise InputError(
-            f"{where}: T takes {size} numbers of each class: expected one blob [{classes}, {size}] "
-            f"of class vectors, found {', '.join(held) or 'none'}; name it with --embedding "
-            f"{EMBEDDINGS[0]}"
+            f"{file.where}: T takes {size} numbers of each class: expected one blob [{classes}, "
+            f"{size}] of class vectors, found {', '.join(held) or 'none'}; name it with "
+            f"--embedding {EMBEDDINGS[0]}"
         )
     return Transfer.model_validate(
         {"input": "embedding", "embedding": held[0], "embedding_size": size, **common}
@@ -263,12 +262,3 @@ def _affine(state: dict[str, Tensor]) -> dict[str, Tensor]:
         key: torch.full_like(t, 1 - FROZEN_EPS) if key.endswith("running_var") else t
         for key, t in state.items()
     }
-
-
-def _masked_rows(blobs: Blobs, head: MaskHead, trained: bool) -> int | None:
-    """Number of the first classes that had masks; None if the blobs do not say."""
-    if not trained:
-        return 0
-    if head.kind == "per_class":
-        return len(blobs["cls_score_w"]) - 1
-    return None

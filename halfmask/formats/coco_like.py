@@ -37,7 +37,7 @@ def read_coco_like(source: Path, sink: CocoSink, options: Options) -> None:
             )
         elif sink.size_of(image["id"]) is not None:
             sink.report.fault(
-                "images whose id was there already: left out", f"image id {image['id']}"
+                "images with an id of another image: left out", f"image id {image['id']}"
             )
         else:
             sink.add_image_record(image, (image["height"], image["width"]))
@@ -89,9 +89,9 @@ def _fault(row: Any, classes: set[int], sink: CocoSink) -> str | None:
     if not isinstance(row, dict) or not is_id(row.get("id")):
         return "without an id"
     if not is_id(row.get("image_id")) or sink.size_of(row["image_id"]) is None:
-        return "of an image that is not there"
+        return "of an image that is not in the file"
     if not is_id(row.get("category_id")) or row["category_id"] not in classes:
-        return "of a class that is not there"
+        return "of a class that is not in the file"
     box = row.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all_finite(box) or min(box[2:]) <= 0:
         return "without a box of four numbers and a positive size"

@@ -103,7 +103,7 @@ def convert(
     )
     _check(format, options)
     if out.exists() and source.exists() and out.samefile(source):
-        raise InputError(f"{out}: would be written over, it is the source; name another OUT")
+        raise InputError(f"{out}: is the source and would be overwritten; name another OUT")
     return (_to_coco if format in READERS else _from_coco)(format, source, out, options)
 
 
@@ -130,7 +130,7 @@ def _check(format: str, options: Options) -> None:
     unused = [option for option in options.given() if option not in entry.options]
     if unused:
         used = ", ".join(entry.options) or "no options"
-        raise InputError(f"convert {format}: has no use for {unused[0]}; it uses: {used}")
+        raise InputError(f"convert {format}: does not use {unused[0]}; it uses: {used}")
     if options.images is not None and not options.images.is_dir():
         raise InputError(
             f"{options.images}: expected the folder of the photographs, there is no such folder"
@@ -140,7 +140,7 @@ def _check(format: str, options: Options) -> None:
 def _to_coco(format: str, source: Path, out: Path, options: Options) -> Conversion:
     reader, report = READERS[format], ConversionReport()
     if not source.exists():
-        raise InputError(f"{source}: there is no such file or folder; expected {reader.source}")
+        raise InputError(f"{source}: no such file or folder; expected {reader.source}")
     with CocoSink(out, report, f"converted from {format}") as sink:
         reader.read(source, sink, options)
         if not sink.images:

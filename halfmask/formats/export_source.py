@@ -158,7 +158,7 @@ class ExportSource:
             extra = ", ".join(key[:40] for key in sorted(set(record) - known))
             if extra:
                 where = "" if what == "files" else f"id {record['id']}"
-                self.report.note(f"{what} with {extra}: {self.target} has no place for that", where)
+                self.report.note(f"{what} with {extra}: {self.target} has no field for that", where)
 
     def _instance(self, annotation: dict[str, Any], state: MaskState, size: Size) -> ExportInstance:
         crowd = state == MaskState.CROWD
@@ -189,13 +189,13 @@ class ExportSource:
             note("masks that were rejected in review: the box is written without one")
         elif provenance(annotation) and "halfmask" not in self.holds:
             what = "masks with halfmask's note (state, score)"
-            note(f"{what}: {self.target} has no place for the note")
+            note(f"{what}: {self.target} has no field for the note")
         if instance.loose and "loose" not in self.holds:
-            note(f"boxes that are not their mask's own: {self.target} takes the mask's")
+            note(f"boxes that are not their mask's own: {self.target} uses the mask's")
         if any(abs(a - b) > 0.5 for a, b in zip(instance.box, annotation["bbox"], strict=True)):
-            note("boxes that stick out of their image: clipped")
+            note("boxes that extend beyond their image: clipped")
         for key in sorted(set(annotation) - _KNOWN - (self.holds & {"attributes"})):
-            note(f"annotations with {key[:40]!r}: {self.target} has no place for it")
+            note(f"annotations with {key[:40]!r}: {self.target} has no field for it")
 
 
 def _clipped(bbox: list[float], size: Size) -> tuple[float, float, float, float]:

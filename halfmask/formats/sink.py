@@ -86,7 +86,7 @@ class CocoSink:
         if leads_out(file_name):
             self.report.fault("images whose file name leads out of the folder: left out", where)
         elif file_name in self._names:
-            self.report.fault("images that were there already: left out", where)
+            self.report.fault("images that occur twice: left out", where)
         elif usable_size(*size) is None:
             self.report.fault("images without a usable width and height: left out", where)
         else:
@@ -195,7 +195,7 @@ class CocoSink:
         verdict = judge({"segmentation": segmentation}, size)
         if verdict.state == MaskState.BROKEN:
             self.report.fault(
-                "masks that are broken: the box is kept without one", f"{where}: {verdict.reason}"
+                "broken masks: the box is kept without one", f"{where}: {verdict.reason}"
             )
         return segmentation if verdict.state == MaskState.MASK else None
 

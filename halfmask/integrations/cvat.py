@@ -62,7 +62,7 @@ def create(
     """
     _sdk()
     if boxes is not None and detector is not None:
-        raise InputError("boxes and detector both say which boxes are filled: give one of them")
+        raise InputError("boxes and detector both select the boxes to fill: give only one of them")
     predictor = load(model, detector, device)
     if boxes is not None:
         return FilledBoxes(predictor, CocoFile.read(boxes))
@@ -147,7 +147,7 @@ class BoxPrompt:
             InputError: no box was drawn, or it lies outside the frame.
         """
         if prompts.bounding_box is None:
-            raise InputError("halfmask segments a box, and no box was drawn")
+            raise InputError("halfmask segments a box, but no box was drawn")
         drawn = self.predictor.segment(
             pp_image, [[v for corner in prompts.bounding_box for v in corner]]
         )

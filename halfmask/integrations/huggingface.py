@@ -74,7 +74,7 @@ def push_to_hub(
         except (OSError, hub.errors.HFValidationError) as error:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise InputError(
-                f"{repository}: the Hub does not take it: {reason} To fix: `hf auth login`"
+                f"{repository}: the Hub refuses it: {reason} To fix: `hf auth login`"
             ) from error
     return str(done)
 

@@ -52,7 +52,7 @@ class ImageSource:
             image = Image.open(io.BytesIO(self._bytes(address, shown)))
             image.load()
         except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(f"{shown}: no picture could be read: {error}") from error
+            raise InputError(f"{shown}: expected a picture, cannot read it: {error}") from error
         return image
 
     def _bytes(self, address: str, shown: str) -> bytes:

@@ -84,7 +84,7 @@ def test_wrong_use(halfmask_cli: Cli, source: Path, tmp_path: Path) -> None:
         "convert", "visual-genome", source, tmp_path / "instances.json", "--coco-val", kept
     )
     assert own.code == 2
-    assert "would be written over, it is --coco-val" in own.line
+    assert "is --coco-val and would be overwritten" in own.line
     assert kept.read_bytes() == val.read_bytes()
 
 
@@ -132,7 +132,7 @@ def test_places_that_are_not_there(halfmask_cli: Cli, tmp_path: Path) -> None:
     for arguments, message in (
         (
             ("yolo", tmp_path / "no", tmp_path / "o.json"),
-            "there is no such file or folder; expected a YOLO folder",
+            "no such file or folder; expected a YOLO folder",
         ),
         (
             ("to-voc", tmp_path / "no.json", tmp_path / "o"),
@@ -142,11 +142,11 @@ def test_places_that_are_not_there(halfmask_cli: Cli, tmp_path: Path) -> None:
         (("lvis", tmp_path, tmp_path / "o.json"), "cannot be read"),
         (
             ("cvat", tmp_path, tmp_path / "o.json", "--split", "val"),
-            "convert cvat: has no use for --split; it uses: no options",
+            "convert cvat: does not use --split; it uses: no options",
         ),
         (
             ("to-voc", tmp_path, tmp_path / "o", "--zero-based"),
-            "convert to-voc: has no use for --zero-based",
+            "convert to-voc: does not use --zero-based",
         ),
         (("label-studio", tmp_path, tmp_path / "o.json"), "cannot be read"),
         (

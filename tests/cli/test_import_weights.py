@@ -142,7 +142,7 @@ def test_detectron(
     assert len(load_checkpoint(tmp_path / "a.safetensors").masked) == 20
     assert "warning" not in done.out
     done = halfmask_cli("import-weights", "detectron", source, tmp_path / "b.safetensors")
-    assert "the file does not say who had masks" in done.out
+    assert "the file does not say which classes had masks" in done.out
     assert "warning: these weights have seen the masks of all 80 classes" in done.out
 
 
@@ -190,7 +190,7 @@ def test_the_source_is_not_written_over(halfmask_cli: Callable[..., Any], tmp_pa
     source.write_bytes(b"weights")
     done = halfmask_cli("import-weights", "torchvision", source, source)
     assert done.code == 2
-    assert "would be written over" in done.line
+    assert "would be overwritten" in done.line
     assert source.read_bytes() == b"weights"
 
 

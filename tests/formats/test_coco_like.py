@@ -121,11 +121,11 @@ def test_what_cannot_be_used_is_told_by_id(convert: Convert, tmp_path: Path) -> 
     assert len(done.rows) == 2
     assert len(done.document["images"]) == 2
     assert done.count_of("annotations without an id") == 2
-    assert done.count_of("annotations of an image that is not there") == 1
-    assert done.count_of("annotations of a class that is not there") == 1
+    assert done.count_of("annotations of an image that is not in the file") == 1
+    assert done.count_of("annotations of a class that is not in the file") == 1
     assert done.count_of("annotations without a box of four numbers") == 2
     assert done.count_of("images without a usable id") == 4
-    assert done.count_of("images whose id was there already") == 1
+    assert done.count_of("images with an id of another image") == 1
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_file_cut_short_leaves_what_was_there(convert: Convert, tmp_path: Path
         convert("lvis", path)
     assert (tmp_path / "lvis.json").read_text() == "before"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["lvis.json", "x.json"]
-    with pytest.raises(InputError, match="it is the source"):
+    with pytest.raises(InputError, match="is the source and would"):
         convert("lvis", path, path)
 
 

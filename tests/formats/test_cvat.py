@@ -57,7 +57,7 @@ def test_every_shape(convert: Convert, tmp_path: Path) -> None:
     assert turned["bbox"] == [14, 6, 2, 10]
     assert {what.split(" ")[0] for what in done.report.notes} == {
         "ellipses:",
-        "turned",
+        "rotated",
         "polyline",
         "points",
         "tag",

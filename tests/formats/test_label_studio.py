@@ -78,7 +78,7 @@ def test_every_region(convert: Convert, tmp_path: Path) -> None:
     assert turned["bbox"] == [90, 50, 10, 20]
     assert plain["bbox"] == [0, 0, 20, 10]
     assert done.count_of("regions of several labels") == 1
-    assert done.count_of("results that are no region") == 1
+    assert done.count_of("results that are not regions") == 1
     assert done.count_of("regions without a label") == 1
     assert not done.report.faults
 
@@ -113,7 +113,7 @@ def test_regions_of_another_image_size_or_a_turned_one(convert: Convert, tmp_pat
         "label-studio",
         export(tmp_path / "e.json", RECTANGLE, other, turned, "no region", {"value": 3}),
     )
-    assert done.count_of("regions on a turned image, or of another size") == 2
+    assert done.count_of("regions on a rotated image, or of another size") == 2
     assert len(done.rows) == 1
 
 

@@ -104,7 +104,7 @@ def test_bad_rows_and_masks(convert: Convert, source: Path, photos: Path) -> Non
     assert done.count_of("rows of images without a photograph") == 3
     assert done.count_of("rows of masks without a box") == 1
     assert done.count_of("mask PNGs that cannot be read") == 1
-    assert done.count_of("masks whose PNG is not there") == 1
+    assert done.count_of("masks without a PNG") == 1
     assert "line 6" in done.report.first["rows of boxes without four numbers: left out"]
 
 
@@ -113,9 +113,7 @@ def test_paths_in_the_table_of_masks_stay_in_the_folder(
 ) -> None:
     table = source / "train-annotations-object-segmentation.csv"
     table.write_text(table.read_text().replace("aa01_cat_1.png", "../masks/aa01_cat_1.png"))
-    assert (
-        convert("open-images", source, images=photos).count_of("masks whose PNG is not there") == 1
-    )
+    assert convert("open-images", source, images=photos).count_of("masks without a PNG") == 1
 
 
 def test_what_is_missing(convert: Convert, source: Path, photos: Path) -> None:

@@ -113,7 +113,7 @@ OUTSIDE = '<!DOCTYPE annotation [<!ENTITY x SYSTEM "file:///etc/hostname">]><ann
         ("<other/>", "XML files that cannot be read"),
         (xml(name="../../secret.jpg"), "images whose file name leads out"),
         (xml(name="/etc/passwd"), "images whose file name leads out"),
-        (xml(name="b.jpg"), "images that were there already"),
+        (xml(name="b.jpg"), "images that occur twice"),
         (xml(size=""), "images without a usable width"),
         (xml(size=SIZE.replace("40", "99999999")), "images without a usable width"),
         (xml(size=SIZE.replace("40", "-3")), "images without a usable width"),
@@ -156,9 +156,9 @@ def test_bad_masks_leave_boxes(convert: Convert, voc: Path) -> None:
         assert done.count_of(what) == 1
         assert not any("segmentation" in a for a in done.rows)
     Image.new("P", (41, 30)).save(path)
-    assert convert("voc", voc).count_of("mask PNGs that are no palette") == 1
+    assert convert("voc", voc).count_of("mask PNGs that are not palette") == 1
     Image.new("RGB", (40, 30)).save(path)
-    assert convert("voc", voc).count_of("mask PNGs that are no palette") == 1
+    assert convert("voc", voc).count_of("mask PNGs that are not palette") == 1
     values = np.zeros((30, 40), dtype=np.uint8)
     values[20:25, 0:5], values[0:2, 30:32] = 1, 77
     Image.fromarray(values).save(path)
@@ -190,7 +190,7 @@ def test_overlaps_and_placeholders_are_told(
     source.write_text(json.dumps({**kinds, "annotations": [large, small, same]}))
     done = convert("to-voc", source, tmp_path / "v")
     assert done.count_of("masks with pixels under another's") == 1
-    assert done.count_of("masks wholly under others") == 1
+    assert done.count_of("masks completely under others") == 1
     values = np.array(Image.open(tmp_path / "v" / "SegmentationObject" / "a.png"))
     assert values[6, 6] == 3
     assert values[30, 30] == 1

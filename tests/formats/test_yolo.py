@@ -55,11 +55,11 @@ def test_boxes_and_polygons_in_one_file(convert: Convert, tmp_path: Path) -> Non
         ("0 0 0 1 0 1 1 0 1", YoloRow(label=0, polygon=[0, 0, 1, 0, 1, 1, 0, 1])),
         ("0 .5 .5 .2", "4 numbers, expected 5 (a box) or at least 7 (a polygon)"),
         ("0 0 0 1 0 1 1 0", "an odd number of polygon coordinates"),
-        ("cat .5 .5 .2 .4", "something that is no number"),
+        ("cat .5 .5 .2 .4", "a word that is not a number"),
         ("0 .5 nan .2 .4", "a number that is not finite"),
         ("0 .5 1e999 .2 .4", "a number that is not finite"),
-        ("-1 .5 .5 .2 .4", "a class that is no whole number"),
-        ("0.5 .5 .5 .2 .4", "a class that is no whole number"),
+        ("-1 .5 .5 .2 .4", "a class that is not a whole number"),
+        ("0.5 .5 .5 .2 .4", "a class that is not a whole number"),
     ],
 )
 def test_a_line(line: str, found: YoloRow | str) -> None:
@@ -79,16 +79,16 @@ def test_bad_rows_are_told_by_line_and_the_rest_is_kept(convert: Convert, tmp_pa
     (source / "images" / "c.jpg").write_text("no photograph")
     done = convert("yolo", source)
     assert [a["bbox"] for a in done.rows] == [[40, 15, 20, 20], [40, 15, 20, 20]]
-    assert done.count_of("label lines with something that is no number") == 1
+    assert done.count_of("label lines with a word that is not a number") == 1
     assert done.count_of("label lines of a class beyond the 2 names") == 1
     assert (
         done.count_of("annotations with a bad box (box_without_area)") == 2
     )  # one is a polygon without area
     assert done.count_of("annotations with a bad box (box_outside_image)") == 1
-    assert done.count_of("masks that are broken") == 1
+    assert done.count_of("broken masks") == 1
     assert done.count_of("label files without a photograph") == 1
     assert done.count_of("photographs that cannot be read") == 1
-    first = done.report.first["label lines with something that is no number: left out"]
+    first = done.report.first["label lines with a word that is not a number: left out"]
     assert first.endswith("a.txt line 3")
     assert done.count_of("label lines with 4 numbers") == 1
 

@@ -126,7 +126,7 @@ def test_what_goes_wrong(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from_pretrained("nobody/nothing")
     with pytest.raises(InputError, match=r"hf://not a name: no model.safetensors to be had"):
         halfmask.load("hf://not a name")
-    with pytest.raises(InputError, match=r"me/tiny: the Hub does not take it: .*hf auth login"):
+    with pytest.raises(InputError, match=r"me/tiny: the Hub refuses it: .*hf auth login"):
         push_to_hub(run, "me/tiny", license="mit")
     (run / "metrics.json").write_text("{broken")
     with pytest.raises(InputError, match="not the metrics of a run"):

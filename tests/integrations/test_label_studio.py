@@ -267,7 +267,7 @@ def test_images_come_from_where_they_may(tmp_path: Path, studio: str, photo: Ima
         ("/data/local-files/?d=none.png", "no such file below"),
         (other + "/data/upload/1.png", r"to allow localhost:\d+: --allow-host"),
         ("file:///etc/hostname", "to allow file: --allow-host"),
-        ("data:image/png;base64,AAAA", "no picture could be read"),
+        ("data:image/png;base64,AAAA", "expected a picture, cannot read it"),
         ("data:image/png;base64,%%", "not base64"),
     ):
         with pytest.raises(InputError, match=message):

@@ -102,7 +102,7 @@ def _objects(element: Element, name: str, size: Size, sink: CocoSink) -> Iterato
                 del objects[key]
             continue
         if float(shape.get("rotation") or 0) and shape.tag == "box":
-            sink.report.note("turned boxes: the upright box around them is taken", where)
+            sink.report.note("rotated boxes: the upright box around them is used", where)
         if shape.tag == "ellipse":
             sink.report.note("ellipses: drawn as polygons", where)
         thing.more |= _more(shape)

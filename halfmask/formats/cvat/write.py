@@ -151,7 +151,7 @@ def _describe(shape: Element, instance: ExportInstance, group: int) -> None:
     for key, value in instance.attributes.items():
         if key not in _OWN and not isinstance(value, str | int | float):
             instance.note(
-                f"attributes {key[:40]!r} that are no text or number: CVAT has no place for them"
+                f"attributes {key[:40]!r} that are not text or numbers: CVAT has no field for them"
             )
 
 

@@ -79,12 +79,12 @@ def _results(task: dict[str, Any], where: str, sink: CocoSink) -> list[Any]:
     done.sort(key=lambda a: not a.get("ground_truth"))
     if len(done) > 1:
         sink.report.note(
-            "further annotations of a task: left out, the ground truth or the first is taken",
+            "further annotations of a task: left out, the ground truth or the first is used",
             where,
             len(done) - 1,
         )
     if not done and task.get("predictions"):
-        sink.report.note("tasks with predictions only: taken as images without annotations", where)
+        sink.report.note("tasks with predictions only: read as images without annotations", where)
     found = done[0].get("result") if done else []
     return found if isinstance(found, list) else []
 
@@ -95,14 +95,14 @@ def _add_region(region: dict[str, Any], image: int, size: Size, where: str, sink
     labels = next((labels for labels in lists if labels), None)
     if labels is None:
         shaped = set(value) & {"points", "rle", "width", "radiusX"}
-        what = "regions without a label" if shaped else "results that are no region"
+        what = "regions without a label" if shaped else "results that are not regions"
         sink.report.note(f"{what} ({str(region.get('type'))[:30]}): left out", where)
         return
     if len(labels) > 1:
-        sink.report.note("regions of several labels: the first is taken", where)
+        sink.report.note("regions of several labels: the first is used", where)
     if _size(region) != size or region.get("image_rotation"):
         sink.report.fault(
-            "regions on a turned image, or of another size than the first: left out", where
+            "regions on a rotated image, or of another size than the first: left out", where
         )
         return
     try:
@@ -145,7 +145,7 @@ def _shape(
         return None, [flat(ellipse((x, y), (w, h), degrees))]
     if not degrees:
         return [x, y, w, h], None
-    sink.report.note("turned boxes: the upright box around them is taken", where)
+    sink.report.note("rotated boxes: the upright box around them is used", where)
     return extent(rotated(rectangle((x, y, w, h)), (x, y), degrees)), None
 
 

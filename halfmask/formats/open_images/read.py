@@ -121,7 +121,7 @@ class _Rows:
         tries = [] if leads_out(name) else [self.masks / name, self.masks / name[:1].upper() / name]
         path = next((p for p in tries if p.is_file()), None)
         if path is None:
-            what = "masks whose PNG is not there: the box is kept without one"
+            what = "masks without a PNG: the box is kept without one"
             self.sink.report.fault(what, self.masks / name)
             return None
         try:

@@ -52,11 +52,11 @@ class VisualGenomeSplits:
         ]
         lines.append(
             f"{found} classes (K = {found + 1} with background), {found - len(added)} of them "
-            f"frequent; for COCO's sake besides: {', '.join(added) or 'none'}"
+            f"frequent; added for COCO: {', '.join(added) or 'none'}"
         )
         if self.classes.unmatched:
             names = ", ".join(self.classes.unmatched)
-            lines.append(f"COCO's classes that nothing here stands for: {names}")
+            lines.append(f"COCO's classes without a synset here: {names}")
         skipped = self.skipped.most_common()
         return lines + [f"left out: {count} objects {reason}" for reason, count in skipped]
 
@@ -99,7 +99,7 @@ def convert_visual_genome(
     files = {split: Path(f"{base}_{split}.json") for split in SPLITS}
     for file in files.values():
         if file.exists() and file.samefile(coco_val):
-            raise InputError(f"{file}: would be written over, it is --coco-val; name another OUT")
+            raise InputError(f"{file}: is --coco-val and would be overwritten; name another OUT")
     images = _read_images(source / IMAGES, coco_val, test, progress)
     counts = _count_synsets(source / OBJECTS, progress)
     if not counts:

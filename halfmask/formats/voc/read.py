@@ -130,7 +130,7 @@ def _checked_box(
             where,
         )
     if thing.find("part") is not None:
-        sink.report.note("objects with parts: COCO has no place for the parts", where)
+        sink.report.note("objects with parts: COCO has no field for the parts", where)
     return bbox
 
 
@@ -169,7 +169,7 @@ def _mask_values(mask: Path, size: Size, sink: CocoSink) -> NDArray[np.uint8] | 
         return None
     if values is None:
         sink.report.fault(
-            "mask PNGs that are no palette or gray image of the image's size: boxes are kept "
+            "mask PNGs that are not palette or gray images of the image's size: boxes are kept "
             "without masks",
             f"{mask}: {mode}, {found[1]} × {found[0]}",
         )

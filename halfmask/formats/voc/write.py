@@ -72,7 +72,7 @@ def _xml(image: ExportImage, segmented: bool) -> str:
 def _object(instance: ExportInstance) -> Element:
     thing = Element("object")
     for key in sorted(set(instance.attributes) - {*FLAGS, "pose"}):
-        instance.note(f"attributes {key[:40]!r}: VOC has no place for them")
+        instance.note(f"attributes {key[:40]!r}: VOC has no field for them")
     SubElement(thing, "name").text = xml_text(instance.name)
     SubElement(thing, "pose").text = xml_text(instance.attributes.get("pose", "Unspecified"))
     flags = {flag: instance.flag(flag) for flag in FLAGS}
@@ -123,7 +123,7 @@ def _put_mask(path: Path, image: ExportImage) -> int:
         note = image.instances[position - 1].note
         if left[position] == 0:
             note(
-                "masks wholly under others, as a pixel holds one object: the box is written "
+                "masks completely under others, as a pixel holds one object: the box is written "
                 "without one"
             )
         elif left[position] < int(bitmap.sum()):

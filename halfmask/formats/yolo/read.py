@@ -50,11 +50,11 @@ def parse_line(line: str, keypoint_values: int = 0) -> YoloRow | str:
     try:
         values = [float(word) for word in line.split()]
     except ValueError:
-        return "something that is no number"
+        return "a word that is not a number"
     if not all(map(math.isfinite, values)):
         return "a number that is not finite"
     if values[0] < 0 or values[0] != int(values[0]):
-        return "a class that is no whole number"
+        return "a class that is not a whole number"
     label, count = int(values[0]), len(values)
     posed = keypoint_values > 0 and count == 5 + keypoint_values
     if count in (5, 6) or posed:
@@ -99,7 +99,7 @@ def _add_photograph(photograph: Path, labels: Path, found: YoloSource, sink: Coc
         return
     if turn != 1:
         sink.report.note(
-            "photographs with an EXIF turn: read as stored, their labels may mean the turned "
+            "photographs with an EXIF turn: read as stored, their labels may mean the rotated "
             "picture",
             photograph,
         )

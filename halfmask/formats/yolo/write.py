@@ -51,7 +51,7 @@ def _lines(instance: ExportInstance) -> list[str]:
     """The label line of an annotation; none for a crowd."""
     height, width = instance.size
     if instance.crowd:
-        instance.note("crowds: left out, YOLO would take them for objects")
+        instance.note("crowds: left out, YOLO would read them as objects")
         return []
     if instance.mask is None:
         x, y, w, h = instance.box

@@ -108,9 +108,7 @@ def import_weights(
     if out.suffix != ".safetensors":
         raise InputError(f"{out}: expected a name that ends in .safetensors")
     if out.exists() and source.exists() and out.samefile(source):
-        raise InputError(
-            f"{out}: is the file to import, which would be written over; name another OUT"
-        )
+        raise InputError(f"{out}: is the file to import and would be overwritten; name another OUT")
     if kind == "efficientnet-lite":
         name = import_efficientnet_lite(source, out)
         overrides = [f"model.encoder.name=timm/{name}", f"model.encoder.weights={out}"]
@@ -183,8 +181,8 @@ def _masked(imported: ImportedModel, spec: str | None, categories: list[Category
     # The paper trains the masks of its many-class models on COCO's classes, which come
     # first.
     _LOG.info(
-        "masks: the file does not say who had masks in training; taken: the first %d; "
-        "--masked says otherwise",
+        "masks: the file does not say which classes had masks in training; assumed: the first %d; "
+        "change it with --masked",
         len(COCO_NAMES),
     )
     return set(every[: len(COCO_NAMES)])

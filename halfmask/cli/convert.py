@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -78,21 +78,12 @@ def run(
 
     halfmask convert to-yolo masks.json dataset/ --images photos/
     """
+    options: dict[str, Any] = {
+        **{"images": images, "split": split, "masks": masks, "zero_based": zero_based},
+        **{"image_url": image_url, "coco_val": coco_val, "classes": classes, "test": test},
+    }
     with Display(quiet=True) as progress:
-        done = halfmask.convert(
-            format,
-            source,
-            out,
-            images=images,
-            split=split,
-            masks=masks,
-            zero_based=zero_based,
-            image_url=image_url,
-            coco_val=coco_val,
-            classes=classes,
-            test=test,
-            progress=progress,
-        )
+        done = halfmask.convert(format, source, out, **options, progress=progress)
     print(done.summary)
     for note in done.notes:
         print(f"note: {note}")

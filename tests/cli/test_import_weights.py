@@ -70,7 +70,7 @@ def test_a_mask_rcnn(halfmask_cli: Callable[..., Any], tmp_path: Path) -> None:
 
 
 def test_a_detector_for_init(halfmask_cli: Callable[..., Any], tmp_path: Path) -> None:
-    """What it prints makes a recipe whose model takes every weight."""
+    """A recipe with the printed settings has a model that takes every weight."""
     source, out = tmp_path / "faster.safetensors", tmp_path / "detector.safetensors"
     save_file(state(classes=4, masks=False), source)
     names = tmp_path / "names.json"
@@ -111,7 +111,7 @@ def test_a_detector_for_init(halfmask_cli: Callable[..., Any], tmp_path: Path) -
 def test_detectron(
     halfmask_cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the verb does around the importer, whose own tests are in tests/imported."""
+    """The options of the verb; the importer has its own tests in tests/imported."""
     from halfmask.models.imported.torchvision_models import import_torchvision
 
     asked = []

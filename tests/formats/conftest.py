@@ -1,4 +1,4 @@
-"""A COCO file with one annotation of every kind, its photographs, and conversions in one call."""
+"""A COCO file with every kind of annotation, its photographs, and `convert`."""
 
 import json
 from collections.abc import Callable
@@ -60,9 +60,7 @@ def ring(h: int, w: int) -> np.ndarray[Any, Any]:
 
 
 def every_kind() -> dict[str, Any]:
-    """Two images of 80 × 60, three classes; the annotations in an order that the tests
-    know by their ids.
-    """
+    """Two images of 80 × 60 and three classes; the tests refer to annotations by id."""
     size = (HEIGHT, WIDTH)
     hole = rle_of(ring(20, 24), (50, 30), size)
     square = rle_of(np.ones((6, 8), dtype=np.uint8), (30, 40), size)

@@ -1,6 +1,4 @@
-"""LVIS and Objects365: keys kept, names of files found, faults by id, memory that does
-not grow with the annotations.
-"""
+"""LVIS and Objects365: keys, file names, faults by id, and bounded memory."""
 
 import json
 import tracemalloc
@@ -96,7 +94,7 @@ def test_objects365(convert: Convert, tmp_path: Path) -> None:
     assert done.rows[0]["isfake"] == 0
 
 
-def test_what_cannot_be_used_is_told_by_id(convert: Convert, tmp_path: Path) -> None:
+def test_unusable_records_are_reported_by_id(convert: Convert, tmp_path: Path) -> None:
     document = lvis()
     good = document["annotations"][1]
     bad = [
@@ -147,7 +145,7 @@ def test_files_that_are_refused(
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
 
 
-def test_a_file_cut_short_leaves_what_was_there(convert: Convert, tmp_path: Path) -> None:
+def test_a_truncated_file_keeps_the_old_output(convert: Convert, tmp_path: Path) -> None:
     path = write(tmp_path / "x.json", lvis())
     path.write_text(path.read_text().replace("abacus.n.01", "abacus")[:-30])
     (tmp_path / "lvis.json").write_text("before")

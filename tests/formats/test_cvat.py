@@ -1,6 +1,4 @@
-"""CVAT for images 1.1: every shape, groups, partial masks, hostile XML, bounded memory;
-against hotcoco.
-"""
+"""CVAT for images 1.1: shapes, groups, partial masks, hostile XML, memory, hotcoco."""
 
 import json
 import tracemalloc
@@ -111,7 +109,7 @@ def test_a_group_is_one_object(convert: Convert, tmp_path: Path) -> None:
         '<mask label="dog"/>',
     ],
 )
-def test_a_malformed_shape_is_told_and_the_rest_is_kept(
+def test_a_malformed_shape_is_reported_and_the_others_are_kept(
     convert: Convert, tmp_path: Path, shape: str
 ) -> None:
     good = '<box label="dog" xtl="1" ytl="1" xbr="3" ybr="4"/>'
@@ -166,9 +164,7 @@ def test_memory_does_not_grow_with_the_file(convert: Convert, tmp_path: Path) ->
     assert large < small + 500_000  # 80 more images of 300 points: 2 MB if they were kept
 
 
-def test_hotcoco_reads_what_is_written(
-    convert: Convert, kinds: dict[str, Any], tmp_path: Path
-) -> None:
+def test_hotcoco_reads_the_output(convert: Convert, kinds: dict[str, Any], tmp_path: Path) -> None:
     import hotcoco
 
     rows = [a for a in kinds["annotations"] if a["id"] in (1, 4, 5)]

@@ -1,6 +1,4 @@
-"""Whatever a source holds: an InputError, or a COCO file that halfmask reads; never
-anything else.
-"""
+"""Any source gives either an InputError or a COCO file that halfmask reads."""
 
 import json
 import math
@@ -49,7 +47,7 @@ def survives(form: str, source: Path, **options: Any) -> None:
 
 
 def spoiled(document: Any, draw: Any) -> Any:
-    """The document with one to three of its values, of any depth, replaced by anything."""
+    """The document with one to three values at any depth replaced by anything."""
     places: list[tuple[Any, Any]] = []
 
     def walk(node: Any) -> None:

@@ -1,6 +1,4 @@
-"""Label Studio exports: every kind of region, names of uploads, what cannot be read;
-the brush codec against Label Studio's own.
-"""
+"""Label Studio exports: regions, names of uploads, errors, and the brush codec."""
 
 import copy
 import json
@@ -99,14 +97,16 @@ def test_every_region(convert: Convert, tmp_path: Path) -> None:
         region("brushlabels", ["cat"], rle=[255] * 40),
     ],
 )
-def test_a_malformed_region_is_told(convert: Convert, tmp_path: Path, bad: dict[str, Any]) -> None:
+def test_a_malformed_region_is_reported(
+    convert: Convert, tmp_path: Path, bad: dict[str, Any]
+) -> None:
     done = convert("label-studio", export(tmp_path / "e.json", RECTANGLE, bad, RECTANGLE))
     assert done.count_of("regions that cannot be read") == 1
     assert "task 7 region r1" in done.report.first["regions that cannot be read: left out"]
     assert len(done.rows) == 2
 
 
-def test_regions_of_another_image_size_or_a_turned_one(convert: Convert, tmp_path: Path) -> None:
+def test_regions_of_another_size_or_a_rotated_image(convert: Convert, tmp_path: Path) -> None:
     other, turned = copy.deepcopy(RECTANGLE), copy.deepcopy(RECTANGLE)
     other["original_width"], turned["image_rotation"] = 100, 90
     done = convert(

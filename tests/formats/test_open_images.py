@@ -1,6 +1,4 @@
-"""Open Images: boxes by share of the image, masks found by class and box, groups,
-faults by line; against hotcoco.
-"""
+"""Open Images: relative boxes, masks by class and box, groups, faults by line; hotcoco."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -116,7 +114,7 @@ def test_paths_in_the_table_of_masks_stay_in_the_folder(
     assert convert("open-images", source, images=photos).count_of("masks without a PNG") == 1
 
 
-def test_what_is_missing(convert: Convert, source: Path, photos: Path) -> None:
+def test_missing_files(convert: Convert, source: Path, photos: Path) -> None:
     with pytest.raises(InputError, match="name the folder of the photographs, --images"):
         convert("open-images", source)
     (source / "val-annotations-bbox.csv").write_text(HEAD + ROWS)

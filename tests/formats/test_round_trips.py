@@ -1,4 +1,4 @@
-"""COCO to a format and back: classes, boxes and masks return; what does not is counted."""
+"""COCO to a format and back: classes, boxes and masks return, and losses are counted."""
 
 import json
 import shutil
@@ -22,9 +22,7 @@ SIZE = (60, 80)
 FORMATS = ("yolo", "voc", "cvat", "label-studio")
 ENTRY = {"label-studio": "tasks.json"}
 BOX_ERROR = {"yolo": 1.5, "voc": 0.51, "cvat": 1.5, "label-studio": 0.03}
-"""Pixels by which a side may differ. YOLO has no box beside a polygon, CVAT gets one
-where it differs by more.
-"""
+"""Pixels by which a side may differ. YOLO has no box beside a polygon."""
 
 
 def there_and_back(
@@ -150,7 +148,7 @@ def masks(draw: st.DrawFn) -> Any:
 def test_masks_return_pixel_by_pixel(
     form: str, found: list[Any], tmp_path: Path, kinds_photos: Path
 ) -> None:
-    """Of whatever shape; what COCO cannot use is counted and its box stays."""
+    """Masks of any shape; one that COCO cannot use is counted and its box stays."""
     rows = [
         {
             "id": i + 1,

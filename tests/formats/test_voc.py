@@ -1,6 +1,4 @@
-"""Pascal VOC: counting from 1, masks by object number, partial masks, hostile and
-broken XML; against hotcoco and supervision.
-"""
+"""Pascal VOC: counting from 1, masks by number, hostile XML; hotcoco and supervision."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -144,7 +142,7 @@ def test_bad_files_are_counted_and_the_others_read(
     assert len(done.rows) == 4
 
 
-def test_bad_masks_leave_boxes(convert: Convert, voc: Path) -> None:
+def test_unusable_masks_keep_the_boxes(convert: Convert, voc: Path) -> None:
     path = voc / "SegmentationObject" / "a.png"
     good = path.read_bytes()
     for content, what in (
@@ -177,7 +175,7 @@ def test_nothing_there(convert: Convert, tmp_path: Path) -> None:
     assert not (tmp_path / "voc.json").exists()
 
 
-def test_overlaps_and_placeholders_are_told(
+def test_overlaps_and_placeholders_are_reported(
     convert: Convert, kinds: dict[str, Any], tmp_path: Path
 ) -> None:
     import json
@@ -197,7 +195,7 @@ def test_overlaps_and_placeholders_are_told(
     assert (tmp_path / "v" / "ImageSets" / "Segmentation" / "all.txt").read_text() == "a\n"
 
 
-def test_hotcoco_and_supervision_read_what_is_written(
+def test_hotcoco_and_supervision_read_the_output(
     convert: Convert, kinds_file: Path, kinds: dict[str, Any], tmp_path: Path
 ) -> None:
     import hotcoco

@@ -1,6 +1,4 @@
-"""YOLO folders: rows of both kinds in one file, every layout, every fault by its line;
-against supervision and hotcoco.
-"""
+"""YOLO folders: mixed rows, every layout, faults by line; supervision and hotcoco."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -72,7 +70,9 @@ def test_rows_with_keypoints() -> None:
     assert isinstance(parse_line("0 .5 .5 .2 .4", keypoint_values=6), YoloRow)
 
 
-def test_bad_rows_are_told_by_line_and_the_rest_is_kept(convert: Convert, tmp_path: Path) -> None:
+def test_bad_rows_are_reported_by_line_and_the_others_are_kept(
+    convert: Convert, tmp_path: Path
+) -> None:
     labels = "\ufeff0 0.5 0.5 0.2 0.4\n0 0.1 0.1 0.5\nx y\n9 0.5 0.5 0.2 0.4\n1 0.5 0.5 0 0.4\n1 2 2 .1 .1\n0 .1 .1 .1 .1 .1 .1\n"
     source = folder(tmp_path / "y", labels + "1 0.5 0.5 0.2 0.4\n")
     (source / "labels" / "ghost.txt").write_text("0 0.5 0.5 0.2 0.4\n")
@@ -93,7 +93,7 @@ def test_bad_rows_are_told_by_line_and_the_rest_is_kept(convert: Convert, tmp_pa
     assert done.count_of("label lines with 4 numbers") == 1
 
 
-def test_a_photograph_with_an_exif_turn_is_told(convert: Convert, tmp_path: Path) -> None:
+def test_a_photograph_with_exif_orientation_is_reported(convert: Convert, tmp_path: Path) -> None:
     source = folder(tmp_path / "y")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -172,7 +172,7 @@ def test_yaml_makes_no_objects(convert: Convert, tmp_path: Path) -> None:
         convert("yolo", source)
 
 
-def test_what_is_written(convert: Convert, kinds_file: Path, tmp_path: Path) -> None:
+def test_the_output(convert: Convert, kinds_file: Path, tmp_path: Path) -> None:
     done = convert("to-yolo", kinds_file, tmp_path / "out")
     rows = [
         line.split() for line in (tmp_path / "out" / "labels" / "a.txt").read_text().splitlines()
@@ -184,7 +184,7 @@ def test_what_is_written(convert: Convert, kinds_file: Path, tmp_path: Path) -> 
     assert done.count_of("crowds") == 1
 
 
-def test_places_that_are_taken_or_lead_out(
+def test_existing_outputs_and_names_outside_the_folder(
     convert: Convert, kinds: dict[str, Any], kinds_file: Path, tmp_path: Path
 ) -> None:
     import json

@@ -1,6 +1,4 @@
-"""import_detectron: every blob finds its place, and the model computes what Detectron
-computes from the same blobs.
-"""
+"""import_detectron: the model uses every blob and computes the same as Detectron."""
 
 from __future__ import annotations
 
@@ -184,7 +182,7 @@ def test_heads_equal_numpy(imported: tuple[ImportedModel, PartialMaskRCNN, Array
     np.testing.assert_allclose(probs.numpy(), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_what_the_recipe_says(imported: tuple[ImportedModel, PartialMaskRCNN, Arrays]) -> None:
+def test_the_recipe(imported: tuple[ImportedModel, PartialMaskRCNN, Arrays]) -> None:
     found, model, blobs = imported
     section = found.model
     assert (section.backbone.name, section.backbone.stride_in_1x1, section.backbone.norm) == (
@@ -215,7 +213,7 @@ def test_what_the_recipe_says(imported: tuple[ImportedModel, PartialMaskRCNN, Ar
     )
 
 
-def test_what_is_left_out(detectron: Make) -> None:
+def test_ignored_blobs(detectron: Make) -> None:
     """ImageNet's remains and unused class vectors."""
     blobs = detectron(
         conv1_b=(64,),
@@ -336,7 +334,7 @@ def test_a_detector_alone_gets_an_untrained_mask_head(detectron: Make) -> None:
     built(found)
 
 
-def test_what_does_not_fit_is_listed_by_name(detectron: Make) -> None:
+def test_misfits_are_listed_by_name(detectron: Make) -> None:
     blobs = detectron(
         res3_1_branch2b_w=None,
         fc7_b=None,

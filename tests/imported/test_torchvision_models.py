@@ -1,6 +1,4 @@
-"""import_torchvision: the same detections and masks as torchvision's own models, and
-their 91 rows as COCO's 80 classes.
-"""
+"""import_torchvision: equal detections and masks, and 91 rows as COCO's 80 classes."""
 
 from __future__ import annotations
 
@@ -233,7 +231,7 @@ def test_a_faster_rcnn_gets_an_untrained_mask_head(kind: str) -> None:
     assert masks.std() > 0
 
 
-def test_what_does_not_fit_is_listed_by_name() -> None:
+def test_misfits_are_listed_by_name() -> None:
     state = mask_rcnn(1).state_dict()
     del state["rpn.head.cls_logits.bias"]
     state["roi_heads.box_predictor.bbox_pred.weight"] = torch.zeros(4, 32)

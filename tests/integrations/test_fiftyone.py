@@ -1,6 +1,4 @@
-"""FiftyOne data sets in and out. The first tests need numpy alone; the others fiftyone
-with a database that runs, and skip without.
-"""
+"""FiftyOne data sets in and out; tests that need fiftyone and its database skip without."""
 
 import json
 from pathlib import Path

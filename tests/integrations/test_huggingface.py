@@ -1,6 +1,4 @@
-"""Models on the Hugging Face Hub: huggingface_hub itself, with its network cut off at
-HfApi and at the download.
-"""
+"""Models on the Hugging Face Hub: huggingface_hub with stubs for HfApi and the download."""
 
 import json
 import shutil
@@ -42,7 +40,7 @@ def run(tiny_segmenter: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def uploads(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What reaches the Hub: each repository's files."""
+    """The uploaded files of each repository."""
     held: dict[str, Any] = {"files": {}}
 
     class Api:
@@ -60,7 +58,7 @@ def uploads(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return held
 
 
-def test_what_is_uploaded(run: Path, uploads: dict[str, Any], tmp_path: Path) -> None:
+def test_the_uploaded_files(run: Path, uploads: dict[str, Any], tmp_path: Path) -> None:
     said = push_to_hub(run, "me/tiny", license="cc-by-4.0", private=True, token="secret")
     assert said == "https://hub/me/tiny/commit/1"
     assert uploads["made"] == ("me/tiny", True, True)
@@ -118,7 +116,7 @@ def test_a_detectors_card(tiny_detector: Path, tmp_path: Path) -> None:
     assert (tmp_path / "shipped" / "model.safetensors").stat().st_size > 1_000_000
 
 
-def test_what_goes_wrong(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)

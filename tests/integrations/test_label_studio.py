@@ -224,7 +224,7 @@ def test_polygons_in_percent(tiny_segmenter: Path, photo: Image.Image) -> None:
     assert {tuple(r["value"]["polygonlabels"]) for r in result["result"]} == {("owl",)}
 
 
-def test_a_turned_photograph(tiny_segmenter: Path, photo: Image.Image) -> None:
+def test_a_rotated_photograph(tiny_segmenter: Path, photo: Image.Image) -> None:
     """A browser shows it upright, so the rectangle is of the upright one."""
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -73,7 +73,7 @@ def test_class_ids_of_another_detector_are_not_trusted(model: Predictor) -> None
 
 
 @pytest.mark.parametrize("compact", [False, True])
-def test_fill_draws_what_is_missing_and_keeps_the_rest(
+def test_fill_detections_draws_missing_masks_and_keeps_the_others(
     model: Predictor, image: np.ndarray, compact: bool
 ) -> None:
     masks = np.zeros((3, 48, 64), dtype=bool)

@@ -32,15 +32,15 @@ class VisualGenomeSplits:
     """
 
     files: dict[str, Path]
-    images: dict[str, int]
+    images: Counter[str]
     classes: Classes
     boxes: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
 
     def counts(self) -> dict[str, int]:
         """Returns the numbers of images and boxes of each split, and of classes."""
-        images = {f"{split}_images": count for split, count in self.images.items()}
-        boxes = {f"{split}_boxes": self.boxes[split] for split in self.images}
+        images = {f"{split}_images": self.images[split] for split in SPLITS}
+        boxes = {f"{split}_boxes": self.boxes[split] for split in SPLITS}
         return {**images, **boxes, "classes": len(self.classes.categories)}
 
     def lines(self) -> list[str]:
@@ -108,16 +108,15 @@ def convert_visual_genome(
             "objects.json, version 1.4"
         )
     chosen = choose_classes(counts, classes)
-    records = {split: [i.record for i in images.values() if i.split == split] for split in SPLITS}
-    counts_of = {split: len(rows) for split, rows in records.items()}
-    result = VisualGenomeSplits(files=files, images=counts_of, classes=chosen)
+    result = VisualGenomeSplits(
+        files=files, images=Counter(i.split for i in images.values()), classes=chosen
+    )
     with ExitStack() as stack:
-        streams = {
-            split: stack.enter_context(
-                CocoStream(files[split], _head(split, classes, chosen), records[split])
-            )
-            for split in SPLITS
-        }
+        streams = {}
+        for split, file in files.items():
+            records = [i.record for i in images.values() if i.split == split]
+            stream = CocoStream(file, _head(split, classes, chosen), records)
+            streams[split] = stack.enter_context(stream)
         _write_objects(source / OBJECTS, images, streams, result, progress)
         for stream in streams.values():
             stream.seal()
@@ -236,11 +235,8 @@ def _image_record(entry: Any, where: str) -> dict[str, Any]:
     fields = entry if isinstance(entry, dict) else {}
     number, url, coco_id = fields.get("image_id"), fields.get("url"), fields.get("coco_id")
     sides = fields.get("width"), fields.get("height")
-    if (
-        type(number) is not int
-        or not isinstance(url, str)
-        or not all(type(s) is int and s > 0 for s in sides)
-    ):
+    sized = all(type(side) is int and side > 0 for side in sides)
+    if type(number) is not int or not isinstance(url, str) or not sized:
         raise InputError(
             f"{where}: expected image_id, url, width and height, as in Visual Genome 1.4; "
             f"found {', '.join(map(str, fields)) or 'none'}"
@@ -251,10 +247,5 @@ def _image_record(entry: Any, where: str) -> dict[str, Any]:
             f"{coco_id!r}"
         )
     name = "/".join(PurePosixPath(url).parts[-2:])
-    return {
-        "id": number,
-        "file_name": name,
-        "width": sides[0],
-        "height": sides[1],
-        "coco_id": coco_id,
-    }
+    size = {"width": sides[0], "height": sides[1]}
+    return {"id": number, "file_name": name, **size, "coco_id": coco_id}

@@ -202,21 +202,16 @@ def _backbone_keys(counts: tuple[int, ...]) -> Iterator[tuple[str, str]]:
     """Yields the model's keys and their blobs."""
     body = "backbone.body."
     yield body + "conv1.weight", "conv1_w"
-    yield from _norm_keys(body + "bn1", "res_conv1_bn")
+    yield from _layer(body + "bn1", "res_conv1_bn", "sb")
     for stage, count in enumerate(counts, 1):
         for i in range(count):
             here, blob = f"{body}layer{stage}.{i}.", f"res{stage + 1}_{i}_branch"
             for k, letter in enumerate("abc", 1):
                 yield f"{here}conv{k}.weight", f"{blob}2{letter}_w"
-                yield from _norm_keys(f"{here}bn{k}", f"{blob}2{letter}_bn")
+                yield from _layer(f"{here}bn{k}", f"{blob}2{letter}_bn", "sb")
             if i == 0:
                 yield f"{here}downsample.0.weight", f"{blob}1_w"
-                yield from _norm_keys(f"{here}downsample.1", f"{blob}1_bn")
-
-
-def _norm_keys(key: str, blob: str) -> Iterator[tuple[str, str]]:
-    yield f"{key}.weight", f"{blob}_s"
-    yield f"{key}.bias", f"{blob}_b"
+                yield from _layer(f"{here}downsample.1", f"{blob}1_bn", "sb")
 
 
 def _detector_keys(counts: tuple[int, ...]) -> Iterator[tuple[str, str]]:
@@ -225,13 +220,16 @@ def _detector_keys(counts: tuple[int, ...]) -> Iterator[tuple[str, str]]:
         lateral = f"fpn_inner_{top}" + ("" if level == len(counts) - 1 else "_lateral")
         yield from _layer(f"fpn.inner_blocks.{level}.0", lateral)
         yield from _layer(f"fpn.layer_blocks.{level}.0", f"fpn_{top}")
-    yield from _layer("rpn.head.conv.0.0", "conv_rpn_fpn2")
-    yield from _layer("rpn.head.cls_logits", "rpn_cls_logits_fpn2")
-    yield from _layer("rpn.head.bbox_pred", "rpn_bbox_pred_fpn2")
-    for name in ("fc6", "fc7"):
-        yield from _layer(f"box_heads.box_head.{name}", name)
-    for name in ("cls_score", "bbox_pred"):
-        yield from _layer(f"box_heads.box_predictor.{name}", name)
+    for key, blob in {
+        "rpn.head.conv.0.0": "conv_rpn_fpn2",
+        "rpn.head.cls_logits": "rpn_cls_logits_fpn2",
+        "rpn.head.bbox_pred": "rpn_bbox_pred_fpn2",
+        "box_heads.box_head.fc6": "fc6",
+        "box_heads.box_head.fc7": "fc7",
+        "box_heads.box_predictor.cls_score": "cls_score",
+        "box_heads.box_predictor.bbox_pred": "bbox_pred",
+    }.items():
+        yield from _layer(key, blob)
 
 
 def _mask_keys(head: MaskHead) -> Iterator[tuple[str, str]]:
@@ -251,9 +249,9 @@ def _mask_keys(head: MaskHead) -> Iterator[tuple[str, str]]:
         yield f"{MASK_BRANCH}class_weights.vectors", t.embedding
 
 
-def _layer(key: str, blob: str) -> Iterator[tuple[str, str]]:
-    yield f"{key}.weight", f"{blob}_w"
-    yield f"{key}.bias", f"{blob}_b"
+def _layer(key: str, blob: str, endings: str = "wb") -> Iterator[tuple[str, str]]:
+    yield f"{key}.weight", f"{blob}_{endings[0]}"
+    yield f"{key}.bias", f"{blob}_{endings[1]}"
 
 
 def _affine(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -79,11 +79,16 @@ def run(
     halfmask convert to-yolo masks.json dataset/ --images photos/
     """
     options: dict[str, Any] = {
-        **{"images": images, "split": split, "masks": masks, "zero_based": zero_based},
-        **{"image_url": image_url, "coco_val": coco_val, "classes": classes, "test": test},
+        "images": images,
+        "split": split,
+        "masks": masks,
+        "zero_based": zero_based,
     }
+    visual_genome: dict[str, Any] = {"coco_val": coco_val, "classes": classes, "test": test}
     with Display(quiet=True) as progress:
-        done = halfmask.convert(format, source, out, **options, progress=progress)
+        done = halfmask.convert(
+            format, source, out, image_url=image_url, progress=progress, **options, **visual_genome
+        )
     print(done.summary)
     for note in done.notes:
         print(f"note: {note}")

@@ -89,6 +89,10 @@ def run(
         done = halfmask.convert(
             format, source, out, image_url=image_url, progress=progress, **options, **visual_genome
         )
+    _show(done, json)
+
+
+def _show(done: Any, json: Path | None) -> None:
     print(done.summary)
     for note in done.notes:
         print(f"note: {note}")

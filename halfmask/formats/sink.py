@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 from halfmask.coco.records import clip_box, fault_of_box, is_id
@@ -173,14 +172,9 @@ class CocoSink:
     def __enter__(self) -> CocoSink:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            if error is None:
+            if kind is None:
                 head = {"info": self._info, "categories": self._categories}
                 images = (json.loads(text) for text in _lines(self._images))
                 with self._writing(), CocoStream(self.path, head, images) as stream:

@@ -38,7 +38,16 @@ def _checkpoint(path: Path, model: dict[str, Any]) -> Path:
     recipe = parse_recipe(document, "tiny")
     torch.manual_seed(0)
     state = build_model(recipe.model, len(CLASSES) + 1, pretrained=False).state_dict()
-    save_checkpoint(path, Checkpoint(state, recipe, CLASSES, [2, 5], {2: 30, 5: 20, 7: 0}))
+    save_checkpoint(
+        path,
+        Checkpoint(
+            state=state,
+            recipe=recipe,
+            categories=CLASSES,
+            masked=[2, 5],
+            mask_counts={2: 30, 5: 20, 7: 0},
+        ),
+    )
     return path
 
 

@@ -62,9 +62,9 @@ def make_inputs(folder: Path, run: Callable[[Case, list[str], Path], int]) -> No
     """Photographs, their COCO file whole and with half of the masks, a larger one, a
     YOLO folder, a recipe and its model.
     """
-    from halfmask.data.synthetic.write import write_world
+    from halfmask.data.synthetic.write import synth
 
-    source = write_world(folder, PHOTOGRAPHS, 0, CLASSES, SIDE)
+    source = synth(folder, images=PHOTOGRAPHS, classes=CLASSES, size=SIDE).path
     document = json.loads(source.read_text(encoding="utf-8"))
     rows = [_masked(row) for row in document["annotations"]]
     (folder / "partial.json").write_text(json.dumps(document | {"annotations": rows}))

@@ -71,7 +71,10 @@ def trained_detector(
         for name, value in model.state_dict().items()
         if not name.startswith("mask_branch.")
     }
-    save_checkpoint(path, Checkpoint(state, recipe, categories, [], {}))
+    save_checkpoint(
+        path,
+        Checkpoint(state=state, recipe=recipe, categories=categories, masked=[], mask_counts={}),
+    )
     return model.cpu().eval()
 
 
@@ -84,7 +87,9 @@ def fit_on(model: PartialMaskRCNN, recipe: Recipe, training: CocoInstances, fold
     """
     augment = Augment(recipe.data.flip, recipe.data.colour_jitter)
     data = Data(
-        lambda batch_size, s: build_loader(training, batch_size, 0, s, augment, shuffle=True),
+        lambda batch_size, s: build_loader(
+            training, batch_size, 0, seed=s, augment=augment, shuffle=True
+        ),
         lambda batch_size: build_loader(training, batch_size, shuffle=False),
         len(training),
     )

@@ -63,7 +63,9 @@ def train_end_to_end(
     stripped = CocoInstances(file, training.folder, training.image_ids, cache=True)
     augment = Augment(recipe.data.flip, recipe.data.colour_jitter)
     data = Data(
-        lambda batch_size, seed: build_loader(stripped, batch_size, 0, seed, augment, shuffle=True),
+        lambda batch_size, seed: build_loader(
+            stripped, batch_size, 0, seed=seed, augment=augment, shuffle=True
+        ),
         lambda batch_size: build_loader(stripped, batch_size, shuffle=False),
         len(stripped),
     )

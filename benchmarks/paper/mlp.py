@@ -70,7 +70,7 @@ def measure(regions: int, rounds: int, device: torch.device, **sizes: Any) -> di
 
 
 def _head(kind: Kind, sizes: dict[str, Any]) -> Any:
-    return build_mask_branch(MaskHead(mlp=kind, **sizes), CHANNELS, CLASSES, BOX_WIDTH)
+    return build_mask_branch(MaskHead(mlp=kind, **sizes), CHANNELS, CLASSES, box_width=BOX_WIDTH)
 
 
 def _count(module: nn.Module) -> int:

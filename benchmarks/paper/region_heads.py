@@ -20,7 +20,7 @@ from halfmask.masks.paste import expected_iou
 from halfmask.models.mask_rcnn.box_heads import region_pool
 from halfmask.models.mask_rcnn.build import build_mask_branch, region_rules
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
-from halfmask.models.mask_rcnn.regions import FoundBoxes, MaskRegions, region_targets, rows_of
+from halfmask.models.mask_rcnn.regions import DetectedBoxes, MaskRegions, region_targets, rows_of
 from halfmask.recipes.recipe import MaskHead, MaskRCNN, Stage
 from halfmask.structures import Detection, Target
 from halfmask.training.loop.optim import build_optimiser
@@ -62,7 +62,7 @@ class PooledTest:
     test: CocoInstances
     targets: list[Target]
     given: Tensor
-    found: list[FoundBoxes]
+    found: list[DetectedBoxes]
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,14 @@ class PooledTraining:
             rows = torch.where(self.image == i)[0]
             known = torch.isin(target.labels, masked)
             stripped = replace(target, has_mask=known, masks=target.masks.select(known))
-            cells = region_targets(stripped, self.matched[rows], self.regions[rows], side)
+            cells = region_targets(stripped, self.matched[rows], self.regions[rows], side=side)
             drawn[rows], unknown[rows] = cells[0].half(), cells[1]
         return MaskRegions(
-            self.features, self.labels, drawn, unknown, torch.isin(self.labels, masked)
+            features=self.features,
+            labels=self.labels,
+            targets=drawn,
+            unknown=unknown,
+            has_mask=torch.isin(self.labels, masked),
         )
 
 
@@ -105,7 +109,7 @@ def set_regions(model: PartialMaskRCNN, config: MaskRCNN, head: MaskHead) -> Non
     """Lets the model pool regions as this mask head wants them: their side, and which ones."""
     detector = config.detector
     model.mask_pool = region_pool(
-        detector.strides, head.roi_size, head.sampling_ratio, detector.legacy_boxes
+        detector.strides, head.roi_size, head.sampling_ratio, legacy=detector.legacy_boxes
     )
     model.mask_branch.rules = region_rules(head)
 
@@ -140,7 +144,13 @@ def pool_test(model: PartialMaskRCNN, test: CocoInstances) -> PooledTest:
         given.append(model.pool(pictures, [t.boxes for t in known]).half())
         for one in model.detect_boxes(pictures):
             found.append(
-                FoundBoxes(one.boxes, one.labels, one.scores, one.features.half(), one.image_size)
+                DetectedBoxes(
+                    boxes=one.boxes,
+                    labels=one.labels,
+                    scores=one.scores,
+                    features=one.features.half(),
+                    image_size=one.image_size,
+                )
             )
     return PooledTest(test, targets, torch.cat(given), found)
 
@@ -162,7 +172,7 @@ def train_head(
         head,
         regions.features.shape[1],
         predictor.cls_score.out_features,
-        predictor.cls_score.in_features,
+        box_width=predictor.cls_score.in_features,
     )
     # Channels last: a quarter faster on a CPU.
     model.mask_branch = branch.train().to(memory_format=torch.channels_last)

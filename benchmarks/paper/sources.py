@@ -16,7 +16,7 @@ from halfmask.coco.categories import NONVOC_IDS, VOC_IDS, resolve_masked
 from halfmask.coco.file import CocoFile
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.synthetic.classes import DEFAULT_CLASSES, attribute_split
-from halfmask.data.synthetic.write import write_world
+from halfmask.data.synthetic.write import synth
 from halfmask.errors import InputError
 from halfmask.recipes.recipe import expand
 
@@ -71,7 +71,12 @@ class World(Source):
 
     def pictures(self, folder: Path, images: int, seed: int, test: bool) -> CocoInstances:
         if not (folder / "instances.json").is_file():
-            write_world(folder, images, TEST_SEEDS + seed if test else seed, self.classes)
+            synth(
+                folder,
+                images=images,
+                seed=TEST_SEEDS + seed if test else seed,
+                classes=self.classes,
+            )
         return _opened(folder, images, self.classes)
 
     def split(self, file: Annotations, masked: int, split: int, seed: int) -> set[int]:

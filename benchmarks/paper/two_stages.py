@@ -175,7 +175,16 @@ def _detector(plan: Plan, seed: int, folder: Path) -> Path:
         training = plan.source.pictures(folder / "train", plan.train_images, seed, test=False)
         model = trained_detector(recipe, seed, training, folder, lambda _: None)
         categories: Any = [{"id": c["id"], "name": c["name"]} for c in training.file.categories]
-        save_checkpoint(path, Checkpoint(model.state_dict(), recipe, categories, [], {}))
+        save_checkpoint(
+            path,
+            Checkpoint(
+                state=model.state_dict(),
+                recipe=recipe,
+                categories=categories,
+                masked=[],
+                mask_counts={},
+            ),
+        )
     return path
 
 

@@ -118,9 +118,9 @@ def _step(model: PartialMaskRCNN, regions: int, device: torch.device) -> Callabl
     generator = torch.Generator().manual_seed(1)
     side, channels = model.mask_pool.output_size[0], _in_channels(model.mask_branch.trunk)
     batch = MaskRegions(
-        torch.randn(regions, channels, side, side, generator=generator).to(device),
-        torch.randint(1, COCO_K, (regions,), generator=generator).to(device),
-        torch.rand(regions, 2 * side, 2 * side, generator=generator).to(device),
+        features=torch.randn(regions, channels, side, side, generator=generator).to(device),
+        labels=torch.randint(1, COCO_K, (regions,), generator=generator).to(device),
+        targets=torch.rand(regions, 2 * side, 2 * side, generator=generator).to(device),
     )
 
     def step() -> None:

@@ -119,7 +119,9 @@ def _regions(sizes: Sizes, classes: int, device: torch.device) -> MaskRegions:
     )
     labels = torch.randint(1, classes + 1, (sizes.regions,), generator=generator)
     targets = torch.rand(sizes.regions, 2 * sizes.side, 2 * sizes.side, generator=generator)
-    return MaskRegions(features.to(device), labels.to(device), targets.to(device))
+    return MaskRegions(
+        features=features.to(device), labels=labels.to(device), targets=targets.to(device)
+    )
 
 
 def _ours(
@@ -127,7 +129,9 @@ def _ours(
 ) -> tuple[nn.Module, Callable[[], Tensor]]:
     """The transfer head on cls+box rows of a box head, stop-gradient on."""
     torch.manual_seed(0)
-    branch = build_mask_branch(sizes.head, sizes.channels, classes, sizes.box_width).to(device)
+    branch = build_mask_branch(sizes.head, sizes.channels, classes, box_width=sizes.box_width).to(
+        device
+    )
     rows = branch.rows(
         torch.randn(classes, sizes.box_width, device=device) * 0.01,
         torch.randn(4 * classes, sizes.box_width, device=device) * 0.001,
@@ -184,6 +188,8 @@ def _postprocessing(
     rules = DetectionRules(heads.score_thresh, heads.nms_thresh, heads.detections_per_img)
     size = [(800, 1333)]
     return (
-        lambda: detections(logits, offsets, [proposals], size, heads.box_coder, rules),
+        lambda: detections(
+            logits, offsets, [proposals], sizes=size, coder=heads.box_coder, rules=rules
+        ),
         lambda: heads.postprocess_detections(logits, offsets, [proposals], size),
     )

@@ -123,7 +123,9 @@ def let_pass(model: PartialMaskRCNN, features: dict[str, Tensor], batch: ImageLi
 
     def passing(scale: float) -> int:
         return len(
-            detections(logits * scale, offsets, proposals, sizes, heads.box_coder, rules)[0][0]
+            detections(
+                logits * scale, offsets, proposals, sizes=sizes, coder=heads.box_coder, rules=rules
+            )[0][0]
         )
 
     low, high = 1.0, 2.0

@@ -117,7 +117,7 @@ def _ours(folder: Path) -> Callable[[], Any]:
         boxes = torch.stack([width - x1, y0, width - x0, y1], 1)
         target = replace(target, boxes=boxes, masks=target.masks.flip_horizontal())
         rows, regions = _regions(target.boxes)
-        return region_targets(target, rows, regions, SIDE)[0]
+        return region_targets(target, rows, regions, side=SIDE)[0]
 
     return step
 

@@ -23,7 +23,7 @@ from benchmarks.measuring import alternate
 from benchmarks.result import Options, Result, Row, compared, held
 from halfmask.coco.edit import strip_masks
 from halfmask.coco.file import CocoFile
-from halfmask.data.synthetic.write import write_world
+from halfmask.data.synthetic.write import synth
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.inference.complete.complete import complete
@@ -209,7 +209,7 @@ def bulk_fill(folder: Path, pictures: int) -> dict[str, float]:
     """
     world = folder / "world"
     if not (world / "instances.json").is_file():
-        write_world(world, pictures, 7)
+        synth(world, images=pictures, seed=7)
     boxes, out = folder / "boxes.json", folder / "filled.json"
     write_json(boxes, strip_masks(CocoFile.read(world / "instances.json").document, set()))
     begin = time.perf_counter()

@@ -95,7 +95,16 @@ def trained(recipe: Recipe, training: CocoInstances, folder: Path, say: Say) -> 
     fit_on(model, recipe, training, folder)
     categories: Any = [{"id": c["id"], "name": c["name"]} for c in training.file.categories]
     masks = training.file.mask_counts()
-    save_checkpoint(path, Checkpoint(model.state_dict(), recipe, categories, sorted(masks), masks))
+    save_checkpoint(
+        path,
+        Checkpoint(
+            state=model.state_dict(),
+            recipe=recipe,
+            categories=categories,
+            masked=sorted(masks),
+            mask_counts=masks,
+        ),
+    )
     return model.cpu().eval()
 
 

@@ -119,7 +119,7 @@ def waiting_share(setting: Setting, data: CocoInstances) -> float:
 
 def batches(setting: Setting, data: CocoInstances) -> Iterator[Batch]:
     """The same for both models: shuffled, half of them mirrored."""
-    return iter(build_loader(data, setting.batch, 0, SEED, Augment(flip=0.5)))
+    return iter(build_loader(data, setting.batch, 0, seed=SEED, augment=Augment(flip=0.5)))
 
 
 class _Stepper:

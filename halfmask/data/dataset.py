@@ -19,24 +19,29 @@ from halfmask.masks.crops import MaskCrops, decode
 from halfmask.structures import Target
 
 
-class CocoInstances(Dataset[tuple[Tensor, Target]]):
-    """Images of a COCO file, float32 [3, H, W] RGB in [0, 1], and what is known of each
-    as a Target.
+class Examples(Protocol):
+    """A data set as the loader needs it: a length, and image and Target by index."""
 
-    Crowds and annotations without a usable box are left out; a box is clipped to the
-    image; a mask comes from the annotation's own segmentation and only where its state
-    is MASK.
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, Target]: ...
+
+
+class CocoInstances(Dataset[tuple[Tensor, Target]]):
+    """Images of a COCO file, float32 [3, H, W] RGB in [0, 1], each with its Target.
+
+    Crowds and annotations without a usable box are left out, and boxes are clipped to
+    the image. An object has a mask only where its annotation's state is MASK.
 
     Args:
         file: the annotations.
-        images: folder of the photographs. That all are there is checked at once.
-        image_ids: which images, in which order; all by default.
+        images: folder of the photographs, all of which must exist.
+        image_ids: the images, in this order; None: all.
         use: which of halfmask's own masks count (`Data.use`).
-        cache: keep decoded photographs in memory, as uint8. Each worker process keeps
-            its own.
+        cache: keep decoded photographs in memory, as uint8, in each worker process.
     Raises:
         InputError: photographs are missing, or an image id is not in the file; later, a
-            photograph that is truncated or whose size is not the file's.
+            photograph is truncated or has another size than the file says.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class CocoInstances(Dataset[tuple[Tensor, Target]]):
         file: Annotations,
         images: str | Path,
         image_ids: Sequence[int] | None = None,
+        *,
         use: Use = "annotated",
         cache: bool = False,
     ) -> None:
@@ -64,17 +70,17 @@ class CocoInstances(Dataset[tuple[Tensor, Target]]):
         return len(self.image_ids)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
-        # Turned while it is converted, in one pass: half the time of two.
-        turned = torch.from_numpy(self._pixels(index)).permute(2, 0, 1)
-        image = turned.to(torch.float32, memory_format=torch.contiguous_format).div_(255.0)
+        # One pass permutes and converts: half the time of two.
+        permuted = torch.from_numpy(self._pixels(index)).permute(2, 0, 1)
+        image = permuted.to(torch.float32, memory_format=torch.contiguous_format).div_(255.0)
         return image, self.target(index)
 
     def target(self, index: int) -> Target:
-        """What is known of an image, without reading the photograph."""
+        """Returns an image's Target without reading the photograph."""
         return build_target(self.file, self.image_ids[index], self.use)
 
     def with_masks(self) -> list[int]:
-        """The image ids that have at least one usable mask, in order."""
+        """Returns the ids of images with at least one usable mask, in order."""
         masked = self.file.with_masks(self.use)
         return [i for i in self.image_ids if i in masked]
 
@@ -87,11 +93,10 @@ class CocoInstances(Dataset[tuple[Tensor, Target]]):
         pixels = read_photograph(path, where)
         height, width = self.file.size_of(image_id)
         if pixels.shape[:2] != (height, width):
-            found = f"{pixels.shape[1]} × {pixels.shape[0]}"
             raise InputError(
                 f"{path} (image id {image_id}): expected {width} × {height} pixels as "
-                f"{self.file.name} says, "
-                f"found {found}; correct the file's width and height or the photograph"
+                f"{self.file.name} says, found {pixels.shape[1]} × {pixels.shape[0]}; correct "
+                "the file's width and height or the photograph"
             )
         if self._cache is not None:
             self._cache[index] = pixels
@@ -99,11 +104,12 @@ class CocoInstances(Dataset[tuple[Tensor, Target]]):
 
 
 def build_target(file: Annotations, image_id: int, use: Use = "annotated") -> Target:
-    """What a COCO file knows of an image; crowds are left out."""
+    """Returns the Target of one image of a COCO file, without crowds."""
     size = file.size_of(image_id)
     rows = [row for row in file.instances_of(image_id, use) if row.state != MaskState.CROWD]
     crops = [decode(row.segmentation, size) for row in rows if row.state == MaskState.MASK]
     weights = [row.weight for row in rows]
+    weighted = any(w != 1 for w in weights)
     return Target(
         boxes=torch.tensor([row.box for row in rows], dtype=torch.float32).reshape(-1, 4),
         labels=torch.tensor([row.label for row in rows], dtype=torch.int64),
@@ -111,28 +117,24 @@ def build_target(file: Annotations, image_id: int, use: Use = "annotated") -> Ta
         masks=MaskCrops.from_bitmaps([c[0] for c in crops], [c[1] for c in crops], size),
         image_id=image_id,
         annotation_ids=torch.tensor([row.annotation_id for row in rows], dtype=torch.int64),
-        mask_weight=torch.tensor(weights, dtype=torch.float32)
-        if any(w != 1 for w in weights)
-        else None,
+        mask_weight=torch.tensor(weights, dtype=torch.float32) if weighted else None,
     )
 
 
 def development_split(
     image_ids: Sequence[int], share: float, fold: int = 0
 ) -> tuple[list[int], list[int]]:
-    """Divides images into a part to learn from and a part to tune on.
+    """Divides images into training and development ids, each in the order given.
 
-    Each image is placed by a hash of its own id, so it stays in its part whatever else
-    the file holds; the parts' sizes therefore only come near the share. Where share > 0
-    and there are at least two images, neither part is empty.
+    A hash of its own id decides the part of an image, whatever else the file holds; the
+    parts' sizes therefore only come near the share. If share > 0 and there are at least
+    two images, neither part is empty.
 
     Args:
         image_ids: the images.
         share: of the development part, in [0, 1).
-        fold: which part of that share: those of 0, 1, … have no image in common while
+        fold: which part of that share. Folds 0, 1, … have no image in common while
             (fold + 1) · share is at most 1.
-    Returns:
-        (training ids, development ids), each in the order given.
     """
     if share <= 0:
         return list(image_ids), []
@@ -146,13 +148,5 @@ def development_split(
 
 
 def _place(image_id: int) -> float:
-    """A number in [0, 1) that depends on the id alone."""
+    """Returns a number in [0, 1) that depends on the id alone."""
     return int.from_bytes(hashlib.blake2b(str(image_id).encode(), digest_size=6).digest()) / 2**48
-
-
-class Examples(Protocol):
-    """What the loader needs of a data set: a length, and image and Target by index."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> tuple[Tensor, Target]: ...

@@ -1,6 +1,4 @@
-"""Batches for training: a stream that the seed alone decides, and that goes on exactly
-where it was left.
-"""
+"""Training batches: a stream that depends on the seed alone, and resumes exactly."""
 
 from __future__ import annotations
 
@@ -15,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from halfmask.data.augment.augment import Augment
 from halfmask.data.dataset import Examples
+from halfmask.distributed import Place
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops
 from halfmask.structures import Target
@@ -23,15 +22,49 @@ Batch = tuple[list[Tensor], list[Target]]
 Draw = tuple[int, int]  # epoch, index of the image in the data set
 
 
+def build_loader(
+    dataset: Examples,
+    batch_size: int,
+    workers: int = 0,
+    *,
+    seed: int = 0,
+    augment: Augment | None = None,
+    shuffle: bool = True,
+    place: Place | None = None,
+    draws: bool = False,
+) -> ResumableLoader:
+    """Returns a loader of a data set's batches.
+
+    Args:
+        dataset: returns image and Target by index; not empty.
+        batch_size: images in a batch, for each process.
+        workers: processes that read ahead; their number does not change the batches.
+        seed: decides order and random changes.
+        augment: the random changes; None: none.
+        shuffle: an endless shuffled stream; otherwise one pass in order.
+        place: this process among those that train together; None: it is alone.
+        draws: whether each image carries a seed for the training step's own draws
+            (`Target.draws`).
+    """
+    rank, world = (0, 1) if place is None else (place.rank, place.world)
+    stream = BatchStream(len(dataset), batch_size, seed, shuffle=shuffle, rank=rank, world=world)
+    return ResumableLoader(
+        stream,
+        dataset=_Augmented(dataset, augment, seed, draws=draws),
+        num_workers=workers,
+        collate_fn=_collate,
+        persistent_workers=False,
+    )
+
+
 class ResumableLoader(DataLoader[Batch]):
     """Batches of (images, targets), two lists.
 
-    Its state is one number, the batches delivered so far, so that it resumes in the
-    middle of an epoch, with any number of workers. (A loop that runs ahead of training,
-    as Lightning's does by a batch, resumes with the number of batches trained on.)
-    `iter` goes on from that state; once a stream has ended, it starts anew. A
-    photograph that cannot be used is an InputError here as it is in the data set,
-    whichever process met it.
+    Its state is the number of batches delivered so far, so it resumes within an epoch,
+    with any number of workers. A loop that reads a batch ahead (Lightning's) resumes
+    with the number of batches it trained on. `iter` goes on from that state; after the
+    end of a stream it starts from 0. An unreadable photograph raises InputError here,
+    from whichever process reads it.
     """
 
     def __init__(self, stream: BatchStream, **options: Any) -> None:
@@ -57,23 +90,30 @@ class ResumableLoader(DataLoader[Batch]):
 
 
 class BatchStream(Sampler[list[Draw]]):
-    """Which images make up each batch.
+    """The images of each batch.
 
-    Shuffled, it never ends: one permutation of the images after another, cut into
-    batches without regard to where an epoch ends. Otherwise the images once, in order,
-    the last batch perhaps smaller.
+    Shuffled, the stream never ends: one permutation of the images after another, cut
+    into batches without regard to epochs. Otherwise it is one pass in order, whose last
+    batch may be smaller.
 
     Args:
         images: how many there are.
         batch_size: for each process.
         seed: decides the permutations.
         shuffle: see above.
-        rank, world: this process and how many there are; they share every global batch
-            of batch_size × world images.
+        rank, world: number of this process, and of all that share each global batch of
+            batch_size × world images.
     """
 
     def __init__(
-        self, images: int, batch_size: int, seed: int, shuffle: bool, rank: int = 0, world: int = 1
+        self,
+        images: int,
+        batch_size: int,
+        seed: int,
+        *,
+        shuffle: bool,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         assert images > 0, "no image to draw from"
         assert batch_size > 0, batch_size
@@ -87,7 +127,7 @@ class BatchStream(Sampler[list[Draw]]):
         self.start = 0
 
     def __len__(self) -> int:
-        """Batches of one pass over the images."""
+        """Returns the batches of one pass over the images."""
         return -(-self.images // (self.batch_size * self.world))
 
     def __iter__(self) -> Iterator[list[Draw]]:
@@ -114,19 +154,20 @@ class BatchStream(Sampler[list[Draw]]):
 
 @dataclass(frozen=True)
 class _Fault:
-    """An InputError on its way out of a worker. Raised there, it would arrive with the
-    worker's traceback in its message.
+    """An InputError on its way out of a worker.
+
+    Raised there, it would carry the worker's traceback in its message.
     """
 
     message: str
 
 
 class _Augmented(Dataset[Any]):
-    """The examples of a data set, changed at random: by seed, epoch and image, so that
-    it does not matter who does it, and when.
-    """
+    """Examples with random changes that depend on seed, epoch and image alone."""
 
-    def __init__(self, examples: Examples, augment: Augment | None, seed: int, draws: bool) -> None:
+    def __init__(
+        self, examples: Examples, augment: Augment | None, seed: int, *, draws: bool
+    ) -> None:
         self.examples = examples
         self.augment = augment
         self.seed = seed
@@ -145,47 +186,10 @@ class _Augmented(Dataset[Any]):
         image, target = self.examples[index]
         word, other = np.random.SeedSequence([self.seed, epoch, index]).generate_state(2, np.uint64)
         if self.augment is not None:
-            # The change may read other photographs (copy-paste), which can be as broken
-            # as this one.
-            image, target = self.augment(
-                image, target, torch.Generator().manual_seed(int(word) >> 1)
-            )
+            # May raise too: copy-paste reads other photographs.
+            generator = torch.Generator().manual_seed(int(word) >> 1)
+            image, target = self.augment(image, target, generator)
         return image, replace(target, draws=int(other) >> 2) if self.draws else target
-
-
-def build_loader(
-    dataset: Examples,
-    batch_size: int,
-    workers: int = 0,
-    seed: int = 0,
-    augment: Augment | None = None,
-    shuffle: bool = True,
-    rank: int = 0,
-    world: int = 1,
-    draws: bool = False,
-) -> ResumableLoader:
-    """A loader of a data set's batches.
-
-    Args:
-        dataset: gives image and Target by index, and is not empty.
-        batch_size: images in a batch, for each process.
-        workers: processes that read ahead; the batches are the same whatever their
-            number.
-        seed: decides order and random changes.
-        augment: the random changes; None: none.
-        shuffle: an endless shuffled stream; otherwise one pass in order.
-        rank, world: this process among those that train together.
-        draws: whether each image brings a seed for the training step's own draws
-            (`Target.draws`).
-    """
-    stream = BatchStream(len(dataset), batch_size, seed, shuffle, rank, world)
-    return ResumableLoader(
-        stream,
-        dataset=_Augmented(dataset, augment, seed, draws),
-        num_workers=workers,
-        collate_fn=_collate,
-        persistent_workers=False,
-    )
 
 
 def _collate(examples: list[Any]) -> Any:
@@ -197,11 +201,11 @@ def _collate(examples: list[Any]) -> Any:
 
 
 class _Parcel:
-    """A batch on its way out of a worker; what arrives is a plain Batch.
+    """A batch on its way out of a worker, where it becomes a plain Batch.
 
-    A tensor that travels by itself takes a file descriptor, and a batch of targets has
-    a hundred. So the images travel as one tensor in shared memory, and what is known of
-    them as arrays, by value.
+    Each tensor that leaves a worker takes a file descriptor, and a batch of targets has
+    a hundred tensors. So the images travel as one tensor in shared memory, and the
+    targets as arrays, by value.
     """
 
     def __init__(self, images: list[Tensor], targets: list[Target]) -> None:
@@ -210,33 +214,28 @@ class _Parcel:
 
     def __reduce__(self) -> tuple[Any, ...]:
         flat = torch.cat([image.reshape(-1) for image in self.images])
-        return _unpack, (
-            flat,
-            [tuple(image.shape) for image in self.images],
-            [_arrays(target) for target in self.targets],
-        )
+        shapes = [tuple(image.shape) for image in self.images]
+        return _unpack, (flat, shapes, [_arrays(target) for target in self.targets])
 
 
-def _arrays(target: Target) -> tuple[Any, ...]:
-    rows = (target.boxes, target.labels, target.has_mask, target.annotation_ids)
-    masks = (target.masks.pixels, target.masks.sizes, target.masks.offsets)
-    optional = [None if t is None else t.numpy() for t in (target.mask_weight, target.loose_box)]
-    names = (target.masks.image_size, target.image_id, target.draws)
-    return [r.numpy() for r in rows], [m.numpy() for m in masks], names, optional
+def _arrays(target: Target) -> dict[str, Any]:
+    columns = vars(target) | {"masks": None}
+    fields = {k: v.numpy() if isinstance(v, Tensor) else v for k, v in columns.items()}
+    masks = target.masks
+    crops = [part.numpy() for part in (masks.pixels, masks.sizes, masks.offsets)]
+    return fields | {"masks": (*crops, masks.image_size)}
 
 
-def _unpack(flat: Tensor, shapes: list[tuple[int, ...]], packed: list[tuple[Any, ...]]) -> Batch:
+def _unpack(flat: Tensor, shapes: list[tuple[int, ...]], packed: list[dict[str, Any]]) -> Batch:
     parts = torch.split(flat, [int(np.prod(shape)) for shape in shapes])
     images = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
     targets = []
-    for rows, masks, (image_size, image_id, draws), optional in packed:
-        boxes, labels, has_mask, annotation_ids = (torch.from_numpy(r) for r in rows)
-        pixels, sizes, offsets = (torch.from_numpy(m) for m in masks)
-        crops = MaskCrops(pixels, sizes, offsets, image_size)
-        weight, loose = (
-            None if values is None else torch.from_numpy(values) for values in optional
-        )
-        targets.append(
-            Target(boxes, labels, has_mask, crops, image_id, annotation_ids, weight, loose, draws)
-        )
+    for fields in packed:
+        *crops, image_size = fields["masks"]
+        pixels, sizes, offsets = (torch.from_numpy(part) for part in crops)
+        columns: dict[str, Any] = {
+            k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in fields.items()
+        }
+        columns["masks"] = MaskCrops(pixels, sizes, offsets, image_size)
+        targets.append(Target(**columns))
     return images, targets

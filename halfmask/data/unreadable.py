@@ -1,6 +1,4 @@
-"""Photographs that cannot be used, in the midst of a training: a few are left out and
-named, many stop it.
-"""
+"""Photographs that turn out unreadable in training: a few are skipped, many stop it."""
 
 from __future__ import annotations
 
@@ -16,23 +14,22 @@ from halfmask.structures import Target
 
 
 class SkipUnreadable(Dataset[tuple[Tensor, Target]]):
-    """A data set in whose place of an example that cannot be read stands the next one
-    that can.
+    """Replaces an unreadable example by the next readable one.
 
-    Which example that is does not depend on who reads, or on what was read before; so
-    neither seed, workers nor a resumed run see a difference. What was left out is known
-    to all worker processes, and told once on stderr.
+    The replacement does not depend on the process that reads or on earlier reads, so
+    seed, workers and resumed runs see no difference. All worker processes share the
+    list of skipped examples; each is named once on stderr.
 
     Args:
-        examples: raise InputError for what cannot be used.
-        share: of the examples that may be left out, in [0, 1); more is an error.
+        examples: raise InputError for an unreadable example.
+        share: of the examples that may be skipped, in [0, 1); more is an error.
     """
 
     def __init__(self, examples: Examples, share: float) -> None:
         assert 0.0 <= share < 1.0, share
         self.examples = examples
         self.most = int(share * len(examples))
-        # In shared memory: every worker counts what the others found.
+        # In shared memory: every worker counts the finds of the others.
         self._out = torch.zeros(len(examples), dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
@@ -40,14 +37,14 @@ class SkipUnreadable(Dataset[tuple[Tensor, Target]]):
 
     @property
     def left_out(self) -> list[int]:
-        """Indices of the examples that could not be read so far."""
+        """Indices of the examples skipped so far."""
         return torch.where(self._out)[0].tolist()
 
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
-        """Image and Target as the data set's.
+        """Returns image and Target.
 
         Raises:
-            InputError: more examples than `share` allows cannot be read.
+            InputError: more examples are unreadable than `share` allows.
         """
         for place in range(index, index + len(self)):
             row = place % len(self)
@@ -66,7 +63,7 @@ class SkipUnreadable(Dataset[tuple[Tensor, Target]]):
                 raise error
             raise InputError(
                 f"{error} ({count} of {len(self)} photographs cannot be used, and at most "
-                f"{self.most} may be left out: "
-                "mend them, `halfmask doctor --images` lists all, or raise data.unreadable)"
+                f"{self.most} may be left out. To fix: `halfmask doctor --images` lists all; "
+                "replace them, or raise data.unreadable)"
             ) from error
         sys.stderr.write(f"left out: {error}\n")

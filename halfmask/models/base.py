@@ -1,64 +1,57 @@
-"""What every model answers: losses of a batch, detect, segment."""
+"""The interface of every model: losses of a batch, detect, segment."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from halfmask.errors import InputError
+from halfmask.masks.paste import grown
+from halfmask.recipes.run import LossKind
 from halfmask.structures import Detection, Target
-
-LossKind = Literal["all", "boxes", "masks"]
 
 
 class SegmentationModel(nn.Module, ABC):
-    """A model that learns from boxes of every class and from the masks that exist, and
-    segments every class.
-    """
+    """Learns from boxes of all classes and the masks that exist; masks all classes."""
 
     @abstractmethod
     def forward(
         self, images: list[Tensor], targets: list[Target], loss: LossKind = "all"
     ) -> dict[str, Tensor]:
-        """Named losses (scalars) of a training batch; the loop adds them up.
+        """Returns named losses (scalars) of a training batch; their sum is the loss.
 
         Args:
             images: float32 [3, H, W] each, RGB in [0, 1], sizes may differ.
-            targets: one for each image; images without objects or without masks are
-                welcome and give finite losses.
-            loss: which losses to compute. `masks` expects the detector's parts to be
-                frozen.
+            targets: one for each image. Images without objects or masks give finite
+                losses.
+            loss: the losses to compute. `masks` expects frozen detector parts.
         """
 
     @abstractmethod
     def detect(self, images: list[Tensor]) -> list[Detection]:
-        """Finds objects and their masks. Raises InputError where the model has no
-        detector (`has_detector`).
-        """
+        """Finds objects and their masks. Raises InputError without a detector."""
 
     @abstractmethod
     def segment(
         self, images: list[Tensor], boxes: list[Tensor], labels: list[Tensor] | None = None
     ) -> list[Detection]:
-        """Masks for given boxes, batched over all boxes of all images.
+        """Returns masks for given boxes, batched over all boxes of all images.
 
         Args:
             images: float32 [3, H, W] each.
             boxes: float32 [n, 4] xyxy for each image, n may be 0.
-            labels: int64 [n] for each image; None where the model can do without or
-                finds them itself.
+            labels: int64 [n] for each image; None if the model does not need labels or
+                predicts them itself.
         Returns:
-            One Detection an image, rows in the order of the boxes, scores 1 (the class
-                score where the model found the label).
+            One Detection an image, rows in the order of the boxes. Scores are 1, or the
+                class score if the model predicted the label.
         """
 
     @abstractmethod
     def parts(self) -> dict[str, nn.Module]:
-        """The parts that a stage may train or freeze, by name. Together they own every
-        parameter, each exactly once.
-        """
+        """Returns the parts that a stage may train or freeze, which share no parameter."""
 
     @property
     @abstractmethod
@@ -71,14 +64,45 @@ class SegmentationModel(nn.Module, ABC):
 
 
 class FixedSegmenter(SegmentationModel):
-    """Draws masks into given boxes as it is: a rule, or somebody else's model. Nothing
-    of it is trained here, and it finds no boxes.
+    """A rule, or another project's model, that masks given boxes and never learns.
+
+    Attributes:
+        cells: M, side of its masks.
+        reach: how far masks go beyond their boxes now, share of the box's side.
     """
+
+    cells: int
+    reach = 0.0
+
+    @abstractmethod
+    def draw(self, image: Tensor, boxes: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns float32 [n, M, M] in [0, 1], spread over each region, and quality [n].
+
+        Args:
+            image: float32 [3, H, W].
+            boxes: float32 [n, 4], n ≥ 1.
+            regions: float32 [n, 4], the boxes with `reach`.
+        """
+
+    @torch.no_grad()
+    def segment(
+        self, images: list[Tensor], boxes: list[Tensor], labels: list[Tensor] | None = None
+    ) -> list[Detection]:
+        out = []
+        for i, (image, places) in enumerate(zip(images, boxes, strict=True)):
+            n, size = len(places), (int(image.shape[-2]), int(image.shape[-1]))
+            regions = grown(places, self.reach) if self.reach else places
+            nothing = places.new_zeros((0, self.cells, self.cells)), places.new_zeros(0)
+            probs, quality = self.draw(image, places, regions) if n else nothing
+            known = places.new_zeros(n, dtype=torch.int64) if labels is None else labels[i]
+            scores = places.new_ones(n)
+            out.append(Detection(places, known, scores, probs, regions, quality, size, self.reach))
+        return out
 
     def forward(
         self, images: list[Tensor], targets: list[Target], loss: LossKind = "all"
     ) -> dict[str, Tensor]:
-        raise InputError(f"{type(self).__name__} draws masks as it is: there is nothing to train")
+        raise InputError(f"{type(self).__name__} does not learn: there is nothing to train")
 
     def detect(self, images: list[Tensor]) -> list[Detection]:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Recipes to models: the one place that turns configuration into modules."""
+"""Builds models from recipes: the one place that turns configuration into modules."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from halfmask.errors import InputError
 from halfmask.models.base import SegmentationModel
 from halfmask.models.class_vectors import vector_size
 from halfmask.models.mask_rcnn.build import build_mask_rcnn
-from halfmask.recipes.recipe import BoxSegmenter, MaskRCNN, expand
+from halfmask.recipes.recipe import BoxSegmenterConfig, MaskRCNN, expand
 
 
 def build_model(
-    config: MaskRCNN | BoxSegmenter,
+    config: MaskRCNN | BoxSegmenterConfig,
     num_classes: int,
     pretrained: bool = True,
+    *,
     names: Sequence[str] | None = None,
 ) -> SegmentationModel:
-    """The model that a recipe describes.
+    """Builds the model that a recipe describes.
 
     Args:
         config: the recipe's `model`.
         num_classes: K, background included.
-        pretrained: load backbone weights and class vectors from where the recipe says;
-            False where a checkpoint follows, which has them (no file and no network is
-            touched).
+        pretrained: load backbone weights and class vectors from the recipe's files.
+            With False no file and no network is read: a checkpoint with all weights
+            follows.
         names: of the K−1 foreground classes in the order of the labels; only a file of
-            vectors by class name asks for them.
+            vectors by class name needs them.
     Raises:
         InputError: the recipe's numbers or files do not fit each other.
     """
@@ -38,12 +39,11 @@ def build_model(
     return _BUILDERS[config.kind](config, num_classes, pretrained, names)
 
 
-def with_embedding_size(config: MaskRCNN | BoxSegmenter) -> MaskRCNN | BoxSegmenter:
-    """The recipe's model with the length of its class vectors taken from their file, so
-    that a checkpoint can be built without the file.
+def with_embedding_size(config: MaskRCNN | BoxSegmenterConfig) -> MaskRCNN | BoxSegmenterConfig:
+    """Fills in the length of a recipe's class vectors from their file.
 
-    Raises:
-        InputError: there is no such file, or none of vectors.
+    A checkpoint can then be built without the file. Raises InputError if the file
+    cannot be read.
     """
     transfer = config.mask_head.transfer if config.kind == "mask_rcnn" else config.condition
     if transfer is None or transfer.embedding is None or transfer.embedding_size is not None:
@@ -57,7 +57,7 @@ def with_embedding_size(config: MaskRCNN | BoxSegmenter) -> MaskRCNN | BoxSegmen
 
 
 def _build_box_segmenter(
-    config: BoxSegmenter, num_classes: int, pretrained: bool, names: Sequence[str] | None
+    config: BoxSegmenterConfig, num_classes: int, pretrained: bool, names: Sequence[str] | None
 ) -> SegmentationModel:
     from halfmask.models.box_segmenter.build import build_box_segmenter
 

@@ -1,26 +1,27 @@
-"""One file = weights + recipe + classes + who had masks + version. Always safetensors,
-never a pickle.
+"""Checkpoints: weights, recipe, classes and masked classes in one safetensors file.
 
-The file is what safetensors writes for a state dict; one entry of its header,
-`halfmask`, holds the rest as JSON.
+One entry of the file's header, `halfmask`, holds all but the weights, as JSON.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from halfmask._version import __version__
 from halfmask.errors import InputError
 from halfmask.files.atomic import path_beside
 from halfmask.recipes.recipe import Recipe, parse_recipe
+from halfmask.text import listed
 
 FORMAT_VERSION = 1
 LONGEST_HEADER = 100_000_000
@@ -28,26 +29,28 @@ LONGEST_HEADER = 100_000_000
 MENTIONED = 3
 """How many keys an error names."""
 QUALITY = "quality_score."
-"""A model's fitted quality score: files from before have none, which stands for an unfitted one."""
+"""Prefix of the quality score's keys. Older files have none: an unfitted score."""
 
 
 class Category(TypedDict):
-    """A class of the model. Label i + 1 is the i-th of `Checkpoint.categories`; label 0
-    is background.
+    """A class of the model.
+
+    Label i + 1 is the i-th of `Checkpoint.categories`; label 0 is background.
     """
 
     id: int
     name: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A trained model, without the code that builds it
-    (`models.build.build_model(recipe.model, len(categories) + 1)`).
+    """A trained model, without the code that builds it.
+
+    `build_model(recipe.model, len(categories) + 1)` builds it.
 
     Attributes:
         state: the model's state dict, float32.
-        recipe: how it was trained.
+        recipe: of its training.
         categories: the classes in the order of the labels.
         masked: ids of the classes that had masks in training (set A).
         mask_counts: category id → usable masks in the training file.
@@ -63,19 +66,14 @@ class Checkpoint:
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
-    """Writes a checkpoint: beside first, then renamed, so that no reader ever sees half
-    a file.
+    """Writes a checkpoint; a reader never sees half a file.
 
     Args:
-        half: store floating point weights in 16 bits, half the size; they are read back
-            as float32.
+        half: store floating point weights in 16 bits; they are read back as float32.
     Raises:
         InputError: a weight is not finite, or too large for 16 bits; or the file cannot
-            be written (the disk is full).
+            be written.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     path = Path(path)
     state = {name: _packed(tensor, half) for name, tensor in checkpoint.state.items()}
     _check_finite(state, f"{path} is not written" + (" in 16 bits" if half else ""))
@@ -86,7 +84,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, half: bool = False
         "categories": checkpoint.categories,
         "masked": sorted(checkpoint.masked),
         "mask_counts": {str(k): v for k, v in sorted(checkpoint.mask_counts.items())},
-        # What a reader has to undo: tensors that were float32 before `half`.
+        # A reader turns these back: tensors that were float32 before `half`.
         "half": sorted(k for k, t in checkpoint.state.items() if half and t.dtype == torch.float32),
     }
     try:
@@ -104,7 +102,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """Reads a checkpoint onto the CPU.
 
     Raises:
-        InputError: no such file, not a safetensors file, cut short, not written by
+        InputError: no such file, no safetensors file, cut short, not written by
             halfmask, another format version, weights that are not finite, or a recipe
             that this version does not know.
     """
@@ -120,20 +118,26 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(
             f"{path}: its halfmask header is damaged ({type(error).__name__}: {error}); write "
-            "the checkpoint anew"
+            "the checkpoint again"
         ) from error
     fault = _fault_of_classes(categories, masked, counts)
     if fault:
         raise InputError(
-            f"{path}: its halfmask header is damaged ({fault}); write the checkpoint anew"
+            f"{path}: its halfmask header is damaged ({fault}); write the checkpoint again"
         )
     state = {name: tensor.float() if name in half else tensor for name, tensor in state.items()}
     _check_finite(state, str(path))
-    return Checkpoint(state, parse_recipe(recipe, str(path)), categories, masked, counts, version)
+    return Checkpoint(
+        state=state,
+        recipe=parse_recipe(recipe, str(path)),
+        categories=categories,
+        masked=masked,
+        mask_counts=counts,
+        version=version,
+    )
 
 
 def _fault_of_classes(categories: list[Category], masked: list[int], counts: dict[int, int]) -> str:
-    """What is wrong with a header's class list, "" where nothing is."""
     ids = [category["id"] for category in categories]
     if not all(type(c["id"]) is int and isinstance(c["name"], str) for c in categories):
         return "a class without a whole number as id or without a name"
@@ -147,27 +151,21 @@ def _fault_of_classes(categories: list[Category], masked: list[int], counts: dic
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], where: str | Path) -> None:
     """Copies every weight into a model that was built for them.
 
-    Args:
-        where: the file's name, for errors.
     Raises:
         InputError: a key is missing or unknown, or a shape or kind of number differs.
-            The model is unchanged then.
+            The model is then unchanged, and `where`, the file's name, is in the
+            message.
     """
     own = model.state_dict()
-    before = not any(k.startswith(QUALITY) for k in state)
-    may_lack = [
-        k for k in own if k.endswith("num_batches_tracked") or (before and k.startswith(QUALITY))
-    ]
-    missing = [k for k in own if k not in state and k not in may_lack]
+    unfitted = not any(k.startswith(QUALITY) for k in state)
+    missing = [k for k in own if k not in state and not _is_counter(k)]
+    missing = [k for k in missing if not (unfitted and k.startswith(QUALITY))]
     unknown = [k for k in state if k not in own]
     if missing or unknown:
-        what = (
-            f"lacks {_some(missing)}"
-            if missing
-            else f"has {_some(unknown)}, which the model does not know"
-        )
+        fault = f"has {listed(unknown, MENTIONED)}, which the model does not know"
+        fault = f"lacks {listed(missing, MENTIONED)}" if missing else fault
         raise InputError(
-            f"{where}: {what}: the file belongs to another model than its recipe builds"
+            f"{where}: {fault}: the file belongs to another model than its recipe builds"
         )
     for key, tensor in state.items():
         if tensor.shape != own[key].shape:
@@ -180,34 +178,36 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], where: str | Pat
 
 
 def load_fitting_weights(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    """Copies the weights whose name and shape the model knows (another run's detector
-    under a new mask head).
+    """Copies the weights whose name and shape the model knows, from another run, say.
 
-    Fixed class vectors are what the model's own recipe says, never another run's; and a
-    quality score was fitted to another run's masks.
-
-    Returns:
-        The model's keys that keep their own values, `num_batches_tracked` aside.
+    Fixed class vectors (the model's own recipe decides) and quality scores (fitted to
+    another run's masks) are not copied. Returns the model's keys that keep their own
+    values, except `num_batches_tracked`.
     """
     own = model.state_dict()
-    fixed = "class_weights.vectors"
-    known = {k: t for k, t in state.items() if k in own and own[k].shape == t.shape}
     fitting = {
-        k: t for k, t in known.items() if not k.endswith(fixed) and not k.startswith(QUALITY)
+        k: t
+        for k, t in state.items()
+        if k in own
+        and own[k].shape == t.shape
+        and not k.endswith("class_weights.vectors")
+        and not k.startswith(QUALITY)
     }
     model.load_state_dict(fitting, strict=False)
-    return [k for k in own if k not in fitting and not k.endswith("num_batches_tracked")]
+    return [k for k in own if k not in fitting and not _is_counter(k)]
+
+
+def _is_counter(key: str) -> bool:
+    return key.endswith("num_batches_tracked")
 
 
 def file_digest(path: str | Path) -> str:
-    """The first 12 hexadecimal digits of the file's SHA-256: which model filled a mask."""
+    """Returns the first 12 hexadecimal digits of the file's SHA-256."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    from safetensors import SafetensorError, safe_open
-
     if not path.is_file():
         raise InputError(
             f"{path}: no such file; expected a halfmask checkpoint (model.safetensors of a run)"
@@ -221,8 +221,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _fault(path: Path) -> str:
-    """What is wrong with a file that safetensors refuses: 8 bytes of length, a JSON
-    header of that length, then the weights.
+    """Describes the fault of a file that safetensors refuses.
+
+    A good file is 8 bytes of length, a JSON header of that length, then the weights.
     """
     with path.open("rb") as file:
         start = file.read(8)
@@ -235,16 +236,15 @@ def _fault(path: Path) -> str:
 
 def _header(text: str | None, path: Path) -> dict[str, Any]:
     if text is None:
-        mend = "weights of a backbone go into the recipe (`weights:`)"
         raise InputError(
             f"{path}: a safetensors file that halfmask did not write: it names no recipe and "
-            f"no classes; {mend}"
+            "no classes; weights of a backbone go into the recipe (`weights:`)"
         )
     try:
         header = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{path}: its halfmask header is not JSON; write the checkpoint anew"
+            f"{path}: its halfmask header is not JSON; write the checkpoint again"
         ) from error
     found = header.get("format") if isinstance(header, dict) else None
     if found != FORMAT_VERSION:
@@ -261,8 +261,7 @@ def _packed(tensor: Tensor, half: bool) -> Tensor:
     tensor = tensor.detach().cpu()
     if half and tensor.dtype == torch.float32:
         tensor = tensor.half()
-    # A copy of its own: safetensors refuses views that share memory and channels_last
-    # strides.
+    # A copy: safetensors refuses shared memory and channels_last strides.
     return tensor.clone(memory_format=torch.contiguous_format)
 
 
@@ -272,12 +271,6 @@ def _check_finite(state: Mapping[str, Tensor], where: str) -> None:
     ]
     if bad:
         raise InputError(
-            f"{where}: {_some(bad)} holds values that are not finite; use an earlier "
+            f"{where}: {listed(bad, MENTIONED)} holds values that are not finite; use an earlier "
             "checkpoint of the run"
         )
-
-
-def _some(keys: Iterable[str]) -> str:
-    keys = list(keys)
-    more = f" and {len(keys) - MENTIONED} more" if len(keys) > MENTIONED else ""
-    return ", ".join(keys[:MENTIONED]) + more

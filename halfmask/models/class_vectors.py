@@ -1,4 +1,4 @@
-"""Class vectors from a user's file: word embeddings, CLIP text features, random numbers."""
+"""Class vectors from a user's file: word embeddings, text features, random numbers."""
 
 from __future__ import annotations
 
@@ -15,30 +15,28 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from halfmask.errors import InputError
+from halfmask.text import listed
 
 logger = logging.getLogger("halfmask")
 
 NAMED = ".safetensors"
 SHOWN = 5
-"""How many names a message gives before it counts the rest."""
+"""How many names a message shows."""
 
 
 def read_vectors(
-    path: Path, num_classes: int, names: Sequence[str] | None = None, size: int | None = None
+    path: Path, num_classes: int, names: Sequence[str] | None = None, *, size: int | None = None
 ) -> Tensor:
-    """The vectors of the foreground classes, in the order of the labels.
+    """Returns the vectors of the foreground classes in label order, float32 [K−1, E].
 
     Args:
         path: `.npy`, a row for each class in the order of the category ids (K−1 rows,
-            or K with the background's first, which then has to be zeros as in the
-            paper's files), or `.safetensors`, a vector under each class's name, in any
-            order.
+            or K with a background row of zeros first, as in the paper's files); or
+            `.safetensors`, a vector under each class's name.
         num_classes: K, background included.
-        names: of the K−1 classes, for a `.safetensors` file. Vectors of other names are
-            left out, with a warning.
-        size: E; None: as the file has it.
-    Returns:
-        float32 [K−1, E].
+        names: of the K−1 classes, for a `.safetensors` file. Other vectors are left
+            out, with a warning.
+        size: E; None: the file's.
     Raises:
         InputError: unreadable, another shape, a class without a vector, or values that
             are not finite.
@@ -52,14 +50,12 @@ def read_vectors(
         )
     vectors = torch.from_numpy(rows.astype(np.float32))
     if not bool(torch.isfinite(vectors).all()):
-        raise InputError(f"{path}: class vectors hold values that are not finite; mend the file")
+        raise InputError(f"{path}: class vectors hold values that are not finite; correct the file")
     return vectors
 
 
 def vector_size(path: Path) -> int:
-    """E, the length of a file's vectors, without reading them all. Raises InputError as
-    `read_vectors` does.
-    """
+    """Returns E from the file's header alone. Raises InputError as `read_vectors`."""
     if path.suffix != NAMED:
         return int(_array(path, lazily=True).shape[1])
     with _tensors(path) as file:
@@ -69,8 +65,8 @@ def vector_size(path: Path) -> int:
 
 def _numbered_rows(path: Path, num_classes: int) -> NDArray[Any]:
     array = _array(path)
-    # K rows whose first is not the background's would shift every class by one: told
-    # apart by the paper's zeros.
+    # K rows without a background row would shift every class by one; the paper's zeros
+    # mark that row.
     has_background = array.shape[0] == num_classes and not array[0].any()
     return array[1:] if has_background else array
 
@@ -79,20 +75,20 @@ def _array(path: Path, lazily: bool = False) -> NDArray[Any]:
     try:
         array = np.load(path, mmap_mode="r" if lazily else None, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        kinds = "expected a .npy file (rows in the order of the category ids) or a .safetensors file (by class name)"
         raise InputError(
-            f"{path}: class vectors cannot be read ({type(error).__name__}); {kinds}"
+            f"{path}: class vectors cannot be read ({type(error).__name__}); expected a .npy file "
+            "(rows in the order of the category ids) or a .safetensors file (by class name)"
         ) from error
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind not in "fiu":
-        what = (
-            f"{array.dtype} {list(array.shape)}"
-            if isinstance(array, np.ndarray)
-            else "an archive of several"
-        )
-        raise InputError(
-            f"{path}: expected one array of numbers [classes, embedding_size], found {what}"
-        )
-    return array
+    if not isinstance(array, np.ndarray):
+        array.close()
+        found = "an archive of several"
+    elif array.ndim == 2 and array.dtype.kind in "fiu":
+        return array
+    else:
+        found = f"{array.dtype} {list(array.shape)}"
+    raise InputError(
+        f"{path}: expected one array of numbers [classes, embedding_size], found {found}"
+    )
 
 
 def _named_rows(path: Path, names: Sequence[str] | None) -> NDArray[Any]:
@@ -111,15 +107,20 @@ def _named_rows(path: Path, names: Sequence[str] | None) -> NDArray[Any]:
     _common_size(path, {name: list(row.shape) for name, row in rows.items()})
     if surplus:
         logger.warning(
-            "%s: %d vectors are no class's and are left out: %s", path, len(surplus), _some(surplus)
+            "%s: %d vectors are no class's and are left out: %s",
+            path,
+            len(surplus),
+            listed(surplus, SHOWN),
         )
     return np.stack([rows[name] for name in names])
 
 
 def _missing(missing: list[str], surplus: list[str]) -> str:
-    """What is missing, what is there instead, and which of the two are probably the same."""
-    text = f"{len(missing)} classes: {_some(missing)}; {len(surplus)} vectors are no class's"
-    text += f": {_some(surplus)}" if surplus else ""
+    """Names missing and surplus vectors, and pairs that are probably the same."""
+    text = (
+        f"{len(missing)} classes: {listed(missing, SHOWN)}; {len(surplus)} vectors are no class's"
+    )
+    text += f": {listed(surplus, SHOWN)}" if surplus else ""
     folded = {name.casefold(): name for name in surplus}
     near = [
         (m, folded[n])
@@ -127,7 +128,7 @@ def _missing(missing: list[str], surplus: list[str]) -> str:
         for n in difflib.get_close_matches(m.casefold(), folded, n=1, cutoff=0.6)
     ]
     pairs = [f"{there!r} for {wanted!r}" for wanted, there in near]
-    return text + (f"; rename {_some(pairs)}" if pairs else "")
+    return text + (f"; rename {listed(pairs, SHOWN)}" if pairs else "")
 
 
 def _common_size(path: Path, shapes: dict[str, list[int]]) -> int:
@@ -151,8 +152,3 @@ def _tensors(path: Path) -> Any:
             f"{path}: class vectors cannot be read ({type(error).__name__}); expected a "
             ".safetensors file, a vector under each class's name"
         ) from error
-
-
-def _some(items: list[str]) -> str:
-    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return ", ".join(items[:SHOWN]) + more

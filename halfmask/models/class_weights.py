@@ -1,4 +1,4 @@
-"""Class weights w_det [K, D]: what the mask head knows of each class."""
+"""Class weights w_det [K, D]: the mask head's knowledge of each class."""
 
 from __future__ import annotations
 
@@ -16,28 +16,27 @@ from halfmask.recipes.recipe import Transfer, expand
 
 
 class ClassWeights(nn.Module, ABC):
-    """Hands out the class weights, background row first."""
+    """A source of class weights, background row first."""
 
     @abstractmethod
     def forward(
         self, cls_weight: Tensor, box_weight: Tensor, classes: Tensor | None = None
     ) -> Tensor:
-        """float [K, D] from the box head's layers: cls_weight [K, D'], box_weight [4K,
-        D']. Biases are no part of it (paper 1.1).
+        """Returns float [K, D] from the box head's layers, without biases (paper 1.1).
 
         Args:
-            classes: int64 [n]: the rows of these classes alone, [n, D], and nothing is
-                computed or copied for another.
+            cls_weight: [K, D'].
+            box_weight: [4K, D'].
+            classes: int64 [n]: returns the rows of these classes alone, [n, D], and
+                computes no others.
         """
 
 
 @dataclass(frozen=True)
 class ClassRows:
-    """Class weights [K, D] of which a row is made when it is asked for: `rows[classes]`
-    is float [n, D] for int64 [n].
+    """Class weights [K, D] with rows on demand: `rows[classes]` is float [n, D].
 
-    Stands wherever a predictor takes [K, D]. Thousands of classes then cost what those
-    of the batch do.
+    The cost depends on the classes of the batch, not on K.
     """
 
     source: ClassWeights
@@ -80,9 +79,7 @@ class DetectorWeights(ClassWeights):
         if self.stop_gradient:
             cls_weight, box_weight = cls_weight.detach(), box_weight.detach()
         boxes = box_weight.reshape(len(cls_weight), -1)
-        if (
-            classes is not None
-        ):  # first of all: joining and rescaling K rows is what would grow with K
+        if classes is not None:  # first: the cost of joining and rescaling K rows grows with K
             cls_weight, boxes = cls_weight[classes], boxes[classes]
         weights = {"cls": cls_weight, "box": boxes}.get(self.rows)
         weights = torch.cat([cls_weight, boxes], 1) if weights is None else weights
@@ -90,7 +87,7 @@ class DetectorWeights(ClassWeights):
 
 
 class FixedWeights(ClassWeights):
-    """Class vectors that nothing trains: random ones, or a word embedding.
+    """Class vectors that do not learn: random ones, or word embeddings.
 
     Args:
         vectors: float32 [K−1, D], a row for each foreground class; the background's row
@@ -107,7 +104,7 @@ class FixedWeights(ClassWeights):
         self.set_vectors(vectors)
 
     def set_vectors(self, vectors: Tensor) -> None:
-        """Other vectors of the same size, [K−1, D]."""
+        """Replaces the vectors by others of the same size, [K−1, D]."""
         rows = vectors if self.input_norm is None else rescale(vectors, self.input_norm)
         self.vectors[1:] = rows.to(self.vectors)
 
@@ -121,7 +118,7 @@ class FixedWeights(ClassWeights):
 
 
 class NoWeights(ClassWeights):
-    """For predictors that ask for none: [K, 0]."""
+    """Empty class weights [K, 0], for predictors that need none."""
 
     def forward(
         self, cls_weight: Tensor, box_weight: Tensor, classes: Tensor | None = None
@@ -131,9 +128,7 @@ class NoWeights(ClassWeights):
 
 
 def rescale(weights: Tensor, length: float) -> Tensor:
-    """Rows of `weights` [K, D] brought to Euclidean length `length`; zero rows stay
-    zero and get no gradient.
-    """
+    """Scales rows of [K, D] to a Euclidean length; zero rows stay, without gradient."""
     norms = torch.linalg.vector_norm(weights, dim=1, keepdim=True)
     zero = norms == 0
     scale: Tensor = torch.where(zero, 0.0, length / torch.where(zero, 1.0, norms))
@@ -141,33 +136,33 @@ def rescale(weights: Tensor, length: float) -> Tensor:
 
 
 def random_vectors(num_classes: int, size: int, seed: int) -> Tensor:
-    """float32 [K−1, size], Gaussian with expected squared length 1 (the paper's random
-    vectors have length 0.94 in the mean).
-    """
+    """Returns Gaussian vectors [K−1, size] with expected squared length 1."""
     generator = torch.Generator().manual_seed(seed)
-    vectors: Tensor = (
-        torch.randn(num_classes - 1, size, generator=generator, device="cpu") / size**0.5
-    )
+    shape = num_classes - 1, size
+    vectors: Tensor = torch.randn(shape, generator=generator, device="cpu") / size**0.5
     return vectors
 
 
 RANDOM_SIZE = 300
-"""Length of random class vectors where the recipe leaves it open; the paper's."""
+"""Length of random class vectors if the recipe does not say; the paper's."""
 
 
 def build_class_weights(
     transfer: Transfer,
     num_classes: int,
     box_width: int,
+    *,
     pretrained: bool = True,
     names: Sequence[str] | None = None,
 ) -> tuple[ClassWeights, int]:
-    """Where T's input comes from, and its size D.
+    """Returns the source of T's input, and its size D.
 
+    Args:
+        box_width: D', width of the box head.
+        others: as in `build_model`.
     Raises:
-        InputError: the file of an embedding does not fit the classes, or is not to be
-            read and the recipe does not say its size; the input is of the other kind of
-            model.
+        InputError: an embedding's file does not fit or its size is unknown, or the
+            input belongs to the other kind of model.
     """
     t = transfer
     if t.input == "prototype":
@@ -180,13 +175,13 @@ def build_class_weights(
         return DetectorWeights(t.input, t.input_norm, t.stop_gradient), size
     if t.input == "embedding" and pretrained:
         assert t.embedding is not None
-        vectors = read_vectors(expand(t.embedding), num_classes, names, t.embedding_size)
+        vectors = read_vectors(expand(t.embedding), num_classes, names, size=t.embedding_size)
     else:
         if t.input == "embedding" and t.embedding_size is None:
             raise InputError(
-                "transfer.embedding_size is null: `settled` takes it from the embedding's file"
+                "transfer.embedding_size is null: expected the length of the embedding's vectors "
+                "(`with_embedding_size` reads it from the file)"
             )
-        # Of an embedding in a checkpoint only the shape matters here; its values
-        # follow.
+        # For an embedding in a checkpoint only the shape matters: its values follow.
         vectors = random_vectors(num_classes, t.embedding_size or RANDOM_SIZE, t.seed)
     return FixedWeights(vectors, t.input_norm), vectors.shape[1]

@@ -1,5 +1,6 @@
-"""Random draws of a training step that belong to an image, not to the process: the same
-wherever the image is learnt from.
+"""Random draws of a training step that belong to an image, not to the process.
+
+They are the same wherever the image is learned from.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from halfmask.structures import Target
 _seeds: ContextVar[list[int] | None] = ContextVar("_seeds", default=None)
 
 SCALE, ANCHORS, REGIONS, MASKS = range(4)
-"""What is drawn for an image: its size, anchors and regions of the box losses, regions
-or crops of the mask losses.
+"""Purposes of draws: image size, anchors, regions of the box losses, regions of the
+mask loss.
 """
 
 
 @contextmanager
-def draws_of(targets: Sequence[Target]) -> Iterator[None]:
-    """Inside, `image_draws` takes the seeds of these targets (`Target.draws`); where
-    they have none, draws are the process's own.
+def use_image_seeds(targets: Sequence[Target]) -> Iterator[None]:
+    """Lets `image_rng` use the seeds of these targets (`Target.draws`).
+
+    If a target has none, all draws come from the process's own stream.
     """
     seeds = [target.draws for target in targets if target.draws is not None]
     token = _seeds.set(seeds if seeds and len(seeds) == len(targets) else None)
@@ -35,32 +37,30 @@ def draws_of(targets: Sequence[Target]) -> Iterator[None]:
         _seeds.reset(token)
 
 
-def by_image() -> bool:
-    """Whether the images of the batch have draws of their own."""
+def has_image_seeds() -> bool:
+    """Returns whether the images of the batch have seeds of their own."""
     return _seeds.get() is not None
 
 
 @contextmanager
-def image_draws(index: int, purpose: int) -> Iterator[None]:
-    """Around draws for the batch's image `index`, made from torch's default generators."""
+def image_rng(index: int, purpose: int) -> Iterator[None]:
+    """Seeds torch's default generators for draws of the batch's image `index`."""
     seeds = _seeds.get()
     if seeds is None:
         yield
         return
     with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
-        # Neighbouring seeds are as good as any for torch's generators; the seeds
-        # themselves are hashes.
+        # Neighbouring seeds are as good as any for torch's generators.
         torch.manual_seed(seeds[index] + purpose)
         yield
 
 
 class ImageSampler:
-    """torchvision's sampler of foreground and background, image by image where each has
-    draws of its own.
+    """torchvision's sampler of foreground and background, with seeds of the images.
 
     Args:
-        sampler: whose numbers count.
-        purpose: what is sampled.
+        sampler: supplies the numbers.
+        purpose: of the draws (REGIONS, say).
     """
 
     def __init__(
@@ -75,15 +75,17 @@ class ImageSampler:
         self._last: list[Tensor] = []
 
     def __call__(self, matched: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """uint8 flags [A] of foreground and of background for each image, given int or
-        float [A]: −1 ignored, 0 background.
+        """Returns uint8 flags [A] of foreground and of background for each image.
+
+        Args:
+            matched: int or float [A] for each image: −1 ignored, 0 background.
         """
-        if not by_image():
+        if not has_image_seeds():
             foreground, background = self._sampler(matched)
         else:
             foreground, background = [], []
             for index, rows in enumerate(matched):
-                with image_draws(index, self._purpose):
+                with image_rng(index, self._purpose):
                     one, other = self._sampler([rows])
                 foreground += one
                 background += other

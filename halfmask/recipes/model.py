@@ -1,6 +1,6 @@
-"""What a recipe says of its model. Unknown keys are errors.
+"""The schema of a recipe's model. Unknown keys are errors.
 
-`halfmask.recipes.recipe` has the rest of a recipe, and hands these out too.
+The text below a field documents it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
-    """A part of a recipe: unknown keys are refused, values do not change."""
+    """A part of a recipe: it refuses unknown keys, and its values do not change."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
@@ -21,12 +21,12 @@ class Section(BaseModel):
 class Backbone(Section):
     name: str
     """A torchvision classification model (resnet18 … resnet101, mobilenet_v2,
-    mobilenet_v3_large, …), one of timm's (timm/tf_efficientnet_lite2, …) or
+    mobilenet_v3_large, …), a timm model (timm/tf_efficientnet_lite2, …) or
     `small_resnet`.
     """
     weights: str | None = None
-    """null: random; DEFAULT: torchvision's or timm's own (needs a network once); else a
-    .safetensors or .pth file of their key names.
+    """null: random. DEFAULT: torchvision's or timm's own, downloaded once. Else a
+    .safetensors or .pth file with their key names.
     """
     widths: list[int] | None = None
     """small_resnet only: channels of each stage; the first is also the stem's."""
@@ -37,14 +37,16 @@ class Backbone(Section):
     trainable_stages: int = Field(default=5, ge=0)
     """How many of the last stages learn; the earlier ones stay as loaded."""
     stride_in_1x1: bool = False
-    """ResNets of bottleneck blocks: the stride is in a block's first 1×1 convolution,
-    as in Detectron's weights, not in the 3×3 one.
+    """ResNets of bottleneck blocks: the first 1×1 convolution of a block has the
+    stride, as in Detectron's weights, not the 3×3 one.
     """
 
 
 class Images(Section):
     min_size: list[int]
-    """Short side; one is drawn for each training picture, the last is used in inference."""
+    """Length of the short side. Training draws one for each picture; inference uses the
+    last.
+    """
     max_size: int
     mean: list[float] = [0.485, 0.456, 0.406]
     std: list[float] = [0.229, 0.224, 0.225]
@@ -53,34 +55,39 @@ class Images(Section):
 class Detector(Section):
     fpn_channels: int = 256
     strides: list[int] = [4, 8, 16, 32]
-    """FPN levels taken from the backbone's stages of these strides."""
+    """Strides of the backbone's stages that the FPN uses."""
     extra_level: bool = True
-    """One more RPN level, pooled from the last (torchvision's `pool`)."""
+    """Adds an RPN level, pooled from the last one (torchvision's `pool`)."""
     anchor_sizes: list[int] = [32, 64, 128, 256, 512]
     """One size for each RPN level."""
     anchor_ratios: list[float] = [0.5, 1.0, 2.0]
     box_width: int = 1024
     """Width of fc6 and fc7."""
     box_convs: int = Field(default=0, ge=0)
-    """3×3 convolutions before a single fully connected layer; 0: two fully connected
-    layers and no convolution.
+    """3×3 convolutions before a single fully connected layer. 0: two fully connected
+    layers without convolutions.
     """
     rpn_convs: int = Field(default=1, ge=1)
     """3×3 convolutions of the RPN."""
     norm: Literal["none", "batch"] = "none"
-    """BatchNorm in the FPN and in the box head's convolutions (torchvision's v2 models)."""
+    """BatchNorm in the FPN and in the box head's convolutions (torchvision's v2
+    models).
+    """
     legacy_boxes: bool = False
-    """Detectron's geometry, for weights that were trained in it: boxes count their last
-    pixel, anchors are centred on their cells.
+    """Detectron's geometry, for weights trained in it: boxes include their last pixel,
+    anchors are centred on their cells.
     """
     box_roi_size: int = 7
     box_sampling_ratio: int = 2
     rpn_pre_nms: tuple[int, int] = (2000, 1000)
-    """Training, inference; for each level."""
+    """Proposals of each level before NMS: in training, in inference."""
     rpn_post_nms: tuple[int, int] = (2000, 1000)
+    """Proposals after NMS: in training, in inference."""
     rpn_batch: int = 256
     box_batch: int = 512
-    """Regions sampled for the box loss of each image; a quarter at most are foreground."""
+    """Regions sampled from each image for the box loss; at most a quarter are
+    foreground.
+    """
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     detections: int = 100
@@ -91,18 +98,18 @@ class Transfer(Section):
     """The transfer function T (paper, section 3.1)."""
 
     input: Literal["cls", "box", "cls+box", "random", "embedding", "prototype"] = "cls+box"
-    """Class weights: rows of the box head, fixed random vectors, a file's, or
-    (box_segmenter only) prototypes: the mean look of each class's boxes to the encoder
-    as it was loaded, which box-only classes have too.
+    """Class weights. cls, box, cls+box: rows of the box head. random: fixed random
+    vectors. embedding: vectors of a file. prototype (box_segmenter only): the mean look
+    of each class's boxes to the encoder as loaded, which box-only classes have too.
     """
     layers: int = Field(default=2, ge=1, le=3)
     activation: Literal["leaky_relu", "relu", "none"] = "leaky_relu"
     stop_gradient: bool = True
     """The mask loss does not reach the box head through T."""
     input_norm: float | None = Field(default=None, gt=0.0)
-    """Each class's vector is rescaled to this length before T; null: fed raw, as the
-    paper does. Set it where vectors are long: rows of `cls` begin near length 0.3,
-    GloVe's are 6.5 long, and the first filters and their gradients grow with them.
+    """Rescales each class's vector to this length before T. null: no rescaling, as in
+    the paper. Set it for long vectors: rows of `cls` start near length 0.3, GloVe's are
+    6.5 long, and the first filters and their gradients grow with them.
     """
     embedding: str | None = None
     """input: embedding only. A .npy file, K−1 × E in the order of the category ids (a
@@ -110,7 +117,7 @@ class Transfer(Section):
     each class's name.
     """
     embedding_size: int | None = Field(default=None, ge=1)
-    """Length of the vectors; null: 300 for `random`, the file's for `embedding`."""
+    """Length of the vectors. null: 300 for `random`, the file's for `embedding`."""
     seed: int = 0
     """input: random only."""
 
@@ -125,15 +132,15 @@ class MaskHead(Section):
     kind: Literal["agnostic", "per_class", "transfer"] = "transfer"
     width: int = 256
     trunk: Literal["convs", "hourglass"] = "convs"
-    """What stands before the predictor. convs: `convs` 3×3 convolutions (the paper's).
+    """The layers before the predictor. convs: `convs` 3×3 convolutions (the paper's).
     hourglass: down to one cell and up again, with skips; it sees the whole region, is
-    deep, and wants a narrow `width` (32 to 64) and a larger `roi_size` (16, 32).
+    deep, and needs a narrow `width` (32 to 64) and a larger `roi_size` (16, 32).
     """
     convs: int = 4
     """trunk: convs only."""
     norm: Literal["none", "batch", "group"] = "none"
     """After each of the trunk's convolutions. batch: BatchNorm (torchvision's v2
-    models), trunk: convs only; group: GroupNorm, which does not ask for large batches.
+    models), trunk: convs only. group: GroupNorm, which needs no large batches.
     """
     roi_size: int = 14
     """Side of the pooled region; masks have twice that side."""
@@ -142,33 +149,32 @@ class MaskHead(Section):
     mlp: Literal["none", "light", "full"] = "none"
     """A class-agnostic branch whose map is added to the logits. full: the paper's, one
     fully connected layer on the deconvolution's output (157 million weights at width
-    256); light: the same from pooled, narrowed features through a hidden layer (0.9
-    million).
+    256). light: pooled, narrowed features through a hidden layer (0.9 million).
     """
     regions: Literal["proposals", "boxes"] = "proposals"
     """Training. proposals: the detector's proposals and the objects' boxes, as sampled
-    for the box head (the paper's); boxes: the boxes of the objects that have a mask,
+    for the box head (the paper's). boxes: the boxes of the objects that have a mask,
     each once.
     """
     region_jitter: float = Field(default=0.0, ge=0.0, lt=0.5)
     """regions: boxes only. Each side of the box moves by up to this share of the box's
-    size, anew each time a region is pooled (once where features are cached).
+    size, by a new draw each time a region is pooled (once if features are cached).
     """
     unknown: Literal["background", "ignore", "skip"] = "background"
-    """Training. A cell of a region that lies in the box of another object, one without
-    a mask, and that the region's own mask does not cover may be that object's.
-    background: it is taught as background (the paper's); ignore: it does not count in
-    the loss; skip: as ignore, and regions with more than `unknown_limit` of such cells
-    are left out (but never all of a batch).
+    """Training. A cell of a region is unknown if it lies in the box of another object
+    without a mask, and the region's own mask does not cover it. background: it counts
+    as background (the paper's). ignore: it does not count in the loss. skip: as ignore,
+    and regions with more than `unknown_limit` unknown cells are left out (but never all
+    of a batch).
     """
     unknown_limit: float = Field(default=0.2, ge=0.0, le=1.0)
-    """unknown: skip only. The largest share of unknown cells of a region that is learnt from."""
+    """unknown: skip only. Largest share of unknown cells in a region of the loss."""
     box_only: Literal["none", "taught"] = "none"
     """Training of a head that knows classes. none: regions of objects without a mask
-    teach it nothing (the paper's). taught: they do. A class-agnostic map on the same
-    trunk learns from the masked regions as under `unknown: ignore`; where it is sure,
-    its answer is the target of a box-only object's region, less what masked neighbours
-    cover; cells in other box-only objects' boxes do not count.
+    teach it nothing (the paper's). taught: a class-agnostic map on the same trunk
+    learns from the masked regions as under `unknown: ignore`. Where the map is sure,
+    its answer is the target for regions of box-only objects, less the cells that masked
+    neighbours cover. Cells in boxes of other box-only objects do not count.
     """
 
     @model_validator(mode="after")
@@ -197,12 +203,10 @@ class MaskRCNN(Section):
 
 
 class FromBoxes(Section):
-    """What a box segmenter learns from objects that have a box alone (BoxInst's losses,
-    on crops).
-    """
+    """Losses of objects that have only a box (BoxInst's, on crops)."""
 
     projection: float = Field(default=0.0, ge=0.0)
-    """Weight: the mask touches the four sides of its box. It falls by itself where the
+    """Weight: the mask touches the four sides of its box. It falls by itself if the
     boxes of masked objects are loose.
     """
     colour: float = Field(default=0.0, ge=0.0)
@@ -213,33 +217,35 @@ class FromBoxes(Section):
     """Box-only objects drawn from each photograph."""
 
 
-class BoxSegmenter(Section):
+class BoxSegmenterConfig(Section):
     kind: Literal["box_segmenter"]
     encoder: Backbone
     mean: list[float] = [0.485, 0.456, 0.406]
     std: list[float] = [0.229, 0.224, 0.225]
     crop_size: int = 128
-    """Side of the square to which a box with its context is resampled; a multiple of 32."""
+    """Side of the square to which a box with its context is resampled; a multiple of
+    32.
+    """
     context: float = 0.22
     """Share of the box's side added on each side of it."""
     decoder: Literal["unet", "hourglass"] = "unet"
-    """unet: the encoder's maps from coarse to fine. hourglass: all but the finest at
-    its next stride, 4, then down to one cell and up again.
+    """unet: the encoder's maps from coarse to fine. hourglass: all maps but the finest,
+    added at stride 4, then down to one cell and up again.
     """
     decoder_widths: list[int] = [128, 64, 48, 32]
-    """Channels of the decoder from stride 16 up to stride 2; hourglass: one number, for
+    """Channels of the decoder from stride 16 up to stride 2. hourglass: one number, for
     all of its maps.
     """
     box_jitter: float = Field(default=0.0, ge=0.0, lt=0.5)
     """Training: the corners of a third of the boxes move by up to this share of the
-    box's side, and the model is told which boxes they are; the others it takes for
-    tight, as the training file has them. In inference boxes are taken for tight ones
-    unless the file's masks show, or someone says, that they are loose.
+    box's side, and the model learns which boxes are loose. The others count as tight.
+    In inference boxes count as tight unless the file's masks, or an option, say that
+    they are loose.
     """
     box_reach: float = Field(default=0.0, ge=0.0)
-    """How far beyond a loose box its mask may go, share of the box's side: the rest of
-    an object that the box cuts. It asks for a `box_jitter` of about as much, and for a
-    context that holds it.
+    """How far a mask may go beyond a loose box, share of the box's side: the part of
+    the object that the box cuts off. It needs a `box_jitter` of about as much, and a
+    context at least as large.
     """
     crop_jitter: float = 0.0
     """Training: scale and place of the crop vary by up to this share."""
@@ -248,28 +254,28 @@ class BoxSegmenter(Section):
     dice_weight: float = 1.0
     """Weight of the dice loss beside binary cross-entropy."""
     boundary_weight: float = Field(default=0.0, ge=0.0)
-    """How much more a cell at the border of the true mask counts in cross-entropy: 1 +
-    this times as much as any other.
+    """Extra weight of a cell at the border of the true mask in cross-entropy: it counts
+    1 + this times as much as any other.
     """
     unknown: Literal["background", "ignore"] = "background"
-    """Training: what cells of a masked object's crop are that lie in the box of another
-    object, which has no mask: background, or nothing that is known, unless they are the
-    object's own.
+    """Training: cells of a masked object's crop in the box of another object without a
+    mask. background: they count as background. ignore: they do not count, unless they
+    are the object's own.
     """
     from_boxes: FromBoxes | None = None
-    """Training: losses of box-only objects; null: they teach nothing. Photographs
+    """Training: losses of box-only objects. null: they teach nothing. Photographs
     without any mask help too (`skip_unmasked: false`).
     """
     mirror: bool = False
-    """Inference: each crop's mask is averaged with its mirror image's. Twice the time."""
+    """Inference: averages each crop's mask with its mirror image's. Twice the time."""
     zooms: list[Annotated[float, Field(ge=0.0)]] = []
-    """Inference: a box is read with each of these contexts, and the masks are averaged.
-    As many times the time. []: `context` alone.
+    """Inference: reads a box with each of these contexts and averages the masks. As
+    many times the time. []: `context` alone.
     """
     decision: Literal["half", "best_iou"] = "half"
-    """Inference: which cells are the mask. half: those that are more likely in than
-    out. best_iou: those that give the greatest expected IoU, which is what masks are
-    judged by; where the model is unsure, that is more of them.
+    """Inference: the cells of the mask. half: those more likely in than out. best_iou:
+    those with the greatest expected IoU, the measure of masks; where the model is
+    unsure, that is more cells.
     """
     condition: Transfer | None = None
     """Class conditioning: null, or T on `random`, `embedding` or `prototype` class

@@ -1,8 +1,7 @@
-"""Recipes: one YAML file that says everything about a run. Unknown keys are errors;
-`a.b=c` on the command line overrides.
+"""Recipes: one YAML file describes a whole run.
 
-The classes below are the file's schema: the line under a field is its documentation.
-Sizes are pixels, channels or steps.
+`load_recipe` reads one, and `a.b=c` on the command line overrides a key. The schema is
+in `halfmask.recipes.model` and `halfmask.recipes.run`.
 """
 
 from __future__ import annotations
@@ -11,27 +10,26 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from halfmask.errors import InputError
 from halfmask.recipes.model import (
     Backbone,
-    BoxSegmenter,
+    BoxSegmenterConfig,
     Detector,
     Images,
     MaskHead,
     MaskRCNN,
-    Section,
     Transfer,
 )
+from halfmask.recipes.run import Data, Optimiser, Recipe, SelfTraining, Stage
 
 __all__ = [
-    "RECIPE_FOLDER",
     "Backbone",
-    "BoxSegmenter",
+    "BoxSegmenterConfig",
     "Data",
     "Detector",
     "Images",
@@ -39,7 +37,6 @@ __all__ = [
     "MaskRCNN",
     "Optimiser",
     "Recipe",
-    "Section",
     "SelfTraining",
     "Stage",
     "Transfer",
@@ -52,185 +49,10 @@ __all__ = [
 RECIPE_FOLDER = Path(__file__).parent
 
 
-class Data(Section):
-    annotations: str
-    """COCO file. Environment variables are expanded; HALFMASK_SHARED stands for the shared data."""
-    images: str
-    """Folder of its images."""
-    masked: str | None = None
-    """Simulates partial supervision: voc, nonvoc, random:TRIAL:COUNT or class names
-    a,b,c keep their masks, the others' are stripped before anything sees them. null: as
-    the file is.
-    """
-    masked_threshold: int = 10
-    """A class counts as masked (set A) from this many usable masks on."""
-    use: Literal["annotated", "accepted", "filled"] = "annotated"
-    """annotated: masks that halfmask filled in count as missing; accepted: reviewed
-    ones count; filled: all count.
-    """
-    development: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the images held out of training (by image id) for the evaluations on the way."""
-    development_fold: int = Field(default=0, ge=0)
-    """Which part of that share is held out: folds 0, 1, … have no image in common while
-    (fold + 1) · development is at most 1.
-    """
-    flip: float = Field(default=0.5, ge=0.0, le=1.0)
-    """Probability of a horizontal flip."""
-    colour_jitter: float = Field(default=0.0, ge=0.0)
-    """Strength of random brightness, contrast and saturation."""
-    rotation: float = Field(default=0.0, ge=0.0, le=45.0)
-    """Half of the photographs are turned by up to so many degrees, either way. A
-    box-only object then has a loose box, so this is for a box_segmenter: a detector
-    would learn that such classes have loose boxes.
-    """
-    paste: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Probability that masked objects of another training photograph are pasted into
-    one (copy-paste).
-    """
-    paste_most: int = Field(default=4, ge=1)
-    """Objects pasted into a photograph, at most."""
-    skip_unmasked: bool = False
-    """Leave out images without any mask (the box segmenter cannot learn from them)."""
-    unreadable: float = Field(default=0.01, ge=0.0, lt=1.0)
-    """Share of the photographs that may turn out broken: they are named and left out of
-    training; more stop it. That a photograph is not there at all is found before the
-    start, and always an error.
-    """
-    workers: int = Field(default=0, ge=0)
-    cache: bool = False
-    """Keep decoded images in memory."""
-
-
-class Optimiser(Section):
-    name: Literal["sgd", "adamw"] = "sgd"
-    lr: float = Field(gt=0.0)
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    bias_lr_factor: float = 1.0
-    """The paper: 2, and no decay on biases."""
-    part_lr_factors: dict[str, Annotated[float, Field(gt=0.0)]] = Field(default_factory=dict)
-    """Part of the model (as in `train`) → factor of its learning rate, 1 for the
-    others: a pretrained encoder may want a smaller one.
-    """
-    decay_biases: bool = True
-    warmup: int = Field(default=0, ge=0)
-    """Steps of linear warm-up from a third of lr."""
-    schedule: Literal["constant", "step", "cosine"] = "cosine"
-    steps: list[int] = Field(default_factory=list)
-    """schedule: step. lr falls by ten after each of these steps."""
-    clip_norm: float | None = Field(default=None, gt=0.0)
-
-
-class Stage(Section):
-    name: str
-    train: list[str]
-    """Parts of the model that learn; all others are frozen, BatchNorm included. `all`
-    names every part.
-    """
-    loss: Literal["all", "boxes", "masks"] = "all"
-    steps: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    """Images in a step; regions where features are cached."""
-    optimiser: Optimiser
-    ema: float | None = Field(default=None, gt=0.0, lt=1.0)
-    """Decay of an exponential moving average of the weights, which then is what is
-    evaluated and saved.
-    """
-    cache_features: bool = False
-    """loss: masks with a frozen detector. Pool the regions of every image once and
-    train the mask head on them alone.
-    """
-    data: Data | None = None
-    """Pictures of this stage's own; null: the recipe's. The model's classes stay those
-    of the recipe's data, this file's are found among them by name: boxes from one data
-    set, masks from another.
-    """
-
-    @model_validator(mode="after")
-    def _nothing_held_out(self) -> Stage:
-        if self.data is not None and self.data.development > 0:
-            raise ValueError(
-                "data.development: evaluations on the way are on the recipe's own data; hold "
-                "nothing out here"
-            )
-        return self
-
-
-class SelfTraining(Section):
-    """Which of the teacher's masks the next round learns from (`rounds`)."""
-
-    min_score: float = Field(default=0.6, ge=0.0, le=1.0)
-    """Least score of a mask."""
-    min_tightness: float = Field(default=0.7, ge=0.0, le=1.0)
-    """Least IoU of a mask's own box with its annotation's box."""
-
-
-class Recipe(Section):
-    name: str
-    seed: int = 3
-    model: MaskRCNN | BoxSegmenter = Field(discriminator="kind")
-    data: Data
-    stages: list[Stage] = Field(min_length=1)
-    init: str | None = None
-    """A checkpoint whose fitting weights are the start (stage-wise training on another
-    run's detector).
-    """
-    rounds: int = Field(default=1, ge=1)
-    """Rounds of training. After each but the last, its model fills the masks that
-    `data` lacks (RUN/teacher/filled.json), and the next round, which starts anew,
-    learns from them too; a box segmenter weights them by their score.
-    """
-    self_training: SelfTraining = SelfTraining()
-    hide: int = Field(default=0, ge=0)
-    """Masked classes, chosen by the seed, whose masks are hidden from a first training
-    (RUN/hidden), which is then measured on them: the IoU to expect on box-only classes
-    (RUN/quality.json), and masks that the model's quality score is fitted to. Twice the
-    time; box segmenters only.
-    """
-    loggers: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(default=["tensorboard"])
-    """Where the numbers go besides RUN/logs/metrics.csv, which is always written. wandb
-    and mlflow are extras of their own, and take project, server and offline mode from
-    their own environment variables (docs/runs.md).
-    """
-    evaluate_every: int = Field(default=0, ge=0)
-    """Steps between evaluations on the development part; 0: only at the end."""
-    checkpoint_every: int = Field(default=200, ge=1)
-    """Steps between resume points; slow steps get one every five minutes besides."""
-    precision: Literal["32", "bf16", "16"] = "32"
-    """Mixed precision where the device has it; a CPU always uses 32."""
-    channels_last: bool = False
-    devices: int = Field(default=1, ge=1)
-    """Processes on this host that train the model together, one a GPU; on a CPU by
-    gloo. torchrun and srun start theirs themselves, and this is not asked then.
-    `batch_size` stays the batch of all of them (docs/guides/many_gpus.md).
-    """
-    normaliser: Literal["global", "rank"] = "global"
-    """What losses are means of where several processes train: the things of all, so
-    that their number changes nothing, or, as in the paper, each process's own.
-    """
-    sampling: Literal["stream", "image"] | None = None
-    """Where a training step's random draws (regions, crops, sizes) come from: one
-    stream of random numbers, or of each image's own, which is the same whatever the
-    number of processes. null: stream for one process, image for several.
-    """
-
-    @model_validator(mode="after")
-    def _turned(self) -> Recipe:
-        data = [self.data, *(stage.data for stage in self.stages if stage.data is not None)]
-        if self.model.kind == "mask_rcnn" and any(d.rotation > 0 for d in data):
-            raise ValueError(
-                "data.rotation is for a box_segmenter: turned boxes are loose, and a mask_rcnn "
-                "learns boxes"
-            )
-        return self
-
-    def to_yaml(self) -> str:
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-
-
 def expand(path: str) -> Path:
-    """A path of a recipe with `~` and environment variables filled in; HALFMASK_SHARED
-    defaults to ../shared.
+    """Fills `~` and environment variables into a recipe's path.
+
+    HALFMASK_SHARED defaults to ../shared.
 
     Raises:
         InputError: an environment variable is not set.
@@ -248,7 +70,7 @@ def expand(path: str) -> Path:
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Name → file of the recipes that ship with the package."""
+    """Returns name → file of the recipes that ship with the package."""
     return {p.stem: p for p in sorted(RECIPE_FOLDER.rglob("*.yaml"))}
 
 
@@ -257,27 +79,13 @@ def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recip
 
     Args:
         source: a file, or a shipped recipe's name.
-        overrides: `a.b=value` each; the value is read as YAML, list items are reached
-            by number (`stages.0.steps=10`).
+        overrides: `a.b=value` each. The value is YAML; numbers select list items
+            (`stages.0.steps=10`).
     Raises:
         InputError: no such recipe, not YAML, unknown key, wrong type, or an override
-            that fits nothing.
+            that does not fit.
     """
-    path = Path(source)
-    if not path.is_file():
-        shipped = shipped_recipes()
-        if str(source) not in shipped:
-            near = difflib.get_close_matches(str(source), shipped, n=5, cutoff=0.5)
-            names = (
-                f"the nearest are: {', '.join(near)}"
-                if near
-                else f"they are: {', '.join(shipped) or 'none'}"
-            )
-            raise InputError(
-                f"{source}: neither a recipe file nor one of the {len(shipped)} shipped "
-                f"recipes; {names}"
-            )
-        path = shipped[str(source)]
+    path = _file_of(source)
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -289,20 +97,33 @@ def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recip
     return parse_recipe(document, str(path))
 
 
+def _file_of(source: str | Path) -> Path:
+    if Path(source).is_file():
+        return Path(source)
+    shipped = shipped_recipes()
+    if str(source) in shipped:
+        return shipped[str(source)]
+    near = difflib.get_close_matches(str(source), shipped, n=5, cutoff=0.5)
+    names = f"they are: {', '.join(shipped) or 'none'}"
+    names = f"the nearest are: {', '.join(near)}" if near else names
+    raise InputError(
+        f"{source}: neither a recipe file nor one of the {len(shipped)} shipped recipes; {names}"
+    )
+
+
 def parse_recipe(document: dict[str, Any], where: str) -> Recipe:
-    """Checks a recipe that is already a dictionary; `where` is named in errors."""
+    """Checks a recipe that is already a dictionary; errors name `where`."""
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        # pydantic names the kind of model that it chose in the key's path; the file has
-        # no such key.
+        # pydantic puts the kind of model into the key's path; the file has no such key.
         key = ".".join(
             str(part) for i, part in enumerate(first["loc"]) if i != 1 or first["loc"][0] != "model"
         )
         more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        what = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
-        raise InputError(f"{where}: {key}: {what}{more}") from error
+        fault = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+        raise InputError(f"{where}: {key}: {fault}{more}") from error
 
 
 def _override(document: dict[str, Any], text: str) -> None:
@@ -328,7 +149,7 @@ def _child(node: Any, part: str, text: str) -> Any:
     if not isinstance(node, dict):
         raise InputError(f"override {text!r}: {part} has no keys")
     if node.get(part) is None:
-        node[part] = {}  # a section that the file leaves to its defaults
+        node[part] = {}  # a section with defaults only
     return node[part]
 
 

@@ -61,20 +61,27 @@ class Pictures:
         if data.paste > 0:
             masked = set(self.training.with_masks())
             rows = [k for k, i in enumerate(self.training.image_ids) if i in masked]
-            paste = CopyPaste(examples, data.paste, data.paste_most, rows)
-        augment = Augment(data.flip, data.colour_jitter, paste, data.rotation)
+            paste = CopyPaste(examples, data.paste, data.paste_most, rows=rows)
+        augment = Augment(data.flip, data.colour_jitter, paste, rotation=data.rotation)
         place = current().place
 
         def shuffled(batch_size: int, seed: int) -> Loader:
             own = batch_size // place.world
             return build_loader(
-                examples, own, data.workers, seed, augment, True, place.rank, place.world, draws
+                examples,
+                own,
+                data.workers,
+                seed=seed,
+                augment=augment,
+                shuffle=True,
+                place=place,
+                draws=draws,
             )
 
         return Loaders(
             shuffled,
             lambda batch_size: build_loader(
-                examples, batch_size, data.workers, 0, None, shuffle=False
+                examples, batch_size, data.workers, seed=0, augment=None, shuffle=False
             ),
             len(self.training),
         )
@@ -163,7 +170,11 @@ def read_training_data(
     development = None
     if hold:
         development = CocoInstances(
-            whole.part(hold), expand(recipe.data.images), hold, recipe.data.use, recipe.data.cache
+            whole.part(hold),
+            expand(recipe.data.images),
+            hold,
+            use=recipe.data.use,
+            cache=recipe.data.cache,
         )
     own: dict[int, Pictures] = {}
     read: dict[Data, Pictures] = {recipe.data: main}
@@ -243,9 +254,11 @@ def _pictures(
         {i for i, n in counts.items() if n >= data.masked_threshold} if named is None else named
     )
     folder = expand(data.images)
-    training = CocoInstances(file, folder, ids, data.use, data.cache)
+    training = CocoInstances(file, folder, ids, use=data.use, cache=data.cache)
     if data.skip_unmasked:
-        training = CocoInstances(file, folder, training.with_masks(), data.use, data.cache)
+        training = CocoInstances(
+            file, folder, training.with_masks(), use=data.use, cache=data.cache
+        )
     return Pictures(training, masked, counts, file.objects, len(whole.categories))
 
 
@@ -269,9 +282,11 @@ def _with_teacher(pictures: Pictures, recipe: Recipe, filled: Path) -> Pictures:
         f"{taken.loose} that do not fill their box"
     )
     file = CocoFile.from_document(taken.document, before.file.name)
-    training = CocoInstances(file, before.folder, file.image_ids, "filled", data.cache)
+    training = CocoInstances(file, before.folder, file.image_ids, use="filled", cache=data.cache)
     if data.skip_unmasked:
-        training = CocoInstances(file, before.folder, training.with_masks(), "filled", data.cache)
+        training = CocoInstances(
+            file, before.folder, training.with_masks(), use="filled", cache=data.cache
+        )
     return replace(pictures, training=training)
 
 

@@ -195,7 +195,13 @@ def finish_run(recipe: Recipe, data: TrainingData, model: SegmentationModel, out
     categories: list[Any] = [{"id": c["id"], "name": c["name"]} for c in data.categories]
     save_checkpoint(
         path,
-        Checkpoint(model.state_dict(), recipe, categories, sorted(data.masked), data.mask_counts),
+        Checkpoint(
+            state=model.state_dict(),
+            recipe=recipe,
+            categories=categories,
+            masked=sorted(data.masked),
+            mask_counts=data.mask_counts,
+        ),
     )
     try:
         training_curves(out)

@@ -40,7 +40,7 @@ def learn_looks(model: SegmentationModel, recipe: Recipe, data: TrainingData) ->
         )
     # Photographs without a mask too: a box-only class may be on no other.
     pictures = CocoInstances(data.main.training.file, data.main.training.folder)
-    model.learn_looks(_examples(pictures))
+    model.learn_prototypes(_examples(pictures))
 
 
 def _examples(pictures: CocoInstances) -> Iterator[tuple[Tensor, Target]]:

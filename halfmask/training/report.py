@@ -247,7 +247,7 @@ def _examples(data: TrainingData, model: SegmentationModel, last: dict[str, Any]
     from halfmask.evaluation.sheet import example_blocks
 
     held = data.development
-    dataset = CocoInstances(held.file, held.folder, held.image_ids[:SHOWN_IMAGES], held.use)
+    dataset = CocoInstances(held.file, held.folder, held.image_ids[:SHOWN_IMAGES], use=held.use)
     ious, segment = IouTable(), _segment_with(model)
     compute_metrics(
         dataset.file, given=_given(dataset, segment), masked=data.masked, use=dataset.use, ious=ious

@@ -152,7 +152,12 @@ def test_a_head_learns_from_its_classes_alone(tiny_recipe: str) -> None:
     weights = []
     for other in (targets, torch.where((labels > 4)[:, None, None], 1 - targets, targets)):
         train_head(
-            model, settings, stage, MaskRegions(features, labels, other), {1, 2, 3, 4}, seed=5
+            model,
+            settings,
+            stage,
+            MaskRegions(features=features, labels=labels, targets=other),
+            {1, 2, 3, 4},
+            seed=5,
         )
         weights.append([p.detach().clone() for p in model.mask_branch.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))

@@ -135,7 +135,13 @@ def test_what_changes_inference_alone_is_not_trained_again(
             model = Path(arguments[arguments.index("--out") + 1]) / "model.safetensors"
             save_checkpoint(
                 model,
-                Checkpoint({"w": torch.ones(1)}, recipe, [{"id": 1, "name": "cat"}], [1], {1: 3}),
+                Checkpoint(
+                    state={"w": torch.ones(1)},
+                    recipe=recipe,
+                    categories=[{"id": 1, "name": "cat"}],
+                    masked=[1],
+                    mask_counts={1: 3},
+                ),
             )
             return
         checkpoint = load_checkpoint(Path(arguments[1]) / "model.safetensors")

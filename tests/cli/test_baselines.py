@@ -100,7 +100,10 @@ def test_a_head_and_its_report(
     categories = json.loads(data.read_text())["categories"]
     torch.manual_seed(0)
     state = build_model(recipe.model, 4).state_dict()
-    save_checkpoint(tmp_path / "head.safetensors", Checkpoint(state, recipe, categories, [2]))
+    save_checkpoint(
+        tmp_path / "head.safetensors",
+        Checkpoint(state=state, recipe=recipe, categories=categories, masked=[2]),
+    )
     arguments = (
         tmp_path / "head.safetensors",
         data,

@@ -60,7 +60,12 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     state = build_model(recipe.model, len(categories) + 1, pretrained=False).state_dict()
     path = tmp_path_factory.mktemp("model") / "segmenter.safetensors"
-    save_checkpoint(path, Checkpoint(state, recipe, categories, [c["id"] for c in categories]))
+    save_checkpoint(
+        path,
+        Checkpoint(
+            state=state, recipe=recipe, categories=categories, masked=[c["id"] for c in categories]
+        ),
+    )
     return path
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from halfmask.cli import train as command
-from halfmask.data.synthetic.write import write_world
+from halfmask.data.synthetic.write import synth
 from halfmask.errors import InputError
 from halfmask.inference.predictor import load
 from halfmask.models.checkpoint import load_checkpoint
@@ -51,7 +51,7 @@ Make = Callable[..., Recipe]
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    document = json.loads(write_world(folder, 14, 3, 6, 64).read_text())
+    document = json.loads(synth(folder, images=14, seed=3, classes=6, size=64).path.read_text())
     document["categories"] = [
         {"id": c["id"], "name": f"c{c['id']}"} for c in document["categories"]
     ]

@@ -16,7 +16,7 @@ from halfmask.coco.index import place as index_place
 from halfmask.coco.index.file import CocoIndex
 from halfmask.coco.index.place import open_index
 from halfmask.data.dataset import CocoInstances
-from halfmask.data.synthetic.write import write_world
+from halfmask.data.synthetic.write import synth
 from halfmask.models.checkpoint import load_checkpoint
 from halfmask.recipes.recipe import Recipe, parse_recipe
 from halfmask.training.data import read_training_data
@@ -31,7 +31,7 @@ MODEL = {"kind": "box_segmenter", "encoder": ENCODER, "crop_size": 64, "decoder_
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    path = write_world(folder, 10, 3, 6, 64)
+    path = synth(folder, images=10, seed=3, classes=6, size=64).path
     document = json.loads(path.read_text())
     document["categories"] = [
         {"id": c["id"], "name": f"c{c['id']}"} for c in document["categories"]

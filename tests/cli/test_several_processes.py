@@ -21,7 +21,7 @@ import pytest
 import torch
 import yaml
 
-from halfmask.data.synthetic.write import write_world
+from halfmask.data.synthetic.write import synth
 from halfmask.errors import InputError
 from halfmask.models.checkpoint import load_checkpoint
 from halfmask.recipes.recipe import Recipe, parse_recipe
@@ -95,7 +95,7 @@ FROM_BOXES = {
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    document = json.loads(write_world(folder, 12, 3, 6, 64).read_text())
+    document = json.loads(synth(folder, images=12, seed=3, classes=6, size=64).path.read_text())
     document["categories"] = [
         {"id": c["id"], "name": f"c{c['id']}"} for c in document["categories"]
     ]

@@ -15,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from halfmask.cli import train as command
-from halfmask.data.synthetic.write import write_world
+from halfmask.data.synthetic.write import synth
 from halfmask.errors import InputError
 from halfmask.models.build import build_model
 from halfmask.models.checkpoint import load_checkpoint, load_weights
@@ -67,7 +67,7 @@ A = "c1,c2,c6"
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    document = json.loads(write_world(folder, 10, 3, 6, 64).read_text())
+    document = json.loads(synth(folder, images=10, seed=3, classes=6, size=64).path.read_text())
     document["categories"] = [
         {"id": c["id"], "name": f"c{c['id']}"} for c in document["categories"]
     ]

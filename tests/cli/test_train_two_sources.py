@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.real.visual_genome_data import write_coco, write_tiny_recipe, write_visual_genome
 from halfmask.coco.categories import COCO_NAMES
-from halfmask.data.synthetic.write import write_world
+from halfmask.data.synthetic.write import synth
 from halfmask.errors import InputError
 from halfmask.formats.visual_genome.convert import convert_visual_genome
 from halfmask.inference.predictor import load
@@ -74,7 +74,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ordered otherwise.
     """
     folder = tmp_path_factory.mktemp("world")
-    document = json.loads(write_world(folder, 8, 3, 6, 64).read_text())
+    document = json.loads(synth(folder, images=8, seed=3, classes=6, size=64).path.read_text())
     document["categories"] = [
         {"id": c["id"], "name": f"c{c['id']}"} for c in document["categories"]
     ]

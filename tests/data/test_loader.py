@@ -8,6 +8,7 @@ import torch
 
 from halfmask.data.augment.augment import Augment
 from halfmask.data.loader import Batch, BatchStream, build_loader
+from halfmask.distributed import Place
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops
 from halfmask.structures import Target
@@ -111,21 +112,21 @@ def test_resumes_in_the_middle_of_an_epoch_with_any_number_of_workers(
     first: int, then: int
 ) -> None:
     whole = take(9)
-    loader = build_loader(Numbers(10), 4, first, 3, Augment(0.5, 0.3))
+    loader = build_loader(Numbers(10), 4, first, seed=3, augment=Augment(0.5, 0.3))
     stream = iter(loader)
     for _ in range(4):
         next(stream)
     state = loader.state_dict()
     assert state == {"batches": 4}
     del stream
-    resumed = build_loader(Numbers(10), 4, then, 3, Augment(0.5, 0.3))
+    resumed = build_loader(Numbers(10), 4, then, seed=3, augment=Augment(0.5, 0.3))
     resumed.load_state_dict(state)
     assert all(map(same, itertools.islice(resumed, 5), whole[4:]))
     assert resumed.state_dict() == {"batches": 9}
 
 
 def test_iter_goes_on_where_it_was_left() -> None:
-    loader = build_loader(Numbers(10), 4, 0, 3, Augment(0.5, 0.3))
+    loader = build_loader(Numbers(10), 4, 0, seed=3, augment=Augment(0.5, 0.3))
     parts = [*itertools.islice(loader, 3), *itertools.islice(loader, 3)]
     assert all(map(same, parts, take(6)))
 
@@ -148,15 +149,15 @@ def test_a_batch_larger_than_the_data_set() -> None:
 
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_processes_share_each_global_batch(shuffle: bool) -> None:
-    alone = BatchStream(10, 4, 3, shuffle)
-    parts = [iter(BatchStream(10, 2, 3, shuffle, rank, 2)) for rank in range(2)]
+    alone = BatchStream(10, 4, 3, shuffle=shuffle)
+    parts = [iter(BatchStream(10, 2, 3, shuffle=shuffle, rank=rank, world=2)) for rank in range(2)]
     for batch in itertools.islice(alone, 2 if not shuffle else 8):
         assert [draw for part in parts for draw in next(part)] == batch
 
 
 def test_an_image_brings_the_same_seed_to_whichever_process() -> None:
     alone = take(5, draws=True)
-    parts = [take(5, batch_size=2, rank=rank, world=2, draws=True) for rank in range(2)]
+    parts = [take(5, batch_size=2, place=Place(rank, 2), draws=True) for rank in range(2)]
     for batch, *halves in zip(alone, *parts, strict=True):
         assert [t.draws for t in batch[1]] == [t.draws for half in halves for t in half[1]]
         assert same(batch, tuple(a + b for a, b in zip(*halves, strict=True)))  # type: ignore[arg-type]

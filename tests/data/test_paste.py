@@ -161,7 +161,9 @@ def test_objects_come_from_photographs_that_have_masks() -> None:
 def test_batches_are_the_same_whoever_reads_them() -> None:
     scenes = WeightedScenes(*GROUND.images, *POOL.images)
     augment = Augment(0.5, 0.2, CopyPaste(scenes, 0.8))
-    alone, helped = (iter(build_loader(scenes, 2, workers, 5, augment)) for workers in (0, 2))
+    alone, helped = (
+        iter(build_loader(scenes, 2, workers, seed=5, augment=augment)) for workers in (0, 2)
+    )
     for _ in range(4):
         for (image, target), (same, known) in zip(
             zip(*next(alone), strict=True), zip(*next(helped), strict=True), strict=True
@@ -183,4 +185,4 @@ def test_a_broken_photograph_of_the_pool_is_an_error_of_one_line(workers: int) -
 
     augment = Augment(0.0, 0.0, CopyPaste(Broken(*POOL.images), 1.0))
     with pytest.raises(InputError, match=r"^photos/7.jpg \(image id 7\): cannot be read$"):
-        next(iter(build_loader(GROUND, 2, workers, 5, augment)))
+        next(iter(build_loader(GROUND, 2, workers, seed=5, augment=augment)))

@@ -78,7 +78,7 @@ def test_colour_loss_is_the_mean_over_like_pairs(seed: int) -> None:
     lab = torch.rand(2, 3, 6, 6, generator=generator) * 4
     inside = torch.cat([box_map(6, 1, 1, 5, 4), box_map(6, 0, 0, 6, 6)])
     similarity = colour_similarity(lab)
-    found = colour_loss(logits, similarity, inside, 0.3)
+    found = colour_loss(logits, similarity, inside, threshold=0.3)
     for row in range(2):
         expected = colour_loss_by_hand(
             logits[row].numpy(), similarity[row].numpy(), inside[row].numpy(), 0.3

@@ -17,9 +17,10 @@ from halfmask.masks.crops import MaskCrops, iou
 from halfmask.models.box_segmenter.box_losses import BoxSupervision
 from halfmask.models.box_segmenter.build import build_box_segmenter
 from halfmask.models.box_segmenter.crops import crop_regions, inside_box, resample
+from halfmask.models.box_segmenter.inference import mean_of
 from halfmask.models.box_segmenter.model import BoxSegmenter
-from halfmask.models.box_segmenter.sampler import box_tightness
-from halfmask.recipes.recipe import BoxSegmenter as Config
+from halfmask.models.box_segmenter.sampler import batch_tightness
+from halfmask.recipes.recipe import BoxSegmenterConfig as Config
 from halfmask.structures import Target
 
 SMALL = {"name": "small_resnet", "widths": [12, 16, 24], "blocks": [1, 1, 1]}
@@ -240,8 +241,8 @@ def test_the_weight_grows_in_the_warm_up_and_falls_where_boxes_are_loose() -> No
 
 def test_tightness_compares_boxes_with_their_masks() -> None:
     target = bar((64, 64), [10, 10, 50, 30], [10, 10, 30, 30], [True, False], [[0, 0, 9, 9]])
-    assert box_tightness([target, target]) == pytest.approx(0.5)
-    assert box_tightness([without_masks(target, [False, False])]) is None
+    assert batch_tightness([target, target]) == pytest.approx(0.5)
+    assert batch_tightness([without_masks(target, [False, False])]) is None
 
 
 def test_box_losses_do_not_exist() -> None:
@@ -425,18 +426,12 @@ def test_with_mirror_a_crop_and_its_mirror_image_have_mirrored_masks() -> None:
         torch.zeros(3, dtype=torch.int64),
     )
     with torch.no_grad():
-        here, there = (
-            mirrored.probabilities(crops, labels),
-            mirrored.probabilities(crops.flip(3), labels),
-        )
+        here = mean_of(mirrored.readings(crops, labels))
+        there = mean_of(mirrored.readings(crops.flip(3), labels))
         torch.testing.assert_close(there, here.flip(2))
-        assert not torch.allclose(
-            plain.probabilities(crops.flip(3), labels), plain.probabilities(crops, labels).flip(2)
-        )
-        both = plain.probabilities(crops, labels) + plain.probabilities(crops.flip(3), labels).flip(
-            2
-        )
-        torch.testing.assert_close(here, both / 2)
+        (once,), (flipped,) = plain.readings(crops, labels), plain.readings(crops.flip(3), labels)
+        assert not torch.allclose(flipped, once.flip(2))
+        torch.testing.assert_close(here, (once + flipped.flip(2)) / 2)
 
 
 def test_zooms_average_what_each_context_gives_in_the_image_s_frame() -> None:

@@ -17,7 +17,7 @@ from halfmask.masks.crops import MaskCrops
 from halfmask.models.box_segmenter.build import build_box_segmenter
 from halfmask.models.box_segmenter.model import BoxSegmenter
 from halfmask.models.build import build_model
-from halfmask.recipes.recipe import BoxSegmenter as Config
+from halfmask.recipes.recipe import BoxSegmenterConfig as Config
 from halfmask.structures import Target
 
 SMALL = {"name": "small_resnet", "widths": [12, 16, 24], "blocks": [1, 1, 1]}

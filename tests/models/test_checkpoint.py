@@ -52,7 +52,13 @@ def recipe() -> Recipe:
 
 
 def make(recipe: Recipe, state: dict[str, Tensor]) -> Checkpoint:
-    return Checkpoint(state, recipe, CATEGORIES, masked=[7, 1], mask_counts={1: 20, 7: 12, 9: 0})
+    return Checkpoint(
+        state=state,
+        recipe=recipe,
+        categories=CATEGORIES,
+        masked=[7, 1],
+        mask_counts={1: 20, 7: 12, 9: 0},
+    )
 
 
 def header_of(path: Path) -> dict[str, Any]:
@@ -310,7 +316,13 @@ def test_a_class_list_that_cannot_be_is_refused(
 ) -> None:
     save_checkpoint(
         tmp_path / "good",
-        Checkpoint({"w": torch.zeros(2)}, recipe, [{"id": 1, "name": "a"}], [1], {1: 5}),
+        Checkpoint(
+            state={"w": torch.zeros(2)},
+            recipe=recipe,
+            categories=[{"id": 1, "name": "a"}],
+            masked=[1],
+            mask_counts={1: 5},
+        ),
     )
     write_header(tmp_path / "bad", header_of(tmp_path / "good") | change)
     with pytest.raises(InputError, match=f"header is damaged.*{fault}"):

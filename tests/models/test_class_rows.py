@@ -92,7 +92,7 @@ def test_only_the_classes_of_the_batch_are_joined() -> None:
             return rows
 
     torch.manual_seed(0)
-    branch = build_mask_branch(MaskHead(width=5, convs=1, roi_size=3), 3, 3002, WIDTH)
+    branch = build_mask_branch(MaskHead(width=5, convs=1, roi_size=3), 3, 3002, box_width=WIDTH)
     branch.class_weights = Watched("cls+box")
     cls, box = torch.randn(3002, WIDTH), torch.randn(4 * 3002, WIDTH)
     branch(torch.randn(6, 3, 3, 3), torch.tensor([1, 80, 80, 3, 5, 1]), branch.rows(cls, box))

@@ -38,14 +38,14 @@ def test_regions_count_by_their_weight() -> None:
         torch.ones(3, 8, 8, dtype=torch.bool),
     )
     alone = [crop_losses(logits[k : k + 1], masks[k : k + 1], inside[k : k + 1]) for k in range(3)]
-    weighted = crop_losses(logits, masks, inside, torch.tensor([1.0, 0.5, 0.0]))
+    weighted = crop_losses(logits, masks, inside, weight=torch.tensor([1.0, 0.5, 0.0]))
     for part in range(2):
         expected = (alone[0][part] + 0.5 * alone[1][part]) / 1.5
         assert weighted[part].item() == pytest.approx(expected.item(), rel=1e-5)
-    even = crop_losses(logits, masks, inside, torch.ones(3))
+    even = crop_losses(logits, masks, inside, weight=torch.ones(3))
     plain = crop_losses(logits, masks, inside)
     assert [v.item() for v in even] == pytest.approx([v.item() for v in plain], rel=1e-6)
-    assert crop_losses(logits, masks, inside, torch.zeros(3))[0].item() == 0
+    assert crop_losses(logits, masks, inside, weight=torch.zeros(3))[0].item() == 0
 
 
 def test_the_border_of_a_square_is_a_ring_of_two_cells() -> None:

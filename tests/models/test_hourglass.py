@@ -28,7 +28,7 @@ def test_every_cell_sees_the_whole_region() -> None:
     """
     torch.manual_seed(0)
     for trunk, expected in (
-        (HourglassTrunk(4, 16, 16, "none"), True),
+        (HourglassTrunk(4, 16, 16, norm="none"), True),
         (MaskTrunk(4, 16, 2), False),
     ):
         features = torch.randn(1, 4, 16, 16, requires_grad=True)
@@ -40,7 +40,7 @@ def test_every_cell_sees_the_whole_region() -> None:
 @pytest.mark.parametrize("norm", ["none", "group"])
 def test_a_region_does_not_depend_on_its_batch(norm: Norm) -> None:
     torch.manual_seed(0)
-    trunk = HourglassTrunk(4, 16, 12, norm).train()
+    trunk = HourglassTrunk(4, 16, 12, norm=norm).train()
     features = torch.randn(5, 4, 12, 12)
     torch.testing.assert_close(trunk(features)[2:3], trunk(features[2:3]), rtol=1e-4, atol=1e-5)
 
@@ -54,9 +54,9 @@ def test_groups_keep_a_few_channels_each(width: int, groups: int) -> None:
 
 def test_norms_of_the_plain_trunk() -> None:
     def kinds(norm: Norm) -> list[str]:
-        return [type(layer).__name__ for layer in MaskTrunk(3, 8, 2, norm).convs]
+        return [type(layer).__name__ for layer in MaskTrunk(3, 8, 2, norm=norm).convs]
 
     assert kinds("none") == ["Conv2d", "ReLU"] * 2
     assert kinds("batch") == ["Conv2d", "BatchNorm2d", "ReLU"] * 2
     assert kinds("group") == ["Conv2d", "GroupNorm", "ReLU"] * 2
-    assert MaskTrunk(3, 8, 1, "group").convs[0].bias is None
+    assert MaskTrunk(3, 8, 1, norm="group").convs[0].bias is None

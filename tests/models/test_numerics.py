@@ -11,7 +11,7 @@ from torch import Tensor
 
 from halfmask.masks.crops import MaskCrops
 from halfmask.models.build import build_model
-from halfmask.recipes.recipe import BoxSegmenter
+from halfmask.recipes.recipe import BoxSegmenterConfig
 from halfmask.structures import Detection, Target
 
 CLASSES = 6
@@ -35,7 +35,7 @@ def build(request: pytest.FixtureRequest, config: Any) -> Build:
             "crop_size": 32,
             "decoder_widths": [24, 16, 12],
         }
-        return build_model(BoxSegmenter.model_validate(values), classes)
+        return build_model(BoxSegmenterConfig.model_validate(values), classes)
 
     return built
 

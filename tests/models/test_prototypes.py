@@ -17,7 +17,7 @@ from halfmask.models.box_segmenter.build import build_box_segmenter
 from halfmask.models.box_segmenter.model import BoxSegmenter
 from halfmask.models.box_segmenter.prototypes import class_prototypes
 from halfmask.models.mask_rcnn.build import build_mask_branch
-from halfmask.recipes.recipe import BoxSegmenter as Config
+from halfmask.recipes.recipe import BoxSegmenterConfig as Config
 from halfmask.recipes.recipe import MaskHead
 from halfmask.structures import Target
 
@@ -67,7 +67,7 @@ def scene(seed: int, masked: bool = True) -> tuple[Tensor, Target]:
 
 
 def vectors(model: BoxSegmenter, examples: list[tuple[Tensor, Target]], **more: int) -> Tensor:
-    return class_prototypes(model.reader, model.encoder.eval(), examples, 4, **more)
+    return class_prototypes(model.reader, model.encoder.eval(), examples, num_classes=4, **more)
 
 
 def test_a_vector_for_each_class_that_has_boxes_of_length_one() -> None:
@@ -103,7 +103,7 @@ def test_no_example_and_one_class() -> None:
 def test_the_label_changes_the_mask_of_a_shared_box() -> None:
     model = build(regions_per_image=8)
     examples = [scene(seed) for seed in range(4)]
-    model.learn_looks(examples)
+    model.learn_prototypes(examples)
     assert model.training
     kept = model.class_weights.vectors.clone()  # type: ignore[union-attr]
     images, targets = [e[0] for e in examples], [e[1] for e in examples]
@@ -122,7 +122,7 @@ def test_the_label_changes_the_mask_of_a_shared_box() -> None:
 
 def test_every_class_begins_nearly_alike() -> None:
     model = build()
-    model.learn_looks([scene(0)])
+    model.learn_prototypes([scene(0)])
     model.eval()
     image, target = scene(0)
     maps = [
@@ -139,4 +139,4 @@ def test_a_mask_rcnn_has_rows_of_its_own() -> None:
         {"kind": "transfer", "width": 8, "transfer": {"input": "prototype"}}
     )
     with pytest.raises(InputError, match="prototype is for a box_segmenter"):
-        build_mask_branch(head, 8, 4, 16)
+        build_mask_branch(head, 8, 4, box_width=16)

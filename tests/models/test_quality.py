@@ -22,7 +22,7 @@ from halfmask.models.box_segmenter.quality import (
     mask_features,
 )
 from halfmask.models.checkpoint import load_fitting_weights, load_weights
-from halfmask.recipes.recipe import BoxSegmenter as Config
+from halfmask.recipes.recipe import BoxSegmenterConfig as Config
 
 ENCODER = {"name": "small_resnet", "widths": [12, 16, 24], "blocks": [1, 1, 1]}
 BOXES = torch.tensor([[10.0, 10.0, 40.0, 50.0], [30.0, 5.0, 90.0, 35.0], [2.0, 30.0, 20.0, 78.0]])

@@ -30,12 +30,7 @@ def random_boxes(count: int, generator: torch.Generator, least: float = 0.5) -> 
 
 def box_heads(score: float, most: int) -> BoxHeads:
     return BoxHeads(
-        RegionPool([4], 7, 2),
-        nn.Identity(),
-        nn.Identity(),
-        score_threshold=score,
-        nms_threshold=0.5,
-        detections=most,
+        RegionPool([4], 7, 2), nn.Identity(), nn.Identity(), rules=DetectionRules(score, 0.5, most)
     )
 
 
@@ -62,7 +57,12 @@ def test_detections_equal_torchvisions(
     heads = box_heads(score, most)
     expected = heads.postprocess_detections(logits, offsets, proposals, sizes)
     found = detections(
-        logits, offsets, proposals, sizes, heads.box_coder, DetectionRules(score, 0.5, most)
+        logits,
+        offsets,
+        proposals,
+        sizes=sizes,
+        coder=heads.box_coder,
+        rules=DetectionRules(score, 0.5, most),
     )
     for ours, theirs in zip(found, expected, strict=True):
         assert all(
@@ -79,7 +79,12 @@ def test_detections_of_many_candidates_equal_torchvisions() -> None:
     heads = box_heads(0.01, 100)
     expected = heads.postprocess_detections(logits, offsets, proposals, [SIZE])
     found = detections(
-        logits, offsets, proposals, [SIZE], heads.box_coder, DetectionRules(0.01, 0.5, 100)
+        logits,
+        offsets,
+        proposals,
+        sizes=[SIZE],
+        coder=heads.box_coder,
+        rules=DetectionRules(0.01, 0.5, 100),
     )
     assert int((logits.softmax(1)[:, 1:] > 0.01).sum()) > 2000
     assert len(found[0][0]) == 100

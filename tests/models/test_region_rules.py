@@ -55,7 +55,10 @@ def regions_of(unknown_share: list[float], side: int = 10) -> MaskRegions:
         unknown[i, : round(share * side)] = True
     targets = torch.rand(count, side, side, generator=torch.Generator().manual_seed(2))
     return MaskRegions(
-        torch.arange(count)[:, None, None, None].float(), torch.arange(count) + 1, targets, unknown
+        features=torch.arange(count)[:, None, None, None].float(),
+        labels=torch.arange(count) + 1,
+        targets=targets,
+        unknown=unknown,
     )
 
 
@@ -237,16 +240,19 @@ def test_own_boxes_are_the_masked_objects_alone_and_jitter_moves_their_sides() -
         {"boxes": boxes[:0], "labels": torch.zeros(0).long()},
     ]
     has_mask = [torch.tensor([True, False, True]), torch.zeros(0, dtype=torch.bool)]
-    plain = own_boxes(targets, has_mask, 9, 0.0)
+    plain = own_boxes(targets, has_mask, 9, jitter=0.0)
     assert torch.equal(plain.boxes[0], boxes[[0, 2]])
     assert plain.matched[0].tolist() == [0, 2]
     assert plain.labels[0].tolist() == [1, 3]
     assert len(plain.boxes[1]) == 0
-    assert len(own_boxes(targets, has_mask, 1, 0.0).boxes[0]) == 1
+    assert len(own_boxes(targets, has_mask, 1, jitter=0.0).boxes[0]) == 1
     torch.manual_seed(0)
     size = (boxes[:, 2:] - boxes[:, :2])[[0, 2]].repeat(1, 2)
     moves = torch.stack(
-        [(own_boxes(targets, has_mask, 9, 0.2).boxes[0] - boxes[[0, 2]]) / size for _ in range(200)]
+        [
+            (own_boxes(targets, has_mask, 9, jitter=0.2).boxes[0] - boxes[[0, 2]]) / size
+            for _ in range(200)
+        ]
     )
     assert float(moves.abs().max()) <= 0.2 + 1e-6
     assert bool((moves.abs().amax(0) > 0.18).all())

@@ -160,7 +160,7 @@ def test_names_that_are_no_sam(
         (f"sam2:{sam_folders / 'sam'}", "expected a model of type sam2 or sam2_video, found sam"),
         (
             "sam2:nobody/nothing-of-the-kind",
-            r"neither a folder here nor to be had.*`hf download nobody/nothing-of",
+            r"neither a folder here nor a model.*`hf download nobody/nothing-of",
         ),
         ("sam:", "names no model after the colon"),
         (f"sam:{tmp_path}", "expected a model of type sam, found no model"),

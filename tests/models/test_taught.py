@@ -14,9 +14,9 @@ from torch import Tensor
 
 from halfmask.masks.crops import MaskCrops
 from halfmask.models.build import build_model
+from halfmask.models.mask_rcnn.loss import SURE, pseudo_targets
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.models.mask_rcnn.regions import MaskRegions, region_targets
-from halfmask.models.mask_rcnn.teacher import SURE, lesson
 from halfmask.recipes.recipe import MaskHead
 from halfmask.structures import Target
 from halfmask.training.loop.batches import ImageBatch
@@ -58,7 +58,7 @@ def pair() -> Target:
 
 def test_a_box_only_region_knows_its_masked_neighbour_and_not_the_others() -> None:
     region = torch.tensor([[15.5, 15.5, 47.5, 47.5]])
-    targets, unknown = region_targets(pair(), torch.tensor([1]), region, 8)
+    targets, unknown = region_targets(pair(), torch.tensor([1]), region, side=8)
     left = torch.zeros(8, 8)
     left[:, :4] = 1.0
     torch.testing.assert_close(targets[0], left)
@@ -67,7 +67,7 @@ def test_a_box_only_region_knows_its_masked_neighbour_and_not_the_others() -> No
         True  # the third object's box, but where the masked one is: its own box is no neighbour's
     )
     assert torch.equal(unknown[0], below)
-    own, shared = region_targets(pair(), torch.tensor([0]), region, 8)
+    own, shared = region_targets(pair(), torch.tensor([0]), region, side=8)
     torch.testing.assert_close(own[0], left)
     assert torch.equal(shared[0], left == 0)
 
@@ -79,12 +79,17 @@ def test_the_lesson_is_the_sure_map_less_the_masked_neighbour() -> None:
     )
     covered = torch.tensor([0.0, 0, 0, 1, 0.8, 0.2]).reshape(1, 1, 6)
     unknown = torch.tensor([False, False, False, False, False, True]).reshape(1, 1, 6)
-    regions = MaskRegions(torch.zeros(1, 1, 1, 1), torch.ones(1).long(), covered, unknown)
-    targets, counts = lesson(logits.requires_grad_(), regions)
+    regions = MaskRegions(
+        features=torch.zeros(1, 1, 1, 1),
+        labels=torch.ones(1).long(),
+        targets=covered,
+        unknown=unknown,
+    )
+    targets, counts = pseudo_targets(logits.requires_grad_(), regions)
     assert counts.flatten().tolist() == [True, True, False, True, True, False]
     assert targets[counts].tolist() == [1.0, 0.0, 0.0, 0.0]
     assert not targets.requires_grad
-    assert not lesson(torch.zeros(1, 1, 6), replace(regions, targets=torch.zeros(1, 1, 6)))[
+    assert not pseudo_targets(torch.zeros(1, 1, 6), replace(regions, targets=torch.zeros(1, 1, 6)))[
         1
     ].any(), "at the start nothing"
 

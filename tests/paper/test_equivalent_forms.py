@@ -52,7 +52,7 @@ def test_a_regions_own_filter_equals_dense_maps_then_its_channel() -> None:
 
 def test_fused_logits_are_the_filters_maps_plus_one_tiled_map() -> None:
     predictor, mlp, features, weights = parts()
-    branch = MaskBranch(torch.nn.Identity(), predictor, None, mlp)  # type: ignore[arg-type]
+    branch = MaskBranch(torch.nn.Identity(), predictor, None, mlp=mlp)  # type: ignore[arg-type]
     tiled = mlp.linear(features.flatten(1)).reshape(REGIONS, 1, SIDE, SIDE).tile(1, K, 1, 1)
     fused = dense_maps(predictor, features, weights) + tiled
     torch.testing.assert_close(

@@ -29,7 +29,7 @@ def test_activation_between_layers_and_none_after_the_last(
     """Identity layers without biases show the activation alone: layers − 1 times on
     what is negative.
     """
-    transfer = TransferFunction(4, 4, layers, activation)  # type: ignore[arg-type]
+    transfer = TransferFunction(4, 4, layers, activation=activation)  # type: ignore[arg-type]
     for layer in transfer.modules():
         if isinstance(layer, nn.Linear):
             nn.init.eye_(layer.weight)

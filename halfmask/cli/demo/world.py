@@ -107,7 +107,8 @@ def _make(places: _Places, settings: Settings, clock: Clock) -> list[dict[str, A
     """
     from halfmask.coco.edit import strip_masks
     from halfmask.coco.file import CocoFile
-    from halfmask.data.synthetic.write import attribute_split, write_world
+    from halfmask.data.synthetic.classes import attribute_split
+    from halfmask.data.synthetic.write import synth
     from halfmask.files.atomic import write_json
 
     for folder, count, seed in (
@@ -119,7 +120,7 @@ def _make(places: _Places, settings: Settings, clock: Clock) -> list[dict[str, A
             clock.reuse(title)
             continue
         with clock.step(title):
-            write_world(folder, count, seed, settings.classes, settings.size)
+            synth(folder, images=count, seed=seed, classes=settings.classes, size=settings.size)
             whole = CocoFile.read(places.truth(folder))
             kept = attribute_split(whole.categories, settings.masked, settings.seed)
             write_json(places.half(folder), strip_masks(whole.document, kept))

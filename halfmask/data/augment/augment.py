@@ -1,6 +1,4 @@
-"""Random changes of training images: pasted objects, turns, mirror and colour. The
-generator that is handed in decides everything.
-"""
+"""Random changes of training images: pasted objects, rotation, mirror and colour."""
 
 from __future__ import annotations
 
@@ -15,21 +13,18 @@ from halfmask.data.augment.rotate import rotate
 from halfmask.structures import Target
 
 ROTATED = 0.5
-"""Share of the examples that are turned, where any are."""
+"""Share of the examples that are turned, if any are."""
 
 
 class Augment:
-    """Pastes objects into an image, mirrors it with its boxes and masks, and varies its
-    brightness, contrast and saturation.
+    """Pastes objects into an image, rotates and mirrors it, and varies its colours.
 
     Args:
         flip: probability of mirroring left and right.
         colour_jitter: s; brightness, contrast and saturation are each multiplied by a
-            factor drawn from [1 − s, 1 + s] (never below 0). 0: colours stay as they
-            are, bit for bit.
+            factor from [1 − s, 1 + s], never below 0. 0 keeps the colours bit for bit.
         paste: objects of other images; None: none.
-        rotation: degrees; half of the examples are turned by up to this, either way. 0:
-            none.
+        rotation: degrees; half of the examples are turned by up to this, either way.
     """
 
     def __init__(
@@ -37,6 +32,7 @@ class Augment:
         flip: float = 0.0,
         colour_jitter: float = 0.0,
         paste: CopyPaste | None = None,
+        *,
         rotation: float = 0.0,
     ) -> None:
         assert 0.0 <= flip <= 1.0, flip
@@ -53,10 +49,9 @@ class Augment:
 
         Args:
             image: float32 [3, H, W] in [0, 1].
-            target: what is known of it.
-            generator: decides; the same state gives the same result. Always drawn from
-                in the same way, so that turning one change off leaves the others'
-                decisions alone.
+            target: its objects.
+            generator: the same state gives the same result. Turning one change off does
+                not change the draws of the others.
         """
         draws = torch.rand(4, generator=generator).tolist()
         if self.paste is not None:
@@ -77,7 +72,7 @@ class Augment:
 
 
 def mirror(image: Tensor, target: Target) -> tuple[Tensor, Target]:
-    """The example seen in a mirror: left and right change places."""
+    """Swaps left and right of an example."""
     width = image.shape[-1]
     x0, y0, x1, y1 = target.boxes.unbind(1)
     boxes = torch.stack([width - x1, y0, width - x0, y1], 1)

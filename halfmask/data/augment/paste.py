@@ -1,5 +1,6 @@
-"""Copy-paste: masked objects of other photographs pasted into a training photograph
-(Ghiasi et al., CVPR 2021).
+"""Copy-paste: objects of other photographs are pasted into a training photograph.
+
+Only objects with a mask are pasted (Ghiasi et al., CVPR 2021).
 """
 
 from __future__ import annotations
@@ -11,34 +12,40 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from halfmask.data.augment.rotate import Crop, kept_rows
 from halfmask.data.dataset import Examples
 from halfmask.masks.crops import MaskCrops, tight, tight_box
 from halfmask.structures import Target
 
 SCALES = 0.5, 1.5
-"""A pasted object's size beside its own."""
+"""Size of a pasted object, relative to its own."""
 LARGEST = 0.7
-"""Most of the photograph's width or height that a pasted object takes."""
+"""Greatest share of the photograph's width or height that a pasted object takes."""
 SMALLEST = 8
-"""Pixels: an object less high or wide is not worth pasting."""
+"""Objects less high or wide than this many pixels are not pasted."""
 COVERED = 0.7
-"""An object of which more than this share is pasted over is no longer there to be learnt from."""
+"""An object of which more than this share is pasted over is dropped."""
 
 
 class CopyPaste:
-    """Pastes objects that have a mask onto photographs, those without any mask too.
-    What they cover is taken from the masks below.
+    """Pastes objects that have a mask onto photographs with or without masks.
+
+    The covered pixels are taken from the masks below.
 
     Args:
-        pool: where the objects come from: training examples, never held-out ones.
-        rows: the examples of the pool to take objects from, those that have masks;
-            None: all.
+        pool: the source of the objects: training examples, never held-out ones.
         probability: of changing a photograph.
         most: objects pasted into it, at most.
+        rows: the examples of the pool that have masks; None: all.
     """
 
     def __init__(
-        self, pool: Examples, probability: float, most: int = 4, rows: Sequence[int] | None = None
+        self,
+        pool: Examples,
+        probability: float,
+        most: int = 4,
+        *,
+        rows: Sequence[int] | None = None,
     ) -> None:
         assert 0.0 <= probability <= 1.0, probability
         assert most >= 1, most
@@ -50,11 +57,7 @@ class CopyPaste:
     def __call__(
         self, image: Tensor, target: Target, generator: torch.Generator
     ) -> tuple[Tensor, Target]:
-        """Changes one example; the generator decides.
-
-        Args:
-            image: float32 [3, H, W]; not written to.
-        """
+        """Changes one example as the generator decides; `image` is not written to."""
         draws = torch.rand(2, generator=generator).tolist()
         if draws[0] >= self.probability or not self.rows:
             return image, target
@@ -73,22 +76,25 @@ class CopyPaste:
 
 
 class _Scene:
-    """A photograph and its objects while things are pasted."""
+    """A photograph and its objects while objects are pasted."""
 
     def __init__(self, image: Tensor, target: Target) -> None:
         self.image = image
         self._before = target
         self._bitmaps = [bitmap.clone() for bitmap in target.masks.bitmaps()]
-        self._offsets = [(int(x), int(y)) for x, y in target.masks.offsets.tolist()]
+        self._offsets = _places(target.masks)
         self._areas = [int(bitmap.sum()) for bitmap in self._bitmaps]
         self._covered = torch.zeros(image.shape[-2:], dtype=torch.bool)
-        self._new: list[tuple[Tensor, tuple[int, int], tuple[int, float]]] = []
+        self._new: list[tuple[Crop, tuple[int, float]]] = []
 
     def paste(self, pixels: Tensor, alpha: Tensor, spot: Tensor, known: tuple[int, float]) -> None:
-        """Puts pixels [3, h, w] with alpha [h, w] at a spot, float [2] in [0, 1), the
-        share of the free way right and down.
+        """Pastes an object.
 
-        known: label, and weight of the mask.
+        Args:
+            pixels: [3, h, w].
+            alpha: [h, w].
+            spot: float [2] in [0, 1), share of the free way right and down.
+            known: label, and weight of the mask.
         """
         h, w = alpha.shape
         free = self.image.shape[2] - w, self.image.shape[1] - h
@@ -98,14 +104,16 @@ class _Scene:
         self.image[:, window[0], window[1]] = below + alpha * (pixels - below)
         solid = alpha >= 0.5
         self._covered[window] |= solid
-        for bitmap, (left, top) in zip(self._bitmaps, self._offsets, strict=True):
-            _subtract(bitmap, (left, top), solid, (x, y))
-        for bitmap, (left, top), _ in self._new:
-            _subtract(bitmap, (left, top), solid, (x, y))
-        self._new.append((solid.to(torch.uint8), (x, y), known))
+        below_it = [
+            *zip(self._bitmaps, self._offsets, strict=True),
+            *(crop for crop, _ in self._new),
+        ]
+        for crop in below_it:
+            _subtract(crop, (solid, (x, y)))
+        self._new.append(((solid.to(torch.uint8), (x, y)), known))
 
     def target(self) -> Target:
-        """What is known of the scene."""
+        """Returns the objects of the scene."""
         old = self._before
         kept, boxes, crops = [], [], []
         row = 0
@@ -117,15 +125,13 @@ class _Scene:
                 continue
             seen = tight(self._bitmaps[row], self._offsets[row])
             if seen is not None and int(seen[0].sum()) >= (1 - COVERED) * self._areas[row]:
+                # The file's own box stays where nothing changed.
                 whole = int(seen[0].sum()) == self._areas[row]
                 kept.append(index)
-                boxes.append(
-                    box if whole else tight_box(*seen)
-                )  # the file's own box, where nothing changed
+                boxes.append(box if whole else tight_box(*seen))
                 crops.append(seen)
             row += 1
-        old = _rows(old, kept, boxes, crops)
-        return self._with_new(old)
+        return self._with_new(kept_rows(old, kept, boxes, crops=crops))
 
     def _hidden_share(self, box: Tensor) -> float:
         x0, y0, x1, y1 = (int(v) for v in box.round().tolist())
@@ -133,61 +139,34 @@ class _Scene:
         return float(part.float().mean()) if part.numel() else 0.0
 
     def _with_new(self, old: Target) -> Target:
-        found = [
-            (seen, known)
-            for bitmap, place, known in self._new
-            if (seen := tight(bitmap, place)) is not None
-        ]
-        masks = [*old.masks.bitmaps(), *(seen[0] for seen, _ in found)]
-        places = [(int(x), int(y)) for x, y in old.masks.offsets.tolist()] + [
-            seen[1] for seen, _ in found
-        ]
+        new = [(tight(*crop), known) for crop, known in self._new]
+        found = [(seen, known) for seen, known in new if seen is not None]
+        count = len(found)
+        bitmaps = [*old.masks.bitmaps(), *(seen[0] for seen, _ in found)]
+        places = [*_places(old.masks), *(seen[1] for seen, _ in found)]
+        labels = torch.tensor([label for _, (label, _) in found], dtype=torch.int64)
         weights = torch.tensor([weight for _, (_, weight) in found])
         before = torch.ones(len(old)) if old.mask_weight is None else old.mask_weight
-        nothing = torch.zeros(len(found), dtype=torch.int64)
-        ids = (
-            old.annotation_ids
-            if len(old.annotation_ids) == len(old)
-            else torch.zeros(len(old), dtype=torch.int64)
-        )
         weighted = old.mask_weight is not None or bool((weights != 1).any())
+        ids = old.annotation_ids
+        ids = ids if len(ids) == len(old) else torch.zeros(len(old), dtype=torch.int64)
         return replace(
             old,
             boxes=torch.cat([old.boxes, *(tight_box(*seen)[None] for seen, _ in found)]),
-            labels=torch.cat(
-                [old.labels, torch.tensor([label for _, (label, _) in found], dtype=torch.int64)]
-            ),
-            has_mask=torch.cat([old.has_mask, torch.ones(len(found), dtype=torch.bool)]),
-            masks=MaskCrops.from_bitmaps(masks, places, old.masks.image_size),
-            annotation_ids=torch.cat([ids, nothing]),
+            labels=torch.cat([old.labels, labels]),
+            has_mask=torch.cat([old.has_mask, torch.ones(count, dtype=torch.bool)]),
+            masks=MaskCrops.from_bitmaps(bitmaps, places, old.masks.image_size),
+            annotation_ids=torch.cat([ids, torch.zeros(count, dtype=torch.int64)]),
             mask_weight=torch.cat([before, weights]) if weighted else None,
         )
 
 
-def _rows(
-    target: Target,
-    kept: list[int],
-    boxes: list[Tensor],
-    crops: list[tuple[Tensor, tuple[int, int]]],
-) -> Target:
-    index = torch.tensor(kept, dtype=torch.int64)
-    return replace(
-        target,
-        boxes=torch.stack(boxes) if boxes else target.boxes[:0],
-        labels=target.labels[index],
-        has_mask=target.has_mask[index],
-        masks=MaskCrops.from_bitmaps(
-            [c[0] for c in crops], [c[1] for c in crops], target.masks.image_size
-        ),
-        annotation_ids=target.annotation_ids[index]
-        if len(target.annotation_ids)
-        else target.annotation_ids,
-        mask_weight=None if target.mask_weight is None else target.mask_weight[index],
-    )
+def _places(masks: MaskCrops) -> list[tuple[int, int]]:
+    return [(int(x), int(y)) for x, y in masks.offsets.tolist()]
 
 
 def _cut(image: Tensor, target: Target, row: int) -> tuple[Tensor, Tensor] | None:
-    """An object's pixels [3, h, w] and its mask [h, w], tight; None where it is too small."""
+    """Returns an object's pixels [3, h, w] and mask [h, w]; None if too small."""
     place = int(target.mask_row[row])
     height, width = target.masks.sizes[place].tolist()
     if min(height, width) < SMALLEST:
@@ -197,7 +176,7 @@ def _cut(image: Tensor, target: Target, row: int) -> tuple[Tensor, Tensor] | Non
 
 
 def _new_size(mask: Tensor, image: Tensor, generator: torch.Generator) -> tuple[int, int] | None:
-    """Height and width of an object in its new place; None where it would be too small."""
+    """Returns (height, width) of a pasted object; None if it is too small."""
     low, high = SCALES
     scale = low * (high / low) ** float(torch.rand(1, generator=generator))
     room = min(LARGEST * image.shape[1] / mask.shape[0], LARGEST * image.shape[2] / mask.shape[1])
@@ -212,13 +191,12 @@ def _resized(pixels: Tensor, mask: Tensor, size: tuple[int, int]) -> tuple[Tenso
     return small[:3].clamp(0, 1), small[3].clamp(0, 1)
 
 
-def _subtract(
-    bitmap: Tensor, place: tuple[int, int], solid: Tensor, other: tuple[int, int]
-) -> None:
-    """Takes what lies below `solid` at `other` out of a bitmap at `place` (x, y)."""
+def _subtract(below: Crop, above: Crop) -> None:
+    """Clears the pixels of `below` that `above` covers, in place."""
+    (bitmap, place), (solid, other) = below, above
     x0, y0 = max(place[0], other[0]), max(place[1], other[1])
     x1 = min(place[0] + bitmap.shape[1], other[0] + solid.shape[1])
     y1 = min(place[1] + bitmap.shape[0], other[1] + solid.shape[0])
     if x1 > x0 and y1 > y0:
-        above = solid[y0 - other[1] : y1 - other[1], x0 - other[0] : x1 - other[0]]
-        bitmap[y0 - place[1] : y1 - place[1], x0 - place[0] : x1 - place[0]][above] = 0
+        covered = solid[y0 - other[1] : y1 - other[1], x0 - other[0] : x1 - other[0]]
+        bitmap[y0 - place[1] : y1 - place[1], x0 - place[0] : x1 - place[0]][covered] = 0

@@ -1,4 +1,4 @@
-"""A training photograph turned by a few degrees, with what is known of it."""
+"""Rotation of a training photograph by a few degrees, with its boxes and masks."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from halfmask.masks.crops import MaskCrops, tight, tight_box
 from halfmask.structures import Target
 
 LEFT = 0.3
-"""An object of which less than this share is left in the image is no longer there to be
-learnt from (as in copy-paste).
-"""
+"""An object of which less than this share stays in the image is dropped."""
+
+Crop = tuple[Tensor, tuple[int, int]]
+"""A bitmap [h, w] and the (x, y) of its upper left pixel."""
 
 
 def rotate(image: Tensor, target: Target, degrees: float) -> tuple[Tensor, Target]:
-    """Turns an example about the image's centre; its size stays, and objects that are
-    turned out of it are gone.
+    """Turns an example about the image's centre; the image keeps its size.
 
-    A masked object gets the tight box of its turned mask. Of a box-only object only the
-    box can be turned: its new box is the one around the old one's turned corners, and
-    is marked as loose (`Target.loose_box`). Where the photograph has no pixel its edge
-    is repeated.
+    Objects that leave the image are dropped. A masked object gets the tight box of its
+    turned mask. A box-only object gets the box around the turned corners of its box,
+    marked as loose (`Target.loose_box`). Where the photograph has no pixel, its edge is
+    repeated.
 
     Args:
         image: float32 [3, H, W].
-        degrees: clockwise as one sees it.
+        target: its objects.
+        degrees: clockwise as seen.
     """
     turn = _Turn(image.shape[1], image.shape[2], math.radians(degrees))
     grid = turn.sources((0, 0, turn.width, turn.height), (0, 0), (turn.width, turn.height))
@@ -50,28 +51,37 @@ def rotate(image: Tensor, target: Target, degrees: float) -> tuple[Tensor, Targe
                 continue
             boxes.append(torch.tensor(box))
         kept.append(row)
+    out = kept_rows(target, kept, boxes, crops=crops)
+    loose = ~out.has_mask if out.loose_box is None else out.loose_box | ~out.has_mask
+    return turned, replace(out, loose_box=loose)
+
+
+def kept_rows(target: Target, kept: list[int], boxes: list[Tensor], *, crops: list[Crop]) -> Target:
+    """Returns the objects `kept` of a target, with other boxes and masks.
+
+    Args:
+        boxes: [4] each, of the kept objects.
+        crops: masks of those that have one, in their order.
+    """
     index = torch.tensor(kept, dtype=torch.int64)
-    has_mask = target.has_mask[index]
-    before = torch.zeros_like(has_mask) if target.loose_box is None else target.loose_box[index]
-    return turned, replace(
+    ids, weight, loose = target.annotation_ids, target.mask_weight, target.loose_box
+    bitmaps, offsets = [c[0] for c in crops], [c[1] for c in crops]
+    return replace(
         target,
         boxes=torch.stack(boxes).to(torch.float32) if boxes else target.boxes[:0],
         labels=target.labels[index],
-        has_mask=has_mask,
-        masks=MaskCrops.from_bitmaps(
-            [c[0] for c in crops], [c[1] for c in crops], target.masks.image_size
-        ),
-        annotation_ids=target.annotation_ids[index]
-        if len(target.annotation_ids)
-        else target.annotation_ids,
-        mask_weight=None if target.mask_weight is None else target.mask_weight[index],
-        loose_box=before | ~has_mask,
+        has_mask=target.has_mask[index],
+        masks=MaskCrops.from_bitmaps(bitmaps, offsets, target.masks.image_size),
+        annotation_ids=ids[index] if len(ids) else ids,
+        mask_weight=None if weight is None else weight[index],
+        loose_box=None if loose is None else loose[index],
     )
 
 
 class _Turn:
-    """The map from places in the turned image to places in the one before. Places are
-    pixels, x right, y down, pixel i covers [i, i+1).
+    """Maps places in the turned image to places in the image before.
+
+    Places are in pixels, x right, y down; pixel i covers [i, i+1).
     """
 
     def __init__(self, height: int, width: int, angle: float) -> None:
@@ -84,8 +94,13 @@ class _Turn:
         offset: tuple[float, float],
         size: tuple[float, float],
     ) -> Tensor:
-        """For grid_sample: where each pixel of `frame` (xyxy) comes from, in units of a
-        map of `size` (w, h) that lies at `offset`; float32 [1, h, w, 2].
+        """Returns the source of each pixel of `frame` (xyxy), for grid_sample.
+
+        Args:
+            offset, size: where the map to read lies in the image before, (x, y) and
+                (w, h).
+        Returns:
+            float32 [1, h, w, 2], in units of that map.
         """
         ys = torch.arange(frame[1], frame[3], dtype=torch.float32)[:, None] + 0.5 - self.height / 2
         xs = torch.arange(frame[0], frame[2], dtype=torch.float32)[None] + 0.5 - self.width / 2
@@ -94,30 +109,32 @@ class _Turn:
         return torch.stack([x / size[0] * 2 - 1, y / size[1] * 2 - 1], 2)[None]
 
     def frame(self, box: list[float]) -> list[float] | None:
-        """The box xyxy around a box's turned corners, clipped to the image; None where
-        less than LEFT of it, or no pixel, is left.
+        """Returns the box xyxy around a box's turned corners, clipped to the image.
+
+        None if less than LEFT of it, or no pixel, stays.
         """
         x0, y0, x1, y1 = self.around(box)
-        clipped = [
-            max(0.0, x0),
-            max(0.0, y0),
-            min(float(self.width), x1),
-            min(float(self.height), y1),
-        ]
-        width, height = clipped[2] - clipped[0], clipped[3] - clipped[1]
+        low, high = (
+            (max(0.0, x0), max(0.0, y0)),
+            (min(float(self.width), x1), min(float(self.height), y1)),
+        )
+        width, height = high[0] - low[0], high[1] - low[1]
         gone = min(width, height) < 1 or width * height < LEFT * (x1 - x0) * (y1 - y0)
-        return None if gone else clipped
+        return None if gone else [*low, *high]
 
     def around(self, box: list[float]) -> tuple[float, float, float, float]:
-        """The box xyxy around a box's turned corners."""
+        """Returns the box xyxy around a box's turned corners."""
         corners = [(x - self.width / 2, y - self.height / 2) for x in box[0::2] for y in box[1::2]]
         xs = [self._cos * x - self._sin * y + self.width / 2 for x, y in corners]
         ys = [self._sin * x + self._cos * y + self.height / 2 for x, y in corners]
         return min(xs), min(ys), max(xs), max(ys)
 
-    def mask(self, bitmap: Tensor, place: tuple[int, int]) -> tuple[Tensor, tuple[int, int]] | None:
-        """A turned bitmap [h, w] whose upper left pixel lies at `place`, tight, with
-        its new place; None where nothing is left.
+    def mask(self, bitmap: Tensor, place: tuple[int, int]) -> Crop | None:
+        """Returns the turned bitmap, tight; None if nothing is left.
+
+        Args:
+            bitmap: [h, w].
+            place: (x, y) of its upper left pixel.
         """
         height, width = bitmap.shape
         if height == 0 or width == 0:

@@ -1,10 +1,9 @@
-"""The classes of the procedural world: what a class looks like, its COCO category
-record, and fair random A/B splits.
+"""The classes of the procedural world: their look, COCO records, and random A/B splits.
 
-A class is a combination of few attribute values. Hue, tone, texture and ink are what
-its pixels show. Outline (how much of its box it fills) follows texture and tone, and
-aspect follows the hue, so that the weights of a box regressor know something of the
-class, as they do in photographs.
+A class is a combination of few attribute values. Its pixels show hue, tone, texture and
+ink. Outline (how much of its box it fills) follows texture and tone, and aspect follows
+the hue, so that, as in photographs, the weights of a box regressor carry information on
+the class.
 """
 
 from __future__ import annotations
@@ -45,10 +44,12 @@ _LIMITS = (
     (4, 4, 4, 2, 4),
     (len(HUES), len(TEXTURES), len(INKS), len(TONES), len(OUTLINES)),
 )
-"""Most values of hue, texture, ink, tone and outline: each row is used up before the next."""
+"""Most values of hue, texture, ink, tone and outline; each row is used up before the
+next.
+"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WorldClass:
     """One class: the values of its attributes, by name."""
 
@@ -65,17 +66,10 @@ class WorldClass:
 
     @property
     def attributes(self) -> dict[str, str]:
-        return {
-            "hue": self.hue,
-            "texture": self.texture,
-            "tone": self.tone,
-            "ink": self.ink,
-            "aspect": self.aspect,
-            "outline": self.outline,
-        }
+        return dict(vars(self))
 
     def colours(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-        """RGB in 0…255 of the ground and of the ink drawn on it."""
+        """Returns RGB in 0…255 of the ground and of the ink drawn on it."""
         hue = HUES[self.hue]
         ground = colorsys.hsv_to_rgb(hue, 0.9, 0.95 if self.tone == "vivid" else 0.58)
         ink = {
@@ -89,10 +83,9 @@ class WorldClass:
 
 
 def world_classes(count: int) -> list[WorldClass]:
-    """The first `count` classes of the world, always the same for the same count, all
-    different.
+    """Returns the first `count` classes, all different and always the same.
 
-    Up to 512 classes no attribute has more than four values; MOST_CLASSES is the most.
+    Up to 512 classes no attribute has more than four values.
     """
     assert 1 <= count <= MOST_CLASSES, (count, MOST_CLASSES)
     hues, textures, inks, tones, outlines = _value_counts(count)
@@ -100,28 +93,34 @@ def world_classes(count: int) -> list[WorldClass]:
     for outline, ink, tone, texture, hue in product(
         *map(range, (outlines, inks, tones, textures, hues))
     ):
-        # Where outlines are not free, they follow what the pixels show: few values, yet
-        # a class has a shape of its own.
+        # Where outlines are not free, they follow texture and tone: few values, yet a
+        # class has a shape of its own.
         shape = outline if outlines > 1 else (texture * tones + tone) % len(OUTLINES)
-        aspect = list(ASPECTS)[hue % len(ASPECTS)]
-        names = list(HUES)[hue], TEXTURES[texture], TONES[tone], INKS[ink]
-        out.append(WorldClass(*names, aspect, OUTLINES[shape]))
+        kind = WorldClass(
+            hue=list(HUES)[hue],
+            texture=TEXTURES[texture],
+            tone=TONES[tone],
+            ink=INKS[ink],
+            aspect=list(ASPECTS)[hue % len(ASPECTS)],
+            outline=OUTLINES[shape],
+        )
+        out.append(kind)
     return out[:count]
 
 
 def _value_counts(count: int) -> list[int]:
-    """How many hues, textures, inks, tones and free outlines give at least `count` combinations."""
+    """Returns the numbers of values that give at least `count` combinations."""
     sizes = [1] * len(_LIMITS[0])
     for limits in _LIMITS:
         while math.prod(sizes) < count and sizes != list(limits):
-            # The one that has used the smallest share of what it may have.
+            # The one that has used the smallest share of its values.
             free = [i for i in range(len(sizes)) if sizes[i] < limits[i]]
             sizes[min(free, key=lambda i: sizes[i] / limits[i])] += 1
     return sizes
 
 
 def world_categories(classes: list[WorldClass]) -> list[dict[str, Any]]:
-    """COCO category records, ids from 1 on, each with its `attributes`."""
+    """Returns COCO category records, ids from 1 on, each with its `attributes`."""
     return [
         {"id": i, "name": c.name, "supercategory": c.hue, "attributes": c.attributes}
         for i, c in enumerate(classes, 1)
@@ -129,17 +128,13 @@ def world_categories(classes: list[WorldClass]) -> list[dict[str, Any]]:
 
 
 def attribute_split(categories: Iterable[Mapping[str, Any]], count: int, seed: int) -> set[int]:
-    """A random set A of `count` category ids in which each value of each attribute
-    occurs; the same for the same seed.
+    """Draws a set A of `count` category ids in which each attribute value occurs.
 
     Args:
-        categories: records with `id` and `attributes` (a mapping of names to values),
-            in any order.
-        count: |A|.
-        seed: of the draw.
+        categories: records with `id` and `attributes` (names → values), in any order.
+        seed: the same seed gives the same set.
     Raises:
-        ValueError: no such set was found: count is smaller than an attribute has
-            values, or the classes make it impossible.
+        ValueError: no such set was found.
     """
     values = {
         int(c["id"]): {(str(k), str(v)) for k, v in c["attributes"].items()} for c in categories

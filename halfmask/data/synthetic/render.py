@@ -1,8 +1,8 @@
 """Draws one picture of the procedural world, with the exact mask of every object.
 
 A picture holds groups on a noisy ground. A group is one object, or two objects of
-different classes that share nearly one box: split by a wavy line, or one lying over the
-other, at random. So a box alone does not tell which of its pixels are its object's.
+different classes that share nearly one box: split by a wavy line, or one over the
+other, at random. So a box alone does not show which of its pixels are its object's.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from halfmask.data.synthetic.classes import ASPECTS, DEFAULT_CLASSES, WorldClass
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WorldSpec:
-    """What a world looks like. Sizes in pixels.
+    """The look of a world. Sizes are in pixels.
 
     Attributes:
         size: side of the square pictures.
         classes: the classes that occur, all equally often.
         groups: least and most groups in a picture.
-        group_size: least and most side of a group's longer side.
+        group_size: least and most length of a group's longer side.
         shared: probability that a group is two objects that share a box.
-        noise: strength of the ground's and the objects' noise, 1 = default.
+        noise: strength of the noise on ground and objects, 1 = default.
     """
 
     size: int = 112
@@ -60,9 +60,7 @@ class WorldInstance:
 
 
 def render(spec: WorldSpec, seed: int, index: int) -> tuple[Array, list[WorldInstance]]:
-    """Picture `index` of world `seed`: uint8 [size, size, 3] RGB and its objects.
-    Depends on nothing but its arguments.
-    """
+    """Draws picture `index` of world `seed`: uint8 [size, size, 3], and its objects."""
     rng = np.random.default_rng([seed, index])
     picture = _ground(rng, spec)
     owner = np.zeros((spec.size, spec.size), dtype=np.uint8)
@@ -90,7 +88,7 @@ def _visible(mask: Array, label: int, group: int) -> WorldInstance | None:
 
 
 def _ground(rng: np.random.Generator, spec: WorldSpec) -> Array:
-    """A cloudy, nearly grey ground, float32 [size, size, 3]."""
+    """Returns a cloudy, nearly grey ground, float32 [size, size, 3]."""
     cells = max(2, spec.size // 12)
     spread = int(26 * spec.noise)
     clouds = rng.integers(128 - spread, 128 + spread + 1, (cells, cells, 3), dtype=np.uint8)
@@ -100,9 +98,9 @@ def _ground(rng: np.random.Generator, spec: WorldSpec) -> Array:
     return np.asarray(smooth, dtype=np.float32).copy()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Place:
-    """Where a group lies, and the rows of its one or two classes."""
+    """The rectangle of a group, and the rows of its one or two classes."""
 
     x: int
     y: int
@@ -112,17 +110,14 @@ class _Place:
 
 
 def _layout(rng: np.random.Generator, spec: WorldSpec) -> list[_Place]:
-    """Places for the picture's groups that hardly overlap; where there is no room, all
-    groups are made a little smaller.
-    """
+    """Returns places that hardly overlap; without room all groups become smaller."""
     count = int(rng.integers(spec.groups[0], spec.groups[1] + 1))
-    # Large ones first: they are the harder ones to place.
+    # Large ones first: they are harder to fit in.
     sides = np.sort(rng.uniform(*spec.group_size, count))[::-1].tolist()
     shapes = []
     for side in sides:
         rows = _classes_of_group(rng, spec)
-        # Two classes share one box: its aspect lies between theirs, so that it is a
-        # sign of neither.
+        # The aspect of a shared box lies between those of its classes, and shows neither.
         logs = [np.log(ASPECTS[spec.classes[r].aspect]) for r in rows]
         aspect = float(np.exp(sum(logs) / len(logs) + rng.uniform(-0.12, 0.12)))
         shapes.append((side * min(1.0, aspect), side * min(1.0, 1 / aspect), rows))
@@ -145,16 +140,15 @@ def _try_layout(
         w, h = max(4, round(wide)), max(4, round(high))
         for u, v in rng.random((12, 2)).tolist():
             x, y = int(u * (size - w + 1)), int(v * (size - h + 1))
-            if _is_free(places, x, y, w, h):
-                places.append(_Place(x, y, w, h, rows))
+            if _is_free(places, x, y, w=w, h=h):
+                places.append(_Place(x=x, y=y, w=w, h=h, rows=rows))
                 break
         else:
             break
     return places
 
 
-def _is_free(places: list[_Place], x: int, y: int, w: int, h: int) -> bool:
-    """Whether no place shares more than a twentieth of the smaller rectangle with this one."""
+def _is_free(places: list[_Place], x: int, y: int, *, w: int, h: int) -> bool:
     for p in places:
         across = min(p.x + p.w, x + w) - max(p.x, x)
         if across > 0:
@@ -177,9 +171,7 @@ def _classes_of_group(rng: np.random.Generator, spec: WorldSpec) -> tuple[int, .
 
 
 def _parts(rng: np.random.Generator, spec: WorldSpec, place: _Place) -> list[tuple[int, Array]]:
-    """The objects of a group from the bottom up: class row and the pixels it is drawn
-    on, bool [h, w].
-    """
+    """Returns the objects of a group, bottom up: class row and pixels, bool [h, w]."""
     x, y = _grid(place.w, place.h)
     if len(place.rows) == 1:
         return [(place.rows[0], _silhouette(rng, spec.classes[place.rows[0]].outline, x, y))]
@@ -189,16 +181,14 @@ def _parts(rng: np.random.Generator, spec: WorldSpec, place: _Place) -> list[tup
 
 
 def _grid(w: int, h: int) -> tuple[Array, Array]:
-    """Pixel centres as fractions of the half sides: x [1, w], y [h, 1] in (−1, 1)."""
+    """Returns pixel centres in (−1, 1) of the half sides: x [1, w], y [h, 1]."""
     x = (np.arange(w, dtype=np.float32) + 0.5) * (2 / w) - 1
     y = (np.arange(h, dtype=np.float32) + 0.5) * (2 / h) - 1
     return x[None, :], y[:, None]
 
 
 def _upper_part(rng: np.random.Generator, x: Array, y: Array) -> Array:
-    """Which pixels of a shared body the upper object takes. Both it and the rest reach
-    all four sides of the body.
-    """
+    """Returns the pixels of the upper of two objects; each reaches all four sides."""
     side = 1.0 if rng.random() < 0.5 else -1.0
     down, along = (x + side * y) * np.float32(0.7071), (x - side * y) * np.float32(0.7071)
     wave = np.float32(rng.uniform(0.06, 0.16)) * np.sin(
@@ -222,9 +212,7 @@ def _upper_part(rng: np.random.Generator, x: Array, y: Array) -> Array:
 
 
 def _silhouette(rng: np.random.Generator, outline: str, x: Array, y: Array) -> Array:
-    """The pixels of an object that lies alone, bool [h, w]; its tight box is nearly the
-    whole grid.
-    """
+    """Returns a lone object's pixels, bool [h, w]; its tight box is nearly the grid."""
     a, b = np.abs(x), np.abs(y)
     inside: Array
     if outline == "cross":
@@ -248,7 +236,7 @@ def _silhouette(rng: np.random.Generator, outline: str, x: Array, y: Array) -> A
 
 
 def _paint(rng: np.random.Generator, kind: WorldClass, w: int, h: int) -> Array:
-    """The class's ground with its texture drawn in ink, float32 [h, w, 3]."""
+    """Returns the class's ground with its texture in ink, float32 [h, w, 3]."""
     angle, period = rng.uniform(-0.15, 0.15), rng.uniform(6.5, 8.0)
     turn = np.float32(2 * np.pi / period)
     x = np.arange(w, dtype=np.float32)[None, :] * turn + np.float32(rng.uniform(0, 6.3))
@@ -263,7 +251,7 @@ def _paint(rng: np.random.Generator, kind: WorldClass, w: int, h: int) -> Array:
 
 
 def _texture(name: str, x: Array, y: Array) -> Array:
-    """Positive where ink lies; x and y in radians of the texture's period."""
+    """Returns values that are positive under ink; x, y in radians of the period."""
     pattern: Array
     if name == "striped":
         pattern = np.sin(y)

@@ -1,9 +1,7 @@
-"""Cuts a classification network into feature maps of stride 2, 4, 8, … by reading its
-computation graph.
+"""Cuts a classification network into feature maps of stride 2, 4, 8, … by its graph.
 
-Nothing here knows a network's name: any convolutional network that torch.fx can trace
-and whose maps are the image's size divided by powers of two is cut at the end of each
-of its stages.
+The code knows no network by name. It cuts any convolutional network that torch.fx can
+trace and whose maps have the image's size divided by powers of two.
 """
 
 from __future__ import annotations
@@ -31,9 +29,9 @@ class Cut:
 
     Attributes:
         body: image batch → tuple of feature maps, one for each stride, fine to coarse;
-            keeps the network's parameter names.
+            with the network's parameter names.
         channels: stride → channels of its map.
-        stages: stride → names of the modules of the body that compute it from the stage
+        stages: stride → names of the body's modules that compute it from the stage
             before.
     """
 
@@ -46,22 +44,47 @@ def cut_network(
     network: nn.Module,
     strides: list[int] | None = None,
     known_ends: Mapping[int, str] | None = None,
+    *,
     leaves: tuple[type[nn.Module], ...] = (),
 ) -> Cut:
-    """Cuts `network` at the last tensor of each stride; what comes after the last
-    wanted stride is dropped.
+    """Cuts `network` at the last tensor of each stride; later layers are dropped.
 
     Args:
-        network: maps float32 [N, 3, H, W] to anything.
-        strides: the wanted ones; None for every stride that the network has.
-        known_ends: stride → path of the module whose output ends that stage, where the
-            network's makers say so; None: found from the graph.
-        leaves: modules that are not to be traced into, since what they compute depends
-            on the map's size.
+        network: takes float32 [N, 3, H, W].
+        strides: the wanted ones; None: all that the network has.
+        known_ends: stride → module whose output ends that stage; None: found in the
+            graph.
+        leaves: modules not to trace into: their computation depends on the map's size.
     Raises:
-        ValueError: the network cannot be traced or has no such maps.
+        ValueError: the network cannot be traced, or has no such maps.
     """
     network.eval()
+    graph, shapes, names = _traced(network, leaves)
+    nodes = list(graph.nodes)
+    found = [_stride(shape) for shape in shapes]
+    if known_ends is None:
+        ends = _stage_ends(nodes, found, names)
+    else:
+        ends = _ends_at(dict(zip(nodes, found, strict=True)), names, known_ends)
+    wanted = sorted(ends) if strides is None else sorted(strides)
+    if len(ends) < 2 or max(ends) != min(ends) << (len(ends) - 1) or not set(wanted) <= set(ends):
+        raise ValueError(
+            f"it has feature maps of strides {sorted(ends)}, wanted "
+            f"{wanted if strides else '2, 4, 8, …'}"
+        )
+    channels = {s: shapes[nodes.index(ends[s])][1] for s in wanted}
+    kept_strides = [s for s in sorted(ends) if s <= wanted[-1]]
+    stages = _stages(nodes, [ends[s] for s in kept_strides])
+    body = _body(network, graph, [ends[s] for s in wanted])
+    kept = {name for name, _ in body.named_modules()}
+    rows = zip(kept_strides, stages, strict=True)
+    return Cut(body, channels, {s: [m for m in modules if m in kept] for s, modules in rows})
+
+
+def _traced(
+    network: nn.Module, leaves: tuple[type[nn.Module], ...]
+) -> tuple[fx.Graph, list[tuple[int, ...]], dict[fx.Node, list[str]]]:
+    """Returns the graph, the shape of each node's tensor, and the nodes' module paths."""
     tracer = NodePathTracer(
         leaf_modules=[torchvision.ops.StochasticDepth, torchvision.ops.FrozenBatchNorm2d, *leaves],
         autowrap_modules=(math, torchvision.ops),
@@ -70,36 +93,15 @@ def cut_network(
         graph = tracer.trace(network)
         probe = _Shapes(fx.GraphModule(copy.deepcopy(network).to("meta"), copy.deepcopy(graph)))
         probe.run(torch.empty(1, 3, *PROBE, device="meta"))
-    except Exception as error:  # whatever a foreign forward raises when it is traced
+    except Exception as error:  # a foreign forward may raise anything when traced
         raise ValueError(f"its computation cannot be traced ({type(error).__name__})") from error
-    nodes = list(graph.nodes)
-    shapes = [probe.shapes.get(node.name, ()) for node in nodes]
-    found = [_stride(shape) for shape in shapes]
+    shapes = [probe.shapes.get(node.name, ()) for node in graph.nodes]
     names = {node: path.split(".") for node, path in tracer.node_to_qualname.items()}
-    said = dict(zip(nodes, found, strict=True))
-    ends = (
-        _stage_ends(nodes, found, names)
-        if known_ends is None
-        else _ends_at(said, names, known_ends)
-    )
-    wanted = sorted(ends) if strides is None else sorted(strides)
-    if len(ends) < 2 or max(ends) != min(ends) << (len(ends) - 1) or not set(wanted) <= set(ends):
-        raise ValueError(
-            f"it has feature maps of strides {sorted(ends)}, wanted "
-            f"{wanted if strides else '2, 4, 8, …'}"
-        )
-    channels = {s: shapes[nodes.index(ends[s])][1] for s in wanted}
-    stages = _stages(nodes, [ends[s] for s in sorted(ends) if s <= wanted[-1]])
-    body = _body(network, graph, [ends[s] for s in wanted])
-    kept = {name for name, _ in body.named_modules()}
-    by_stride = dict(zip([s for s in sorted(ends) if s <= wanted[-1]], stages, strict=True))
-    return Cut(
-        body, channels, {s: [m for m in modules if m in kept] for s, modules in by_stride.items()}
-    )
+    return graph, shapes, names
 
 
 class _Shapes(fx.Interpreter):
-    """Runs a graph and notes the shape of every node's tensor, by the node's name."""
+    """Runs a graph and records the shape of every node's tensor, by the node's name."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
@@ -113,9 +115,7 @@ class _Shapes(fx.Interpreter):
 
 
 def _stride(shape: tuple[int, ...]) -> int | None:
-    """The power of two by which a map of that shape is smaller than the probe image,
-    None where it is no such map.
-    """
+    """Returns the factor by which a map is smaller than the probe image, or None."""
     if len(shape) != 4:
         return None
     for power in range(1, LARGEST_STRIDE.bit_length()):
@@ -127,13 +127,11 @@ def _stride(shape: tuple[int, ...]) -> int | None:
 def _stage_ends(
     nodes: list[fx.Node], strides: list[int | None], names: dict[fx.Node, list[str]]
 ) -> dict[int, fx.Node]:
-    """Stride → the node that ends its stage.
+    """Returns stride → the node that ends its stage.
 
-    Only tensors through which everything passes count (a residual branch does not). Of
-    these, the stage's end is the last one before the block that halves the map: a
-    block's inner tensor, such as the expansion before a strided depthwise convolution,
-    shares more of its module path with the halving node than the end of the block
-    before does.
+    Only tensors through which everything passes count, not residual branches. The end
+    is the last of them before the block that halves the map: a block's inner tensor
+    shares more of its module path with the halving node.
     """
     through = _cut_points(nodes)
     ends: dict[int, fx.Node] = {}
@@ -158,9 +156,7 @@ def _ends_at(
     names: dict[fx.Node, list[str]],
     modules: Mapping[int, str],
 ) -> dict[int, fx.Node]:
-    """Stride → the last node within the named module, for strides that this package
-    knows. The maker's word is checked.
-    """
+    """Returns stride → the last node within the named module, after a check."""
     ends: dict[int, fx.Node] = {}
     for stride, module in sorted((s, m) for s, m in modules.items() if s <= LARGEST_STRIDE):
         path = module.split(".")
@@ -179,7 +175,7 @@ def _ends_at(
 
 
 def _cut_points(nodes: list[fx.Node]) -> list[bool]:
-    """For each node, whether all that comes later depends on the image through this node alone."""
+    """Returns whether all later nodes depend on the image through a node alone."""
     place = {node: i for i, node in enumerate(nodes)}
     furthest, out = 0, []
     for i, node in enumerate(nodes):
@@ -190,7 +186,6 @@ def _cut_points(nodes: list[fx.Node]) -> list[bool]:
 
 
 def _shared(first: list[str], second: list[str]) -> int:
-    """How many leading parts two module paths have in common."""
     count = 0
     for a, b in zip(first[:-1], second[:-1], strict=False):
         if a != b:
@@ -200,7 +195,7 @@ def _shared(first: list[str], second: list[str]) -> int:
 
 
 def _stages(nodes: list[fx.Node], ends: list[fx.Node]) -> list[list[str]]:
-    """Names of the modules (and of bare parameters) that each stage calls."""
+    """Returns the modules and bare parameters that each stage calls."""
     stages: list[list[str]] = [[] for _ in ends]
     current = 0
     for node in nodes:

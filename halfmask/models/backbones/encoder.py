@@ -1,24 +1,19 @@
-"""Encoders: any classification CNN of torchvision or timm, or a small ResNet, as
-feature maps by stride.
-"""
+"""Encoders: feature maps by stride from a classification network."""
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.error import URLError
 
 import safetensors.torch
 import torch
-import torchvision
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
 from halfmask.errors import InputError
 from halfmask.models.backbones.cut import cut_network
-from halfmask.recipes.recipe import expand
+from halfmask.models.backbones.networks import Network, build_network, move_stride_to_1x1
+from halfmask.models.backbones.timm import split_keys
+from halfmask.recipes.recipe import Backbone, expand
 
 
 class Encoder(nn.Module):
@@ -36,198 +31,78 @@ class Encoder(nn.Module):
         self.channels = dict(channels)
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
-        """Stride → float [N, channels[stride], H/stride, W/stride] of normalised images
-        [N, 3, H, W], fine to coarse.
-        """
+        """Returns stride → float [N, C, H/stride, W/stride] of images [N, 3, H, W]."""
         return dict(zip(self.channels, self.body(images), strict=True))
-
-
-class SmallResNet(nn.Module):
-    """A ResNet of any size: a strided 3×3 stem (stride 2), then stages of BasicBlocks
-    at strides 4, 8, 16, …
-
-    Args:
-        widths: channels of each stage; the first is also the stem's.
-        blocks: BasicBlocks in each stage.
-    """
-
-    def __init__(self, widths: list[int], blocks: list[int]) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, widths[0], 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(widths[0]),
-            nn.ReLU(inplace=True),
-        )
-        stages, before = [], widths[0]
-        for width, count in zip(widths, blocks, strict=True):
-            # Each stage halves the map, the first one too.
-            change = nn.Sequential(
-                nn.Conv2d(before, width, 1, stride=2, bias=False), nn.BatchNorm2d(width)
-            )
-            first = BasicBlock(before, width, stride=2, downsample=change)
-            stages.append(
-                nn.Sequential(first, *(BasicBlock(width, width) for _ in range(count - 1)))
-            )
-            before = width
-        self.stages = nn.Sequential(*stages)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, images: Tensor) -> Tensor:
-        """The last stage's map."""
-        out: Tensor = self.stages(self.stem(images))
-        return out
 
 
 def build_encoder(
     name: str,
     weights: str | None = None,
     widths: list[int] | None = None,
+    *,
     blocks: list[int] | None = None,
     norm: str = "batch",
     trainable_stages: int = 5,
     strides: list[int] | None = None,
     stride_in_1x1: bool = False,
 ) -> Encoder:
-    """An encoder by name.
+    """Builds an encoder by name.
 
     Args:
-        name: a torchvision classification CNN, one of timm's
-            (`timm/efficientnet_lite2`), or `small_resnet`.
+        name: a torchvision classification CNN, a timm one (`timm/efficientnet_lite2`),
+            or `small_resnet`.
         weights: None (random), `DEFAULT` (torchvision's or timm's own), or a
-            .safetensors or .pth file of their key names.
+            .safetensors or .pth file with their key names.
         widths: `small_resnet` only, channels of each stage.
         blocks: `small_resnet` only, blocks in each stage; None: one each.
         norm: `batch`, or `frozen`: BatchNorm's statistics and weights stay as loaded.
-        trainable_stages: how many of the last stages learn; the weights of the others
-            are buffers, so that nothing can train them. A stage is what lies between
-            two strides, the stem included: a ResNet has five.
-        strides: the wanted maps; None for all. What only coarser maps need is dropped.
-        stride_in_1x1: a ResNet's blocks halve the map in their first 1×1 convolution,
-            not in the 3×3 one: for weights that were so trained.
+        trainable_stages: how many of the last stages learn. The weights of the others
+            are buffers. A stage lies between two strides, and the stem is one: a ResNet
+            has five.
+        strides: the maps to return; None: all. Layers that only coarser maps need are
+            dropped.
+        stride_in_1x1: bottleneck blocks halve the map in their first 1×1 convolution,
+            not in the 3×3 one: for weights trained that way.
     Raises:
-        InputError: unknown name, a network without such maps (a vision transformer,
-            say), or weights that do not fit.
+        InputError: unknown name, a network without feature maps of these strides (a
+            vision transformer, say), or weights that do not fit.
     """
-    made = _network(name, weights, widths, blocks)
-    network = made.network
+    network = build_network(name, weights, widths, blocks=blocks)
     if weights is not None and weights != "DEFAULT":
-        _load(made, expand(weights), strides)
-    elif weights == "DEFAULT" and name == "small_resnet":
-        raise InputError(
-            "backbone small_resnet: there are no DEFAULT weights for it; use null or a file"
-        )
+        _load(network, expand(weights), strides)
     if stride_in_1x1:
-        _stride_to_1x1(network, name)
+        move_stride_to_1x1(network.module, name)
     try:
-        cut = cut_network(network, strides, made.ends, made.leaves)
+        cut = cut_network(network.module, strides, network.ends, leaves=network.leaves)
     except ValueError as error:
         fits = "expected a convolutional network such as resnet50 or mobilenet_v3_large"
         raise InputError(f"backbone {name}: does not fit, {error}; {fits}") from error
     if norm == "frozen":
-        _freeze_norm(cut.body)
+        _freeze_norms(cut.body)
     for stride in list(cut.stages)[: max(0, len(cut.stages) - trainable_stages)]:
         for module in cut.stages[stride]:
             _freeze(cut.body, module)
     return Encoder(cut.body, cut.channels).train()
 
 
-@dataclass(frozen=True)
-class _Made:
-    """A whole network, its classifier included.
-
-    Attributes:
-        norms: which of its norms were split since its makers gave their names
-            (`timm_networks.split_norms`).
-        ends: stride → the module that ends its stage, where the makers say so.
-        leaves: modules whose computation depends on the map's size.
-    """
-
-    network: nn.Module
-    norms: set[str] = field(default_factory=set)
-    ends: dict[int, str] | None = None
-    leaves: tuple[type[nn.Module], ...] = ()
-
-
-def _network(
-    name: str, weights: str | None, widths: list[int] | None, blocks: list[int] | None
-) -> _Made:
-    if name == "small_resnet":
-        return _Made(_small_resnet(widths, blocks))
-    if not name.startswith("timm/"):
-        return _Made(_torchvision_network(name, weights))
-    try:
-        from halfmask.models.backbones.timm import (
-            LEAVES,
-            PREFIX,
-            split_norms,
-            stage_ends,
-            timm_network,
-        )
-    except ImportError as error:
-        raise InputError(f"backbone {name}: needs timm: pip install 'halfmask[timm]'") from error
-    network = timm_network(name.removeprefix(PREFIX), weights)
-    return _Made(network, split_norms(network), stage_ends(network), LEAVES)
-
-
-def load_backbone_weights(network: nn.Module, path: Path, strides: list[int] | None = None) -> None:
-    """Loads a file of torchvision's key names into a whole network; what only its
-    classifier has is ignored.
-
-    Args:
-        network: as torchvision makes it, classifier included.
-        path: .safetensors, or .pth / .pt with a dictionary of tensors (read with
-            `weights_only`).
-        strides: as in `build_encoder`: keys that only a dropped stage needs may be
-            absent.
-    Raises:
-        InputError: unreadable, no dictionary of tensors, unknown or missing keys, other
-            shapes, or values that are not finite.
-    """
-    _load(_Made(network), path, strides)
-
-
-def _load(made: _Made, path: Path, strides: list[int] | None) -> None:
-    network = made.network
-    state = read_weights(path)
-    if made.norms:
-        from halfmask.models.backbones.timm import split_keys
-
-        state = split_keys(state, made.norms)
-    own = network.state_dict()
-    try:
-        body = cut_network(network, strides, made.ends, made.leaves).body.state_dict()
-    except ValueError:
-        body = own
-    needed = {key for key in body if not key.endswith("num_batches_tracked")}
-    unknown, missing = sorted(set(state) - set(own)), sorted(needed - set(state))
-    if unknown or missing:
-        parts = [
-            f"{len(keys)} {what} ({', '.join(keys[:3])}, …)"
-            for what, keys in (("unknown", unknown), ("missing", missing))
-            if keys
-        ]
-        raise InputError(
-            f"{path}: keys do not fit the backbone: {' and '.join(parts)}; is it of the same "
-            "architecture?"
-        )
-    for key in sorted(needed):
-        if state[key].shape != own[key].shape:
-            found, expected = list(state[key].shape), list(own[key].shape)
-            raise InputError(
-                f"{path}: {key}: expected shape {expected}, found {found}; is it of the same "
-                "architecture?"
-            )
-        if not bool(torch.isfinite(state[key]).all()):
-            raise InputError(f"{path}: {key} holds values that are not finite; the file is damaged")
-    network.load_state_dict({key: state[key] for key in body if key in state}, strict=False)
+def encoder_of(
+    config: Backbone, pretrained: bool = True, strides: list[int] | None = None
+) -> Encoder:
+    """Builds a recipe's encoder. pretrained: load the weights that the recipe names."""
+    return build_encoder(
+        config.name,
+        config.weights if pretrained else None,
+        config.widths,
+        blocks=config.blocks,
+        norm=config.norm,
+        trainable_stages=config.trainable_stages,
+        strides=strides,
+        stride_in_1x1=config.stride_in_1x1,
+    )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Name → tensor of a .safetensors or .pth file (read with `weights_only`). Raises
-    InputError where it is none.
-    """
+    """Reads name → tensor from a .safetensors or .pth file, or raises InputError."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a .safetensors or .pth file of weights")
     try:
@@ -246,61 +121,45 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _torchvision_network(name: str, weights: str | None) -> nn.Module:
-    known = torchvision.models.list_models(module=torchvision.models)
-    if name not in known:
-        near = (
-            ", ".join(difflib.get_close_matches(name, [*known, "small_resnet"], 3))
-            or "resnet50, mobilenet_v2, small_resnet"
-        )
-        raise InputError(
-            f"backbone {name}: no torchvision classification network of that name; near: {near}"
-        )
+def _load(network: Network, path: Path, strides: list[int] | None) -> None:
+    """Loads a file into a whole network. Only the kept stages need their keys."""
+    state = split_keys(read_weights(path), network.norms)
+    own = network.module.state_dict()
     try:
-        network: nn.Module = torchvision.models.get_model(
-            name, weights="DEFAULT" if weights == "DEFAULT" else None
-        )
-    except (URLError, OSError) as error:
+        cut = cut_network(network.module, strides, network.ends, leaves=network.leaves)
+        body = cut.body.state_dict()
+    except ValueError:
+        body = own
+    needed = sorted(key for key in body if not key.endswith("num_batches_tracked"))
+    unknown, missing = sorted(set(state) - set(own)), sorted(set(needed) - set(state))
+    parts = [
+        f"{len(keys)} {kind} ({', '.join(keys[:3])}, …)"
+        for kind, keys in (("unknown", unknown), ("missing", missing))
+        if keys
+    ]
+    if parts:
         raise InputError(
-            f"backbone {name}: DEFAULT weights could not be fetched ({error}); they need a "
-            "network once, or name a local file"
-        ) from error
-    return network
-
-
-def _small_resnet(widths: list[int] | None, blocks: list[int] | None) -> nn.Module:
-    if not widths:
-        raise InputError(
-            "backbone small_resnet: needs `widths`, the channels of each stage, for example "
-            "[24, 48, 64, 96]"
+            f"{path}: keys do not fit the backbone: {' and '.join(parts)}; is it of the same "
+            "architecture?"
         )
-    blocks = blocks if blocks is not None else [1] * len(widths)
-    if len(blocks) != len(widths) or min(*widths, *blocks) < 1:
-        raise InputError(
-            "backbone small_resnet: expected as many blocks as widths, all at least 1, found "
-            f"{blocks} and {widths}"
-        )
-    return SmallResNet(widths, blocks)
+    for key in needed:
+        if state[key].shape != own[key].shape:
+            raise InputError(
+                f"{path}: {key}: expected shape {list(own[key].shape)}, found "
+                f"{list(state[key].shape)}; is it of the same architecture?"
+            )
+        if not bool(torch.isfinite(state[key]).all()):
+            raise InputError(f"{path}: {key} holds values that are not finite; the file is damaged")
+    network.module.load_state_dict({k: state[k] for k in body if k in state}, strict=False)
 
 
-def _stride_to_1x1(network: nn.Module, name: str) -> None:
-    blocks = [m for m in network.modules() if isinstance(m, Bottleneck)]
-    if not blocks:
-        raise InputError(
-            f"backbone {name}: stride_in_1x1 is for ResNets of bottleneck blocks (resnet50, "
-            "resnet101, …)"
-        )
-    for block in blocks:
-        block.conv1.stride, block.conv2.stride = block.conv2.stride, (1, 1)
-
-
-def _freeze_norm(module: nn.Module) -> None:
-    """Replaces BatchNorm below `module` by its frozen form, statistics and weights as they are."""
+def _freeze_norms(module: nn.Module) -> None:
+    """Replaces each BatchNorm below `module` by its frozen form."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
             setattr(module, name, _frozen(child))
         else:
-            _freeze_norm(child)
+            _freeze_norms(child)
 
 
 def _frozen(norm: nn.BatchNorm2d) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Frozen BatchNorm that works in the memory of the convolution before it."""
+"""Frozen BatchNorm: in the memory of the convolution before it, or folded into it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from torchvision.ops import FrozenBatchNorm2d
 
 
 class InPlaceFrozenNorm(nn.Module):
-    """torchvision's FrozenBatchNorm2d, bit for bit, written over its input, which
-    nobody else may need.
+    """torchvision's FrozenBatchNorm2d, bit for bit, written over its input.
 
-    A convolution's gradient asks for its input, not for its output; two maps less are
-    allocated for each layer.
+    Nothing else may need that input. A convolution's gradient needs its input only, so
+    each layer allocates two maps less.
     """
 
     weight: Tensor
@@ -31,7 +30,7 @@ class InPlaceFrozenNorm(nn.Module):
             self.register_buffer(name, value)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float [N, C, H, W], overwritten."""
+        """Returns float [N, C, H, W], in the memory of `x`."""
         scale = (self.weight.reshape(1, -1, 1, 1)) * (
             self.running_var.reshape(1, -1, 1, 1) + self.eps
         ).rsqrt()
@@ -40,12 +39,10 @@ class InPlaceFrozenNorm(nn.Module):
 
 
 def norm_in_place(body: nn.Module) -> int:
-    """Lets each FrozenBatchNorm2d whose input is a convolution's, and nobody else's,
-    work in place; returns how many.
+    """Lets FrozenBatchNorm2d work in place if it alone reads a convolution's output.
 
-    Args:
-        body: an Encoder's; one that is no fx.GraphModule (`small_resnet` has BatchNorm
-            only) stays as it is.
+    Only an fx.GraphModule changes (`small_resnet` has BatchNorm alone). Returns the
+    count.
     """
     if not isinstance(body, fx.GraphModule):
         return 0
@@ -65,30 +62,20 @@ def norm_in_place(body: nn.Module) -> int:
 
 
 def fold_frozen_norm(body: fx.GraphModule) -> int:
-    """Puts each FrozenBatchNorm2d that follows a learning convolution into that
-    convolution's weight and bias.
+    """Folds FrozenBatchNorm2d into learning convolutions; returns the count.
 
-    The function computed stays the same; a third of a MobileNet's training time on a
-    CPU goes (it is bound by memory), and the biases, which frozen norm would hold
-    still, learn. Convolutions whose weights are buffers (frozen stages) stay as they
-    are.
-
-    Returns:
-        How many were folded.
+    The function stays the same. A MobileNet trains a third faster on a CPU (memory
+    bounds it), and the biases, which frozen norm holds still, learn. Frozen
+    convolutions stay.
     """
     return _fold_graph(body, (FrozenBatchNorm2d,), learning=True)
 
 
 def fold_for_inference(model: nn.Module) -> int:
-    """Puts each norm that follows a convolution, in a sequence or a traced network,
-    into it; for a model in evaluation mode that will not learn again. Frozen norms
-    count too, whether their convolutions learnt or not.
+    """Folds each norm into the convolution before it; returns the count.
 
-    The function computed stays the same, but for rounding; a tenth of a box segmenter's
-    time on a CPU goes.
-
-    Returns:
-        How many were folded.
+    For a model in evaluation mode that does not learn again. The function stays the
+    same, but for rounding; a box segmenter is a tenth faster on a CPU.
     """
     graphs = [m for m in model.modules() if isinstance(m, fx.GraphModule)]
     folded = sum(
@@ -109,9 +96,7 @@ def fold_for_inference(model: nn.Module) -> int:
 def _fold_graph(
     body: fx.GraphModule, kinds: tuple[type[nn.Module], ...], learning: bool = False
 ) -> int:
-    """Folds norms of these kinds; learning: only into convolutions whose weights learn.
-    What is used more than once stays.
-    """
+    """Folds norms of these kinds, if `learning` only into learning convolutions."""
     modules = dict(body.named_modules())
     calls = Counter(str(node.target) for node in body.graph.nodes if node.op == "call_module")
     folded = 0

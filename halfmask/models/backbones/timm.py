@@ -1,39 +1,39 @@
-"""timm's convolutional networks as this package's encoders want them: BatchNorm and its
-activation in modules of their own.
-"""
+"""timm's convolutional networks as encoders. timm is an optional extra."""
 
 from __future__ import annotations
 
 import difflib
 from urllib.error import URLError
 
-import timm
-from timm.layers import AvgPool2dSame, BatchNormAct2d, Conv2dSame
 from torch import Tensor, nn
 
 from halfmask.errors import InputError
 
 PREFIX = "timm/"
-"""Before the name of a network of timm's, in a recipe."""
-LEAVES: tuple[type[nn.Module], ...] = (Conv2dSame, AvgPool2dSame)
-"""TensorFlow's padding: how much, and on which side, depends on the map's size."""
+"""Sets the name of a timm network apart in a recipe."""
 
 
 def timm_network(name: str, weights: str | None) -> nn.Module:
-    """A network of timm's with its own parameter names.
+    """Returns a timm network with its own parameter names.
 
     Args:
-        name: as timm has it, `efficientnet_lite2`, without PREFIX.
-        weights: `DEFAULT`: timm's own (need a network once); else random.
+        name: such as `efficientnet_lite2`, without PREFIX.
+        weights: `DEFAULT` for timm's own weights (a download); else random.
     Raises:
-        InputError: unknown name, or weights that cannot be fetched.
+        InputError: no timm, no such network, or no weights.
     """
+    try:
+        import timm
+    except ImportError as error:
+        raise InputError(
+            f"backbone {PREFIX}{name}: needs timm: pip install 'halfmask[timm]'"
+        ) from error
     if not timm.is_model(name):
-        near = (
-            ", ".join(difflib.get_close_matches(name, timm.list_models(), 3))
-            or "efficientnet_lite2, resnet50"
+        near = difflib.get_close_matches(name, timm.list_models(), 3)
+        raise InputError(
+            f"backbone {PREFIX}{name}: timm has no network of that name; near: "
+            f"{', '.join(near) or 'efficientnet_lite2, resnet50'}"
         )
-        raise InputError(f"backbone {PREFIX}{name}: timm has no network of that name; near: {near}")
     try:
         network: nn.Module = timm.create_model(name, pretrained=weights == "DEFAULT")
     except (URLError, OSError, RuntimeError) as error:
@@ -44,8 +44,15 @@ def timm_network(name: str, weights: str | None) -> nn.Module:
     return network
 
 
+def padded_layers() -> tuple[type[nn.Module], ...]:
+    """Layers with TensorFlow's padding, which depends on the map's size."""
+    from timm.layers import AvgPool2dSame, Conv2dSame
+
+    return Conv2dSame, AvgPool2dSame
+
+
 def stage_ends(network: nn.Module) -> dict[int, str] | None:
-    """Stride → path of the module that ends that stage, as timm says; None where it does not."""
+    """Returns stride → module that ends the stage; None if timm does not say."""
     info = getattr(network, "feature_info", None)
     if not isinstance(info, list):
         return None
@@ -53,32 +60,24 @@ def stage_ends(network: nn.Module) -> dict[int, str] | None:
 
 
 def split_norms(network: nn.Module) -> set[str]:
-    """Replaces each of timm's norms with activation by the two in a row, so that norm
-    can be frozen, or folded into a convolution.
+    """Splits each fused norm and activation, so that norms can be frozen or folded.
 
-    Returns:
-        The paths of the norms that were replaced: what was `path.weight` is
-            `path.0.weight` now.
+    Returns the paths of the replaced norms: the former `path.weight` is
+    `path.0.weight`.
     """
-    found = [
-        (path, module)
-        for path, module in network.named_modules()
-        if isinstance(module, BatchNormAct2d)
-    ]
+    from timm.layers import BatchNormAct2d
+
+    found = [(path, m) for path, m in network.named_modules() if isinstance(m, BatchNormAct2d)]
     for path, module in found:
         norm = nn.BatchNorm2d(module.num_features, eps=module.eps, momentum=module.momentum)
         norm.load_state_dict(module.state_dict())
-        parent, _, last = path.rpartition(".")
-        setattr(
-            network.get_submodule(parent),
-            last,
-            nn.Sequential(norm, module.drop, module.act).train(module.training),
-        )
+        pair = nn.Sequential(norm, module.drop, module.act).train(module.training)
+        network.set_submodule(path, pair)
     return {path for path, _ in found}
 
 
 def split_keys(state: dict[str, Tensor], norms: set[str]) -> dict[str, Tensor]:
-    """A state dict of timm's names for a network after `split_norms`."""
+    """Renames timm's state-dict keys for a network after `split_norms`."""
 
     def renamed(key: str) -> str:
         path, _, last = key.rpartition(".")

@@ -1,4 +1,4 @@
-"""A recipe's `box_segmenter` to its modules."""
+"""Builds a recipe's box segmenter."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 
 from halfmask.errors import InputError
-from halfmask.models.backbones.encoder import Encoder, build_encoder
+from halfmask.models.backbones.encoder import Encoder, encoder_of
 from halfmask.models.backbones.norm import fold_frozen_norm
 from halfmask.models.box_segmenter.box_losses import BoxSupervision
 from halfmask.models.box_segmenter.crops import CropReader, Jitter
@@ -23,12 +23,11 @@ from halfmask.models.heads.predictors import (
     TransferFunction,
     TransferPredictor,
 )
-from halfmask.recipes.recipe import BoxSegmenter as BoxSegmenterConfig
-from halfmask.recipes.recipe import Transfer
+from halfmask.recipes.recipe import BoxSegmenterConfig, Transfer
 
 CLASS_START = 0.1
-"""Of T's usual start in the last layer: how much a class's vector changes the filter
-before anything is learnt.
+"""Scale of T's initial last layer: how much a class's vector changes the filter at
+first.
 """
 
 
@@ -38,8 +37,9 @@ def build_box_segmenter(
     pretrained: bool = True,
     names: Sequence[str] | None = None,
 ) -> BoxSegmenter:
-    """Model 2, see `build_model`. num_classes: K, background included; only class
-    conditioning has a use for it and for names.
+    """Builds a box segmenter; the arguments are those of `build_model`.
+
+    Only class conditioning needs `num_classes` and `names`.
     """
     encoder = _encoder(config, pretrained)
     coarsest = max(encoder.channels)
@@ -52,21 +52,23 @@ def build_box_segmenter(
         )
     decoder = _decoder(config, encoder)
     vectors = _class_vectors(
-        config.condition, encoder.channels[coarsest], num_classes, pretrained, names
+        config.condition,
+        encoder.channels[coarsest],
+        num_classes,
+        pretrained=pretrained,
+        names=names,
     )
     predictor = _predictor(config.condition, decoder.out_channels, vectors)
     b = config.from_boxes
-    reader = _reader(config)
     return BoxSegmenter(
-        reader,
         encoder,
         decoder,
         predictor,
-        vectors,
-        _sampler(config, reader),
-        CropLossWeights(config.dice_weight, config.boundary_weight),
-        None if b is None else BoxSupervision(b.projection, b.colour, b.warmup),
-        config.decision == "best_iou",
+        sampler=_sampler(config, _reader(config)),
+        class_weights=vectors,
+        loss_weights=CropLossWeights(config.dice_weight, config.boundary_weight),
+        from_boxes=None if b is None else BoxSupervision(b.projection, b.colour, b.warmup),
+        best_iou=config.decision == "best_iou",
     )
 
 
@@ -83,7 +85,9 @@ def _reader(config: BoxSegmenterConfig) -> CropReader:
             f"side, but the closest context shows {closest}"
         )
     c = config
-    return CropReader(c.crop_size, c.context, c.mean, c.std, c.mirror, c.zooms, c.box_reach)
+    return CropReader(
+        c.crop_size, c.context, c.mean, std=c.std, mirror=c.mirror, zooms=c.zooms, reach=c.box_reach
+    )
 
 
 def _decoder(config: BoxSegmenterConfig, encoder: Encoder) -> Decoder | HourglassDecoder:
@@ -113,26 +117,16 @@ def _sampler(config: BoxSegmenterConfig, reader: CropReader) -> CropSampler:
         reader,
         Jitter(config.box_jitter, config.crop_jitter),
         config.regions_per_image,
-        0 if config.from_boxes is None else config.from_boxes.regions_per_image,
-        config.unknown == "ignore",
+        box_only_per_image=0 if config.from_boxes is None else config.from_boxes.regions_per_image,
+        ignore_unknown=config.unknown == "ignore",
     )
 
 
 def _encoder(config: BoxSegmenterConfig, pretrained: bool) -> Encoder:
-    e = config.encoder
-    weights = e.weights if pretrained else None
-    encoder = build_encoder(
-        e.name,
-        weights,
-        e.widths,
-        e.blocks,
-        e.norm,
-        e.trainable_stages,
-        stride_in_1x1=e.stride_in_1x1,
-    )
+    encoder = encoder_of(config.encoder, pretrained)
     if isinstance(encoder.body, fx.GraphModule):
         fold_frozen_norm(encoder.body)
-    _widen_first_convolution(encoder, e.name)
+    _widen_first_convolution(encoder, config.encoder.name)
     return encoder
 
 
@@ -140,11 +134,14 @@ def _class_vectors(
     condition: Transfer | None,
     looks: int,
     num_classes: int,
+    *,
     pretrained: bool,
     names: Sequence[str] | None,
 ) -> FixedWeights | None:
-    """The vectors that a conditioned model reads; prototypes, of length `looks`, are
-    zeros until `learn_looks` has seen the boxes.
+    """Returns the vectors of a conditioned model.
+
+    Prototypes, of length `looks`, are zeros until `learn_prototypes` has read the
+    boxes.
     """
     if condition is None:
         return None
@@ -156,7 +153,7 @@ def _class_vectors(
             "from; expected random, embedding or prototype, "
             f"found {condition.input}"
         )
-    weights, _ = build_class_weights(condition, num_classes, 0, pretrained, names)
+    weights, _ = build_class_weights(condition, num_classes, 0, pretrained=pretrained, names=names)
     assert isinstance(weights, FixedWeights)
     return weights
 
@@ -164,18 +161,17 @@ def _class_vectors(
 def _predictor(
     condition: Transfer | None, channels: int, vectors: FixedWeights | None
 ) -> MaskPredictor:
-    # Its own start is nearly zero: behind a ReLU every channel would be pushed the same
-    # way and become the same, and no logit could fall below the bias. Weights of both
-    # signs keep the channels apart.
+    # Its own initial weights are nearly zero. Behind a ReLU all channels would then get
+    # the same gradient and become the same, and no logit could fall below the bias.
+    # Weights of both signs keep the channels apart.
     if condition is None or vectors is None:
         predictor = AgnosticPredictor(channels)
         nn.init.normal_(predictor.conv.weight, std=channels**-0.5)
         return predictor
     transfer = TransferFunction(
-        vectors.vectors.shape[1], channels, condition.layers, condition.activation
+        vectors.vectors.shape[1], channels, condition.layers, activation=condition.activation
     )
-    # The same start for every class, the one without a name too: what the class adds is
-    # learnt.
+    # The same start for every class, the unknown one too: the class's part is learned.
     last = transfer.layers[-1]
     assert isinstance(last, nn.Linear)
     nn.init.normal_(last.bias, std=channels**-0.5)
@@ -185,11 +181,10 @@ def _predictor(
 
 
 def _widen_first_convolution(encoder: Encoder, name: str) -> None:
-    """Gives the first convolution a fourth input channel of zero weights: the start
-    answers as the loaded network does.
+    """Gives the first convolution a fourth input channel of zero weights.
 
-    Its weights learn even where `trainable_stages` freezes the stem, for the new
-    channel must.
+    The network's initial answers stay the same. Its weights learn even if
+    `trainable_stages` freezes the stem, because the new channel must.
     """
     found = [
         (n, m)
@@ -202,7 +197,7 @@ def _widen_first_convolution(encoder: Encoder, name: str) -> None:
             "another network"
         )
     path, old = found[0]
-    # Of the old one's own class: TensorFlow's padding is computed in the forward.
+    # Of the same class: it may compute TensorFlow's padding in its forward.
     new = type(old)(
         4,
         old.out_channels,

@@ -1,5 +1,4 @@
-"""Crops of boxes with context: where they lie, their pixels, and the channel that says
-which cells are the box's.
+"""Crops of boxes with context: their places, their pixels, and the channel of the box.
 
 Shape letters: R regions (one a box), S side of a crop. Regions and boxes are float32
 [R, 4] xyxy in pixels of their image.
@@ -19,15 +18,13 @@ from halfmask.masks.paste import grown
 
 MAX_LEVEL = 6
 LOOSE_SHARE = 1 / 3
-"""Of the boxes in training, where any are made loose."""
+"""Share of the boxes in training that are made loose, if any are."""
 
 
 def crop_regions(boxes: Tensor, context: float, smallest: float = 1.0) -> Tensor:
-    """The boxes with `context` times their side added on each side.
+    """Returns boxes [R, 4] with `context` times their side added on each side.
 
-    Args:
-        smallest: regions are at least this many pixels wide and high, about the box's
-            centre.
+    They are at least `smallest` pixels wide and high, about the box's centre.
     """
     half = ((boxes[:, 2:] - boxes[:, :2]) * (0.5 + context)).clamp_min(smallest / 2)
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -35,9 +32,7 @@ def crop_regions(boxes: Tensor, context: float, smallest: float = 1.0) -> Tensor
 
 
 def inside_box(boxes: Tensor, regions: Tensor, size: int) -> Tensor:
-    """float32 [R, size, size] in [0, 1]: the share of each of a region's cells that
-    lies in the box.
-    """
+    """Returns the share of each cell of a region in the box, [R, size, size]."""
     sides = (regions[:, 2:] - regions[:, :2]).clamp_min(1e-6)
     low = (boxes[:, :2] - regions[:, :2]) / sides * size
     high = (boxes[:, 2:] - regions[:, :2]) / sides * size
@@ -50,14 +45,13 @@ def inside_box(boxes: Tensor, regions: Tensor, size: int) -> Tensor:
 
 
 def resample(maps: Tensor, regions: Tensor, places: Tensor) -> Tensor:
-    """Maps spread over `regions`, read anew where `places` lie (bilinear; beyond a
-    region's edge its last cells are repeated).
+    """Resamples maps that cover `regions` at the cells of `places`, float [R, M, M].
+
+    Bilinear; beyond a region's edge its last cells are repeated.
 
     Args:
         maps: float [R, M, M].
         regions, places: float [R, 4] xyxy, pixels.
-    Returns:
-        float [R, M, M].
     """
     size = maps.shape[-1]
     cells = (torch.arange(size, dtype=places.dtype, device=places.device) + 0.5) / size
@@ -78,13 +72,11 @@ def resample(maps: Tensor, regions: Tensor, places: Tensor) -> Tensor:
 
 
 class ImagePyramid:
-    """One image that regions of any size are read from, at a cost and with memory that
-    do not grow with the region.
+    """An image from which regions of any size are read at a bounded cost.
 
-    RoIAlign's adaptive sampling averages all pixels below a cell. For regions of a
-    large photograph that is hundreds of samples for each cell, each with its own entry
-    in a table; so cells of four pixels and more are read from the image halved once,
-    twice, …
+    RoIAlign's adaptive sampling averages all pixels of a cell, for regions of a large
+    photograph hundreds of samples. So cells of four pixels and more are read from the
+    image halved once, twice, …
 
     Args:
         image: float32 [3, H, W], RGB in [0, 1].
@@ -103,9 +95,7 @@ class ImagePyramid:
         return self._levels[level]
 
     def read(self, regions: Tensor, size: int) -> Tensor:
-        """float32 [R, 3, size, size] of the regions, antialiased. Outside the image: 0,
-        which is the mean colour.
-        """
+        """Returns float32 [R, 3, size, size], antialiased; 0 outside the image."""
         source = self._levels[0]
         out = source.new_zeros((len(regions), source.shape[1], size, size))
         cell = (regions[:, 2:] - regions[:, :2]).amax(1) / size
@@ -119,11 +109,11 @@ class ImagePyramid:
 
 @dataclass(frozen=True)
 class Jitter:
-    """Random changes of boxes and crops in training, drawn from torch's global generator.
+    """Random changes of boxes and crops in training, from torch's global generator.
 
     Attributes:
-        box: the corners of some boxes move by up to this share of the box's side: loose
-            boxes, which are marked as such.
+        box: the corners of some boxes, marked as loose, move by up to this share of the
+            box's side.
         crop: place and side of the crop change by up to this share.
     """
 
@@ -131,7 +121,7 @@ class Jitter:
     crop: float = 0.0
 
     def move_boxes(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes [R, 4], and bool [R]: which of them are loose now."""
+        """Returns boxes [R, 4], and bool [R]: which of them are loose now."""
         loose = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
         if self.box == 0:
             return boxes, loose
@@ -152,7 +142,7 @@ class Jitter:
 
 
 def _uniform(shape: torch.Size, like: Tensor) -> Tensor:
-    """Uniform in [−1, 1), drawn on the CPU so that every device sees the same numbers."""
+    """Draws from [−1, 1) on the CPU, so that every device sees the same numbers."""
     return (torch.rand(shape) * 2 - 1).to(like.device, like.dtype)
 
 
@@ -161,23 +151,21 @@ LOOSE = 0.5
 
 
 class CropReader(nn.Module):
-    """Turns boxes of images into the network's input: normalised pixels and a channel
-    that is 1 inside the box.
+    """Turns boxes of images into crops: normalised pixels and the box's channel.
+
+    A tight box ends where its object does. The channel's height inside the box, 1 or
+    LOOSE, shows the network which kind a box is.
 
     Args:
         size: S, side of a crop.
         context: share of the box's side added on each side of it.
         mean, std: of RGB in [0, 1].
-        mirror: in inference each crop is read as it is and mirrored, and the two masks
-            are averaged: twice the time.
-        zooms: in inference each box is read with each of these contexts and the masks
-            are averaged: as many times the time. Empty: with `context` alone.
-        reach: how far beyond a loose box its mask may go, share of the box's side.
+        mirror, zooms: in inference, average the masks of mirrored crops and of each of
+            these contexts. Empty zooms: `context` alone.
+        reach: how far a mask may go beyond a loose box, share of the box's side.
 
     Attributes:
-        loose: in inference, whether boxes may be off. A tight box ends where its object
-            does, and that is worth knowing; the network is told which kind a box is by
-            the height of its channel, 1 or LOOSE.
+        loose: in inference, whether boxes are loose.
     """
 
     mean: Tensor
@@ -188,6 +176,7 @@ class CropReader(nn.Module):
         size: int,
         context: float,
         mean: list[float],
+        *,
         std: list[float],
         mirror: bool = False,
         zooms: Sequence[float] = (),
@@ -199,8 +188,7 @@ class CropReader(nn.Module):
         self.mirror = mirror
         self.reach = reach
         self.loose = False
-        # The closest one first: masks are spread over its regions, where their cells
-        # are finest.
+        # The closest one first: masks cover its regions, where their cells are finest.
         self.contexts = tuple(sorted(zooms)) or (context,)
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
@@ -212,9 +200,7 @@ class CropReader(nn.Module):
         return crop_regions(boxes, self.context)
 
     def limits(self, boxes: Tensor, loose: Tensor | None = None) -> Tensor:
-        """float32 [R, 4]: where the masks of boxes [R, 4] may be. loose: bool [R];
-        None: as `self.loose` says.
-        """
+        """Returns the limits of masks [R, 4]. loose: bool [R]; None: `self.loose`."""
         wide = grown(boxes, self.reach)
         if loose is None:
             return wide if self.loose else boxes
@@ -223,9 +209,7 @@ class CropReader(nn.Module):
     def read(
         self, image: ImagePyramid, boxes: Tensor, regions: Tensor, loose: Tensor | None = None
     ) -> Tensor:
-        """float32 [R, 4, S, S]. loose: bool [R], which boxes may be off; None: as
-        `self.loose` says.
-        """
+        """Returns crops, float32 [R, 4, S, S]. loose: bool [R]; None: `self.loose`."""
         if loose is None:
             loose = torch.full((len(boxes),), self.loose, device=boxes.device)
         height = torch.where(loose, LOOSE, 1.0).to(boxes)
@@ -233,5 +217,5 @@ class CropReader(nn.Module):
         return torch.cat([image.read(regions, self.size), box[:, None]], 1)
 
     def colours(self, crops: Tensor) -> Tensor:
-        """RGB in [0, 1], float32 [R, 3, S, S], of crops that `read` made."""
+        """Returns RGB in [0, 1], float32 [R, 3, S, S], of crops that `read` made."""
         return (crops[:, :3] * self.std[:, None, None] + self.mean[:, None, None]).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""From an encoder's maps to one fine map: a U-Net, or a second hourglass on top of the encoder."""
+"""Decoders from an encoder's maps to one fine map: a U-Net, or a second hourglass."""
 
 from __future__ import annotations
 
@@ -10,16 +10,12 @@ from halfmask.models.heads.trunks import HourglassTrunk
 
 
 class Decoder(nn.Module):
-    """A U-Net's: fuses an encoder's maps, coarse to fine.
+    """A U-Net's decoder: fuses an encoder's maps, coarse to fine.
 
     Args:
         channels: stride → channels of the encoder's maps, fine to coarse.
         widths: channels of the decoder at the encoder's strides from the second
-            coarsest on, coarse to fine; as many strides are climbed.
-
-    Attributes:
-        out_channels: channels of the result, the last width.
-        stride: stride of the result.
+            coarsest on; it climbs one stride for each. The last is that of the result.
     """
 
     def __init__(self, channels: dict[int, int], widths: list[int]) -> None:
@@ -27,12 +23,10 @@ class Decoder(nn.Module):
         strides = sorted(channels, reverse=True)
         assert 1 <= len(widths) < len(strides), (widths, strides)
         self._strides = strides[: len(widths) + 1]
-        # Maps of a network whose norm is folded or frozen may be of any size (standard
-        # deviation 5 to 7 in MobileNetV2), and would drown the decoder's own in the
-        # concatenation.
+        # Maps of networks with folded or frozen norm may have any scale (standard
+        # deviation 5 to 7 in MobileNetV2), and would dominate the decoder's own maps.
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels[stride]) for stride in self._strides)
-        # The coarsest map is wide (1280 channels in MobileNetV2): narrowed while it is
-        # small.
+        # The coarsest map is wide (1280 channels in MobileNetV2), but small.
         self.narrow = nn.Conv2d(channels[strides[0]], widths[0], 1)
         before = [widths[0], *widths[:-1]]
         self.steps = nn.ModuleList(
@@ -43,9 +37,7 @@ class Decoder(nn.Module):
         self.out_channels = widths[-1]
 
     def forward(self, maps: dict[int, Tensor]) -> Tensor:
-        """float [R, widths[-1], S/stride, S/stride] of the maps of R crops of side S,
-        stride → [R, channels, S/stride, S/stride].
-        """
+        """Returns float [R, widths[-1], S/stride, S/stride] of stride → maps."""
         sides = [norm(maps[stride]) for stride, norm in zip(self._strides, self.norms, strict=True)]
         x: Tensor = self.narrow(sides[0])
         for side, step in zip(sides[1:], self.steps, strict=True):
@@ -55,18 +47,15 @@ class Decoder(nn.Module):
 
 
 class HourglassDecoder(nn.Module):
-    """Adds up an encoder's maps at its second finest stride, and goes down to one cell
-    and up again (stacked hourglasses: Newell et al., ECCV 2016; Deep-MAC's finding is
-    that such heads generalise to classes without masks).
+    """Adds an encoder's maps at its second finest stride, goes down to a cell and up.
+
+    Stacked hourglasses: Newell et al., ECCV 2016. Deep-MAC finds that they generalise
+    to classes without masks.
 
     Args:
         channels: stride → channels of the encoder's maps, at least two.
-        width: channels of every map.
-        size: S, the side of the crops.
-
-    Attributes:
-        out_channels: the width.
-        stride: of the result, the encoder's finest.
+        width: channels of every map, and of the result.
+        size: S, the side of the crops. The result has the encoder's finest stride.
     """
 
     def __init__(self, channels: dict[int, int], width: int, size: int) -> None:
@@ -76,14 +65,12 @@ class HourglassDecoder(nn.Module):
         self.laterals = nn.ModuleList(
             nn.Conv2d(channels[stride], width, 1) for stride in self._strides
         )
-        self.trunk = HourglassTrunk(width, width, size // self._strides[0], "group")
+        self.trunk = HourglassTrunk(width, width, size // self._strides[0], norm="group")
         self.stride = finest
         self.out_channels = width
 
     def forward(self, maps: dict[int, Tensor]) -> Tensor:
-        """float [R, width, S/stride, S/stride] of the maps of R crops of side S, stride
-        → [R, channels, S/stride, S/stride].
-        """
+        """Returns float [R, width, S/stride, S/stride] of stride → maps of R crops."""
         rows = zip(self._strides, self.norms, self.laterals, strict=True)
         parts = [lateral(norm(maps[stride])) for stride, norm, lateral in rows]
         size = parts[0].shape[-2:]

@@ -1,6 +1,4 @@
-"""What the classes look like: a vector for each class from its boxes alone, box-only
-classes included.
-"""
+"""Prototypes: a vector for each class from the look of its boxes, without masks."""
 
 from __future__ import annotations
 
@@ -15,9 +13,9 @@ from halfmask.models.box_segmenter.crops import CropReader, inside_box
 from halfmask.structures import Target
 
 PER_CLASS = 64
-"""Boxes of a class that are looked at, the first ones that come: a mean of more hardly moves."""
+"""Boxes that are read of a class, the first ones: more hardly move the mean."""
 CHUNK = 32
-"""Boxes that go through the encoder together: bounds memory."""
+"""Boxes in one call of the encoder: bounds the memory."""
 
 
 @torch.no_grad()
@@ -25,23 +23,22 @@ def class_prototypes(
     reader: CropReader,
     encoder: Encoder,
     examples: Iterable[tuple[Tensor, Target]],
+    *,
     num_classes: int,
     per_class: int = PER_CLASS,
 ) -> Tensor:
-    """Mean look of each class's boxes to an encoder, less what all classes have in
-    common, as vectors of length 1.
+    """Returns the mean look of each class's boxes, less the mean of all, with length 1.
 
-    No mask is read: a class that has boxes alone gets its vector in the same way (cf.
-    the prototypes of Snell et al., NeurIPS 2017).
+    No mask is read (cf. the prototypes of Snell et al., NeurIPS 2017).
 
     Args:
-        encoder: as it was loaded, before it learns masks; its coarsest map is averaged
-            over the cells of the box.
-        examples: images float32 [3, H, W] and what is known of them.
+        encoder: as loaded. Its coarsest map is averaged over the cells of the box.
+        examples: images float32 [3, H, W] and their targets.
         num_classes: K, background included.
+        per_class: boxes read of a class.
     Returns:
-        float32 [K−1, E], E the channels of the coarsest map; zeros for a class without
-            a box.
+        float32 [K−1, E], E the coarsest map's channels; zeros for a class without a
+            box.
     """
     width = encoder.channels[max(encoder.channels)]
     sums, counts = torch.zeros(num_classes - 1, width), torch.zeros(num_classes - 1)
@@ -49,17 +46,19 @@ def class_prototypes(
     for image, target in examples:
         rows = _wanted(target.labels.cpu() - 1, counts, per_class)
         for part in torch.split(rows, CHUNK) if len(rows) else ():
-            looks = _looks(reader, encoder, image.to(device), target.boxes[part].to(device)).cpu()
+            looks = _looks(
+                reader, encoder, image.to(device), boxes=target.boxes[part].to(device)
+            ).cpu()
             sums.index_add_(0, target.labels[part].cpu() - 1, looks)
     seen = counts > 0
     means = sums / counts.clamp_min(1)[:, None]
-    if int(seen.sum()) > 1:  # one class alone has nothing in common with others
+    if int(seen.sum()) > 1:  # one class alone would lose everything
         means = means - means[seen].mean(0)
     return torch.where(seen[:, None], F.normalize(means, dim=1), 0.0)
 
 
 def _wanted(classes: Tensor, counts: Tensor, per_class: int) -> Tensor:
-    """int64: the rows whose class has not enough boxes yet. Counts them."""
+    """Returns the rows whose class has too few boxes so far, and counts them."""
     rows = []
     for row, k in enumerate(classes.tolist()):
         if counts[k] < per_class:
@@ -68,10 +67,8 @@ def _wanted(classes: Tensor, counts: Tensor, per_class: int) -> Tensor:
     return torch.tensor(rows, dtype=torch.int64)
 
 
-def _looks(reader: CropReader, encoder: Encoder, image: Tensor, boxes: Tensor) -> Tensor:
-    """float32 [r, E]: the coarsest map of each box's crop, averaged over the box; each
-    vector of length 1, so that no box outweighs another.
-    """
+def _looks(reader: CropReader, encoder: Encoder, image: Tensor, *, boxes: Tensor) -> Tensor:
+    """Returns the coarsest map averaged over each box, [r, E], with length 1."""
     regions = reader.regions(boxes)
     maps = encoder(reader.read(reader.pyramid(image), boxes, regions))[
         max(encoder.channels)

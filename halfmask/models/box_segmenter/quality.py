@@ -1,8 +1,7 @@
-"""How good is a mask? An estimate of its IoU from what the readings of its box say,
-fitted on masks that were hidden from the training.
+"""The quality score: an estimate of a mask's IoU from the readings of its box.
 
-Shape letters: n masks, M side of a mask's map, V readings of each box (contexts ×
-mirror), F features.
+It is fitted on masks that were hidden from the training. Shape letters: n masks, M side
+of a mask's map, V readings of each box (contexts × mirror), F features.
 """
 
 from __future__ import annotations
@@ -27,9 +26,11 @@ FEATURES = (
     "log_side",
     "elongation",
 )
-"""expected_iou: of the mean map (`masks.expected_iou`). agreement: mean IoU of each
-reading's mask with the mean's, least_agreement: that of the most deviant reading.
-wavering: mean standard deviation among the readings, entropy: mean entropy in bits,
+"""Features of a mask.
+
+expected_iou: of the mean map (`masks.paste.expected_iou`). agreement: mean IoU of
+each reading's mask with the mean's. least_agreement: that of the most deviant reading.
+wavering: mean standard deviation among the readings. entropy: mean entropy in bits;
 both over the box's cells and for each cell of the mask. tightness: IoU of the mask's
 own box with the given one. fill: share of the box that is mask. spill: mean probability
 in the context around the box. log_side: log2 of the square root of the box's area in
@@ -38,16 +39,19 @@ pixels. elongation: |log2| of the box's width over its height.
 
 TRUSTED = ("expected_iou", "agreement", "tightness")
 RIDGE, CAUTIOUS = 1.0, 30.0
-"""Weight of the squared coefficients beside the summed cross-entropy, of the trusted
-features and of all others: a few dozen masks shall lean on the former, hundreds can use
-the latter too. Chosen by eye on folds of COCO-mini's train, not measured in a table.
+"""Weight of the squared coefficients of trusted and of other features beside
+cross-entropy.
+
+With a few dozen masks the score then depends on the trusted features; with hundreds it
+can use the others. Chosen by eye on folds of COCO-mini's train, not measured in a
+table.
 """
 REACH = 3.0
-"""Features count up to this many standard deviations: what lies beyond was never measured."""
+"""Features count up to this many standard deviations: the fit has no data beyond."""
 
 
 def agreement_of(readings: list[Tensor], mean: Tensor, inside: Tensor) -> Tensor:
-    """How far the readings of a box agree.
+    """Measures how far the readings of a box agree.
 
     Args:
         readings: V maps float32 [n, M, M], all over the same regions.
@@ -55,7 +59,7 @@ def agreement_of(readings: list[Tensor], mean: Tensor, inside: Tensor) -> Tensor
         inside: bool [n, M, M], the box's cells.
     Returns:
         float32 [n, 3]: mean and least IoU with the mean's mask (1 where both are
-            empty), mean standard deviation over the box's cells.
+            empty), and mean standard deviation over the box's cells.
     """
     views = torch.stack(readings)
     masks, whole = (views >= 0.5) & inside, (mean >= 0.5) & inside
@@ -68,15 +72,13 @@ def agreement_of(readings: list[Tensor], mean: Tensor, inside: Tensor) -> Tensor
 def mask_features(
     probs: Tensor, visible: Tensor, boxes: Tensor, regions: Tensor, agreement: Tensor
 ) -> Tensor:
-    """What is known of a mask without its truth, at next to no cost.
+    """Returns the features of masks, float32 [n, F], columns as in FEATURES.
 
     Args:
         probs: float32 [n, M, M], the mean map, spread over `regions`.
         visible: bool [n, M, M], the cells in box and image.
         boxes, regions: float32 [n, 4] xyxy.
         agreement: float32 [n, 3], see `agreement_of`.
-    Returns:
-        float32 [n, F], columns as in FEATURES.
     """
     seen = probs * visible
     mask = seen >= 0.5
@@ -101,7 +103,7 @@ def mask_features(
 
 
 def _tightness(mask: Tensor, boxes: Tensor, regions: Tensor) -> Tensor:
-    """float32 [n]: IoU of the box of each mask's cells with the given box; 0 for an empty mask."""
+    """Returns each mask's own box's IoU with the given box, 0 for an empty mask."""
     size = mask.shape[-1]
     ends = []
     for along in (1, 2):  # columns, then rows
@@ -119,11 +121,9 @@ def _tightness(mask: Tensor, boxes: Tensor, regions: Tensor) -> Tensor:
 
 
 class QualityScore(nn.Module):
-    """Features of a mask → its IoU: a logistic curve of their weighted sum. Unfitted it
-    answers the expected IoU as it is.
+    """Features of a mask → its IoU, by a logistic curve; unfitted, the expected IoU.
 
-    Its few numbers are buffers, so they travel in a checkpoint. A file from before has
-    none of them: unfitted.
+    Its numbers are buffers, so a checkpoint holds them; older files load as unfitted.
     """
 
     centre: Tensor
@@ -142,11 +142,11 @@ class QualityScore(nn.Module):
         return bool((self.spread > 0).any())
 
     def forward(self, features: Tensor) -> Tensor:
-        """float32 [n] in [0, 1] of features [n, F]; 0 for an empty mask."""
+        """Returns float32 [n] in [0, 1] of features [n, F]; 0 for an empty mask."""
         return self.curve(features) if self.fitted else features[:, 0]
 
     def curve(self, features: Tensor) -> Tensor:
-        """The fitted score: `forward` without the question whether it is one."""
+        """Returns the fitted score, without the check of `forward`."""
         score = (self._standard(features) @ self.weights + self.bias).sigmoid()
         return torch.where(features[:, 0] > 0, score, 0.0)
 
@@ -155,21 +155,15 @@ class QualityScore(nn.Module):
 
     @torch.no_grad()
     def fit(self, features: Tensor, ious: Tensor) -> None:
-        """Fits to masks whose truth is known: ridge regression with a logistic curve,
-        cross-entropy with the IoU as its target.
+        """Fits by logistic ridge regression to features [n, F] and IoUs [n], n ≥ 2.
 
         The bias is free, so the mean score of these masks is their mean IoU.
-
-        Args:
-            features: float [n, F], n ≥ 2.
-            ious: float [n] in [0, 1].
         """
         self.centre.copy_(features.mean(0))
         self.spread.copy_(features.std(0).clamp_min(1e-4))
         x = self._standard(features).double()
         x, y = torch.cat([x, x.new_ones(len(x), 1)], 1), ious.double().to(x.device)
-        # The bias has next to none: just so that IoUs that are all 1 still have a
-        # solution.
+        # The bias has almost no ridge: only so that IoUs that are all 1 have a solution.
         ridge = x.new_tensor([RIDGE if name in TRUSTED else CAUTIOUS for name in FEATURES] + [1e-6])
         solution = torch.zeros_like(ridge)
         for _ in range(50):  # Newton's method on a convex function
@@ -183,7 +177,7 @@ class QualityScore(nn.Module):
         self.bias.copy_(solution[-1:])
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """torch's hook: a state dict from before this score stands for an unfitted one."""
+        """Loads a state dict from before this score as an unfitted one."""
         if not any(key.startswith(prefix) for key in state_dict):
             for name, buffer in self.named_buffers():
                 state_dict[prefix + name] = torch.zeros_like(buffer)

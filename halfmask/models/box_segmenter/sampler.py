@@ -1,6 +1,4 @@
-"""What a box segmenter learns from: crops of some objects of a batch, with the masks
-that are known.
-"""
+"""Training crops of a box segmenter: some objects of a batch, with their masks."""
 
 from __future__ import annotations
 
@@ -13,15 +11,15 @@ from halfmask import distributed
 from halfmask.masks.crops import tightness
 from halfmask.masks.sample import sample
 from halfmask.models.box_segmenter.crops import CropReader, Jitter, inside_box
-from halfmask.models.image_rng import MASKS, image_draws
+from halfmask.models.image_rng import MASKS, image_rng
 from halfmask.structures import Target
 
-# Share of the training crops whose class is hidden, so that a conditioned model can do
-# without labels.
 LABEL_DROPOUT = 0.1
+"""Share of the crops whose class is hidden, so that the model works without labels too.
+"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CropBatch:
     """Crops of r objects.
 
@@ -48,13 +46,9 @@ class CropSampler:
     """Draws objects of training images and cuts them out.
 
     Args:
-        reader: boxes → crops.
-        jitter: changes of boxes and crops.
         regions_per_image: masked objects drawn from each image at most.
-        box_only_per_image: objects without a mask drawn from each image at most, for
-            losses that need none.
-        ignore_unknown: cells in the box of another object, which has no mask, are no
-            certain background: they do not count.
+        box_only_per_image: objects without a mask drawn from each image at most.
+        ignore_unknown: cells in the box of another object without a mask do not count.
     """
 
     def __init__(
@@ -62,6 +56,7 @@ class CropSampler:
         reader: CropReader,
         jitter: Jitter | None = None,
         regions_per_image: int = 16,
+        *,
         box_only_per_image: int = 0,
         ignore_unknown: bool = False,
     ) -> None:
@@ -75,54 +70,50 @@ class CropSampler:
     def draw(
         self, images: list[Tensor], targets: list[Target], mask_size: int, hide_labels: bool
     ) -> CropBatch | None:
-        """Crops of objects of a batch; None where it has none to learn from.
+        """Returns crops of a batch, masks of side mask_size; None if there are none.
 
-        Args:
-            mask_size: M.
-            hide_labels: whether some labels become 0.
+        hide_labels: whether some labels become 0.
         """
         parts = []
         for index, (image, target) in enumerate(zip(images, targets, strict=True)):
-            with image_draws(index, MASKS):
+            with image_rng(index, MASKS):
                 rows = self._rows(target)
                 if len(rows):
                     parts.append(self._cut(image, target, rows, mask_size, hide_labels))
         if not parts:
             return None
-        return CropBatch(
-            **{
-                f.name: torch.cat([getattr(part, f.name) for part in parts])
-                for f in fields(CropBatch)
-            }
-        )
+        names = [f.name for f in fields(CropBatch)]
+        return CropBatch(**{k: torch.cat([getattr(part, k) for part in parts]) for k in names})
 
     def nothing(self, images: list[Tensor], mask_size: int) -> CropBatch:
-        """A batch of no crops, for a process that has none while others do: the
-        network's norms ask all of them.
-        """
+        """Returns no crops, for a process without any: the norms need all processes."""
         size = self.reader.size
-        crops, maps = (
-            images[0].new_zeros((0, 4, size, size)),
-            images[0].new_zeros((0, mask_size, mask_size)),
-        )
+        crops = images[0].new_zeros((0, 4, size, size))
+        maps = images[0].new_zeros((0, mask_size, mask_size))
         flags = torch.zeros(0, dtype=torch.bool, device=maps.device)
-        return CropBatch(crops, maps, maps.bool(), maps, flags.long(), flags.float(), flags)
+        return CropBatch(
+            crops=crops,
+            masks=maps,
+            counts=maps.bool(),
+            true_inside=maps,
+            labels=flags.long(),
+            weight=flags.float(),
+            has_mask=flags,
+        )
 
     def _rows(self, target: Target) -> Tensor:
-        """int64: the objects to learn from, masked ones first."""
-        # A box that was made loose teaches nothing where no mask says what is in it.
-        bare = (
-            ~target.has_mask if target.loose_box is None else ~target.has_mask & ~target.loose_box
-        )
+        """Returns int64: the objects to learn from, masked ones first."""
+        # A box that was made loose teaches nothing without a mask.
+        bare = ~target.has_mask
+        bare = bare if target.loose_box is None else bare & ~target.loose_box
         groups = ((target.has_mask, self.regions_per_image), (bare, self.box_only_per_image))
         chosen = []
         for belongs, limit in groups:
             rows = torch.where(belongs)[0].cpu()
-            # Nothing is drawn from the generator for an empty group, so that box-only
-            # objects that nobody wants change no other draw.
-            chosen.append(
-                rows[torch.randperm(len(rows))[:limit]] if len(rows) and limit else rows[:0]
-            )
+            # An empty group draws nothing from the generator, so that unused box-only
+            # objects change no other draw.
+            drawn = len(rows) and limit
+            chosen.append(rows[torch.randperm(len(rows))[:limit]] if drawn else rows[:0])
         return torch.cat(chosen).to(target.boxes.device)
 
     def _cut(
@@ -143,18 +134,23 @@ class CropSampler:
             labels = labels.masked_fill(hidden.to(labels.device), 0)
         counts = inside_box(self.reader.limits(boxes, loose), regions, mask_size) > 0
         if self.ignore_unknown:
-            counts &= (masks >= 0.5) | ~_in_other_boxes(target, rows, regions, mask_size)
-        weight = (
-            boxes.new_ones(len(boxes)) if target.mask_weight is None else target.mask_weight[rows]
-        )
+            counts &= (masks >= 0.5) | ~_in_other_boxes(target, rows, regions, size=mask_size)
+        weight = boxes.new_ones(len(boxes))
+        weight = weight if target.mask_weight is None else target.mask_weight[rows]
         true_inside = inside_box(target.boxes[rows], regions, mask_size)
-        return CropBatch(crops, masks, counts, true_inside, labels, weight, has_mask)
+        return CropBatch(
+            crops=crops,
+            masks=masks,
+            counts=counts,
+            true_inside=true_inside,
+            labels=labels,
+            weight=weight,
+            has_mask=has_mask,
+        )
 
 
-def _in_other_boxes(target: Target, rows: Tensor, regions: Tensor, size: int) -> Tensor:
-    """bool [r, M, M]: cells half of which lies in the box of an object without a mask,
-    other than the region's own.
-    """
+def _in_other_boxes(target: Target, rows: Tensor, regions: Tensor, *, size: int) -> Tensor:
+    """Returns bool [r, M, M]: cells half in the box of another box-only object."""
     out = torch.zeros((len(rows), size, size), dtype=torch.bool, device=regions.device)
     for neighbour in torch.where(~target.has_mask)[0]:
         box = target.boxes[neighbour].expand(len(rows), 4)
@@ -162,10 +158,8 @@ def _in_other_boxes(target: Target, rows: Tensor, regions: Tensor, size: int) ->
     return out
 
 
-def box_tightness(targets: list[Target]) -> float | None:
-    """Mean IoU of the boxes of masked objects with their masks' own boxes: 1 where
-    boxes are drawn tight. None without a mask.
-    """
+def batch_tightness(targets: list[Target]) -> float | None:
+    """Returns the mean IoU of boxes with their masks' own boxes; None without masks."""
     found = [tightness(target.boxes[target.has_mask], target.masks) for target in targets]
     every = torch.cat(found) if found else torch.zeros(0)
     if not distributed.in_step():

@@ -1,8 +1,6 @@
-"""SAM and SAM 2, through transformers, as one more source of masks for given boxes: to
-compare with, or as a teacher.
+"""SAM and SAM 2 through transformers: masks for given boxes, to compare or to teach.
 
-They answer `segment` as models do, so that the same verbs and the same report take
-them. Names: `sam:facebook/sam-vit-base`, `sam2:facebook/sam2.1-hiera-tiny`, either with
+Names: `sam:facebook/sam-vit-base`, `sam2:facebook/sam2.1-hiera-tiny`, either with
 `@REVISION`, or a folder that `save_pretrained` wrote (`sam2:FOLDER`).
 """
 
@@ -18,36 +16,38 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from halfmask.errors import InputError
-from halfmask.masks.paste import grown
 from halfmask.models.base import FixedSegmenter
-from halfmask.structures import Detection
 
 FAMILIES = {
     "sam": ("SamModel", "SamProcessor", {"sam"}),
     "sam2": ("Sam2Model", "Sam2Processor", {"sam2", "sam2_video"}),
 }
-"""What stands before the colon → transformers' classes, and the model types whose
-weights they take (SAM 2's come as video models).
+"""Text before the colon → transformers' classes, and the model types whose weights they
+take.
+
+SAM 2's weights come as video models.
 """
 PREFIXES = tuple(f"{family}:" for family in FAMILIES)
 EXAMPLES = "sam:facebook/sam-vit-base, sam2:facebook/sam2.1-hiera-tiny"
 
 CELLS = 256
-"""M: SAM's own logits have so many cells a side for the whole image, so for one box
-they lose nothing.
+"""M. SAM's own logits have this many cells a side for the whole image, so one box loses
+nothing.
 """
 BOXES = 64
-"""How many boxes go through the mask decoder together."""
+"""Boxes in one call of the mask decoder."""
 REACH = 0.1
-"""How far beyond a loose box a mask may go, share of its side: SAM learnt with boxes
-moved by about so much.
+"""How far a mask may go beyond a loose box, share of its side.
+
+SAM learned from boxes that were moved by about this much.
 """
 DIGITS = 12
 
 
 class _Encoded(NamedTuple):
-    """What the image encoder gave for `image`; `scale` [2] turns its x and y into
-    pixels of the network's square, `side` long.
+    """The image encoder's answer for `image`.
+
+    `scale` [2] turns its x and y into pixels of the network's square, `side` long.
     """
 
     image: Tensor
@@ -57,23 +57,24 @@ class _Encoded(NamedTuple):
 
 
 class SamSegmenter(FixedSegmenter):
-    """SAM's masks for given boxes: of its three masks the one that it expects to be
-    best; that expected IoU is the mask's quality.
+    """SAM's masks for given boxes.
 
-    Masks are clipped to their boxes like every other model's here, loose boxes
-    (`expect_loose_boxes`) let them go a tenth beyond. The last image's embedding is
-    kept: more boxes of the same image cost the decoder alone.
+    Of SAM's three masks it takes the one with the best expected IoU, which becomes the
+    mask's quality. Masks are clipped to their boxes like other models'; with loose
+    boxes (`expect_loose_boxes`) they may go a tenth beyond. The last image's embedding
+    is kept: more boxes of the same image cost the decoder alone.
 
     Args:
         network: transformers' SamModel or Sam2Model.
         processor: its processor.
     """
 
+    cells = CELLS
+
     def __init__(self, network: nn.Module, processor: Any) -> None:
         super().__init__()
         self.network = network.requires_grad_(False)
         self.processor = processor
-        self._loose = False
         self._last: _Encoded | None = None
 
     def parts(self) -> dict[str, nn.Module]:
@@ -84,31 +85,11 @@ class SamSegmenter(FixedSegmenter):
         return True
 
     def expect_loose_boxes(self, loose: bool) -> None:
-        """From now on boxes are read as ones that may be off, or as tight ones again."""
-        self._loose = loose
+        """From now on, takes boxes for loose or for tight ones."""
+        self.reach = REACH if loose else 0.0
 
-    @torch.no_grad()
-    def segment(
-        self, images: list[Tensor], boxes: list[Tensor], labels: list[Tensor] | None = None
-    ) -> list[Detection]:
-        """See `SegmentationModel.segment`. Images go through the encoder one by one,
-        and only those that have boxes.
-        """
-        out = []
-        for i, (image, places) in enumerate(zip(images, boxes, strict=True)):
-            n = len(places)
-            regions = grown(places, REACH) if self._loose else places
-            probs, quality = self._draw(image, places, regions) if n else _nothing(places)
-            known = places.new_zeros(n, dtype=torch.int64) if labels is None else labels[i]
-            size = (int(image.shape[-2]), int(image.shape[-1]))
-            reach = REACH if self._loose else 0.0
-            out.append(
-                Detection(places, known, places.new_ones(n), probs, regions, quality, size, reach)
-            )
-        return out
-
-    def _draw(self, image: Tensor, boxes: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
-        """float32 [n, CELLS, CELLS] over the regions, and the expected IoUs [n]."""
+    def draw(self, image: Tensor, boxes: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns float32 [n, CELLS, CELLS] over the regions, and expected IoUs [n]."""
         encoded = self._encode(image)
         scale = encoded.scale.repeat(2)
         probs, quality = [], []
@@ -134,8 +115,8 @@ class SamSegmenter(FixedSegmenter):
             return last
         height, width = image.shape[-2:]
         pixels = (image.permute(1, 2, 0).cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-        # How the processor scales is its own affair (SAM keeps the aspect and pads, SAM
-        # 2 stretches): a box of the whole image tells.
+        # The processor scales in its own way (SAM keeps the aspect and pads, SAM 2
+        # stretches); a box of the whole image shows how.
         inputs = self.processor(
             images=pixels,
             input_boxes=[[[0.0, 0.0, float(width), float(height)]]],
@@ -151,33 +132,33 @@ class SamSegmenter(FixedSegmenter):
 
 
 def build_sam(name: str) -> tuple[SamSegmenter, str, str]:
-    """The model of a name such as `sam2:facebook/sam2.1-hiera-tiny`.
+    """Builds the model of a name such as `sam2:facebook/sam2.1-hiera-tiny`.
 
     Returns:
-        The model; what to call it, without folders of this machine; what pins it down:
-        of a folder the digest of its weights, else the revision on the Hub.
+        The model; its name, without folders of this machine; and its version: of a
+            folder the digest of its weights, else the revision on the Hub.
     Raises:
-        InputError: transformers is not installed (extra `sam`), the model is neither
-            here nor to be had, or it is of another family.
+        InputError: transformers is not installed (extra `sam`), the model is neither a
+            folder nor on the Hub, or it is of another family.
     """
     family, _, where = name.partition(":")
     if not where:
         raise InputError(f"{name}: names no model after the colon; for example {EXAMPLES}")
     folder = Path(where)
     if folder.is_dir():
-        network, processor = _pretrained(name, family, where, None)
+        network, processor = _pretrained(name, family, where, revision=None)
         return (
             SamSegmenter(network, processor),
             f"{family}:{folder.resolve().name}",
             _digest(folder),
         )
     where, _, revision = where.partition("@")
-    network, processor = _pretrained(name, family, where, revision or None)
+    network, processor = _pretrained(name, family, where, revision=revision or None)
     pinned = str(getattr(network.config, "_commit_hash", None) or revision)
     return SamSegmenter(network, processor), f"{family}:{where}", pinned[:DIGITS]
 
 
-def _pretrained(name: str, family: str, where: str, revision: str | None) -> tuple[Any, Any]:
+def _pretrained(name: str, family: str, where: str, *, revision: str | None) -> tuple[Any, Any]:
     try:
         import transformers
         from transformers.utils import logging
@@ -185,8 +166,7 @@ def _pretrained(name: str, family: str, where: str, revision: str | None) -> tup
         raise InputError(f'{name} needs transformers: pip install "halfmask[sam]"') from error
     model, processor, kinds = FAMILIES[family]
     loud = logging.get_verbosity()
-    # A video model's surplus weights are no fault here; what is missing is refused
-    # below.
+    # A video model's surplus weights are no fault; missing ones are refused below.
     logging.set_verbosity(ERROR)
     try:
         kind = transformers.PretrainedConfig.get_config_dict(where, revision=revision)[0].get(
@@ -203,7 +183,7 @@ def _pretrained(name: str, family: str, where: str, revision: str | None) -> tup
         )
         prepared = getattr(transformers, processor).from_pretrained(where, revision=revision)
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(_why(name, family, where, error)) from error
+        raise InputError(_why(name, family, where, error=error)) from error
     finally:
         logging.set_verbosity(loud)
     if found["missing_keys"]:
@@ -212,21 +192,19 @@ def _pretrained(name: str, family: str, where: str, revision: str | None) -> tup
     return network.float(), prepared
 
 
-def _why(name: str, family: str, where: str, error: Exception) -> str:
+def _why(name: str, family: str, where: str, *, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if Path(where).is_dir():
-        return f"{name}: no folder that transformers' {FAMILIES[family][0]}.save_pretrained wrote: {reason}"
+        model = FAMILIES[family][0]
+        return f"{name}: no folder that transformers' {model}.save_pretrained wrote: {reason}"
     return (
-        f"{name}: neither a folder here nor to be had from the Hugging Face Hub: {reason} "
-        "Mend: check the name, or fetch it where there "
+        f"{name}: neither a folder here nor a model of the Hugging Face Hub: {reason} "
+        "To fix: check the name, or fetch it where there "
         f"is a network (`hf download {where} --local-dir FOLDER`) and say {family}:FOLDER"
     )
 
 
 def _digest(folder: Path) -> str:
-    """The first hexadecimal digits of the SHA-256 of the folder's weights, however many
-    files they are.
-    """
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as file:
@@ -235,9 +213,7 @@ def _digest(folder: Path) -> str:
 
 
 def _sampled(logits: Tensor, regions: Tensor) -> Tensor:
-    """[n, CELLS, CELLS]: logits [n, 1, h, w] of the whole square at the centres of the
-    cells of regions [n, 4], shares of the square.
-    """
+    """Samples logits [n, 1, h, w] of the square at the cells of regions."""
     steps = (torch.arange(CELLS, dtype=regions.dtype, device=regions.device) + 0.5) / CELLS
     at = regions[:, :2, None] + steps * (regions[:, 2:] - regions[:, :2])[:, :, None]
     x, y = (2 * at - 1).unbind(1)
@@ -247,7 +223,3 @@ def _sampled(logits: Tensor, regions: Tensor) -> Tensor:
     return F.grid_sample(logits, grid, mode="bilinear", padding_mode="border", align_corners=False)[
         :, 0
     ]
-
-
-def _nothing(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    return boxes.new_zeros((0, CELLS, CELLS)), boxes.new_zeros(0)

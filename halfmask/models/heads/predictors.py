@@ -1,6 +1,4 @@
-"""The seam of every mask head: region features, labels and class weights in, one map
-per region out.
-"""
+"""The interface of mask heads: features, labels, class weights → one map per region."""
 
 from __future__ import annotations
 
@@ -24,32 +22,33 @@ class MaskPredictor(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Tensor, labels: Tensor, class_weights: ClassVectors) -> Tensor:
-        """One logit map for each region.
+        """Returns one logit map for each region, float [R, h, w].
 
         Args:
             features: float [R, C, h, w], R may be 0.
             labels: int64 [R] in 0…K−1.
-            class_weights: float [K, D], or what makes its rows when they are asked for;
-                predictors that have no use for it ignore it, the others take the rows
-                of the classes that occur.
-        Returns:
-            float [R, h, w].
+            class_weights: float [K, D], or `ClassRows`. Predictors that need labels
+                take the rows of the classes that occur; others ignore it.
         """
 
 
+def one_map(channels: int) -> nn.Conv2d:
+    """Returns a 1×1 convolution to one map, Gaussian with deviation 0.001, bias 0."""
+    conv = nn.Conv2d(channels, 1, 1)
+    nn.init.normal_(conv.weight, std=0.001)
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
 class AgnosticPredictor(MaskPredictor):
-    """One 1×1 convolution with bias, Gaussian start of deviation 0.001 (paper 1.6:
-    fan-based starts can diverge).
-    """
+    """One 1×1 convolution for all classes (paper 1.6: fan-based starts can diverge)."""
 
     needs_labels = False
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, 1, 1)
-        nn.init.normal_(self.conv.weight, std=0.001)
-        assert self.conv.bias is not None
-        nn.init.zeros_(self.conv.bias)
+        self.conv = one_map(channels)
 
     def forward(self, features: Tensor, labels: Tensor, class_weights: ClassVectors) -> Tensor:
         logits: Tensor = self.conv(features)
@@ -57,11 +56,9 @@ class AgnosticPredictor(MaskPredictor):
 
 
 class PerClassPredictor(MaskPredictor):
-    """A 1×1 convolution of K channels of which each region gets its own class's; the
-    other K−1 maps are never computed.
+    """A 1×1 convolution of K channels; only each region's own class is computed.
 
-    The weights have the shapes of torchvision's `mask_fcn_logits`, background channel
-    included.
+    Weights have the shapes of torchvision's `mask_fcn_logits`, background included.
     """
 
     needs_labels = True
@@ -84,11 +81,11 @@ SLOPE = 0.1
 
 
 class TransferFunction(nn.Module):
-    """T: class weights [n, D] → filters [n, C], 1 to 3 fully connected layers with
-    biases and no activation after the last.
+    """T: class weights [n, D] → filters [n, C], by 1 to 3 fully connected layers.
 
-    The hidden layers are as wide as the filter. Weights start Gaussian with the fan-out
-    deviation sqrt(2 / C), biases at 0 (Caffe2's MSRAFill, paper 1.1).
+    They have biases, and no activation follows the last. Hidden layers are as wide as
+    the filter. Weights start Gaussian with the fan-out deviation sqrt(2 / C), biases at
+    0 (Caffe2's MSRAFill, paper 1.1).
     """
 
     def __init__(
@@ -96,6 +93,7 @@ class TransferFunction(nn.Module):
         inputs: int,
         channels: int,
         layers: int = 2,
+        *,
         activation: Literal["leaky_relu", "relu", "none"] = "leaky_relu",
     ) -> None:
         super().__init__()
@@ -116,12 +114,11 @@ class TransferFunction(nn.Module):
 
 
 class TransferPredictor(MaskPredictor):
-    """Applies to each region the filter that T makes of its class's weights. No mask
-    bias is predicted or added.
+    """Applies to each region the filter that T predicts from its class's weights.
 
-    T runs on the classes that occur, and each region meets its own filter alone: the
-    values and gradients of the dense form (K maps, then the label's) at a cost that
-    does not depend on K.
+    No mask bias is predicted or added. T runs on the classes that occur, and each
+    region is filtered once: the values and gradients of the dense form (K maps, then
+    the label's), at a cost that does not depend on K.
     """
 
     needs_labels = True

@@ -1,9 +1,8 @@
-"""The box head on torchvision's RoIHeads, with the sampling of regions that partial
-supervision needs.
+"""The box head on torchvision's RoIHeads, with sampling for partial supervision.
 
-This is the project's one subclass of a concrete class (design, house rule 4). It adds
-methods and overrides none: torchvision's `forward` chooses by `self.training`, and a
-frozen detector under a training mask head needs the choice made by the caller.
+`BoxHeads` is the project's one subclass of a concrete class. It adds methods and
+overrides none: torchvision's `forward` decides by `self.training`, and a frozen detector
+under a mask head that learns needs its caller to decide.
 """
 
 from __future__ import annotations
@@ -17,13 +16,18 @@ from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 
 from halfmask import distributed
-from halfmask.models.image_rng import MASKS, REGIONS, ImageSampler, image_draws
-from halfmask.models.mask_rcnn.detectron_geometry import LegacyPool
+from halfmask.models.image_rng import MASKS, REGIONS, ImageSampler, image_rng
+from halfmask.models.mask_rcnn.detectron_geometry import DetectronPool
 from halfmask.models.mask_rcnn.pooling import RegionPool
 
 Features = dict[str, Tensor]
 Sizes = list[tuple[int, int]]
 BoxTargets = list[dict[str, Tensor]]
+
+FOREGROUND = 0.25
+"""Greatest share of foreground among sampled regions."""
+SMALLEST = 1e-2
+"""Least side of a box that counts, pixels; torchvision's."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,15 @@ class SampledRegions:
     box_targets: list[Tensor]
 
 
+@dataclass(frozen=True)
+class DetectionRules:
+    """Least score, IoU of two boxes of a class from which NMS drops one, most boxes."""
+
+    score: float
+    nms: float
+    most: int
+
+
 class BoxHeads(RoIHeads):
     """Samples regions, scores them, and turns them into detections.
 
@@ -54,49 +67,48 @@ class BoxHeads(RoIHeads):
             offsets [R, 4K].
         batch: regions sampled for each image, a quarter at most foreground (IoU ≥ 0.5
             with an object).
-        score_threshold, nms_threshold, detections: torchvision's post-processing.
+        rules: of the detections.
     """
 
     def __init__(
         self,
-        pool: RegionPool | LegacyPool,
+        pool: RegionPool | DetectronPool,
         head: nn.Module,
         predictor: nn.Module,
+        *,
         batch: int = 512,
-        score_threshold: float = 0.05,
-        nms_threshold: float = 0.5,
-        detections: int = 100,
+        rules: DetectionRules | None = None,
     ) -> None:
+        rules = rules or DetectionRules(0.05, 0.5, 100)
         super().__init__(
             pool,
             head,
             predictor,
-            0.5,
-            0.5,
-            batch,
-            0.25,
-            None,
-            score_threshold,
-            nms_threshold,
-            detections,
+            fg_iou_thresh=0.5,
+            bg_iou_thresh=0.5,
+            batch_size_per_image=batch,
+            positive_fraction=FOREGROUND,
+            bbox_reg_weights=None,
+            score_thresh=rules.score,
+            nms_thresh=rules.nms,
+            detections_per_img=rules.most,
         )
-        self.fg_bg_sampler = ImageSampler(BalancedPositiveNegativeSampler(batch, 0.25), REGIONS)
+        self.rules = rules
+        sampler = BalancedPositiveNegativeSampler(batch, FOREGROUND)
+        self.fg_bg_sampler = ImageSampler(sampler, REGIONS)
 
     def sample(self, proposals: list[Tensor], targets: BoxTargets) -> SampledRegions:
-        """torchvision's training regions: proposals and the objects' own boxes,
-        foreground and background.
-        """
+        """Returns torchvision's training regions: proposals and objects' boxes."""
         return SampledRegions(*self.select_training_samples(proposals, targets))
 
     def sample_masked(
         self, proposals: list[Tensor], targets: BoxTargets, has_mask: list[Tensor]
     ) -> SampledRegions:
-        """Foreground regions alone, of objects that have a mask: what a mask head on a
-        frozen detector learns from.
+        """Returns foreground regions of objects that have a mask (paper, stage 2, 2.2).
 
-        As many as `sample` may draw, but not shared with box-only objects, as in the
-        paper's stage 2 (2.2). Regions that match a box-only object are left out, never
-        taken for its neighbour's.
+        A mask head on a frozen detector learns from them. There are as many as `sample`
+        may draw, and box-only objects take none of them. A region that matches a
+        box-only object is left out, never assigned to a neighbour.
         """
         boxes = self.add_gt_proposals(proposals, [t["boxes"] for t in targets])
         matched, labels = self.assign_targets_to_proposals(
@@ -104,16 +116,11 @@ class BoxHeads(RoIHeads):
         )
         kept = []
         for index, (match, label, mask) in enumerate(zip(matched, labels, has_mask, strict=True)):
-            usable = torch.where(label > 0)[0]
-            usable = usable[mask[match[usable]]]
-            with image_draws(index, MASKS):
+            usable = _with_mask(label, match, mask)
+            with image_rng(index, MASKS):
                 order = torch.randperm(len(usable), device=usable.device)[: self.foreground_limit]
             kept.append(usable[order].sort().values)
-        pick = [
-            [rows[i] for rows, i in zip(values, kept, strict=True)]
-            for values in (boxes, matched, labels)
-        ]
-        return SampledRegions(pick[0], pick[1], pick[2], [b[:, :0] for b in pick[0]])
+        return _picked(SampledRegions(boxes, matched, labels, [b[:, :0] for b in boxes]), kept)
 
     @property
     def foreground_limit(self) -> int:
@@ -123,13 +130,11 @@ class BoxHeads(RoIHeads):
     def losses(
         self, features: Features, regions: SampledRegions, sizes: Sizes
     ) -> dict[str, Tensor]:
-        """`loss_classifier` and `loss_box_reg` of sampled regions: every object
-        teaches, masked or not.
-        """
+        """Returns `loss_classifier` and `loss_box_reg` of every object, masked or not."""
         logits, offsets = self._score(features, regions.boxes, sizes)
         classifier, box_reg = fastrcnn_loss(logits, offsets, regions.labels, regions.box_targets)
-        share = distributed.mean_scale(len(logits))  # both are means over the sampled regions
-        return {"loss_classifier": classifier * share, "loss_box_reg": box_reg * share}
+        scale = distributed.mean_scale(len(logits))  # both are means over the sampled regions
+        return {"loss_classifier": classifier * scale, "loss_box_reg": box_reg * scale}
 
     def find(
         self,
@@ -138,25 +143,25 @@ class BoxHeads(RoIHeads):
         sizes: Sizes,
         frame: tuple[list[Tensor], Sizes] | None = None,
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Detections of each image, best first: boxes [n, 4] in pixels of the resized
-        image, labels [n], scores [n].
+        """Returns boxes [n, 4], labels [n], scores [n] of each image, best first.
 
         Args:
-            frame: the proposals in another frame and its sizes: offsets are applied
-                there, and boxes come out there.
+            proposals: float [r, 4] for each image, pixels of the resized images, (H, W)
+                `sizes`.
+            frame: the proposals in another frame and its sizes, in which offsets apply
+                and boxes are returned.
         """
         logits, offsets = self._score(features, proposals, sizes)
         places, limits = (proposals, sizes) if frame is None else frame
-        rules = DetectionRules(self.score_thresh, self.nms_thresh, self.detections_per_img)
-        boxes, scores, labels = detections(logits, offsets, places, limits, self.box_coder, rules)
+        boxes, scores, labels = detections(
+            logits, offsets, places, sizes=limits, coder=self.box_coder, rules=self.rules
+        )
         return boxes, labels, scores
 
     def classify(
         self, features: Features, boxes: list[Tensor], sizes: Sizes
     ) -> tuple[Tensor, Tensor]:
-        """The likeliest foreground class of each given box and its probability: int64
-        [R], float32 [R].
-        """
+        """Returns each box's likeliest foreground class, int64 [R], and its score."""
         logits, _ = self._score(features, boxes, sizes)
         scores, labels = logits.float().softmax(1)[:, 1:].max(1)
         return labels + 1, scores
@@ -164,38 +169,28 @@ class BoxHeads(RoIHeads):
     def _score(
         self, features: Features, boxes: list[Tensor], sizes: Sizes
     ) -> tuple[Tensor, Tensor]:
-        logits, offsets = self.box_predictor(
-            self.box_head(self.box_roi_pool(features, boxes, sizes))
-        )
-        return logits.float(), offsets.float()  # boxes are placed in the precision of their offsets
+        hidden = self.box_head(self.box_roi_pool(features, boxes, sizes))
+        logits, offsets = self.box_predictor(hidden)
+        return logits.float(), offsets.float()  # boxes are as precise as their offsets
 
 
 def with_masks(regions: SampledRegions, has_mask: list[Tensor]) -> SampledRegions:
-    """The foreground regions whose matched object has a mask."""
-    kept = []
-    for labels, matched, mask in zip(regions.labels, regions.matched, has_mask, strict=True):
-        foreground = torch.where(labels > 0)[0]
-        kept.append(foreground[mask[matched[foreground]]])
-    columns = (regions.boxes, regions.matched, regions.labels, regions.box_targets)
-    return SampledRegions(
-        *([rows[i] for rows, i in zip(column, kept, strict=True)] for column in columns)
-    )
+    """Returns the foreground regions whose matched object has a mask."""
+    rows = zip(regions.labels, regions.matched, has_mask, strict=True)
+    return _picked(regions, [_with_mask(*row) for row in rows])
 
 
 def own_boxes(
-    targets: BoxTargets, has_mask: list[Tensor], limit: int, jitter: float
+    targets: BoxTargets, has_mask: list[Tensor], limit: int, *, jitter: float
 ) -> SampledRegions:
-    """The boxes of the objects that have a mask, at most `limit` for each image, drawn
-    at random.
+    """Returns the boxes of at most `limit` masked objects of each image, drawn.
 
-    Args:
-        jitter: each side of a box moves by up to this share of the box's size; below
-            0.5.
+    jitter: each side of a box moves by up to this share of its size; below 0.5.
     """
     boxes, matched, labels = [], [], []
     for index, (target, mask) in enumerate(zip(targets, has_mask, strict=True)):
         rows = torch.where(mask)[0]
-        with image_draws(index, MASKS):
+        with image_rng(index, MASKS):
             rows = rows[torch.randperm(len(rows), device=rows.device)[:limit]].sort().values
             own = target["boxes"][rows]
             if jitter > 0:
@@ -208,53 +203,33 @@ def own_boxes(
 
 
 def region_pool(
-    strides: list[int], size: int, sampling_ratio: int, legacy: bool = False
-) -> RegionPool | LegacyPool:
-    """Multi-level RoIAlign over levels named "0", "1", … of the given strides;
-    `legacy`: in Detectron's geometry.
-    """
-    return (LegacyPool if legacy else RegionPool)(strides, size, sampling_ratio)
-
-
-SMALLEST = 1e-2
-"""Sides of a box that counts, pixels; torchvision's."""
-
-
-@dataclass(frozen=True)
-class DetectionRules:
-    """score: a class's probability must exceed it; nms: IoU above which the lower score
-    of a class goes; most: boxes kept of an image.
-    """
-
-    score: float
-    nms: float
-    most: int
+    strides: list[int], size: int, sampling_ratio: int, *, legacy: bool = False
+) -> RegionPool | DetectronPool:
+    """Returns RoIAlign over levels "0", "1", …; `legacy`: in Detectron's geometry."""
+    return (DetectronPool if legacy else RegionPool)(strides, size, sampling_ratio)
 
 
 def detections(
     logits: Tensor,
     offsets: Tensor,
     proposals: list[Tensor],
-    sizes: list[tuple[int, int]],
+    *,
+    sizes: Sizes,
     coder: BoxCoder,
     rules: DetectionRules,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """The detections of each image, best first: boxes [n, 4], scores [n], labels [n].
+    """Returns boxes [n, 4], scores and labels [n] of each image, best first.
 
-    The same values in the same order as torchvision's `postprocess_detections`, which
-    decodes, clips and copies a box for every proposal and class; here only those above
-    the score threshold are decoded.
+    Values and order are those of torchvision's `postprocess_detections`, but only boxes
+    above the score threshold are decoded, clipped and copied.
 
     Args:
         logits: float [R, K] of the proposals of all images, one image after another.
-        offsets: float [R, 4K].
+        offsets: float [R, 4K], which `coder` turns into boxes.
         proposals: float [r, 4] xyxy for each image.
         sizes: (H, W) of each image; boxes are clipped to it.
-        coder: turns offsets into boxes.
     """
-    counts = [
-        p.shape[0] for p in proposals
-    ]  # not len: a graph that is traced here has to take another number
+    counts = [p.shape[0] for p in proposals]  # len would fix the number in a traced graph
     scores = torch.split(logits.softmax(-1), counts)
     columns = zip(scores, torch.split(offsets, counts), proposals, sizes, strict=True)
     found = [_of_image(*column, coder, rules) for column in columns]
@@ -269,9 +244,7 @@ def _of_image(
     coder: BoxCoder,
     rules: DetectionRules,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    row, label = torch.where(
-        scores[:, 1:] > rules.score
-    )  # row after row, as torchvision orders them
+    row, label = torch.where(scores[:, 1:] > rules.score)  # row after row, torchvision's order
     label = label + 1
     kept = scores[row, label]
     offset = offsets.view(proposals.shape[0], scores.shape[1], 4)[row, label]
@@ -280,3 +253,15 @@ def _of_image(
     boxes, kept, label = boxes[large], kept[large], label[large]
     best = batched_nms(boxes, kept, label, rules.nms)[: rules.most]
     return boxes[best], kept[best], label[best]
+
+
+def _with_mask(labels: Tensor, matched: Tensor, has_mask: Tensor) -> Tensor:
+    foreground = torch.where(labels > 0)[0]
+    return foreground[has_mask[matched[foreground]]]
+
+
+def _picked(regions: SampledRegions, kept: list[Tensor]) -> SampledRegions:
+    columns = (regions.boxes, regions.matched, regions.labels, regions.box_targets)
+    return SampledRegions(
+        *([rows[i] for rows, i in zip(column, kept, strict=True)] for column in columns)
+    )

@@ -1,4 +1,4 @@
-"""A recipe's Mask R-CNN: encoder, detector, mask branch."""
+"""Builds a recipe's Mask R-CNN: encoder, detector, mask branch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from halfmask.errors import InputError
-from halfmask.models.backbones.encoder import Encoder, build_encoder
+from halfmask.models.backbones.encoder import encoder_of
 from halfmask.models.backbones.norm import norm_in_place
 from halfmask.models.class_weights import ClassWeights, NoWeights, build_class_weights
 from halfmask.models.heads.mlp import LightMlpBranch, MlpBranch
@@ -29,21 +29,20 @@ from halfmask.models.heads.predictors import (
     TransferPredictor,
 )
 from halfmask.models.heads.trunks import HourglassTrunk, MaskTrunk
-from halfmask.models.mask_rcnn.box_heads import BoxHeads, region_pool
-from halfmask.models.mask_rcnn.detectron_geometry import LegacyAnchors
+from halfmask.models.mask_rcnn.box_heads import BoxHeads, DetectionRules, region_pool
+from halfmask.models.mask_rcnn.detectron_geometry import DetectronAnchors
 from halfmask.models.mask_rcnn.images import propose_in_full_precision
-from halfmask.models.mask_rcnn.mask_branch import MaskBranch
+from halfmask.models.mask_rcnn.mask_branch import MaskBranch, ObjectTeacher
 from halfmask.models.mask_rcnn.matching import match_in_parts
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.models.mask_rcnn.regions import RegionRules
-from halfmask.models.mask_rcnn.teacher import ObjectTeacher
 from halfmask.recipes.recipe import Detector, MaskHead, MaskRCNN, Transfer
 
 
 def build_mask_rcnn(
     config: MaskRCNN, num_classes: int, pretrained: bool = True, names: Sequence[str] | None = None
 ) -> PartialMaskRCNN:
-    """Model 1, see `build_model`."""
+    """Builds a Mask R-CNN; the arguments are those of `build_model`."""
     detector, images = config.detector, config.images
     strides = detector.strides
     if (
@@ -54,7 +53,8 @@ def build_mask_rcnn(
         raise InputError(
             f"detector.strides: expected powers of two, each twice the one before, found {strides}"
         )
-    backbone = _encoder(config, strides, pretrained)
+    backbone = encoder_of(config.backbone, pretrained, strides)
+    norm_in_place(backbone.body)
     width = detector.fpn_channels
     extra = LastLevelMaxPool() if detector.extra_level else None
     fpn = FeaturePyramidNetwork(
@@ -67,22 +67,21 @@ def build_mask_rcnn(
         GeneralizedRCNNTransform(tuple(images.min_size), images.max_size, images.mean, images.std),
         backbone,
         fpn,
-        rpn,
-        box_heads,
-        region_pool(strides, head.roi_size, head.sampling_ratio, detector.legacy_boxes),
-        build_mask_branch(head, width, num_classes, detector.box_width, pretrained, names),
-        detector.legacy_boxes,
+        rpn=rpn,
+        box_heads=box_heads,
+        mask_pool=region_pool(
+            strides, head.roi_size, head.sampling_ratio, legacy=detector.legacy_boxes
+        ),
+        mask_branch=build_mask_branch(
+            head,
+            width,
+            num_classes,
+            box_width=detector.box_width,
+            pretrained=pretrained,
+            names=names,
+        ),
+        legacy=detector.legacy_boxes,
     )
-
-
-def _encoder(config: MaskRCNN, strides: list[int], pretrained: bool) -> Encoder:
-    b = config.backbone
-    weights = b.weights if pretrained else None
-    encoder = build_encoder(
-        b.name, weights, b.widths, b.blocks, b.norm, b.trainable_stages, strides, b.stride_in_1x1
-    )
-    norm_in_place(encoder.body)
-    return encoder
 
 
 def _norm(detector: Detector) -> type[nn.Module] | None:
@@ -114,25 +113,26 @@ def _rpn(detector: Detector) -> RegionProposalNetwork:
     return rpn
 
 
-def _anchors(detector: Detector, levels: int) -> AnchorGenerator | LegacyAnchors:
+def _anchors(detector: Detector, levels: int) -> AnchorGenerator | DetectronAnchors:
     sizes, ratios = detector.anchor_sizes, detector.anchor_ratios
     if detector.legacy_boxes:
-        return LegacyAnchors([detector.strides[0] << i for i in range(levels)], sizes, ratios)
+        return DetectronAnchors([detector.strides[0] << i for i in range(levels)], sizes, ratios)
     return AnchorGenerator(tuple((size,) for size in sizes), (tuple(ratios),) * levels)
 
 
 def _box_heads(detector: Detector, num_classes: int) -> BoxHeads:
     pool = region_pool(
-        detector.strides, detector.box_roi_size, detector.box_sampling_ratio, detector.legacy_boxes
+        detector.strides,
+        detector.box_roi_size,
+        detector.box_sampling_ratio,
+        legacy=detector.legacy_boxes,
     )
     return BoxHeads(
         pool,
         _box_head(detector),
         _box_predictor(detector.box_width, num_classes),
-        detector.box_batch,
-        detector.score_threshold,
-        detector.nms_threshold,
-        detector.detections,
+        batch=detector.box_batch,
+        rules=DetectionRules(detector.score_threshold, detector.nms_threshold, detector.detections),
     )
 
 
@@ -146,11 +146,11 @@ def _box_head(detector: Detector) -> nn.Module:
 
 
 def _box_predictor(width: int, num_classes: int) -> FastRCNNPredictor:
-    """torchvision's layers with the paper's start (1.1): Gaussian, deviation 0.01 for
-    classes and 0.001 for boxes, biases 0.
+    """Returns torchvision's layers with the paper's initialisation (1.1).
 
-    T reads these rows. torchvision's own start has length 0.58 a row, of the order of
-    what training adds, and stays in them as noise.
+    Gaussian, deviation 0.01 for classes and 0.001 for boxes, biases 0. T reads these
+    rows. torchvision's own rows start with length 0.58, of the order of what training
+    adds, and that noise stays in them.
     """
     predictor = FastRCNNPredictor(width, num_classes)
     for layer, deviation in ((predictor.cls_score, 0.01), (predictor.bbox_pred, 0.001)):
@@ -163,27 +163,34 @@ def build_mask_branch(
     head: MaskHead,
     in_channels: int,
     num_classes: int,
+    *,
     box_width: int,
     pretrained: bool = True,
     names: Sequence[str] | None = None,
 ) -> MaskBranch:
-    """The mask branch of a recipe on regions of `in_channels` channels, beside a box
-    head of width `box_width`.
+    """Builds the mask branch of a recipe on regions of `in_channels` channels.
+
+    T may read the rows of a box head of width `box_width`; others as in `build_model`.
     """
     if head.kind == "transfer":
         predictor, weights = _transfer(
-            head.transfer, head.width, num_classes, box_width, pretrained, names
+            head.transfer,
+            head.width,
+            num_classes,
+            box_width=box_width,
+            pretrained=pretrained,
+            names=names,
         )
     else:
         predictor, weights = _PREDICTORS[head.kind](head.width, num_classes), NoWeights()
     mlp = _MLPS[head.mlp](head.width, 2 * head.roi_size)
     trunk = _TRUNKS[head.trunk](head, in_channels)
     teacher = ObjectTeacher(head.width) if head.box_only == "taught" else None
-    return MaskBranch(trunk, predictor, weights, mlp, teacher, region_rules(head))
+    return MaskBranch(trunk, predictor, weights, mlp=mlp, teacher=teacher, rules=region_rules(head))
 
 
 def region_rules(head: MaskHead) -> RegionRules:
-    """What of the training regions a recipe's mask head learns from."""
+    """Returns the rules for a mask head's training regions."""
     return RegionRules(head.unknown, head.unknown_limit, head.regions, head.region_jitter)
 
 
@@ -191,12 +198,17 @@ def _transfer(
     t: Transfer,
     width: int,
     num_classes: int,
+    *,
     box_width: int,
     pretrained: bool,
     names: Sequence[str] | None,
 ) -> tuple[MaskPredictor, ClassWeights]:
-    weights, size = build_class_weights(t, num_classes, box_width, pretrained, names)
-    return TransferPredictor(TransferFunction(size, width, t.layers, t.activation)), weights
+    weights, size = build_class_weights(
+        t, num_classes, box_width, pretrained=pretrained, names=names
+    )
+    return TransferPredictor(
+        TransferFunction(size, width, t.layers, activation=t.activation)
+    ), weights
 
 
 _PREDICTORS: dict[str, Callable[[int, int], MaskPredictor]] = {
@@ -204,9 +216,11 @@ _PREDICTORS: dict[str, Callable[[int, int], MaskPredictor]] = {
     "per_class": PerClassPredictor,
 }
 _TRUNKS: dict[str, Callable[[MaskHead, int], nn.Module]] = {
-    "convs": lambda head, in_channels: MaskTrunk(in_channels, head.width, head.convs, head.norm),
+    "convs": lambda head, in_channels: MaskTrunk(
+        in_channels, head.width, head.convs, norm=head.norm
+    ),
     "hourglass": lambda head, in_channels: HourglassTrunk(
-        in_channels, head.width, head.roi_size, head.norm
+        in_channels, head.width, head.roi_size, norm=head.norm
     ),
 }
 _MLPS: dict[str, Callable[[int, int], nn.Module | None]] = {

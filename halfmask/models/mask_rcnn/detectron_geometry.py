@@ -1,10 +1,10 @@
-"""Detectron's geometry, for weights that were trained in it: there a box ends with the
-pixel x2, and is x2 - x1 + 1 wide.
+"""Detectron's geometry, for weights trained in it.
 
-Here boxes stay half-open, as everywhere in the package: Detectron's [x1, y1, x2, y2] is
-[x1, y1, x2 + 1, y2 + 1]. In that form its box coding, clipping, areas, IoU and NMS are
-torchvision's, number for number. What is left to do is in this file: anchors, boxes
-that are scaled without their last pixel, and regions that are pooled without it.
+In Detectron a box ends with the pixel x2, and is x2 - x1 + 1 wide. Here boxes stay
+half-open: Detectron's [x1, y1, x2, y2] is [x1, y1, x2 + 1, y2 + 1]. In that form its
+box coding, clipping, areas, IoU and NMS equal torchvision's, number for number. This
+file holds the rest: anchors, boxes scaled without their last pixel, and regions pooled
+without it.
 """
 
 from __future__ import annotations
@@ -14,25 +14,24 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import resize_boxes
 
-from halfmask.models.mask_rcnn.pooling import RegionPool, level_range
-
-Sizes = list[tuple[int, int]]
+from halfmask.models.mask_rcnn.pooling import RegionPool, Sizes, level_range
 
 MASK_SHIFT = -0.5
-"""Where a mask lies, in pixels from its half-open box: Detectron cuts the corners of
-the widened box to whole numbers and counts the last pixel in, so in the mean its masks
-reach from x1 - 0.5 to x2 + 0.5.
+"""Offset of a mask from its half-open box, pixels.
+
+Detectron rounds the corners of the widened box and includes the last pixel, so on
+average its masks reach from x1 - 0.5 to x2 + 0.5.
 """
 PADDING = 32
 """Images are padded to multiples of this."""
 
 
-class LegacyAnchors(nn.Module):
+class DetectronAnchors(nn.Module):
     """Detectron's anchors in place of torchvision's AnchorGenerator.
 
-    They are centred on the middle of a cell (torchvision: its corner), shaped in whole
-    numbers at the size of the cell and then scaled up, and a level's cells are its
-    stride apart whatever the size of its map.
+    They are centred on the middle of a cell (torchvision: its corner), rounded to whole
+    numbers at the size of the cell and then scaled up. A level's cells are its stride
+    apart, whatever the size of its map.
 
     Args:
         strides: of each level, fine to coarse.
@@ -51,8 +50,10 @@ class LegacyAnchors(nn.Module):
         return [len(cell) for cell in self.cells]
 
     def forward(self, images: ImageList, features: list[Tensor]) -> list[Tensor]:
-        """For each image the same float32 [anchors, 4]: level after level, row after
-        row, the ratios of a place side by side.
+        """Returns float32 [anchors, 4], the same for each image.
+
+        The order is level after level, row after row, and the ratios of a place side by
+        side.
         """
         levels = []
         for stride, cell, level in zip(self.strides, self.cells, features, strict=True):
@@ -66,17 +67,16 @@ class LegacyAnchors(nn.Module):
         return [anchors] * len(images.image_sizes)
 
 
-class LegacyPool(nn.Module):
-    """RoIAlign over levels, of half-open boxes without their last pixel; the level is
-    still chosen by the whole box.
+class DetectronPool(nn.Module):
+    """RoIAlign over levels, of half-open boxes without their last pixel.
 
-    Args: as RegionPool's.
+    The whole box decides the level. The arguments are those of RegionPool.
     """
 
     def __init__(self, strides: list[int], size: int, sampling_ratio: int) -> None:
         super().__init__()
         self.pool = RegionPool(
-            strides, size, sampling_ratio, _LevelOfInclusive(*level_range(strides))
+            strides, size, sampling_ratio, map_levels=_LevelOfInclusive(*level_range(strides))
         )
 
     @property
@@ -84,14 +84,15 @@ class LegacyPool(nn.Module):
         return self.pool.output_size
 
     def forward(self, features: dict[str, Tensor], boxes: list[Tensor], sizes: Sizes) -> Tensor:
-        """float [R, C, S, S] of boxes [r, 4] for each image."""
+        """Returns float [R, C, S, S] of boxes [r, 4] for each image."""
         pooled: Tensor = self.pool(features, [without_last_pixel(b) for b in boxes], sizes)
         return pooled
 
 
 class _LevelOfInclusive:
-    """The level of boxes whose last pixel is x2 (in torchvision's LevelMapper the small
-    number stands outside the logarithm).
+    """The level of boxes that include the pixel x2.
+
+    torchvision's LevelMapper adds the small number outside the logarithm.
     """
 
     def __init__(self, finest: int, coarsest: int) -> None:
@@ -105,20 +106,18 @@ class _LevelOfInclusive:
 
 
 def without_last_pixel(boxes: Tensor) -> Tensor:
-    """Half-open boxes [n, 4] to Detectron's."""
+    """Turns half-open boxes [n, 4] into Detectron's."""
     return boxes - boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
 
 
-def resize_legacy(boxes: Tensor, before: tuple[int, int], after: tuple[int, int]) -> Tensor:
-    """Half-open boxes [n, 4] of an image of size `before` (H, W) in the image resized
-    to `after`, as Detectron scales its own.
-    """
+def resize_detectron(boxes: Tensor, before: tuple[int, int], after: tuple[int, int]) -> Tensor:
+    """Scales half-open boxes from size `before` (H, W) to `after` as Detectron does."""
     scaled: Tensor = resize_boxes(without_last_pixel(boxes), before, after)
     return scaled + boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
 
 
 def padded(batch: ImageList) -> ImageList:
-    """The batch for the RPN: Detectron clips proposals to the image with its padding."""
+    """Returns the batch for the RPN: Detectron clips proposals to the padded image."""
     return ImageList(
         batch.tensors, [(_up(height), _up(width)) for height, width in batch.image_sizes]
     )
@@ -129,7 +128,6 @@ def _up(side: int) -> int:
 
 
 def _cell(stride: int, size: int, ratios: list[float]) -> Tensor:
-    """float32 [ratios, 4]: the anchors of the cell at the origin."""
     rows = []
     for ratio in ratios:
         width = round((stride * stride / ratio) ** 0.5)

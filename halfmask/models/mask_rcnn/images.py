@@ -1,6 +1,4 @@
-"""A training batch of images, resized and padded to one size: the global batch's, where
-several processes share it.
-"""
+"""Batches of images, resized and padded to one size (in training, of all processes)."""
 
 from __future__ import annotations
 
@@ -9,26 +7,33 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn import functional as F
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
 from halfmask import distributed
-from halfmask.models.image_rng import SCALE, by_image, image_draws
+from halfmask.models.image_rng import SCALE, has_image_seeds, image_rng
 from halfmask.models.mask_rcnn.box_heads import BoxTargets
 from halfmask.structures import Target
 
 Size = tuple[int, int]
 
 
+def inference_batch(transform: GeneralizedRCNNTransform, images: list[Tensor]) -> ImageList:
+    """Returns images [3, H, W] resized for inference and padded to one size."""
+    with training_flag(transform, False):
+        batch: ImageList = transform(thickened(images, transform.max_size))[0]
+    return batch
+
+
 def training_batch(
     transform: GeneralizedRCNNTransform,
     images: list[Tensor],
     targets: list[Target],
+    *,
     resize: Callable[[Tensor, Size, Size], Tensor] | None = None,
 ) -> tuple[ImageList, BoxTargets]:
-    """Images [3, H, W] resized as in training, and boxes and labels with them.
+    """Returns images [3, H, W] resized for training, and their boxes and labels.
 
     Args:
         resize: (boxes, size before, size after) → boxes; None: torchvision's.
@@ -38,74 +43,64 @@ def training_batch(
     dicts = [{"boxes": t.boxes.to(device), "labels": t.labels.to(device)} for t in targets]
     for one, before, after in zip(dicts, given, images, strict=True):
         if after is not before:
-            one["boxes"] = resize_boxes(one["boxes"], _size(before), _size(after))
+            one["boxes"] = resize_boxes(one["boxes"], size_of(before), size_of(after))
     with training_flag(transform, True):
-        if by_image():
+        if has_image_seeds():
             batch, placed = _resized_one_by_one(transform, images, dicts)
         else:
             batch, placed = transform(images, dicts)
     if resize is not None:
         for row, target, image, size in zip(placed, dicts, images, batch.image_sizes, strict=True):
-            row["boxes"] = resize(target["boxes"], _size(image), size)
+            row["boxes"] = resize(target["boxes"], size_of(image), size)
     return _padded_for_all(batch), placed
 
 
 def _resized_one_by_one(
     transform: GeneralizedRCNNTransform, images: list[Tensor], targets: BoxTargets
 ) -> tuple[ImageList, BoxTargets]:
-    """What the transform does, but each image draws its size by itself."""
+    """Does the transform's work, with the size of each image from its own seed."""
     resized, placed = [], []
     for index, (image, target) in enumerate(zip(images, targets, strict=True)):
-        with image_draws(index, SCALE):
+        with image_rng(index, SCALE):
             small, boxes = transform.resize(transform.normalize(image), dict(target))
         resized.append(small)
         placed.append(boxes)
-    sizes = [_size(image) for image in resized]
+    sizes = [size_of(image) for image in resized]
     return ImageList(transform.batch_images(resized, transform.size_divisible), sizes), placed
 
 
 def _padded_for_all(batch: ImageList) -> ImageList:
-    """Padding is seen by convolutions and has anchors: all processes of a step pad to
-    the same size.
-    """
-    height, width = int(batch.tensors.shape[-2]), int(batch.tensors.shape[-1])
+    """Pads to one size for all processes: convolutions and anchors see the padding."""
+    height, width = size_of(batch.tensors)
     most = distributed.largest([height, width])
     if most == [height, width]:
         return batch
-    return ImageList(
-        F.pad(batch.tensors, (0, most[1] - width, 0, most[0] - height)), batch.image_sizes
-    )
+    padding = (0, most[1] - width, 0, most[0] - height)
+    return ImageList(F.pad(batch.tensors, padding), batch.image_sizes)
 
 
-def _size(image: Tensor) -> Size:
+def size_of(image: Tensor) -> Size:
+    """Returns (H, W) of an image or a batch [..., H, W]."""
     return int(image.shape[-2]), int(image.shape[-1])
 
 
 def thickened(images: list[Tensor], longest: int) -> list[Tensor]:
-    """The images [3, H, W] as they are, but for those whose shorter side would vanish:
-    its pixels are repeated until it does not.
-
-    Args:
-        longest: pixels of the longer side that resizing allows.
-    """
+    """Repeats pixels of a shorter side that resizing to `longest` would make vanish."""
     return [_thickened(image, longest) for image in images]
 
 
 def _thickened(image: Tensor, longest: int) -> Tensor:
-    height, width = int(image.shape[-2]), int(image.shape[-1])
+    height, width = size_of(image)
     least = max(height, width) // longest + 1
     if min(height, width) >= least or max(height, width) <= longest:
         return image
-    return functional.interpolate(
-        image[None], (max(height, least), max(width, least)), mode="nearest"
-    )[0]
+    size = (max(height, least), max(width, least))
+    return F.interpolate(image[None], size, mode="nearest")[0]
 
 
 @contextmanager
 def training_flag(module: nn.Module, training: bool) -> Iterator[None]:
-    """Sets the flag of the module, not of its children: torchvision's transform and RPN
-    choose by it what they compute.
-    """
+    """Sets the training flag of torchvision's transform or RPN, not of its children."""
     before, module.training = module.training, training
     try:
         yield
@@ -114,9 +109,7 @@ def training_flag(module: nn.Module, training: bool) -> Iterator[None]:
 
 
 def propose_in_full_precision(head: nn.Module) -> None:
-    """Lets torchvision's RPN head answer in float32, whatever it computes in: it places
-    its boxes in the precision of its offsets.
-    """
+    """Lets torchvision's RPN head answer in float32, as boxes need it."""
     head.register_forward_hook(_as_float32)
 
 

@@ -1,8 +1,8 @@
-"""Which object each anchor is matched to, without the table of all objects × all anchors.
+"""Matches each anchor to an object without the table of all objects × all anchors.
 
 torchvision's detectors compute IoU for every pair at once: 267,000 anchors of a
-photograph of 800 × 1333 and 1000 objects are 1 GB, and several times that on the way.
-The pairs here are taken some anchors at a time.
+photograph of 800 × 1333 and 1000 objects take 1 GB, and several times that in between.
+Here the pairs are taken some anchors at a time.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import box_iou
 
 PAIRS = 1 << 20
-"""IoUs computed at once, at most (an anchor's are never divided)."""
+"""Most IoUs computed at once (the IoUs of an anchor are never divided)."""
 
 
 @dataclass(frozen=True)
 class BoxPairs:
-    """Every object with every place: float [n, 4] and [A, 4], xyxy. Stands where
-    torchvision hands its IoU table on.
+    """Every object with every place, in the role of torchvision's IoU table.
+
+    Attributes:
+        objects: float [n, 4] xyxy.
+        places: float [A, 4] xyxy.
     """
 
     objects: Tensor
@@ -33,7 +36,7 @@ class BoxMatcher:
     """torchvision's `Matcher` on pairs: the same matches, bit for bit.
 
     Args:
-        matcher: whose thresholds count.
+        matcher: supplies the thresholds.
     """
 
     BELOW_LOW_THRESHOLD = Matcher.BELOW_LOW_THRESHOLD
@@ -44,13 +47,15 @@ class BoxMatcher:
         self.allow_low_quality = matcher.allow_low_quality_matches
 
     def __call__(self, pairs: BoxPairs) -> Tensor:
-        """int64 [A]: the row of each place's object; −1 below the low threshold, −2
-        between the thresholds. n and A are at least 1.
+        """Returns int64 [A]: the row of each place's object.
+
+        −1 stands for below the low threshold, −2 for between the thresholds. n and A
+        are at least 1.
         """
         size = max(1, PAIRS // len(pairs.objects))
         parts = torch.split(pairs.places, size)
-        # Made before the loop: small tensors that stay, allocated between large ones
-        # that go, keep the heap from using their room again.
+        # Before the loop: small tensors between large temporary ones would keep the heap
+        # from reusing their memory.
         value = pairs.places.new_empty(len(pairs.places))
         row = torch.empty(len(pairs.places), dtype=torch.int64, device=value.device)
         highest = value.new_empty((len(parts), len(pairs.objects)))
@@ -68,16 +73,19 @@ class BoxMatcher:
 
 
 def match_in_parts(rpn: RegionProposalNetwork) -> None:
-    """Lets torchvision's RPN match by `BoxMatcher`. It asks `box_similarity` for a
-    table and gives that to `proposal_matcher`, no more.
+    """Lets torchvision's RPN match by `BoxMatcher`.
+
+    The RPN only passes the table of `box_similarity` on to `proposal_matcher`.
     """
     rpn.box_similarity = BoxPairs
     rpn.proposal_matcher = BoxMatcher(rpn.proposal_matcher)
 
 
 def _best_of_some_object(objects: Tensor, parts: tuple[Tensor, ...], highest: Tensor) -> Tensor:
-    """bool [A]: places that no other place beats on some object, ties included.
-    highest: [parts, n], the best IoU of each part.
+    """Returns bool [A]: places with the greatest IoU for some object, ties included.
+
+    Args:
+        highest: [parts, n], the best IoU of each part.
     """
     most = highest.amax(0)
     size = len(parts[0])

@@ -1,4 +1,4 @@
-"""Multi-level RoIAlign that puts its regions in order once, not level by level."""
+"""Multi-level RoIAlign that reorders its regions once, not level by level."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Sizes = list[tuple[int, int]]
 
 
 class RegionPool(nn.Module):
-    """torchvision's MultiScaleRoIAlign over levels named "0", "1", …: the same values
-    and gradients, bit for bit.
+    """torchvision's MultiScaleRoIAlign over levels "0", "1", …, bit for bit.
 
-    torchvision writes each level's regions into the result, and the gradient copies the
-    whole of it once for each level; here the levels are joined and put in order, which
-    copies it once. For 1024 regions of 256 × 7 × 7 a copy is 51 MB.
+    Values and gradients are the same. torchvision writes each level's regions into the
+    result, and the gradient copies the whole result once for each level; here the
+    levels are joined and reordered, which copies it once. For 1024 regions of 256 × 7 ×
+    7 a copy is 51 MB.
 
-    The scales are the strides', never guessed: torchvision guesses them from the first
-    batch's image size without its padding, which is wrong for small pictures (65 px
-    with stride 32 gives 1/16) and sticks.
+    The scales are those of the strides. torchvision guesses them from the unpadded size
+    of the first batch, which is wrong for small pictures (65 px with stride 32 gives
+    1/16), and keeps them.
 
     Args:
         strides: of the levels, powers of two, fine to coarse.
@@ -37,6 +37,7 @@ class RegionPool(nn.Module):
         strides: Sequence[int],
         size: int,
         sampling_ratio: int,
+        *,
         map_levels: Callable[[list[Tensor]], Tensor] | None = None,
     ) -> None:
         super().__init__()
@@ -46,12 +47,15 @@ class RegionPool(nn.Module):
         self.map_levels = map_levels or LevelMapper(*level_range(strides))
 
     def forward(self, features: dict[str, Tensor], boxes: list[Tensor], sizes: Sizes) -> Tensor:
-        """float [R, C, S, S] of boxes [r, 4] xyxy for each image, image after image.
-        sizes: not asked for, torchvision's argument.
+        """Returns float [R, C, S, S], image after image.
+
+        Args:
+            features: maps of the levels.
+            boxes: float [r, 4] xyxy for each image.
+            sizes: unused, torchvision's argument.
         """
         levels = self.map_levels(boxes)
-        # Numbers of regions are never taken out of tensors: a graph made for one number
-        # serves every other.
+        # No number of regions leaves a tensor, so that an exported graph fits any number.
         image = torch.cat([torch.full_like(b[:, :1], i) for i, b in enumerate(boxes)])
         rows = torch.cat([image, torch.cat(boxes)], 1)
         members = [torch.where(levels == level)[0] for level in range(len(self.scales))]
@@ -69,5 +73,5 @@ class RegionPool(nn.Module):
 
 
 def level_range(strides: Sequence[int]) -> tuple[int, int]:
-    """Base-two logarithms of the finest and the coarsest stride."""
+    """Returns the base-two logarithms of the finest and the coarsest stride."""
     return strides[0].bit_length() - 1, strides[-1].bit_length() - 1

@@ -1,4 +1,4 @@
-"""Regions on their way between detector and mask branch."""
+"""Regions between the detector and the mask branch, and the targets drawn on them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,27 @@ from halfmask import distributed
 from halfmask.masks.sample import sample
 from halfmask.structures import Target
 
+HALF_PIXEL = 0.5
+"""RoIAlign reads a pixel at its corner, so masks are learned half a pixel up and left.
 
-@dataclass(frozen=True)
+The shift back is worth 1 point of IoU on objects of 100 px and 6 on objects of 30 px.
+"""
+COVERED = 0.5
+"""A cell belongs to an object from this share on."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MaskRegions:
-    """What the mask loss sees of a batch.
+    """The regions that the mask loss sees of a batch.
 
     Attributes:
         features: float32 [R, C, S, S], pooled.
         labels: int64 [R], 1…K−1.
-        targets: float32 [R, M, M] in [0, 1], the object's own mask; of an object
-            without one what masked neighbours cover of the region.
-        unknown: bool [R, M, M], cells that may be a box-only neighbour's; None where
-            nobody asks for them.
-        has_mask: bool [R], of each region's object; None: all.
+        targets: float32 [R, M, M] in [0, 1], the object's own mask; for a box-only
+            object the share of each cell that masked neighbours cover.
+        unknown: bool [R, M, M], cells that may belong to a box-only neighbour; None if
+            not needed.
+        has_mask: bool [R], of each region's object; None: all have one.
     """
 
     features: Tensor
@@ -36,11 +44,11 @@ class MaskRegions:
 
 @dataclass(frozen=True)
 class RegionPlaces:
-    """Where regions come from, a list entry for each image.
+    """Where regions lie, a list entry for each image.
 
     Attributes:
-        regions: float32 [r, 4] xyxy in pixels of the image, as masks are drawn on them
-            (`region_targets`).
+        regions: float32 [r, 4] xyxy in pixels of the image, as `sample` takes them:
+            HALF_PIXEL up and left of their cells.
         matched: int64 [r], row of each region's object in the image's target.
     """
 
@@ -48,13 +56,14 @@ class RegionPlaces:
     matched: list[Tensor]
 
 
-@dataclass(frozen=True)
-class FoundBoxes:
+@dataclass(frozen=True, kw_only=True)
+class DetectedBoxes:
     """The detector's answer for one image, before masks.
 
     Attributes:
-        boxes: float32 [n, 4] xyxy in pixels of the image; labels: int64 [n]; scores:
-            float32 [n], best first.
+        boxes: float32 [n, 4] xyxy in pixels of the image.
+        labels: int64 [n].
+        scores: float32 [n], best first.
         features: float32 [n, C, S, S], pooled for the mask branch.
         image_size: (H, W).
     """
@@ -68,7 +77,7 @@ class FoundBoxes:
 
 @dataclass(frozen=True)
 class RegionRules:
-    """A recipe's `mask_head.unknown`, `unknown_limit`, `regions` and `region_jitter`, see there."""
+    """The recipe's `unknown`, `unknown_limit`, `regions` and `region_jitter`."""
 
     unknown: Literal["background", "ignore", "skip"] = "background"
     limit: float = 0.2
@@ -76,11 +85,10 @@ class RegionRules:
     jitter: float = 0.0
 
     def taught(self, regions: MaskRegions) -> tuple[MaskRegions, Tensor | None]:
-        """The regions that the loss is of, and bool [R, M, M]: the cells of them that
-        count; None: all do.
+        """Returns the regions of the loss, and their cells that count, bool [R, M, M].
 
-        A batch in which every region is beyond the limit keeps them all, without their
-        unknown cells.
+        None stands for all cells. If all regions of a batch are beyond the limit, all
+        stay, without unknown cells.
         """
         if self.unknown == "background":
             return regions, None
@@ -94,7 +102,6 @@ class RegionRules:
         return regions, ~regions.unknown
 
     def _within_limit(self, regions: MaskRegions) -> Tensor:
-        """int64: the regions that have few enough unknown cells."""
         if len(regions.labels) == 0:
             return regions.labels
         assert regions.unknown is not None, "regions were pooled without their neighbours"
@@ -102,38 +109,42 @@ class RegionRules:
 
 
 def rows_of(regions: MaskRegions, index: Tensor) -> MaskRegions:
-    """The regions at `index`, int64 [r]."""
-    unknown = None if regions.unknown is None else regions.unknown[index]
-    has_mask = None if regions.has_mask is None else regions.has_mask[index]
+    """Returns the regions at `index`, int64 [r]."""
+    unknown, has_mask = regions.unknown, regions.has_mask
     return MaskRegions(
-        regions.features[index], regions.labels[index], regions.targets[index], unknown, has_mask
+        features=regions.features[index],
+        labels=regions.labels[index],
+        targets=regions.targets[index],
+        unknown=None if unknown is None else unknown[index],
+        has_mask=None if has_mask is None else has_mask[index],
     )
 
 
-# RoIAlign as torchvision's Mask R-CNN uses it takes a pixel's value at its corner, so
-# masks are learnt half a pixel up and left of where pixels lie. Putting them back is
-# worth 1 point of IoU on 100 px objects and 6 on 30 px ones.
-HALF_PIXEL = 0.5
-COVERED = 0.5
-"""A cell is the object's own from this share on."""
+def batch_targets(
+    targets: list[Target], places: RegionPlaces, side: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns `region_targets` of all images, and bool [R]: whose object has a mask."""
+    rows = zip(targets, places.matched, places.regions, strict=True)
+    drawn = [region_targets(target, matched, place, side=side) for target, matched, place in rows]
+    pairs = zip(targets, places.matched, strict=True)
+    has_mask = [target.has_mask.to(matched.device)[matched] for target, matched in pairs]
+    cells, unknown = zip(*drawn, strict=True)
+    return torch.cat(cells), torch.cat(unknown), torch.cat(has_mask)
 
 
 def region_targets(
-    target: Target, matched: Tensor, regions: Tensor, side: int
+    target: Target, matched: Tensor, regions: Tensor, *, side: int
 ) -> tuple[Tensor, Tensor]:
-    """Targets and unknown cells of one image's regions.
+    """Returns targets and unknown cells of one image's regions.
 
     Args:
         target: the image's objects.
         matched: int64 [R], the object of each region.
-        regions: float32 [R, 4] xyxy in pixels of the image, as `sample` takes them:
-            HALF_PIXEL up and left of where the cells lie.
+        regions: float32 [R, 4] xyxy, see `RegionPlaces.regions`.
         side: M.
     Returns:
-        float32 [R, M, M] in [0, 1]: the object's own mask, or, for an object without
-            one, what masked neighbours cover of the region;
-        bool [R, M, M]: cells that may be another object's that has no mask, see
-            `unknown_cells`.
+        float32 [R, M, M] in [0, 1], see `MaskRegions.targets`; and bool [R, M, M], see
+        `unknown_cells`.
     """
     has_mask = target.has_mask.to(matched.device)
     own = target.mask_row.to(matched.device)[matched] if len(target) else matched
@@ -144,13 +155,12 @@ def region_targets(
         out[without] = _neighbours(target, regions[without], side)
     boxes_only = torch.where(~has_mask)[0]
     itself = matched[:, None] == boxes_only[None]
-    return out, unknown_cells(
-        regions + HALF_PIXEL, out, target.boxes.to(regions)[boxes_only], itself
-    )
+    boxes = target.boxes.to(regions)[boxes_only]
+    return out, unknown_cells(regions + HALF_PIXEL, out, boxes, itself=itself)
 
 
 def _neighbours(target: Target, regions: Tensor, side: int) -> Tensor:
-    """float32 [R, M, M]: the largest share of each cell that one of the image's masks covers."""
+    """Returns float32 [R, M, M]: the largest share that one mask covers of a cell."""
     boxes = target.boxes[target.has_mask].to(regions)
     touch = (regions[:, None, :2] < boxes[None, :, 2:]) & (
         boxes[None, :, :2] < regions[:, None, 2:]
@@ -162,21 +172,20 @@ def _neighbours(target: Target, regions: Tensor, side: int) -> Tensor:
 
 
 def unknown_cells(
-    places: Tensor, targets: Tensor, boxes_only: Tensor, itself: Tensor | None = None
+    places: Tensor, targets: Tensor, boxes_only: Tensor, *, itself: Tensor | None = None
 ) -> Tensor:
-    """Cells that may be a box-only neighbour's: their centre lies in the box of an
-    object without a mask, and no mask that is drawn covers them.
+    """Returns bool [R, M, M]: the cells that may belong to a box-only neighbour.
+
+    Their centre lies in the box of another object without a mask, and no drawn mask
+    covers them.
 
     Args:
-        places: float [R, 4] xyxy, where the cells of each region are spread in the
-            image.
-        targets: float [R, M, M], what is drawn of each region.
-        boxes_only: float [n, 4] xyxy in the same frame, of the image's objects without
-            a mask.
-        itself: bool [R, n], where the box is the region's own object's and no
-            neighbour's; None: nowhere.
-    Returns:
-        bool [R, M, M].
+        places: float [R, 4] xyxy, the rectangles over which the cells are spread.
+        targets: float [R, M, M], the drawn masks.
+        boxes_only: float [n, 4] xyxy in the same frame, boxes of the image's objects
+            without a mask.
+        itself: bool [R, n], where the box belongs to the region's own object; None:
+            nowhere.
     """
     side = targets.shape[-1]
     if len(boxes_only) == 0 or len(places) == 0:

@@ -7,12 +7,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from halfmask.errors import InputError
+from halfmask.recipes.run import LossKind
 from halfmask.structures import Target
 
 
@@ -71,9 +72,6 @@ class Stream:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._loader.load_state_dict(state_dict)
-
-
-LossKind = Literal["all", "boxes", "masks"]
 
 
 @dataclass(frozen=True)

@@ -149,9 +149,9 @@ def test_the_file_gives_the_size_and_a_checkpoint_needs_no_file(
     transfer = Transfer(input="embedding", embedding=str(path))
     recipe = config(transfer=transfer)
     if kind == "box_segmenter":
-        from halfmask.recipes.recipe import BoxSegmenter
+        from halfmask.recipes.recipe import BoxSegmenterConfig
 
-        recipe = BoxSegmenter(
+        recipe = BoxSegmenterConfig(
             kind="box_segmenter",
             encoder=recipe.backbone,
             crop_size=32,

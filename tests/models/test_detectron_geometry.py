@@ -17,7 +17,7 @@ from halfmask.masks.crops import iou
 from halfmask.masks.paste import paste
 from halfmask.models.build import build_model
 from halfmask.models.mask_rcnn.box_heads import SampledRegions, region_pool
-from halfmask.models.mask_rcnn.detectron_geometry import LegacyAnchors, padded, resize_legacy
+from halfmask.models.mask_rcnn.detectron_geometry import DetectronAnchors, padded, resize_detectron
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.recipes.recipe import MaskRCNN
 from halfmask.structures import Target
@@ -40,7 +40,7 @@ def test_anchors_are_the_known_ones() -> None:
         [-168, -344, 183, 359],
     ]
     for k, size in enumerate((128, 256, 512)):
-        anchors = LegacyAnchors([16], [size], [0.5, 1.0, 2.0])
+        anchors = DetectronAnchors([16], [size], [0.5, 1.0, 2.0])
         (found,) = anchors(
             ImageList(torch.zeros(1, 3, 32, 32), [(32, 32)]), [torch.zeros(1, 8, 1, 1)]
         )
@@ -52,7 +52,7 @@ def test_anchors_of_an_odd_map_are_a_stride_apart() -> None:
     """The map of stride 64 of an 800 px image has 13 cells; torchvision would put them
     61 px apart.
     """
-    (found,) = LegacyAnchors([64], [512], [1.0])(
+    (found,) = DetectronAnchors([64], [512], [1.0])(
         ImageList(torch.zeros(1, 3, 800, 32), [(800, 32)]), [torch.zeros(1, 1, 13, 2)]
     )
     assert found[:, 1].reshape(13, 2)[:, 0].diff().tolist() == [64.0] * 12
@@ -61,9 +61,9 @@ def test_anchors_of_an_odd_map_are_a_stride_apart() -> None:
 
 def test_boxes_are_scaled_without_their_last_pixel() -> None:
     boxes = torch.tensor([[10.0, 20.0, 31.0, 41.0]])  # Detectron: 10, 20, 30, 40
-    assert resize_legacy(boxes, (100, 100), (200, 200)).tolist() == [[20.0, 40.0, 61.0, 81.0]]
-    there_and_back = resize_legacy(
-        resize_legacy(boxes, (100, 80), (250, 200)), (250, 200), (100, 80)
+    assert resize_detectron(boxes, (100, 100), (200, 200)).tolist() == [[20.0, 40.0, 61.0, 81.0]]
+    there_and_back = resize_detectron(
+        resize_detectron(boxes, (100, 80), (250, 200)), (250, 200), (100, 80)
     )
     torch.testing.assert_close(there_and_back, boxes)
 

@@ -8,7 +8,14 @@ import torch
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 
 from halfmask.masks.crops import MaskCrops
-from halfmask.models.image_rng import ANCHORS, MASKS, ImageSampler, by_image, draws_of, image_draws
+from halfmask.models.image_rng import (
+    ANCHORS,
+    MASKS,
+    ImageSampler,
+    has_image_seeds,
+    image_rng,
+    use_image_seeds,
+)
 from halfmask.structures import Target
 
 
@@ -19,17 +26,17 @@ def targets(*seeds: int | None) -> list[Target]:
 
 
 def drawn(index: int, purpose: int = MASKS) -> list[float]:
-    with image_draws(index, purpose):
+    with image_rng(index, purpose):
         return torch.rand(3).tolist()
 
 
 def test_an_image_draws_the_same_in_whatever_batch() -> None:
-    with draws_of(targets(10, 20, 30)):
-        assert by_image()
+    with use_image_seeds(targets(10, 20, 30)):
+        assert has_image_seeds()
         first, second = drawn(0), drawn(1)
         assert drawn(1) == second
         assert drawn(1, ANCHORS) != second
-    with draws_of(targets(20)):
+    with use_image_seeds(targets(20)):
         torch.rand(5)
         assert drawn(0) == second
     assert first != second
@@ -38,7 +45,7 @@ def test_an_image_draws_the_same_in_whatever_batch() -> None:
 def test_the_stream_of_the_process_is_left_alone() -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    with draws_of(targets(10)):
+    with use_image_seeds(targets(10)):
         drawn(0)
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -47,8 +54,8 @@ def test_without_seeds_draws_are_the_stream() -> None:
     torch.manual_seed(1)
     wanted = torch.rand(3).tolist()
     torch.manual_seed(1)
-    with draws_of(targets(None, 3)):  # one without a seed: none has one
-        assert not by_image()
+    with use_image_seeds(targets(None, 3)):  # one without a seed: none has one
+        assert not has_image_seeds()
         assert drawn(0) == wanted
     torch.manual_seed(1)
     assert drawn(0) == wanted
@@ -67,9 +74,9 @@ def test_the_sampler_is_torchvisions_and_goes_by_image() -> None:
     for a, b in zip([*wanted[0], *wanted[1]], [*found[0], *found[1]], strict=True):
         assert torch.equal(a, b)
     assert int(sampler.drawn) == 24
-    with draws_of(targets(1, 2, 3)):
+    with use_image_seeds(targets(1, 2, 3)):
         together = sampler(labels)
-    with draws_of(targets(3)):
+    with use_image_seeds(targets(3)):
         alone = sampler(labels[2:])
     assert torch.equal(together[0][2], alone[0][0])
     assert torch.equal(together[1][2], alone[1][0])

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from halfmask.errors import InputError
-from halfmask.recipes.recipe import BoxSegmenter, MaskRCNN, expand, load_recipe, parse_recipe
+from halfmask.recipes.recipe import BoxSegmenterConfig, MaskRCNN, expand, load_recipe, parse_recipe
 
 DOCUMENT: dict[str, Any] = {
     "name": "tiny",
@@ -52,7 +52,7 @@ def test_what_is_written_is_what_was_read(recipe_file: Path, tmp_path: Path) -> 
 
 def test_the_kind_chooses_the_model() -> None:
     document = {**DOCUMENT, "model": {"kind": "box_segmenter", "encoder": {"name": "mobilenet_v2"}}}
-    assert isinstance(parse_recipe(document, "r").model, BoxSegmenter)
+    assert isinstance(parse_recipe(document, "r").model, BoxSegmenterConfig)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,111 @@
+"""The detector of the Mask R-CNN: backbone, FPN, RPN and box head, without masks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
+from torchvision.ops import FeaturePyramidNetwork
+
+from halfmask import distributed
+from halfmask.models.backbones.encoder import Encoder
+from halfmask.models.base import SegmentationModel
+from halfmask.models.image_rng import ANCHORS, ImageSampler
+from halfmask.models.mask_rcnn.box_heads import BoxHeads, BoxTargets, Features, Sizes
+from halfmask.models.mask_rcnn.detectron_geometry import padded, resize_detectron
+from halfmask.models.mask_rcnn.images import inference_batch, size_of, training_batch, training_flag
+from halfmask.structures import Target
+
+
+class RegionDetector(SegmentationModel):
+    """torchvision's Faster R-CNN under models that segment its regions.
+
+    Args:
+        transform: resizes, normalises and batches images; it never sees a mask.
+        backbone: images → maps by stride.
+        fpn: maps "0", "1", … → maps of one width.
+        rpn: torchvision's.
+        box_heads: torchvision's RoI heads for boxes.
+        legacy: Detectron's geometry (`legacy_boxes`), for weights trained in it.
+    """
+
+    def __init__(
+        self,
+        transform: GeneralizedRCNNTransform,
+        backbone: Encoder,
+        fpn: FeaturePyramidNetwork,
+        *,
+        rpn: RegionProposalNetwork,
+        box_heads: BoxHeads,
+        legacy: bool,
+    ) -> None:
+        super().__init__()
+        self.transform = transform
+        self.backbone = backbone
+        self.fpn = fpn
+        self.rpn = rpn
+        self.rpn.fg_bg_sampler = ImageSampler(rpn.fg_bg_sampler, ANCHORS)
+        self.box_heads = box_heads
+        self.legacy = legacy
+        self._resize = resize_detectron if legacy else resize_boxes
+
+    @property
+    def has_detector(self) -> bool:
+        return True
+
+    def features(self, images: Tensor) -> Features:
+        """Returns the FPN's maps of a batch [N, 3, H, W]."""
+        maps = self.backbone(images)
+        features: Features = self.fpn({str(i): m for i, m in enumerate(maps.values())})
+        # In mixed precision too: anchors and RoIAlign are as precise as the maps.
+        return {name: level.float() for name, level in features.items()}
+
+    def find_boxes(
+        self, features: Features, batch: ImageList, originals: Sizes
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+        """Detects boxes on FPN maps.
+
+        Args:
+            features: of the resized images in `batch`.
+            originals: (H, W) of the images before resizing.
+        Returns:
+            For each image, best first: boxes [n, 4] in pixels of the original and of the
+            resized image, labels [n], scores [n].
+        """
+        with training_flag(self.rpn, False):
+            proposals, _ = self.rpn(padded(batch) if self.legacy else batch, features)
+        sizes = batch.image_sizes
+        if not self.legacy:
+            boxes, labels, scores = self.box_heads.find(features, proposals, sizes)
+            return self._resized(boxes, sizes, originals), boxes, labels, scores
+        # Detectron applies offsets in the frame of the original image.
+        frame = self._resized(proposals, sizes, originals), originals
+        placed, labels, scores = self.box_heads.find(features, proposals, sizes, frame)
+        return placed, self._resized(placed, originals, sizes), labels, scores
+
+    def _batch(self, images: list[Tensor], targets: list[Target]) -> tuple[ImageList, BoxTargets]:
+        resize = resize_detectron if self.legacy else None
+        return training_batch(self.transform, images, targets, resize=resize)
+
+    def _propose(
+        self, batch: ImageList, features: Features, boxes: BoxTargets
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Returns training proposals and RPN losses; a frozen RPN proposes as many."""
+        with training_flag(self.rpn, True):
+            proposals, losses = self.rpn(padded(batch) if self.legacy else batch, features, boxes)
+        scale = distributed.mean_scale(self.rpn.fg_bg_sampler.drawn)  # means over sampled anchors
+        return proposals, {name: loss * scale for name, loss in losses.items()}
+
+    def _place(
+        self, images: list[Tensor], boxes: list[Tensor]
+    ) -> tuple[Features, list[Tensor], Sizes]:
+        """Returns features of images resized for inference, boxes there, and sizes."""
+        batch = inference_batch(self.transform, images)
+        given = [b.to(i.device, torch.float32) for i, b in zip(images, boxes, strict=True)]
+        placed = self._resized(given, [size_of(image) for image in images], batch.image_sizes)
+        return self.features(batch.tensors), placed, batch.image_sizes
+
+    def _resized(self, boxes: list[Tensor], before: Sizes, after: Sizes) -> list[Tensor]:
+        return [self._resize(*row) for row in zip(boxes, before, after, strict=True)]

@@ -1,4 +1,4 @@
-"""The one error that users see."""
+"""The errors that users see."""
 
 
 class InputError(Exception):
@@ -16,3 +16,15 @@ class InputError(Exception):
 
 def _shown(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
+
+
+class ProcessFailed(Exception):  # noqa: N818 - the error itself is the process's
+    """Another process of the same training failed, and has printed its own message.
+
+    Attributes:
+        code: exit code for this process.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code

@@ -1,7 +1,8 @@
-"""Evaluations on the way: a model measured on the images that are held out of its training."""
+"""Evaluations during a training, on its held-out images."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,11 +15,13 @@ from halfmask.evaluation.measures.evaluate import evaluate
 from halfmask.inference.predictor import on_cpu
 from halfmask.structures import Detection
 
+logger = logging.getLogger("halfmask")
+
 BATCH = 4
 
 
 def _line(blocks: dict[str, Any]) -> str:
-    """The numbers to watch, those that exist, in percent."""
+    """Summarises an evaluation in percent, without values that do not exist."""
     parts = []
     wanted = (
         ("box AP", "box", "AP", 1),
@@ -36,7 +39,7 @@ def _line(blocks: dict[str, Any]) -> str:
 
 
 class Evaluation:
-    """Runs a model over held-out images."""
+    """Measures a model on held-out images."""
 
     def __init__(self, images: CocoInstances, masked: set[int], workers: int) -> None:
         self._images, self._masked, self._workers = images, masked, workers
@@ -47,7 +50,7 @@ class Evaluation:
         given = self._given(model)
         result = evaluate(self._images.file, detections, given, self._masked, self._images.use)
         blocks = {name: result[name] for name in ("box", "mask", "given_boxes")}
-        print(f"  {len(self._images)} held-out images: {_line(blocks)}")
+        logger.info(f"  {len(self._images)} held-out images: {_line(blocks)}")
         return blocks
 
     def _batches(self, model: nn.Module) -> Iterator[tuple[list[Tensor], list[Any]]]:

@@ -187,11 +187,11 @@ def _train(
     init = None if detector else str(places.run("detector").resolve())
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update=update), "init": init})
     with clock.step(title):
-        if (
-            train(recipe, folder, resume=True, resume_command=f"halfmask demo --out {places.out}")
-            is None
-        ):
-            raise typer.Exit(130)
+        done = train(
+            recipe, out=folder, resume=True, resume_command=f"halfmask demo --out {places.out}"
+        )
+        if not done.finished:
+            raise typer.Exit(done.exit_code)
 
 
 def _evaluate(name: str, places: _Places, clock: Clock) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from halfmask.training.loop.callback import RESUME_FILE
 from halfmask.training.loop.resume import read_resume_point
 from halfmask.training.processes import joined, place_of
 from halfmask.training.rounds import train_rounds
-from halfmask.training.single import RunOptions, Stopped, show_nothing, open_run
+from halfmask.training.single import RunOptions, Stopped, open_run, show_nothing
 
 INTERRUPTED = 130
 """Exit code after a signal."""

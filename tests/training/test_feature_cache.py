@@ -68,7 +68,7 @@ def no_bar(images: int) -> None: ...
 
 def test_what_goes_in_comes_out(batches: list[ImageBatch], tmp_path: Path) -> None:
     seen: list[int] = []
-    cache = build_cache(Pooler(), batches, tmp_path / "f", CPU, seen.append)
+    cache = build_cache(Pooler(), batches, tmp_path / "f", device=CPU, on_batch=seen.append)
     assert len(cache) == 16  # images 0, 2, … 14
     assert seen == [3, 3, 3, 3, 3]
     batch = cache.batch(np.array([0, 15, 2]))
@@ -88,13 +88,13 @@ def test_complete_files_are_taken_up_and_others_are_not(
     batches: list[ImageBatch], tmp_path: Path
 ) -> None:
     folder = tmp_path / "f"
-    build_cache(Pooler(), batches, folder, CPU, no_bar)
+    build_cache(Pooler(), batches, folder, device=CPU, on_batch=no_bar)
     again = Pooler()
-    assert len(build_cache(again, batches, folder, CPU, no_bar)) == 16
+    assert len(build_cache(again, batches, folder, device=CPU, on_batch=no_bar)) == 16
     assert again.calls == 1  # for the type of its regions
     (folder / "index.json").unlink()  # as if it had been cut short
     (folder / "labels.bin").write_bytes(b"rest")
-    assert build_cache(Pooler(), batches, folder, CPU, no_bar).batch(
+    assert build_cache(Pooler(), batches, folder, device=CPU, on_batch=no_bar).batch(
         np.array([15])
     ).regions.labels.tolist() == [14]
 
@@ -116,14 +116,16 @@ def test_a_cache_that_lacks_a_field_is_made_anew(batches: list[ImageBatch], tmp_
             return MoreRegions(found.features, found.labels, found.targets, unknown)
 
     folder = tmp_path / "f"
-    build_cache(Pooler(), batches, folder, CPU, no_bar)
+    build_cache(Pooler(), batches, folder, device=CPU, on_batch=no_bar)
     newer = Newer()
-    regions = build_cache(newer, batches, folder, CPU, no_bar).batch(np.arange(4)).regions
+    regions = (
+        build_cache(newer, batches, folder, device=CPU, on_batch=no_bar).batch(np.arange(4)).regions
+    )
     assert newer.calls == len(batches)
     assert regions.unknown.dtype == torch.bool
     assert regions.labels.tolist() == [0, 0, 2, 2]
     assert regions.unknown[:, 0, 0].tolist() == [True, True, False, False]
-    build_cache(newer, batches, folder, CPU, no_bar)
+    build_cache(newer, batches, folder, device=CPU, on_batch=no_bar)
     assert newer.calls == len(batches) + 1
 
 
@@ -132,7 +134,7 @@ def test_an_interrupted_pass_leaves_no_index(batches: list[ImageBatch], tmp_path
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_cache(Pooler(), batches, tmp_path / "f", CPU, stop)
+        build_cache(Pooler(), batches, tmp_path / "f", device=CPU, on_batch=stop)
     assert not (tmp_path / "f" / "index.json").exists()
 
 
@@ -142,9 +144,9 @@ def test_no_region_at_all_is_an_error(batches: list[ImageBatch], tmp_path: Path)
         for b in batches
     ]
     with pytest.raises(InputError, match="no region of the training images has a mask"):
-        build_cache(Pooler(), odd, tmp_path / "f", CPU, no_bar)
+        build_cache(Pooler(), odd, tmp_path / "f", device=CPU, on_batch=no_bar)
     with pytest.raises(InputError, match="gives no image"):
-        build_cache(Pooler(), [], tmp_path / "g", CPU, no_bar)
+        build_cache(Pooler(), [], tmp_path / "g", device=CPU, on_batch=no_bar)
 
 
 @pytest.mark.parametrize("value", [float("nan"), 1e6])
@@ -154,7 +156,7 @@ def test_features_beyond_16_bits_are_an_error(
     with pytest.raises(
         InputError, match="features of the images with ids 0, 1, 2 are not finite or beyond 16 bits"
     ):
-        build_cache(Pooler(value), batches, tmp_path / "f", CPU, no_bar)
+        build_cache(Pooler(value), batches, tmp_path / "f", device=CPU, on_batch=no_bar)
 
 
 @pytest.fixture
@@ -168,7 +170,7 @@ def cache(batches: list[ImageBatch], tmp_path: Path) -> FeatureCache:
                 found.targets,
             )
 
-    return build_cache(Numbered(), batches, tmp_path / "f", CPU, no_bar)
+    return build_cache(Numbered(), batches, tmp_path / "f", device=CPU, on_batch=no_bar)
 
 
 def labels(batches: Iterator[Any], count: int) -> list[list[int]]:
@@ -210,9 +212,9 @@ def test_the_loader_goes_on_where_it_was_left(
 
 
 def test_processes_share_each_batch_of_regions(batches: list[ImageBatch], tmp_path: Path) -> None:
-    cache = build_cache(Pooler(), batches, tmp_path / "f", CPU, no_bar)
+    cache = build_cache(Pooler(), batches, tmp_path / "f", device=CPU, on_batch=no_bar)
     alone = iter(RegionLoader(cache, 5, 3))
-    parts = [iter(RegionLoader(cache, 5, 3, rank, 2)) for rank in range(2)]
+    parts = [iter(RegionLoader(cache, 5, 3, rank=rank, world=2)) for rank in range(2)]
     for _ in range(7):
         labels = [next(part).regions.labels for part in parts]
         assert [len(own) for own in labels] == [3, 2]

@@ -13,7 +13,7 @@ import pytest
 
 from halfmask.errors import InputError
 from halfmask.recipes.recipe import Recipe
-from halfmask.training.loop.fit import Data, fit
+from halfmask.training.loop.fit import Loaders, fit
 from halfmask.training.loop.trackers import Trackers
 
 BLOCKS = {"given_boxes": {"A": {"miou": 0.5, "instances": 3}, "B": {"miou": None}}, "note": "text"}
@@ -77,12 +77,19 @@ def test_what_is_not_installed_is_named(
 
 
 def test_tensorboard_has_losses_of_all_stages_and_evaluations(
-    data: Data, tiny_model: Callable[[], Any], make_recipe: Callable[..., Recipe], tmp_path: Path
+    data: Loaders, tiny_model: Callable[[], Any], make_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     stage = {"train": ["mask_head"], "loss": "masks", "steps": 10}
-    fit(tiny_model(), make_recipe(stage, stage), data, tmp_path, lambda _: BLOCKS, device="cpu")
+    fit(
+        tiny_model(),
+        make_recipe(stage, stage),
+        data,
+        tmp_path,
+        evaluate=lambda _: BLOCKS,
+        device="cpu",
+    )
     events = EventAccumulator(str(tmp_path / "logs" / "tensorboard"))
     events.Reload()
     assert [e.step for e in events.Scalars("loss_mask")] == [10, 20]
@@ -90,7 +97,7 @@ def test_tensorboard_has_losses_of_all_stages_and_evaluations(
 
 
 def test_no_logger_at_all(
-    data: Data, tiny_model: Callable[[], Any], make_recipe: Callable[..., Recipe], tmp_path: Path
+    data: Loaders, tiny_model: Callable[[], Any], make_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     fit(tiny_model(), make_recipe({"steps": 10}, loggers=[]), data, tmp_path, device="cpu")
     assert [p.name for p in (tmp_path / "logs").iterdir()] == ["metrics.csv"]
@@ -102,7 +109,7 @@ def test_mlflow_keeps_a_run_over_a_resumption(
     pytest.importorskip("mlflow")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for step in (0, 10):
-        trackers = Trackers(["mlflow"], tmp_path / "run", {"seed": 3}, resumed_step=step)
+        trackers = Trackers(["mlflow"], tmp_path / "run", settings={"seed": 3}, resumed_step=step)
         trackers.log({"loss": 1.0 / (step + 1)}, step + 10)
         trackers.close(finished=step > 0)
     from mlflow.tracking import MlflowClient

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from halfmask.progress import Display
+
 if TYPE_CHECKING:
     from halfmask.cli.demo.clock import Clock, Settings
     from halfmask.pictures.scene import Scene
@@ -188,7 +190,11 @@ def _train(
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update=update), "init": init})
     with clock.step(title):
         done = train(
-            recipe, out=folder, resume=True, resume_command=f"halfmask demo --out {places.out}"
+            recipe,
+            out=folder,
+            resume=True,
+            resume_command=f"halfmask demo --out {places.out}",
+            progress=Display(),
         )
         if not done.finished:
             raise typer.Exit(done.exit_code)

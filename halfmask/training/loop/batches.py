@@ -51,7 +51,7 @@ class Stream:
                 passes_without_batch = 0
                 yield batch if self._wrap is None else self._wrap(batch)
         raise InputError(
-            "the training data give no batch: expected at least one image to learn from"
+            "the training data gives no batch: expected at least one image to learn from"
         )
 
     def _one_pass(self) -> Iterator[Any]:

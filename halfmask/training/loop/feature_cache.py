@@ -84,7 +84,7 @@ def build_cache(
     iterator = iter(batches)
     first = next(iterator, None)
     if first is None:
-        raise InputError("the training data give no image to pool regions from")
+        raise InputError("the training data gives no image to pool regions from")
     template = _regions(model, first, device)
     if not _complete(folder, template):
         others = ((batch, _regions(model, batch, device)) for batch in iterator)

@@ -221,9 +221,9 @@ class _Run:
         data = self.data.of(index)
         if not stage.cache_features:
             images = data.shuffled(stage.batch_size, seed)
-            return Stream(images, stage.steps, lambda pair: ImageBatch(pair[0], pair[1], stage.loss)), (
-                data.images
-            )
+            return Stream(
+                images, stage.steps, lambda pair: ImageBatch(pair[0], pair[1], stage.loss)
+            ), (data.images)
         if not hasattr(self.model, "mask_regions"):
             raise InputError(
                 f"stage {stage.name}: cache_features needs a model with region heads (kind: "

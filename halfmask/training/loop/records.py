@@ -62,10 +62,7 @@ class _Counts(Display):
         self.update(done)
 
     def update(
-        self,
-        done: int,
-        rate: float | None = None,
-        losses: Mapping[str, float] | None = None,
+        self, done: int, rate: float | None = None, losses: Mapping[str, float] | None = None
     ) -> None:
         if self._report is not None:
             self._report(self._title, done, self._total)

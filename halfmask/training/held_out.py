@@ -20,21 +20,22 @@ logger = logging.getLogger("halfmask")
 BATCH = 4
 
 
+SHOWN = (
+    ("box AP", "box", "AP", 1),
+    ("mask AP", "mask", "AP", 1),
+    ("IoU on given boxes", "given_boxes", "miou", 100),
+)
+
+
 def _line(blocks: dict[str, Any]) -> str:
     """Summarises an evaluation in percent, without values that do not exist."""
     parts = []
-    wanted = (
-        ("box AP", "box", "AP", 1),
-        ("mask AP", "mask", "AP", 1),
-        ("IoU on given boxes", "given_boxes", "miou", 100),
-    )
-    for title, block, key, factor in wanted:
-        values = {name: blocks[block][name][key] for name in ("all", "A", "B")}
-        if values["all"] is not None:
-            rest = ", ".join(
-                f"{name} {values[name] * factor:.1f}" for name in "AB" if values[name] is not None
-            )
-            parts.append(f"{title} {values['all'] * factor:.1f} ({rest})")
+    for title, block, key, factor in SHOWN:
+        found = {name: blocks[block][name][key] for name in ("all", "A", "B")}
+        values = {name: v * factor for name, v in found.items() if v is not None}
+        if "all" in values:
+            rest = ", ".join(f"{name} {values[name]:.1f}" for name in "AB" if name in values)
+            parts.append(f"{title} {values['all']:.1f} ({rest})")
     return "; ".join(parts) or "nothing to measure"
 
 

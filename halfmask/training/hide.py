@@ -21,10 +21,12 @@ from halfmask.models.build import build_model
 from halfmask.models.checkpoint import load_checkpoint, load_weights
 from halfmask.progress import Progress
 from halfmask.recipes.recipe import Data, Recipe
-from halfmask.training.data import Pictures, TrainingData, read_training_data
+from halfmask.training.data import TrainingData, read_training_data
+from halfmask.training.job import RunOptions
 from halfmask.training.quality import MeasuredMasks, report_quality
 from halfmask.training.rounds import train_helper
-from halfmask.training.single import RunOptions, read_init
+from halfmask.training.section import Pictures
+from halfmask.training.single import read_init
 
 logger = logging.getLogger("halfmask")
 

@@ -14,14 +14,13 @@ import torch
 
 from halfmask._version import __version__
 from halfmask.errors import InputError
-from halfmask.models.base import SegmentationModel
 from halfmask.pictures.curves import score
 from halfmask.pictures.report import Chart, Headline, Page, Section, Table, write_report
-from halfmask.progress import Progress
 from halfmask.recipes.recipe import Recipe
 from halfmask.text import listed
 from halfmask.training.data import TrainingData
-from halfmask.training.report_quality import counted, estimate, examples, numbers
+from halfmask.training.job import TrainingJob
+from halfmask.training.report_quality import counted, estimate, mask_examples, numbers
 
 logger = logging.getLogger("halfmask")
 
@@ -29,50 +28,38 @@ HEADLINES = 4
 NAMED = 12
 
 
-def report_run(
-    recipe: Recipe, data: TrainingData, model: SegmentationModel, out: Path, *, progress: Progress
-) -> None:
+def report_run(job: TrainingJob) -> None:
     """Writes RUN/report.html for a run that has just finished.
 
-    The run is complete without its report, so a missing photograph is only logged.
-
-    Args:
-        model: with the weights that were kept.
-        out: folder of the run. Its metrics.json, quality.json, curves.png and
-            reliability.png are used if they exist.
+    Uses metrics.json, quality.json, curves.png and reliability.png of its folder if they
+    exist. The run is complete without its report, so a missing photograph is only logged.
     """
     try:
-        path = _write_report(recipe, data, model, out, progress=progress)
-        logger.info("%s: training data, and the quality of the masks", path)
+        logger.info("%s: training data, and the quality of the masks", _write_report(job))
     except InputError as error:
         logger.info("no report: %s", error)
 
 
-def _write_report(
-    recipe: Recipe, data: TrainingData, model: SegmentationModel, out: Path, *, progress: Progress
-) -> Path:
-    last = _last(out / "metrics.json")
+def _write_report(job: TrainingJob) -> Path:
+    data, out = job.data, job.out
+    entries = _read(out / "metrics.json")
+    last = entries[-1] if isinstance(entries, list) and entries else {}
     quality = _read(out / "quality.json")
     sections = [
         _learned_from(data),
         numbers(last, data, out),
         estimate(quality, out),
-        examples(data, model, last, progress=progress),
-        _training(recipe, out),
+        mask_examples(job, last),
+        _training(job.recipe, out),
     ]
     page = Page(
-        title=recipe.name.replace("_", " "),
+        title=job.recipe.name.replace("_", " "),
         lead=_lead(data),
         headlines=_headlines(last, quality),
         sections=[section for section in sections if section is not None],
-        facts=_facts(recipe, data, model, last, out=out),
+        facts=_facts(job, last),
     )
     return write_report(page, out / "report.html")
-
-
-def _last(path: Path) -> dict[str, Any]:
-    entries = _read(path)
-    return entries[-1] if isinstance(entries, list) and entries else {}
 
 
 def _read(path: Path) -> Any:
@@ -90,35 +77,22 @@ def _lead(data: TrainingData) -> str:
 
 def _headlines(last: dict[str, Any], quality: dict[str, Any] | None) -> list[Headline]:
     heads = []
-    for name, label in (
-        ("B", "mask IoU on classes that had only boxes"),
-        ("A", "mask IoU on classes that had masks"),
-    ):
+    for name, had in (("B", "only boxes"), ("A", "masks")):
         value = score(last, "given_boxes", name, "miou")
         count = score(last, "given_boxes", name, "instances")
         if value is not None:
-            heads.append(
-                Headline(
-                    f"{value * 100:.0f}",
-                    "%",
-                    label,
-                    f"{count or 0:.0f} objects on held-out images, true boxes given",
-                )
-            )
+            label = f"mask IoU on classes that had {had}"
+            note = f"{count or 0:.0f} objects on held-out images, true boxes given"
+            heads.append(Headline(f"{value * 100:.0f}", "%", label, note))
     if quality is not None:
-        expected = quality["estimate"]
-        note = (
-            f"95 %: {expected['low'] * 100:.0f} to {expected['high'] * 100:.0f}; from classes "
-            "hidden in a first training"
-        )
-        heads.append(
-            Headline(
-                f"{expected['miou'] * 100:.0f}", "%", "mask IoU to expect on box-only classes", note
-            )
-        )
-    for block, label in (("mask", "mask AP, all classes"), ("box", "box AP, all classes")):
+        low, high, mean = (quality["estimate"][key] * 100 for key in ("low", "high", "miou"))
+        label = "mask IoU to expect on box-only classes"
+        note = f"95 %: {low:.0f} to {high:.0f}; from classes hidden in a first training"
+        heads.append(Headline(f"{mean:.0f}", "%", label, note))
+    for block in ("mask", "box"):
         value = score(last, block, "all", "AP")
         if value is not None:
+            label = f"{block} AP, all classes"
             heads.append(Headline(f"{value:.1f}", "", label, "on held-out images"))
     return heads[:HEADLINES]
 
@@ -163,32 +137,22 @@ def _training(recipe: Recipe, out: Path) -> Section:
     )
 
 
-def _facts(
-    recipe: Recipe, data: TrainingData, model: Any, last: dict[str, Any], *, out: Path
-) -> list[tuple[str, str]]:
-    device = next(model.parameters()).device
-    machine = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"CPU, {os.cpu_count()} cores"
-    )
+def _facts(job: TrainingJob, last: dict[str, Any]) -> list[tuple[str, str]]:
+    recipe, name, out = job.recipe, job.data.name, job.out
+    device = next(job.model.parameters()).device
+    machine = f"CPU, {os.cpu_count()} cores"
+    if device.type == "cuda":
+        machine = torch.cuda.get_device_name(device)
     seconds = score(last, "seconds")
-    again = f"halfmask train {out / 'recipe.yaml'} --out NEW_FOLDER"
-    took = (
-        []
-        if seconds is None
-        else [("Training time", str(datetime.timedelta(seconds=round(seconds))))]
-    )
+    took = [] if seconds is None else [str(datetime.timedelta(seconds=round(seconds)))]
+    complete = f"halfmask complete {out} {name} --images {recipe.data.images} --out masks.json"
     return [
-        ("Train again", again),
+        ("Train again", f"halfmask train {out / 'recipe.yaml'} --out NEW_FOLDER"),
         ("Measure elsewhere", f"halfmask evaluate {out} DATA.json --images DIR --given-boxes"),
-        (
-            "Fill in the masks",
-            f"halfmask complete {out} {data.name} --images {recipe.data.images} --out masks.json",
-        ),
+        ("Fill in the masks", complete),
         ("Recipe", f"{recipe.name}, seed {recipe.seed}, {recipe.model.kind}"),
-        ("Data", data.name),
-        *took,
+        ("Data", name),
+        *(("Training time", time) for time in took),
         ("Machine", f"{machine}, {platform.system()} {platform.machine()}"),
         ("Versions", f"halfmask {__version__}, torch {torch.__version__}"),
         ("Written", datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")),

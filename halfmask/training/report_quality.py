@@ -14,12 +14,12 @@ from halfmask.evaluation.measures.evaluate import evaluate
 from halfmask.evaluation.measures.given_boxes import IouTable
 from halfmask.evaluation.sheet import example_blocks
 from halfmask.inference.predictor import on_cpu
-from halfmask.models.base import SegmentationModel
 from halfmask.pictures.curves import ab_bars, score
 from halfmask.pictures.report import Bars, Chart, Section, Strip, Table
 from halfmask.progress import Progress
 from halfmask.structures import Detection, Target
 from halfmask.training.data import TrainingData
+from halfmask.training.job import TrainingJob
 
 SHOWN_IMAGES = 200
 """Examples come from at most so many held-out photographs, which are segmented again."""
@@ -75,17 +75,14 @@ def _measures(last: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         "objects": ("given_boxes", "instances", ".0f"),
     }
     known = {
-        n: m
-        for n, m in measures.items()
-        if any(score(last, m[0], s, m[1]) is not None for s in SETS)
+        title: (block, key, form)
+        for title, (block, key, form) in measures.items()
+        if any(score(last, block, name, key) is not None for name in SETS)
     }
-    rows = [
-        [
-            shown,
-            *(_number(score(last, block, name, key), form) for block, key, form in known.values()),
-        ]
-        for name, shown in SETS.items()
-    ]
+    rows = []
+    for name, shown in SETS.items():
+        values = [(score(last, block, name, key), form) for block, key, form in known.values()]
+        rows.append([shown, *("–" if v is None else format(v, form) for v, form in values)])
     return ["classes", *known], rows
 
 
@@ -111,9 +108,7 @@ def estimate(quality: dict[str, Any] | None, out: Path) -> Section | None:
     return Section("What to expect of classes without masks", text, bars=bars, charts=charts)
 
 
-def examples(
-    data: TrainingData, model: SegmentationModel, last: dict[str, Any], *, progress: Progress
-) -> Section | None:
+def mask_examples(job: TrainingJob, last: dict[str, Any]) -> Section | None:
     """Returns the best, median and worst masks on held-out photographs.
 
     The masks are of B's classes if the photographs have true ones.
@@ -121,14 +116,14 @@ def examples(
     Raises:
         InputError: a photograph cannot be read.
     """
-    if data.development is None or not score(last, "given_boxes", "all", "instances"):
+    data, held = job.data, job.data.development
+    if held is None or not score(last, "given_boxes", "all", "instances"):
         return None
-    held = data.development
     dataset = CocoInstances(held.file, held.folder, held.image_ids[:SHOWN_IMAGES], held.use)
-    ious, segment = IouTable(), _segment_with(model)
+    ious, segment = IouTable(), _segment_with(job.model)
     evaluate(
         dataset.file,
-        given=_given(dataset, segment, progress),
+        given=_given(dataset, segment, job.options.progress),
         masked=data.masked,
         use=dataset.use,
         ious=ious,
@@ -184,7 +179,3 @@ def _given(
 def counted(number: int, noun: str, many: str = "") -> str:
     """For example ``1 class``, ``1,200 classes``."""
     return f"{number:,} {noun if number == 1 else many or noun + 's'}"
-
-
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)

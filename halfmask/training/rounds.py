@@ -17,7 +17,8 @@ from halfmask.inference.complete.complete import complete
 from halfmask.recipes.recipe import Recipe, expand
 from halfmask.training.data import read_training_data
 from halfmask.training.folder import MODEL
-from halfmask.training.single import RunOptions, open_run, train_single
+from halfmask.training.job import RunOptions
+from halfmask.training.single import open_run, train_single
 
 logger = logging.getLogger("halfmask")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,10 @@ from halfmask.models.checkpoint import (
     save_checkpoint,
 )
 from halfmask.pictures.curves import training_curves
-from halfmask.progress import Progress
 from halfmask.recipes.recipe import Recipe, expand
-from halfmask.training.begin import begin_run
 from halfmask.training.data import TrainingData, read_training_data
 from halfmask.training.folder import MODEL, check_run_folder, for_processes, remove_begun
+from halfmask.training.job import RunOptions, TrainingJob, prepare
 from halfmask.training.loop.callback import RESUME_FILE
 from halfmask.training.loop.fit import Outcome, fit
 from halfmask.training.report import report_run
@@ -43,27 +41,6 @@ class Stopped(Exception):  # noqa: N818 - no error: the user asked for it
     def __init__(self, step: int, steps: int) -> None:
         super().__init__(f"stopped at step {step} of {steps}")
         self.step, self.steps = step, steps
-
-
-def show_nothing(title: str, done: int, total: int) -> None:
-    """Shows nothing."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """Settings that all trainings of a run share.
-
-    Attributes:
-        resume_command: command that resumes the run, for messages.
-        curves: draw curves.png.
-        report: write report.html.
-        progress: see `halfmask.progress`.
-    """
-
-    resume_command: str
-    curves: bool = True
-    report: bool = True
-    progress: Progress = show_nothing
 
 
 def open_run(recipe: Recipe, out: Path, resume: bool) -> tuple[Recipe, bool]:
@@ -110,37 +87,31 @@ def train_single(
         data = read_training_data(recipe, filled)
         model = build_for(recipe, data)
     describe(recipe, data)
-    outcome = _fit(recipe, data, model, out, options=options, resume=resume)
+    job = TrainingJob(recipe=recipe, data=data, model=model, out=out, options=options)
+    outcome = _fit(job, resume)
     if not outcome.finished:
         raise Stopped(outcome.step, outcome.steps)
     if members.is_main:
         if calibrate is not None:
             calibrate(model)
-        _finish(recipe, data, model, out, options=options)
+        _finish(job)
         # Last: if the process is killed before, --resume finishes the run.
         (out / RESUME_FILE).unlink(missing_ok=True)
     members.wait()
 
 
-def _fit(
-    recipe: Recipe,
-    data: TrainingData,
-    model: SegmentationModel,
-    out: Path,
-    *,
-    options: RunOptions,
-    resume: bool,
-) -> Outcome:
+def _fit(job: TrainingJob, resume: bool) -> Outcome:
     """Fits the model. A run that fails before its first resume point leaves no file."""
+    out, options = job.out, job.options
     before = set(out.iterdir()) if out.is_dir() else None
     try:
-        begin_run(recipe, data, model, out, progress=options.progress)
+        prepare(job)
         return fit(
-            model,
-            recipe,
-            data.loaders(recipe),
+            job.model,
+            job.recipe,
+            job.data.loaders(job.recipe),
             out,
-            evaluate=data.evaluation(recipe.data.workers),
+            evaluate=job.data.evaluation(job.recipe.data.workers),
             resume=resume,
             progress=options.progress,
         )
@@ -148,30 +119,26 @@ def _fit(
         if isinstance(error, OSError):  # a full disk: the system names no file
             error = InputError(f"{error.filename or out}: {error.strerror or error}")
         if (out / RESUME_FILE).is_file():
-            raise InputError(
-                f"{error} (the last good state is kept: {options.resume_command})"
-            ) from error
+            kept = f"the last good state is kept: {options.resume_command}"
+            raise InputError(f"{error} ({kept})") from error
         if not resume and distributed.current().is_main and out.is_dir():
             remove_begun(out, before)
         raise error
 
 
-def _finish(
-    recipe: Recipe, data: TrainingData, model: SegmentationModel, out: Path, *, options: RunOptions
-) -> None:
+def _finish(job: TrainingJob) -> None:
     """Writes model.safetensors, curves.png and report.html."""
+    data, state = job.data, job.model.state_dict()
     categories: list[Any] = [{"id": c["id"], "name": c["name"]} for c in data.categories]
-    save_checkpoint(
-        out / MODEL,
-        Checkpoint(model.state_dict(), recipe, categories, sorted(data.masked), data.mask_counts),
-    )
-    if options.curves:
+    made = Checkpoint(state, job.recipe, categories, sorted(data.masked), data.mask_counts)
+    save_checkpoint(job.out / MODEL, made)
+    if job.options.curves:
         try:
-            training_curves(out)
+            training_curves(job.out)
         except InputError as error:  # a run shorter than the first log line
             logger.info("no curves: %s", error)
-    if options.report:
-        report_run(recipe, data, model, out, progress=options.progress)
+    if job.options.report:
+        report_run(job)
 
 
 def build_for(recipe: Recipe, data: TrainingData) -> SegmentationModel:

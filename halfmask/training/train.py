@@ -17,12 +17,13 @@ from halfmask.recipes.recipe import Recipe, load_recipe
 from halfmask.training.dry_run import DryRun, measure_recipe
 from halfmask.training.folder import MODEL, check_run_folder, for_processes
 from halfmask.training.hide import learn_hidden
+from halfmask.training.job import RunOptions, show_nothing
 from halfmask.training.launch import end_with_launcher, launch
 from halfmask.training.loop.callback import RESUME_FILE
 from halfmask.training.loop.resume import read_resume_point
 from halfmask.training.processes import joined, place_of
 from halfmask.training.rounds import train_rounds
-from halfmask.training.single import RunOptions, Stopped, open_run, show_nothing
+from halfmask.training.single import Stopped, open_run
 
 INTERRUPTED = 130
 """Exit code after a signal."""

@@ -16,7 +16,7 @@ from torch import nn
 from halfmask import distributed
 from halfmask.errors import InputError
 from halfmask.training.loop.interrupts import Interrupted, Interrupts
-from halfmask.training.loop.records import LossWindow, Records
+from halfmask.training.loop.records import LossWindow, NullLog
 from halfmask.training.loop.resume import (
     not_finite,
     random_state,
@@ -80,7 +80,7 @@ class RunCallback(pl.Callback):
         evaluate: Evaluate | None,
         state: RunState,
         interrupts: Interrupts,
-        records: Records,
+        records: NullLog,
     ) -> None:
         self.state = state
         self._folder, self._schedule, self._evaluate = folder, schedule, evaluate

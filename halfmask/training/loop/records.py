@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -22,8 +22,8 @@ from halfmask.recipes.recipe import Recipe
 from halfmask.training.loop.trackers import Trackers
 
 
-class Records(Protocol):
-    """Receives the numbers of a training."""
+class NullLog:
+    """Receives the numbers of a training and writes nothing, in all but the main process."""
 
     def start(self, title: str, *, total: int, unit: str, done: int = 0) -> None:
         """Starts the bar of a task."""
@@ -42,6 +42,7 @@ class Records(Protocol):
 
     def evaluated(self, step: int) -> bool:
         """Returns whether this step has an evaluation."""
+        return True
 
     def evaluation(self, position: Mapping[str, Any], blocks: Mapping[str, Any]) -> None:
         """Adds an evaluation."""
@@ -71,7 +72,7 @@ class _Counts(Display):
         """Shows nothing."""
 
 
-class RunRecords:
+class RunRecords(NullLog):
     """Records in the folder of a run.
 
     Args:
@@ -90,9 +91,21 @@ class RunRecords:
         self._display = progress if isinstance(progress, Display) else _Counts(progress)
         self._csv = MetricsCsv(folder / "logs" / "metrics.csv", resumed_step)
         self._evaluations = Evaluations(folder / "metrics.json", resumed_step)
-        self.start, self.update = self._display.start, self._display.update
-        self.note, self.stop = self._display.note, self._display.stop
-        self.evaluated = self._evaluations.has
+
+    def start(self, title: str, *, total: int, unit: str, done: int = 0) -> None:
+        self._display.start(title, total, unit, done)
+
+    def update(self, done: int, rate: float, losses: Mapping[str, float]) -> None:
+        self._display.update(done, rate, losses)
+
+    def note(self, text: str) -> None:
+        self._display.note(text)
+
+    def stop(self) -> None:
+        self._display.stop()
+
+    def evaluated(self, step: int) -> bool:
+        return self._evaluations.has(step)
 
     def log(self, row: Mapping[str, Any], numbers: Mapping[str, float]) -> None:
         self._csv.log({**row, **numbers})
@@ -107,24 +120,9 @@ class RunRecords:
         self._trackers.close(finished)
 
 
-class NullLog:
-    """Records of the other processes: nothing is written or shown."""
-
-    def start(self, title: str, *, total: int, unit: str, done: int = 0) -> None: ...
-    def update(self, done: int, rate: float, losses: Mapping[str, float]) -> None: ...
-    def note(self, text: str) -> None: ...
-    def stop(self) -> None: ...
-    def log(self, row: Mapping[str, Any], numbers: Mapping[str, float]) -> None: ...
-    def evaluation(self, position: Mapping[str, Any], blocks: Mapping[str, Any]) -> None: ...
-    def close(self, finished: bool) -> None: ...
-
-    def evaluated(self, step: int) -> bool:
-        return True
-
-
 def records_of(
     folder: Path, recipe: Recipe, *, resumed_step: int, progress: Progress | None
-) -> Records:
+) -> NullLog:
     """Returns the records of this process; arguments as `RunRecords`."""
     if not distributed.current().is_main:
         return NullLog()

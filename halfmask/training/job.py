@@ -1,10 +1,11 @@
-"""Prepares the folder and the model of a run: its recipe, and prototypes of the classes."""
+"""One training in its folder: what belongs to it, and what comes before the first step."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -25,43 +26,69 @@ from halfmask.training.loop.callback import RESUME_FILE
 logger = logging.getLogger("halfmask")
 
 
-def begin_run(
-    recipe: Recipe, data: TrainingData, model: SegmentationModel, out: Path, *, progress: Progress
-) -> None:
+def show_nothing(title: str, done: int, total: int) -> None:
+    """Shows no progress."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Options that all trainings of a run share.
+
+    Attributes:
+        resume_command: command that resumes the run, for messages.
+        curves: draw curves.png.
+        report: write report.html.
+        progress: see `halfmask.progress`.
+    """
+
+    resume_command: str
+    curves: bool = True
+    report: bool = True
+    progress: Progress = show_nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob:
+    """A model to train on data, in the folder `out`."""
+
+    recipe: Recipe
+    data: TrainingData
+    model: SegmentationModel
+    out: Path
+    options: RunOptions
+
+
+def prepare(job: TrainingJob) -> None:
     """Prepares model and folder in the main process; `fit` copies the model to the others."""
-    members = distributed.current()
+    members, out = distributed.current(), job.out
     if members.is_main:
-        if not (out / RESUME_FILE).is_file():  # which would hold the prototypes
-            _learn_looks(model, recipe, data, progress)
+        if not (out / RESUME_FILE).is_file():  # which holds the prototypes
+            _learn_looks(job)
         out.mkdir(parents=True, exist_ok=True)
         for scrap in out.glob(".*.part"):  # left by a killed process
             scrap.unlink()
-        write_text(out / "recipe.yaml", recipe.to_yaml())
+        write_text(out / "recipe.yaml", job.recipe.to_yaml())
     members.wait()
     await_folder(out)
 
 
-def _learn_looks(
-    model: SegmentationModel, recipe: Recipe, data: TrainingData, progress: Progress
-) -> None:
-    """Sets the class prototypes from boxes of the training images.
-
-    Does nothing unless the recipe conditions the model on prototypes
-    (`models.box_segmenter.prototypes`).
-    """
-    condition = recipe.model.condition if recipe.model.kind == "box_segmenter" else None
+def _learn_looks(job: TrainingJob) -> None:
+    """Sets class prototypes from boxes of the training images, if the recipe uses them."""
+    settings = job.recipe.model
+    condition = settings.condition if settings.kind == "box_segmenter" else None
     if condition is None or condition.input != "prototype":
         return
-    assert isinstance(model, BoxSegmenter)
-    assert recipe.model.kind == "box_segmenter"
-    if recipe.model.encoder.weights is None and recipe.init is None:
+    assert isinstance(job.model, BoxSegmenter)
+    assert settings.kind == "box_segmenter"
+    if settings.encoder.weights is None and job.recipe.init is None:
         logger.warning(
             "model.condition.input: prototype: the encoder has no weights, so all classes look "
             "alike to it; name some"
         )
     # Photographs without a mask too: a box-only class may appear on no other.
-    pictures = CocoInstances(data.main.training.file, data.main.training.folder)
-    model.learn_looks(_examples(pictures, progress))
+    training = job.data.main.training
+    pictures = CocoInstances(training.file, training.folder)
+    job.model.learn_looks(_examples(pictures, job.options.progress))
 
 
 def _examples(pictures: CocoInstances, progress: Progress) -> Iterator[tuple[Tensor, Target]]:

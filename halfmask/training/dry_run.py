@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
-from halfmask.recipes.recipe import Recipe, Stage
+from halfmask.recipes.recipe import Recipe
 from halfmask.training.data import read_training_data
 from halfmask.training.hide import plan_hiding
 from halfmask.training.loop.cost import Cost, measure
@@ -20,71 +20,59 @@ logger = logging.getLogger("halfmask")
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageCost:
-    """Cost of one stage.
-
-    Attributes:
-        cost: one measured step.
-        hours: estimate for the whole stage.
-    """
-
-    stage: Stage
-    cost: Cost
-    hours: float
-
-    def line(self, device: str) -> str:
-        stage, cost = self.stage, self.cost
-        losses = ", ".join(f"{name} {value:.3f}" for name, value in cost.losses.items())
-        return (
-            f"stage {stage.name}: {', '.join(stage.train)} learn; {stage.steps} steps of "
-            f"{stage.batch_size} {'regions' if stage.cache_features else 'images'}; measured on "
-            f"{device} with {cost.images}: {cost.seconds:.3f} s a step, "
-            f"{cost.memory / 2**30:.2f} GiB; {losses}; about {self.hours:.2f} h"
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class DryRun:
     """Size of a recipe's model and cost of its stages.
 
     Attributes:
-        kind: of the model.
-        parameters: part → number of parameters.
+        parameters: part of the model → number of parameters.
         total: number of all parameters.
         device: where the steps were measured.
-        rounds, hide, devices: of the recipe.
+        costs: one measured step of each stage.
     """
 
-    kind: str
+    recipe: Recipe
     parameters: dict[str, int]
     total: int
     device: str
-    stages: list[StageCost]
-    rounds: int
-    hide: int
-    devices: int
+    costs: list[Cost]
+
+    def hours(self, index: int) -> float:
+        """Estimates the time of a stage."""
+        stage, cost = self.recipe.stages[index], self.costs[index]
+        seconds = cost.seconds * stage.batch_size / self.recipe.devices / cost.images
+        return seconds * stage.steps / 3600
 
     def lines(self) -> Iterator[str]:
         """Yields the report, line by line."""
+        recipe = self.recipe
         parts = ", ".join(f"{name} {count:,}" for name, count in self.parameters.items())
-        yield f"{self.kind}: {self.total:,} parameters: {parts}"
-        for stage in self.stages:
-            yield stage.line(self.device)
-        if self.rounds > 1:
-            yield f"rounds: {self.rounds} such trainings; between two, the teacher fills in masks"
-        if self.hide:
-            yield f"hide: as much again, {self.rounds} more without the hidden classes' masks"
-        if self.devices > 1:
+        yield f"{recipe.model.kind}: {self.total:,} parameters: {parts}"
+        for index, (stage, cost) in enumerate(zip(recipe.stages, self.costs, strict=True)):
+            losses = ", ".join(f"{name} {value:.3f}" for name, value in cost.losses.items())
             yield (
-                f"devices: {self.devices} processes; times are for one process, without "
+                f"stage {stage.name}: {', '.join(stage.train)} learn; {stage.steps} steps of "
+                f"{stage.batch_size} {'regions' if stage.cache_features else 'images'}; measured "
+                f"on {self.device} with {cost.images}: {cost.seconds:.3f} s a step, "
+                f"{cost.memory / 2**30:.2f} GiB; {losses}; about {self.hours(index):.2f} h"
+            )
+        if recipe.rounds > 1:
+            yield f"rounds: {recipe.rounds} such trainings; between two, the teacher fills in masks"
+        if recipe.hide:
+            yield f"hide: as much again, {recipe.rounds} more without the hidden classes' masks"
+        if recipe.devices > 1:
+            yield (
+                f"devices: {recipe.devices} processes; times are for one process, without "
                 "communication"
             )
         yield "dry run: nothing was written"
 
     def to_json(self) -> dict[str, Any]:
-        stages = [{"name": s.stage.name, "hours": s.hours, **asdict(s.cost)} for s in self.stages]
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "stages"}
-        return plain | {"stages": stages}
+        stages = [
+            {"name": stage.name, "hours": self.hours(k), **asdict(self.costs[k])}
+            for k, stage in enumerate(self.recipe.stages)
+        ]
+        sizes = {"parameters": self.parameters, "total": self.total, "device": self.device}
+        return {"recipe": self.recipe.name, **sizes, "stages": stages}
 
 
 def measure_recipe(recipe: Recipe) -> DryRun:
@@ -102,23 +90,16 @@ def measure_recipe(recipe: Recipe) -> DryRun:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     loaders = data.loaders(recipe)
-    stages = []
-    for index, stage in enumerate(recipe.stages):
-        cost = measure(model, recipe, stage, data=loaders.of(index), learnable=learnable)
-        each = stage.batch_size / recipe.devices / cost.images
-        hours = cost.seconds * each * stage.steps / 3600
-        stages.append(StageCost(stage=stage, cost=cost, hours=hours))
+    parts = model.parts().items()
     return DryRun(
-        kind=recipe.model.kind,
-        parameters={
-            name: sum(p.numel() for p in part.parameters()) for name, part in model.parts().items()
-        },
+        recipe=recipe,
+        parameters={name: sum(p.numel() for p in part.parameters()) for name, part in parts},
         total=sum(p.numel() for p in model.parameters()),
         device=str(device),
-        stages=stages,
-        rounds=recipe.rounds,
-        hide=recipe.hide,
-        devices=recipe.devices,
+        costs=[
+            measure(model, recipe, stage, data=loaders.of(index), learnable=learnable)
+            for index, stage in enumerate(recipe.stages)
+        ],
     )
 
 

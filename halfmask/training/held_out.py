@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
 from halfmask.evaluation.measures.evaluate import evaluate
 from halfmask.inference.predictor import on_cpu
-from halfmask.structures import Detection
+from halfmask.progress import Progress
+from halfmask.structures import Detection, Target
 
 logger = logging.getLogger("halfmask")
 
 BATCH = 4
+
+Segment = Callable[[list[Tensor], list[Target]], list[Detection]]
 
 
 SHOWN = (
@@ -48,26 +51,42 @@ class Evaluation:
     def __call__(self, model: Any) -> dict[str, Any]:
         model.eval()
         detections = self._detections(model) if model.has_detector else None
-        given = self._given(model)
+        given = given_masks(segment_with(model), self._images, self._workers)
         result = evaluate(self._images.file, detections, given, self._masked, self._images.use)
         blocks = {name: result[name] for name in ("box", "mask", "given_boxes")}
         logger.info(f"  {len(self._images)} held-out images: {_line(blocks)}")
         return blocks
 
-    def _batches(self, model: nn.Module) -> Iterator[tuple[list[Tensor], list[Any]]]:
-        device = next(model.parameters()).device
-        for images, targets in build_loader(self._images, BATCH, self._workers, shuffle=False):
-            yield [image.to(device) for image in images], [target.to(device) for target in targets]
-
     @torch.no_grad()
     def _detections(self, model: Any) -> Iterator[tuple[int, Detection]]:
-        for images, targets in self._batches(model):
-            for target, found in zip(targets, model.detect(images), strict=True):
-                yield target.image_id, on_cpu(found)
+        device = next(model.parameters()).device
+        for images, targets in build_loader(self._images, BATCH, self._workers, shuffle=False):
+            found = model.detect([image.to(device) for image in images])
+            yield from ((t.image_id, on_cpu(f)) for t, f in zip(targets, found, strict=True))
+
+
+def segment_with(model: Any) -> Segment:
+    """Returns the function that draws a model's masks into the boxes of targets."""
+    device = next(model.parameters()).device
+    model.eval()
 
     @torch.no_grad()
-    def _given(self, model: Any) -> Iterator[tuple[int, Tensor, Detection]]:
-        for images, targets in self._batches(model):
-            drawn = model.segment(images, [t.boxes for t in targets], [t.labels for t in targets])
-            for target, found in zip(targets, drawn, strict=True):
-                yield target.image_id, target.annotation_ids, on_cpu(found)
+    def segment(images: list[Tensor], targets: list[Target]) -> list[Detection]:
+        given = [t.boxes.to(device) for t in targets], [t.labels.to(device) for t in targets]
+        drawn = model.segment([image.to(device) for image in images], *given)
+        return [on_cpu(found) for found in drawn]
+
+    return segment
+
+
+def given_masks(
+    segment: Segment, images: CocoInstances, workers: int, progress: Progress | None = None
+) -> Iterator[tuple[int, Tensor, Detection]]:
+    """Yields image id, annotation ids and masks in the boxes of each image."""
+    done = 0
+    for batch, targets in build_loader(images, BATCH, workers, shuffle=False):
+        for target, found in zip(targets, segment(batch, targets), strict=True):
+            yield target.image_id, target.annotation_ids, found
+        done += len(targets)
+        if progress is not None:
+            progress("masks for the report", done, len(images))

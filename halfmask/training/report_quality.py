@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from halfmask.data.dataset import CocoInstances
 from halfmask.evaluation.measures.evaluate import evaluate
 from halfmask.evaluation.measures.given_boxes import IouTable
 from halfmask.evaluation.sheet import example_blocks
-from halfmask.inference.predictor import on_cpu
 from halfmask.pictures.curves import ab_bars, score
 from halfmask.pictures.report import Bars, Chart, Section, Strip, Table
-from halfmask.progress import Progress
-from halfmask.structures import Detection, Target
 from halfmask.training.data import TrainingData
+from halfmask.training.held_out import given_masks, segment_with
 from halfmask.training.job import TrainingJob
 
 SHOWN_IMAGES = 200
 """Examples come from at most so many held-out photographs, which are segmented again."""
 EACH = 6
-BATCH = 4
 SETS = {"A": "with masks (A)", "B": "boxes only (B)", "all": "all classes"}
-
-_Segment = Callable[[list[Tensor], list[Target]], list[Detection]]
 
 
 def numbers(last: dict[str, Any], data: TrainingData, out: Path) -> Section:
@@ -120,10 +111,10 @@ def mask_examples(job: TrainingJob, last: dict[str, Any]) -> Section | None:
     if held is None or not score(last, "given_boxes", "all", "instances"):
         return None
     dataset = CocoInstances(held.file, held.folder, held.image_ids[:SHOWN_IMAGES], held.use)
-    ious, segment = IouTable(), _segment_with(job.model)
+    ious, segment = IouTable(), segment_with(job.model)
     evaluate(
         dataset.file,
-        given=_given(dataset, segment, job.options.progress),
+        given=given_masks(segment, dataset, 0, job.options.progress),
         masked=data.masked,
         use=dataset.use,
         ious=ious,
@@ -146,34 +137,6 @@ def mask_examples(job: TrainingJob, last: dict[str, Any]) -> Section | None:
         if cells
     ]
     return Section("Its best, middling and worst masks", [text], strips=strips)
-
-
-def _segment_with(model: Any) -> _Segment:
-    device = next(model.parameters()).device
-    model.eval()
-
-    @torch.no_grad()
-    def segment(images: list[Tensor], targets: list[Target]) -> list[Detection]:
-        given = [t.boxes.to(device) for t in targets], [t.labels.to(device) for t in targets]
-        return [
-            on_cpu(found) for found in model.segment([image.to(device) for image in images], *given)
-        ]
-
-    return segment
-
-
-def _given(
-    dataset: CocoInstances, segment: _Segment, progress: Progress
-) -> Iterator[tuple[int, Tensor, Detection]]:
-    for start in range(0, len(dataset), BATCH):
-        stop = min(start + BATCH, len(dataset))
-        pairs = [dataset[k] for k in range(start, stop)]
-        targets = [target for _, target in pairs]
-        drawn = segment([image for image, _ in pairs], targets)
-        yield from (
-            (t.image_id, t.annotation_ids, found) for t, found in zip(targets, drawn, strict=True)
-        )
-        progress("masks for the report", stop, len(dataset))
 
 
 def counted(number: int, noun: str, many: str = "") -> str:

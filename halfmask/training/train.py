@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +153,8 @@ def _train_here(
     end_with_launcher()
     stopped = None
     with joined(place, options.resume_command) as team:
+        if not team.is_main:
+            options = replace(options, progress=show_nothing)
         try:
             _train_all(recipe, out, options, resume=resume)
         except Stopped as signal:

@@ -6,7 +6,6 @@ import resource
 import sys
 import time
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -17,8 +16,7 @@ from halfmask.errors import InputError
 from halfmask.recipes.recipe import Recipe, Stage
 from halfmask.training.loop.batches import ImageBatch, RegionBatch
 from halfmask.training.loop.fit import CACHE_BATCH, Loaders
-from halfmask.training.loop.optim import build_optimiser, choose_parts, rate_factors
-from halfmask.training.loop.stage import StageBatch, StageModule
+from halfmask.training.loop.stage import StageBatch, build_stage
 
 CPU_IMAGES = 2
 """Images on a CPU, which may lack the memory for a whole batch."""
@@ -56,15 +54,8 @@ def measure(
     device = next(model.parameters()).device
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
-    frozen, learning = choose_parts(model, stage, learnable)
-    optimisation = partial(
-        build_optimiser,
-        settings=stage.optimiser,
-        steps=stage.steps,
-        factors=rate_factors(model, stage),
-    )
-    module = StageModule(model, frozen=frozen, learning=learning, optimisation=optimisation)
-    optimiser, _ = optimisation(learning.items())
+    module = build_stage(model, recipe, stage, learnable=learnable)
+    optimiser = module.configure_optimizers()["optimizer"]
     mixed = recipe.precision != "32" and device.type == "cuda"
     dtype = torch.float16 if recipe.precision == "16" else torch.bfloat16
     batch, seconds = _batch(model, recipe, stage, data=data), 0.0

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -26,10 +25,10 @@ from halfmask.training.loop.batches import ImageBatch, Loader, Stream
 from halfmask.training.loop.callback import RESUME_FILE, Evaluate, RunCallback, RunState, Schedule
 from halfmask.training.loop.feature_cache import FeatureCache, RegionLoader, build_cache
 from halfmask.training.loop.interrupts import Interrupted, Interrupts
-from halfmask.training.loop.optim import build_optimiser, built_to_learn, choose_parts, rate_factors
+from halfmask.training.loop.optim import built_to_learn
 from halfmask.training.loop.records import records_of
 from halfmask.training.loop.resume import read_resume_point
-from halfmask.training.loop.stage import StageModule
+from halfmask.training.loop.stage import build_stage
 from halfmask.training.loop.trainer import build_trainer
 
 _Images = tuple[list[Tensor], list[Target]]
@@ -182,18 +181,8 @@ class _Run:
             raise Interrupted
         stage = self.recipe.stages[index]
         seed = self.recipe.seed + 1000 * index
-        frozen, learning = choose_parts(self.model, stage, self.learnable)
-        factors = rate_factors(self.model, stage)
-        optimisation = partial(
-            build_optimiser, settings=stage.optimiser, steps=stage.steps, factors=factors
-        )
-        module = StageModule(
-            self.model,
-            frozen=frozen,
-            learning=learning,
-            optimisation=optimisation,
-            ema=stage.ema,
-            normaliser=self.recipe.normaliser,
+        module = build_stage(
+            self.model, self.recipe, stage, learnable=self.learnable, ema=stage.ema
         )
         # Each stage seeds the random numbers, so that only weights cross the boundary.
         pl.seed_everything(seed, verbose=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import lightning.pytorch as pl
@@ -13,6 +14,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from halfmask import distributed
 from halfmask.errors import InputError
+from halfmask.recipes.recipe import Recipe, Stage
+from halfmask.training.loop.optim import build_optimiser, choose_parts, rate_factors
 
 Optimisation = Callable[[Iterable[tuple[str, nn.Parameter]]], tuple[torch.optim.Optimizer, Any]]
 
@@ -51,8 +54,8 @@ class StageModule(pl.LightningModule):
         frozen: list[nn.Module],
         learning: Mapping[str, nn.Parameter],
         optimisation: Optimisation,
-        ema: float | None = None,
-        normaliser: distributed.Normaliser = "global",
+        ema: float | None,
+        normaliser: distributed.Normaliser,
     ) -> None:
         super().__init__()
         self.model = model
@@ -108,6 +111,34 @@ class StageModule(pl.LightningModule):
             "boxes and masks (`halfmask doctor`), lower the learning rate "
             "(stages.N.optimiser.lr) or clip gradients (clip_norm)"
         )
+
+
+def build_stage(
+    model: nn.Module, recipe: Recipe, stage: Stage, *, learnable: set[str], ema: float | None = None
+) -> StageModule:
+    """Returns a stage of the recipe, ready to train `model`.
+
+    Args:
+        learnable: see `built_to_learn`.
+        ema: decay of the moving average, or None.
+    Raises:
+        InputError: see `choose_parts` and `rate_factors`.
+    """
+    frozen, learning = choose_parts(model, stage, learnable)
+    optimisation = partial(
+        build_optimiser,
+        settings=stage.optimiser,
+        steps=stage.steps,
+        factors=rate_factors(model, stage),
+    )
+    return StageModule(
+        model,
+        frozen=frozen,
+        learning=learning,
+        optimisation=optimisation,
+        ema=ema,
+        normaliser=recipe.normaliser,
+    )
 
 
 def average_of(model: nn.Module, decay: float) -> AveragedModel:

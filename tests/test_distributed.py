@@ -66,7 +66,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
         processes.join(place_of(TORCHRUN))
 
 
-def test_a_process_alone_is_asked_nothing() -> None:
+def test_a_process_alone_does_not_communicate() -> None:
     alone = distributed.current()
     assert alone.alone
     assert alone.is_main

@@ -41,7 +41,7 @@ def run(
     halfmask train …, or srun.
     """
     try:
-        with Display(quiet=True) as progress:
+        with Display() as progress:
             done = halfmask.train(
                 recipe, overrides or (), out=out, resume=resume, dry_run=dry_run, progress=progress
             )

@@ -97,7 +97,7 @@ def train(
     """Trains a model by a recipe.
 
     A recipe with `devices` above 1 starts that many processes, unless torchrun or srun
-    has started them.
+    has started them. They show their own progress.
 
     Args:
         recipe: recipe file, name of a shipped recipe, or recipe.

@@ -189,7 +189,7 @@ def test_a_stages_own_data_lose_the_masks_too(make: Make, world: Path) -> None:
     assert kept == {1, 2, 3, 4, 5, 6} - set(plan.classes)
 
 
-def test_what_cannot_be_hidden(make: Make, tmp_path: Path) -> None:
+def test_hiding_that_cannot_work_is_refused(make: Make, tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"hide=9: .*instances\.json has \d masked classes with at least 1 masks"
     ):

@@ -1,5 +1,5 @@
 """One model trained by several processes: the same training as by one, and it ends,
-stops and goes on together.
+stops and resumes together.
 """
 
 from __future__ import annotations
@@ -313,7 +313,7 @@ def await_step(run: Path, process: subprocess.Popen[str], seconds: float = 120) 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for the processes in /proc")
-def test_a_killed_process_ends_the_training_which_then_goes_on(
+def test_a_killed_process_ends_the_training_which_can_be_resumed(
     world: Path, tmp_path: Path, quick: None
 ) -> None:
     recipe = recipe_of(
@@ -474,7 +474,7 @@ def test_two_hosts_under_torchrun(hosts: Hosts, world: Path, tmp_path: Path, qui
         torch.testing.assert_close(again[name], tensor, rtol=1e-3, atol=1e-4)
 
 
-def test_what_does_not_divide_is_refused(world: Path, tmp_path: Path) -> None:
+def test_batches_that_do_not_divide_are_refused(world: Path, tmp_path: Path) -> None:
     recipe = recipe_of(world, SEGMENTER, STAGE)
     assert for_processes(recipe, tmp_path, resume=False, world=1) == recipe
     assert for_processes(recipe, tmp_path, resume=False, world=2).sampling == "image"
@@ -490,7 +490,7 @@ def test_what_does_not_divide_is_refused(world: Path, tmp_path: Path) -> None:
         )
 
 
-def test_a_run_goes_on_with_another_number_of_processes_where_its_draws_allow(
+def test_a_run_resumes_with_another_number_of_processes_if_it_draws_by_image(
     world: Path, tmp_path: Path
 ) -> None:
     recipe = recipe_of(world, SEGMENTER, STAGE)

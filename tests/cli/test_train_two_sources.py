@@ -87,7 +87,7 @@ def test_two_files_train_as_the_one_they_were_made_of(
     assert "stage masks on data of its own: 8 images" in logged
 
 
-def test_labels_are_the_model_s(world: Path) -> None:
+def test_labels_are_those_of_the_model(world: Path) -> None:
     read = read_training_data(make(world, data_of(world, "masks.json")))
     names = {
         a["id"]: a["category_id"]
@@ -158,7 +158,7 @@ def test_dry_run(world: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert "loss_mask" in printed.split("stage masks: mask_head learn")[1]
 
 
-def test_files_that_do_not_fit(world: Path, tmp_path: Path) -> None:
+def test_mismatched_files_are_refused(world: Path, tmp_path: Path) -> None:
     document = json.loads((world / "masks.json").read_text())
     document["categories"][0]["name"] = "c11"
     other = written(tmp_path / "other.json", document)

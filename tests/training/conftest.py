@@ -1,4 +1,4 @@
-"""A tiny model and tiny data with everything that exact resuming has to survive:
+"""A tiny model and tiny data with everything that makes exact resuming hard:
 dropout, BatchNorm, random draws, shuffling.
 """
 

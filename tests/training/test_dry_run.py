@@ -34,7 +34,7 @@ def test_costs(
     assert all(cost.seconds > 0 and cost.memory > 2**20 for cost in (whole, cached))
 
 
-def test_a_cached_stage_looks_on_until_it_finds_a_region(
+def test_a_cached_stage_reads_images_until_it_finds_a_region(
     data: Loaders,
     tiny_model: Callable[[], Any],
     make_recipe: Callable[..., Recipe],
@@ -67,7 +67,7 @@ def test_a_cached_stage_looks_on_until_it_finds_a_region(
         measure(model, recipe, recipe.stages[0], data=data, learnable=built_to_learn(model))
 
 
-def test_what_stops_a_training_stops_the_dry_run(
+def test_errors_of_a_training_stop_the_dry_run(
     data: Loaders, tiny_model: Callable[[], Any], make_recipe: Callable[..., Recipe]
 ) -> None:
     recipe = make_recipe({"train": ["nose"]})

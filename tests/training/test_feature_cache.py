@@ -1,4 +1,4 @@
-"""The feature cache: what goes in comes out, in 16 bits, shuffled, resumable."""
+"""The feature cache returns its regions in 16 bits, shuffled; its loader can resume."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def batches() -> list[ImageBatch]:
 def no_bar(images: int) -> None: ...
 
 
-def test_what_goes_in_comes_out(batches: list[ImageBatch], tmp_path: Path) -> None:
+def test_the_cache_returns_the_regions(batches: list[ImageBatch], tmp_path: Path) -> None:
     seen: list[int] = []
     cache = build_cache(Pooler(), batches, tmp_path / "f", device=CPU, on_batch=seen.append)
     assert len(cache) == 16  # images 0, 2, … 14
@@ -84,7 +84,7 @@ def test_what_goes_in_comes_out(batches: list[ImageBatch], tmp_path: Path) -> No
     assert torch.allclose(ready.regions.targets, torch.tensor(0.3), atol=1e-3)
 
 
-def test_complete_files_are_taken_up_and_others_are_not(
+def test_complete_files_are_used_again_and_others_are_not(
     batches: list[ImageBatch], tmp_path: Path
 ) -> None:
     folder = tmp_path / "f"
@@ -104,8 +104,8 @@ class MoreRegions(Regions):
     unknown: Tensor
 
 
-def test_a_cache_that_lacks_a_field_is_made_anew(batches: list[ImageBatch], tmp_path: Path) -> None:
-    """An older version's, taken up after an interruption: regions without what the loss
+def test_a_cache_without_a_field_is_computed_again(batches: list[ImageBatch], tmp_path: Path) -> None:
+    """An older version's cache, used after an interruption: regions without what the loss
     now asks for.
     """
 
@@ -138,7 +138,7 @@ def test_an_interrupted_pass_leaves_no_index(batches: list[ImageBatch], tmp_path
     assert not (tmp_path / "f" / "index.json").exists()
 
 
-def test_no_region_at_all_is_an_error(batches: list[ImageBatch], tmp_path: Path) -> None:
+def test_no_region_is_an_error(batches: list[ImageBatch], tmp_path: Path) -> None:
     odd = [
         ImageBatch(b.images[:1], [t for t in b.targets if t.image_id % 2][:1], "masks")
         for b in batches
@@ -200,7 +200,7 @@ def test_a_batch_is_never_larger_than_the_cache(cache: FeatureCache) -> None:
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3, 4, 7])
-def test_the_loader_goes_on_where_it_was_left(
+def test_the_loader_resumes(
     cache: FeatureCache, taken: int, tmp_path: Path
 ) -> None:
     make: Callable[[], RegionLoader] = lambda: RegionLoader(cache, 5, seed=1)  # noqa: E731

@@ -1,4 +1,4 @@
-"""Numbers go to the services that a recipe names, and a resumed run goes on in the same place."""
+"""Trackers send numbers to the services of a recipe, and continue a resumed run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def with_spies(tmp_path: Path, *spies: Any) -> Trackers:
     return trackers
 
 
-def test_an_evaluation_is_named_by_place_and_what_is_no_number_stays_out(tmp_path: Path) -> None:
+def test_an_evaluation_has_paths_for_names_and_only_numbers(tmp_path: Path) -> None:
     spy = Spy()
     trackers = with_spies(tmp_path, spy)
     trackers.log_evaluation(BLOCKS, 7)
@@ -64,7 +64,7 @@ def test_a_service_that_fails_does_not_end_the_training(
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
-def test_what_is_not_installed_is_named(
+def test_a_missing_package_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     import lightning.pytorch.loggers.mlflow as mlflow_module
@@ -96,7 +96,7 @@ def test_tensorboard_has_losses_of_all_stages_and_evaluations(
     assert [(e.step, e.value) for e in events.Scalars("given_boxes/A/miou")] == [(20, 0.5)]
 
 
-def test_no_logger_at_all(
+def test_no_logger(
     data: Loaders, tiny_model: Callable[[], Any], make_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     fit(tiny_model(), make_recipe({"steps": 10}, loggers=[]), data, tmp_path, device="cpu")

@@ -1,4 +1,4 @@
-"""The loop: learns, repeats itself, freezes what it should, stops and goes on exactly."""
+"""The loop learns, is reproducible, freezes parts, and stops and resumes exactly."""
 
 from __future__ import annotations
 

@@ -114,11 +114,10 @@ class Team:
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """Runs the block in the main process, then once on each other host, then in all
-        other processes.
+        """Runs the block in the main process, then once per host, then in all others.
 
-        The block makes a file (an index, a downloaded network, a cache) once per disk. An
-        error ends the process, and so the others.
+        A file that the block writes (an index, a download, a cache) is so written once per
+        disk. An error ends the process, and so the others.
         """
         if self.alone:
             yield

@@ -1,4 +1,4 @@
-"""The errors that users see."""
+"""The one error that users see."""
 
 
 class InputError(Exception):

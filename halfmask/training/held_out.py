@@ -51,7 +51,7 @@ class Evaluation:
     def __call__(self, model: Any) -> dict[str, Any]:
         model.eval()
         detections = self._detections(model) if model.has_detector else None
-        given = given_masks(segment_with(model), self._images, self._workers)
+        given = drawn_masks(segment_with(model), self._images, self._workers)
         result = evaluate(self._images.file, detections, given, self._masked, self._images.use)
         blocks = {name: result[name] for name in ("box", "mask", "given_boxes")}
         logger.info(f"  {len(self._images)} held-out images: {_line(blocks)}")
@@ -79,7 +79,7 @@ def segment_with(model: Any) -> Segment:
     return segment
 
 
-def given_masks(
+def drawn_masks(
     segment: Segment, images: CocoInstances, workers: int, progress: Progress | None = None
 ) -> Iterator[tuple[int, Tensor, Detection]]:
     """Yields image id, annotation ids and masks in the boxes of each image."""

@@ -67,8 +67,10 @@ def report_quality(measured: MeasuredMasks, names: Mapping[int, str], seed: int,
 
 
 def _result(measured: MeasuredMasks, names: Mapping[int, str], seed: int) -> dict[str, Any]:
-    """Content of quality.json: estimate and interval, hidden classes, reliability of the
-    score fitted on other classes and of the unfitted one, each mask.
+    """Returns the content of quality.json.
+
+    `quality` is the reliability of scores fitted on other classes, `unfitted` that of
+    the unfitted score.
     """
     scores, ious = _held_out_scores(measured).tolist(), measured.ious.tolist()
     columns = zip(

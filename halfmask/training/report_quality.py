@@ -12,7 +12,7 @@ from halfmask.evaluation.sheet import example_blocks
 from halfmask.pictures.curves import ab_bars, score
 from halfmask.pictures.report import Bars, Chart, Section, Strip, Table
 from halfmask.training.data import TrainingData
-from halfmask.training.held_out import given_masks, segment_with
+from halfmask.training.held_out import drawn_masks, segment_with
 from halfmask.training.job import TrainingJob
 
 SHOWN_IMAGES = 200
@@ -114,7 +114,7 @@ def mask_examples(job: TrainingJob, last: dict[str, Any]) -> Section | None:
     ious, segment = IouTable(), segment_with(job.model)
     evaluate(
         dataset.file,
-        given=given_masks(segment, dataset, 0, job.options.progress),
+        given=drawn_masks(segment, dataset, 0, job.options.progress),
         masked=data.masked,
         use=dataset.use,
         ious=ious,

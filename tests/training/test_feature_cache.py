@@ -104,7 +104,9 @@ class MoreRegions(Regions):
     unknown: Tensor
 
 
-def test_a_cache_without_a_field_is_computed_again(batches: list[ImageBatch], tmp_path: Path) -> None:
+def test_a_cache_without_a_field_is_computed_again(
+    batches: list[ImageBatch], tmp_path: Path
+) -> None:
     """An older version's cache, used after an interruption: regions without what the loss
     now asks for.
     """
@@ -200,9 +202,7 @@ def test_a_batch_is_never_larger_than_the_cache(cache: FeatureCache) -> None:
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3, 4, 7])
-def test_the_loader_resumes(
-    cache: FeatureCache, taken: int, tmp_path: Path
-) -> None:
+def test_the_loader_resumes(cache: FeatureCache, taken: int, tmp_path: Path) -> None:
     make: Callable[[], RegionLoader] = lambda: RegionLoader(cache, 5, seed=1)  # noqa: E731
     whole = labels(iter(make()), 10)
     first, second = make(), make()

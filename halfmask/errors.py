@@ -1,20 +1,22 @@
-"""The one error that users see."""
+"""The error that users see."""
 
 
 class InputError(Exception):
-    """Something the user gave cannot be used.
+    """An input that cannot be used.
 
-    The message is one line that says what was expected, what was found, where (file,
-    image id, annotation id) and how to mend it. The command line prints it without a
-    traceback and exits with code 2. Control characters are shown, not sent: a file name
-    from a stranger could hold some that a terminal obeys.
+    The message is one line: what was expected, what was found, where (file, image id,
+    annotation id) and how to fix it. The command line prints it without a traceback and
+    exits with code 2. Control characters are escaped: a file name from a stranger could
+    hold some that a terminal obeys.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(c if c.isprintable() or c == "\n" else _shown(c) for c in message))
+        super().__init__(
+            "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in message)
+        )
 
 
-def _shown(character: str) -> str:
+def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from halfmask.masks.crops import MaskCrops
+from halfmask.masks.crops import MaskCrops, encode_rle
+from halfmask.masks.paste import grown, paste
 
 
 @dataclass(frozen=True)
@@ -118,14 +119,10 @@ class Detection:
     @property
     def limits(self) -> Tensor:
         """float32 [n, 4] xyxy: where the masks may be, the boxes and what `reach` adds to them."""
-        from halfmask.masks.paste import grown
-
         return grown(self.boxes, self.reach) if self.reach else self.boxes
 
     def crops(self, threshold: float = 0.5) -> MaskCrops:
         """The masks in image pixels, clipped to `limits`, as crops."""
-        from halfmask.masks.paste import paste
-
         return paste(self.mask_probs, self.regions, self.limits, self.image_size, threshold)
 
     def masks(self, threshold: float = 0.5) -> Tensor:
@@ -134,6 +131,4 @@ class Detection:
 
     def rle(self, threshold: float = 0.5) -> list[dict[str, object]]:
         """The masks as COCO's compressed RLE, made without a canvas."""
-        from halfmask.masks.encode import encode_rle
-
         return encode_rle(self.crops(threshold))

@@ -21,7 +21,7 @@ HEAVY = (
     "halfmask.training.data",
     "halfmask.training.hide",
     "halfmask.training.loop.fit",
-    "halfmask.evaluation.measures.evaluate",
+    "halfmask.evaluation.measures.metrics",
     "halfmask.formats.registry",
     "halfmask.coco.index.place",
     "halfmask.inference.complete.complete",

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,18 +92,12 @@ def _split(given: DataSet, out: Path, _: io.StringIO) -> str:
 
 
 def _index(given: DataSet, out: Path, _: io.StringIO) -> str:
-    from halfmask.coco.index.place import FOLDER_VARIABLE, open_index
+    from halfmask.coco.index.place import open_index
     from halfmask.data.dataset import build_target
 
-    before = os.environ.get(FOLDER_VARIABLE)
-    try:
-        index.run(given.data, out, anew=True)
-        file = open_index(given.data)
-        return _taught([build_target(file, i) for i in file.image_ids], given.first)
-    finally:  # or the next verbs would read through it
-        os.environ.pop(FOLDER_VARIABLE)
-        if before is not None:
-            os.environ[FOLDER_VARIABLE] = before
+    index.run(given.data, out, anew=True)
+    file = open_index(given.data, folder=out)
+    return _taught([build_target(file, i) for i in file.image_ids], given.first)
 
 
 def _complete(given: DataSet, out: Path, _: io.StringIO) -> str:

@@ -20,8 +20,8 @@ from halfmask.coco.supervision import MaskState, judge
 from halfmask.formats.cvat.read import _mask, _points
 from halfmask.formats.label_studio.brush import pack_brush, unpack_brush
 from halfmask.formats.yolo.labels import Row, parse_line
-from halfmask.masks.encode import decode
-from halfmask.masks.rle import area_of, box_of, compressed, crop_of, encoded, fault_of_rle
+from halfmask.masks.crops import decode
+from halfmask.masks.rle import area_of, box_of, compressed, crop_of, fault_of_rle
 
 Size = tuple[int, int]
 MOST_SIDE = 64
@@ -176,7 +176,7 @@ def check_segmentation(segmentation: Any, size: Size, sound: bool = False) -> No
     assert np.array_equal(crop[0], bitmap.numpy())
     assert (crop[1], box[:2]) == ((x, y), (x, y))
     assert np.array_equal(reference.decode(compressed(segmentation, size)), truth)
-    assert encoded(segmentation, size)["size"] in (list(size), size)
+    assert compressed(segmentation, size)["size"] in (list(size), size)
 
 
 def _truth(segmentation: Any, size: Size) -> np.ndarray[Any, Any]:

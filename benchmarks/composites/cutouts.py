@@ -13,7 +13,7 @@ from PIL import Image
 from halfmask.coco.file import CocoFile
 from halfmask.coco.records import clip_box
 from halfmask.coco.supervision import MaskState
-from halfmask.masks.encode import decode
+from halfmask.masks.crops import decode
 
 Array = np.ndarray[Any, Any]
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
-from halfmask.evaluation.measures.evaluate import evaluate
-from halfmask.masks.threshold import expected_iou
+from halfmask.evaluation.measures.metrics import compute_metrics
+from halfmask.masks.paste import expected_iou
 from halfmask.models.mask_rcnn.box_heads import region_pool
 from halfmask.models.mask_rcnn.build import build_mask_branch, region_rules
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
@@ -192,10 +192,11 @@ def train_head(
 def measure_head(
     model: PartialMaskRCNN, pooled: PooledTest, masked: Collection[int]
 ) -> dict[str, Any]:
-    """`evaluate`'s blocks of the model's mask branch on the test pictures: box and mask
+    """`compute_metrics`'s blocks of the model's mask branch on the test pictures: box and mask
     AP, mask IoU on given boxes.
     """
-    return evaluate(pooled.test.file, _detections(model, pooled), _given(model, pooled), masked)
+    given = _given(model, pooled)
+    return compute_metrics(pooled.test.file, _detections(model, pooled), given, masked=masked)
 
 
 def _detections(model: PartialMaskRCNN, pooled: PooledTest) -> Iterator[tuple[int, Detection]]:

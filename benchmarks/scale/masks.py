@@ -27,7 +27,7 @@ from halfmask.data.synthetic.write import write_world
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.inference.complete.complete import complete
-from halfmask.masks.encode import decode, encode_rle
+from halfmask.masks.crops import decode, encode_rle
 from halfmask.masks.paste import grown, paste
 
 FASTER_BAR = 5.0

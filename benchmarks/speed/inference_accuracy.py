@@ -20,7 +20,7 @@ from halfmask.errors import InputError
 from halfmask.evaluation.measures.average_precision import PrecisionStream
 from halfmask.evaluation.measures.truth import read_truth
 from halfmask.inference.images import as_tensor
-from halfmask.masks.encode import encode_rle
+from halfmask.masks.crops import encode_rle
 from halfmask.models.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
 from halfmask.models.mask_rcnn.build import build_mask_rcnn
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
@@ -106,10 +106,8 @@ def precisions(way: Way, data: CocoInstances) -> dict[str, float]:
         kind: PrecisionStream(list(categories), "bbox" if kind == "box" else "segm")
         for kind in KINDS
     }
-    first = 1
     for image in data.file.images:
-        truth = read_truth(data.file, image["id"], first=first)
-        first += len(truth.boxes)
+        truth = read_truth(data.file, image["id"])
         answer = way(as_tensor(data.folder / image["file_name"]))
         results = _results(answer, image["id"], [c["id"] for c in categories])
         for kind, stream in streams.items():

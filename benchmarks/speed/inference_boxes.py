@@ -28,8 +28,7 @@ from halfmask.inference.export.int8 import answer, quantize_graph, session_of
 from halfmask.inference.export.samples import Sample, samples
 from halfmask.inference.images import as_tensor
 from halfmask.inference.predictor import Predictor, load
-from halfmask.masks.crops import MaskCrops, iou
-from halfmask.masks.encode import encode_rle
+from halfmask.masks.crops import MaskCrops, encode_rle, iou
 from halfmask.masks.paste import paste
 from halfmask.models.box_segmenter.model import BoxSegmenter
 from halfmask.models.fixed.sam import SamSegmenter

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from benchmarks.result import Row
 from benchmarks.speed.inference_ways import Answer
-from halfmask.masks.crops import MaskCrops, iou
-from halfmask.masks.encode import decode
+from halfmask.masks.crops import MaskCrops, decode, iou
 
 SAME_BAR, IOU_BAR, BOX_BAR = 0.99, 0.99, 0.5
 

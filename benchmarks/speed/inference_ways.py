@@ -21,8 +21,7 @@ from halfmask.errors import InputError
 from halfmask.inference.export.export import graphs_of, write_graph
 from halfmask.inference.export.int8 import answer, save_ranges, session_of, write_quantized
 from halfmask.inference.predictor import Predictor, on_cpu
-from halfmask.masks.crops import MaskCrops
-from halfmask.masks.encode import encode_rle
+from halfmask.masks.crops import MaskCrops, encode_rle
 from halfmask.masks.paste import paste
 from halfmask.models.backbones.norm import fold_for_inference
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN

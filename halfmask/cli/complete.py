@@ -93,11 +93,11 @@ def run(
     The paper's GrabCut Mask R-CNN: halfmask complete baseline:grabcut boxes.json …,
     then train on that with data.use=filled.
     """
-    from halfmask.evaluation.sheet import check_sheet
     from halfmask.files.atomic import write_json
     from halfmask.inference.complete.complete import complete, journal_of
     from halfmask.inference.predictor import load
     from halfmask.pictures.filled_sheet import draw_filling_sheet
+    from halfmask.pictures.save import check_sheet
     from halfmask.progress import Display
 
     if dry_run:

@@ -100,21 +100,15 @@ def run(
 
 
 def _backbone(source: Path, out: Path) -> None:
-    import os
-
     import safetensors.torch
 
+    from halfmask.files.atomic import path_beside
     from halfmask.models.backbones.encoder import read_weights
     from halfmask.models.imported.efficientnet_lite import to_timm
 
     name, weights = to_timm(read_weights(source), str(source))
-    beside = out.with_name(f".{out.name}.{os.getpid()}.part")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with path_beside(out) as beside:
         safetensors.torch.save_file(weights, beside)
-        beside.replace(out)
-    finally:
-        beside.unlink(missing_ok=True)
     print(f"{out}: {name}; in a recipe: model.encoder.name=timm/{name} model.encoder.weights={out}")
 
 

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+import halfmask
+from halfmask.progress import Display
+
 
 def run(
     data: Annotated[
@@ -16,39 +19,26 @@ def run(
         Path | None,
         typer.Option(
             envvar="HALFMASK_INDEX_FOLDER",
-            help="Put it here, not beside the file. train and evaluate look where the variable "
-            "says.",
+            help="Write it to this folder, not beside the file. train and evaluate look in the "
+            "folder that the variable names.",
         ),
     ] = None,
     anew: Annotated[
-        bool, typer.Option("--anew", help="Make it even where one is there that fits.")
+        bool, typer.Option("--anew", help="Write it even if a current one exists.")
     ] = False,
 ) -> None:
-    """Makes the index that `train` and `evaluate` read a large file through: opened at
-    once, one copy for all workers.
+    """Writes the index through which `train` and `evaluate` read a large file: it opens
+    at once, and all workers share one copy.
 
-    They make it themselves for a file of more than 256 MiB, and again when the file has
-    changed; a smaller file is read through an index once it has one. The JSON file
-    stays as it is, and is still needed.
+    They write it themselves for a file of more than 256 MiB, and again when the file
+    has changed. A smaller file is read through its index if it has one. The JSON file
+    does not change and is still needed.
 
     Example: halfmask index instances.json
     """
-    import os
-    import time
-
-    from halfmask.coco.index.place import FOLDER_VARIABLE, index_path
-    from halfmask.coco.open import make_index
-
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        os.environ[FOLDER_VARIABLE] = str(folder)
-    start = time.perf_counter()
-    index = make_index(data, anew)
-    counts = index.mask_counts()
-    print(
-        f"{index_path(data)}: {len(index.images)} images, {index.objects} boxes, "
-        f"{sum(counts.values())} masks"
-    )
-    for kind, count in index.facts["left_out"].items():
+    with Display(quiet=True) as progress:
+        made = halfmask.index(data, folder=folder, anew=anew, progress=progress)
+    print(f"{made.path}: {made.images} images, {made.boxes} boxes, {made.masks} masks")
+    for kind, count in made.left_out.items():
         print(f"left out: {count} {kind.replace('_', ' ')}")
-    print(f"{index_path(data).stat().st_size / 2**20:.1f} MiB, {time.perf_counter() - start:.1f} s")
+    print(f"{made.bytes / 2**20:.1f} MiB, {made.seconds:.1f} s")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+import halfmask
+
 
 def run(
     data: Annotated[Path, typer.Argument(help="COCO file.", metavar="DATA.json")],
@@ -19,28 +21,13 @@ def run(
     ],
     out: Annotated[Path, typer.Option(help="File to write; never the input.", metavar="F")],
 ) -> None:
-    """Keeps the masks of the named classes and removes all others, with the area that
-    was measured on them. Crowds stay.
+    """Keeps the masks of the named classes and removes all others, with the areas
+    measured on them. Crowds stay.
 
     Example: halfmask split instances_train.json --masked voc --out voc_masks.json
     """
-    from halfmask.coco.categories import resolve_masked
-    from halfmask.coco.edit import strip_masks
-    from halfmask.coco.file import CocoFile
-    from halfmask.errors import InputError
-    from halfmask.files.atomic import write_json
-
-    if out.exists() and data.exists() and out.samefile(data):
-        raise InputError(
-            f"{out}: this is the input; expected another file for --out, since the removed "
-            "masks would be lost"
-        )
-    file = CocoFile.read(data)
-    keep = resolve_masked(masked, file.categories, file.name)
-    stripped = CocoFile.from_document(strip_masks(file.document, keep), str(out))
-    before, after = file.mask_counts(), stripped.mask_counts()
-    write_json(out, stripped.document)
+    done = halfmask.split(data, masked=masked, out=out)
     print(
-        f"{out}: masks of {len(keep)} of {len(file.categories)} classes kept, "
-        f"{sum(after.values())} masks stay, {sum(before.values()) - sum(after.values())} removed"
+        f"{done.out}: masks of {done.masked} of {done.classes} classes kept, "
+        f"{done.kept} masks stay, {done.removed} removed"
     )

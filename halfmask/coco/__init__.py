@@ -1,1 +1,1 @@
-"""The COCO file format: read, check, index, write. Knows no network and imports no torch."""
+"""The COCO file format: read, check, index, write. Imports no torch."""

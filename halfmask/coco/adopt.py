@@ -1,4 +1,4 @@
-"""Takes over the masks that halfmask filled in elsewhere: a teacher's, for self-training."""
+"""Copies a teacher's filled-in masks into a COCO file, for self-training."""
 
 from __future__ import annotations
 
@@ -7,25 +7,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from halfmask.coco.file import CocoFile
-from halfmask.coco.records import clip_box
+from halfmask.coco.records import Box, Document, clip_box
 from halfmask.coco.supervision import MaskState, Use, mask_weight, provenance
-from halfmask.coco.tightness import box_iou
-from halfmask.masks.rle import box_of
+from halfmask.masks.rle import box_iou, box_of
 
-Document = dict[str, Any]
 Key = tuple[int, int]
-"""Image id and annotation id: some files count annotations anew in each image."""
+"""Image id and annotation id: in some files annotation ids restart in each image."""
 
 
 @dataclass(frozen=True)
 class Adoption:
-    """What became of the annotations that have no mask of their own.
+    """The result of `adopt_fillings`.
 
     Attributes:
-        document: the file with the masks that were kept; none of its other fillings.
-        kept: masks taken over.
-        doubtful: masks left out since their score is too low.
-        loose: masks left out since their own box is not the annotation's.
+        document: the file with the adopted masks and no other filled-in masks.
+        kept: number of adopted masks.
+        doubtful: masks left out because their score is too low.
+        loose: masks left out because they do not fit the annotation's box.
     """
 
     document: Document
@@ -38,65 +36,62 @@ def adopt_fillings(
     file: CocoFile,
     use: Use,
     filled: Mapping[Key, dict[str, Any]],
+    *,
     min_score: float,
     min_tightness: float,
 ) -> Adoption:
-    """The document of `file` with the fillings of `filled` that pass, in place of all
-    masks that `use` does not count.
+    """Replaces all masks that `use` does not count by those of `filled` that pass.
 
     Args:
-        file: whose annotations are learnt from.
-        use: which masks of it count already; those stay.
+        file: the annotations to learn from.
+        use: which of its masks count already; those stay.
         filled: image and annotation id → the same annotation, filled in; see
             `fillings_of`.
-        min_score: least score of a filling that nobody has looked at.
-        min_tightness: least IoU of a filling's own box with the annotation's: a mask
-            that leaves a side of its box untouched is wrong.
+        min_score: lowest score of a mask that no one has reviewed.
+        min_tightness: lowest IoU of the mask's tight box with the annotation's box: a
+            mask that does not reach a side of its box is wrong.
     """
     counts = {"kept": 0, "doubtful": 0, "loose": 0}
     replaced: dict[int, dict[str, Any]] = {}
-    for image in file.images:
-        size = file.size_of(image["id"])
-        states = file.states_of(image["id"], use)
-        for annotation, state in zip(file.annotations_of(image["id"]), states, strict=True):
-            if state in (MaskState.MASK, MaskState.CROWD, MaskState.SUSPECT):
-                continue
-            bare = {k: v for k, v in annotation.items() if k not in ("segmentation", "halfmask")}
-            found = filled.get((image["id"], annotation["id"]))
-            fate = (
-                None if found is None else _fate(annotation, found, size, min_score, min_tightness)
-            )
-            if fate is not None:
-                counts[fate] += 1
-            if fate == "kept" and found is not None:
-                bare |= {k: found[k] for k in ("segmentation", "halfmask", "area") if k in found}
-            replaced[id(annotation)] = bare
+    for image, annotation, state in file.rows(use):
+        if state in (MaskState.MASK, MaskState.CROWD, MaskState.SUSPECT):
+            continue
+        bare = {k: v for k, v in annotation.items() if k not in ("segmentation", "halfmask")}
+        found = filled.get((image["id"], annotation["id"]), {})
+        box = clip_box(annotation["bbox"], file.size_of(image["id"]))
+        fate = _fate(found, box, file.size_of(image["id"]), min_score, min_tightness)
+        if fate is not None:
+            counts[fate] += 1
+        if fate == "kept":
+            bare |= {k: found[k] for k in ("segmentation", "halfmask", "area") if k in found}
+        replaced[id(annotation)] = bare
     rows = [replaced.get(id(a), a) for a in file.document["annotations"]]
     return Adoption({**file.document, "annotations": rows}, **counts)
 
 
 def fillings_of(file: CocoFile) -> dict[Key, dict[str, Any]]:
-    """Image and annotation id → annotation. Without those whose two ids are in the file
-    twice: whose mask it is cannot be told.
+    """Returns the annotations by image and annotation id.
+
+    Annotations whose pair of ids occurs twice are left out: the owner of their mask is
+    unknown.
     """
     out: dict[Key, dict[str, Any]] = {}
     repeated: set[Key] = set()
-    for image in file.images:
-        for annotation in file.annotations_of(image["id"]):
-            key = image["id"], annotation["id"]
-            repeated |= {key} & out.keys()
-            out[key] = annotation
+    for image, annotation, _ in file.rows():
+        key = image["id"], annotation["id"]
+        repeated |= {key} & out.keys()
+        out[key] = annotation
     return {key: annotation for key, annotation in out.items() if key not in repeated}
 
 
 def _fate(
-    own: dict[str, Any],
     found: dict[str, Any],
+    box: Box | None,
     size: tuple[int, int],
     min_score: float,
     min_tightness: float,
 ) -> str | None:
-    """None: nothing was filled in here, or a person refused it."""
+    """Returns a counter of Adoption; None without a mask or if rejected."""
     state = provenance(found)
     if state in (None, "rejected") or not found.get("segmentation"):
         return None
@@ -104,7 +99,7 @@ def _fate(
         return "kept"
     if mask_weight(found) < min_score:
         return "doubtful"
-    tight, box = box_of(found["segmentation"], size), clip_box(own["bbox"], size)
+    tight = box_of(found["segmentation"], size)
     if tight is None or box is None or box_iou(tight, box) < min_tightness:
         return "loose"
     return "kept"

@@ -1,6 +1,4 @@
-"""What reads a COCO file for training and evaluation: a file in memory, or the index of
-a large one.
-"""
+"""The interface of a readable COCO file: one in memory, or the index of a large one."""
 
 from __future__ import annotations
 
@@ -8,25 +6,24 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from halfmask.coco.records import Box
+from halfmask.coco.records import Box, Record
 from halfmask.coco.supervision import MaskState, Use
 
-Record = dict[str, Any]
 Renaming = tuple[dict[int, int], Sequence[Record]]
 """Category id → new id, and the categories that the new ids belong to."""
 
 
 @dataclass(frozen=True)
 class Instance:
-    """What an annotation teaches.
+    """The training signal of an annotation.
 
     Attributes:
-        annotation_id: the file's; files repeat ids.
+        annotation_id: the file's id; files may repeat ids.
         label: 1…K−1.
         box: xyxy, pixels, clipped to the image.
-        state: of its mask; the box of a crowd teaches nothing.
-        weight: how much its mask counts where it is learnt from.
-        segmentation: the file's JSON value where the state is MASK, else None.
+        state: of its mask; the box of a crowd is not learnt from.
+        weight: weight of its mask in the losses.
+        segmentation: the file's JSON value if the state is MASK, else None.
     """
 
     annotation_id: int
@@ -38,8 +35,9 @@ class Instance:
 
 
 class Annotations(Protocol):
-    """A checked COCO instances file. `CocoFile` documents the members; what an image
-    cannot be used for is left out of all of them.
+    """A checked COCO instances file; `CocoFile` documents the members.
+
+    Unusable images and annotations appear in no member.
     """
 
     name: str
@@ -63,7 +61,6 @@ class Annotations(Protocol):
     def instances_of(self, image_id: int, use: Use = "annotated") -> list[Instance]: ...
     def with_masks(self, use: Use = "annotated") -> set[int]: ...
     def mask_counts(self, use: Use = "annotated") -> dict[int, int]: ...
-    def masked_categories(self, threshold: int = 10, use: Use = "annotated") -> set[int]: ...
     def part(
         self,
         image_ids: Collection[int],

@@ -1,4 +1,4 @@
-"""COCO's 80 classes, VOC's 20 among them, and the ways to name the masked half."""
+"""COCO's 80 classes, the 20 of VOC among them, and the ways to name masked classes."""
 
 from __future__ import annotations
 
@@ -11,26 +11,21 @@ import numpy as np
 
 from halfmask.errors import InputError
 
+_NAMES = """
+person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire
+hydrant, stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear,
+zebra, giraffe, backpack, umbrella, handbag, tie, suitcase, frisbee, skis, snowboard, sports
+ball, kite, baseball bat, baseball glove, skateboard, surfboard, tennis racket, bottle, wine
+glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange, broccoli, carrot, hot
+dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, laptop,
+mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book, clock,
+vase, scissors, teddy bear, hair drier, toothbrush
+"""
+_UNUSED_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 COCO_NAMES: dict[int, str] = dict(
     zip(
-        [
-            *range(1, 12),
-            *range(13, 26),
-            27,
-            28,
-            *range(31, 45),
-            *range(46, 66),
-            67,
-            70,
-            *range(72, 83),
-            *range(84, 91),
-        ],
-        """person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,bench,bird,
-        cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,tie,suitcase,frisbee,skis,snowboard,sports ball,
-        kite,baseball bat,baseball glove,skateboard,surfboard,tennis racket,bottle,wine glass,cup,fork,knife,spoon,bowl,banana,apple,
-        sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,potted plant,bed,dining table,toilet,tv,laptop,mouse,
-        remote,keyboard,cell phone,microwave,oven,toaster,sink,refrigerator,book,clock,vase,scissors,teddy bear,hair drier,
-        toothbrush""".replace("\n        ", "").split(","),
+        (i for i in range(1, 91) if i not in _UNUSED_IDS),
+        " ".join(_NAMES.split()).split(", "),
         strict=True,
     )
 )
@@ -40,33 +35,34 @@ VOC_IDS: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 9, 16, 17, 18, 19, 20, 21, 44, 
 """COCO's ids of the 20 VOC classes (paper.md, section 3)."""
 
 NONVOC_IDS: tuple[int, ...] = tuple(i for i in COCO_NAMES if i not in VOC_IDS)
-"""COCO's ids of the other 60."""
+"""COCO's ids of the other 60 classes."""
 
 _VOC_SPELLINGS = {"motorbike", "aeroplane", "sofa", "pottedplant", "diningtable", "tvmonitor"}
-"""VOC's own."""
+"""VOC's own spellings."""
 VOC_NAMES: frozenset[str] = frozenset(COCO_NAMES[i] for i in VOC_IDS) | _VOC_SPELLINGS
 
 _TRIALS, _COUNTS = range(1, 6), (20, 30, 40, 50, 60)
 
 
 def random_split(trial: int, count: int, classes: int = 80) -> list[int]:
-    """The paper's random choice of masked classes (figure 3): 0-based positions among
-    the categories, sorted.
+    """Draws the paper's random masked classes (figure 3).
 
     The 25 splits of 80 classes come from one stream of NumPy's legacy generator, seed
-    3, so all up to the wanted one are drawn. Any other number of classes or of masked
-    ones has a stream of its own.
+    3, so all splits up to the requested one are drawn. Any other number of classes or
+    of masked classes has its own stream.
 
     Args:
-        trial: 1…5 for the paper's; any number from 1 on otherwise.
-        count: how many classes have masks; the paper's are 20, 30, 40, 50, 60.
+        trial: 1…5 in the paper; otherwise any number from 1 on.
+        count: number of masked classes; 20, 30, 40, 50 or 60 in the paper.
         classes: number of categories.
+    Returns:
+        Sorted positions among the categories, from 0.
     Raises:
-        InputError: no such split.
+        InputError: there is no such split.
     """
     if trial < 1 or not 0 < count <= classes:
         raise InputError(
-            f"random:{trial}:{count}: expected a trial from 1 on and a count of 1 … {classes} "
+            f"random:{trial}:{count}: expected a trial of at least 1 and a count of 1 … {classes} "
             "(the file's classes)"
         )
     if classes != 80 or trial not in _TRIALS or count not in _COUNTS:
@@ -84,15 +80,15 @@ def random_split(trial: int, count: int, classes: int = 80) -> list[int]:
 def resolve_masked(
     spec: str, categories: Sequence[dict[str, Any]], file: str = "this file"
 ) -> set[int]:
-    """The category ids that a `masked` setting names.
+    """Returns the category ids that a `masked` setting names.
 
     Args:
         spec: `voc`, `nonvoc` (by the names of the classes), `random:TRIAL:COUNT`
             (`random_split`), or class names `a,b,c`.
-        categories: the file's, each with id and name.
-        file: what errors call it.
+        categories: the file's categories, each with id and name.
+        file: name of the file in errors.
     Raises:
-        InputError: unknown class (near ones are listed), or nothing is named.
+        InputError: a class is unknown (similar names are listed), or none is named.
     """
     spec = spec.strip()
     if spec in ("voc", "nonvoc"):
@@ -106,7 +102,7 @@ def resolve_masked(
     wanted = [name.strip() for name in spec.split(",") if name.strip()]
     if not wanted:
         raise InputError(
-            "no class named: expected voc, nonvoc, random:TRIAL:COUNT or class names a,b,c"
+            "no class is named: expected voc, nonvoc, random:TRIAL:COUNT or class names a,b,c"
         )
     return {i for name in wanted for i in _named(name, categories, file)}
 
@@ -115,8 +111,7 @@ def _voc(spec: str, categories: Sequence[dict[str, Any]], file: str) -> set[int]
     voc = {c["id"] for c in categories if c["name"].lower() in VOC_NAMES}
     if not voc:
         raise InputError(
-            f"{spec}: none of the 20 VOC classes is in {file}; name the masked classes "
-            "themselves, a,b,c"
+            f"{spec}: none of the 20 VOC classes is in {file}; name the masked classes as a,b,c"
         )
     return voc if spec == "voc" else {c["id"] for c in categories} - voc
 
@@ -127,5 +122,5 @@ def _named(name: str, categories: Sequence[dict[str, Any]], file: str) -> list[i
     if not found:
         near = difflib.get_close_matches(name, [c["name"] for c in categories], n=3, cutoff=0.5)
         hint = f"; near: {', '.join(near)}" if near else ""
-        raise InputError(f"{name!r} is no class of {file} ({len(categories)} classes){hint}")
+        raise InputError(f"{name!r} is not a class of {file} ({len(categories)} classes){hint}")
     return found

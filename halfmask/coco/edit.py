@@ -7,24 +7,22 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from halfmask.coco.supervision import all_finite, is_crowd
+from halfmask.coco.records import Document, Record
+from halfmask.coco.supervision import all_finite, is_box, is_crowd
 from halfmask.errors import InputError
-
-Document = dict[str, Any]
 
 
 def strip_masks(document: Document, keep: set[int]) -> Document:
-    """The document with the masks of all other classes removed, so that no code can see
-    them.
+    """Returns the document without the masks of all other classes.
 
-    An annotation whose category is not in `keep` loses `segmentation` (and `halfmask`,
-    the note on where its mask came from), and its `area`, which is the mask's, becomes
-    width × height of its box (removed where the box is no box). Crowds stay as they
-    are, and so does everything else. The document given is not changed; the new one
-    shares its untouched parts.
+    An annotation whose category is not in `keep` loses `segmentation` and `halfmask`
+    (the note on the origin of its mask). Its `area`, measured on the mask, becomes
+    width × height of its box, or is removed if the box is malformed. Crowds and
+    everything else stay. `document` is not changed; the new document shares its
+    unchanged parts.
 
     Args:
-        document: a COCO file's, checked by `CocoFile`.
+        document: of a COCO file, checked by `CocoFile`.
         keep: category ids whose masks stay.
     """
     return {**document, "annotations": [_strip(a, keep) for a in document["annotations"]]}
@@ -41,33 +39,26 @@ def _strip(annotation: Any, keep: set[int]) -> Any:
     }
     if "area" in stripped:
         bbox = stripped.get("bbox")
-        area = (
-            bbox[2] * bbox[3]
-            if isinstance(bbox, list) and len(bbox) == 4 and all_finite(bbox)
-            else None
-        )
-        if area is not None and all_finite([area]):
+        area = bbox[2] * bbox[3] if is_box(bbox) else None
+        if all_finite([area]):
             stripped["area"] = area
         else:
             del stripped["area"]
     return stripped
 
 
-Category = dict[str, Any]
-
-
 def matching_ids(
-    categories: Sequence[Category], target: Sequence[Category], where: str
+    categories: Sequence[Record], target: Sequence[Record], where: str
 ) -> dict[int, int]:
-    """Category id → the id of the target's category of the same name.
+    """Maps category ids to the ids of the target's categories with the same names.
 
     Args:
-        categories: those to be found, each with id and name.
-        target: those to look among.
-        where: what messages call the file of `categories`.
+        categories: categories to find, each with id and name.
+        target: categories to search.
+        where: name of the file of `categories` in errors.
     Raises:
-        InputError: a name that the target does not have (near ones are listed), or has
-            more than once; or two categories of one name.
+        InputError: the target does not have a name (similar names are listed), or a
+            name occurs more than once.
     """
     count = Counter(str(c["name"]) for c in target)
     own = Counter(str(c["name"]) for c in categories)
@@ -77,27 +68,28 @@ def matching_ids(
             near = difflib.get_close_matches(name, ids, n=3, cutoff=0.5)
             hint = f"; near: {', '.join(near)}" if near else ""
             raise InputError(
-                f"{where}: its class {name!r} is none of the model's {len(target)} classes, "
-                f"which are those of the recipe's data{hint}; "
-                "rename it in this file, or leave it out"
+                f"{where}: its class {name!r} is not among the model's {len(target)} classes, "
+                f"which are those of the recipe's data{hint}; rename it in this file, or "
+                "remove it"
             )
         if count[name] > 1 or own[name] > 1:
             raise InputError(
-                f"{where}: class {name!r} is matched by name, and there is more than one of "
-                "that name; rename all but one"
+                f"{where}: classes are matched by name, and more than one has the name {name!r}; "
+                "rename all but one"
             )
     return {int(c["id"]): ids[str(c["name"])] for c in categories}
 
 
-def relabel(document: Document, ids: dict[int, int], categories: Sequence[Category]) -> Document:
-    """The document with other category ids. Annotations of no known category stay as
-    they are, to be reported by who reads them.
+def relabel(document: Document, ids: dict[int, int], categories: Sequence[Record]) -> Document:
+    """Returns the document with other category ids.
+
+    Annotations of unknown categories stay invalid, so that the reader reports them.
 
     Args:
-        document: a COCO file's, checked by `CocoFile`. It is not changed; the new one
-            shares its untouched parts.
+        document: of a COCO file, checked by `CocoFile`. It is not changed; the new
+            document shares its unchanged parts.
         ids: category id → new id, see `matching_ids`.
-        categories: the records that the new ids belong to.
+        categories: the records of the new ids.
     """
     taken = set(ids.values()) | {int(c["id"]) for c in categories}
     nothing = min(taken, default=0) - 1
@@ -106,12 +98,9 @@ def relabel(document: Document, ids: dict[int, int], categories: Sequence[Catego
         if not isinstance(annotation, dict):
             return annotation
         category = annotation.get("category_id")
-        # An id that this file does not know must not become, by chance, a class of the
-        # other.
-        return {
-            **annotation,
-            "category_id": ids.get(category, nothing) if type(category) is int else None,
-        }
+        # An unknown id must not happen to be a class of the other file.
+        new = ids.get(category, nothing) if type(category) is int else None
+        return {**annotation, "category_id": new}
 
     return {
         **document,

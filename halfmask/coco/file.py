@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from halfmask.coco.annotations import Instance, Renaming
 from halfmask.coco.edit import relabel, strip_masks
 from halfmask.coco.problems import Problem, ProblemKind
 from halfmask.coco.records import (
+    Record,
     check_records,
     check_root,
     clip_box,
@@ -28,16 +29,18 @@ from halfmask.errors import InputError
 
 
 class CocoFile:
-    """A COCO instances file. What can be read but not used is left out and reported;
-    what is no COCO file is an InputError.
+    """A COCO instances file in memory.
+
+    Unusable records are left out and reported. A file that is not COCO is an
+    InputError.
 
     Attributes:
-        name: what messages call the file.
+        name: name of the file in messages.
         document: the JSON as read; never changed.
         images: the usable image records, in file order.
         categories: the category records, by id; label i + 1 is categories[i].
         label_of: category id → label.
-        structure: the findings of reading: what is left out.
+        structure: findings about the records that are left out.
     """
 
     def __init__(self, document: object, name: str, *, not_strict: bool = False) -> None:
@@ -56,7 +59,7 @@ class CocoFile:
             )
         self._sizes: dict[int, tuple[int, int]] = {}
         self.images = self._usable_images()
-        self._of_image: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in self.images}
+        self._of_image: dict[int, list[Record]] = {image["id"]: [] for image in self.images}
         self._states: dict[Use, dict[int, list[MaskState]]] = {}
         self._index()
 
@@ -65,15 +68,16 @@ class CocoFile:
         """Reads a file.
 
         Raises:
-            InputError: it is missing, unreadable, not UTF-8, not JSON or not COCO.
+            InputError: the file is missing, unreadable, not UTF-8, not JSON or not
+            COCO.
         """
-        not_strict: list[str] = []
-        document = _parse(Path(path), not_strict)
-        return cls(document, str(path), not_strict=bool(not_strict))
+        constants: list[str] = []
+        document = parse_json(Path(path), "expected a COCO JSON file", constants)
+        return cls(document, str(path), not_strict=bool(constants))
 
     @classmethod
     def from_document(cls, document: object, name: str) -> CocoFile:
-        """Checks a document that is already in memory; `name` is named in errors."""
+        """Checks a document that is already in memory; errors mention `name`."""
         return cls(document, name)
 
     @cached_property
@@ -86,32 +90,33 @@ class CocoFile:
         return {image["id"]: file_name_of(image) for image in self.images}
 
     def __contains__(self, image_id: object) -> bool:
-        """Whether an id is that of a usable image."""
+        """Whether an image id belongs to a usable image."""
         return image_id in self._sizes
 
     def file_name_of(self, image_id: int) -> str:
-        """The name of an image's photograph below the images folder."""
+        """Returns the name of an image's photograph below the images folder."""
         return self._names[image_id]
 
     def size_of(self, image_id: int) -> tuple[int, int]:
-        """(H, W) of an image."""
+        """Returns (H, W) of an image."""
         return self._sizes[image_id]
 
     def name_of(self, category_id: int) -> str:
-        """The name of a category."""
+        """Returns the name of a category."""
         return str(self.categories[self.label_of[category_id] - 1]["name"])
 
-    def annotations_of(self, image_id: int) -> list[dict[str, Any]]:
-        """The annotations of an image whose box can be used, crowds among them, in file order."""
+    def annotations_of(self, image_id: int) -> list[Record]:
+        """Returns the annotations with a usable box, also crowds, in file order."""
         return self._of_image[image_id]
 
-    def state_of(self, annotation: dict[str, Any], use: Use = "annotated") -> MaskState:
-        """The state of the mask of one of `annotations_of`'s."""
+    def state_of(self, annotation: Record, use: Use = "annotated") -> MaskState:
+        """Returns the state of the mask of an annotation from `annotations_of`."""
         return classify(annotation, self._sizes[annotation["image_id"]], use)
 
     def states_of(self, image_id: int, use: Use = "annotated") -> list[MaskState]:
-        """The states of the masks of `annotations_of(image_id)`, in its order;
-        remembered, as training asks in every epoch.
+        """Returns the mask states of `annotations_of(image_id)`, in the same order.
+
+        They are cached, since training needs them in every epoch.
         """
         known = self._states.setdefault(use, {})
         if image_id not in known:
@@ -121,13 +126,19 @@ class CocoFile:
             ]
         return known[image_id]
 
+    def rows(self, use: Use = "annotated") -> Iterator[tuple[Record, Record, MaskState]]:
+        """Yields the image, the annotation and its mask state for every annotation."""
+        for image in self.images:
+            states = self.states_of(image["id"], use)
+            for annotation, state in zip(self._of_image[image["id"]], states, strict=True):
+                yield image, annotation, state
+
     def instances_of(self, image_id: int, use: Use = "annotated") -> list[Instance]:
-        """What each of `annotations_of(image_id)` teaches, in its order."""
+        """Returns the training signal of each of `annotations_of(image_id)`."""
         size = self._sizes[image_id]
         instances = []
-        for annotation, state in zip(
-            self._of_image[image_id], self.states_of(image_id, use), strict=True
-        ):
+        both = zip(self._of_image[image_id], self.states_of(image_id, use), strict=True)
+        for annotation, state in both:
             box = clip_box(annotation["bbox"], size)
             assert box is not None, annotation["id"]
             mask = annotation["segmentation"] if state == MaskState.MASK else None
@@ -138,12 +149,12 @@ class CocoFile:
         return instances
 
     def with_masks(self, use: Use = "annotated") -> set[int]:
-        """The ids of the images that have at least one usable mask."""
+        """Returns the ids of the images that have at least one usable mask."""
         return {i for i in self._of_image if MaskState.MASK in self.states_of(i, use)}
 
     @property
     def objects(self) -> int:
-        """How many annotations there are whose box teaches."""
+        """Number of annotations whose box is learnt from."""
         return sum(not is_crowd(a) for rows in self._of_image.values() for a in rows)
 
     def part(
@@ -152,14 +163,13 @@ class CocoFile:
         masks_of: Collection[int] | None = None,
         renaming: Renaming | None = None,
     ) -> CocoFile:
-        """The file with some of its images and their annotations only.
+        """Returns the file with only some of its images and their annotations.
 
         Args:
             image_ids: the images.
             masks_of: category ids of the classes that keep their masks (`strip_masks`);
                 None: all.
-            renaming: category id → new id, and the categories that those belong to
-                (`relabel`).
+            renaming: category id → new id, and the records of the new ids (`relabel`).
         """
         wanted = set(image_ids)
 
@@ -178,21 +188,16 @@ class CocoFile:
         return CocoFile(document, self.name)
 
     def mask_counts(self, use: Use = "annotated") -> dict[int, int]:
-        """Usable masks of each category id, 0 where there is none."""
+        """Returns the number of usable masks of each category id."""
         counts = dict.fromkeys(self.label_of, 0)
-        for image_id, rows in self._of_image.items():
-            for annotation, state in zip(rows, self.states_of(image_id, use), strict=True):
-                counts[annotation["category_id"]] += state == MaskState.MASK
+        for _, annotation, state in self.rows(use):
+            counts[annotation["category_id"]] += state == MaskState.MASK
         return counts
-
-    def masked_categories(self, threshold: int = 10, use: Use = "annotated") -> set[int]:
-        """Set A: the category ids with at least `threshold` usable masks."""
-        return {category for category, count in self.mask_counts(use).items() if count >= threshold}
 
     def _report(self, kind: ProblemKind, ids: Sequence[int], message: str) -> None:
         self.structure.append(Problem(kind, tuple(ids), message))
 
-    def _usable_images(self) -> list[dict[str, Any]]:
+    def _usable_images(self) -> list[Record]:
         usable = []
         for image in check_records(self.document["images"], self.name, "image"):
             size = size_of_record(image)
@@ -219,13 +224,21 @@ class CocoFile:
             self._report(kind, [annotation["id"]], f"annotation {annotation['id']}: {message}")
 
 
-def _parse(path: Path, not_strict: list[str]) -> object:
-    expected = "expected a COCO JSON file"
+def parse_json(path: Path, expected: str, constants: list[str]) -> object:
+    """Reads a JSON file into memory.
+
+    Args:
+        path: the file.
+        expected: what errors say that was expected.
+        constants: receives NaN, Infinity and -Infinity if the file has them.
+    Raises:
+        InputError: the file cannot be read or is not JSON in UTF-8.
+    """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{path}: {expected} in UTF-8, byte {error.start} is none; save it as UTF-8"
+            f"{path}: {expected} in UTF-8, byte {error.start} is not UTF-8; save it as UTF-8"
         ) from error
     except OSError as error:
         raise InputError(
@@ -235,21 +248,17 @@ def _parse(path: Path, not_strict: list[str]) -> object:
         raise InputError(f"{path}: {expected}, the file is empty")
 
     def constant(literal: str) -> float:
-        not_strict.append(literal)
+        constants.append(literal)
         return float(literal)
 
     try:
         return json.loads(text, parse_constant=constant)
     except json.JSONDecodeError as error:
-        at = f"line {error.lineno}, column {error.colno}"
-        raise InputError(
-            f"{path}: {expected}, found something else: {error.msg} at {at}"
-        ) from error
+        why = f"something else: {error.msg} at line {error.lineno}, column {error.colno}"
+        raise InputError(f"{path}: {expected}, found {why}") from error
     except RecursionError as error:
-        raise InputError(
-            f"{path}: {expected}, found lists or objects nested too deeply to be read"
-        ) from error
+        why = "lists or objects nested too deeply to be read"
+        raise InputError(f"{path}: {expected}, found {why}") from error
     except ValueError as error:
-        raise InputError(
-            f"{path}: {expected}, found something else: {str(error).split(';')[0]}"
-        ) from error
+        why = f"something else: {str(error).split(';')[0]}"
+        raise InputError(f"{path}: {expected}, found {why}") from error

@@ -1,5 +1,6 @@
-"""Reads photographs as COCO means them: RGB, pixels as stored (no EXIF turn, since
-boxes are in stored pixels).
+"""Reads photographs as COCO defines them: RGB, pixels as stored.
+
+No EXIF rotation is applied, since boxes are in stored pixels.
 """
 
 from __future__ import annotations
@@ -21,17 +22,16 @@ Pixels = NDArray[np.uint8]
 
 
 def photograph_path(folder: str | Path, name: str, where: str = "") -> Path:
-    """Where the photograph of a record lies: the only place where a file's names become
-    paths of the photographs' folder.
+    """Returns the path of a record's photograph; no other code turns names into paths.
 
-    Links within the folder are the user's own and are followed; a name is not: files
-    come from strangers.
+    COCO files come from strangers, so a name may not lead out of the folder. Links
+    inside the folder are the user's own and are followed.
 
     Args:
         folder: of the photographs.
-        name: `file_name_of` the record; an absolute name, or one with `..`, is fine
-            where it leads into the folder.
-        where: what the error should name besides it, for example "image id 9".
+        name: `file_name_of` the record. An absolute name, or one with `..`, is accepted
+            if it leads into the folder.
+        where: added to the error, for example "image id 9".
     Raises:
         InputError: the record has no name, or the name leads out of the folder.
     """
@@ -47,14 +47,14 @@ def photograph_path(folder: str | Path, name: str, where: str = "") -> Path:
 
 
 def read_photograph(path: str | Path, where: str = "") -> Pixels:
-    """The pixels of an image file of any mode, uint8 [H, W, 3] RGB.
+    """Reads the pixels of an image file of any mode, uint8 [H, W, 3] RGB.
 
     Args:
         path: the file.
-        where: what the error should name besides it, for example "image id 9".
+        where: added to the error, for example "image id 9".
     Raises:
-        InputError: missing, truncated, no image, or of too many pixels (twice Pillow's
-            limit).
+        InputError: the file is missing, truncated, not an image, or has too many pixels
+            (twice Pillow's limit).
     """
     with opened(path, where) as image:
         return to_rgb(image)
@@ -62,8 +62,9 @@ def read_photograph(path: str | Path, where: str = "") -> Pixels:
 
 @contextmanager
 def opened(path: str | Path, where: str = "") -> Iterator[Image.Image]:
-    """A Pillow image, for a block that does nothing but read it; arguments and errors
-    as `read_photograph`.
+    """Opens a Pillow image; arguments and errors are those of `read_photograph`.
+
+    Every exception of the block becomes an InputError, so it must only read the image.
     """
     name = f"{path} ({where})" if where else str(path)
     try:
@@ -87,8 +88,9 @@ def opened(path: str | Path, where: str = "") -> Iterator[Image.Image]:
 
 
 def to_rgb(image: Image.Image) -> Pixels:
-    """The pixels of a Pillow image, uint8 [H, W, 3] RGB; 16-bit and float images are
-    scaled, transparency is dropped.
+    """Returns the pixels of a Pillow image, uint8 [H, W, 3] RGB.
+
+    16-bit and float images are scaled, transparency is dropped.
     """
     if image.mode.startswith("I;16") or image.mode == "I":
         wide = np.asarray(image, dtype=np.float64)
@@ -96,22 +98,19 @@ def to_rgb(image: Image.Image) -> Pixels:
     if image.mode == "F":
         values = np.nan_to_num(np.asarray(image, dtype=np.float64))
         return _three((values * 255.0 if values.max(initial=0.0) <= 1.0 else values).round())
-    return np.array(
-        image if image.mode == "RGB" else image.convert("RGB")
-    )  # convert copies RGB too
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def check_folder(folder: str | Path, photographs: Iterable[tuple[int, str]], name: str) -> None:
-    """Makes sure that photographs are in a folder. Lists each folder once, so millions
-    are fine.
+    """Checks that photographs exist; lists each folder only once.
 
     Args:
-        folder: where the photographs are.
+        folder: of the photographs.
         photographs: image id and file name of each.
-        name: the COCO file, for the message.
+        name: of the COCO file, for the message.
     Raises:
-        InputError: no such folder, or some are not there; says how many and which is
-            the first.
+        InputError: there is no such folder, or photographs are missing; the message has
+            their number and the first.
     """
     total = absent = 0
     first = (0, "")
@@ -125,11 +124,9 @@ def check_folder(folder: str | Path, photographs: Iterable[tuple[int, str]], nam
         return
     if _leads_out(root, first[1]):
         first = (first[0], f"{first[1]!r}, which leads out of it")
-    share, verb = (
-        (f"none of the {total}", "is")
-        if absent == total
-        else (f"{absent} of the {total}", "are not")
-    )
+    share, verb = f"{absent} of the {total}", "are not"
+    if absent == total:
+        share, verb = f"none of the {total}", "is"
     raise InputError(
         f"{folder}: {share} photographs that {name} names {verb} in this folder, "
         f"first {first[1] or 'one without file_name'} (image id {first[0]}); check the images "
@@ -140,10 +137,10 @@ def check_folder(folder: str | Path, photographs: Iterable[tuple[int, str]], nam
 def missing_photographs(
     folder: str | Path, images: Iterable[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """The image records whose photograph is not in a folder.
+    """Returns the image records whose photograph is not in a folder.
 
     Raises:
-        InputError: no such folder.
+        InputError: there is no such folder.
     """
     root = _folder(folder)
     listed: dict[Path, set[str]] = {}
@@ -161,8 +158,8 @@ def _folder(folder: str | Path) -> Path:
 
 def _leads_out(folder: str | Path, name: str) -> bool:
     if ".." not in name and not Path(name).is_absolute():
-        return False  # nearly all: no need to ask where the folder is
-    # By the words alone, not `resolve`: links are the user's.
+        return False  # nearly all names
+    # By the names alone, not `resolve`: links are the user's own.
     root = os.path.normpath(Path(folder).absolute())
     return not Path(os.path.normpath(Path(root) / name)).is_relative_to(root)
 
@@ -176,9 +173,9 @@ def _is_there(root: Path, name: str, listed: dict[Path, set[str]]) -> bool:
             listed[path.parent] = (
                 {p.name for p in path.parent.iterdir()} if path.parent.is_dir() else set()
             )
-        # The second look is for file systems that do not tell upper from lower case.
+        # `is_file` is for file systems that ignore case.
         return bool(name) and (path.name in listed[path.parent] or path.is_file())
-    except (OSError, ValueError):  # a name that no file can have
+    except (OSError, ValueError):  # no file can have this name
         return False
 
 

@@ -1,16 +1,15 @@
-"""What can be wrong with a COCO file, in words: the kinds of finding and what follows from each."""
+"""The kinds of findings about a COCO file, and their consequences."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
-About = Literal["annotation", "image", "category", "file"]
-
 
 class ProblemKind(StrEnum):
-    """A kind of finding; `FACTS` says what each means."""
+    """A kind of finding; `FACTS` describes each."""
 
     NOT_STRICT_JSON = "not_strict_json"
     DUPLICATE_KEY = "duplicate_key"
@@ -47,14 +46,19 @@ class ProblemKind(StrEnum):
 
 @dataclass(frozen=True)
 class Facts:
-    """What the ids of a kind name, whether it is a fault or a note, its heading, and
-    what training does about it.
+    """Describes a kind of finding.
+
+    Attributes:
+        heading: names the findings of this kind in the plural.
+        consequence: what training does about it.
+        about: what its ids refer to.
+        severity: `problem` for a fault, `info` for a note.
     """
 
-    about: About
-    severity: Literal["problem", "info"]
     heading: str
     consequence: str
+    about: Literal["annotation", "image", "category", "file"] = "annotation"
+    severity: Literal["problem", "info"] = "problem"
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,9 @@ class Problem:
     """One finding.
 
     Attributes:
-        kind: what it is.
-        ids: the annotations, images or categories it is about (`FACTS[kind].about`);
-            more than one where they clash with one another.
+        kind: of the finding.
+        ids: ids of the annotations, images or categories (`FACTS[kind].about`); more
+            than one if they conflict with each other.
         message: one line.
     """
 
@@ -77,7 +81,7 @@ class Problem:
         return FACTS[self.kind]
 
     def as_dict(self) -> dict[str, Any]:
-        """The finding as JSON values."""
+        """Returns the finding as JSON values."""
         return {
             "kind": str(self.kind),
             "severity": self.facts.severity,
@@ -88,115 +92,83 @@ class Problem:
 
 
 Finding = tuple[ProblemKind, str]
-"""A kind and what was found, before it is known whose it is."""
+"""A kind and a text that does not name the object yet."""
 
-_OUT = "left out: neither box nor mask is used"
-_BOX_ONLY = "the box teaches, the mask does not"
-_USED = "used as it is"
-_SKIPPED = "skipped and named; training stops at more than data.unreadable of them"
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Sorts findings by the order of ProblemKind; equal kinds keep their order."""
+    order = {kind: position for position, kind in enumerate(ProblemKind)}
+    return sorted(problems, key=lambda problem: order[problem.kind])
+
+
+_OUT = "left out: box and mask are not used"
+_BOX_ONLY = "the box is used, the mask is not"
+_USED = "used unchanged"
+_KEPT = "kept as two classes"
+_SKIPPED = "skipped and named; training stops if more than data.unreadable of them fail"
+_K = ProblemKind
 
 FACTS: dict[ProblemKind, Facts] = {
-    ProblemKind.NOT_STRICT_JSON: Facts(
-        "file", "problem", "NaN or Infinity in the JSON", "other readers may refuse the file"
+    _K.NOT_STRICT_JSON: Facts(
+        "NaN or Infinity in the JSON", "other readers may refuse the file", about="file"
     ),
-    ProblemKind.DUPLICATE_KEY: Facts(
-        "file", "problem", "JSON objects with a key twice", "the last value counts"
+    _K.DUPLICATE_KEY: Facts(
+        "JSON objects with a repeated key", "the last value counts", about="file"
     ),
-    ProblemKind.BOXES_XYXY: Facts(
-        "file",
-        "problem",
+    _K.BOXES_XYXY: Facts(
         "files whose boxes look like x1, y1, x2, y2; COCO's are x, y, width, height",
-        "read as COCO's: far too large. Subtract x1 from x2 and y1 from y2",
+        "read as COCO's, far too large; subtract x1 from x2 and y1 from y2",
+        about="file",
     ),
-    ProblemKind.IMAGE_RECORD: Facts(
-        "image", "problem", "image records that cannot be used", "left out with all annotations"
+    _K.IMAGE_RECORD: Facts(
+        "unusable image records", "left out with all their annotations", about="image"
     ),
-    ProblemKind.ANNOTATION_RECORD: Facts(
-        "annotation", "problem", "annotations that are none", _OUT
+    _K.ANNOTATION_RECORD: Facts("malformed annotations", _OUT),
+    _K.ORPHAN: Facts("annotations of a missing image or category", _OUT),
+    _K.DUPLICATE_ANNOTATION_ID: Facts("annotation ids used twice", _USED),
+    _K.DUPLICATE_ANNOTATION: Facts("the same box and class twice in one image", _USED),
+    _K.NEAR_DUPLICATE: Facts("pairs of annotations that seem to be one object", _USED),
+    _K.DUPLICATE_CATEGORY_NAME: Facts("category names used twice", _KEPT, about="category"),
+    _K.ALIKE_CATEGORY_NAMES: Facts(
+        "category names that differ only in case or spaces", _KEPT, about="category"
     ),
-    ProblemKind.ORPHAN: Facts(
-        "annotation", "problem", "annotations of an image or category that is not there", _OUT
-    ),
-    ProblemKind.DUPLICATE_ANNOTATION_ID: Facts(
-        "annotation", "problem", "annotation ids used twice", _USED
-    ),
-    ProblemKind.DUPLICATE_ANNOTATION: Facts(
-        "annotation", "problem", "the same box and class twice in one image", _USED
-    ),
-    ProblemKind.NEAR_DUPLICATE: Facts(
-        "annotation", "problem", "two annotations of what seems one object", _USED
-    ),
-    ProblemKind.DUPLICATE_CATEGORY_NAME: Facts(
-        "category", "problem", "category names used twice", "kept as two classes"
-    ),
-    ProblemKind.ALIKE_CATEGORY_NAMES: Facts(
-        "category",
-        "problem",
-        "category names that differ only in case or blanks",
-        "kept as two classes",
-    ),
-    ProblemKind.ODD_ISCROWD: Facts(
-        "annotation", "problem", "iscrowd is neither 0 nor 1", "treated as a crowd: left out"
-    ),
-    ProblemKind.BOX_MALFORMED: Facts(
-        "annotation", "problem", "boxes that are not four finite numbers", _OUT
-    ),
-    ProblemKind.BOX_EMPTY: Facts("annotation", "problem", "boxes of zero or negative size", _OUT),
-    ProblemKind.BOX_OUTSIDE: Facts(
-        "annotation", "problem", "boxes wholly outside their image", _OUT
-    ),
-    ProblemKind.BOX_STICKS_OUT: Facts(
-        "annotation", "problem", "boxes that stick out of their image", "clipped to the image"
-    ),
-    ProblemKind.BROKEN_MASK: Facts("annotation", "problem", "broken masks", _BOX_ONLY),
-    ProblemKind.SUSPECT_MASK: Facts(
-        "annotation", "problem", "suspect masks: polygons that repeat their box", _BOX_ONLY
-    ),
-    ProblemKind.BOX_DISAGREES: Facts(
-        "annotation", "problem", "boxes that disagree with their mask", _USED
-    ),
-    ProblemKind.NO_AREA: Facts(
-        "annotation",
-        "info",
+    _K.ODD_ISCROWD: Facts("iscrowd values other than 0 and 1", "treated as a crowd: left out"),
+    _K.BOX_MALFORMED: Facts("boxes that are not four finite numbers", _OUT),
+    _K.BOX_EMPTY: Facts("boxes of zero or negative size", _OUT),
+    _K.BOX_OUTSIDE: Facts("boxes entirely outside their image", _OUT),
+    _K.BOX_STICKS_OUT: Facts("boxes that reach beyond their image", "clipped to the image"),
+    _K.BROKEN_MASK: Facts("broken masks", _BOX_ONLY),
+    _K.SUSPECT_MASK: Facts("suspect masks: polygons that repeat their box", _BOX_ONLY),
+    _K.BOX_DISAGREES: Facts("boxes that disagree with their mask", _USED),
+    _K.NO_AREA: Facts(
         "annotations without an area",
-        "evaluation takes the mask's or the box's",
+        "evaluation uses the area of the mask, else of the box",
+        severity="info",
     ),
-    ProblemKind.TINY: Facts("annotation", "info", "instances under 30 square pixels", _USED),
-    ProblemKind.THIN: Facts("annotation", "info", "instances thinner than 4 pixels", _USED),
-    ProblemKind.NON_OVERLAPPING_MASK: Facts(
-        "annotation",
-        "info",
-        "masks as compressed RLE (COCO's own: from panoptic maps, a little off the polygons)",
+    _K.TINY: Facts("instances under 30 square pixels", _USED, severity="info"),
+    _K.THIN: Facts("instances thinner than 4 pixels", _USED, severity="info"),
+    _K.NON_OVERLAPPING_MASK: Facts(
+        "masks as compressed RLE (in COCO's files: from panoptic maps, slightly off the polygons)",
         _USED,
+        severity="info",
     ),
-    ProblemKind.IMAGE_EMPTY: Facts(
-        "image", "info", "images without annotations", "used as background"
+    _K.IMAGE_EMPTY: Facts("images without annotations", "used as background", "image", "info"),
+    _K.CATEGORY_EMPTY: Facts(
+        "categories without annotations", "nothing to learn from", "category", "info"
     ),
-    ProblemKind.CATEGORY_EMPTY: Facts(
-        "category", "info", "categories without annotations", "nothing to learn from"
-    ),
-    ProblemKind.PHOTO_MISSING: Facts(
-        "image", "problem", "photographs that are not there", "training stops and says so"
-    ),
-    ProblemKind.PHOTO_UNREADABLE: Facts(
-        "image", "problem", "photographs that cannot be read", _SKIPPED
-    ),
-    ProblemKind.PHOTO_SIZE: Facts(
-        "image", "problem", "photographs of another size than the file says", _SKIPPED
-    ),
-    ProblemKind.PHOTO_TURNED: Facts(
+    _K.PHOTO_MISSING: Facts("missing photographs", "training stops and names them", "image"),
+    _K.PHOTO_UNREADABLE: Facts("unreadable photographs", _SKIPPED, "image"),
+    _K.PHOTO_SIZE: Facts("photographs whose size differs from the file's", _SKIPPED, "image"),
+    _K.PHOTO_TURNED: Facts(
+        "photographs with an EXIF rotation",
+        "read as stored; boxes must be in stored pixels",
         "image",
         "info",
-        "photographs with an EXIF turn",
-        "read as stored: boxes must be in stored pixels",
     ),
-    ProblemKind.PHOTO_GRAYSCALE: Facts(
-        "image", "info", "grayscale photographs", "read as RGB of three equal channels"
+    _K.PHOTO_GRAYSCALE: Facts(
+        "grayscale photographs", "read as RGB with three equal channels", "image", "info"
     ),
-    ProblemKind.PHOTO_TWINS: Facts(
-        "image",
-        "problem",
-        "photographs that look the same",
-        "both used; keep them in the same part",
+    _K.PHOTO_TWINS: Facts(
+        "photographs that look the same", "both are used; keep them in the same part", "image"
     ),
 }

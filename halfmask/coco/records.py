@@ -1,19 +1,21 @@
-"""The rules of a COCO file's records: one by one, so that a file in memory and an index
-of a large one decide alike.
-"""
+"""The rules for single records, shared by files in memory and by indexes."""
 
 from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
 from halfmask.coco.problems import Finding, ProblemKind
-from halfmask.coco.supervision import all_finite
+from halfmask.coco.supervision import is_box
 from halfmask.errors import InputError
 
+Record = dict[str, Any]
+"""A JSON object of a COCO file: an image, an annotation or a category."""
 Document = dict[str, Any]
+"""The JSON object of a whole COCO file."""
 
 LISTS = ("images", "annotations", "categories")
 EXPECTED_ROOT = (
@@ -24,8 +26,9 @@ _LARGEST_ID = 1 << 63
 
 
 def file_name_of(image: dict[str, Any]) -> str:
-    """The name of an image's photograph below the images folder: `file_name`, else the
-    end of `coco_url` (LVIS); else "".
+    """Returns the name of an image's photograph below the images folder.
+
+    It is `file_name`, else the last part of `coco_url` (LVIS), else "".
     """
     name = image.get("file_name")
     if _is_text(name):
@@ -35,94 +38,89 @@ def file_name_of(image: dict[str, Any]) -> str:
 
 
 def is_id(value: object) -> bool:
-    """Whether a JSON value can be an id: a whole number of 64 bits."""
+    """Whether a JSON value is an id: a whole number of 64 bits."""
     return type(value) is int and -_LARGEST_ID <= value < _LARGEST_ID
 
 
 def size_of_record(image: dict[str, Any]) -> tuple[int, int] | None:
-    """(H, W) of an image record, None where it has no usable one."""
+    """Returns (H, W) of an image record; None if they are unusable."""
     height, width = _whole(image.get("height")), _whole(image.get("width"))
-    return (
-        None
-        if height is None or width is None or height * width >= _MOST_PIXELS
-        else (height, width)
-    )
+    if height is None or width is None or height * width >= _MOST_PIXELS:
+        return None
+    return height, width
 
 
 def fault_of_size(image: dict[str, Any]) -> str:
-    """Why `size_of_record` refused an image record."""
+    """Says why `size_of_record` refused an image record."""
     found = f"width {brief(image.get('width'))}, height {brief(image.get('height'))}"
-    return f"image {image['id']}: {found}; expected whole pixels"
+    return f"image {image['id']}: {found}; expected positive whole numbers of pixels"
 
 
 def fault_of_record(annotation: object, position: int) -> str | None:
-    """Why an item of `annotations` is no annotation; None where it is an object with an id."""
+    """Says why an item of `annotations` is malformed; None if it has a valid id."""
     if isinstance(annotation, dict) and is_id(annotation.get("id")):
         return None
-    found = (
-        f"id {brief(annotation.get('id'))}" if isinstance(annotation, dict) else brief(annotation)
-    )
+    record = annotation if isinstance(annotation, dict) else None
+    found = brief(annotation) if record is None else f"id {brief(record.get('id'))}"
     return f"item {position} of annotations: {found}; expected an object with a whole number as id"
 
 
 def usable_box(
     annotation: dict[str, Any], image_size: tuple[int, int] | None, known_category: bool
 ) -> Box | None:
-    """The box of an annotation xyxy, clipped to its image; None where the annotation
-    cannot be used at all.
+    """Returns the box of an annotation xyxy, clipped to its image; None if unusable.
 
     Args:
         annotation: has an id.
-        image_size: (H, W) of its image, None where that is not in the file or cannot be
-            used.
+        image_size: (H, W) of its image; None if the image is missing or unusable.
         known_category: whether its category is in the file.
     """
-    return (
-        clip_box(annotation.get("bbox"), image_size)
-        if image_size is not None and known_category
-        else None
-    )
+    if image_size is None or not known_category:
+        return None
+    return clip_box(annotation.get("bbox"), image_size)
 
 
 def fault_of_annotation(
     annotation: dict[str, Any], image_size: tuple[int, int] | None, known_category: bool
 ) -> Finding:
-    """Why `usable_box` refused an annotation."""
+    """Says why `usable_box` refused an annotation."""
     if image_size is None:
         image = brief(annotation.get("image_id"))
-        return ProblemKind.ORPHAN, f"its image {image} is not in the file or cannot be used"
+        return ProblemKind.ORPHAN, f"its image {image} is not in the file or is unusable"
     if not known_category:
-        return (
-            ProblemKind.ORPHAN,
-            f"its category {brief(annotation.get('category_id'))} is not in the file",
-        )
+        category = brief(annotation.get("category_id"))
+        return ProblemKind.ORPHAN, f"its category {category} is not in the file"
     return fault_of_box(annotation.get("bbox"), image_size)
 
 
 def check_root(document: object, name: str) -> Document:
-    """The document, an object with the three lists.
+    """Returns the document if it is an object with the three lists.
 
     Raises:
         InputError: it is something else.
     """
-    expected = EXPECTED_ROOT
     if isinstance(document, list):
         hint = "; looks like a results file (detections): give the annotation file it belongs to"
-        raise InputError(f"{name}: {expected}, found a list of {len(document)}{hint}")
+        raise InputError(f"{name}: {EXPECTED_ROOT}, found a list of {len(document)}{hint}")
     if not isinstance(document, dict):
-        raise InputError(f"{name}: {expected}, found {type(document).__name__}")
-    missing = [key for key in LISTS if not isinstance(document.get(key), list)]
-    if missing:
-        keys = ", ".join(brief(key) for key in list(document)[:6]) or "no keys at all"
-        raise InputError(
-            f"{name}: {expected}, {' and '.join(missing)} "
-            f"{'are' if len(missing) > 1 else 'is'} not there; found {keys}"
-        )
+        raise InputError(f"{name}: {EXPECTED_ROOT}, found {type(document).__name__}")
+    check_lists({key for key in document if isinstance(document[key], list)}, list(document), name)
     return document
 
 
+def check_lists(lists: Collection[str], keys: Sequence[str], name: str) -> None:
+    """Raises an InputError if one of COCO's three lists is not among `lists`."""
+    missing = [key for key in LISTS if key not in lists]
+    if missing:
+        found = ", ".join(brief(key) for key in keys[:6]) or "no keys at all"
+        verb = "are" if len(missing) > 1 else "is"
+        raise InputError(
+            f"{name}: {EXPECTED_ROOT}, {' and '.join(missing)} {verb} missing; found {found}"
+        )
+
+
 def check_records(records: list[Any], name: str, what: str) -> list[dict[str, Any]]:
-    """Image or category records, each an object with an id of its own."""
+    """Returns image or category records after checking that each has its own id."""
     seen: set[int] = set()
     for position, record in enumerate(records):
         check_record(record, position, name, what)
@@ -133,16 +131,14 @@ def check_records(records: list[Any], name: str, what: str) -> list[dict[str, An
 
 
 def check_record(record: object, position: int, name: str, what: str) -> None:
-    """Refuses an image or category record that is no object with an id, a category also
-    one without a name.
-    """
+    """Raises an InputError if a record has no id, or a category no name."""
     where = f"{name}: {what} record {position}"
     if not isinstance(record, dict):
         raise InputError(f"{where}: expected an object, found {brief(record)}")
     if not is_id(record.get("id")):
         raise InputError(
-            f"{where}: expected a whole number as id, found {brief(record.get('id'))}; number "
-            "the records"
+            f"{where}: expected a whole number as id, found {brief(record.get('id'))}; give each "
+            "record one"
         )
     if what == "category" and not isinstance(record.get("name"), str):
         raise InputError(
@@ -151,13 +147,16 @@ def check_record(record: object, position: int, name: str, what: str) -> None:
 
 
 def repeated_id(number: int, position: int, name: str, what: str) -> str:
-    """What to say of a record whose id an earlier one has."""
-    return f"{name}: {what} record {position}: id {number} is used twice; give every {what} an id of its own"
+    """Returns the error message for a record that repeats an earlier id."""
+    return (
+        f"{name}: {what} record {position}: id {number} is used twice; give every {what} its own id"
+    )
 
 
 def _is_text(value: object) -> bool:
-    """Whether a value is text, not empty and without half characters (JSON's
-    "\\ud800"), which neither a file system nor Arrow takes.
+    """Whether a value is a non-empty str without lone surrogates (JSON's "\\ud800").
+
+    Neither file systems nor Arrow accept those.
     """
     return (
         isinstance(value, str)
@@ -167,14 +166,14 @@ def _is_text(value: object) -> bool:
 
 
 def _whole(value: object) -> int | None:
-    """A positive whole number, also where a tool wrote it as 640.0."""
+    """Returns a positive whole number, also if it is written as 640.0."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if type(value) is int and value > 0 else None
 
 
 def brief(value: object) -> str:
-    """A JSON value as messages show it."""
+    """Returns a JSON value shortened for messages."""
     text = "nothing" if value is None else repr(value)
     return text if len(text) <= 60 else text[:59] + "…"
 
@@ -185,19 +184,18 @@ _SINGLES = struct.Struct("4f")
 
 
 def clip_box(bbox: object, image_size: tuple[int, int]) -> Box | None:
-    """The part of a box that lies on the image, xyxy; None where nothing usable does.
+    """Returns the part of a box that lies on the image, xyxy; None if there is none.
 
     Args:
-        bbox: any JSON value; usable is [x, y, width, height], finite, of positive size,
-            touching the image.
+        bbox: any JSON value. Usable are [x, y, width, height] in finite numbers, of
+            positive size, that touch the image.
         image_size: (H, W).
     """
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all_finite(bbox):
+    if not is_box(bbox):
         return None
     x, y, w, h = (float(v) for v in bbox)
     height, width = image_size
-    # Rounded to float32 at once, as training holds them: what vanishes there is refused
-    # here.
+    # Rounded to float32, as in training: a box that vanishes there is refused here.
     corners = [
         min(max(x, 0.0), width),
         min(max(y, 0.0), height),
@@ -209,21 +207,22 @@ def clip_box(bbox: object, image_size: tuple[int, int]) -> Box | None:
 
 
 def overhang(bbox: list[Any], image_size: tuple[int, int]) -> float:
-    """By how many pixels a box of four finite numbers reaches beyond the image, on its
-    worst side; 0 where it does not.
+    """Returns the pixels by which a box reaches beyond the image on its worst side.
+
+    Args:
+        bbox: four finite numbers.
+        image_size: (H, W).
     """
     x, y, w, h = bbox
     return float(max(-x, -y, x + w - image_size[1], y + h - image_size[0], 0.0))
 
 
 def fault_of_box(bbox: object, image_size: tuple[int, int]) -> Finding:
-    """Why `clip_box` refused a box."""
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all_finite(bbox):
-        text = repr(bbox)
-        shown = text if len(text) <= 60 else text[:59] + "…"
+    """Says why `clip_box` refused a box."""
+    if not is_box(bbox):
         return (
             ProblemKind.BOX_MALFORMED,
-            f"bbox is {shown}; expected [x, y, width, height] in finite numbers",
+            f"bbox is {brief(bbox)}; expected [x, y, width, height] in finite numbers",
         )
     height, width = image_size
     if bbox[2] <= 0 or bbox[3] <= 0:
@@ -234,4 +233,4 @@ def fault_of_box(bbox: object, image_size: tuple[int, int]) -> Finding:
             ProblemKind.BOX_OUTSIDE,
             f"box {x:g}, {y:g}, {w:g} × {h:g} on an image of {width} × {height}",
         )
-    return ProblemKind.BOX_EMPTY, f"box of {w:g} × {h:g} pixels, nothing in single precision"
+    return ProblemKind.BOX_EMPTY, f"box of {w:g} × {h:g} pixels, empty in single precision"

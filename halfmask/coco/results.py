@@ -1,30 +1,32 @@
-"""The boxes that a detector found, from a file in COCO's results format."""
+"""Reads a detector's boxes from a file in COCO's results format."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from halfmask.coco.annotations import Annotations
-from halfmask.coco.records import Box, clip_box, fault_of_box, is_id
-from halfmask.coco.supervision import all_finite
+from halfmask.coco.file import parse_json
+from halfmask.coco.records import Box, brief, clip_box, fault_of_box, is_id
+from halfmask.coco.supervision import all_finite, is_box
 from halfmask.errors import InputError
 
 KEYS = ("image_id", "category_id", "bbox", "score")
-_EXPECTED = 'expected COCO results, a list of {"image_id", "category_id", "bbox": [x, y, width, height], "score"}'
+_EXPECTED = (
+    'expected COCO results, a list of {"image_id", "category_id", "bbox": [x, y, width, height], '
+    '"score"}'
+)
 
 
 @dataclass(frozen=True)
 class FoundBoxes:
-    """What was found on one image, best first; of equal scores the one that stands
-    first in the file.
+    """The detections of one image, best first; equal scores keep the order of the file.
 
     Attributes:
         boxes: xyxy, pixels, clipped to the image.
-        category_ids: the annotation file's, one a box.
-        scores: any finite numbers, one a box.
+        category_ids: ids of the annotation file, one per box.
+        scores: any finite numbers, one per box.
     """
 
     boxes: list[Box] = field(default_factory=list)
@@ -37,8 +39,8 @@ class Results:
     """The detections of a file.
 
     Attributes:
-        name: what messages call the file.
-        outside: entries left out because nothing of their box lies on the image.
+        name: name of the file in messages.
+        outside: entries left out because their box lies outside the image.
     """
 
     name: str
@@ -46,22 +48,22 @@ class Results:
     _of_image: dict[int, FoundBoxes]
 
     def of_image(self, image_id: int) -> FoundBoxes:
-        """The detections of an image; none where the file has none."""
+        """Returns the detections of an image; empty if the file has none."""
         return self._of_image.get(image_id, FoundBoxes())
 
 
 def read_results(path: str | Path, file: Annotations, limit: int) -> Results:
-    """Reads and checks detections; keys other than the four, such as `segmentation`,
-    are ignored.
+    """Reads and checks detections.
 
     Args:
-        path: a JSON list of COCO results.
+        path: a JSON list of COCO results. Other keys, for example `segmentation`, are
+            ignored.
         file: the annotations whose image and category ids the entries use.
-        limit: how many to keep of an image, by score over all classes together.
+        limit: most detections kept per image, by score over all classes together.
     Raises:
-        InputError: it cannot be read or is no such list; an entry lacks a key, names an
-            image or a class that `file` does not have, or holds a box or score that is
-            none; or not one box lies on its image.
+        InputError: the file cannot be read or is not a list of results; an entry lacks
+            a key, names an image or class that `file` does not have, or has a malformed
+            box or score; or no box lies on its image.
     """
     entries = _parse(Path(path))
     found: dict[int, list[tuple[float, int, Box]]] = {}
@@ -78,12 +80,11 @@ def read_results(path: str | Path, file: Annotations, limit: int) -> Results:
         )
     if entries and outside == len(entries):
         raise InputError(
-            f"{path}: not one of the {outside} boxes lies on its image; expected [x, y, width, "
+            f"{path}: none of the {outside} boxes lies on its image; expected [x, y, width, "
             f"height] in pixels of {file.name}'s images"
         )
-    return Results(
-        str(path), outside, {image_id: _best(rows, limit) for image_id, rows in found.items()}
-    )
+    best = {image_id: _best(rows, limit) for image_id, rows in found.items()}
+    return Results(str(path), outside, best)
 
 
 def _best(rows: list[tuple[float, int, Box]], limit: int) -> FoundBoxes:
@@ -92,19 +93,7 @@ def _best(rows: list[tuple[float, int, Box]], limit: int) -> FoundBoxes:
 
 
 def _parse(path: Path) -> list[Any]:
-    try:
-        document = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise InputError(
-            f"{path}: {_EXPECTED}, cannot read it: {error.strerror or error}"
-        ) from error
-    except json.JSONDecodeError as error:
-        at = f"line {error.lineno}, column {error.colno}"
-        raise InputError(f"{path}: {_EXPECTED}, found no JSON: {error.msg} at {at}") from error
-    except (UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise InputError(
-            f"{path}: {_EXPECTED}, found something else: {str(error).split(';')[0]}"
-        ) from error
+    document = parse_json(path, _EXPECTED, [])
     if isinstance(document, list):
         return document
     hint = ""
@@ -115,34 +104,28 @@ def _parse(path: Path) -> list[Any]:
 
 def _check_entry(entry: Any, where: str, file: Annotations) -> None:
     if not isinstance(entry, dict):
-        raise InputError(f"{where}: expected an object, found {_brief(entry)}; {_EXPECTED}")
+        raise InputError(f"{where}: expected an object, found {brief(entry)}; {_EXPECTED}")
     missing = [key for key in KEYS if key not in entry]
     if missing:
         raise InputError(
-            f"{where}: lacks {' and '.join(missing)}; add what is missing: {_EXPECTED}"
+            f"{where}: lacks {' and '.join(missing)}; add what is missing; {_EXPECTED}"
         )
     image_id, category_id, bbox = entry["image_id"], entry["category_id"], entry["bbox"]
     if not is_id(image_id) or image_id not in file:
         raise InputError(
-            f"{where}: image_id {_brief(image_id)} is no usable image of {file.name}; "
-            "give the file of the images that the detector saw, or leave out what it found on "
-            "others"
+            f"{where}: image_id {brief(image_id)} is not a usable image of {file.name}; give the "
+            "file of the images that the detector saw, or remove detections on other images"
         )
     if not is_id(category_id) or category_id not in file.label_of:
         raise InputError(
-            f"{where}: category_id {_brief(category_id)} is no class of {file.name}; "
-            f"turn the detector's class numbers into this file's category ids"
+            f"{where}: category_id {brief(category_id)} is not a class of {file.name}; convert "
+            "the detector's class numbers to this file's category ids"
         )
     if not all_finite([entry["score"]]):
-        raise InputError(f"{where}: score is {_brief(entry['score'])}; expected a finite number")
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all_finite(bbox) or min(bbox[2:]) < 0:
+        raise InputError(f"{where}: score is {brief(entry['score'])}; expected a finite number")
+    if not is_box(bbox) or min(bbox[2:]) < 0:
         fault = fault_of_box(bbox, file.size_of(image_id))[1]
         raise InputError(
-            f"{where}: {fault}; mend the entry, or leave it out (a box is [x, y, width, "
-            "height], not corners)"
+            f"{where}: {fault}; fix or remove the entry (a box is [x, y, width, height], not "
+            "corners)"
         )
-
-
-def _brief(value: object) -> str:
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= 60 else text[:59] + "…"

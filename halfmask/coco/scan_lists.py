@@ -1,8 +1,7 @@
-"""Reads the lists of a large JSON object a few megabytes at a time, and says at which
-bytes each item stands.
+"""Reads the lists of a large JSON object in chunks, with the byte span of each item.
 
-Brackets outside of texts are found with array operations; only what lies between them
-is parsed, many items in one call.
+Written here since JSON libraries give no byte spans. Brackets outside of strings are
+found with array operations; the text between them is parsed, many items in one call.
 """
 
 from __future__ import annotations
@@ -17,31 +16,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from halfmask.coco.records import EXPECTED_ROOT, LISTS, brief
+from halfmask.coco.records import EXPECTED_ROOT, LISTS, check_lists
 from halfmask.errors import InputError
+from halfmask.progress import Progress
 
-Progress = Callable[[int, int], None]
-"""Told how many bytes are read, and how many there are."""
+MIB = 1 << 20
+CHUNK = 4 * MIB
+LONGEST = 256 * MIB
+"""Largest item in bytes; an item must fit into memory."""
 
-CHUNK = 4 << 20
-LONGEST = 256 << 20
-"""Bytes that one item may have: what is longer would have to be in memory whole."""
-
-_QUOTE, _OPEN, _CLOSE = ord('"'), ord("{"), ord("}")  # "[" and "]" are these less 32
+_QUOTE, _OPEN, _CLOSE = ord('"'), ord("{"), ord("}")  # "[" and "]" are 32 less
 _LOWER = 32
 _BLANK = b" \t\r\n"
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some items of one of the lists, in order.
+    """Consecutive items of one of the lists.
 
     Attributes:
-        key: of the list.
+        key: name of the list.
         first: position of the first item in its list.
         items: JSON values.
-        spans: first byte and the byte after the last of each item; (-1, -1) for one
-            that is neither object nor list.
+        spans: first byte and last byte + 1 of each item; (-1, -1) for an item that is
+            neither object nor list.
     """
 
     key: str
@@ -53,36 +51,40 @@ class Batch:
 def scan_lists(
     path: Path,
     take: Callable[[str], bool],
+    *,
     progress: Progress | None = None,
     constants: set[str] | None = None,
+    on_chunk: Callable[[bytes], object] = len,
 ) -> Iterator[Batch]:
-    """The items of the lists that a JSON object has on its first level, in file order.
+    """Yields the items of the lists at the root of a COCO file, in file order.
 
     Args:
-        path: a UTF-8 JSON file. Its root is expected to have COCO's three lists.
-        take: asked for each list when it begins: whether its items are wanted. What is
-            not wanted is passed over unparsed.
-        progress: told after each piece.
-        constants: NaN, Infinity and the like, where met, are added here.
+        path: a UTF-8 JSON file with COCO's three lists at its root.
+        take: called with the name of each list where it begins; returns whether its
+            items are wanted. Other lists are skipped unparsed.
+        progress: called after each chunk; counts MiB.
+        constants: receives NaN, Infinity and -Infinity if the file has them.
+        on_chunk: called with each chunk of the file, for a digest of it.
     Raises:
-        InputError: the file is unreadable, no JSON, cut short, or no object with the
+        InputError: the file is unreadable, not JSON, cut short, or no object with the
             lists images, annotations, categories.
     """
     scan = _Scan(path, take, set() if constants is None else constants)
     try:
-        total = path.stat().st_size
+        total = -(-path.stat().st_size // MIB)
         with path.open("rb") as file:
             while chunk := file.read(CHUNK):
+                on_chunk(chunk)
                 yield from scan.read(chunk)
                 if progress is not None:
-                    progress(scan.end, total)
+                    progress(f"reading {path.name} (MiB)", -(-scan.end // MIB), total)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     scan.finish()
 
 
 class _Brackets:
-    """Finds brackets that are no part of a text; goes on from one chunk to the next."""
+    """Finds brackets outside of strings, chunk after chunk."""
 
     def __init__(self) -> None:
         self.depth = 0
@@ -90,8 +92,11 @@ class _Brackets:
         self._escaped = False
 
     def find(self, chunk: bytes) -> tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np.int64]]:
-        """Places in the chunk, +1 or −1, and the depth after it; of the first three
-        levels alone.
+        """Returns the brackets of the first three levels.
+
+        Returns:
+            Positions in the chunk; +1 for an opening, −1 for a closing bracket; the
+                depth after it.
         """
         text = b"_" + chunk[1:] if self._escaped else chunk
         if b"\\" in text:
@@ -115,13 +120,13 @@ class _Brackets:
 
 @dataclass
 class _Scan:
-    """Where the reading of a file is.
+    """State of the scan of a file.
 
     Attributes:
         end: bytes read so far.
         window: the bytes before `end` that are still needed, from `mark` on; empty
-            while a value is passed over.
-        keys: the root's, as far as they are known; `lists` those that are lists.
+            while a value is skipped.
+        keys: keys of the root so far; `lists` are those whose value is a list.
     """
 
     path: Path
@@ -156,27 +161,20 @@ class _Scan:
             self.window[len(self.window) - (self.end - self.mark) :] if self._taking else b""
         )
         if len(self.window) > LONGEST:
-            raise self._fault(f"an item of more than {LONGEST >> 20} MiB", self.mark)
+            raise self._fault(f"an item of more than {LONGEST // MIB} MiB", self.mark)
 
     def finish(self) -> None:
-        """Checks that the file ended well, and that the lists were there."""
+        """Checks that the file is complete and has the lists."""
         if not self._closed:
             if not self.keys and self._brackets.depth == 0 and not self.window.strip(_BLANK):
                 raise InputError(f"{self.path}: expected a COCO JSON file, the file is empty")
             raise self._fault("the file ends early (cut short?)", self.end)
         if self.window.strip(_BLANK):
             raise self._fault("something after the end", self.mark)
-        missing = [key for key in LISTS if key not in self.lists]
-        if missing:
-            found = ", ".join(brief(key) for key in self.keys[:6]) or "no keys at all"
-            verb = "are" if len(missing) > 1 else "is"
-            raise InputError(
-                f"{self.path}: {EXPECTED_ROOT}, {' and '.join(missing)} {verb} not there; "
-                f"found {found}"
-            )
+        check_lists(self.lists, self.keys, str(self.path))
 
     def _root(self, at: int, step: int, depth: int) -> Iterator[Batch]:
-        """A bracket of the root, or of a value of the root."""
+        """Handles a bracket of the root, or of a value of the root."""
         if self._closed or depth < 0:
             raise self._fault("something after the end", at)
         if step > 0 and depth == 1:
@@ -203,7 +201,7 @@ class _Scan:
         self.mark = at + 1
 
     def _enter(self, at: int) -> None:
-        """A list or object of the root begins."""
+        """Begins a list or object of the root."""
         self._named(self._bytes(self.mark, at), at, last=False)
         self._key, self._kind = self.keys[-1], self._bytes(at, at + 1)[0]
         self._count, self._starts, self.mark = 0, [], at + 1
@@ -212,7 +210,7 @@ class _Scan:
         self._taking = self._key in LISTS and self._key in self.lists and self.take(self._key)
 
     def _leave(self, at: int) -> Iterator[Batch]:
-        """It ends."""
+        """Ends a list or object of the root."""
         if self._last_byte(at) - 2 != self._kind:
             raise self._fault("brackets that do not match", at)
         if self._taking and (rest := self._bytes(self.mark, at)).strip(_BLANK):
@@ -220,8 +218,9 @@ class _Scan:
         self._key, self._taking, self.mark = None, True, at + 1
 
     def _named(self, text: bytes, at: int, last: bool) -> None:
-        """Takes in the text between two values of the root: a comma, perhaps short
-        values with their keys, and the next key.
+        """Parses the text between two values of the root.
+
+        It holds a comma, perhaps keys with short values, and the next key.
         """
         text = text.strip(_BLANK)
         if self.keys and text[:1] == b",":
@@ -240,7 +239,7 @@ class _Scan:
         self.keys += names
 
     def _items(self, at: NDArray[np.int64], step: NDArray[np.int8]) -> Iterator[Batch]:
-        """The brackets of items of the current list."""
+        """Parses the items that end at these brackets of the current list."""
         if self._key is None or not self._taking:
             return
         self._starts += at[step > 0].tolist()
@@ -261,7 +260,7 @@ class _Scan:
                 )
             text = text[1:]
         items = self._parsed(b"[" + text + b"]", self.mark, None)
-        if len(items) > len(spans):  # numbers, texts and the like among them
+        if len(items) > len(spans):  # some are numbers, strings, …
             known = iter(spans)
             spans = [next(known) if isinstance(item, dict | list) else (-1, -1) for item in items]
         first, self._count = self._count, self._count + len(items)
@@ -292,7 +291,7 @@ class _Scan:
         return self.window[start - base : end - base]
 
     def _last_byte(self, at: int) -> int:
-        """A byte of the newest chunk, which the window always holds."""
+        """Returns a byte of the newest chunk, which the window always holds."""
         return self.window[at - self.end + len(self.window)]
 
     def _fault(self, reason: str, at: int) -> InputError:

@@ -1,6 +1,4 @@
-"""Writes a large COCO file annotation by annotation, and so that a reader never meets
-half of one.
-"""
+"""Writes a large COCO file annotation by annotation, and atomically."""
 
 from __future__ import annotations
 
@@ -11,42 +9,38 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from halfmask.errors import InputError
-from halfmask.files.atomic import PartFile
+from halfmask.files.atomic import PartFile, writing
 
 
 class CocoStream:
-    """A COCO file that grows beside its place and is renamed into it when the `with`
-    block ends well; otherwise nothing is left.
+    """A COCO file that grows beside its target and is renamed when its block succeeds.
+
+    If the block fails, nothing is left.
 
     Args:
-        path: the file; folders that are missing are made.
-        head: `info`, `categories` and the like, written first.
+        path: the file; missing folders are made.
+        head: `info`, `categories` and other keys, written first.
         images: the image records, written next.
     Raises:
-        InputError: the place cannot be written.
+        InputError: the file cannot be written.
     """
 
     def __init__(self, path: Path, head: dict[str, Any], images: Iterable[dict[str, Any]]) -> None:
         self.path = path
-        self._target = (
-            path.resolve() if path.is_symlink() else path
-        )  # or the rename would replace the link
+        target = path.resolve() if path.is_symlink() else path  # the rename would replace a link
         self._separator = "\n"
         self._sealed = False
-        try:
-            self._target.parent.mkdir(parents=True, exist_ok=True)
-            self._part = PartFile(self._target)
-        except OSError as error:
-            raise InputError(f"{path}: cannot write here: {error.strerror or error}") from error
-        self._file = io.TextIOWrapper(
-            self._part.file, encoding="utf-8", errors="replace", newline="\n"
-        )
-        try:
-            self._begin(head, images)
-        except OSError as error:
-            self._part.drop()
-            raise InputError(f"{path}: cannot write here: {error.strerror or error}") from error
+        with writing(path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._part = PartFile(target)
+            self._file = io.TextIOWrapper(
+                self._part.file, encoding="utf-8", errors="replace", newline="\n"
+            )
+            try:
+                self._begin(head, images)
+            except OSError:
+                self._part.drop()
+                raise
 
     def _begin(self, head: dict[str, Any], images: Iterable[dict[str, Any]]) -> None:
         self._file.write(json_text(head)[:-1] + (',\n"images": [' if head else '"images": ['))
@@ -60,14 +54,15 @@ class CocoStream:
         self.extend([json_text(annotation)])
 
     def extend(self, texts: Iterable[str]) -> None:
-        """Appends annotations that are JSON texts already."""
+        """Appends annotations given as JSON texts."""
         for text in texts:
             self._file.write(self._separator + text)
             self._separator = ",\n"
 
     def seal(self) -> None:
-        """Ends the file and flushes it to disk; only the rename is left. To be called
-        on all files of a set before any is renamed.
+        """Ends the file and flushes it to disk; only the rename remains.
+
+        To write a set of files, seal all of them before any is renamed.
         """
         if not self._sealed:
             self._file.write("]}\n")
@@ -84,19 +79,15 @@ class CocoStream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None:
-            self._part.drop()
-            return
         try:
-            self.seal()
-            self._part.commit()
-        except OSError as fault:
+            if error is None:
+                with writing(self.path):
+                    self.seal()
+                    self._part.commit()
+        finally:
             self._part.drop()
-            raise InputError(
-                f"{self.path}: cannot write here: {fault.strerror or fault}"
-            ) from fault
 
 
 def json_text(record: dict[str, Any]) -> str:
-    """A record on one line."""
+    """Returns a record as one line of JSON."""
     return json.dumps(record, separators=(",", ":"), ensure_ascii=False)

@@ -1,45 +1,45 @@
-"""What an annotation teaches: decided for each annotation by itself, never for a class
-or a file.
-"""
+"""The state of a mask, decided for each annotation alone, not for a class or a file."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from halfmask.masks.rle import box_of, fault_of_rle
 
 Use = Literal["annotated", "accepted", "filled"]
+"""Which of halfmask's own masks count as masks (`Data.use` in a recipe)."""
 
 SUSPECT_TOLERANCE = 1.0
-"""Pixels by which each side of a box-shaped polygon may differ from the box: exporters
-round, or count the last pixel in or out.
+"""Pixels by which each side of a box-shaped polygon may differ from the box.
+
+Exporters round, or include or exclude the last pixel.
 """
 
 _STEPS = 5
-"""Parts of a pixel that COCO's rasteriser rounds to."""
+"""COCO's rasteriser rounds to this fraction of a pixel."""
 _SURE = 3.0
-"""Pixels of a column that rounding cannot swallow."""
+"""Pixels of a column that survive any rounding."""
 
 
 class MaskState(StrEnum):
-    """What is known of an annotation's mask. In every state but CROWD the box teaches;
-    only in MASK the mask does too.
+    """The state of an annotation's mask.
+
+    The box is learnt from in every state but CROWD, the mask only in MASK.
     """
 
     MASK = "mask"
     """A usable mask."""
     MISSING = "missing"
-    """No key, null, [] or [[]]: nobody drew one."""
+    """No key, null, [] or [[]]: no mask was drawn."""
     BROKEN = "broken"
-    """Something is there that is no mask: a corrupt or empty RLE, a polygon that is
-    none, no pixel on the image.
-    """
+    """A corrupt or empty RLE, a malformed polygon, or no pixel on the image."""
     SUSPECT = "suspect"
     """A polygon that repeats its box: a placeholder, or a screen seen from the front.
-    Not used; `complete` leaves it alone.
+
+    Not used; `complete` does not change it.
     """
     CROWD = "crowd"
     """iscrowd: a region of many objects, never learnt from."""
@@ -51,7 +51,7 @@ class MaskState(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """A state and, where the mask is broken, why."""
+    """A state and, if the mask is broken, the reason."""
 
     state: MaskState
     reason: str = ""
@@ -65,7 +65,7 @@ _COUNTED: dict[str, frozenset[str]] = {
 
 
 def classify(annotation: object, image_size: tuple[int, int], use: Use = "annotated") -> MaskState:
-    """The state of an annotation's mask. Never raises, whatever JSON value it is given.
+    """Returns the state of an annotation's mask. Accepts any JSON value.
 
     Args:
         annotation: one item of a COCO file's `annotations`.
@@ -76,10 +76,10 @@ def classify(annotation: object, image_size: tuple[int, int], use: Use = "annota
 
 
 def judge(annotation: object, image_size: tuple[int, int], use: Use = "annotated") -> Verdict:
-    """As `classify`, with the reason why a mask is broken."""
+    """Returns the state as `classify` does, with the reason if a mask is broken."""
     if not isinstance(annotation, dict):
         return Verdict(
-            MaskState.BROKEN, f"the annotation is no object but {type(annotation).__name__}"
+            MaskState.BROKEN, f"the annotation is {type(annotation).__name__}, expected an object"
         )
     if is_crowd(annotation):
         return Verdict(MaskState.CROWD)
@@ -98,29 +98,25 @@ def judge(annotation: object, image_size: tuple[int, int], use: Use = "annotated
 
 
 def is_crowd(annotation: dict[str, Any]) -> bool:
-    """Whether an annotation is a crowd. An iscrowd that is neither 0 nor 1 counts as
-    one (and doctor reports it).
-    """
+    """Whether it is a crowd: any `iscrowd` but 0 (doctor reports odd ones)."""
     return annotation.get("iscrowd") not in (None, 0)
 
 
 def provenance(annotation: dict[str, Any]) -> str | None:
-    """`filled`, `accepted`, `rejected` or `redrawn` for a mask that went through
-    halfmask; None for one that came with the file.
+    """Returns the origin of a mask from halfmask; None if it came with the file.
+
+    The origin is `filled`, `accepted`, `rejected` or `redrawn`.
     """
     note = annotation.get("halfmask")
     if not isinstance(note, dict):
         return None
     state = note.get("state")
-    # An unreadable note still says that halfmask was here: the mask must not pass for a
-    # person's.
+    # An unreadable note still shows that no person drew the mask.
     return state if state in ("accepted", "rejected", "redrawn") else "filled"
 
 
 def mask_weight(annotation: dict[str, Any]) -> float:
-    """How much an annotation's mask counts where it is learnt from: 1 for a person's,
-    its score for one that halfmask filled in.
-    """
+    """Returns a mask's weight in the losses: its score if filled in, else 1."""
     if provenance(annotation) != "filled":
         return 1.0
     score: Any = annotation["halfmask"].get("score")
@@ -128,8 +124,9 @@ def mask_weight(annotation: dict[str, Any]) -> float:
 
 
 def repeats_box(annotation: dict[str, Any]) -> bool:
-    """Whether a sound polygon of 4 points (or 5, the first repeated) is an upright
-    rectangle equal to the annotation's box.
+    """Whether a polygon is an upright rectangle equal to the annotation's box.
+
+    It has 4 points, or 5 if the first is repeated.
     """
     segmentation, bbox = annotation.get("segmentation"), annotation.get("bbox")
     if (
@@ -138,7 +135,7 @@ def repeats_box(annotation: dict[str, Any]) -> bool:
         or len(segmentation[0]) not in (8, 10)
     ):
         return False
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all_finite(bbox):
+    if not is_box(bbox):
         return False
     points = list(zip(segmentation[0][0::2], segmentation[0][1::2], strict=True))
     if len(points) == 5 and points.pop() != points[0]:
@@ -146,10 +143,8 @@ def repeats_box(annotation: dict[str, Any]) -> bool:
     xs, ys = [x for x, _ in points], [y for _, y in points]
     left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
     x, y, w, h = bbox
-    if (
-        max(abs(left - x), abs(top - y), abs(right - x - w), abs(bottom - y - h))
-        > SUSPECT_TOLERANCE
-    ):
+    worst = max(abs(left - x), abs(top - y), abs(right - x - w), abs(bottom - y - h))
+    if worst > SUSPECT_TOLERANCE:
         return False
     upright = all(
         min(x - left, right - x) <= 0.05 and min(y - top, bottom - y) <= 0.05 for x, y in points
@@ -157,8 +152,13 @@ def repeats_box(annotation: dict[str, Any]) -> bool:
     return upright and len({(x - left > right - x, y - top > bottom - y) for x, y in points}) == 4
 
 
+def is_box(bbox: object) -> TypeGuard[list[Any]]:
+    """Whether a JSON value is a list of four finite numbers."""
+    return isinstance(bbox, list) and len(bbox) == 4 and all_finite(bbox)
+
+
 def all_finite(values: list[Any]) -> bool:
-    """Whether every value is a finite number (bool, text and null are no numbers)."""
+    """Whether every value is a finite number; bool, str and None are not."""
     if not set(map(type, values)) <= {int, float}:
         return False
     try:
@@ -177,15 +177,15 @@ def _fault(segmentation: object, image_size: tuple[int, int]) -> str | None:
     if isinstance(segmentation, dict):
         return fault_of_rle(segmentation, image_size)
     if not isinstance(segmentation, list):
-        return f"the segmentation is {type(segmentation).__name__}, expected a list of polygons or an RLE object"
+        return (
+            f"the segmentation is {type(segmentation).__name__}, expected a list of polygons or "
+            "an RLE object"
+        )
     for number, polygon in enumerate(segmentation):
         fault = _fault_of_polygon(polygon, image_size)
         if fault:
-            return (
-                fault
-                if len(segmentation) == 1
-                else f"part {number + 1} of {len(segmentation)}: {fault}"
-            )
+            parts = len(segmentation)
+            return fault if parts == 1 else f"part {number + 1} of {parts}: {fault}"
     if any(_surely_has_pixels(polygon, image_size) for polygon in segmentation) or box_of(
         segmentation, image_size
     ):
@@ -203,7 +203,7 @@ def _fault_of_polygon(polygon: object, image_size: tuple[int, int]) -> str | Non
     if len(polygon) < 6:
         return f"the polygon has {len(polygon) // 2} points, expected at least 3"
     if not all_finite(polygon):
-        return "the polygon holds something that is no finite number"
+        return "the polygon holds a value that is not a finite number"
     reach = max(image_size)
     if min(polygon) < -reach or max(polygon) > 2 * reach:
         return f"the polygon reaches far beyond the image ({min(polygon):g} … {max(polygon):g})"
@@ -211,15 +211,14 @@ def _fault_of_polygon(polygon: object, image_size: tuple[int, int]) -> str | Non
 
 
 def _surely_has_pixels(polygon: list[Any], image_size: tuple[int, int]) -> bool:
-    """Whether a shape inside the image crosses one column of pixels so far apart that
-    rasterising it cannot come out empty; spares the rasteriser nearly every polygon.
+    """Whether a polygon inside the image surely covers a pixel; avoids rasterising.
 
-    Its area would not do: a triangle that is traced twice has twice the area and, by
-    the even-odd rule, no pixel.
+    It does where it crosses one column of pixels at points far enough apart. Its area
+    says less: a triangle traced twice has twice the area and, by the even-odd rule, no
+    pixel.
     """
-    xs = [
-        int(_STEPS * x + 0.5) for x in polygon[0::2]
-    ]  # as the rasteriser rounds them: it decides on which side of the line a point is
+    # Rounded as in the rasteriser, which decides the side of the line.
+    xs = [int(_STEPS * x + 0.5) for x in polygon[0::2]]
     ys = polygon[1::2]
     low, high = min(xs), max(xs)
     if low < 0 or min(ys) < 0 or high > _STEPS * image_size[1] or max(ys) > image_size[0]:

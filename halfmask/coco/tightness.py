@@ -1,6 +1,4 @@
-"""Do a file's boxes end where its objects do? Measured on the objects that have both
-box and mask.
-"""
+"""Measures how tightly a file's boxes fit their objects, on objects that have masks."""
 
 from __future__ import annotations
 
@@ -11,17 +9,19 @@ from itertools import islice
 from halfmask.coco.file import CocoFile
 from halfmask.coco.records import clip_box
 from halfmask.coco.supervision import MaskState, Use
-from halfmask.masks.rle import box_of
+from halfmask.masks.rle import box_iou, box_of
 
 ENOUGH = 500
-"""Objects to look at: the mean of more hardly moves."""
+"""Number of objects to measure; the mean of more hardly differs."""
 SMALLEST = 16
-"""Pixels: the mask of an object less high or wide ends at pixels' borders, so no box
-agrees well with it.
+"""Smallest height and width in pixels.
+
+A smaller mask ends at pixel borders, so no box agrees well with it.
 """
 LOOSE_BELOW = 0.88
-"""Mean IoU of a box with its mask's own box, below which boxes count as loose. Corners
-that are off by up to 5 % of the side, either way, give 0.91, by up to 10 % 0.82;
+"""Mean IoU of a box with its mask's tight box, below which boxes count as loose.
+
+Corners that are off by up to 5 % of the side either way give 0.91, by up to 10 % 0.82;
 careful annotation gives 0.95 and more.
 """
 
@@ -29,47 +29,30 @@ careful annotation gives 0.95 and more.
 def box_tightness(
     file: CocoFile, use: Use = "annotated", classes: Collection[int] | None = None
 ) -> float | None:
-    """Mean IoU of boxes with their masks' own boxes; None where no object has a mask.
+    """Returns the mean IoU of boxes with their masks' tight boxes; None without masks.
 
     Args:
         use: which of halfmask's own masks count.
-        classes: category ids of the objects to look at; None: all.
+        classes: category ids of the objects to measure; None: all.
     """
     found = list(islice(_agreements(file, use, classes), ENOUGH))
     return sum(found) / len(found) if found else None
 
 
 def boxes_are_loose(tightness: float | None) -> bool:
-    """Whether boxes of such a `box_tightness` are taken for loose ones; where nothing
-    was measured they are taken for tight.
-    """
+    """Whether boxes of this tightness are loose; unmeasured boxes count as tight."""
     return tightness is not None and tightness < LOOSE_BELOW
 
 
-def box_iou(one: tuple[float, ...], other: tuple[float, ...]) -> float:
-    """IoU of two boxes xyxy."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    common = max(width, 0.0) * max(height, 0.0)
-    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (one, other)]
-    return common / max(sum(areas) - common, 1e-9)
-
-
 def _agreements(file: CocoFile, use: Use, classes: Collection[int] | None) -> Iterator[float]:
-    # In an order that depends on nothing but their number: files are often sorted by
-    # where they come from.
+    # In an order that depends only on their number: files are often sorted by origin.
     for image in random.Random(0).sample(file.images, len(file.images)):
         size = file.size_of(image["id"])
         rows = zip(file.annotations_of(image["id"]), file.states_of(image["id"], use), strict=True)
         for annotation, state in rows:
-            if state is not MaskState.MASK or (
-                classes is not None and annotation["category_id"] not in classes
-            ):
+            wanted = classes is None or annotation["category_id"] in classes
+            if state is not MaskState.MASK or not wanted:
                 continue
             box, own = clip_box(annotation["bbox"], size), box_of(annotation["segmentation"], size)
-            if (
-                box is not None
-                and own is not None
-                and min(own[2] - own[0], own[3] - own[1]) >= SMALLEST
-            ):
+            if box and own and min(own[2] - own[0], own[3] - own[1]) >= SMALLEST:
                 yield box_iou(box, own)

@@ -15,8 +15,7 @@ from halfmask.coco.annotations import Annotations
 from halfmask.coco.images import Pixels, check_folder, photograph_path, read_photograph
 from halfmask.coco.supervision import MaskState, Use
 from halfmask.errors import InputError
-from halfmask.masks.crops import MaskCrops
-from halfmask.masks.encode import decode
+from halfmask.masks.crops import MaskCrops, decode
 from halfmask.structures import Target
 
 

@@ -1,73 +1,275 @@
-"""Evaluates a model on a COCO file."""
+"""Evaluates a model on a COCO file: the library behind `halfmask evaluate`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from halfmask.coco.annotations import Annotations
+from halfmask.coco.categories import resolve_masked
+from halfmask.coco.index.place import open_annotations
+from halfmask.coco.results import read_results
+from halfmask.coco.supervision import Use
+from halfmask.data.dataset import CocoInstances
+from halfmask.errors import InputError
+from halfmask.evaluation.measures.given_boxes import IouTable
+from halfmask.evaluation.measures.metrics import MAX_DETECTIONS, Result, compute_metrics
+from halfmask.evaluation.sheet import draw_reliability, draw_sheet
+from halfmask.evaluation.subject import BatchReader, Subject, are_loose
+from halfmask.evaluation.tables import table
+from halfmask.inference.predictor import Predictor, load
+from halfmask.pictures.save import check_sheet
+from halfmask.progress import Progress
 
-    from halfmask.data.dataset import CocoInstances
-    from halfmask.evaluation.subject import Detect, Segment
-    from halfmask.structures import Detection, Target
+Boxes = Literal["auto", "tight", "loose"]
+MEASURED = (
+    *("box", "mask", "mask_over_box", "given_boxes", "quality", "ambiguous"),
+    *("per_category", "images", "seconds", "model", "version"),
+)
+"""Keys of every result."""
+PROVIDER = ("model", "given_boxes", "quality", "ambiguous", "seconds")
+"""Keys of a provider's result."""
 
-BATCH = 4
-"""Images that go through a model together."""
+BySet = dict[str, dict[str, Any]]
+"""Values for the sets `all`, `A` (had masks in training) and `B` (had boxes only)."""
 
 
-@dataclass
-class Reader:
-    """Reads the data set in batches, decoding ahead, with a progress bar over all
-    passes; remembers what could not be read.
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The result of an evaluation. A value that cannot be computed is None.
+
+    Attributes:
+        box, mask: AP, AP50, AP75, APs, APm, APl in percent, by set.
+        mask_over_box: Mask AP divided by box AP, by set.
+        given_boxes: Mask IoU in the file's own boxes, by set (`IouTable.block`).
+        quality: How far the model's scores can be trusted, by set (`reliability`).
+        ambiguous: Boxes shared with another class, by set (`AmbiguousTable.block`).
+        per_category: A row for each class: id, name, masked, box_AP, mask_AP, miou.
+        images: Images that were read.
+        seconds: Time of the measurement, the model included.
+        model: The model, and whose boxes it filled.
+        version: The version of halfmask.
+        provider: The provider's own model, given_boxes, quality, ambiguous, seconds.
+        loosen: The share of their side by which given boxes were moved.
+        loose: Whether the model took the given boxes for loose ones.
+        skipped: Image id → why its photograph could not be read.
+        outside: Detections left out because their box lies outside the image.
+        pictures: The pictures written.
+        not_drawn: Why pictures that were asked for are missing.
     """
 
-    dataset: CocoInstances
-    workers: int
-    passes: int
+    box: BySet
+    mask: BySet
+    mask_over_box: dict[str, float | None]
+    given_boxes: BySet
+    quality: BySet
+    ambiguous: BySet
+    per_category: list[dict[str, Any]]
+    images: int
+    seconds: float
+    model: str
+    version: str
+    provider: dict[str, Any] | None = None
+    loosen: float = 0.0
+    loose: bool = False
     skipped: dict[int, str] = field(default_factory=dict)
+    outside: int = 0
+    pictures: list[Path] = field(default_factory=list)
+    not_drawn: list[str] = field(default_factory=list)
 
-    def __enter__(self) -> Reader:
-        from halfmask.progress import Display
+    def to_json(self) -> dict[str, Any]:
+        """The JSON of `halfmask evaluate --json`."""
+        result = {key: getattr(self, key) for key in MEASURED}
+        if self.provider is not None:
+            result["provider"] = self.provider
+        if self.loosen:
+            result["loosen"] = self.loosen
+        if self.loose:
+            result["boxes"] = "loose"
+        return result
 
-        self._display = Display(quiet=True)
-        self._display.start("evaluating", len(self.dataset) * self.passes, "image")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._display.stop()
-
-    def batches(self) -> Iterator[tuple[list[int], list[Tensor], list[Target]]]:
-        """Image ids, images and targets."""
-        from halfmask.inference.complete.photographs import ahead
-
-        starts = range(0, len(self.dataset), BATCH)
-        for start, rows in ahead(starts, self._read, self.workers):
-            if rows:
-                ids = [row[0] for row in rows]
-                yield ids, [row[1] for row in rows], [row[2] for row in rows]
-            self._display.advance(min(BATCH, len(self.dataset) - start))
-
-    def _read(self, start: int) -> list[tuple[int, Tensor, Target]]:
-        from halfmask.errors import InputError
-
-        rows: list[tuple[int, Any, Any]] = []
-        for k in range(start, min(start + BATCH, len(self.dataset))):
-            image_id = self.dataset.image_ids[k]
-            try:
-                rows.append((image_id, *self.dataset[k]))
-            except InputError as error:
-                self.skipped[image_id] = str(error)
-        return rows
+    def table(self, per_category: bool = False) -> str:
+        """The result as tables of text; `per_category` adds a line for each class."""
+        return table(self.to_json(), per_category)
 
 
-def found_masks(reader: Reader, detect: Detect) -> Iterator[tuple[int, Detection]]:
-    for ids, images, _ in reader.batches():
-        yield from zip(ids, detect(ids, images), strict=True)
+def evaluate(
+    model: str | Path | Predictor,
+    data: str | Path,
+    *,
+    images: str | Path,
+    masked: str | None = None,
+    given_boxes: bool = False,
+    loosen: float = 0.0,
+    detector: str | Path | None = None,
+    detections: str | Path | None = None,
+    provider: str | Path | Predictor | None = None,
+    reliability: str | Path | None = None,
+    sheet: str | Path | None = None,
+    boxes: Boxes = "auto",
+    use: Use = "annotated",
+    device: str | None = None,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measures box and mask AP, and mask IoU in given boxes.
+
+    AP counts the best 100 detections of an image over all classes. A model that finds no
+    boxes itself gets the file's own. Truth without a mask is neither a miss nor makes
+    detections wrong. Photographs that cannot be read are skipped, with their truth.
+
+    Args:
+        model: A loaded model, or anything that `load` takes.
+        data: The COCO file with the truth.
+        images: The folder of its photographs.
+        masked: Set A: voc, nonvoc, random:TRIAL:COUNT or names a,b,c. None: the classes
+            that had masks in training.
+        given_boxes: Whether to measure mask IoU in the file's own boxes too.
+        loosen: Share of their side by which the given boxes' corners move, in [0, 0.5).
+        detector: A model that finds the boxes which `model` fills.
+        detections: A COCO results file with boxes of any detector, which `model` fills.
+        provider: A second model to measure in the same given boxes.
+        reliability: A picture to draw of how far the model's score can be trusted.
+        sheet: A picture to draw of the best, median and worst masks.
+        boxes: Whether given boxes end where their objects do: tight, loose, or auto,
+            which measures it on masks of A.
+        use: Which masks of halfmask's own in the file count as truth.
+        device: Where to run. None: a GPU where there is one.
+        workers: Threads that decode photographs.
+        progress: Called after each batch of images.
+    Raises:
+        InputError: An argument or a file cannot be used, or there is nothing to measure.
+    """
+    if detector is not None and detections is not None:
+        raise InputError("--detector and --detections both name the boxes to fill: give only one")
+    _check_choices(loosen, boxes, use)
+    if sheet is not None:
+        check_sheet(sheet)
+    file = _open(data, progress)
+    dataset = CocoInstances(file, images, use=use)
+    results = None if detections is None else read_results(detections, file, MAX_DETECTIONS)
+    predictor = _loaded(model, detector, device)
+    known = predictor.masked_of(file.categories)
+    in_a = resolve_masked(masked, file.categories, file.name) if masked else known
+    is_auto = boxes == "auto" and predictor.knows_loose_boxes
+    loose = are_loose(dataset, in_a, loosen) if is_auto else boxes == "loose"
+    subject = Subject(predictor, file, loosen=loosen, loose=loose, results=results)
+    if not subject.finds_boxes:
+        _check_masks(dataset, predictor)
+    elif not given_boxes:
+        _refuse_without_given_boxes(loosen, reliability, sheet, provider)
+    subjects = [subject]
+    if provider is not None:
+        other = _loaded(provider, None, device)
+        subjects.append(Subject(other, file, loosen=loosen, loose=loose))
+    reader, ious = BatchReader(dataset=dataset, workers=workers, progress=progress), IouTable()
+    numbers = _measured(reader, subjects, given_boxes, in_a, ious)
+    drawn, not_drawn = _drawn(
+        (reliability, lambda out: draw_reliability(numbers["quality"], out, file.name)),
+        (sheet, lambda out: draw_sheet(out, dataset, subject, ious, in_a, progress)),
+    )
+    return Evaluation(
+        **numbers,
+        loosen=loosen,
+        loose=loose and predictor.knows_loose_boxes,
+        skipped=reader.skipped,
+        outside=0 if results is None else results.outside,
+        pictures=drawn,
+        not_drawn=not_drawn,
+    )
 
 
-def given_masks(reader: Reader, segment: Segment) -> Iterator[tuple[int, Tensor, Detection]]:
-    for ids, images, targets in reader.batches():
-        drawn = segment(images, targets)
-        yield from zip(ids, [t.annotation_ids for t in targets], drawn, strict=True)
+def _check_choices(loosen: float, boxes: str, use: str) -> None:
+    if not 0 <= loosen < 0.5:
+        raise InputError(f"loosen: expected a share of at least 0 and below 0.5, found {loosen}")
+    for name, value, kind in (("boxes", boxes, Boxes), ("use", use, Use)):
+        if value not in get_args(kind):
+            raise InputError(f"{name}: expected {' or '.join(get_args(kind))}, found {value!r}")
+
+
+def _open(data: str | Path, progress: Progress | None) -> Annotations:
+    file = open_annotations(data, progress)
+    if not any(file.annotations_of(i) for i in file.image_ids):
+        raise InputError(
+            f"{data}: no usable annotation to evaluate against; `halfmask doctor` lists what is "
+            "in the file"
+        )
+    return file
+
+
+def _loaded(
+    model: str | Path | Predictor, detector: str | Path | None, device: str | None
+) -> Predictor:
+    if not isinstance(model, Predictor):
+        return load(model, detector=detector, device=device)
+    if detector is not None:
+        raise InputError("detector: this model is already loaded; pass the detector to `load`")
+    return model
+
+
+def _check_masks(dataset: CocoInstances, predictor: Predictor) -> None:
+    if not any(dataset.file.mask_counts(dataset.use).values()):
+        raise InputError(
+            f"{dataset.file.name}: no annotation has a usable mask to compare with, and "
+            f"{predictor.name} finds no boxes to score"
+        )
+
+
+def _refuse_without_given_boxes(
+    loosen: float, reliability: object, sheet: object, provider: object
+) -> None:
+    reasons = {
+        "--loosen moves the file's own boxes": loosen > 0,
+        "--reliability compares masks in the file's own boxes with the truth": reliability,
+        "--sheet shows masks in the file's own boxes beside the truth": sheet,
+        "--provider draws masks into the file's own boxes": provider,
+    }
+    for reason, asked in reasons.items():
+        if asked:
+            raise InputError(f"{reason}: add --given-boxes")
+
+
+def _measured(
+    reader: BatchReader,
+    subjects: list[Subject],
+    given_boxes: bool,
+    masked: set[int],
+    ious: IouTable,
+) -> Result:
+    """The numbers of the model, and of the provider if there are two subjects."""
+    subject, *providers = subjects
+    detects, segments = subject.finds_boxes, given_boxes or not subject.finds_boxes
+    reader.passes = detects + segments + len(providers)
+    measured = partial(compute_metrics, reader.dataset.file, masked=masked, use=reader.dataset.use)
+    found = reader.detected(subject) if detects else None
+    given = reader.given(subject) if segments else None
+    numbers = measured(found, given, model=subject.name, ious=ious)
+    for other in providers:
+        result = measured(given=reader.given(other), model=other.name)
+        numbers["provider"] = {key: result[key] for key in PROVIDER}
+    if not numbers["images"]:
+        raise InputError(
+            f"{reader.dataset.folder}: none of the photographs can be read; first: "
+            f"{next(iter(reader.skipped.values()))}"
+        )
+    return numbers
+
+
+def _drawn(
+    *pictures: tuple[str | Path | None, Callable[[str | Path], Path]],
+) -> tuple[list[Path], list[str]]:
+    """Draws the pictures that have a path; returns paths, and why others are missing.
+
+    A failure must not lose the measurement, which may have taken hours.
+    """
+    written, failures = [], []
+    for out, draw in pictures:
+        try:
+            if out is not None:
+                written.append(draw(out))
+        except InputError as error:
+            failures.append(str(error))
+    return written, failures

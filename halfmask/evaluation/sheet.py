@@ -1,85 +1,79 @@
-"""`halfmask evaluate --sheet`: the best, median and worst masks in given boxes, as a picture."""
+"""The pictures of `halfmask evaluate`: a sheet of masks, and the reliability of scores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from PIL import Image
-    from torch import Tensor
+import torch
+from PIL import Image
+from torch import Tensor
 
-    from halfmask.data.dataset import CocoInstances
-    from halfmask.evaluation.measures.given_boxes import IouTable
-    from halfmask.pictures.mask_sheet import Cell
-    from halfmask.structures import Detection, Target
+from halfmask.data.dataset import CocoInstances
+from halfmask.errors import InputError
+from halfmask.evaluation.measures.given_boxes import IouTable
+from halfmask.evaluation.subject import Segment, Subject
+from halfmask.pictures.mask_sheet import BLOCKS, Cell, best_median_worst, mask_cell, mask_sheet
+from halfmask.pictures.reliability import reliability_plot
+from halfmask.pictures.save import save_picture
+from halfmask.progress import Progress
+from halfmask.structures import Detection, Target
+from halfmask.text import plural
 
-    Segment = Callable[[list[Tensor], list[Target]], list[Detection]]
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+def draw_reliability(quality: dict[str, Any], out: str | Path, data: str) -> Path:
+    """Draws `reliability_plot` of B's masks; without any, of all masks.
 
-
-def check_sheet(path: Path) -> None:
-    """Refuses a file that could not be written, before anything is measured.
-
-    Raises:
-        InputError: its ending names no kind of picture.
+    Args:
+        quality: The block `quality` of an evaluation.
+        out: The picture to write.
+        data: The name of the evaluated file.
     """
-    from halfmask.errors import InputError
-
-    if path.suffix.lower() not in SUFFIXES:
-        raise InputError(
-            f"--sheet: {path} ends with no kind of picture; expected {', '.join(SUFFIXES)}"
-        )
+    name = "B" if quality["B"]["instances"] else "all"
+    masks = plural(quality[name]["instances"], "mask")
+    title = f"{masks} of {_classes(name == 'B')}, {Path(data).name}"
+    return reliability_plot(quality[name], out, title)
 
 
 def draw_sheet(
-    out: Path,
+    out: str | Path,
     dataset: CocoInstances,
-    segment: Segment,
+    subject: Subject,
     ious: IouTable,
-    box_only: Collection[int],
-    note: str,
+    masked: Collection[int],
+    progress: Progress | None = None,
 ) -> Path:
-    """Chooses by IoU, reads and segments these photographs once more, and draws: no
-    other photograph is ever kept.
+    """Draws the best, median and worst measured masks beside their truth.
+
+    It reads and segments the chosen photographs again, so that evaluation keeps none in
+    memory.
 
     Args:
-        out: the picture to write.
-        dataset: what was evaluated.
-        segment: as it was evaluated, so that the masks are the ones that were measured.
-        ious: a row for each measured mask.
-        box_only: category ids of set B; where none of their masks was measured, all
-            classes are shown.
-        note: whose masks these are.
+        out: The picture to write.
+        dataset: The evaluated data.
+        subject: The evaluated model, to draw the masks that were measured.
+        ious: A row for each measured mask.
+        masked: Category ids of set A. The sheet shows set B; without masks of B, all
+            classes.
+        progress: Called after each photograph.
     Raises:
-        InputError: no mask was measured; the picture cannot be written.
+        InputError: No mask was measured, or the picture cannot be written.
     """
-    from halfmask.errors import InputError
-    from halfmask.pictures.mask_sheet import mask_sheet
-
     if not ious.categories:
-        raise InputError(f"{out}: no mask with a known truth, so no sheet")
-    shown = [c for c in ious.categories if c in box_only]
-    which = "classes without masks in training (B)" if shown else "all classes"
-    count = len(shown) or len(ious.categories)
-    blocks = example_blocks(dataset, segment, ious, box_only if shown else None)
-    masks = "1 mask in a given box" if count == 1 else f"{count} masks in given boxes"
-    title = f"Best, median and worst of {masks}: {which}, {Path(dataset.file.name).name}"
-    picture = mask_sheet(blocks, title, note)
-    return save_sheet(picture, out)
+        raise InputError(f"{out}: no sheet, since no mask has a known truth")
+    shown = [c for c in ious.categories if c not in masked]
+    classes = set(shown) if shown else None
+    blocks = example_blocks(dataset, subject.segment, ious, classes, progress=progress)
+    masks = plural(len(shown or ious.categories), "mask")
+    name = Path(dataset.file.name).name
+    title = f"Best, median and worst of {masks} in given boxes: {_classes(bool(shown))}, {name}"
+    moved = f", boxes moved by up to {subject.loosen:g} of their size" if subject.loosen else ""
+    return save_picture(mask_sheet(blocks, title, subject.name + moved), out)
 
 
-def save_sheet(picture: Image.Image, out: Path) -> Path:
-    """Writes a sheet, its folder too.
-
-    Raises:
-        InputError: this cannot be written.
-    """
-    from halfmask.pictures.save import save_picture
-
-    return save_picture(picture, out)
+def _classes(box_only: bool) -> str:
+    return "classes without masks in training (B)" if box_only else "all classes"
 
 
 def example_blocks(
@@ -88,20 +82,32 @@ def example_blocks(
     ious: IouTable,
     classes: Collection[int] | None,
     each: int = 8,
+    *,
+    progress: Progress | None = None,
 ) -> list[tuple[str, list[Cell]]]:
-    """Heading and cells of the best, median and worst masks by IoU.
+    """Headings and cells of the best, median and worst masks by IoU.
 
     Args:
-        classes: category ids; all when None.
-        each: cells of a block, at most.
+        dataset: The evaluated data.
+        segment: As during evaluation.
+        ious: A row for each measured mask.
+        classes: Category ids of the masks; None: all.
+        each: Most cells in a block.
+        progress: Called after each photograph.
     """
-    from halfmask.evaluation.measures.examples import examples
-    from halfmask.pictures.pick import BLOCKS
-
     rows = examples(ious, classes, each)
-    cells = _cells(dataset, segment, ious, [row for name in BLOCKS for row in rows[name]])
+    chosen = [row for name in BLOCKS for row in rows[name]]
+    cells = _cells(dataset, segment, ious, chosen, progress)
     blocks = [(name, [cells[row] for row in rows[name]]) for name in BLOCKS]
     return [(_heading(name, found), found) for name, found in blocks]
+
+
+def examples(
+    table: IouTable, classes: Collection[int] | None = None, each: int = 8
+) -> dict[str, list[int]]:
+    """`best_median_worst` of the table's rows by IoU, of some classes (None: all)."""
+    rows = [k for k, c in enumerate(table.categories) if classes is None or c in classes]
+    return best_median_worst(rows, table.ious, each)
 
 
 def _heading(name: str, cells: list[Cell]) -> str:
@@ -113,40 +119,32 @@ def _heading(name: str, cells: list[Cell]) -> str:
 
 
 def _cells(
-    dataset: CocoInstances, segment: Segment, ious: IouTable, rows: list[int]
+    dataset: CocoInstances,
+    segment: Segment,
+    ious: IouTable,
+    rows: list[int],
+    progress: Progress | None,
 ) -> dict[int, Cell]:
-    """Row of the table → its cell; a photograph with several of them is read once."""
-    from halfmask.progress import tracked
-
+    """Row of the table → its cell; reads each photograph once."""
     of_image: dict[int, list[int]] = {}
     for row in rows:
         of_image.setdefault(ious.image_ids[row], []).append(row)
     index_of = {image_id: k for k, image_id in enumerate(dataset.image_ids)}
     cells: dict[int, Cell] = {}
-    for image_id, chosen in tracked(of_image.items(), "drawing", len(of_image), "photograph"):
+    for done, (image_id, chosen) in enumerate(of_image.items(), 1):
         image, target = dataset[index_of[image_id]]
         drawn = segment([image], [target])[0]
-        cells |= {row: _cell(dataset, image, target, drawn, ious, row) for row in chosen}
+        for row in chosen:
+            picture = _picture(image, target, drawn, ious.places[row])
+            name = dataset.file.name_of(ious.categories[row])
+            cells[row] = Cell(picture, name, ious.ious[row], ious.scores[row])
+        if progress is not None:
+            progress("drawing", done, len(of_image))
     return cells
 
 
-def _cell(
-    dataset: CocoInstances,
-    image: Tensor,
-    target: Target,
-    drawn: Detection,
-    ious: IouTable,
-    row: int,
-) -> Cell:
-    import torch
-
-    from halfmask.pictures.mask_sheet import Cell, mask_cell
-
-    place = ious.places[row]
+def _picture(image: Tensor, target: Target, drawn: Detection, place: int) -> Image.Image:
     pixels = (image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
     truth = target.masks.select([int(target.mask_row[place])])
-    picture = mask_cell(
-        pixels, drawn.boxes[place], drawn.select(torch.tensor([place])).crops(), truth
-    )
-    name = dataset.file.name_of(ious.categories[row])
-    return Cell(picture, name, ious.ious[row], ious.scores[row])
+    mask = drawn.select(torch.tensor([place])).crops()
+    return mask_cell(pixels, drawn.boxes[place], mask=mask, truth=truth)

@@ -1,144 +1,184 @@
-"""What `halfmask evaluate` measures: a model that fills a file's boxes, a detector's or
-a results file's, in the file's own labels.
+"""A model under evaluation with the source of its boxes, and the reader of its images.
+
+The boxes are the evaluated file's own, a detector's, or a results file's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+from halfmask.coco.annotations import Annotations
+from halfmask.coco.results import FoundBoxes, Results
+from halfmask.coco.tightness import ENOUGH, boxes_are_loose
+from halfmask.data.dataset import CocoInstances
+from halfmask.errors import InputError
+from halfmask.evaluation.measures.metrics import GivenMasks
+from halfmask.inference.complete.photographs import ahead
+from halfmask.inference.predictor import Predictor
+from halfmask.masks.crops import tightness
+from halfmask.progress import Progress
+from halfmask.structures import Detection, Target
 
-    from halfmask.coco.annotations import Annotations
-    from halfmask.coco.results import FoundBoxes, Results
-    from halfmask.data.dataset import CocoInstances
-    from halfmask.inference.predictor import Predictor
-    from halfmask.structures import Detection, Target
-
-    Segment = Callable[[list[Tensor], list[Target]], list[Detection]]
-    Detect = Callable[[list[int], list[Tensor]], list[Detection]]
+Segment = Callable[[list[Tensor], list[Target]], list[Detection]]
+"""Draws a mask into each of the targets' boxes."""
+BATCH = 4
+"""Images that go through a model together."""
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """What is evaluated; labels in and out are the file's. `detect` is None for what
-    finds no boxes.
+class Subject:
+    """A model under evaluation; all labels in and out are the evaluated file's.
+
+    Attributes:
+        name: The model's identity, and whose boxes it fills.
+        loosen: The share of their side by which the file's boxes move, see `loosened`.
+        finds_boxes: Whether `detect` works.
     """
 
-    name: str
-    segment: Segment
-    detect: Detect | None = None
+    def __init__(
+        self,
+        predictor: Predictor,
+        file: Annotations,
+        *,
+        loosen: float = 0.0,
+        loose: bool = False,
+        results: Results | None = None,
+    ) -> None:
+        """Prepares a model.
+
+        Args:
+            predictor: The model, maybe with a detector.
+            file: The truth.
+            loosen: See the attribute.
+            loose: Whether to call the file's boxes loose when the model fills them.
+            results: Boxes to fill, in place of detected ones.
+        """
+        self._predictor, self._file = predictor, file
+        self._loose, self._results = loose, results
+        self._to_model, self._to_file = _label_maps(predictor, file)
+        self.name, self.loosen = predictor.identity, loosen
+        if results is not None:
+            self.name += f" on boxes of {Path(results.name).name}"
+        elif predictor.detector is not None:
+            self.name += f" on boxes of {predictor.detector.identity}"
+        self.finds_boxes = results is not None or predictor.can_detect
+
+    def segment(self, images: list[Tensor], targets: list[Target]) -> list[Detection]:
+        """Draws masks into the file's own boxes."""
+        boxes = [loosened(t.boxes, self.loosen, t.image_id) for t in targets]
+        labels = [self._to_model[t.labels] for t in targets]
+        return self._predictor.segment_batch(images, boxes, labels, loose=self._loose)
+
+    def detect(self, image_ids: list[int], images: list[Tensor]) -> list[Detection]:
+        """Finds objects with their masks, or draws masks into the results file's boxes."""
+        if self._results is None:
+            detected = self._predictor.detect_batch(images)
+            return [replace(d, labels=self._to_file[d.labels]) for d in detected]
+        found = [_tensors(self._results.of_image(i), self._file) for i in image_ids]
+        drawn = self._predictor.segment_batch(
+            images, [f[0] for f in found], [self._to_model[f[1]] for f in found]
+        )
+        return [replace(d, labels=f[1], scores=f[2]) for d, f in zip(drawn, found, strict=True)]
 
 
-@dataclass(frozen=True)
-class GivenBoxes:
-    """loosen: by which share of their side the file's boxes are moved. loose: what the
-    model is told of them.
-    """
+@dataclass(kw_only=True)
+class BatchReader:
+    """Reads the data set in batches, decoding ahead, and remembers unreadable photographs."""
 
-    loosen: float
-    loose: bool
+    dataset: CocoInstances
+    workers: int
+    progress: Progress | None = None
+    passes: int = 1
+    skipped: dict[int, str] = field(default_factory=dict)
+    _done: int = 0
+
+    def batches(self) -> Iterator[tuple[list[int], list[Tensor], list[Target]]]:
+        """Yields image ids, images and targets, in one pass over the data set."""
+        count = len(self.dataset)
+        for start, rows in ahead(range(0, count, BATCH), self._read, self.workers):
+            if rows:
+                yield [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows]
+            self._done += min(BATCH, count - start)
+            if self.progress is not None:
+                self.progress("evaluating", self._done, self.passes * count)
+
+    def _read(self, start: int) -> list[tuple[int, Tensor, Target]]:
+        rows = []
+        for k in range(start, min(start + BATCH, len(self.dataset))):
+            image_id = self.dataset.image_ids[k]
+            try:
+                image, target = self.dataset[k]
+                rows.append((image_id, image, target))
+            except InputError as error:
+                self.skipped[image_id] = str(error)
+        return rows
+
+    def detected(self, subject: Subject) -> Iterator[tuple[int, Detection]]:
+        """Yields image ids and the objects that a model found."""
+        for ids, images, _ in self.batches():
+            yield from zip(ids, subject.detect(ids, images), strict=True)
+
+    def given(self, subject: Subject) -> Iterator[GivenMasks]:
+        """Yields image ids, annotation ids, and the masks in these annotations' boxes."""
+        for ids, images, targets in self.batches():
+            drawn = subject.segment(images, targets)
+            yield from zip(ids, [t.annotation_ids for t in targets], drawn, strict=True)
 
 
 def are_loose(dataset: CocoInstances, classes: set[int], loosen: float) -> bool:
-    """Whether the boxes of objects of these classes, as they will be given, agree badly
-    with their masks' own: what a user can measure who has masks of these classes alone.
+    """Whether boxes of these classes, loosened, agree badly with their masks' own boxes.
+
+    It looks at masks of these classes only, so that users with masks of some classes
+    can decide alike.
     """
-    import torch
-    from torchvision.ops import box_iou
-
-    from halfmask.coco.tightness import ENOUGH, boxes_are_loose
-    from halfmask.masks.crops import boxes_of
-
     labels = torch.tensor([dataset.file.label_of[c] for c in classes], dtype=torch.int64)
     found: list[float] = []
     for k in range(len(dataset)):
         target = dataset.target(k)
         rows = torch.where(target.has_mask & torch.isin(target.labels, labels))[0]
         given = loosened(target.boxes, loosen, target.image_id)[rows]
-        own = boxes_of(target.masks.select(target.mask_row[rows]))
-        found += box_iou(given, own).diagonal().tolist()
+        found += tightness(given, target.masks.select(target.mask_row[rows])).tolist()
         if len(found) >= ENOUGH:
             break
     return boxes_are_loose(sum(found) / len(found) if found else None)
 
 
-def evaluated(
-    predictor: Predictor, file: Annotations, given: GivenBoxes, results: Results | None
-) -> Evaluated:
+def loosened(boxes: Tensor, share: float, image_id: int) -> Tensor:
+    """Moves each corner coordinate by up to `share` of the box's side, uniformly.
 
-    to_model, to_file = _label_maps(predictor, file)
-
-    def segment(images: list[Tensor], targets: list[Target]) -> list[Detection]:
-        boxes = [
-            t.boxes if given.loosen == 0 else loosened(t.boxes, given.loosen, t.image_id)
-            for t in targets
-        ]
-        return predictor.segment_batch(
-            images, boxes, [to_model[t.labels] for t in targets], given.loose
-        )
-
-    def detect(_: list[int], images: list[Tensor]) -> list[Detection]:
-        return [replace(d, labels=to_file[d.labels]) for d in predictor.detect_batch(images)]
-
-    def fill(image_ids: list[int], images: list[Tensor]) -> list[Detection]:
-        assert results is not None
-        found = [_tensors(results.of_image(i), file) for i in image_ids]
-        drawn = predictor.segment_batch(
-            images, [f[0] for f in found], [to_model[f[1]] for f in found]
-        )
-        return [replace(d, labels=f[1], scores=f[2]) for d, f in zip(drawn, found, strict=True)]
-
-    if results is not None:
-        return Evaluated(
-            f"{predictor.identity} on boxes of {Path(results.name).name}", segment, fill
-        )
-    name = predictor.identity
-    if predictor.detector is not None:
-        name += f" on boxes of {predictor.detector.identity}"
-    return Evaluated(name, segment, detect if predictor.can_detect else None)
+    Args:
+        boxes: float32 [n, 4] xyxy, pixels.
+        share: In [0, 0.5), where no box turns inside out. 0 changes nothing.
+        image_id: Seeds the moves: the same for an image each time.
+    """
+    assert 0 <= share < 0.5, share
+    if share == 0:
+        return boxes
+    generator = torch.Generator().manual_seed(image_id % 2**63)
+    moves = torch.rand(boxes.shape, generator=generator).to(boxes) * 2 - 1
+    sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+    return boxes + moves * share * sides
 
 
 def _tensors(found: FoundBoxes, file: Annotations) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes float32 [n, 4], the file's labels int64 [n], scores float32 [n]."""
-    import torch
-
     labels = torch.tensor([file.label_of[c] for c in found.category_ids], dtype=torch.int64)
     boxes = torch.tensor(found.boxes, dtype=torch.float32).reshape(-1, 4)
     return boxes, labels, torch.tensor(found.scores, dtype=torch.float32)
 
 
-def _label_maps(predictor: Predictor, file: Annotations) -> tuple[torch.Tensor, torch.Tensor]:
-    """int64: the file's labels to the model's and back, by the classes' names; 0 where
-    the other side has no such class.
-    """
-    import torch
+def _label_maps(predictor: Predictor, file: Annotations) -> tuple[Tensor, Tensor]:
+    """The file's labels to the model's and back, by class names; 0 without a match.
 
+    Returns:
+        Two int64 tensors, indexed by label.
+    """
     ids = predictor.labels_of(file.categories)
     to_model = torch.tensor([0, *(ids[c["id"]] for c in file.categories)])
     by_name = {c["name"]: file.label_of[c["id"]] for c in file.categories}
     to_file = torch.tensor([0, *(by_name.get(c["name"], 0) for c in predictor.categories)])
     return to_model, to_file
-
-
-def loosened(boxes: Tensor, share: float, image_id: int) -> Tensor:
-    """The boxes with each corner coordinate moved by up to `share` of the box's side,
-    uniformly; the same for the same image each time.
-
-    Args:
-        boxes: float32 [n, 4] xyxy, pixels.
-        share: in [0, 0.5): below a half no box turns inside out.
-        image_id: decides the moves.
-    """
-    assert 0 <= share < 0.5, share
-    generator = torch.Generator().manual_seed(image_id % 2**63)
-    moves = torch.rand(boxes.shape, generator=generator).to(boxes) * 2 - 1
-    sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-    return boxes + moves * share * sides

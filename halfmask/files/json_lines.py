@@ -1,6 +1,4 @@
-"""An append-only file of JSON lines that survives a kill: what a long job or a review
-has done so far.
-"""
+"""An append-only file of JSON lines that survives a kill: the progress of a job."""
 
 from __future__ import annotations
 
@@ -13,19 +11,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from halfmask.errors import InputError
-
-Record = dict[str, Any]
+from halfmask.files.atomic import lock
 
 
 class JsonLines:
-    """A file of JSON objects, one a line, that one process writes. A line is on the
-    disk before `append` returns.
+    """A file of JSON objects, one per line, that one process writes.
 
     Args:
-        path: the file; it and its folders are made where they are missing.
-        busy: what an error says where another process holds the file.
+        path: the file; it and its folders are made if missing.
+        busy: the error message if another process holds the file.
     Raises:
-        InputError: another process holds it.
+        InputError: another process holds the file.
     """
 
     def __init__(self, path: Path, busy: str) -> None:
@@ -39,9 +35,10 @@ class JsonLines:
         self._reader.close()
         self._file.close()
 
-    def lines(self) -> Iterator[tuple[int, int, Record | None]]:
-        """Every line's first byte, last byte + 1 and record; None for one that was cut
-        off or is no JSON object.
+    def lines(self) -> Iterator[tuple[int, int, dict[str, Any] | None]]:
+        """Yields each line's first byte, last byte + 1 and record.
+
+        The record is None if the line is cut off or not a JSON object.
         """
         end = 0
         self._reader.seek(0)
@@ -50,16 +47,17 @@ class JsonLines:
             yield start, end, _parse(line)
 
     def cut(self, end: int) -> None:
-        """Drops what follows byte `end`; the next line goes there."""
+        """Removes everything from byte `end` on; the next line starts there."""
         self._file.truncate(end)
         self._end = self._file.seek(end)
 
-    def append(self, record: Record) -> tuple[int, int]:
-        """Writes a line to the disk, wholly or not at all; its first byte and last byte
-        + 1. Not to be called by two threads at once.
+    def append(self, record: dict[str, Any]) -> tuple[int, int]:
+        """Writes a whole line to the disk before it returns. Not thread-safe.
 
+        Returns:
+            The line's first byte and last byte + 1.
         Raises:
-            OSError: it could not be written (the disk is full); the file is as before.
+            OSError: the line cannot be written (disk full); the file is unchanged.
         """
         start, line = self._end, json.dumps(record, separators=(",", ":")).encode() + b"\n"
         rest = memoryview(line)
@@ -73,16 +71,16 @@ class JsonLines:
         self._end = start + len(line)
         return start, self._end
 
-    def read(self, start: int, end: int) -> Record:
-        """A line that `lines` or `append` told of; from any thread."""
+    def read(self, start: int, end: int) -> dict[str, Any]:
+        """Reads a line at a place that `lines` or `append` returned; thread-safe."""
         with self._reading:
             self._reader.seek(start)
             line = self._reader.read(end - start)
-        record: Record = json.loads(line)
+        record: dict[str, Any] = json.loads(line)
         return record
 
 
-def _parse(line: bytes) -> Record | None:
+def _parse(line: bytes) -> dict[str, Any] | None:
     if not line.endswith(b"\n"):
         return None
     try:
@@ -94,18 +92,13 @@ def _parse(line: bytes) -> Record | None:
 
 def _open_locked(path: Path, busy: str) -> FileIO:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Without a buffer: after a failed write nothing is left that could reach the file
-    # later.
+    # Unbuffered: after a failed write no buffer can reach the file later.
     file = FileIO(path, "r+" if path.exists() else "w+")
     try:
-        import fcntl
-    except (
-        ImportError
-    ):  # Windows has no such lock: two runs at once into one file are the user's to avoid
-        return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+        locked = lock(file)
+    except OSError:  # a file system without locks
+        locked = False
+    if not locked:
         file.close()
-        raise InputError(f"{path}: {busy}") from error
+        raise InputError(f"{path}: {busy}")
     return file

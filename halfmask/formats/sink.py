@@ -15,7 +15,7 @@ from typing import IO, Any
 from halfmask.coco.records import clip_box, fault_of_box, is_id
 from halfmask.coco.stream import CocoStream, json_text
 from halfmask.coco.supervision import MaskState, judge
-from halfmask.errors import InputError
+from halfmask.files.atomic import writing
 from halfmask.formats.names import leads_out
 from halfmask.formats.report import Report
 from halfmask.masks.rle import area_of, box_of
@@ -44,11 +44,9 @@ class CocoSink:
         self._sizes: dict[int, Size] = {}
         self._names: set[str] = set()
         self.annotations = self.masks = 0
-        try:
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._images, self._rows = self._spool(), self._spool()
-        except OSError as error:
-            raise InputError(f"{path}: cannot write here: {error.strerror or error}") from error
 
     @property
     def images(self) -> int:
@@ -178,12 +176,8 @@ class CocoSink:
             if error is None:
                 head = {"info": self._info, "categories": self._categories}
                 images = (json.loads(text) for text in _lines(self._images))
-                with CocoStream(self.path, head, images) as stream:
+                with writing(self.path), CocoStream(self.path, head, images) as stream:
                     stream.extend(_lines(self._rows))
-        except OSError as fault:
-            raise InputError(
-                f"{self.path}: cannot write here: {fault.strerror or fault}"
-            ) from fault
         finally:
             for spool in (self._images, self._rows):
                 with suppress(
@@ -206,12 +200,8 @@ class CocoSink:
         )
 
     def _put(self, spool: IO[str], record: dict[str, Any]) -> None:
-        try:
+        with writing(self.path):
             spool.write(json_text(record) + "\n")
-        except OSError as error:
-            raise InputError(
-                f"{self.path}: cannot write here: {error.strerror or error}"
-            ) from error
 
 
 def own_box(segmentation: Any, image_size: Size) -> list[float] | None:

@@ -28,8 +28,7 @@ from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.inference.complete.filling import nonempty
 from halfmask.inference.predictor import Predictor, load
-from halfmask.masks.crops import MaskCrops
-from halfmask.masks.encode import decode, encode_rle
+from halfmask.masks.crops import MaskCrops, decode, encode_rle
 
 FIELD = "ground_truth"
 SCORE = "mask_score"

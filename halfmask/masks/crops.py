@@ -1,4 +1,4 @@
-"""Masks as tight crops: no array has the size of the image times the number of objects."""
+"""Masks as tight crops; no array has the size objects × H × W."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.ops import box_iou
+
+from halfmask.masks.rle import Place, Segmentation, crop_of, rle_of
 
 
 @dataclass(frozen=True)
 class MaskCrops:
-    """The masks of some objects of one image, each a tight bitmap and its place. Never
-    objects × H × W.
+    """The masks of some objects of one image, each a tight bitmap and its place.
 
     Attributes:
-        pixels: uint8 [P], the bitmaps (0 or 1) row by row, one after another: three
-            tensors travel between processes, not hundreds.
+        pixels: uint8 [P], the bitmaps (0 or 1) row by row, one after another. Processes
+            then exchange three tensors, not hundreds.
         sizes: int64 [m, 2], height and width of each bitmap; 0 × 0 for a mask without
             pixels.
         offsets: int64 [m, 2], x and y of each bitmap's upper left pixel in the image.
@@ -40,7 +42,7 @@ class MaskCrops:
         offsets: Sequence[tuple[int, int]],
         image_size: tuple[int, int],
     ) -> MaskCrops:
-        """Packs bitmaps (uint8 or bool [h, w]) whose upper left pixels lie at offsets (x, y)."""
+        """Packs bitmaps, uint8 or bool [h, w]; offsets are x, y of their corners."""
         sizes = [(int(b.shape[0]), int(b.shape[1])) for b in bitmaps]
         pixels = (
             torch.cat([b.reshape(-1).to(torch.uint8) for b in bitmaps])
@@ -56,24 +58,17 @@ class MaskCrops:
 
     @classmethod
     def from_dense(cls, masks: Tensor) -> MaskCrops:
-        """Crops of dense masks, bool or uint8 [m, H, W]."""
-        bitmaps, offsets = [], []
-        for mask in masks:
-            ys, xs = torch.where(mask > 0)
-            if len(ys) == 0:
-                bitmaps.append(mask.new_zeros((0, 0), dtype=torch.uint8))
-                offsets.append((0, 0))
-                continue
-            y0, y1, x0, x1 = int(ys.min()), int(ys.max()) + 1, int(xs.min()), int(xs.max()) + 1
-            bitmaps.append((mask[y0:y1, x0:x1] > 0).to(torch.uint8))
-            offsets.append((x0, y0))
-        return cls.from_bitmaps(bitmaps, offsets, (int(masks.shape[-2]), int(masks.shape[-1])))
+        """Cuts crops from dense masks, bool or uint8 [m, H, W]."""
+        found = [tight((mask > 0).to("cpu", torch.uint8), (0, 0)) for mask in masks]
+        crops = [crop or (masks.new_zeros((0, 0), dtype=torch.uint8), (0, 0)) for crop in found]
+        size = int(masks.shape[-2]), int(masks.shape[-1])
+        return cls.from_bitmaps([b for b, _ in crops], [place for _, place in crops], size)
 
     def __len__(self) -> int:
         return int(self.sizes.shape[0])
 
     def bitmaps(self) -> list[Tensor]:
-        """The bitmaps, uint8 [h, w] each, views of `pixels`."""
+        """Returns the bitmaps, uint8 [h, w] each; they are views of `pixels`."""
         lengths = (self.sizes[:, 0] * self.sizes[:, 1]).tolist()
         return [
             p.reshape(h, w)
@@ -83,7 +78,7 @@ class MaskCrops:
         ]
 
     def select(self, index: Sequence[int] | Tensor) -> MaskCrops:
-        """The crops at `index` (int64 [r] or bool [m]), in that order."""
+        """Returns the crops at `index` (int64 [r] or bool [m]), in that order."""
         rows = torch.as_tensor(index, device="cpu")
         rows = (
             torch.where(rows)[0] if rows.dtype == torch.bool else rows.to(torch.int64).reshape(-1)
@@ -97,7 +92,7 @@ class MaskCrops:
         )
 
     def flip_horizontal(self) -> MaskCrops:
-        """The same masks in the mirrored image."""
+        """Returns the masks of the mirrored image."""
         width = self.image_size[1]
         flipped = [b.flip(1) for b in self.bitmaps()]
         moved = [
@@ -107,13 +102,11 @@ class MaskCrops:
         return MaskCrops.from_bitmaps(flipped, moved, self.image_size)
 
     def areas(self) -> Tensor:
-        """Pixels of each mask, int64 [m]."""
+        """Returns the number of pixels of each mask, int64 [m]."""
         return torch.tensor([int(b.sum()) for b in self.bitmaps()], dtype=torch.int64)
 
     def dense(self) -> Tensor:
-        """Dense masks, bool [m, H, W]. For tests and pictures; training and inference
-        have no use for it.
-        """
+        """Returns dense masks, bool [m, H, W]. For tests and pictures only."""
         out = torch.zeros((len(self), *self.image_size), dtype=torch.bool)
         for i, (bitmap, (x, y)) in enumerate(
             zip(self.bitmaps(), self.offsets.tolist(), strict=True)
@@ -125,55 +118,73 @@ class MaskCrops:
         return replace(self, pixels=self.pixels.to(device))
 
 
+def encode_rle(crops: MaskCrops) -> list[dict[str, object]]:
+    """Returns COCO's compressed RLE of each crop: {"size": [H, W], "counts": str}."""
+    both = zip(crops.bitmaps(), crops.offsets.tolist(), strict=True)
+    return [rle_of(bitmap.numpy(), (x, y), crops.image_size) for bitmap, (x, y) in both]
+
+
+def decode(segmentation: Segmentation, image_size: tuple[int, int]) -> tuple[Tensor, Place]:
+    """Draws a well-formed COCO segmentation exactly as pycocotools does.
+
+    It may be polygons or RLE. `halfmask.coco` refuses malformed ones earlier.
+
+    Returns:
+        The crop: its bitmap, uint8 [h, w], and its place (x, y).
+    """
+    crop = crop_of(segmentation, image_size)
+    if crop is None:
+        return torch.zeros((0, 0), dtype=torch.uint8), (0, 0)
+    return torch.from_numpy(crop[0]), crop[1]
+
+
 def boxes_of(crops: MaskCrops) -> Tensor:
-    """float32 [m, 4] xyxy: the tight box of each crop; zeros for a mask without pixels."""
+    """Returns the tight box of each crop, float32 [m, 4] xyxy; zeros without pixels."""
     low = crops.offsets
     return torch.cat([low, low + crops.sizes.flip(1)], 1).to(torch.float32)
 
 
-def tight(bitmap: Tensor, place: tuple[int, int]) -> tuple[Tensor, tuple[int, int]] | None:
-    """The bitmap without empty margins; None where no pixel is left."""
-    pixels = bitmap.numpy()  # a tenth of the time of torch's any
+def tightness(boxes: Tensor, crops: MaskCrops) -> Tensor:
+    """Returns float32 [m]: IoU of boxes [m, 4] xyxy with their masks' tight boxes."""
+    overlaps: Tensor = box_iou(boxes_of(crops).to(boxes), boxes)
+    return overlaps.diagonal()
+
+
+def tight(bitmap: Tensor, place: Place) -> tuple[Tensor, Place] | None:
+    """Returns the bitmap without empty margins, and its place; None without pixels."""
+    pixels = bitmap.numpy()  # ten times as fast as torch's any
     rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
     if len(rows) == 0:
         return None
-    top, bottom, left, right = (
-        int(rows[0]),
-        int(rows[-1]) + 1,
-        int(columns[0]),
-        int(columns[-1]) + 1,
-    )
-    return bitmap[top:bottom, left:right].contiguous(), (place[0] + left, place[1] + top)
+    top, bottom, left, right = int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
+    kept = bitmap[top : bottom + 1, left : right + 1].contiguous()
+    return kept, (place[0] + left, place[1] + top)
 
 
-def tight_box(bitmap: Tensor, place: tuple[int, int]) -> Tensor:
-    """float32 [4] xyxy of a tight bitmap."""
+def tight_box(bitmap: Tensor, place: Place) -> Tensor:
+    """Returns the box of a tight bitmap, float32 [4] xyxy."""
     x, y = place
     return torch.tensor([x, y, x + bitmap.shape[1], y + bitmap.shape[0]], dtype=torch.float32)
 
 
 def iou(first: MaskCrops, second: MaskCrops) -> Tensor:
-    """IoU of the masks pair by pair, float32 [m]; 0 where both are without pixels."""
+    """Returns the IoU of masks pair by pair, float32 [m]; 0 if both have no pixels."""
     assert len(first) == len(second), (len(first), len(second))
-    out = torch.zeros(len(first))
-    pairs = zip(
-        first.bitmaps(),
-        first.offsets.tolist(),
-        second.bitmaps(),
-        second.offsets.tolist(),
-        strict=True,
-    )
-    for i, (a, (ax, ay), b, (bx, by)) in enumerate(pairs):
-        x0, y0 = max(ax, bx), max(ay, by)
-        x1, y1 = min(ax + a.shape[1], bx + b.shape[1]), min(ay + a.shape[0], by + b.shape[0])
-        both = 0
-        if x1 > x0 and y1 > y0:
-            both = int(
-                (
-                    a[y0 - ay : y1 - ay, x0 - ax : x1 - ax]
-                    & b[y0 - by : y1 - by, x0 - bx : x1 - bx]
-                ).sum()
-            )
-        union = int(a.sum()) + int(b.sum()) - both
-        out[i] = both / union if union else 0.0
-    return out
+    pairs = zip(_placed(first), _placed(second), strict=True)
+    return torch.tensor([_pair_iou(*a, *b) for a, b in pairs], dtype=torch.float32)
+
+
+def _placed(crops: MaskCrops) -> list[tuple[Tensor, list[int]]]:
+    return list(zip(crops.bitmaps(), crops.offsets.tolist(), strict=True))
+
+
+def _pair_iou(a: Tensor, a_place: list[int], b: Tensor, b_place: list[int]) -> float:
+    (ax, ay), (bx, by) = a_place, b_place
+    x0, y0 = max(ax, bx), max(ay, by)
+    x1, y1 = min(ax + a.shape[1], bx + b.shape[1]), min(ay + a.shape[0], by + b.shape[0])
+    both = 0
+    if x1 > x0 and y1 > y0:
+        own = a[y0 - ay : y1 - ay, x0 - ax : x1 - ax]
+        both = int((own & b[y0 - by : y1 - by, x0 - bx : x1 - bx]).sum())
+    union = int(a.sum()) + int(b.sum()) - both
+    return both / union if union else 0.0

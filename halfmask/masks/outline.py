@@ -1,6 +1,4 @@
-"""Masks to COCO polygons, exactly: the outline runs along the pixels' borders, so that
-drawing it gives the same pixels again.
-"""
+"""Masks to COCO polygons without loss: outlines follow the pixels' borders."""
 
 from __future__ import annotations
 
@@ -12,24 +10,23 @@ from numpy.typing import NDArray
 Bitmap = NDArray[np.bool_]
 Corner = tuple[int, int]
 
-# Steps along the border with the mask on the right hand, y pointing down: east, south,
-# west, north.
+# Steps along the border with the mask on the right (y points down): east, south, west,
+# north.
 _STEPS: tuple[Corner, ...] = ((1, 0), (0, 1), (-1, 0), (0, -1))
 
 
 def outlines(bitmap: NDArray[Any], offset: Corner = (0, 0)) -> list[list[int]]:
-    """The polygons of a mask.
+    """Returns the polygons of a mask.
 
-    COCO's polygons add up and cannot cut out, so a part with a hole is cut into upright
-    strips through the hole; the strips share borders and cover the mask without
-    overlap.
+    COCO's polygons only add pixels, so a part with a hole is cut into vertical strips
+    through the hole. The strips share borders and cover the mask without overlap.
 
     Args:
         bitmap: bool or uint8 [h, w].
         offset: x and y of its upper left pixel in the image.
     Returns:
-        One list x0, y0, x1, y1, … of corners a polygon, in whole pixels; none for an
-            empty mask.
+        For each polygon the list x0, y0, x1, y1, … of its corners in whole pixels; an
+            empty list for an empty mask.
     """
     pending: list[tuple[Bitmap, int]] = [(np.asarray(bitmap) > 0, 0)]
     polygons: list[list[int]] = []
@@ -41,25 +38,25 @@ def outlines(bitmap: NDArray[Any], offset: Corner = (0, 0)) -> list[list[int]]:
             polygons += [_flatten(loop, offset[0] + shift, offset[1]) for loop in loops]
             continue
         columns = [x for x, _ in hole]
-        cut = (
-            min(columns) + max(columns)
-        ) // 2  # through the hole, or along its left side where it is one pixel wide
+        # Through the hole, or along its left side if it is one pixel wide.
+        cut = (min(columns) + max(columns)) // 2
         pending += [(strip[:, cut:], shift + cut), (strip[:, :cut], shift)]
     return polygons
 
 
 def rings(bitmap: NDArray[Any], offset: Corner = (0, 0)) -> list[list[int]]:
-    """The borders of a mask, each x0, y0, x1, y1, …: clockwise around a part,
-    counter-clockwise around a hole. Arguments as `outlines`.
+    """Returns the borders of a mask as lists x0, y0, x1, y1, and so on.
+
+    Arguments are those of `outlines`. Borders run clockwise around a part,
+    counter-clockwise around a hole.
     """
     return [_flatten(loop, *offset) for loop in _loops(np.asarray(bitmap) > 0)]
 
 
 def _loops(bitmap: Bitmap) -> list[list[Corner]]:
-    """Closed border lines as their corners: clockwise around a part, counter-clockwise
-    around a hole.
+    """Returns the corners of each closed border line.
 
-    Where two pixels touch at a corner only, the line stays with its own pixel: parts
+    Where two pixels touch only at a corner, the line stays with its own pixel: parts
     are 4-connected.
     """
     leaving = _border_edges(bitmap)
@@ -73,7 +70,7 @@ def _loops(bitmap: Bitmap) -> list[list[Corner]]:
 def _walk(
     edge: tuple[Corner, int], leaving: dict[Corner, list[int]], seen: set[tuple[Corner, int]]
 ) -> list[Corner]:
-    """Follows the border from one edge until it closes; returns the corners on the way."""
+    """Follows the border from one edge until it closes; returns its corners."""
     corners: list[Corner] = []
     position, direction = edge
     while (position, direction) not in seen:
@@ -87,19 +84,16 @@ def _walk(
 
 
 def _turn(direction: int, choices: list[int]) -> int:
-    """Right if possible, which keeps to the same pixel where two touch at a corner;
-    else on, else left.
-    """
+    """Turns right if possible, to follow the same pixel; else straight, else left."""
     return next(d for d in ((direction + 1) % 4, direction, (direction - 1) % 4) if d in choices)
 
 
 def _border_edges(bitmap: Bitmap) -> dict[Corner, list[int]]:
-    """From each corner on the border, the directions of the border's unit edges that leave it."""
+    """Returns the directions of the unit border edges that leave each corner."""
     padded = np.pad(bitmap, 1)
     inside = padded[1:-1, 1:-1]
     neighbours = (
-        # (the neighbour beyond the edge, where the edge starts relative to the pixel,
-        # its direction)
+        # neighbour beyond the edge, start of the edge relative to the pixel, direction
         (padded[:-2, 1:-1], (0, 0), 0),
         (padded[1:-1, 2:], (1, 0), 1),
         (padded[2:, 1:-1], (1, 1), 2),
@@ -114,7 +108,7 @@ def _border_edges(bitmap: Bitmap) -> dict[Corner, list[int]]:
 
 
 def _signed_area(loop: list[Corner]) -> int:
-    """Twice the area; positive clockwise (y down), negative around holes."""
+    """Returns twice the area: positive if clockwise (y down), negative around holes."""
     return sum(
         x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(loop, loop[1:] + loop[:1], strict=True)
     )

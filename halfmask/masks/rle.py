@@ -1,5 +1,6 @@
-"""COCO's run lengths: is an RLE sound, and where are a segmentation's pixels. Without
-torch, so that `doctor` starts at once.
+"""COCO segmentations: is one well-formed, what are its pixels, and bitmaps as RLE.
+
+Imports no torch, so that `halfmask doctor` starts fast.
 """
 
 from __future__ import annotations
@@ -11,49 +12,87 @@ import numpy as np
 from numpy.typing import NDArray
 
 Segmentation = list[Any] | dict[str, Any]
+"""Polygons, a compressed RLE or an uncompressed RLE, as in a COCO file."""
+Bitmap = NDArray[np.uint8]
+Place = tuple[int, int]
 Runs = NDArray[np.int64]
 
-_LONGEST_RUN = 1 << 32  # COCO's counts are uint32; this also keeps the sums below from wrapping
+_LONGEST_RUN = 1 << 32  # COCO's counts are uint32; the limit also keeps the sums below exact
 
 
 def box_of(
     segmentation: Segmentation, image_size: tuple[int, int]
 ) -> tuple[int, int, int, int] | None:
-    """The tight box xyxy of a sound segmentation's pixels; None for a mask without
-    pixels. Makes no canvas.
+    """Returns the tight box xyxy of a well-formed segmentation; None without pixels.
+
+    Draws no canvas.
     """
-    x, y, w, h = (int(v) for v in library.toBbox(encoded(segmentation, image_size)))
+    x, y, w, h = (int(v) for v in library.toBbox(_united(segmentation, image_size)))
     return (x, y, x + w, y + h) if w > 0 and h > 0 else None
 
 
+def box_iou(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """Returns the IoU of two boxes xyxy; the twin of torchvision's, without torch."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    common = max(width, 0.0) * max(height, 0.0)
+    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (one, other)]
+    return common / max(sum(areas) - common, 1e-9)
+
+
 def area_of(segmentation: Segmentation, image_size: tuple[int, int]) -> int:
-    """Pixels of a sound segmentation. Makes no canvas."""
-    return int(library.area(encoded(segmentation, image_size)))
+    """Returns the number of pixels of a well-formed segmentation. Draws no canvas."""
+    return int(library.area(_united(segmentation, image_size)))
 
 
 def overlap(first: Segmentation, second: Segmentation, image_size: tuple[int, int]) -> float:
-    """IoU of two sound segmentations of one image."""
-    pair = encoded(first, image_size), encoded(second, image_size)
+    """Returns the IoU of two well-formed segmentations of one image."""
+    pair = _united(first, image_size), _united(second, image_size)
     return float(library.iou([pair[0]], [pair[1]], [0])[0][0])
 
 
 def compressed(segmentation: Segmentation, image_size: tuple[int, int]) -> dict[str, Any]:
-    """A sound segmentation as COCO's compressed RLE with counts as text, fit for JSON."""
-    rle = encoded(segmentation, image_size)
-    counts = rle["counts"]
-    return {
-        "size": list(image_size),
-        "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts,
-    }
+    """Returns a well-formed segmentation as one compressed RLE that fits into JSON."""
+    return _as_text(_united(segmentation, image_size), image_size)
 
 
-def pixels_of(segmentation: Segmentation, image_size: tuple[int, int]) -> int:
-    """The number of pixels of a sound segmentation."""
-    return int(library.area(encoded(segmentation, image_size)))
+def crop_of(segmentation: Segmentation, image_size: tuple[int, int]) -> tuple[Bitmap, Place] | None:
+    """Draws a well-formed segmentation exactly as pycocotools does.
+
+    Returns:
+        The tight bitmap, uint8 [h, w] of 0 and 1, and the x, y of its upper left pixel;
+            None without pixels.
+    """
+    rle = _united(segmentation, image_size)
+    x, y, w, h = (int(v) for v in library.toBbox(rle))
+    if w <= 0 or h <= 0:
+        return None
+    dense = np.asarray(library.decode(rle))
+    return np.ascontiguousarray(dense[y : y + h, x : x + w]), (x, y)
+
+
+def rle_of(bitmap: NDArray[Any], place: Place, image_size: tuple[int, int]) -> dict[str, Any]:
+    """Returns COCO's compressed RLE of a bitmap, without drawing a canvas.
+
+    Args:
+        bitmap: [h, w]; a pixel is in the mask where it is greater than 0.
+        place: x and y of its upper left pixel in the image. Pixels outside the image
+            are cut off.
+        image_size: (H, W).
+    Returns:
+        {"size": [H, W], "counts": str}.
+    """
+    height, width = image_size
+    (x, y), (h, w) = place, bitmap.shape
+    x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
+    inside = bitmap[y0 - y : max(y1, y0) - y, x0 - x : max(x1, x0) - x] > 0
+    counts = _column_runs(inside, (x0, y0), image_size)
+    plain = {"size": [height, width], "counts": counts}
+    return _as_text(library.frPyObjects(plain, height, width), image_size)
 
 
 def fault_of_rle(segmentation: dict[str, Any], image_size: tuple[int, int]) -> str | None:
-    """What is wrong with an RLE from a JSON file, in a few words; None where nothing is."""
+    """Says briefly what is wrong with an RLE from a JSON file; None if nothing is."""
     height, width = image_size
     size = segmentation.get("size")
     if size != [height, width] or set(map(type, size)) != {int}:
@@ -72,16 +111,47 @@ def fault_of_rle(segmentation: dict[str, Any], image_size: tuple[int, int]) -> s
     return None if int(runs[1::2].sum()) > 0 else "RLE without a single pixel"
 
 
-def encoded(segmentation: Segmentation, image_size: tuple[int, int]) -> dict[str, Any]:
-    """One compressed RLE of a sound segmentation, polygons united."""
-    height, width = image_size
+def _united(segmentation: Segmentation, image_size: tuple[int, int]) -> dict[str, Any]:
+    """One compressed RLE; polygons are united."""
+    rle: dict[str, Any]
     if isinstance(segmentation, list):
-        merged: dict[str, Any] = library.merge(library.frPyObjects(segmentation, height, width))
-        return merged
-    if isinstance(segmentation["counts"], list):
-        encoded: dict[str, Any] = library.frPyObjects(segmentation, height, width)
-        return encoded
-    return segmentation
+        parts = library.frPyObjects(segmentation, *image_size)
+        rle = parts[0] if len(parts) == 1 else library.merge(parts)
+    elif isinstance(segmentation["counts"], list):
+        rle = library.frPyObjects(segmentation, *image_size)
+    else:
+        rle = segmentation
+    return rle
+
+
+def _as_text(rle: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
+    counts = rle["counts"]
+    text = counts.decode("ascii") if isinstance(counts, bytes) else counts
+    return {"size": list(image_size), "counts": text}
+
+
+def _column_runs(inside: NDArray[np.bool_], place: Place, image_size: tuple[int, int]) -> list[int]:
+    """Lengths of the alternating runs of 0 and 1 down the image's columns."""
+    (h, w), (x, y), (height, width) = inside.shape, place, image_size
+    # Column after column, each with an empty pixel above and below: a run begins or
+    # ends, in turn, wherever the value changes.
+    columns = np.zeros((w, h + 2), dtype=bool)
+    columns[:, 1:-1] = inside.T
+    flat = columns.reshape(-1)
+    column, row = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), h + 2)
+    places = (x + column) * height + y + row
+    starts, ends = places[::2], places[1::2]
+    if len(starts) == 0:
+        return [height * width]
+    # A run that reaches the bottom continues at the top of the next column.
+    joined = starts[1:] == ends[:-1]
+    starts = starts[np.concatenate([[True], ~joined])]
+    ends = ends[np.concatenate([~joined, [True]])]
+    bounds = np.empty(2 * len(starts) + 2, dtype=np.int64)
+    bounds[0], bounds[-1] = 0, height * width
+    bounds[1:-1:2], bounds[2:-1:2] = starts, ends
+    counts: list[int] = np.diff(bounds).tolist()
+    return counts if counts[-1] > 0 else counts[:-1]
 
 
 def _plain(counts: object) -> Runs:
@@ -97,12 +167,12 @@ def _plain(counts: object) -> Runs:
 
 
 def _decompress(text: str) -> Runs:
-    """COCO's compressed counts: base-32 digits, lowest first; from the fourth number
-    on, the difference to the last but one.
+    """Reads COCO's compressed counts: numbers of base-32 digits, lowest digit first.
+
+    From the fourth number on, each is the difference to the number two before it.
     """
-    digits = (
-        np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.uint8).astype(np.int64) - 48
-    )
+    data = text.encode("utf-8", "surrogatepass")
+    digits = np.frombuffer(data, dtype=np.uint8).astype(np.int64) - 48
     if not len(digits):
         return np.zeros(0, dtype=np.int64)
     if digits.min() < 0 or digits.max() > 63:
@@ -128,36 +198,3 @@ def _decompress(text: str) -> Runs:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "…"
-
-
-Bitmap = NDArray[np.uint8]
-Place = tuple[int, int]
-
-
-def crop_of(segmentation: Segmentation, image_size: tuple[int, int]) -> tuple[Bitmap, Place] | None:
-    """The tight bitmap [h, w] of 0 and 1 of a sound segmentation and the x, y of its
-    upper left pixel; None without pixels.
-    """
-    box = box_of(segmentation, image_size)
-    if box is None:
-        return None
-    x0, y0, x1, y1 = box
-    dense = np.asarray(library.decode(encoded(segmentation, image_size)))
-    return np.ascontiguousarray(dense[y0:y1, x0:x1]), (x0, y0)
-
-
-def rle_of(bitmap: NDArray[Any], place: Place, image_size: tuple[int, int]) -> dict[str, Any]:
-    """COCO's compressed RLE of a bitmap at x, y of an image (H, W); what lies outside
-    the image is cut off.
-    """
-    height, width = image_size
-    canvas = np.zeros((height, width), dtype=np.uint8, order="F")
-    (x, y), (h, w) = place, bitmap.shape
-    x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
-    if x1 > x0 and y1 > y0:
-        canvas[y0:y1, x0:x1] = np.asarray(bitmap[y0 - y : y1 - y, x0 - x : x1 - x]) > 0
-    counts = library.encode(canvas)["counts"]
-    return {
-        "size": [height, width],
-        "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts,
-    }

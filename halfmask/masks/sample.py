@@ -1,4 +1,4 @@
-"""Mask targets of training: crops sampled on the cells of regions."""
+"""Mask targets of training: masks sampled on the cells of regions."""
 
 from __future__ import annotations
 
@@ -22,45 +22,55 @@ def sample(crops: MaskCrops, rows: Tensor, regions: Tensor, size: int) -> Tensor
             beyond the image; the mask is 0 there.
         size: M.
     Returns:
-        float32 [R, M, M] in [0, 1], the share of a cell that the mask covers, on the
+        float32 [R, M, M] in [0, 1], the share of each cell that the mask covers, on the
             device of `regions`.
     """
     out = torch.zeros((len(regions), size, size), dtype=torch.float32, device=regions.device)
-    bitmaps, offsets = crops.bitmaps(), crops.offsets.tolist()
-    height, width = crops.image_size
+    bitmaps, row_list = crops.bitmaps(), rows.tolist()
+    # Crops of similar size share one call: padding costs at most a factor of four.
     buckets: dict[int, list[int]] = {}
-    row_list = rows.tolist()
     for i, row in enumerate(row_list):
         longest = max(bitmaps[row].shape, default=0)
         if longest > 0:
-            # Crops of like size share one call, so that padding costs at most a factor
-            # of four.
             buckets.setdefault(int(longest).bit_length(), []).append(i)
     for members in buckets.values():
         used = sorted({row_list[i] for i in members})
         place = {row: k for k, row in enumerate(used)}
-        hmax = max(bitmaps[row].shape[0] for row in used) + 2
-        wmax = max(bitmaps[row].shape[1] for row in used) + 2
-        canvas = torch.zeros((len(used), 1, hmax, wmax), dtype=torch.float32, device=regions.device)
-        for row, k in place.items():
-            (x, y), bitmap = offsets[row], bitmaps[row].to(regions.device, torch.float32)
-            h, w = bitmap.shape
-            canvas[k, 0, 1 : 1 + h, 1 : 1 + w] = bitmap
-            # RoIAlign clamps at the image's edge: repeat the last pixels there, or the
-            # border would fade out.
-            if y + h == height:
-                canvas[k, 0, 1 + h] = canvas[k, 0, h]
-            if x + w == width:
-                canvas[k, 0, :, 1 + w] = canvas[k, 0, :, w]
-        shift = torch.tensor(
-            [[offsets[row_list[i]][0] - 1, offsets[row_list[i]][1] - 1] * 2 for i in members],
-            dtype=regions.dtype,
-            device=regions.device,
-        )
+        canvas, corners = _padded(crops, bitmaps, used, regions.device)
         index = torch.tensor(members, device=regions.device)
-        slot = torch.tensor(
-            [[place[row_list[i]]] for i in members], dtype=regions.dtype, device=regions.device
+        slot = torch.tensor([[place[row_list[i]]] for i in members], device=regions.device)
+        shift = corners.to(regions)[slot[:, 0]]
+        drawn = roi_align(
+            canvas,
+            torch.cat([slot.to(regions.dtype), regions[index] - shift], 1),
+            (size, size),
+            1.0,
         )
-        drawn = roi_align(canvas, torch.cat([slot, regions[index] - shift], 1), (size, size), 1.0)
         out[index] = drawn[:, 0]
     return out
+
+
+def _padded(
+    crops: MaskCrops, bitmaps: list[Tensor], used: list[int], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Pads the used bitmaps by one pixel.
+
+    Returns:
+        float32 [k, 1, h, w], and the canvases' upper left corners in the image, int64
+            [k, 4] as x, y, x, y.
+    """
+    offsets, (height, width) = crops.offsets.tolist(), crops.image_size
+    hmax = max(bitmaps[row].shape[0] for row in used) + 2
+    wmax = max(bitmaps[row].shape[1] for row in used) + 2
+    canvas = torch.zeros((len(used), 1, hmax, wmax), dtype=torch.float32, device=device)
+    for k, row in enumerate(used):
+        (x, y), bitmap = offsets[row], bitmaps[row].to(device, torch.float32)
+        h, w = bitmap.shape
+        canvas[k, 0, 1 : 1 + h, 1 : 1 + w] = bitmap
+        # RoIAlign clamps at the image's edge. Without a copy of the last pixels beyond
+        # it, the border would fade out.
+        if y + h == height:
+            canvas[k, 0, 1 + h] = canvas[k, 0, h]
+        if x + w == width:
+            canvas[k, 0, :, 1 + w] = canvas[k, 0, :, w]
+    return canvas, torch.tensor([[offsets[row][0] - 1, offsets[row][1] - 1] * 2 for row in used])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from halfmask._version import __version__
 from halfmask.errors import InputError
+from halfmask.files.atomic import path_beside
 from halfmask.recipes.recipe import Recipe, parse_recipe
 
 FORMAT_VERSION = 1
@@ -89,24 +89,15 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, half: bool = False
         # What a reader has to undo: tensors that were float32 before `half`.
         "half": sorted(k for k, t in checkpoint.state.items() if half and t.dtype == torch.float32),
     }
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # One entry only: safetensors writes several in an order of chance, and the same
-        # model shall be the same bytes.
-        save_file(state, beside, metadata={"halfmask": json.dumps(header)})
-        beside.chmod(
-            0o644
-        )  # safetensors makes it the owner's alone; a model is shared like any other result
-        with beside.open("rb") as written:
-            os.fsync(
-                written.fileno()
-            )  # else a power cut could leave the name with nothing behind it
-        beside.replace(path)
+        with path_beside(path) as beside:
+            # One entry only: safetensors writes several in random order, and the same
+            # model must be the same bytes.
+            save_file(state, beside, metadata={"halfmask": json.dumps(header)})
+            # safetensors makes the file readable by its owner only; a model is shared.
+            beside.chmod(0o644)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: cannot write here: {error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

@@ -1,9 +1,8 @@
-"""Pictures: overlays, before and after, contact sheets, curves, A/B bars, the report."""
+"""Pictures: overlays, before and after, curves, A/B bars, sheets of masks, the report."""
 
 from halfmask.pictures.curves import ab_bars, training_curves
 from halfmask.pictures.overlay import attribution_of, footer, overlay
-from halfmask.pictures.scene import Scene, read_scene
-from halfmask.pictures.sheets import before_after, contact_sheet
+from halfmask.pictures.scene import Scene, before_after, read_scene
 from halfmask.pictures.style import colour_of, names_by_label
 
 __all__ = [
@@ -12,7 +11,6 @@ __all__ = [
     "attribution_of",
     "before_after",
     "colour_of",
-    "contact_sheet",
     "footer",
     "names_by_label",
     "overlay",

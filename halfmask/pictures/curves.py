@@ -1,42 +1,41 @@
-"""Charts: the losses and scores of a run, A/B bars."""
+"""Charts: the losses and scores of a run, and bars that compare A with B."""
 
 from __future__ import annotations
 
 import csv
 import json
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from halfmask.errors import InputError
 from halfmask.pictures.save import save_figure
 
-if TYPE_CHECKING:
-    pass
-
+Floats = NDArray[np.float64]
 Series = dict[str, list[tuple[float, float]]]
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5A5F66", "#A08A00")
 NO_LOSS = ("step", "epoch", "lr", "time", "seconds", "images_per_second")
-"""Columns of the log, and what begins like them, that are no loss."""
+"""Columns of the log, and beginnings of their names, that are not losses."""
 
 
 def training_curves(run: str | Path) -> Path:
-    """Draws RUN/curves.png: losses from RUN/logs/metrics.csv, scores from
-    RUN/metrics.json where there are any.
+    """Draws RUN/curves.png and returns its path.
 
-    Returns:
-        The picture's path.
+    Losses come from RUN/logs/metrics.csv, scores from RUN/metrics.json if it exists.
+
     Raises:
-        InputError: the run has no log, or a log without a single loss.
+        InputError: The run has no log, or its log holds no loss.
     """
     folder = Path(run)
     log = folder / "logs" / "metrics.csv"
     if not log.is_file():
         raise InputError(
-            f"{log}: no such file; {folder} is no run of `halfmask train`, or the run logged "
-            "nothing yet"
+            f"{log}: no such file; {folder} is not a run of `halfmask train`, or it has not "
+            "logged anything yet"
         )
     losses = _read_losses(log)
     if not losses:
@@ -55,13 +54,15 @@ def training_curves(run: str | Path) -> Path:
 
 
 def ab_bars(results: Mapping[str, Mapping[str, Any]], out: str | Path) -> Path:
-    """Bars of mask AP and of mask IoU on given boxes, for A and B, by model.
+    """Draws bars of mask AP and of mask IoU on given boxes, for A and B, by model.
 
     Args:
-        results: model name → what `evaluate` returns (JSON contract). A missing or null
-            value leaves a gap marked `–`; a panel without any value is left out, unless
-            both are.
-        out: the .png or .svg to write.
+        results: Model name → the JSON of `halfmask evaluate`. A missing or null value
+            leaves a gap marked `–`. A panel without any value is left out, unless both
+            are.
+        out: The .png or .svg to write.
+    Returns:
+        The path written.
     """
     from matplotlib.figure import Figure
 
@@ -69,18 +70,16 @@ def ab_bars(results: Mapping[str, Mapping[str, Any]], out: str | Path) -> Path:
         ("mask", "AP", 1.0, "mask AP"),
         ("given_boxes", "miou", 100.0, "mask IoU on given boxes, %"),
     )
-    known = [
-        p
-        for p in panels
-        if any(
-            score(r, p[0], name, p[1]) is not None for r in results.values() for name in ("A", "B")
+
+    def is_known(block: str, key: str) -> bool:
+        return any(
+            score(r, block, name, key) is not None for r in results.values() for name in "AB"
         )
-    ]
-    shown = known or panels
+
+    shown = [panel for panel in panels if is_known(panel[0], panel[1])] or panels
     figure = Figure(figsize=(3.8 * len(shown), 3.2), layout="constrained")
-    for axis, (block, key, factor, title) in zip(
-        figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True
-    ):
+    axes = figure.subplots(1, len(shown), squeeze=False)[0]
+    for axis, (block, key, factor, title) in zip(axes, shown, strict=True):
         _plot_bars(axis, results, (block, key, factor))
         axis.set_title(title, fontsize=10, loc="left", color="#30343A")
         _tidy(axis)
@@ -90,7 +89,7 @@ def ab_bars(results: Mapping[str, Mapping[str, Any]], out: str | Path) -> Path:
 
 
 def score(result: Mapping[str, Any], *keys: str) -> float | None:
-    """A number deep in an evaluation, None where it is missing or null."""
+    """A number of a nested evaluation, None where it is missing or null."""
     node: Any = result
     for key in keys:
         node = node.get(key) if isinstance(node, Mapping) else None
@@ -121,23 +120,16 @@ def _read_losses(log: Path) -> Series:
         step = _number(row.get("step"))
         for name, text in row.items():
             value = _number(text)
-            if (
-                step is None
-                or value is None
-                or not isinstance(name, str)
-                or name.startswith(NO_LOSS)
-            ):
-                continue
-            series.setdefault(name, []).append((step, value))
+            is_loss = isinstance(name, str) and not name.startswith(NO_LOSS)
+            if is_loss and step is not None and value is not None:
+                series.setdefault(name, []).append((step, value))
     if len(series) == 2:
-        series.pop("loss", None)  # the sum of one
+        series.pop("loss", None)  # the sum of a single loss
     return series
 
 
 def _read_scores(path: Path) -> Series:
-    """Scores of every evaluation of the run, in percent; nothing from a file that is
-    not there or no list.
-    """
+    """Scores of each evaluation of the run, in percent; none from an unreadable file."""
     try:
         evaluations = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -153,10 +145,9 @@ def _read_scores(path: Path) -> Series:
     for row in evaluations if isinstance(evaluations, list) else []:
         for name, keys in wanted.items():
             value, step = score(row, *keys), score(row, "step")
+            factor = 100 if keys[-1] == "miou" else 1
             if value is not None and step is not None:
-                series.setdefault(name, []).append(
-                    (step, value * (100 if keys[-1] == "miou" else 1))
-                )
+                series.setdefault(name, []).append((step, value * factor))
     return series
 
 
@@ -169,47 +160,41 @@ def _number(text: Any) -> float | None:
 
 
 def _plot_losses(axis: Any, series: Series) -> None:
-    for colour, (name, points) in zip(_cycle(len(series)), series.items(), strict=True):
+    for colour, (name, points) in zip(cycle(LINES), series.items(), strict=False):
         steps, values = (np.asarray(v) for v in zip(*points, strict=True))
         axis.plot(steps, values, color=colour, linewidth=0.7, alpha=0.22)
-        marker = "o" if len(values) == 1 else ""  # a line of one point is none
+        marker = "o" if len(values) == 1 else ""  # a line needs two points
         label = name.removeprefix("loss_")
         axis.plot(steps, _smooth(values), color=colour, linewidth=1.7, marker=marker, label=label)
-    every = [v for points in series.values() for _, v in points]
-    if 0 < 10 * min(every) < max(every):
+    losses = [v for points in series.values() for _, v in points]
+    if 0 < 10 * min(losses) < max(losses):
         axis.set_yscale("log")
-    axis.set_title("losses", fontsize=11, loc="left", color="#30343A")
-    axis.set_xlabel("step", fontsize=9, color="#555B63")
-    axis.locator_params(axis="x", integer=True, nbins=7)
-    axis.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
-    _tidy(axis)
+    _finish(axis, "losses")
 
 
 def _plot_scores(axis: Any, series: Series) -> None:
-    for colour, (name, points) in zip(_cycle(len(series)), series.items(), strict=True):
+    for colour, (name, points) in zip(cycle(LINES), series.items(), strict=False):
         steps, values = zip(*points, strict=True)
         axis.plot(steps, values, color=colour, linewidth=1.7, marker="o", markersize=4, label=name)
     axis.set_ylim(0, max(1.0, 1.08 * max(v for points in series.values() for _, v in points)))
-    axis.locator_params(axis="x", integer=True, nbins=7)
-    axis.set_title("scores, %", fontsize=11, loc="left", color="#30343A")
+    _finish(axis, "scores, %")
+
+
+def _finish(axis: Any, title: str) -> None:
+    axis.set_title(title, fontsize=11, loc="left", color="#30343A")
     axis.set_xlabel("step", fontsize=9, color="#555B63")
+    axis.locator_params(axis="x", integer=True, nbins=7)
     axis.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
     _tidy(axis)
 
 
-def _cycle(count: int) -> list[str]:
-    return [LINES[k % len(LINES)] for k in range(count)]
-
-
-def _smooth(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Mean over a window of a twentieth of the run, narrower at both ends."""
+def _smooth(values: Floats) -> Floats:
+    """Means over a window of a twentieth of the run, narrower at both ends."""
     half = max(1, len(values) // 40)
     total = np.concatenate([[0.0], np.cumsum(values)])
     index = np.arange(len(values))
     reach = np.minimum(half, np.minimum(index, len(values) - 1 - index))
-    smooth: np.ndarray[Any, np.dtype[np.float64]] = (
-        total[index + reach + 1] - total[index - reach]
-    ) / (2 * reach + 1)
+    smooth: Floats = (total[index + reach + 1] - total[index - reach]) / (2 * reach + 1)
     return smooth
 
 

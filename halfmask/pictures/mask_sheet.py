@@ -1,5 +1,7 @@
-"""A contact sheet of masks, beside their truth where it is known: blocks of cells, each
-one object, cut out of its photograph.
+"""A sheet of masks, beside their truth where it is known.
+
+Each cell shows one object, cut out of its photograph. Cells stand in blocks: the best,
+median and worst masks.
 """
 
 from __future__ import annotations
@@ -15,14 +17,15 @@ from torch import Tensor
 from halfmask.masks.crops import MaskCrops
 from halfmask.pictures.style import Colour, font
 
+BLOCKS = ("best", "median", "worst")
 CELL = 232
 """Side of a cell, pixels."""
 COLUMNS, FEWEST_COLUMNS = 8, 4
-"""Cells in a row, and for how many the sheet is wide at least: heading and legend need the room."""
+"""Most cells in a row, and the least width of a sheet in cells, for heading and legend."""
 CONTEXT = 0.25
-"""Of the box's longer side, shown beyond it on each side."""
+"""Margin shown around the box, as a share of its longer side."""
 LEAST = 24
-"""A window is at least this many pixels of the photograph wide: a speck alone shows nothing."""
+"""Least side of the part of the photograph that is shown, pixels; tiny objects need context."""
 
 MASK: Colour = (255, 46, 150)
 TRUTH: Colour = (255, 255, 255)
@@ -31,7 +34,7 @@ INK: Colour = (12, 14, 18)
 TEXT, FAINT = (34, 38, 44), (104, 112, 122)
 FILL, SMOOTH = 0.4, 0.4
 FINE = 2
-"""Cells are drawn this many times larger and made smaller at the end, which smooths every line."""
+"""Cells are drawn this many times larger, then reduced, which smooths every line."""
 GAP, MARGIN, TITLE, HEADING, CAPTION = 10, 22, 74, 42, 48
 
 Window = tuple[int, int, int, int]
@@ -43,10 +46,10 @@ class Cell:
     """One object of a sheet.
 
     Attributes:
-        picture: what `mask_cell` draws.
-        name: of its class.
-        iou: of mask and truth; None where the truth is not known.
-        score: the model's own estimate of it.
+        picture: The output of `mask_cell`.
+        name: The name of its class.
+        iou: IoU of mask and truth, None where the truth is unknown.
+        score: The model's own estimate of the IoU.
     """
 
     picture: Image.Image
@@ -55,23 +58,48 @@ class Cell:
     score: float
 
 
+def best_median_worst(
+    rows: Sequence[int], values: Sequence[float], each: int = 8
+) -> dict[str, list[int]]:
+    """Chooses rows with the highest, median and lowest values, no row twice.
+
+    Fewer than 3 · `each` rows are divided equally; the best get the first remaining
+    row, the worst the second.
+
+    Args:
+        rows: Indices into `values` to choose from.
+        values: For example each mask's IoU.
+        each: Most rows in a block.
+    Returns:
+        `best` (highest first), `median` (descending) and `worst` (lowest first).
+    """
+    rows = sorted(rows, key=lambda k: -values[k])
+    best, worst, middle = (min(each, (len(rows) + extra) // 3) for extra in (2, 1, 0))
+    start = max(best, min((len(rows) - middle) // 2, len(rows) - worst - middle))
+    return {
+        "best": rows[:best],
+        "median": rows[start : start + middle],
+        "worst": rows[len(rows) - worst :][::-1],
+    }
+
+
 def mask_cell(
     image: NDArray[np.uint8],
     box: Tensor,
+    *,
     mask: MaskCrops,
-    truth: MaskCrops | None,
+    truth: MaskCrops | None = None,
     side: int = CELL,
 ) -> Image.Image:
-    """An object with what surrounds it: the model's mask filled and outlined, the truth
-    as a white line, the given box.
+    """Draws one object: the model's mask, the truth as a white line, and the given box.
 
     Args:
         image: uint8 [H, W, 3] RGB, the whole photograph.
-        box: float32 [4] xyxy, the one that the model was given; it may reach beyond the
+        box: float32 [4] xyxy, the box that the model was given. It may reach beyond the
             photograph.
-        mask: one crop, what the model drew; one without pixels draws nothing.
-        truth: one crop, or None.
-        side: of the picture's longer side, pixels. Small objects are enlarged.
+        mask: The model's mask, one crop. One without pixels draws nothing.
+        truth: The true mask, one crop.
+        side: Longer side of the picture, pixels. Small objects are enlarged.
     """
     assert len(mask) == 1, len(mask)
     assert truth is None or len(truth) == 1, truth
@@ -80,12 +108,10 @@ def mask_cell(
     scale = side / max(x1 - x0, y1 - y0)
     small = (max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale)))
     size = (small[0] * FINE, small[1] * FINE)
-    picture = Image.fromarray(np.ascontiguousarray(image[y0:y1, x0:x1])).resize(
-        size, Image.Resampling.BICUBIC
-    )
-    corners = [
-        (v - low) * scale * FINE for v, low in zip(box.tolist(), (x0, y0, x0, y0), strict=True)
-    ]
+    shown = Image.fromarray(np.ascontiguousarray(image[y0:y1, x0:x1]))
+    picture = shown.resize(size, Image.Resampling.BICUBIC)
+    starts = (x0, y0, x0, y0)
+    corners = [(v - low) * scale * FINE for v, low in zip(box.tolist(), starts, strict=True)]
     drawn = _enlarged(mask, window, size)
     _tint(picture, np.asarray(drawn) > 0, MASK, FILL)
     _draw_contour(picture, drawn, MASK, 4)
@@ -98,14 +124,13 @@ def mask_cell(
 def mask_sheet(
     blocks: Sequence[tuple[str, Sequence[Cell]]], title: str, note: str = ""
 ) -> Image.Image:
-    """Blocks of cells below each other, each with its heading, under a title and a
-    legend of the colours.
+    """Draws blocks of cells below each other, under a title and a legend of the colours.
 
     Args:
-        blocks: heading and cells; a block without cells is left out, and one block at
-            least has some.
-        title: which masks these are.
-        note: a second line, fainter: whose masks these are.
+        blocks: Heading and cells of each. Blocks without cells are left out; at least
+            one has cells.
+        title: Says which masks these are.
+        note: Says whose masks these are, fainter and on the right.
     """
     filled = [(heading, cells) for heading, cells in blocks if cells]
     assert filled, "a sheet needs a cell"
@@ -114,9 +139,8 @@ def mask_sheet(
     width = 2 * MARGIN + columns * (CELL + GAP) - GAP
     height = TITLE + sum(HEADING + n * (CELL + CAPTION) for n in rows) + MARGIN // 2
     sheet = Image.new("RGB", (width, height), (255, 255, 255))
-    _draw_title(
-        sheet, title, note, any(cell.iou is not None for _, cells in filled for cell in cells)
-    )
+    with_truth = any(cell.iou is not None for _, cells in filled for cell in cells)
+    _draw_title(sheet, title, note, with_truth)
     y = TITLE
     for (heading, cells), n in zip(filled, rows, strict=True):
         _draw_block(sheet, y, heading, cells, columns)
@@ -125,9 +149,7 @@ def mask_sheet(
 
 
 def _window(box: Sequence[float], image_size: tuple[int, int]) -> Window:
-    """A square around the box with context, moved to lie on the photograph; where that
-    is narrower, as wide as it is.
-    """
+    """A square around the box with its context, moved onto the photograph and cut to it."""
     height, width = image_size
     side = max((1 + 2 * CONTEXT) * max(box[2] - box[0], box[3] - box[1]), LEAST)
     spans = []
@@ -147,38 +169,32 @@ def _enlarged(mask: MaskCrops, window: Window, size: tuple[int, int]) -> Image.I
     if bitmap.numel():
         canvas.paste(Image.fromarray(bitmap.numpy() * np.uint8(255)), (int(x) - x0, int(y) - y0))
     large = canvas.resize(size, Image.Resampling.BICUBIC)
-    # A little less than half a pixel of the photograph: rounds its corners, and keeps a
-    # line that is one pixel thin.
+    # Less than half a pixel of the photograph rounds the corners of its pixels and
+    # keeps lines of one pixel.
     large = large.filter(ImageFilter.GaussianBlur(SMOOTH * size[0] / (x1 - x0)))
     return large.point(lambda v: 255 if v >= 128 else 0)
 
 
 def _draw_box(picture: Image.Image, corners: Sequence[float]) -> None:
     draw = ImageDraw.Draw(picture)
-    # On whole pixels of the smaller picture, or one side would be paler than another;
-    # and on the picture, or a side at the photograph's edge would not be seen.
+    # Whole pixels of the reduced picture make all sides equally bright. Sides at the
+    # photograph's edge move inside, or they would be invisible.
     x0, y0, x1, y1 = (FINE * round(v / FINE) for v in corners)
     x0, y0 = max(FINE, x0), max(FINE, y0)
-    x1, y1 = (
-        max(x0 + FINE, min(picture.width - FINE, x1)),
-        max(y0 + FINE, min(picture.height - FINE, y1)),
-    )
+    x1 = max(x0 + FINE, min(picture.width - FINE, x1))
+    y1 = max(y0 + FINE, min(picture.height - FINE, y1))
     draw.rectangle((x0 - 1, y0 - 1, x1, y1), outline=INK, width=FINE + 2)
     draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=BOX, width=FINE)
 
 
 def _draw_contour(picture: Image.Image, mask: Image.Image, colour: Colour, reach: int) -> None:
-    """A line `reach` pixels to both sides of the mask's edge, on a dark one that is a
-    little wider.
-    """
+    """Draws a line `reach` pixels to both sides of the edge, on a darker, wider one."""
     _tint(picture, _band(mask, reach + 1), INK, 0.85)
     _tint(picture, _band(mask, reach), colour, 1.0)
 
 
 def _band(mask: Image.Image, reach: int) -> Lines:
-    """Pixels near the edge. Where the picture ends is no edge: the filters repeat the
-    last pixels there.
-    """
+    """Pixels near the mask's edge. The picture's border is no edge: filters repeat it."""
     size = 2 * reach + 1
     outer, inner = (
         mask.filter(ImageFilter.MaxFilter(size)),
@@ -204,13 +220,12 @@ def _draw_title(sheet: Image.Image, title: str, note: str, with_truth: bool) -> 
     room = sheet.width - MARGIN - x
     if note and room > 80:
         shown = _fitted(note, 13, room)
-        draw.text(
-            (sheet.width - MARGIN - font(13).getlength(shown), 47), shown, fill=FAINT, font=font(13)
-        )
+        left = sheet.width - MARGIN - font(13).getlength(shown)
+        draw.text((left, 47), shown, fill=FAINT, font=font(13))
 
 
 def _legend(with_truth: bool) -> list[tuple[Image.Image, str]]:
-    """A sample of each mark as the cells have it, and what it means."""
+    """A sample of each mark, drawn as in the cells, and its meaning."""
     samples = []
     for kind, text in (("mask", "model's mask"), ("truth", "truth"), ("box", "given box")):
         if kind == "truth" and not with_truth:
@@ -243,16 +258,13 @@ def _draw_block(
         spare = CELL - cell.picture.width, CELL - cell.picture.height
         sheet.paste(cell.picture, (left + spare[0] // 2, top + spare[1] // 2))
         draw.text((left, top + CELL + 4), _fitted(cell.name, 14, CELL), fill=TEXT, font=font(14))
-        numbers = (
-            f"score {cell.score:.2f}"
-            if cell.iou is None
-            else f"IoU {cell.iou:.2f} · score {cell.score:.2f}"
-        )
+        iou = "" if cell.iou is None else f"IoU {cell.iou:.2f} · "
+        numbers = f"{iou}score {cell.score:.2f}"
         draw.text((left, top + CELL + 23), numbers, fill=FAINT, font=font(13))
 
 
 def _fitted(text: str, size: int, width: float) -> str:
-    """The text, or its beginning and … where it is too long."""
+    """The text, cut off with … where it is wider than `width` pixels."""
     face = font(size)
     if face.getlength(text) <= width:
         return text

@@ -1,4 +1,4 @@
-"""One photograph with its boxes, masks and labels."""
+"""Draws boxes, masks and labels on one photograph."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from halfmask.masks.crops import MaskCrops
 from halfmask.pictures.style import Colour, Font, colour_of, font, ink_on
 
 SMALLEST = 480
-"""Pictures with a shorter long side are enlarged by a whole factor, so that labels can be read."""
+"""Pictures with a shorter long side are enlarged by a whole factor, for legible labels."""
 FILL = 0.4
-"""Usual opacity of a mask's inside."""
+"""Default opacity of a mask's inside."""
 LARGEST_LABEL = 2.5
-"""A label that covers more than this many times its object's rectangle is left out."""
+"""Labels larger than this many times their object's rectangle are left out."""
 INK: Colour = (10, 12, 14)
 Rectangle = tuple[float, float, float, float]
 Bitmap = NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Item:
     """One object to draw, in pixels of the photograph."""
 
@@ -38,7 +38,7 @@ class _Item:
 
     @property
     def frame(self) -> Rectangle:
-        """The box, else the mask's."""
+        """The box; without one, the mask's rectangle."""
         if self.box is not None:
             return self.box
         height, width = self.bitmap.shape if self.bitmap is not None else (0, 0)
@@ -50,9 +50,9 @@ class _Item:
         return (x1 - x0) * (y1 - y0)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Canvas:
-    """A picture under way: the photograph enlarged by `scale`, and where labels already lie."""
+    """The photograph, enlarged by `scale`, and the rectangles of labels drawn so far."""
 
     picture: Image.Image
     scale: int
@@ -68,27 +68,26 @@ def overlay(
     labels: Tensor,
     names: Mapping[int, str],
     scores: Tensor | None = None,
+    *,
     attribution: str | None = None,
     fill: float = FILL,
 ) -> Image.Image:
-    """Draws what is known of a photograph: contour and translucent fill of each mask,
-    boxes, a label each.
+    """Draws each mask's outline and translucent fill, each box, and a label per object.
 
-    A photograph whose long side is under 480 pixels is enlarged by a whole factor; any
-    other keeps its size. A label that finds no room, or is far larger than its object,
-    is left out.
+    A photograph whose long side is under 480 pixels is enlarged by a whole factor.
+    Labels without room, or far larger than their object, are left out.
 
     Args:
         image: uint8 [H, W, 3] RGB (or [H, W], grey).
-        boxes: float32 [n, 4] xyxy, pixels; one without area is not drawn; None to draw
+        boxes: float32 [n, 4] xyxy, pixels. Boxes without area are not drawn. None draws
             masks only.
-        masks: n crops of this image; one without pixels draws nothing; None to draw
+        masks: n crops of this image. Crops without pixels draw nothing. None draws
             boxes only.
-        labels: int64 [n], 1…K−1; 0 for an object without a class, which gets no name.
-        names: label → name.
-        scores: float32 [n] in [0, 1], printed behind the name.
-        attribution: printed on a strip below the picture.
-        fill: opacity of the masks' inside.
+        labels: int64 [n], 1…K−1; 0 is an object without a class, which gets no name.
+        names: Label → name.
+        scores: float32 [n] in [0, 1], printed after the name.
+        attribution: A line printed on a strip below the picture.
+        fill: Opacity of the masks' inside.
     """
     canvas = _open_canvas(image)
     items = _items(boxes, masks, labels, names, scores)
@@ -98,13 +97,13 @@ def overlay(
     draw = ImageDraw.Draw(canvas.picture)
     for item in items:
         _draw_box(canvas, draw, item)
-    for item in reversed(items):  # small objects have the least choice: their labels first
+    for item in reversed(items):  # small objects first: they have the least room
         _draw_label(canvas, draw, item)
     return footer(canvas.picture, attribution) if attribution else canvas.picture
 
 
 def footer(picture: Image.Image, text: str) -> Image.Image:
-    """The picture on top of a strip that carries `text`, wrapped to the picture's width."""
+    """Adds a strip with `text`, wrapped, below a picture."""
     size = max(10, round(max(picture.size) / 62))
     face = font(size)
     lines = _wrap(text, face, picture.width - 2 * size)
@@ -119,9 +118,7 @@ def footer(picture: Image.Image, text: str) -> Image.Image:
 
 
 def attribution_of(image: Mapping[str, object], licenses: list[dict[str, object]]) -> str | None:
-    """The line that names source and licence of a COCO image, or None where the file
-    names neither.
-    """
+    """Names source and licence of a COCO image; None where the file has neither."""
     source = str(image.get("flickr_url") or image.get("coco_url") or "")
     known = {
         entry.get("id"): str(entry.get("url") or entry.get("name") or "") for entry in licenses
@@ -143,7 +140,12 @@ def _open_canvas(image: NDArray[np.uint8]) -> _Canvas:
         )
     long_side = max(picture.size)
     letters = long_side / (48 if scale == 1 else 32)  # small pictures are shown small
-    return _Canvas(picture, scale, max(1.6, long_side / 320), font(max(12, round(letters))))
+    return _Canvas(
+        picture=picture,
+        scale=scale,
+        line=max(1.6, long_side / 320),
+        font=font(max(12, round(letters))),
+    )
 
 
 def _items(
@@ -162,24 +164,25 @@ def _items(
         corners = [(float(a), float(b), float(c), float(d)) for a, b, c, d in boxes.tolist()]
         frames = [box if box[2] > box[0] and box[3] > box[1] else None for box in corners]
     bitmaps: list[Bitmap | None] = [None] * n
+    offsets = [(0, 0)] * n
     if masks is not None:
         bitmaps = [bitmap.numpy() if bitmap.numel() else None for bitmap in masks.bitmaps()]
-    offsets = (
-        [(int(x), int(y)) for x, y in masks.offsets.tolist()] if masks is not None else [(0, 0)] * n
-    )
+        offsets = [(int(x), int(y)) for x, y in masks.offsets.tolist()]
     texts = [names.get(label, "") for label in labels.tolist()]
     if scores is not None:
-        texts = [
-            f"{text} {score:.2f}".strip()
-            for text, score in zip(texts, scores.tolist(), strict=True)
-        ]
-    colours = [colour_of(label) for label in labels.tolist()]
-    return [_Item(*row) for row in zip(colours, texts, frames, bitmaps, offsets, strict=True)]
+        scored = zip(texts, scores.tolist(), strict=True)
+        texts = [f"{text} {score:.2f}".strip() for text, score in scored]
+    columns = zip(labels.tolist(), texts, frames, bitmaps, offsets, strict=True)
+    return [
+        _Item(colour=colour_of(label), text=text, box=frame, bitmap=bitmap, offset=offset)
+        for label, text, frame, bitmap, offset in columns
+    ]
 
 
 def _draw_mask(canvas: _Canvas, item: _Item, fill: float) -> None:
-    """Fill, dark halo, coloured contour: the blurred mask falls from 1 to 0 across the
-    edge, bands of it are lines.
+    """Draws fill, dark halo and coloured outline.
+
+    The blurred mask falls from 1 to 0 across the edge, so bands of its values are lines.
     """
     if item.bitmap is None:
         return
@@ -188,21 +191,23 @@ def _draw_mask(canvas: _Canvas, item: _Item, fill: float) -> None:
     if canvas.scale > 1:
         size = (mask.width * canvas.scale, mask.height * canvas.scale)
         mask = mask.resize(size, Image.Resampling.BICUBIC).point(lambda v: 255 if v >= 128 else 0)
-    soft = (
-        np.asarray(mask.filter(ImageFilter.GaussianBlur(canvas.line / 1.6)), dtype=np.float32) / 255
-    )
-    distance = np.abs(soft - 0.5)
-    inside = np.asarray(mask.filter(ImageFilter.GaussianBlur(0.7)), dtype=np.float32) / 255
+    distance = np.abs(_blurred(mask, canvas.line / 1.6) - 0.5)
+    inside = _blurred(mask, 0.7)
     place = ((item.offset[0] - pad) * canvas.scale, (item.offset[1] - pad) * canvas.scale)
     _blend(canvas.picture, place, inside * fill, item.colour)
     _blend(canvas.picture, place, np.clip((0.455 - distance) / 0.06, 0, 1) * 0.55, INK)
     _blend(canvas.picture, place, np.clip((0.29 - distance) / 0.10, 0, 1), item.colour)
 
 
+def _blurred(mask: Image.Image, radius: float) -> NDArray[np.float32]:
+    blurred = np.asarray(mask.filter(ImageFilter.GaussianBlur(radius)), dtype=np.float32)
+    return blurred / np.float32(255)
+
+
 def _blend(
     picture: Image.Image, place: tuple[int, int], alpha: NDArray[np.floating[Any]], colour: Colour
 ) -> None:
-    """Lays `colour` on the picture; PIL clips what lies outside."""
+    """Draws `colour` on the picture; Pillow clips pixels outside."""
     picture.paste(colour, place, Image.fromarray((alpha * 255 + 0.5).astype(np.uint8)))
 
 
@@ -217,37 +222,32 @@ def _draw_box(canvas: _Canvas, draw: ImageDraw.ImageDraw, item: _Item) -> None:
 
 
 def _draw_label(canvas: _Canvas, draw: ImageDraw.ImageDraw, item: _Item) -> None:
-    """The label on a chip of the class's colour, at the first place where it fits."""
+    """Draws the label on a chip of the class's colour, at the first position that fits."""
     if not item.text or item.area <= 0:
         return
     left, _, right, _ = draw.textbbox((0, 0), item.text, font=canvas.font)
-    _, top, _, bottom = draw.textbbox(
-        (0, 0), "Ag", font=canvas.font
-    )  # chips of one height, whatever the letters
+    # One height for all chips, whatever their letters.
+    _, top, _, bottom = draw.textbbox((0, 0), "Ag", font=canvas.font)
     pad = max(2.0, (bottom - top) * 0.28)
     width, height = right - left + 2 * pad, bottom - top + 2 * pad
     if width * height > LARGEST_LABEL * item.area * canvas.scale**2:
         return
-    for x, y in _places(item, canvas.scale, width, height):
+    for x, y in _positions(item, canvas.scale, width, height):
         x = min(max(0.0, x), max(0.0, canvas.picture.width - width))
         chip = (x, y, x + width, y + height)
-        if (
-            y < 0
-            or chip[3] > canvas.picture.height
-            or any(_overlap(chip, other) for other in canvas.chips)
-        ):
-            continue
-        canvas.chips.append(chip)
-        draw.rounded_rectangle(chip, radius=pad * 0.8, fill=item.colour)
-        draw.text(
-            (x + pad - left, y + pad - top), item.text, fill=ink_on(item.colour), font=canvas.font
-        )
-        return
+        inside = y >= 0 and chip[3] <= canvas.picture.height
+        if inside and not any(_overlap(chip, other) for other in canvas.chips):
+            canvas.chips.append(chip)
+            draw.rounded_rectangle(chip, radius=pad * 0.8, fill=item.colour)
+            start, ink = (x + pad - left, y + pad - top), ink_on(item.colour)
+            draw.text(start, item.text, fill=ink, font=canvas.font)
+            return
 
 
-def _places(item: _Item, scale: int, width: float, height: float) -> list[tuple[float, float]]:
-    """Upper left corners to try for a label, best first: on a lone mask's top, above,
-    inside, middle, below, beside.
+def _positions(item: _Item, scale: int, width: float, height: float) -> list[tuple[float, float]]:
+    """Upper left corners for a label, best first.
+
+    With a box: above, inside, in the middle, outside. A mask alone: on its topmost row.
     """
     x0, y0, x1, y1 = (v * scale for v in item.frame)
     middle = ((x0 + x1 - width) / 2, (y0 + y1 - height) / 2)

@@ -1,5 +1,6 @@
-"""One self-contained HTML page: headline numbers, pictures, tables, bars. No network,
-no script that is needed to read it.
+"""One self-contained HTML page of numbers, pictures, tables and bars.
+
+It loads nothing from the network and can be read without scripts.
 """
 
 from __future__ import annotations
@@ -7,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -16,14 +17,12 @@ from halfmask.files.atomic import write_text
 
 TEMPLATE = Path(__file__).parents[1] / "assets" / "report.html.j2"
 WIDEST = 960
-"""Pictures wider than this are made smaller for the page; the full size stays in the
-run's folder.
-"""
+"""Width in pixels to which larger pictures are reduced; the run's folder has them in full."""
 
 
 @dataclass(frozen=True)
 class Headline:
-    """A number that the page opens with."""
+    """A number at the top of the page."""
 
     value: str
     unit: str
@@ -49,7 +48,7 @@ class Compare:
 
 @dataclass(frozen=True)
 class Strip:
-    """Pictures side by side, each with a caption of its own; `caption` stands above them."""
+    """Pictures side by side, each with its own caption, below a common `caption`."""
 
     pictures: Sequence[tuple[Image.Image, str]]
     caption: str = ""
@@ -57,7 +56,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text; the first column names the row. `strong` rows are printed bold."""
+    """Rows of text, the first column their names; the rows in `strong` are bold."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -67,9 +66,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Bars:
-    """Values in [0, 1] for each group and series; None is shown as a dash. Groups carry
-    a tag such as A or B.
-    """
+    """Values in [0, 1] for each group and series; None is a dash. Groups have a tag (A, B)."""
 
     series: Sequence[str]
     groups: Sequence[tuple[str, str, Sequence[float | None]]]
@@ -78,7 +75,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture file as it is (curves.png)."""
+    """A picture file, embedded byte for byte (curves.png)."""
 
     path: Path
     caption: str
@@ -88,6 +85,7 @@ class Chart:
 class Section:
     title: str
     text: Sequence[str] = ()
+    _: KW_ONLY
     compares: Sequence[Compare] = ()
     table: Table | None = None
     strips: Sequence[Strip] = ()
@@ -95,9 +93,9 @@ class Section:
     charts: Sequence[Chart] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Page:
-    """What `write_report` prints, top to bottom."""
+    """Everything on the page, from top to bottom."""
 
     title: str
     lead: str
@@ -105,15 +103,11 @@ class Page:
     sections: Sequence[Section]
     hero: Compare | None = None
     facts: Sequence[tuple[str, str]] = ()
-    """Name and value each, in small print at the end: version, machine, date, commands."""
+    """Names and values in small print at the end: version, machine, date, commands."""
 
 
 def write_report(page: Page, out: str | Path) -> Path:
-    """Writes the page; every picture inside it as a data URI.
-
-    Returns:
-        The path written.
-    """
+    """Writes the page with every picture as a data URI, and returns its path."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
@@ -128,7 +122,7 @@ def write_report(page: Page, out: str | Path) -> Path:
 
 
 def picture_uri(picture: Image.Image) -> str:
-    """A picture as a JPEG data URI, at most 960 pixels wide."""
+    """A picture as a JPEG data URI, at most `WIDEST` pixels wide."""
     picture = picture.convert("RGB")
     if picture.width > WIDEST:
         size = (WIDEST, round(picture.height * WIDEST / picture.width))

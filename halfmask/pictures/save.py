@@ -1,4 +1,4 @@
-"""Writes figures and pictures so that a reader never meets half of one."""
+"""Writes figures and pictures whole: a reader never sees half a file."""
 
 from __future__ import annotations
 
@@ -7,32 +7,47 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from halfmask.errors import InputError
 from halfmask.files.atomic import written_beside
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SUFFIXES = (".png", ".jpg", ".jpeg")
 
-def save_figure(figure: Figure, out: str | Path) -> Path:
-    """Writes a figure (.png, .svg, …) as `written_beside` does.
+
+def check_sheet(path: str | Path) -> None:
+    """Refuses a name for `--sheet` that names no picture format, before any other work.
 
     Raises:
-        InputError: the place cannot be written.
+        InputError: The ending is not one of `SUFFIXES`.
+    """
+    if Path(path).suffix.lower() not in SUFFIXES:
+        raise InputError(
+            f"--sheet: {path} does not end like a picture; expected {', '.join(SUFFIXES)}"
+        )
+
+
+def save_figure(figure: Figure, out: str | Path) -> Path:
+    """Writes a matplotlib figure (.png, .svg, …) and returns its path.
+
+    Raises:
+        InputError: The file cannot be written.
     """
     path = Path(out)
     with written_beside(path) as file:
-        figure.savefig(
-            file, format=path.suffix.removeprefix(".") or None, dpi=150, facecolor="white"
-        )
+        form = path.suffix.removeprefix(".") or None
+        figure.savefig(file, format=form, dpi=150, facecolor="white")
     return path
 
 
 def save_picture(picture: Image.Image, out: str | Path, **options: Any) -> Path:
-    """Writes a picture in the format of its name (.png where that has none) as
-    `written_beside` does; options are Pillow's.
+    """Writes a picture in the format of its name, PNG without one, and returns its path.
 
+    Args:
+        options: Pillow's, for the format.
     Raises:
-        InputError: the place cannot be written.
+        InputError: The file cannot be written.
     """
     path = Path(out)
     form = Image.registered_extensions().get(path.suffix.lower(), "PNG")

@@ -1,4 +1,4 @@
-"""One image of a COCO file as something to draw."""
+"""One image of a COCO file as something to draw, and its picture before and after."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from halfmask.coco.file import CocoFile
 from halfmask.coco.images import photograph_path, read_photograph
 from halfmask.coco.records import clip_box, file_name_of
 from halfmask.coco.supervision import MaskState
-from halfmask.masks.crops import MaskCrops
-from halfmask.masks.encode import decode
+from halfmask.masks.crops import MaskCrops, decode
+from halfmask.pictures.overlay import footer, overlay
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A photograph and what its file says of it, crowds left out.
+    """A photograph with its n annotations, crowds left out.
 
     Attributes:
         image: uint8 [H, W, 3] RGB.
-        boxes: float32 [n, 4] xyxy.
+        boxes: float32 [n, 4] xyxy, pixels.
         labels: int64 [n].
         masks: n crops, one without pixels where there is no mask.
         has_mask: bool [n].
-        annotations: the n records, in file order.
+        annotations: The n records, in file order.
     """
 
     image: NDArray[np.uint8]
@@ -42,36 +43,73 @@ class Scene:
 
 
 def read_scene(file: CocoFile, image: Mapping[str, Any], folder: str | Path) -> Scene:
-    """Reads a scene. Masks that halfmask filled in count as masks, rejected ones do not.
+    """Reads a scene; masks that halfmask filled in count, rejected ones do not.
 
     Args:
-        image: one of `file.images`.
-        folder: of the photographs.
+        file: The annotations.
+        image: One of `file.images`.
+        folder: The photographs' folder.
     Raises:
-        InputError: the photograph cannot be read.
+        InputError: The photograph cannot be read.
     """
     where = f"image id {image['id']}"
     pixels = read_photograph(photograph_path(folder, file_name_of(dict(image)), where), where)
     size = (int(pixels.shape[0]), int(pixels.shape[1]))
-    shown = MaskState.MASK, MaskState.SUSPECT
-    rows, boxes, bitmaps, places, has = [], [], [], [], []
+    rows, boxes, crops, has_mask = [], [], [], []
     for annotation in file.annotations_of(image["id"]):
         state = file.state_of(annotation, "filled")
         box = clip_box(annotation["bbox"], size)
         if state == MaskState.CROWD or box is None:
             continue
+        drawn = state in (MaskState.MASK, MaskState.SUSPECT)
         nothing = torch.zeros((0, 0), dtype=torch.uint8), (0, 0)
-        bitmap, place = decode(annotation["segmentation"], size) if state in shown else nothing
         rows.append(annotation)
         boxes.append(box)
-        bitmaps.append(bitmap)
-        places.append(place)
-        has.append(state in shown)
+        crops.append(decode(annotation["segmentation"], size) if drawn else nothing)
+        has_mask.append(drawn)
     return Scene(
-        pixels,
-        torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        torch.tensor([file.label_of[a["category_id"]] for a in rows], dtype=torch.int64),
-        MaskCrops.from_bitmaps(bitmaps, places, size),
-        torch.tensor(has, dtype=torch.bool),
-        rows,
+        image=pixels,
+        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        labels=torch.tensor([file.label_of[a["category_id"]] for a in rows], dtype=torch.int64),
+        masks=MaskCrops.from_bitmaps([c[0] for c in crops], [c[1] for c in crops], size),
+        has_mask=torch.tensor(has_mask, dtype=torch.bool),
+        annotations=rows,
     )
+
+
+def before_after(
+    image: NDArray[np.uint8],
+    boxes: Tensor,
+    masks: MaskCrops,
+    labels: Tensor,
+    names: Mapping[int, str],
+    had_mask: Tensor,
+    attribution: str | None = None,
+) -> Image.Image:
+    """Draws two pictures side by side: the given annotations, and every mask.
+
+    The left one shows given masks as masks and all other objects as boxes.
+
+    Args:
+        image: uint8 [H, W, 3] RGB.
+        boxes: float32 [n, 4] xyxy, pixels.
+        masks: n crops, given and filled in.
+        labels: int64 [n].
+        names: Label → name.
+        had_mask: bool [n], true where the mask was given.
+        attribution: A line printed below both.
+    """
+    pixels = np.asarray(Image.fromarray(np.ascontiguousarray(image)).convert("RGB"))
+    given = had_mask.bool()
+    # `overlay` draws neither a box without area nor a mask without pixels.
+    kept = zip(masks.bitmaps(), given.tolist(), strict=True)
+    bitmaps = [bitmap if keep else bitmap[:0, :0] for bitmap, keep in kept]
+    offsets = [(int(x), int(y)) for x, y in masks.offsets.tolist()]
+    shown = MaskCrops.from_bitmaps(bitmaps, offsets, masks.image_size)
+    left = overlay(pixels, boxes * ~given[:, None], shown, labels, names)
+    right = overlay(pixels, None, masks, labels, names)
+    gap = max(4, round(left.width / 120))
+    out = Image.new("RGB", (left.width + gap + right.width, left.height), (255, 255, 255))
+    out.paste(left, (0, 0))
+    out.paste(right, (left.width + gap, 0))
+    return footer(out, attribution) if attribution else out

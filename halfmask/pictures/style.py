@@ -1,4 +1,4 @@
-"""One colour for each class, told apart by colour-blind eyes too."""
+"""One colour for each class, distinct for colour-blind readers too, and the typeface."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from PIL import ImageFont
 
 Colour = tuple[int, int, int]
 
-# The first seven are hues that protan, deutan and tritan eyes tell apart (Okabe and Ito
-# 2008, more vivid, so that a translucent fill shows on a photograph); the others are
-# lighter or darker kin for files with more classes.
+# The first seven hues are distinct with protan, deutan and tritan vision (Okabe and Ito
+# 2008, more vivid, to show as a translucent fill on a photograph). The others are
+# lighter or darker variants for files with more classes.
 PALETTE: tuple[Colour, ...] = (
     (255, 159, 28),
     (56, 190, 255),
@@ -31,16 +31,12 @@ PALETTE: tuple[Colour, ...] = (
 
 
 def colour_of(label: int) -> Colour:
-    """The colour of a class, RGB 0…255; the same for the same label, always. Label 0
-    (no class) gets the second.
-    """
+    """The colour of a label, RGB 0…255; label 0 (no class) gets the second."""
     return PALETTE[(label * 5 + label // len(PALETTE)) % len(PALETTE) if label else 1]
 
 
 def ink_on(colour: Colour) -> Colour:
-    """Black or white, whichever reads better on `colour` (relative luminance as WCAG 2
-    defines it).
-    """
+    """Black or white, by the relative luminance of `colour` (as WCAG 2 defines it)."""
     channels = [c / 255 for c in colour]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
@@ -48,9 +44,7 @@ def ink_on(colour: Colour) -> Colour:
 
 
 def names_by_label(categories: Iterable[Mapping[str, object]]) -> dict[int, str]:
-    """Label → name of categories {"id", "name"} in label order: label 1 is the first (0
-    is background).
-    """
+    """Maps labels to the names of categories in label order, the first with label 1."""
     return {i + 1: str(c["name"]) for i, c in enumerate(categories)}
 
 
@@ -59,10 +53,11 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @lru_cache(maxsize=64)
 def font(size: int) -> Font:
-    """The typeface at a size in pixels; Pillow's own, which has fewer letters, where
-    matplotlib came without.
+    """The typeface that matplotlib ships, at a size in pixels.
+
+    Without it, Pillow's own, which has fewer letters.
     """
-    found = find_spec("matplotlib")  # where it lies, without importing it
+    found = find_spec("matplotlib")  # finds the folder without the import
     for folder in found.submodule_search_locations or [] if found is not None else []:
         path = Path(folder) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
         if path.is_file():

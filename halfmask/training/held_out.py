@@ -11,7 +11,7 @@ from torch import Tensor
 
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
-from halfmask.evaluation.measures.evaluate import evaluate
+from halfmask.evaluation.measures.metrics import compute_metrics
 from halfmask.inference.predictor import on_cpu
 from halfmask.progress import Progress
 from halfmask.structures import Detection, Target
@@ -52,7 +52,9 @@ class Evaluation:
         model.eval()
         detections = self._detections(model) if model.has_detector else None
         given = drawn_masks(segment_with(model), self._images, self._workers)
-        result = evaluate(self._images.file, detections, given, self._masked, self._images.use)
+        result = compute_metrics(
+            self._images.file, detections, given, masked=self._masked, use=self._images.use
+        )
         blocks = {name: result[name] for name in ("box", "mask", "given_boxes")}
         logger.info(f"  {len(self._images)} held-out images: {_line(blocks)}")
         return blocks

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from halfmask.data.dataset import CocoInstances
-from halfmask.evaluation.measures.evaluate import evaluate
 from halfmask.evaluation.measures.given_boxes import IouTable
+from halfmask.evaluation.measures.metrics import compute_metrics
 from halfmask.evaluation.sheet import example_blocks
 from halfmask.pictures.curves import ab_bars, score
 from halfmask.pictures.report import Bars, Chart, Section, Strip, Table
@@ -112,7 +112,7 @@ def mask_examples(job: TrainingJob, last: dict[str, Any]) -> Section | None:
         return None
     dataset = CocoInstances(held.file, held.folder, held.image_ids[:SHOWN_IMAGES], held.use)
     ious, segment = IouTable(), segment_with(job.model)
-    evaluate(
+    compute_metrics(
         dataset.file,
         given=drawn_masks(segment, dataset, 0, job.options.progress),
         masked=data.masked,
@@ -121,7 +121,9 @@ def mask_examples(job: TrainingJob, last: dict[str, Any]) -> Section | None:
     )
     box_only = {c["id"] for c in data.categories} - data.masked
     shown = [c for c in ious.categories if c in box_only]
-    blocks = example_blocks(dataset, segment, ious, box_only if shown else None, EACH)
+    blocks = example_blocks(
+        dataset, segment, ious, box_only if shown else None, EACH, progress=job.options.progress
+    )
     whose = "classes that had only boxes" if shown else "all classes"
     text = (
         f"Out of {counted(len(shown) or len(ious.categories), 'mask')} of {whose}, on "

@@ -12,7 +12,7 @@ from halfmask.coco.annotations import Annotations
 from halfmask.coco.categories import resolve_masked
 from halfmask.coco.edit import matching_ids
 from halfmask.coco.file import CocoFile
-from halfmask.coco.open import open_file
+from halfmask.coco.index.place import open_annotations
 from halfmask.coco.supervision import Use
 from halfmask.data.augment.augment import Augment
 from halfmask.data.augment.paste import CopyPaste
@@ -87,7 +87,7 @@ def read_section(data: Data, in_memory: bool) -> Annotations:
         in_memory: read files of any size whole, without an index.
     """
     path = expand(data.annotations)
-    file = CocoFile.read(path) if in_memory else open_file(path)
+    file = CocoFile.read(path) if in_memory else open_annotations(path)
     if not file.categories:
         raise InputError(
             f"{file.name}: its list of categories is empty: expected at least one class to learn"
@@ -133,8 +133,8 @@ def add_teacher(pictures: Pictures, recipe: Recipe, filled: Path) -> Pictures:
         before.file,
         data.use,
         fillings_of(CocoFile.read(filled)),
-        limits.min_score,
-        limits.min_tightness,
+        min_score=limits.min_score,
+        min_tightness=limits.min_tightness,
     )
     logger.info(
         f"{taken.kept} of the teacher's masks to learn from; left out: {taken.doubtful} with a "

@@ -13,7 +13,7 @@ from benchmarks.speed.inference import PEER, measured, scaled_model
 from benchmarks.speed.inference_check import sameness
 from benchmarks.speed.inference_ways import EAGER, Answer, require
 from halfmask.errors import InputError
-from halfmask.masks.encode import encode_rle
+from halfmask.masks.crops import encode_rle
 from halfmask.masks.paste import paste
 from halfmask.recipes.recipe import MaskRCNN
 

@@ -80,7 +80,7 @@ def test_a_sheet_of_the_new_masks_by_score(
         tmp_path / "s.txt",
     )
     assert again.code == 2
-    assert "no kind of picture" in again.line
+    assert "does not end like a picture" in again.line
 
 
 def test_no_sheet_where_nothing_was_filled(
@@ -89,7 +89,7 @@ def test_no_sheet_where_nothing_was_filled(
     from halfmask.errors import InputError
     from halfmask.pictures.filled_sheet import draw_filling_sheet
 
-    with pytest.raises(InputError, match="was filled in by halfmask, so no sheet"):
+    with pytest.raises(InputError, match="no sheet, since halfmask filled no mask"):
         draw_filling_sheet(tmp_path / "s.png", coco_file(), photos)
     assert not (tmp_path / "s.png").exists()
 

@@ -10,6 +10,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+import halfmask
 from halfmask.cli import doctor
 from halfmask.errors import InputError
 
@@ -52,7 +53,7 @@ def test_a_clean_file_exits_with_0_and_is_not_changed(data: Path) -> None:
     result = invoke(data)
     assert result.exit_code == 0, result.output
     assert "clean" in result.stdout
-    assert "1 masks; 1 boxes teach without one" in " ".join(result.stdout.split())
+    assert "1 masks; 1 boxes are used without a mask" in " ".join(result.stdout.split())
     assert "[red]dog[/] <b>?" in result.stdout
     assert data.read_bytes() == before
     assert [p.name for p in data.parent.iterdir()] == ["data.json"]
@@ -79,6 +80,17 @@ def test_problems_exit_with_1_and_are_named(data: Path, tmp_path: Path) -> None:
             "in turn)",
         }
     ]
+
+
+def test_the_library_function_returns_what_the_verb_writes(data: Path, tmp_path: Path) -> None:
+    bend(data, segmentation=[[1, 2, 3]])
+    calls: list[tuple[str, int, int]] = []
+    found = halfmask.doctor(str(data), progress=lambda *call: calls.append(call))
+    assert calls == [("checking annotations", 1, 1)]
+    assert not found.ok
+    assert [facts.heading for facts, _ in found.by_kind()] == ["broken masks"]
+    invoke(data, "--json", tmp_path / "r.json")
+    assert json.loads((tmp_path / "r.json").read_text()) == found.to_json()
 
 
 def test_notes_alone_exit_with_0(data: Path) -> None:
@@ -125,14 +137,14 @@ def test_after_filling_nothing_is_missing_and_our_own_masks_are_no_problem(
 def test_photographs_are_looked_at_when_asked(data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "photographs"
     folder.mkdir()
-    assert "photographs that are not there" in invoke(data, "--images", folder).stdout
+    assert "missing photographs" in invoke(data, "--images", folder).stdout
     pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "a.png")
     assert invoke(data, "--images", folder).exit_code == 0
     Image.fromarray(pixels[:20]).save(folder / "a.png")
     result = invoke(data, "--images", folder)
     assert result.exit_code == 1
-    assert "photographs of another size" in result.stdout
+    assert "photographs whose size differs" in result.stdout
 
 
 def test_input_errors_pass_through(tmp_path: Path, data: Path) -> None:
@@ -182,7 +194,10 @@ def test_advice_estimate_and_sizes_are_told(data: Path, tmp_path: Path) -> None:
 def test_why_there_can_be_no_estimate_is_told(data: Path) -> None:
     data.write_text(json.dumps(crowded({"cup": 12, "fork": 11}, {"knife": 30})))
     text = " ".join(invoke(data).stdout.split())
-    assert "no number: a hidden class needs at least 10 masks and at most a third of all 23" in text
+    assert (
+        "It cannot be measured: a hidden class needs at least 10 masks and at most a third of all 23"
+        in text
+    )
     assert "hide=" not in text
 
 
@@ -192,7 +207,7 @@ def test_a_key_that_stands_twice_is_reported(data: Path, tmp_path: Path) -> None
     assert result.exit_code == 1
     (problem,) = json.loads((tmp_path / "r.json").read_text())["problems"]
     assert (problem["kind"], problem["ids"]) == ("duplicate_key", [11])
-    assert problem["message"].startswith("annotation 11: the key 'x' stands 2 times")
+    assert problem["message"].startswith("annotation 11: the key 'x' occurs 2 times")
 
 
 def test_many_classes_fit_one_screen(data: Path) -> None:

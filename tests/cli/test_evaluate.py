@@ -147,11 +147,11 @@ def test_loose_boxes_are_seen_in_the_masks_of_a(
 ) -> None:
     from halfmask.inference.predictor import Predictor
 
-    told: set[bool] = set()
+    seen: set[bool] = set()
     before = Predictor.segment_batch
 
     def noted(self: Any, images: Any, boxes: Any, labels: Any = None, loose: bool = False) -> Any:
-        told.add(loose)
+        seen.add(loose)
         return before(self, images, boxes, labels, loose)
 
     monkeypatch.setattr(Predictor, "segment_batch", noted)
@@ -161,7 +161,7 @@ def test_loose_boxes_are_seen_in_the_masks_of_a(
         "evaluate", tiny_segmenter, coco_file(), "--images", photos, "--given-boxes", *masked, *more
     )
     assert outcome.code == 0, outcome.err
-    assert told == loose
+    assert seen == loose
 
 
 def test_a_detectors_boxes_and_a_segmenters_masks(
@@ -269,15 +269,15 @@ def test_detections_outside_the_image_are_counted_and_bad_ones_refused(
     path.write_text(json.dumps([*rows, rows[0] | {"bbox": [70, 5, 9, 9]}]))
     outcome = halfmask_cli(*arguments)
     assert outcome.code == 0
-    assert "left out, as nothing of the box lies on its image: 1" in outcome.line
+    assert "found.json: boxes left out, outside their image: 1" in outcome.line
     assert "of box AP" in outcome.out
     path.write_text(json.dumps([*rows, rows[0] | {"image_id": 4}]))
     refused = halfmask_cli(*arguments)
     assert refused.code == 2
-    assert "found.json: entry 12: image_id 4 is no usable image" in refused.line
+    assert "found.json: entry 12: image_id 4 is not a usable image" in refused.line
     both = halfmask_cli(*arguments, "--detector", tiny_detector)
     assert both.code == 2
-    assert "give one of them" in both.line
+    assert "give only one" in both.line
     for option in ("--sheet", "--reliability"):
         alone = halfmask_cli(*arguments[:-1], found_file(path, data), option, tmp_path / "x.png")
         assert alone.code == 2
@@ -332,7 +332,7 @@ def test_a_sheet_of_one_instance_and_of_none(
         "evaluate", tiny_detector, none, "--images", photos, "--given-boxes", "--sheet", sheet
     )
     assert refused.code == 2
-    assert "no mask with a known truth" in refused.line
+    assert "no mask has a known truth" in refused.line
     assert not sheet.exists()
 
 
@@ -346,11 +346,11 @@ def test_a_sheet_that_cannot_be_drawn_is_refused_before_the_work(
     arguments = (coco_file(), "--images", photos, "--sheet")
     text = halfmask_cli("evaluate", tiny_segmenter, *arguments, "sheet.txt")
     assert (text.code, text.out) == (2, "")
-    assert "sheet.txt ends with no kind of picture" in text.line
+    assert "--sheet: sheet.txt does not end like a picture; expected .png" in text.line
     alone = halfmask_cli("evaluate", tiny_detector, *arguments, "sheet.png")
     assert alone.code == 2
     assert (
-        "--sheet: shows masks in the file's own boxes beside the truth: add --given-boxes"
+        "--sheet shows masks in the file's own boxes beside the truth: add --given-boxes"
         in alone.line
     )
 
@@ -403,7 +403,7 @@ def test_photographs_that_cannot_be_read_are_counted(
     )
     outcome = halfmask_cli(*arguments)
     assert outcome.code == 1
-    assert "1 photographs skipped" in outcome.err
+    assert "1 photograph skipped" in outcome.err
     assert "2.jpg" in outcome.err
     result = json.loads((tmp_path / "r.json").read_text())
     assert result["images"] == 2
@@ -435,7 +435,7 @@ def test_input_that_cannot_be_used(
     assert "cannot read it" in line(tiny_segmenter, absent, "--images", photos)
     assert "no such checkpoint" in line(absent, good, "--images", photos)
     assert "no such baseline" in line("baseline:magic", good, "--images", photos)
-    assert "'zebra' is no class" in line(
+    assert "'zebra' is not a class" in line(
         tiny_segmenter, good, "--images", photos, "--masked", "zebra"
     )
     assert "has to find boxes" in line(

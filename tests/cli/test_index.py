@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+import halfmask
 from halfmask.coco.file import CocoFile
 from halfmask.coco.index import place as index_place
 from halfmask.coco.index.file import CocoIndex
@@ -131,9 +132,7 @@ def test_evaluation_is_the_same(
     assert len(list(folder.iterdir())) == 1
 
 
-def test_the_verb(
-    world: Path, tmp_path: Path, halfmask_cli: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_verb(world: Path, tmp_path: Path, halfmask_cli: Any) -> None:
     data = tmp_path / "a.json"
     shutil.copy(world / "instances.json", data)
     before = data.read_bytes()
@@ -147,9 +146,12 @@ def test_the_verb(
     assert (tmp_path / "a.json.index.arrow").stat().st_ino == made
     assert halfmask_cli("index", data, "--anew").code == 0
     assert (tmp_path / "a.json.index.arrow").stat().st_ino != made
-    monkeypatch.setenv(index_place.FOLDER_VARIABLE, "")  # what the option sets is taken back
     assert halfmask_cli("index", data, "--folder", tmp_path / "f").code == 0
     assert len(list((tmp_path / "f").iterdir())) == 1
+    made_now = halfmask.index(data, folder=tmp_path / "f").to_json()
+    assert made_now["images"] == 10
+    assert made_now["boxes"] == file.objects
+    assert made_now["bytes"] == Path(made_now["path"]).stat().st_size
     assert data.read_bytes() == before
     data.write_bytes(before[:-40])
     done = halfmask_cli("index", data)

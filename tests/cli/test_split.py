@@ -7,6 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+import halfmask
 from halfmask.cli import split
 from halfmask.coco.categories import NONVOC_IDS, VOC_IDS
 from halfmask.coco.file import CocoFile
@@ -62,6 +63,12 @@ def test_split(data: Path, tmp_path: Path) -> None:
     written = (tmp_path / "out.json").read_text()
     assert json.loads(written) == expected
     assert list(json.loads(written)) == list(expected)
+
+
+def test_the_library_function_returns_what_the_verb_prints(data: Path, tmp_path: Path) -> None:
+    done = halfmask.split(str(data), masked="dog", out=str(tmp_path / "out.json"))
+    counts = {"classes": 2, "masked": 1, "kept": 1, "removed": 1}
+    assert done.to_json() == {"out": str(tmp_path / "out.json"), **counts}
 
 
 @pytest.mark.parametrize("how", ["same", "link", "dots"])

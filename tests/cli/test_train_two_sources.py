@@ -163,7 +163,7 @@ def test_mismatched_files_are_refused(world: Path, tmp_path: Path) -> None:
     document["categories"][0]["name"] = "c11"
     other = written(tmp_path / "other.json", document)
     with pytest.raises(
-        InputError, match=r"its class 'c11' is none of the model's 6 classes.*near: c1"
+        InputError, match=r"its class 'c11' is not among the model's 6 classes.*near: c1"
     ):
         read_training_data(make(world, data_of(world, "masks.json") | {"annotations": str(other)}))
     with pytest.raises(

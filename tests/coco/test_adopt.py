@@ -46,9 +46,8 @@ def test_a_good_mask_is_taken_over() -> None:
     own = document({})
     before = copy.deepcopy(own)
     file = CocoFile.from_document(own, "own.json")
-    taken = adopt_fillings(
-        file, "annotated", {(1, 1): {**own["annotations"][0], **filling()}}, 0.6, 0.8
-    )
+    found = {(1, 1): {**own["annotations"][0], **filling()}}
+    taken = adopt_fillings(file, "annotated", found, min_score=0.6, min_tightness=0.8)
     assert (taken.kept, taken.doubtful, taken.loose) == (1, 0, 0)
     assert own == before, "the document given stays as it is"
     after = CocoFile.from_document(taken.document, "own.json")
@@ -133,5 +132,5 @@ def test_ids_that_occur_twice_bring_no_mask() -> None:
     rows = [{**a, **filling()} for a in own["annotations"]]
     found = fillings_of(CocoFile.from_document({**own, "annotations": rows}, "filled.json"))
     assert set(found) == {(1, 3)}
-    taken = adopt_fillings(file, "annotated", found, 0.6, 0.8)
+    taken = adopt_fillings(file, "annotated", found, min_score=0.6, min_tightness=0.8)
     assert ["segmentation" in a for a in taken.document["annotations"]] == [False, False, True]

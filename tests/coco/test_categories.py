@@ -65,10 +65,10 @@ def test_a_name_that_two_categories_share_names_both() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("dgo", "'dgo' is no class of this file .80 classes.; near: dog"),
-        ("dog,qqqqqq", "'qqqqqq' is no class of this file .80 classes.$"),
-        ("", "no class named"),
-        (" , ", "no class named"),
+        ("dgo", "'dgo' is not a class of this file .80 classes.; near: dog"),
+        ("dog,qqqqqq", "'qqqqqq' is not a class of this file .80 classes.$"),
+        ("", "no class is named"),
+        (" , ", "no class is named"),
         ("random:1", "expected random:TRIAL:COUNT"),
         ("random:a:b", "expected random:TRIAL:COUNT"),
         ("random:1:99", "count of 1 … 80"),

@@ -70,7 +70,7 @@ def test_keys_that_stand_twice_anywhere(tmp_path: Path, document: dict[str, Any]
     )
     first, second = duplicate_keys(path)
     assert (first.ids, second.ids) == ((2,), ())
-    assert first.message.startswith("image 2: the key 'id' stands 2 times")
+    assert first.message.startswith("image 2: the key 'id' occurs 2 times")
     assert second.message.startswith("an object with the keys k: the key 'k'")
 
 
@@ -95,7 +95,7 @@ def test_how_many_to_hide(classes: int, hide: int) -> None:
         ({}, "no annotation has a usable mask"),
         ({1: 0}, "no annotation has a usable mask"),
         ({1: 9, 2: 5}, "no class has 10 masks (14 in all)"),
-        ({1: 90, 2: 90, 3: 5}, "none of the 2 masked classes is like that; 1 more have some masks"),
+        ({1: 90, 2: 90, 3: 5}, "none of the 2 masked classes meets this; 1 more have some masks"),
     ],
 )
 def test_why_not(counts: dict[int, int], words: str) -> None:

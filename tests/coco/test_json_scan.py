@@ -2,6 +2,7 @@
 refuses what it refuses.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,9 @@ VALUES = st.recursive(
 
 def scanned(path: Path, keys: tuple[str, ...] = LISTS) -> dict[str, list[Any]]:
     """The items by list; checks positions and spans on the way."""
-    whole = path.read_bytes()
+    whole, digest = path.read_bytes(), hashlib.sha256()
     found: dict[str, list[Any]] = {}
-    for batch in scan_lists(path, lambda key: key in keys):
+    for batch in scan_lists(path, lambda key: key in keys, on_chunk=digest.update):
         items = found.setdefault(batch.key, [])
         assert batch.first == len(items)
         assert len(batch.spans) == len(batch.items)
@@ -41,6 +42,7 @@ def scanned(path: Path, keys: tuple[str, ...] = LISTS) -> dict[str, list[Any]]:
             else:
                 assert (start, end) == (-1, -1)
         items += batch.items
+    assert digest.digest() == hashlib.sha256(whole).digest()
     return found
 
 
@@ -115,14 +117,16 @@ def test_what_is_no_json_is_refused_with_its_place(
         ("", "the file is empty"),
         (" \n", "the file is empty"),
         ("[{}]", "found a list"),
-        ("{}", "images and annotations and categories are not there; found no keys at all"),
+        ("{}", "images and annotations and categories are missing; found no keys at all"),
         (
             '{"images": null, "annotations": [], "categories": {}}',
-            "images and categories are not there; found 'images'",
+            "images and categories are missing; found 'images'",
         ),
         ('{"a": 1}', "found 'a'"),
         ("7", "ends early"),
         ('"{}"', "ends early"),
+        ('{"images": ' + "[" * 100_000, "ends early"),
+        ("{1: 2}", "near byte"),
     ],
 )
 def test_what_is_no_coco_file_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -46,12 +46,12 @@ def test_an_unknown_category_does_not_become_a_class(document: dict[str, Any]) -
 
 def test_names_that_do_not_match_are_refused() -> None:
     with pytest.raises(
-        InputError, match=r"f: its class 'hotdog' is none of the model's 4 classes.*near: hot dog"
+        InputError, match=r"f: its class 'hotdog' is not among the model's 4 classes.*near: hot dog"
     ):
         matching_ids([{"id": 1, "name": "hotdog"}], MODEL, "f")
-    with pytest.raises(InputError, match="more than one of that name"):
+    with pytest.raises(InputError, match="more than one has the name"):
         matching_ids([{"id": 1, "name": "cup"}], [*MODEL, {"id": 9, "name": "cup"}], "f")
-    with pytest.raises(InputError, match="more than one of that name"):
+    with pytest.raises(InputError, match="more than one has the name"):
         matching_ids([{"id": 1, "name": "cup"}, {"id": 2, "name": "cup"}], MODEL, "f")
     assert matching_ids([{"id": 8, "name": "cup"}], [*MODEL, {"id": 9, "name": "tree"}], "f") == {
         8: 1

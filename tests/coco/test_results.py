@@ -68,7 +68,7 @@ def test_boxes_are_clipped_and_those_wholly_outside_are_counted(read: Read) -> N
     assert results.of_image(1).boxes == [(0, 0, 10, 10), (30, 20, 40, 30)]
     assert results.outside == 3
     with pytest.raises(
-        InputError, match=r"not one of the 2 boxes lies on its image; .*pixels of truth\.json"
+        InputError, match=r"none of the 2 boxes lies on its image; .*pixels of truth\.json"
     ):
         read([entry(bbox=[41, 3, 5, 5])] * 2)
 
@@ -90,20 +90,23 @@ def test_what_is_outside_takes_no_place_of_the_best(read: Read) -> None:
     [
         (7, "expected an object, found 7"),
         ({"image_id": 1, "bbox": [1, 2, 3, 4]}, "lacks category_id and score"),
-        (entry(image_id=99), "image_id 99 is no usable image of truth.json; give the file"),
-        (entry(image_id="1"), "image_id '1' is no usable image"),
-        (entry(image_id=None), "image_id nothing is no usable image"),
-        (entry(category_id=4), "category_id 4 is no class of truth.json; turn the detector's"),
-        (entry(category_id=True), "category_id True is no class"),
+        (entry(image_id=99), "image_id 99 is not a usable image of truth.json; give the file"),
+        (entry(image_id="1"), "image_id '1' is not a usable image"),
+        (entry(image_id=None), "image_id nothing is not a usable image"),
+        (
+            entry(category_id=4),
+            "category_id 4 is not a class of truth.json; convert the detector's",
+        ),
+        (entry(category_id=True), "category_id True is not a class"),
         (entry(score="high"), "score is 'high'; expected a finite number"),
         (entry(score=None), "score is nothing"),
         (entry(score=float("nan")), "score is nan"),
         (
             entry(bbox=[1, 2, 3]),
-            r"bbox is [1, 2, 3]; expected [x, y, width, height] in finite numbers; mend",
+            r"bbox is [1, 2, 3]; expected [x, y, width, height] in finite numbers; fix",
         ),
         (entry(bbox=[1, 2, float("inf"), 4]), "bbox is [1, 2, inf, 4]"),
-        (entry(bbox=None), "bbox is None"),
+        (entry(bbox=None), "bbox is nothing"),
         (entry(bbox=[20, 20, 5, -3]), "box of 5 × -3 pixels"),
         (entry(bbox=[90, 20, -5, 3]), "box of -5 × 3 pixels"),
     ],
@@ -122,9 +125,9 @@ def test_a_bad_entry_is_named(read: Read, bad: Any, message: str) -> None:
         ({"images": [], "annotations": []}, "found dict; looks like an annotation file"),
         ({"boxes": []}, "found dict"),
         ("null", "found NoneType"),
-        ("", "found no JSON"),
-        ("[{", "found no JSON"),
-        ("[" * 100000, "found something else"),
+        ("", "the file is empty"),
+        ("[{", "found something else"),
+        ("[" * 100000, "nested too deeply"),
     ],
 )
 def test_what_is_no_results_file(read: Read, content: Any, message: str) -> None:
@@ -139,5 +142,5 @@ def test_files_that_cannot_be_read(document: dict[str, Any], tmp_path: Path) -> 
     with pytest.raises(InputError, match="cannot read it: No such file"):
         read_results(tmp_path / "absent.json", file, 100)
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00[")
-    with pytest.raises(InputError, match="found something else"):
+    with pytest.raises(InputError, match="byte 0 is not UTF-8"):
         read_results(tmp_path / "binary.json", file, 100)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halfmask.coco.file import CocoFile
-from halfmask.coco.tightness import LOOSE_BELOW, box_iou, box_tightness, boxes_are_loose
+from halfmask.coco.tightness import LOOSE_BELOW, box_tightness, boxes_are_loose
+from halfmask.masks.rle import box_iou
 
 
 def file(

@@ -24,7 +24,9 @@ def boxes(*rows: tuple[int, int, int, int]) -> torch.Tensor:
 
 def test_a_model_that_uses_the_class_tells_both_apart() -> None:
     table = AmbiguousTable()
-    table.add_image([1, 2], boxes(WHOLE, WHOLE), crops(LEFT, RIGHT), crops(LEFT, RIGHT))
+    table.add_image(
+        [1, 2], boxes(WHOLE, WHOLE), truth=crops(LEFT, RIGHT), predicted=crops(LEFT, RIGHT)
+    )
     assert table.block() == {
         "instances": 2,
         "miou": 1.0,
@@ -37,7 +39,9 @@ def test_a_model_that_uses_the_class_tells_both_apart() -> None:
 def test_a_model_that_does_not_gets_one_half() -> None:
     for drawn in (LEFT, WHOLE):
         table = AmbiguousTable()
-        table.add_image([1, 2], boxes(WHOLE, WHOLE), crops(LEFT, RIGHT), crops(drawn, drawn))
+        table.add_image(
+            [1, 2], boxes(WHOLE, WHOLE), truth=crops(LEFT, RIGHT), predicted=crops(drawn, drawn)
+        )
         assert table.block()["told_apart"] == 0.5
         assert table.block()["miou"] == 0.5
 
@@ -48,19 +52,19 @@ def test_who_is_counted() -> None:
     table.add_image(
         [1, 1, 2],
         boxes(WHOLE, WHOLE, (0, 32, 9, 39)),
-        crops(LEFT, RIGHT, LEFT),
-        crops(LEFT, LEFT, LEFT),
+        truth=crops(LEFT, RIGHT, LEFT),
+        predicted=crops(LEFT, LEFT, LEFT),
     )
-    table.add_image([1], boxes(WHOLE), crops(LEFT), crops(LEFT))
-    table.add_image([], boxes().reshape(0, 4), crops(), crops())
+    table.add_image([1], boxes(WHOLE), truth=crops(LEFT), predicted=crops(LEFT))
+    table.add_image([], boxes().reshape(0, 4), truth=crops(), predicted=crops())
     nothing = {"instances": 0, "miou": None, "told_apart": None}
     assert table.block() == {**nothing, "same_box": nothing}
     # Half a box in common is near, but not the same; the nearest of two others counts.
     table.add_image(
         [1, 2, 3],
         boxes(LEFT, WHOLE, (10, 10, 46, 30)),
-        crops(LEFT, RIGHT, WHOLE),
-        crops(LEFT, WHOLE, WHOLE),
+        truth=crops(LEFT, RIGHT, WHOLE),
+        predicted=crops(LEFT, WHOLE, WHOLE),
     )
     assert table.block()["instances"] == 3
     assert table.block()["same_box"]["instances"] == 2

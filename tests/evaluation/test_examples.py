@@ -2,15 +2,15 @@
 
 import pytest
 
-from halfmask.evaluation.measures.examples import examples
 from halfmask.evaluation.measures.given_boxes import IouTable
-from halfmask.pictures.pick import BLOCKS
+from halfmask.evaluation.sheet import examples
+from halfmask.pictures.mask_sheet import BLOCKS
 
 
 def table_of(ious: list[float], categories: list[int] | None = None) -> IouTable:
     table = IouTable()
     for k, iou in enumerate(ious):
-        table.add(1 if categories is None else categories[k], iou, 100, False)
+        table.add(1 if categories is None else categories[k], iou, 100, from_rle=False)
     return table
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from halfmask.coco.file import CocoFile
-from halfmask.evaluation.measures.evaluate import evaluate
 from halfmask.evaluation.measures.given_boxes import IouTable
+from halfmask.evaluation.measures.metrics import compute_metrics
 
 Make = Callable[..., Any]
 
@@ -23,8 +23,8 @@ def test_means_by_hand() -> None:
         (2, 0.9, 20000, False),
         (2, 0.1, 9216, True),
     ]:
-        table.add(category, iou, area, rle)
-    table.add(2, 0.3, 1024, False)
+        table.add(category, iou, area, from_rle=rle)
+    table.add(2, 0.3, 1024, from_rle=False)
     block = table.block()
     assert block["miou"] == pytest.approx(2.5 / 5)
     assert block["miou_per_category_mean"] == pytest.approx((0.6 + 1.3 / 3) / 2)
@@ -40,9 +40,9 @@ def test_the_box_as_mask_has_the_ellipses_share_of_it(
     document: Make, annotation: Make, detection: Make
 ) -> None:
     file = CocoFile.from_document(document([annotation(1, 1, 7, BOX)]), "truth")
-    block = evaluate(file, given=[(1, torch.tensor([1]), detection([BOX], [7], shape="full"))])[
-        "given_boxes"
-    ]["all"]
+    block = compute_metrics(
+        file, given=[(1, torch.tensor([1]), detection([BOX], [7], shape="full"))]
+    )["given_boxes"]["all"]
     assert block["miou"] == pytest.approx(3.14159 / 4, abs=0.01)
     assert block["M"] == block["miou"] == block["rle"]
     assert block["polygon"] is None
@@ -50,9 +50,9 @@ def test_the_box_as_mask_has_the_ellipses_share_of_it(
 
 def test_an_empty_mask_counts_as_zero(document: Make, annotation: Make, detection: Make) -> None:
     file = CocoFile.from_document(document([annotation(1, 1, 7, BOX)]), "truth")
-    block = evaluate(file, given=[(1, torch.tensor([1]), detection([BOX], [7], shape="empty"))])[
-        "given_boxes"
-    ]["all"]
+    block = compute_metrics(
+        file, given=[(1, torch.tensor([1]), detection([BOX], [7], shape="empty"))]
+    )["given_boxes"]["all"]
     assert block["miou"] == 0
     assert block["instances"] == 1
 
@@ -68,7 +68,7 @@ def test_truth_without_a_mask_and_crowds_do_not_count(
     ]
     file = CocoFile.from_document(document(rows), "truth")
     given = [(1, torch.tensor([1, 2, 3]), detection([BOX] * 3, [7] * 3))]
-    block = evaluate(file, given=given)["given_boxes"]["all"]
+    block = compute_metrics(file, given=given)["given_boxes"]["all"]
     assert block["miou"] == 1
     assert block["instances"] == 1
 
@@ -81,7 +81,7 @@ def test_ids_that_a_file_uses_twice_are_taken_in_order(
         document([annotation(1, 1, 7, BOX), annotation(1, 1, 3, other)]), "truth"
     )
     table = IouTable()
-    result = evaluate(
+    result = compute_metrics(
         file, given=[(1, torch.tensor([1, 1]), detection([BOX, other], [7, 3]))], ious=table
     )
     assert result["given_boxes"]["all"]["miou"] == 1
@@ -104,7 +104,7 @@ def test_the_callers_table_knows_which_instance_a_row_is(
         (2, torch.tensor([7]), detection([BOX], [3])),
     ]
     table = IouTable()
-    evaluate(file, given=given, ious=table)
+    compute_metrics(file, given=given, ious=table)
     assert (table.image_ids, table.places) == ([1, 2], [1, 0]), (
         "places count the boxes without truth too"
     )

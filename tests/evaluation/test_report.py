@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from halfmask.coco.file import CocoFile
-from halfmask.evaluation.measures.evaluate import evaluate
+from halfmask.evaluation.measures.metrics import compute_metrics
 from halfmask.evaluation.tables import table
 
 Make = Callable[..., Any]
@@ -18,7 +18,7 @@ def result(
     document: Make, annotation: Make, detection: Make, found: bool, given: bool
 ) -> dict[str, Any]:
     file = CocoFile.from_document(document([annotation(1, 1, 7, BOX)]), "truth")
-    return evaluate(
+    return compute_metrics(
         file,
         [(1, detection([BOX], [7]))] if found else None,
         [(1, torch.tensor([1]), detection([BOX], [7], shape="full"))] if given else None,

@@ -16,7 +16,7 @@ from PIL import Image
 from halfmask.errors import InputError
 from halfmask.inference.predictor import load
 from halfmask.integrations.fiftyone import _from_box, _into_box, fill, from_fiftyone, to_fiftyone
-from halfmask.masks.encode import decode
+from halfmask.masks.crops import decode
 
 torch.set_num_threads(1)
 

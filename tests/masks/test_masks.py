@@ -13,11 +13,9 @@ from PIL import Image
 from pycocotools import mask as reference
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
 
-from halfmask.masks.crops import MaskCrops, boxes_of, iou
-from halfmask.masks.encode import decode, encode_rle
-from halfmask.masks.paste import paste
+from halfmask.masks.crops import MaskCrops, boxes_of, decode, encode_rle, iou
+from halfmask.masks.paste import best_threshold, expected_iou, paste, recentred
 from halfmask.masks.sample import sample
-from halfmask.masks.threshold import best_threshold, expected_iou, recentred
 
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 

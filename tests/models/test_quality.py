@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from halfmask.errors import InputError
-from halfmask.masks.threshold import expected_iou
+from halfmask.masks.paste import expected_iou
 from halfmask.models.box_segmenter.build import build_box_segmenter
 from halfmask.models.box_segmenter.crops import crop_regions, inside_box, resample
 from halfmask.models.box_segmenter.model import BoxSegmenter

@@ -46,8 +46,8 @@ def test_mask_truth_and_box_each_have_their_colour() -> None:
     picture = mask_cell(
         grey(*size),
         torch.tensor([100.0, 100, 200, 180]),
-        block(size, 104, 104, 60, 70),
-        block(size, 140, 110, 56, 60),
+        mask=block(size, 104, 104, 60, 70),
+        truth=block(size, 140, 110, 56, 60),
     )
     assert picture.size == (CELL, CELL)
     assert min(count(picture, colour) for colour in (MASK, TRUTH, BOX)) > 150
@@ -60,10 +60,10 @@ def test_mask_truth_and_box_each_have_their_colour() -> None:
 
 def test_nothing_drawn_leaves_the_truth_and_no_truth_the_mask() -> None:
     size, box = (300, 400), torch.tensor([100.0, 100, 200, 180])
-    missed = mask_cell(grey(*size), box, nothing(size), block(size, 110, 110, 50, 50))
+    missed = mask_cell(grey(*size), box, mask=nothing(size), truth=block(size, 110, 110, 50, 50))
     assert count(missed, MASK) == 0
     assert count(missed, TRUTH) > 100
-    extra = mask_cell(grey(*size), box, block(size, 110, 110, 50, 50), nothing(size))
+    extra = mask_cell(grey(*size), box, mask=block(size, 110, 110, 50, 50), truth=nothing(size))
     assert count(extra, TRUTH) == 0
     assert count(extra, MASK) > 100
 
@@ -73,8 +73,8 @@ def test_the_edge_of_the_photograph_is_no_contour() -> None:
     picture = mask_cell(
         grey(*size),
         torch.tensor([0.0, 0, 300, 300]),
-        block(size, 0, 0, 300, 300),
-        block(size, 0, 0, 300, 300),
+        mask=block(size, 0, 0, 300, 300),
+        truth=block(size, 0, 0, 300, 300),
     )
     assert count(picture, MASK) == count(picture, TRUTH) == 0
     assert count(picture, BOX) > 4 * CELL - 50, "the given box is seen there all the same"
@@ -100,8 +100,8 @@ def test_any_size_and_place(
 ) -> None:
     x0, y0 = max(0, int(box[0])), max(0, int(box[1]))
     truth = block(size, x0, y0, min(size[1], int(box[2])) - x0, min(size[0], int(box[3])) - y0)
-    assert mask_cell(grey(*size), torch.tensor(box), truth, truth).size == shown
-    picture = mask_cell(grey(*size), torch.tensor(box), nothing(size), nothing(size))
+    assert mask_cell(grey(*size), torch.tensor(box), mask=truth, truth=truth).size == shown
+    picture = mask_cell(grey(*size), torch.tensor(box), mask=nothing(size), truth=nothing(size))
     assert picture.size == shown
     assert count(picture, BOX) > 10
 

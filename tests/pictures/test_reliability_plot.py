@@ -32,6 +32,6 @@ def test_both_curves_are_in_the_picture(tmp_path: Path, count: int) -> None:
 
 
 def test_no_mask_is_no_picture(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no mask with a known truth"):
+    with pytest.raises(InputError, match="no mask has a known truth"):
         reliability_plot(reliability([], []), tmp_path / "r.png", "none")
     assert not (tmp_path / "r.png").exists()

@@ -21,7 +21,6 @@ from halfmask.pictures import (
     attribution_of,
     before_after,
     colour_of,
-    contact_sheet,
     names_by_label,
     overlay,
     read_scene,
@@ -211,16 +210,6 @@ def test_before_after_boxes_what_never_had_a_mask() -> None:
     assert tuple(left[300, 500]) == colour_of(2), "its box is"
     assert (right[350, 500] != 128).any()
     assert (right[350, 100] == left[350, 100]).all()
-
-
-def test_contact_sheet_has_its_cells() -> None:
-    pictures = [Image.new("RGB", (100 + 20 * k, 60), (k * 40, 0, 0)) for k in range(5)]
-    sheet = contact_sheet(pictures, 3, cell=200)
-    assert sheet.width == 5 + 3 * 205
-    assert sheet.height == 5 + 2 * 65
-    assert contact_sheet(pictures[:1], 3, ["a"]).height > 60
-    with pytest.raises(AssertionError):
-        contact_sheet([], 3)
 
 
 def test_attribution_names_source_and_licence() -> None:

@@ -12,7 +12,7 @@ from halfmask.coco.file import CocoFile
 from halfmask.coco.supervision import MaskState, classify
 from halfmask.errors import InputError
 from halfmask.inference.complete.complete import complete
-from halfmask.masks.encode import decode
+from halfmask.masks.crops import decode
 from halfmask.masks.rle import compressed
 from halfmask.web.schema import DecisionRequest, Runs
 

@@ -4,8 +4,6 @@ heads that learn from it.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,7 +199,9 @@ def _train(
 
 
 def _evaluate(name: str, places: _Places, clock: Clock) -> dict[str, Any]:
-    from halfmask.cli import evaluate
+    from halfmask.evaluation.run import evaluate
+    from halfmask.files.atomic import write_json
+    from halfmask.progress import Display
 
     out = places.result(name)
     title = f"measuring the {name} model"
@@ -209,12 +209,14 @@ def _evaluate(name: str, places: _Places, clock: Clock) -> dict[str, Any]:
         clock.reuse(title)
     else:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            clock.step(title),
-            contextlib.redirect_stdout(io.StringIO()),
-        ):  # its tables; the story prints one of both
-            model, images = str(places.run(name)), places.test / "images"
-            evaluate.run(model, places.truth(places.test), images, given_boxes=True, json=out)
+        with clock.step(title), Display(quiet=True) as progress:
+            model, truth, images = (
+                places.run(name),
+                places.truth(places.test),
+                places.test / "images",
+            )
+            done = evaluate(model, truth, images=images, given_boxes=True, progress=progress)
+            write_json(out, done.to_json(), indent=2)
     result: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
     return result
 

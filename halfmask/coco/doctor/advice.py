@@ -1,24 +1,24 @@
-"""What a person would say who has read `doctor`'s numbers: which classes are segmented
-how, and what would help.
-"""
+"""Advice from the numbers of `doctor`: how each class is segmented, what would help."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from halfmask.text import listed
+
 NAMED = 4
-"""Classes that an advice names."""
+"""Most classes that a sentence names."""
 MANY_BOXES = 20
-"""Boxes from which on a class without masks is worth a word of its own."""
+"""Fewest boxes for which a class without masks gets a sentence of its own."""
 TINY_SHARE = 0.5
 
 
 def advice(result: dict[str, Any]) -> list[str]:
-    """Lines for a person, the weightiest first.
+    """Returns sentences for a reader, the most important first.
 
     Args:
-        result: what `diagnose` gives, without `advice`.
+        result: the members of a Diagnosis, without `advice`.
     """
     rows = [c for c in result["categories"] if c["annotations"] > c["crowd"]]
     box_only = sorted((c for c in rows if c["set"] == "B"), key=lambda c: -c["annotations"])
@@ -32,8 +32,8 @@ def advice(result: dict[str, Any]) -> list[str]:
     ]
     if rows and not box_only and result["training"]["boxes_without_mask"] == 0:
         lines.append(
-            "Every object has a mask: any instance segmenter can learn from this; nothing is "
-            "left to complete."
+            "Every object has a mask: any instance segmenter can learn from this file, and "
+            "there is nothing to complete."
         )
     return lines
 
@@ -42,11 +42,11 @@ def _nothing_to_learn(
     rows: Sequence[dict[str, Any]], masked: Sequence[dict[str, Any]]
 ) -> list[str]:
     if not rows:
-        return ["No usable object: there is nothing to learn from."]
+        return ["No usable objects: there is nothing to learn from."]
     if masked or any(c["mask"] for c in rows):
         return []
     return [
-        "No mask at all: training needs some. `halfmask complete box-segmenter` fills them in "
+        "No masks at all: training needs some. `halfmask complete box-segmenter` fills them in "
         "with the shipped model, without training."
     ]
 
@@ -66,7 +66,7 @@ def _transfer(
     if rest:
         lines.append(
             f"{_count(len(rest), 'more class' if lines else 'class')} with fewer than "
-            f"{threshold} masks: by transfer too ({_names(rest)})."
+            f"{threshold} masks: also segmented by transfer ({_names(rest)})."
         )
     near = [c for c in box_only if threshold / 2 <= c["mask"] < threshold]
     if near:
@@ -77,7 +77,7 @@ def _transfer(
 
 
 def _half_masked(masked: Sequence[dict[str, Any]]) -> list[str]:
-    """Objects of A's classes without a mask: that is fine, and worth knowing."""
+    """Counts the objects of masked classes that have no mask."""
     without = {c["name"]: c["missing"] + c["broken"] for c in masked}
     rows = sorted((c for c in masked if without[c["name"]]), key=lambda c: -without[c["name"]])
     if not rows:
@@ -93,15 +93,14 @@ def _states(result: dict[str, Any]) -> list[str]:
     counts, lines = result["annotations"], []
     if counts["suspect"]:
         lines.append(
-            f"{_count(counts['suspect'], 'polygon')} that only repeat their box: where "
-            "placeholders, delete their `segmentation`, "
-            "and `complete` will fill them in; if the objects are rectangles (screens, "
-            "tables), all is well."
+            f"{_count(counts['suspect'], 'polygon')} that only repeat their box: if they are "
+            "placeholders, delete their `segmentation`, and `complete` fills them in; if the "
+            "objects are rectangles (screens, tables), nothing is wrong."
         )
     if counts["broken"]:
         lines.append(
-            f"{_count(counts['broken'], 'broken mask')}: `complete` draws them anew and keeps "
-            "the old value beside."
+            f"{_count(counts['broken'], 'broken mask')}: `complete` replaces them and keeps "
+            "the old values."
         )
     if counts["filled"]:
         lines.append(
@@ -116,19 +115,17 @@ def _small(boxes: dict[str, Any]) -> list[str]:
         return []
     return [
         f"{boxes['S'] / boxes['count']:.0%} of the objects are smaller than 32 × 32 pixels: "
-        "masks of these are the hardest to get right; "
-        "look at the S column of `halfmask evaluate`."
+        "their masks are the hardest; check column S of `halfmask evaluate`."
     ]
 
 
 def _boxes(category: dict[str, Any]) -> int:
-    """Objects with a box, masked or not, crowds aside."""
+    """Counts objects with a box, without crowds."""
     return int(category["annotations"] - category["crowd"])
 
 
 def _names(rows: Sequence[dict[str, Any]]) -> str:
-    shown = ", ".join(f"`{c['name']}`" for c in rows[:NAMED])
-    return f"{shown} and {len(rows) - NAMED} more" if len(rows) > NAMED else shown
+    return listed([f"`{c['name']}`" for c in rows], NAMED)
 
 
 def _count(number: int, noun: str) -> str:

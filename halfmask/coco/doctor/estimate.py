@@ -1,6 +1,4 @@
-"""Can the masks of box-only classes be judged without a mask of theirs? By hiding
-masked classes, where there are enough.
-"""
+"""Whether quality on box-only classes can be measured, by hiding masked classes."""
 
 from __future__ import annotations
 
@@ -8,18 +6,20 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 LARGEST_SHARE = 1 / 3
-"""A class with more than this share of all masks is not hidden: without it the first
-training would hardly be like the run's own.
+"""Largest share of all masks in a class that may be hidden.
+
+Without a larger class the first training would differ too much from the run itself.
 """
 USUAL = 5
-"""Classes to hide where there are plenty."""
+"""Number of classes to hide if there are many."""
 FEW_MASKS = 100
-"""Hidden masks below which the interval of the estimate is wide."""
+"""Number of hidden masks below which the confidence interval is wide."""
 
 
 def hideable(counts: Mapping[int, int], masked: Collection[int], threshold: int = 10) -> list[int]:
-    """The masked classes that `hide=k` may choose from, most masks first: with at least
-    `threshold` masks and at most a third of all.
+    """Returns the masked classes that `hide=k` may choose from, most masks first.
+
+    Each has at least `threshold` masks and at most a third of all masks.
 
     Args:
         counts: category id → usable masks.
@@ -31,33 +31,38 @@ def hideable(counts: Mapping[int, int], masked: Collection[int], threshold: int 
 
 
 def estimability(counts: Mapping[int, int], box_only: int, threshold: int = 10) -> dict[str, Any]:
-    """What `doctor` says of an estimate for set B.
+    """Says whether quality on set B can be estimated, and how.
 
     Args:
         counts: category id → usable masks.
-        box_only: how many classes with objects are in set B.
+        box_only: number of classes in set B that have objects.
         threshold: usable masks from which on a class is in set A.
     Returns:
-        `possible`, `hide` (the k to ask for, 0 if none), `hideable` (category ids),
-            `text` (why, and what to do), `command` (or null).
+        `possible`; `hide`, the k of `hide=k` (0 if impossible); `hideable`, category
+            ids; `text`, reasons and what to do; `command` or null.
     """
     masked = [i for i, n in counts.items() if n >= threshold]
     ids = hideable(counts, masked, threshold)
     answer = {"possible": bool(ids), "hide": 0, "hideable": ids, "command": None}
     if not ids:
         return answer | {"text": _why_not(counts, masked, threshold)}
-    # A third of them at most: what is left must still teach what the run itself will
-    # know.
+    # A third of them at most: the first training must resemble the run itself.
     hide = max(1, min(USUAL, len(ids) // 3))
     whose = "classes without masks (this file has none)"
     if box_only:
         whose = f"the {box_only} box-only classes" if box_only > 1 else "the box-only class"
     some = f"{len(ids)} masked classes" if len(ids) > 1 else "1 masked class"
-    text = f"{some} can stand in for {whose}: hide {hide} of them from a first training, measure on them."
+    text = (
+        f"{some} can stand in for {whose}: hide {hide} of them from a first training and measure "
+        "on them."
+    )
     if hide == 1:
-        text += " One class is little evidence: the interval comes from its photographs alone, so read it with care."
+        text += (
+            " One class is little evidence: its confidence interval comes from its photographs "
+            "alone."
+        )
     elif sum(counts[i] for i in ids) * hide / len(ids) < FEW_MASKS:
-        text += " They have few masks: expect a wide interval."
+        text += " They have few masks: expect a wide confidence interval."
     return answer | {
         "hide": hide,
         "text": text,
@@ -68,18 +73,19 @@ def estimability(counts: Mapping[int, int], box_only: int, threshold: int = 10) 
 def _why_not(counts: Mapping[int, int], masked: Collection[int], threshold: int) -> str:
     total = sum(counts.values())
     if not total:
-        return "no number: no annotation has a usable mask. Draw some masks first, of four classes or more."
+        return (
+            "It cannot be measured: no annotation has a usable mask. Draw some masks first, of "
+            "four or more classes."
+        )
     some = sum(0 < n < threshold for n in counts.values())
     few = f"; {some} more have some masks but fewer than {threshold}" if some else ""
     if not masked:
         return (
-            f"no number: no class has {threshold} masks ({total} in all). Draw more masks of "
-            "the classes that have some, "
-            "or lower data.masked_threshold."
+            f"It cannot be measured: no class has {threshold} masks ({total} in all). Draw more "
+            "masks of the classes that have some, or lower data.masked_threshold."
         )
     return (
-        f"no number: a hidden class needs at least {threshold} masks and at most a third of "
-        f"all {total}, and none of the "
-        f"{len(masked)} masked classes is like that{few}. Draw masks of other classes: with "
-        "four of about equal size it works."
+        f"It cannot be measured: a hidden class needs at least {threshold} masks and at most a "
+        f"third of all {total}, and none of the {len(masked)} masked classes meets this{few}. "
+        "Draw masks of other classes: four classes of similar size are enough."
     )

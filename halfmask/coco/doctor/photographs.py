@@ -1,13 +1,10 @@
-"""Looks at the photographs of a COCO file: are they there, whole, of the size the file
-says, gray, twins.
-"""
+"""Finds missing, damaged, wrong-sized and duplicate photographs of a COCO file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +12,18 @@ from PIL import Image
 
 from halfmask.coco.file import CocoFile
 from halfmask.coco.images import Pixels, missing_photographs, opened, photograph_path, to_rgb
-from halfmask.coco.problems import Finding, Problem, ProblemKind
-from halfmask.coco.records import file_name_of
+from halfmask.coco.problems import Finding, Problem, ProblemKind, in_order
+from halfmask.coco.records import Record, file_name_of
 from halfmask.errors import InputError
+from halfmask.progress import Progress
 
 TWIN_BITS = 8
-"""Bits of 64 in which the hashes of two photographs may differ for them to be reported
-as twins. On COCO-mini, halving the size and strong compression change at most 4,
-different photographs differ in at least 10.
+"""Most bits of 64 in which the hashes of near-duplicate photographs differ.
+
+On COCO-mini, halving the size and strong compression change at most 4 bits; different
+photographs differ in at least 10.
 """
-_FLAT = (
-    2.0  # standard deviation of the gray levels below which a picture has no hash worth comparing
-)
+_FLAT = 2.0  # smallest standard deviation of gray levels for which a hash is meaningful
 _EXIF_ORIENTATION = 274
 _BLOCK = 1024
 
@@ -34,16 +31,16 @@ Hash = NDArray[np.bool_]
 
 
 def check_photographs(
-    file: CocoFile, folder: str | Path, step: Callable[[], object] = lambda: None
+    file: CocoFile, folder: str | Path, progress: Progress | None = None
 ) -> list[Problem]:
-    """Reads every photograph of a file and reports what is wrong with it.
+    """Reads every photograph of a file and returns the findings.
 
     Args:
         file: the annotations.
-        folder: where the photographs are.
-        step: called after each photograph, for a progress bar.
+        folder: folder of the photographs.
+        progress: called after each photograph.
     Raises:
-        InputError: no such folder.
+        InputError: there is no such folder.
     """
     absent = {image["id"] for image in missing_photographs(folder, file.images)}
     found = [
@@ -54,17 +51,18 @@ def check_photographs(
     present = [image for image in file.images if image["id"] not in absent]
     hashes: list[tuple[int, Hash]] = []
 
-    def look(image: dict[str, Any]) -> tuple[list[Finding], Hash | None]:
+    def look(image: Record) -> tuple[list[Finding], Hash | None]:
         return _look(photograph_path(folder, file_name_of(image)), file.size_of(image["id"]))
 
     with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
-        for image, (findings, code) in zip(present, pool.map(look, present), strict=True):
+        both = zip(present, pool.map(look, present), strict=True)
+        for done, (image, (findings, code)) in enumerate(both, 1):
             found += [_problem(kind, image, text) for kind, text in findings]
             if code is not None:
                 hashes.append((image["id"], code))
-            step()
-    order = {kind: position for position, kind in enumerate(ProblemKind)}
-    return sorted([*found, *_twins(hashes)], key=lambda problem: order[problem.kind])
+            if progress is not None:
+                progress("checking photographs", done, len(present))
+    return in_order([*found, *_twins(hashes)])
 
 
 def _look(path: Path, size: tuple[int, int]) -> tuple[list[Finding], Hash | None]:
@@ -77,17 +75,10 @@ def _look(path: Path, size: tuple[int, int]) -> tuple[list[Finding], Hash | None
     findings: list[Finding] = []
     height, width = pixels.shape[:2]
     if (height, width) != size:
-        hint = (
-            "; they fit once the photograph is turned as its EXIF says"
-            if turn in (5, 6, 7, 8) and (width, height) == size
-            else ""
-        )
-        findings.append(
-            (
-                ProblemKind.PHOTO_SIZE,
-                f"{width} × {height} pixels, the file says {size[1]} × {size[0]}{hint}",
-            )
-        )
+        text = f"{width} × {height} pixels, the file says {size[1]} × {size[0]}"
+        if turn in (5, 6, 7, 8) and (width, height) == size:
+            text += "; they match once the photograph is rotated as its EXIF data say"
+        findings.append((ProblemKind.PHOTO_SIZE, text))
     if turn in range(2, 9):
         findings.append((ProblemKind.PHOTO_TURNED, f"EXIF orientation {turn}"))
     if (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all():
@@ -96,9 +87,9 @@ def _look(path: Path, size: tuple[int, int]) -> tuple[list[Finding], Hash | None
 
 
 def perceptual_hash(pixels: Pixels) -> Hash | None:
-    """64 bits, bool [64], that survive scaling and compression: the signs of a
-    picture's lowest frequencies against their median.
+    """Returns 64 bits, bool [64], that survive scaling and compression.
 
+    Each bit says whether one of the picture's lowest frequencies exceeds their median.
     None for a picture of (nearly) one colour.
     """
     small = np.asarray(
@@ -130,9 +121,9 @@ def _twins(hashes: list[tuple[int, Hash]]) -> Iterator[Problem]:
             )
 
 
-def _problem(kind: ProblemKind, image: dict[str, Any], text: str) -> Problem:
+def _problem(kind: ProblemKind, image: Record, text: str) -> Problem:
     return Problem(kind, (image["id"],), f"image {image['id']}: {text}")
 
 
-def _name(image: dict[str, Any]) -> str:
+def _name(image: Record) -> str:
     return file_name_of(image) or "(the record has no file_name)"

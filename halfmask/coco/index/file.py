@@ -1,6 +1,4 @@
-"""A large COCO file through its index: opens at once, and all processes on a machine
-share one copy.
-"""
+"""A COCO file read through its index: opens at once, and processes share one copy."""
 
 from __future__ import annotations
 
@@ -11,15 +9,13 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
-from halfmask.coco.annotations import Instance, Record, Renaming
+from halfmask.coco.annotations import Instance, Renaming
 from halfmask.coco.edit import relabel, strip_masks
-from halfmask.coco.index.format import MASK_STATES
+from halfmask.coco.index.format import MASK_STATES, Array
 from halfmask.coco.index.store import Part, Store
+from halfmask.coco.records import Record
 from halfmask.coco.supervision import MaskState, Use, classify, mask_weight
-
-Array = NDArray[Any]
 
 _MASK, _CROWD, _MISSING = (
     MASK_STATES.index(s) for s in (MaskState.MASK, MaskState.CROWD, MaskState.MISSING)
@@ -27,42 +23,41 @@ _MASK, _CROWD, _MISSING = (
 
 
 class CocoIndex:
-    """A COCO instances file through its index: says what `CocoFile` says of the same
-    file, member by member.
+    """A COCO instances file read through its index; each member equals `CocoFile`'s.
 
-    Boxes, classes and states come from the index; a record is read from the JSON file
-    when it is asked for.
+    Boxes, classes and states come from the index. A record is read from the JSON file
+    when requested.
 
     Attributes:
         name, categories, label_of: see `CocoFile`.
-        facts: what the index says of itself: `left_out` (unusable images and
-            annotations by kind), `source` and others.
+        facts: the metadata of the index: `left_out` (unusable images and annotations by
+            kind), `source` and others.
     """
 
     def __init__(self, path: Path, index: Path) -> None:
         self.name = str(path)
         self._store = Store(path, index)
         self.facts = self._store.facts
-        self._own_ids = [int(c["id"]) for c in self.facts["categories"]]  # by the file's own label
-        self._rows: Array | None = None  # of the images that are in it; None: all
-        self._keep: set[int] | None = None  # own ids of the classes whose masks are kept
-        self._tell(self.facts["categories"], {i: i for i in self._own_ids})
+        self._own_ids = [int(c["id"]) for c in self.facts["categories"]]  # by label
+        self._rows: Array | None = None  # rows of its images; None: all
+        self._keep: set[int] | None = None  # own ids of the classes that keep their masks
+        self._rename(self.facts["categories"], {i: i for i in self._own_ids})
 
-    def _tell(self, categories: Sequence[Record], told: dict[int, int]) -> None:
-        """Sets the categories that everything is told in; `told` has own id → id among them."""
+    def _rename(self, categories: Sequence[Record], id_of: dict[int, int]) -> None:
+        """Sets the categories; `id_of` maps the file's own id to the new id."""
         self.categories = sorted(categories, key=lambda c: int(c["id"]))
         self.label_of: dict[int, int] = {c["id"]: k for k, c in enumerate(self.categories, 1)}
-        self._told = told
-        self._labels = np.array([0, *(self.label_of[told[i]] for i in self._own_ids)])
+        self._id_of = id_of
+        self._labels = np.array([0, *(self.label_of[id_of[i]] for i in self._own_ids)])
 
     @property
     def parts(self) -> list[Part]:
-        """The index's own columns, all images of the file."""
+        """The columns of the index, for all images of the file."""
         return self._store.parts
 
     @property
     def images(self) -> Sequence[Record]:
-        """The usable image records in file order, each read when it is asked for."""
+        """The usable image records in file order, each read when requested."""
         return _ImageRecords(self._store, self._rows)
 
     @cached_property
@@ -111,7 +106,7 @@ class CocoIndex:
         rows = part.rows_of(k)
         states = self._states(part, rows, use)
         own = part.annotation["label"][rows]
-        # All else is in the columns: a box without a mask costs no JSON.
+        # The rest is in the columns: a box without a mask needs no JSON.
         wanted = (states == _MASK) | (part.annotation["noted"][rows] > 0)
         columns = (
             part.annotation["id"][rows],
@@ -151,9 +146,6 @@ class CocoIndex:
             )
         return {category: int(counts[label]) for category, label in self.label_of.items()}
 
-    def masked_categories(self, threshold: int = 10, use: Use = "annotated") -> set[int]:
-        return {category for category, count in self.mask_counts(use).items() if count >= threshold}
-
     def part(
         self,
         image_ids: Collection[int],
@@ -166,16 +158,16 @@ class CocoIndex:
         rows = self._store.find_all(image_ids)
         view._rows = rows if self._chosen is None else rows[self._chosen[rows]]
         if masks_of is not None:
-            keep = {own for own, told in self._told.items() if told in masks_of}
+            keep = {own for own, new in self._id_of.items() if new in masks_of}
             view._keep = keep if self._keep is None else keep & self._keep
         if renaming is not None:
             ids, categories = renaming
-            view._tell(categories, {own: ids[told] for own, told in self._told.items()})
+            view._rename(categories, {own: ids[new] for own, new in self._id_of.items()})
         return view
 
     @cached_property
     def _chosen(self) -> Array | None:
-        """bool, by row of the store; None: all."""
+        """bool by row of the store: whether the image is in it; None: all are."""
         if self._rows is None:
             return None
         chosen = np.zeros(len(self._store.ids), dtype=bool)
@@ -189,9 +181,7 @@ class CocoIndex:
         return self._store.place(row)
 
     def _states(self, part: Part, rows: slice, use: Use) -> Array:
-        """uint8, places in MASK_STATES; where masks are taken away nothing is left that
-        could be seen.
-        """
+        """Returns uint8 positions in MASK_STATES; a removed mask is MISSING."""
         states = part.annotation[f"state_{use}"][rows]
         if self._keep is None:
             return states
@@ -201,7 +191,7 @@ class CocoIndex:
         return np.where(stripped & (states != _CROWD), np.uint8(_MISSING), states)
 
     def _scan(self, use: Use) -> Iterator[tuple[Part, Array, Array, Array]]:
-        """Each part; of its annotations: whether their image is in it, own label, state."""
+        """Yields each part and, per annotation: image is chosen, own label, state."""
         every = slice(None)
         for part, first in zip(self._store.parts, self._store.firsts, strict=False):
             own = part.annotation["label"]
@@ -212,18 +202,18 @@ class CocoIndex:
             yield part, chosen, own, self._states(part, every, use)
 
     def _record(self, part: Part, row: int) -> Record:
-        """An annotation as `CocoFile` has it after the same changes."""
+        """Reads an annotation, with the changes that `part` makes."""
         document: dict[str, Any] = {"annotations": [self._store.record(part.annotation, "id", row)]}
         if self._keep is not None:
             document = strip_masks(document, self._keep)
-        if any(own != told for own, told in self._told.items()):
-            document = relabel(document, self._told, self.categories)
+        if any(own != new for own, new in self._id_of.items()):
+            document = relabel(document, self._id_of, self.categories)
         record: Record = document["annotations"][0]
         return record
 
 
 class _ImageRecords(Sequence[Record]):
-    """Image records that are read when they are asked for."""
+    """Image records that are read when requested."""
 
     def __init__(self, store: Store, rows: Array | None) -> None:
         self._store = store

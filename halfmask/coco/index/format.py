@@ -1,9 +1,8 @@
-"""What stands in the index of a COCO file: an Arrow file with one row an image, its
-annotations a list in it.
+"""The format of an index: Arrow, one row per image with a list of its annotations.
 
-Any Arrow reader opens it. States are places in MASK_STATES, one for each of USES;
-`offset` and `length` say at which bytes of the JSON file a record stands, where
-halfmask reads what no column holds.
+Any Arrow reader opens it. A state is a position in MASK_STATES, one for each of USES.
+`offset` and `length` locate a record in the JSON file, from which halfmask reads what
+no column holds.
 """
 
 from __future__ import annotations
@@ -16,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from halfmask._version import __version__
 from halfmask.coco.supervision import MaskState, Use
 
+Array = NDArray[Any]
+
 FORMAT = 1
 KEY = b"halfmask"
-"""Of the schema's metadata: one JSON object."""
+"""Key of the schema's metadata; its value is a JSON object."""
 
 MASK_STATES = tuple(MaskState)
 USES: tuple[Use, ...] = ("annotated", "accepted", "filled")
@@ -39,7 +41,7 @@ SPOOLED = np.dtype(
         ("length", np.uint32),
     ]
 )
-"""An annotation on its way into the index."""
+"""Row of an annotation in the temporary files."""
 
 _SAMPLES, _SAMPLE = 16, 1 << 14
 _END = 1 << 20
@@ -47,8 +49,12 @@ _END = 1 << 20
 
 @dataclass(frozen=True)
 class Source:
-    """What pins down the content of a file without reading all of it: size, time of
-    change, and a digest of both ends and of samples between them.
+    """Identifies the content of a file without reading all of it.
+
+    Attributes:
+        size: bytes.
+        changed: time of the last change, ns.
+        digest: of both ends of the file and of samples between them.
     """
 
     size: int
@@ -57,7 +63,7 @@ class Source:
 
     @classmethod
     def of(cls, path: Path) -> Source:
-        """Of a file as it is now."""
+        """Identifies the current content of a file."""
         digest = hashlib.blake2b(digest_size=16)
         with path.open("rb") as file:
             state = os.fstat(file.fileno())
@@ -72,20 +78,18 @@ class Source:
 
 
 def schema() -> Any:
-    """The Arrow schema, without metadata."""
+    """Returns the Arrow schema, without metadata."""
     import pyarrow as pa
 
     annotation = pa.struct(
         [
             pa.field("id", pa.int64(), False),
-            pa.field(
-                "label", pa.int32(), False
-            ),  # place of its category among the sorted ids, from 1
-            pa.field(
-                "box", pa.list_(pa.field("side", pa.float32(), False), 4), False
-            ),  # xyxy, clipped to the image
+            # Position of the category among the sorted ids, from 1.
+            pa.field("label", pa.int32(), False),
+            # xyxy, clipped to the image.
+            pa.field("box", pa.list_(pa.field("side", pa.float32(), False), 4), False),
             *(pa.field(f"state_{use}", pa.uint8(), False) for use in USES),
-            pa.field("noted", pa.uint8(), False),  # 1: the record has a note of halfmask's
+            pa.field("noted", pa.uint8(), False),  # 1: the record has a halfmask note
             pa.field("offset", pa.uint64(), False),
             pa.field("length", pa.uint32(), False),
         ]
@@ -104,13 +108,13 @@ def schema() -> Any:
 
 
 def metadata(source: Source, facts: dict[str, Any]) -> dict[bytes, bytes]:
-    """The schema's metadata: the format, what the index was made of, and `facts`."""
+    """Returns the schema's metadata: format, version, source and `facts`."""
     text = json.dumps({"format": FORMAT, "version": __version__, "source": asdict(source), **facts})
     return {KEY: text.encode()}
 
 
 def is_of(facts: dict[str, Any], source: Source) -> bool:
-    """Whether metadata are those of an index that this halfmask made of such a source."""
+    """Whether metadata belong to an index that this version made from this source."""
     return (
         facts.get("format") == FORMAT
         and facts.get("version") == __version__

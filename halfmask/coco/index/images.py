@@ -1,21 +1,19 @@
-"""The images of a COCO file on their way into its index."""
+"""Collects the images of a COCO file for its index."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from halfmask.coco.index.format import Array
 from halfmask.coco.records import check_record, file_name_of, repeated_id, size_of_record
 from halfmask.coco.scan_lists import Batch
 from halfmask.errors import InputError
 
-Array = NDArray[Any]
-
 
 class IndexImages:
-    """The usable images in file order, as columns; `find` their rows by id."""
+    """The usable images as columns, in file order; `find` returns their rows by id."""
 
     def __init__(self) -> None:
         self.columns: dict[str, list[Array]] = {
@@ -25,7 +23,7 @@ class IndexImages:
         self._every: list[Array] = []
 
     def add(self, batch: Batch, name: str) -> int:
-        """Takes in a batch; how many of its images cannot be used."""
+        """Adds a batch; returns the number of unusable images in it."""
         import pyarrow as pa
 
         kept, names = [], []
@@ -45,10 +43,10 @@ class IndexImages:
         return len(batch.items) - len(kept)
 
     def close(self, name: str) -> None:
-        """No more images come.
+        """Ends the list of images.
 
         Raises:
-            InputError: an id is used twice.
+            InputError: two images have the same id.
         """
         every = np.concatenate([*self._every, np.zeros(0, dtype=np.int64)])
         order = np.argsort(every, kind="stable")
@@ -66,7 +64,7 @@ class IndexImages:
         self._sorted = self.table["id"][self._order]
 
     def find(self, ids: list[int]) -> list[int]:
-        """Row of each id, −1 where there is none."""
+        """Returns the row of each id, −1 if there is none."""
         wanted = np.array(ids, dtype=np.int64)
         if not len(self._sorted):
             return [-1] * len(ids)

@@ -1,4 +1,4 @@
-"""Where the index of a COCO file lies, whether it still fits, and who makes it."""
+"""Opens COCO files, large ones through an index that is written when first needed."""
 
 from __future__ import annotations
 
@@ -10,33 +10,40 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from halfmask.coco.annotations import Annotations
 from halfmask.coco.file import CocoFile
-from halfmask.coco.index.build import build_index
+from halfmask.coco.index.build import write_index
 from halfmask.coco.index.file import CocoIndex
 from halfmask.coco.index.format import Source, is_of
 from halfmask.coco.index.store import facts_of, open_arrow
-from halfmask.coco.scan_lists import Progress
 from halfmask.errors import InputError
+from halfmask.files.atomic import HAS_LOCKS, lock, path_beside, writing
+from halfmask.progress import Progress
 
-logger = logging.getLogger("halfmask")
+logger = logging.getLogger(__name__)
 
 INDEX_ABOVE = 256 << 20
-"""Bytes of a JSON file from which on it is read through an index: in memory it would
-take some ten times as much, in each process.
+"""Bytes above which a JSON file is read through an index.
+
+In memory it would take about ten times as much, in each process.
 """
+WORTH_A_LINE = 64 << 20
+"""Bytes above which the log mentions that a file is indexed."""
 FOLDER_VARIABLE = "HALFMASK_INDEX_FOLDER"
-"""Environment variable: a folder for all indexes, where they cannot lie beside their files."""
+"""Environment variable that names a folder for all indexes."""
 
 
 def open_annotations(path: str | Path, progress: Progress | None = None) -> Annotations:
-    """A COCO instances file, ready for training and evaluation: a large one, or one
-    that has an index, through the index; else in memory.
+    """Opens a COCO instances file for training and evaluation.
+
+    A large file, or one that has an index, is read through the index; any other file is
+    read into memory.
 
     Args:
         path: the file.
-        progress: told bytes read while an index is made.
+        progress: reports MiB read while an index is written.
     Raises:
         InputError: see `CocoFile.read` and `open_index`.
     """
@@ -44,15 +51,19 @@ def open_annotations(path: str | Path, progress: Progress | None = None) -> Anno
     try:
         indexed = place.stat().st_size > INDEX_ABOVE or index_path(place).is_file()
     except OSError:
-        indexed = False  # the reader says what is wrong
+        indexed = False  # the reader reports the fault
     return open_index(place, progress) if indexed else CocoFile.read(place)
 
 
-def index_path(path: Path) -> Path:
-    """Where the index of a file lies: beside it, or in the folder that
-    HALFMASK_INDEX_FOLDER names, under a name of its own.
+def index_path(path: Path, folder: str | Path | None = None) -> Path:
+    """Returns the path of a file's index.
+
+    Args:
+        path: the COCO file.
+        folder: where all indexes lie; None: where HALFMASK_INDEX_FOLDER says, else
+            beside the file.
     """
-    folder = os.environ.get(FOLDER_VARIABLE)
+    folder = folder or os.environ.get(FOLDER_VARIABLE)
     if not folder:
         return path.with_name(f"{path.name}.index.arrow")
     own = hashlib.blake2b(
@@ -61,25 +72,31 @@ def index_path(path: Path) -> Path:
     return Path(folder) / f"{path.name}.{own}.index.arrow"
 
 
-def open_index(path: Path, progress: Progress | None = None, anew: bool = False) -> CocoIndex:
-    """The index of a file, made where there is none that fits its content.
+def open_index(
+    path: Path,
+    progress: Progress | None = None,
+    *,
+    anew: bool = False,
+    folder: str | Path | None = None,
+) -> CocoIndex:
+    """Opens a file through its index, and writes the index if none fits the content.
 
-    Two processes that want the same one do not make it twice: the second waits. A
-    reader never meets half of one, and what a killed process left behind is swept up by
-    the next that makes it.
+    If two processes need the same index, the second waits for the first. A reader never
+    meets half of one. The next writer removes what a killed process left behind.
 
     Args:
         path: a COCO instances file of any size.
-        progress: told bytes read.
-        anew: make it even if one is there.
+        progress: reports MiB read.
+        anew: whether to write the index even if a current one exists.
+        folder: see `index_path`.
     Raises:
-        InputError: no COCO file, or no place for the index.
+        InputError: `path` is no COCO file, or the index cannot be written.
     """
-    target = index_path(path)
+    target = index_path(path, folder)
     if anew or not _fits(path, target):
         with _alone(path, target) as alone:
             if anew or not _fits(path, target):
-                _make(path, target, progress, sweep=alone)
+                _write(path, target, progress, sweep=alone)
     return CocoIndex(path, target)
 
 
@@ -95,58 +112,51 @@ def _source(path: Path) -> Source:
 def _fits(path: Path, target: Path) -> bool:
     try:
         return is_of(facts_of(open_arrow(target)), _source(path))
-    except (OSError, ValueError):  # none, or not a whole one
+    except (OSError, ValueError):  # no index, or not a whole one
         return False
 
 
-def _make(path: Path, target: Path, progress: Progress | None, sweep: bool) -> None:
+def _write(path: Path, target: Path, progress: Progress | None, *, sweep: bool) -> None:
     if sweep:
         for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.part*"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
     source = _source(path)
-    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        build_index(path, beside, source, progress)
+    if source.size > WORTH_A_LINE:
+        logger.info("indexing %s (%.0f MiB), once", path, source.size / 2**20)
+    with writing(target), path_beside(target) as beside:
+        write_index(path, beside, source, progress)
         if _source(path) != source:
             raise InputError(
-                f"{path}: changed while it was indexed; start again when nobody writes to it"
+                f"{path}: changed while it was indexed; start again when nothing writes to it"
             )
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 @contextmanager
 def _alone(path: Path, target: Path) -> Iterator[bool]:
-    """Holds off other processes that want to make the same index; whether that works here."""
+    """Makes other processes that need the same index wait; yields whether they do."""
     lock = target.with_name(f".{target.name}.lock")
     try:
         file = lock.open("wb")
     except OSError as error:
         raise InputError(
             f"{target}: cannot write the index of {path.name} here: {error.strerror or error}; "
-            "make the folder writable, or name another "
-            f"for indexes in the environment: {FOLDER_VARIABLE}=FOLDER"
+            "make the folder writable, or name another folder for indexes in the environment: "
+            f"{FOLDER_VARIABLE}=FOLDER"
         ) from error
     with file:
         try:
-            yield _locked(file.fileno(), target)
+            yield _locked(file, target)
         finally:
             with suppress(OSError):
-                # one who waits for it then looks again, and at worst makes the same
-                # index once more
+                # A waiting process checks again; at worst it rewrites the index.
                 lock.unlink()
 
 
-def _locked(number: int, target: Path) -> bool:
+def _locked(file: IO[bytes], target: Path) -> bool:
     try:
-        import fcntl
-
-        try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.warning("%s: another process makes it, waiting", target)
-            fcntl.flock(number, fcntl.LOCK_EX)
-    except (ImportError, OSError):  # no such locks on this system, or on this file system
+        if not lock(file):
+            logger.warning("%s: another process is making this index, waiting", target)
+            lock(file, wait=True)
+    except OSError:  # a file system without locks
         return False
-    return True
+    return HAS_LOCKS

@@ -1,6 +1,4 @@
-"""The index of a large COCO file as arrays on the mapped file, and the records of the
-JSON file behind it.
-"""
+"""An index as memory-mapped arrays, and the JSON records behind it."""
 
 from __future__ import annotations
 
@@ -13,14 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from halfmask.coco.annotations import Record
-from halfmask.coco.index.format import KEY
-from halfmask.coco.records import is_id
+from halfmask.coco.index.format import KEY, Array
+from halfmask.coco.records import Record, is_id
 from halfmask.errors import InputError
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -29,8 +23,8 @@ class Part:
 
     Attributes:
         image: columns of its images.
-        file_name: Arrow texts of its images.
-        starts: int32 [images + 1], where the annotations of each image begin.
+        file_name: Arrow strings of its images.
+        starts: int32 [images + 1], first annotation of each image.
         annotation: columns of its annotations.
     """
 
@@ -40,18 +34,20 @@ class Part:
     annotation: dict[str, Array]
 
     def rows_of(self, k: int) -> slice:
-        """The annotations of its image k."""
+        """Returns the rows of the annotations of image k."""
         return slice(int(self.starts[k]), int(self.starts[k + 1]))
 
 
 class Store:
-    """Read by many processes at once: the mapped pages are shared, and `pread` moves no
-    common place. Pickled, it is opened anew.
+    """Reads an index and its JSON file; many processes can do so at once.
+
+    Mapped pages are shared, and `pread` moves no shared file position. A pickled Store
+    reopens its files.
 
     Attributes:
         facts: the metadata of the index.
-        ids: int64, of all images in file order.
-        parts: in order.
+        ids: int64, ids of all images in file order.
+        parts: the record batches in order.
     """
 
     def __init__(self, path: Path, index: Path) -> None:
@@ -73,12 +69,12 @@ class Store:
         return Store, self._places
 
     def find(self, image_id: object) -> int | None:
-        """Row of an image."""
+        """Returns the row of an image; None if there is none."""
         rows = self.find_all([image_id] if is_id(image_id) else [])
         return int(rows[0]) if len(rows) else None
 
     def find_all(self, image_ids: Iterable[Any]) -> Array:
-        """Rows of the images that there are, ascending."""
+        """Returns the rows of the images that exist, ascending."""
         wanted = np.fromiter(image_ids, dtype=np.int64)
         if not len(self._sorted):
             return wanted[:0]
@@ -87,19 +83,19 @@ class Store:
         return np.unique(place if self._order is None else self._order[place])
 
     def place(self, row: int) -> tuple[Part, int]:
-        """The part of an image's row, and its row there."""
+        """Returns the part that holds an image's row, and the row within it."""
         k = bisect_right(self.firsts, row) - 1
         return self.parts[k], row - self.firsts[k]
 
     def record(self, columns: dict[str, Array], number: str, k: int) -> Record:
-        """The JSON object of an image or annotation.
+        """Reads the JSON object of an image or annotation.
 
         Args:
-            columns: those of its part.
+            columns: the columns of its part.
             number: name of the column of ids.
-            k: its row in them.
+            k: its row.
         Raises:
-            InputError: something else stands there by now.
+            InputError: the JSON file has changed.
         """
         expected = int(columns[number][k])
         text = os.pread(self._json.fileno(), int(columns["length"][k]), int(columns["offset"][k]))
@@ -116,8 +112,10 @@ class Store:
 
 
 def open_arrow(index: Path) -> Any:
-    """A reader of the mapped index; raises OSError or Arrow's errors (which are
-    ValueErrors or OSErrors) where it is none.
+    """Returns a reader of the mapped index.
+
+    Raises:
+        OSError, ValueError: `index` is no Arrow file.
     """
     import pyarrow as pa
 
@@ -125,7 +123,7 @@ def open_arrow(index: Path) -> Any:
 
 
 def facts_of(reader: Any) -> dict[str, Any]:
-    """The metadata of the index."""
+    """Returns the metadata of the index."""
     facts: dict[str, Any] = json.loads((reader.schema.metadata or {}).get(KEY, b"{}"))
     return facts
 
@@ -142,7 +140,7 @@ def _part(batch: Any) -> Part:
 
 
 def _view(column: Any) -> Array:
-    """Without a copy; [n, 4] of a list of four."""
+    """Returns a column without a copy; [n, 4] if its items are lists of four."""
     import pyarrow as pa
 
     if pa.types.is_fixed_size_list(column.type):

@@ -30,8 +30,7 @@ from halfmask.data.synthetic.classes import (
 from halfmask.data.synthetic.render import WorldInstance, WorldSpec, render
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
-from halfmask.masks.crops import MaskCrops
-from halfmask.masks.encode import encode_rle
+from halfmask.masks.crops import MaskCrops, encode_rle
 
 __all__ = [
     "WorldInstance",

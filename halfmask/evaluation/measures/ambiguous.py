@@ -1,5 +1,6 @@
-"""Boxes that do not say which of their pixels are the object's: a person on a bicycle.
-Only the class can tell.
+"""Boxes shared by objects of different classes, as a person and the bicycle below.
+
+The box does not say which of its pixels belong to the object; only the class does.
 """
 
 from __future__ import annotations
@@ -16,17 +17,15 @@ from torchvision.ops import box_iou
 from halfmask.masks.crops import MaskCrops, iou
 
 NEAR, SAME = 0.3, 0.7
-"""IoU with the box of an object of another class, from which on a box is called
-ambiguous, and the same box.
-"""
+"""Least IoU with another class's box, for an ambiguous box and for the same box."""
 
 
 @dataclass
 class AmbiguousTable:
-    """One row for each instance whose box an instance of another class shares: IoU of
-    its mask with its own truth and with the other's.
+    """One row for each instance whose box is shared with an instance of another class.
 
-    Both have usable masks. Of several others the one whose box is nearest counts.
+    A row holds the IoU of its mask with its own truth and with the other's. Both
+    instances have usable masks. Of several others, the one with the nearest box counts.
     """
 
     categories: list[int] = field(default_factory=list)
@@ -35,10 +34,15 @@ class AmbiguousTable:
     other: list[float] = field(default_factory=list)
 
     def add_image(
-        self, categories: list[int], boxes: Tensor, truth: MaskCrops, predicted: MaskCrops
+        self, categories: list[int], boxes: Tensor, *, truth: MaskCrops, predicted: MaskCrops
     ) -> None:
-        """The n instances of one image: class ids, boxes float [n, 4] xyxy, true and
-        predicted masks.
+        """Adds the n instances of one image.
+
+        Args:
+            categories: n class ids.
+            boxes: float32 [n, 4] xyxy, pixels.
+            truth: n true masks.
+            predicted: n predicted masks.
         """
         if len(categories) < 2:
             return
@@ -54,14 +58,12 @@ class AmbiguousTable:
         self.other += other.tolist()
 
     def block(self, category_ids: Collection[int] | None = None) -> dict[str, Any]:
-        """Means over the instances of the classes (all when None); null where there is
-        no instance.
+        """Means over the instances of some classes (None: all); null without instances.
 
-        Keys: instances, miou (with the own truth), told_apart (share of instances whose
-        mask is more like their own truth than like the other's; a tie is a half. A
-        model that does not look at the class draws the same mask twice into the same
-        box, and gets 0.5), and the three once more under same_box, for boxes with an
-        IoU of at least SAME.
+        Keys: instances; miou (with the own truth); told_apart, the share of masks that
+        overlap their own truth more than the other's, ties counted as a half (a model
+        that ignores the class draws one mask for both and gets 0.5); and same_box, with
+        the same three keys for boxes with an IoU of at least `SAME`.
         """
         chosen = np.asarray(
             [category_ids is None or c in category_ids for c in self.categories], dtype=bool

@@ -1,5 +1,6 @@
-"""Average precision of boxes or masks as COCO computes it, for any set of classes out
-of one matching.
+"""Average precision of boxes or masks as COCO computes it.
+
+One matching of detections with the truth serves every set of classes.
 """
 
 from __future__ import annotations
@@ -19,23 +20,20 @@ Record = dict[str, Any]
 
 AP_KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 TOGETHER = 16
-"""Images that are matched in one call: a quarter less time than one by one, and all
-cores at work.
-"""
+"""Images matched in one call, which uses all cores and takes a quarter less time."""
 
 
 @dataclass(frozen=True)
 class PrecisionTable:
-    """Precision and recall of one matching of detections with the truth; −1 where a
-    class has no truth.
+    """Precision and recall of one matching; −1 where a class has no truth.
 
-    T IoU thresholds (0.5 … 0.95), R recall points, K classes, A areas (all, S, M, L), L
-    limits of detections (1, 10, 100).
+    Axes: T IoU thresholds (0.5 … 0.95), R recall points, K classes, A areas (all, S, M,
+    L), L limits of detections (1, 10, 100).
 
     Attributes:
         precision: float64 [T, R, K, A, L].
         recall: float64 [T, K, A, L].
-        category_ids: the file's ids of the K classes, ascending.
+        category_ids: The file's ids of the K classes, ascending.
     """
 
     precision: NDArray[np.float64]
@@ -43,62 +41,50 @@ class PrecisionTable:
     category_ids: tuple[int, ...]
 
     def stats(self, category_ids: Collection[int] | None = None) -> list[float]:
-        """COCO's twelve numbers (AP, AP50, AP75, AP by area, AR at 1, 10, 100, AR by
-        area) over the classes; −1 where undefined.
+        """COCO's twelve numbers over some classes (None: all); −1 where undefined.
 
-        A class without truth drops out of the mean, so this equals the evaluation of a
-        file that has these classes alone.
+        They are AP, AP50, AP75, AP by area, AR at 1, 10 and 100, and AR by area. A class
+        without truth drops out of the mean, so this equals the evaluation of a file with
+        these classes alone.
         """
-        columns = self._columns(category_ids)
-        ap = self.precision[:, :, columns]
-        ar = self.recall[:, columns]
-        precisions = [
-            ap[..., 0, 2],
-            ap[0, ..., 0, 2],
-            ap[5, ..., 0, 2],
-            *(ap[..., area, 2] for area in (1, 2, 3)),
-        ]
-        recalls = [
-            *(ar[..., 0, limit] for limit in (0, 1, 2)),
-            *(ar[..., area, 2] for area in (1, 2, 3)),
-        ]
-        return [_mean(values) for values in [*precisions, *recalls]]
+        ap, ar = self.precision, self.recall
+        if category_ids is not None:
+            columns = np.isin(self.category_ids, list(category_ids))
+            ap, ar = ap[:, :, columns], ar[:, columns]
+        values = [ap[..., 0, 2], ap[0, ..., 0, 2], ap[5, ..., 0, 2]]
+        values += [ap[..., area, 2] for area in (1, 2, 3)]
+        values += [ar[..., 0, limit] for limit in (0, 1, 2)]
+        values += [ar[..., area, 2] for area in (1, 2, 3)]
+        return [_mean(v) for v in values]
 
     def block(self, category_ids: Collection[int] | None = None) -> dict[str, float | None]:
-        """AP, AP50, AP75, APs, APm, APl in percent over the classes (all when None);
-        null where no class has truth.
-        """
-        values = self.stats(category_ids)[: len(AP_KEYS)]
-        return {
-            key: None if value < 0 else 100.0 * value
-            for key, value in zip(AP_KEYS, values, strict=True)
-        }
+        """The values of `AP_KEYS` in percent over some classes (None: all).
 
-    def _columns(self, category_ids: Collection[int] | None) -> list[int]:
-        if category_ids is None:
-            return list(range(len(self.category_ids)))
-        return [k for k, category in enumerate(self.category_ids) if category in category_ids]
+        A value is null where no class has truth.
+        """
+        values = zip(AP_KEYS, self.stats(category_ids), strict=False)
+        return {key: None if value < 0 else 100.0 * value for key, value in values}
 
 
 def without(record: Record, key: str) -> Record:
-    """The record less one key: detections have either a box or a mask, since the box's
-    area would be taken for the mask's.
+    """A copy of the record without one key.
+
+    Detections have either a box or a mask: with both, COCO takes the box's area for the
+    mask's.
     """
-    rest = record.copy()
-    del rest[key]
-    return rest
+    return {name: value for name, value in record.items() if name != key}
 
 
 def empty_block() -> dict[str, float | None]:
-    """The AP block of something that was not computed."""
+    """The block of an AP that was not computed."""
     return dict.fromkeys(AP_KEYS)
 
 
 class PrecisionStream:
-    """Matches detections with the truth by COCO's rules, one image after another
-    (hotcoco, a port of pycocotools that agrees with it bit for bit). What stays of an
-    image is its matching: numbers, no records and no masks; the last few images wait
-    for others.
+    """Matches detections with the truth by COCO's rules, one image after another.
+
+    hotcoco does it, a port of pycocotools with the same results to the last bit. Memory
+    holds the numbers of each matching, and the records of the last `TOGETHER` images.
 
     Args:
         categories: COCO categories.
@@ -112,14 +98,14 @@ class PrecisionStream:
         self._waiting: tuple[list[Record], list[Record], list[Record]] = ([], [], [])
 
     def add(self, image: Record, truth: list[Record], results: list[Record]) -> None:
-        """Matches one image; in which order images come makes no difference.
+        """Matches one image; the order of images makes no difference.
 
         Args:
-            image: a COCO image that was not added before.
-            truth: its COCO annotations with bbox or segmentation, area, iscrowd; their
-                ids are not looked at.
-            results: its COCO results; for `segm` with `segmentation` and without
-                `bbox`, since a detection's area would be its box's else.
+            image: A COCO image that was not added before.
+            truth: Its COCO annotations with bbox or segmentation, area, iscrowd. Their
+                ids are ignored.
+            results: Its COCO results; for `segm` with segmentation and without bbox,
+                see `without`.
         """
         assert image["id"] not in self._images, f"image {image['id']} twice"
         self._images.add(image["id"])
@@ -127,6 +113,7 @@ class PrecisionStream:
             return
         images, rows, found = self._waiting
         images.append(image)
+        # New ids, since files repeat ids and COCO's evaluator reads an id of 0 as unmatched.
         rows += [record | {"id": number} for number, record in enumerate(truth, len(rows) + 1)]
         found += results
         if len(images) == TOGETHER:
@@ -137,12 +124,10 @@ class PrecisionStream:
         self._waiting = ([], [], [])
 
     def table(self) -> PrecisionTable:
-        """Precision and recall over the images that were added; ends the stream."""
+        """Precision and recall over all images that were added; ends the stream."""
         if not self._category_ids or not self._images:
-            shape = (10, 101, len(self._category_ids), 4, 3)
-            return PrecisionTable(
-                np.full(shape, -1.0), np.full((shape[0], *shape[2:]), -1.0), self._category_ids
-            )
+            nothing = np.full((10, 101, len(self._category_ids), 4, 3), -1.0)
+            return PrecisionTable(nothing, nothing[:, 0], self._category_ids)
         if self._waiting[0]:
             self._match()
         evaluation = self._matching.finalize()
@@ -150,9 +135,8 @@ class PrecisionStream:
             evaluation.accumulate()
         tables = evaluation.eval
         assert tables is not None
-        return PrecisionTable(
-            np.asarray(tables["precision"]), np.asarray(tables["recall"]), self._category_ids
-        )
+        precision, recall = np.asarray(tables["precision"]), np.asarray(tables["recall"])
+        return PrecisionTable(precision, recall, self._category_ids)
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -1,4 +1,4 @@
-"""Mask IoU on boxes that are given: how good the masks are, whoever found the boxes."""
+"""Mask IoU in given boxes: the quality of masks alone, whatever the quality of boxes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,10 @@ Block = dict[str, float | int | None]
 
 @dataclass
 class IouTable:
-    """IoU of one predicted mask a row with the true one, and the model's own estimate
-    of it.
+    """One row for each instance with a usable mask: the predicted mask's IoU and score.
 
-    Rows are instances that have a usable mask and are no crowd. Which instance a row
-    is, say `image_ids` and `places`, its row among the boxes that were given on its
-    image (files repeat annotation ids): enough to draw it later, however many there
-    are.
+    Crowds have no row. `image_ids` and `places` (the row among the boxes given on that
+    image) identify the instance, because files repeat annotation ids.
     """
 
     categories: list[int] = field(default_factory=list)
@@ -39,13 +36,20 @@ class IouTable:
         category_id: int,
         iou: float,
         area: int,
+        *,
         from_rle: bool,
         score: float = 1.0,
         instance: tuple[int, int] = (0, 0),
     ) -> None:
-        """One instance: the file's class id, IoU in [0, 1], pixels of the true mask,
-        whether the truth is RLE (else polygons), the model's estimate of the IoU, image
-        id and place.
+        """Adds an instance.
+
+        Args:
+            category_id: The file's id of its class.
+            iou: Of the predicted and the true mask, in [0, 1].
+            area: Of the true mask, pixels.
+            from_rle: Whether the truth is RLE; otherwise it is polygons.
+            score: The model's estimate of `iou`.
+            instance: Image id and place.
         """
         self.categories.append(category_id)
         self.ious.append(iou)
@@ -56,12 +60,12 @@ class IouTable:
         self.places.append(instance[1])
 
     def block(self, category_ids: Collection[int] | None = None) -> Block:
-        """Means over the instances of the classes (all when None), IoU in [0, 1]; null
-        where there is no instance.
+        """Mean IoU over the instances of some classes (None: all); null without instances.
 
         Keys: miou, miou_per_category_mean (each class counts once), S, M, L (COCO's
-        areas of the true mask), instances, and polygon and rle, the truth's two kinds
-        apart: RLE truth often comes from panoptic maps, whose borders differ a little.
+        areas of the true mask), instances, and polygon and rle, separate means by the
+        kind of truth: RLE often comes from panoptic maps, whose borders differ a
+        little.
         """
         chosen = self._rows(category_ids)
         ious = np.asarray(self.ious, dtype=np.float64)[chosen]
@@ -83,9 +87,7 @@ class IouTable:
         }
 
     def quality(self, category_ids: Collection[int] | None = None) -> dict[str, Any]:
-        """How far the scores of the classes' instances (all when None) can be trusted,
-        see `reliability`.
-        """
+        """`reliability` of the scores of some classes' instances (None: all)."""
         chosen = self._rows(category_ids)
         return reliability(
             np.asarray(self.scores, dtype=np.float64)[chosen],

@@ -1,5 +1,6 @@
-"""How far a quality score can be trusted: does it rank masks, does it say their IoU,
-does it find the bad ones?
+"""How far a quality score can be trusted.
+
+Does it rank masks, does it predict their IoU, and does it find the bad ones?
 """
 
 from __future__ import annotations
@@ -13,33 +14,35 @@ Floats = NDArray[np.float64]
 
 BINS = 10
 BAD = 0.5
-"""A mask with less IoU than this is a bad one."""
+"""Masks with a lower IoU count as bad."""
 WORST = 0.2
-"""Share of the masks that a person would look at first."""
+"""Share of the masks that a person reviews first."""
 
 
 def reliability(scores: ArrayLike, ious: ArrayLike) -> dict[str, Any]:
-    """All measures of pairs (score, true IoU), one pair a mask, all in [0, 1]; null
-    where a value cannot be computed.
+    """All measures of a score, from one pair (score, true IoU) per mask.
 
     Keys: instances; miou and mean_score; spearman (rank correlation); calibration_error
     (mean |score − IoU| over ten bins of equal count); bad (share of masks with IoU <
     0.5) and bad_found (share of these among the worst-scored fifth); bins, each with
     score, iou, deviation (standard deviation of the IoUs) and instances; coverage, for
-    the best-scored 10, 20, … 100 %: share, miou, bad.
+    the best-scored 10, 20, … 100 %: share, miou, bad. A value that cannot be computed
+    is null.
+
+    Args:
+        scores, ious: [n] in [0, 1].
     """
     s, y = np.asarray(scores, dtype=np.float64), np.asarray(ious, dtype=np.float64)
     assert s.shape == y.shape, (s.shape, y.shape)
-    bins = equal_count_bins(s, y)
+    bins, some = equal_count_bins(s, y), len(y) > 0
+    errors = [abs(b["score"] - b["iou"]) for b in bins]
     return {
         "instances": len(y),
-        "miou": float(y.mean()) if len(y) else None,
-        "mean_score": float(s.mean()) if len(y) else None,
+        "miou": float(y.mean()) if some else None,
+        "mean_score": float(s.mean()) if some else None,
         "spearman": spearman(s, y),
-        "calibration_error": float(np.mean([abs(b["score"] - b["iou"]) for b in bins]))
-        if bins
-        else None,
-        "bad": float((y < BAD).mean()) if len(y) else None,
+        "calibration_error": float(np.mean(errors)) if some else None,
+        "bad": float((y < BAD).mean()) if some else None,
         "bad_found": bad_found(s, y),
         "bins": bins,
         "coverage": coverage(s, y),
@@ -47,8 +50,10 @@ def reliability(scores: ArrayLike, ious: ArrayLike) -> dict[str, Any]:
 
 
 def spearman(first: ArrayLike, second: ArrayLike) -> float | None:
-    """Spearman's rank correlation, ties with their mean rank; None where a side has
-    fewer than two different values.
+    """Spearman's rank correlation; None where a side has fewer than two different values.
+
+    Ties get their mean rank. Not torchmetrics' function: it adds 1e-6 to the
+    denominator, so few masks give a value that is off by up to 4e-6, and it has no None.
     """
     a, b = _ranks(np.asarray(first, dtype=np.float64)), _ranks(np.asarray(second, dtype=np.float64))
     if len(a) < 2 or a.std() == 0 or b.std() == 0:
@@ -57,8 +62,9 @@ def spearman(first: ArrayLike, second: ArrayLike) -> float | None:
 
 
 def equal_count_bins(scores: Floats, ious: Floats, bins: int = BINS) -> list[dict[str, Any]]:
-    """Masks in order of score, cut into `bins` groups whose sizes differ by one at
-    most; fewer where there are fewer masks.
+    """Divides masks, ordered by score, into `bins` groups of equal size (± 1).
+
+    Fewer masks than `bins` make a group each.
     """
     order = np.argsort(scores, kind="stable")
     return [
@@ -74,9 +80,7 @@ def equal_count_bins(scores: Floats, ious: Floats, bins: int = BINS) -> list[dic
 
 
 def bad_found(scores: Floats, ious: Floats, share: float = WORST) -> float | None:
-    """The part of the bad masks that is among the worst-scored `share` of all; None
-    where no mask is bad.
-    """
+    """Share of the bad masks within the worst-scored `share`; None without bad masks."""
     bad = ious < BAD
     if not bad.any():
         return None
@@ -85,9 +89,7 @@ def bad_found(scores: Floats, ious: Floats, share: float = WORST) -> float | Non
 
 
 def coverage(scores: Floats, ious: Floats, steps: int = 10) -> list[dict[str, float]]:
-    """What is left when only the best-scored part is kept: for each share its mean IoU
-    and its share of bad masks.
-    """
+    """Mean IoU and share of bad masks of the best-scored 1/`steps`, 2/`steps`, … of all."""
     best = ious[np.argsort(-scores, kind="stable")]
     counts = {k / steps: round(k / steps * len(best)) for k in range(1, steps + 1)}
     return [
@@ -110,17 +112,16 @@ REPLICATES = 2000
 def class_estimate(
     ious: ArrayLike, classes: ArrayLike, images: ArrayLike, seed: int = 0
 ) -> dict[str, float]:
-    """Mean IoU over masks with a 95 % interval, by a bootstrap over classes and images
-    at once.
+    """Mean IoU of masks with a 95 % interval, bootstrapped over classes and images.
 
-    Classes are drawn anew and so are images; a mask counts as often as its class times
-    as often as its image (the pigeonhole bootstrap). Masks of one class, or of one
-    photograph, are alike: an interval over masks alone would be too narrow.
+    Both are drawn with replacement. A mask's weight is the number of draws of its class
+    times that of its image (the pigeonhole bootstrap). Masks of one class or one
+    photograph are alike, so an interval over masks alone would be too narrow.
 
     Args:
         ious: [n] in [0, 1], n ≥ 1.
         classes, images: [n], the ids of each mask's class and image.
-        seed: of the draws.
+        seed: Of the random draws.
     Returns:
         miou, low, high.
     """
@@ -134,9 +135,7 @@ def class_estimate(
 
 
 def _draws(ids: NDArray[np.generic], rng: np.random.Generator) -> NDArray[np.float64]:
-    """float64 [REPLICATES, n]: how often each mask's group is drawn when groups are
-    drawn with replacement.
-    """
+    """How often each mask's group is drawn, with replacement: float64 [REPLICATES, n]."""
     names, place = np.unique(ids, return_inverse=True)
     drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=REPLICATES)
     return drawn[:, place].astype(np.float64)

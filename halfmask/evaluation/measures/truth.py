@@ -1,4 +1,4 @@
-"""The truth of a COCO file as the evaluator wants it: once for boxes, once for masks."""
+"""The truth of a COCO file as COCO's evaluator needs it, for boxes and for masks."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from typing import Any
 from halfmask.coco.annotations import Annotations
 from halfmask.coco.supervision import MaskState, Use, all_finite, classify, is_crowd
 from halfmask.errors import InputError
-from halfmask.masks.encode import decode
+from halfmask.masks.rle import area_of
 
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What a COCO file knows of one image, as COCO records with fresh ids (an id of 0
-    counts as `unmatched` in COCO's evaluator, and files repeat ids).
+    """The truth of one image as COCO records without ids, which `PrecisionStream` adds.
 
     Attributes:
         image: id, height, width.
-        boxes: annotations for box AP.
-        masks: annotations for mask AP. One that has no usable mask is an ignored
-            region, its box: what is found there is neither right nor wrong, exactly as
-            COCO treats crowds.
+        boxes: Annotations for box AP.
+        masks: Annotations for mask AP. The box of one without a usable mask is an
+            ignored region: detections there are neither right nor wrong, as COCO treats
+            crowds.
     """
 
     image: Record
@@ -31,48 +30,42 @@ class Truth:
     masks: list[Record]
 
 
-def read_truth(file: Annotations, image_id: int, use: Use = "annotated", first: int = 1) -> Truth:
-    """The truth of an image.
+def read_truth(file: Annotations, image_id: int, use: Use = "annotated") -> Truth:
+    """Reads the truth of an image.
 
     Args:
-        file: a checked COCO file.
-        image_id: the image.
-        use: which of halfmask's own masks count as truth, `data.use` of a recipe.
-        first: id of the first record; the rest count on from it.
+        file: The annotations.
+        image_id: The image.
+        use: Which masks of halfmask's own count as truth, as `data.use` of a recipe.
     Raises:
-        InputError: an image id that the file does not know.
+        InputError: The image id is not in the file.
     """
     if image_id not in file:
-        raise InputError(
-            f"detections of image id {image_id}, which the annotation file does not have"
-        )
+        raise InputError(f"image id {image_id} has detections, but {file.name} has no such image")
     size = file.size_of(image_id)
-    boxes: list[Record] = []
-    masks: list[Record] = []
-    for number, annotation in enumerate(file.annotations_of(image_id), first):
+    truth = Truth({"id": image_id, "height": size[0], "width": size[1]}, [], [])
+    for annotation in file.annotations_of(image_id):
         segmentation = _segmentation(annotation, size, use)
-        boxes.append(_box_record(annotation, number, segmentation, size))
-        masks.append(_mask_record(boxes[-1], segmentation))
-    return Truth({"id": image_id, "height": size[0], "width": size[1]}, boxes, masks)
+        record = _box_record(annotation, segmentation, size)
+        truth.boxes.append(record)
+        truth.masks.append(_mask_record(record, segmentation))
+    return truth
 
 
 def _segmentation(annotation: Record, size: tuple[int, int], use: Use) -> Any:
-    """The annotation's mask where it can be used, a crowd's too, else None."""
+    """The annotation's mask, a crowd's too; None where it is not usable."""
     single = {key: value for key, value in annotation.items() if key != "iscrowd"}
     state = classify(single, size, use)
     usable = state is MaskState.MASK or (state is MaskState.SUSPECT and is_crowd(annotation))
     return annotation["segmentation"] if usable else None
 
 
-def _box_record(
-    annotation: Record, number: int, segmentation: Any, size: tuple[int, int]
-) -> Record:
+def _box_record(annotation: Record, segmentation: Any, size: tuple[int, int]) -> Record:
     x, y, w, h = (float(v) for v in annotation["bbox"])
     area = annotation.get("area")
     if not all_finite([area]):
-        area = w * h if segmentation is None else int(decode(segmentation, size)[0].sum())
+        area = w * h if segmentation is None else area_of(segmentation, size)
     return {
-        "id": number,
         "image_id": annotation["image_id"],
         "category_id": annotation["category_id"],
         "bbox": [x, y, w, h],

@@ -7,11 +7,9 @@ from typing import NotRequired, TypedDict
 
 import torch
 
-from halfmask.masks.crops import MaskCrops, iou
-from halfmask.masks.encode import encode_rle
+from halfmask.masks.crops import MaskCrops, encode_rle, iou
 from halfmask.masks.outline import outlines
-from halfmask.masks.paste import paste
-from halfmask.masks.threshold import expected_iou
+from halfmask.masks.paste import expected_iou, paste
 from halfmask.structures import Detection
 
 Segmentation = dict[str, object] | list[list[int]]

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from halfmask.errors import InputError
+from halfmask.files.atomic import writing
 from halfmask.files.json_lines import JsonLines
 
 BUSY = "another run is writing the same output; wait for it, or choose another --out"
@@ -81,12 +81,8 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
     def _append(self, record: dict[str, Any]) -> None:
-        try:
+        with writing(self.path):
             self._lines.append(record)
-        except OSError as error:
-            raise InputError(
-                f"{self.path}: cannot write here: {error.strerror or error}"
-            ) from error
 
     def _read(self, job: dict[str, Any]) -> tuple[dict[str, Any] | None, int]:
         """The header of an earlier run of this job, and up to which byte its lines are whole."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from halfmask._version import __version__
+from halfmask.files.atomic import path_beside
 from halfmask.inference.complete.filling import FilledMask
 from halfmask.inference.complete.plan import Plan, Record
 
@@ -65,10 +66,5 @@ def sweep(target: Path) -> None:
 
 def copy_file(source: Path, target: Path) -> None:
     """The same bytes; a reader never meets half of them."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.part")
-    try:
+    with path_beside(target) as beside:
         shutil.copyfile(source, beside)
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)

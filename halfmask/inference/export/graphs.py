@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.transform import resize_boxes
 from torchvision.ops import roi_align
 
-from halfmask.masks.threshold import best_threshold, expected_iou, recentred
+from halfmask.masks.paste import best_threshold, expected_iou, recentred
 from halfmask.models.box_segmenter.crops import MAX_LEVEL, crop_regions, inside_box, resample
 from halfmask.models.box_segmenter.model import THRESHOLDS, BoxSegmenter
 from halfmask.models.box_segmenter.quality import agreement_of, mask_features

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from halfmask import distributed
 from halfmask.errors import InputError
-from halfmask.masks.threshold import best_threshold, recentred
+from halfmask.masks.paste import best_threshold, recentred
 from halfmask.models.backbones.encoder import Encoder
 from halfmask.models.base import LossKind, SegmentationModel
 from halfmask.models.box_segmenter.box_losses import BoxSupervision

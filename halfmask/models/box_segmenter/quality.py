@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from halfmask.masks.threshold import expected_iou
+from halfmask.masks.paste import expected_iou
 from halfmask.models.box_segmenter.crops import inside_box
 
 FEATURES = (

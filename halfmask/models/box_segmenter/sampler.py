@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
 
 from halfmask import distributed
+from halfmask.masks.crops import tightness
 from halfmask.masks.sample import sample
 from halfmask.models.box_segmenter.crops import CropReader, Jitter, inside_box
 from halfmask.models.image_rng import MASKS, image_draws
@@ -166,11 +166,7 @@ def box_tightness(targets: list[Target]) -> float | None:
     """Mean IoU of the boxes of masked objects with their masks' own boxes: 1 where
     boxes are drawn tight. None without a mask.
     """
-    found = []
-    for target in targets:
-        offsets, sizes = target.masks.offsets, target.masks.sizes
-        own = torch.cat([offsets, offsets + sizes.flip(1)], 1).to(target.boxes)
-        found.append(box_iou(own, target.boxes[target.has_mask]).diagonal())
+    found = [tightness(target.boxes[target.has_mask], target.masks) for target in targets]
     every = torch.cat(found) if found else torch.zeros(0)
     if not distributed.in_step():
         return float(every.mean()) if len(every) else None

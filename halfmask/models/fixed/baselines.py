@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from halfmask.errors import InputError
-from halfmask.masks.threshold import expected_iou
+from halfmask.masks.paste import expected_iou
 from halfmask.models.base import FixedSegmenter
 from halfmask.structures import Detection
 

@@ -13,7 +13,7 @@ from torchvision.ops import FeaturePyramidNetwork
 
 from halfmask import distributed
 from halfmask.errors import InputError
-from halfmask.masks.threshold import expected_iou
+from halfmask.masks.paste import expected_iou
 from halfmask.models.backbones.encoder import Encoder
 from halfmask.models.base import LossKind, SegmentationModel
 from halfmask.models.class_weights import ClassRows

@@ -86,7 +86,7 @@ def decided_annotation(
 
 
 def _polygons(rle: dict[str, Any], image_size: tuple[int, int]) -> list[list[int]]:
-    from halfmask.masks.encode import decode
+    from halfmask.masks.crops import decode
     from halfmask.masks.outline import outlines
 
     bitmap, offset = decode(rle, image_size)

@@ -14,7 +14,7 @@ from halfmask.coco.images import Pixels
 from halfmask.coco.records import file_name_of
 from halfmask.coco.supervision import MaskState, judge
 from halfmask.errors import InputError
-from halfmask.masks.rle import compressed, fault_of_rle, pixels_of
+from halfmask.masks.rle import area_of, compressed, fault_of_rle
 from halfmask.web import schema
 from halfmask.web.photographs import Shown, bytes_inside, decoded, read_size, shown, shrink_for
 from halfmask.web.review.decisions import Decision, Decisions, Mask
@@ -248,7 +248,7 @@ class Review:
         rle = {"size": list(runs.size), "counts": runs.counts}
         if fault := fault_of_rle(rle, size):
             raise InputError(f"the drawn mask cannot be used: {fault}")
-        return {"segmentation": compressed(rle, size), "area": pixels_of(rle, size)}
+        return {"segmentation": compressed(rle, size), "area": area_of(rle, size)}
 
     def _drawn_by_model(self, draft: str, position: int) -> Mask:
         with self._drafting:

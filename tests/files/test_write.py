@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from halfmask.errors import InputError
-from halfmask.files.atomic import write_json
+from halfmask.files.atomic import lock, path_beside, write_json
 
 
 def test_values_survive(tmp_path: Path) -> None:
@@ -54,3 +54,30 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     write_json(tmp_path / "link.json", [2])
     assert (tmp_path / "link.json").is_symlink()
     assert (tmp_path / "real.json").read_text() == "[2]"
+
+
+def stopped_half_way(target: Path) -> None:
+    with path_beside(target) as beside:
+        beside.write_bytes(b"half")
+        raise ValueError("stop")
+
+
+def test_a_path_beside_replaces_the_target_or_vanishes(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "f.bin"
+    with path_beside(target) as beside:
+        beside.write_bytes(b"one")
+        assert not target.exists()
+    with pytest.raises(ValueError, match="stop"):
+        stopped_half_way(target)
+    assert target.read_bytes() == b"one"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_lock_is_held_until_the_file_is_closed(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    path = tmp_path / "lock"
+    with path.open("wb") as first, path.open("wb") as second:
+        assert lock(first)
+        assert not lock(second)
+        first.close()
+        assert lock(second, wait=True)

@@ -1,5 +1,6 @@
-"""The numbers of a model on a COCO file: box and mask AP, and mask IoU on given boxes,
-for masked classes, box-only classes and all.
+"""Measures masks and boxes against a COCO file: AP, and IoU in given boxes.
+
+Each number exists for the masked classes (A), the box-only classes (B) and all.
 """
 
 from __future__ import annotations
@@ -25,56 +26,52 @@ from halfmask.evaluation.measures.average_precision import (
 )
 from halfmask.evaluation.measures.given_boxes import IouTable
 from halfmask.evaluation.measures.truth import read_truth
-from halfmask.masks.crops import MaskCrops, iou
-from halfmask.masks.encode import decode
+from halfmask.masks.crops import MaskCrops, decode, iou
 from halfmask.structures import Detection
 
 Result = dict[str, Any]
-GivenBoxes = tuple[int, Tensor, Detection]
-"""Image id, annotation ids int64 [n], and what the model drew into the boxes of these
-annotations, row by row.
-"""
+GivenMasks = tuple[int, Tensor, Detection]
+"""Image id, annotation ids int64 [n], and the masks drawn into these annotations' boxes."""
 
 MAX_DETECTIONS = 100
 
 
-def evaluate(
+def compute_metrics(
     file: Annotations,
     detections: Iterable[tuple[int, Detection]] | None = None,
-    given: Iterable[GivenBoxes] | None = None,
+    given: Iterable[GivenMasks] | None = None,
+    *,
     masked: Collection[int] = (),
     use: Use = "annotated",
     model: str = "",
     max_detections: int = MAX_DETECTIONS,
     ious: IouTable | None = None,
 ) -> Result:
-    """Evaluates; the result is the JSON contract of `halfmask evaluate --json`.
+    """Measures a model; the result is the JSON of `halfmask evaluate --json`.
 
-    The images that occur in `detections` (for AP) and in `given` (for IoU) are the ones
-    evaluated. Both are consumed one image at a time, so pass generators: `seconds` then
-    includes the model.
+    Exactly the images in `detections` (for AP) and in `given` (for IoU) count. Both are
+    consumed one image at a time: with generators, `seconds` includes the model.
 
-    `mask_over_box` is mask AP divided by box AP, how much of the boxes' AP is left in
-    masks; null where either is null or box AP is 0. Each AP has its own truth:
-    annotations without a usable mask count in box AP alone.
+    `mask_over_box` is mask AP divided by box AP, null where either is null or box AP is
+    0. Each AP has its own truth: annotations without a usable mask count in box AP
+    alone.
 
     Args:
-        file: the truth.
-        detections: image id and what the model found; labels are file.label_of's. None:
-            AP is null.
-        given: the masks that the model drew into the file's own boxes, for
-            `given_boxes` (IoU) and `quality` (how far the model's own estimates of
-            these IoUs can be trusted: `reliability.reliability`) and `ambiguous`
-            (`AmbiguousTable.block`), for all, A and B. None: all are null.
-        masked: category ids of set A; the rest of the file's classes is B.
-        use: which of halfmask's own masks count as truth.
-        model: a name for the result.
-        max_detections: kept for each image, by score over all classes together, as the
-            paper does (COCO's rule would be 100 a class; it applies besides).
-        ious: an empty table, where the caller wants to have a row for each instance of
-            `given` afterwards.
+        file: The truth.
+        detections: Image id and the objects that the model found, with the labels of
+            `file.label_of`. None: AP is null.
+        given: The masks that the model drew into the file's own boxes, for
+            `given_boxes` (`IouTable.block`), `quality` (`reliability`) and `ambiguous`
+            (`AmbiguousTable.block`). None: all three are null.
+        masked: Category ids of set A; the file's other classes are set B.
+        use: Which masks of halfmask's own count as truth.
+        model: The name in the result.
+        max_detections: Detections kept for each image, the best over all classes
+            together, as in the paper. COCO's own limit of 100 a class applies too.
+        ious: An empty table to fill, for callers that need a row for each instance of
+            `given`.
     Raises:
-        InputError: an image id that the file does not have.
+        InputError: An image id is not in the file.
     """
     start = time.perf_counter()
     box_table = mask_table = None
@@ -86,14 +83,12 @@ def evaluate(
     every = {category["id"] for category in file.categories}
     in_a = every & set(masked)
     sets = {"all": None, "A": in_a, "B": every - in_a}
-    boxes, masks = (
-        {name: _block(t, members) for name, members in sets.items()}
-        for t in (box_table, mask_table)
-    )
+    box = {name: _block(box_table, members) for name, members in sets.items()}
+    mask = {name: _block(mask_table, members) for name, members in sets.items()}
     return {
-        "box": boxes,
-        "mask": masks,
-        "mask_over_box": {name: _ratio(masks[name]["AP"], boxes[name]["AP"]) for name in sets},
+        "box": box,
+        "mask": mask,
+        "mask_over_box": {name: _ratio(mask[name]["AP"], box[name]["AP"]) for name in sets},
         "given_boxes": {name: ious.block(members) for name, members in sets.items()},
         "quality": {name: ious.quality(members) for name, members in sets.items()},
         "ambiguous": {name: ambiguous.block(members) for name, members in sets.items()},
@@ -122,44 +117,40 @@ def _block(
 
 
 def _ratio(mask_ap: float | None, box_ap: float | None) -> float | None:
-    """What is left of box AP when the masks have to be right too: where boxes are weak,
-    mask AP alone says little about masks.
-    """
+    """Mask AP divided by box AP: where boxes are weak, mask AP alone says little of masks."""
     return None if mask_ap is None or not box_ap else mask_ap / box_ap
 
 
 def _detection_tables(
     file: Annotations, detections: Iterable[tuple[int, Detection]], use: Use, limit: int
 ) -> tuple[PrecisionTable, PrecisionTable, set[int]]:
+    """Tables of boxes and of masks, and the ids of the images."""
     categories = [{"id": c["id"], "name": c["name"]} for c in file.categories]
     category_ids = [c["id"] for c in categories]
     boxes, masks = PrecisionStream(categories, "bbox"), PrecisionStream(categories, "segm")
     image_ids: set[int] = set()
-    number = 1
     for image_id, found in detections:
         image_ids.add(image_id)
-        truth = read_truth(file, image_id, use, number)
-        number += len(truth.boxes)
-        results = as_results(image_id, found, category_ids, limit)
+        truth = read_truth(file, image_id, use)
+        results = as_results(image_id, found, category_ids, limit=limit)
         boxes.add(truth.image, truth.boxes, [without(record, "segmentation") for record in results])
         masks.add(truth.image, truth.masks, [without(record, "bbox") for record in results])
     return boxes.table(), masks.table(), image_ids
 
 
 def as_results(
-    image_id: int, found: Detection, category_ids: list[int], limit: int | None = None
+    image_id: int, found: Detection, category_ids: list[int], *, limit: int | None = None
 ) -> list[Record]:
-    """COCO results (bbox xywh, RLE, score, category id) of one image, best first.
+    """COCO results of one image (bbox xywh, RLE, score, category id), best first.
 
     Args:
-        image_id: the file's.
-        found: labels 1…K−1; rows of label 0 have no class and are left out.
-        category_ids: category id of label i + 1.
-        limit: how many to keep over all classes together.
+        image_id: The file's id.
+        found: Labels 1…K−1. Rows of label 0 have no class and are left out.
+        category_ids: The category id of label i + 1 at position i.
+        limit: Most results, over all classes together.
     """
     order = torch.argsort(found.scores, descending=True, stable=True)
-    order = order[found.labels[order] > 0][:limit]
-    kept = found.select(order)
+    kept = found.select(order[found.labels[order] > 0][:limit])
     rows = zip(
         kept.boxes.tolist(), kept.labels.tolist(), kept.scores.tolist(), kept.rle(), strict=True
     )
@@ -176,38 +167,39 @@ def as_results(
 
 
 def _given_tables(
-    file: Annotations, given: Iterable[GivenBoxes], use: Use, table: IouTable
+    file: Annotations, given: Iterable[GivenMasks], use: Use, table: IouTable
 ) -> tuple[AmbiguousTable, set[int]]:
+    """Fills `table`; returns the table of ambiguous boxes and the ids of the images."""
     ambiguous = AmbiguousTable()
     images: set[int] = set()
     for image_id, annotation_ids, drawn in given:
         images.add(image_id)
         rows = _annotations(file, image_id, annotation_ids.tolist())
         usable = [i for i, row in enumerate(rows) if file.state_of(row, use) is MaskState.MASK]
-        crops = [decode(rows[i]["segmentation"], drawn.image_size) for i in usable]
-        truth = MaskCrops.from_bitmaps(
-            [c[0] for c in crops], [c[1] for c in crops], drawn.image_size
-        )
+        size, kept = drawn.image_size, [rows[i] for i in usable]
+        crops = [decode(row["segmentation"], size) for row in kept]
+        truth = MaskCrops.from_bitmaps([c[0] for c in crops], [c[1] for c in crops], size)
         predicted = drawn.select(torch.tensor(usable, dtype=torch.int64)).crops()
-        # The file's boxes, however loose those are that the model was given.
-        corners = [
-            clip_box(rows[i]["bbox"], drawn.image_size) or (0.0, 0.0, 0.0, 0.0) for i in usable
-        ]
+        # The file's own boxes, even if the model was given loosened ones.
+        corners = [clip_box(row["bbox"], size) or (0.0, 0.0, 0.0, 0.0) for row in kept]
         boxes = torch.tensor(corners).reshape(-1, 4)
-        ambiguous.add_image([rows[i]["category_id"] for i in usable], boxes, truth, predicted)
-        for i, value, area in zip(
-            usable, iou(truth, predicted).tolist(), truth.areas().tolist(), strict=True
-        ):
-            score = float(drawn.quality[i])
-            from_rle = isinstance(rows[i]["segmentation"], dict)
-            table.add(rows[i]["category_id"], value, area, from_rle, score, (image_id, i))
+        labels = [row["category_id"] for row in kept]
+        ambiguous.add_image(labels, boxes, truth=truth, predicted=predicted)
+        values, areas = iou(truth, predicted).tolist(), truth.areas().tolist()
+        for i, row, value, area in zip(usable, kept, values, areas, strict=True):
+            table.add(
+                row["category_id"],
+                value,
+                area,
+                from_rle=isinstance(row["segmentation"], dict),
+                score=float(drawn.quality[i]),
+                instance=(image_id, i),
+            )
     return ambiguous, images
 
 
 def _annotations(file: Annotations, image_id: int, numbers: list[int]) -> list[Record]:
-    """The annotations of these ids. Where a file uses an id twice, they are taken in
-    file order, as data sets give them.
-    """
+    """The annotations with these ids; a repeated id means them in file order."""
     waiting: dict[int, list[Record]] = {}
     for annotation in file.annotations_of(image_id):
         if not is_crowd(annotation):

@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from halfmask.coco.file import CocoFile
 from halfmask.errors import InputError
-from halfmask.evaluation.measures.evaluate import as_results, evaluate
+from halfmask.evaluation.measures.metrics import as_results, compute_metrics
 from halfmask.structures import Detection
 
 Make = Callable[..., Any]
@@ -44,7 +44,7 @@ def test_perfect_detections_score_a_hundred(
     )
     found = [(1, detection([ONE, TWO], [7, 3], [0.9, 0.8])), (2, detection([THREE], [7]))]
     given = [(i, torch.tensor(ids), d) for (i, d), ids in zip(found, [[1, 2], [3]], strict=True)]
-    result = evaluate(file, found, given, masked={7}, model="perfect")
+    result = compute_metrics(file, found, given, masked={7}, model="perfect")
     for kind in ("box", "mask"):
         for name in ("all", "A", "B"):
             assert list(result[kind][name]) == AP_KEYS
@@ -107,7 +107,7 @@ def test_it_is_what_pycocotools_says_of_the_results(
         ),
     ]
     file = read(document(truth))
-    result = evaluate(file, found, masked={7})
+    result = compute_metrics(file, found, masked={7})
     ids = [c["id"] for c in file.categories]
     records = [r for image_id, d in found for r in as_results(image_id, d, ids)]
     for kind, key, drop in (("box", "bbox", "segmentation"), ("mask", "segm", "bbox")):
@@ -141,17 +141,17 @@ def test_truth_without_a_usable_mask_is_no_miss_and_makes_no_detection_wrong(
     only_masked = [(1, detection([TWO], [7], [0.5]))]
     both = [(1, detection([ONE, TWO], [7, 7], [0.9, 0.5]))]
     for found in (only_masked, both):
-        assert evaluate(file, found, masked={7})["mask"]["A"]["AP"] == pytest.approx(100)
-    assert evaluate(file, only_masked, masked={7})["box"]["A"]["AP"] < 60
+        assert compute_metrics(file, found, masked={7})["mask"]["A"]["AP"] == pytest.approx(100)
+    assert compute_metrics(file, only_masked, masked={7})["box"]["A"]["AP"] < 60
     nowhere = [(1, detection([[60.0, 80.0, 120.0, 118.0], TWO], [7, 7], [0.9, 0.5]))]
-    assert evaluate(file, nowhere, masked={7})["mask"]["A"]["AP"] == pytest.approx(50)
+    assert compute_metrics(file, nowhere, masked={7})["mask"]["A"]["AP"] == pytest.approx(50)
 
 
 def test_a_class_without_any_mask_in_the_truth_is_null(
     document: Make, annotation: Make, detection: Make
 ) -> None:
     file = read(document([annotation(1, 1, 7, ONE), annotation(2, 1, 3, TWO, segmentation=None)]))
-    result = evaluate(file, [(1, detection([ONE, TWO], [7, 3]))], masked={7})
+    result = compute_metrics(file, [(1, detection([ONE, TWO], [7, 3]))], masked={7})
     assert result["mask"]["B"] == dict.fromkeys(AP_KEYS)
     assert result["box"]["B"]["AP"] == pytest.approx(100)
     assert result["mask"]["all"]["AP"] == pytest.approx(100)
@@ -161,19 +161,19 @@ def test_a_class_without_any_mask_in_the_truth_is_null(
 def test_mask_ap_over_box_ap(document: Make, annotation: Make, detection: Make) -> None:
     file = read(document([annotation(1, 1, 7, ONE), annotation(2, 1, 3, TWO, segmentation=None)]))
     boxes_as_masks = [(1, detection([ONE, TWO], [7, 3], shape="full"))]
-    result = evaluate(file, boxes_as_masks, masked={7})
+    result = compute_metrics(file, boxes_as_masks, masked={7})
     # An ellipse fills 79 % of its box: right at the six thresholds up to 0.75.
     assert result["mask"]["A"]["AP"] == pytest.approx(60, abs=0.1)
     assert result["mask_over_box"]["A"] == pytest.approx(result["mask"]["A"]["AP"] / 100)
     assert result["mask_over_box"]["B"] is None, "no mask AP"
     nowhere = [(1, detection([THREE], [7]))]
-    assert evaluate(file, nowhere, masked={7})["box"]["A"]["AP"] == 0
-    assert evaluate(file, nowhere, masked={7})["mask_over_box"] == {
+    assert compute_metrics(file, nowhere, masked={7})["box"]["A"]["AP"] == 0
+    assert compute_metrics(file, nowhere, masked={7})["mask_over_box"] == {
         "all": None,
         "A": None,
         "B": None,
     }
-    assert evaluate(file)["mask_over_box"] == {"all": None, "A": None, "B": None}, (
+    assert compute_metrics(file)["mask_over_box"] == {"all": None, "A": None, "B": None}, (
         "nothing was detected"
     )
 
@@ -184,11 +184,13 @@ def test_halfmasks_own_masks_are_no_truth_unless_asked_for(
     note = {"model": "m", "score": 0.9, "state": "accepted"}
     file = read(document([annotation(1, 1, 7, ONE, halfmask=note)]))
     given = [(1, torch.tensor([1]), detection([ONE], [7]))]
-    assert evaluate(file, given=given)["given_boxes"]["all"]["instances"] == 0
-    assert evaluate(file, given=given, use="accepted")["given_boxes"]["all"]["instances"] == 1
+    assert compute_metrics(file, given=given)["given_boxes"]["all"]["instances"] == 0
+    assert (
+        compute_metrics(file, given=given, use="accepted")["given_boxes"]["all"]["instances"] == 1
+    )
     found = [(1, detection([ONE], [7]))]
-    assert evaluate(file, found)["mask"]["all"]["AP"] is None
-    assert evaluate(file, found, use="accepted")["mask"]["all"]["AP"] == pytest.approx(100)
+    assert compute_metrics(file, found)["mask"]["all"]["AP"] is None
+    assert compute_metrics(file, found, use="accepted")["mask"]["all"]["AP"] == pytest.approx(100)
 
 
 def test_the_limit_is_over_all_classes_and_not_for_each(
@@ -198,32 +200,32 @@ def test_the_limit_is_over_all_classes_and_not_for_each(
     crowd_out = detection([[5.0, 5.0, 9.0, 9.0]] * 99, [3] * 99, [0.9] * 99)
     right = detection([TWO, ONE], [3, 7], [0.95, 0.3])
     found = [(1, concatenate([crowd_out, right]))]
-    limited = evaluate(file, found, masked={7})
+    limited = compute_metrics(file, found, masked={7})
     assert limited["box"]["A"]["AP"] == 0
     assert limited["box"]["B"]["AP"] == pytest.approx(100)
-    assert evaluate(file, found, masked={7}, max_detections=101)["box"]["A"]["AP"] == pytest.approx(
-        100
-    )
+    assert compute_metrics(file, found, masked={7}, max_detections=101)["box"]["A"][
+        "AP"
+    ] == pytest.approx(100)
 
 
 def test_only_the_images_that_were_looked_at_count(
     document: Make, annotation: Make, detection: Make
 ) -> None:
     file = read(document([annotation(1, 1, 7, ONE), annotation(2, 2, 7, TWO)]))
-    result = evaluate(file, [(1, detection([ONE], [7]))])
+    result = compute_metrics(file, [(1, detection([ONE], [7]))])
     assert result["images"] == 1
     assert result["box"]["all"]["AP"] == pytest.approx(100)
     with pytest.raises(InputError, match="image id 5"):
-        evaluate(file, [(5, detection([ONE], [7]))])
+        compute_metrics(file, [(5, detection([ONE], [7]))])
 
 
 def test_without_detections_ap_is_null_and_without_given_boxes_iou_is(
     document: Make, annotation: Make, detection: Make
 ) -> None:
     file = read(document([annotation(1, 1, 7, ONE)]))
-    given = evaluate(file, given=[(1, torch.tensor([1]), detection([ONE], [7]))])
+    given = compute_metrics(file, given=[(1, torch.tensor([1]), detection([ONE], [7]))])
     assert given["box"]["all"] == given["mask"]["A"] == dict.fromkeys(AP_KEYS)
-    found = evaluate(file, [(1, detection([ONE], [7]))])["given_boxes"]["all"]
+    found = compute_metrics(file, [(1, detection([ONE], [7]))])["given_boxes"]["all"]
     assert found.pop("instances") == 0
     assert set(found.values()) == {None}
 
@@ -240,7 +242,7 @@ def test_the_score_of_each_mask_is_held_against_its_iou(
     drawn.mask_probs[2] = 0
     drawn.quality[:] = torch.tensor([0.1, 0.6, 0.4])
     given = [(1, torch.tensor([3, 2, 1]), drawn)]
-    quality = evaluate(read(document(rows)), given=given, masked={7})["quality"]
+    quality = compute_metrics(read(document(rows)), given=given, masked={7})["quality"]
     assert quality["all"]["instances"] == 2, "what has no truth does not count"
     assert quality["all"]["mean_score"] == pytest.approx(0.5)
     assert quality["all"]["spearman"] == pytest.approx(1)
@@ -250,7 +252,7 @@ def test_the_score_of_each_mask_is_held_against_its_iou(
         pytest.approx(0.4),
         None,
     )
-    assert evaluate(read(document(rows)))["quality"]["all"]["miou"] is None
+    assert compute_metrics(read(document(rows)))["quality"]["all"]["miou"] is None
 
 
 def test_labels_without_a_class_are_left_out(
@@ -262,6 +264,6 @@ def test_labels_without_a_class_are_left_out(
 
 
 def test_no_image_at_all(document: Make, annotation: Make) -> None:
-    result = evaluate(read(document([annotation(1, 1, 7, ONE)])), [], [])
+    result = compute_metrics(read(document([annotation(1, 1, 7, ONE)])), [], [])
     assert result["images"] == 0
     assert result["box"]["all"]["AP"] is None

@@ -1,0 +1,74 @@
+"""`halfmask.index`: writes the index of a large COCO file."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from halfmask.coco.index.place import index_path, open_index
+from halfmask.progress import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Indexed:
+    """The index of a COCO file, as `index` left it.
+
+    Attributes:
+        path: the index file.
+        images: usable images.
+        boxes: annotations whose box is learnt from.
+        masks: usable masks.
+        left_out: unusable images and annotations, by kind of fault.
+        bytes: size of the index file.
+        seconds: time that `index` took.
+    """
+
+    path: str
+    images: int
+    boxes: int
+    masks: int
+    left_out: dict[str, int]
+    bytes: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def index(
+    data: str | Path,
+    *,
+    folder: str | Path | None = None,
+    anew: bool = False,
+    progress: Progress | None = None,
+) -> Indexed:
+    """Writes the index of a COCO file, unless a current one exists.
+
+    `train` and `evaluate` read a file that has an index through it.
+
+    Args:
+        data: a COCO instances file of any size.
+        folder: where the index goes; None: the folder that the environment variable
+            HALFMASK_INDEX_FOLDER names, else beside the file. `train` and `evaluate`
+            look there too.
+        anew: whether to write it even if a current one exists.
+        progress: reports MiB read.
+    Raises:
+        InputError: `data` is no COCO file, or the index cannot be written.
+    """
+    start, path = time.perf_counter(), Path(data)
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    made = open_index(path, progress, anew=anew, folder=folder)
+    target = index_path(path, folder)
+    return Indexed(
+        path=str(target),
+        images=len(made.images),
+        boxes=made.objects,
+        masks=sum(made.mask_counts().values()),
+        left_out=dict(made.facts["left_out"]),
+        bytes=target.stat().st_size,
+        seconds=time.perf_counter() - start,
+    )

@@ -1,0 +1,69 @@
+"""Simulates partial supervision: only some classes of a COCO file keep their masks."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from halfmask.coco.categories import resolve_masked
+from halfmask.coco.edit import strip_masks
+from halfmask.coco.file import CocoFile
+from halfmask.errors import InputError
+from halfmask.files.atomic import write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """What `split` wrote.
+
+    Attributes:
+        out: the written file.
+        classes: number of classes.
+        masked: number of classes that keep their masks.
+        kept: usable masks in the written file.
+        removed: usable masks that were removed.
+    """
+
+    out: str
+    classes: int
+    masked: int
+    kept: int
+    removed: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def split(data: str | Path, *, masked: str, out: str | Path) -> Split:
+    """Keeps the masks of the named classes and removes all others, with their `area`.
+
+    Crowds stay.
+
+    Args:
+        data: COCO file.
+        masked: classes whose masks stay: `voc`, `nonvoc`, `random:TRIAL:COUNT` or names
+            `a,b,c`.
+        out: file to write; never the input.
+    Raises:
+        InputError: `data` is no COCO file, `masked` names no class of it, or `out` is
+            the input or cannot be written.
+    """
+    source, target = Path(data), Path(out)
+    if target.exists() and source.exists() and target.samefile(source):
+        raise InputError(
+            f"{out}: this is the input; expected another file for --out, since the removed "
+            "masks would be lost"
+        )
+    file = CocoFile.read(source)
+    keep = resolve_masked(masked, file.categories, file.name)
+    stripped = CocoFile.from_document(strip_masks(file.document, keep), str(out))
+    before, after = sum(file.mask_counts().values()), sum(stripped.mask_counts().values())
+    write_json(target, stripped.document)
+    return Split(
+        out=str(out),
+        classes=len(file.categories),
+        masked=len(keep),
+        kept=after,
+        removed=before - after,
+    )

@@ -18,3 +18,15 @@ class InputError(Exception):
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
+
+
+class ProcessFailed(Exception):  # noqa: N818 - the error itself is the process's
+    """Another process of the same training failed, and has printed its own message.
+
+    Attributes:
+        code: exit code for this process.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code

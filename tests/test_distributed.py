@@ -1,4 +1,4 @@
-"""Who this process is among those that train together, and what a process alone is told."""
+"""The number of a process among those that train together, and a process alone."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from halfmask import distributed
-from halfmask.distributed import Place, place_of
+from halfmask.distributed import ProcessPlace
 from halfmask.errors import InputError
+from halfmask.training import processes
+from halfmask.training.processes import place_of
 
 TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "x",
@@ -26,18 +28,24 @@ SLURM = {
 
 
 def test_the_place_is_read_from_the_environment() -> None:
-    assert place_of({}) == Place()
-    assert place_of(TORCHRUN) == Place(5, 8, 1, 4, "torchrun")
-    assert place_of(SLURM) == Place(3, 4, 1, 2, "slurm")
+    assert place_of({}) == ProcessPlace()
+    assert place_of(TORCHRUN) == ProcessPlace(
+        rank=5, world=8, local_rank=1, local_world=4, launcher="torchrun"
+    )
+    assert place_of(SLURM) == ProcessPlace(
+        rank=3, world=4, local_rank=1, local_world=2, launcher="slurm"
+    )
     assert place_of(SLURM).hosts == 2
-    assert place_of({**SLURM, **TORCHRUN}).by == "torchrun", "torchrun in a SLURM job"
+    assert place_of({**SLURM, **TORCHRUN}).launcher == "torchrun", "torchrun in a SLURM job"
 
 
 @pytest.mark.parametrize("step", [None, "4294967291", "4294967290", "batch"])
 def test_a_batch_script_and_an_interactive_shell_are_alone(step: str | None) -> None:
     """They have the job's variables, but srun started none of the other processes."""
     environment = {name: value for name, value in SLURM.items() if name != "SLURM_STEP_ID"}
-    assert place_of(environment | ({} if step is None else {"SLURM_STEP_ID": step})) == Place()
+    assert (
+        place_of(environment | ({} if step is None else {"SLURM_STEP_ID": step})) == ProcessPlace()
+    )
 
 
 def test_hosts_of_different_size_are_refused() -> None:
@@ -55,14 +63,14 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     with pytest.raises(InputError, match="4 processes on a host where each sees 1 GPUs"):
-        distributed.join(place_of(TORCHRUN))
+        processes.join(place_of(TORCHRUN))
 
 
-def test_a_process_alone_is_asked_nothing() -> None:
+def test_a_process_alone_does_not_communicate() -> None:
     alone = distributed.current()
     assert alone.alone
     assert alone.is_main
-    assert distributed.join(Place()) is alone
+    assert processes.join(ProcessPlace()) is alone
     with alone.step("global"), alone.in_turn():
         assert not distributed.in_step()
         assert distributed.mean_scale(3) == 1.0
@@ -71,4 +79,4 @@ def test_a_process_alone_is_asked_nothing() -> None:
         assert (alone.any(True), alone.any(False), alone.broadcast(True)) == (True, False, True)
         values = torch.rand(3)
         assert alone.summed(values) is values
-    assert distributed.another_ended(RuntimeError("gloo: Connection closed by peer")) is None
+    assert processes.another_ended(RuntimeError("gloo: Connection closed by peer")) is None

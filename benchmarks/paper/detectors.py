@@ -21,8 +21,9 @@ from halfmask.files.atomic import write_json
 from halfmask.models.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
 from halfmask.models.mask_rcnn.build import build_mask_rcnn
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
+from halfmask.progress import Display
 from halfmask.recipes.recipe import MaskRCNN, Recipe, parse_recipe
-from halfmask.training.loop.fit import Data, fit
+from halfmask.training.loop.fit import Loaders, fit
 
 Say = Callable[[str], None]
 
@@ -86,14 +87,14 @@ def fit_on(model: PartialMaskRCNN, recipe: Recipe, training: CocoInstances, fold
         KeyboardInterrupt: a signal stopped it, and its state is saved.
     """
     augment = Augment(recipe.data.flip, recipe.data.colour_jitter)
-    data = Data(
+    data = Loaders(
         lambda batch_size, s: build_loader(
             training, batch_size, 0, seed=s, augment=augment, shuffle=True
         ),
         lambda batch_size: build_loader(training, batch_size, shuffle=False),
         len(training),
     )
-    outcome = fit(model, recipe, data, folder / "training", resume=True)
+    outcome = fit(model, recipe, data, folder / "training", resume=True, progress=Display())
     if not outcome.finished:
         raise KeyboardInterrupt
     # Its resume point would give a later recipe these weights.

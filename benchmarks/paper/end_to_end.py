@@ -17,8 +17,9 @@ from halfmask.data.loader import build_loader
 from halfmask.models.checkpoint import load_checkpoint, load_weights
 from halfmask.models.mask_rcnn.build import build_mask_rcnn
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
+from halfmask.progress import Display
 from halfmask.recipes.recipe import MaskRCNN, Recipe, parse_recipe
-from halfmask.training.loop.fit import Data, fit
+from halfmask.training.loop.fit import Loaders, fit
 
 END_TO_END: dict[str, dict[str, Any]] = {
     "class-agnostic, end to end": {"kind": "agnostic"},
@@ -62,7 +63,7 @@ def train_end_to_end(
     file = training.file.part(training.file.image_ids, masks_of=masked)
     stripped = CocoInstances(file, training.folder, training.image_ids, cache=True)
     augment = Augment(recipe.data.flip, recipe.data.colour_jitter)
-    data = Data(
+    data = Loaders(
         lambda batch_size, seed: build_loader(
             stripped, batch_size, 0, seed=seed, augment=augment, shuffle=True
         ),
@@ -70,7 +71,7 @@ def train_end_to_end(
         len(stripped),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    if not fit(model, joint, data, folder, resume=True).finished:
+    if not fit(model, joint, data, folder, resume=True, progress=Display()).finished:
         raise KeyboardInterrupt
     return model.cpu().eval(), _last_mask_loss(folder / "logs" / "metrics.csv")
 

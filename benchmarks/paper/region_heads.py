@@ -180,7 +180,9 @@ def train_head(
     assert len(rows) > 0, labels
     if branch.teacher is not None:
         rows = torch.arange(len(regions.labels))
-    optimiser, schedule = build_optimiser(branch.named_parameters(), stage.optimiser, stage.steps)
+    optimiser, schedule = build_optimiser(
+        branch.named_parameters(), settings=stage.optimiser, steps=stage.steps
+    )
     losses = []
     for _ in range(stage.steps):
         pick = rows[torch.randint(len(rows), (stage.batch_size,))]

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from halfmask.data.augment.augment import Augment
 from halfmask.data.dataset import Examples
-from halfmask.distributed import Place
+from halfmask.distributed import ProcessPlace
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops
 from halfmask.structures import Target
@@ -30,7 +30,7 @@ def build_loader(
     seed: int = 0,
     augment: Augment | None = None,
     shuffle: bool = True,
-    place: Place | None = None,
+    place: ProcessPlace | None = None,
     draws: bool = False,
 ) -> ResumableLoader:
     """Returns a loader of a data set's batches.

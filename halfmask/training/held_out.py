@@ -1,42 +1,49 @@
-"""Evaluations on the way: a model measured on the images that are held out of its training."""
+"""Evaluations during a training, on its held-out images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
 from halfmask.evaluation.measures.metrics import compute_metrics
 from halfmask.inference.predictor import on_cpu
-from halfmask.structures import Detection
+from halfmask.progress import Progress
+from halfmask.structures import Detection, Target
+
+logger = logging.getLogger("halfmask")
 
 BATCH = 4
 
+Segment = Callable[[list[Tensor], list[Target]], list[Detection]]
+
+
+SHOWN = (
+    ("box AP", "box", "AP", 1),
+    ("mask AP", "mask", "AP", 1),
+    ("IoU on given boxes", "given_boxes", "miou", 100),
+)
+
 
 def _line(blocks: dict[str, Any]) -> str:
-    """The numbers to watch, those that exist, in percent."""
+    """Summarises an evaluation in percent, without values that do not exist."""
     parts = []
-    wanted = (
-        ("box AP", "box", "AP", 1),
-        ("mask AP", "mask", "AP", 1),
-        ("IoU on given boxes", "given_boxes", "miou", 100),
-    )
-    for title, block, key, factor in wanted:
-        values = {name: blocks[block][name][key] for name in ("all", "A", "B")}
-        if values["all"] is not None:
-            rest = ", ".join(
-                f"{name} {values[name] * factor:.1f}" for name in "AB" if values[name] is not None
-            )
-            parts.append(f"{title} {values['all'] * factor:.1f} ({rest})")
+    for title, block, key, factor in SHOWN:
+        found = {name: blocks[block][name][key] for name in ("all", "A", "B")}
+        values = {name: v * factor for name, v in found.items() if v is not None}
+        if "all" in values:
+            rest = ", ".join(f"{name} {values[name]:.1f}" for name in "AB" if name in values)
+            parts.append(f"{title} {values['all']:.1f} ({rest})")
     return "; ".join(parts) or "nothing to measure"
 
 
 class Evaluation:
-    """Runs a model over held-out images."""
+    """Measures a model on held-out images."""
 
     def __init__(self, images: CocoInstances, masked: set[int], workers: int) -> None:
         self._images, self._masked, self._workers = images, masked, workers
@@ -44,27 +51,44 @@ class Evaluation:
     def __call__(self, model: Any) -> dict[str, Any]:
         model.eval()
         detections = self._detections(model) if model.has_detector else None
-        given = self._given(model)
-        file, use = self._images.file, self._images.use
-        result = compute_metrics(file, detections, given, masked=self._masked, use=use)
+        given = drawn_masks(segment_with(model), self._images, self._workers)
+        result = compute_metrics(
+            self._images.file, detections, given, masked=self._masked, use=self._images.use
+        )
         blocks = {name: result[name] for name in ("box", "mask", "given_boxes")}
-        print(f"  {len(self._images)} held-out images: {_line(blocks)}")
+        logger.info(f"  {len(self._images)} held-out images: {_line(blocks)}")
         return blocks
-
-    def _batches(self, model: nn.Module) -> Iterator[tuple[list[Tensor], list[Any]]]:
-        device = next(model.parameters()).device
-        for images, targets in build_loader(self._images, BATCH, self._workers, shuffle=False):
-            yield [image.to(device) for image in images], [target.to(device) for target in targets]
 
     @torch.no_grad()
     def _detections(self, model: Any) -> Iterator[tuple[int, Detection]]:
-        for images, targets in self._batches(model):
-            for target, found in zip(targets, model.detect(images), strict=True):
-                yield target.image_id, on_cpu(found)
+        device = next(model.parameters()).device
+        for images, targets in build_loader(self._images, BATCH, self._workers, shuffle=False):
+            found = model.detect([image.to(device) for image in images])
+            yield from ((t.image_id, on_cpu(f)) for t, f in zip(targets, found, strict=True))
+
+
+def segment_with(model: Any) -> Segment:
+    """Returns the function that draws a model's masks into the boxes of targets."""
+    device = next(model.parameters()).device
+    model.eval()
 
     @torch.no_grad()
-    def _given(self, model: Any) -> Iterator[tuple[int, Tensor, Detection]]:
-        for images, targets in self._batches(model):
-            drawn = model.segment(images, [t.boxes for t in targets], [t.labels for t in targets])
-            for target, found in zip(targets, drawn, strict=True):
-                yield target.image_id, target.annotation_ids, on_cpu(found)
+    def segment(images: list[Tensor], targets: list[Target]) -> list[Detection]:
+        given = [t.boxes.to(device) for t in targets], [t.labels.to(device) for t in targets]
+        drawn = model.segment([image.to(device) for image in images], *given)
+        return [on_cpu(found) for found in drawn]
+
+    return segment
+
+
+def drawn_masks(
+    segment: Segment, images: CocoInstances, workers: int, progress: Progress | None = None
+) -> Iterator[tuple[int, Tensor, Detection]]:
+    """Yields image id, annotation ids and masks in the boxes of each image."""
+    done = 0
+    for batch, targets in build_loader(images, BATCH, workers, shuffle=False):
+        for target, found in zip(targets, segment(batch, targets), strict=True):
+            yield target.image_id, target.annotation_ids, found
+        done += len(targets)
+        if progress is not None:
+            progress("masks for the report", done, len(images))

@@ -1,5 +1,8 @@
-"""`halfmask train devices=N` without torchrun or srun: starts N processes on this host
-and watches over them.
+"""Starts the processes of `halfmask train devices=N` on this host, and watches them.
+
+torchrun is not used. It prints a table and a traceback for each process that fails, ends
+with exit code 1 after a signal, and kills processes that need more than a fixed time to
+finish their step and save.
 """
 
 from __future__ import annotations
@@ -14,35 +17,34 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
+import torch
+
 from halfmask.errors import InputError
 
 GRACE = 15.0
-"""Seconds that the others have to end by themselves, once one has failed: they notice,
-and say what they have to say.
-"""
+"""Seconds that the other processes have to report and end after one has failed."""
 LAUNCHER = "HALFMASK_LAUNCHER"
-"""Environment variable of the processes: the launcher's process id."""
+"""Environment variable of the processes: the process id of their launcher."""
 
 
 def launch(arguments: Sequence[str], processes: int, resume_command: str) -> int:
-    """Runs `halfmask` with the same arguments in several processes, which find each
-    other as under torchrun.
+    """Runs `halfmask` with the same arguments in several processes, as torchrun would.
 
-    A signal is passed on to all of them. When one fails the others are ended, in
-    bounded time.
+    Signals are passed on to all of them. If one fails, the others end within `GRACE`.
 
     Args:
         arguments: of `halfmask`.
-        resume_command: how to go on, for messages.
+        resume_command: command that resumes the run, for messages.
     Returns:
-        The exit code: 0, 130 after a signal, or the first failed process's.
+        The exit code: 0, 130 after a signal, or that of the first failed process.
     Raises:
         InputError: more processes than GPUs, or a process was killed.
     """
     _check_devices(processes)
-    port = _free_port()
-    members = [_start(arguments, rank, processes, port) for rank in range(processes)]
-
+    port = free_port()
+    # The flag of this command is not among the verb's arguments.
+    arguments = [*arguments, *["--debug"] * ("--debug" in sys.argv)]
+    members = [_start(arguments, rank, processes=processes, port=port) for rank in range(processes)]
     received: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
@@ -61,26 +63,23 @@ def launch(arguments: Sequence[str], processes: int, resume_command: str) -> int
                 member.wait()
         for number, handler in before.items():
             signal.signal(number, handler)
+    # Before the first step there is nothing to save, and the signal itself ends a process.
     if received and all(code in (130, -received[0]) for _, code in codes):
-        return (
-            130 if codes else 0
-        )  # before the first step there is nothing to save: the signal simply ends a process
+        return 130 if codes else 0
     return _verdict(codes, resume_command)
 
 
 def _check_devices(processes: int) -> None:
-    import torch
-
     if torch.cuda.is_available() and torch.cuda.device_count() < processes:
         raise InputError(
-            f"devices={processes}: this host has {torch.cuda.device_count()} GPUs: one process "
-            "a GPU; set devices to their number, or "
-            "CUDA_VISIBLE_DEVICES= to train on the CPU"
+            f"devices={processes}: this host has {torch.cuda.device_count()} GPUs, and each "
+            "process needs one; set devices to their number, or CUDA_VISIBLE_DEVICES= to train "
+            "on the CPU"
         )
 
 
 def _start(
-    arguments: Sequence[str], rank: int, processes: int, port: int
+    arguments: Sequence[str], rank: int, *, processes: int, port: int
 ) -> subprocess.Popen[bytes]:
     names = {
         "RANK": rank,
@@ -94,23 +93,18 @@ def _start(
     environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     environment |= {"TORCHELASTIC_RUN_ID": f"halfmask-{os.getpid()}", LAUNCHER: str(os.getpid())}
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    # That DDP looked for parameters without gradient and found none is nothing to tell
-    # of.
+    # Silences DDP's warning that all parameters have gradients.
     environment.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    # Else gloo looks for the address of the host's name, which need not be one of its
-    # own.
+    # By default gloo resolves the name of the host, which need not be an address of it.
     environment.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
-    # Of a session of their own: a terminal's Ctrl-C comes to the launcher, which passes
-    # it on once.
+    # In an own session: a terminal's Ctrl-C reaches only the launcher, which forwards it.
     return subprocess.Popen(
         [sys.executable, "-m", "halfmask", *arguments], env=environment, start_new_session=True
     )
 
 
 def _watch(members: Sequence[subprocess.Popen[bytes]]) -> list[tuple[int, int]]:
-    """(rank, exit code) of those that failed, in the order in which they did so, killed
-    ones first; empty: all went well.
-    """
+    """Waits for the processes; returns (rank, exit code) of failed ones, killed ones first."""
     failed: dict[int, int] = {}
     deadline = None
     while any(member.poll() is None for member in members):
@@ -134,28 +128,26 @@ def _verdict(failed: list[tuple[int, int]], resume_command: str) -> int:
     rank, code = failed[0]
     if code < 0:
         raise InputError(
-            f"process {rank} was ended by {signal.Signals(-code).name}, and so the training "
-            "(SIGKILL may mean that the memory was full: "
-            "fewer devices or data.workers, a smaller batch_size); go on from the last resume "
-            f"point with: {resume_command}"
+            f"process {rank} was ended by {signal.Signals(-code).name}, which ended the training "
+            "(SIGKILL may mean that the memory was full: try fewer devices or data.workers, or a "
+            f"smaller batch_size); resume from the last save with: {resume_command}"
         )
     return code
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Returns a free TCP port of this host."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
 
 
 def end_with_launcher() -> None:
-    """Lets a process that `launch` started stop as by SIGTERM when its launcher is
-    gone, however that came. Linux only.
-    """
+    """Sends SIGTERM to this process when the `launch` that started it ends. Linux only."""
     parent = os.environ.get(LAUNCHER)
     if parent is None or sys.platform != "linux":
         return
     wanted = 1  # PR_SET_PDEATHSIG
     ctypes.CDLL(None).prctl(wanted, int(signal.SIGTERM))
-    if os.getppid() != int(parent):  # it went before that
-        sys.exit(130)
+    if os.getppid() != int(parent):  # it has ended already
+        raise KeyboardInterrupt

@@ -1,72 +1,86 @@
-"""Self-training: a model fills the masks that its training file lacks, and the next
-round's model learns from them too.
+"""Self-training: a teacher fills in the missing masks, and the next model learns from
+them too.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from halfmask.recipes.recipe import Recipe
+from halfmask import distributed
+from halfmask.coco.file import CocoFile
+from halfmask.files.atomic import write_json
+from halfmask.inference.complete.complete import complete
+from halfmask.recipes.recipe import Recipe, expand
+from halfmask.training.data import read_training_data
+from halfmask.training.folder import MODEL
+from halfmask.training.job import RunOptions
+from halfmask.training.single import open_run, train_single
+
+logger = logging.getLogger("halfmask")
 
 TEACHER = "teacher"
-"""Folder of the round before, in the folder of a run."""
+"""Folder of the previous round, in the folder of a run."""
 
 
-def teach(recipe: Recipe, out: Path, resume_command: str) -> Path | None:
-    """Trains the round before this one in OUT/teacher, and has it fill the file's
-    missing masks.
+def train_rounds(
+    recipe: Recipe,
+    out: Path,
+    options: RunOptions,
+    *,
+    resume: bool,
+    calibrate: Callable[[Any], None] | None = None,
+) -> None:
+    """Trains the recipe's rounds, the last one into `out`; arguments as `train_single`."""
+    filled = _teach(recipe, out, options) if recipe.rounds > 1 else None
+    train_single(recipe, out, options, resume=resume, filled=filled, calibrate=calibrate)
 
-    What is there already is taken as it is, so that an interrupted run goes on. The
-    teacher reads the file as its own training did: stripped of the masks that the
-    recipe takes away, without the images that are held out.
 
-    Args:
-        recipe: of this round; `rounds` is at least 2.
-        out: this round's run folder.
-        resume_command: how to go on, for messages.
+def train_helper(recipe: Recipe, out: Path, options: RunOptions) -> Path:
+    """Trains a model that serves another training, or continues where it stopped.
+
     Returns:
-        A COCO file of the training images with the teacher's masks; None if a signal
-            stopped its training.
+        The checkpoint.
     """
-    from halfmask.distributed import current
-    from halfmask.training.train import train
+    resume = (out / "recipe.yaml").is_file()
+    recipe, finished = open_run(recipe, out, resume)
+    if not finished:
+        train_rounds(recipe, out, replace(options, report=False), resume=resume)
+    return out / MODEL
 
+
+def _teach(recipe: Recipe, out: Path, options: RunOptions) -> Path:
+    """Trains the previous round in OUT/teacher and fills in the missing masks with it.
+
+    The teacher reads the file as in its own training: without the masks that the recipe
+    removes, without the held-out images.
+
+    Returns:
+        A COCO file of the training images with the teacher's masks.
+    """
     folder = out / TEACHER
     filled = folder / "filled.json"
-    # What is hidden for an estimate is a matter of the last round.
+    logger.info(f"round {recipe.rounds - 1} of {recipe.rounds}: the teacher")
+    # Only the last round needs an estimate from hidden classes.
     earlier = recipe.model_copy(update={"rounds": recipe.rounds - 1, "hide": 0})
-    print(f"round {recipe.rounds - 1} of {recipe.rounds}: the teacher")
-    model = train(
-        earlier,
-        folder,
-        resume=(folder / "recipe.yaml").is_file(),
-        resume_command=resume_command,
-        report=False,
-    )
-    if model is None:
-        return None
-    members = current()
+    model = train_helper(earlier, folder, options)
+    members = distributed.current()
     if members.is_main and not filled.is_file():
-        _fill(recipe, model, folder, filled)
+        _fill(recipe, model, filled)
     members.wait()
-    print(f"round {recipe.rounds} of {recipe.rounds}")
+    logger.info(f"round {recipe.rounds} of {recipe.rounds}")
     return filled
 
 
-def _fill(recipe: Recipe, model: Path, folder: Path, filled: Path) -> None:
-    from halfmask.coco.file import CocoFile
-    from halfmask.files.atomic import write_json
-    from halfmask.inference.complete.complete import complete
-    from halfmask.recipes.recipe import expand
-    from halfmask.training.data import read_training_data
-
-    bare = folder / "to_fill.json"
+def _fill(recipe: Recipe, model: Path, filled: Path) -> None:
+    bare = filled.with_name("to_fill.json")
     once = recipe.model_copy(update={"rounds": 1, "hide": 0})
     file = read_training_data(once, in_memory=True).training.file
     assert isinstance(file, CocoFile)
     write_json(bare, file.document)
     done = complete(model, bare, expand(recipe.data.images), filled, redo_filled=True)
     score = "" if done.mean_score is None else f", mean score {done.mean_score:.2f}"
-    print(f"{filled}: {done.filled} masks filled in by the teacher{score}")
+    logger.info(f"{filled}: {done.filled} masks filled in by the teacher{score}")

@@ -1,97 +1,196 @@
-"""One training: data, model, fit."""
+"""One training: data, model, fit, and the files of the finished run."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from halfmask.models.base import SegmentationModel
-    from halfmask.recipes.recipe import Recipe
-    from halfmask.training.data import TrainingData
-    from halfmask.training.loop.fit import Outcome
+import torch
+
+from halfmask import distributed
+from halfmask.errors import InputError
+from halfmask.models.base import SegmentationModel
+from halfmask.models.build import build_model, with_embedding_size
+from halfmask.models.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    load_fitting_weights,
+    save_checkpoint,
+)
+from halfmask.pictures.curves import training_curves
+from halfmask.recipes.recipe import Recipe, expand
+from halfmask.training.data import TrainingData, read_training_data
+from halfmask.training.folder import MODEL, check_run_folder, for_processes, remove_begun
+from halfmask.training.job import RunOptions, TrainingJob, prepare
+from halfmask.training.loop.callback import RESUME_FILE
+from halfmask.training.loop.fit import Outcome, fit
+from halfmask.training.report import report_run
+
+logger = logging.getLogger("halfmask")
+
+
+class Stopped(Exception):  # noqa: N818 - no error: the user asked for it
+    """A signal stopped a training, which can be resumed.
+
+    Attributes:
+        step, steps: steps done, and steps of the whole training.
+    """
+
+    def __init__(self, step: int, steps: int) -> None:
+        super().__init__(f"stopped at step {step} of {steps}")
+        self.step, self.steps = step, steps
+
+
+def open_run(recipe: Recipe, out: Path, resume: bool) -> tuple[Recipe, bool]:
+    """Checks that the run may start in `out`.
+
+    Returns:
+        The recipe with the values that its files and the number of processes decide,
+        and whether the run is finished already.
+    Raises:
+        InputError: see `check_run_folder` and `for_processes`.
+    """
+    members = distributed.current()
+    recipe = recipe.model_copy(update={"model": with_embedding_size(recipe.model)})
+    recipe = for_processes(recipe, out, resume=resume, world=members.place.world)
+    finished = check_run_folder(recipe, out, resume)
+    members.wait()
+    if finished:
+        logger.info("%s: this run is finished", out / MODEL)
+    return recipe, finished
 
 
 def train_single(
     recipe: Recipe,
-    data: TrainingData,
-    model: SegmentationModel,
     out: Path,
+    options: RunOptions,
+    *,
     resume: bool,
-    resume_command: str,
-) -> Outcome:
-    """The training itself; a run that fails before its first resume point leaves nothing behind."""
-    from halfmask.distributed import current
-    from halfmask.errors import InputError
-    from halfmask.training.folder import begin_run, remove_begun
-    from halfmask.training.loop.fit import fit
+    filled: Path | None = None,
+    calibrate: Callable[[Any], None] | None = None,
+) -> None:
+    """Trains one model by the recipe's stages, into the folder `out`.
 
+    Args:
+        recipe: from `open_run`.
+        filled: COCO file with a teacher's masks, see `read_training_data`.
+        calibrate: fits the trained model's quality score.
+    Raises:
+        InputError: the recipe does not fit its data or its model, or the loss is not
+            finite.
+        Stopped: a signal stopped the training.
+    """
+    members = distributed.current()
+    with members.in_turn():
+        data = read_training_data(recipe, filled)
+        model = build_for(recipe, data)
+    describe(recipe, data)
+    job = TrainingJob(recipe=recipe, data=data, model=model, out=out, options=options)
+    outcome = _fit(job, resume)
+    if not outcome.finished:
+        raise Stopped(outcome.step, outcome.steps)
+    if members.is_main:
+        if calibrate is not None:
+            calibrate(model)
+        _finish(job)
+        # Last: if the process is killed before, --resume finishes the run.
+        (out / RESUME_FILE).unlink(missing_ok=True)
+    members.wait()
+
+
+def _fit(job: TrainingJob, resume: bool) -> Outcome:
+    """Fits the model. A run that fails before its first resume point leaves no file."""
+    out, options = job.out, job.options
     before = set(out.iterdir()) if out.is_dir() else None
     try:
-        begin_run(recipe, data, model, out)
+        prepare(job)
         return fit(
-            model, recipe, data.loaders(recipe), out, data.evaluation(recipe.data.workers), resume
+            job.model,
+            job.recipe,
+            job.data.loaders(job.recipe),
+            out,
+            evaluate=job.data.evaluation(job.recipe.data.workers),
+            resume=resume,
+            progress=options.progress,
         )
     except (InputError, OSError) as error:
-        if isinstance(
-            error, OSError
-        ):  # of a log or a tracker; the system names no file when a disk is full
+        if isinstance(error, OSError):  # a full disk: the system names no file
             error = InputError(f"{error.filename or out}: {error.strerror or error}")
-        if (out / "resume.ckpt").is_file():
-            raise InputError(f"{error} (the last good state is kept: {resume_command})") from error
-        if not resume and current().is_main and out.is_dir():
+        if (out / RESUME_FILE).is_file():
+            kept = f"the last good state is kept: {options.resume_command}"
+            raise InputError(f"{error} ({kept})") from error
+        if not resume and distributed.current().is_main and out.is_dir():
             remove_begun(out, before)
         raise error
 
 
-def with_embedding_size_of_recipe(recipe: Recipe) -> Recipe:
-    """The recipe with what its files decide, as the run keeps it."""
-    from halfmask.models.build import with_embedding_size
-
-    return recipe.model_copy(update={"model": with_embedding_size(recipe.model)})
+def _finish(job: TrainingJob) -> None:
+    """Writes model.safetensors, curves.png and report.html."""
+    data, state = job.data, job.model.state_dict()
+    categories: list[Any] = [{"id": c["id"], "name": c["name"]} for c in data.categories]
+    made = Checkpoint(
+        state=state,
+        recipe=job.recipe,
+        categories=categories,
+        masked=sorted(data.masked),
+        mask_counts=data.mask_counts,
+    )
+    save_checkpoint(job.out / MODEL, made)
+    if job.options.curves:
+        try:
+            training_curves(job.out)
+        except InputError as error:  # a run shorter than the first log line
+            logger.info("no curves: %s", error)
+    if job.options.report:
+        report_run(job)
 
 
 def build_for(recipe: Recipe, data: TrainingData) -> SegmentationModel:
-    import torch
+    """Builds the recipe's model, with the weights of `init` if the recipe names one.
 
-    from halfmask.errors import InputError
-    from halfmask.models.build import build_model
-    from halfmask.models.checkpoint import load_checkpoint, load_fitting_weights
-    from halfmask.recipes.recipe import expand
-
+    Raises:
+        InputError: `init` has other classes, or none of its weights fit.
+    """
     torch.manual_seed(recipe.seed)
     names = [c["name"] for c in data.categories]
     model = build_model(recipe.model, len(names) + 1, names=names)
     if recipe.init is None:
         return model
-    source = expand(recipe.init)
-    start = load_checkpoint(source / "model.safetensors" if source.is_dir() else source)
-    own, theirs = [c["name"] for c in data.categories], [c["name"] for c in start.categories]
-    if own != theirs and len(own) == len(theirs) and (model.has_detector or model.needs_labels):
+    source, start = read_init(recipe.init)
+    theirs = [c["name"] for c in start.categories]
+    if names != theirs and len(names) == len(theirs) and (model.has_detector or model.needs_labels):
         raise InputError(
             f"{source}: init: trained on other classes ({len(theirs)}: {', '.join(theirs[:3])} "
-            f"…) than {data.name} has ({len(own)}: "
-            f"{', '.join(own[:3])} …), and labels would change their meaning"
+            f"…) than {data.name} has ({len(names)}: {', '.join(names[:3])} …), so its labels "
+            "would mean something else"
         )
     left = load_fitting_weights(model, start.state)
     if len(left) == len(model.state_dict()):
-        raise InputError(f"{source}: init: not one of its weights fits this recipe's model")
+        raise InputError(f"{source}: init: none of its weights fits the model of this recipe")
     parts = sorted({key.split(".")[0] for key in left})
-    print(f"init: {source}; new: {', '.join(parts) or 'nothing'}")
+    logger.info("init: %s; new: %s", source, ", ".join(parts) or "nothing")
     return model
 
 
+def read_init(init: str) -> tuple[Path, Checkpoint]:
+    """Reads the checkpoint that a recipe starts from: a file, or the folder of a run."""
+    source = expand(init)
+    return source, load_checkpoint(source / MODEL if source.is_dir() else source)
+
+
 def describe(recipe: Recipe, data: TrainingData) -> None:
+    """Logs what the recipe learns from."""
     held = 0 if data.development is None else len(data.development)
-    print(
+    logger.info(
         f"{recipe.name}: {len(data.training)} images to learn from, {held} held out; "
         f"{data.main.objects} objects, {data.main.masks} of "
         f"them with a mask; {len(data.categories)} classes, {len(data.masked)} masked (A), "
         f"{len(data.categories) - len(data.masked)} box-only (B)"
     )
     for index, pictures in data.own.items():
-        print(
+        logger.info(
             f"stage {recipe.stages[index].name} on data of its own: {len(pictures.training)} "
-            f"images, {pictures.objects} objects, "
-            f"{pictures.masks} of them with a mask"
+            f"images, {pictures.objects} objects, {pictures.masks} of them with a mask"
         )

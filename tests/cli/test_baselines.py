@@ -151,16 +151,11 @@ def test_a_rule_fills_a_file(
 
 
 def test_grabcut_mask_rcnn_from_boxes_to_its_numbers(
-    halfmask_cli: Cli,
-    coco_file: Callable[..., Path],
-    photos: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    halfmask_cli: Cli, coco_file: Callable[..., Path], photos: Path, tmp_path: Path
 ) -> None:
     """Table 2's row, verb by verb: split, complete with GrabCut, train a per-class head
     on the filled masks, evaluate.
     """
-    monkeypatch.setattr("halfmask.pictures.curves.training_curves", lambda folder: None)
     half, filled, run = tmp_path / "half.json", tmp_path / "filled.json", tmp_path / "run"
     whole = coco_file()
     assert halfmask_cli("split", whole, "--masked", "cat", "--out", half).code == 0

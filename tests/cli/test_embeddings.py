@@ -22,11 +22,8 @@ VECTORS = {
 
 
 @pytest.fixture
-def recipe(
-    coco_file: Callable[..., Path], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def recipe(coco_file: Callable[..., Path], photos: Path, tmp_path: Path) -> Path:
     """A recipe whose T reads vectors by class name; the file's categories are cat, dog, owl."""
-    monkeypatch.setattr("halfmask.pictures.curves.training_curves", lambda folder: None)
     save_file(VECTORS, tmp_path / "vectors.safetensors")
     transfer = {
         "input": "embedding",
@@ -102,16 +99,11 @@ def test_a_class_without_a_vector_stops_the_dry_run_already(
 
 
 def test_prototypes_come_from_boxes_and_stay_in_the_checkpoint(
-    halfmask_cli: Cli,
-    coco_file: Callable[..., Path],
-    photos: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    halfmask_cli: Cli, coco_file: Callable[..., Path], photos: Path, tmp_path: Path
 ) -> None:
     """Dogs and owls have boxes alone; owls are on a photograph without any mask, which
     the training leaves out.
     """
-    monkeypatch.setattr("halfmask.pictures.curves.training_curves", lambda folder: None)
     document = json.loads(coco_file().read_text())
     rows = [a for a in document["annotations"] if a["image_id"] != 3 and a["category_id"] != 9]
     rows.append({"id": 90, "image_id": 3, "category_id": 9, "bbox": [4, 4, 30, 30], "iscrowd": 0})

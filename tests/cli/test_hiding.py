@@ -1,49 +1,39 @@
-"""`train hide=k`: what is hidden is hidden, the estimate is of it, and the final model
-carries the fit.
+"""`train hide=k`: hidden masks stay unseen, the estimate is of them, and the final model
+carries the calibration.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import typer
 from PIL import Image
-from typer.testing import CliRunner
 
-from halfmask.cli import train as command
-from halfmask.data.synthetic.write import synth
 from halfmask.errors import InputError
 from halfmask.inference.predictor import load
 from halfmask.models.checkpoint import load_checkpoint
-from halfmask.recipes.recipe import Recipe, parse_recipe
+from halfmask.recipes.recipe import Recipe
 from halfmask.training.data import read_training_data
 from halfmask.training.hide import plan_hiding
-from halfmask.training.train import train
 
-MODEL = {
-    "kind": "box_segmenter",
-    "encoder": {"name": "small_resnet", "widths": [8, 12, 16], "blocks": [1, 1, 1]},
-    "crop_size": 32,
-    "decoder_widths": [12, 8],
-    "mirror": True,
-}
-SIZES = {"min_size": [64], "max_size": 64}
-STAGE = {
-    "name": "masks",
-    "train": ["all"],
-    "loss": "masks",
-    "steps": 3,
-    "batch_size": 2,
-    "optimiser": {"lr": 0.01},
-}
-A = "c1,c2,c4,c6"
+from .conftest import RunsHalfmask
+from .runs import (
+    REGION_HEADS,
+    SEGMENTER,
+    SEGMENTER_STAGE,
+    data_of,
+    interrupted,
+    same_weights,
+    small_world,
+    tiny_recipe,
+    trained,
+    weights,
+)
 
 Make = Callable[..., Recipe]
 
@@ -51,35 +41,18 @@ Make = Callable[..., Recipe]
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    document = json.loads(synth(folder, images=14, seed=3, classes=6, size=64).path.read_text())
-    document["categories"] = [
-        {"id": c["id"], "name": f"c{c['id']}"} for c in document["categories"]
-    ]
-    (folder / "instances.json").write_text(json.dumps(document))
+    small_world(folder, 14)
     return folder
 
 
 @pytest.fixture
 def make(world: Path) -> Make:
-    def build(file: Path | None = None, data: dict[str, Any] | None = None, **keys: Any) -> Recipe:
-        annotations = str(file or world / "instances.json")
-        section = {
-            "annotations": annotations,
-            "images": str(world / "images"),
-            "masked": A,
-            "masked_threshold": 1,
-        }
-        base = {"name": "tiny", "model": MODEL, "stages": [STAGE], "hide": 2}
-        return parse_recipe({**base, "data": section | (data or {}), **keys}, "test")
+    def build(file: Path | None = None, stages: Any = (SEGMENTER_STAGE,), **keys: Any) -> Recipe:
+        data = data_of(world, file or world / "instances.json", masked="c1,c2,c4,c6")
+        model = keys.pop("model", {**SEGMENTER, "mirror": True})
+        return tiny_recipe(model, data, *stages, **{"hide": 2, **keys})
 
     return build
-
-
-@pytest.fixture(autouse=True)
-def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("halfmask.pictures.curves.training_curves", lambda folder: None)
-    if request.function is not test_a_run_with_hidden_classes:
-        monkeypatch.setattr("halfmask.training.report.write_run_report", lambda *_: None)
 
 
 def without_masks_of(file: Path, out: Path, classes: set[int]) -> Path:
@@ -94,10 +67,11 @@ def without_masks_of(file: Path, out: Path, classes: set[int]) -> Path:
 
 
 def test_a_run_with_hidden_classes(
-    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run, recipe = tmp_path / "run", make()
-    path = train(recipe, run)
+    with caplog.at_level(logging.INFO, "halfmask"):
+        path = trained(recipe, run, report=True)
     assert path == run / "model.safetensors"
     names = {p.name for p in run.iterdir()}
     assert names == {
@@ -108,6 +82,7 @@ def test_a_run_with_hidden_classes(
         "hidden",
         "quality.json",
         "reliability.png",
+        "curves.png",
         "report.html",
     }
     assert not (run / "hidden" / "report.html").exists()
@@ -135,9 +110,8 @@ def test_a_run_with_hidden_classes(
     mean = sum(o["iou"] for o in result["objects"]) / count
     assert result["estimate"]["miou"] == pytest.approx(mean, abs=1e-6)
     assert Image.open(run / "reliability.png").width > 800
-    printed = capsys.readouterr().out
-    assert "expect a mean IoU of" in printed
-    assert all(f"c{i} (" in printed for i in plan.classes)
+    assert "expect a mean IoU of" in caplog.text
+    assert all(f"c{i} (" in caplog.text for i in plan.classes)
     unfitted, fitted = load(run / "hidden", device="cpu"), load(run, device="cpu")
     assert not unfitted.model.quality_score.fitted
     assert fitted.model.quality_score.fitted
@@ -146,10 +120,9 @@ def test_a_run_with_hidden_classes(
 def test_the_final_weights_are_those_of_a_run_that_hides_nothing(
     make: Make, tmp_path: Path
 ) -> None:
-    one, two = train(make(), tmp_path / "a"), train(make(hide=0), tmp_path / "b")
-    assert one is not None
-    assert two is not None
-    with_fit, without = load_checkpoint(one).state, load_checkpoint(two).state
+    assert trained(make(), tmp_path / "a") is not None
+    assert trained(make(hide=0), tmp_path / "b") is not None
+    with_fit, without = weights(tmp_path / "a"), weights(tmp_path / "b")
     for key, tensor in without.items():
         assert torch.equal(with_fit[key], tensor) != key.startswith("quality_score."), key
 
@@ -161,22 +134,15 @@ def test_hidden_masks_teach_nothing_and_masks_of_b_change_nothing(
     ruined = without_masks_of(world / "instances.json", tmp_path / "h.json", hidden)
     box_only = without_masks_of(world / "instances.json", tmp_path / "b.json", {3, 5})
     runs = {name: tmp_path / name for name in ("plain", "ruined", "b")}
-    train(make(), runs["plain"])
-    train(make(file=ruined), runs["ruined"])
-    train(make(file=box_only), runs["b"])
-
-    def state(name: str, part: str = "") -> dict[str, torch.Tensor]:
-        return load_checkpoint(runs[name] / part / "model.safetensors").state
-
-    first, again = state("plain", "hidden"), state("ruined", "hidden")
-    assert all(torch.equal(first[k], again[k]) for k in first)
-    assert not all(torch.equal(t, state("ruined")[k]) for k, t in state("plain").items()), (
-        "they teach the run itself"
-    )
+    trained(make(), runs["plain"])
+    trained(make(file=ruined), runs["ruined"])
+    trained(make(file=box_only), runs["b"])
+    assert same_weights(runs["plain"] / "hidden", runs["ruined"] / "hidden")
+    assert not same_weights(runs["plain"], runs["ruined"]), "they teach the run itself"
     scores = [(runs[name] / "quality.json").read_text() for name in runs]
     assert scores[0] != scores[1]
     assert scores[0] == scores[2]
-    assert all(torch.equal(t, state("b")[k]) for k, t in state("plain").items())
+    assert same_weights(runs["plain"], runs["b"])
 
 
 def test_hidden_masks_do_not_come_back_through_a_teacher(
@@ -186,13 +152,9 @@ def test_hidden_masks_do_not_come_back_through_a_teacher(
     hidden = set(plan_hiding(make()).classes)
     ruined = without_masks_of(world / "instances.json", tmp_path / "h.json", hidden)
     for name, file in (("plain", None), ("ruined", ruined)):
-        train(make(rounds=2) if file is None else make(file=file, rounds=2), tmp_path / name)
+        trained(make(rounds=2) if file is None else make(file=file, rounds=2), tmp_path / name)
     for part in ("hidden", "hidden/teacher"):
-        one, two = (
-            load_checkpoint(tmp_path / n / part / "model.safetensors").state
-            for n in ("plain", "ruined")
-        )
-        assert all(torch.equal(one[k], two[k]) for k in one), part
+        assert same_weights(tmp_path / "plain" / part, tmp_path / "ruined" / part), part
 
 
 def test_the_choice_is_the_seeds_and_spread_over_counts(make: Make) -> None:
@@ -211,19 +173,15 @@ def test_the_choice_is_the_seeds_and_spread_over_counts(make: Make) -> None:
 
 
 def test_one_hidden_class_is_enough(make: Make, tmp_path: Path) -> None:
-    train(make(hide=1), tmp_path / "run")
+    trained(make(hide=1), tmp_path / "run")
     result = json.loads((tmp_path / "run" / "quality.json").read_text())
     assert len(result["hidden"]) == 1
     assert result["quality"]["calibration_error"] is not None
 
 
 def test_a_stages_own_data_lose_the_masks_too(make: Make, world: Path) -> None:
-    own = {
-        "annotations": str(world / "instances.json"),
-        "images": str(world / "images"),
-        "masked_threshold": 1,
-    }
-    plan = plan_hiding(make(stages=[STAGE, {**STAGE, "name": "more", "data": own}]))
+    more = {**SEGMENTER_STAGE, "name": "more", "data": data_of(world)}
+    plan = plan_hiding(make(stages=[SEGMENTER_STAGE, more]))
     stage = plan.recipe.stages[1].data
     assert stage is not None
     assert stage.masked is not None
@@ -231,54 +189,38 @@ def test_a_stages_own_data_lose_the_masks_too(make: Make, world: Path) -> None:
     assert kept == {1, 2, 3, 4, 5, 6} - set(plan.classes)
 
 
-def test_what_cannot_be_hidden(make: Make, tmp_path: Path) -> None:
+def test_hiding_that_cannot_work_is_refused(make: Make, tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"hide=9: .*instances\.json has \d masked classes with at least 1 masks"
     ):
-        train(make(hide=9), tmp_path / "x")
-    backbone = MODEL["encoder"]
-    region_heads = {"kind": "mask_rcnn", "backbone": backbone, "images": SIZES}
+        trained(make(hide=9), tmp_path / "x")
     with pytest.raises(
         InputError, match="works for a box_segmenter, the recipe's model is a mask_rcnn"
     ):
-        train(make(model=region_heads), tmp_path / "x")
-    train(make(hide=0), tmp_path / "start")
+        trained(make(model=REGION_HEADS), tmp_path / "x")
+    trained(make(hide=0), tmp_path / "start")
     with pytest.raises(InputError, match=r"has learnt masks of c\d, which is to be hidden"):
-        train(make(init=str(tmp_path / "start")), tmp_path / "x")
+        trained(make(init=str(tmp_path / "start")), tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize("stop", [2, 5])
-def test_stopped_in_either_training_and_resumed(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
-) -> None:
-    train(make(), tmp_path / "whole")
-    backward, calls = torch.Tensor.backward, []
-
-    def interrupted(self: Any, *args: Any, **kwargs: Any) -> None:
-        calls.append(1)
-        if len(calls) == stop:
-            os.kill(os.getpid(), signal.SIGINT)
-        backward(self, *args, **kwargs)
-
+def test_stopped_in_either_training_and_resumed(make: Make, tmp_path: Path, stop: int) -> None:
+    trained(make(), tmp_path / "whole")
     run = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.Tensor, "backward", interrupted)
-        assert train(make(), run) is None
+    with interrupted(stop):
+        assert trained(make(), run) is None
     assert (run / "hidden" / "model.safetensors").exists() == (stop == 5)
-    assert train(make(), run, resume=True) == run / "model.safetensors"
-    one, two = (
-        load_checkpoint(tmp_path / name / "model.safetensors").state for name in ("whole", "run")
-    )
-    assert all(torch.equal(one[k], two[k]) for k in one)
+    assert trained(make(), run, resume=True) == run / "model.safetensors"
+    assert same_weights(tmp_path / "whole", run)
 
 
-def test_a_dry_run_says_which_classes(make: Make, tmp_path: Path) -> None:
+def test_a_dry_run_says_which_classes(
+    make: Make, tmp_path: Path, halfmask_cli: RunsHalfmask
+) -> None:
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(make(hide=0).to_yaml())
-    app = typer.Typer()
-    app.command()(command.run)
-    done = CliRunner().invoke(app, [str(recipe), "hide=2", "--dry-run"], catch_exceptions=False)
-    assert done.exit_code == 0
-    assert "hide=2: a first training without the masks of c" in done.stdout
+    done = halfmask_cli("train", recipe, "hide=2", "--dry-run")
+    assert done.code == 0
+    assert "hide=2: a first training without the masks of c" in done.out
     assert [p.name for p in tmp_path.iterdir()] == ["tiny.yaml"]

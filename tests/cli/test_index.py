@@ -77,10 +77,10 @@ def test_training_is_the_same_bit_for_bit(
     recipe = recipe_of(
         world, masked="c1,c2,c6", development=0.3, flip=True, paste=0.5, masked_threshold=1
     )
-    train(recipe, tmp_path / "memory")
+    train(recipe, out=tmp_path / "memory", report=False)
     assert isinstance(read_training_data(recipe).training.file, CocoFile)
     folder = request.getfixturevalue("indexed")
-    train(recipe, tmp_path / "index")
+    train(recipe, out=tmp_path / "index", report=False)
     data = read_training_data(recipe)
     assert data.development is not None
     assert isinstance(data.training.file, CocoIndex)
@@ -105,7 +105,7 @@ def test_training_is_the_same_bit_for_bit(
 
 def test_self_training_reads_the_file_in_memory(world: Path, tmp_path: Path, indexed: Path) -> None:
     recipe = recipe_of(world, masked="c1,c2,c6", masked_threshold=1)
-    train(recipe.model_copy(update={"rounds": 2}), tmp_path / "run")
+    train(recipe.model_copy(update={"rounds": 2}), out=tmp_path / "run", report=False)
     assert (tmp_path / "run" / "model.safetensors").is_file()
     assert len(list(indexed.iterdir())) == 1  # the first round's
 

@@ -1,5 +1,5 @@
 """One model trained by several processes: the same training as by one, and it ends,
-stops and goes on together.
+stops and resumes together.
 """
 
 from __future__ import annotations
@@ -21,33 +21,21 @@ import pytest
 import torch
 import yaml
 
-from halfmask.data.synthetic.write import synth
 from halfmask.errors import InputError
 from halfmask.models.checkpoint import load_checkpoint
 from halfmask.recipes.recipe import Recipe, parse_recipe
 from halfmask.training.data import read_training_data
 from halfmask.training.folder import for_processes
-from halfmask.training.launch import _free_port, _verdict, _watch, launch
-from halfmask.training.train import train
+from halfmask.training.launch import _verdict, _watch, free_port, launch
 
-BACKBONE = {"name": "small_resnet", "widths": [8, 12, 16], "blocks": [1, 1, 1]}
-DETECTOR = {
-    "fpn_channels": 16,
-    "strides": [8, 16],
-    "extra_level": False,
-    "anchor_sizes": [24, 48],
-    "box_width": 24,
-    "rpn_batch": 32,
-    "box_batch": 32,
-    "rpn_pre_nms": [50, 50],
-    "rpn_post_nms": [30, 30],
-}
+from .runs import DETECTOR, RESNET, data_of, small_world, tiny_recipe, trained, written
+
 HEAD = {"kind": "transfer", "width": 12, "convs": 1, "roi_size": 7, "norm": "batch"}
 # Two sizes, on either side of a multiple of 32: photographs of a batch differ, and with
 # them what has to be padded.
 RCNN = {
     "kind": "mask_rcnn",
-    "backbone": BACKBONE,
+    "backbone": RESNET,
     "images": {"min_size": [32, 64], "max_size": 96},
     "detector": DETECTOR,
     "mask_head": HEAD,
@@ -95,15 +83,11 @@ FROM_BOXES = {
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    document = json.loads(synth(folder, images=12, seed=3, classes=6, size=64).path.read_text())
-    document["categories"] = [
-        {"id": c["id"], "name": f"c{c['id']}"} for c in document["categories"]
-    ]
-    (folder / "instances.json").write_text(json.dumps(document))
+    document = small_world(folder, 12)
     for annotation in document["annotations"]:
         if annotation["image_id"] % 3:
             del annotation["segmentation"]
-    (folder / "sparse.json").write_text(json.dumps(document))
+    written(folder / "sparse.json", document)
     return folder
 
 
@@ -114,25 +98,13 @@ def recipe_of(
     file: str = "instances",
     **keys: Any,
 ) -> Recipe:
-    data = {
-        "annotations": str(world / f"{file}.json"),
-        "images": str(world / "images"),
-        "masked_threshold": 1,
-    }
-    data |= {"masked": "c1,c2,c6"} if file == "instances" else {}
-    data |= keys.pop("data", {})
-    document = {
-        "name": "tiny",
-        "model": model,
-        "data": data,
-        "stages": list(stages),
-        "loggers": [],
-        **keys,
-    }
-    return parse_recipe(document, "test")
+    data = data_of(world, f"{file}.json", **keys.pop("data", {}))
+    if file == "instances":
+        data = {"masked": "c1,c2,c6", **data}
+    return tiny_recipe(model, data, *stages, loggers=[], **keys)
 
 
-def written(recipe: Recipe, path: Path) -> Path:
+def recipe_file(recipe: Recipe, path: Path) -> Path:
     path.write_text(recipe.to_yaml())
     return path
 
@@ -182,7 +154,7 @@ def by_several(
     by: Callable[[int, int, int], dict[str, str]] = environment,
 ) -> None:
     """Runs `several.py` in that many processes; a failure shows what they said."""
-    port, script = _free_port(), str(Path(__file__).with_name("several.py"))
+    port, script = free_port(), str(Path(__file__).with_name("several.py"))
     members = [
         subprocess.Popen(
             [sys.executable, script, *arguments],
@@ -223,7 +195,6 @@ def assert_same_training(one: Path, other: Path, tolerance: float = 1e-4) -> Non
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("halfmask.training.loop.callback.LOG_EVERY", 1)
-    monkeypatch.setattr("halfmask.pictures.curves.training_curves", lambda folder: None)
 
 
 def pairs_of_masks(recipe: Recipe, steps: int) -> set[tuple[bool, ...]]:
@@ -243,7 +214,7 @@ def compare(cases: dict[str, Recipe], folder: Path) -> None:
     """
     for processes in (2, 1):
         files = {
-            name: written(
+            name: recipe_file(
                 recipe.model_copy(update={"sampling": "image"}), folder / f"{name}-{processes}.yaml"
             )
             for name, recipe in cases.items()
@@ -296,8 +267,8 @@ def test_the_other_recipes_too(world: Path, tmp_path: Path, quick: None) -> None
 def test_processes_that_srun_started(world: Path, tmp_path: Path, quick: None) -> None:
     """There is no SLURM here: what it says is made up, with three processes."""
     recipe = recipe_of(world, SEGMENTER, {**STAGE, "batch_size": 6})
-    by_several([f"{written(recipe, tmp_path / 'r.yaml')}={tmp_path / 'three'}"], 3, srun)
-    train(recipe.model_copy(update={"sampling": "image"}), tmp_path / "one", report=False)
+    by_several([f"{recipe_file(recipe, tmp_path / 'r.yaml')}={tmp_path / 'three'}"], 3, srun)
+    trained(recipe.model_copy(update={"sampling": "image"}), tmp_path / "one")
     assert_same_training(tmp_path / "one", tmp_path / "three")
 
 
@@ -305,9 +276,9 @@ def test_processes_that_srun_started(world: Path, tmp_path: Path, quick: None) -
 def test_the_normaliser_of_each_process(world: Path, tmp_path: Path, quick: None) -> None:
     """The paper's: another training where the processes have different numbers of masks."""
     recipe = recipe_of(world, RCNN, SPARSE, file="sparse", normaliser="rank")
-    path = written(recipe, tmp_path / "rank.yaml")
+    path = recipe_file(recipe, tmp_path / "rank.yaml")
     by_several([f"{path}={tmp_path / 'two'}"])
-    train(recipe.model_copy(update={"sampling": "image"}), tmp_path / "one", report=False)
+    trained(recipe.model_copy(update={"sampling": "image"}), tmp_path / "one")
     ours, theirs = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert (
         ours[0]["loss_mask"] != pytest.approx(theirs[0]["loss_mask"], rel=1e-3)
@@ -342,14 +313,14 @@ def await_step(run: Path, process: subprocess.Popen[str], seconds: float = 120) 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for the processes in /proc")
-def test_a_killed_process_ends_the_training_which_then_goes_on(
+def test_a_killed_process_ends_the_training_which_can_be_resumed(
     world: Path, tmp_path: Path, quick: None
 ) -> None:
     recipe = recipe_of(
         world, SEGMENTER, {**STAGE, "steps": 60}, checkpoint_every=3, sampling="image"
     )
     path, run, straight = (
-        written(recipe, tmp_path / "r.yaml"),
+        recipe_file(recipe, tmp_path / "r.yaml"),
         tmp_path / "run",
         tmp_path / "straight",
     )
@@ -369,9 +340,9 @@ def test_a_killed_process_ends_the_training_which_then_goes_on(
     await_step(run, second)
     time.sleep(0.2)
     second.send_signal(signal.SIGTERM)
-    told, said = second.communicate(timeout=60)
+    printed, said = second.communicate(timeout=60)
     assert second.returncode == 130, said
-    assert told.count("stopped at step") == 1
+    assert printed.count("stopped at step") == 1
     assert not list(run.glob(".*.part"))
 
     third = started([*arguments, "--resume"])
@@ -391,7 +362,7 @@ def test_a_killed_process_ends_the_training_which_then_goes_on(
     by_several([f"{path}={run}=resume"])
     weights, again = (load_checkpoint(r / "model.safetensors").state for r in (straight, run))
     assert all(torch.equal(tensor, again[name]) for name, tensor in weights.items())
-    train(recipe, tmp_path / "alone", resume=True, report=False)
+    trained(recipe, tmp_path / "alone", resume=True)
     assert losses(tmp_path / "alone")[-60 + stopped :][0] == pytest.approx(
         losses(straight)[stopped], rel=1e-4
     )
@@ -406,7 +377,7 @@ def _commands() -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_an_error_on_one_process_is_told_once(world: Path, tmp_path: Path) -> None:
+def test_one_process_reports_an_error(world: Path, tmp_path: Path) -> None:
     """A photograph that only the second process reads is broken."""
     broken = tmp_path / "images"
     shutil.copytree(world / "images", broken)
@@ -419,7 +390,7 @@ def test_an_error_on_one_process_is_told_once(world: Path, tmp_path: Path) -> No
         data={"images": str(broken), "unreadable": 0.0},
     )
     process = started(
-        [str(written(recipe, tmp_path / "r.yaml")), "devices=2", "--out", str(tmp_path / "run")]
+        [str(recipe_file(recipe, tmp_path / "r.yaml")), "devices=2", "--out", str(tmp_path / "run")]
     )
     _, said = process.communicate(timeout=120)
     assert process.returncode == 2, said
@@ -467,7 +438,7 @@ def hosts() -> Iterator[Hosts]:
 @pytest.mark.slow
 def test_two_hosts_under_torchrun(hosts: Hosts, world: Path, tmp_path: Path, quick: None) -> None:
     recipe = recipe_of(world, RCNN, {**STAGE, "steps": 30})
-    path, run = written(recipe, tmp_path / "r.yaml"), tmp_path / "run"
+    path, run = recipe_file(recipe, tmp_path / "r.yaml"), tmp_path / "run"
     variables = {**environment(), "GLOO_SOCKET_IFNAME": "eth0"}
     torchrun = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
     torchrun += ["--master-addr=10.77.0.1", "--master-port=29555"]
@@ -495,7 +466,7 @@ def test_two_hosts_under_torchrun(hosts: Hosts, world: Path, tmp_path: Path, qui
     assert [member.returncode for member in members] == [0, 0], "\n".join(said)
     assert "trained" in said[0]
     assert "trained" not in said[1]
-    train(recipe.model_copy(update={"sampling": "image"}), tmp_path / "one", report=False)
+    trained(recipe.model_copy(update={"sampling": "image"}), tmp_path / "one")
     weights, again = (
         load_checkpoint(r / "model.safetensors").state for r in (tmp_path / "one", run)
     )
@@ -503,31 +474,33 @@ def test_two_hosts_under_torchrun(hosts: Hosts, world: Path, tmp_path: Path, qui
         torch.testing.assert_close(again[name], tensor, rtol=1e-3, atol=1e-4)
 
 
-def test_what_does_not_divide_is_refused(world: Path, tmp_path: Path) -> None:
+def test_batches_that_do_not_divide_are_refused(world: Path, tmp_path: Path) -> None:
     recipe = recipe_of(world, SEGMENTER, STAGE)
-    assert for_processes(recipe, tmp_path, False, 1) == recipe
-    assert for_processes(recipe, tmp_path, False, 2).sampling == "image"
+    assert for_processes(recipe, tmp_path, resume=False, world=1) == recipe
+    assert for_processes(recipe, tmp_path, resume=False, world=2).sampling == "image"
     with pytest.raises(
         InputError,
         match="batch_size=4 is the batch of all processes, and does not divide among 3: set it "
         "to 6",
     ):
-        for_processes(recipe, tmp_path, False, 3)
+        for_processes(recipe, tmp_path, resume=False, world=3)
     with pytest.raises(InputError, match="sampling=stream is for one process"):
-        for_processes(recipe.model_copy(update={"sampling": "stream"}), tmp_path, False, 2)
+        for_processes(
+            recipe.model_copy(update={"sampling": "stream"}), tmp_path, resume=False, world=2
+        )
 
 
-def test_a_run_goes_on_with_another_number_of_processes_where_its_draws_allow(
+def test_a_run_resumes_with_another_number_of_processes_if_it_draws_by_image(
     world: Path, tmp_path: Path
 ) -> None:
     recipe = recipe_of(world, SEGMENTER, STAGE)
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
     with pytest.raises(InputError, match="begun by one process, whose random draws are one stream"):
-        for_processes(recipe, tmp_path, True, 2)
-    assert for_processes(recipe, tmp_path, True, 1) == recipe
+        for_processes(recipe, tmp_path, resume=True, world=2)
+    assert for_processes(recipe, tmp_path, resume=True, world=1) == recipe
     (tmp_path / "recipe.yaml").write_text(recipe.model_copy(update={"sampling": "image"}).to_yaml())
-    assert for_processes(recipe, tmp_path, True, 1).sampling == "image"
-    assert for_processes(recipe, tmp_path, True, 4).sampling == "image"
+    assert for_processes(recipe, tmp_path, resume=True, world=1).sampling == "image"
+    assert for_processes(recipe, tmp_path, resume=True, world=4).sampling == "image"
 
 
 def test_the_launcher_names_the_process_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -544,8 +517,7 @@ def test_the_launcher_names_the_process_that_failed(monkeypatch: pytest.MonkeyPa
     members[1].wait()
     assert failed == [(0, -9)]
     with pytest.raises(
-        InputError,
-        match=r"process 0 was ended by SIGKILL.*go on from the last resume point with: again",
+        InputError, match=r"process 0 was ended by SIGKILL.*resume from the last save with: again"
     ):
         _verdict(failed, "again")
     assert (

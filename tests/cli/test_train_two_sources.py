@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
+import logging
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,113 +14,67 @@ import torch
 
 from benchmarks.real.visual_genome_data import write_coco, write_tiny_recipe, write_visual_genome
 from halfmask.coco.categories import COCO_NAMES
-from halfmask.data.synthetic.write import synth
 from halfmask.errors import InputError
 from halfmask.formats.visual_genome.convert import convert_visual_genome
 from halfmask.inference.predictor import load
 from halfmask.models.checkpoint import load_checkpoint
 from halfmask.recipes.recipe import Data, Recipe, load_recipe, parse_recipe
 from halfmask.training.data import read_training_data
-from halfmask.training.dry_run import dry_run_of
-from halfmask.training.train import train
+from halfmask.training.dry_run import measure_recipe
 
-DETECTOR = {
-    "fpn_channels": 16,
-    "strides": [8, 16],
-    "extra_level": False,
-    "anchor_sizes": [24, 48],
-    "box_width": 24,
-    "rpn_batch": 32,
-    "box_batch": 32,
-    "rpn_pre_nms": [50, 50],
-    "rpn_post_nms": [30, 30],
-}
-MODEL = {
-    "kind": "mask_rcnn",
-    "backbone": {"name": "small_resnet", "widths": [8, 12, 16], "blocks": [1, 1, 1]},
-    "images": {"min_size": [64], "max_size": 64},
-    "detector": DETECTOR,
-    "mask_head": {"width": 12, "convs": 1, "roi_size": 7},
-}
-BOXES = {
-    "name": "boxes",
-    "train": ["backbone", "fpn", "rpn", "box_head"],
-    "loss": "boxes",
-    "steps": 3,
-    "batch_size": 2,
-    "optimiser": {"lr": 0.01},
-}
-MASKS = {
-    "name": "masks",
-    "train": ["mask_head"],
-    "loss": "masks",
-    "steps": 4,
-    "batch_size": 2,
-    "optimiser": {"lr": 0.01},
-}
+from .runs import (
+    BOX_STAGE,
+    REGION_HEADS,
+    data_of,
+    interrupted,
+    same_weights,
+    small_world,
+    tiny_recipe,
+    trained,
+    written,
+)
+
+MASKS = {**BOX_STAGE, "name": "masks", "train": ["mask_head"], "loss": "masks", "steps": 4}
 A = {1, 2, 6}
-
-
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("halfmask.pictures.curves.training_curves", lambda folder: None)
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """instances.json: masks of A, boxes of all six classes; boxes.json: the same
-    without masks; masks.json: the same as instances.json, its classes numbered and
-    ordered otherwise.
+    without masks; masks.json: as instances.json, with other category ids in another
+    order.
     """
     folder = tmp_path_factory.mktemp("world")
-    document = json.loads(synth(folder, images=8, seed=3, classes=6, size=64).path.read_text())
-    document["categories"] = [
-        {"id": c["id"], "name": f"c{c['id']}"} for c in document["categories"]
-    ]
+    document = small_world(folder, 8)
     for annotation in document["annotations"]:
         if annotation["category_id"] not in A:
             del annotation["segmentation"]
-    write(folder / "instances.json", document)
+    written(folder / "instances.json", document)
     other = json.loads(json.dumps(document))
     for annotation in other["annotations"]:
         annotation["category_id"] = 90 - annotation["category_id"]
     other["categories"] = [{"id": 90 - c["id"], "name": c["name"]} for c in document["categories"]]
-    write(folder / "masks.json", other)
+    written(folder / "masks.json", other)
     for annotation in document["annotations"]:
         annotation.pop("segmentation", None)
-    write(folder / "boxes.json", document)
+    written(folder / "boxes.json", document)
     return folder
 
 
-def write(path: Path, document: Any) -> Path:
-    path.write_text(json.dumps(document))
-    return path
-
-
-def data(world: Path, name: str, **keys: Any) -> dict[str, Any]:
-    return {
-        "annotations": str(world / name),
-        "images": str(world / "images"),
-        "masked_threshold": 1,
-        **keys,
-    }
-
-
 def make(world: Path, own: dict[str, Any] | None, main: str = "boxes.json", **keys: Any) -> Recipe:
-    stages = [BOXES, {**MASKS, "data": own, **keys.pop("masks", {})}]
-    return parse_recipe(
-        {"name": "two", "model": MODEL, "data": data(world, main), "stages": stages, **keys}, "test"
-    )
+    masks = {**MASKS, "data": own, **keys.pop("masks", {})}
+    return tiny_recipe(REGION_HEADS, data_of(world, main), BOX_STAGE, masks, **keys)
 
 
 def test_two_files_train_as_the_one_they_were_made_of(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The masks' file has other category ids in another order: only if its labels are
     the model's are the weights the same bits.
     """
-    one = train(make(world, None, "instances.json"), tmp_path / "one")
-    two = train(make(world, data(world, "masks.json")), tmp_path / "two")
+    caplog.set_level(logging.INFO, "halfmask")
+    one = trained(make(world, None, "instances.json"), tmp_path / "one")
+    two = trained(make(world, data_of(world, "masks.json")), tmp_path / "two")
     assert one is not None
     assert two is not None
     first, second = load_checkpoint(one), load_checkpoint(two)
@@ -129,13 +82,13 @@ def test_two_files_train_as_the_one_they_were_made_of(
     assert first.masked == second.masked == sorted(A)
     assert first.mask_counts == second.mask_counts
     assert first.categories == second.categories
-    printed = capsys.readouterr().out
-    assert "0 of them with a mask; 6 classes, 3 masked (A), 3 box-only (B)" in printed
-    assert "stage masks on data of its own: 8 images" in printed
+    logged = caplog.text
+    assert "0 of them with a mask; 6 classes, 3 masked (A), 3 box-only (B)" in logged
+    assert "stage masks on data of its own: 8 images" in logged
 
 
-def test_labels_are_the_model_s(world: Path) -> None:
-    read = read_training_data(make(world, data(world, "masks.json")))
+def test_labels_are_those_of_the_model(world: Path) -> None:
+    read = read_training_data(make(world, data_of(world, "masks.json")))
     names = {
         a["id"]: a["category_id"]
         for a in json.loads((world / "boxes.json").read_text())["annotations"]
@@ -151,49 +104,35 @@ def test_labels_are_the_model_s(world: Path) -> None:
 
 def test_masks_are_counted_where_they_are_learnt(world: Path) -> None:
     counts = read_training_data(make(world, None, "instances.json")).mask_counts
-    both = make(world, data(world, "masks.json"), "instances.json", masks={})
+    both = make(world, data_of(world, "masks.json"), "instances.json", masks={})
     assert read_training_data(both).mask_counts == counts, "the box stage's masks teach nothing"
     document = both.model_dump(mode="json")
     document["stages"][0]["loss"] = "all"
     twice = read_training_data(parse_recipe(document, "test"))
     assert twice.mask_counts == {i: 2 * n for i, n in counts.items()}
     assert twice.masked == A
-    named = read_training_data(make(world, data(world, "masks.json", masked="c2,c6")))
+    named = read_training_data(make(world, data_of(world, "masks.json", masked="c2,c6")))
     assert named.masked == {2, 6}
     assert {i for i, n in named.mask_counts.items() if n} == {2, 6}
     only_boxes = both.model_copy(update={"stages": both.stages[:1]})
     assert read_training_data(only_boxes).mask_counts == counts
 
 
-def test_stopped_in_the_second_stage_and_resumed(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = make(world, data(world, "masks.json", flip=0.5), checkpoint_every=2)
-    whole = train(recipe, tmp_path / "whole")
-    assert whole is not None
-    backward, calls = torch.Tensor.backward, []
-
-    def interrupted(self: Any, *args: Any, **kwargs: Any) -> None:
-        calls.append(1)
-        if len(calls) == 5:
-            os.kill(os.getpid(), signal.SIGINT)
-        backward(self, *args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.Tensor, "backward", interrupted)
-        assert train(recipe, tmp_path / "run") is None
+def test_stopped_in_the_second_stage_and_resumed(world: Path, tmp_path: Path) -> None:
+    recipe = make(world, data_of(world, "masks.json", flip=0.5), checkpoint_every=2)
+    assert trained(recipe, tmp_path / "whole") is not None
+    with interrupted(5):
+        assert trained(recipe, tmp_path / "run") is None
     moved = tmp_path / "moved"
     shutil.copytree(world, moved)
-    elsewhere = make(moved, data(moved, "masks.json", flip=0.5), checkpoint_every=2)
-    other = make(world, data(world, "masks.json", flip=0.4), checkpoint_every=2)
+    elsewhere = make(moved, data_of(moved, "masks.json", flip=0.5), checkpoint_every=2)
+    other = make(world, data_of(world, "masks.json", flip=0.4), checkpoint_every=2)
     with pytest.raises(
         InputError, match=r"begun with stages\.1\.data\.flip=0\.5, the recipe now says 0\.4"
     ):
-        train(other, tmp_path / "run", resume=True)
-    path = train(elsewhere, tmp_path / "run", resume=True)
-    assert path is not None
-    one, two = load_checkpoint(whole).state, load_checkpoint(path).state
-    assert all(torch.equal(one[k], two[k]) for k in one)
+        trained(other, tmp_path / "run", resume=True)
+    assert trained(elsewhere, tmp_path / "run", resume=True) is not None
+    assert same_weights(tmp_path / "whole", tmp_path / "run")
 
 
 def test_regions_are_cached_from_the_stage_s_pictures(world: Path, tmp_path: Path) -> None:
@@ -202,59 +141,61 @@ def test_regions_are_cached_from_the_stage_s_pictures(world: Path, tmp_path: Pat
     keep = {image["id"] for image in document["images"][:2]}
     document["images"] = document["images"][:2]
     document["annotations"] = [a for a in document["annotations"] if a["image_id"] in keep]
-    few = write(tmp_path / "few.json", document)
-    own = data(world, "masks.json") | {"annotations": str(few)}
-    path = train(make(world, own, masks={"cache_features": True}), tmp_path / "run")
+    few = written(tmp_path / "few.json", document)
+    own = data_of(world, "masks.json") | {"annotations": str(few)}
+    path = trained(make(world, own, masks={"cache_features": True}), tmp_path / "run")
     assert path is not None
     assert sum(load_checkpoint(path).mask_counts.values()) == sum(
         "segmentation" in a for a in document["annotations"]
     )
 
 
-def test_dry_run(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    dry_run_of(make(world, data(world, "masks.json")))
-    printed = capsys.readouterr().out
-    assert "stage masks on data of its own" in printed
+def test_dry_run(world: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "halfmask")
+    printed = "\n".join(measure_recipe(make(world, data_of(world, "masks.json"))).lines())
+    assert "stage masks on data of its own" in caplog.text
     assert "stage boxes: backbone, fpn, rpn, box_head learn" in printed
     assert "loss_mask" in printed.split("stage masks: mask_head learn")[1]
 
 
-def test_files_that_do_not_fit(world: Path, tmp_path: Path) -> None:
+def test_mismatched_files_are_refused(world: Path, tmp_path: Path) -> None:
     document = json.loads((world / "masks.json").read_text())
     document["categories"][0]["name"] = "c11"
-    other = write(tmp_path / "other.json", document)
+    other = written(tmp_path / "other.json", document)
     with pytest.raises(
         InputError, match=r"its class 'c11' is not among the model's 6 classes.*near: c1"
     ):
-        read_training_data(make(world, data(world, "masks.json") | {"annotations": str(other)}))
+        read_training_data(make(world, data_of(world, "masks.json") | {"annotations": str(other)}))
     with pytest.raises(
         InputError, match=r"stage masks learns masks.*it has none.*stages\.1\.data\.masked"
     ):
-        read_training_data(make(world, data(world, "boxes.json")))
-    empty = write(tmp_path / "empty.json", document | {"categories": []})
+        read_training_data(make(world, data_of(world, "boxes.json")))
+    empty = written(tmp_path / "empty.json", document | {"categories": []})
     with pytest.raises(InputError, match="categories is empty"):
-        read_training_data(make(world, data(world, "masks.json") | {"annotations": str(empty)}))
+        read_training_data(make(world, data_of(world, "masks.json") | {"annotations": str(empty)}))
     fewer = json.loads((world / "masks.json").read_text())
     gone = fewer["categories"].pop()["id"]
     fewer["annotations"] = [a for a in fewer["annotations"] if a["category_id"] != gone]
-    some = data(world, "masks.json") | {"annotations": str(write(tmp_path / "fewer.json", fewer))}
+    some = data_of(world, "masks.json") | {
+        "annotations": str(written(tmp_path / "fewer.json", fewer))
+    }
     read_training_data(make(world, some))
     with pytest.raises(
         InputError,
         match=r"stage masks: its own data have 5 of the model's 6 classes, and loss=all would",
     ):
         read_training_data(make(world, some, masks={"train": ["all"], "loss": "all"}))
-    held = data(world, "instances.json", development=0.3)
+    held = data_of(world, "instances.json", development=0.3)
     with pytest.raises(
         InputError, match=r"stages\.1\.data: names the recipe's own file, whose held-out images"
     ):
         read_training_data(
-            make(world, data(world, "instances.json", flip=0.0)).model_copy(
+            make(world, data_of(world, "instances.json", flip=0.0)).model_copy(
                 update={"data": Data(**held)}
             )
         )
     with pytest.raises(InputError, match="hold nothing out here"):
-        make(world, data(world, "masks.json", development=0.2))
+        make(world, data_of(world, "masks.json", development=0.2))
 
 
 def test_3001_classes_without_surgery(tmp_path: Path) -> None:
@@ -268,7 +209,7 @@ def test_3001_classes_without_surgery(tmp_path: Path) -> None:
         genome, genome / "vg3k.json", coco / "annotations" / "instances_val2017.json", test=5
     )
     write_tiny_recipe(tmp_path / "tiny.yaml", genome, coco)
-    path = train(load_recipe(tmp_path / "tiny.yaml"), tmp_path / "run")
+    path = trained(load_recipe(tmp_path / "tiny.yaml"), tmp_path / "run")
     assert path is not None
     checkpoint = load_checkpoint(path)
     assert len(checkpoint.categories) == 3001

@@ -8,7 +8,7 @@ import torch
 
 from halfmask.data.augment.augment import Augment
 from halfmask.data.loader import Batch, BatchStream, build_loader
-from halfmask.distributed import Place
+from halfmask.distributed import ProcessPlace
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops
 from halfmask.structures import Target
@@ -157,7 +157,10 @@ def test_processes_share_each_global_batch(shuffle: bool) -> None:
 
 def test_an_image_brings_the_same_seed_to_whichever_process() -> None:
     alone = take(5, draws=True)
-    parts = [take(5, batch_size=2, place=Place(rank, 2), draws=True) for rank in range(2)]
+    parts = [
+        take(5, batch_size=2, place=ProcessPlace(rank=rank, world=2), draws=True)
+        for rank in range(2)
+    ]
     for batch, *halves in zip(alone, *parts, strict=True):
         assert [t.draws for t in batch[1]] == [t.draws for half in halves for t in half[1]]
         assert same(batch, tuple(a + b for a, b in zip(*halves, strict=True)))  # type: ignore[arg-type]

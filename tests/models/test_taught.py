@@ -217,7 +217,9 @@ def test_cached_regions_give_the_same_loss(
     direct = model(images, targets, "masks")["loss_mask"].detach()
     device = torch.device("cpu")
     batches = [ImageBatch(images, targets, "masks")]
-    cache = build_cache(model, batches, tmp_path / "cache", device, lambda images: None)
+    cache = build_cache(
+        model, batches, tmp_path / "cache", device=device, on_batch=lambda images: None
+    )
     batch = cache.batch(np.arange(len(cache))).to(device)
     assert batch.regions.unknown.dtype == torch.bool
     torch.testing.assert_close(

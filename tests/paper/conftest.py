@@ -161,11 +161,8 @@ def stage(settings: Record, **optimiser: Any) -> Record:
 
 
 @pytest.fixture
-def recipe(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Recipe]:
+def recipe(pictures: Path, tmp_path: Path) -> Callable[..., Recipe]:
     """A recipe of a schedule's stages on a document; `masked` as in data.masked."""
-    monkeypatch.setattr("halfmask.pictures.curves.training_curves", lambda folder: None)
 
     def make(
         document: Record,

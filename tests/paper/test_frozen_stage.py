@@ -28,8 +28,12 @@ MASK_STAGES = {
 def test_every_frozen_tensor_is_untouched(
     recipe: Any, document: Record, tmp_path: Path, name: str, kind: str
 ) -> None:
-    first = train(recipe(document, [BOXES], kind=kind), tmp_path / "one")
-    both = train(recipe(document, [BOXES, MASK_STAGES[name]], kind=kind), tmp_path / "two")
+    first = train(
+        recipe(document, [BOXES], kind=kind), out=tmp_path / "one", report=False
+    ).checkpoint
+    both = train(
+        recipe(document, [BOXES, MASK_STAGES[name]], kind=kind), out=tmp_path / "two", report=False
+    ).checkpoint
     assert first is not None
     assert both is not None
     before, after = load_checkpoint(first).state, load_checkpoint(both).state
@@ -50,7 +54,7 @@ def test_end_to_end_everything_learns(
     recipe: Any, document: Record, tmp_path: Path, stop: bool
 ) -> None:
     settings = recipe(document, [WHOLE], transfer={"stop_gradient": stop})
-    path = train(settings, tmp_path / "run")
+    path = train(settings, out=tmp_path / "run", report=False).checkpoint
     assert path is not None
     state = load_checkpoint(path).state
     torch.manual_seed(settings.seed)
@@ -70,7 +74,7 @@ def test_the_gradient_that_is_stopped_makes_the_difference(
     states = []
     for stop in (True, False):
         settings = recipe(document, [{**WHOLE, "steps": 1}], transfer={"stop_gradient": stop})
-        path = train(settings, tmp_path / str(stop))
+        path = train(settings, out=tmp_path / str(stop), report=False).checkpoint
         assert path is not None
         states.append(load_checkpoint(path).state)
     stopped, flowing = states

@@ -87,7 +87,11 @@ def test_whole_trainings(recipe: Any, document: Record, tmp_path: Path, schedule
     def run(
         name: str, version: Record, **settings: Any
     ) -> tuple[list[dict[str, str]], dict[str, torch.Tensor]]:
-        path = train(recipe(version, SCHEDULES[schedule], name=name, **settings), tmp_path / name)
+        path = train(
+            recipe(version, SCHEDULES[schedule], name=name, **settings),
+            out=tmp_path / name,
+            report=False,
+        ).checkpoint
         assert path is not None
         return logged(tmp_path / name), load_checkpoint(path).state
 

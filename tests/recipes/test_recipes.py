@@ -5,6 +5,7 @@ tiny COCO and on COCO-mini laid out as COCO is.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from halfmask.coco.edit import strip_masks
 from halfmask.inference.complete.complete import complete
 from halfmask.models.checkpoint import load_checkpoint
 from halfmask.recipes.recipe import RECIPE_FOLDER, Recipe, load_recipe, shipped_recipes
-from halfmask.training.dry_run import dry_run_of
+from halfmask.training.dry_run import measure_recipe
 from halfmask.training.train import train
 
 NAMES = list(shipped_recipes())
@@ -322,9 +323,6 @@ def shrunk(name: str, root: Path, init: Path | None, side: int = 64) -> Recipe:
 @pytest.fixture
 def place(coco: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COCO_ROOT", str(coco))
-    monkeypatch.setattr(
-        "halfmask.pictures.curves.training_curves", lambda folder: None
-    )  # half of the time of so short a run
     return coco
 
 
@@ -334,15 +332,14 @@ def stage1(coco: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / STAGE1
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COCO_ROOT", str(coco))
-        patch.setattr("halfmask.pictures.curves.training_curves", lambda folder: None)
-        assert train(shrunk(STAGE1, coco, None), run) is not None
+        assert train(shrunk(STAGE1, coco, None), out=run, report=False).finished
     return run
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_two_steps(name: str, place: Path, stage1: Path, tmp_path: Path) -> None:
     recipe = shrunk(name, place, stage1)
-    path = train(recipe, tmp_path / "run")
+    path = train(recipe, out=tmp_path / "run", report=False).checkpoint
     assert path is not None
     trained = load_checkpoint(path)  # refuses weights that are not finite
     assert len(trained.categories) == 80
@@ -372,10 +369,9 @@ ROWS_FOR_A_DRY_RUN = [
         *(pytest.param(n, marks=pytest.mark.slow) for n in NAMES if n not in ROWS_FOR_A_DRY_RUN),
     ],
 )
-def test_dry_run(name: str, place: Path, stage1: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run(name: str, place: Path, stage1: Path) -> None:
     recipe = shrunk(name, place, stage1)
-    dry_run_of(recipe)
-    printed = capsys.readouterr().out
+    printed = "\n".join(measure_recipe(recipe).lines())
     for stage in recipe.stages:
         assert re.search(rf"stage {stage.name}: .* s a step, .* GiB; loss", printed)
     assert re.search(r"[\d,]+ parameters: (backbone|encoder) ", printed)
@@ -406,7 +402,7 @@ def test_two_steps_on_coco_mini(
     monkeypatch.setenv("COCO_ROOT", str(coco_mini))
     recipe = shrunk(name, coco_mini, stage1, side=160)
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"cache": False})})
-    assert train(recipe, tmp_path / "run") is not None
+    assert train(recipe, out=tmp_path / "run", report=False).finished
     assert (
         load_checkpoint(tmp_path / "run" / "model.safetensors").recipe.data.images
         == "${COCO_ROOT}/train2017"
@@ -417,7 +413,7 @@ def test_two_steps_on_coco_mini(
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["coco_t2_r50_voc2nonvoc_maskx", STAGE1])
 def test_the_papers_model_at_full_size_on_coco_mini(
-    name: str, coco_mini: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, coco_mini: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("COCO_ROOT", str(coco_mini))
     small = [
@@ -426,11 +422,10 @@ def test_the_papers_model_at_full_size_on_coco_mini(
         "stages.0.batch_size=1",
         "data.workers=0",
     ]
-    dry_run_of(
-        load_recipe(name, small)
-    )  # every weight of the paper's model; only the pictures are smaller
-    printed = capsys.readouterr().out
-    assert "317 images to learn from" in printed
+    # Every weight of the paper's model; only the pictures are smaller.
+    with caplog.at_level(logging.INFO, "halfmask"):
+        printed = "\n".join(measure_recipe(load_recipe(name, small)).lines())
+    assert "317 images to learn from" in caplog.text
     if name.endswith("maskx"):
         # 157,352,720 of the MLP, 1,376,768 of T, 4 convolutions and one transposed of
         # 256 channels.

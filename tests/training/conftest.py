@@ -1,4 +1,4 @@
-"""A tiny model and tiny data with everything that exact resuming has to survive:
+"""A tiny model and tiny data with everything that makes exact resuming hard:
 dropout, BatchNorm, random draws, shuffling.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from halfmask.masks.crops import MaskCrops
 from halfmask.recipes.recipe import Recipe, parse_recipe
 from halfmask.structures import Target
-from halfmask.training.loop.fit import Data
+from halfmask.training.loop.fit import Loaders
 
 COUNT, SIDE = 11, 8
 
@@ -151,7 +151,7 @@ def samples() -> list[tuple[Tensor, Target]]:
 
 
 @pytest.fixture
-def data(samples: list[tuple[Tensor, Target]]) -> Data:
+def data(samples: list[tuple[Tensor, Target]]) -> Loaders:
     def in_order(batch_size: int) -> Iterator[tuple[list[Tensor], list[Target]]]:
         for k in range(0, len(samples), batch_size):
             yield (
@@ -159,7 +159,7 @@ def data(samples: list[tuple[Tensor, Target]]) -> Data:
                 [s[1] for s in samples[k : k + batch_size]],
             )
 
-    return Data(
+    return Loaders(
         lambda batch_size, seed: ShuffledLoader(samples, batch_size, seed), in_order, len(samples)
     )
 

@@ -1,4 +1,4 @@
-"""Progress where nobody watches a bar: lines now and then, with rate and time left."""
+"""Progress without a terminal: occasional lines with rate and time left."""
 
 from __future__ import annotations
 

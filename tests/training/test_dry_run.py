@@ -11,12 +11,12 @@ import pytest
 from halfmask.errors import InputError
 from halfmask.recipes.recipe import Recipe
 from halfmask.training.loop.cost import measure
-from halfmask.training.loop.fit import Data
+from halfmask.training.loop.fit import Loaders
 from halfmask.training.loop.optim import built_to_learn
 
 
 def test_costs(
-    data: Data, tiny_model: Callable[[], Any], make_recipe: Callable[..., Recipe]
+    data: Loaders, tiny_model: Callable[[], Any], make_recipe: Callable[..., Recipe]
 ) -> None:
     recipe = make_recipe(
         {"batch_size": 8},
@@ -24,7 +24,9 @@ def test_costs(
     )
     model = tiny_model()
     learnable = built_to_learn(model)
-    whole, cached = (measure(model, recipe, stage, data, learnable) for stage in recipe.stages)
+    whole, cached = (
+        measure(model, recipe, stage, data=data, learnable=learnable) for stage in recipe.stages
+    )
     assert whole.images == 2, "a CPU takes a few images only"
     assert set(whole.losses) == {"loss_box", "loss_mask"}
     assert cached.images == 9
@@ -32,8 +34,8 @@ def test_costs(
     assert all(cost.seconds > 0 and cost.memory > 2**20 for cost in (whole, cached))
 
 
-def test_a_cached_stage_looks_on_until_it_finds_a_region(
-    data: Data,
+def test_a_cached_stage_reads_images_until_it_finds_a_region(
+    data: Loaders,
     tiny_model: Callable[[], Any],
     make_recipe: Callable[..., Recipe],
     monkeypatch: pytest.MonkeyPatch,
@@ -55,17 +57,20 @@ def test_a_cached_stage_looks_on_until_it_finds_a_region(
         )
 
     monkeypatch.setattr(model, "mask_regions", some)
-    assert measure(model, recipe, recipe.stages[0], data, built_to_learn(model)).images == 9
+    assert (
+        measure(model, recipe, recipe.stages[0], data=data, learnable=built_to_learn(model)).images
+        == 9
+    )
     with pytest.raises(
         InputError, match=r"no region of the \d+ images matches an object with a mask"
     ):
-        measure(model, recipe, recipe.stages[0], data, built_to_learn(model))
+        measure(model, recipe, recipe.stages[0], data=data, learnable=built_to_learn(model))
 
 
-def test_what_stops_a_training_stops_the_dry_run(
-    data: Data, tiny_model: Callable[[], Any], make_recipe: Callable[..., Recipe]
+def test_errors_of_a_training_stop_the_dry_run(
+    data: Loaders, tiny_model: Callable[[], Any], make_recipe: Callable[..., Recipe]
 ) -> None:
     recipe = make_recipe({"train": ["nose"]})
     model = tiny_model()
     with pytest.raises(InputError, match="no part nose"):
-        measure(model, recipe, recipe.stages[0], data, built_to_learn(model))
+        measure(model, recipe, recipe.stages[0], data=data, learnable=built_to_learn(model))

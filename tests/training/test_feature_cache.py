@@ -1,4 +1,4 @@
-"""The feature cache: what goes in comes out, in 16 bits, shuffled, resumable."""
+"""The feature cache returns its regions in 16 bits, shuffled; its loader can resume."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def batches() -> list[ImageBatch]:
 def no_bar(images: int) -> None: ...
 
 
-def test_what_goes_in_comes_out(batches: list[ImageBatch], tmp_path: Path) -> None:
+def test_the_cache_returns_the_regions(batches: list[ImageBatch], tmp_path: Path) -> None:
     seen: list[int] = []
-    cache = build_cache(Pooler(), batches, tmp_path / "f", CPU, seen.append)
+    cache = build_cache(Pooler(), batches, tmp_path / "f", device=CPU, on_batch=seen.append)
     assert len(cache) == 16  # images 0, 2, … 14
     assert seen == [3, 3, 3, 3, 3]
     batch = cache.batch(np.array([0, 15, 2]))
@@ -84,17 +84,17 @@ def test_what_goes_in_comes_out(batches: list[ImageBatch], tmp_path: Path) -> No
     assert torch.allclose(ready.regions.targets, torch.tensor(0.3), atol=1e-3)
 
 
-def test_complete_files_are_taken_up_and_others_are_not(
+def test_complete_files_are_used_again_and_others_are_not(
     batches: list[ImageBatch], tmp_path: Path
 ) -> None:
     folder = tmp_path / "f"
-    build_cache(Pooler(), batches, folder, CPU, no_bar)
+    build_cache(Pooler(), batches, folder, device=CPU, on_batch=no_bar)
     again = Pooler()
-    assert len(build_cache(again, batches, folder, CPU, no_bar)) == 16
+    assert len(build_cache(again, batches, folder, device=CPU, on_batch=no_bar)) == 16
     assert again.calls == 1  # for the type of its regions
     (folder / "index.json").unlink()  # as if it had been cut short
     (folder / "labels.bin").write_bytes(b"rest")
-    assert build_cache(Pooler(), batches, folder, CPU, no_bar).batch(
+    assert build_cache(Pooler(), batches, folder, device=CPU, on_batch=no_bar).batch(
         np.array([15])
     ).regions.labels.tolist() == [14]
 
@@ -104,8 +104,10 @@ class MoreRegions(Regions):
     unknown: Tensor
 
 
-def test_a_cache_that_lacks_a_field_is_made_anew(batches: list[ImageBatch], tmp_path: Path) -> None:
-    """An older version's, taken up after an interruption: regions without what the loss
+def test_a_cache_without_a_field_is_computed_again(
+    batches: list[ImageBatch], tmp_path: Path
+) -> None:
+    """An older version's cache, used after an interruption: regions without what the loss
     now asks for.
     """
 
@@ -116,14 +118,16 @@ def test_a_cache_that_lacks_a_field_is_made_anew(batches: list[ImageBatch], tmp_
             return MoreRegions(found.features, found.labels, found.targets, unknown)
 
     folder = tmp_path / "f"
-    build_cache(Pooler(), batches, folder, CPU, no_bar)
+    build_cache(Pooler(), batches, folder, device=CPU, on_batch=no_bar)
     newer = Newer()
-    regions = build_cache(newer, batches, folder, CPU, no_bar).batch(np.arange(4)).regions
+    regions = (
+        build_cache(newer, batches, folder, device=CPU, on_batch=no_bar).batch(np.arange(4)).regions
+    )
     assert newer.calls == len(batches)
     assert regions.unknown.dtype == torch.bool
     assert regions.labels.tolist() == [0, 0, 2, 2]
     assert regions.unknown[:, 0, 0].tolist() == [True, True, False, False]
-    build_cache(newer, batches, folder, CPU, no_bar)
+    build_cache(newer, batches, folder, device=CPU, on_batch=no_bar)
     assert newer.calls == len(batches) + 1
 
 
@@ -132,19 +136,19 @@ def test_an_interrupted_pass_leaves_no_index(batches: list[ImageBatch], tmp_path
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_cache(Pooler(), batches, tmp_path / "f", CPU, stop)
+        build_cache(Pooler(), batches, tmp_path / "f", device=CPU, on_batch=stop)
     assert not (tmp_path / "f" / "index.json").exists()
 
 
-def test_no_region_at_all_is_an_error(batches: list[ImageBatch], tmp_path: Path) -> None:
+def test_no_region_is_an_error(batches: list[ImageBatch], tmp_path: Path) -> None:
     odd = [
         ImageBatch(b.images[:1], [t for t in b.targets if t.image_id % 2][:1], "masks")
         for b in batches
     ]
     with pytest.raises(InputError, match="no region of the training images has a mask"):
-        build_cache(Pooler(), odd, tmp_path / "f", CPU, no_bar)
+        build_cache(Pooler(), odd, tmp_path / "f", device=CPU, on_batch=no_bar)
     with pytest.raises(InputError, match="gives no image"):
-        build_cache(Pooler(), [], tmp_path / "g", CPU, no_bar)
+        build_cache(Pooler(), [], tmp_path / "g", device=CPU, on_batch=no_bar)
 
 
 @pytest.mark.parametrize("value", [float("nan"), 1e6])
@@ -154,7 +158,7 @@ def test_features_beyond_16_bits_are_an_error(
     with pytest.raises(
         InputError, match="features of the images with ids 0, 1, 2 are not finite or beyond 16 bits"
     ):
-        build_cache(Pooler(value), batches, tmp_path / "f", CPU, no_bar)
+        build_cache(Pooler(value), batches, tmp_path / "f", device=CPU, on_batch=no_bar)
 
 
 @pytest.fixture
@@ -168,7 +172,7 @@ def cache(batches: list[ImageBatch], tmp_path: Path) -> FeatureCache:
                 found.targets,
             )
 
-    return build_cache(Numbered(), batches, tmp_path / "f", CPU, no_bar)
+    return build_cache(Numbered(), batches, tmp_path / "f", device=CPU, on_batch=no_bar)
 
 
 def labels(batches: Iterator[Any], count: int) -> list[list[int]]:
@@ -198,9 +202,7 @@ def test_a_batch_is_never_larger_than_the_cache(cache: FeatureCache) -> None:
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3, 4, 7])
-def test_the_loader_goes_on_where_it_was_left(
-    cache: FeatureCache, taken: int, tmp_path: Path
-) -> None:
+def test_the_loader_resumes(cache: FeatureCache, taken: int, tmp_path: Path) -> None:
     make: Callable[[], RegionLoader] = lambda: RegionLoader(cache, 5, seed=1)  # noqa: E731
     whole = labels(iter(make()), 10)
     first, second = make(), make()
@@ -210,9 +212,9 @@ def test_the_loader_goes_on_where_it_was_left(
 
 
 def test_processes_share_each_batch_of_regions(batches: list[ImageBatch], tmp_path: Path) -> None:
-    cache = build_cache(Pooler(), batches, tmp_path / "f", CPU, no_bar)
+    cache = build_cache(Pooler(), batches, tmp_path / "f", device=CPU, on_batch=no_bar)
     alone = iter(RegionLoader(cache, 5, 3))
-    parts = [iter(RegionLoader(cache, 5, 3, rank, 2)) for rank in range(2)]
+    parts = [iter(RegionLoader(cache, 5, 3, rank=rank, world=2)) for rank in range(2)]
     for _ in range(7):
         labels = [next(part).regions.labels for part in parts]
         assert [len(own) for own in labels] == [3, 2]

@@ -1,4 +1,4 @@
-"""Signals: noted in a step, immediate in work that can be thrown away."""
+"""Signals: recorded within a step, immediate in work that can be repeated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def interrupts() -> Iterator[Interrupts]:
 
 
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_noted_the_second_one_interrupts(
+def test_the_first_signal_is_recorded_the_second_one_interrupts(
     interrupts: Interrupts, which: int
 ) -> None:
     assert interrupts.received is None
@@ -33,7 +33,7 @@ def test_the_first_signal_is_noted_the_second_one_interrupts(
         os.kill(os.getpid(), which)
 
 
-def test_work_that_can_be_thrown_away_is(interrupts: Interrupts) -> None:
+def test_a_signal_stops_repeatable_work(interrupts: Interrupts) -> None:
     done = []
 
     def work() -> None:
@@ -50,7 +50,7 @@ def test_work_that_can_be_thrown_away_is(interrupts: Interrupts) -> None:
     assert done == ["begun"]
 
 
-def test_taken_over_again_after_someone_else(interrupts: Interrupts) -> None:
+def test_the_handler_is_installed_again(interrupts: Interrupts) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     interrupts.install()
     os.kill(os.getpid(), signal.SIGTERM)

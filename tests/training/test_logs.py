@@ -29,7 +29,7 @@ def test_new_columns_widen_the_table(tmp_path: Path) -> None:
     ]
 
 
-def test_a_resumed_run_keeps_what_lies_before_it(tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_earlier_rows(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     log = MetricsCsv(path)
     for step in (10, 20, 30):
@@ -61,7 +61,7 @@ def test_evaluations(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
 
 
-def test_no_number_that_json_does_not_have(tmp_path: Path) -> None:
+def test_numbers_outside_json_are_errors(tmp_path: Path) -> None:
     evaluations = Evaluations(tmp_path / "metrics.json")
     with pytest.raises(ValueError, match="not JSON compliant"):
         evaluations.add({"step": 1, "AP": float("nan")})

@@ -16,7 +16,7 @@ from halfmask.training.loop.optim import build_optimiser, lr_factor
 def rates(steps: int, **settings: Any) -> list[float]:
     """The rate of each step, as the schedule sets it."""
     optimiser, schedule = build_optimiser(
-        nn.Linear(2, 2).named_parameters(), Optimiser(**settings), steps
+        nn.Linear(2, 2).named_parameters(), settings=Optimiser(**settings), steps=steps
     )
     out = []
     for _ in range(steps):
@@ -52,7 +52,7 @@ def test_biases_have_their_own_rate_and_no_decay() -> None:
     settings = Optimiser(
         lr=0.02, bias_lr_factor=2.0, decay_biases=False, weight_decay=0.5, momentum=0.8
     )
-    optimiser, _ = build_optimiser(net.named_parameters(), settings, 10)
+    optimiser, _ = build_optimiser(net.named_parameters(), settings=settings, steps=10)
     weights, biases = optimiser.param_groups
     assert [p.shape for p in weights["params"]] == [net[0].weight.shape, net[1].weight.shape]
     assert [p.shape for p in biases["params"]] == [net[0].bias.shape, net[1].bias.shape]
@@ -64,7 +64,10 @@ def test_a_part_can_have_a_rate_of_its_own() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 1, 1))
     settings = Optimiser(lr=0.02, bias_lr_factor=2.0)
     optimiser, _ = build_optimiser(
-        net.named_parameters(), settings, 10, {"0.weight": 0.1, "0.bias": 0.1}
+        net.named_parameters(),
+        settings=settings,
+        steps=10,
+        factors={"0.weight": 0.1, "0.bias": 0.1},
     )
     found = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
     assert [found[id(p)] for p in net.parameters()] == pytest.approx([0.002, 0.004, 0.02, 0.04])
@@ -80,7 +83,7 @@ def test_a_step_is_torchs_own(name: str) -> None:
     ours, theirs = nn.Linear(3, 2, bias=False), nn.Linear(3, 2, bias=False)
     theirs.load_state_dict(ours.state_dict())
     settings = Optimiser(name=name, lr=0.1, weight_decay=0.01, schedule="constant")  # type: ignore[arg-type]
-    mine, _ = build_optimiser(ours.named_parameters(), settings, 5)
+    mine, _ = build_optimiser(ours.named_parameters(), settings=settings, steps=5)
     assert len(mine.param_groups) == 1, "a group without parameters is left out"
     if name == "sgd":
         reference: Any = torch.optim.SGD(

@@ -1,4 +1,4 @@
-"""Resume points: whole or not there, and without code."""
+"""Resume points are complete or absent, and hold no code."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def draw() -> list[float]:
     ]
 
 
-def test_random_numbers_go_on_after_a_file(tmp_path: Path) -> None:
+def test_random_numbers_continue_after_a_file(tmp_path: Path) -> None:
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(5)
     draw()  # gauss and randn keep a spare number: that is state too

@@ -35,7 +35,7 @@ class Short:
         self.at = state_dict["at"]
 
 
-def test_the_end_is_followed_by_the_beginning() -> None:
+def test_the_stream_starts_again_at_the_end() -> None:
     stream = Stream(Short(), 8)
     assert len(stream) == 8
     assert list(itertools.islice(stream, 8)) == [1, 2, 3, 1, 2, 3, 1, 2]
@@ -46,7 +46,7 @@ def test_batches_are_wrapped() -> None:
 
 
 @pytest.mark.parametrize("taken", range(8))
-def test_it_goes_on_where_it_was_left(taken: int) -> None:
+def test_the_stream_resumes(taken: int) -> None:
     whole = list(itertools.islice(Stream(Short(), 9), 9))
     first = Stream(Short(), 9)
     begun = iter(first)

@@ -1,4 +1,4 @@
-"""Numbers go to the services that a recipe names, and a resumed run goes on in the same place."""
+"""Trackers send numbers to the services of a recipe, and continue a resumed run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from halfmask.errors import InputError
 from halfmask.recipes.recipe import Recipe
-from halfmask.training.loop.fit import Data, fit
+from halfmask.training.loop.fit import Loaders, fit
 from halfmask.training.loop.trackers import Trackers
 
 BLOCKS = {"given_boxes": {"A": {"miou": 0.5, "instances": 3}, "B": {"miou": None}}, "note": "text"}
@@ -42,7 +42,7 @@ def with_spies(tmp_path: Path, *spies: Any) -> Trackers:
     return trackers
 
 
-def test_an_evaluation_is_named_by_place_and_what_is_no_number_stays_out(tmp_path: Path) -> None:
+def test_an_evaluation_has_paths_for_names_and_only_numbers(tmp_path: Path) -> None:
     spy = Spy()
     trackers = with_spies(tmp_path, spy)
     trackers.log_evaluation(BLOCKS, 7)
@@ -64,7 +64,7 @@ def test_a_service_that_fails_does_not_end_the_training(
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
-def test_what_is_not_installed_is_named(
+def test_a_missing_package_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     import lightning.pytorch.loggers.mlflow as mlflow_module
@@ -77,20 +77,27 @@ def test_what_is_not_installed_is_named(
 
 
 def test_tensorboard_has_losses_of_all_stages_and_evaluations(
-    data: Data, tiny_model: Callable[[], Any], make_recipe: Callable[..., Recipe], tmp_path: Path
+    data: Loaders, tiny_model: Callable[[], Any], make_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     stage = {"train": ["mask_head"], "loss": "masks", "steps": 10}
-    fit(tiny_model(), make_recipe(stage, stage), data, tmp_path, lambda _: BLOCKS, device="cpu")
+    fit(
+        tiny_model(),
+        make_recipe(stage, stage),
+        data,
+        tmp_path,
+        evaluate=lambda _: BLOCKS,
+        device="cpu",
+    )
     events = EventAccumulator(str(tmp_path / "logs" / "tensorboard"))
     events.Reload()
     assert [e.step for e in events.Scalars("loss_mask")] == [10, 20]
     assert [(e.step, e.value) for e in events.Scalars("given_boxes/A/miou")] == [(20, 0.5)]
 
 
-def test_no_logger_at_all(
-    data: Data, tiny_model: Callable[[], Any], make_recipe: Callable[..., Recipe], tmp_path: Path
+def test_no_logger(
+    data: Loaders, tiny_model: Callable[[], Any], make_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     fit(tiny_model(), make_recipe({"steps": 10}, loggers=[]), data, tmp_path, device="cpu")
     assert [p.name for p in (tmp_path / "logs").iterdir()] == ["metrics.csv"]
@@ -102,7 +109,7 @@ def test_mlflow_keeps_a_run_over_a_resumption(
     pytest.importorskip("mlflow")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for step in (0, 10):
-        trackers = Trackers(["mlflow"], tmp_path / "run", {"seed": 3}, resumed_step=step)
+        trackers = Trackers(["mlflow"], tmp_path / "run", settings={"seed": 3}, resumed_step=step)
         trackers.log({"loss": 1.0 / (step + 1)}, step + 10)
         trackers.close(finished=step > 0)
     from mlflow.tracking import MlflowClient

@@ -1,4 +1,4 @@
-"""The loop: learns, repeats itself, freezes what it should, stops and goes on exactly."""
+"""The loop learns, is reproducible, freezes parts, and stops and resumes exactly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import torch
 
 from halfmask.errors import InputError
 from halfmask.recipes.recipe import Recipe
-from halfmask.training.loop.fit import Data, fit
+from halfmask.training.loop.fit import Loaders, fit
 from halfmask.training.loop.optim import choose_parts
 
 BOXES = {"name": "boxes", "train": ["backbone", "box_head"], "loss": "boxes", "ema": 0.9}
@@ -74,17 +74,22 @@ def signal_in_evaluation(
 
 @pytest.mark.parametrize("stop", [1, 5, 7, 9, 12, 14, 21])
 def test_a_resumed_training_ends_bit_for_bit_as_an_uninterrupted_one(
-    stop: int, data: Data, tiny_model: Build, make_recipe: Make, tmp_path: Path
+    stop: int, data: Loaders, tiny_model: Build, make_recipe: Make, tmp_path: Path
 ) -> None:
     # Three stages of seven steps: EMA; cached regions; end to end. The stops lie within
     # the stages and at their boundaries.
     recipe = make_recipe(BOXES, HEAD, END, evaluate_every=1, checkpoint_every=1000)
     straight, broken, resumed = tiny_model(), tiny_model(), tiny_model()
-    whole = fit(straight, recipe, data, tmp_path / "a", nothing, device="cpu")
+    whole = fit(straight, recipe, data, tmp_path / "a", evaluate=nothing, device="cpu")
     assert (whole.finished, whole.step, whole.steps) == (True, 21, 21)
     which = signal.SIGTERM if stop == 5 else signal.SIGINT
     outcome = fit(
-        broken, recipe, data, tmp_path / "b", signal_in_evaluation(stop, which), device="cpu"
+        broken,
+        recipe,
+        data,
+        tmp_path / "b",
+        evaluate=signal_in_evaluation(stop, which),
+        device="cpu",
     )
     if (
         stop == 12
@@ -93,7 +98,7 @@ def test_a_resumed_training_ends_bit_for_bit_as_an_uninterrupted_one(
     assert (outcome.finished, outcome.step) == (False, stop)
     assert stop == 21 or not same(straight, broken)
     torch.manual_seed(99)  # whatever happened in the new process before
-    again = fit(resumed, recipe, data, tmp_path / "b", nothing, resume=True, device="cpu")
+    again = fit(resumed, recipe, data, tmp_path / "b", evaluate=nothing, resume=True, device="cpu")
     assert (again.finished, again.step) == (True, 21)
     assert same(straight, resumed)
     evaluations = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in "ab"]
@@ -102,7 +107,7 @@ def test_a_resumed_training_ends_bit_for_bit_as_an_uninterrupted_one(
 
 
 def test_a_crash_goes_back_to_the_last_resume_point(
-    data: Data, tiny_model: Build, make_recipe: Make, tmp_path: Path
+    data: Loaders, tiny_model: Build, make_recipe: Make, tmp_path: Path
 ) -> None:
     recipe = make_recipe({**END, "steps": 25}, checkpoint_every=10)
     straight, resumed = tiny_model(), tiny_model()
@@ -119,7 +124,7 @@ def test_a_crash_goes_back_to_the_last_resume_point(
 
 
 def test_slow_steps_are_saved_by_the_clock(
-    data: Data,
+    data: Loaders,
     tiny_model: Build,
     make_recipe: Make,
     run_folder: Path,
@@ -136,7 +141,7 @@ def test_slow_steps_are_saved_by_the_clock(
 
 
 def test_the_same_seed_gives_the_same_losses(
-    data: Data, tiny_model: Build, make_recipe: Make, tmp_path: Path
+    data: Loaders, tiny_model: Build, make_recipe: Make, tmp_path: Path
 ) -> None:
     losses = []
     for name, seed, every in (("a", 3, 0), ("b", 3, 2), ("c", 4, 0)):
@@ -147,20 +152,20 @@ def test_the_same_seed_gives_the_same_losses(
             torch.rand(5)
             return {}
 
-        fit(tiny_model(), recipe, data, tmp_path / name, evaluate, device="cpu")
+        fit(tiny_model(), recipe, data, tmp_path / name, evaluate=evaluate, device="cpu")
         losses.append([row["loss"] for row in rows(tmp_path / name)])
     assert losses[0] == losses[1], "evaluations do not touch the training"
     assert losses[0] != losses[2]
 
 
-def test_it_learns(data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path) -> None:
+def test_it_learns(data: Loaders, tiny_model: Build, make_recipe: Make, run_folder: Path) -> None:
     fit(tiny_model(), make_recipe({"steps": 300}), data, run_folder, device="cpu")
     losses = [float(row["loss_mask"]) for row in rows(run_folder)]
     assert losses[-1] < 0.7 * losses[0]
 
 
 def test_frozen_parts_do_not_move(
-    data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
+    data: Loaders, tiny_model: Build, make_recipe: Make, run_folder: Path
 ) -> None:
     # Weight decay and BatchNorm's statistics are what moves "frozen" weights; an
     # evaluation that leaves the model in training mode is what switches BatchNorm on
@@ -176,7 +181,7 @@ def test_frozen_parts_do_not_move(
         inner.train()
         return {}
 
-    fit(model, recipe, data, run_folder, evaluate, device="cpu")
+    fit(model, recipe, data, run_folder, evaluate=evaluate, device="cpu")
     moved = {
         name.split(".")[0]
         for name, tensor in model.state_dict().items()
@@ -186,7 +191,7 @@ def test_frozen_parts_do_not_move(
 
 
 def test_parts_learn_again_in_a_later_stage_but_what_was_built_frozen_stays(
-    data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
+    data: Loaders, tiny_model: Build, make_recipe: Make, run_folder: Path
 ) -> None:
     model = tiny_model()
     before = {k: t.clone() for k, t in model.state_dict().items()}
@@ -204,7 +209,7 @@ def test_parts_learn_again_in_a_later_stage_but_what_was_built_frozen_stays(
 
 
 def test_the_average_is_evaluated_and_kept(
-    data: Data, tiny_model: Build, make_recipe: Make, tmp_path: Path
+    data: Loaders, tiny_model: Build, make_recipe: Make, tmp_path: Path
 ) -> None:
     seen: list[torch.Tensor] = []
 
@@ -213,7 +218,14 @@ def test_the_average_is_evaluated_and_kept(
         return {}
 
     plain, averaged = tiny_model(), tiny_model()
-    fit(plain, make_recipe({}, evaluate_every=1), data, tmp_path / "a", evaluate, device="cpu")
+    fit(
+        plain,
+        make_recipe({}, evaluate_every=1),
+        data,
+        tmp_path / "a",
+        evaluate=evaluate,
+        device="cpu",
+    )
     steps = list(seen)
     seen.clear()
     fit(
@@ -221,7 +233,7 @@ def test_the_average_is_evaluated_and_kept(
         make_recipe({"ema": 0.5}, evaluate_every=1),
         data,
         tmp_path / "b",
-        evaluate,
+        evaluate=evaluate,
         device="cpu",
     )
     average = steps[0]
@@ -234,7 +246,7 @@ def test_the_average_is_evaluated_and_kept(
 
 
 def test_cached_features_see_every_image_once(
-    data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
+    data: Loaders, tiny_model: Build, make_recipe: Make, run_folder: Path
 ) -> None:
     model = tiny_model()
     fit(model, make_recipe({**HEAD, "steps": 30}), data, run_folder, device="cpu")
@@ -254,7 +266,7 @@ def test_cached_features_see_every_image_once(
 
 
 def test_the_run_leaves_logs_and_metrics(
-    data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
+    data: Loaders, tiny_model: Build, make_recipe: Make, run_folder: Path
 ) -> None:
     recipe = make_recipe(
         {**BOXES, "steps": 20}, {**END, "steps": 20, "batch_size": 11}, evaluate_every=20
@@ -264,7 +276,7 @@ def test_the_run_leaves_logs_and_metrics(
         recipe,
         data,
         run_folder,
-        lambda m: {"box": {"all": {"AP": 1.0}}},
+        evaluate=lambda m: {"box": {"all": {"AP": 1.0}}},
         device="cpu",
     )
     table = rows(run_folder)
@@ -283,7 +295,7 @@ def test_the_run_leaves_logs_and_metrics(
 
 
 def test_an_unknown_part_is_named(
-    data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
+    data: Loaders, tiny_model: Build, make_recipe: Make, run_folder: Path
 ) -> None:
     with pytest.raises(
         InputError,
@@ -304,7 +316,7 @@ def test_an_unknown_part_is_named(
 
 
 def test_a_part_learns_at_its_own_rate(
-    data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
+    data: Loaders, tiny_model: Build, make_recipe: Make, run_folder: Path
 ) -> None:
     def moved(factors: dict[str, float]) -> dict[str, float]:
         model = tiny_model()
@@ -336,7 +348,7 @@ def test_a_part_learns_at_its_own_rate(
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_images(
-    data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
+    data: Loaders, tiny_model: Build, make_recipe: Make, run_folder: Path
 ) -> None:
     recipe = make_recipe({**END, "steps": 40}, checkpoint_every=1)
     model = tiny_model()
@@ -355,7 +367,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_images(
 
 
 def test_weights_that_are_not_finite_never_become_the_resume_point(
-    data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
+    data: Loaders, tiny_model: Build, make_recipe: Make, run_folder: Path
 ) -> None:
     recipe = make_recipe(
         {**BOXES, "steps": 7}, {**BOXES, "ema": None, "steps": 20}, checkpoint_every=1
@@ -375,7 +387,7 @@ def test_weights_that_are_not_finite_never_become_the_resume_point(
 
 @pytest.mark.parametrize("stage", [0, 1])
 def test_statistics_that_are_not_finite_never_become_the_resume_point(
-    stage: int, data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
+    stage: int, data: Loaders, tiny_model: Build, make_recipe: Make, run_folder: Path
 ) -> None:
     """BatchNorm normalises what is huge to 0, so losses and weights stay sound; its
     variance does not.
@@ -401,7 +413,7 @@ def test_statistics_that_are_not_finite_never_become_the_resume_point(
 
 
 def test_an_optimiser_that_is_not_finite_never_becomes_the_resume_point(
-    data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
+    data: Loaders, tiny_model: Build, make_recipe: Make, run_folder: Path
 ) -> None:
     """Adam's second moment overflows to infinity, and its steps are 0 from then on: the
     weights look sound.
@@ -422,7 +434,7 @@ def test_an_optimiser_that_is_not_finite_never_becomes_the_resume_point(
 
 
 def test_a_damaged_resume_point_is_an_error(
-    data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
+    data: Loaders, tiny_model: Build, make_recipe: Make, run_folder: Path
 ) -> None:
     recipe = make_recipe({})
     (run_folder / "resume.ckpt").write_bytes(b"PK\x03\x04 not a zip")
@@ -434,7 +446,7 @@ def test_a_damaged_resume_point_is_an_error(
 
 
 def test_no_data_is_an_error(
-    data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
+    data: Loaders, tiny_model: Build, make_recipe: Make, run_folder: Path
 ) -> None:
     class Empty:
         def __iter__(self) -> Any:
@@ -445,14 +457,14 @@ def test_no_data_is_an_error(
 
         def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
 
-    empty = Data(lambda batch_size, seed: Empty(), lambda batch_size: iter(()), 0)
+    empty = Loaders(lambda batch_size, seed: Empty(), lambda batch_size: iter(()), 0)
     for stage in ({}, HEAD):
         with pytest.raises(InputError, match="gives no"):
             fit(tiny_model(), make_recipe(stage), empty, run_folder, device="cpu")
 
 
 def test_signals_work_again_afterwards(
-    data: Data, tiny_model: Build, make_recipe: Make, run_folder: Path
+    data: Loaders, tiny_model: Build, make_recipe: Make, run_folder: Path
 ) -> None:
     before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
     fit(tiny_model(), make_recipe({}), data, run_folder, device="cpu")
@@ -466,9 +478,9 @@ def test_a_real_signal_to_a_real_process(which: int, tmp_path: Path) -> None:
         import sys, pathlib
         sys.path.insert(0, sys.argv[1])
         import conftest as c
-        from halfmask.training.loop.fit import Data, fit
+        from halfmask.training.loop.fit import Loaders, fit
         samples = c.make_samples()
-        data = Data(lambda b, s: c.ShuffledLoader(samples, b, s), lambda b: iter(()), len(samples))
+        data = Loaders(lambda b, s: c.ShuffledLoader(samples, b, s), lambda b: iter(()), len(samples))
         recipe = c.make({"name": "long", "steps": 100000}, checkpoint_every=100000)
         print(fit(c.TinyModel(), recipe, data, pathlib.Path(sys.argv[2]), device="cpu"))
     """

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from halfmask.progress import Display
+
 if TYPE_CHECKING:
     from halfmask.cli.demo.clock import Clock, Settings
     from halfmask.pictures.scene import Scene
@@ -186,11 +188,15 @@ def _train(
     init = None if detector else str(places.run("detector").resolve())
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update=update), "init": init})
     with clock.step(title):
-        if (
-            train(recipe, folder, resume=True, resume_command=f"halfmask demo --out {places.out}")
-            is None
-        ):
-            raise typer.Exit(130)
+        done = train(
+            recipe,
+            out=folder,
+            resume=True,
+            resume_command=f"halfmask demo --out {places.out}",
+            progress=Display(),
+        )
+        if not done.finished:
+            raise typer.Exit(done.exit_code)
 
 
 def _evaluate(name: str, places: _Places, clock: Clock) -> dict[str, Any]:

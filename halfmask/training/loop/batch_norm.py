@@ -1,4 +1,4 @@
-"""BatchNorm over the batch of all processes that train together."""
+"""BatchNorm over the joint batch of all processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from halfmask import distributed
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """All-reduce forth, and back: every process's loss depends on every process's input."""
+    """All-reduce in both directions: each loss depends on the inputs of all processes."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, group: Any) -> Tensor:
@@ -31,16 +31,15 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm2d whose mean and variance in a training step are of all processes'
-    batches. One without any input takes part.
+    """BatchNorm2d with the mean and variance over all processes of a training step.
 
-    torch has SyncBatchNorm, but for GPUs only; this one is plain operations and works
-    wherever all-reduce does. It is used on CPUs. Outside of a step, and in eval mode,
-    it is a BatchNorm2d.
+    A process without any input takes part. torch's SyncBatchNorm is for GPUs only; this
+    one uses plain operations, and serves CPUs. Outside of a step and in eval mode it is
+    a BatchNorm2d.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """float [N, C, H, W], N may be 0."""
+        """Normalises float [N, C, H, W]; N may be 0."""
         if not (self.training and distributed.in_step()):
             out: Tensor = super().forward(input)
             return out
@@ -61,7 +60,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
-        """Running statistics, as torch keeps them."""
+        """Updates the running statistics as torch does."""
         if (
             self.running_mean is None
             or self.running_var is None
@@ -76,8 +75,9 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
 
 @contextmanager
 def shared_norms(model: nn.Module) -> Iterator[None]:
-    """Inside, the model's BatchNorms are of all processes, where there are several:
-    torch's SyncBatchNorm on GPUs, the above on CPUs.
+    """Replaces the model's BatchNorms within the block if several processes train it.
+
+    GPUs use torch's SyncBatchNorm, CPUs `SharedBatchNorm2d`.
     """
     members = distributed.current()
     if members.alone:
@@ -96,9 +96,7 @@ def shared_norms(model: nn.Module) -> Iterator[None]:
 
 
 def _exchange(model: nn.Module, old: type[nn.Module], new: type[Any]) -> None:
-    """Puts a layer of another type in the place of each of a type, with the same
-    parameters and buffers.
-    """
+    """Replaces the layers of one type by another, with the same parameters and buffers."""
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
             if type(layer) is old:

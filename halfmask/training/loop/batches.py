@@ -1,6 +1,4 @@
-"""A stage's batches: as many as it has steps, from a loader that may be shorter, longer
-or endless.
-"""
+"""Batches of a stage: one per step, from a loader of any length."""
 
 from __future__ import annotations
 
@@ -13,14 +11,11 @@ import torch
 from torch import Tensor
 
 from halfmask.errors import InputError
-from halfmask.recipes.run import LossKind
 from halfmask.structures import Target
 
 
 class Loader(Protocol):
-    """Batches that can be taken up again where they were left (torchdata's
-    StatefulDataLoader, the feature cache's loader).
-    """
+    """A resumable source of batches (torchdata's StatefulDataLoader, `RegionLoader`)."""
 
     def __iter__(self) -> Iterator[Any]: ...
     def state_dict(self) -> dict[str, Any]: ...
@@ -28,11 +23,13 @@ class Loader(Protocol):
 
 
 class Stream:
-    """`steps` batches of a loader; its end is followed by its beginning. `wrap` turns
-    what the loader gives into a batch.
+    """`steps` batches of a loader, which starts again at its end.
 
-    The stream has a length, so that Lightning fetches no batch ahead of the step: the
-    loader's state is then exactly that of the batches used.
+    The stream has a length, so that Lightning prefetches no batch. The loader's state
+    then matches the batches used.
+
+    Args:
+        wrap: turns the loader's item into a batch.
     """
 
     def __init__(
@@ -47,9 +44,8 @@ class Stream:
 
     def __iter__(self) -> Iterator[Any]:
         passes_without_batch = 0
-        while (
-            passes_without_batch < 2
-        ):  # one may be: the rest of a pass that was left at its very end
+        # One pass may be empty: a resumed one that was left at its end.
+        while passes_without_batch < 2:
             passes_without_batch += 1
             for batch in self._one_pass():
                 passes_without_batch = 0
@@ -59,8 +55,8 @@ class Stream:
         )
 
     def _one_pass(self) -> Iterator[Any]:
-        # Loaders draw a seed for their workers when they start; a resumed run starts
-        # one more, and must not draw differently for it.
+        # Loaders draw a seed for their workers when they start. A resumed run starts one
+        # loader more, and must draw the same numbers.
         with torch.random.fork_rng(devices=[]):
             batches = iter(self._loader)
             first = list(itertools.islice(batches, 1))
@@ -76,11 +72,11 @@ class Stream:
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """N images and what is known of them; `loss` says which losses they are for."""
+    """N images and their targets, for the losses of a stage: all, boxes or masks."""
 
     images: list[Tensor]
     targets: list[Target]
-    loss: LossKind = "all"
+    loss: str = "all"
 
     def __len__(self) -> int:
         return len(self.images)
@@ -98,8 +94,11 @@ class ImageBatch:
 
 @dataclass(frozen=True)
 class RegionBatch:
-    """R regions as the model's `mask_regions` returned them (a dataclass of tensors [R,
-    …]) and the images they come from.
+    """R regions from the model's `mask_regions`.
+
+    Attributes:
+        regions: a dataclass of tensors [R, …].
+        sources: ids of their images.
     """
 
     regions: Any
@@ -110,7 +109,7 @@ class RegionBatch:
 
     def to(self, device: torch.device) -> RegionBatch:
         moved = {f.name: getattr(self.regions, f.name).to(device) for f in fields(self.regions)}
-        # Stored in 16 bits, computed with in 32.
+        # Stored in 16 bits, used in 32.
         moved = {name: t.float() if t.is_floating_point() else t for name, t in moved.items()}
         return replace(self, regions=replace(self.regions, **moved))
 

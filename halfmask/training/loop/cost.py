@@ -1,4 +1,4 @@
-"""What a stage would cost: two steps of it, measured."""
+"""Measures the cost of a stage with two of its steps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import resource
 import sys
 import time
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -16,18 +15,20 @@ from torch import nn
 from halfmask.errors import InputError
 from halfmask.recipes.recipe import Recipe, Stage
 from halfmask.training.loop.batches import ImageBatch, RegionBatch
-from halfmask.training.loop.fit import CACHE_BATCH, Data
-from halfmask.training.loop.optim import build_optimiser, choose_parts, rate_factors
-from halfmask.training.loop.stage import Batch, StageModule
+from halfmask.training.loop.fit import CACHE_BATCH, Loaders
+from halfmask.training.loop.stage import StageBatch, build_stage
 
 CPU_IMAGES = 2
-"""A CPU that only shall check a recipe need not have the memory for its whole batch."""
+"""Images on a CPU, which may lack the memory for a whole batch."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One step: its images (or regions), its seconds, and the most memory so far in
-    bytes (of the device; on a CPU of the process).
+    """Cost of one step.
+
+    Attributes:
+        images: of the batch; regions in a stage that caches features.
+        memory: peak in bytes, of the device, or on a CPU of the process.
     """
 
     images: int
@@ -37,33 +38,27 @@ class Cost:
 
 
 def measure(
-    model: nn.Module, recipe: Recipe, stage: Stage, data: Data, learnable: set[str]
+    model: nn.Module, recipe: Recipe, stage: Stage, *, data: Loaders, learnable: set[str]
 ) -> Cost:
-    """Takes two steps of a stage on the model's device, the second one by the clock.
-    The model changes; throw it away.
+    """Takes two steps of a stage on the model's device, and times the second one.
+
+    The model changes.
 
     Args:
-        data: where this stage's batches come from (`Data.of`).
+        data: loaders of this stage (`Loaders.of`).
         learnable: see `built_to_learn`.
     Raises:
-        InputError: what would stop the training itself at once: an unknown part, an
-            image that cannot be read, a loss that is not finite.
+        InputError: an unknown part, an image that cannot be read, a loss that is not
+            finite.
     """
     device = next(model.parameters()).device
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
-    frozen, learning = choose_parts(model, stage, learnable)
-    optimisation = partial(
-        build_optimiser,
-        settings=stage.optimiser,
-        steps=stage.steps,
-        factors=rate_factors(model, stage),
-    )
-    module = StageModule(model, frozen, learning, optimisation)
-    optimiser, _ = optimisation(learning.items())
+    module = build_stage(model, recipe, stage, learnable=learnable)
+    optimiser = module.configure_optimizers()["optimizer"]
     mixed = recipe.precision != "32" and device.type == "cuda"
     dtype = torch.float16 if recipe.precision == "16" else torch.bfloat16
-    batch, seconds = _batch(model, recipe, stage, data), 0.0
+    batch, seconds = _batch(model, recipe, stage, data=data), 0.0
     for _ in range(2):
         start = time.perf_counter()
         with torch.autocast(device.type, dtype, enabled=mixed):
@@ -79,7 +74,7 @@ def measure(
     return Cost(len(batch), seconds, _peak(device), losses)
 
 
-def _batch(model: Any, recipe: Recipe, stage: Stage, data: Data) -> Batch:
+def _batch(model: Any, recipe: Recipe, stage: Stage, *, data: Loaders) -> StageBatch:
     device = next(model.parameters()).device
     own = max(1, stage.batch_size // recipe.devices)  # of each process
     size = own if device.type == "cuda" else min(own, CPU_IMAGES)
@@ -101,9 +96,7 @@ def _batch(model: Any, recipe: Recipe, stage: Stage, data: Data) -> Batch:
             f"stage {stage.name}: no region of the {data.images} images matches an object with "
             "a mask"
         )
-    rows = (
-        torch.arange(own, device=device) % found
-    )  # a few images' regions, repeated to fill a batch
+    rows = torch.arange(own, device=device) % found  # repeats regions to fill a batch
     filled = {name: values[rows] for name, values in columns.items()}
     return RegionBatch(replace(regions, **filled), batch.image_ids())
 

@@ -1,12 +1,12 @@
-"""Pooled regions of the whole training set, computed once: a mask head on a frozen
-detector then trains in seconds.
+"""Pooled regions of the whole training set, computed once.
 
-The regions lie in files, one a field, read through the operating system's page cache: a
-data set larger than the memory works too.
+A mask head on a frozen detector then trains in seconds. Each field of the regions is a
+memory-mapped file, so a data set may be larger than the memory.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -29,8 +29,10 @@ SOURCE = "source"
 
 
 class FeatureCache:
-    """Regions in a folder. `template` is a batch of regions as the model makes them: it
-    gives the type back its fields.
+    """Regions in a folder.
+
+    Args:
+        template: a batch of the model's regions, whose type the cache returns.
     """
 
     def __init__(self, folder: Path, template: Any) -> None:
@@ -54,7 +56,7 @@ class FeatureCache:
         return self._count
 
     def batch(self, index: NDArray[np.int64]) -> RegionBatch:
-        """The regions at `index`, on the CPU, in 16 bits where they are floating point."""
+        """Returns the regions at `index` on the CPU; floating-point fields have 16 bits."""
         rows = {
             name: torch.from_numpy(np.array(values[index])) for name, values in self._fields.items()
         }
@@ -68,16 +70,16 @@ def build_cache(
     model: Any,
     batches: Iterable[ImageBatch],
     folder: Path,
+    *,
     device: torch.device,
     on_batch: Callable[[int], None],
 ) -> FeatureCache:
-    """Runs `model.mask_regions` once over the batches, or takes up the files that an
-    interrupted run left complete.
+    """Runs `model.mask_regions` over the batches, unless the folder is complete.
 
     Args:
-        on_batch: called with the number of images of each batch that is done.
+        on_batch: called with the number of images of each finished batch.
     Raises:
-        InputError: not one region has a mask; a region's features are not finite.
+        InputError: no region has a mask, or a feature is not finite.
     """
     iterator = iter(batches)
     first = next(iterator, None)
@@ -85,20 +87,20 @@ def build_cache(
         raise InputError("the training data gives no image to pool regions from")
     template = _regions(model, first, device)
     if not _complete(folder, template):
-        _write(folder, _all_regions(model, first, template, iterator, device), on_batch)
+        others = ((batch, _regions(model, batch, device)) for batch in iterator)
+        _write(folder, itertools.chain([(first, template)], others), on_batch)
     return FeatureCache(folder, template)
 
 
 class RegionLoader:
-    """Shuffled batches of a cache without end; one number says where it is.
+    """Endless shuffled batches of a cache.
 
     Args:
-        batch_size: of all processes together; this one, `rank` of `world`, gets its
-            part.
+        batch_size: of all processes together; process `rank` of `world` gets its part.
     """
 
     def __init__(
-        self, cache: FeatureCache, batch_size: int, seed: int, rank: int = 0, world: int = 1
+        self, cache: FeatureCache, batch_size: int, seed: int, *, rank: int = 0, world: int = 1
     ) -> None:
         self._cache = cache
         self._rank, self._world = rank, world
@@ -107,9 +109,8 @@ class RegionLoader:
         self._drawn = 0
 
     def __iter__(self) -> Iterator[RegionBatch]:
-        each = (
-            len(self._cache) // self._batch_size
-        )  # batches of a pass; the odd rest sits out, another one each time
+        # Batches per pass; the regions left over differ from pass to pass.
+        each = len(self._cache) // self._batch_size
         while True:
             generator = np.random.default_rng((self._seed, self._drawn // each))
             order = generator.permutation(len(self._cache))
@@ -126,9 +127,7 @@ class RegionLoader:
 
 
 def _complete(folder: Path, template: Any) -> bool:
-    """Whether the folder holds all that a batch of regions is made of; a cache that an
-    older version left may not.
-    """
+    """Returns whether the folder has all fields; an older version's cache may lack some."""
     path = folder / INDEX
     if not path.is_file():
         return False
@@ -144,14 +143,6 @@ def _regions(model: Any, batch: ImageBatch, device: torch.device) -> Any:
     moved = batch.to(device)
     with torch.no_grad():
         return model.mask_regions(moved.images, moved.targets)
-
-
-def _all_regions(
-    model: Any, first: ImageBatch, template: Any, others: Iterator[ImageBatch], device: torch.device
-) -> Iterator[tuple[ImageBatch, Any]]:
-    yield first, template
-    for batch in others:
-        yield batch, _regions(model, batch, device)
 
 
 def _write(
@@ -176,7 +167,7 @@ def _write(
             count += n
             image_ids.append(batch.image_ids())
             on_batch(len(batch))
-    # Last, and at once: a folder with an index is complete.
+    # The index comes last: a folder with an index is complete.
     write_json(folder / INDEX, {"count": count, "image_ids": image_ids, "fields": kinds})
 
 
@@ -187,6 +178,6 @@ def _stored(tensor: Tensor, name: str, batch: ImageBatch) -> NDArray[Any]:
             ids = ", ".join(map(str, batch.image_ids()))
             raise InputError(
                 f"the detector's {name} of the images with ids {ids} are not finite or beyond "
-                "16 bits; train it anew"
+                "16 bits; train it again"
             )
     return tensor.cpu().contiguous().numpy()

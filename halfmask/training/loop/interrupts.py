@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the step, save, stop."""
+"""Ctrl-C and SIGTERM: the training finishes its step, saves and stops."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from typing import Any
 
 
 class Interrupted(Exception):  # noqa: N818 - no error: the user asked for it
-    """Raised where work that can be thrown away (an evaluation, the feature cache) is cut short."""
+    """Stops work that can be repeated: an evaluation, the feature cache."""
 
 
 class Interrupts:
-    """Between `install` and `restore`, the first signal is noted and the step goes on;
-    the second one interrupts as it always did.
-    """
+    """Records the first signal between `install` and `restore`; the second one interrupts."""
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -28,8 +26,9 @@ class Interrupts:
         self._before: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Takes the signals over; again after someone else took them. Does nothing
-        outside of the main thread.
+        """Installs the handlers, again if other code replaced them.
+
+        Does nothing outside of the main thread.
         """
         for number in self.SIGNALS:
             current = signal.getsignal(number)
@@ -37,7 +36,7 @@ class Interrupts:
                 continue
             try:
                 signal.signal(number, self._handle)
-            except ValueError:  # not the main thread: signals are not ours to handle
+            except ValueError:  # not the main thread
                 return
             self._before.setdefault(number, current)
 
@@ -48,7 +47,7 @@ class Interrupts:
 
     @contextmanager
     def throwaway(self) -> Iterator[None]:
-        """Inside, a signal raises Interrupted at once."""
+        """Lets a signal raise Interrupted at once within the block."""
         if self.received is not None:
             raise Interrupted
         self._throwaway = True
@@ -58,9 +57,7 @@ class Interrupts:
             self._throwaway = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if (
-            os.getpid() != self._process
-        ):  # a loader's worker inherits the handler; its parent ends it
+        if os.getpid() != self._process:  # a loader's worker, which its parent ends
             return
         if self.received is not None:
             raise KeyboardInterrupt

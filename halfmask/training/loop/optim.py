@@ -1,4 +1,4 @@
-"""Optimiser and learning rate of a stage."""
+"""Builds the optimiser and the learning-rate schedule of a stage."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from halfmask.errors import InputError
 from halfmask.recipes.recipe import Optimiser, Stage
 
 WARMUP_START = 1 / 3
-"""Warm-up begins at this share of the rate (paper, hyper-parameters of Detectron)."""
+"""Share of the rate at which warm-up starts (paper, Detectron's hyper-parameters)."""
 
 
 def build_optimiser(
     parameters: Iterable[tuple[str, nn.Parameter]],
+    *,
     settings: Optimiser,
     steps: int,
     factors: Mapping[str, float] | None = None,
 ) -> tuple[torch.optim.Optimizer, LambdaLR]:
-    """The optimiser over the given (learning) parameters, and its schedule, to be
-    advanced once a step.
+    """Returns the optimiser of the given parameters, and its schedule by step.
 
     Args:
-        parameters: name and parameter; names that end in `bias` make up the biases.
+        parameters: name and parameter; the names of biases end in `bias`.
         steps: length of the stage, where a cosine ends.
-        factors: name → factor of the learning rate, 1 for names that are not there.
+        factors: name → factor of the learning rate, by default 1.
     """
     named = list(parameters)
     members: dict[tuple[float, bool], list[nn.Parameter]] = {}
@@ -38,7 +38,7 @@ def build_optimiser(
         key = ((factors or {}).get(name, 1.0), name.endswith("bias"))
         members.setdefault(key, []).append(parameter)
     groups = []
-    # Others before biases: the order of groups is part of a resume point.
+    # Biases last: the order of groups is part of a resume point.
     for factor, bias in sorted(members):
         rate = settings.lr * factor * (settings.bias_lr_factor if bias else 1.0)
         decay = settings.weight_decay if settings.decay_biases or not bias else 0.0
@@ -46,8 +46,8 @@ def build_optimiser(
         groups.append(
             {"params": members_of, "lr": rate, "weight_decay": decay, "part_factor": factor}
         )
-    # One kernel for all parameters; on CUDA it would clash with gradient clipping under
-    # float16, and foreach is as fast there.
+    # Fused is faster on CPUs. On CUDA it conflicts with gradient clipping under float16,
+    # and foreach is as fast.
     fused = all(p.device.type == "cpu" for _, p in named)
     optimiser: torch.optim.Optimizer
     if settings.name == "sgd":
@@ -60,7 +60,7 @@ def build_optimiser(
 
 
 def lr_factor(settings: Optimiser, steps: int) -> Callable[[int], float]:
-    """Step (from 0) → factor of the learning rate."""
+    """Returns the function from step (from 0) to the factor of the learning rate."""
     drops = sorted(settings.steps)
 
     def factor(step: int) -> float:
@@ -77,27 +77,26 @@ def lr_factor(settings: Optimiser, steps: int) -> Callable[[int], float]:
 
 
 def built_to_learn(model: nn.Module) -> set[str]:
-    """Names of the parameters that the model's builder left switched on: stages choose
-    among them, and revive none.
-    """
+    """Returns the names of the parameters that the model's builder left trainable."""
     return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def choose_parts(
     model: Any, stage: Stage, learnable: set[str]
 ) -> tuple[list[nn.Module], dict[str, nn.Parameter]]:
-    """The frozen parts of a stage, and its learning parameters by name.
+    """Returns the frozen parts of a stage, and its learning parameters by name.
 
+    Args:
+        learnable: see `built_to_learn`.
     Raises:
-        InputError: the stage names a part that the model does not have, or nothing is
-            left to learn.
+        InputError: the model lacks a part of the stage, or no parameter learns.
     """
     parts: dict[str, nn.Module] = model.parts()
+    known = ", ".join(parts)
     unknown = [name for name in stage.train if name != "all" and name not in parts]
     if unknown:
         raise InputError(
-            f"stage {stage.name}: the model has no part {unknown[0]}; its parts are "
-            f"{', '.join(parts)}, or all"
+            f"stage {stage.name}: the model has no part {unknown[0]}; its parts are {known}, or all"
         )
     chosen = set(parts) if "all" in stage.train else set(stage.train)
     ids = {id(p) for name in chosen for p in parts[name].parameters()}
@@ -106,18 +105,17 @@ def choose_parts(
     }
     if not learning:
         raise InputError(
-            f"stage {stage.name}: nothing learns: `train` is {stage.train}, and no parameter "
-            "of that is trainable"
+            f"stage {stage.name}: nothing learns: `train` is {stage.train}, and none of its "
+            "parameters is trainable"
         )
     return [module for name, module in parts.items() if name not in chosen], learning
 
 
 def rate_factors(model: Any, stage: Stage) -> dict[str, float]:
-    """Parameter's name → factor of its learning rate, where the stage names one for its
-    part.
+    """Returns parameter name → factor of its learning rate, for parts that have one.
 
     Raises:
-        InputError: the stage names a part that the model does not have.
+        InputError: the model lacks a part of the stage.
     """
     parts: dict[str, nn.Module] = model.parts()
     wanted = stage.optimiser.part_lr_factors

@@ -1,69 +1,111 @@
-"""What a run tells: the bar, metrics.csv, metrics.json, the trackers. Of several
-processes the first one tells, the others are silent.
+"""Records of a run: progress, metrics.csv, metrics.json, trackers.
+
+Only the main process has some.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
+
+import torch
 
 from halfmask import distributed
 from halfmask.files.atomic import new_file, write_text
-from halfmask.progress import Display
+from halfmask.progress import Display, Progress
 from halfmask.recipes.recipe import Recipe
 from halfmask.training.loop.trackers import Trackers
 
 
-class Records(Protocol):
-    """Where a keeper's numbers go."""
+class NullLog:
+    """Receives the numbers of a training and writes nothing, in all but the main process."""
 
-    def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
-        """Begins the bar of a task."""
+    def start(self, title: str, *, total: int, unit: str, done: int = 0) -> None:
+        """Starts the bar of a task."""
 
     def update(self, done: int, rate: float, losses: Mapping[str, float]) -> None:
-        """Moves the bar."""
+        """Updates the bar."""
 
     def note(self, text: str) -> None:
-        """Says something beside the bar."""
+        """Shows a text beside the bar."""
 
     def stop(self) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
 
     def log(self, row: Mapping[str, Any], numbers: Mapping[str, float]) -> None:
-        """A row of metrics.csv (position and numbers), and the numbers for the trackers."""
+        """Adds position and numbers to metrics.csv, and sends the numbers to trackers."""
 
     def evaluated(self, step: int) -> bool:
-        """Whether this step has an evaluation."""
+        """Returns whether this step has an evaluation."""
+        return True
 
     def evaluation(self, position: Mapping[str, Any], blocks: Mapping[str, Any]) -> None:
-        """Adds one."""
+        """Adds an evaluation."""
 
     def close(self, finished: bool) -> None:
-        """At the end, or where the run was stopped."""
+        """Ends the records of a finished or stopped run."""
 
 
-class RunRecords:
-    """Records in a run's folder.
+class _Counts(Display):
+    """A display that reports its counts to a function."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        super().__init__(quiet=True)
+        self._report = progress
+
+    def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
+        self._title, self._total = title, total
+        self.update(done)
+
+    def update(
+        self, done: int, rate: float | None = None, losses: Mapping[str, float] | None = None
+    ) -> None:
+        if self._report is not None:
+            self._report(self._title, done, self._total)
+
+    def note(self, text: str) -> None:
+        """Shows nothing."""
+
+
+class RunRecords(NullLog):
+    """Records in the folder of a run.
 
     Args:
-        folder: of the run.
         recipe: names the trackers.
-        resumed_step: where the run goes on; 0 for a new one.
+        resumed_step: where the run continues; 0 for a new one.
+        progress: a `Display` shows rates, losses and notes too.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, resumed_step: int) -> None:
+    def __init__(
+        self, folder: Path, recipe: Recipe, *, resumed_step: int, progress: Progress | None
+    ) -> None:
+        settings = recipe.model_dump(mode="json")
         self._trackers = Trackers(
-            recipe.loggers, folder, recipe.model_dump(mode="json"), resumed_step
+            recipe.loggers, folder, settings=settings, resumed_step=resumed_step
         )
-        self._display = Display()
+        self._display = progress if isinstance(progress, Display) else _Counts(progress)
         self._csv = MetricsCsv(folder / "logs" / "metrics.csv", resumed_step)
         self._evaluations = Evaluations(folder / "metrics.json", resumed_step)
-        self.start, self.update = self._display.start, self._display.update
-        self.note, self.stop = self._display.note, self._display.stop
-        self.evaluated = self._evaluations.has
+
+    def start(self, title: str, *, total: int, unit: str, done: int = 0) -> None:
+        self._display.start(title, total, unit, done)
+
+    def update(self, done: int, rate: float, losses: Mapping[str, float]) -> None:
+        self._display.update(done, rate, losses)
+
+    def note(self, text: str) -> None:
+        self._display.note(text)
+
+    def stop(self) -> None:
+        self._display.stop()
+
+    def evaluated(self, step: int) -> bool:
+        return self._evaluations.has(step)
 
     def log(self, row: Mapping[str, Any], numbers: Mapping[str, float]) -> None:
         self._csv.log({**row, **numbers})
@@ -78,32 +120,20 @@ class RunRecords:
         self._trackers.close(finished)
 
 
-class NullLog:
-    """Records of a process that is not the first: nothing is written or shown."""
-
-    def start(self, title: str, total: int, unit: str, done: int = 0) -> None: ...
-    def update(self, done: int, rate: float, losses: Mapping[str, float]) -> None: ...
-    def note(self, text: str) -> None: ...
-    def stop(self) -> None: ...
-    def log(self, row: Mapping[str, Any], numbers: Mapping[str, float]) -> None: ...
-    def evaluation(self, position: Mapping[str, Any], blocks: Mapping[str, Any]) -> None: ...
-    def close(self, finished: bool) -> None: ...
-
-    def evaluated(self, step: int) -> bool:
-        return True
-
-
-def records_of(folder: Path, recipe: Recipe, resumed_step: int) -> Records:
-    """The records of this process."""
-    return RunRecords(folder, recipe, resumed_step) if distributed.current().is_main else NullLog()
+def records_of(
+    folder: Path, recipe: Recipe, *, resumed_step: int, progress: Progress | None
+) -> NullLog:
+    """Returns the records of this process; arguments as `RunRecords`."""
+    if not distributed.current().is_main:
+        return NullLog()
+    return RunRecords(folder, recipe, resumed_step=resumed_step, progress=progress)
 
 
 class MetricsCsv:
-    """A table with one row a logged step; new columns (the losses of a later stage)
-    widen it.
+    """A table with one row per logged step; the losses of later stages add columns.
 
-    Lightning's CSV logger deletes the file of a run that is resumed; here rows up to
-    the resumed step stay, later ones go.
+    Lightning's CSV logger deletes the file of a resumed run. This one keeps the rows up
+    to the resumed step.
     """
 
     def __init__(self, path: Path, resumed_step: int = 0) -> None:
@@ -115,7 +145,7 @@ class MetricsCsv:
             with path.open(newline="", encoding="utf-8") as file:
                 reader = csv.DictReader(file)
                 self._columns = list(reader.fieldnames or [])
-                # A line that was cut off while it was written lacks columns.
+                # A line that a killed process left unfinished lacks columns.
                 self._rows = [
                     row
                     for row in reader
@@ -142,7 +172,7 @@ class MetricsCsv:
 
 
 class Evaluations:
-    """metrics.json: one object an evaluation, in the order of their steps."""
+    """metrics.json: one object per evaluation, in the order of steps."""
 
     def __init__(self, path: Path, resumed_step: int = 0) -> None:
         self._path = path
@@ -156,9 +186,43 @@ class Evaluations:
         return any(entry["step"] == step for entry in self._entries)
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Adds an object with `step`, `epoch`, `seconds` and the evaluation's blocks."""
+        """Adds an object of `step`, `epoch`, `seconds` and the evaluation's blocks."""
         self._entries.append(entry)
         self._write()
 
     def _write(self) -> None:
         write_text(self._path, json.dumps(self._entries, indent=1, allow_nan=False) + "\n")
+
+
+@dataclass
+class LossWindow:
+    """Losses and speed since the last log."""
+
+    losses: list[Mapping[str, torch.Tensor]] = field(default_factory=list)
+    images: int = 0
+    seconds: float = 0.0
+    begin: float = field(default_factory=time.perf_counter)
+
+    def add(self, losses: Mapping[str, torch.Tensor], images: int) -> float:
+        """Adds a step; returns its seconds, including the loading."""
+        seconds = time.perf_counter() - self.begin
+        self.losses.append(losses)
+        self.images += images
+        self.seconds += seconds
+        return seconds
+
+    def restart(self) -> None:
+        """Starts the clock of the next step."""
+        self.begin = time.perf_counter()
+
+    def means(self) -> tuple[dict[str, float], float]:
+        """Returns the mean of each loss and images per second, and empties the window."""
+        values = {
+            name: torch.stack([step[name].float() for step in self.losses if name in step])
+            .mean()
+            .item()
+            for name in self.losses[-1]
+        }
+        rate = self.images / max(self.seconds, 1e-9)
+        self.losses, self.images, self.seconds = [], 0, 0.0
+        return values, rate

@@ -1,6 +1,4 @@
-"""The resume point of a run: everything that the next step depends on, in one file,
-never half written.
-"""
+"""The resume point of a run: everything that the next step depends on, in one file."""
 
 from __future__ import annotations
 
@@ -22,11 +20,10 @@ RESUME_FORMAT = 1
 
 
 def write_resume_point(path: Path, content: dict[str, Any]) -> None:
-    """Writes beside, flushes to the disk, renames: an interrupted write leaves the
-    earlier point.
+    """Writes a resume point; an interrupted write leaves the earlier one.
 
     Raises:
-        InputError: it cannot be written (the disk is full).
+        InputError: the file cannot be written (the disk is full).
     """
     part = None
     try:
@@ -34,7 +31,7 @@ def write_resume_point(path: Path, content: dict[str, Any]) -> None:
         torch.save({"halfmask_resume": RESUME_FORMAT, **content}, part.file)
         part.flush()
         part.commit()
-    except (OSError, RuntimeError) as error:  # torch hides the system's error behind one of its own
+    except (OSError, RuntimeError) as error:  # torch hides the system's error
         cause = error if isinstance(error, OSError) else error.__context__
         why = (cause.strerror if isinstance(cause, OSError) else None) or "is the disk full?"
         raise InputError(f"{path}: cannot write the resume point: {why}") from error
@@ -44,37 +41,34 @@ def write_resume_point(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_resume_point(path: Path) -> dict[str, Any]:
-    """Reads what `write_resume_point` wrote; tensors and plain values only, no code can
-    hide in it.
+    """Reads a resume point: tensors and plain values only, so no code can hide in it.
 
     Raises:
-        InputError: the file is damaged, is something else, or was written in another
-            format.
+        InputError: the file is damaged, something else, or has another format.
     """
-    mend = f"delete {path} to start the run anew"
+    advice = f"delete {path} to start the run from its beginning"
     damaged = f"{path}: damaged, or no resume point of halfmask"
     try:
-        # torch writes a checksum for every part and does not look at it: one wrong bit
-        # would be trained on.
+        # torch writes a checksum for every part, but does not check it.
         with zipfile.ZipFile(path) as parts:
             bad = parts.testzip()
         content = None if bad else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle raises whatever its last opcode stumbled on
-        raise InputError(f"{damaged} ({type(error).__name__}); {mend}") from error
+    except Exception as error:  # a damaged pickle can raise anything
+        raise InputError(f"{damaged} ({type(error).__name__}); {advice}") from error
     if bad:
-        raise InputError(f"{damaged} (the checksum of {bad} differs); {mend}")
+        raise InputError(f"{damaged} (the checksum of {bad} differs); {advice}")
     if not isinstance(content, dict):
-        raise InputError(f"{damaged} (found {type(content).__name__}); {mend}")
+        raise InputError(f"{damaged} (found {type(content).__name__}); {advice}")
     found = content.get("halfmask_resume")
     if type(found) is not int or found != RESUME_FORMAT:
-        raise InputError(f"{path}: resume format {found}, expected {RESUME_FORMAT}; {mend}")
+        raise InputError(f"{path}: resume format {found}, expected {RESUME_FORMAT}; {advice}")
     return dict(content)
 
 
 def random_state() -> dict[str, Any]:
-    """The state of every random generator of the process, as tensors and plain values."""
+    """Returns the state of all random generators, as tensors and plain values."""
     version, keys, gauss = random.getstate()
-    _, words, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002 - whoever draws from it, it is restored
+    _, words, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002 - libraries draw from it
     return {
         "python": [version, torch.tensor(keys, dtype=torch.int64), gauss],
         "numpy": [
@@ -89,7 +83,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Sets what `random_state` returned."""
+    """Restores the state that `random_state` returned."""
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys.tolist()), gauss))
     words, position, has_gauss, cached = state["numpy"]
@@ -100,7 +94,7 @@ def restore_random_state(state: dict[str, Any]) -> None:
 
 
 class ResumeFile(CheckpointIO):
-    """Lets Lightning save and load through the two functions above."""
+    """Lets Lightning save and load resume points."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
@@ -117,12 +111,14 @@ class ResumeFile(CheckpointIO):
 
 
 def not_finite(model: nn.Module, *optimisers: torch.optim.Optimizer) -> str | None:
-    """What is not finite, in words, None where all is: weights, buffers (BatchNorm's
-    statistics), optimisers' state (momentum).
+    """Names a tensor that is not finite, among weights, buffers and optimiser state.
 
-    The last two can be spoiled while the weights are sound: a huge activation passes
-    through BatchNorm as 0 and leaves an infinite variance behind; an infinite second
-    moment makes Adam's steps 0 for good.
+    Buffers and state can be infinite while the weights are finite: a huge activation
+    passes through BatchNorm as 0 and leaves an infinite variance; an infinite second
+    moment makes all further steps of Adam 0.
+
+    Returns:
+        For example ``the weights mask_head.conv.weight``; None if all are finite.
     """
     named = list(_numbers(model, *optimisers))
     finite = torch.stack([torch.isfinite(value).all() for _, value in named])
@@ -140,7 +136,7 @@ def _numbers(model: nn.Module, *optimisers: torch.optim.Optimizer) -> Iterator[t
     for optimiser in optimisers:
         for learning, state in optimiser.state.items():
             for key, value in state.items():
-                # Counts of steps lie on the CPU, and are finite.
+                # Step counts are on the CPU, and finite.
                 if (
                     isinstance(value, Tensor)
                     and value.is_floating_point()

@@ -1,11 +1,10 @@
-"""One stage of a training, as Lightning wants it: which parts learn, which losses,
-which optimiser.
-"""
+"""One stage of a training as a LightningModule: learning parts, losses, optimiser."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import lightning.pytorch as pl
@@ -15,50 +14,52 @@ from torch.optim.swa_utils import AveragedModel
 
 from halfmask import distributed
 from halfmask.errors import InputError
+from halfmask.recipes.recipe import Recipe, Stage
+from halfmask.training.loop.optim import build_optimiser, choose_parts, rate_factors
 
 Optimisation = Callable[[Iterable[tuple[str, nn.Parameter]]], tuple[torch.optim.Optimizer, Any]]
 
 
-class Batch(Protocol):
-    """What a step learns from, on one device: images with targets, or cached regions."""
+class StageBatch(Protocol):
+    """Input of a step: images with targets, or cached regions."""
 
-    def to(self, device: torch.device) -> Batch: ...
+    def to(self, device: torch.device) -> StageBatch: ...
     def losses(self, model: Any) -> dict[str, Tensor]:
-        """Named losses; the step adds them up."""
+        """Returns named losses, which the step sums."""
 
     def __len__(self) -> int:
-        """Images, or regions."""
+        """Returns the number of images or regions."""
 
     def image_ids(self) -> list[int]: ...
 
 
 class StageModule(pl.LightningModule):
-    """Trains some parts of a model, holds the others still, follows with an average if
-    asked to.
+    """Trains some parts of a model and keeps the others frozen.
 
     Args:
-        model: a SegmentationModel; `parts()` are its names.
-        frozen: parts that do not learn: they are in eval mode whatever anyone calls, so
-            that no BatchNorm drifts.
-        learning: name → parameter that learns; all others are switched off.
-        optimisation: makes the optimiser and its schedule of the learning parameters.
-        ema: decay of the moving average, or None.
-        normaliser: what losses are means of, where several processes train together
-            (`distributed.share`).
+        model: a SegmentationModel.
+        frozen: parts that do not learn. They stay in eval mode, so that no BatchNorm
+            drifts.
+        learning: name → parameter that learns; all others need no gradient.
+        optimisation: builds optimiser and schedule from the learning parameters.
+        ema: decay of the moving average of the weights, or None.
+        normaliser: whether several processes average losses over all items or each over
+            its own (`distributed.mean_scale`).
     """
 
     def __init__(
         self,
         model: nn.Module,
+        *,
         frozen: list[nn.Module],
         learning: Mapping[str, nn.Parameter],
         optimisation: Optimisation,
-        ema: float | None = None,
-        normaliser: distributed.Normaliser = "global",
+        ema: float | None,
+        normaliser: distributed.Normaliser,
     ) -> None:
         super().__init__()
         self.model = model
-        self._frozen = frozen  # a plain list: the modules are the model's
+        self._frozen = frozen  # a plain list: the model owns the modules
         self._learning = dict(learning)
         self._optimisation = optimisation
         self._normaliser: distributed.Normaliser = normaliser
@@ -76,7 +77,7 @@ class StageModule(pl.LightningModule):
 
     @property
     def best(self) -> nn.Module:
-        """The weights to evaluate and save: the average, if there is one."""
+        """The model to evaluate and save: the average, if there is one."""
         return self.model if self.average is None else self.average.module
 
     def configure_optimizers(self) -> Any:
@@ -84,11 +85,11 @@ class StageModule(pl.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def transfer_batch_to_device(
-        self, batch: Batch, device: torch.device, dataloader_idx: int
-    ) -> Batch:
+        self, batch: StageBatch, device: torch.device, dataloader_idx: int
+    ) -> StageBatch:
         return batch.to(device)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: StageBatch, batch_idx: int) -> Tensor:
         with distributed.current().step(self._normaliser):
             losses = batch.losses(self.model)
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
@@ -102,23 +103,50 @@ class StageModule(pl.LightningModule):
         if self.average is not None:
             self.average.update_parameters(self.model)
 
-    def _not_finite(self, batch: Batch) -> str:
+    def _not_finite(self, batch: StageBatch) -> str:
         values = ", ".join(f"{name} {value.item():g}" for name, value in self.losses.items())
         ids = ", ".join(map(str, batch.image_ids()))
         return (
-            f"the loss is not finite ({values}) on the images with ids {ids}: look at their "
-            "boxes and masks (`halfmask doctor`), or lower "
-            "the learning rate (stages.N.optimiser.lr) or clip gradients (clip_norm)"
+            f"the loss is not finite ({values}) on the images with ids {ids}: check their "
+            "boxes and masks (`halfmask doctor`), lower the learning rate "
+            "(stages.N.optimiser.lr) or clip gradients (clip_norm)"
         )
 
 
-def average_of(model: nn.Module, decay: float) -> AveragedModel:
-    """A copy of the model that follows it: call `update_parameters(model)` after each
-    step, use `.module`.
+def build_stage(
+    model: nn.Module, recipe: Recipe, stage: Stage, *, learnable: set[str], ema: float | None = None
+) -> StageModule:
+    """Returns a stage of the recipe, ready to train `model`.
 
-    The decay of step n is min(decay, (1 + n) / (10 + n)), so that short runs do not
-    keep their random start. BatchNorm's running statistics are averaged as the weights
-    are: statistics of today do not fit weights of the last thousand steps.
+    Args:
+        learnable: see `built_to_learn`.
+        ema: decay of the moving average, or None.
+    Raises:
+        InputError: see `choose_parts` and `rate_factors`.
+    """
+    frozen, learning = choose_parts(model, stage, learnable)
+    optimisation = partial(
+        build_optimiser,
+        settings=stage.optimiser,
+        steps=stage.steps,
+        factors=rate_factors(model, stage),
+    )
+    return StageModule(
+        model,
+        frozen=frozen,
+        learning=learning,
+        optimisation=optimisation,
+        ema=ema,
+        normaliser=recipe.normaliser,
+    )
+
+
+def average_of(model: nn.Module, decay: float) -> AveragedModel:
+    """Returns a moving average of the model's weights and buffers.
+
+    Call `update_parameters(model)` after each step, and use `.module`. The decay of
+    step n is min(decay, (1 + n) / (10 + n)), so that short runs forget their random
+    start. BatchNorm's running statistics are averaged too, to fit the averaged weights.
     """
 
     @torch.no_grad()

@@ -1,5 +1,6 @@
-"""Where a run's numbers go besides metrics.csv: TensorBoard, Weights & Biases, MLflow.
-Lightning's loggers, kept over interruptions.
+"""Sends a run's numbers to TensorBoard, Weights & Biases and MLflow.
+
+Uses Lightning's loggers, and continues them when the run is resumed.
 """
 
 from __future__ import annotations
@@ -21,9 +22,7 @@ log = logging.getLogger("halfmask")
 
 PROJECT = "halfmask"
 IDS = "trackers.json"
-"""In RUN/logs: the ids under which the services know the run, so that a resumed one
-goes on in the same place.
-"""
+"""File in RUN/logs: ids of the run at the services, for resuming it."""
 
 
 class Trackers:
@@ -32,8 +31,8 @@ class Trackers:
     Args:
         names: of the recipe's `loggers`.
         folder: of the run.
-        settings: the recipe as plain values; the services show it beside the curves.
-        resumed_step: where the run goes on; 0 for a new one.
+        settings: the recipe as plain values, which the services show.
+        resumed_step: where the run continues; 0 for a new one.
     Raises:
         InputError: a service's package is not installed, or the service refuses.
     """
@@ -42,6 +41,7 @@ class Trackers:
         self,
         names: Sequence[str],
         folder: Path,
+        *,
         settings: Mapping[str, Any] | None = None,
         resumed_step: int = 0,
     ) -> None:
@@ -59,19 +59,13 @@ class Trackers:
             with _explained(name):
                 self.loggers.append(build[name]())
         for logger in self.loggers:
-            # Once: MLflow refuses values that changed, and a resumed run's data may
-            # have moved.
-            if (
-                settings is not None
-                and not resumed_step
-                and not isinstance(logger, TensorBoardLogger)
-            ):
+            # Once: MLflow refuses changed values, and a resumed run's data may have moved.
+            shows = not resumed_step and not isinstance(logger, TensorBoardLogger)
+            if settings is not None and shows:
                 logger.log_hyperparams(dict(settings))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Sends numbers. A service that fails is told of once and left out: a training
-        does not end for a curve.
-        """
+        """Sends numbers. A service that fails is reported once, and then left out."""
         for logger in list(self.loggers):
             try:
                 logger.log_metrics(dict(values), step)
@@ -80,23 +74,23 @@ class Trackers:
                 self.loggers.remove(logger)
 
     def log_evaluation(self, blocks: Mapping[str, Any], step: int) -> None:
-        """Sends an evaluation's numbers, named by their place: `given_boxes/B/miou`."""
+        """Sends an evaluation's numbers, with names such as `given_boxes/B/miou`."""
         values = dict(_numbers(blocks))
         if values:
             self.log(values, step)
 
     def close(self, finished: bool) -> None:
-        """At the end of the run, or where it was stopped."""
+        """Ends the logs of a finished or stopped run."""
         for logger in self.loggers:
             try:
                 logger.finalize("success" if finished else "failed")
                 if isinstance(logger, WandbLogger):
                     logger.experiment.finish(exit_code=0 if finished else 1)
-            except Exception as error:  # the run itself is whole
+            except Exception as error:  # the run itself is complete
                 log.warning("%s: %s", type(logger).__name__, error)
 
     def _wandb(self, folder: Path) -> Logger:
-        """Project, entity and mode (offline) are W&B's own environment variables."""
+        """W&B's own environment variables set project, entity and mode (offline)."""
         project = os.environ.get("WANDB_PROJECT", PROJECT)
         logs = folder / "logs"
         logs.mkdir(parents=True, exist_ok=True)
@@ -107,17 +101,17 @@ class Trackers:
         return logger
 
     def _mlflow(self, folder: Path) -> Logger:
-        """Server and experiment are MLflow's own environment variables; without them a
-        folder in RUN/logs.
+        """MLflow's own environment variables set server and experiment.
+
+        The default is a folder in RUN/logs.
         """
-        place = os.environ.get("MLFLOW_TRACKING_URI")
-        if not place:
-            store = folder / "logs" / "mlruns"
-            place = store.resolve().as_uri()
-            # MLflow 3 wants to be asked twice before it writes to a folder.
+        uri = os.environ.get("MLFLOW_TRACKING_URI")
+        if not uri:
+            uri = (folder / "logs" / "mlruns").resolve().as_uri()
+            # Without this variable MLflow 3 does not write to a folder.
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
-        logger = MLFlowLogger(name, folder.name, place, run_id=self._ids.get("mlflow"))
+        logger = MLFlowLogger(name, folder.name, uri, run_id=self._ids.get("mlflow"))
         assert logger.experiment is not None
         self._remember("mlflow", str(logger.run_id))
         return logger
@@ -135,7 +129,7 @@ def _tensorboard(folder: Path, resumed_step: int) -> Logger:
 
 @contextmanager
 def _explained(name: str) -> Iterator[None]:
-    """Says what to install, or what the service said."""
+    """Turns the errors of a service into InputError."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -146,13 +140,13 @@ def _explained(name: str) -> Iterator[None]:
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"loggers: {name}: {first}; mend that, or leave it out of the recipe's loggers"
+            f"loggers: {name}: {first}; fix this, or leave it out of the recipe's loggers"
         ) from error
 
 
-def _numbers(node: Any, place: str = "") -> Iterator[tuple[str, float]]:
+def _numbers(node: Any, path: str = "") -> Iterator[tuple[str, float]]:
     if isinstance(node, Mapping):
         for key, child in node.items():
-            yield from _numbers(child, f"{place}/{key}" if place else str(key))
+            yield from _numbers(child, f"{path}/{key}" if path else str(key))
     elif isinstance(node, int | float) and not isinstance(node, bool):
-        yield place, float(node)
+        yield path, float(node)

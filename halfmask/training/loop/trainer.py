@@ -1,4 +1,4 @@
-"""Lightning's trainer for one stage: alone, or with the processes of other devices and hosts."""
+"""Builds Lightning's trainer for one stage, for one process or several."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mi
 
 
 def build_trainer(
-    recipe: Recipe, stage: Stage, device: torch.device, keeper: RunCallback
+    recipe: Recipe, stage: Stage, *, device: torch.device, callback: RunCallback
 ) -> pl.Trainer:
-    """A trainer of a stage's steps that tells the keeper and nobody else.
+    """Returns a trainer for the steps of a stage, with one callback.
 
-    With several processes (`halfmask.distributed`) it is DistributedDataParallel. A
-    parameter that no process used in a step has no gradient then, as with one process,
-    so that no weight decay touches it; buffers are not sent around, for the processes'
-    are the same (`training.loop.batch_norm`).
+    Several processes use DistributedDataParallel. A parameter that no process used in a
+    step has no gradient, as with one process, so that weight decay leaves it alone.
+    Buffers are not broadcast, because all processes have the same
+    (`training.loop.batch_norm`).
     """
     place = distributed.current().place
     strategy = (
@@ -45,23 +45,23 @@ def build_trainer(
         max_steps=stage.steps,
         max_epochs=-1,
         gradient_clip_val=stage.optimiser.clip_norm,
-        callbacks=[keeper],
-        logger=False,  # the keeper sends the numbers, over all stages
+        callbacks=[callback],
+        logger=False,  # the callback logs, over all stages
         plugins=[ResumeFile(), _environment(place)],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        default_root_dir=keeper.resume_file.parent / "logs",
+        default_root_dir=callback.resume_file.parent / "logs",
     )
 
 
-def _environment(place: distributed.Place) -> ClusterEnvironment:
-    """Who started the processes; SLURM's requeueing is left to SLURM, for a resume
-    point is written on SIGTERM.
-    """
+def _environment(place: distributed.ProcessPlace) -> ClusterEnvironment:
+    """Returns the launcher's environment, without requeueing: SIGTERM saves a resume point."""
     if place.world == 1:
         return LightningEnvironment()
     return (
-        SLURMEnvironment(auto_requeue=False) if place.by == "slurm" else TorchElasticEnvironment()
+        SLURMEnvironment(auto_requeue=False)
+        if place.launcher == "slurm"
+        else TorchElasticEnvironment()
     )

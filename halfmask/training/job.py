@@ -1,0 +1,102 @@
+"""One training in its folder: what belongs to it, and what comes before the first step."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from halfmask import distributed
+from halfmask.data.dataset import CocoInstances
+from halfmask.files.atomic import write_text
+from halfmask.models.base import SegmentationModel
+from halfmask.models.box_segmenter.model import BoxSegmenter
+from halfmask.models.box_segmenter.prototypes import PER_CLASS
+from halfmask.progress import Progress
+from halfmask.recipes.recipe import Recipe
+from halfmask.structures import Target
+from halfmask.training.data import TrainingData
+from halfmask.training.folder import await_folder
+from halfmask.training.loop.callback import RESUME_FILE
+
+logger = logging.getLogger("halfmask")
+
+
+def show_nothing(title: str, done: int, total: int) -> None:
+    """Shows no progress."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Options that all trainings of a run share.
+
+    Attributes:
+        resume_command: command that resumes the run, for messages.
+        curves: draw curves.png.
+        report: write report.html.
+        progress: see `halfmask.progress`.
+    """
+
+    resume_command: str
+    curves: bool = True
+    report: bool = True
+    progress: Progress = show_nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob:
+    """A model to train on data, in the folder `out`."""
+
+    recipe: Recipe
+    data: TrainingData
+    model: SegmentationModel
+    out: Path
+    options: RunOptions
+
+
+def prepare(job: TrainingJob) -> None:
+    """Prepares model and folder in the main process; `fit` copies the model to the others."""
+    members, out = distributed.current(), job.out
+    if members.is_main:
+        if not (out / RESUME_FILE).is_file():  # which holds the prototypes
+            _learn_looks(job)
+        out.mkdir(parents=True, exist_ok=True)
+        for scrap in out.glob(".*.part"):  # left by a killed process
+            scrap.unlink()
+        write_text(out / "recipe.yaml", job.recipe.to_yaml())
+    members.wait()
+    await_folder(out)
+
+
+def _learn_looks(job: TrainingJob) -> None:
+    """Sets class prototypes from boxes of the training images, if the recipe uses them."""
+    settings = job.recipe.model
+    condition = settings.condition if settings.kind == "box_segmenter" else None
+    if condition is None or condition.input != "prototype":
+        return
+    assert isinstance(job.model, BoxSegmenter)
+    assert settings.kind == "box_segmenter"
+    if settings.encoder.weights is None and job.recipe.init is None:
+        logger.warning(
+            "model.condition.input: prototype: the encoder has no weights, so all classes look "
+            "alike to it; name some"
+        )
+    # Photographs without a mask too: a box-only class may appear on no other.
+    training = job.data.main.training
+    pictures = CocoInstances(training.file, training.folder)
+    job.model.learn_prototypes(_examples(pictures, job.options.progress))
+
+
+def _examples(pictures: CocoInstances, progress: Progress) -> Iterator[tuple[Tensor, Target]]:
+    """Yields photographs that show a class with too few examples so far."""
+    seen: Counter[int] = Counter()
+    for index, image_id in enumerate(pictures.image_ids):
+        classes = [a["category_id"] for a in pictures.file.annotations_of(image_id)]
+        if any(seen[c] < PER_CLASS for c in classes):
+            seen.update(classes)
+            yield pictures[index]
+        progress("looking at the classes", index + 1, len(pictures))

@@ -1,0 +1,151 @@
+"""One data section of a recipe: its images, loaders and masks."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from halfmask.coco.adopt import adopt_fillings, fillings_of
+from halfmask.coco.annotations import Annotations
+from halfmask.coco.categories import resolve_masked
+from halfmask.coco.edit import matching_ids
+from halfmask.coco.file import CocoFile
+from halfmask.coco.index.place import open_annotations
+from halfmask.coco.supervision import Use
+from halfmask.data.augment.augment import Augment
+from halfmask.data.augment.paste import CopyPaste
+from halfmask.data.dataset import CocoInstances
+from halfmask.data.loader import build_loader
+from halfmask.data.unreadable import SkipUnreadable
+from halfmask.distributed import current
+from halfmask.errors import InputError
+from halfmask.recipes.recipe import Data, Recipe, expand
+from halfmask.training.loop.batches import Loader
+from halfmask.training.loop.fit import Loaders
+
+logger = logging.getLogger("halfmask")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """Training images of one data section.
+
+    Attributes:
+        training: the images. Their file lacks the masks that the recipe removes, and has
+            the categories of the model.
+        masked: category ids of set A.
+        mask_counts: category id → usable masks to learn from.
+        objects: boxes to learn from.
+        classes: how many of the model's classes the file names.
+    """
+
+    training: CocoInstances
+    masked: set[int]
+    mask_counts: dict[int, int]
+    objects: int
+    classes: int
+
+    @property
+    def masks(self) -> int:
+        return sum(self.mask_counts.values())
+
+    def loaders(self, data: Data, draws: bool = False) -> Loaders:
+        """Returns the section's loaders, which give each process its part of a batch.
+
+        Args:
+            draws: see `build_loader`.
+        """
+        examples, paste = SkipUnreadable(self.training, data.unreadable), None
+        if data.paste > 0:
+            masked = set(self.training.with_masks())
+            rows = [k for k, i in enumerate(self.training.image_ids) if i in masked]
+            paste = CopyPaste(examples, data.paste, data.paste_most, rows=rows)
+        augment = Augment(data.flip, data.colour_jitter, paste, rotation=data.rotation)
+        place = current().place
+
+        def shuffled(batch_size: int, seed: int) -> Loader:
+            own = batch_size // place.world
+            return build_loader(
+                examples, own, data.workers, seed=seed, augment=augment, place=place, draws=draws
+            )
+
+        return Loaders(
+            shuffled,
+            lambda batch_size: build_loader(examples, batch_size, data.workers, shuffle=False),
+            len(self.training),
+        )
+
+
+def read_section(data: Data, in_memory: bool) -> Annotations:
+    """Reads the annotation file of a section.
+
+    Args:
+        in_memory: read files of any size whole, without an index.
+    """
+    path = expand(data.annotations)
+    file = CocoFile.read(path) if in_memory else open_annotations(path)
+    if not file.categories:
+        raise InputError(
+            f"{file.name}: its list of categories is empty: expected at least one class to learn"
+        )
+    return file
+
+
+def section_pictures(
+    data: Data, whole: Annotations, ids: list[int], *, categories: list[dict[str, Any]]
+) -> Pictures:
+    """Returns the images `ids` of a file, in the categories of the model."""
+    named = (
+        None if data.masked is None else resolve_masked(data.masked, whole.categories, whole.name)
+    )
+    moved = (
+        None
+        if categories is whole.categories
+        else matching_ids(whole.categories, categories, whole.name)
+    )
+    # Stripped before any other code sees the masks, so that none can leak.
+    file = whole.part(ids, named, None if moved is None else (moved, categories))
+    if named is not None and moved is not None:
+        named = {moved[i] for i in named}
+    counts = file.mask_counts(data.use)
+    masked = (
+        {i for i, n in counts.items() if n >= data.masked_threshold} if named is None else named
+    )
+    return Pictures(
+        training=_images(data, file, ids, use=data.use),
+        masked=masked,
+        mask_counts=counts,
+        objects=file.objects,
+        classes=len(whole.categories),
+    )
+
+
+def add_teacher(pictures: Pictures, recipe: Recipe, filled: Path) -> Pictures:
+    """Adds the teacher's masks to the pictures. Set A and the mask counts stay."""
+    data, limits = recipe.data, recipe.self_training
+    before = pictures.training
+    assert isinstance(before.file, CocoFile), "read in memory"
+    taken = adopt_fillings(
+        before.file,
+        data.use,
+        fillings_of(CocoFile.read(filled)),
+        min_score=limits.min_score,
+        min_tightness=limits.min_tightness,
+    )
+    logger.info(
+        f"{taken.kept} of the teacher's masks to learn from; left out: {taken.doubtful} with a "
+        f"score below {limits.min_score}, "
+        f"{taken.loose} that do not fill their box"
+    )
+    file = CocoFile.from_document(taken.document, before.file.name)
+    return replace(pictures, training=_images(data, file, file.image_ids, use="filled"))
+
+
+def _images(data: Data, file: Annotations, ids: list[int], *, use: Use) -> CocoInstances:
+    folder = expand(data.images)
+    images = CocoInstances(file, folder, ids, use=use, cache=data.cache)
+    if not data.skip_unmasked:
+        return images
+    return CocoInstances(file, folder, images.with_masks(), use=use, cache=data.cache)

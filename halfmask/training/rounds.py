@@ -67,6 +67,6 @@ def _fill(recipe: Recipe, model: Path, folder: Path, filled: Path) -> None:
     file = read_training_data(once, in_memory=True).training.file
     assert isinstance(file, CocoFile)
     write_json(bare, file.document)
-    done = complete(model, bare, expand(recipe.data.images), filled, redo_filled=True)
+    done = complete(model, bare, images=expand(recipe.data.images), out=filled, redo_filled=True)
     score = "" if done.mean_score is None else f", mean score {done.mean_score:.2f}"
     print(f"{filled}: {done.filled} masks filled in by the teacher{score}")

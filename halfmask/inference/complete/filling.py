@@ -17,12 +17,15 @@ THRESHOLDS = (0.5, 0.3, 0.1, 0.03)
 """A mask is drawn at the first of these at which it has a pixel."""
 
 
+Segmentation = dict[str, object] | list[list[int]]
+
+
 class FilledMask(TypedDict):
     """COCO's segmentation, its pixels, the estimate of its IoU in [0, 1], and its IoU
     with another model's mask.
     """
 
-    segmentation: dict[str, object] | list[list[int]]
+    segmentation: Segmentation
     area: int
     score: float
     agreement: NotRequired[float]
@@ -43,11 +46,12 @@ def fillings(
         other: another model's masks for the same boxes, to compare with.
     """
     crops, scores = nonempty(drawn)
+    shapes: list[Segmentation]
     if polygons:
         pairs = zip(crops.bitmaps(), crops.offsets.tolist(), strict=True)
         shapes = [outlines(bitmap.numpy(), (x, y)) for bitmap, (x, y) in pairs]
     else:
-        shapes = encode_rle(crops)
+        shapes = list(encode_rle(crops))
     out: list[FilledMask] = [
         {"segmentation": shape, "area": area, "score": score}
         for shape, area, score in zip(shapes, crops.areas().tolist(), scores, strict=True)

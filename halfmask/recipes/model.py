@@ -14,7 +14,7 @@ class Section(BaseModel):
     """A part of a recipe: unknown keys are refused, values do not change."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+        extra="forbid", frozen=True, allow_inf_nan=False
     )
 
 

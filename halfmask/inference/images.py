@@ -27,8 +27,8 @@ def as_tensor(image: ImageLike) -> Tensor:
     """
     pixels = _checked_tensor(image) if isinstance(image, Tensor) else read_image(image)
     if isinstance(pixels, Tensor):
-        scale = 255.0 if pixels.dtype == torch.uint8 else 1.0
-        return pixels.to(torch.float32) / scale if scale != 1.0 else pixels.to(torch.float32)
+        unit = pixels.to(torch.float32)
+        return unit / 255.0 if pixels.dtype == torch.uint8 else unit
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy()).to(torch.float32).div_(255.0)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from halfmask.coco.images import Pixels
 from halfmask.errors import InputError
+from halfmask.inference.images import as_tensor
 from halfmask.masks.outline import outlines
 from halfmask.models.checkpoint import Category
 from halfmask.pictures.overlay import overlay
@@ -49,8 +50,8 @@ class Prediction(Detection):
         """
         pixels = self.image
         if isinstance(pixels, Tensor):
-            unit = pixels.cpu().float() / (255 if pixels.dtype == torch.uint8 else 1)
-            pixels = (unit.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+            unit = as_tensor(pixels).cpu().clamp(0, 1)
+            pixels = (unit * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         names = {k + 1: category["name"] for k, category in enumerate(self.categories)}
         scores = None if self.given else self.scores
         return overlay(pixels, self.boxes, self.crops(), self.labels, names, scores)

@@ -173,31 +173,29 @@ def complete(
     check_paths(source, folder, target)
     if boxes not in ("auto", "tight", "loose"):
         raise InputError(f"boxes: expected auto, tight or loose, found {boxes!r}")
-    if sheet is not None and not dry_run:
-        check_sheet(sheet)
-    if ray is not None and not dry_run:
-        check_ray()
+    if not dry_run:
+        _check_extras(sheet, ray)
     file = CocoFile.read(source)
     work = plan(file, redo_filled)
     check_work(file, work, folder)
+    done = Completion(out=target, plan=work, dry_run=dry_run)
     if dry_run:
-        predictor = as_predictor(model if provider is None else provider, device="cpu")
-        classes = _classes(predictor, file, work)
-        return Completion(out=target, plan=work, classes=classes, dry_run=True)
+        drawing = as_predictor(model if provider is None else provider, device="cpu")
+        return replace(done, classes=_classes(drawing, file, work))
     if work.total == 0:
         copy_file(source, target)
-        return _with_sheet(Completion(out=target, plan=work), sheet, folder)
+        return _with_sheet(done, sheet, folder)
     own = as_predictor(model, device=device)
-    predictor = own if provider is None else as_predictor(provider, device=device)
+    drawing = own if provider is None else as_predictor(provider, device=device)
     tightness = box_tightness(file)
     loose = boxes == "loose" or (boxes == "auto" and boxes_are_loose(tightness))
-    if loose and not predictor.knows_loose_boxes:
+    if loose and not drawing.knows_loose_boxes:
         logger.warning(
             "%s did not learn on loose boxes (box_jitter): masks will end where the boxes do",
-            predictor.name,
+            drawing.name,
         )
     drawer = MaskDrawer(
-        predictor=predictor,
+        predictor=drawing,
         categories=file.categories,
         folder=folder,
         polygons=polygons,
@@ -209,17 +207,16 @@ def complete(
         source=source, file=file, target=target, work=work, drawer=drawer, redo_filled=redo_filled
     )
     masks, resumed, skipped = job.run(progress or (lambda *_: None), ray)
-    done = Completion(
-        out=target,
-        plan=work,
-        classes=_classes(predictor, file, work),
+    done = replace(
+        done,
+        classes=_classes(drawing, file, work),
         filled=len(masks),
         resumed=resumed,
         skipped=skipped,
         mean_score=_mean([m["score"] for m in masks]),
         mean_agreement=_mean([m["agreement"] for m in masks if "agreement" in m]),
         tightness=tightness,
-        loose=loose and predictor.knows_loose_boxes,
+        loose=loose and drawing.knows_loose_boxes,
     )
     return _with_sheet(done, sheet, folder)
 
@@ -260,6 +257,13 @@ def check_work(file: CocoFile, work: FillingPlan, folder: Path) -> None:
             f"{folder}: none of the {len(needed)} photographs that {file.name} needs is here, "
             f"such as {name}"
         )
+
+
+def _check_extras(sheet: str | Path | None, ray: str | None) -> None:
+    if sheet is not None:
+        check_sheet(sheet)
+    if ray is not None:
+        check_ray()
 
 
 def _classes(predictor: Predictor, file: CocoFile, work: FillingPlan) -> tuple[ClassToFill, ...]:

@@ -81,13 +81,14 @@ def test_polygons_stay_within_their_tolerance(model: Predictor, pixels: np.ndarr
     found = model.segment(pixels, BOXES)
     exact, loose = found.polygons(0), found.polygons()
     assert [len(rings) for rings in exact] == [len(rings) for rings in loose]
-    assert sum(map(len, sum(loose, []))) < sum(map(len, sum(exact, [])))
+    few, many = (sum(len(ring) for rings in r for ring in rings) for r in (loose, exact))
+    assert few < many
     for rings, mask in zip(exact, found.masks(), strict=True):
         shapes = reference.frPyObjects([[float(v) for v in ring] for ring in rings], 64, 80)
         assert np.array_equal(reference.decode(reference.merge(shapes)), mask.numpy())
     for rings, kept in zip(exact, loose, strict=True):
-        for ring, few in zip(rings, kept, strict=True):
-            corners = {tuple(few[k : k + 2]) for k in range(0, len(few), 2)}
+        for ring, short in zip(rings, kept, strict=True):
+            corners = {tuple(short[k : k + 2]) for k in range(0, len(short), 2)}
             assert corners <= {tuple(ring[k : k + 2]) for k in range(0, len(ring), 2)}
             assert len(corners) >= 3
 

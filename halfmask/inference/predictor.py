@@ -238,7 +238,7 @@ def load(
         sam, name, digest = build_sam(name)
         return Predictor(sam, None, name, digest, chosen, finder)
     path = find_checkpoint(model)
-    with _cheaply():
+    with _one_thread_without_collector():
         checkpoint = load_checkpoint(path)
         classes = len(checkpoint.categories) + 1
         network = build_model(checkpoint.recipe.model, classes, pretrained=False)
@@ -254,7 +254,7 @@ def as_predictor(
     detector: str | Path | None = None,
     device: str | torch.device | None = None,
 ) -> Predictor:
-    """Returns a loaded model as it is, and loads any other; arguments as for `load`.
+    """Returns a loaded model unchanged, and loads any other; arguments as for `load`.
 
     Raises:
         InputError: as `load`, or a loaded model comes with a detector.
@@ -274,11 +274,11 @@ def on_cpu(found: Detection) -> Detection:
 
 
 @contextlib.contextmanager
-def _cheaply() -> Iterator[None]:
-    """Builds a network without what costs more than it gives.
+def _one_thread_without_collector() -> Iterator[None]:
+    """Switches off threads and the garbage collector while a network is built.
 
-    Its many small steps are too short for threads, which would wait by spinning, and its
-    objects stay, so the garbage collector finds nothing.
+    The many small steps are too short for threads, which would spin while they wait; and
+    all objects stay, so that the collector would find nothing.
     """
     threads, collecting = torch.get_num_threads(), gc.isenabled()
     torch.set_num_threads(1)

@@ -89,7 +89,7 @@ def complete(folder: Path) -> Path:
         del row["segmentation"]
     boxes = folder / "boxes.json"
     boxes.write_text(json.dumps(document | {"images": images, "annotations": rows}))
-    halfmask.complete("box-segmenter", boxes, PHOTOS, folder / "masks.json")
+    halfmask.complete("box-segmenter", boxes, images=PHOTOS, out=folder / "masks.json")
     return folder / "masks.json"
 
 

@@ -1,4 +1,4 @@
-"""The words that every room shares, as types: MaskCrops, Target, Detection.
+"""What is known of an image, and what a model says of it: Target, Detection.
 
 Shape letters: N images, n objects of one image, m objects of it that have a mask, M
 side of a predicted mask, H×W image size. Boxes are xyxy in absolute pixels, float32; x
@@ -8,6 +8,7 @@ right, y down; a pixel covers [x, x+1) × [y, y+1).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -18,23 +19,22 @@ from halfmask.masks.paste import grown, paste
 
 @dataclass(frozen=True)
 class Target:
-    """What is known of one image: every object has a box and a class, some have a mask.
+    """The objects of one image: each has a box and a class, some have a mask.
 
     Attributes:
         boxes: float32 [n, 4] xyxy, pixels of the image, each with positive width and
             height.
         labels: int64 [n], 1…K−1 (0 is background).
         has_mask: bool [n].
-        masks: the masks of the m objects whose has_mask is true, in their order.
-        image_id: the file's id of the image.
-        annotation_ids: int64 [n], the file's ids of the objects (0 where there is
-            none).
-        mask_weight: float32 [n], how much each mask counts in a loss: 1 for a person's,
-            less for one that a model drew. None: all 1.
-        loose_box: bool [n], boxes that a change of the image has made loose: they say
-            nothing of where their object ends. None: no box.
-        draws: seed of the random draws that a training step makes for this image; None:
-            whatever the process draws next.
+        masks: the masks of the m objects with has_mask true, in their order.
+        image_id: the image's id in the file.
+        annotation_ids: int64 [n], the objects' ids in the file (0 without one).
+        mask_weight: float32 [n], how much each mask counts in a loss: 1 if a person drew
+            it, less if a model did. None: all 1.
+        loose_box: bool [n], boxes that an augmentation has made loose, so that they do
+            not show where their object ends. None: no box.
+        draws: seed of the random draws of a training step for this image; None: the
+            process's own generator.
     """
 
     boxes: Tensor
@@ -59,7 +59,7 @@ class Target:
 
     @property
     def mask_row(self) -> Tensor:
-        """int64 [n]: the row of each object in `masks`, −1 where it has none."""
+        """The row of each object in `masks`, int64 [n]; −1 for an object without a mask."""
         return torch.where(self.has_mask, self.has_mask.cumsum(0) - 1, -1)
 
     def to(self, device: torch.device | str) -> Target:
@@ -76,20 +76,21 @@ class Target:
 
 @dataclass(frozen=True)
 class Detection:
-    """What a model says of one image: n boxes and one low-resolution mask beside each,
-    until someone asks for pixels.
+    """A model's answer for one image: n boxes with a low-resolution mask each.
+
+    Masks become pixels only on demand.
 
     Attributes:
         boxes: float32 [n, 4] xyxy in pixels of the image.
-        labels: int64 [n]; 0 where the model was asked without classes.
-        scores: float32 [n], confidence of the detector; 1 where the boxes were given.
-        mask_probs: float32 [n, M, M], probability that a cell of the region is the
-            object's.
-        regions: float32 [n, 4] xyxy, the rectangle of the image over which mask_probs
-            is spread: the box itself, or the box with context.
+        labels: int64 [n]; 0 if the class is unknown.
+        scores: float32 [n], confidence of the detector; 1 for given boxes.
+        mask_probs: float32 [n, M, M], probability that a cell of the region belongs to
+            the object.
+        regions: float32 [n, 4] xyxy, the rectangle of the image that mask_probs covers:
+            the box, or the box with context.
         quality: float32 [n] in [0, 1], the model's estimate of each mask's IoU.
         image_size: (H, W).
-        reach: how far beyond its box a mask may go, share of the box's side.
+        reach: how far a mask may go beyond its box, as a fraction of the box's side.
     """
 
     boxes: Tensor
@@ -104,8 +105,8 @@ class Detection:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def select(self, index: Tensor) -> Detection:
-        """The detections at `index` (int64 or bool)."""
+    def select(self, index: Tensor) -> Self:
+        """Returns the detections at `index` (int64 or bool)."""
         return replace(
             self,
             boxes=self.boxes[index],
@@ -118,17 +119,17 @@ class Detection:
 
     @property
     def limits(self) -> Tensor:
-        """float32 [n, 4] xyxy: where the masks may be, the boxes and what `reach` adds to them."""
+        """Where masks may be, float32 [n, 4] xyxy: the boxes, grown by `reach`."""
         return grown(self.boxes, self.reach) if self.reach else self.boxes
 
     def crops(self, threshold: float = 0.5) -> MaskCrops:
-        """The masks in image pixels, clipped to `limits`, as crops."""
+        """Returns the masks in image pixels, clipped to `limits`, as crops."""
         return paste(self.mask_probs, self.regions, self.limits, self.image_size, threshold)
 
     def masks(self, threshold: float = 0.5) -> Tensor:
-        """Dense masks, bool [n, H, W]."""
+        """Returns dense masks, bool [n, H, W]."""
         return self.crops(threshold).dense()
 
     def rle(self, threshold: float = 0.5) -> list[dict[str, object]]:
-        """The masks as COCO's compressed RLE, made without a canvas."""
+        """Returns the masks as COCO's compressed RLE, made without a canvas."""
         return encode_rle(self.crops(threshold))

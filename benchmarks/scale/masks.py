@@ -213,7 +213,7 @@ def bulk_fill(folder: Path, pictures: int) -> dict[str, float]:
     boxes, out = folder / "boxes.json", folder / "filled.json"
     write_json(boxes, strip_masks(CocoFile.read(world / "instances.json").document, set()))
     begin = time.perf_counter()
-    filled = complete("baseline:ellipse", boxes, world / "images", out).filled
+    filled = complete("baseline:ellipse", boxes, images=world / "images", out=out).filled
     spent = time.perf_counter() - begin
     file, differ = CocoFile.read(out), 0
     for image in file.images:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.console import Console
+from rich.table import Table
+
+import halfmask
+from halfmask.files.atomic import write_json
+from halfmask.progress import Display
+from halfmask.text import lines_of, listed
 
 if TYPE_CHECKING:
     from halfmask.inference.complete.complete import Completion
-    from halfmask.progress import Display
-
-Boxes = Literal["auto", "tight", "loose"]
 
 SHOWN = 10
 """How many ids or lines a report names before it counts the rest."""
@@ -28,14 +31,14 @@ def run(
     data: Annotated[Path, typer.Argument(help="COCO instances file; it is never written to.")],
     images: Annotated[Path, typer.Option(help="Folder of its photographs.")],
     out: Annotated[
-        Path, typer.Option(help="The completed file. While it is made, OUT.journal lies beside it.")
+        Path, typer.Option(help="The completed file. OUT.journal is beside it until it is done.")
     ],
     polygons: Annotated[
         bool, typer.Option("--polygons", help="Outlines along the pixels instead of RLE.")
     ] = False,
     redo_filled: Annotated[
         bool,
-        typer.Option("--redo-filled", help="Fill anew what halfmask filled and nobody accepted."),
+        typer.Option("--redo-filled", help="Also fill what halfmask filled and nobody accepted."),
     ] = False,
     workers: Annotated[
         int, typer.Option(min=0, help="Threads that decode photographs; the result is the same.")
@@ -51,17 +54,17 @@ def run(
         ),
     ] = None,
     boxes: Annotated[
-        Boxes,
+        Literal["auto", "tight", "loose"],
         typer.Option(
-            help="Do the boxes end where their objects do? auto: measured on objects that have "
-            "a mask already."
+            help="Do the boxes end where their objects do? auto: measure it on objects that "
+            "have a mask."
         ),
     ] = "auto",
     provider: Annotated[
         str | None,
         typer.Option(
-            help="What draws the masks instead (sam:facebook/sam-vit-base, …); MODEL says how "
-            "far it agrees."
+            help="Another model that draws the masks (sam:facebook/sam-vit-base, …); each mask "
+            "is compared with MODEL's."
         ),
     ] = None,
     device: Annotated[
@@ -76,14 +79,14 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Writes the same file with a mask for every box that lacks one; each new mask
-    carries the model, a score and the state `filled`.
+    """Writes a COCO file again with a mask for every box that lacks one.
 
-    Masks that exist keep their value; crowds, and polygons that merely repeat their
-    box, are left alone and reported. A broken mask is replaced, its old value kept
-    below halfmask.replaced. A class that the model does not know is filled all the
-    same. Killed or interrupted, the same command goes on where it stopped. Photographs
-    that cannot be read are skipped and counted (exit code 1).
+    Each new mask carries the model, a score and the state `filled`. Masks that exist
+    keep their value. Crowds, and polygons that only repeat their box, stay as they are
+    and are reported. A broken mask is replaced, and its old value is kept below
+    halfmask.replaced. Classes that the model does not know are filled, too. After a kill
+    or an interruption the same command goes on where it stopped. Photographs that cannot
+    be read are skipped and counted (exit code 1).
 
     Example: halfmask complete box-segmenter boxes.json --images photos --out masks.json
 
@@ -93,117 +96,61 @@ def run(
     The paper's GrabCut Mask R-CNN: halfmask complete baseline:grabcut boxes.json …,
     then train on that with data.use=filled.
     """
-    from halfmask.files.atomic import write_json
-    from halfmask.inference.complete.complete import complete, journal_of
-    from halfmask.inference.predictor import load
-    from halfmask.pictures.filled_sheet import draw_filling_sheet
-    from halfmask.pictures.save import check_sheet
-    from halfmask.progress import Display
-
-    if dry_run:
-        _dry_run(provider or model, data, images, out, redo_filled)
-        return
-    if sheet is not None:
-        check_sheet(sheet)
-    predictor = load(model, device=device)
-    drawer = None if provider is None else load(provider, device=device)
-    display = Display(quiet=True)
-    try:
-        done = complete(
-            predictor,
+    with Display(quiet=True) as progress:
+        done = halfmask.complete(
+            model,
             data,
-            images,
-            out,
-            polygons,
-            redo_filled,
-            workers,
-            _shown_on(display),
-            boxes,
-            drawer,
-            ray,
+            images=images,
+            out=out,
+            polygons=polygons,
+            redo_filled=redo_filled,
+            workers=workers,
+            dry_run=dry_run,
+            sheet=sheet,
+            boxes=boxes,
+            provider=provider,
+            device=device,
+            ray=ray,
+            progress=progress,
         )
-    except KeyboardInterrupt:
-        display.stop()
-        if journal_of(out).exists():
-            typer.echo("what is finished is noted; the same command goes on from there", err=True)
-        raise
-    finally:
-        display.stop()
-    _report(done)
-    if json is not None:
-        write_json(json, _as_json(done), indent=2)
-    if sheet is not None:
-        print(draw_filling_sheet(sheet, out, images))
+    (_print_plan if dry_run else _print_result)(done)
+    if json is not None and not dry_run:
+        write_json(json, done.to_json(), indent=2)
     if done.skipped or done.unusable:
         raise typer.Exit(1)
 
 
-def _shown_on(display: Display) -> Callable[[int, int], None]:
-    """The first call says what an earlier run has left done, and how much there is."""
-    begun = False
-
-    def show(count: int, total: int) -> None:
-        nonlocal begun
-        if not begun:
-            begun = True
-            display.start("filling masks", total, "mask", count)
-        display.update(count)
-
-    return show
-
-
-def _dry_run(model: str, data: Path, images: Path, out: Path, redo_filled: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from halfmask.coco.file import CocoFile
-    from halfmask.inference.complete.complete import check_places, check_work
-    from halfmask.inference.complete.plan import plan
-    from halfmask.inference.predictor import load
-
-    check_places(data, images, out)
-    file = CocoFile.read(data)
-    work = plan(file, redo_filled)
-    check_work(file, work, images)
-    predictor = load(model, device="cpu")
-    labels = predictor.labels_of(file.categories)
+def _print_plan(done: Completion) -> None:
     table = Table("class", "would be filled", "")
-    for category in file.categories:
-        if work.to_fill[category["id"]]:
-            asks = bool(predictor.categories)  # a rule asks for no class
-            note = (
-                "a class that the model does not know"
-                if asks and not labels[category["id"]]
-                else ""
-            )
-            table.add_row(category["name"], str(work.to_fill[category["id"]]), note)
-    if work.total:
+    for one in done.classes:
+        note = "" if one.known else "a class that the model does not know"
+        table.add_row(one.name, str(one.masks), note)
+    if done.classes:
         Console().print(table)
-    photographs = len({piece.image["id"] for batch in work.batches for piece in batch})
-    print(f"would fill {work.total} masks in {photographs} photographs; nothing was written")
-    print(f"would leave alone: {_kept(work.counts)}")
-    if work.unusable:
+    photographs = len(done.plan.photographs)
+    print(f"would fill {done.plan.total} masks in {photographs} photographs; nothing was written")
+    print(f"would leave alone: {_kept(done.counts)}")
+    if done.unusable:
         typer.echo(
-            f"annotations without a usable box, image or class: {_some(work.unusable)}", err=True
+            f"annotations without a usable box, image or class: {listed(done.unusable, SHOWN)}",
+            err=True,
         )
-        raise typer.Exit(1)
 
 
-def _report(done: Completion) -> None:
+def _print_result(done: Completion) -> None:
     score = "" if done.mean_score is None else f", mean score {done.mean_score:.2f}"
     if done.mean_agreement is not None:
         score += f", mean IoU with the model's own masks {done.mean_agreement:.2f}"
     resumed = f" ({done.resumed} of them by the run before)" if done.resumed else ""
-    print(
-        f"{done.out}: {done.filled} masks filled{resumed}{score}"
-        if done.filled
-        else f"{done.out}: nothing was filled"
-    )
+    filled = f"{done.filled} masks filled{resumed}{score}" if done.filled else "nothing was filled"
+    print(f"{done.out}: {filled}")
     if done.loose:
-        print(
-            f"boxes were taken for loose ones{_agreement(done.tightness)}: --boxes tight if "
-            "they are not"
+        measured = (
+            ""
+            if done.tightness is None
+            else f" (mean IoU of {done.tightness:.2f} with the own boxes of the masks that exist)"
         )
+        print(f"boxes count as loose{measured}: --boxes tight if they are not")
     print(f"left alone: {_kept(done.counts)}")
     if done.counts["broken"]:
         print(
@@ -211,15 +158,20 @@ def _report(done: Completion) -> None:
             "below halfmask.replaced"
         )
     if done.suspects:
-        print(
-            "suspect, the polygon repeats its box: annotations "
-            f"{_some([str(i) for i in done.suspects])}"
-        )
+        print(f"suspect, the polygon repeats its box: annotations {listed(done.suspects, SHOWN)}")
     if done.unknown_classes:
-        print(f"filled although the model does not know the class: {_some(done.unknown_classes)}")
+        names = listed(done.unknown_classes, SHOWN)
+        print(f"filled although the model does not know the class: {names}")
+    if done.sheet is not None:
+        print(done.sheet)
+    _print_faults(done)
+
+
+def _print_faults(done: Completion) -> None:
     if done.unusable:
         typer.echo(
-            f"{len(done.unusable)} without a usable box, image or class: {_some(done.unusable)}",
+            f"{len(done.unusable)} without a usable box, image or class: "
+            f"{listed(done.unusable, SHOWN)}",
             err=True,
         )
     if done.skipped:
@@ -227,18 +179,7 @@ def _report(done: Completion) -> None:
             f"{len(done.skipped)} photographs skipped, {done.unfilled} masks are missing still:",
             err=True,
         )
-        for line in done.skipped[:SHOWN]:
-            typer.echo(f"  {line}", err=True)
-        if len(done.skipped) > SHOWN:
-            typer.echo(f"  … and {len(done.skipped) - SHOWN} more", err=True)
-
-
-def _agreement(tightness: float | None) -> str:
-    return (
-        ""
-        if tightness is None
-        else f" (mean IoU of {tightness:.2f} with the own boxes of the masks that exist)"
-    )
+        typer.echo("\n".join(lines_of(done.skipped, SHOWN)), err=True)
 
 
 def _kept(counts: dict[str, int]) -> str:
@@ -250,30 +191,5 @@ def _kept(counts: dict[str, int]) -> str:
         "crowd": "crowds",
         "unusable": "unusable",
     }
-    return (
-        ", ".join(f"{counts[key]} {name}" for key, name in names.items() if counts.get(key))
-        or "nothing"
-    )
-
-
-def _some(items: list[str]) -> str:
-    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return ", ".join(items[:SHOWN]) + more
-
-
-def _as_json(done: Completion) -> dict[str, object]:
-    return {
-        "out": str(done.out),
-        "filled": done.filled,
-        "resumed": done.resumed,
-        "unfilled": done.unfilled,
-        "mean_score": done.mean_score,
-        "mean_agreement": done.mean_agreement,
-        "counts": dict(done.counts),
-        "suspects": done.suspects,
-        "skipped": done.skipped,
-        "unusable": done.unusable,
-        "unknown_classes": done.unknown_classes,
-        "tightness": done.tightness,
-        "loose": done.loose,
-    }
+    kept = [f"{counts[key]} {name}" for key, name in names.items() if counts.get(key)]
+    return ", ".join(kept) or "nothing"

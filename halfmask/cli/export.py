@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-if TYPE_CHECKING:
-    from halfmask.inference.export.samples import Sample
+import halfmask
 
 
 def run(
@@ -37,63 +36,43 @@ def run(
         Path | None,
         typer.Option(
             metavar="DATA.json",
-            help="int8: COCO file of their boxes, crowds apart. Default: made-up boxes of many "
+            help="int8: COCO file of their boxes, without crowds. Default: made-up boxes of many "
             "sizes.",
         ),
     ] = None,
 ) -> None:
-    """Writes ONNX graphs, runs them in ONNX Runtime, and says how far their answers are
-    from the model's.
+    """Writes ONNX graphs and compares them with the model in ONNX Runtime.
 
-    segment.onnx takes an image and boxes; detect.onnx, where there is a detector, an
-    image. Image size and number of boxes are free. `examples/deploy_onnx.py` runs them
-    without PyTorch. With int8 it also says how far the 8-bit masks are from the float32
-    ones.
+    segment.onnx takes an image and boxes; detect.onnx, if there is a detector, an image.
+    Image size and number of boxes are free. `examples/deploy_onnx.py` runs them without
+    PyTorch. With int8 the 8-bit masks are also compared with the float32 masks.
 
     Example: halfmask export box-segmenter --out deployed
 
     Example: halfmask export box-segmenter --out deployed --precision int8 --calibrate
     photos
     """
-    from halfmask.inference.export.export import export
-    from halfmask.inference.predictor import load
-
-    calibration = _calibration(precision, calibrate, boxes)
-    report = export(load(model, detector, "cpu"), out, calibration)
-    for graph in report["graphs"].values():
+    done = halfmask.export(
+        model, out=out, detector=detector, precision=precision, calibrate=calibrate, boxes=boxes
+    )
+    for graph in done.graphs:
         far = ", ".join(f"{key} {value:.1g}" for key, value in graph["largest_difference"].items())
         print(
             f"{out / graph['file']}: {graph['bytes'] / 2**20:.1f} MiB; largest difference from "
-            f"the model on {graph['images']} images, "
-            f"{graph['boxes']} boxes: {far}"
+            f"the model on {graph['images']} images, {graph['boxes']} boxes: {far}"
         )
         if "int8" in graph:
-            print(_told(out, graph["int8"]))
+            print(_int8_line(out, graph["int8"]))
     print(f"{out / 'model.json'}: classes, inputs and outputs")
 
 
-def _calibration(precision: str, calibrate: Path | None, boxes: Path | None) -> list[Sample]:
-    from halfmask.errors import InputError
-    from halfmask.inference.export.export import require_extra
-    from halfmask.inference.export.samples import samples
-
-    if precision != "int8":
-        if calibrate is not None or boxes is not None:
-            raise InputError("export: --calibrate and --boxes are for --precision int8")
-        return []
-    if calibrate is None:
-        raise InputError(
-            "export --precision int8: name a folder of photographs like those to come with "
-            "--calibrate"
-        )
-    require_extra()
-    return samples(calibrate, boxes)
-
-
-def _told(out: Path, int8: dict[str, Any]) -> str:
-    told = f"{out / int8['file']}: {int8['bytes'] / 2**20:.1f} MiB; {int8['layers']} of {int8['of']} layers in 8 bits"
+def _int8_line(out: Path, int8: dict[str, Any]) -> str:
+    line = (
+        f"{out / int8['file']}: {int8['bytes'] / 2**20:.1f} MiB; "
+        f"{int8['layers']} of {int8['of']} layers in 8 bits"
+    )
     if int8["mean_iou"] is None:
-        return f"{told}; nothing was found on {int8['photographs']} photographs to compare"
+        return f"{line}; nothing was found on {int8['photographs']} photographs to compare"
     found = (
         "" if int8["found"] == 1 else f"; {100 * int8['found']:.1f} % of the detections found again"
     )
@@ -102,7 +81,7 @@ def _told(out: Path, int8: dict[str, Any]) -> str:
         f"; with {one['layers']} layers it would be {one['mean_iou'] or 0:.3f}" for one in others
     )
     return (
-        f"{told}; IoU with the float32 masks on {int8['photographs']} photographs, "
+        f"{line}; IoU with the float32 masks on {int8['photographs']} photographs, "
         f"{int8['masks']} masks: mean {int8['mean_iou']:.3f}, "
         f"a twentieth below {int8['p5_iou']:.3f}{found}{instead}"
     )

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,12 +61,13 @@ def read_photograph(path: str | Path, where: str = "") -> Pixels:
 
 
 @contextmanager
-def opened(path: str | Path, where: str = "") -> Iterator[Image.Image]:
+def opened(path: str | Path | IO[bytes], where: str = "") -> Iterator[Image.Image]:
     """Opens a Pillow image; arguments and errors are those of `read_photograph`.
 
     Every exception of the block becomes an InputError, so it must only read the image.
     """
-    name = f"{path} ({where})" if where else str(path)
+    name = str(path) if isinstance(path, str | Path) else "the image data"
+    name = f"{name} ({where})" if where else name
     try:
         with Image.open(path) as image:
             yield image

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from halfmask.errors import InputError
-from halfmask.inference.hub import FILE, SCHEME
-from halfmask.inference.predictor import Predictor, find_checkpoint, load
+from halfmask.inference.checkpoints import FILE, SCHEME, find_checkpoint
+from halfmask.inference.predictor import Predictor, load
 from halfmask.models.checkpoint import Checkpoint, file_digest, load_checkpoint
 
 METRICS = "metrics.json"

@@ -69,18 +69,25 @@ def _teach(recipe: Recipe, out: Path, options: RunOptions) -> Path:
     model = train_helper(earlier, folder, options)
     members = distributed.current()
     if members.is_main and not filled.is_file():
-        _fill(recipe, model, filled)
+        _fill(recipe, model, filled, options)
     members.wait()
     logger.info(f"round {recipe.rounds} of {recipe.rounds}")
     return filled
 
 
-def _fill(recipe: Recipe, model: Path, filled: Path) -> None:
+def _fill(recipe: Recipe, model: Path, filled: Path, options: RunOptions) -> None:
     bare = filled.with_name("to_fill.json")
     once = recipe.model_copy(update={"rounds": 1, "hide": 0})
     file = read_training_data(once, in_memory=True).training.file
     assert isinstance(file, CocoFile)
     write_json(bare, file.document)
-    done = complete(model, bare, expand(recipe.data.images), filled, redo_filled=True)
+    done = complete(
+        model,
+        bare,
+        images=expand(recipe.data.images),
+        out=filled,
+        redo_filled=True,
+        progress=options.progress,
+    )
     score = "" if done.mean_score is None else f", mean score {done.mean_score:.2f}"
     logger.info(f"{filled}: {done.filled} masks filled in by the teacher{score}")

@@ -16,8 +16,9 @@ from halfmask.cli.main import app
 from halfmask.errors import InputError
 from halfmask.inference.complete import plan as planning
 from halfmask.inference.complete import ray as cluster
-from halfmask.inference.complete.complete import complete, journal_of
+from halfmask.inference.complete.complete import complete
 from halfmask.inference.complete.draw import MaskDrawer
+from halfmask.inference.complete.journal import journal_of
 from halfmask.inference.predictor import Predictor, load
 
 WritesFile = Callable[..., Path]
@@ -44,7 +45,7 @@ def whole(model: Predictor, write_file: WritesFile, monkeypatch: pytest.MonkeyPa
     """What one process makes of in.json, whose plan has many batches."""
     monkeypatch.setattr(planning, "BATCH_BOXES", 4)
     source = write_file(images=IMAGES)
-    complete(model, source, source.parent / "photos", source.parent / "whole.json")
+    complete(model, source, images=source.parent / "photos", out=source.parent / "whole.json")
     return (source.parent / "whole.json").read_bytes()
 
 
@@ -91,9 +92,9 @@ def test_the_same_bytes_from_two_workers(
     done = complete(
         model,
         tmp_path / "in.json",
-        tmp_path / "photos",
-        out,
-        progress=lambda *p: seen.append(p),
+        images=tmp_path / "photos",
+        out=out,
+        progress=lambda *p: seen.append(p[1:]),
         ray="auto",
     )
     assert out.read_bytes() == whole
@@ -112,14 +113,19 @@ def test_a_killed_worker_is_replaced(
     caplog.set_level("INFO", "halfmask")
     killed: list[int] = []
 
-    def kill_once(done: int, total: int) -> None:
+    def kill_once(title: str, done: int, total: int) -> None:
         if done and not killed:
             killed.append(_processes(caplog)[0])
             os.kill(killed[0], signal.SIGKILL)
 
     out = tmp_path / "out.json"
     done = complete(
-        model, tmp_path / "in.json", tmp_path / "photos", out, progress=kill_once, ray="auto"
+        model,
+        tmp_path / "in.json",
+        images=tmp_path / "photos",
+        out=out,
+        progress=kill_once,
+        ray="auto",
     )
     assert killed
     assert not done.skipped
@@ -133,14 +139,14 @@ def test_an_interrupted_run_goes_on_without_ray(
 ) -> None:
     source, photos, out = tmp_path / "in.json", tmp_path / "photos", tmp_path / "out.json"
 
-    def stop(done: int, total: int) -> None:
+    def stop(title: str, done: int, total: int) -> None:
         if done > total / 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        complete(model, source, photos, out, progress=stop, ray="auto")
+        complete(model, source, images=photos, out=out, progress=stop, ray="auto")
     assert not out.exists()
-    done = complete(model, source, photos, out)
+    done = complete(model, source, images=photos, out=out)
     assert 0 < done.resumed < done.filled
     assert out.read_bytes() == whole
 
@@ -151,11 +157,17 @@ def test_photographs_that_cannot_be_read_are_told(
     model: Predictor, tmp_path: Path, whole: bytes
 ) -> None:
     (tmp_path / "photos" / "3.png").unlink()
-    alone = complete(model, tmp_path / "in.json", tmp_path / "photos", tmp_path / "alone.json")
-    done = complete(
-        model, tmp_path / "in.json", tmp_path / "photos", tmp_path / "out.json", ray="auto"
+    alone = complete(
+        model, tmp_path / "in.json", images=tmp_path / "photos", out=tmp_path / "alone.json"
     )
-    assert done.skipped == alone.skipped != []
+    done = complete(
+        model,
+        tmp_path / "in.json",
+        images=tmp_path / "photos",
+        out=tmp_path / "out.json",
+        ray="auto",
+    )
+    assert done.skipped == alone.skipped != ()
     assert (tmp_path / "out.json").read_bytes() == (tmp_path / "alone.json").read_bytes() != whole
 
 
@@ -167,13 +179,17 @@ def test_a_batch_that_ends_every_worker_is_an_error(
     monkeypatch.setattr(cluster, "RETRIES", 1)
 
     class Deadly(MaskDrawer):
-        def draw_with_faults(self, pieces: Any, photographs: Any) -> Any:
+        def draw(self, pieces: Any, photographs: Any) -> Any:
             os.kill(os.getpid(), signal.SIGKILL)
 
     piece = planning.Piece(
-        {"id": 1, "file_name": "1.png"}, (48, 64), (0,), ((1.0, 1.0, 9.0, 9.0),), (2,)
+        image={"id": 1, "file_name": "1.png"},
+        size=(48, 64),
+        positions=(0,),
+        boxes=((1.0, 1.0, 9.0, 9.0),),
+        categories=(2,),
     )
-    deadly = Deadly(model, [], tmp_path, False, 0, False)
+    deadly = Deadly(predictor=model, categories=[], folder=tmp_path)
     with pytest.raises(InputError, match="workers were lost 2 times over one batch"):
         list(cluster.drawn_on_ray(deadly, [[piece]], [0], "auto"))
 

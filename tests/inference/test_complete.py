@@ -24,7 +24,8 @@ from halfmask.coco.file import CocoFile
 from halfmask.coco.supervision import MaskState
 from halfmask.errors import InputError
 from halfmask.inference.complete import plan as planning
-from halfmask.inference.complete.complete import Completion, complete, journal_of
+from halfmask.inference.complete.complete import Completion, complete
+from halfmask.inference.complete.journal import journal_of
 from halfmask.inference.predictor import Predictor, load
 from halfmask.models.box_segmenter.crops import Jitter
 
@@ -48,7 +49,7 @@ def run(
 ) -> tuple[Completion, dict[str, Any]]:
     target = source.parent / out
     before = hashlib.sha256(source.read_bytes()).hexdigest()
-    done = complete(model, source, source.parent / "photos", target, **options)
+    done = complete(model, source, images=source.parent / "photos", out=target, **options)
     assert hashlib.sha256(source.read_bytes()).hexdigest() == before, "the input was written to"
     assert not list(target.parent.glob("*.journal"))
     assert not list(target.parent.glob(".*.part"))
@@ -202,10 +203,10 @@ class Killed(BaseException):
     """Not even `except Exception` sees it."""
 
 
-def interrupt_after(count: int) -> Callable[[int, int], None]:
+def interrupt_after(count: int) -> Callable[[str, int, int], None]:
     calls = []
 
-    def progress(done: int, total: int) -> None:
+    def progress(title: str, done: int, total: int) -> None:
         calls.append((done, total))
         if len(calls) > count:
             raise Killed
@@ -223,7 +224,13 @@ def test_the_same_bytes_after_interruptions(
     out = source.parent / "out.json"
     for count in kills:
         with pytest.raises(Killed):
-            complete(model, source, source.parent / "photos", out, progress=interrupt_after(count))
+            complete(
+                model,
+                source,
+                images=source.parent / "photos",
+                out=out,
+                progress=interrupt_after(count),
+            )
         assert not out.exists()
     assert journal_of(out).exists() == (sum(kills) > 0), "a header alone is of no use"
     done, _ = run(model, source)
@@ -236,9 +243,11 @@ def test_finished_batches_are_not_drawn_again(model: Predictor, write_file: Writ
     source = write_file(images=5)
     out = source.parent / "out.json"
     with pytest.raises(Killed):
-        complete(model, source, source.parent / "photos", out, progress=interrupt_after(2))
+        complete(
+            model, source, images=source.parent / "photos", out=out, progress=interrupt_after(2)
+        )
     seen: list[tuple[int, int]] = []
-    done, _ = run(model, source, progress=lambda count, total: seen.append((count, total)))
+    done, _ = run(model, source, progress=lambda _, count, total: seen.append((count, total)))
     assert seen[0] == (done.resumed, 30)
     assert done.resumed == 6
     assert seen[-1] == (30, 30)
@@ -252,7 +261,9 @@ def test_a_torn_last_line_is_dropped(model: Predictor, write_file: WritesFile, c
     run(model, source, out="whole.json")
     out = source.parent / "out.json"
     with pytest.raises(Killed):
-        complete(model, source, source.parent / "photos", out, progress=interrupt_after(3))
+        complete(
+            model, source, images=source.parent / "photos", out=out, progress=interrupt_after(3)
+        )
     journal = journal_of(out)
     journal.write_bytes(journal.read_bytes()[:-cut])
     done, _ = run(model, source)
@@ -265,7 +276,9 @@ def test_a_journal_of_another_job_is_not_used(model: Predictor, write_file: Writ
     source = write_file(images=4)
     out = source.parent / "out.json"
     with pytest.raises(Killed):
-        complete(model, source, source.parent / "photos", out, progress=interrupt_after(2))
+        complete(
+            model, source, images=source.parent / "photos", out=out, progress=interrupt_after(2)
+        )
     done, after = run(model, source, polygons=True)
     assert done.resumed == 0
     assert all(
@@ -321,8 +334,8 @@ def test_a_photograph_mended_between_interruptions_is_used(
         complete(
             model,
             source,
-            source.parent / "photos",
-            source.parent / "out.json",
+            images=source.parent / "photos",
+            out=source.parent / "out.json",
             progress=interrupt_after(3),
         )
     photo.write_bytes(content)
@@ -366,15 +379,15 @@ def test_places_and_files_that_cannot_be_used(
     ]
     for (data, images, target), message in cases:
         with pytest.raises(InputError, match=message):
-            complete(model, data, images, target)
+            complete(model, data, images=images, out=target)
     with pytest.raises(InputError, match="no box to fill a mask into: no annotation"):
-        complete(model, write_file([]), photos, out)
+        complete(model, write_file([]), images=photos, out=out)
     with pytest.raises(InputError, match="no box to fill a mask into: 1 annotations, none usable"):
         complete(
             model,
             write_file([{"id": 1, "image_id": 1, "category_id": 2, "bbox": [500, 500, 3, 3]}]),
-            photos,
-            out,
+            images=photos,
+            out=out,
         )
     assert not out.exists()
     assert not journal_of(out).exists()
@@ -448,7 +461,7 @@ def test_killed_by_the_system_it_goes_on(
     code = (
         "import sys, torch; torch.set_num_threads(1); from "
         "halfmask.inference.complete.complete import complete;"
-        "complete(sys.argv[1], *sys.argv[2:5])"
+        "complete(*sys.argv[1:3], images=sys.argv[3], out=sys.argv[4])"
     )
     command = [
         sys.executable,
@@ -518,7 +531,7 @@ def test_loose_boxes_are_seen_in_the_masks_that_exist(
 
     monkeypatch.setattr(Predictor, "segment_batch", noted)
     done = complete(
-        model, source, source.parent / "photos", source.parent / "out.json", boxes=boxes
+        model, source, images=source.parent / "photos", out=source.parent / "out.json", boxes=boxes
     )
     assert (done.loose, told) == (loose, [loose])
     assert done.tightness is not None
@@ -526,6 +539,10 @@ def test_loose_boxes_are_seen_in_the_masks_that_exist(
     # To a model that never saw a loose box it makes no difference what is said of them.
     monkeypatch.setattr(model.model.sampler, "jitter", Jitter())
     again = complete(
-        model, source, source.parent / "photos", source.parent / "again.json", boxes=boxes
+        model,
+        source,
+        images=source.parent / "photos",
+        out=source.parent / "again.json",
+        boxes=boxes,
     )
     assert (again.loose, told) == (False, [loose, False])

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 
 from halfmask.cli.main import app
 from halfmask.errors import InputError
-from halfmask.inference.export.export import CASES, _cases, export, graphs_of, parity
+from halfmask.inference.export.export import graphs_of, write_graphs
 from halfmask.inference.export.int8 import answer, session_of
+from halfmask.inference.export.parity import CASES, cases, parity
 from halfmask.inference.predictor import Predictor, load
 from halfmask.models.build import build_model
 from halfmask.recipes.recipe import load_recipe
@@ -78,7 +79,7 @@ def test_the_example_imports_no_torch() -> None:
     ],
 )
 def test_detectors_as_graphs(recipe: str, tmp_path: Path) -> None:
-    report = export(detector(recipe), tmp_path)
+    report = write_graphs(detector(recipe), tmp_path)
     assert set(report["graphs"]) == {"segment", "detect"}
     segment, detect = report["graphs"]["segment"], report["graphs"]["detect"]
     assert max(segment["largest_difference"].values()) < 1e-3
@@ -92,7 +93,7 @@ def test_an_image_with_fewer_proposals_than_the_one_it_was_exported_with(
     tiny_detector: Path, tmp_path: Path
 ) -> None:
     predictor = load(tiny_detector, device="cpu")
-    export(predictor, tmp_path)
+    write_graphs(predictor, tmp_path)
     image = torch.rand((3, 72, 96), generator=torch.Generator().manual_seed(2))
     image[:, :, 48:] = 0.5
     with torch.no_grad():
@@ -105,9 +106,9 @@ def test_an_image_with_fewer_proposals_than_the_one_it_was_exported_with(
 def test_a_graph_knows_labels(tmp_path: Path) -> None:
     """The transfer head's masks depend on the label, and 0 asks the box head."""
     predictor = detector("world_transfer")
-    export(predictor, tmp_path)
+    write_graphs(predictor, tmp_path)
     graph = graphs_of(predictor)[0]
-    image, boxes, _ = next(_cases(3))
+    image, boxes, _ = next(cases(3))
     session = session_of(tmp_path / "segment.onnx")
     answers = []
     for labels in (torch.tensor([1, 2, 3]), torch.tensor([4, 0, 3])):
@@ -130,11 +131,11 @@ def test_a_wrong_graph_is_noticed(deployed: Path) -> None:
 
 def test_what_has_no_graph_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a rule, not a network"):
-        export(load("baseline:box"), tmp_path)
+        write_graphs(load("baseline:box"), tmp_path)
     legacy = detector("world_transfer")
     legacy.model.legacy = True  # type: ignore[assignment]
     with pytest.raises(InputError, match="Detectron's geometry"):
-        export(legacy, tmp_path)
+        write_graphs(legacy, tmp_path)
     assert not list(tmp_path.glob("*.onnx"))
 
 
@@ -146,7 +147,7 @@ def test_without_the_extra_it_says_which(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(
         InputError, match=r"onnxruntime is not installed\): pip install 'halfmask\[export\]'"
     ):
-        export(load("baseline:box"), tmp_path / "out")
+        write_graphs(load("baseline:box"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

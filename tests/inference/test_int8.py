@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from halfmask.cli.main import app
 from halfmask.errors import InputError
-from halfmask.inference.export.export import export
+from halfmask.inference.export.export import write_graphs
 from halfmask.inference.export.int8 import _pairs, agreement, feeds_of, session_of
 from halfmask.inference.export.samples import BOXES, Sample, samples, some_boxes
 from halfmask.inference.predictor import load
@@ -71,7 +71,7 @@ def test_a_detector_in_8_bits(tiny_detector: Path, photos: Path, tmp_path: Path)
     predictor = load(tiny_detector, device="cpu")
     with torch.no_grad():
         predictor.model.box_heads.box_predictor.cls_score.weight.mul_(20)  # type: ignore[operator, union-attr]
-    report = export(predictor, tmp_path, samples(photos))
+    report = write_graphs(predictor, tmp_path, samples(photos))
     int8 = report["graphs"]["detect"]["int8"]
     assert (tmp_path / "detect.int8.onnx").stat().st_size == int8["bytes"] > 0
     assert int8["masks"] > 0
@@ -86,7 +86,7 @@ def test_a_model_that_finds_nothing_cannot_be_calibrated(
     with torch.no_grad():
         predictor.model.box_heads.box_predictor.cls_score.bias[0] += 50  # type: ignore[index, operator, union-attr]
     with pytest.raises(InputError, match="finds nothing on these photographs"):
-        export(predictor, tmp_path, samples(photos))
+        write_graphs(predictor, tmp_path, samples(photos))
     assert not (tmp_path / "detect.int8.onnx").exists()
 
 
@@ -94,13 +94,13 @@ def test_other_masks_are_told(tiny_segmenter: Path, photos: Path, tmp_path: Path
     """The same weights with another head: the IoU falls."""
     predictor = load(tiny_segmenter, device="cpu")
     given = samples(photos)
-    export(predictor, tmp_path)
+    write_graphs(predictor, tmp_path)
     exact = session_of(tmp_path / "segment.onnx")
     assert agreement(exact, exact, given)["mean_iou"] == 1
     with torch.no_grad():
         for parameter in predictor.model.predictor.parameters():  # type: ignore[union-attr]
             parameter.mul_(-1)
-    export(predictor, tmp_path / "other")
+    write_graphs(predictor, tmp_path / "other")
     assert (
         agreement(exact, session_of(tmp_path / "other" / "segment.onnx"), given)["mean_iou"] < 0.6
     )

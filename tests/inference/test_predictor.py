@@ -10,7 +10,8 @@ from PIL import Image
 
 import halfmask
 from halfmask.errors import InputError
-from halfmask.inference.predictor import Predictor, find_checkpoint, load
+from halfmask.inference.checkpoints import find_checkpoint
+from halfmask.inference.predictor import Predictor, load
 
 torch.set_num_threads(1)
 
@@ -124,7 +125,7 @@ def test_a_detectors_boxes_filled_by_the_segmenter(
         ([[10, 10, 5, 20]], None, "box 0"),
         ([[1, 1, 5, 5], [1, 1, float("nan"), 9]], None, "box 1"),
         ([[90, 1, 99, 9]], None, "within the image of 80 × 64"),
-        ([[1, 1, 9, 9]], [1, 2], "one label a box"),
+        ([[1, 1, 9, 9]], [1, 2], "one label for each box"),
         ([[1, 1, 9, 9]], [4], "from 0 to 3"),
         ("boxes", None, r"\[n, 4\]"),
     ],

@@ -272,8 +272,8 @@ def fill(root: Path, rule: str) -> None:
         complete(
             f"baseline:{rule}",
             half,
-            root / "train2017",
-            half.with_name(f"{half.stem}_grabcut.json"),
+            images=root / "train2017",
+            out=half.with_name(f"{half.stem}_grabcut.json"),
         )
 
 

@@ -131,7 +131,9 @@ def test_a_reviewed_file_is_reviewed_on_and_completed_on(
     assert (item.state, item.by, item.version) == ("accepted", "Anna", 0)
     later.export()
     assert second.out.read_bytes() == written.out.read_bytes()
-    done = complete(str(tiny_segmenter), written.out, written.photos, written.folder / "full.json")
+    done = complete(
+        str(tiny_segmenter), written.out, images=written.photos, out=written.folder / "full.json"
+    )
     assert done.filled == 0
     assert (written.folder / "full.json").read_bytes() == written.out.read_bytes()
     assert len(check(CocoFile.read(written.out))) == len(check(CocoFile.read(written.data)))

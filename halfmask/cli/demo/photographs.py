@@ -76,7 +76,7 @@ def complete_photographs(folder: Path, model: str, clock: Clock) -> Photographs:
         predictor = load(model)
         write_json(boxes, strip_masks(truth.document, keep=set()))
         completed.unlink(missing_ok=True)
-        done = complete(predictor, boxes, PHOTOGRAPHS, completed)
+        done = complete(predictor, boxes, images=PHOTOGRAPHS, out=completed)
         drawn = CocoFile.read(completed)
         names = names_by_label(truth.categories)
         rows = [_compare(truth, drawn, image, names) for image in truth.images]

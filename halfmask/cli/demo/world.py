@@ -231,7 +231,9 @@ def _complete(name: str, places: _Places, clock: Clock) -> None:
         clock.reuse(title)
         return
     with clock.step(title):
-        done = complete(places.run(name), places.half(places.test), places.test / "images", out)
+        done = complete(
+            places.run(name), places.half(places.test), images=places.test / "images", out=out
+        )
     print(f"{out}: {done.filled} masks filled, {done.counts['kept']} kept")
 
 

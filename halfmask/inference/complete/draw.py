@@ -16,15 +16,13 @@ from halfmask.inference.complete.plan import Piece, Record
 from halfmask.inference.predictor import Predictor
 from halfmask.structures import Detection
 
-Drawn = tuple[int, list[tuple[int, FilledMask]], list[str]]
-"""Number of a batch, its masks by position, and a line for each photograph that could
-not be read.
-"""
+FilledBatch = tuple[list[tuple[int, FilledMask]], list[str]]
+"""Masks with their positions, and a line for each photograph that cannot be read."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MaskDrawer:
-    """What draws the masks of a file, and how.
+    """Draws the masks of a file.
 
     Attributes:
         predictor: draws the masks that are written.
@@ -33,63 +31,57 @@ class MaskDrawer:
         polygons: outlines instead of RLE.
         workers: threads that decode photographs.
         loose: whether the boxes may be off.
-        beside: draws masks to compare those with, where another's are written.
+        beside: draws masks to compare with, if the written masks are a provider's.
     """
 
     predictor: Predictor
     categories: list[Record]
     folder: Path
-    polygons: bool
-    workers: int
-    loose: bool
+    polygons: bool = False
+    workers: int = 0
+    loose: bool = False
     beside: Predictor | None = None
 
-    def draw(
-        self, pieces: list[Piece], photographs: list[Photograph]
-    ) -> list[tuple[int, FilledMask]]:
-        """The masks of the pieces whose photograph is there, by position."""
-        there = [
-            (piece, p)
-            for piece, p in zip(pieces, photographs, strict=True)
-            if not isinstance(p, InputError)
-        ]
+    def draw(self, pieces: list[Piece], photographs: list[Photograph]) -> FilledBatch:
+        """Draws the masks of a batch."""
+        there: list[tuple[Piece, Pixels]] = []
+        faults: list[str] = []
+        for piece, photograph in zip(pieces, photographs, strict=True):
+            if isinstance(photograph, InputError):
+                faults.append(str(photograph))
+            else:
+                there.append((piece, photograph))
         if not there:
-            return []
+            return [], faults
         drawn = self._segment(self.predictor, there)
         others = [None] * len(there) if self.beside is None else self._segment(self.beside, there)
         rows: list[tuple[int, FilledMask]] = []
         for (piece, _), detection, other in zip(there, drawn, others, strict=True):
             rows += zip(piece.positions, fillings(detection, self.polygons, other), strict=True)
-        return rows
+        return rows, faults
 
-    def draw_with_faults(
-        self, pieces: list[Piece], photographs: list[Photograph]
-    ) -> tuple[list[tuple[int, FilledMask]], list[str]]:
-        """`draw`, and a line for each photograph that is not there."""
-        return self.draw(pieces, photographs), [
-            str(p) for p in photographs if isinstance(p, InputError)
-        ]
+    def draw_batches(
+        self, batches: list[list[Piece]], rest: Iterable[int]
+    ) -> Generator[tuple[int, FilledBatch]]:
+        """Draws the batches of these numbers, in order.
+
+        Meanwhile threads decode the photographs of the next ones.
+        """
+
+        def read(number: int) -> list[Photograph]:
+            return photographs_of(self.folder, batches[number])
+
+        for number, photographs in ahead(rest, read, self.workers):
+            yield number, self.draw(batches[number], photographs)
 
     def _segment(self, predictor: Predictor, there: list[tuple[Piece, Pixels]]) -> list[Detection]:
-        labels = predictor.labels_of(self.categories)
-        boxes = [torch.tensor(piece.boxes, dtype=torch.float32) for piece, _ in there]
-        classes = [
-            torch.tensor([labels[c] for c in piece.categories], dtype=torch.int64)
-            for piece, _ in there
-        ]
-        loose = self.loose and predictor.knows_loose_boxes
+        label_of = predictor.labels_of(self.categories)
         return predictor.segment_batch(
-            [photograph for _, photograph in there], boxes, classes, loose
+            [photograph for _, photograph in there],
+            [torch.tensor(piece.boxes, dtype=torch.float32) for piece, _ in there],
+            [
+                torch.tensor([label_of[c] for c in piece.categories], dtype=torch.int64)
+                for piece, _ in there
+            ],
+            self.loose and predictor.knows_loose_boxes,
         )
-
-
-def drawn_here(
-    run: MaskDrawer, batches: list[list[Piece]], rest: Iterable[int]
-) -> Generator[Drawn]:
-    """Draws the batches of these numbers, in order, while threads decode the next ones'
-    photographs.
-    """
-    for number, photographs in ahead(
-        rest, lambda k: photographs_of(run.folder, batches[k]), run.workers
-    ):
-        yield number, *run.draw_with_faults(batches[number], photographs)

@@ -1,6 +1,4 @@
-"""What a long job has finished, kept beside its output, so that a job that was killed
-goes on where it stopped.
-"""
+"""The finished batches of a long job, kept beside its output so that a killed job continues."""
 
 from __future__ import annotations
 
@@ -13,20 +11,24 @@ from halfmask.files.json_lines import JsonLines
 BUSY = "another run is writing the same output; wait for it, or choose another --out"
 
 
-class Journal:
-    """An append-only file of JSON lines: a header that says which job this is, then one
-    line a finished batch.
+def journal_of(out: Path) -> Path:
+    """Returns the path of an output's journal, which exists until the output is complete."""
+    return out.with_name(f"{out.name}.journal")
 
-    A line is on the disk before `append` returns. A last line that was cut off in the
-    middle is dropped when the job goes on. Use it as a context manager; it stays where
-    it is until `remove`.
+
+class Journal:
+    """An append-only file of JSON lines: a header that identifies the job, then one line
+    for each finished batch.
+
+    A line is on the disk before `append` returns. A last line that was cut off is dropped
+    when the job continues. Use it as a context manager; the file stays until `remove`.
 
     Attributes:
-        header: the job's, of this run or of the one that began it.
-        batches: number of a finished batch → what it gave, of earlier runs.
-        resumed: whether an earlier run had begun the same job.
-        replaced: whether a journal of another job (other input, model or settings) lay
-            there and gave way.
+        header: of this run, or of the run that began the job.
+        batches: number of a finished batch → its result, from earlier runs.
+        resumed: whether an earlier run began the same job.
+        replaced: whether the journal of another job (other input, model or settings) was
+            here and was dropped.
     """
 
     def __init__(
@@ -36,9 +38,9 @@ class Journal:
 
         Args:
             path: the file.
-            job: what must be the same for the finished batches to be of use.
-            notes: kept in the header of the run that begins the job, not compared (the
-                date).
+            job: what must be equal for the finished batches to be of use.
+            notes: what the header of the run that begins the job also says (the date);
+                not compared.
         Raises:
             InputError: another process holds it.
         """
@@ -64,20 +66,19 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self._lines.close()
         if self._count == 0:
-            self.remove()  # a header alone is worth nothing to the next run
+            self.remove()  # the next run has no use for a header alone
 
     def append(self, batch: int, result: Any) -> None:
-        """Writes down that a batch is finished.
+        """Notes that a batch is finished.
 
         Raises:
-            InputError: it cannot be written (the disk is full); what was noted before
-                stays.
+            InputError: it cannot be written (the disk is full); earlier notes stay.
         """
         self._append({"batch": batch, "result": result})
         self._count += 1
 
     def remove(self) -> None:
-        """The job is done and its output written."""
+        """Removes the file, once the output is written."""
         self.path.unlink(missing_ok=True)
 
     def _append(self, record: dict[str, Any]) -> None:
@@ -85,7 +86,7 @@ class Journal:
             self._lines.append(record)
 
     def _read(self, job: dict[str, Any]) -> tuple[dict[str, Any] | None, int]:
-        """The header of an earlier run of this job, and up to which byte its lines are whole."""
+        """The header of an earlier run of this job, and where its last whole line ends."""
         header, good = None, 0
         for _, end, record in self._lines.lines():
             if header is None:

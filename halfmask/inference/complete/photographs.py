@@ -1,4 +1,4 @@
-"""The photographs of a COCO file, decoded ahead of the model that waits for them."""
+"""Decodes the photographs of a COCO file ahead of the model that waits for them."""
 
 from __future__ import annotations
 
@@ -12,44 +12,46 @@ from halfmask.coco.images import Pixels, photograph_path, read_photograph
 from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
 from halfmask.inference.complete.plan import Piece, Record
+from halfmask.inference.images import check_size
 
 Photograph = Pixels | InputError
-"""uint8 [H, W, 3] RGB, or why there is none."""
+"""uint8 [H, W, 3] RGB, or why it cannot be read."""
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 
 def photograph_of(folder: Path, image: Record, size: tuple[int, int]) -> Pixels:
-    """The photograph of an image record, uint8 [H, W, 3] RGB in stored orientation.
+    """Reads the photograph of an image record, uint8 [H, W, 3] RGB in stored orientation.
 
     Raises:
-        InputError: it has no name or one that leads out of the folder, is absent, cut
-            short, no picture, or not of the size (H, W) that the file says.
+        InputError: the record has no name or one that leads out of the folder; the file
+            is missing, cut short or no image, or not of the size (H, W) in the record.
     """
     where = f"image id {image['id']}"
     path = photograph_path(folder, file_name_of(image), where)
     pixels = read_photograph(path, where)
-    if pixels.shape[:2] != size:
-        found, said = f"{pixels.shape[1]} × {pixels.shape[0]}", f"{size[1]} × {size[0]}"
-        raise InputError(
-            f"{path} ({where}): the photograph is {found} pixels, the file says {said}; mend "
-            "the record"
-        )
+    check_size(pixels, size, f"{path} ({where})", "file")
     return pixels
 
 
 def photographs_of(folder: Path, pieces: Sequence[Piece]) -> list[Photograph]:
-    """The photographs of a batch; an error stands in for one that cannot be read."""
-    return [_try(folder, piece) for piece in pieces]
+    """Reads the photographs of a batch; an error stands for one that cannot be read."""
+
+    def read(piece: Piece) -> Photograph:
+        try:
+            return photograph_of(folder, piece.image, piece.size)
+        except InputError as error:
+            return error
+
+    return [read(piece) for piece in pieces]
 
 
 def ahead(items: Iterable[T], work: Callable[[T], U], workers: int) -> Iterator[tuple[T, U]]:
-    """Each item and work(item), in order, while `workers` threads are busy with the
-    next ones (Pillow decodes outside Python's lock).
+    """Yields each item and work(item), in order, while threads work on the next items.
 
-    At most `workers` + 1 results wait at a time; more would fill the memory with
-    photographs. 0: nothing runs ahead.
+    At most `workers` + 1 results wait at a time, to limit memory. With 0 workers nothing
+    runs ahead. Pillow decodes without Python's lock, so threads help.
     """
     if workers <= 0:
         for item in items:
@@ -68,10 +70,3 @@ def ahead(items: Iterable[T], work: Callable[[T], U], workers: int) -> Iterator[
             yield first, future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _try(folder: Path, piece: Piece) -> Photograph:
-    try:
-        return photograph_of(folder, piece.image, piece.size)
-    except InputError as error:
-        return error

@@ -1,6 +1,4 @@
-"""Which annotations of a COCO file `complete` fills, in which batches, and which it
-leaves alone and why.
-"""
+"""Decides which annotations of a COCO file `complete` fills, and in which batches."""
 
 from __future__ import annotations
 
@@ -18,19 +16,19 @@ Record = dict[str, Any]
 BATCH_IMAGES = 8
 BATCH_BOXES = 64
 BATCH_PIXELS = 16_000_000
-"""A batch is at most so many images, boxes and pixels of images (one image at least).
-Part of what makes the bytes the same: never a setting, never fitted to the machine.
+"""Limits of a batch (at least one image). Never a setting, never fitted to the machine:
+the output's bytes depend on them.
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Piece:
-    """Boxes of one image that are drawn together.
+    """Boxes of one image that are segmented together.
 
     Attributes:
         image: the image's record.
         size: its (H, W).
-        positions: places in the document's list of annotations.
+        positions: indices in the document's list of annotations.
         boxes: xyxy, clipped to the image.
         categories: category id of each.
     """
@@ -42,18 +40,19 @@ class Piece:
     categories: tuple[int, ...]
 
 
-@dataclass
-class Plan:
-    """What is to be done.
+@dataclass(kw_only=True)
+class FillingPlan:
+    """Which masks are to be filled.
 
     Attributes:
         batches: pieces in file order.
-        broken: positions whose unusable mask is replaced (and its old value kept).
-        counts: annotations by what becomes of them: `missing`, `broken` and `refilled`
+        broken: positions of annotations with an unusable mask, which is replaced (its
+            old value is kept).
+        counts: annotations by what happens to them: `missing`, `broken` and `refilled`
             are filled; `kept`, `earlier` (filled before), `rejected`, `suspect`,
-            `crowd` and `unusable` (no box to go by) stay as they are.
-        suspects: annotation ids.
-        unusable: what names an annotation without a usable box, image or class.
+            `crowd` and `unusable` (no usable box) stay as they are.
+        suspects: ids of annotations whose polygon repeats their box.
+        unusable: names of annotations without a usable box, image or class.
         to_fill: category id → how many masks are to be filled.
     """
 
@@ -69,39 +68,41 @@ class Plan:
         """How many masks are to be filled."""
         return sum(self.to_fill.values())
 
+    @property
+    def photographs(self) -> dict[int, Record]:
+        """The records of the images that have boxes to fill, by id."""
+        return {piece.image["id"]: piece.image for batch in self.batches for piece in batch}
 
-def plan(file: CocoFile, redo_filled: bool = False) -> Plan:
-    """Looks at every annotation.
+
+def plan(file: CocoFile, redo_filled: bool = False) -> FillingPlan:
+    """Looks at every annotation of a file.
 
     Args:
         file: the file.
-        redo_filled: fill anew what halfmask filled and nobody reviewed, and what a
+        redo_filled: also fill what halfmask filled and nobody reviewed, and what a
             reviewer rejected.
     """
-    out = Plan()
-    position_of = {id(a): k for k, a in enumerate(file.document["annotations"])}
+    out = FillingPlan()
+    annotations = file.document["annotations"]
+    position_of = {id(annotation): k for k, annotation in enumerate(annotations)}
     pieces: list[Piece] = []
     seen: set[int] = set()
     for image in file.images:
-        chosen: list[int] = []
-        for annotation in file.annotations_of(image["id"]):
-            position = position_of[id(annotation)]
-            seen.add(position)
-            if _choose(out, file, annotation, position, redo_filled):
-                chosen.append(position)
+        positions = [position_of[id(a)] for a in file.annotations_of(image["id"])]
+        seen.update(positions)
+        chosen = [k for k in positions if _is_chosen(out, file, annotations[k], k, redo_filled)]
         pieces += _pieces(file, image, chosen)
-    for position, annotation in enumerate(file.document["annotations"]):
-        if position not in seen:
-            out.counts["unusable"] += 1
-            out.unusable.append(_label(annotation, position))
+    out.unusable = [_label(a, k) for k, a in enumerate(annotations) if k not in seen]
+    if out.unusable:
+        out.counts["unusable"] = len(out.unusable)
     out.batches = list(_batches(pieces))
     return out
 
 
-def _choose(
-    out: Plan, file: CocoFile, annotation: Record, position: int, redo_filled: bool
+def _is_chosen(
+    out: FillingPlan, file: CocoFile, annotation: Record, position: int, redo_filled: bool
 ) -> bool:
-    """Whether the annotation is to be filled; counts it either way."""
+    """Whether the annotation is to be filled; counts it in any case."""
     fate = _fate(file, annotation, redo_filled)
     out.counts[fate] += 1
     if fate == "suspect":
@@ -116,13 +117,10 @@ def _choose(
 
 def _fate(file: CocoFile, annotation: Record, redo_filled: bool) -> str:
     state = file.state_of(annotation)
+    if state in (MaskState.CROWD, MaskState.SUSPECT, MaskState.MISSING, MaskState.BROKEN):
+        return str(state)
     origin = provenance(annotation)
-    match state:
-        case MaskState.CROWD | MaskState.SUSPECT | MaskState.MISSING | MaskState.BROKEN:
-            return str(state)
-        case MaskState.MASK:
-            return "kept"
-    if origin == "accepted":
+    if state == MaskState.MASK or origin == "accepted":
         return "kept"
     if redo_filled:
         return "refilled"
@@ -136,11 +134,11 @@ def _pieces(file: CocoFile, image: Record, positions: list[int]) -> Iterator[Pie
         rows = [file.document["annotations"][k] for k in part]
         boxes = [clip_box(row["bbox"], size) for row in rows]
         yield Piece(
-            image,
-            size,
-            tuple(part),
-            tuple(box for box in boxes if box is not None),
-            tuple(row["category_id"] for row in rows),
+            image=image,
+            size=size,
+            positions=tuple(part),
+            boxes=tuple(box for box in boxes if box is not None),
+            categories=tuple(row["category_id"] for row in rows),
         )
 
 

@@ -1,9 +1,8 @@
-"""Drawing on all machines of a Ray cluster. The caller keeps the journal and writes the
-file, so nothing of those changes.
+"""Draws on all machines of a Ray cluster; the caller keeps the journal and writes the file.
 
-A worker is an actor that holds the model; it gets a batch of the plan, reads the
-photographs itself and gives back records. What a batch gives does not depend on who
-draws it, nor when: machines of one kind give the same bytes as one of them alone.
+A worker is an actor that holds the model. It gets a batch of the plan, reads the
+photographs itself and returns records. The result of a batch does not depend on who
+draws it or when: several machines of one kind give the same bytes as one of them.
 """
 
 from __future__ import annotations
@@ -22,21 +21,20 @@ import torch
 
 from halfmask._version import __version__
 from halfmask.errors import InputError
-from halfmask.inference.complete.draw import Drawn, MaskDrawer
-from halfmask.inference.complete.filling import FilledMask
+from halfmask.inference.complete.draw import FilledBatch, MaskDrawer
 from halfmask.inference.complete.photographs import photographs_of
 from halfmask.inference.complete.plan import Piece
 
-logger = logging.getLogger("halfmask")
+logger = logging.getLogger(__name__)
 
 WAITING = 2
-"""Batches that a worker has at a time: the next one is there when one is done."""
+"""Batches that a worker has at a time, so that the next is there when one is done."""
 RETRIES = 3
-"""A batch whose worker was lost is drawn again so often; then it is the batch that ends workers."""
+"""How often a batch is drawn again after its worker was lost, before it counts as the cause."""
 
 
 def check_ray() -> None:
-    """Whether Ray is there.
+    """Makes sure that Ray is installed.
 
     Raises:
         InputError: it is not.
@@ -49,10 +47,11 @@ def check_ray() -> None:
 
 
 def drawn_on_ray(
-    run: MaskDrawer, batches: list[list[Piece]], rest: Iterable[int], address: str
-) -> Generator[Drawn]:
-    """Draws the batches of these numbers, each when a worker has it done. Close it to
-    end the workers.
+    drawer: MaskDrawer, batches: list[list[Piece]], rest: Iterable[int], address: str
+) -> Generator[tuple[int, FilledBatch]]:
+    """Draws the batches of these numbers, in the order in which workers finish.
+
+    Close the generator to end the workers.
 
     Args:
         address: a cluster's (`ray://HOST:10001`, `HOST:6379`), `auto` or `local`.
@@ -64,8 +63,9 @@ def drawn_on_ray(
     import ray
 
     queue = deque(rest)
-    with _connected(address), _told():
-        workers = _workers(dataclasses.replace(run, folder=run.folder.resolve()), len(queue))
+    with _connected(address), _errors_explained():
+        drawer = dataclasses.replace(drawer, folder=drawer.folder.resolve())
+        workers = _workers(drawer, len(queue))
         asked: dict[Any, tuple[Any, int | None]] = {w.hello.remote(): (w, None) for w in workers}
         try:
             while queue or any(number is not None for _, number in asked.values()):
@@ -75,9 +75,8 @@ def drawn_on_ray(
                 if number is None:
                     _welcome(*answer)
                 else:
-                    yield number, *answer
-                # A worker that has just come gets its fill, one that has done a batch
-                # the next.
+                    yield number, answer
+                # A new worker gets its fill, one that finished a batch gets the next.
                 for _ in range(WAITING if number is None else 1):
                     if queue:
                         number = queue.popleft()
@@ -88,35 +87,33 @@ def drawn_on_ray(
 
 
 class Worker:
-    """What runs in an actor.
+    """Runs in an actor.
 
     Args:
-        run: how to draw, with the models.
-        threads: PyTorch's; another number could give other last digits.
+        drawer: draws, with the models.
+        threads: PyTorch's; another number could change the last digits.
     """
 
-    def __init__(self, run: MaskDrawer, threads: int) -> None:
+    def __init__(self, drawer: MaskDrawer, threads: int) -> None:
         torch.set_num_threads(threads)
-        self._run = run
+        self._drawer = drawer
 
     def hello(self) -> tuple[list[str], str, int]:
-        """Versions of what decides the bytes, the machine's name, and the process."""
+        """Returns the versions that decide the bytes, the machine's name, and the process."""
         return _versions(), socket.gethostname(), os.getpid()
 
-    def draw(self, pieces: list[Piece]) -> tuple[list[tuple[int, FilledMask]], list[str]]:
-        """The masks of a batch by position, and a line for each photograph that cannot
-        be read here.
-        """
-        return self._run.draw_with_faults(pieces, photographs_of(self._run.folder, pieces))
+    def draw(self, pieces: list[Piece]) -> FilledBatch:
+        """Reads the photographs of a batch here and draws its masks."""
+        return self._drawer.draw(pieces, photographs_of(self._drawer.folder, pieces))
 
 
-def _workers(run: MaskDrawer, batches: int) -> list[Any]:
-    """As many actors as the cluster has room for; those that find none now come later."""
+def _workers(drawer: MaskDrawer, batches: int) -> list[Any]:
+    """As many actors as the cluster has room for; those without room now start later."""
     import ray
 
     threads = torch.get_num_threads()
     cluster = ray.cluster_resources()
-    on_gpu = run.predictor.device.type == "cuda"
+    on_gpu = drawer.predictor.device.type == "cuda"
     room = cluster.get("GPU", 0) if on_gpu else cluster.get("CPU", 0) // threads
     if room < 1:
         wanted = (
@@ -128,31 +125,27 @@ def _workers(run: MaskDrawer, batches: int) -> list[Any]:
         )
     needs = {"num_gpus": 1} if on_gpu else {"num_cpus": threads}
     actor: Any = ray.remote(max_restarts=-1, max_task_retries=RETRIES, **needs)(Worker)
-    shared = ray.put(run)  # the model travels to each machine once
+    shared = ray.put(drawer)  # the model travels to each machine once
     return [actor.remote(shared, threads) for _ in range(min(int(room), batches))]
 
 
 @contextlib.contextmanager
 def _connected(address: str) -> Iterator[None]:
-    """Within: Ray is connected; a connection that was there before stays."""
+    """Connects to Ray within the block; an earlier connection stays."""
     import ray
 
     if ray.is_initialized():
         yield
         return
     _check_answers(address)
-    os.environ.setdefault(
-        "RAY_USAGE_STATS_ENABLED", "0"
-    )  # a cluster that begins here tells nobody of it
+    # A cluster that begins here sends no usage statistics.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         where = None if address == "auto" else address
         ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"--ray {address}: no cluster answers there ({reason}); `ray status` on that "
-            "machine says what runs"
-        ) from error
+        raise _no_answer(address, reason) from error
     try:
         yield
     finally:
@@ -160,37 +153,40 @@ def _connected(address: str) -> Iterator[None]:
 
 
 def _check_answers(address: str) -> None:
-    """Ray itself waits minutes for a cluster that is not there."""
+    """Asks first, since Ray waits minutes for a cluster that is not there."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not host or not port.isdecimal():
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        raise InputError(
-            f"--ray {address}: no cluster answers there ({error}); `ray status` on that "
-            "machine says what runs"
-        ) from error
+        raise _no_answer(address, error) from error
+
+
+def _no_answer(address: str, reason: object) -> InputError:
+    return InputError(
+        f"--ray {address}: no cluster answers there ({reason}); `ray status` on that machine "
+        "says what runs"
+    )
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Ray's errors in words that say what to do."""
+def _errors_explained() -> Iterator[None]:
+    """Turns Ray's errors into ones that say what to do."""
     import ray
 
     try:
         yield
     except ray.exceptions.RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, InputError):
-            raise InputError(str(cause)) from error
+        if isinstance(error.cause, InputError):
+            raise InputError(str(error.cause)) from error
         raise
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(
-            f"--ray: workers were lost {RETRIES + 1} times over one batch ({reason}); what is "
-            "finished is noted, the same command goes on. "
-            "Is there memory enough for a worker, and is this halfmask installed on every machine?"
+            f"--ray: workers were lost {RETRIES + 1} times over one batch ({reason}); finished "
+            "batches are noted, and the same command goes on. Is there memory enough for a "
+            "worker, and is this halfmask installed on every machine?"
         ) from error
 
 

@@ -1,76 +1,116 @@
-"""A model as ONNX graphs, checked against the model itself.
+"""Writes a model as ONNX graphs and checks them against the model.
 
-Pasting a mask into the photograph stays outside: it is cheap, and in a graph it would
-be a canvas for each object.
+Pasting a mask into the photograph is not part of a graph: it is cheap outside, and inside
+it would need a canvas for each object.
 """
 
 from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.inference.export.graphs import BoxSegmenterGraph, DetectorGraph, RegionSegmenterGraph
-from halfmask.inference.export.int8 import Array, answer, quantize_graph, session_of
-from halfmask.inference.export.samples import Sample
-from halfmask.inference.predictor import Predictor
+from halfmask.inference.export.int8 import quantize_graph, session_of
+from halfmask.inference.export.parity import Graph, cases, parity
+from halfmask.inference.export.samples import Sample, samples
+from halfmask.inference.predictor import Predictor, as_predictor
 from halfmask.models.box_segmenter.model import BoxSegmenter
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 
 OPSET = 18
 MASKS = ("mask_probs", "regions", "quality")
 FOUND = ("boxes", "labels", "scores", *MASKS)
-CASES = ((300, 400, 3), (517, 233, 1), (640, 800, 40), (64, 48, 0))
-"""Height, width and boxes of the made-up images that a graph is compared on."""
 
 
-@dataclass(frozen=True)
-class Graph:
-    """One graph to export.
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """What `export` wrote.
 
     Attributes:
-        module: makes it, from the tensors of `example`.
-        names: of its outputs.
-        reference: what the model itself answers to the same inputs.
+        out: the folder.
+        report: the content of OUT/model.json.
     """
 
-    name: str
-    module: nn.Module
-    names: tuple[str, ...]
-    reference: Callable[..., tuple[Tensor, ...]]
+    out: Path
+    report: dict[str, Any]
 
     @property
-    def inputs(self) -> tuple[str, ...]:
-        return ("image",) if self.name == "detect" else ("image", "boxes", "labels")
+    def graphs(self) -> list[dict[str, Any]]:
+        """Each graph's file, bytes, largest_difference from the model, and int8 copy."""
+        return list(self.report["graphs"].values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what OUT/model.json holds."""
+        return self.report
 
 
-def export(predictor: Predictor, out: Path, calibration: Sequence[Sample] = ()) -> dict[str, Any]:
-    """Writes OUT/segment.onnx (masks for given boxes), OUT/detect.onnx where the model
-    finds boxes, and OUT/model.json: classes, what the graphs take and give, and how far
-    their answers are from the model's.
+def export(
+    model: Predictor | str | Path,
+    *,
+    out: str | Path,
+    detector: str | Path | None = None,
+    precision: Literal["float32", "int8"] = "float32",
+    calibrate: str | Path | None = None,
+    boxes: str | Path | None = None,
+) -> Export:
+    """Writes a model as ONNX graphs and measures how far they are from the model.
+
+    The folder gets segment.onnx (masks for given boxes), detect.onnx if the model finds
+    boxes, and model.json: classes, inputs, outputs and differences.
 
     Args:
-        calibration: photographs to make an 8-bit copy of each graph on,
-            OUT/NAME.int8.onnx; none: no copies.
-    Returns:
-        What model.json says.
+        model: a model on the CPU, or a name or path for `load`.
+        out: the folder to write into.
+        detector: a model that finds the boxes which `model` fills.
+        precision: int8 adds an 8-bit copy of each graph, NAME.int8.onnx.
+        calibrate: int8: a folder of photographs like those to come.
+        boxes: int8: a COCO file with the boxes of these photographs; None makes up
+            boxes of many sizes.
     Raises:
-        InputError: onnx or onnxruntime is absent, or a model that has no graph (a rule,
-            Detectron's geometry).
+        InputError: the extra `export` is not installed, the options do not fit, or the
+            model has no graph (a rule, Detectron's geometry).
+    """
+    calibration: list[Sample] = []
+    if precision == "int8":
+        if calibrate is None:
+            raise InputError(
+                "export --precision int8: name a folder of photographs like those to come with "
+                "--calibrate"
+            )
+        require_extra()
+        calibration = samples(Path(calibrate), None if boxes is None else Path(boxes))
+    elif precision != "float32":
+        raise InputError(f"precision: expected float32 or int8, found {precision!r}")
+    elif calibrate is not None or boxes is not None:
+        raise InputError("export: --calibrate and --boxes are for --precision int8")
+    predictor = as_predictor(model, detector, "cpu")
+    if predictor.device.type != "cpu":
+        raise InputError(f"export: {predictor.name} is on {predictor.device}; load it on the CPU")
+    return Export(out=Path(out), report=write_graphs(predictor, Path(out), calibration))
+
+
+def write_graphs(
+    predictor: Predictor, out: Path, calibration: Sequence[Sample] = ()
+) -> dict[str, Any]:
+    """Writes the graphs and model.json; returns what model.json holds.
+
+    Args:
+        calibration: photographs to make 8-bit copies with; without any, no copies.
+    Raises:
+        InputError: as `export`.
     """
     require_extra()
     out.mkdir(parents=True, exist_ok=True)
-    graphs = graphs_of(predictor)
     report: dict[str, Any] = {
         "model": predictor.identity,
         "version": predictor.version,
@@ -85,36 +125,29 @@ def export(predictor: Predictor, out: Path, calibration: Sequence[Sample] = ()) 
         "opset": OPSET,
         "graphs": {},
     }
-    for graph in graphs:
+    for graph in graphs_of(predictor):
         path = out / f"{graph.name}.onnx"
         write_graph(graph, path)
-        report["graphs"][graph.name] = {
-            "file": path.name,
-            "bytes": path.stat().st_size,
-            **parity(graph, path),
-        }
+        entry = {"file": path.name, "bytes": path.stat().st_size, **parity(graph, path)}
         if calibration:
-            report["graphs"][graph.name]["int8"] = write_int8(path, calibration)
+            entry["int8"] = write_int8(path, calibration)
+        report["graphs"][graph.name] = entry
     write_json(out / "model.json", report, indent=1)
     return report
 
 
 def write_int8(path: Path, calibration: Sequence[Sample]) -> dict[str, Any]:
-    """Writes NAME.int8.onnx beside NAME.onnx.
-
-    Returns:
-        file, bytes, and what `quantize_graph` says.
-    """
+    """Writes NAME.int8.onnx beside NAME.onnx; returns file, bytes, and `quantize_graph`'s."""
     exact, out = session_of(path), path.with_suffix(".int8.onnx")
     same = quantize_graph(path, out, exact, calibration)
     return {"file": out.name, "bytes": out.stat().st_size, **same}
 
 
 def graphs_of(predictor: Predictor) -> list[Graph]:
-    """The graphs that stand for a model: `segment`, and `detect` where it finds boxes.
+    """Returns the graphs of a model: `segment`, and `detect` if it finds boxes.
 
     Raises:
-        InputError: a model that has none.
+        InputError: the model has no graph.
     """
     graphs = [_segment_graph(predictor.model, predictor.name)]
     finder = predictor.detector or predictor
@@ -129,7 +162,7 @@ def _segment_graph(model: nn.Module, name: str) -> Graph:
     def reference(image: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         assert isinstance(model, BoxSegmenter | PartialMaskRCNN)
         found = model.segment([image], [boxes], [labels])[0]
-        return found.mask_probs, found.regions, found.quality
+        return tuple(getattr(found, name) for name in MASKS)
 
     if isinstance(model, BoxSegmenter):
         return Graph("segment", BoxSegmenterGraph(model), MASKS, reference)
@@ -141,14 +174,7 @@ def _segment_graph(model: nn.Module, name: str) -> Graph:
 def _detect_graph(model: PartialMaskRCNN) -> Graph:
     def reference(image: Tensor) -> tuple[Tensor, ...]:
         found = model.detect([image])[0]
-        return (
-            found.boxes,
-            found.labels,
-            found.scores,
-            found.mask_probs,
-            found.regions,
-            found.quality,
-        )
+        return tuple(getattr(found, name) for name in FOUND)
 
     return Graph("detect", DetectorGraph(model), FOUND, reference)
 
@@ -163,80 +189,16 @@ def _usual(model: PartialMaskRCNN, name: str) -> PartialMaskRCNN:
     return model
 
 
-def parity(graph: Graph, path: Path, seed: int = 0) -> dict[str, Any]:
-    """How far a graph's answers in ONNX Runtime are from the model's, on images of
-    noise of several sizes.
-
-    Returns:
-        largest_difference: output → largest absolute difference; images: how many were
-            compared; boxes: how many answers.
-    """
-    session = session_of(path)
-    largest = dict.fromkeys(graph.names, 0.0)
-    answers = 0
-    for case in _cases(seed):
-        inputs = case[: len(graph.inputs)]
-        with torch.no_grad():
-            wanted = graph.reference(*inputs)
-        got = answer(session, inputs)
-        answers += len(wanted[0])
-        for name, mine, theirs in zip(graph.names, wanted, got, strict=True):
-            if tuple(theirs.shape) != tuple(mine.shape):
-                raise InputError(
-                    f"{path}: gives {name} {tuple(theirs.shape)} where the model gives "
-                    f"{tuple(mine.shape)}: not exported faithfully; "
-                    "please report this"
-                )
-        if len(got[0]) and graph.name == "detect":
-            order = _same_rows(wanted[0].numpy(), wanted[1].numpy(), got[0], got[1])
-            got = [rows[order] for rows in got]
-        for name, mine, theirs in zip(graph.names, wanted, got, strict=True):
-            if theirs.size:
-                difference = float(np.abs(theirs.astype(np.float64) - mine.numpy()).max())
-                largest[name] = max(largest[name], difference)
-    return {"largest_difference": largest, "images": len(CASES), "boxes": answers}
-
-
-def _same_rows(boxes: Array, labels: Array, other_boxes: Array, other_labels: Array) -> Array:
-    """For each row the other's with its label and the nearest box: detections of almost
-    one score may stand in another order.
-    """
-    far = np.abs(boxes[:, None] - other_boxes[None]).max(2) + 1e6 * (
-        labels[:, None] != other_labels[None]
-    )
-    order: Array = far.argmin(1)
-    return order
-
-
-def _cases(seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    generator = torch.Generator().manual_seed(seed)
-    for height, width, count in CASES:
-        image = torch.rand((3, height, width), generator=generator)
-        yield (
-            image,
-            _some_boxes(height, width, count, generator),
-            torch.zeros(count, dtype=torch.int64),
-        )
-
-
-def _some_boxes(height: int, width: int, count: int, generator: torch.Generator) -> Tensor:
-    corners = torch.rand((count, 2, 2), generator=generator)
-    low, high = corners.amin(1), corners.amax(1).clamp_min(0.02) + 0.02
-    return torch.cat([low, high], 1).clamp_max(1) * torch.tensor([width, height, width, height])
-
-
 def write_graph(graph: Graph, path: Path) -> None:
-    """Writes beside and renames."""
-    example = next(_cases(0))[: len(graph.inputs)]
+    """Writes a graph's file whole: a reader never sees half of it."""
+    example = next(cases(0))[: len(graph.inputs)]
     axes = {"image": {1: "height", 2: "width"}}
     axes |= {name: {0: "objects"} for name in (*graph.inputs[1:], *graph.names)}
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         beside = Path(folder) / path.name
-        # Its warnings are of values that it takes for fixed; those are meant to be, as
-        # `parity` shows.
+        # It warns of values that it takes for constant; they are, as `parity` shows.
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
-            # The exporter on torch.export gives the same answers, and took minutes
-            # where this one takes seconds.
+            # The exporter on torch.export gives the same answers in minutes, not seconds.
             torch.onnx.export(
                 graph.module.eval(),
                 example,
@@ -252,8 +214,8 @@ def write_graph(graph: Graph, path: Path) -> None:
 
 
 def _tidy(path: Path) -> None:
-    """Takes out the shapes that the tracer guessed for values inside: some are wrong
-    for other numbers of boxes, and runtimes complain.
+    """Drops the tracer's guesses of inner shapes: some are wrong for other numbers of boxes,
+    and runtimes complain.
     """
     import onnx
 
@@ -264,7 +226,7 @@ def _tidy(path: Path) -> None:
 
 
 def require_extra() -> None:
-    """Whether the packages of the extra are there.
+    """Makes sure that the packages of the extra `export` are installed.
 
     Raises:
         InputError: one is not.

@@ -1,5 +1,4 @@
-"""Models as graphs of tensors alone, for export: no lists, no chunks, nothing that
-depends on how many boxes there are.
+"""Models for tracing: only tensors, and nothing depends on the number of boxes.
 
 Shape letters: R boxes, M side of a mask, H×W image.
 """
@@ -35,20 +34,22 @@ class BoxSegmenterGraph(nn.Module):
     def forward(
         self, image: Tensor, boxes: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Mask probabilities float32 [R, M, M], the regions that they are spread over,
-        float32 [R, 4] xyxy, and the quality, float32 [R].
+        """Returns mask probabilities, their regions and the quality.
 
         Args:
             image: float32 [3, H, W], RGB in [0, 1].
             boxes: float32 [R, 4] xyxy, pixels.
-            labels: int64 [R]; 0 where the class is not known.
+            labels: int64 [R]; 0 for an unknown class.
+        Returns:
+            Probabilities float32 [R, M, M], regions that they cover float32 [R, 4] xyxy,
+            quality float32 [R].
         """
         reader, size = self.model.reader, self.model.mask_size
         levels = _levels((image - reader.mean[:, None, None]) / reader.std[:, None, None])
         places = [crop_regions(boxes, context) for context in reader.contexts]
         closest, regions, count = places[0], torch.cat(places), boxes.shape[0]
-        # All contexts in one call: few boxes leave a processor idle, and a runtime has
-        # one network to prepare, not one for each.
+        # All contexts in one call: a few boxes leave a processor idle, and a runtime
+        # prepares one network instead of several.
         box = inside_box(boxes.repeat(len(places), 1), regions, reader.size)
         crops = torch.cat([_read(levels, regions, reader.size), box[:, None]], 1)
         looks = self.model.readings(crops, labels.repeat(len(places)))
@@ -80,7 +81,7 @@ class BoxSegmenterGraph(nn.Module):
 
 
 def _levels(image: Tensor) -> list[Tensor]:
-    """The image halved again and again, [1, 3, H', W'] each; see `ImagePyramid`."""
+    """The image pyramid, [1, 3, H', W'] each; see `ImagePyramid`."""
     levels = [image[None]]
     for _ in range(MAX_LEVEL):
         levels.append(F.avg_pool2d(levels[-1], 2, ceil_mode=True, count_include_pad=False))
@@ -88,8 +89,8 @@ def _levels(image: Tensor) -> list[Tensor]:
 
 
 def _read(levels: list[Tensor], regions: Tensor, size: int) -> Tensor:
-    """`ImagePyramid.read` with every level asked for its own regions, none or many, and
-    the answers put in order (as `RegionPool` does).
+    """`ImagePyramid.read`: each level reads its own regions, none or many; then the order is
+    restored (as `RegionPool` does).
     """
     cell = (regions[:, 2:] - regions[:, :2]).amax(1) / size
     wanted = (cell / 2).clamp_min(1).log2().floor().clamp_max(MAX_LEVEL)
@@ -116,12 +117,13 @@ class DetectorGraph(nn.Module):
         self.model = model
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Boxes float32 [R, 4] xyxy, labels int64 [R], scores float32 [R] (best first),
-        mask probabilities float32 [R, M, M], the regions that they are spread over,
-        float32 [R, 4] xyxy, and the quality, float32 [R].
+        """Returns detections, best first.
 
         Args:
             image: float32 [3, H, W], RGB in [0, 1].
+        Returns:
+            Boxes float32 [R, 4] xyxy, labels int64 [R], scores float32 [R], then as
+            `BoxSegmenterGraph.forward`.
         """
         model = self.model
         batch, _ = model.transform([image])
@@ -147,8 +149,9 @@ class RegionSegmenterGraph(nn.Module):
     def forward(
         self, image: Tensor, boxes: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `BoxSegmenterGraph.forward`; an object of unknown class gets the box
-        head's likeliest, where the mask head asks for one.
+        """As `BoxSegmenterGraph.forward`.
+
+        Where the mask head needs a class and it is unknown, the box head chooses it.
         """
         model = self.model
         batch, _ = model.transform([image])
@@ -170,5 +173,5 @@ def _masks(
 
 
 def _size(image: Tensor) -> list[int]:
-    """[H, W]; traced numbers while a graph is made, so they are left as they are."""
+    """[H, W], as traced numbers while a graph is traced."""
     return [image.shape[-2], image.shape[-1]]

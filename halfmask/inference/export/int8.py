@@ -1,5 +1,6 @@
-"""8-bit copies of exported graphs: static quantisation after training, by ONNX
-Runtime's own tool, and how far their masks are off.
+"""Makes 8-bit copies of exported graphs and measures how far their masks are off.
+
+The copies come from ONNX Runtime's static quantisation after training.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.ops import box_iou
 
 from halfmask.errors import InputError
 from halfmask.inference.export.samples import Sample
@@ -27,37 +29,38 @@ Feed = dict[str, Array]
 
 OPERATORS = ("Conv", "Gemm")
 EXACT = r"predictor|cls_logits|bbox_pred|cls_score"
-"""Layers that stay float32, by name: the last ones, whose values are the answer; so
-does the first, which reads pixels. All cost little.
+"""Layers that stay float32, by name: the last ones, whose values are the answer. The first
+one, which reads pixels, does too. All cost little.
 """
 CHOICES = (EXACT, EXACT + r"|^/encoder/|^/backbone/")
-"""What stays float32, tried in turn until the masks are as good as the same: an encoder
-of depthwise convolutions takes 8 bits badly.
+"""Layers that stay float32, tried in turn until the masks are almost equal: an encoder of
+depthwise convolutions suffers in 8 bits.
 """
 ENOUGH = 0.99
-"""Mean IoU with the float32 masks that is as good as the same."""
+"""Mean IoU with the float32 masks from which masks count as almost equal."""
 SAME_BOX = 0.5
-"""Detections of one label whose boxes overlap by this IoU are the same."""
+"""IoU from which two boxes of one label count as the same detection."""
 
 
 def quantize_graph(
     source: Path, out: Path, exact: Any, samples: Sequence[Sample]
 ) -> dict[str, Any]:
-    """Writes an 8-bit copy of a graph, beside and renamed.
+    """Writes an 8-bit copy of a graph.
 
-    Convolutions and fully connected layers have 8-bit weights (a scale for each
-    channel), inputs and outputs, whose ranges are the ones seen on `samples`;
-    everything else stays float32. Of CHOICES the first one is kept whose masks are as
-    good as the same, else the one whose masks are nearest.
+    Convolutions and fully connected layers get 8-bit weights (a scale for each channel),
+    inputs and outputs, with the ranges seen on `samples`; the rest stays float32. The
+    first of `CHOICES` with almost equal masks is kept, else the one with the nearest.
 
     Args:
+        source: the graph.
+        out: the copy.
         exact: a session of the graph.
-        samples: photographs to calibrate on, and to compare on.
+        samples: photographs to calibrate and to compare on.
     Returns:
         layers: how many are 8-bit, of: how many there are, tried: layers and mean IoU
             of each choice; and `agreement`.
     Raises:
-        InputError: the graph answers none of the samples.
+        InputError: the graph finds nothing on the samples.
     """
     best: dict[str, Any] = {}
     tried: list[dict[str, Any]] = []
@@ -78,12 +81,12 @@ def quantize_graph(
 
 
 def write_quantized(source: Path, out: Path, ranges: Path, kept: str = EXACT) -> tuple[int, int]:
-    """Writes the 8-bit graph of one choice; how many of its layers are 8-bit, and how
-    many there are.
+    """Writes the 8-bit graph of one choice; returns how many layers are 8-bit, and of how
+    many.
 
     Args:
-        ranges: what `save_ranges` wrote.
-        kept: regular expression of the names that stay float32.
+        ranges: the file of `save_ranges`.
+        kept: regular expression of the names of layers that stay float32.
     """
     import onnx
     from onnxruntime import quantization
@@ -118,11 +121,10 @@ def _layers(model: Any) -> list[Any]:
 
 
 def save_ranges(source: Path, feeds: Sequence[Feed], path: Path) -> None:
-    """The least and the greatest value of what the layers take and give, over all
-    feeds, as `quantize_static` reads it.
+    """Writes the least and the greatest input and output of each layer over all feeds.
 
-    Its own collector adds shapes to the graph that it guesses, and with wrong ones a
-    detector's graph does not load.
+    `quantize_static` reads this file. Its own collector adds guessed shapes to the graph,
+    and with wrong shapes a detector's graph does not load.
     """
     from onnxruntime.quantization import CalibrationMethod, calibrate
 
@@ -135,8 +137,7 @@ def save_ranges(source: Path, feeds: Sequence[Feed], path: Path) -> None:
         )
         session = session_of(watched)
         for feed in feeds:
-            # A part that saw no box at all has no least value: not a number, or
-            # infinite.
+            # A layer that saw no box has no least value: not a number, or infinite.
             values = np.array(
                 [v.reshape(-1)[0] if v.size else np.nan for v in session.run(None, feed)],
                 np.float32,
@@ -155,9 +156,7 @@ def save_ranges(source: Path, feeds: Sequence[Feed], path: Path) -> None:
 
 
 def _watch(source: Path, out: Path) -> list[str]:
-    """Writes a graph whose only outputs are the least and the greatest value of each
-    tensor that a layer takes or gives.
-    """
+    """Writes a graph that returns the least and the greatest value of each layer's tensors."""
     import onnx
 
     model = onnx.load(source)
@@ -177,19 +176,19 @@ def _watch(source: Path, out: Path) -> list[str]:
 
 
 def feeds_of(session: Any, samples: Sequence[Sample]) -> list[Feed]:
-    """The samples as inputs of a session's graph."""
+    """Returns the samples as inputs of a session's graph."""
     wanted = [i.name for i in session.get_inputs()]
     rows = [{"image": s.image, "boxes": s.boxes, "labels": s.labels} for s in samples]
     return [{name: row[name].numpy() for name in wanted} for row in rows]
 
 
 def agreement(exact: Any, coarse: Any, samples: Sequence[Sample]) -> dict[str, Any]:
-    """How far an 8-bit graph's answers are from the float32 one's, in two sessions.
+    """Compares an 8-bit graph with the float32 one, in two sessions.
 
     Returns:
         photographs, masks (of the float32 graph), found (share of its detections that
-        are found again; 1 for given boxes), mean_iou and p5_iou (of the masks of those,
-        the mean and what a twentieth falls below; null without any).
+        the other finds; 1 for given boxes), mean_iou and p5_iou (mean and 5th percentile
+        of the IoU of their masks; null without any).
     """
     overlaps: list[torch.Tensor] = []
     masks = 0
@@ -205,24 +204,16 @@ def agreement(exact: Any, coarse: Any, samples: Sequence[Sample]) -> dict[str, A
             overlaps.append(iou(mine.select(rows), theirs.select(others)))
         masks += len(mine)
     found = torch.cat(overlaps) if overlaps else torch.zeros(0)
-    values = (
-        {"mean_iou": float(found.mean()), "p5_iou": float(found.quantile(0.05))}
-        if len(found)
-        else {}
-    )
-    share = len(found) / masks if masks else 1.0
     return {
         "photographs": len(samples),
         "masks": masks,
-        "found": share,
-        "mean_iou": None,
-        "p5_iou": None,
-        **values,
+        "found": len(found) / masks if masks else 1.0,
+        "mean_iou": float(found.mean()) if len(found) else None,
+        "p5_iou": float(found.quantile(0.05)) if len(found) else None,
     }
 
 
 def _pasted(answer: Sequence[Array], boxes: Array, size: tuple[int, int]) -> MaskCrops:
-    """Masks of an answer that begins with probabilities and regions."""
     return paste(
         torch.from_numpy(answer[0]), torch.from_numpy(answer[1]), torch.from_numpy(boxes), size
     )
@@ -231,9 +222,7 @@ def _pasted(answer: Sequence[Array], boxes: Array, size: tuple[int, int]) -> Mas
 def _pairs(
     boxes: Array, labels: Array, other_boxes: Array, other_labels: Array
 ) -> tuple[list[int], list[int]]:
-    """Rows of the first detections and of the same ones among the others, each used once."""
-    from torchvision.ops import box_iou
-
+    """Rows of the first detections and of the same detections among the others, used once."""
     if not len(boxes) or not len(other_boxes):
         return [], []
     overlap = box_iou(torch.from_numpy(boxes), torch.from_numpy(other_boxes))
@@ -250,7 +239,7 @@ def _pairs(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The tool logs advice about itself to the root logger."""
+    """Silences the tool, which logs advice about itself to the root logger."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)
@@ -261,9 +250,7 @@ def _quiet() -> Iterator[None]:
 
 
 def answer(session: Any, inputs: tuple[Tensor, ...]) -> list[Array]:
-    """What an ONNX Runtime session gives for image (, boxes, labels). A graph that has
-    no use for labels takes none.
-    """
+    """Runs an ONNX Runtime session on image (, boxes, labels); not every graph takes labels."""
     named = dict(zip(("image", "boxes", "labels"), inputs, strict=False))
     found: list[Array] = session.run(
         None, {i.name: named[i.name].numpy() for i in session.get_inputs()}
@@ -272,10 +259,10 @@ def answer(session: Any, inputs: tuple[Tensor, ...]) -> list[Array]:
 
 
 def session_of(path: Path, threads: int = 0) -> Any:
-    """An ONNX Runtime session on the CPU. threads: 0, as many as it likes."""
+    """Returns an ONNX Runtime session on the CPU; with 0 threads it chooses their number."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # it warns of empty levels of the pyramid
+    options.log_severity_level = 3  # it warns of empty pyramid levels
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

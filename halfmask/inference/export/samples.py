@@ -1,4 +1,4 @@
-"""Photographs and boxes that an 8-bit export is calibrated on and compared on: the user's own."""
+"""The user's photographs and boxes, on which an 8-bit export is calibrated and compared."""
 
 from __future__ import annotations
 
@@ -20,15 +20,13 @@ from halfmask.inference.images import as_tensor, images_in
 T = TypeVar("T")
 
 PHOTOGRAPHS, BOXES = 32, 12
-"""More photographs change the ranges of values hardly; they are taken evenly from all
-that are there.
-"""
+"""More photographs hardly change the ranges of values. They are chosen evenly."""
 
 
 @dataclass(frozen=True)
 class Sample:
     """A photograph float32 [3, H, W] in [0, 1], boxes float32 [n, 4] xyxy, n ≥ 1, and
-    labels int64 [n], 0: not known.
+    labels int64 [n], 0 for unknown.
     """
 
     image: Tensor
@@ -37,12 +35,12 @@ class Sample:
 
 
 def samples(folder: Path, boxes: Path | None = None, limit: int = PHOTOGRAPHS) -> list[Sample]:
-    """Photographs of a folder, `limit` at most.
+    """Reads photographs of a folder, `limit` at most.
 
     Args:
-        folder: of photographs, pictures like those to come.
-        boxes: a COCO file with their boxes; None: boxes of many sizes are made up, the
-            same in each call.
+        folder: of photographs like those to come.
+        boxes: a COCO file with their boxes; None makes up boxes of many sizes, the same
+            in each call.
     Raises:
         InputError: no such folder, no photograph in it, one that cannot be read, or no
             box in the file.
@@ -70,8 +68,9 @@ def _made_up(folder: Path, limit: int) -> list[Sample]:
 
 
 def some_boxes(height: int, width: int, generator: torch.Generator, count: int = BOXES) -> Tensor:
-    """Boxes float32 [count, 4] xyxy within an image: sides from a twentieth of it to
-    all of it, evenly in their logarithm.
+    """Returns boxes float32 [count, 4] xyxy within an image.
+
+    Their sides are from a twentieth of the image to all of it, evenly in the logarithm.
     """
     share = torch.exp(torch.rand((count, 2), generator=generator) * math.log(0.05)).clamp_max(1)
     sides = torch.maximum(share * torch.tensor([width, height]), torch.tensor(2.0)).minimum(

@@ -1,0 +1,134 @@
+"""Runs a plan: draws its batches, notes each in a journal, and writes the completed file."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from halfmask._version import __version__
+from halfmask.coco.file import CocoFile
+from halfmask.inference.complete import plan as planning
+from halfmask.inference.complete.draw import MaskDrawer
+from halfmask.inference.complete.filling import FilledMask
+from halfmask.inference.complete.journal import Journal, journal_of
+from halfmask.inference.complete.output import copy_file, sweep, write_completed
+from halfmask.inference.complete.plan import FillingPlan
+from halfmask.inference.complete.ray import drawn_on_ray
+from halfmask.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FillingJob:
+    """A file to fill.
+
+    Attributes:
+        source: the path of `file`.
+        file: the file.
+        target: where the completed file goes.
+        work: what is to be filled.
+        drawer: draws it.
+        redo_filled: the option, which is part of what the output depends on.
+    """
+
+    source: Path
+    file: CocoFile
+    target: Path
+    work: FillingPlan
+    drawer: MaskDrawer
+    redo_filled: bool
+
+    def run(
+        self, progress: Progress, ray: str | None
+    ) -> tuple[list[FilledMask], int, tuple[str, ...]]:
+        """Fills the file, or finishes what an interrupted run began.
+
+        Args:
+            progress: called after each batch.
+            ray: the address of a Ray cluster to draw on; None: this process draws.
+        Returns:
+            The masks in file order, how many of them an earlier run had finished, and a
+            line for each photograph that cannot be read.
+        """
+        notes = {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
+        path = journal_of(self.target)
+        try:
+            with Journal(path, self._identity(), notes) as journal:
+                if journal.replaced:
+                    logger.warning(
+                        "%s belongs to another input, model or setting: starting again", path
+                    )
+                masks: dict[int, FilledMask] = {}
+                for earlier in journal.batches.values():
+                    masks.update((position, filling) for position, filling in earlier)
+                resumed = len(masks)
+                skipped = self._fill(masks, journal, progress, ray)
+                self._write(dict(sorted(masks.items())), journal.header["date"])
+                journal.remove()
+        except KeyboardInterrupt:
+            if path.exists():
+                logger.warning("finished batches are noted; the same command goes on from there")
+            raise
+        return [masks[position] for position in sorted(masks)], resumed, skipped
+
+    def _identity(self) -> dict[str, Any]:
+        """Everything the output bytes depend on."""
+        drawer = self.drawer
+        with self.source.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {
+            "input": digest,
+            "images": str(drawer.folder.resolve()),
+            "model": drawer.predictor.identity,
+            "beside": None if drawer.beside is None else drawer.beside.identity,
+            "polygons": drawer.polygons,
+            "loose": drawer.loose,
+            "redo_filled": self.redo_filled,
+            "batch": [planning.BATCH_IMAGES, planning.BATCH_BOXES, planning.BATCH_PIXELS],
+            "versions": [__version__, torch.__version__],
+            "device": str(drawer.predictor.device),
+            "threads": torch.get_num_threads(),
+        }
+
+    def _fill(
+        self, masks: dict[int, FilledMask], journal: Journal, progress: Progress, ray: str | None
+    ) -> tuple[str, ...]:
+        """Adds the masks of unfinished batches; returns why photographs were skipped."""
+        batches, done = self.work.batches, len(masks)
+        progress("filling masks", done, self.work.total)
+        rest = [k for k in range(len(batches)) if k not in journal.batches]
+        drawn = (
+            self.drawer.draw_batches(batches, rest)
+            if ray is None
+            else drawn_on_ray(self.drawer, batches, rest, ray)
+        )
+        skipped: dict[int, list[str]] = {}
+        with contextlib.closing(drawn):
+            for number, (rows, faults) in drawn:
+                if faults:  # not noted: the photograph may be there when the job continues
+                    skipped[number] = faults
+                else:
+                    journal.append(number, rows)
+                masks.update(rows)
+                done += sum(len(piece.positions) for piece in batches[number])
+                progress("filling masks", done, self.work.total)
+        lines = [line for number in sorted(skipped) for line in skipped[number]]
+        return tuple(dict.fromkeys(lines))
+
+    def _write(self, masks: dict[int, FilledMask], date: str) -> None:
+        if masks:
+            model = self.drawer.predictor.identity
+            write_completed(
+                self.target, self.file.document, self.work, masks, model=model, date=date
+            )
+        else:
+            copy_file(self.source, self.target)
+        sweep(self.target)

@@ -2,7 +2,6 @@
 it, and what the state itself asks for.
 """
 
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,10 @@ from typing import Any
 import pytest
 
 from halfmask.errors import InputError
-
-TOOLS = Path(__file__).parents[2] / "tools"
-sys.path.insert(0, str(TOOLS))
-try:
-    from malformed_base import DataSet, State, build
-    from malformed_page import BEGIN, PAGE, cells, reads
-    from malformed_states import GROUPS
-    from malformed_verbs import VERBS, Told, told
-finally:
-    sys.path.remove(str(TOOLS))
+from tests.bad_input.malformed.base import DataSet, State, build
+from tests.bad_input.malformed.page import BEGIN, PAGE, cells, reads
+from tests.bad_input.malformed.states import GROUPS
+from tests.bad_input.malformed.verbs import VERBS, Told, told
 
 STATES = {state.title: state for states in GROUPS.values() for state in states}
 LEARNT = {

@@ -1,7 +1,7 @@
 """The table of malformed COCO files in docs/malformed.md: every verb really run on
 every state.
 
-Example: python tools/malformed_page.py --write
+Example: python -m tests.bad_input.malformed.page --write
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from malformed_base import DataSet, State, build
-from malformed_states import GROUPS
-from malformed_verbs import VERBS, Told, told
+from tests.bad_input.malformed.base import DataSet, State, build
+from tests.bad_input.malformed.states import GROUPS
+from tests.bad_input.malformed.verbs import VERBS, Told, told
 
-PAGE = Path(__file__).parents[1] / "docs" / "malformed.md"
-BEGIN, END = "<!-- made by tools/malformed_page.py -->", "<!-- end -->"
+PAGE = Path(__file__).parents[3] / "docs" / "malformed.md"
+BEGIN, END = "<!-- made by tests/bad_input/malformed/page.py -->", "<!-- end -->"
 LONGEST = 230
 """Characters of a message that the page shows."""
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from malformed_base import BESIDE, DataSet
 
 from halfmask.cli import complete, doctor, evaluate, index, split
 from halfmask.errors import InputError
+from tests.bad_input.malformed.base import BESIDE, DataSet
 
 MODEL = "baseline:box"
 TINY = {

@@ -1,7 +1,7 @@
 """Kills `train`, `complete`, `index`, `convert` and `review` at random moments; checks
 what is left and what the same command makes of it.
 
-    python tools/kill_test.py --kills 200 --seed 0
+    python -m tests.reliability.kill --kills 200 --seed 0
 
 Half of the kills (SIGKILL) come after a random time, half right before a random one of
 the command's own file operations (open to write, rename, remove, make a folder), where
@@ -31,10 +31,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kill_cases import Case, digest
-from kill_inputs import CASES, make_inputs, preload
 from rich.console import Console
 from rich.table import Table
+
+from tests.reliability.kill.cases import Case, digest
+from tests.reliability.kill.inputs import CASES, make_inputs, preload
 
 PATIENCE = 120.0
 """Seconds that a command may take before the test calls it hung."""

@@ -9,8 +9,17 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from kill_cases import SAVE_EVERY, STEPS, Case, Completing, FromYolo, Indexing, ToVoc, Training
-from kill_review import Reviewing
+from tests.reliability.kill.cases import (
+    SAVE_EVERY,
+    STEPS,
+    Case,
+    Completing,
+    FromYolo,
+    Indexing,
+    ToVoc,
+    Training,
+)
+from tests.reliability.kill.reviewing import Reviewing
 
 PHOTOGRAPHS, SIDE, CLASSES, MASKED = 48, 64, 6, 3
 RECORDS = 8_000

@@ -9,7 +9,8 @@ import pytest
 
 from halfmask.coco.records import clip_box
 from halfmask.errors import InputError
-from halfmask.web.review.index import STATES, SourceFile, build_index
+from halfmask.web.review.index import STATES, build_index
+from halfmask.web.review.source import SourceFile
 
 from .conftest import Case, annotations, filled
 
@@ -36,7 +37,7 @@ def test_a_file_that_changes_under_the_review_is_noticed(case: Cases) -> None:
     index, source = build_index(written.data), SourceFile(written.data)
     with written.data.open("ab") as file:
         file.write(b" ")
-    with pytest.raises(InputError, match="was changed while it is reviewed"):
+    with pytest.raises(InputError, match="was changed during the review"):
         source.read(*index.spans[0].tolist())
     source.close()
 

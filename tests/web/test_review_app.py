@@ -96,7 +96,7 @@ def test_a_late_decision_is_told_what_holds(ask: Ask) -> None:
         "/api/items/0/decision", json={"version": 0, "state": "rejected", "by": "Bob"}
     )
     assert late.status_code == 409
-    assert late.json()["detail"] == "Anna was faster: the mask is accepted by now"
+    assert late.json()["detail"] == "Anna decided first: the mask is accepted now"
     assert (late.json()["current"]["state"], late.json()["current"]["version"]) == ("accepted", 1)
     assert client.post("/api/items/0/undo", json={"version": 0, "by": "Bob"}).status_code == 409
     assert (

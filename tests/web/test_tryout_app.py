@@ -11,9 +11,9 @@ from starlette.testclient import TestClient
 from halfmask.errors import InputError
 from halfmask.masks.rle import overlap
 from halfmask.web import segmenting
-from halfmask.web import tryout as module
+from halfmask.web import tryout_app as module
 from halfmask.web.segmenting import LONGEST_QUEUE, BusyError, Segmenter
-from halfmask.web.tryout import Uploads, tryout_app
+from halfmask.web.tryout_app import Uploads, tryout_app
 
 BYTES = {"content-type": "application/octet-stream"}
 

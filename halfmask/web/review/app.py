@@ -1,4 +1,4 @@
-"""The review page's server."""
+"""The review page's application and its server."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from halfmask.web.pages import application, fault
 from halfmask.web.review.decisions import ConflictError, Decision
 from halfmask.web.review.queue import Filter
 from halfmask.web.review.review import Review
+from halfmask.web.server import LOOPBACK, PageServer
 
+REQUEST_BYTES = 1 << 23
+"""Bytes of a request; the runs of the largest drawn mask take several megabytes."""
 PAGE = 100
 Position = Annotated[
-    int, Path(ge=0, le=schema.LARGEST_ID, description="Place of the annotation in the file's list.")
+    int, Path(ge=0, le=schema.LARGEST_ID, description="Index of the annotation in the file's list.")
 ]
 Row = Annotated[
-    int, Path(ge=0, le=schema.LARGEST_ID, description="Place of the image in the file's list.")
+    int, Path(ge=0, le=schema.LARGEST_ID, description="Index of the image in the file's list.")
 ]
 States = Annotated[list[schema.State], Query(max_length=8)]
 Categories = Annotated[
@@ -28,8 +31,16 @@ Categories = Annotated[
 Score = Annotated[float, Query(ge=0, le=1, allow_inf_nan=False)]
 
 
+def review_server(
+    review: Review, *, host: str = LOOPBACK, port: int | None = 0, token: bool = False
+) -> PageServer:
+    """Returns the server of a review page, not yet started."""
+    app = review_app(review)
+    return PageServer(app, host=host, port=port, most_bytes=REQUEST_BYTES, token=token)
+
+
 def review_app(review: Review) -> FastAPI:
-    """The application of a review; what it says is described at /openapi.json."""
+    """Returns the application of a review page; /openapi.json describes its API."""
     app = application("halfmask review", "review.html")
     _add_reading(app, review)
     _add_deciding(app, review)
@@ -80,7 +91,7 @@ def _add_reading(app: FastAPI, review: Review) -> None:
         if row >= len(review.index.image_spans):
             return fault(404, f"there is no image {row}")
         try:
-            shown = review.photograph(row)
+            shown = review.file.photograph(row)
         except InputError as error:
             return fault(404, str(error))
         return Response(
@@ -101,8 +112,8 @@ def _add_deciding(app: FastAPI, review: Review) -> None:
         )
 
     def too_late(position: int, conflict: ConflictError) -> JSONResponse:
-        who = conflict.current.by or "somebody else"
-        text = f"{who} was faster: the mask is {conflict.current.state} by now"
+        who = conflict.current.by or "Another reviewer"
+        text = f"{who} decided first: the mask is {conflict.current.state} now"
         view = schema.ConflictView(detail=text, current=review.item(position, conflict.current))
         return JSONResponse(view.model_dump(mode="json"), 409)
 
@@ -138,4 +149,4 @@ def _add_deciding(app: FastAPI, review: Review) -> None:
 
 
 def _unknown(position: int) -> JSONResponse:
-    return fault(404, f"annotation {position} of the list is not one that is reviewed")
+    return fault(404, f"annotation {position} of the list is not in the review")

@@ -8,8 +8,7 @@ import typer
 
 LOCAL_HOST = "127.0.0.1"
 Host = Annotated[
-    str,
-    typer.Option(help="Address to serve at; one that other machines reach requires a token."),
+    str, typer.Option(help="Address to serve at; one that other machines reach requires a token.")
 ]
 Port = Annotated[
     int | None,

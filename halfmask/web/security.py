@@ -87,9 +87,7 @@ def access_for(host: str, port: int, most_bytes: int, demand_token: bool = False
         if not is_loopback(host)
         else set()
     )
-    return Access(
-        host=host, port=port, token=token, names=frozenset(names), most_bytes=most_bytes
-    )
+    return Access(host=host, port=port, token=token, names=frozenset(names), most_bytes=most_bytes)
 
 
 def is_loopback(host: str) -> bool:

@@ -118,7 +118,9 @@ def tryout_app(segmenter: Segmenter) -> FastAPI:
         x, y, width, height = asked.box
         pixels = decoded(data, PHOTO, shrink_for(width, height))
         box = (x, y, x + width, y + height)
-        return schema.Segmented.of(segmenter.segment(pixels, box, asked.label, read_size(data, PHOTO)))
+        return schema.Segmented.of(
+            segmenter.segment(pixels, box, asked.label, read_size(data, PHOTO))
+        )
 
     @app.post("/api/photos/{photo}/detect", response_model=schema.Found)
     def detect(photo: PhotoId, asked: schema.DetectRequest) -> object:

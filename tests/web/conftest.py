@@ -126,9 +126,7 @@ def open_review(tiny_segmenter: Path) -> Iterator[Callable[[Case], Any]]:
 
     def start(of: Case) -> Review:
         segmenter = Segmenter(str(tiny_segmenter), device="cpu")
-        opened.append(
-            Review(of.data, segmenter, images=of.photos, journal=of.journal, out=of.out)
-        )
+        opened.append(Review(of.data, segmenter, images=of.photos, journal=of.journal, out=of.out))
         return opened[-1]
 
     yield start

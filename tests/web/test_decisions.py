@@ -23,7 +23,9 @@ MASK = {"segmentation": {"size": [48, 64], "counts": "x"}, "area": 7}
 
 def opened(written: Case) -> Decisions:
     index = build_index(written.data)
-    return Decisions(written.journal, index, lambda p: Decision(version=0, state=STATES[index.states[p]]))
+    return Decisions(
+        written.journal, index, lambda p: Decision(version=0, state=STATES[index.states[p]])
+    )
 
 
 def test_a_decision_is_found_again(case: Cases) -> None:

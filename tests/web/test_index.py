@@ -1,5 +1,6 @@
 """What a review knows of a file without holding it."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -29,6 +30,7 @@ def test_items_are_read_alone_by_their_place(case: Cases) -> None:
     index, source = build_index(written.data), SourceFile(written.data)
     rows = annotations()
     assert [source.read(*span) for span in index.spans.tolist()] == rows
+    assert index.digest == hashlib.sha256(written.data.read_bytes()).hexdigest()
     source.close()
 
 

@@ -272,7 +272,9 @@ def test_no_request_that_fits_the_description_is_a_server_error(
         known = {"position": st.integers(0, 7), "row": st.integers(0, 3)}
         if page == "tryout":
             known["photo"] = st.just(upload(server.address)) | st.text(max_size=5)
-        for found in schemathesis.openapi.from_url(f"{server.address}openapi.json").get_all_operations():
+        for found in schemathesis.openapi.from_url(
+            f"{server.address}openapi.json"
+        ).get_all_operations():
             send(found.ok(), st.fixed_dictionaries(known), seen)
     assert seen[200] > 20, seen
 

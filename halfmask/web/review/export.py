@@ -27,10 +27,7 @@ def check_out(out: Path, source: Path, journal: Path) -> None:
     """
     if out.is_dir():
         raise InputError(f"{out}: --out names the file to write, found a folder")
-    for other, what in (
-        (source, "the input, which is never written to"),
-        (journal, "the journal"),
-    ):
+    for other, what in ((source, "the input, which is never written to"), (journal, "the journal")):
         if out.resolve() == other.resolve() or (
             out.exists() and other.exists() and out.samefile(other)
         ):

@@ -21,6 +21,8 @@ from halfmask.coco.supervision import all_finite, is_crowd, provenance
 STATES = ("", "filled", "accepted", "redrawn", "rejected")
 """State of a mask by its code; 0 means that halfmask did not fill it."""
 LARGEST_SIDE = 1 << 20
+CHUNK = 1 << 19
+"""Bytes of the file that are parsed at once: a large file must not fill the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +114,7 @@ def build_index(path: Path) -> ReviewIndex:
         InputError: it is no COCO file.
     """
     columns, categories = _Columns(), []
-    for batch in scan_lists(path, lambda _: True):
+    for batch in scan_lists(path, lambda _: True, chunk_bytes=CHUNK):
         for value, span in zip(batch.items, batch.spans, strict=True):
             if batch.key == "annotations":
                 columns.add_annotation(value, span)

@@ -68,12 +68,12 @@ class Queue:
             backwards: returns ranks before `after` instead, nearest first.
             client: identifies the browser window.
         """
-        ranks = np.flatnonzero(self._selected(wanted))
-        if backwards:
-            before: list[int] = ranks[ranks < after][::-1][:count].tolist()
-            return before
-        ahead = ranks[ranks > after]
-        with self._lock:
+        with self._lock:  # a decision between selecting and holding would offer its mask again
+            ranks = np.flatnonzero(self._selected(wanted))
+            if backwards:
+                before: list[int] = ranks[ranks < after][::-1][:count].tolist()
+                return before
+            ahead = ranks[ranks > after]
             busy = self._held_by_others(client)
             free = ahead[~np.isin(ahead, busy)] if busy else ahead
             if not len(free) and after < 0:

@@ -209,7 +209,8 @@ class Decisions:
         for number, (start, end, line) in enumerate(self._journal.lines(), 1):
             if torn is not None:
                 raise InputError(
-                    f"{self._journal.path}: line {torn} is damaged; repair it, or move the file away"
+                    f"{self._journal.path}: line {torn} is damaged; repair it, or move the "
+                    "journal away"
                 )
             if line is None:
                 torn = number

@@ -210,7 +210,7 @@ def test_two_reviewers_conflict_and_are_told(
     shows(
         page,
         "#conflict-text",
-        "Bob decided first: the mask is rejected now. Yours .accepted. was not saved",
+        "Bob decided first: the mask is rejected now. Your decision .accepted. was not saved",
     )
     assert review.decisions.current(4).by == "Bob"
     page.click("#overrule")

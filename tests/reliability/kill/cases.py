@@ -1,6 +1,4 @@
-"""The commands that `kill_test.py` kills: what each reads, what may be left of it at
-any moment, and what must be there in the end.
-"""
+"""The commands to kill: what each reads, what a kill may leave, and the right result."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""What `kill_test.py` begins with: the modules that its forks share, and the files that
-its commands read.
-"""
+"""The modules that all forks share, and the files that the commands read."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -29,9 +29,8 @@ Version = Annotated[int, Field(ge=0, le=1 << 30)]
 State = Literal["filled", "accepted", "redrawn", "rejected"]
 
 
-def xywh(box: Any) -> tuple[float, float, float, float]:
+def xywh(x0: float, y0: float, x1: float, y1: float) -> tuple[float, float, float, float]:
     """Returns x, y, width, height of a box x0, y0, x1, y1."""
-    x0, y0, x1, y1 = box
     return x0, y0, x1 - x0, y1 - y0
 
 
@@ -49,14 +48,7 @@ class Runs(Strict):
 
 
 class DecisionRequest(Strict):
-    """A decision about a mask.
-
-    Attributes:
-        version: of the mask that the reviewer saw.
-        by: the reviewer.
-        mask: the drawn mask; with the state redrawn only.
-        draft: names a model's mask that the reviewer accepts.
-    """
+    """A decision about a mask at `version`: redrawn has `mask`, accepted may have `draft`."""
 
     version: Version
     state: Literal["accepted", "rejected", "redrawn"]
@@ -99,12 +91,7 @@ class Rle(BaseModel):
 
 
 class Category(BaseModel):
-    """A class.
-
-    Attributes:
-        label: 1 for the first class; decides the colour.
-        count: its masks in the review.
-    """
+    """A class; `label` 1 is the first one, `count` its masks in the review."""
 
     id: int
     name: str
@@ -132,12 +119,7 @@ class StateView(BaseModel):
 
 
 class ItemView(StateView):
-    """Everything that the page shows of a mask.
-
-    Attributes:
-        fault: why there is no mask.
-        others: boxes of the photograph's other objects.
-    """
+    """A mask with its photograph's `others`; `fault` says why there is no mask."""
 
     position: int
     rank: int
@@ -211,12 +193,7 @@ class Exported(BaseModel):
 
 
 class Segmented(BaseModel):
-    """A model's mask.
-
-    Attributes:
-        draft: names the mask in a decision.
-        label, confidence: of a detected object.
-    """
+    """A model's mask; `draft` names it in a decision, `confidence` is the detector's."""
 
     mask: Rle
     area: int
@@ -229,10 +206,10 @@ class Segmented(BaseModel):
     @classmethod
     def of(cls, drawn: Drawn, draft: str | None = None) -> Segmented:
         return cls(
-            mask=Rle(**drawn.segmentation),
+            mask=Rle(**drawn.rle),
             area=drawn.area,
             score=drawn.score,
-            box=xywh(drawn.box),
+            box=xywh(*drawn.box),
             draft=draft,
             label=drawn.label,
             confidence=round(drawn.confidence, 4),
@@ -255,12 +232,7 @@ class ModelView(BaseModel):
 
 
 class PhotoView(BaseModel):
-    """An uploaded photograph.
-
-    Attributes:
-        turned: whether its EXIF orientation makes other programs turn it; the pages
-            show pixels as stored.
-    """
+    """An uploaded photograph; `turned` if its EXIF orientation is not that of its pixels."""
 
     photo: str
     width: int

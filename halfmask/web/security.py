@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
-import json
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -13,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, RedirectResponse
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -128,19 +129,17 @@ class Guard:
             return
         if scope["type"] != "http":
             return  # no websockets
-        headers = {
-            key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]
-        }
         guarded = _with_headers(send, scope["path"])
-        refusal = self._refusal(scope, headers)
-        if refusal is not None:
-            await _answer(guarded, *refusal)
+        if refusal := self._refusal(scope, Headers(scope=scope)):
+            status, text = refusal
+            await JSONResponse({"detail": text}, status)(scope, receive, guarded)
         elif cookie := self._exchange(scope):
-            await _redirect(guarded, cookie)
+            answer = RedirectResponse("/", 303, {"set-cookie": cookie})
+            await answer(scope, receive, guarded)
         else:
             await self._pass_on(scope, receive, guarded)
 
-    def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
+    def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > LONGEST_URL:
             return 414, "the address is too long"
         if not self._knows_host(headers.get("host", "")):
@@ -169,7 +168,7 @@ class Guard:
             return name == "localhost" or name in self._access.names
         return True
 
-    def _foreign(self, method: str, headers: dict[str, str]) -> str | None:
+    def _foreign(self, method: str, headers: Headers) -> str | None:
         """Returns why a request seems to come from another site; None if it does not."""
         site = headers.get("sec-fetch-site", "none")
         if method in SAFE_METHODS:
@@ -190,7 +189,7 @@ class Guard:
             return "expected content-type application/json or application/octet-stream"
         return None
 
-    def _has_token(self, scope: Scope, headers: dict[str, str]) -> bool:
+    def _has_token(self, scope: Scope, headers: Headers) -> bool:
         if self._access.token is None:
             return True
         offered = [
@@ -246,29 +245,13 @@ def _asked_token(scope: Scope) -> str:
 
 
 def _with_headers(send: Send, path: str) -> Send:
-    fixed = [(key.encode(), value.encode()) for key, value in HEADERS.items()]
-
     async def guarded(message: Message) -> None:
         if message["type"] == "http.response.start":
-            own = list(message.get("headers", []))
-            if not any(key.lower() == b"cache-control" for key, _ in own):
-                own.append(
-                    (b"cache-control", b"no-cache" if path.startswith("/static/") else b"no-store")
-                )
-            message = {**message, "headers": [*own, *fixed]}
+            headers = MutableHeaders(scope=message)
+            headers.setdefault(
+                "cache-control", "no-cache" if path.startswith("/static/") else "no-store"
+            )
+            headers.update(HEADERS)
         await send(message)
 
     return guarded
-
-
-async def _answer(send: Send, status: int, text: str) -> None:
-    body = json.dumps({"detail": text}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _redirect(send: Send, cookie: str) -> None:
-    headers = [(b"location", b"/"), (b"set-cookie", cookie.encode()), (b"content-length", b"0")]
-    await send({"type": "http.response.start", "status": 303, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})

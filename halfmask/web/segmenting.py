@@ -41,7 +41,7 @@ class Drawn:
     """A model's mask.
 
     Attributes:
-        segmentation: COCO's compressed RLE.
+        rle: COCO's compressed RLE.
         area: its pixels.
         score: the model's estimate of the mask's IoU.
         box: xyxy, the box that it was asked for or found.
@@ -49,7 +49,7 @@ class Drawn:
         confidence: of a detected object.
     """
 
-    segmentation: dict[str, Any]
+    rle: dict[str, Any]
     area: int
     score: float
     box: Box
@@ -123,14 +123,7 @@ class Segmenter:
             )
             return fillings(_on_photograph(found, (x0, y0), (across, down), (height, width)))[0]
 
-        filled = self._ask(draw)
-        return Drawn(
-            segmentation=_rle(filled),
-            area=filled["area"],
-            score=filled["score"],
-            box=box,
-            label=label,
-        )
+        return _drawn(self._ask(draw), box, label)
 
     def detect(self, pixels: Pixels, least: float, most: int) -> list[Drawn]:
         """Returns the objects that a model with a detector finds, best first.
@@ -151,20 +144,8 @@ class Segmenter:
             return found, fillings(found)
 
         found, filled = self._ask(find)
-        rows = zip(
-            filled, found.boxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True
-        )
-        return [
-            Drawn(
-                segmentation=_rle(mask),
-                area=mask["area"],
-                score=mask["score"],
-                box=tuple(box),
-                label=label,
-                confidence=confidence,
-            )
-            for mask, box, label, confidence in rows
-        ]
+        columns = found.boxes.tolist(), found.labels.tolist(), found.scores.tolist()
+        return [_drawn(*row) for row in zip(filled, *columns, strict=True)]
 
     def _ask(self, question: Callable[[Predictor], T]) -> T:
         """Asks in one thread, since torch keeps memory for every thread that runs it."""
@@ -208,7 +189,7 @@ def _on_photograph(
     return replace(found, boxes=boxes, regions=regions, image_size=size)
 
 
-def _rle(filled: FilledMask) -> dict[str, Any]:
-    segmentation = filled["segmentation"]
-    assert isinstance(segmentation, dict)  # `fillings` returns polygons only on request
-    return segmentation
+def _drawn(filled: FilledMask, box: Box, label: int, confidence: float = 1.0) -> Drawn:
+    rle, area, score = filled["segmentation"], filled["area"], filled["score"]
+    assert isinstance(rle, dict)  # `fillings` returns polygons only on request
+    return Drawn(rle=rle, area=area, score=score, box=box, label=label, confidence=confidence)

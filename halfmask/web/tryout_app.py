@@ -9,12 +9,12 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import Annotated
 
-from fastapi import Body, FastAPI, Path, Response
+from fastapi import Body, FastAPI, HTTPException, Path, Response
 
 from halfmask._version import __version__
 from halfmask.errors import InputError
 from halfmask.web import schema
-from halfmask.web.pages import application, fault
+from halfmask.web.pages import application
 from halfmask.web.photographs import decoded, is_turned, read_size, shown, shrink_for
 from halfmask.web.segmenting import Segmenter
 from halfmask.web.server import LOOPBACK, PageServer
@@ -77,6 +77,11 @@ def tryout_app(segmenter: Segmenter) -> FastAPI:
     """Returns the application of a try-out page; /openapi.json describes its API."""
     app, uploads = application("halfmask serve", "tryout.html"), Uploads()
 
+    def held(photo: str) -> bytes:
+        if (data := uploads.get(photo)) is None:
+            raise HTTPException(404, "the server no longer has this photograph; drop it again")
+        return data
+
     @app.get("/api/model")
     def model() -> schema.ModelView:
         predictor = segmenter.predictor()
@@ -101,17 +106,13 @@ def tryout_app(segmenter: Segmenter) -> FastAPI:
 
     @app.get("/api/photos/{photo}", response_class=Response)
     def show(photo: PhotoId) -> Response:
-        data = uploads.get(photo)
-        if data is None:
-            return _gone()
+        data = held(photo)
         picture = shown(data, PHOTO)
         return Response(picture.data, media_type=picture.media_type)
 
-    @app.post("/api/photos/{photo}/segment", response_model=schema.Segmented)
-    def segment(photo: PhotoId, asked: schema.ModelBoxRequest) -> object:
-        data = uploads.get(photo)
-        if data is None:
-            return _gone()
+    @app.post("/api/photos/{photo}/segment")
+    def segment(photo: PhotoId, asked: schema.ModelBoxRequest) -> schema.Segmented:
+        data = held(photo)
         known = len(segmenter.predictor().categories)
         if asked.label > known:
             raise InputError(f"label {asked.label}: the model knows labels 0 to {known}")
@@ -122,16 +123,10 @@ def tryout_app(segmenter: Segmenter) -> FastAPI:
             segmenter.segment(pixels, box, asked.label, read_size(data, PHOTO))
         )
 
-    @app.post("/api/photos/{photo}/detect", response_model=schema.Found)
-    def detect(photo: PhotoId, asked: schema.DetectRequest) -> object:
-        data = uploads.get(photo)
-        if data is None:
-            return _gone()
+    @app.post("/api/photos/{photo}/detect")
+    def detect(photo: PhotoId, asked: schema.DetectRequest) -> schema.Found:
+        data = held(photo)
         found = segmenter.detect(decoded(data, PHOTO), asked.least, MOST_FOUND)
         return schema.Found(items=[schema.Segmented.of(drawn) for drawn in found])
 
     return app
-
-
-def _gone() -> Response:
-    return fault(404, "the server no longer has this photograph; drop it again")

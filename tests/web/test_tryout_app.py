@@ -151,7 +151,7 @@ def test_of_a_large_photograph_only_the_surroundings_are_looked_at(
         whole = segmenter.segment(pixels, box)
         monkeypatch.setattr(segmenting, "WHOLE_PIXELS", 1000)
         part = segmenter.segment(pixels, box)
-        assert overlap(part.segmentation, whole.segmentation, (600, 800)) > 0.98  # but for rounding
+        assert overlap(part.rle, whole.rle, (600, 800)) > 0.98  # but for rounding
         assert part.score == pytest.approx(whole.score, abs=0.01)
         assert part.box == whole.box
         assert looked[-2] == (600, 800)
@@ -162,10 +162,8 @@ def test_of_a_large_photograph_only_the_surroundings_are_looked_at(
     half = np.asarray(Image.fromarray(smooth).reduce(2))
     box = (100.0, 80.0, 500.0, 400.0)
     small = segmenter.segment(half, box, size=(600, 800))
-    assert small.segmentation["size"] == [600, 800]
-    assert (
-        overlap(small.segmentation, segmenter.segment(smooth, box).segmentation, (600, 800)) > 0.95
-    )
+    assert small.rle["size"] == [600, 800]
+    assert overlap(small.rle, segmenter.segment(smooth, box).rle, (600, 800)) > 0.95
     with pytest.raises(InputError, match="no xyxy box"):
         segmenter.segment(pixels, (900.0, 10.0, 950.0, 20.0))
 

@@ -23,37 +23,10 @@ STRIPS = 4
 """Test pictures on the page."""
 
 
-@dataclass(frozen=True)
-class Folders:
-    """The files of the demo's world.
-
-    In `train` and in `test`, instances.json has all masks, and half.json those of A.
-    """
-
-    out: Path
-
-    @property
-    def train(self) -> Path:
-        return self.out / "world" / "train"
-
-    @property
-    def test(self) -> Path:
-        return self.out / "world" / "test"
-
-    def truth(self, folder: Path) -> Path:
-        return folder / "instances.json"
-
-    def half(self, folder: Path) -> Path:
-        return folder / "half.json"
-
-    def run(self, name: str) -> Path:
-        return self.out / "runs" / name
-
-    def result(self, name: str) -> Path:
-        return self.out / "results" / f"{name}.json"
-
-    def completed(self, name: str) -> Path:
-        return self.out / "results" / f"completed-{name}.json"
+TRAIN, TEST = "world/train", "world/test"
+"""Folders of the world in the demo's folder."""
+TRUTH, HALF = "instances.json", "half.json"
+"""Files in both: with all masks, and with the masks of A only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,36 +56,36 @@ class World:
 
 
 def gather(
-    folders: Folders,
-    settings: Settings,
-    results: dict[str, dict[str, Any]],
-    in_a: list[dict[str, Any]],
+    out: Path, settings: Settings, results: dict[str, dict[str, Any]], in_a: list[dict[str, Any]]
 ) -> World:
     """Reads the results for the page; `in_a` has the categories with masks."""
-    truth = CocoFile.read(folders.truth(folders.test))
-    files = {"given": CocoFile.read(folders.half(folders.test))}
-    files |= {name: CocoFile.read(folders.completed(name)) for name in HEADS} | {"truth": truth}
+    truth = CocoFile.read(out / TEST / TRUTH)
+    files = {"given": CocoFile.read(out / TEST / HALF)}
+    files |= {name: CocoFile.read(completed(out, name)) for name in HEADS} | {"truth": truth}
     scores = [
         a["halfmask"]["score"]
         for a in files["transfer"].document["annotations"]
         if isinstance(a.get("halfmask"), dict)
     ]
-    curves = {"A and B by mask head": ab_bars(results, folders.out / "results" / "ab.png")}
-    for name in ("detector", *HEADS):
-        picture = folders.run(name) / "curves.png"
-        if picture.is_file():
-            curves[f"training: {name}"] = picture
+    curves = {"A and B by mask head": ab_bars(results, out / "results" / "ab.png")}
+    pictures = {name: out / "runs" / name / "curves.png" for name in ("detector", *HEADS)}
+    curves |= {f"training: {name}": path for name, path in pictures.items() if path.is_file()}
     ids = {category["id"] for category in in_a}
     return World(
         results=results,
         masked=[category["name"] for category in in_a],
-        scenes=_scenes(files, truth, ids, folders.test / "images"),
+        scenes=_scenes(files, truth, ids, out / TEST / "images"),
         labels_a={truth.label_of[i] for i in ids},
         curves=curves,
         settings=settings,
         filled=len(scores),
         estimate=sum(scores) / max(1, len(scores)),
     )
+
+
+def completed(out: Path, name: str) -> Path:
+    """Returns the test file that the model `name` completed."""
+    return out / "results" / f"completed-{name}.json"
 
 
 def _scenes(

@@ -9,7 +9,17 @@ import typer
 
 import halfmask
 from halfmask.cli import evaluate
-from halfmask.cli.demo.results import HEADS, Folders, World, gather, print_table
+from halfmask.cli.demo.results import (
+    HALF,
+    HEADS,
+    TEST,
+    TRAIN,
+    TRUTH,
+    World,
+    completed,
+    gather,
+    print_table,
+)
 from halfmask.coco.edit import strip_masks
 from halfmask.coco.file import CocoFile
 from halfmask.data.synthetic.write import attribute_split, write_world
@@ -28,37 +38,36 @@ def make_world(out: Path, settings: Settings, clock: Clock) -> World:
     Raises:
         typer.Exit: a signal stopped a training, which has saved its state.
     """
-    folders = Folders(out)
-    in_a = _draw(folders, settings, clock)
+    in_a = _draw(out, settings, clock)
     recipes = {"detector": world_recipe("detector", "boxes", HEADS["class-agnostic"], settings)}
     recipes |= {
         name: world_recipe(name, "masks", recipe, settings) for name, recipe in HEADS.items()
     }
     for name, recipe in recipes.items():
-        _train(name, recipe, folders, in_a, clock)
-    results = {name: _evaluate(name, folders, clock) for name in HEADS}
+        _train(name, recipe, out, in_a, clock)
+    results = {name: _evaluate(name, out, clock) for name in HEADS}
     print_table(results)
     for name in HEADS:
-        _complete(name, folders, clock)
-    return gather(folders, settings, results, in_a)
+        _complete(name, out, clock)
+    return gather(out, settings, results, in_a)
 
 
-def _draw(folders: Folders, settings: Settings, clock: Clock) -> list[dict[str, Any]]:
+def _draw(out: Path, settings: Settings, clock: Clock) -> list[dict[str, Any]]:
     """Draws the pictures and removes B's masks; returns the categories of A."""
     for folder, count, seed, purpose in (
-        (folders.train, settings.train_images, settings.seed, "training"),
-        (folders.test, settings.test_images, settings.seed + 1, "testing"),
+        (out / TRAIN, settings.train_images, settings.seed, "training"),
+        (out / TEST, settings.test_images, settings.seed + 1, "testing"),
     ):
         title = f"drawing {count:,} pictures of a world, for {purpose}"
-        if folders.half(folder).is_file():
+        if (folder / HALF).is_file():
             clock.reuse(title)
             continue
         with clock.step(title):
             write_world(folder, count, seed, settings.classes, settings.size)
-            whole = CocoFile.read(folders.truth(folder))
+            whole = CocoFile.read(folder / TRUTH)
             kept = attribute_split(whole.categories, settings.masked, settings.seed)
-            write_json(folders.half(folder), strip_masks(whole.document, kept))
-    file = CocoFile.read(folders.half(folders.train))
+            write_json(folder / HALF, strip_masks(whole.document, kept))
+    file = CocoFile.read(out / TRAIN / HALF)
     kept = attribute_split(file.categories, settings.masked, settings.seed)
     left = sum(file.mask_counts().values())
     print(
@@ -95,11 +104,9 @@ def _shorten(stage: dict[str, Any], steps: int) -> None:
     stage["steps"] = steps
 
 
-def _train(
-    name: str, recipe: Recipe, folders: Folders, in_a: list[dict[str, Any]], clock: Clock
-) -> None:
+def _train(name: str, recipe: Recipe, out: Path, in_a: list[dict[str, Any]], clock: Clock) -> None:
     """Trains the detector, or a mask head on top of it."""
-    folder = folders.run(name)
+    folder = out / "runs" / name
     detector = name == "detector"
     title = (
         "training the detector, boxes of all classes"
@@ -110,42 +117,41 @@ def _train(
         clock.reuse(title)
         return
     data = {
-        "annotations": str(folders.half(folders.train)),
-        "images": str(folders.train / "images"),
+        "annotations": str(out / TRAIN / HALF),
+        "images": str(out / TRAIN / "images"),
         "masked": ",".join(category["name"] for category in in_a),
     }
-    init = None if detector else str(folders.run("detector").resolve())
+    init = None if detector else str((out / "runs" / "detector").resolve())
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update=data), "init": init})
     with clock.step(title):
-        again = f"halfmask demo --out {folders.out}"
+        again = f"halfmask demo --out {out}"
         if halfmask.train(recipe, folder, resume=True, resume_command=again) is None:
             raise typer.Exit(130)
 
 
-def _evaluate(name: str, folders: Folders, clock: Clock) -> dict[str, Any]:
-    out = folders.result(name)
+def _evaluate(name: str, out: Path, clock: Clock) -> dict[str, Any]:
+    run, test, report = out / "runs" / name, out / TEST, out / "results" / f"{name}.json"
     title = f"evaluating the {name} model"
-    if _is_newer(out, folders.run(name)):
+    if _is_newer(report, run):
         clock.reuse(title)
     else:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        report.parent.mkdir(parents=True, exist_ok=True)
         silent = contextlib.redirect_stdout(io.StringIO())  # one table of both heads follows
         with clock.step(title), silent:
-            model, images = str(folders.run(name)), folders.test / "images"
-            evaluate.run(model, folders.truth(folders.test), images, given_boxes=True, json=out)
-    result: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+            evaluate.run(str(run), test / TRUTH, test / "images", given_boxes=True, json=report)
+    result: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
     return result
 
 
-def _complete(name: str, folders: Folders, clock: Clock) -> None:
-    out, test = folders.completed(name), folders.test
+def _complete(name: str, out: Path, clock: Clock) -> None:
+    run, test, file = out / "runs" / name, out / TEST, completed(out, name)
     title = f"filling in B's masks with the {name} model"
-    if _is_newer(out, folders.run(name)):
+    if _is_newer(file, run):
         clock.reuse(title)
         return
     with clock.step(title):
-        done = halfmask.complete(folders.run(name), folders.half(test), test / "images", out)
-    print(f"{out}: {done.filled} masks filled, {done.counts['kept']} kept")
+        done = halfmask.complete(run, test / HALF, test / "images", file)
+    print(f"{file}: {done.filled} masks filled, {done.counts['kept']} kept")
 
 
 def _is_newer(out: Path, run: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import FastAPI, Path, Query, Response
+from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from halfmask.errors import InputError
@@ -82,9 +82,10 @@ def _add_reading(app: FastAPI, review: Review) -> None:
             reviewers=review.decisions.reviewers(),
         )
 
-    @app.get("/api/items/{position}", response_model=schema.ItemView)
-    def item(position: Position) -> object:
-        return review.item(position) if review.queue.rank(position) >= 0 else _unknown(position)
+    @app.get("/api/items/{position}")
+    def item(position: Position) -> schema.ItemView:
+        _check(review, position)
+        return review.item(position)
 
     @app.get("/api/photos/{row}", response_class=Response)
     def photo(row: Row) -> Response:
@@ -94,11 +95,8 @@ def _add_reading(app: FastAPI, review: Review) -> None:
             shown = review.file.photograph(row)
         except InputError as error:
             return fault(404, str(error))
-        return Response(
-            shown.data,
-            media_type=shown.media_type,
-            headers={"cache-control": "private, max-age=600"},
-        )
+        kept = {"cache-control": "private, max-age=600"}
+        return Response(shown.data, media_type=shown.media_type, headers=kept)
 
 
 def _add_deciding(app: FastAPI, review: Review) -> None:
@@ -111,36 +109,28 @@ def _add_deciding(app: FastAPI, review: Review) -> None:
             all_states=review.queue.progress(Filter()),
         )
 
-    def too_late(position: int, conflict: ConflictError) -> JSONResponse:
-        who = conflict.current.by or "Another reviewer"
-        text = f"{who} decided first: the mask is {conflict.current.state} now"
-        view = schema.ConflictView(detail=text, current=review.item(position, conflict.current))
+    @app.exception_handler(ConflictError)
+    def too_late(_: Request, conflict: ConflictError) -> JSONResponse:
+        now = conflict.current
+        text = f"{now.by or 'Another reviewer'} decided first: the mask is {now.state} now"
+        view = schema.ConflictView(detail=text, current=review.item(conflict.position, now))
         return JSONResponse(view.model_dump(mode="json"), 409)
 
     responses: dict[int | str, dict[str, object]] = {409: {"model": schema.ConflictView}}
 
-    @app.post("/api/items/{position}/decision", response_model=schema.Decided, responses=responses)
-    def decide(position: Position, asked: schema.DecisionRequest) -> object:
-        if review.queue.rank(position) < 0:
-            return _unknown(position)
-        try:
-            return answer(review.decide(position, asked))
-        except ConflictError as conflict:
-            return too_late(position, conflict)
+    @app.post("/api/items/{position}/decision", responses=responses)
+    def decide(position: Position, asked: schema.DecisionRequest) -> schema.Decided:
+        _check(review, position)
+        return answer(review.decide(position, asked))
 
-    @app.post("/api/items/{position}/undo", response_model=schema.Decided, responses=responses)
-    def undo(position: Position, asked: schema.UndoRequest) -> object:
-        if review.queue.rank(position) < 0:
-            return _unknown(position)
-        try:
-            return answer(review.decisions.undo(position, asked.version, asked.by))
-        except ConflictError as conflict:
-            return too_late(position, conflict)
+    @app.post("/api/items/{position}/undo", responses=responses)
+    def undo(position: Position, asked: schema.UndoRequest) -> schema.Decided:
+        _check(review, position)
+        return answer(review.decisions.undo(position, asked.version, asked.by))
 
-    @app.post("/api/items/{position}/segment", response_model=schema.Segmented)
-    def segment(position: Position, asked: schema.SegmentRequest) -> object:
-        if review.queue.rank(position) < 0:
-            return _unknown(position)
+    @app.post("/api/items/{position}/segment")
+    def segment(position: Position, asked: schema.SegmentRequest) -> schema.Segmented:
+        _check(review, position)
         return review.segment(position, asked.box)
 
     @app.post("/api/export")
@@ -148,5 +138,6 @@ def _add_deciding(app: FastAPI, review: Review) -> None:
         return review.export()
 
 
-def _unknown(position: int) -> JSONResponse:
-    return fault(404, f"annotation {position} of the list is not in the review")
+def _check(review: Review, position: int) -> None:
+    if review.queue.rank(position) < 0:
+        raise HTTPException(404, f"annotation {position} of the list is not in the review")

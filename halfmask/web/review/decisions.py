@@ -46,9 +46,9 @@ class Decision:
 class ConflictError(Exception):
     """Another reviewer decided in the meantime; `current` is that decision."""
 
-    def __init__(self, current: Decision) -> None:
+    def __init__(self, position: int, current: Decision) -> None:
         super().__init__(f"version {current.version} by {current.by}")
-        self.current = current
+        self.position, self.current = position, current
 
 
 class Decisions:
@@ -113,7 +113,7 @@ class Decisions:
         with self._lock:
             before = self._current(position)
             if before.version != version:
-                raise ConflictError(before)
+                raise ConflictError(position, before)
             after = Decision(
                 version=version + 1,
                 state=state,
@@ -135,7 +135,7 @@ class Decisions:
             now, span = self._current(position), self._span(position)
             line = {} if span is None else self._journal.read(*span)
             if now.version != version or "before" not in line:
-                raise ConflictError(now)
+                raise ConflictError(position, now)
             more: dict[str, Any] = {"undone": {"by": by, "when": _now()}}
             if line["before"] is None:
                 old = self._own(position)
@@ -255,13 +255,8 @@ class Decisions:
 
 
 def _decision(line: dict[str, Any]) -> Decision:
-    return Decision(
-        version=line["version"],
-        state=line["state"],
-        by=line["by"] or None,
-        when=line["when"],
-        mask=line.get("mask"),
-    )
+    fields: dict[str, Any] = {key: line.get(key) for key in ("version", "state", "when", "mask")}
+    return Decision(by=line["by"] or None, **fields)
 
 
 def _now() -> str:

@@ -115,11 +115,11 @@ class Review:
                 label=entry.label,
             ),
             image=self._image_view(row),
-            box=schema.xywh(boxes[position].tolist()),
+            box=schema.xywh(*boxes[position].tolist()),
             mask=None if mask is None else schema.Rle(**compressed(mask, size)),
             fault=fault,
             others=[
-                schema.xywh(boxes[other].tolist())
+                schema.xywh(*boxes[other].tolist())
                 for other in self.index.of_image(row)[:MOST_OTHERS]
                 if other != position and boxes[other][2] > boxes[other][0]
             ],
@@ -187,11 +187,11 @@ class Review:
         if drawn is None or owner != position:
             raise InputError("the server no longer has the model's mask; segment again")
         return {
-            "segmentation": drawn.segmentation,
+            "segmentation": drawn.rle,
             "area": drawn.area,
             "model": self.segmenter.predictor().identity,
             "score": drawn.score,
-            "box": [round(v, 2) for v in schema.xywh(drawn.box)],
+            "box": [round(v, 2) for v in schema.xywh(*drawn.box)],
         }
 
 

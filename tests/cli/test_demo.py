@@ -32,7 +32,7 @@ from halfmask.recipes.recipe import parse_recipe
 
 @pytest.fixture(scope="module")
 def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A box segmenter that has learned nothing, in the place of the shipped one."""
+    """An untrained box segmenter instead of the shipped one."""
     model = {
         "kind": "box_segmenter",
         "encoder": {"name": "mobilenet_v2"},
@@ -69,7 +69,7 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def completed(
     tmp_path_factory: pytest.TempPathFactory, segmenter: Path
 ) -> tuple[Path, Clock, Photographs]:
-    """The demo's folder, its clock, and what came of the photographs."""
+    """The demo's folder, its clock and its completed photographs."""
     out = tmp_path_factory.mktemp("photographs") / "demo"
     clock = open_folder(out, Settings())
     return out, clock, complete_photographs(out / "photographs", str(segmenter), clock)

@@ -1,4 +1,4 @@
-"""The reviewed file: what was decided, and every other byte as it was."""
+"""The reviewed file: decisions change annotations, all other bytes stay."""
 
 import json
 from collections.abc import Callable

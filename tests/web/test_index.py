@@ -1,4 +1,4 @@
-"""What a review knows of a file without holding it."""
+"""The index of a review."""
 
 import hashlib
 import json

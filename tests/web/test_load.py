@@ -1,4 +1,4 @@
-"""Fifty reviewers at once, and requests that nobody would send."""
+"""Fifty reviewers at once, a large file, and random requests."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def reviewer(ask: Ask, name: str, until: float, made: list[tuple[int, int]]) -> 
         if count % 20 == 5:
             ask("POST", f"/api/items/{position}/segment", {"box": item["box"]})
         body = {"version": item["version"], "state": "accepted", "by": name}
-        status, told = ask("POST", f"/api/items/{position}/decision", body)
+        status, answer = ask("POST", f"/api/items/{position}/decision", body)
         if status == 200:
-            made.append((position, told["version"]))
+            made.append((position, answer["version"]))
         count += 1
 
 
@@ -153,7 +153,7 @@ def test_fifty_reviewers_lose_nothing(
 
 
 def test_fifty_visitors_of_the_tryout_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shipped model, one at a time: who must wait too long is told so (429), and
+    """The shipped model, one at a time: requests beyond the queue get 429, and
     uploads take no more memory than they may.
     """
     seconds = float(os.environ.get("HALFMASK_LOAD_SECONDS", "5"))

@@ -199,9 +199,7 @@ def on_photo_click(page: Any, point: tuple[float, float]) -> None:
 
 
 @pytest.mark.slow
-def test_two_reviewers_conflict_and_are_told(
-    visit: Callable[..., Any], served: tuple[str, Any, Case]
-) -> None:
+def test_two_reviewers_conflict(visit: Callable[..., Any], served: tuple[str, Any, Case]) -> None:
     address, review, _ = served
     page = visit(address)
     shows(page, "#facts", "annotation 4")
@@ -282,8 +280,8 @@ def test_the_phone_page_is_touched(
     fingers = page.context.new_cdp_session(page)
 
     def touch(kind: str, *points: tuple[int, int]) -> None:
-        told = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
-        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": told})
+        sent = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": sent})
 
     touch("touchStart", (120, 250))
     touch("touchMove", (140, 250))

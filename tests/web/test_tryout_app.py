@@ -77,7 +77,7 @@ def test_a_detector_finds_objects(tiny_detector: Path) -> None:
     assert client.post(f"/api/photos/{photo}/detect", json={"least": 1.0}).json()["items"] == []
 
 
-def test_what_is_no_photograph_is_refused(
+def test_other_files_are_refused(
     segmenter_client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for data in (b"", b"text", picture()[:100]):
@@ -122,7 +122,7 @@ def test_memory_of_forgotten_photographs_is_given_back_now_and_then(
     assert len(calls) == 3
 
 
-def test_too_many_waiting_are_told_so(tiny_segmenter: Path) -> None:
+def test_too_many_waiting_requests_are_refused(tiny_segmenter: Path) -> None:
     segmenter = Segmenter(str(tiny_segmenter), device="cpu")
     pixels = np.zeros((48, 64, 3), dtype=np.uint8)
     for _ in range(LONGEST_QUEUE):
@@ -133,7 +133,7 @@ def test_too_many_waiting_are_told_so(tiny_segmenter: Path) -> None:
     assert segmenter.segment(pixels, (1, 1, 20, 20)).area > 0
 
 
-def test_of_a_large_photograph_only_the_surroundings_are_looked_at(
+def test_of_a_large_photograph_the_model_sees_the_surroundings_only(
     tiny_segmenter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (600, 800, 3), dtype=np.uint8)

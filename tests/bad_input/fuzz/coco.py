@@ -1,5 +1,4 @@
-"""Malformed COCO files by the thousand: mutates COCO-mini's instances file and runs
-every verb that reads one.
+"""Mutates COCO-mini's instances file thousands of times, and runs every verb on it.
 
 A case survives where each verb succeeds or raises an InputError, within 5 seconds and
 without a leap in memory. A failure is saved with its seed and traceback.

@@ -1,6 +1,4 @@
-"""The verbs that read a COCO file, run in process as a user runs them; for the fuzzer
-and for the table of malformed files.
-"""
+"""The verbs that read a COCO file, run in this process for the fuzzer."""
 
 from __future__ import annotations
 

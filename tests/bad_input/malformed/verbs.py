@@ -42,7 +42,7 @@ of three is more.
 
 
 @dataclass(frozen=True)
-class Told:
+class VerbResult:
     """What a verb did, printed and logged; `refused` is the line of its InputError."""
 
     cell: str
@@ -50,7 +50,7 @@ class Told:
     refused: str = ""
 
 
-def told(verb: str, given: DataSet, out: Path) -> Told:
+def run_verb(verb: str, given: DataSet, out: Path) -> VerbResult:
     """Runs a verb, which writes to the folder `out`. Any exception but an InputError
     passes: it is a crash.
     """
@@ -59,8 +59,8 @@ def told(verb: str, given: DataSet, out: Path) -> Told:
         try:
             cell = VERBS[verb](given, out, said)
         except InputError as error:
-            return Told("refused", said.getvalue(), str(error))
-    return Told(cell, said.getvalue())
+            return VerbResult("refused", said.getvalue(), str(error))
+    return VerbResult(cell, said.getvalue())
 
 
 @contextlib.contextmanager

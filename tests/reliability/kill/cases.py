@@ -116,7 +116,7 @@ class Completing(Case):
         wrong = _other_bytes(out, reference / "out", ["masks.json"])
         if (out / "masks.json").exists():
             if not (out / "masks.json.journal").exists():
-                (folder / "drawn.txt").unlink()  # done: the same command begins anew, and may
+                (folder / "drawn.txt").unlink()  # done: the same command starts over, and may
             return "result written", wrong
         return ("drawing" if (folder / "drawn.txt").exists() else "before the first batch"), wrong
 

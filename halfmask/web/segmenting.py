@@ -79,6 +79,10 @@ class Segmenter:
         """Loads the model in the background and runs it once: the first run is slower."""
         self._thread.submit(self._warm)
 
+    def close(self) -> None:
+        """Waits for the request in progress; the model answers no more."""
+        self._thread.shutdown(cancel_futures=True)
+
     def predictor(self) -> Predictor:
         """Returns the model; loads it at the first call.
 

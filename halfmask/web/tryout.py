@@ -39,4 +39,7 @@ def serve(
     segmenter.predictor()  # reports a wrong name before the page opens
     server = tryout_server(segmenter, host=host, port=port, token=token)
     segmenter.warm_up()
-    server.run()
+    try:
+        server.run()
+    finally:
+        segmenter.close()

@@ -53,6 +53,7 @@ class Review:
         self._drafting, self._exporting = threading.Lock(), threading.Lock()
 
     def close(self) -> None:
+        self.segmenter.close()
         self.decisions.close()
         self.file.source.close()
 

@@ -54,17 +54,19 @@ def scan_lists(
     *,
     progress: Progress | None = None,
     constants: set[str] | None = None,
+    on_chunk: Callable[[bytes], object] = len,
     chunk_bytes: int | None = None,
 ) -> Iterator[Batch]:
     """Yields the items of the lists at the root of a COCO file, in file order.
 
     Args:
-        path: a UTF-8 JSON file. Its root is expected to have COCO's three lists.
-        take: asked for each list when it begins: whether its items are wanted. What is
-            not wanted is passed over unparsed.
-        progress: told after each piece.
-        constants: NaN, Infinity and the like, where met, are added here.
-        chunk_bytes: read at once; None: CHUNK. Smaller chunks need less memory.
+        path: a UTF-8 JSON file with COCO's three lists at its root.
+        take: called with the name of each list where it begins; returns whether its
+            items are wanted. Other lists are skipped unparsed.
+        progress: called after each chunk; counts MiB.
+        constants: receives NaN, Infinity and -Infinity if the file has them.
+        on_chunk: called with each chunk of the file, for a digest of it.
+        chunk_bytes: bytes read at once; None: CHUNK. Smaller chunks need less memory.
     Raises:
         InputError: the file is unreadable, not JSON, cut short, or no object with the
             lists images, annotations, categories.
@@ -74,6 +76,7 @@ def scan_lists(
         total = -(-path.stat().st_size // MIB)
         with path.open("rb") as file:
             while chunk := file.read(chunk_bytes or CHUNK):
+                on_chunk(chunk)
                 yield from scan.read(chunk)
                 if progress is not None:
                     progress(f"reading {path.name} (MiB)", -(-scan.end // MIB), total)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from halfmask.masks.encode import decode
+from halfmask.masks.crops import decode
 from halfmask.web.review.app import review_server
 from halfmask.web.segmenting import Segmenter
 from halfmask.web.tryout_app import tryout_server

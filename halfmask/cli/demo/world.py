@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 import halfmask
-from halfmask.cli import evaluate
 from halfmask.cli.demo.results import (
     HALF,
     HEADS,
@@ -24,6 +23,7 @@ from halfmask.coco.edit import strip_masks
 from halfmask.coco.file import CocoFile
 from halfmask.data.synthetic.write import attribute_split, write_world
 from halfmask.files.atomic import write_json
+from halfmask.progress import Display
 from halfmask.recipes.recipe import Recipe, load_recipe, parse_recipe
 
 if TYPE_CHECKING:
@@ -136,9 +136,11 @@ def _evaluate(name: str, out: Path, clock: Clock) -> dict[str, Any]:
         clock.reuse(title)
     else:
         report.parent.mkdir(parents=True, exist_ok=True)
-        silent = contextlib.redirect_stdout(io.StringIO())  # one table of both heads follows
-        with clock.step(title), silent:
-            evaluate.run(str(run), test / TRUTH, test / "images", given_boxes=True, json=report)
+        with clock.step(title), Display(quiet=True) as progress:
+            done = halfmask.evaluate(
+                run, test / TRUTH, images=test / "images", given_boxes=True, progress=progress
+            )
+            write_json(report, done.to_json(), indent=2)
     result: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
     return result
 

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from halfmask.errors import InputError
 from halfmask.files.atomic import written_beside
-from halfmask.masks.encode import decode
+from halfmask.masks.crops import decode
 from halfmask.masks.outline import outlines
 from halfmask.web.review.decisions import Decision, Decisions
 from halfmask.web.review.index import ReviewIndex

@@ -113,8 +113,9 @@ def build_index(path: Path) -> ReviewIndex:
     Raises:
         InputError: it is no COCO file.
     """
-    columns, categories = _Columns(), []
-    for batch in scan_lists(path, lambda _: True, chunk_bytes=CHUNK):
+    digest, columns, categories = hashlib.sha256(), _Columns(), []
+    batches = scan_lists(path, lambda _: True, on_chunk=digest.update, chunk_bytes=CHUNK)
+    for batch in batches:
         for value, span in zip(batch.items, batch.spans, strict=True):
             if batch.key == "annotations":
                 columns.add_annotation(value, span)
@@ -122,9 +123,7 @@ def build_index(path: Path) -> ReviewIndex:
                 columns.add_image(value, span)
             elif isinstance(value, dict) and is_id(value.get("id")):
                 categories.append(value)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return _assembled(digest, columns, sorted(categories, key=lambda c: int(c["id"])))
+    return _assembled(digest.hexdigest(), columns, sorted(categories, key=lambda c: int(c["id"])))
 
 
 def _assembled(digest: str, columns: _Columns, categories: list[dict[str, Any]]) -> ReviewIndex:

@@ -200,7 +200,7 @@ def _drawn_by_hand(runs: schema.Runs, size: tuple[int, int]) -> Mask:
     rle = {"size": list(runs.size), "counts": runs.counts}
     if fault := fault_of_rle(rle, size):
         raise InputError(f"the drawn mask cannot be used: {fault}")
-    return {"segmentation": compressed(rle, size), "area": pixels_of(rle, size)}
+    return {"segmentation": compressed(rle, size), "area": area_of(rle, size)}
 
 
 def _text(value: object) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -10,23 +10,16 @@ import io
 import json
 import shutil
 import tempfile
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 import halfmask
-from halfmask.web.review.app import review_app
-from halfmask.web.review.review import Places, Review
-from halfmask.web.security import Guard, access_for
+from halfmask.web.review.app import review_server
+from halfmask.web.review.review import Review
 from halfmask.web.segmenting import Segmenter
-from halfmask.web.server import bind
-from halfmask.web.tryout import tryout_app
+from halfmask.web.tryout_app import tryout_server
 
 FIGURES = Path(__file__).parent / "figures"
 PHOTOS = Path(halfmask.__file__).parent / "assets" / "photos"
@@ -48,13 +41,16 @@ def main() -> None:
         browser = started.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
-        places = Places(
-            filled, PHOTOS, filled.with_suffix(".jsonl"), filled.with_name("reviewed.json")
+        review = Review(
+            filled,
+            Segmenter("box-segmenter", device="cpu"),
+            images=PHOTOS,
+            journal=filled.with_suffix(".jsonl"),
+            out=filled.with_name("reviewed.json"),
         )
-        review = Review(places, Segmenter("box-segmenter", device="cpu"))
-        with served(review_app(review)) as address:
+        with review_server(review) as server:
             page = browser.new_context(viewport=DESK).new_page()
-            begin(page, address, dog_in(filled))
+            begin(page, server.address, dog_in(filled))
             take(page, "review")
             page.keyboard.press("e")
             drag(page, (0.085, -0.14), (0.08, 0.05))
@@ -63,11 +59,11 @@ def main() -> None:
                 viewport=PHONE, has_touch=True, device_scale_factor=2, color_scheme="dark"
             )
             page = context.new_page()
-            begin(page, address, dog_in(filled))
+            begin(page, server.address, dog_in(filled))
             take(page, "review_phone", 390)
-        with served(tryout_app(Segmenter("box-segmenter", device="cpu"))) as address:
+        with tryout_server(Segmenter("box-segmenter", device="cpu")) as server:
             page = browser.new_context(viewport=DESK).new_page()
-            page.goto(address)
+            page.goto(server.address)
             page.locator("#category option").nth(3).wait_for(state="attached")
             page.set_input_files("#chosen", PHOTOS / BEAR)
             page.locator("#drop").wait_for(state="hidden")
@@ -91,22 +87,6 @@ def complete(folder: Path) -> Path:
     boxes.write_text(json.dumps(document | {"images": images, "annotations": rows}))
     halfmask.complete("box-segmenter", boxes, images=PHOTOS, out=folder / "masks.json")
     return folder / "masks.json"
-
-
-@contextmanager
-def served(app: Any) -> Iterator[str]:
-    import uvicorn
-
-    place = bind("127.0.0.1", 0)
-    access = access_for("127.0.0.1", place.getsockname()[1], 1 << 25)
-    server = uvicorn.Server(uvicorn.Config(Guard(app, access), log_level="error"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [place]}, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    yield access.address
-    server.should_exit = True
-    thread.join()
 
 
 def dog_in(filled: Path) -> int:

@@ -13,8 +13,20 @@ from halfmask._version import __version__
 from halfmask.errors import InputError
 
 if TYPE_CHECKING:
+    from halfmask.coco.doctor.doctor import doctor
+    from halfmask.coco.index.index import index
+    from halfmask.coco.split import split
+    from halfmask.data.synthetic.write import synth
+    from halfmask.evaluation.run import evaluate
+    from halfmask.formats.convert import convert
     from halfmask.inference.complete.complete import complete
+    from halfmask.inference.export.export import export
+    from halfmask.inference.predict import predict
     from halfmask.inference.predictor import load
+    from halfmask.models.imported.import_weights import import_weights
+    from halfmask.training.train import train
+    from halfmask.web.review.serve import review
+    from halfmask.web.tryout import serve
 
 _HOMES = {
     "complete": "halfmask.inference.complete.complete",

@@ -1,6 +1,9 @@
 """Fixtures that every room shares."""
 
 import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,50 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the shared data: {folder} is absent (set HALFMASK_SHARED)")
     return folder.resolve()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Exit code and output of a command."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def errors(self) -> list[str]:
+        """The errors that halfmask printed."""
+        return [line for line in self.err.splitlines() if line.startswith("halfmask:")]
+
+    @property
+    def line(self) -> str:
+        """The only line on stderr."""
+        lines = self.err.strip().splitlines()
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+
+RunsHalfmask = Callable[..., Outcome]
+
+
+@pytest.fixture
+def halfmask_cli(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> RunsHalfmask:
+    """Runs `halfmask ARGUMENTS` in this process."""
+    from halfmask.cli import main as cli
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["halfmask", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Outcome(code, *capsys.readouterr())
+
+    return run
 
 
 CLASSES = [{"id": 2, "name": "cat"}, {"id": 5, "name": "dog"}, {"id": 7, "name": "tree"}]

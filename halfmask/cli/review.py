@@ -1,4 +1,4 @@
-"""`halfmask review`: a page on which people look at filled masks, worst first."""
+"""`halfmask review`: a page on which people review filled masks, worst first."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from typing import Annotated
 
 import typer
 
-from halfmask.cli.options import HERE, Device, Host, Port, Token, serve_page
-
-REQUEST_BYTES = 1 << 23
-"""A drawn mask of the largest photograph is some megabytes of run lengths."""
+import halfmask
+from halfmask.cli.options import LOCAL_HOST, Device, Host, Port, Token
 
 
 def run(
@@ -29,70 +27,48 @@ def run(
     ] = None,
     journal: Annotated[
         Path | None,
-        typer.Option(
-            help="Where decisions are noted at once. Default: FILE.review.jsonl, beside it."
-        ),
+        typer.Option(help="File of the decisions. Default: FILE.review.jsonl, beside FILE."),
     ] = None,
     export: Annotated[
         bool,
-        typer.Option("--export", help="Only write the reviewed file from what was decided so far."),
+        typer.Option("--export", help="Only write the reviewed file from the decisions so far."),
     ] = False,
-    host: Host = HERE,
+    host: Host = LOCAL_HOST,
     port: Port = None,
     token: Token = False,
     device: Device = None,
 ) -> None:
-    """Serves a page that shows filled masks, those with the lowest score first: accept,
-    reject, redraw, segment again with another box.
+    """Serves a page that shows filled masks, lowest score first: accept, reject, redraw,
+    or segment again with another box.
 
-    Every decision is on the disk before the page goes on; stopped or killed, the same
-    command goes on where it was. Several people can review at once. The page's Save
-    button, or --export, writes the reviewed file: what was not decided on keeps its
-    bytes.
+    Every decision is on the disk before the page shows the next mask. If the review is
+    stopped or killed, the same command resumes it. Several people can review at once.
+    The page's Save button, or --export, writes the reviewed file; annotations without a
+    decision keep their bytes.
 
     Example: halfmask review masks.json --images photos
     """
-    from halfmask.errors import InputError
-    from halfmask.web.review.review import Places, Review
-    from halfmask.web.segmenting import Segmenter
-    from halfmask.web.server import require_web
-
-    if images is None and not export:
-        raise InputError("--images: name the folder of the photographs")
-    if images is not None and not images.is_dir():
-        raise InputError(f"{images}: no such folder of images")
-    out = out or file.with_name(f"{file.stem}.reviewed.json")
-    journal = journal or file.with_name(f"{file.name}.review.jsonl")
-    if export:
-        if not journal.is_file():
-            raise InputError(
-                f"{journal}: no such journal: nothing was reviewed yet; leave out --export"
-            )
-    else:
-        require_web()
-    review = Review(
-        Places(file, images or file.parent, journal, out), Segmenter(model, device=device)
+    done = halfmask.review(
+        file,
+        model,
+        images=images,
+        out=out,
+        journal=journal,
+        export=export,
+        host=host,
+        port=port,
+        token=token,
+        device=device,
     )
-    try:
-        if export:
-            print(f"{out}: {_counts(review.export().counts)}")
-            return
-        from halfmask.web.review.app import review_app
+    _print_end(file, done.out, done.written)
 
+
+def _print_end(file: Path, out: Path, written: dict[str, int] | None) -> None:
+    if written is None:
         print(
-            f"{file}: {len(review.index.queue)} masks to review; decisions go to {journal}",
-            flush=True,
-        )
-        serve_page(review_app(review), review.segmenter, host, port, token, REQUEST_BYTES)
-        print(
-            f"\nwrite the reviewed file: the page's Save button, or halfmask review {file} "
+            f"\nto write the reviewed file: the page's Save button, or halfmask review {file} "
             f"--export --out {out}"
         )
-    finally:
-        review.close()
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return (
-        ", ".join(f"{number} {state}" for state, number in counts.items()) or "nothing was decided"
-    )
+        return
+    counts = ", ".join(f"{count} {state}" for state, count in written.items())
+    print(f"{out}: {counts or 'no decisions yet'}")

@@ -6,10 +6,8 @@ from typing import Annotated
 
 import typer
 
-from halfmask.cli.options import HERE, Device, Host, Port, Token, serve_page
-
-UPLOAD_BYTES = 1 << 25
-"""Of a photograph."""
+import halfmask
+from halfmask.cli.options import LOCAL_HOST, Device, Host, Port, Token
 
 
 def run(
@@ -19,24 +17,16 @@ def run(
     detector: Annotated[
         str | None, typer.Option(help="A model that finds the boxes which MODEL fills.")
     ] = None,
-    host: Host = HERE,
+    host: Host = LOCAL_HOST,
     port: Port = None,
     token: Token = False,
     device: Device = None,
 ) -> None:
-    """Serves a try-out page: drop a photograph, see what the model finds, draw a box,
-    get its mask, download it.
+    """Serves a page to try a model out: drop a photograph, see the objects that the
+    model finds, draw a box, get its mask, download it.
 
-    Photographs stay in memory and are forgotten when the server ends.
+    Photographs stay in memory and are gone when the server ends.
 
     Example: halfmask serve box-segmenter
     """
-    from halfmask.web.segmenting import Segmenter
-    from halfmask.web.server import require_web
-
-    require_web()
-    from halfmask.web.tryout import tryout_app
-
-    segmenter = Segmenter(model, detector, device)
-    segmenter.predictor()  # a wrong name is said now, not on the page
-    serve_page(tryout_app(segmenter), segmenter, host, port, token, UPLOAD_BYTES)
+    halfmask.serve(model, detector=detector, host=host, port=port, token=token, device=device)

@@ -55,6 +55,7 @@ def scan_lists(
     progress: Progress | None = None,
     constants: set[str] | None = None,
     on_chunk: Callable[[bytes], object] = len,
+    chunk_bytes: int | None = None,
 ) -> Iterator[Batch]:
     """Yields the items of the lists at the root of a COCO file, in file order.
 
@@ -65,6 +66,7 @@ def scan_lists(
         progress: called after each chunk; counts MiB.
         constants: receives NaN, Infinity and -Infinity if the file has them.
         on_chunk: called with each chunk of the file, for a digest of it.
+        chunk_bytes: bytes read at once; None: CHUNK. Smaller chunks need less memory.
     Raises:
         InputError: the file is unreadable, not JSON, cut short, or no object with the
             lists images, annotations, categories.
@@ -73,7 +75,7 @@ def scan_lists(
     try:
         total = -(-path.stat().st_size // MIB)
         with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
+            while chunk := file.read(chunk_bytes or CHUNK):
                 on_chunk(chunk)
                 yield from scan.read(chunk)
                 if progress is not None:

@@ -1,6 +1,4 @@
-"""What both pages have in common: an application that serves a page, its files, and
-errors as one line of JSON.
-"""
+"""The application of a page: its files, and its errors as one line of JSON."""
 
 from __future__ import annotations
 
@@ -24,12 +22,11 @@ FAULTS: dict[int | str, dict[str, Any]] = {
 
 
 def application(title: str, page: str) -> FastAPI:
-    """An application with a page at `/` and the static files; its API is described at
-    /openapi.json.
+    """Returns an application with a page at `/` and the static files.
 
     Args:
-        title: of the API.
-        page: a file of `static/`.
+        title: of the API, which /openapi.json describes.
+        page: name of an HTML file of `static/`.
     """
     app = FastAPI(title=title, version=__version__, docs_url=None, redoc_url=None, responses=FAULTS)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
@@ -50,16 +47,16 @@ def application(title: str, page: str) -> FastAPI:
 
 
 def fault(status: int, text: str) -> JSONResponse:
-    """An error as the pages expect it."""
+    """Returns an error in the form that the pages expect."""
     return JSONResponse({"detail": text.encode("utf-8", "replace").decode()}, status)
 
 
 def _malformed(_: Request, error: Exception) -> JSONResponse:
-    """Says where a request is wrong, without repeating what was sent."""
+    """Says where a request is wrong, without repeating its content."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return fault(422, f"{place}: {first['msg']}")
+    where = ".".join(str(part) for part in first["loc"])
+    return fault(422, f"{where}: {first['msg']}")
 
 
 def _unusable(_: Request, error: Exception) -> JSONResponse:

@@ -1,6 +1,4 @@
-"""Photographs as a browser shall see them: in stored orientation, and none from outside
-the folder.
-"""
+"""Photographs for a browser: in stored orientation, and only from inside the folder."""
 
 from __future__ import annotations
 
@@ -21,11 +19,11 @@ from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
 
 LARGEST_SHOWN = 4096
-"""Longest side of what is sent to a browser; a larger photograph is sent smaller."""
+"""Longest side of a photograph in the browser; larger ones are sent smaller."""
 MOST_PIXELS = 89_000_000
-"""A photograph of more is not opened: Pillow, too, takes it for an attack."""
+"""Pixels of a photograph; Pillow takes more for an attack."""
 LOSSLESS_PIXELS = 4_000_000
-"""What is no JPEG and has no more pixels is sent as PNG."""
+"""Pixels up to which a photograph that is no JPEG is sent as PNG."""
 LARGEST_CROP = 1024
 QUALITY = 90
 _ORIENTATION = 0x0112
@@ -37,7 +35,7 @@ class Shown:
     """A photograph for a browser.
 
     Attributes:
-        data: bytes of a JPEG or PNG file without an EXIF turn.
+        data: bytes of a JPEG or PNG file without EXIF orientation.
         media_type: its type.
     """
 
@@ -46,11 +44,11 @@ class Shown:
 
 
 def path_inside(folder: Path, name: str) -> Path:
-    """The real path of a file below a folder.
+    """Returns the real path of a file below a folder.
 
     Raises:
-        InputError: no such file, or it lies elsewhere: by `..`, as an absolute path, or
-            through a link.
+        InputError: there is no such file, or it lies outside the folder: by `..`, by an
+            absolute path, or through a link.
     """
     root = folder.resolve()
     try:
@@ -63,23 +61,24 @@ def path_inside(folder: Path, name: str) -> Path:
     if not inside:
         raise InputError(
             f"{name}: lies outside the folder {folder.name}, or is no file; put the "
-            "photographs into it"
+            "photographs into the folder"
         )
     return path
 
 
 def bytes_inside(folder: Path, image: dict[str, Any]) -> bytes:
-    """The file of an image record below a folder.
+    """Returns the content of an image record's file below a folder.
 
     Raises:
-        InputError: the record names none, there is none, or it lies elsewhere.
+        InputError: the record has no file name, there is no such file, or it lies
+            outside the folder.
     """
     name = file_name_of(image)
     if not name:
         raise InputError(f"image id {image.get('id')}: the record has no file_name")
     path = path_inside(folder, name)
     try:
-        # What was no link a moment ago must not be one now; a pipe must not block.
+        # The path may have become a link since it was resolved; a pipe must not block.
         handle = os.open(
             path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         )
@@ -93,10 +92,10 @@ def bytes_inside(folder: Path, image: dict[str, Any]) -> bytes:
 
 
 def read_size(data: bytes, where: str, most_pixels: int = MOST_PIXELS) -> tuple[int, int]:
-    """(H, W) in stored orientation, without decoding.
+    """Returns (H, W) in stored orientation, without decoding.
 
     Raises:
-        InputError: no picture, or of too many pixels.
+        InputError: Pillow cannot read it, or it has too many pixels.
     """
     with _image(data, where) as image:
         width, height = image.size
@@ -109,20 +108,19 @@ def read_size(data: bytes, where: str, most_pixels: int = MOST_PIXELS) -> tuple[
 
 
 def is_turned(data: bytes, where: str) -> bool:
-    """Whether other programs would show the photograph turned or mirrored, as its EXIF asks."""
+    """Whether the EXIF orientation makes other programs turn or mirror the photograph."""
     with _image(data, where) as image:
         turn: object = image.getexif().get(_ORIENTATION, 1)
     return turn != 1
 
 
 def decoded(data: bytes, where: str, shrink: int = 1) -> Pixels:
-    """The pixels of a photograph, uint8 [H, W, 3] RGB, as stored.
+    """Returns the pixels of a photograph, uint8 [H, W, 3] RGB, in stored orientation.
 
     Args:
-        shrink: a JPEG may come smaller, but by no more than this factor: that is
-            quicker.
+        shrink: a JPEG may be decoded smaller, by at most this factor, which is faster.
     Raises:
-        InputError: no picture, cut short, or of too many pixels.
+        InputError: Pillow cannot read it, it is cut short, or it has too many pixels.
     """
     height, width = read_size(data, where)
     with _image(data, where) as image:
@@ -132,39 +130,35 @@ def decoded(data: bytes, where: str, shrink: int = 1) -> Pixels:
 
 
 def shrink_for(width: float, height: float) -> int:
-    """How much smaller a photograph may be for a model that looks at a box of it: no
-    model's crop is as large as what is left.
+    """Returns how much smaller a photograph may be for a box of these sides in pixels.
+
+    The box still has at least as many pixels as the crop of any model.
     """
     return max(1, int(max(width, height) // LARGEST_CROP))
 
 
 def shown(data: bytes, where: str) -> Shown:
-    """The photograph for a browser: pixels as stored, since masks are in stored pixels.
+    """Returns a photograph for a browser, in stored orientation, as masks are.
 
-    A JPEG keeps its own bytes, less its EXIF block (orientation, and where it was
-    taken); what browsers cannot show is written anew.
+    A JPEG keeps its bytes except the EXIF block, which holds orientation and location.
+    Formats that browsers cannot show are encoded again.
 
     Raises:
-        InputError: no picture, cut short, or of too many pixels.
+        InputError: Pillow cannot read it, it is cut short, or it has too many pixels.
     """
     size = read_size(data, where)
     with _image(data, where) as image:
         plain = image.format == "JPEG" and image.mode in ("L", "RGB") and max(size) <= LARGEST_SHOWN
         if plain:
-            image.load()  # a file that is cut short is said to be so here, not in the browser
+            image.load()  # reports a file that is cut short
         else:
-            share = min(1.0, LARGEST_SHOWN / max(size))
-            smaller = (math.ceil(size[1] * share), math.ceil(size[0] * share))
-            image.draft(
-                "RGB",
-                smaller,
-                # a JPEG is decoded at a half, a quarter or an eighth of its size where
-                # that is enough
-            )
+            scale = min(1.0, LARGEST_SHOWN / max(size))
+            smaller = (math.ceil(size[1] * scale), math.ceil(size[0] * scale))
+            image.draft("RGB", smaller)  # decodes a JPEG at 1/2, 1/4 or 1/8 if that suffices
             picture = (
                 image.convert("RGB") if image.format == "JPEG" else Image.fromarray(to_rgb(image))
             )
-            if picture.size != smaller and share < 1:
+            if picture.size != smaller and scale < 1:
                 picture = picture.resize(smaller, reducing_gap=2.0)
     if plain:
         return Shown(b"".join(_without_exif(data)), "image/jpeg")
@@ -178,7 +172,7 @@ def shown(data: bytes, where: str) -> Shown:
 
 @contextmanager
 def _image(data: bytes, where: str) -> Iterator[Image.Image]:
-    """A Pillow image, for a block that does nothing but read it."""
+    """Opens an image for a block that only reads it; any error becomes an InputError."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             yield image
@@ -194,7 +188,7 @@ def _image(data: bytes, where: str) -> Iterator[Image.Image]:
 
 
 def _without_exif(data: bytes) -> Iterator[bytes]:
-    """A JPEG's bytes without APP1 segments (EXIF and XMP)."""
+    """Yields a JPEG's bytes without APP1 segments (EXIF and XMP)."""
     yield data[:2]
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] not in (0xDA, 0xFF):

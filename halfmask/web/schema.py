@@ -1,12 +1,13 @@
-"""What the pages and the server say to each other. Boxes are x, y, width, height in
-pixels, as in COCO files.
-"""
+"""The requests and answers of both pages. Boxes are x, y, width, height in pixels."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from halfmask.web.segmenting import Drawn
 
 LONGEST_NAME = 80
 MOST_RUNS = 1_000_000
@@ -28,23 +29,26 @@ Version = Annotated[int, Field(ge=0, le=1 << 30)]
 State = Literal["filled", "accepted", "redrawn", "rejected"]
 
 
+def xywh(x0: float, y0: float, x1: float, y1: float) -> tuple[float, float, float, float]:
+    """Returns x, y, width, height of a box x0, y0, x1, y1."""
+    return x0, y0, x1 - x0, y1 - y0
+
+
 class Strict(BaseModel):
-    """A request: what it does not know, it refuses."""
+    """A request without unknown keys."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Runs(Strict):
-    """A drawn mask: COCO's uncompressed RLE, runs of 0 and 1 in turn down the columns."""
+    """A drawn mask as COCO's uncompressed RLE: runs of 0 and 1 in turn, column by column."""
 
     size: tuple[Annotated[int, Field(gt=0, le=1 << 20)], Annotated[int, Field(gt=0, le=1 << 20)]]
     counts: Annotated[list[Annotated[int, Field(ge=0, le=1 << 32)]], Field(max_length=MOST_RUNS)]
 
 
 class DecisionRequest(Strict):
-    """A decision about the mask that the reviewer saw at `version`: with redrawn comes
-    `mask`; `draft` is a model's answer, accepted.
-    """
+    """A decision about a mask at `version`: redrawn has `mask`, accepted may have `draft`."""
 
     version: Version
     state: Literal["accepted", "rejected", "redrawn"]
@@ -67,14 +71,14 @@ class SegmentRequest(Strict):
 
 
 class ModelBoxRequest(Strict):
-    """Asks the try-out page's model for a mask; label 0: of no class."""
+    """Asks the try-out page's model for a mask; label 0 means no class."""
 
     box: Box
     label: Annotated[int, Field(ge=0, le=1 << 20)] = 0
 
 
 class DetectRequest(Strict):
-    """Asks for what a model finds with at least this confidence."""
+    """Asks for the objects of at least this confidence."""
 
     least: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.5
 
@@ -87,9 +91,7 @@ class Rle(BaseModel):
 
 
 class Category(BaseModel):
-    """A class. `label`: 1 for the first; its colour follows from it. `count`: how many
-    of its masks are reviewed.
-    """
+    """A class; `label` 1 is the first one, `count` its masks in the review."""
 
     id: int
     name: str
@@ -98,7 +100,7 @@ class Category(BaseModel):
 
 
 class ImageView(BaseModel):
-    """A photograph's record. `row` is its place in the file."""
+    """A photograph's record; `row` is its index in the file's list."""
 
     row: int
     id: int
@@ -108,7 +110,7 @@ class ImageView(BaseModel):
 
 
 class StateView(BaseModel):
-    """What holds for a mask."""
+    """The current state of a mask."""
 
     version: int
     state: str
@@ -117,9 +119,7 @@ class StateView(BaseModel):
 
 
 class ItemView(StateView):
-    """All that the page shows of a mask. `fault` says why there is no mask; `others`
-    are boxes of the photograph's other objects.
-    """
+    """A mask with its photograph's `others`; `fault` says why there is no mask."""
 
     position: int
     rank: int
@@ -147,14 +147,14 @@ class QueueEntry(BaseModel):
 
 
 class QueuePage(BaseModel):
-    """A part of the queue. `selected`: how many masks the filter selects in all."""
+    """A part of the queue; `selected` counts all masks that pass the filter."""
 
     items: list[QueueEntry]
     selected: int
 
 
 class Progress(BaseModel):
-    """Masks by state, of the filter and of the whole file, and who decided how many."""
+    """Masks by state, filtered and in the whole file, and decisions by reviewer."""
 
     states: dict[str, int]
     all_states: dict[str, int]
@@ -162,7 +162,7 @@ class Progress(BaseModel):
 
 
 class ReviewSession(BaseModel):
-    """What does not change while the server runs."""
+    """Facts that stay the same while the server runs."""
 
     file: str
     out: str
@@ -173,7 +173,7 @@ class ReviewSession(BaseModel):
 
 
 class Decided(StateView):
-    """The answer to a decision: what holds now, and the progress of the whole file."""
+    """The answer to a decision: the mask's new state, and the whole file's progress."""
 
     all_states: dict[str, int]
 
@@ -186,16 +186,14 @@ class ConflictView(BaseModel):
 
 
 class Exported(BaseModel):
-    """What was written."""
+    """The reviewed file, and how many masks changed to each state."""
 
     out: str
     counts: dict[str, int]
 
 
 class Segmented(BaseModel):
-    """A model's mask. `draft` names it in a decision; `label` and `confidence` are
-    those of what was found.
-    """
+    """A model's mask; `draft` names it in a decision, `confidence` is the detector's."""
 
     mask: Rle
     area: int
@@ -205,9 +203,21 @@ class Segmented(BaseModel):
     label: int = 0
     confidence: float = 1.0
 
+    @classmethod
+    def of(cls, drawn: Drawn, draft: str | None = None) -> Segmented:
+        return cls(
+            mask=Rle(**drawn.rle),
+            area=drawn.area,
+            score=drawn.score,
+            box=xywh(*drawn.box),
+            draft=draft,
+            label=drawn.label,
+            confidence=round(drawn.confidence, 4),
+        )
+
 
 class Found(BaseModel):
-    """What a model found."""
+    """The objects that a model found."""
 
     items: list[Segmented]
 
@@ -222,9 +232,7 @@ class ModelView(BaseModel):
 
 
 class PhotoView(BaseModel):
-    """An uploaded photograph. `turned`: other programs show it turned, as its EXIF
-    asks; here pixels are as stored.
-    """
+    """An uploaded photograph; `turned` if its EXIF orientation is not that of its pixels."""
 
     photo: str
     width: int

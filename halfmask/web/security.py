@@ -1,11 +1,10 @@
-"""Who may speak to a page: hosts, origins, token, sizes; and what the browser may do with it."""
+"""Access control of a page: host names, origins, token, sizes, and browser policies."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
 import ipaddress
-import json
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -13,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, RedirectResponse
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -22,7 +23,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_SECONDS = 60.0
-"""A request whose next piece does not come for so long is given up."""
+"""A request that sends nothing for this long is refused."""
 LONGEST_URL = 4096
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 CONTENT_SECURITY = "; ".join(
@@ -48,18 +49,16 @@ HEADERS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Access:
     """Where a page is served and to whom.
 
     Attributes:
-        host: the address it is bound to.
+        host: the address that the server is bound to.
         port: its port.
-        token: what a visitor has to bring; None where the page is bound to the loopback
-            only.
-        names: host names by which it may be called, besides localhost and bare
-            addresses.
-        most_bytes: of a request's body.
+        token: secret that visitors need; None if only this machine reaches the page.
+        names: host names that requests may use, besides localhost and IP addresses.
+        most_bytes: the largest body of a request.
     """
 
     host: str = "127.0.0.1"
@@ -70,30 +69,30 @@ class Access:
 
     @property
     def cookie(self) -> str:
-        """Browsers share cookies between the ports of a host, so the name tells them apart."""
+        """The cookie's name; it has the port, since the ports of a host share cookies."""
         return f"halfmask_{self.port}"
 
     @property
     def address(self) -> str:
-        """What to open in a browser."""
+        """The address to open in a browser."""
         host = socket.gethostname() if is_any(self.host) else self.host
         shown = f"[{host}]" if ":" in host else host
         return f"http://{shown}:{self.port}/" + (f"?token={self.token}" if self.token else "")
 
 
 def access_for(host: str, port: int, most_bytes: int, demand_token: bool = False) -> Access:
-    """The rules for an address: a token wherever others than this machine can reach it."""
+    """Returns the rules for an address, with a token if other machines can reach it."""
     token = secrets.token_urlsafe(24) if demand_token or not is_loopback(host) else None
     names = (
         {socket.gethostname().lower(), socket.getfqdn().lower(), host.lower()}
         if not is_loopback(host)
         else set()
     )
-    return Access(host, port, token, frozenset(names), most_bytes)
+    return Access(host=host, port=port, token=token, names=frozenset(names), most_bytes=most_bytes)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that is bound to `host`."""
+    """Returns whether only this machine reaches a server that is bound to `host`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -101,7 +100,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_any(host: str) -> bool:
-    """Whether `host` stands for every address of the machine."""
+    """Returns whether `host` means every address of the machine."""
     try:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:
@@ -109,17 +108,16 @@ def is_any(host: str) -> bool:
 
 
 class Guard:
-    """Stands before a page's application and refuses what is not meant for it.
+    """Wraps a page's application and refuses foreign requests.
 
-    - Host names: localhost, bare addresses and `Access.names` only. A foreign name that
-      was made to point here (DNS rebinding) is refused;
-      an address cannot be made to point elsewhere.
-    - Requests that change something come from this page or from no browser: Origin and
-      Sec-Fetch-Site say so, and the content type is
-      none that a form of another site can send.
-    - The token, where there is one: once in the address, from then on in a cookie that
-      scripts cannot read; or `Authorization: Bearer`.
-    - Bodies are counted as they come in, whatever their header says.
+    - The host name must be localhost, an IP address or one of `Access.names`. Other
+      names may have been made to point here (DNS rebinding).
+    - A request that changes something must come from this page or from no browser.
+      Origin and Sec-Fetch-Site decide, and the content type must be one that a form of
+      another site cannot send.
+    - A token, if there is one, comes once in the address, then in a cookie that scripts
+      cannot read, or in `Authorization: Bearer`.
+    - Bodies are counted as they arrive, whatever their header says.
     """
 
     def __init__(self, app: App, access: Access) -> None:
@@ -130,20 +128,18 @@ class Guard:
             await self._app(scope, receive, send)
             return
         if scope["type"] != "http":
-            return  # no websockets here
-        headers = {
-            key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]
-        }
+            return  # no websockets
         guarded = _with_headers(send, scope["path"])
-        refusal = self._refusal(scope, headers)
-        if refusal is not None:
-            await _answer(guarded, *refusal)
+        if refusal := self._refusal(scope, Headers(scope=scope)):
+            status, text = refusal
+            await JSONResponse({"detail": text}, status)(scope, receive, guarded)
         elif cookie := self._exchange(scope):
-            await _redirect(guarded, cookie)
+            answer = RedirectResponse("/", 303, {"set-cookie": cookie})
+            await answer(scope, receive, guarded)
         else:
             await self._pass_on(scope, receive, guarded)
 
-    def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
+    def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > LONGEST_URL:
             return 414, "the address is too long"
         if not self._knows_host(headers.get("host", "")):
@@ -172,8 +168,8 @@ class Guard:
             return name == "localhost" or name in self._access.names
         return True
 
-    def _foreign(self, method: str, headers: dict[str, str]) -> str | None:
-        """Why a request is taken for another site's; None where it is not."""
+    def _foreign(self, method: str, headers: Headers) -> str | None:
+        """Returns why a request seems to come from another site; None if it does not."""
         site = headers.get("sec-fetch-site", "none")
         if method in SAFE_METHODS:
             opened = (
@@ -193,35 +189,33 @@ class Guard:
             return "expected content-type application/json or application/octet-stream"
         return None
 
-    def _has_token(self, scope: Scope, headers: dict[str, str]) -> bool:
+    def _has_token(self, scope: Scope, headers: Headers) -> bool:
         if self._access.token is None:
             return True
         offered = [
             headers.get("authorization", "").removeprefix("Bearer ").strip(),
             _asked_token(scope),
         ]
-        for pair in headers.get("cookie", "").split(
-            ";"
-        ):  # cookies of other pages on this host may be anything
+        for pair in headers.get("cookie", "").split(";"):  # also cookies of other pages
             name, _, value = pair.strip().partition("=")
             offered += [value] if name == self._access.cookie else []
         right = self._access.token.encode()
         return any(hmac.compare_digest(text.encode("utf-8", "replace"), right) for text in offered)
 
     def _exchange(self, scope: Scope) -> str | None:
-        """The cookie to set where the token came in the address, so that it does not stay there."""
+        """Returns the cookie to set if the token came in the address; it leaves the address."""
         if self._access.token is None or scope["path"] != "/" or not _asked_token(scope):
             return None
         return f"{self._access.cookie}={self._access.token}; HttpOnly; SameSite=Strict; Path=/"
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hands the request on, and its body piece by piece."""
+        """Passes the request on, and counts its body."""
         left = self._access.most_bytes
         answered = False
 
         async def counted() -> Message:
             nonlocal left
-            if answered:  # waits for the visitor to go, however long that takes
+            if answered:  # now only the visitor's disconnection can follow
                 return await receive()
             try:
                 message = await asyncio.wait_for(receive(), BODY_SECONDS)
@@ -251,29 +245,13 @@ def _asked_token(scope: Scope) -> str:
 
 
 def _with_headers(send: Send, path: str) -> Send:
-    fixed = [(key.encode(), value.encode()) for key, value in HEADERS.items()]
-
     async def guarded(message: Message) -> None:
         if message["type"] == "http.response.start":
-            own = list(message.get("headers", []))
-            if not any(key.lower() == b"cache-control" for key, _ in own):
-                own.append(
-                    (b"cache-control", b"no-cache" if path.startswith("/static/") else b"no-store")
-                )
-            message = {**message, "headers": [*own, *fixed]}
+            headers = MutableHeaders(scope=message)
+            headers.setdefault(
+                "cache-control", "no-cache" if path.startswith("/static/") else "no-store"
+            )
+            headers.update(HEADERS)
         await send(message)
 
     return guarded
-
-
-async def _answer(send: Send, status: int, text: str) -> None:
-    body = json.dumps({"detail": text}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _redirect(send: Send, cookie: str) -> None:
-    headers = [(b"location", b"/"), (b"set-cookie", cookie.encode()), (b"content-length", b"0")]
-    await send({"type": "http.response.start", "status": 303, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})

@@ -1,4 +1,4 @@
-"""One model for all visitors of a page: loaded when it is first needed, asked by one at a time."""
+"""The model of a page: loaded when first needed, shared by all visitors, one request at a time."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
+import torch
+
+from halfmask.coco.images import Pixels
 from halfmask.errors import InputError
-
-if TYPE_CHECKING:
-    from halfmask.coco.images import Pixels
-    from halfmask.inference.complete.filling import FilledMask
-    from halfmask.inference.predictor import Predictor
-    from halfmask.structures import Detection
+from halfmask.inference.complete.filling import FilledMask, fillings
+from halfmask.inference.predictor import Predictor, load
+from halfmask.structures import Detection
 
 LONGEST_QUEUE = 8
-"""So many may wait for the model; others are told to try again."""
+"""Requests that may wait for the model; further ones get `BusyError`."""
 
 WHOLE_PIXELS = 4_000_000
-"""A photograph of more pixels is handed to a model that only draws masks without what
-is far from the box.
-"""
+"""Pixels of a photograph beyond which a box segmenter sees the box's surroundings only."""
 SURROUNDINGS = 1.0
-"""How far from the box, in its longer sides; models look less than half as far."""
+"""Margin around the box, in its longer sides; models look less than half as far."""
 SMALLEST_REACH = 64
 
 T = TypeVar("T")
@@ -34,16 +33,23 @@ Box = tuple[float, float, float, float]
 
 
 class BusyError(Exception):
-    """Too many wait for the model already."""
+    """Too many requests wait for the model."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """A model's mask: COCO's compressed RLE, its pixels, the model's estimate of its
-    IoU, and its class and confidence if it found it.
+    """A model's mask.
+
+    Attributes:
+        rle: COCO's compressed RLE.
+        area: its pixels.
+        score: the model's estimate of the mask's IoU.
+        box: xyxy, the box that it was asked for or found.
+        label: its class, 0 for none.
+        confidence: of a detected object.
     """
 
-    segmentation: dict[str, Any]
+    rle: dict[str, Any]
     area: int
     score: float
     box: Box
@@ -55,9 +61,9 @@ class Segmenter:
     """The model of a page.
 
     Args:
-        model: what `inference.predictor.load` takes.
-        detector: another model, whose boxes it fills.
-        device: as in `load`.
+        model: as in `halfmask.load`.
+        detector: another model, whose boxes `model` fills.
+        device: as in `halfmask.load`.
     """
 
     def __init__(self, model: str, detector: str | None = None, device: str | None = None) -> None:
@@ -70,17 +76,19 @@ class Segmenter:
         self._waiting = threading.BoundedSemaphore(LONGEST_QUEUE)
 
     def warm_up(self) -> None:
-        """Loads the model in the background, so that the first question need not wait for it."""
+        """Loads the model in the background and runs it once: the first run is slower."""
         self._thread.submit(self._warm)
 
+    def close(self) -> None:
+        """Waits for the request in progress; the model answers no more."""
+        self._thread.shutdown(cancel_futures=True)
+
     def predictor(self) -> Predictor:
-        """The model, loaded now if it was not.
+        """Returns the model; loads it at the first call.
 
         Raises:
             InputError: there is no such model.
         """
-        from halfmask.inference.predictor import load
-
         with self._loading:
             if self._fault is not None:
                 raise self._fault
@@ -95,18 +103,18 @@ class Segmenter:
     def segment(
         self, pixels: Pixels, box: Box, label: int = 0, size: tuple[int, int] | None = None
     ) -> Drawn:
-        """The mask of a box xyxy.
+        """Returns the mask of a box.
 
         Args:
             pixels: the photograph, or a smaller copy of it.
-            size: (H, W) of the photograph, which the box and the mask are on; None:
+            box: xyxy, in pixels of the photograph.
+            label: the class, 0 for none.
+            size: (H, W) of the photograph, in which the box and the mask are; None:
                 that of `pixels`.
         Raises:
-            InputError: the box is none, or lies outside the photograph.
-            BusyError: too many wait.
+            InputError: the box is malformed, or lies outside the photograph.
+            BusyError: too many requests wait.
         """
-        from halfmask.inference.complete.filling import fillings
-
         height, width = size or pixels.shape[:2]
         across, down = width / pixels.shape[1], height / pixels.shape[0]
         small = (box[0] / across, box[1] / down, box[2] / across, box[3] / down)
@@ -117,20 +125,21 @@ class Segmenter:
             found = predictor.segment(
                 pixels[y0:y1, x0:x1], [moved], [label] if predictor.categories else None
             )
-            return fillings(_moved(found, (x0, y0), (across, down), (height, width)))[0]
+            return fillings(_on_photograph(found, (x0, y0), (across, down), (height, width)))[0]
 
-        filling = self._ask(draw)
-        return Drawn(_rle(filling), filling["area"], filling["score"], box, label)
+        return _drawn(self._ask(draw), box, label)
 
     def detect(self, pixels: Pixels, least: float, most: int) -> list[Drawn]:
-        """What a model with a detector finds with a confidence of at least `least`,
-        `most` at most, best first.
+        """Returns the objects that a model with a detector finds, best first.
 
+        Args:
+            pixels: the photograph.
+            least: the lowest confidence.
+            most: the largest number of objects.
         Raises:
             InputError: the model has no detector.
-            BusyError: too many wait.
+            BusyError: too many requests wait.
         """
-        from halfmask.inference.complete.filling import fillings
 
         def find(predictor: Predictor) -> tuple[Detection, list[FilledMask]]:
             found = predictor.detect(pixels)
@@ -139,15 +148,11 @@ class Segmenter:
             return found, fillings(found)
 
         found, filled = self._ask(find)
-        rows = zip(
-            filled, found.boxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True
-        )
-        return [Drawn(_rle(f), f["area"], f["score"], tuple(b), k, s) for f, b, k, s in rows]
+        columns = found.boxes.tolist(), found.labels.tolist(), found.scores.tolist()
+        return [_drawn(*row) for row in zip(filled, *columns, strict=True)]
 
     def _ask(self, question: Callable[[Predictor], T]) -> T:
-        """Asks in the model's own thread: torch's memory is then not kept once for
-        every thread of the server.
-        """
+        """Asks in one thread, since torch keeps memory for every thread that runs it."""
         if not self._waiting.acquire(blocking=False):
             raise BusyError
         try:
@@ -156,21 +161,16 @@ class Segmenter:
             self._waiting.release()
 
     def _warm(self) -> None:
-        import numpy as np
-
-        with suppress(InputError):  # said to whoever asks for a mask
-            predictor = self.predictor()
-            predictor.segment(
-                np.zeros((64, 64, 3), dtype=np.uint8), [(8, 8, 56, 56)]
-            )  # the first takes longer
+        with suppress(InputError):  # the first request for a mask reports it
+            blank = np.zeros((64, 64, 3), dtype=np.uint8)
+            self.predictor().segment(blank, [(8, 8, 56, 56)])
 
 
 def _window(box: Box, size: tuple[int, int], whole: bool) -> tuple[int, int, int, int]:
-    """The part x0, y0, x1, y1 of a photograph (H, W) that a model which only draws
-    masks looks at, with room to spare.
+    """Returns the part x0, y0, x1, y1 of a photograph (H, W) that the model needs.
 
-    Of a large photograph the rest would cost seconds; a box that is none is left to the
-    predictor to refuse.
+    The rest of a large photograph would cost seconds. The predictor refuses a malformed
+    box.
     """
     height, width = size
     reach = SURROUNDINGS * max(box[2] - box[0], box[3] - box[1], SMALLEST_REACH)
@@ -181,20 +181,19 @@ def _window(box: Box, size: tuple[int, int], whole: bool) -> tuple[int, int, int
     return x0, y0, x1, y1
 
 
-def _moved(
+def _on_photograph(
     found: Detection, offset: tuple[int, int], scale: tuple[float, float], size: tuple[int, int]
 ) -> Detection:
-    """What was drawn on a part of a smaller copy, on the photograph (H, W): masks are
-    probabilities on rectangles until then.
-    """
-    import torch
+    """Moves masks from a part of a smaller copy to the photograph of `size` (H, W).
 
+    They still are probabilities on rectangles, so only the rectangles change.
+    """
     shift, factor = torch.tensor([*offset, *offset]), torch.tensor([*scale, *scale])
     boxes, regions = (found.boxes + shift) * factor, (found.regions + shift) * factor
     return replace(found, boxes=boxes, regions=regions, image_size=size)
 
 
-def _rle(filling: FilledMask) -> dict[str, Any]:
-    segmentation = filling["segmentation"]
-    assert isinstance(segmentation, dict)  # polygons were not asked for
-    return segmentation
+def _drawn(filled: FilledMask, box: Box, label: int, confidence: float = 1.0) -> Drawn:
+    rle, area, score = filled["segmentation"], filled["area"], filled["score"]
+    assert isinstance(rle, dict)  # `fillings` returns polygons only on request
+    return Drawn(rle=rle, area=area, score=score, box=box, label=label, confidence=confidence)

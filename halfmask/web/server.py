@@ -1,44 +1,110 @@
-"""Runs a page until it is interrupted."""
+"""Serves a page until it is interrupted or stopped."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import importlib.util
+import logging
 import socket
-from collections.abc import Callable
+import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import uvicorn
+
 from halfmask.errors import InputError
+from halfmask.web.security import Guard, access_for
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from halfmask.web.security import Access
-
+LOOPBACK = "127.0.0.1"
 TRIED_PORTS = 20
 HEADER_BYTES = 1 << 16
 
+logger = logging.getLogger(__name__)
 
-def require_web() -> None:
-    """Says how to get what the pages need.
 
+class PageServer:
+    """A page behind its guard, on a port of this machine.
+
+    `run` serves in this thread until Ctrl-C. `start` and `stop`, or a `with` block,
+    serve in a thread of the server's own.
+
+    Args:
+        app: the page's application.
+        host: the address to bind.
+        port: the port, 0 for any free one; None takes the first free one from 8000 on.
+        most_bytes: the largest body of a request.
+        token: whether visitors from this machine need a token, too; all others always
+            need one.
+    Attributes:
+        address: what to open in a browser, with the token if there is one.
     Raises:
-        InputError: FastAPI or uvicorn is not installed.
+        InputError: the address or the port cannot be used.
     """
-    if importlib.util.find_spec("fastapi") is None or importlib.util.find_spec("uvicorn") is None:
-        raise InputError('the pages need FastAPI and uvicorn: pip install "halfmask[web]"')
+
+    def __init__(
+        self,
+        app: FastAPI,
+        *,
+        host: str = LOOPBACK,
+        port: int | None = None,
+        most_bytes: int = 1 << 23,
+        token: bool = False,
+    ) -> None:
+        self._socket = bind(host, port)
+        access = access_for(host, self._socket.getsockname()[1], most_bytes, token)
+        self.address = access.address
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                Guard(app, access),
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                ws="none",
+                h11_max_incomplete_event_size=HEADER_BYTES,
+                timeout_graceful_shutdown=3,
+            )
+        )
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def run(self) -> None:
+        """Serves until Ctrl-C; logs the address first."""
+        logger.info("open %s  (Ctrl-C ends)", self.address)
+        with suppress(KeyboardInterrupt):  # uvicorn raises it again after its shutdown
+            self._serve()
+
+    def start(self) -> None:
+        """Returns as soon as the page answers."""
+        self._thread.start()
+        while not self._server.started and self._thread.is_alive():
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """Returns when the last request is answered."""
+        self._server.should_exit = True
+        self._thread.join()
+
+    def __enter__(self) -> PageServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _serve(self) -> None:
+        self._server.run(sockets=[self._socket])
 
 
 def bind(host: str, port: int | None, first: int = 8000) -> socket.socket:
-    """A socket that listens at an address.
+    """Returns a socket that is bound to an address.
 
     Args:
         port: the port, 0 for any free one; None takes the first free one from `first`
             on.
     Raises:
-        InputError: no such address here, or the port is taken.
+        InputError: this machine has no such address, or the port is in use.
     """
     tried = range(first, first + TRIED_PORTS) if port is None else [port]
     try:
@@ -46,48 +112,15 @@ def bind(host: str, port: int | None, first: int = 8000) -> socket.socket:
     except OSError as error:
         raise InputError(f"--host {host}: {error.strerror or error}") from error
     for number in tried:
-        place = socket.socket(family, socket.SOCK_STREAM)
-        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            place.bind((host, number))
+            bound.bind((host, number))
         except OSError as error:
-            place.close()
+            bound.close()
             fault = error
         else:
-            return place
+            return bound
     raise InputError(
         f"cannot serve at {host}, port {tried[0]}: {fault.strerror or fault}; choose another --port"
     )
-
-
-def serve(app: FastAPI, access: Access, place: socket.socket, ready: Callable[[str], None]) -> None:
-    """Serves a page on a bound socket until Ctrl-C.
-
-    Args:
-        ready: called with the address to open.
-    """
-    import uvicorn
-
-    from halfmask.web.security import Guard
-
-    config = uvicorn.Config(
-        Guard(app, access),
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        ws="none",
-        h11_max_incomplete_event_size=HEADER_BYTES,
-        timeout_graceful_shutdown=3,
-    )
-    ready(access.address)
-    with suppress(
-        KeyboardInterrupt
-    ):  # uvicorn raises it again once it has shut down: the way it is meant to end
-        uvicorn.Server(config).run(sockets=[place])
-
-
-def return_freed_memory() -> None:
-    """Asks glibc for it; other C libraries are left as they are."""
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)

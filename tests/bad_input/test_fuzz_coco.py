@@ -1,4 +1,4 @@
-"""The short form of tools/fuzz_coco.py, on a made file, and what once crashed."""
+"""The short form of fuzz/coco.py, on a made file, and what once crashed."""
 
 import json
 import random
@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-TOOLS = Path(__file__).parents[2] / "tools"
-
-
-@pytest.fixture
-def tools(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(TOOLS))
+from tests.bad_input.fuzz import coco, verbs
+from tests.bad_input.fuzz.coco import fuzz
+from tests.bad_input.fuzz.mutations import mutate
+from tests.bad_input.fuzz.verbs import VERBS, outcome
 
 
 @pytest.fixture
@@ -33,9 +31,7 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def test_every_verb_reads_or_refuses(tools: None, source: Path, tmp_path: Path) -> None:
-    from fuzz_coco import fuzz
-
+def test_every_verb_reads_or_refuses(source: Path, tmp_path: Path) -> None:
     done = fuzz(source, tmp_path / "out", 200, 7)
     seen = "\n".join(p.read_text() for p in (tmp_path / "out/failures").glob("*.txt"))
     assert done["crashes"] == 0, seen
@@ -44,11 +40,8 @@ def test_every_verb_reads_or_refuses(tools: None, source: Path, tmp_path: Path) 
 
 
 def test_a_crash_is_saved_and_counted(
-    tools: None, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import coco_verbs
-    from fuzz_coco import fuzz
-
     calls = []
 
     def fails(data: Path, images: Path, out: Path) -> None:
@@ -56,8 +49,8 @@ def test_a_crash_is_saved_and_counted(
         if len(calls) > 1:
             raise KeyError("here")
 
-    monkeypatch.setattr(coco_verbs, "VERBS", {"doctor": fails})
-    monkeypatch.setattr("fuzz_coco.VERBS", {"doctor": fails})
+    monkeypatch.setattr(verbs, "VERBS", {"doctor": fails})
+    monkeypatch.setattr(coco, "VERBS", {"doctor": fails})
     assert fuzz(source, tmp_path / "out", 2, 0)["crashes"] == 2
     assert "KeyError" in (tmp_path / "out/failures/0-1.txt").read_text()
     assert (tmp_path / "out/failures/0-1.json").exists()
@@ -65,9 +58,7 @@ def test_a_crash_is_saved_and_counted(
     assert fuzz(source, tmp_path / "out", 3, 0, resume=True)["crashes"] == 3
 
 
-def test_the_same_seed_gives_the_same_bytes(tools: None, source: Path) -> None:
-    from coco_mutations import mutate
-
+def test_the_same_seed_gives_the_same_bytes(source: Path) -> None:
     text = source.read_bytes()
     cases = [mutate(text, random.Random(f"1:{k}")) for k in range(50)]
     assert cases == [mutate(text, random.Random(f"1:{k}")) for k in range(50)]
@@ -77,11 +68,9 @@ def test_the_same_seed_gives_the_same_bytes(tools: None, source: Path) -> None:
 @pytest.mark.parametrize("where", ["images", "categories"])
 @pytest.mark.parametrize("name", ["\ud800", "a\udfff.jpg", "é" * 400, "nul\0", "../x.jpg"])
 def test_a_name_that_no_file_has_is_no_crash(
-    tools: None, source: Path, tmp_path: Path, where: str, name: str
+    source: Path, tmp_path: Path, where: str, name: str
 ) -> None:
     """Half characters crashed the index: neither Arrow nor a file system takes them."""
-    from coco_verbs import VERBS, outcome
-
     document = json.loads(source.read_text())
     document[where][1]["file_name" if where == "images" else "name"] = name
     source.write_text(json.dumps(document))

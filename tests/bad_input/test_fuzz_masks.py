@@ -1,9 +1,7 @@
-"""The mask decoders on bytes of anyone's: the short form of tools/fuzz_masks.py,
+"""The mask decoders on bytes of anyone's: the short form of fuzz/masks.py,
 without atheris.
 """
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,15 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from halfmask.formats.label_studio.brush import pack_brush, unpack_brush
-
-TOOLS = Path(__file__).parents[2] / "tools"
-sys.path.insert(0, str(TOOLS))
-try:
-    import mask_targets
-    from fuzz_masks import NAMES
-    from mask_targets import TARGETS, check_segmentation
-finally:
-    sys.path.remove(str(TOOLS))
+from tests.bad_input.fuzz import targets
+from tests.bad_input.fuzz.masks import NAMES
+from tests.bad_input.fuzz.targets import TARGETS, check_segmentation
 
 many = settings(
     max_examples=150, deadline=5000, database=None, suppress_health_check=list(HealthCheck)
@@ -74,8 +66,8 @@ def test_the_tool_knows_every_decoder() -> None:
 
 def test_a_wrong_decoder_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The harness can fail: a decoder that is off by one pixel is caught."""
-    real = mask_targets.decode
-    monkeypatch.setattr(mask_targets, "decode", lambda s, size: (real(s, size)[0], (0, 0)))
+    real = targets.decode
+    monkeypatch.setattr(targets, "decode", lambda s, size: (real(s, size)[0], (0, 0)))
     with pytest.raises((AssertionError, ValueError)):
         check_segmentation([[5, 5, 20, 5, 20, 20]], (30, 30))
 

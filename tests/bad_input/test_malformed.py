@@ -2,7 +2,6 @@
 it, and what the state itself asks for.
 """
 
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,10 @@ from typing import Any
 import pytest
 
 from halfmask.errors import InputError
-
-TOOLS = Path(__file__).parents[2] / "tools"
-sys.path.insert(0, str(TOOLS))
-try:
-    from malformed_base import DataSet, State, build
-    from malformed_page import BEGIN, PAGE, cells, reads
-    from malformed_states import GROUPS
-    from malformed_verbs import VERBS, Told, told
-finally:
-    sys.path.remove(str(TOOLS))
+from tests.bad_input.malformed.base import DataSet, State, build
+from tests.bad_input.malformed.page import BEGIN, PAGE, cells, reads
+from tests.bad_input.malformed.states import GROUPS
+from tests.bad_input.malformed.verbs import VERBS, VerbResult, run_verb
 
 STATES = {state.title: state for states in GROUPS.values() for state in states}
 LEARNT = {
@@ -55,7 +48,7 @@ def test_a_verb_does_what_the_page_says(
     state = STATES[title]
     given = data_sets(state)
     before = {path: path.read_bytes() for path in given.data.parent.rglob("*") if path.is_file()}
-    found = told(verb, given, tmp_path)
+    found = run_verb(verb, given, tmp_path)
     assert found.cell == cells(page())[title][verb].cell
     assert {path: path.read_bytes() for path in before} == before, "the input was changed"
     check_refusal(found, given)
@@ -69,7 +62,7 @@ def test_a_verb_does_what_the_page_says(
         assert "reported" not in found.cell or state.found, found
 
 
-def check_refusal(found: Told, given: DataSet) -> None:
+def check_refusal(found: VerbResult, given: DataSet) -> None:
     """One line, which names the file or the folder, and stands on the page."""
     if found.refused:
         assert "\n" not in found.refused
@@ -91,14 +84,14 @@ def test_a_photograph_of_20_000_by_20_000_pixels_is_refused_with_its_mend(
     verb: str, data_sets: Any, tmp_path: Path
 ) -> None:
     given = data_sets(STATES["decompression bomb, 20,000 × 20,000"])
-    said = " ".join(told(verb, given, tmp_path).printed.split())
+    said = " ".join(run_verb(verb, given, tmp_path).printed.split())
     assert "a photograph of more than 178 million pixels" in said
     assert "cut it into tiles (boxes and masks too) or make it smaller" in said
 
 
 def test_a_sound_file_is_read_by_all(data_sets: Any, tmp_path: Path) -> None:
     given = data_sets(State("sound"))
-    found = {verb: told(verb, given, tmp_path).cell for verb in VERBS}
+    found = {verb: run_verb(verb, given, tmp_path).cell for verb in VERBS}
     assert found.pop("split") == "kept"
     assert found.pop("complete") == "kept"
     assert set(found.values()) == {"read"}
@@ -112,7 +105,7 @@ def test_a_crash_is_not_taken_for_a_refusal(
 
     monkeypatch.setitem(VERBS, "doctor", crashes)
     with pytest.raises(KeyError):
-        told("doctor", data_sets(State("sound")), tmp_path)
+        run_verb("doctor", data_sets(State("sound")), tmp_path)
 
 
 @pytest.mark.parametrize(

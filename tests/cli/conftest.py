@@ -1,53 +1,13 @@
-"""The command line in this process, and a small data set to point it at."""
+"""A small data set for the command line."""
 
 import json
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def line(self) -> str:
-        """The one line of an error."""
-        lines = self.err.strip().splitlines()
-        assert len(lines) == 1, self.err
-        return lines[0]
-
-
-RunsHalfmask = Callable[..., Outcome]
-
-
-@pytest.fixture
-def halfmask_cli(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> RunsHalfmask:
-    """Runs `halfmask ARGUMENTS` without a new process."""
-    from halfmask.cli import main as cli
-
-    def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["halfmask", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capsys.readouterr()
-        return Outcome(code, out, err)
-
-    return run
 
 
 @pytest.fixture
@@ -64,7 +24,7 @@ def photos(tmp_path: Path) -> Path:
 @pytest.fixture
 def coco_file(photos: Path) -> Callable[..., Path]:
     """Writes a COCO file of these photographs: two masked cats, a dog and an owl
-    without masks in each, changed as told.
+    without masks in each; `changes` replaces its keys.
     """
 
     def write(**changes: Any) -> Path:

@@ -20,8 +20,9 @@ from halfmask.cli.demo import story as demo
 from halfmask.cli.demo import world as demo_world
 from halfmask.cli.demo.clock import MARKER, Clock, Settings
 from halfmask.cli.demo.photographs import PHOTOGRAPHS, Photographs, complete_photographs
+from halfmask.cli.demo.results import ab_table
 from halfmask.cli.demo.story import open_folder
-from halfmask.cli.demo.world import ab_table, world_recipe
+from halfmask.cli.demo.world import world_recipe
 from halfmask.coco.file import CocoFile
 from halfmask.errors import InputError
 from halfmask.models.build import build_model
@@ -31,7 +32,7 @@ from halfmask.recipes.recipe import parse_recipe
 
 @pytest.fixture(scope="module")
 def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A box segmenter that has learned nothing, in the place of the shipped one."""
+    """An untrained box segmenter instead of the shipped one."""
     model = {
         "kind": "box_segmenter",
         "encoder": {"name": "mobilenet_v2"},
@@ -73,7 +74,7 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def completed(
     tmp_path_factory: pytest.TempPathFactory, segmenter: Path
 ) -> tuple[Path, Clock, Photographs]:
-    """The demo's folder, its clock, and what came of the photographs."""
+    """The demo's folder, its clock and its completed photographs."""
     out = tmp_path_factory.mktemp("photographs") / "demo"
     clock = open_folder(out, Settings())
     return out, clock, complete_photographs(out / "photographs", str(segmenter), clock)
@@ -89,7 +90,7 @@ def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
         open_folder(mine, Settings())
 
 
-def test_an_own_folder_is_kept_or_made_anew(
+def test_an_own_folder_is_kept_or_cleared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "demo"
@@ -101,11 +102,11 @@ def test_an_own_folder_is_kept_or_made_anew(
     again = open_folder(out, Settings(seed=1))
     assert again.seconds == clock.seconds
     assert (out / "world").is_dir()
-    assert "kept" in capsys.readouterr().out
-    anew = open_folder(out, Settings(seed=2))
-    assert anew.seconds == {}
+    assert "keeps its results" in capsys.readouterr().out
+    other = open_folder(out, Settings(seed=2))
+    assert other.seconds == {}
     assert sorted(p.name for p in out.iterdir()) == [MARKER, "notes.txt"]
-    assert "made anew" in capsys.readouterr().out
+    assert "starts over" in capsys.readouterr().out
 
 
 def test_a_damaged_marker_is_a_demo_of_another_kind(tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ def test_the_clock_adds_interruptions_up(tmp_path: Path) -> None:
     assert later.unfinished == {}
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_says_how_to_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -255,10 +256,10 @@ def test_the_whole_demo_at_a_small_size(
         Path(heads[name]).write_text(yaml.safe_dump(document))
     monkeypatch.setattr(demo_world, "HEADS", heads)
     settings = Settings(
-        str(segmenter), train_images=12, test_images=6, classes=8, masked=4, size=96
+        model=str(segmenter), train_images=12, test_images=6, classes=8, masked=4, size=96
     )
     out = tmp_path / "demo"
-    report = demo.tell(out, settings)
+    report = demo.make_demo(out, settings)
     html = report.read_text(encoding="utf-8")
     assert report == out / "report.html"
     assert html.count("data:image/") == 2 * 13 + 4 * 4 + 4
@@ -276,6 +277,6 @@ def test_the_whole_demo_at_a_small_size(
     models = {p: p.stat().st_mtime_ns for p in out.glob("runs/*/model.safetensors")}
     assert len(models) == 3
     os.utime(out / "report.html", (0, 0))
-    demo.tell(out, settings)  # once more: nothing is trained again, the page is written anew
+    demo.make_demo(out, settings)  # once more: nothing is trained again, the page is written again
     assert {p: p.stat().st_mtime_ns for p in models} == models
     assert report.stat().st_mtime > 0

@@ -6,7 +6,7 @@ import timm
 import torch
 
 from halfmask.models.backbones.encoder import build_encoder
-from tests.cli.conftest import RunsHalfmask
+from tests.conftest import RunsHalfmask
 
 
 def test_a_packages_file_becomes_a_recipes_weights(

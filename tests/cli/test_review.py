@@ -1,4 +1,4 @@
-"""`halfmask review` and `halfmask serve` up to where they listen."""
+"""`halfmask review` and `halfmask serve` on the command line."""
 
 import json
 import signal

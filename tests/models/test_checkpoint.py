@@ -263,8 +263,12 @@ def test_load_weights_names_what_does_not_fit() -> None:
 
 
 def test_num_batches_tracked_may_be_missing() -> None:
-    state = {k: t for k, t in Net().state_dict().items() if not k.endswith("num_batches_tracked")}
-    load_weights(Net(), state, "m")
+    source, model = Net(), Net()
+    state = {k: t for k, t in source.state_dict().items() if not k.endswith("num_batches_tracked")}
+    load_weights(model, state, "m")
+    assert len(state) == len(model.state_dict()) - 1
+    assert all(torch.equal(model.state_dict()[key], tensor) for key, tensor in state.items())
+    assert model.norm.num_batches_tracked == 0
 
 
 def test_fitting_weights_leave_the_rest() -> None:

@@ -1,10 +1,6 @@
-"""A small data set with a box without a mask in each photograph, and the command line
-in this process.
-"""
+"""A small data set with a box without a mask in each photograph."""
 
 import json
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,35 +71,3 @@ def world(tmp_path: Path) -> World:
     (folder / "yolo" / "data.yaml").write_text("names: [cat]\n")
     (folder / "recipe.yaml").write_text(RECIPE.format(folder=folder))
     return World(folder, data, folder / "photos", folder / "recipe.yaml", folder / "yolo")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    errors: list[str]
-
-
-RunsHalfmask = Callable[..., Outcome]
-
-
-@pytest.fixture
-def halfmask_cli(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> RunsHalfmask:
-    """Runs `halfmask ARGUMENTS` in this process; the lines of its errors that begin
-    with `halfmask:`.
-    """
-    from halfmask.cli import main as cli
-
-    def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["halfmask", *map(str, arguments)])
-        capsys.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        lines = capsys.readouterr().err.splitlines()
-        return Outcome(code, [line for line in lines if line.startswith("halfmask:")])
-
-    return run

@@ -1,4 +1,4 @@
-"""The short form of tools/kill_test.py: commands killed at random moments leave nothing
+"""The short form of `python -m tests.reliability.kill`: commands killed at random moments leave nothing
 half, and go on.
 """
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="forks, pidfd_open: Linux")
 def test_eight_kills() -> None:
-    command = [sys.executable, str(ROOT / "tools" / "kill_test.py"), "--kills", "8", "--seed", "3"]
+    command = [sys.executable, "-m", "tests.reliability.kill", "--kills", "8", "--seed", "3"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "seed 3" in done.stdout

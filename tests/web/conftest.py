@@ -5,10 +5,7 @@ person's, and more.
 from __future__ import annotations
 
 import json
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +84,7 @@ class Case:
 
 @pytest.fixture
 def case(tmp_path: Path) -> Callable[..., Case]:
-    """Writes the file, with other annotations or other keys if told so."""
+    """Writes the file; `rows` replaces its annotations, `changes` its other keys."""
 
     def write(rows: list[Any] | None = None, **changes: Any) -> Case:
         photos = tmp_path / "photos"
@@ -122,44 +119,16 @@ def case(tmp_path: Path) -> Callable[..., Case]:
 @pytest.fixture
 def open_review(tiny_segmenter: Path) -> Iterator[Callable[[Case], Any]]:
     """Opens a review of a case; closed at the end of the test."""
-    from halfmask.web.review.review import Places, Review
+    from halfmask.web.review.review import Review
     from halfmask.web.segmenting import Segmenter
 
     opened = []
 
     def start(of: Case) -> Review:
-        opened.append(
-            Review(
-                Places(of.data, of.photos, of.journal, of.out),
-                Segmenter(str(tiny_segmenter), device="cpu"),
-            )
-        )
+        segmenter = Segmenter(str(tiny_segmenter), device="cpu")
+        opened.append(Review(of.data, segmenter, images=of.photos, journal=of.journal, out=of.out))
         return opened[-1]
 
     yield start
     for review in opened:
         review.close()
-
-
-@contextmanager
-def running(app: Any, most_bytes: int = 1 << 23, token: bool = False) -> Iterator[str]:
-    """Serves an application on a free port of this machine; gives the address to open."""
-    import uvicorn
-
-    from halfmask.web.security import Guard, access_for
-    from halfmask.web.server import bind
-
-    place = bind("127.0.0.1", 0)
-    access = access_for("127.0.0.1", place.getsockname()[1], most_bytes, token)
-    server = uvicorn.Server(
-        uvicorn.Config(Guard(app, access), log_level="error", access_log=False, ws="none")
-    )
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [place]}, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield access.address
-    finally:
-        server.should_exit = True
-        thread.join()

@@ -23,7 +23,9 @@ MASK = {"segmentation": {"size": [48, 64], "counts": "x"}, "area": 7}
 
 def opened(written: Case) -> Decisions:
     index = build_index(written.data)
-    return Decisions(written.journal, index, lambda p: Decision(0, STATES[index.states[p]]))
+    return Decisions(
+        written.journal, index, lambda p: Decision(version=0, state=STATES[index.states[p]])
+    )
 
 
 def test_a_decision_is_found_again(case: Cases) -> None:
@@ -38,7 +40,7 @@ def test_a_decision_is_found_again(case: Cases) -> None:
     assert (now.version, now.state, now.by) == (2, "rejected", "Bö")
     assert now.when is not None
     assert again.current(1).mask == MASK
-    assert again.current(3) == Decision(0, "filled")
+    assert again.current(3) == Decision(version=0, state="filled")
     assert again.reviewers() == {"Bö": {"accepted": 0, "redrawn": 1, "rejected": 1}}
     assert [(p, d.state) for p, d in again.decided()] == [(0, "rejected"), (1, "redrawn")]
     again.close()
@@ -65,13 +67,13 @@ def test_undo_goes_back_step_by_step_across_a_restart(case: Cases) -> None:
     log.close()
     log = opened(written)
     assert (log.undo(0, 4, "Cem").state, log.current(0).by) == ("redrawn", "Anna")
-    assert log.undo(0, 5, "Cem") == Decision(6, "filled")
+    assert log.undo(0, 5, "Cem") == Decision(version=6, state="filled")
     assert list(log.decided()) == []
     assert log.reviewers() == {}
     with pytest.raises(ConflictError):
         log.undo(0, 6, "Cem")
     log.decide(0, 6, "accepted", "Dee")
-    assert log.undo(0, 7, "Dee") == Decision(8, "filled")
+    assert log.undo(0, 7, "Dee") == Decision(version=8, state="filled")
     log.close()
 
 
@@ -183,7 +185,7 @@ from pathlib import Path
 from halfmask.web.review.decisions import Decision, Decisions
 from halfmask.web.review.index import build_index
 index = build_index(Path(sys.argv[1]))
-log = Decisions(Path(sys.argv[2]), index, lambda p: Decision(0, "filled"))
+log = Decisions(Path(sys.argv[2]), index, lambda p: Decision(version=0, state="filled"))
 for version in range(100_000):
     log.decide(version % 5, version // 5, "accepted", f"n{version}")
     print(version, flush=True)

@@ -1,4 +1,4 @@
-"""The reviewed file: what was decided, and every other byte as it was."""
+"""The reviewed file: decisions change annotations, all other bytes stay."""
 
 import json
 from collections.abc import Callable
@@ -79,7 +79,7 @@ def test_a_file_that_took_the_name_of_the_reviewed_one_is_not_mixed_with_it(
     other.write_bytes(written.data.read_bytes()[::-1])
     other.replace(written.data)
     assert review.item(1).id == 2  # the opened file is there still
-    with pytest.raises(InputError, match="was changed while it is reviewed"):
+    with pytest.raises(InputError, match="was changed during the review"):
         review.export()
     assert not list(written.out.parent.iterdir())
 

@@ -1,5 +1,6 @@
-"""What a review knows of a file without holding it."""
+"""The index of a review."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,8 @@ import pytest
 
 from halfmask.coco.records import clip_box
 from halfmask.errors import InputError
-from halfmask.web.review.index import STATES, SourceFile, build_index
+from halfmask.web.review.index import STATES, build_index
+from halfmask.web.review.source import SourceFile
 
 from .conftest import Case, annotations, filled
 
@@ -28,6 +30,7 @@ def test_items_are_read_alone_by_their_place(case: Cases) -> None:
     index, source = build_index(written.data), SourceFile(written.data)
     rows = annotations()
     assert [source.read(*span) for span in index.spans.tolist()] == rows
+    assert index.digest == hashlib.sha256(written.data.read_bytes()).hexdigest()
     source.close()
 
 
@@ -36,7 +39,7 @@ def test_a_file_that_changes_under_the_review_is_noticed(case: Cases) -> None:
     index, source = build_index(written.data), SourceFile(written.data)
     with written.data.open("ab") as file:
         file.write(b" ")
-    with pytest.raises(InputError, match="was changed while it is reviewed"):
+    with pytest.raises(InputError, match="was changed during the review"):
         source.read(*index.spans[0].tolist())
     source.close()
 

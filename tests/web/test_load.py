@@ -1,4 +1,4 @@
-"""Fifty reviewers at once, and requests that nobody would send."""
+"""Fifty reviewers at once, a large file, and random requests."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
-from halfmask.web import tryout as tryout_module
-from halfmask.web.review.app import review_app
+from halfmask.web import tryout_app as tryout_module
+from halfmask.web.review.app import review_server
 from halfmask.web.segmenting import Segmenter
-from halfmask.web.tryout import Uploads, tryout_app
+from halfmask.web.tryout_app import Uploads, tryout_server
 
-from .conftest import Case, filled, running
+from .conftest import Case, filled
 
 pytestmark = pytest.mark.slow
 
@@ -57,9 +57,9 @@ def reviewer(ask: Ask, name: str, until: float, made: list[tuple[int, int]]) -> 
         if count % 20 == 5:
             ask("POST", f"/api/items/{position}/segment", {"box": item["box"]})
         body = {"version": item["version"], "state": "accepted", "by": name}
-        status, told = ask("POST", f"/api/items/{position}/decision", body)
+        status, answer = ask("POST", f"/api/items/{position}/decision", body)
         if status == 200:
-            made.append((position, told["version"]))
+            made.append((position, answer["version"]))
         count += 1
 
 
@@ -133,9 +133,9 @@ def test_fifty_reviewers_lose_nothing(
     review = open_review(written)
     review.segmenter.predictor()
     made: list[tuple[int, int]] = []
-    with running(review_app(review)) as address:
+    with review_server(review) as server:
         statuses = crowd(
-            address, 50, seconds, lambda ask, name, until: reviewer(ask, name, until, made)
+            server.address, 50, seconds, lambda ask, name, until: reviewer(ask, name, until, made)
         )
     print(
         f"{len(made)} decisions of 50 reviewers, {dict(statuses)}, {resident()} MB with "
@@ -153,7 +153,7 @@ def test_fifty_reviewers_lose_nothing(
 
 
 def test_fifty_visitors_of_the_tryout_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shipped model, one at a time: who must wait too long is told so (429), and
+    """The shipped model, one at a time: requests beyond the queue get 429, and
     uploads take no more memory than they may.
     """
     seconds = float(os.environ.get("HALFMASK_LOAD_SECONDS", "5"))
@@ -161,10 +161,10 @@ def test_fifty_visitors_of_the_tryout_page(monkeypatch: pytest.MonkeyPatch) -> N
     segmenter = Segmenter("box-segmenter", device="cpu")
     segmenter.warm_up()
     segmenter.predictor()
-    with running(tryout_app(segmenter)) as address:
-        crowd(address, 50, 2, visitor)  # threads and buffers are no growth
+    with tryout_server(segmenter) as server:
+        crowd(server.address, 50, 2, visitor)  # threads and buffers are no growth
         before = resident()
-        statuses = crowd(address, 50, seconds, visitor)
+        statuses = crowd(server.address, 50, seconds, visitor)
     grown = resident() - before
     print(
         f"{sum(statuses.values())} requests of 50 visitors, {dict(statuses)}; {before} MB and "
@@ -187,7 +187,7 @@ MEASURED = """
 import json, sys, time
 from pathlib import Path
 from halfmask.web.review.queue import Filter
-from halfmask.web.review.review import Places, Review
+from halfmask.web.review.review import Review
 from halfmask.web.schema import DecisionRequest
 from halfmask.web.segmenting import Segmenter
 folder = Path(sys.argv[1])
@@ -200,8 +200,9 @@ def memory():  # getrusage would count what the parent had
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 before = memory()
 opened = []
-places = Places(folder / "filled.json", folder, folder / "journal", folder / "out.json")
-found = {"open s": measured(1, lambda _: opened.append(Review(places, Segmenter("box-segmenter"))))}
+places = {"images": folder, "journal": folder / "journal", "out": folder / "out.json"}
+data = folder / "filled.json"
+found = {"open s": measured(1, lambda _: opened.append(Review(data, Segmenter("box-segmenter"), **places)))}
 review = opened[0]
 filled = Filter(frozenset({"filled"}))
 found["page ms"] = 1e3 * measured(20, lambda k: review.queue.page(filled, 1000 * k, 12, False, "a"))
@@ -261,17 +262,19 @@ def test_no_request_that_fits_the_description_is_a_server_error(
     )
     from hypothesis import strategies as st
 
-    app = (
-        review_app(open_review(case()))
+    opened = (
+        review_server(open_review(case()))
         if page == "review"
-        else tryout_app(Segmenter(str(tiny_segmenter)))
+        else tryout_server(Segmenter(str(tiny_segmenter)))
     )
     seen: Counter[int] = Counter()
-    with running(app) as address:
+    with opened as server:
         known = {"position": st.integers(0, 7), "row": st.integers(0, 3)}
         if page == "tryout":
-            known["photo"] = st.just(upload(address)) | st.text(max_size=5)
-        for found in schemathesis.openapi.from_url(f"{address}openapi.json").get_all_operations():
+            known["photo"] = st.just(upload(server.address)) | st.text(max_size=5)
+        for found in schemathesis.openapi.from_url(
+            f"{server.address}openapi.json"
+        ).get_all_operations():
             send(found.ok(), st.fixed_dictionaries(known), seen)
     assert seen[200] > 20, seen
 

@@ -55,7 +55,7 @@ def test_a_jpeg_keeps_its_pixels_and_loses_its_turn(tmp_path: Path, turn: int) -
     ("mode", "kind"),
     [("L", "PNG"), ("P", "PNG"), ("RGBA", "PNG"), ("I;16", "PNG"), ("RGB", "TIFF"), ("RGB", "BMP")],
 )
-def test_what_browsers_might_turn_or_not_know_is_written_anew_without_loss(
+def test_formats_that_browsers_might_turn_or_not_know_become_lossless_png(
     tmp_path: Path, mode: str, kind: str
 ) -> None:
     path = tmp_path / "x"

@@ -1,4 +1,4 @@
-"""The review page's server, asked as the page asks it."""
+"""The review page's application: requests as the page sends them."""
 
 import json
 from collections.abc import Callable
@@ -86,7 +86,7 @@ def test_reviewers_are_offered_different_masks_for_a_while(
     assert queue(client, client="e") == [4, 2, 3, 5, 1]
 
 
-def test_a_late_decision_is_told_what_holds(ask: Ask) -> None:
+def test_a_late_decision_gets_the_current_state(ask: Ask) -> None:
     client = ask()
     first = client.post(
         "/api/items/0/decision", json={"version": 0, "state": "accepted", "by": "Anna"}
@@ -96,7 +96,7 @@ def test_a_late_decision_is_told_what_holds(ask: Ask) -> None:
         "/api/items/0/decision", json={"version": 0, "state": "rejected", "by": "Bob"}
     )
     assert late.status_code == 409
-    assert late.json()["detail"] == "Anna was faster: the mask is accepted by now"
+    assert late.json()["detail"] == "Anna decided first: the mask is accepted now"
     assert (late.json()["current"]["state"], late.json()["current"]["version"]) == ("accepted", 1)
     assert client.post("/api/items/0/undo", json={"version": 0, "by": "Bob"}).status_code == 409
     assert (
@@ -128,7 +128,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("body", BAD, ids=str)
-def test_what_cannot_be_meant_is_refused_and_changes_nothing(
+def test_a_contradictory_request_is_refused_and_changes_nothing(
     ask: Ask, body: dict[str, Any]
 ) -> None:
     client = ask()
@@ -185,7 +185,7 @@ def test_photographs_come_or_say_why_not(ask: Ask, tmp_path: Path) -> None:
         answer = client.get(f"/api/photos/{row}")
         assert answer.status_code == 404
         assert text in answer.json()["detail"]
-        assert str(photos.parent) not in answer.text  # no place on the server's disk is told
+        assert str(photos.parent) not in answer.text  # no path of the server's disk
     assert client.get("/api/photos/3").status_code == 404
     assert "segment" not in client.post("/api/items/0/segment", json={"box": [1, 1, 5, 5]}).json()
 

@@ -1,4 +1,4 @@
-"""Who may speak to a page."""
+"""Access control of a page."""
 
 from collections.abc import Callable
 from typing import Any

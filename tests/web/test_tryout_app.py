@@ -11,9 +11,9 @@ from starlette.testclient import TestClient
 from halfmask.errors import InputError
 from halfmask.masks.rle import overlap
 from halfmask.web import segmenting
-from halfmask.web import tryout as module
+from halfmask.web import tryout_app as module
 from halfmask.web.segmenting import LONGEST_QUEUE, BusyError, Segmenter
-from halfmask.web.tryout import Uploads, tryout_app
+from halfmask.web.tryout_app import Uploads, tryout_app
 
 BYTES = {"content-type": "application/octet-stream"}
 
@@ -77,7 +77,7 @@ def test_a_detector_finds_objects(tiny_detector: Path) -> None:
     assert client.post(f"/api/photos/{photo}/detect", json={"least": 1.0}).json()["items"] == []
 
 
-def test_what_is_no_photograph_is_refused(
+def test_other_files_are_refused(
     segmenter_client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for data in (b"", b"text", picture()[:100]):
@@ -122,7 +122,7 @@ def test_memory_of_forgotten_photographs_is_given_back_now_and_then(
     assert len(calls) == 3
 
 
-def test_too_many_waiting_are_told_so(tiny_segmenter: Path) -> None:
+def test_too_many_waiting_requests_are_refused(tiny_segmenter: Path) -> None:
     segmenter = Segmenter(str(tiny_segmenter), device="cpu")
     pixels = np.zeros((48, 64, 3), dtype=np.uint8)
     for _ in range(LONGEST_QUEUE):
@@ -133,7 +133,7 @@ def test_too_many_waiting_are_told_so(tiny_segmenter: Path) -> None:
     assert segmenter.segment(pixels, (1, 1, 20, 20)).area > 0
 
 
-def test_of_a_large_photograph_only_the_surroundings_are_looked_at(
+def test_of_a_large_photograph_the_model_sees_the_surroundings_only(
     tiny_segmenter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (600, 800, 3), dtype=np.uint8)
@@ -151,7 +151,7 @@ def test_of_a_large_photograph_only_the_surroundings_are_looked_at(
         whole = segmenter.segment(pixels, box)
         monkeypatch.setattr(segmenting, "WHOLE_PIXELS", 1000)
         part = segmenter.segment(pixels, box)
-        assert overlap(part.segmentation, whole.segmentation, (600, 800)) > 0.98  # but for rounding
+        assert overlap(part.rle, whole.rle, (600, 800)) > 0.98  # but for rounding
         assert part.score == pytest.approx(whole.score, abs=0.01)
         assert part.box == whole.box
         assert looked[-2] == (600, 800)
@@ -162,10 +162,8 @@ def test_of_a_large_photograph_only_the_surroundings_are_looked_at(
     half = np.asarray(Image.fromarray(smooth).reduce(2))
     box = (100.0, 80.0, 500.0, 400.0)
     small = segmenter.segment(half, box, size=(600, 800))
-    assert small.segmentation["size"] == [600, 800]
-    assert (
-        overlap(small.segmentation, segmenter.segment(smooth, box).segmentation, (600, 800)) > 0.95
-    )
+    assert small.rle["size"] == [600, 800]
+    assert overlap(small.rle, segmenter.segment(smooth, box).rle, (600, 800)) > 0.95
     with pytest.raises(InputError, match="no xyxy box"):
         segmenter.segment(pixels, (900.0, 10.0, 950.0, 20.0))
 

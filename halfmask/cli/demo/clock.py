@@ -1,4 +1,4 @@
-"""What the demo's chapters share: settings and the clock that prints."""
+"""The demo's settings, and the clock that prints its steps."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from halfmask._version import __version__
+from halfmask.files.atomic import write_json
 
 MARKER = ".halfmask-demo.json"
-"""Says that a folder is a demo's, with which settings, and how long each of its steps took."""
+"""File that marks a demo's folder; has the settings and the time of each step."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The size of the story. The defaults take about seven minutes on two CPU cores."""
+    """The size of the demo. The defaults take about seven minutes on two CPU cores."""
 
     model: str = "box-segmenter"
     train_images: int = 1200
@@ -34,13 +35,13 @@ class Settings:
 
 @dataclass
 class Clock:
-    """Prints the steps with their time, and remembers it from run to run.
+    """Prints the steps with their times, and keeps the times from run to run.
 
     Attributes:
-        folder: of the demo; its marker holds the times.
+        folder: of the demo; its marker has the times.
         settings: of the demo.
-        seconds: step → seconds it took, interruptions and all.
-        unfinished: the same of a step that was interrupted.
+        seconds: finished step → its seconds, with interrupted attempts.
+        unfinished: interrupted step → its seconds so far.
     """
 
     folder: Path
@@ -51,7 +52,7 @@ class Clock:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Around a step's work."""
+        """Measures the block as a step."""
         print(f"\n[{self._now()}] {name}", flush=True)
         begin = time.perf_counter()
         spent = self.unfinished
@@ -63,8 +64,8 @@ class Clock:
             self.save()
 
     def reuse(self, name: str) -> None:
-        """Instead of a step whose result is there already."""
-        print(f"\n[{self._now()}] {name}: done before, kept", flush=True)
+        """Prints a step whose result exists already."""
+        print(f"\n[{self._now()}] {name}: keeps the earlier result", flush=True)
 
     @property
     def total(self) -> float:
@@ -72,8 +73,6 @@ class Clock:
 
     def save(self) -> None:
         """Writes the marker."""
-        from halfmask.files.atomic import write_json
-
         times = {"seconds": self.seconds, "unfinished": self.unfinished}
         write_json(
             self.folder / MARKER,
@@ -82,7 +81,7 @@ class Clock:
         )
 
     def recall(self, note: dict[str, Any]) -> None:
-        """Takes the times over from an earlier marker."""
+        """Adopts the times of an earlier marker."""
         for name in ("seconds", "unfinished"):
             getattr(self, name).update(note.get(name, {}))
 
@@ -92,6 +91,6 @@ class Clock:
 
 
 def plain(settings: Settings) -> dict[str, Any]:
-    """As JSON gives it back."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
-    return plain
+    """Returns the settings as JSON reads them back."""
+    document: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
+    return document

@@ -1,4 +1,4 @@
-"""The demo's page: what happened, for someone who was not there."""
+"""The demo's page: its results, explained for a reader who did not run it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ import datetime
 import os
 import platform
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
+from PIL import Image
+
 from halfmask._version import __version__
+from halfmask.cli.demo.photographs import mean
+from halfmask.cli.demo.results import ab_table
 from halfmask.pictures import attribution_of, overlay
 from halfmask.pictures.curves import score
 from halfmask.pictures.report import (
@@ -21,29 +28,27 @@ from halfmask.pictures.report import (
     Section,
     Strip,
     Table,
+    write_report,
 )
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from halfmask.cli.demo.clock import Clock
     from halfmask.cli.demo.photographs import Photograph, Photographs
-    from halfmask.cli.demo.world import World
+    from halfmask.cli.demo.results import World
     from halfmask.pictures.scene import Scene
 
 HERO = "000000423617.jpg"
 LICENCES = {4: "CC BY 2.0", 5: "CC BY-SA 2.0", 7: "no known copyright restrictions"}
 
 
-def demo_page(photographs: Photographs, world: World, clock: Clock) -> Page:
-    """Puts the page together."""
+def write_page(out: Path, photographs: Photographs, world: World, clock: Clock) -> Path:
+    """Writes the page to `out`, and returns its path."""
     compares = {row.image["file_name"]: _compare(row, photographs) for row in photographs.rows}
-    return Page(
+    page = Page(
         title="Boxes in, masks out",
         lead="Half of the classes have masks, the other half have only boxes. halfmask learns "
-        "from both, segments every "
-        "class, and fills in the masks that were never drawn. One command made this page in "
-        f"{_time(clock.total)}.",
+        "from both, segments every class, and fills in the missing masks. One command made "
+        f"this page in {_time(clock.total)}.",
         headlines=_headlines(photographs, world),
         hero=compares.get(HERO, next(iter(compares.values()))),
         sections=[
@@ -55,16 +60,17 @@ def demo_page(photographs: Photographs, world: World, clock: Clock) -> Page:
         ],
         facts=_facts(photographs, world, clock),
     )
+    return write_report(page, out)
 
 
 def _headlines(photographs: Photographs, world: World) -> list[Headline]:
     ious = photographs.ious
     heads = [
         Headline(
-            f"{_mean(ious):.2f}",
+            f"{mean(ious):.2f}",
             "IoU",
             f"of {len(ious)} masks on twelve photographs with the masks that people drew",
-            f"1 would be identical; the boxes alone reach {_mean(photographs.box_ious):.2f}",
+            f"1 would be identical; the boxes alone reach {mean(photographs.box_ious):.2f}",
         )
     ]
     for block, key, factor, label in (
@@ -81,7 +87,7 @@ def _headlines(photographs: Photographs, world: World) -> list[Headline]:
         Headline(
             f"{world.filled:,}",
             "masks",
-            "filled in, on pictures of the world that no model had seen",
+            "filled in, on pictures of the world that no model saw in training",
         )
     )
     return heads
@@ -91,17 +97,14 @@ def _photographs(photographs: Photographs, compares: list[Compare]) -> Section:
     return Section(
         "Real photographs, completed",
         [
-            f"Twelve photographs came in with {len(photographs.ious)} boxes and no mask. The "
-            "box segmenter that ships with "
-            f"halfmask drew the masks in {photographs.seconds:.0f} seconds, loading included. "
-            "Drag the divider.",
-            "To be fair: this model learned from masks of all classes, on about 300 other "
-            "photographs (COCO-mini train), so "
-            "these classes are not new to it; these twelve photographs are. They were chosen "
-            "for their licences and their "
-            "variety before the model was trained, so the weak masks are here too. How well it "
-            "works for classes that never had "
-            "a mask is what the rest of this page is about.",
+            f"Twelve photographs came with {len(photographs.ious)} boxes and no mask. The box "
+            "segmenter that ships with halfmask drew the masks in "
+            f"{photographs.seconds:.0f} seconds, loading included. Drag the divider.",
+            "This model learned from masks of all classes, on about 300 other photographs "
+            "(COCO-mini train). It knows these classes, but not these twelve photographs. They "
+            "were chosen for their licences and their variety before the model was trained, so "
+            "weak masks appear, too. The rest of this page shows how well it works for classes "
+            "that never had a mask.",
         ],
         compares=compares,
     )
@@ -113,7 +116,7 @@ def _compare(row: Photograph, photographs: Photographs) -> Compare:
     return Compare(
         overlay(scene.image, scene.boxes, None, scene.labels, names, attribution=credit),
         overlay(scene.image, None, scene.masks, scene.labels, names, attribution=credit),
-        f"{row.caption} · IoU {_mean(row.ious):.2f}",
+        f"{row.caption} · IoU {mean(row.ious):.2f}",
         _credit(row.image, photographs.licenses),
     )
 
@@ -128,25 +131,19 @@ def _credit(image: dict[str, Any], licenses: list[dict[str, Any]]) -> list[Link]
 
 
 def _numbers(world: World) -> Section:
-    from halfmask.cli.demo.world import ab_table
-
     columns, rows = ab_table(world.results)
-    count = len(world.masked)
+    count, size = len(world.masked), world.settings
     return Section(
         "What a class loses that never had a mask",
         [
-            f"A world of {world.classes} classes, drawn for this demo. {count} classes keep "
-            "their masks (A), the other "
-            f"{world.classes - count} keep only boxes (B). One detector learned the boxes of "
-            "all classes from "
-            f"{world.train_images:,} pictures; on top of it, two mask heads learned from A's "
-            "masks. "
-            f"All numbers are from {world.test_images} other pictures.",
-            "A class-agnostic head has one idea of “object”. Where two objects share a box it "
-            "cannot know which one is meant. "
-            "A transfer head turns what the detector knows of a class into a mask filter for "
-            "that class, whether it "
-            "had masks or not.",
+            f"A world of {size.classes} classes, drawn for this demo. {count} classes keep "
+            f"their masks (A), the other {size.classes - count} keep only boxes (B). One "
+            f"detector learned the boxes of all classes from {size.train_images:,} pictures; "
+            "on top of it, two mask heads learned from A's masks. All numbers are from "
+            f"{size.test_images} other pictures.",
+            "A class-agnostic head has one idea of “object”. If two objects share a box, it "
+            "cannot know which one is meant. A transfer head turns the detector's knowledge of "
+            "a class into a mask filter for that class, whether it had masks or not.",
         ],
         table=Table(
             columns,
@@ -165,6 +162,7 @@ def _numbers(world: World) -> Section:
 
 def _pictures(world: World) -> Section:
     captions = {"given": "given: A has masks, B has boxes", "truth": "the truth"}
+    true_mean = _value(world.results["transfer"], "given_boxes", "B", "miou")
     strips = [
         Strip(
             [
@@ -178,36 +176,27 @@ def _pictures(world: World) -> Section:
         "The same boxes, two mask heads",
         [
             "The first test pictures in which two box-only objects share a box, not the best "
-            "ones. Every object has a colour "
-            "of its own, outlined or filled; the letter says whether its class had masks in "
-            "training.",
-            f"In all {world.test_images} pictures the transfer head filled {world.filled:,} "
-            "masks. It guessed their IoU itself, one by "
-            f"one: {world.estimate:.2f} on average; the truth is "
-            f"{_value(world.results['transfer'], 'given_boxes', 'B', 'miou')}.",
+            "ones. Every object has its own colour, outlined or filled; the letter says whether "
+            "its class had masks in training.",
+            f"In all {world.settings.test_images} pictures the transfer head filled "
+            f"{world.filled:,} masks. Its own estimate of their IoU is {world.estimate:.2f} on "
+            f"average; the true mean is {true_mean}.",
         ],
         strips=strips,
     )
 
 
 def _scene_picture(name: str, scene: Scene, world: World) -> Image.Image:
-    """As given in the world's own colours; what was drawn on a grey copy, a colour for
-    each object.
-    """
-    import numpy as np
-    import torch
-    from PIL import Image as Pictures
-
-    numbers = [
-        12 * (k // 11) + (k % 11 * 5 + 5) % 12 for k in range(len(scene.labels))
-    ]  # the palette in its own order
+    """Draws the given annotations in the world's colours, and masks on a grey copy."""
+    # The palette's own order gives each object its own colour.
+    numbers = [12 * (k // 11) + (k % 11 * 5 + 5) % 12 for k in range(len(scene.labels))]
     order = torch.tensor(numbers, dtype=torch.int64)
     sets = ["A" if label in world.labels_a else "B" for label in scene.labels.tolist()]
     letters = dict(zip(numbers, sets, strict=True))
     if name == "given":
         boxes = scene.boxes * ~scene.has_mask[:, None]
         return overlay(scene.image, boxes, scene.masks, order, letters, fill=0.0)
-    grey = np.asarray(Pictures.fromarray(scene.image).convert("L"))
+    grey = np.asarray(Image.fromarray(scene.image).convert("L"))
     return overlay(grey, None, scene.masks, order, letters, fill=0.6)
 
 
@@ -221,7 +210,7 @@ def _classes(world: World) -> Section:
         (row["name"], "A" if row["masked"] else "B", [table[row["id"]]["miou"] for table in tables])
         for row in rows
     ]
-    note = "Mask IoU on the true boxes, in percent; a dash where the test pictures show no such object."
+    note = "Mask IoU on the true boxes, in percent; a dash where no test picture shows the class."
     return Section("Class by class", bars=Bars(series, groups, note))
 
 
@@ -239,8 +228,6 @@ def _training(world: World, clock: Clock) -> Section:
 
 
 def _facts(photographs: Photographs, world: World, clock: Clock) -> list[tuple[str, str]]:
-    import torch
-
     now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
     cores = f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads"
     return [
@@ -254,10 +241,9 @@ def _facts(photographs: Photographs, world: World, clock: Clock) -> list[tuple[s
         ("Photo model", photographs.model),
         (
             "Photographs",
-            "COCO val2017, each under the licence that stands below it; drawn on, otherwise "
-            "unchanged. Pictures made "
-            "from CC BY-SA photographs are under CC BY-SA 2.0. Annotations: COCO Consortium, "
-            "CC BY 4.0.",
+            "COCO val2017, each under the licence below it; drawn on, otherwise unchanged. "
+            "Pictures made from CC BY-SA photographs are under CC BY-SA 2.0. Annotations: COCO "
+            "Consortium, CC BY 4.0.",
         ),
         ("Classes in A", ", ".join(world.masked)),
     ]
@@ -271,7 +257,3 @@ def _value(result: dict[str, Any], *keys: str) -> str:
 def _time(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else float("nan")

@@ -1,35 +1,41 @@
-"""The demo's first part: the photographs that ship with the package lose their masks
-and get them back from the shipped model.
-"""
+"""The demo's first part: photographs of the package lose their masks and get new ones."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+import halfmask
+from halfmask.coco.edit import strip_masks
+from halfmask.coco.file import CocoFile
+from halfmask.files.atomic import write_json
+from halfmask.masks.crops import iou
+from halfmask.masks.paste import paste
+from halfmask.pictures import attribution_of, before_after, names_by_label, read_scene
+
 if TYPE_CHECKING:
     from halfmask.cli.demo.clock import Clock
-    from halfmask.coco.file import CocoFile
     from halfmask.pictures.scene import Scene
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "assets" / "photos"
 STEP = "completing photographs"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Photograph:
-    """One photograph: its record, what it shows, the masks that the model drew, and how
-    well they fit.
+    """One photograph with its true and its drawn masks.
 
     Attributes:
         image: the COCO record.
         caption: its classes with their numbers.
-        truth: with the masks that people drew.
-        drawn: with the model's.
-        ious: of the drawn masks with the true ones, one an object.
-        box_ious: of the boxes themselves with the true masks.
+        truth: the scene with the masks that people drew.
+        drawn: the scene with the model's masks.
+        ious: IoU of each drawn mask with the true one.
+        box_ious: IoU of each box with the true mask.
     """
 
     image: dict[str, Any]
@@ -40,9 +46,17 @@ class Photograph:
     box_ious: list[float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Photographs:
-    """All of them; `names`: label → name, `licenses`: the file's."""
+    """The completed photographs.
+
+    Attributes:
+        rows: the photographs.
+        names: label → name.
+        licenses: of the COCO file.
+        model: which model drew the masks.
+        seconds: time of the step.
+    """
 
     rows: list[Photograph]
     names: dict[int, str]
@@ -60,59 +74,52 @@ class Photographs:
 
 
 def complete_photographs(folder: Path, model: str, clock: Clock) -> Photographs:
-    """Removes every mask, completes the file, and puts before and after side by side in
-    the folder.
-    """
-    from halfmask.coco.edit import strip_masks
-    from halfmask.coco.file import CocoFile
-    from halfmask.files.atomic import write_json
-    from halfmask.inference.complete.complete import complete
-    from halfmask.inference.predictor import load
-    from halfmask.pictures import names_by_label
-
+    """Removes every mask, completes the file, and saves pictures of before and after."""
     truth = CocoFile.read(PHOTOGRAPHS / "photos.json")
     boxes, completed = folder / "boxes.json", folder / "completed.json"
     with clock.step(STEP):
-        predictor = load(model)
+        predictor = halfmask.load(model)
         write_json(boxes, strip_masks(truth.document, keep=set()))
         completed.unlink(missing_ok=True)
-        done = complete(predictor, boxes, images=PHOTOGRAPHS, out=completed)
+        done = halfmask.complete(predictor, boxes, images=PHOTOGRAPHS, out=completed)
         drawn = CocoFile.read(completed)
         names = names_by_label(truth.categories)
-        rows = [_compare(truth, drawn, image, names) for image in truth.images]
-        licenses = list(truth.document["licenses"])
-        result = Photographs(rows, names, licenses, predictor.identity, 0.0)
-        _save_pictures(result, folder)
-        print(f"{completed}: {done.filled} masks drawn into the boxes of {len(rows)} photographs")
-        print(
-            f"mean IoU with the masks that people drew: {_mean(result.ious):.2f} (the boxes: "
-            f"{_mean(result.box_ious):.2f})"
+        result = Photographs(
+            rows=[_compare(truth, drawn, image, names) for image in truth.images],
+            names=names,
+            licenses=list(truth.document["licenses"]),
+            model=predictor.identity,
+            seconds=0.0,
         )
-    return Photographs(rows, names, licenses, result.model, clock.seconds[STEP])
+        _save_pictures(result, folder)
+        count = len(result.rows)
+        print(f"{completed}: {done.filled} masks drawn into the boxes of {count} photographs")
+        print(
+            f"mean IoU with the masks that people drew: {mean(result.ious):.2f} (the boxes: "
+            f"{mean(result.box_ious):.2f})"
+        )
+    return replace(result, seconds=clock.seconds[STEP])
 
 
 def _compare(
     truth: CocoFile, drawn: CocoFile, image: dict[str, Any], names: dict[int, str]
 ) -> Photograph:
-    import torch
-
-    from halfmask.masks.crops import iou
-    from halfmask.masks.paste import paste
-    from halfmask.pictures import read_scene
-
     before, after = read_scene(truth, image, PHOTOGRAPHS), read_scene(drawn, image, PHOTOGRAPHS)
     whole = paste(
         torch.ones(len(before.boxes), 1, 1), before.boxes, before.boxes, before.masks.image_size
     )
     counts = Counter(names[label] for label in before.labels.tolist())
-    caption = ", ".join(name if n == 1 else f"{n} × {name}" for name, n in counts.most_common())
-    ious, box_ious = iou(after.masks, before.masks).tolist(), iou(whole, before.masks).tolist()
-    return Photograph(image, caption, before, after, ious, box_ious)
+    return Photograph(
+        image=image,
+        caption=", ".join(name if n == 1 else f"{n} × {name}" for name, n in counts.most_common()),
+        truth=before,
+        drawn=after,
+        ious=iou(after.masks, before.masks).tolist(),
+        box_ious=iou(whole, before.masks).tolist(),
+    )
 
 
 def _save_pictures(result: Photographs, folder: Path) -> None:
-    from halfmask.pictures import attribution_of, before_after
-
     for row in result.rows:
         scene = row.drawn
         credit = attribution_of(row.image, result.licenses)
@@ -123,5 +130,5 @@ def _save_pictures(result: Photographs, folder: Path) -> None:
         picture.save(folder / row.image["file_name"], quality=90)
 
 
-def _mean(values: list[float]) -> float:
+def mean(values: list[float]) -> float:
     return sum(values) / len(values) if values else float("nan")

@@ -1,8 +1,7 @@
-"""`halfmask demo`: the whole story on what ships with the package, told in one page."""
+"""`halfmask demo`: boxes in, masks out, on data of the package; one page shows it all."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 from pathlib import Path
@@ -15,7 +14,7 @@ from halfmask.cli.demo.clock import MARKER, Clock, Settings, plain
 from halfmask.errors import InputError
 
 OWN = ("photographs", "world", "runs", "results", "report.html")
-"""What the demo writes in its folder, and all that it ever removes."""
+"""Everything that the demo writes in its folder, and everything that it ever removes."""
 
 
 def run(
@@ -23,52 +22,47 @@ def run(
         "demo"
     ),
 ) -> None:
-    """The whole story in about seven minutes on two CPU cores: completes twelve
-    photographs, then makes a world in which half of the classes have masks, trains on
-    it, measures, fills in the other half, and puts all of it on one page.
+    """Shows halfmask in about seven minutes on two CPU cores: completes twelve
+    photographs, then draws a world in which half of the classes have masks, trains on
+    it, evaluates, fills in the other half, and writes one page about all of it.
 
     Example: halfmask demo --out demo
 
-    Interrupted, the same command goes on where it stopped; finished, it keeps what is
-    there and writes the page again.
+    If it is interrupted, the same command resumes it. Once finished, it keeps all
+    results and writes the page again.
     """
     try:
-        report = tell(out, Settings())
+        report = make_demo(out, Settings())
     except KeyboardInterrupt:
-        typer.echo(f"\ninterrupted; `halfmask demo --out {out}` goes on from here", err=True)
+        typer.echo(f"\ninterrupted; to resume: halfmask demo --out {out}", err=True)
         raise typer.Exit(130) from None
     print(f"\nThe report: {report.resolve()}\n            {report.resolve().as_uri()}")
 
 
-def tell(out: Path, settings: Settings) -> Path:
-    """Makes the demo in a folder, and returns the page.
+def make_demo(out: Path, settings: Settings) -> Path:
+    """Makes the demo in a folder; prints its chapters. Returns the page.
 
     Raises:
-        InputError: the folder holds something that no demo made.
-        typer.Exit: a signal stopped a training, which goes on in the next call.
+        InputError: the folder holds files of others.
+        typer.Exit: a signal stopped a training, which the next call resumes.
     """
     clock = open_folder(out, settings)
     with clock.step("starting"):  # torch takes some seconds to load
-        from halfmask.cli.demo.page import demo_page
-        from halfmask.cli.demo.photographs import complete_photographs
-        from halfmask.cli.demo.world import tell_world
-        from halfmask.pictures.report import write_report
+        from halfmask.cli.demo import page, photographs, world
 
-        importlib.import_module("halfmask.inference.complete.complete")
-
-    photographs = complete_photographs(out / "photographs", settings.model, clock)
-    world = tell_world(out, settings, clock)
+    completed = photographs.complete_photographs(out / "photographs", settings.model, clock)
+    trained = world.make_world(out, settings, clock)
     with clock.step("the report"):
-        page = demo_page(photographs, world, clock)
-        return write_report(page, out / "report.html")
+        return page.write_page(out / "report.html", completed, trained, clock)
 
 
 def open_folder(out: Path, settings: Settings) -> Clock:
-    """The demo's folder: new, its own from before, or made anew where an older version
-    or other settings made it.
+    """Opens a folder for the demo, and keeps the results of an earlier one in it.
+
+    Results of another version or of other settings are removed.
 
     Raises:
-        InputError: a file, or a folder with something in it that no demo made.
+        InputError: it is a file, or a folder with files of others.
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: expected a folder for the demo, found a file")
@@ -81,13 +75,10 @@ def open_folder(out: Path, settings: Settings) -> Clock:
             )
         note = _read(marker)
         if note.get("version") == __version__ and note.get("settings") == plain(settings):
-            print(
-                f"{out}: an earlier demo; what it finished is kept (remove the folder to start "
-                "over)"
-            )
+            print(f"{out}: an earlier demo; keeps its results (remove the folder to start over)")
             clock.recall(note)
         else:
-            print(f"{out}: a demo of another version or size; made anew")
+            print(f"{out}: a demo of another version or size; starts over")
             _clear(out)
     out.mkdir(parents=True, exist_ok=True)
     clock.save()

@@ -1,10 +1,10 @@
-"""The review page's server."""
+"""The review page's application and its server."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import FastAPI, Path, Query, Response
+from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from halfmask.errors import InputError
@@ -13,13 +13,16 @@ from halfmask.web.pages import application, fault
 from halfmask.web.review.decisions import ConflictError, Decision
 from halfmask.web.review.queue import Filter
 from halfmask.web.review.review import Review
+from halfmask.web.server import LOOPBACK, PageServer
 
+REQUEST_BYTES = 1 << 23
+"""Bytes of a request; the runs of the largest drawn mask take several megabytes."""
 PAGE = 100
 Position = Annotated[
-    int, Path(ge=0, le=schema.LARGEST_ID, description="Place of the annotation in the file's list.")
+    int, Path(ge=0, le=schema.LARGEST_ID, description="Index of the annotation in the file's list.")
 ]
 Row = Annotated[
-    int, Path(ge=0, le=schema.LARGEST_ID, description="Place of the image in the file's list.")
+    int, Path(ge=0, le=schema.LARGEST_ID, description="Index of the image in the file's list.")
 ]
 States = Annotated[list[schema.State], Query(max_length=8)]
 Categories = Annotated[
@@ -28,8 +31,16 @@ Categories = Annotated[
 Score = Annotated[float, Query(ge=0, le=1, allow_inf_nan=False)]
 
 
+def review_server(
+    review: Review, *, host: str = LOOPBACK, port: int | None = 0, token: bool = False
+) -> PageServer:
+    """Returns the server of a review page, not yet started."""
+    app = review_app(review)
+    return PageServer(app, host=host, port=port, most_bytes=REQUEST_BYTES, token=token)
+
+
 def review_app(review: Review) -> FastAPI:
-    """The application of a review; what it says is described at /openapi.json."""
+    """Returns the application of a review page; /openapi.json describes its API."""
     app = application("halfmask review", "review.html")
     _add_reading(app, review)
     _add_deciding(app, review)
@@ -71,23 +82,21 @@ def _add_reading(app: FastAPI, review: Review) -> None:
             reviewers=review.decisions.reviewers(),
         )
 
-    @app.get("/api/items/{position}", response_model=schema.ItemView)
-    def item(position: Position) -> object:
-        return review.item(position) if review.queue.rank(position) >= 0 else _unknown(position)
+    @app.get("/api/items/{position}")
+    def item(position: Position) -> schema.ItemView:
+        _check(review, position)
+        return review.item(position)
 
     @app.get("/api/photos/{row}", response_class=Response)
     def photo(row: Row) -> Response:
         if row >= len(review.index.image_spans):
             return fault(404, f"there is no image {row}")
         try:
-            shown = review.photograph(row)
+            shown = review.file.photograph(row)
         except InputError as error:
             return fault(404, str(error))
-        return Response(
-            shown.data,
-            media_type=shown.media_type,
-            headers={"cache-control": "private, max-age=600"},
-        )
+        kept = {"cache-control": "private, max-age=600"}
+        return Response(shown.data, media_type=shown.media_type, headers=kept)
 
 
 def _add_deciding(app: FastAPI, review: Review) -> None:
@@ -100,36 +109,28 @@ def _add_deciding(app: FastAPI, review: Review) -> None:
             all_states=review.queue.progress(Filter()),
         )
 
-    def too_late(position: int, conflict: ConflictError) -> JSONResponse:
-        who = conflict.current.by or "somebody else"
-        text = f"{who} was faster: the mask is {conflict.current.state} by now"
-        view = schema.ConflictView(detail=text, current=review.item(position, conflict.current))
+    @app.exception_handler(ConflictError)
+    def too_late(_: Request, conflict: ConflictError) -> JSONResponse:
+        now = conflict.current
+        text = f"{now.by or 'Another reviewer'} decided first: the mask is {now.state} now"
+        view = schema.ConflictView(detail=text, current=review.item(conflict.position, now))
         return JSONResponse(view.model_dump(mode="json"), 409)
 
     responses: dict[int | str, dict[str, object]] = {409: {"model": schema.ConflictView}}
 
-    @app.post("/api/items/{position}/decision", response_model=schema.Decided, responses=responses)
-    def decide(position: Position, asked: schema.DecisionRequest) -> object:
-        if review.queue.rank(position) < 0:
-            return _unknown(position)
-        try:
-            return answer(review.decide(position, asked))
-        except ConflictError as conflict:
-            return too_late(position, conflict)
+    @app.post("/api/items/{position}/decision", responses=responses)
+    def decide(position: Position, asked: schema.DecisionRequest) -> schema.Decided:
+        _check(review, position)
+        return answer(review.decide(position, asked))
 
-    @app.post("/api/items/{position}/undo", response_model=schema.Decided, responses=responses)
-    def undo(position: Position, asked: schema.UndoRequest) -> object:
-        if review.queue.rank(position) < 0:
-            return _unknown(position)
-        try:
-            return answer(review.decisions.undo(position, asked.version, asked.by))
-        except ConflictError as conflict:
-            return too_late(position, conflict)
+    @app.post("/api/items/{position}/undo", responses=responses)
+    def undo(position: Position, asked: schema.UndoRequest) -> schema.Decided:
+        _check(review, position)
+        return answer(review.decisions.undo(position, asked.version, asked.by))
 
-    @app.post("/api/items/{position}/segment", response_model=schema.Segmented)
-    def segment(position: Position, asked: schema.SegmentRequest) -> object:
-        if review.queue.rank(position) < 0:
-            return _unknown(position)
+    @app.post("/api/items/{position}/segment")
+    def segment(position: Position, asked: schema.SegmentRequest) -> schema.Segmented:
+        _check(review, position)
         return review.segment(position, asked.box)
 
     @app.post("/api/export")
@@ -137,5 +138,6 @@ def _add_deciding(app: FastAPI, review: Review) -> None:
         return review.export()
 
 
-def _unknown(position: int) -> JSONResponse:
-    return fault(404, f"annotation {position} of the list is not one that is reviewed")
+def _check(review: Review, position: int) -> None:
+    if review.queue.rank(position) < 0:
+        raise HTTPException(404, f"annotation {position} of the list is not in the review")

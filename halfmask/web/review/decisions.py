@@ -1,6 +1,4 @@
-"""What reviewers decided: an append-only journal beside the reviewed file, and the
-current state of every annotation.
-"""
+"""The decisions of a review: an append-only journal, and every annotation's state."""
 
 from __future__ import annotations
 
@@ -25,16 +23,16 @@ DECIDED = ("accepted", "redrawn", "rejected")
 Mask = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Decision:
     """The current state of an annotation.
 
     Attributes:
-        version: counts the decisions about it; 0 before the first.
+        version: number of decisions so far; 0 before the first.
         state: filled, accepted, rejected or redrawn.
-        by, when: who decided and when (UTC, ISO 8601); None where nobody did, or the
-            file does not say.
-        mask: of a mask that is not the file's: segmentation, area and, of a model's,
+        by, when: reviewer and time (UTC, ISO 8601); None if nobody decided, or the file
+            does not say.
+        mask: replaces the file's mask: segmentation, area and, if a model drew it,
             model, score and box.
     """
 
@@ -46,32 +44,31 @@ class Decision:
 
 
 class ConflictError(Exception):
-    """Somebody else decided in the meantime; `current` is what holds now."""
+    """Another reviewer decided in the meantime; `current` is that decision."""
 
-    def __init__(self, current: Decision) -> None:
+    def __init__(self, position: int, current: Decision) -> None:
         super().__init__(f"version {current.version} by {current.by}")
-        self.current = current
+        self.position, self.current = position, current
 
 
 class Decisions:
-    """The journal of a review. Every decision is on the disk before `decide` returns;
-    the states are held in arrays.
+    """The journal of a review. Every decision is on the disk before `decide` returns.
 
-    A line names the annotation's position and id, its new version, state, by, when and
-    new mask if there is one, and in `before` the bytes of the line that held until
-    then, null for the file's own state: what an undo goes back to. One without `before`
-    went back to the file itself. A last line that was cut off was never confirmed to
-    anyone and is dropped.
+    A line has the annotation's position and id, its new version, state, by, when and
+    new mask, if any. `before` holds the first and last byte + 1 of the line that an
+    undo restores, or null for the state in the file. A line without `before` restored
+    the state in the file. A last line that is cut off was never confirmed and is
+    dropped.
 
     Args:
         path: the journal.
         index: of the reviewed file.
-        own: what the file itself says of a position.
+        own: returns the state in the file of a position.
     Attributes:
         states: uint8 [n], the current code of STATES of every position.
     Raises:
-        InputError: another review holds it, it belongs to another file, or a line in
-            its middle is damaged.
+        InputError: another review uses the journal, it belongs to another file, or a
+            line other than the last is damaged.
     """
 
     def __init__(self, path: Path, index: ReviewIndex, own: Callable[[int], Decision]) -> None:
@@ -79,7 +76,7 @@ class Decisions:
         self._index, self._own = index, own
         self.states: NDArray[np.uint8] = index.states.copy()
         self._versions: NDArray[np.int32] = np.zeros(count, dtype=np.int32)
-        self._places: NDArray[np.int64] = np.zeros((count, 2), dtype=np.int64)  # 0, 0: no line
+        self._spans: NDArray[np.int64] = np.zeros((count, 2), dtype=np.int64)  # 0, 0: no line
         self._people: list[str] = [""]
         self._by: NDArray[np.int32] = np.zeros(count, dtype=np.int32)
         self._lock = threading.Lock()
@@ -94,46 +91,51 @@ class Decisions:
         self._journal.close()
 
     def current(self, position: int) -> Decision:
-        """What holds for an annotation that is reviewed."""
+        """Returns the current state of an annotation in the review."""
         with self._lock:
             return self._current(position)
 
     def decide(
         self, position: int, version: int, state: str, by: str, mask: Mask | None = None
     ) -> Decision:
-        """Notes a decision.
+        """Writes a decision to the journal.
 
         Args:
-            position: the annotation's.
-            version: the one that the reviewer saw.
+            position: of the annotation.
+            version: the version that the reviewer saw.
             state: accepted, rejected or redrawn.
             by: the reviewer.
-            mask: as in `Decision`; None keeps the mask that holds.
+            mask: as in `Decision`; None keeps the current mask.
         Raises:
             ConflictError: the annotation has another version by now.
-            OSError: the disk refused; nothing has changed.
+            OSError: the journal cannot be written; nothing has changed.
         """
         with self._lock:
             before = self._current(position)
             if before.version != version:
-                raise ConflictError(before)
-            after = Decision(version + 1, state, by, _now(), before.mask if mask is None else mask)
-            return self._note(position, after, {"before": self._place(position)})
+                raise ConflictError(position, before)
+            after = Decision(
+                version=version + 1,
+                state=state,
+                by=by,
+                when=_now(),
+                mask=before.mask if mask is None else mask,
+            )
+            return self._note(position, after, {"before": self._span(position)})
 
     def undo(self, position: int, version: int, by: str) -> Decision:
-        """Goes back to what held before the annotation's last decision; itself a line
-        of the journal.
+        """Restores the state before the annotation's last decision, by another line.
 
         Raises:
-            ConflictError: the annotation has another version by now, or nothing was
-                decided.
-            OSError: the disk refused; nothing has changed.
+            ConflictError: the annotation has another version by now, or there is no
+                decision.
+            OSError: the journal cannot be written; nothing has changed.
         """
         with self._lock:
-            now, place = self._current(position), self._place(position)
-            line = {} if place is None else self._journal.read(*place)
+            now, span = self._current(position), self._span(position)
+            line = {} if span is None else self._journal.read(*span)
             if now.version != version or "before" not in line:
-                raise ConflictError(now)
+                raise ConflictError(position, now)
             more: dict[str, Any] = {"undone": {"by": by, "when": _now()}}
             if line["before"] is None:
                 old = self._own(position)
@@ -144,19 +146,20 @@ class Decisions:
             return self._note(position, replace(old, version=version + 1), more)
 
     def decided(self) -> Iterator[tuple[int, Decision]]:
-        """Positions and decisions that are not the file's own, in the file's order, as
-        they are at this moment.
+        """Yields positions and decisions that differ from the file, in the file's order.
+
+        Decisions after the first item do not appear.
         """
         with self._lock:
             positions = np.flatnonzero(self._versions).tolist()
-            places = self._places[positions].tolist()
-        for position, place in zip(positions, places, strict=True):
-            line = self._journal.read(*place)
+            spans = self._spans[positions].tolist()
+        for position, span in zip(positions, spans, strict=True):
+            line = self._journal.read(*span)
             if "before" in line:
                 yield position, _decision(line)
 
     def reviewers(self) -> dict[str, dict[str, int]]:
-        """Who decided what: name → state → annotations."""
+        """Returns name → state → number of annotations."""
         with self._lock:
             counts = np.bincount(
                 self._by * len(STATES) + self.states, minlength=len(self._people) * len(STATES)
@@ -169,11 +172,11 @@ class Decisions:
         }
 
     def _current(self, position: int) -> Decision:
-        place = self._place(position)
-        return self._own(position) if place is None else _decision(self._journal.read(*place))
+        span = self._span(position)
+        return self._own(position) if span is None else _decision(self._journal.read(*span))
 
-    def _place(self, position: int) -> tuple[int, int] | None:
-        start, end = self._places[position].tolist()
+    def _span(self, position: int) -> tuple[int, int] | None:
+        start, end = self._spans[position].tolist()
         return (start, end) if end else None
 
     def _note(self, position: int, now: Decision, more: dict[str, Any]) -> Decision:
@@ -182,8 +185,6 @@ class Decisions:
             "id": int(self._index.ids[position]),
             "version": now.version,
             "state": now.state,
-        }
-        line |= {
             "by": now.by or "",
             "when": now.when,
             **({"mask": now.mask} if now.mask else {}),
@@ -192,25 +193,24 @@ class Decisions:
         self._set(position, line, self._journal.append(line))
         return now
 
-    def _set(self, position: int, line: dict[str, Any], place: tuple[int, int]) -> None:
-        self._places[position] = place
+    def _set(self, position: int, line: dict[str, Any], span: tuple[int, int]) -> None:
+        self._spans[position] = span
         self._versions[position] = line["version"]
         self.states[position] = STATES.index(line["state"])
-        by = (
-            line["by"] if "before" in line else ""
-        )  # what the file itself says is nobody's work in this review
+        by = line["by"] if "before" in line else ""  # the file's state: nobody in this review
         if by not in self._people:
             self._people.append(by)
         self._by[position] = self._people.index(by)
 
     def _read(self) -> None:
-        """Takes in the journal of an earlier review, or begins one."""
+        """Reads the journal of an earlier review, or begins one."""
         torn = None
         good = 0
         for number, (start, end, line) in enumerate(self._journal.lines(), 1):
             if torn is not None:
                 raise InputError(
-                    f"{self._journal.path}: line {torn} is damaged; mend it, or put the file aside"
+                    f"{self._journal.path}: line {torn} is damaged; repair it, or move the "
+                    "journal away"
                 )
             if line is None:
                 torn = number
@@ -219,8 +219,8 @@ class Decisions:
                 self._check_header(line)
             elif not self._fits(line):
                 raise InputError(
-                    f"{self._journal.path}: line {number} is no decision about this file; put "
-                    "it aside"
+                    f"{self._journal.path}: line {number} is no decision about this file; move "
+                    "the journal away"
                 )
             else:
                 self._set(line["at"], line, (start, end))
@@ -233,13 +233,12 @@ class Decisions:
         path = self._journal.path
         if line.get("review") != 1:
             raise InputError(
-                f"{path}: is no journal of a review; put it aside, or name another with --journal"
+                f"{path}: is no journal of a review; move it away, or name another with --journal"
             )
         if line.get("input") != self._index.digest:
             raise InputError(
-                f"{path}: holds the review of another version of this file, whose decisions "
-                "would be lost; put the old file "
-                "back, or the journal aside, or name another with --journal"
+                f"{path}: has decisions about another version of this file; restore that "
+                "version, or move the journal away, or name another with --journal"
             )
 
     def _fits(self, line: dict[str, Any]) -> bool:
@@ -256,9 +255,8 @@ class Decisions:
 
 
 def _decision(line: dict[str, Any]) -> Decision:
-    return Decision(
-        line["version"], line["state"], line["by"] or None, line["when"], line.get("mask")
-    )
+    fields: dict[str, Any] = {key: line.get(key) for key in ("version", "state", "when", "mask")}
+    return Decision(by=line["by"] or None, **fields)
 
 
 def _now() -> str:

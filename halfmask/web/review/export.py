@@ -1,4 +1,4 @@
-"""The reviewed file again, with what was decided: every other byte of it stays."""
+"""Writes the reviewed file: decided annotations change, all other bytes stay."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import IO, Any
 
 from halfmask.errors import InputError
 from halfmask.files.atomic import written_beside
+from halfmask.masks.crops import decode
+from halfmask.masks.outline import outlines
 from halfmask.web.review.decisions import Decision, Decisions
-from halfmask.web.review.index import ReviewIndex, SourceFile
+from halfmask.web.review.index import ReviewIndex
+from halfmask.web.review.source import SourceFile
 
 BLOCK = 1 << 20
 
 
 def check_out(out: Path, source: Path, journal: Path) -> None:
-    """Refuses places that cannot be meant.
+    """Checks where the reviewed file goes.
 
     Raises:
-        InputError: `out` is a folder, the reviewed file or the journal.
+        InputError: `out` is a folder, the input or the journal.
     """
     if out.is_dir():
         raise InputError(f"{out}: --out names the file to write, found a folder")
-    for other, what in (
-        (source, "the reviewed file, which is never written to"),
-        (journal, "the journal"),
-    ):
+    for other, what in ((source, "the input, which is never written to"), (journal, "the journal")):
         if out.resolve() == other.resolve() or (
             out.exists() and other.exists() and out.samefile(other)
         ):
@@ -37,19 +37,18 @@ def check_out(out: Path, source: Path, journal: Path) -> None:
 def export(
     source: SourceFile, index: ReviewIndex, decisions: Decisions, out: Path
 ) -> dict[str, int]:
-    """Writes the reviewed file with its decisions to another place, a block at a time.
+    """Writes the reviewed file, a block at a time.
 
-    A decided annotation gets `halfmask.state`, `by` and `when`, and its new mask where
-    there is one; all other bytes are the file's.
+    A decided annotation gets `halfmask.state`, `by` and `when`, and its new mask if it
+    has one. All other bytes are those of `source`.
 
     Returns:
-        State → how many annotations were changed to it.
+        State → number of annotations that changed to it.
     Raises:
-        InputError: the place cannot be written, or the reviewed file is another one by
-            now.
+        InputError: `out` cannot be written, or `source` was changed.
     """
     counts: Counter[str] = Counter()
-    with written_beside(out) as target, source.again() as file:
+    with written_beside(out) as target, source.reopened() as file:
         for position, decision in decisions.decided():
             start, end = index.spans[position].tolist()
             _copy(file, target, start - file.tell())
@@ -66,8 +65,9 @@ def export(
 def decided_annotation(
     annotation: dict[str, Any], decision: Decision, image_size: tuple[int, int]
 ) -> dict[str, Any]:
-    """An annotation with a decision; a new mask comes in the form (polygons or RLE) of
-    the old one.
+    """Returns an annotation with a decision.
+
+    A new mask has the format of the old one, polygons or RLE.
 
     Args:
         image_size: (H, W).
@@ -86,9 +86,6 @@ def decided_annotation(
 
 
 def _polygons(rle: dict[str, Any], image_size: tuple[int, int]) -> list[list[int]]:
-    from halfmask.masks.crops import decode
-    from halfmask.masks.outline import outlines
-
     bitmap, offset = decode(rle, image_size)
     return outlines(bitmap.numpy(), offset)
 
@@ -97,6 +94,6 @@ def _copy(source: IO[bytes], target: IO[bytes], count: int) -> None:
     while count > 0:
         block = source.read(min(count, BLOCK))
         if not block:
-            raise InputError("the reviewed file was cut short while it was exported; export again")
+            raise InputError("the input was cut short during the export; export again")
         target.write(block)
         count -= len(block)

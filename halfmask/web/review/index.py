@@ -1,19 +1,15 @@
-"""What a review has to know of every annotation of a COCO file, in arrays; the
-annotations themselves stay in the file.
+"""The index of a review: numbers of every annotation of a COCO file, in arrays.
+
+The annotations themselves stay in the file.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import threading
 from array import array
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,32 +17,33 @@ from numpy.typing import NDArray
 from halfmask.coco.records import is_id
 from halfmask.coco.scan_lists import scan_lists
 from halfmask.coco.supervision import all_finite, is_crowd, provenance
-from halfmask.errors import InputError
 
 STATES = ("", "filled", "accepted", "redrawn", "rejected")
-"""State of a mask by its code; 0: not one that halfmask filled."""
+"""State of a mask by its code; 0 means that halfmask did not fill it."""
 LARGEST_SIDE = 1 << 20
+CHUNK = 1 << 19
+"""Bytes of the file that are parsed at once: a large file must not fill the memory."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReviewIndex:
-    """The file's annotations by *position* (their place in the list), its images by *row*.
+    """The file's annotations by *position* in their list, its images by *row* in theirs.
 
     Attributes:
         digest: SHA-256 of the file.
-        categories: its category records, by id.
+        categories: its category records, ordered by id.
         ids: int64 [n], annotation ids; −1 where there is none.
         spans: int64 [n, 2], first byte and last + 1.
         images: int32 [n], row of the annotation's image; −1 for an unknown one.
         classes: int32 [n], row in `categories`; −1 for an unknown one.
-        scores: float32 [n], the model's estimate of the mask's IoU; 0 where it says
-            none, which puts it first in the queue.
-        states: uint8 [n], codes of STATES; not 0 for what is reviewed.
+        scores: float32 [n], the model's estimate of the mask's IoU; 0 where there is
+            none, which puts the mask first in the queue.
+        states: uint8 [n], codes of STATES; not 0 for masks in the review.
         boxes: float32 [n, 4] xyxy, clipped to the image; zeros where unusable.
         image_spans: int64 [m, 2], first byte and last + 1 of each image record.
         sizes: int32 [m, 2], height and width.
-        queue: int64 [q], positions of what is reviewed, worst score first, then in the
-            order of the file.
+        queue: int64 [q], positions of the masks in the review, worst score first, then
+            in the order of the file.
         by_image: int64 [n], positions sorted by image row.
     """
 
@@ -65,61 +62,14 @@ class ReviewIndex:
     by_image: NDArray[np.int64]
 
     def of_image(self, row: int) -> NDArray[np.int64]:
-        """Positions of an image's annotations."""
+        """Returns the positions of an image's annotations."""
         rows = self.images[self.by_image]
         first, last = np.searchsorted(rows, row), np.searchsorted(rows, row, side="right")
         return self.by_image[first:last]
 
 
-class SourceFile:
-    """The reviewed file, opened once: items are read from it by their place.
-
-    Raises:
-        InputError: from `read` and `again`, where the file was changed since it was
-            opened.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file: IO[bytes] = path.open("rb")
-        self._lock = threading.Lock()
-        self._stamp = _stamp(self._file)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def read(self, start: int, end: int) -> Any:
-        """The JSON value at bytes start … end − 1."""
-        with self._lock:
-            self._check(self._file)
-            self._file.seek(start)
-            return json.loads(self._file.read(end - start))
-
-    @contextmanager
-    def again(self) -> Iterator[IO[bytes]]:
-        """The file from its start, for one who reads it through; it must be the same
-        still, also where another took its name.
-        """
-        with self.path.open("rb") as file:
-            self._check(file)
-            yield file
-            self._check(file)
-
-    def _check(self, file: IO[bytes]) -> None:
-        if _stamp(file) != self._stamp:
-            raise InputError(
-                f"{self.path}: was changed while it is reviewed; put it back, or start the "
-                "review anew"
-            )
-
-
-def _stamp(file: IO[bytes]) -> tuple[int, ...]:
-    status = os.fstat(file.fileno())
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
 class _Columns:
-    """Columns that grow by a row an annotation or image, at a few bytes a number."""
+    """Columns that grow by one row for each annotation or image."""
 
     def __init__(self) -> None:
         self.ids, self.spans = array("q"), array("q")
@@ -127,7 +77,7 @@ class _Columns:
         self.scores, self.states, self.boxes = array("f"), array("B"), array("d")
         self.image_record_ids, self.image_spans, self.sizes = array("q"), array("q"), array("l")
 
-    def add_annotation(self, value: Any, start: int, end: int) -> None:
+    def add_annotation(self, value: Any, span: tuple[int, int]) -> None:
         record: dict[str, Any] = value if isinstance(value, dict) else {}
         ids: list[Any] = [
             record.get(key) if is_id(record.get(key)) else -1
@@ -140,12 +90,12 @@ class _Columns:
         self.ids.append(ids[0])
         self.image_ids.append(ids[1])
         self.category_ids.append(ids[2])
-        self.spans.extend((start, end))
+        self.spans.extend(span)
         self.scores.append(min(max(float(score), 0.0), 1.0) if all_finite([score]) else 0.0)
         self.states.append(STATES.index(origin) if origin else 0)
         self.boxes.extend(bbox if sound else (0, 0, 0, 0))
 
-    def add_image(self, value: Any, start: int, end: int) -> None:
+    def add_image(self, value: Any, span: tuple[int, int]) -> None:
         if not isinstance(value, dict) or not is_id(value.get("id")):
             return
         sides: list[Any] = [value.get("height"), value.get("width")]
@@ -153,23 +103,24 @@ class _Columns:
             0 < side <= LARGEST_SIDE and side == int(side) for side in sides
         )
         self.image_record_ids.append(value["id"])
-        self.image_spans.extend((start, end))
+        self.image_spans.extend(span)
         self.sizes.extend((int(sides[0]), int(sides[1])) if usable else (0, 0))
 
 
 def build_index(path: Path) -> ReviewIndex:
-    """Reads the file once, in chunks.
+    """Reads a file block by block, without holding it in memory.
 
     Raises:
         InputError: it is no COCO file.
     """
     digest, columns, categories = hashlib.sha256(), _Columns(), []
-    for batch in scan_lists(path, lambda _: True, on_chunk=digest.update):
-        for value, (start, end) in zip(batch.items, batch.spans, strict=True):
+    batches = scan_lists(path, lambda _: True, on_chunk=digest.update, chunk_bytes=CHUNK)
+    for batch in batches:
+        for value, span in zip(batch.items, batch.spans, strict=True):
             if batch.key == "annotations":
-                columns.add_annotation(value, start, end)
+                columns.add_annotation(value, span)
             elif batch.key == "images":
-                columns.add_image(value, start, end)
+                columns.add_image(value, span)
             elif isinstance(value, dict) and is_id(value.get("id")):
                 categories.append(value)
     return _assembled(digest.hexdigest(), columns, sorted(categories, key=lambda c: int(c["id"])))
@@ -189,37 +140,37 @@ def _assembled(digest: str, columns: _Columns, categories: list[dict[str, Any]])
     scores = np.array(columns.scores, dtype=np.float32)
     reviewed = np.flatnonzero(states)
     return ReviewIndex(
-        digest,
-        categories,
-        np.array(columns.ids),
-        np.array(columns.spans).reshape(-1, 2),
-        images,
-        classes,
-        scores,
-        states.astype(np.uint8),
-        boxes,
-        np.array(columns.image_spans).reshape(-1, 2),
-        sizes,
-        reviewed[np.argsort(scores[reviewed], kind="stable")],
-        np.argsort(images, kind="stable"),
+        digest=digest,
+        categories=categories,
+        ids=np.array(columns.ids),
+        spans=np.array(columns.spans).reshape(-1, 2),
+        images=images,
+        classes=classes,
+        scores=scores,
+        states=states.astype(np.uint8),
+        boxes=boxes,
+        image_spans=np.array(columns.image_spans).reshape(-1, 2),
+        sizes=sizes,
+        queue=reviewed[np.argsort(scores[reviewed], kind="stable")],
+        by_image=np.argsort(images, kind="stable"),
     )
 
 
 def _rows_of(wanted: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.int32]:
-    """The row of each wanted id in `known`; −1 for one that is not there."""
+    """Returns the row of each wanted id in `known`, −1 for an unknown one."""
     if not len(known):
         return np.full(len(wanted), -1, dtype=np.int32)
     order = np.argsort(known, kind="stable")
-    place = np.minimum(np.searchsorted(known[order], wanted), len(known) - 1)
-    rows = order[place]
+    rows = order[np.minimum(np.searchsorted(known[order], wanted), len(known) - 1)]
     return np.where(known[rows] == wanted, rows, -1).astype(np.int32)
 
 
 def _clipped(
     boxes: NDArray[np.float64], images: NDArray[np.int32], sizes: NDArray[np.int32]
 ) -> NDArray[np.float32]:
-    """Boxes x, y, width, height to xyxy on their image, as `coco.boxes.clip_box` does;
-    without area where nothing is on it.
+    """Converts boxes x, y, width, height to xyxy, clipped to their image as in `clip_box`.
+
+    A box that lies outside its image has no area.
     """
     if not len(sizes):
         return np.zeros((len(boxes), 4), dtype=np.float32)

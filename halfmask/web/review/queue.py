@@ -1,4 +1,4 @@
-"""The order in which masks are reviewed, what a filter selects of it, and how far the work is."""
+"""The order of the masks in a review, its filters, and the progress."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from halfmask.web.review.decisions import Decisions
 from halfmask.web.review.index import STATES, ReviewIndex
 
 HOLD_SECONDS = 90.0
-"""So long a mask that was shown to one reviewer is not offered to another."""
+"""How long a mask that one reviewer sees is kept from the others."""
 HELD_AHEAD = 2
-"""Masks that are held for a reviewer beside the one that is looked at."""
+"""Masks that are held for a reviewer besides the current one."""
 MOST_HOLDS = 4096
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which masks are wanted.
+    """Selects masks.
 
     Attributes:
-        states: names of STATES; none: all.
-        categories: category ids; none: all.
-        low, high: bounds of the score, both included.
+        states: names of STATES; an empty set selects all.
+        categories: category ids; an empty set selects all.
+        low, high: bounds of the score, inclusive.
     """
 
     states: frozenset[str] = frozenset()
@@ -36,9 +36,7 @@ class Filter:
 
 
 class Queue:
-    """What is reviewed, by *rank*: 0 is the mask with the worst score. Ranks never
-    change; states do.
-    """
+    """The masks in the review by *rank*, 0 for the worst score. Ranks never change."""
 
     def __init__(self, index: ReviewIndex, decisions: Decisions) -> None:
         self.index, self._decisions = index, decisions
@@ -51,52 +49,52 @@ class Queue:
         self._lock = threading.Lock()
 
     def rank(self, position: int) -> int:
-        """The rank of an annotation; −1 for one that is not reviewed."""
+        """Returns the rank of an annotation, −1 if it is not in the review."""
         return int(self._ranks[position]) if 0 <= position < len(self._ranks) else -1
 
     def page(
         self, wanted: Filter, after: int, count: int, backwards: bool, client: str
     ) -> list[int]:
-        """Ranks that the filter selects.
+        """Returns ranks that the filter selects.
+
+        Masks that other clients see are left out, except backwards or when no other
+        mask is left. The client's current mask (`after`) and the next ones are held for
+        it.
 
         Args:
             wanted: the filter.
-            after: the rank to go on from; −1 starts at the worst.
-            count: how many at most.
-            backwards: those before `after`, nearest first.
-            client: who asks. What others look at is left out, unless going backwards or
-                nothing else is left; what the client looks at (`after`) and the next
-                ones are held for them.
+            after: returns ranks after this one; −1 starts at the worst score.
+            count: the largest number of ranks.
+            backwards: returns ranks before `after` instead, nearest first.
+            client: identifies the browser window.
         """
-        ranks = np.flatnonzero(self._selected(wanted))
-        if backwards:
-            before: list[int] = ranks[ranks < after][::-1][:count].tolist()
-            return before
-        ahead = ranks[ranks > after]
-        with self._lock:
+        with self._lock:  # a decision between selecting and holding would offer its mask again
+            ranks = np.flatnonzero(self._selected(wanted))
+            if backwards:
+                before: list[int] = ranks[ranks < after][::-1][:count].tolist()
+                return before
+            ahead = ranks[ranks > after]
             busy = self._held_by_others(client)
             free = ahead[~np.isin(ahead, busy)] if busy else ahead
             if not len(free) and after < 0:
-                free = ahead  # nothing else is left: better twice than not at all
+                free = ahead  # no other mask is left
             page: list[int] = free[:count].tolist()
             self._hold([after, *page[:HELD_AHEAD]], client)
         return page
 
     def count(self, wanted: Filter) -> int:
-        """How many masks the filter selects."""
+        """Returns how many masks the filter selects."""
         return int(self._selected(wanted).sum())
 
     def progress(self, wanted: Filter) -> dict[str, int]:
-        """Masks by state, of the filter's classes and scores, whatever its states."""
+        """Returns state → masks of the filter's classes and scores; ignores its states."""
         everything = Filter(frozenset(), wanted.categories, wanted.low, wanted.high)
         states = self._decisions.states[self.index.queue][self._selected(everything)]
         counts = np.bincount(states, minlength=len(STATES)).tolist()
         return {state: counts[code] for code, state in enumerate(STATES) if state}
 
     def by_category(self) -> list[int]:
-        """How many masks of each category are reviewed, in the order of
-        `ReviewIndex.categories`.
-        """
+        """Returns the masks of each category, in the order of `ReviewIndex.categories`."""
         counts: list[int] = np.bincount(self._classes, minlength=len(self._ids)).tolist()
         return counts
 
@@ -115,7 +113,7 @@ class Queue:
         return [rank for rank, (holder, _) in self._holds.items() if holder != client]
 
     def _hold(self, ranks: list[int], client: str) -> None:
-        """Lets go of what the client held before: one looks at one mask at a time."""
+        """Holds masks for a client, and releases the ones that it held before."""
         if not client:
             return
         self._holds = {rank: hold for rank, hold in self._holds.items() if hold[0] != client}

@@ -1,7 +1,7 @@
-// Buttons and keys that both pages have: tools, zoom, masks on and off, Space to move.
+// Buttons and keys of both pages: tools, zoom, showing masks, Space to move.
 import { $ } from "/static/page.js";
 
-/** Shows which tool has the pointer. */
+/** Marks the tool that has the pointer. */
 export function markTool(stage, name) {
   for (const button of $("tools").children) {
     const on = button.dataset.tool === name;

@@ -1,4 +1,4 @@
-// What lies on the reviewer's desk: the session, the mask that is looked at, and what was done to it but not saved.
+// The state of the review page: the session, the current mask, and its unsaved changes.
 import { $ } from "/static/page.js";
 import { Stage } from "/static/stage.js";
 
@@ -7,5 +7,5 @@ export const WORDS = { filled: "to review", accepted: "accepted", redrawn: "redr
 
 export const stage = new Stage($("stage"));
 
-/** item: as the server tells it. mask: as it is drawn. draft: the model's answer to a box. onchange: after a stroke or an answer. */
+/** item: from the server. mask: with the reviewer's strokes. draft: the model's answer to a box. onchange: called after a stroke or an answer. */
 export const desk = { session: null, item: null, mask: null, draft: null, toolName: "move", busy: false, onchange: () => {} };

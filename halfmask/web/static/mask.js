@@ -92,13 +92,13 @@ export class Mask {
     return this.past.length > 0;
   }
 
-  /** Remembers the mask as it is, so that the next change can be taken back. */
+  /** Saves the mask, so that the next change can be undone. */
   remember() {
     this.past.push(this.pixels.slice());
     if (this.past.length * this.pixels.length > 2e8 && this.past.length > 2) this.past.splice(1, 1);
   }
 
-  /** Takes the last change back; false where there is none. */
+  /** Undoes the last change; false if there is none. */
   back() {
     if (!this.past.length) return false;
     this.pixels = this.past.pop();
@@ -142,7 +142,7 @@ export class Mask {
     this.refresh();
   }
 
-  /** Draws the whole mask anew. */
+  /** Draws the whole mask again. */
   refresh() {
     this.#paint(0, 0, this.width, this.height);
     this.trace();

@@ -1,8 +1,8 @@
-// Small things both pages need: elements by id, a line of news, dialogs, keys.
+// Helpers of both pages: elements by id, a line of news, dialogs, keys.
 
 export const $ = (id) => document.getElementById(id);
 
-/** An element with text and attributes; text is never taken for HTML. */
+/** Makes an element with text and attributes; text is never parsed as HTML. */
 export function element(tag, { text, ...attributes } = {}, ...children) {
   const made = document.createElement(tag);
   if (text !== undefined) made.textContent = text;
@@ -15,7 +15,7 @@ export function element(tag, { text, ...attributes } = {}, ...children) {
   return made;
 }
 
-/** What lies over the picture. kind: "" (nothing), loading, note (at the top, the page goes on) or fault, done, empty (in the middle). */
+/** Covers the picture with a message. kind: "" (nothing), loading, note (at the top, the page goes on) or fault, done, empty (in the middle). */
 export function cover(kind = "", title = "", text = "", ...more) {
   $("cover").hidden = !kind;
   $("cover").className = `cover ${kind}`;
@@ -24,7 +24,7 @@ export function cover(kind = "", title = "", text = "", ...more) {
 
 let timer;
 
-/** One line above the page's lower edge, also for screen readers. kind: "", "good" or "bad"; a bad one stays longer. */
+/** Shows one line above the page's lower edge, also for screen readers. kind: "", "good" or "bad"; a bad one stays longer. */
 export function say(text, kind = "") {
   const place = $("news");
   clearTimeout(timer);

@@ -1,4 +1,4 @@
-// The colours of halfmask/visualize/palette.py; a test keeps them the same.
+// The colours of halfmask/pictures/style.py; a test keeps them the same.
 export const PALETTE = [
   [255, 159, 28], [56, 190, 255], [0, 168, 107], [250, 230, 50], [38, 90, 235], [232, 65, 24],
   [226, 98, 196], [120, 235, 190], [255, 196, 140], [150, 120, 255], [176, 160, 0], [255, 170, 215],

@@ -1,8 +1,8 @@
-// Asks the server for masks and photographs, ahead of the reviewer.
+// Fetches masks and photographs from the server, ahead of the reviewer.
 import { get, getPicture } from "/static/api.js";
 import { $ } from "/static/page.js";
 
-export const AHEAD = 2; // masks that are fetched before they are asked for
+export const AHEAD = 2; // masks that are fetched in advance
 const LISTED = 12;
 const MOST_ITEMS = 8, MOST_PICTURES = 4;
 const CLIENT = sessionStorage.client ??= crypto.randomUUID?.() ?? String(Math.random());
@@ -10,12 +10,12 @@ const CLIENT = sessionStorage.client ??= crypto.randomUUID?.() ?? String(Math.ra
 const fetched = new Map(); // position → promise of { item, picture, fault }
 const pictures = new Map(); // row → promise; several masks share a photograph
 
-/** To be called when a mask's state has changed. */
+/** Call this when a mask's state has changed. */
 export function forget(position) {
   fetched.delete(position);
 }
 
-/** What the filter's fields say. */
+/** Returns the filter as query values. */
 export function filter() {
   const states = [...$("states").querySelectorAll("input:checked")].map((box) => box.value);
   const category = $("category").value;
@@ -23,7 +23,7 @@ export function filter() {
   return { ...(states.length < 4 && states.length ? { state: states } : {}), ...(category ? { category } : {}), low, high };
 }
 
-/** A mask with its photograph; asked for ahead, it is there at once. */
+/** Returns a mask with its photograph, at once if it was fetched in advance. */
 export function fetchItem(position) {
   if (!fetched.has(position)) {
     const promise = (async () => {
@@ -51,5 +51,5 @@ function picture(row) {
   return pictures.get(row);
 }
 
-/** A part of the queue after a rank. */
+/** Fetches the part of the queue after a rank. */
 export const queue = (after, more = {}) => get("/api/queue", { ...filter(), after, count: LISTED, client: CLIENT, ...more });

@@ -7,7 +7,7 @@ import { $, cover, percent, say } from "/static/page.js";
 import { colourOf } from "/static/palette.js";
 import { BoxTool, BrushTool, PolygonTool } from "/static/tools.js";
 
-/** The tool that has the pointer. */
+/** Returns the tool that has the pointer. */
 export function tool() {
   return stage.tool;
 }
@@ -30,14 +30,14 @@ export function setTool(name) {
   stage.draw();
 }
 
-/** The strip below the picture, and what Accept means now. */
+/** Updates the strip below the picture, and the meaning of Accept. */
 export function edits() {
   const paints = ["brush", "eraser"].includes(desk.toolName), changed = Boolean(desk.mask?.changed);
   const texts = {
     box: "Drag a box: the model draws its mask",
-    brush: "Paint what is missing",
-    eraser: "Rub out what is too much",
-    polygon: "Click corners; Enter closes",
+    brush: "Paint missing parts",
+    eraser: "Erase wrong parts",
+    polygon: "Click corners; Enter closes the polygon",
   };
   $("edit").hidden = !desk.item || (desk.toolName === "move" && !changed && !desk.draft);
   $("edit-text").textContent = changed ? "Redrawn, not saved" : desk.draft ? `The model's mask, score ${percent(desk.draft.score)}` : texts[desk.toolName] ?? "";
@@ -53,7 +53,7 @@ async function segment(box) {
   const asked = desk.item;
   stage.scene.objects[0].box = box;
   stage.draw();
-  cover("loading", "The model draws…");
+  cover("loading", "The model is drawing…");
   try {
     const answer = await post(`/api/items/${asked.position}/segment`, { box });
     if (desk.item !== asked) return;
@@ -85,7 +85,7 @@ export function stepBack() {
   }
 }
 
-/** Leaves the mask as it was. */
+/** Discards the changes. */
 export function cancel() {
   if (!desk.item) return;
   if (tool()?.busy) return tool().drop();
@@ -97,9 +97,9 @@ export function cancel() {
   setTool("move");
 }
 
-/** Whether strokes would be lost; says so. */
+/** Returns whether strokes would be lost, and says so. */
 export function unsaved() {
   if (!desk.mask?.changed && !tool()?.busy) return false;
-  say("The redrawn mask is not saved: Enter saves it, Esc drops it", "bad");
+  say("The redrawn mask is not saved: Enter saves it, Esc discards it", "bad");
   return true;
 }

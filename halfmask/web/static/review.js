@@ -8,14 +8,14 @@ import { cancel, edits, setTool, stepBack, tool, unsaved } from "/static/redraw.
 import { askName, reviewer } from "/static/reviewer.js";
 import { refreshProgress, show, showList, showProgress } from "/static/view.js";
 
-const KEPT = 200; // decisions that can be taken back after a reload
+const KEPT = 200; // decisions that can be undone after a reload
 const trail = []; // positions seen, for Back
 let mine = JSON.parse(sessionStorage.mine ?? "[]"); // [position, version] of own decisions, for Undo
 let opening = 0;
 
-async function open(position, { remember = true, anew = false } = {}) {
+async function open(position, { remember = true, reload = false } = {}) {
   const turn = ++opening;
-  if (anew) forget(position);
+  if (reload) forget(position);
   const slow = setTimeout(() => cover("loading", "Loading…"), 250);
   try {
     const found = await fetchItem(position);
@@ -33,16 +33,16 @@ async function open(position, { remember = true, anew = false } = {}) {
   }
 }
 
-// ---- going on ----
+// ---- the next mask ----
 
 async function next(after = desk.item?.rank ?? -1) {
   try {
     let page = await queue(after, { count: 2 });
-    if (!page.items.length && after >= 0) page = await queue(-1, { count: 2 }); // what was skipped
+    if (!page.items.length && after >= 0) page = await queue(-1, { count: 2 }); // skipped masks
     const entry = page.items.find((e) => e.position !== desk.item?.position) ?? page.items[0];
     if (!entry) return finish();
     if (entry.position === desk.item?.position && desk.item.state !== "filled") return finish();
-    if (entry.position === desk.item?.position) say("This is the last one");
+    if (entry.position === desk.item?.position) say("This is the last mask");
     await open(entry.position);
   } catch (error) {
     say(error.message, "bad");
@@ -55,7 +55,7 @@ async function finish() {
   stage.show({ width: 1, height: 1, picture: null, objects: [] });
   stage.scene = null;
   stage.draw();
-  stage.canvas.setAttribute("aria-label", "No mask is shown");
+  stage.canvas.setAttribute("aria-label", "No mask");
   document.body.classList.remove("ready");
   for (const id of ["name", "state", "facts"]) $(id).textContent = "";
   $("score-text").textContent = "–";
@@ -70,18 +70,18 @@ async function finish() {
   const left = progress?.all_states.filled ?? 0;
   const save = element("button", { text: "Save the reviewed file", class: "accept", onclick: exportFile });
   const clear = element("button", { text: "Clear the filter", onclick: clearFilter });
-  if (left) cover("empty", "No mask fits the filter", `${left.toLocaleString()} masks are still to review, or somebody else looks at them.`, clear);
+  if (left) cover("empty", "No mask fits the filter", `${left.toLocaleString()} masks are still to review: the filter hides them, or another reviewer has them.`, clear);
   else cover("done", "Everything is reviewed", STATES.slice(1).map((s) => `${progress?.all_states[s] ?? 0} ${s}`).join(", "), save);
 }
 
 async function back() {
   if (unsaved()) return;
-  if (trail.length) return open(trail.pop(), { remember: false, anew: true });
+  if (trail.length) return open(trail.pop(), { remember: false, reload: true });
   if (!desk.item) return;
   try {
     const page = await queue(desk.item.rank, { backwards: true, count: 1 });
     if (page.items.length) await open(page.items[0].position, { remember: false });
-    else say("This is the first one");
+    else say("This is the first mask");
   } catch (error) {
     say(error.message, "bad");
   }
@@ -130,12 +130,12 @@ function flash(state) {
 function conflict(body, asked) {
   const { current } = body;
   forget(current.position);
-  if (current.by === reviewer() && current.state === asked.state) { // our own, whose answer got lost on the way
+  if (current.by === reviewer() && current.state === asked.state) { // our own decision, whose answer was lost
     mine.push([current.position, current.version]);
     next(current.rank);
     return;
   }
-  $("conflict-text").textContent = `${body.detail}. Yours (${asked.state}) was not saved.`;
+  $("conflict-text").textContent = `${body.detail}. Your decision (${asked.state}) was not saved.`;
   const strokes = asked.mask ? asked : null;
   $("overrule").onclick = () => {
     $("conflict-dialog").close();
@@ -145,7 +145,7 @@ function conflict(body, asked) {
     $("conflict-dialog").close();
     next(current.rank);
   };
-  if (!strokes) { // theirs is shown beneath the question
+  if (!strokes) { // shows their mask behind the dialog
     desk.item = current;
     fetchItem(current.position).then((found) => desk.item === current && show(found)).catch(() => {});
   }
@@ -155,19 +155,19 @@ function conflict(body, asked) {
 async function undo() {
   if (desk.busy || unsaved()) return;
   const [position, version] = mine.at(-1) ?? (desk.item?.version ? [desk.item.position, desk.item.version] : []);
-  if (position === undefined) return say("Nothing to take back");
+  if (position === undefined) return say("Nothing to undo");
   working(true);
   try {
     const answer = await post(`/api/items/${position}/undo`, { version, by: reviewer() });
     mine.pop();
     showProgress(answer.all_states);
-    say("Taken back");
+    say("Undone");
     refreshProgress();
-    await open(position, { anew: true });
+    await open(position, { reload: true });
   } catch (error) {
     if (error.status === 409) mine.pop();
-    say(error.status === 409 ? `Cannot be taken back: ${error.body.detail}` : `Not saved: ${error.message}`, "bad");
-    if (error.status === 409) await open(position, { anew: true });
+    say(error.status === 409 ? `Cannot undo: ${error.body.detail}` : `Not saved: ${error.message}`, "bad");
+    if (error.status === 409) await open(position, { reload: true });
   } finally {
     sessionStorage.mine = JSON.stringify(mine);
     working(false);
@@ -190,7 +190,7 @@ async function exportFile() {
   try {
     const answer = await post("/api/export");
     const counts = Object.entries(answer.counts).map(([state, count]) => `${count.toLocaleString()} ${state}`).join(", ");
-    say(`Written: ${answer.out} (${counts || "nothing was decided yet"})`, "good");
+    say(`Written: ${answer.out} (${counts || "no decisions yet"})`, "good");
   } catch (error) {
     say(error.message, "bad");
   }
@@ -237,10 +237,10 @@ const keys = {
 };
 
 listKeys($("keys"), [
-  ["A", "accept the mask"], ["R", "reject it"], ["N →", "go on without a decision"], ["P ←", "the one before"], ["U", "take the last decision back"],
+  ["A", "accept the mask"], ["R", "reject it"], ["N →", "skip without a decision"], ["P ←", "previous mask"], ["U", "undo the last decision"],
   ["X", "drag a box: the model segments again"], ["B", "brush (Shift erases)"], ["E", "eraser"], ["G", "polygon (Shift cuts out)"], ["[ ]", "smaller, larger brush"],
-  ["Ctrl+Z", "take a stroke or corner back"], ["Enter", "close the polygon; save the redrawn mask"], ["Esc", "leave the mask as it was"],
-  ["M", "mask on and off"], ["O", "boxes of the other objects"], ["F", "object or whole photograph"], ["+ -", "zoom"], ["V", "move"], ["?", "this list"],
+  ["Ctrl+Z", "undo a stroke or corner"], ["Enter", "close the polygon; save the redrawn mask"], ["Esc", "discard the changes"],
+  ["M", "show or hide the mask"], ["O", "show or hide the boxes of other objects"], ["F", "switch between object and whole photograph"], ["+ -", "zoom"], ["V", "move"], ["?", "this list"],
 ]);
 listenToKeys(keys, new Set(["[", "]", "+", "=", "-"]));
 
@@ -253,7 +253,7 @@ for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click
 listenToTools(setTool);
 $("radius").addEventListener("input", () => stage.draw());
 $("filter").addEventListener("change", (event) => {
-  if (event.target === $("category")) stage.canvas.focus({ preventScroll: true }); // or letters would choose a class
+  if (event.target === $("category")) stage.canvas.focus({ preventScroll: true }); // or letters would select a class
   applyFilter();
 });
 $("filter").addEventListener("submit", (event) => event.preventDefault());

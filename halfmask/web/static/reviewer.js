@@ -1,7 +1,7 @@
-// Who reviews: asked once in a browser, and remembered there.
+// The reviewer's name: asked once in a browser, and stored there.
 import { $ } from "/static/page.js";
 
-/** The name that decisions carry; "" before there is one. */
+/** Returns the name for decisions; "" before there is one. */
 export function reviewer() {
   return localStorage.reviewer ?? "";
 }

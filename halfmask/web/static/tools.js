@@ -65,7 +65,7 @@ export class BrushTool {
     this.changed();
   }
 
-  /** A second finger came: what the first one painted was not meant. */
+  /** A second finger came: undoes the stroke of the first one. */
   cancel() {
     this.last = null;
     this.mask.back();
@@ -125,7 +125,7 @@ export class PolygonTool {
     this.stage.draw();
   }
 
-  /** Takes the last corner back; false where there is none. */
+  /** Removes the last corner; false if there is none. */
   back() {
     const had = this.points.pop();
     this.stage.draw();

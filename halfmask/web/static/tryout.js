@@ -11,7 +11,7 @@ const stage = new Stage($("stage"));
 const UPRIGHT_QUALITY = 0.95;
 let model, photo = null; // { id, name, width, height, picture }
 let objects = []; // { mask, box, label, score, rle, area, colour }
-let chosen = null; // the object that the cut-out is made of
+let chosen = null; // the object of the cut-out
 let turn = 0, waiting = 0, unnamed = 0;
 
 // ---- photograph ----
@@ -20,20 +20,20 @@ async function take(file, name = file.name || "photograph") {
   const mine = ++turn;
   cover("loading", "Reading the photograph…");
   try {
-    const told = await postBytes("/api/photos", file);
-    const picture = await getPicture(`/api/photos/${told.photo}`);
+    const sent = await postBytes("/api/photos", file);
+    const picture = await getPicture(`/api/photos/${sent.photo}`);
     if (mine !== turn) return;
-    photo = { id: told.photo, name, width: told.width, height: told.height, picture };
+    photo = { id: sent.photo, name, width: sent.width, height: sent.height, picture };
     objects = [];
     chosen = null;
     stage.moved = false;
-    stage.show({ width: told.width, height: told.height, picture, objects });
+    stage.show({ width: sent.width, height: sent.height, picture, objects });
     stage.canvas.setAttribute("aria-label", name);
     $("drop").hidden = true;
     cover();
     setTool("box");
     list();
-    if (told.turned) askTurn(file, name);
+    if (sent.turned) askTurn(file, name);
     else if (model?.can_detect) await detect();
   } catch (error) {
     if (mine === turn) cover();
@@ -51,7 +51,7 @@ function askTurn(file, name) {
       const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", UPRIGHT_QUALITY));
       await take(blob, name.replace(/(\.\w+)?$/, "-upright.jpg"));
     } catch {
-      say("The browser cannot turn this photograph", "bad");
+      say("The browser cannot rotate this photograph", "bad");
     }
   };
   $("keep-turn").onclick = () => {
@@ -64,7 +64,7 @@ function askTurn(file, name) {
 // ---- masks ----
 
 function add(answer) {
-  const colour = colourOf(answer.label || ++unnamed); // objects of no class are told apart, too
+  const colour = colourOf(answer.label || ++unnamed); // objects of no class differ in colour, too
   const mask = new Mask(photo.width, photo.height, answer.box, answer.mask, colour);
   objects.push({ mask, box: answer.box, label: answer.label, score: answer.score, rle: answer.mask, area: answer.area, colour });
 }
@@ -72,7 +72,7 @@ function add(answer) {
 async function ask(path, body, done) {
   const asked = photo;
   waiting++;
-  cover("loading", "The model draws…");
+  cover("loading", "The model is drawing…");
   try {
     const answer = await post(`/api/photos/${asked.id}/${path}`, body);
     if (photo !== asked) return;
@@ -152,7 +152,7 @@ function saveCoco() {
   download(new Blob([JSON.stringify(document)], { type: "application/json" }), `${stem()}.json`);
 }
 
-/** A canvas of the photograph's size, as large as the picture that the server sent. */
+/** A canvas as large as the server's picture, in the photograph's coordinates. */
 function sheet() {
   const canvas = document.createElement("canvas");
   Object.assign(canvas, { width: photo.picture.width, height: photo.picture.height });
@@ -176,7 +176,7 @@ function saveOverlay() {
   saveCanvas(canvas, `${stem()}-overlay.png`);
 }
 
-/** The chosen object, or all, on nothing; cut to its own size. */
+/** Saves the selected object, or all objects, on a transparent ground, cut to their size. */
 function saveCutout() {
   const wanted = chosen ? [chosen] : objects, [stencil, on] = sheet();
   for (const { mask } of wanted) on.drawImage(solid(mask), mask.x, mask.y, mask.width, mask.height);
@@ -211,8 +211,8 @@ const keys = {
   v: () => setTool("move"), x: () => setTool("box"), d: detect, Delete: () => remove(), Backspace: () => remove(),
   "?": showHelp, o: () => $("chosen").click(), Escape: () => choose(null), ...viewKeys(stage, () => stage.lookAt(null)),
 };
-listKeys($("keys"), [["O", "open a photograph"], ["X", "drag a box"], ["V", "move"], ["D", "find objects, where the model can"], ["Del", "remove the chosen object"],
-  ["Esc", "choose none"], ["M", "masks on and off"], ["F", "whole photograph"], ["+ -", "zoom"], ["?", "this list"]]);
+listKeys($("keys"), [["O", "open a photograph"], ["X", "drag a box"], ["V", "move"], ["D", "find objects, if the model can"], ["Del", "remove the selected object"],
+  ["Esc", "select none"], ["M", "show or hide the masks"], ["F", "whole photograph"], ["+ -", "zoom"], ["?", "this list"]]);
 listenToKeys(keys, new Set(["+", "=", "-"]));
 const clicks = { open: keys.o, choose: keys.o, help: showHelp, detect,
   "save-coco": saveCoco, "save-overlay": saveOverlay, "save-cutout": saveCutout };

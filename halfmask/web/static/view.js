@@ -1,4 +1,4 @@
-// What the review page shows: the picture, the card, the list, the progress.
+// Shows the picture, the card, the list and the progress of the review page.
 import { get } from "/static/api.js";
 import { desk, stage, STATES, WORDS } from "/static/desk.js";
 import { Mask } from "/static/mask.js";
@@ -7,7 +7,7 @@ import { colourOf, css } from "/static/palette.js";
 import { AHEAD, fetchItem, filter, queue } from "/static/queue.js";
 import { edits, setTool } from "/static/redraw.js";
 
-/** Puts a fetched mask on the stage. */
+/** Shows a fetched mask on the stage. */
 export function show({ picture: photograph, fault }) {
   cover();
   desk.draft = null;
@@ -18,12 +18,12 @@ export function show({ picture: photograph, fault }) {
   stage.show({ width, height, picture: photograph, objects: [object], others: desk.item.others }, desk.item.box);
   stage.canvas.setAttribute("aria-label", `${desk.item.category.name} in ${desk.item.image.file_name}, score ${percent(desk.item.mask_score)}, ${WORDS[desk.item.state]}`);
   if (fault) cover("note", "The photograph cannot be shown", fault);
-  else if (desk.item.fault) cover("note", "There is no mask that could be shown", desk.item.fault);
+  else if (desk.item.fault) cover("note", "This mask cannot be shown", desk.item.fault);
   describe();
   setTool("move");
 }
 
-/** The card beside the picture, and what can be done now. */
+/** Updates the card beside the picture, and its buttons. */
 export function describe() {
   document.body.classList.add("ready");
   $("name").textContent = desk.item.category.name;
@@ -47,7 +47,7 @@ function ago(when) {
   return new Date(when).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
 }
 
-/** The list of what comes next. */
+/** Updates the list of the next masks. */
 export async function showList(open) {
   try {
     const page = await queue(desk.item.rank);
@@ -87,7 +87,7 @@ export async function refreshProgress() {
     $("people").hidden = !people.length;
     return progress;
   } catch {
-    return null; // said by whatever is done next
+    return null; // the next request reports it
   }
 }
 

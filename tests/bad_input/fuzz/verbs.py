@@ -1,6 +1,4 @@
-"""The verbs that read a COCO file, run in process as a user runs them; for the fuzzer
-and for the table of malformed files.
-"""
+"""The verbs that read a COCO file, run in this process for the fuzzer."""
 
 from __future__ import annotations
 
@@ -19,11 +17,11 @@ def run_doctor(data: Path, images: Path, out: Path) -> None:
     doctor.run(data, images, out / "doctor.json", out / "doctor.html")
 
 
-def run_split(data: Path, images: Path, out: Path) -> None:  # noqa: ARG001
+def run_split(data: Path, images: Path, out: Path) -> None:
     split.run(data, "random:1:1", out / "split.json")
 
 
-def run_index(data: Path, images: Path, out: Path) -> None:  # noqa: ARG001
+def run_index(data: Path, images: Path, out: Path) -> None:
     """Builds it, opens it and reads every target through it."""
     from halfmask.coco.index.place import open_index
     from halfmask.data.dataset import build_target
@@ -38,7 +36,7 @@ def run_complete(data: Path, images: Path, out: Path) -> None:
     complete.run("baseline:grabcut", data, images, out / "completed.json", dry_run=True)
 
 
-def run_loader(data: Path, images: Path, out: Path) -> None:  # noqa: ARG001
+def run_loader(data: Path, images: Path, out: Path) -> None:
     """Every target; the photographs of those images that have one."""
     from halfmask.coco.file import CocoFile
     from halfmask.coco.images import missing_photographs

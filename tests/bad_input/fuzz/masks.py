@@ -1,11 +1,11 @@
 """Coverage-guided fuzzing of the mask decoders with atheris (pip install
 'halfmask[fuzz]'; Linux and macOS).
 
-Each decoder of tools/mask_targets.py runs in a process of its own: an assertion, any
+Each decoder of targets.py runs in a process of its own: an assertion, any
 exception, more than five seconds or more than 2 GiB end it, and the input that did it
 is kept. tests/bad_input/test_fuzz_masks.py does the same without atheris.
 
-Example: python tools/fuzz_masks.py --seconds 60 --out fuzz-masks
+Example: python -m tests.bad_input.fuzz.masks --seconds 60 --out fuzz-masks
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ def fuzz_one(name: str, options: list[str]) -> None:
     """Runs one decoder under libFuzzer, which ends the process itself."""
     import atheris
 
-    with atheris.instrument_imports(include=["halfmask.coco", "halfmask.formats", "mask_targets"]):
-        from mask_targets import TARGETS
+    with atheris.instrument_imports(
+        include=["halfmask.coco", "halfmask.formats", "tests.bad_input.fuzz.targets"]
+    ):
+        from tests.bad_input.fuzz.targets import TARGETS
 
     def timed(data: bytes) -> None:
         begin = time.monotonic()
@@ -59,7 +61,8 @@ def run(name: str, seconds: int, seed: int, out: Path) -> dict[str, object]:
         str(corpus),
     ]
     begin = time.monotonic()
-    command = [sys.executable, "-X", "faulthandler", __file__, "--one", name, *options]
+    itself = ["-m", "tests.bad_input.fuzz.masks"]
+    command = [sys.executable, "-X", "faulthandler", *itself, "--one", name, *options]
     hang = seconds + STARTING + 10 * SECONDS
     done = subprocess.run(
         command, capture_output=True, text=True, errors="replace", check=False, timeout=hang

@@ -1,6 +1,4 @@
-"""What `kill_test.py` begins with: the modules that its forks share, and the files that
-its commands read.
-"""
+"""The modules that all forks share, and the files that the commands read."""
 
 from __future__ import annotations
 
@@ -9,8 +7,17 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from kill_cases import SAVE_EVERY, STEPS, Case, Completing, FromYolo, Indexing, ToVoc, Training
-from kill_review import Reviewing
+from tests.reliability.kill.cases import (
+    SAVE_EVERY,
+    STEPS,
+    Case,
+    Completing,
+    FromYolo,
+    Indexing,
+    ToVoc,
+    Training,
+)
+from tests.reliability.kill.reviewing import Reviewing
 
 PHOTOGRAPHS, SIDE, CLASSES, MASKED = 48, 64, 6, 3
 RECORDS = 8_000

@@ -1,12 +1,12 @@
-"""Kills `train`, `complete`, `index`, `convert` and `review` at random moments; checks
-what is left and what the same command makes of it.
+"""Kills `train`, `complete`, `index`, `convert` and `review` at random moments, checks
+the files, runs the same command again, and checks its result.
 
-    python tools/kill_test.py --kills 200 --seed 0
+    python -m tests.reliability.kill --kills 200 --seed 0
 
 Half of the kills (SIGKILL) come after a random time, half right before a random one of
 the command's own file operations (open to write, rename, remove, make a folder), where
-a half-written result would show. All that is heavy is imported once; each command runs
-in a fork.
+a half-written result would show. Heavy modules are imported once; each command runs in
+a fork.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kill_cases import Case, digest
-from kill_inputs import CASES, make_inputs, preload
 from rich.console import Console
 from rich.table import Table
+
+from tests.reliability.kill.cases import Case, digest
+from tests.reliability.kill.inputs import CASES, make_inputs, preload
 
 PATIENCE = 120.0
 """Seconds that a command may take before the test calls it hung."""
@@ -152,7 +153,7 @@ def _count_operations(folder: Path, last: int | None) -> list[int]:
 
 
 def moments(chance: random.Random, reference: End) -> Iterator[Moment]:
-    """Without end: a time, an operation, a time, …"""
+    """Yields a time, an operation, a time, … without end."""
     while True:
         yield Moment(seconds=chance.uniform(0.0, reference.seconds))
         yield Moment(operation=chance.randint(1, max(1, reference.operations)))
@@ -161,11 +162,10 @@ def moments(chance: random.Random, reference: End) -> Iterator[Moment]:
 def one_kill(
     case: Case, folder: Path, reference: Path, moment: Moment
 ) -> tuple[str, list[str]] | None:
-    """Kills, looks, runs the same command again, looks again.
+    """Kills a command, checks the files, runs it again, and checks its result.
 
     Returns:
-        Where it fell and what is wrong; None where the command was done before the
-            moment came.
+        Where the kill fell, and the faults; None if the command ended before it.
     """
     before = digest(case.inputs)
     end = run(case, case.arguments(folder), folder, moment)
@@ -198,7 +198,7 @@ def _scratch(keep: Path | None) -> Iterator[Path]:
 def kill_many(
     cases: list[Case], kills: int, seed: int, root: Path, console: Console
 ) -> tuple[dict[str, Row], int]:
-    """So many kills, dealt out to the cases in turn; rows by verb, and the number of faults."""
+    """Kills the cases in turn; returns rows by verb, and the number of faults."""
     chance = random.Random(seed)
     rows = {case.verb: Row() for case in cases}
     plans: list[tuple[Case, Path, Iterator[Moment]]] = []

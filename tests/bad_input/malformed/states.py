@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from malformed_base import (
+from PIL import Image
+
+from tests.bad_input.malformed.base import (
     HEIGHT,
     OUTLINE,
     UNDER_TEST,
@@ -20,7 +22,6 @@ from malformed_base import (
     annotation,
     pixels,
 )
-from PIL import Image
 
 SIZE = [HEIGHT, WIDTH]
 WHOLE = HEIGHT * WIDTH

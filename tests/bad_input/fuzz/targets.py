@@ -19,7 +19,7 @@ from pycocotools import mask as reference
 from halfmask.coco.supervision import MaskState, judge
 from halfmask.formats.cvat.read import _mask, _points
 from halfmask.formats.label_studio.brush import pack_brush, unpack_brush
-from halfmask.formats.yolo.labels import Row, parse_line
+from halfmask.formats.yolo.read import parse_line
 from halfmask.masks.crops import decode
 from halfmask.masks.rle import area_of, box_of, compressed, crop_of, fault_of_rle
 

@@ -1,4 +1,4 @@
-"""The case of `kill_test.py` that decides and saves through `halfmask review`'s own
+"""The case that decides and saves through `halfmask review`'s own
 server: a decision that was confirmed is never lost.
 """
 
@@ -14,10 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kill_cases import Case
-
 from halfmask.web import server
 from halfmask.web.review.index import STATES
+from tests.reliability.kill.cases import Case
 
 STATES_GIVEN = ("accepted", "rejected")
 PAGE, WORST = 10, 0.45

@@ -1,6 +1,4 @@
-"""The commands that `kill_test.py` kills: what each reads, what may be left of it at
-any moment, and what must be there in the end.
-"""
+"""The commands to kill: what each reads, what a kill may leave, and the right result."""
 
 from __future__ import annotations
 
@@ -118,7 +116,7 @@ class Completing(Case):
         wrong = _other_bytes(out, reference / "out", ["masks.json"])
         if (out / "masks.json").exists():
             if not (out / "masks.json.journal").exists():
-                (folder / "drawn.txt").unlink()  # done: the same command begins anew, and may
+                (folder / "drawn.txt").unlink()  # done: the same command starts over, and may
             return "result written", wrong
         return ("drawing" if (folder / "drawn.txt").exists() else "before the first batch"), wrong
 

@@ -1,22 +1,21 @@
-"""What each verb does with a malformed data set, in a few words: really run, then read
-off its own output.
-"""
+"""Runs each verb on a malformed data set, and sums up its output in a few words."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
-from malformed_base import BESIDE, DataSet
 
 from halfmask.cli import complete, doctor, evaluate, index, split
 from halfmask.errors import InputError
+from tests.bad_input.malformed.base import BESIDE, DataSet
 
 MODEL = "baseline:box"
 TINY = {
@@ -42,29 +41,43 @@ of three is more.
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a verb did and what it printed; `refused` is the InputError's line."""
+class VerbResult:
+    """What a verb did, printed and logged; `refused` is the line of its InputError."""
 
     cell: str
     printed: str = ""
     refused: str = ""
 
 
-def told(verb: str, given: DataSet, out: Path) -> Told:
+def run_verb(verb: str, given: DataSet, out: Path) -> VerbResult:
     """Runs a verb, which writes to the folder `out`. Any exception but an InputError
     passes: it is a crash.
     """
     said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), _logged(said):
         try:
             cell = VERBS[verb](given, out, said)
         except InputError as error:
-            return Told("refused", said.getvalue(), str(error))
-    return Told(cell, said.getvalue())
+            return VerbResult("refused", said.getvalue(), str(error))
+    return VerbResult(cell, said.getvalue())
+
+
+@contextlib.contextmanager
+def _logged(said: io.StringIO) -> Iterator[None]:
+    """Writes what the library logs to `said`, as the command line does."""
+    logger, handler = logging.getLogger("halfmask"), logging.StreamHandler(said)
+    before = logger.level, logger.handlers
+    logger.setLevel(logging.INFO)
+    logger.handlers = [handler]
+    try:
+        yield
+    finally:
+        logger.setLevel(before[0])
+        logger.handlers = before[1]
 
 
 def _run(verb: Callable[[], object]) -> None:
-    """A verb that ended with exit code 1 has found something and is done."""
+    """Runs a verb to its end; exit code 1 means that it found problems."""
     with contextlib.suppress(typer.Exit):
         verb()
 

@@ -1,7 +1,6 @@
-"""The table of malformed COCO files in docs/malformed.md: every verb really run on
-every state.
+"""Makes the table of docs/malformed.md: runs every verb on every malformed data set.
 
-Example: python tools/malformed_page.py --write
+Example: python -m tests.bad_input.malformed.page --write
 """
 
 from __future__ import annotations
@@ -11,21 +10,21 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from malformed_base import DataSet, State, build
-from malformed_states import GROUPS
-from malformed_verbs import VERBS, Told, told
+from tests.bad_input.malformed.base import DataSet, State, build
+from tests.bad_input.malformed.states import GROUPS
+from tests.bad_input.malformed.verbs import VERBS, VerbResult, run_verb
 
-PAGE = Path(__file__).parents[1] / "docs" / "malformed.md"
-BEGIN, END = "<!-- made by tools/malformed_page.py -->", "<!-- end -->"
+PAGE = Path(__file__).parents[3] / "docs" / "malformed.md"
+BEGIN, END = "<!-- made by tests/bad_input/malformed/page.py -->", "<!-- end -->"
 LONGEST = 230
 """Characters of a message that the page shows."""
 
-Rows = dict[str, dict[str, Told]]
+Rows = dict[str, dict[str, VerbResult]]
 
 
-def reads(told_: Told, given: DataSet) -> str:
+def reads(result: VerbResult, given: DataSet) -> str:
     """A refusal's line without the machine's paths."""
-    line = told_.refused
+    line = result.refused
     for path, name in ((given.data, "FILE"), (given.images, "FOLDER")):
         line = line.replace(str(path), name)
     return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
@@ -33,7 +32,7 @@ def reads(told_: Told, given: DataSet) -> str:
 
 def run_all(
     states: Iterable[State], folder: Path
-) -> Iterator[tuple[State, DataSet, dict[str, Told]]]:
+) -> Iterator[tuple[State, DataSet, dict[str, VerbResult]]]:
     """Each state with what every verb did."""
     for number, state in enumerate(states):
         given = build(state, folder / str(number))
@@ -41,7 +40,7 @@ def run_all(
         for verb in VERBS:
             out = folder / str(number) / verb
             out.mkdir()
-            found[verb] = told(verb, given, out)
+            found[verb] = run_verb(verb, given, out)
         yield state, given, found
 
 
@@ -65,7 +64,7 @@ def tables() -> str:
     return "\n".join(lines)
 
 
-def _refusals(state: State, given: DataSet, found: dict[str, Told]) -> Iterator[str]:
+def _refusals(state: State, given: DataSet, found: dict[str, VerbResult]) -> Iterator[str]:
     verbs: dict[str, list[str]] = {}
     for verb, one in found.items():
         if one.refused:
@@ -81,7 +80,9 @@ def cells(page: str) -> Rows:
     for line in page.partition(BEGIN)[2].partition("### How a refusal")[0].splitlines():
         parts = [part.strip() for part in line.strip("|").split(" | ")]
         if line.startswith("| ") and len(parts) == len(VERBS) + 1 and parts[0] != "state":
-            rows[parts[0]] = {verb: Told(cell) for verb, cell in zip(VERBS, parts[1:], strict=True)}
+            rows[parts[0]] = {
+                verb: VerbResult(cell) for verb, cell in zip(VERBS, parts[1:], strict=True)
+            }
     return rows
 
 

@@ -1,10 +1,9 @@
-"""Malformed COCO files by the thousand: mutates COCO-mini's instances file and runs
-every verb that reads one.
+"""Mutates COCO-mini's instances file thousands of times, and runs every verb on it.
 
 A case survives where each verb succeeds or raises an InputError, within 5 seconds and
 without a leap in memory. A failure is saved with its seed and traceback.
 
-Example: python tools/fuzz_coco.py --cases 20000 --seed 1 --out fuzz --resume
+Example: python -m tests.bad_input.fuzz.coco --cases 20000 --seed 1 --out fuzz --resume
 """
 
 from __future__ import annotations
@@ -21,9 +20,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from coco_mutations import mutate
-from coco_verbs import VERBS, outcome
 from PIL import Image
+
+from tests.bad_input.fuzz.mutations import mutate
+from tests.bad_input.fuzz.verbs import VERBS, outcome
 
 SECONDS = 5
 LEAP = 256 << 10

@@ -1,9 +1,8 @@
-"""Asks OSV (osv.dev) for known vulnerabilities of what is installed here, with
-pip-audit in an environment of its own.
+"""Asks OSV (osv.dev) for known vulnerabilities of the installed packages, with pip-audit.
 
-Exit code 1 where some are known. Without a network nothing can be asked: then it says
-so and ends with 0, since no tool carries the advisories in a package of an acceptable
-licence (safety-db does: CC BY-NC-SA, and its last free release is of 2021).
+pip-audit gets its own environment. Exit code 1: vulnerabilities are known. Without a
+network it prints that and ends with 0: no package with an acceptable licence contains the
+advisories (safety-db is CC BY-NC-SA, and its last free release is from 2021).
 
 Example: python tools/audit.py .venv-audit
 """
@@ -25,11 +24,11 @@ SECONDS = 600
 
 
 class NotAuditedError(Exception):
-    """Why nothing was asked."""
+    """The reason why nothing was audited."""
 
 
 def reachable(host: str = HOST, seconds: float = 5.0) -> bool:
-    """Whether a host answers."""
+    """Returns whether a host answers."""
     try:
         socket.create_connection((host, 443), seconds).close()
     except OSError:
@@ -38,7 +37,7 @@ def reachable(host: str = HOST, seconds: float = 5.0) -> bool:
 
 
 def installed(folder: Path) -> Path:
-    """pip-audit's program in an environment in `folder`, which is made where it is not there."""
+    """Returns pip-audit's program in the environment `folder`, which is created if missing."""
     program = folder / "bin" / "pip-audit"
     if not program.exists():
         run([sys.executable, "-m", "venv", str(folder)])
@@ -47,11 +46,11 @@ def installed(folder: Path) -> Path:
 
 
 def run(command: list[str], fine: tuple[int, ...] = (0,)) -> str:
-    """What a program prints.
+    """Returns the output of a program.
 
     Raises:
-        NotAuditedError: it cannot be run, takes too long, or ends with another code
-            than a fine one.
+        NotAuditedError: it cannot be run, takes too long, or ends with a code that is
+            not in `fine`.
     """
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
@@ -64,25 +63,16 @@ def run(command: list[str], fine: tuple[int, ...] = (0,)) -> str:
 
 
 def known(program: Path, packages: Path) -> tuple[int, list[str]]:
-    """How many packages OSV was asked about, and a line for each vulnerability."""
-    options = [
-        "--path",
-        str(packages),
-        "-s",
-        "osv",
-        "-f",
-        "json",
-        "--progress-spinner",
-        "off",
-        "--skip-editable",
-    ]
+    """Returns the number of audited packages, and a line for each vulnerability."""
+    options = "-s osv -f json --progress-spinner off --skip-editable --path"
+    command = [str(program), *options.split(), str(packages)]
     try:
-        found: dict[str, Any] = json.loads(run([str(program), *options], fine=(0, 1)))
+        found: dict[str, Any] = json.loads(run(command, fine=(0, 1)))
         rows = found["dependencies"]
     except (ValueError, KeyError, TypeError) as error:
         raise NotAuditedError(f"pip-audit's answer cannot be read: {error}") from error
     lines = [
-        f"{row['name']} {row['version']}: {fault['id']}, mended in "
+        f"{row['name']} {row['version']}: {fault['id']}, fixed in "
         f"{', '.join(fault['fix_versions']) or 'no release yet'}"
         for row in rows
         for fault in row.get("vulns", [])
@@ -94,7 +84,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="of the environment that pip-audit gets")
+    parser.add_argument("folder", type=Path, help="environment for pip-audit")
     folder = parser.parse_args().folder
     try:
         if not reachable():

@@ -1,10 +1,11 @@
-"""Looks up the licence of everything that halfmask and its extras depend on; fails
-where one is not permissive or not known.
+"""Checks the licences of halfmask's dependencies; fails if one is not permissive or unknown.
 
-python tools/licences.py                        # says what it finds python
-tools/licences.py --write                # writes docs/licences.md python
-tools/licences.py --sbom sbom.json       # CycloneDX 1.5: what is installed, for
-supply-chain tools
+    python tools/licences.py                     # prints the result
+    python tools/licences.py --write             # also writes docs/licences.md
+    python tools/licences.py --sbom sbom.json    # also writes CycloneDX 1.5
+
+pip-licenses does not replace it: it lists everything that is installed, without the
+dependencies of each extra, the markers and the SBOM, which are most of this file.
 """
 
 from __future__ import annotations
@@ -27,19 +28,11 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "licences.md"
 OWN = "halfmask"
 ALLOWED = {
-    *(
-        "0BSD",
-        "Apache-2.0",
-        "Apache-2.0 WITH LLVM-exception",
-        "BSD-2-Clause",
-        "BSD-3-Clause",
-        "BSD",
-        "BSL-1.0",
-        "CC0-1.0",
-    ),
-    *("CNRI-Python", "ISC", "MIT", "MIT-0", "MIT-CMU", "PSF-2.0", "Zlib", "MPL-2.0"),
+    *("0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause"),
+    *("BSD", "BSL-1.0", "CC0-1.0", "CNRI-Python", "ISC", "MIT", "MIT-0", "MIT-CMU", "PSF-2.0"),
+    *("Zlib", "MPL-2.0"),
 }
-"""MPL-2.0 binds changes of its own files only; it may be depended on by anything."""
+"""MPL-2.0 applies to changes of its own files only, so any project may depend on it."""
 NAMES = {
     r"apache( software)?( license)?,?( version)? ?2?(\.0)?( license)?": "Apache-2.0",
     r"mit( license)?": "MIT",
@@ -49,19 +42,19 @@ NAMES = {
     r"mozilla public license 2\.0 \(mpl 2\.0\)": "MPL-2.0",
     r"python software foundation license|psfl|psf-2\.0": "PSF-2.0",
 }
-"""How packages write it, lower case → SPDX (`BSD`: which of its clauses is not said)."""
+"""Spelling of packages, in lower case → SPDX (`BSD`: an unspecified BSD licence)."""
 SIGNED_OFF = {
     "atheris": "names no licence in its metadata; its LICENSE file is Apache-2.0; only for fuzzing",
     "cuda-toolkit": "names no licence; NVIDIA's EULA, as the nvidia-* packages below it",
     "nvidia-*": "NVIDIA's own terms, for running on its GPUs; PyTorch's wheels for Linux "
     "require them, halfmask itself does not",
 }
-"""Package → why it may stay although its licence is not in the list above."""
+"""Package → why it is accepted although its licence is not in the list above."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Package:
-    """An installed distribution, why it is needed (`core` or extras) and on what terms."""
+    """An installed distribution, its licence, and the parts (`core` or extras) that need it."""
 
     name: str
     version: str
@@ -75,18 +68,13 @@ class Package:
 
     @property
     def permissive(self) -> bool:
-        """Each `AND` must be allowed, one of each `OR` is enough."""
-        parts = [
-            part.split(" OR ")
-            for part in re.split(r" AND ", self.licence.replace("(", "").replace(")", ""))
-        ]
-        return all(any(choice.strip() in ALLOWED for choice in choices) for choices in parts)
+        """Whether all parts of an `AND`, and one part of each `OR`, are allowed."""
+        parts = re.sub("[()]", "", self.licence).split(" AND ")
+        return all(any(c.strip() in ALLOWED for c in part.split(" OR ")) for part in parts)
 
 
 def licence_of(info: Any) -> str:
-    """An SPDX expression where the package's metadata allow one; else what it says, or
-    `unknown`.
-    """
+    """Returns an SPDX expression if the metadata allow it, else their text, or `unknown`."""
     if expression := info.get("License-Expression"):
         return str(expression)
     text = (info.get("License") or "").strip()
@@ -95,11 +83,8 @@ def licence_of(info: Any) -> str:
         for c in info.get_all("Classifier") or []
         if c.startswith("License ::")
     ]
-    named = (
-        [_spdx(text)]
-        if text and "\n" not in text and _spdx(text) is not None
-        else [_spdx(c) for c in classifiers]
-    )
+    own = _spdx(text) if text and "\n" not in text else None
+    named = [own] if own is not None else [_spdx(c) for c in classifiers]
     known = sorted({name for name in named if name is not None})
     if known and (len(known) == len(named)):
         return " AND ".join(known)
@@ -116,11 +101,10 @@ def _spdx(text: str) -> str | None:
 
 
 def closure(project: dict[str, Any]) -> tuple[dict[str, Package], dict[str, set[str]]]:
-    """Everything that is installed of what a project's dependencies and extras ask for,
-    all the way down.
+    """Follows a project's dependencies and extras to the end.
 
     Returns:
-        Name → package; name of what is not installed here → extras that ask for it.
+        Name → installed package, and name → extras for packages that are not installed.
     """
     extras: dict[str, list[str]] = project["optional-dependencies"]
     found: dict[str, Package] = {}
@@ -152,7 +136,9 @@ def _follow(
         except metadata.PackageNotFoundError:
             absent.setdefault(name, set()).add(why)
             continue
-        package = found.setdefault(name, Package(name, dist.version, licence_of(dist.metadata)))
+        package = found.setdefault(
+            name, Package(name=name, version=dist.version, licence=licence_of(dist.metadata))
+        )
         package.wanted_by.add(why)
         for wanted in dist.requires or []:
             queue += [(wanted, below) for below in ("", *requirement.extras)]
@@ -164,7 +150,7 @@ def canonical(name: str) -> str:
 
 
 def refused(packages: Iterable[Package]) -> list[str]:
-    """A line for each package that is neither permissive nor signed off."""
+    """Returns a line for each package that is neither permissive nor signed off."""
     return [
         f"{p.name} {p.version}: {p.licence} (for {', '.join(sorted(p.wanted_by))})"
         for p in packages
@@ -173,14 +159,14 @@ def refused(packages: Iterable[Package]) -> list[str]:
 
 
 def row(package: Package) -> str:
-    """A line of the page's table. Without the version, which `constraints.txt` has."""
+    """Returns a line of the page's table; versions are in `constraints.txt`."""
     core = "core" in package.wanted_by
     shown = "core" if core else ", ".join(sorted(package.wanted_by - {"dev"}) or ["dev"])
     return f"| {package.name} | {package.licence} | {shown} |"
 
 
 def page(packages: dict[str, Package], absent: dict[str, set[str]]) -> str:
-    """docs/licences.md."""
+    """Returns the text of docs/licences.md."""
     notes = "\n".join(f"- **{name}**: {reason}." for name, reason in SIGNED_OFF.items())
     missing = ", ".join(sorted(absent)) or "none"
     rows = "\n".join(row(package) for _, package in sorted(packages.items()))
@@ -209,26 +195,21 @@ Not installed where this page was made, and so not checked: {missing}.
 
 
 def sbom(packages: dict[str, Package], version: str) -> dict[str, Any]:
-    """A CycloneDX 1.5 document: bomFormat, specVersion, version, the component itself,
-    its components and who depends on whom.
-    """
+    """Returns a CycloneDX 1.5 document with the components and their dependencies."""
 
-    def component(name: str, number: str, licence: str, kind: str) -> dict[str, Any]:
+    def component(name: str, number: str, licence: str) -> dict[str, Any]:
         address = f"pkg:pypi/{name}@{number}"
-        terms = [{"license": {"name": licence}}]
         return {
-            "type": kind,
+            "type": "library",
             "bom-ref": address,
             "name": name,
             "version": number,
             "purl": address,
-            "licenses": terms,
+            "licenses": [{"license": {"name": licence}}],
         }
 
-    own = component(OWN, version, "Apache-2.0", "library")
-    listed = [
-        component(p.name, p.version, p.licence, "library") for _, p in sorted(packages.items())
-    ]
+    own = component(OWN, version, "Apache-2.0")
+    listed = [component(p.name, p.version, p.licence) for _, p in sorted(packages.items())]
     reference = {c["name"]: c["bom-ref"] for c in listed}
     below = [
         {

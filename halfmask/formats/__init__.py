@@ -1,3 +1,1 @@
-"""Other annotation formats, to COCO and back. Knows no model and imports no torch;
-`table.py` lists the formats.
-"""
+"""Other annotation formats, to COCO and from COCO. Nothing here imports torch."""

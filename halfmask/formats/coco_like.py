@@ -1,6 +1,4 @@
-"""LVIS and Objects365 to COCO: both are COCO files in most things, and too large to be
-read at once.
-"""
+"""LVIS and Objects365 to COCO. Both resemble COCO files, but are too large for memory."""
 
 from __future__ import annotations
 
@@ -12,44 +10,34 @@ from halfmask.coco.records import is_id
 from halfmask.coco.supervision import all_finite
 from halfmask.errors import InputError
 from halfmask.formats.json_stream import stream_items
-from halfmask.formats.names import leads_out
-from halfmask.formats.options import Options
-from halfmask.formats.sink import MOST_PIXELS, CocoSink
+from halfmask.formats.report import Options
+from halfmask.formats.sink import CocoSink, usable_size
+from halfmask.formats.source_files import leads_out
 
 
-def read_lvis(source: Path, sink: CocoSink, options: Options) -> None:
-    """Adds an LVIS file to a sink: all keys are kept, `file_name` becomes the last two
-    parts of `coco_url` (`train2017/000000000009.jpg`).
+def read_coco_like(source: Path, sink: CocoSink, options: Options) -> None:
+    """Adds an LVIS or Objects365 file to a sink.
 
-    Raises:
-        InputError: no JSON, or no LVIS file.
-    """
-    _read(source, sink, options)
-
-
-def read_objects365(source: Path, sink: CocoSink, options: Options) -> None:
-    """Adds an Objects365 file (v1 or v2) to a sink: boxes only; all keys are kept, a
-    missing `area` and `iscrowd` are added.
+    All keys are kept, and a missing `area` or `iscrowd` is added. LVIS has no
+    `file_name`: it becomes the last two parts of `coco_url`
+    (`train2017/000000000009.jpg`). The file is read three times, for classes, images and
+    annotations. Only the ids of images are in memory.
 
     Raises:
-        InputError: no JSON, or no Objects365 file.
-    """
-    _read(source, sink, options)
-
-
-def _read(source: Path, sink: CocoSink, options: Options) -> None:
-    """Reads the file three times, for classes, images and annotations; in memory are
-    the ids of images.
+        InputError: not JSON, or not such a file.
     """
     sink.add_categories(_categories(source, options))
     for position, record in enumerate(_items(source, "images", options)):
         image = _image(record)
         if image is None:
-            what = "images without a usable id, width, height or file name: left out with their annotations"
-            sink.tally.fault(what, f"image {position}")
+            sink.report.fault(
+                "images without a usable id, width, height or file name: left out with their "
+                "annotations",
+                f"image {position}",
+            )
         elif sink.size_of(image["id"]) is not None:
-            sink.tally.fault(
-                "images whose id was there already: left out", f"image id {image['id']}"
+            sink.report.fault(
+                "images with an id of another image: left out", f"image id {image['id']}"
             )
         else:
             sink.add_image_record(image, (image["height"], image["width"]))
@@ -60,7 +48,7 @@ def _read(source: Path, sink: CocoSink, options: Options) -> None:
         fault = _fault(row, classes, sink)
         if fault:
             number = row.get("id", "?") if isinstance(row, dict) else "?"
-            sink.tally.fault(
+            sink.report.fault(
                 f"annotations {fault}: left out", f"annotation {position}, id {str(number)[:40]}"
             )
         else:
@@ -69,8 +57,7 @@ def _read(source: Path, sink: CocoSink, options: Options) -> None:
 
 
 def _items(source: Path, key: str, options: Options) -> Iterator[Any]:
-    total = 3 * source.stat().st_size if source.is_file() else 0
-    return stream_items(source, f"{key}.item", lambda n: options.progress(n, total))
+    return stream_items(source, f"{key}.item", options.advance_bytes(source, reads=3))
 
 
 def _categories(source: Path, options: Options) -> list[dict[str, Any]]:
@@ -85,14 +72,10 @@ def _categories(source: Path, options: Options) -> list[dict[str, Any]]:
 
 
 def _image(record: Any) -> dict[str, Any] | None:
-    """The record with a file name; None where it cannot be used."""
+    """The record with a file name, or None if it is unusable."""
     if not isinstance(record, dict) or not is_id(record.get("id")):
         return None
-    sides = record.get("height"), record.get("width")
-    if (
-        not all(type(side) is int and side > 0 for side in sides)
-        or record["height"] * record["width"] >= MOST_PIXELS
-    ):
+    if usable_size(record.get("height"), record.get("width")) is None:
         return None
     name, url = record.get("file_name"), record.get("coco_url")
     if not isinstance(name, str) and isinstance(url, str):
@@ -106,9 +89,9 @@ def _fault(row: Any, classes: set[int], sink: CocoSink) -> str | None:
     if not isinstance(row, dict) or not is_id(row.get("id")):
         return "without an id"
     if not is_id(row.get("image_id")) or sink.size_of(row["image_id"]) is None:
-        return "of an image that is not there"
+        return "of an image that is not in the file"
     if not is_id(row.get("category_id")) or row["category_id"] not in classes:
-        return "of a class that is not there"
+        return "of a class that is not in the file"
     box = row.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all_finite(box) or min(box[2:]) <= 0:
         return "without a box of four numbers and a positive size"

@@ -1,19 +1,60 @@
-"""Counts what a conversion could not carry over, so that nothing is lost silently."""
+"""The options of a conversion, and its report of everything it could not carry over."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
-@dataclass
-class Report:
-    """Two counts: `faults` of the source (something in it cannot be read) and `notes`
-    (the target has no place for it).
+def _ignore(step: int, total: int) -> None:
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of a conversion. Each format uses some of them.
 
     Attributes:
-        faults, notes: sentence → how often.
-        first: sentence → where it was met first: a file and line, or an id.
+        images: folder of the photographs.
+        masks: folder of the mask PNGs.
+        split: the part of the source to read.
+        zero_based: VOC boxes count pixels from 0 and exclude the last one.
+        image_url: prefix of file names in Label Studio; None: local storage.
+        advance: called with the steps just made and the steps in all.
+    """
+
+    images: Path | None = None
+    masks: Path | None = None
+    split: str | None = None
+    zero_based: bool = False
+    image_url: str | None = None
+    advance: Callable[[int, int], None] = _ignore
+
+    def advance_bytes(self, path: Path, reads: int = 1) -> Callable[[int], None]:
+        """Returns a function that reports bytes read from a file, which is read several times."""
+        total = reads * path.stat().st_size if path.is_file() else 0
+        return lambda read: self.advance(read, total)
+
+    def given(self) -> list[str]:
+        """Returns the command line's names of the options that are set."""
+        values = {key: value for key, value in vars(self).items() if key != "advance"}
+        return [
+            f"--{key.replace('_', '-')}"
+            for key, value in values.items()
+            if value is not None and value is not False
+        ]
+
+
+@dataclass
+class ConversionReport:
+    """Counts everything that a conversion could not carry over.
+
+    Attributes:
+        faults: sentence → count, for parts of the source that cannot be read.
+        notes: sentence → count, for content that the target format cannot express.
+        first: sentence → the first occurrence, as file and line or as id.
     """
 
     faults: dict[str, int] = field(default_factory=dict)
@@ -21,31 +62,32 @@ class Report:
     first: dict[str, str] = field(default_factory=dict)
 
     def fault(self, what: str, where: object = "", times: int = 1) -> None:
-        """Counts something that is wrong in the source. `what` is a noun in the plural
-        and what became of it.
+        """Counts an error in the source.
+
+        Args:
+            what: a plural noun and the consequence: "masks that are broken: left out".
+            where: file and line, or id.
+            times: number of occurrences.
         """
         self._count(self.faults, what, where, times)
 
     def note(self, what: str, where: object = "", times: int = 1) -> None:
-        """Counts something that the target cannot express."""
+        """Counts content that the target cannot express; arguments as for `fault`."""
         self._count(self.notes, what, where, times)
 
     def lines(self, counts: dict[str, int]) -> list[str]:
-        """One line for each sentence, the most frequent first."""
+        """Returns a line for each sentence of `faults` or `notes`, most frequent first."""
         ranked = sorted(counts.items(), key=lambda item: -item[1])
         return [
             f"{count} {what}" + (f" (first: {self.first[what]})" if self.first[what] else "")
             for what, count in ranked
         ]
 
-    def as_json(self) -> dict[str, Any]:
-        """Both counts, with the place of the first."""
+    def to_json(self) -> dict[str, Any]:
+        """Returns both counts, each sentence with its first occurrence."""
         counts = {"faults": self.faults, "notes": self.notes}
         return {
-            key: [
-                {"what": what, "count": count, "first": self.first[what]}
-                for what, count in rows.items()
-            ]
+            key: [{"what": w, "count": n, "first": self.first[w]} for w, n in rows.items()]
             for key, rows in counts.items()
         }
 

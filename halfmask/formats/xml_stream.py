@@ -1,79 +1,67 @@
-"""Reads XML of strangers: element by element, and without document types, so that no
-entity can be expanded.
+"""Reads XML from unknown sources element by element, in bounded memory.
+
+defusedxml refuses document types, so no entity is ever expanded.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
+from xml.etree.ElementTree import Element, ParseError, indent, tostring
+
+from defusedxml import DTDForbidden
+from defusedxml.ElementTree import iterparse
 
 from halfmask.errors import InputError
-
-_CHUNK = 1 << 16
+from halfmask.formats.json_stream import CountBytes, counted
 
 
 class XmlError(InputError):
-    """The file is no XML that is read here."""
+    """The file is not readable XML."""
 
 
-class _Collector(TreeBuilder):
-    """Keeps the finished elements of some tags; refuses a DOCTYPE before anything in it
-    takes effect.
-    """
+def elements(path: Path, tags: set[str], progress: CountBytes | None = None) -> Iterator[Element]:
+    """Yields the elements with certain tags in the order in which they end.
 
-    def __init__(self, tags: set[str]) -> None:
-        super().__init__()
-        self.tags = tags
-        self.ready: list[Element] = []
+    An element is emptied as soon as the next one is requested.
 
-    def doctype(self, *_: str | None) -> None:
-        raise XmlError("holds a DOCTYPE, which could define entities; remove it")
-
-    def end(self, tag: str) -> Element:
-        element = super().end(tag)
-        if tag in self.tags:
-            self.ready.append(element)
-        return element
-
-
-def elements(path: Path, tags: set[str]) -> Iterator[Element]:
-    """The elements of some tags, in the order of their ends; each is emptied when the
-    next is asked for.
-
+    Args:
+        path: an XML file.
+        tags: tags of the elements.
+        progress: receives the bytes read.
     Raises:
-        XmlError: the file is missing, no well-formed XML, or has a DOCTYPE.
+        XmlError: the file is missing, not well-formed XML, or has a DOCTYPE.
     """
-    collector = _Collector(tags)
-    parser = XMLParser(target=collector)
     try:
         with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                parser.feed(chunk)
-                while collector.ready:
-                    element = collector.ready.pop(0)
-                    yield element
-                    element.clear()
-            parser.close()
-    except XmlError as error:
-        raise XmlError(f"{path}: {error}") from error
+            yield from counted(_finished(iterparse(file, forbid_dtd=True), tags), file, progress)
+    except DTDForbidden as error:
+        raise XmlError(
+            f"{path}: holds a DOCTYPE, which could define entities; remove it"
+        ) from error
     except ParseError as error:
         raise XmlError(f"{path}: not well-formed XML: {error}") from error
-    except (LookupError, ValueError) as error:  # an encoding that is none
+    except (LookupError, ValueError) as error:  # an unknown encoding
         raise XmlError(f"{path}: not XML that can be read: {error}") from error
     except OSError as error:
         raise XmlError(f"{path}: cannot be read: {error.strerror or error}") from error
-    yield from collector.ready
+
+
+def _finished(events: Iterator[tuple[str, Element]], tags: set[str]) -> Iterator[Element]:
+    for _, element in events:
+        if element.tag in tags:
+            yield element
+            element.clear()
 
 
 def text_of(element: Element, tag: str) -> str:
-    """The text of a child, "" where there is none."""
+    """Returns the text of a child, "" if there is none."""
     return (element.findtext(tag) or "").strip()
 
 
 def number_of(text: str | None) -> float | None:
-    """A finite number, or None."""
+    """Returns a finite number, or None if the text is not one."""
     try:
         value = float(text or "")
     except ValueError:
@@ -81,12 +69,24 @@ def number_of(text: str | None) -> float | None:
     return value if abs(value) < 1e12 else None  # nan compares false
 
 
+def numbers_of(texts: Iterable[str | None]) -> list[float] | None:
+    """Returns all texts as finite numbers, or None if one of them is not a number."""
+    values = [number_of(text) for text in texts]
+    return [v for v in values if v is not None] if None not in values else None
+
+
 def whole_of(text: str | None) -> int:
-    """A positive whole number; 0 where it is none."""
+    """Returns a positive whole number, or 0 if the text is not one."""
     value = number_of(text)
     return int(value) if value is not None and value > 0 and value == int(value) else 0
 
 
 def xml_text(value: object) -> str:
-    """A text as XML may hold it: control characters, which it may not, are replaced."""
+    """Returns a text with the control characters that XML forbids replaced."""
     return re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]", "\ufffd", str(value))
+
+
+def indented(element: Element) -> str:
+    """Returns an element as indented XML text."""
+    indent(element)
+    return tostring(element, encoding="unicode") + "\n"

@@ -1,3 +1,24 @@
-"""halfmask inside other tools: one file for each, each with its own extra. They are
-imported where they are used, never from here.
-"""
+"""halfmask inside other tools. Each module needs one extra, and nothing else needs them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from halfmask.errors import InputError
+
+
+def optional_module(name: str, package: str, extra: str) -> Any:
+    """Imports a module of an optional package.
+
+    Args:
+        name: the module.
+        package: the package, for the error.
+        extra: the extra of halfmask that installs it.
+    Raises:
+        InputError: the package is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(f'this needs {package}: pip install "halfmask[{extra}]"') from error

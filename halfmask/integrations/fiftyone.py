@@ -1,10 +1,8 @@
-"""FiftyOne data sets: from a COCO file, to a COCO file, and masks for detections that
-have none.
+"""Converts COCO files to and from FiftyOne data sets, and gives masks to detections.
 
-FiftyOne keeps an instance's mask as an array over its bounding box. It knows no crowd
-and no suspect or broken mask: such annotations come over as detections without a mask,
-and what the file said of them as attributes (`coco_id`, `iscrowd`, `mask_state`,
-`mask_score`).
+FiftyOne stores an instance's mask as an array over its bounding box. It has no crowds and
+no suspect or broken masks: these annotations become detections without a mask, with the
+attributes `coco_id`, `iscrowd`, `mask_state` and `mask_score`.
 """
 
 from __future__ import annotations
@@ -28,11 +26,12 @@ from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.inference.complete.filling import nonempty
 from halfmask.inference.predictor import Predictor, load
+from halfmask.integrations import optional_module
 from halfmask.masks.crops import MaskCrops, decode, encode_rle
 
 FIELD = "ground_truth"
 SCORE = "mask_score"
-"""Attribute of a detection whose mask a model drew: the model's estimate of its IoU."""
+"""Attribute of a detection with a model's mask: the model's estimate of its IoU."""
 MODEL = "mask_model"
 
 Bitmap = NDArray[np.bool_]
@@ -40,32 +39,30 @@ Box = tuple[float, float, float, float]
 
 
 def to_fiftyone(
-    annotations: str | Path, images: str | Path, name: str | None = None, field: str = FIELD
+    annotations: str | Path, images: str | Path, *, name: str | None = None, field: str = FIELD
 ) -> Any:
-    """A `fiftyone.Dataset` of a COCO file's annotations, masks where they have usable
-    ones.
+    """Returns a `fiftyone.Dataset` of a COCO file's annotations with their usable masks.
 
-    A detection with a mask is boxed by the whole pixels that hold its box and its mask,
-    so that the mask's pixels stay what they are; the file's own box is its attribute
+    The box of a detection with a mask is extended to whole pixels around its box and its
+    mask, so that the mask's pixels do not change. The file's own box is the attribute
     `coco_bbox`.
 
     Args:
-        annotations: a COCO instances file; what halfmask filled in counts as masks.
+        annotations: a COCO instances file; masks that halfmask filled in count.
         images: the folder of its photographs.
-        name: of the data set; None lets FiftyOne name it.
-        field: of the samples, where the detections go.
+        name: name of the data set; None lets FiftyOne choose.
+        field: field of the samples for the detections.
     Raises:
-        InputError: fiftyone is not installed (extra `fiftyone`), or no COCO file.
+        InputError: fiftyone is not installed (extra `fiftyone`), or not a COCO file.
     """
-    library = _fiftyone()
+    library = optional_module("fiftyone", "fiftyone", "fiftyone")
     file, folder = CocoFile.read(annotations), Path(images).resolve()
     out = library.Dataset(name)
     samples = []
     for image in file.images:
         size = file.size_of(image["id"])
-        sample = library.Sample(
-            filepath=str(photograph_path(folder, file_name_of(image), f"image id {image['id']}"))
-        )
+        path = photograph_path(folder, file_name_of(image), f"image id {image['id']}")
+        sample = library.Sample(filepath=str(path))
         sample.metadata = library.ImageMetadata(width=size[1], height=size[0])
         rows = [_detection(library, file, row, size) for row in file.annotations_of(image["id"])]
         sample[field] = library.Detections(detections=[row for row in rows if row is not None])
@@ -75,16 +72,14 @@ def to_fiftyone(
 
 
 def from_fiftyone(samples: Any, out: str | Path, field: str = FIELD) -> Path:
-    """The COCO file of a data set's or view's detections: RLE where they have a mask,
-    no segmentation where they have none.
+    """Writes a COCO file of a data set's or view's detections, with RLE for their masks.
 
-    File names are relative to the samples' common folder, which is what `--images` has
-    to name.
+    File names are relative to the samples' common folder, which `--images` needs.
 
     Args:
-        samples: a FiftyOne data set or view, of images.
+        samples: a FiftyOne data set or view of images.
         out: the file to write.
-        field: of the samples, with Detections.
+        field: field of the samples with Detections.
     Returns:
         The common folder.
     Raises:
@@ -104,52 +99,50 @@ def from_fiftyone(samples: Any, out: str | Path, field: str = FIELD) -> Path:
         records.append({"id": number, "file_name": name, "width": width, "height": height})
         for found in _found(sample, field):
             category = numbers.setdefault(str(found.label), len(numbers) + 1)
-            x, y, w, h = found.bounding_box
-            row: dict[str, Any] = {
-                "id": len(rows) + 1,
-                "image_id": number,
-                "category_id": category,
-                "iscrowd": 0,
-            }
-            row |= {
-                "bbox": [x * width, y * height, w * width, h * height],
-                "area": w * width * h * height,
-            }
-            mask = found.get_mask()
-            if mask is not None:
-                crops = _from_box(
-                    np.asarray(mask) > 0, _corners(found, (height, width)), (height, width)
-                )
-                row |= {"segmentation": encode_rle(crops)[0], "area": int(crops.areas()[0])}
-            rows.append(row)
+            ids = {"id": len(rows) + 1, "image_id": number, "category_id": category, "iscrowd": 0}
+            rows.append({**ids, **_geometry(found, (height, width))})
     categories = [{"id": number, "name": label} for label, number in numbers.items()]
     write_json(Path(out), {"images": records, "annotations": rows, "categories": categories})
     return folder
 
 
+def _geometry(found: Any, size: tuple[int, int]) -> dict[str, Any]:
+    """COCO's bbox, area and, for a detection with a mask, segmentation."""
+    x, y, w, h = found.bounding_box
+    height, width = size
+    box = [x * width, y * height, w * width, h * height]
+    mask = found.get_mask()
+    if mask is None:
+        return {"bbox": box, "area": w * width * h * height}
+    crops = _from_box(np.asarray(mask) > 0, _corners(found, size), size)
+    return {"bbox": box, "area": int(crops.areas()[0]), "segmentation": encode_rle(crops)[0]}
+
+
 @dataclass(frozen=True)
 class FilledSamples:
-    """What `fill` did: masks drawn, and detections left alone since their box lies
-    outside the image.
+    """The result of `fill_samples`.
+
+    Attributes:
+        masks: number of new masks.
+        left_alone: number of detections whose box lies outside the image.
     """
 
     masks: int
     left_alone: int
 
 
-def fill(
+def fill_samples(
     samples: Any, model: Predictor | str = "box-segmenter", field: str = FIELD
 ) -> FilledSamples:
-    """Gives each detection without a mask the model's, in the data set itself. Boxes,
-    labels and the masks that are there stay.
+    """Gives each detection without a mask the model's mask, in the data set itself.
 
-    New masks carry the attributes `mask_score` (the model's estimate of the IoU) and
-    `mask_model`: sort by the first to review.
+    Boxes, labels and existing masks stay. New masks have the attributes `mask_score`
+    (the model's estimate of the IoU) and `mask_model`: sort by the first to review.
 
     Args:
-        samples: a FiftyOne data set or view, of images.
+        samples: a FiftyOne data set or view of images.
         model: draws the masks.
-        field: of the samples, with Detections.
+        field: field of the samples with Detections.
     Raises:
         InputError: a photograph that cannot be read.
     """
@@ -177,7 +170,7 @@ def fill(
 
 
 def _detection(library: Any, file: CocoFile, row: dict[str, Any], size: tuple[int, int]) -> Any:
-    """An annotation as a Detection; None where nothing of its box lies on the image."""
+    """An annotation as a Detection; None if its box lies outside the image."""
     box = clip_box(row["bbox"], size)
     if box is None:
         return None
@@ -196,12 +189,8 @@ def _detection(library: Any, file: CocoFile, row: dict[str, Any], size: tuple[in
             bitmap.numpy() > 0
         )
     height, width = size
-    relative = [
-        box[0] / width,
-        box[1] / height,
-        (box[2] - box[0]) / width,
-        (box[3] - box[1]) / height,
-    ]
+    relative = [box[0] / width, box[1] / height]
+    relative += [(box[2] - box[0]) / width, (box[3] - box[1]) / height]
     return library.Detection(
         label=file.name_of(row["category_id"]), bounding_box=relative, mask=mask, **more
     )
@@ -220,8 +209,9 @@ def _corners(found: Any, size: tuple[int, int]) -> Box:
 
 
 def _into_box(mask: Bitmap, box: Box) -> Bitmap:
-    """A mask [H, W] of the image as an array over a box: about a cell for each pixel,
-    each the pixel at its centre.
+    """Samples a mask [H, W] of the image over a box, with about one cell for each pixel.
+
+    The value of a cell is that of the pixel at its centre.
     """
     height, width = mask.shape
     x0, y0, x1, y1 = box
@@ -233,47 +223,34 @@ def _into_box(mask: Bitmap, box: Box) -> Bitmap:
 
 
 def _from_box(mask: Bitmap, box: Box, size: tuple[int, int]) -> MaskCrops:
-    """The pixels of the image whose centre lies in a cell of an array over a box."""
+    """Returns the pixels of the image whose centre lies in a true cell of an array over a box."""
     x0, y0, x1, y1 = box
     left, right = _pixels(x0, x1, size[1])
     top, bottom = _pixels(y0, y1, size[0])
-    columns = (
-        ((np.arange(left, right) + 0.5 - x0) / (x1 - x0) * mask.shape[1])
-        .astype(int)
-        .clip(0, mask.shape[1] - 1)
-    )
-    rows = (
-        ((np.arange(top, bottom) + 0.5 - y0) / (y1 - y0) * mask.shape[0])
-        .astype(int)
-        .clip(0, mask.shape[0] - 1)
-    )
+    height, width = mask.shape
+    columns = ((np.arange(left, right) + 0.5 - x0) / (x1 - x0) * width).astype(int)
+    rows = ((np.arange(top, bottom) + 0.5 - y0) / (y1 - y0) * height).astype(int)
+    columns, rows = columns.clip(0, width - 1), rows.clip(0, height - 1)
     return MaskCrops.from_bitmaps([torch.from_numpy(mask[rows][:, columns])], [(left, top)], size)
 
 
 def _centres(low: float, high: float, cells: int) -> NDArray[np.int64]:
-    """The pixel that holds the centre of each cell."""
+    """Returns the pixel that holds the centre of each cell."""
     return np.floor(low + (np.arange(cells) + 0.5) * (high - low) / cells).astype(np.int64)
 
 
 def _pixels(low: float, high: float, side: int) -> tuple[int, int]:
-    """First and last + 1 of the pixels whose centre lies between the two. Rounded
-    first: FiftyOne keeps shares of the image's side.
+    """Returns first and last + 1 of the pixels whose centre lies between two coordinates.
+
+    The coordinates are rounded first: FiftyOne stores fractions of the image's side.
     """
     return max(0, math.ceil(round(low - 0.5, 6))), min(side, math.ceil(round(high - 0.5, 6)))
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """(H, W), without decoding."""
+    """(H, W), from the header of the file."""
     try:
         with Image.open(path) as image:
             return image.size[1], image.size[0]
     except OSError as error:
-        raise InputError(f"{path}: no photograph to be read: {error}") from error
-
-
-def _fiftyone() -> Any:
-    try:
-        import fiftyone
-    except ImportError as error:
-        raise InputError('this needs fiftyone: pip install "halfmask[fiftyone]"') from error
-    return fiftyone
+        raise InputError(f"{path}: expected a photograph, cannot read it: {error}") from error

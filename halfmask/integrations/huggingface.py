@@ -1,8 +1,8 @@
-"""A trained model on the Hugging Face Hub: `push_to_hub` and `from_pretrained`, which
-is `halfmask.load("hf://OWNER/NAME")`.
+"""Uploads a trained model to the Hugging Face Hub, and loads one from there.
 
-What is uploaded is the checkpoint as it is (safetensors; its header holds recipe and
-classes) and a card made from it and from the run's numbers.
+`push_to_hub` uploads the unchanged checkpoint (safetensors, with recipe and classes in
+its header) and a card with the numbers of the run. `from_pretrained` is
+`halfmask.load("hf://OWNER/NAME")`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from halfmask.errors import InputError
 from halfmask.inference.checkpoints import FILE, SCHEME, find_checkpoint
 from halfmask.inference.predictor import Predictor, load
+from halfmask.integrations import optional_module
 from halfmask.models.checkpoint import Checkpoint, file_digest, load_checkpoint
 
 METRICS = "metrics.json"
@@ -27,7 +28,7 @@ ROWS = (
     ("mask AP, %", "mask", "AP"),
     ("mask IoU on given boxes", "given_boxes", "miou"),
 )
-"""What the card shows of the run's last evaluation: its name there, block and key."""
+"""The card's rows: name, and block and key in the run's last evaluation."""
 TAGS = ["halfmask", "instance-segmentation", "partially-supervised"]
 
 
@@ -35,38 +36,34 @@ def push_to_hub(
     model: str | Path,
     repository: str,
     license: str,
+    *,
     private: bool = False,
     token: str | None = None,
     message: str | None = None,
 ) -> str:
-    """Uploads a checkpoint and its card; the repository is made where it is not there yet.
+    """Uploads a checkpoint and its card; creates the repository if there is none.
 
-    The checkpoint's header, and so the card, holds the recipe, with the paths of your
-    data as you wrote them there.
+    The checkpoint's header holds the recipe with the paths of your data.
 
     Args:
         model: a checkpoint file, a run's folder (whose metrics.json goes into the
             card), or a shipped model's name.
         repository: OWNER/NAME.
-        license: of the model, as the Hub spells it (apache-2.0, cc-by-4.0, other, …):
-            it depends on your data, so there is no default.
-        private: for a repository that is made now.
-        token: None: the one of `hf auth login`.
-        message: of the commit.
+        license: licence of the model in the Hub's spelling (apache-2.0, cc-by-4.0,
+            other, …). It depends on your data, so there is no default.
+        private: visibility of a new repository.
+        token: an access token; None: the one of `hf auth login`.
+        message: message of the commit.
     Returns:
         The address of the commit.
     Raises:
         InputError: huggingface_hub is not installed (extra `hub`), no such model, or
             the Hub refuses.
     """
-    try:
-        from huggingface_hub import HfApi
-        from huggingface_hub.errors import HFValidationError
-    except ImportError as error:
-        raise InputError('this needs huggingface_hub: pip install "halfmask[hub]"') from error
+    hub = optional_module("huggingface_hub", "huggingface_hub", "hub")
     with tempfile.TemporaryDirectory() as folder:
-        write_repository(model, Path(folder), repository, license)
-        api = HfApi(token=token)
+        write_repository(model, Path(folder), repository=repository, license=license)
+        api = hub.HfApi(token=token)
         try:
             api.create_repo(repository, private=private, exist_ok=True)
             done = api.upload_folder(
@@ -74,12 +71,10 @@ def push_to_hub(
                 folder_path=folder,
                 commit_message=message or f"halfmask model {repository}",
             )
-        except (OSError, HFValidationError) as error:
-            reason = (
-                str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            )
+        except (OSError, hub.errors.HFValidationError) as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise InputError(
-                f"{repository}: the Hub does not take it: {reason} Mend: `hf auth login`"
+                f"{repository}: the Hub refuses it: {reason} To fix: `hf auth login`"
             ) from error
     return str(done)
 
@@ -87,8 +82,7 @@ def push_to_hub(
 def from_pretrained(
     repository: str, revision: str | None = None, device: str | torch.device | None = None
 ) -> Predictor:
-    """The model of OWNER/NAME on the Hub, from the cache on this machine where it is
-    there already.
+    """Returns the model of OWNER/NAME on the Hub, from the local cache if it is there.
 
     Raises:
         InputError: see `halfmask.load`.
@@ -96,8 +90,8 @@ def from_pretrained(
     return load(f"{SCHEME}{repository}" + (f"@{revision}" if revision else ""), device=device)
 
 
-def write_repository(model: str | Path, folder: Path, repository: str, license: str) -> None:
-    """Writes what `push_to_hub` uploads, model.safetensors and README.md, into a folder.
+def write_repository(model: str | Path, folder: Path, *, repository: str, license: str) -> None:
+    """Writes the two files that `push_to_hub` uploads, model.safetensors and README.md.
 
     Raises:
         InputError: no such model, or the run's metrics.json is damaged.
@@ -107,12 +101,21 @@ def write_repository(model: str | Path, folder: Path, repository: str, license: 
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, folder / FILE)
     numbers = _numbers(path.with_name(METRICS)) if path.name == FILE else None
-    text = _head(checkpoint, license) + _body(checkpoint, repository, file_digest(path), numbers)
+    hub = optional_module("huggingface_hub", "huggingface_hub", "hub")
+    data = hub.ModelCardData(
+        library_name="halfmask",
+        license=license,
+        tags=TAGS,
+        pipeline_tag="image-segmentation",
+        model_name=checkpoint.recipe.name,
+    )
+    body = _body(checkpoint, repository, file_digest(path), numbers)
+    text = f"---\n{data.to_yaml()}\n---\n\n{body}"
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
 def _numbers(path: Path) -> dict[str, Any] | None:
-    """The run's last evaluation; None where there was none."""
+    """The run's last evaluation, or None if there is none."""
     if not path.is_file():
         return None
     try:
@@ -120,19 +123,6 @@ def _numbers(path: Path) -> dict[str, Any] | None:
         return dict(rows[-1]) if rows else None
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: not the metrics of a run: {error}") from error
-
-
-def _head(checkpoint: Checkpoint, license: str) -> str:
-    from huggingface_hub import ModelCardData
-
-    data = ModelCardData(
-        library_name="halfmask",
-        license=license,
-        tags=TAGS,
-        pipeline_tag="image-segmentation",
-        model_name=checkpoint.recipe.name,
-    )
-    return f"---\n{data.to_yaml()}\n---\n\n"
 
 
 def _body(
@@ -143,64 +133,46 @@ def _body(
         c["id"]: f"{c['name']} ({checkpoint.mask_counts.get(c['id'], 0)})"
         for c in checkpoint.categories
     }
-    in_a, in_b = (
-        [text for k, text in named.items() if (k in masked) is had] for had in (True, False)
-    )
-    detects = checkpoint.recipe.model.kind != "box_segmenter"
-    use = (
-        'found = model.detect("photo.jpg")'
-        if detects
-        else 'masks = model.segment("photo.jpg", boxes)  # xyxy, pixels'
-    )
-    lines = [
-        f"# {repository.split('/')[-1]}",
-        "",
-        f"Instance segmentation, trained by halfmask {checkpoint.version} from masks of some "
-        "classes and boxes of all. "
-        f"Recipe `{checkpoint.recipe.name}`, written whole into the checkpoint; SHA-256 begins "
-        f"`{digest}`.",
-        "",
-        "```python",
-        "import halfmask",
-        "",
-        f'model = halfmask.load("{SCHEME}{repository}")',
-        use,
-        "```",
-        "",
-        "## Classes",
-        "",
-        f"**A, had masks in training ({len(in_a)}; each with their number):** "
-        f"{', '.join(in_a) or 'none'}",
-        "",
-        f"**B, boxes and no or few masks ({len(in_b)}):** {', '.join(in_b) or 'none'}",
-        "",
-        "## Numbers",
-        "",
-        *_table(numbers),
-        "",
-    ]
-    return "\n".join(lines)
+    in_a = [text for k, text in named.items() if k in masked]
+    in_b = [text for k, text in named.items() if k not in masked]
+    use = 'found = model.detect("photo.jpg")'
+    if checkpoint.recipe.model.kind == "box_segmenter":
+        use = 'masks = model.segment("photo.jpg", boxes)  # xyxy, pixels'
+    return f"""# {repository.split("/")[-1]}
+
+Instance segmentation, trained by halfmask {checkpoint.version} from masks of some \
+classes and boxes of all. Recipe `{checkpoint.recipe.name}`, written whole into the \
+checkpoint; SHA-256 begins `{digest}`.
+
+```python
+import halfmask
+
+model = halfmask.load("{SCHEME}{repository}")
+{use}
+```
+
+## Classes
+
+**A, had masks in training ({len(in_a)}; each with their number):** {", ".join(in_a) or "none"}
+
+**B, boxes and no or few masks ({len(in_b)}):** {", ".join(in_b) or "none"}
+
+## Numbers
+
+{_table(numbers or {})}
+"""
 
 
-def _table(numbers: dict[str, Any] | None) -> list[str]:
+def _table(numbers: dict[str, Any]) -> str:
     rows = []
     for name, block, key in ROWS:
-        values = [((numbers or {}).get(block) or {}).get(part, {}).get(key) for part in SETS]
+        values = [(numbers.get(block) or {}).get(part, {}).get(key) for part in SETS]
         if any(value is not None for value in values):
             form = ".3f" if key == "miou" else ".1f"
-            rows.append(
-                f"| {name} | "
-                + " | ".join("–" if v is None else format(v, form) for v in values)
-                + " |"
-            )
+            texts = ["–" if v is None else format(v, form) for v in values]
+            rows.append(f"| {name} | {' | '.join(texts)} |")
     if not rows:
-        return ["The run left none: `halfmask evaluate` measures it."]
-    step = (numbers or {}).get("step")
-    heads = " | ".join(SETS.values())
-    return [
-        f"The run's own evaluation at step {step}:",
-        "",
-        f"| | {heads} |",
-        "|---" * (len(SETS) + 1) + "|",
-        *rows,
-    ]
+        return "The run has none: `halfmask evaluate` measures it."
+    head = [f"| | {' | '.join(SETS.values())} |", "|---" * (len(SETS) + 1) + "|"]
+    title = f"The run's own evaluation at step {numbers.get('step')}:"
+    return "\n".join([title, "", *head, *rows])

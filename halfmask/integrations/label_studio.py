@@ -1,10 +1,8 @@
-"""A Label Studio ML backend: a person draws a rectangle with the smart tool, the mask
-comes back.
+"""A Label Studio ML backend that turns drawn rectangles into masks.
 
 `python -m halfmask.integrations.label_studio box-segmenter --label-studio URL` speaks
-the protocol of Label Studio's backends (`/health`, `/setup`, `/predict`). It is an app
-of its own: the released `label-studio-ml` does not build on the Pythons that halfmask
-runs on.
+the protocol of Label Studio's backends (`/health`, `/setup`, `/predict`). It does not
+use `label-studio-ml`, whose released version does not build on current Pythons.
 """
 
 from __future__ import annotations
@@ -13,22 +11,26 @@ import threading
 import uuid
 from dataclasses import dataclass
 from typing import Annotated, Any
-from xml.etree import ElementTree
+from xml.etree.ElementTree import ParseError
 
 import torch
 import typer
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
 from PIL import Image, ImageOps
 
 from halfmask.errors import InputError
 from halfmask.formats.label_studio.brush import pack_brush
+from halfmask.formats.shapes import pairs
 from halfmask.inference.complete.filling import nonempty
 from halfmask.inference.predictor import Predictor, load
+from halfmask.integrations import optional_module
 from halfmask.integrations.label_studio_images import ImageSource
 from halfmask.masks.outline import outlines
 from halfmask.structures import Detection
 
 CONFIDENCE = 0.5
-"""What a detector finds with less is left out."""
+"""Score below which a detection is left out."""
 RECTANGLES = ("rectanglelabels", "rectangle")
 MASKS = ("BrushLabels", "Brush", "PolygonLabels", "Polygon")
 """The tags that can hold a mask, best first."""
@@ -38,13 +40,13 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Controls:
-    """What of a labelling configuration matters here.
+    """The tags of a labelling configuration for images and masks.
 
     Attributes:
         image: name of the Image tag.
-        key: of the task's data that holds the image's address.
+        key: key of the image's address in a task's data.
         mask: name of the tag that takes masks.
-        kind: its result type: brushlabels, brush, polygonlabels or polygon.
+        kind: result type of that tag: brushlabels, brush, polygonlabels or polygon.
     """
 
     image: str
@@ -60,23 +62,18 @@ def read_controls(config: str) -> Controls:
         InputError: not XML, no image, or no tag for masks on it.
     """
     try:
-        tags = list(ElementTree.fromstring(config).iter())
-    except ElementTree.ParseError as error:
+        tags = list(fromstring(config, forbid_dtd=True).iter())
+    except (ParseError, DefusedXmlException) as error:
         raise InputError(f"the labelling configuration is not XML: {error}") from error
-    image = next(
-        (tag for tag in tags if tag.tag == "Image" and tag.get("value", "").startswith("$")), None
-    )
+    images = (tag for tag in tags if tag.tag == "Image")
+    image = next((tag for tag in images if tag.get("value", "").startswith("$")), None)
     if image is None:
         raise InputError('the labelling configuration has no <Image value="$…"/>')
+    name, key = image.get("name", ""), image.get("value", "")[1:]
     for kind in MASKS:
         for tag in tags:
-            if tag.tag == kind and image.get("name") in tag.get("toName", "").split(","):
-                return Controls(
-                    image.get("name", ""),
-                    image.get("value", "")[1:],
-                    tag.get("name", ""),
-                    kind.lower(),
-                )
+            if tag.tag == kind and name in tag.get("toName", "").split(","):
+                return Controls(name, key, tag.get("name", ""), kind.lower())
     raise InputError(
         "the labelling configuration has no tag for masks on its image: add <BrushLabels> or "
         "<PolygonLabels>"
@@ -88,7 +85,7 @@ class Backend:
 
     Args:
         predictor: draws the masks.
-        source: where images come from.
+        source: fetches the images.
     """
 
     def __init__(self, predictor: Predictor, source: ImageSource) -> None:
@@ -96,13 +93,15 @@ class Backend:
         self._lock = threading.Lock()  # one model, many requests
 
     def predict(self, request: Json) -> Json:
-        """The answer to `/predict`: masks for the rectangles that a person has just
-        drawn (`params.context`); without any, for each task what the model finds, or
-        masks for the rectangles of the task's last annotation where it finds no boxes.
+        """Answers `/predict` with masks for the rectangles just drawn (`params.context`).
+
+        Without such rectangles, the answer for each task has the objects that the model
+        detects. If the model cannot detect, it has masks for the rectangles of the
+        task's last annotation.
 
         Raises:
             InputError: a configuration without a tag for masks, or an image that cannot
-                be had.
+                be fetched.
         """
         controls = read_controls(str(request.get("label_config") or ""))
         context = ((request.get("params") or {}).get("context") or {}).get("result") or []
@@ -124,12 +123,9 @@ class Backend:
 
     def _filled(self, controls: Controls, task: Json, regions: list[Json]) -> Json:
         """Masks for the rectangles among the regions of a task."""
-        drawn = [
-            r
-            for r in regions
-            if r.get("type") in RECTANGLES and r.get("to_name") in (controls.image, None)
-        ]
-        drawn = [r for r in drawn if not r["value"].get("rotation")]  # a turned rectangle is no box
+        named = [r for r in regions if r.get("to_name") in (controls.image, None)]
+        drawn = [r for r in named if r.get("type") in RECTANGLES]
+        drawn = [r for r in drawn if not r["value"].get("rotation")]  # a box has no rotation
         if not drawn:
             return {"result": [], "model_version": self.predictor.identity}
         image = self._image(controls, task)
@@ -149,51 +145,44 @@ class Backend:
                 f"task {task.get('id')}: its data has no {controls.key!r}, which the "
                 "configuration shows"
             )
-        # Browsers turn a photograph as its EXIF data says, and boxes are drawn on what
-        # they show.
+        # Browsers rotate a photograph by its EXIF data, and boxes are drawn on that.
         return ImageOps.exif_transpose(self.source.open(address))
 
     def _answer(self, controls: Controls, found: Detection, names: list[str | None]) -> Json:
         crops, scores = nonempty(found)
         height, width = found.image_size
+        common = {
+            "from_name": controls.mask,
+            "to_name": controls.image,
+            "type": controls.kind,
+            "original_width": width,
+            "original_height": height,
+            "image_rotation": 0,
+        }
         rows: list[Json] = []
         for k, (name, score) in enumerate(zip(names, scores, strict=True)):
+            named = name is not None and controls.kind.endswith("labels")
+            label = {controls.kind: [name]} if named else {}
             for value in _values(controls, crops.select(torch.tensor([k]))):
-                if name is not None and controls.kind.endswith("labels"):
-                    value[controls.kind] = [name]
-                rows.append(
-                    {
-                        "id": uuid.uuid4().hex[:10],
-                        "from_name": controls.mask,
-                        "to_name": controls.image,
-                        "type": controls.kind,
-                        "original_width": width,
-                        "original_height": height,
-                        "image_rotation": 0,
-                        "value": value,
-                        "score": score,
-                    }
-                )
+                row = {"id": uuid.uuid4().hex[:10], **common, "value": {**value, **label}}
+                rows.append({**row, "score": score})
         mean = sum(scores) / len(scores) if scores else 0.0
         return {"result": rows, "score": round(mean, 4), "model_version": self.predictor.identity}
 
 
 def app(backend: Backend) -> Any:
-    """The FastAPI app.
+    """Returns the FastAPI app.
 
     Raises:
         InputError: fastapi is not installed (extra `label-studio`).
     """
-    try:
-        from fastapi import Body, FastAPI
-        from fastapi.responses import JSONResponse
-    except ImportError as error:
-        raise InputError('this needs fastapi: pip install "halfmask[label-studio]"') from error
-    out = FastAPI(title="halfmask for Label Studio", docs_url=None, redoc_url=None)
+    fastapi = optional_module("fastapi", "fastapi", "label-studio")
+    responses = optional_module("fastapi.responses", "fastapi", "label-studio")
+    out = fastapi.FastAPI(title="halfmask for Label Studio", docs_url=None, redoc_url=None)
     version = {"model_version": backend.predictor.identity}
 
     def refused(_: Any, error: Exception) -> Any:
-        return JSONResponse({"detail": str(error)}, status_code=400)
+        return responses.JSONResponse({"detail": str(error)}, status_code=400)
 
     def health() -> Json:
         return {"status": "UP", "model_class": "halfmask", **version}
@@ -204,11 +193,11 @@ def app(backend: Backend) -> Any:
     def versions() -> Json:
         return {"versions": [backend.predictor.identity]}
 
-    def predict(request: Json = Body()) -> Json:  # noqa: B008 - FastAPI's way
+    def predict(request: Json = fastapi.Body()) -> Json:  # noqa: B008 - FastAPI's way
         return backend.predict(request)
 
     def nothing() -> Json:
-        return {}  # Label Studio tells of every annotation; nothing is learnt from it here
+        return {}  # Label Studio reports every annotation; the model does not learn from it
 
     out.add_exception_handler(InputError, refused)
     for path in ("/", "/health"):
@@ -221,40 +210,38 @@ def app(backend: Backend) -> Any:
     return out
 
 
-def serve(
-    model: Annotated[str, typer.Argument(help="What halfmask.load takes.")] = "box-segmenter",
+def serve_backend(
+    model: Annotated[
+        str, typer.Argument(help="A checkpoint, a run's folder, or a shipped model's name.")
+    ] = "box-segmenter",
     label_studio: Annotated[
-        str, typer.Option(help="Label Studio's address, whose uploaded images are fetched.")
+        str, typer.Option(help="Address of Label Studio, whose uploaded images are fetched.")
     ] = "http://localhost:8080",
     token: Annotated[
         str,
         typer.Option(
-            envvar="LABEL_STUDIO_API_KEY",
-            help="An access token of Label Studio's (legacy or personal).",
+            envvar="LABEL_STUDIO_API_KEY", help="Label Studio access token (legacy or personal)."
         ),
     ] = "",
     images: Annotated[
         str | None, typer.Option(help="Folder that Label Studio serves as local files.")
     ] = None,
     allow_host: Annotated[
-        list[str] | None,
-        typer.Option(help="Another host that images may be fetched from; may be repeated."),
+        list[str] | None, typer.Option(help="Another host to fetch images from; repeatable.")
     ] = None,
     detector: Annotated[
-        str | None, typer.Option(help="A model that finds the boxes which MODEL fills.")
+        str | None, typer.Option(help="A model that detects the boxes for MODEL.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 9090,
 ) -> None:
-    """Serves MODEL to Label Studio. Example: python -m
-    halfmask.integrations.label_studio box-segmenter --token KEY
+    """Serves MODEL to Label Studio.
+
+    Example: python -m halfmask.integrations.label_studio box-segmenter --token KEY
     """
     try:
-        try:
-            import uvicorn
-        except ImportError as error:
-            raise InputError('this needs uvicorn: pip install "halfmask[label-studio]"') from error
+        uvicorn = optional_module("uvicorn", "uvicorn", "label-studio")
         source = ImageSource(label_studio, token, images, frozenset(allow_host or ()))
         backend = Backend(load(model, detector, device), source)
         uvicorn.run(app(backend), host=host, port=port, log_level="info")
@@ -264,7 +251,7 @@ def serve(
 
 
 def _box(value: Json, size: tuple[int, int]) -> list[float]:
-    """xyxy in pixels of a rectangle in percent of the image."""
+    """Converts a rectangle in percent of the image to xyxy in pixels."""
     x, y, w, h = (float(value[key]) / 100 for key in ("x", "y", "width", "height"))
     return [x * size[0], y * size[1], (x + w) * size[0], (y + h) * size[1]]
 
@@ -275,24 +262,15 @@ def _label_of(region: Json) -> str | None:
 
 
 def _values(controls: Controls, mask: Any) -> list[Json]:
-    """The values of one mask's regions: one brush, or a polygon for each part, in
-    percent of the image.
-    """
+    """The values of one mask's regions: one brush, or polygons in percent of the image."""
     if controls.kind.startswith("brush"):
         return [{"format": "rle", "rle": pack_brush(mask.dense()[0].numpy())}]
     height, width = mask.image_size
     (bitmap,), ((x, y),) = mask.bitmaps(), mask.offsets.tolist()
-    return [
-        {
-            "points": [
-                [100 * px / width, 100 * py / height]
-                for px, py in zip(part[::2], part[1::2], strict=True)
-            ],
-            "closed": True,
-        }
-        for part in outlines(bitmap.numpy(), (x, y))
-    ]
+    parts = [pairs(part) for part in outlines(bitmap.numpy(), (x, y))]
+    shares = [[[100 * px / width, 100 * py / height] for px, py in part] for part in parts]
+    return [{"points": points, "closed": True} for points in shares]
 
 
 if __name__ == "__main__":
-    typer.run(serve)
+    typer.run(serve_backend)

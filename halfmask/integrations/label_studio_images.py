@@ -1,6 +1,4 @@
-"""Where a Label Studio task's image comes from: Label Studio itself, the folder it
-serves, or the task.
-"""
+"""Gets the image of a Label Studio task from Label Studio, its local files, or the task."""
 
 from __future__ import annotations
 
@@ -20,19 +18,20 @@ from halfmask.errors import InputError
 
 LOCAL_FILES = "/data/local-files/"
 LARGEST = 200_000_000
-"""Bytes of an image that is fetched."""
+"""Largest number of bytes of a fetched image."""
 SECONDS = 30
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Fetches images, from no other place than the ones named here: who can reach the
-    backend shall not send it anywhere.
+    """Fetches images only from the places named here.
+
+    A request to the backend cannot make it open other addresses or files.
 
     Attributes:
         label_studio: its address.
-        token: an access token; it is sent to Label Studio alone.
-        folder: what Label Studio serves as local files, on this machine.
+        token: an access token, which is sent only to Label Studio.
+        folder: the folder on this machine that Label Studio serves as local files.
         hosts: other hosts that images may come from.
     """
 
@@ -42,10 +41,10 @@ class ImageSource:
     hosts: frozenset[str] = frozenset()
 
     def open(self, address: str) -> Image.Image:
-        """The image of an address as it stands in a task's data.
+        """Returns the image at an address of a task's data.
 
         Raises:
-            InputError: another host, a file outside the folder, no answer, or no
+            InputError: another host, a file outside the folder, no answer, or not a
                 picture.
         """
         shown = address if len(address) <= 100 else address[:99] + "…"
@@ -53,7 +52,7 @@ class ImageSource:
             image = Image.open(io.BytesIO(self._bytes(address, shown)))
             image.load()
         except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(f"{shown}: no picture could be read: {error}") from error
+            raise InputError(f"{shown}: expected a picture, cannot read it: {error}") from error
         return image
 
     def _bytes(self, address: str, shown: str) -> bytes:
@@ -77,7 +76,7 @@ class ImageSource:
             )
         request = urllib.request.Request(url.geturl())
         if at_home and self.token:
-            # Not sent on to another place where Label Studio points at its storage.
+            # Not sent on if Label Studio redirects to its storage.
             request.add_unredirected_header("Authorization", self._authorization())
         return _read(request, shown)
 
@@ -90,9 +89,7 @@ class ImageSource:
         return path.read_bytes()
 
     def _authorization(self) -> str:
-        """A legacy token goes as it is; a personal one (three parts) is changed for one
-        that lives some minutes.
-        """
+        """The header: a legacy token, or the short-lived one of a personal token (three parts)."""
         if self.token.count(".") != 2:
             return f"Token {self.token}"
         request = urllib.request.Request(
@@ -108,10 +105,8 @@ def _read(request: urllib.request.Request, shown: str) -> bytes:
         with urllib.request.urlopen(request, timeout=SECONDS) as answer:
             data: bytes = answer.read(LARGEST + 1)
     except urllib.error.HTTPError as error:
-        mend = "; give a token of Label Studio's: --token" if error.code in (401, 403) else ""
-        raise InputError(
-            f"{shown}: the server answers {error.code} {error.reason}{mend}"
-        ) from error
+        fix = "; give a token of Label Studio's: --token" if error.code in (401, 403) else ""
+        raise InputError(f"{shown}: the server answers {error.code} {error.reason}{fix}") from error
     except OSError as error:
         raise InputError(f"{shown}: no answer: {error}") from error
     if len(data) > LARGEST:

@@ -1,9 +1,7 @@
-"""`supervision.Detections`, both ways: boxes of any detector get masks, and what
-halfmask finds goes to supervision's annotators.
+"""Converts detections to and from `supervision.Detections`, and gives them masks.
 
-supervision holds one array of masks for all rows or none at all; it has no word for a
-row whose mask is unknown. Here such a row has a mask without a single pixel, in both
-directions.
+supervision holds one array of masks for all rows or none. It cannot mark a single mask
+as unknown: here an unknown mask has no pixels, in both directions.
 """
 
 from __future__ import annotations
@@ -20,12 +18,13 @@ from torch import Tensor
 from halfmask.errors import InputError
 from halfmask.inference.images import ImageLike, as_tensor
 from halfmask.inference.predictor import Predictor
+from halfmask.integrations import optional_module
 from halfmask.structures import Detection
 
 CLASS_NAME = "class_name"
-"""supervision's own key for the names of classes."""
+"""supervision's key of the class names."""
 MASK_SCORE = "mask_score"
-"""The model's estimate of each mask's IoU, beside `confidence`, which is the detector's."""
+"""Key of the model's estimate of each mask's IoU; `confidence` is the detector's."""
 UNKNOWN = ""
 """The name of a row of label 0."""
 
@@ -33,23 +32,22 @@ UNKNOWN = ""
 def to_supervision(
     found: Detection, classes: Predictor | Sequence[str], threshold: float = 0.5
 ) -> Any:
-    """What a model found or segmented, as `supervision.Detections`.
+    """Returns detections of a model as `supervision.Detections`.
 
     Args:
         found: n detections.
         classes: the model, or the names of its labels 1, 2, ….
-        threshold: of the masks.
+        threshold: probability from which a pixel belongs to a mask.
     Returns:
-        xyxy float32 [n, 4]; mask bool [n, H, W]; confidence float32 [n]; class_id int64
-            [n], halfmask's labels (0: class unknown);
-        data: class_name and mask_score.
+        xyxy float32 [n, 4] in pixels; mask bool [n, H, W]; confidence float32 [n];
+        class_id int64 [n], halfmask's labels (0: class unknown); data: class_name and
+        mask_score.
     Raises:
         InputError: supervision is not installed (extra `supervision`).
     """
-    library = _supervision()
     names = np.array([UNKNOWN, *_names(classes)], dtype=object)
     labels = found.labels.numpy().astype(np.int64)
-    return library.Detections(
+    return _supervision().Detections(
         xyxy=found.boxes.numpy().astype(np.float32),
         mask=found.masks(threshold).numpy(),
         confidence=found.scores.numpy().astype(np.float32),
@@ -64,11 +62,11 @@ def to_supervision(
 def from_supervision(
     detections: Any, model: Predictor | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """Boxes float32 [n, 4] and labels int64 [n] for `model.segment`.
+    """Returns boxes float32 [n, 4] (xyxy) and labels int64 [n] for `model.segment`.
 
-    Class ids mean whatever their detector means by them, so labels go by the names in
-    `data["class_name"]`: 0 where the model has no such class, None where the detections
-    have no names or no model is given.
+    The meaning of a class id depends on the detector, so labels follow the names in
+    `data["class_name"]`. A label is 0 if the model has no such class. All are None if the
+    detections have no names or no model is given.
 
     Raises:
         InputError: not supervision's Detections.
@@ -83,19 +81,17 @@ def from_supervision(
     return boxes, torch.tensor([label_of.get(str(name), 0) for name in names], dtype=torch.int64)
 
 
-def fill(model: Predictor, image: ImageLike, detections: Any) -> Any:
-    """The same detections, each row without a mask (none at all, or one without a
-    pixel) given the model's.
+def fill_detections(model: Predictor, image: ImageLike, detections: Any) -> Any:
+    """Returns the detections with a mask of the model in each row without mask pixels.
 
     Args:
         model: draws the masks.
-        image: what the detections are of, as in `model.segment`. Not OpenCV's BGR: turn
-            it to RGB.
-        detections: n rows; boxes, confidence, ids, data and the masks that are there
-            stay.
+        image: the image of the detections, as in `model.segment`; in RGB, not OpenCV's
+            BGR.
+        detections: n rows. Boxes, confidence, ids, data and existing masks stay.
     Returns:
-        A copy; `data["mask_score"]` float32 [n] is the model's estimate of each new
-            mask's IoU, and nan for the masks that were there.
+        A copy. `data["mask_score"]` float32 [n] is the model's estimate of each new
+        mask's IoU, and nan for existing masks.
     Raises:
         InputError: not supervision's Detections, a box outside the image, or masks of
             another size than the image.
@@ -127,8 +123,4 @@ def _names(classes: Predictor | Sequence[str]) -> list[str]:
 
 
 def _supervision() -> Any:
-    try:
-        import supervision
-    except ImportError as error:
-        raise InputError('this needs supervision: pip install "halfmask[supervision]"') from error
-    return supervision
+    return optional_module("supervision", "supervision", "supervision")

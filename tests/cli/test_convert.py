@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+import halfmask
 from benchmarks.real.visual_genome_data import write_coco, write_visual_genome
 from halfmask.formats.registry import READERS, WRITERS
 
@@ -84,7 +85,7 @@ def test_wrong_use(halfmask_cli: Cli, source: Path, tmp_path: Path) -> None:
         "convert", "visual-genome", source, tmp_path / "instances.json", "--coco-val", kept
     )
     assert own.code == 2
-    assert "would be written over, it is --coco-val" in own.line
+    assert "is --coco-val and would be overwritten" in own.line
     assert kept.read_bytes() == val.read_bytes()
 
 
@@ -117,7 +118,7 @@ def test_partial_polygons_from_yolo_and_back(halfmask_cli: Cli, tmp_path: Path) 
     ]
 
 
-def test_a_fault_is_told_and_the_exit_code_is_1(halfmask_cli: Cli, tmp_path: Path) -> None:
+def test_a_problem_is_reported_and_the_exit_code_is_1(halfmask_cli: Cli, tmp_path: Path) -> None:
     source = _yolo(tmp_path / "y", "0 0.5 0.5 0.2 0.4\n7 0.5 0.5 0.2 0.4\n")
     outcome = halfmask_cli("convert", "yolo", source, tmp_path / "coco.json")
     assert outcome.code == 1
@@ -128,11 +129,11 @@ def test_a_fault_is_told_and_the_exit_code_is_1(halfmask_cli: Cli, tmp_path: Pat
     assert len(json.loads((tmp_path / "coco.json").read_text())["annotations"]) == 1
 
 
-def test_places_that_are_not_there(halfmask_cli: Cli, tmp_path: Path) -> None:
+def test_missing_sources(halfmask_cli: Cli, tmp_path: Path) -> None:
     for arguments, message in (
         (
             ("yolo", tmp_path / "no", tmp_path / "o.json"),
-            "there is no such file or folder; expected a YOLO folder",
+            "no such file or folder; expected a YOLO folder",
         ),
         (
             ("to-voc", tmp_path / "no.json", tmp_path / "o"),
@@ -142,11 +143,11 @@ def test_places_that_are_not_there(halfmask_cli: Cli, tmp_path: Path) -> None:
         (("lvis", tmp_path, tmp_path / "o.json"), "cannot be read"),
         (
             ("cvat", tmp_path, tmp_path / "o.json", "--split", "val"),
-            "convert cvat: has no use for --split; it uses: no options",
+            "convert cvat: does not use --split; it uses: no options",
         ),
         (
             ("to-voc", tmp_path, tmp_path / "o", "--zero-based"),
-            "convert to-voc: has no use for --zero-based",
+            "convert to-voc: does not use --zero-based",
         ),
         (("label-studio", tmp_path, tmp_path / "o.json"), "cannot be read"),
         (
@@ -164,3 +165,23 @@ def test_the_table_and_the_help_agree(halfmask_cli: Cli) -> None:
     text = " ".join(halfmask_cli("convert", "--help").out.split())
     for form in (*READERS, *WRITERS):
         assert form in text
+
+
+def test_the_library_function(tmp_path: Path) -> None:
+    source, out = _yolo(tmp_path / "y", "0 0.5 0.5 0.2 0.4\n7 0.5 0.5 0.2 0.4\n"), tmp_path / "o"
+    steps: list[tuple[str, int, int]] = []
+    done = halfmask.convert("yolo", source, out, progress=lambda *step: steps.append(step))
+    assert steps == [("converting", 1, 1)]
+    assert done.counts == {"images": 1, "annotations": 1, "masks": 0, "classes": 1}
+    assert not done.ok
+    assert done.to_json() == {
+        "written": f"{out}: 1 images, 1 annotations, 0 of them with masks, 1 classes",
+        "faults": [
+            {
+                "what": "label lines of a class beyond the 1 names: left out",
+                "count": 1,
+                "first": f"{source}/labels/a.txt line 2",
+            }
+        ],
+        "notes": [],
+    }

@@ -70,7 +70,7 @@ def test_a_mask_rcnn(halfmask_cli: Callable[..., Any], tmp_path: Path) -> None:
 
 
 def test_a_detector_for_init(halfmask_cli: Callable[..., Any], tmp_path: Path) -> None:
-    """What it prints makes a recipe whose model takes every weight."""
+    """A recipe with the printed settings has a model that takes every weight."""
     source, out = tmp_path / "faster.safetensors", tmp_path / "detector.safetensors"
     save_file(state(classes=4, masks=False), source)
     names = tmp_path / "names.json"
@@ -111,19 +111,18 @@ def test_a_detector_for_init(halfmask_cli: Callable[..., Any], tmp_path: Path) -
 def test_detectron(
     halfmask_cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the verb does around the importer, whose own tests are in tests/imported."""
-    import halfmask.models.imported.detectron as room
+    """The options of the verb; the importer has its own tests in tests/imported."""
     from halfmask.models.imported.torchvision_models import import_torchvision
 
     asked = []
 
-    def stand_in(blobs: Any, where: str, *options: Any) -> Any:
+    def stand_in(blobs: Any, where: str, head: str, **options: Any) -> Any:
         from dataclasses import replace
 
-        asked.append((sorted(blobs), options))
+        asked.append((sorted(blobs), head, options))
         return replace(import_torchvision(state(), where), source="detectron", masked_rows=None)
 
-    monkeypatch.setattr(room, "import_detectron", stand_in)
+    monkeypatch.setattr("halfmask.models.imported.import_weights.import_detectron", stand_in)
     source = tmp_path / "model_final.pkl"
     source.write_bytes(
         pickle.dumps({"blobs": {"a": np.ones(2), "a_momentum": np.ones(2)}, "cfg": ""}, 2)
@@ -139,11 +138,11 @@ def test_detectron(
         "relu",
     )
     assert done.code == 0, done.err
-    assert asked == [(["a"], ("transfer", "relu", None))]
+    assert asked == [(["a"], "transfer", {"activation": "relu", "embedding": None})]
     assert len(load_checkpoint(tmp_path / "a.safetensors").masked) == 20
     assert "warning" not in done.out
     done = halfmask_cli("import-weights", "detectron", source, tmp_path / "b.safetensors")
-    assert "the file does not say who had masks" in done.out
+    assert "the file does not say which classes had masks" in done.out
     assert "warning: these weights have seen the masks of all 80 classes" in done.out
 
 
@@ -191,7 +190,7 @@ def test_the_source_is_not_written_over(halfmask_cli: Callable[..., Any], tmp_pa
     source.write_bytes(b"weights")
     done = halfmask_cli("import-weights", "torchvision", source, source)
     assert done.code == 2
-    assert "would be written over" in done.line
+    assert "would be overwritten" in done.line
     assert source.read_bytes() == b"weights"
 
 

@@ -27,7 +27,7 @@ from halfmask.coco.file import CocoFile
 from halfmask.coco.problems import ProblemKind
 from halfmask.errors import InputError
 from halfmask.formats.visual_genome.classes import MANUAL_SYNSETS, choose_classes
-from halfmask.formats.visual_genome.convert import SPLITS, Converted, convert_visual_genome
+from halfmask.formats.visual_genome.convert import SPLITS, VisualGenomeSplits, convert_visual_genome
 
 IMAGES, TEST = 60, 5
 
@@ -40,7 +40,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def convert(source: Path, out: Path, **options: Any) -> Converted:
+def convert(source: Path, out: Path, **options: Any) -> VisualGenomeSplits:
     val = source / "coco" / "annotations" / "instances_val2017.json"
     return convert_visual_genome(source, out, val, **{"test": TEST, **options})
 
@@ -48,7 +48,7 @@ def convert(source: Path, out: Path, **options: Any) -> Converted:
 @pytest.fixture(scope="module")
 def converted(
     source: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Converted, dict[str, CocoFile]]:
+) -> tuple[VisualGenomeSplits, dict[str, CocoFile]]:
     done = convert(source, tmp_path_factory.mktemp("out") / "vg3k.json")
     return done, {split: CocoFile.read(file) for split, file in done.files.items()}
 
@@ -58,7 +58,7 @@ def raw(source: Path, name: str) -> Any:
 
 
 def test_the_paper_s_count_of_classes(
-    converted: tuple[Converted, dict[str, CocoFile]], source: Path
+    converted: tuple[VisualGenomeSplits, dict[str, CocoFile]], source: Path
 ) -> None:
     """3000 most frequent, 80 of COCO, 79 of them among the 3000: 3001, K = 3002 (paper.md, 5.1)."""
     done, files = converted
@@ -80,7 +80,9 @@ def test_the_paper_s_count_of_classes(
     assert all(file.categories == categories for file in files.values())
 
 
-def test_coco_s_classes_are_found(converted: tuple[Converted, dict[str, CocoFile]]) -> None:
+def test_coco_s_classes_are_found(
+    converted: tuple[VisualGenomeSplits, dict[str, CocoFile]],
+) -> None:
     synset = {c["name"]: c["synset"] for c in converted[0].classes.categories}
     assert synset["mouse"] == MICE[0], "the most frequent synset of the word"
     assert synset[MICE[1]] == MICE[1], "the other stays a class of its own"
@@ -95,7 +97,7 @@ def test_coco_s_classes_are_found(converted: tuple[Converted, dict[str, CocoFile
     assert all(synset[name] == s for name, s in MANUAL_SYNSETS.items())
 
 
-def test_splits(converted: tuple[Converted, dict[str, CocoFile]], source: Path) -> None:
+def test_splits(converted: tuple[VisualGenomeSplits, dict[str, CocoFile]], source: Path) -> None:
     _, files = converted
     records = raw(source, "image_data.json")
     ids = {split: [i["id"] for i in file.images] for split, file in files.items()}
@@ -113,7 +115,7 @@ def test_splits(converted: tuple[Converted, dict[str, CocoFile]], source: Path) 
     }
 
 
-def test_every_box(converted: tuple[Converted, dict[str, CocoFile]], source: Path) -> None:
+def test_every_box(converted: tuple[VisualGenomeSplits, dict[str, CocoFile]], source: Path) -> None:
     """Against the raw file, object by object."""
     done, files = converted
     expected: dict[int, list[tuple[str, list[int]]]] = {}
@@ -149,7 +151,7 @@ def test_every_box(converted: tuple[Converted, dict[str, CocoFile]], source: Pat
     }
 
 
-def test_pycocotools_reads_it(converted: tuple[Converted, dict[str, CocoFile]]) -> None:
+def test_pycocotools_reads_it(converted: tuple[VisualGenomeSplits, dict[str, CocoFile]]) -> None:
     reference = COCO(str(converted[0].files["train"]))
     assert len(reference.getCatIds()) == 3001
     assert len(reference.getAnnIds()) == converted[0].boxes["train"]

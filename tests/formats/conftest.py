@@ -1,4 +1,4 @@
-"""A COCO file with one annotation of every kind, its photographs, and conversions in one call."""
+"""A COCO file with every kind of annotation, its photographs, and `convert`."""
 
 import json
 from collections.abc import Callable
@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from halfmask.formats.options import Options
-from halfmask.formats.registry import READERS, read_into, write_from
-from halfmask.formats.report import Report
+from halfmask.formats import convert as formats
+from halfmask.formats.registry import READERS
+from halfmask.formats.report import ConversionReport
 from halfmask.masks.rle import rle_of
 
 HEIGHT, WIDTH = 60, 80
@@ -20,9 +20,9 @@ HEIGHT, WIDTH = 60, 80
 
 @dataclass(frozen=True)
 class Done:
-    """A conversion: what was counted and, into COCO, the document."""
+    """A conversion: its report and, into COCO, the document."""
 
-    tally: Report
+    report: ConversionReport
     document: dict[str, Any]
     summary: str
 
@@ -31,8 +31,8 @@ class Done:
         return list(self.document["annotations"])
 
     def count_of(self, words: str) -> int:
-        """How often something was counted whose sentence begins with some words."""
-        counts = {**self.tally.faults, **self.tally.notes}
+        """Returns the count of the sentences that begin with some words."""
+        counts = {**self.report.faults, **self.report.notes}
         return sum(count for what, count in counts.items() if what.startswith(words))
 
 
@@ -41,15 +41,13 @@ Convert = Callable[..., Done]
 
 @pytest.fixture
 def convert(tmp_path: Path) -> Convert:
-    """`convert(FORMAT, SRC, OUT, **options)`; OUT is made up where it is left out."""
+    """`convert(FORMAT, SRC, OUT, **options)`; OUT has a default."""
 
     def run(form: str, source: Path, out: Path | None = None, **options: Any) -> Done:
-        tally = Report()
         out = out or tmp_path / f"{form}.json"
-        work = read_into if form in READERS else write_from
-        summary = work(form, source, out, Options(**options), tally)
+        done = formats.convert(form, source, out, **options)
         document = json.loads(out.read_text(encoding="utf-8")) if form in READERS else {}
-        return Done(tally, document, summary)
+        return Done(done.report, document, done.summary)
 
     return run
 
@@ -62,9 +60,7 @@ def ring(h: int, w: int) -> np.ndarray[Any, Any]:
 
 
 def every_kind() -> dict[str, Any]:
-    """Two images of 80 × 60, three classes; the annotations in an order that the tests
-    know by their ids.
-    """
+    """Two images of 80 × 60 and three classes; the tests refer to annotations by id."""
     size = (HEIGHT, WIDTH)
     hole = rle_of(ring(20, 24), (50, 30), size)
     square = rle_of(np.ones((6, 8), dtype=np.uint8), (30, 40), size)

@@ -1,6 +1,4 @@
-"""CVAT for images 1.1: every shape, groups, partial masks, hostile XML, bounded memory;
-against hotcoco.
-"""
+"""CVAT for images 1.1: shapes, groups, partial masks, hostile XML, memory, hotcoco."""
 
 import json
 import tracemalloc
@@ -12,9 +10,7 @@ import numpy as np
 import pytest
 
 from halfmask.errors import InputError
-from halfmask.formats.options import Options
-from halfmask.formats.registry import read_into
-from halfmask.formats.report import Report
+from halfmask.formats.convert import convert as convert_format
 from halfmask.masks.rle import crop_of
 
 Convert = Callable[..., Any]
@@ -57,14 +53,14 @@ def test_every_shape(convert: Convert, tmp_path: Path) -> None:
     assert ellipse["area"] == pytest.approx(np.pi * 50, rel=0.03)
     assert np.abs(np.array(ellipse["bbox"]) - [15, 5, 10, 20]).max() < 0.05
     assert turned["bbox"] == [14, 6, 2, 10]
-    assert {what.split(" ")[0] for what in done.tally.notes} == {
+    assert {what.split(" ")[0] for what in done.report.notes} == {
         "ellipses:",
-        "turned",
+        "rotated",
         "polyline",
         "points",
         "tag",
     }
-    assert not done.tally.faults
+    assert not done.report.faults
 
 
 def test_a_group_is_one_object(convert: Convert, tmp_path: Path) -> None:
@@ -113,13 +109,13 @@ def test_a_group_is_one_object(convert: Convert, tmp_path: Path) -> None:
         '<mask label="dog"/>',
     ],
 )
-def test_a_malformed_shape_is_told_and_the_rest_is_kept(
+def test_a_malformed_shape_is_reported_and_the_others_are_kept(
     convert: Convert, tmp_path: Path, shape: str
 ) -> None:
     good = '<box label="dog" xtl="1" ytl="1" xbr="3" ybr="4"/>'
     done = convert("cvat", export(tmp_path / "x.xml", good, shape, good))
     assert done.count_of("shapes that cannot be read") == 1
-    assert "'a.jpg' shape 2" in done.tally.first["shapes that cannot be read: left out"]
+    assert "'a.jpg' shape 2" in done.report.first["shapes that cannot be read: left out"]
     assert len(done.rows) == 2
 
 
@@ -158,7 +154,7 @@ def test_memory_does_not_grow_with_the_file(convert: Convert, tmp_path: Path) ->
                 )
             file.write("</annotations>")
         tracemalloc.start()
-        read_into("cvat", path, tmp_path / "out.json", Options(), Report())
+        convert_format("cvat", path, tmp_path / "out.json")
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found
@@ -168,9 +164,7 @@ def test_memory_does_not_grow_with_the_file(convert: Convert, tmp_path: Path) ->
     assert large < small + 500_000  # 80 more images of 300 points: 2 MB if they were kept
 
 
-def test_hotcoco_reads_what_is_written(
-    convert: Convert, kinds: dict[str, Any], tmp_path: Path
-) -> None:
+def test_hotcoco_reads_the_output(convert: Convert, kinds: dict[str, Any], tmp_path: Path) -> None:
     import hotcoco
 
     rows = [a for a in kinds["annotations"] if a["id"] in (1, 4, 5)]

@@ -1,6 +1,4 @@
-"""Whatever a source holds: an InputError, or a COCO file that halfmask reads; never
-anything else.
-"""
+"""Any source gives either an InputError or a COCO file that halfmask reads."""
 
 import json
 import math
@@ -15,9 +13,7 @@ from PIL import Image
 
 from halfmask.coco.file import CocoFile
 from halfmask.errors import InputError
-from halfmask.formats.options import Options
-from halfmask.formats.registry import read_into, write_from
-from halfmask.formats.report import Report
+from halfmask.formats.convert import convert
 
 values: Any = st.recursive(
     st.none()
@@ -38,7 +34,7 @@ def survives(form: str, source: Path, **options: Any) -> None:
     out = source.parent / "out.json"
     out.unlink(missing_ok=True)
     try:
-        read_into(form, source, out, Options(**options), Report())
+        convert(form, source, out, **options)
     except InputError:
         assert not out.exists()
         return
@@ -51,7 +47,7 @@ def survives(form: str, source: Path, **options: Any) -> None:
 
 
 def spoiled(document: Any, draw: Any) -> Any:
-    """The document with one to three of its values, of any depth, replaced by anything."""
+    """The document with one to three values at any depth replaced by anything."""
     places: list[tuple[Any, Any]] = []
 
     def walk(node: Any) -> None:
@@ -136,7 +132,7 @@ def test_lvis(tmp_path: Path, data: Any) -> None:
     (tmp_path / "e.json").write_text(json.dumps(spoiled(document, data.draw)))
     out = tmp_path / "out.json"
     try:
-        read_into("lvis", tmp_path / "e.json", out, Options(), Report())
+        convert("lvis", tmp_path / "e.json", out)
     except InputError:
         return
     CocoFile.read(out)
@@ -182,15 +178,14 @@ def test_yolo(tmp_path: Path, lines: list[str]) -> None:
     Image.new("RGB", (20, 10)).save(tmp_path / "images" / "a.png")
     (tmp_path / "data.yaml").write_text("names: [a, b]\n")
     (tmp_path / "labels" / "a.txt").write_text("\n".join(lines), encoding="utf-8", errors="replace")
-    tally = Report()
     out = tmp_path / "out.json"
-    read_into("yolo", tmp_path, out, Options(), tally)
+    report = convert("yolo", tmp_path, out).report
     document = json.loads(out.read_text())
     assert all(math.isfinite(v) for row in document["annotations"] for v in row["bbox"])
     text = (tmp_path / "labels" / "a.txt").read_text()
     rows = sum(1 for line in text.splitlines() if line.strip())
-    told = sum(count for what, count in tally.faults.items() if not what.startswith("masks"))
-    assert len(document["annotations"]) + told == rows
+    reported = sum(count for what, count in report.faults.items() if not what.startswith("masks"))
+    assert len(document["annotations"]) + reported == rows
 
 
 @pytest.mark.parametrize("form", ["to-yolo", "to-voc", "to-cvat", "to-label-studio"])
@@ -202,6 +197,6 @@ def test_coco_outward(form: str, tmp_path: Path, kinds: dict[str, Any], data: An
     source.write_text(json.dumps(document))
     out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
     try:
-        write_from(form, source, out, Options(), Report())
+        convert(form, source, out)
     except InputError:
         assert not out.exists()

@@ -1,6 +1,4 @@
-"""Label Studio exports: every kind of region, names of uploads, what cannot be read;
-the brush codec against Label Studio's own.
-"""
+"""Label Studio exports: regions, names of uploads, errors, and the brush codec."""
 
 import copy
 import json
@@ -78,9 +76,9 @@ def test_every_region(convert: Convert, tmp_path: Path) -> None:
     assert turned["bbox"] == [90, 50, 10, 20]
     assert plain["bbox"] == [0, 0, 20, 10]
     assert done.count_of("regions of several labels") == 1
-    assert done.count_of("results that are no region") == 1
+    assert done.count_of("results that are not regions") == 1
     assert done.count_of("regions without a label") == 1
-    assert not done.tally.faults
+    assert not done.report.faults
 
 
 @pytest.mark.parametrize(
@@ -99,21 +97,23 @@ def test_every_region(convert: Convert, tmp_path: Path) -> None:
         region("brushlabels", ["cat"], rle=[255] * 40),
     ],
 )
-def test_a_malformed_region_is_told(convert: Convert, tmp_path: Path, bad: dict[str, Any]) -> None:
+def test_a_malformed_region_is_reported(
+    convert: Convert, tmp_path: Path, bad: dict[str, Any]
+) -> None:
     done = convert("label-studio", export(tmp_path / "e.json", RECTANGLE, bad, RECTANGLE))
     assert done.count_of("regions that cannot be read") == 1
-    assert "task 7 region r1" in done.tally.first["regions that cannot be read: left out"]
+    assert "task 7 region r1" in done.report.first["regions that cannot be read: left out"]
     assert len(done.rows) == 2
 
 
-def test_regions_of_another_image_size_or_a_turned_one(convert: Convert, tmp_path: Path) -> None:
+def test_regions_of_another_size_or_a_rotated_image(convert: Convert, tmp_path: Path) -> None:
     other, turned = copy.deepcopy(RECTANGLE), copy.deepcopy(RECTANGLE)
     other["original_width"], turned["image_rotation"] = 100, 90
     done = convert(
         "label-studio",
         export(tmp_path / "e.json", RECTANGLE, other, turned, "no region", {"value": 3}),
     )
-    assert done.count_of("regions on a turned image, or of another size") == 2
+    assert done.count_of("regions on a rotated image, or of another size") == 2
     assert len(done.rows) == 1
 
 

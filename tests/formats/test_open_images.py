@@ -1,6 +1,4 @@
-"""Open Images: boxes by share of the image, masks found by class and box, groups,
-faults by line; against hotcoco.
-"""
+"""Open Images: relative boxes, masks by class and box, groups, faults by line; hotcoco."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +69,7 @@ def test_boxes_and_masks(convert: Convert, source: Path, photos: Path) -> None:
     assert other["area"] == 15 * 17
     assert near["image_id"] == 1
     assert "segmentation" not in near
-    assert not done.tally.faults
+    assert not done.report.faults
 
 
 def test_masks_without_a_box_become_annotations(
@@ -104,8 +102,8 @@ def test_bad_rows_and_masks(convert: Convert, source: Path, photos: Path) -> Non
     assert done.count_of("rows of images without a photograph") == 3
     assert done.count_of("rows of masks without a box") == 1
     assert done.count_of("mask PNGs that cannot be read") == 1
-    assert done.count_of("masks whose PNG is not there") == 1
-    assert "line 6" in done.tally.first["rows of boxes without four numbers: left out"]
+    assert done.count_of("masks without a PNG") == 1
+    assert "line 6" in done.report.first["rows of boxes without four numbers: left out"]
 
 
 def test_paths_in_the_table_of_masks_stay_in_the_folder(
@@ -113,12 +111,10 @@ def test_paths_in_the_table_of_masks_stay_in_the_folder(
 ) -> None:
     table = source / "train-annotations-object-segmentation.csv"
     table.write_text(table.read_text().replace("aa01_cat_1.png", "../masks/aa01_cat_1.png"))
-    assert (
-        convert("open-images", source, images=photos).count_of("masks whose PNG is not there") == 1
-    )
+    assert convert("open-images", source, images=photos).count_of("masks without a PNG") == 1
 
 
-def test_what_is_missing(convert: Convert, source: Path, photos: Path) -> None:
+def test_missing_files(convert: Convert, source: Path, photos: Path) -> None:
     with pytest.raises(InputError, match="name the folder of the photographs, --images"):
         convert("open-images", source)
     (source / "val-annotations-bbox.csv").write_text(HEAD + ROWS)

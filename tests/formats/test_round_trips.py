@@ -1,4 +1,4 @@
-"""COCO to a format and back: classes, boxes and masks return; what does not is counted."""
+"""COCO to a format and back: classes, boxes and masks return, and losses are counted."""
 
 import json
 import shutil
@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from halfmask.formats.options import Options
-from halfmask.formats.registry import read_into, write_from
-from halfmask.formats.report import Report
+from halfmask.formats.convert import convert as convert_format
+from halfmask.formats.registry import READERS, WRITERS
+from halfmask.formats.report import ConversionReport
 from halfmask.masks.rle import overlap, rle_of
 
 Convert = Callable[..., Any]
@@ -22,23 +22,21 @@ SIZE = (60, 80)
 FORMATS = ("yolo", "voc", "cvat", "label-studio")
 ENTRY = {"label-studio": "tasks.json"}
 BOX_ERROR = {"yolo": 1.5, "voc": 0.51, "cvat": 1.5, "label-studio": 0.03}
-"""Pixels by which a side may differ. YOLO has no box beside a polygon, CVAT gets one
-where it differs by more.
-"""
+"""Pixels by which a side may differ. YOLO has no box beside a polygon."""
 
 
 def there_and_back(
     form: str, source: Path, folder: Path, photos: Path
-) -> tuple[dict[str, Any], Report, Report]:
+) -> tuple[dict[str, Any], ConversionReport, ConversionReport]:
     out, back = folder / f"out-{form}", folder / f"{form}.json"
     shutil.rmtree(out, ignore_errors=True)
     out.unlink(missing_ok=True)
-    first, second = Report(), Report()
-    write_from(f"to-{form}", source, out, Options(images=photos), first)
-    read_into(
-        form, out / ENTRY[form] if form in ENTRY else out, back, Options(images=photos), second
-    )
-    return json.loads(back.read_text()), first, second
+    to, entry = f"to-{form}", out / ENTRY[form] if form in ENTRY else out
+    outward = photos if "--images" in WRITERS[to].options else None
+    inward = photos if "--images" in READERS[form].options else None
+    first = convert_format(to, source, out, images=outward)
+    second = convert_format(form, entry, back, images=inward)
+    return json.loads(back.read_text()), first.report, second.report
 
 
 def by_place(document: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -150,7 +148,7 @@ def masks(draw: st.DrawFn) -> Any:
 def test_masks_return_pixel_by_pixel(
     form: str, found: list[Any], tmp_path: Path, kinds_photos: Path
 ) -> None:
-    """Of whatever shape; what COCO cannot use is counted and its box stays."""
+    """Masks of any shape; one that COCO cannot use is counted and its box stays."""
     rows = [
         {
             "id": i + 1,

@@ -1,6 +1,4 @@
-"""Pascal VOC: counting from 1, masks by object number, partial masks, hostile and
-broken XML; against hotcoco and supervision.
-"""
+"""Pascal VOC: counting from 1, masks by number, hostile XML; hotcoco and supervision."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +69,7 @@ def test_boxes_masks_and_attributes(convert: Convert, voc: Path) -> None:
     assert crop[0].shape == (16, 16)
     assert other["image_id"] == 2
     assert done.count_of("objects with parts") == 1
-    assert not done.tally.faults
+    assert not done.report.faults
 
 
 def test_a_split_has_the_classes_of_all(convert: Convert, voc: Path) -> None:
@@ -113,7 +111,7 @@ OUTSIDE = '<!DOCTYPE annotation [<!ENTITY x SYSTEM "file:///etc/hostname">]><ann
         ("<other/>", "XML files that cannot be read"),
         (xml(name="../../secret.jpg"), "images whose file name leads out"),
         (xml(name="/etc/passwd"), "images whose file name leads out"),
-        (xml(name="b.jpg"), "images that were there already"),
+        (xml(name="b.jpg"), "images that occur twice"),
         (xml(size=""), "images without a usable width"),
         (xml(size=SIZE.replace("40", "99999999")), "images without a usable width"),
         (xml(size=SIZE.replace("40", "-3")), "images without a usable width"),
@@ -139,12 +137,12 @@ def test_bad_files_are_counted_and_the_others_read(
     done = convert("voc", voc)
     assert done.count_of(what) == 1
     assert "c.xml" in next(
-        place for sentence, place in done.tally.first.items() if sentence.startswith(what)
+        place for sentence, place in done.report.first.items() if sentence.startswith(what)
     )
     assert len(done.rows) == 4
 
 
-def test_bad_masks_leave_boxes(convert: Convert, voc: Path) -> None:
+def test_unusable_masks_keep_the_boxes(convert: Convert, voc: Path) -> None:
     path = voc / "SegmentationObject" / "a.png"
     good = path.read_bytes()
     for content, what in (
@@ -156,9 +154,9 @@ def test_bad_masks_leave_boxes(convert: Convert, voc: Path) -> None:
         assert done.count_of(what) == 1
         assert not any("segmentation" in a for a in done.rows)
     Image.new("P", (41, 30)).save(path)
-    assert convert("voc", voc).count_of("mask PNGs that are no palette") == 1
+    assert convert("voc", voc).count_of("mask PNGs that are not palette") == 1
     Image.new("RGB", (40, 30)).save(path)
-    assert convert("voc", voc).count_of("mask PNGs that are no palette") == 1
+    assert convert("voc", voc).count_of("mask PNGs that are not palette") == 1
     values = np.zeros((30, 40), dtype=np.uint8)
     values[20:25, 0:5], values[0:2, 30:32] = 1, 77
     Image.fromarray(values).save(path)
@@ -177,7 +175,7 @@ def test_nothing_there(convert: Convert, tmp_path: Path) -> None:
     assert not (tmp_path / "voc.json").exists()
 
 
-def test_overlaps_and_placeholders_are_told(
+def test_overlaps_and_placeholders_are_reported(
     convert: Convert, kinds: dict[str, Any], tmp_path: Path
 ) -> None:
     import json
@@ -190,14 +188,14 @@ def test_overlaps_and_placeholders_are_told(
     source.write_text(json.dumps({**kinds, "annotations": [large, small, same]}))
     done = convert("to-voc", source, tmp_path / "v")
     assert done.count_of("masks with pixels under another's") == 1
-    assert done.count_of("masks wholly under others") == 1
+    assert done.count_of("masks completely under others") == 1
     values = np.array(Image.open(tmp_path / "v" / "SegmentationObject" / "a.png"))
     assert values[6, 6] == 3
     assert values[30, 30] == 1
     assert (tmp_path / "v" / "ImageSets" / "Segmentation" / "all.txt").read_text() == "a\n"
 
 
-def test_hotcoco_and_supervision_read_what_is_written(
+def test_hotcoco_and_supervision_read_the_output(
     convert: Convert, kinds_file: Path, kinds: dict[str, Any], tmp_path: Path
 ) -> None:
     import hotcoco

@@ -1,6 +1,4 @@
-"""YOLO folders: rows of both kinds in one file, every layout, every fault by its line;
-against supervision and hotcoco.
-"""
+"""YOLO folders: mixed rows, every layout, faults by line; supervision and hotcoco."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +10,7 @@ from PIL import Image
 
 from halfmask.errors import InputError
 from halfmask.formats.shapes import one_polygon
-from halfmask.formats.yolo.labels import Row, parse_line
+from halfmask.formats.yolo.read import YoloRow, parse_line
 from halfmask.masks.rle import crop_of, rle_of
 
 Convert = Callable[..., Any]
@@ -43,57 +41,59 @@ def test_boxes_and_polygons_in_one_file(convert: Convert, tmp_path: Path) -> Non
     assert polygon["bbox"] == [10, 5, 40, 25]
     assert scored["bbox"] == [20, 10, 10, 5]
     assert scored["score"] == 0.87
-    assert not done.tally.faults
+    assert not done.report.faults
     assert done.summary.endswith("2 images, 3 annotations, 1 of them with masks, 2 classes")
 
 
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("0 .5 .5 .2 .4", Row(0, box=(0.5, 0.5, 0.2, 0.4))),
-        ("1.0 .5 .5 .2 .4", Row(1, box=(0.5, 0.5, 0.2, 0.4))),
-        ("0 0 0 1 0 1 1 0 1", Row(0, polygon=[0, 0, 1, 0, 1, 1, 0, 1])),
+        ("0 .5 .5 .2 .4", YoloRow(label=0, box=(0.5, 0.5, 0.2, 0.4))),
+        ("1.0 .5 .5 .2 .4", YoloRow(label=1, box=(0.5, 0.5, 0.2, 0.4))),
+        ("0 0 0 1 0 1 1 0 1", YoloRow(label=0, polygon=[0, 0, 1, 0, 1, 1, 0, 1])),
         ("0 .5 .5 .2", "4 numbers, expected 5 (a box) or at least 7 (a polygon)"),
         ("0 0 0 1 0 1 1 0", "an odd number of polygon coordinates"),
-        ("cat .5 .5 .2 .4", "something that is no number"),
+        ("cat .5 .5 .2 .4", "a word that is not a number"),
         ("0 .5 nan .2 .4", "a number that is not finite"),
         ("0 .5 1e999 .2 .4", "a number that is not finite"),
-        ("-1 .5 .5 .2 .4", "a class that is no whole number"),
-        ("0.5 .5 .5 .2 .4", "a class that is no whole number"),
+        ("-1 .5 .5 .2 .4", "a class that is not a whole number"),
+        ("0.5 .5 .5 .2 .4", "a class that is not a whole number"),
     ],
 )
-def test_a_line(line: str, found: Row | str) -> None:
+def test_a_line(line: str, found: YoloRow | str) -> None:
     assert parse_line(line) == found
 
 
 def test_rows_with_keypoints() -> None:
     row = parse_line("0 .5 .5 .2 .4 .1 .1 2 .2 .2 1", keypoint_values=6)
-    assert row == Row(0, box=(0.5, 0.5, 0.2, 0.4), keypoints=True)
-    assert isinstance(parse_line("0 .5 .5 .2 .4", keypoint_values=6), Row)
+    assert row == YoloRow(label=0, box=(0.5, 0.5, 0.2, 0.4), keypoints=True)
+    assert isinstance(parse_line("0 .5 .5 .2 .4", keypoint_values=6), YoloRow)
 
 
-def test_bad_rows_are_told_by_line_and_the_rest_is_kept(convert: Convert, tmp_path: Path) -> None:
+def test_bad_rows_are_reported_by_line_and_the_others_are_kept(
+    convert: Convert, tmp_path: Path
+) -> None:
     labels = "\ufeff0 0.5 0.5 0.2 0.4\n0 0.1 0.1 0.5\nx y\n9 0.5 0.5 0.2 0.4\n1 0.5 0.5 0 0.4\n1 2 2 .1 .1\n0 .1 .1 .1 .1 .1 .1\n"
     source = folder(tmp_path / "y", labels + "1 0.5 0.5 0.2 0.4\n")
     (source / "labels" / "ghost.txt").write_text("0 0.5 0.5 0.2 0.4\n")
     (source / "images" / "c.jpg").write_text("no photograph")
     done = convert("yolo", source)
     assert [a["bbox"] for a in done.rows] == [[40, 15, 20, 20], [40, 15, 20, 20]]
-    assert done.count_of("label lines with something that is no number") == 1
+    assert done.count_of("label lines with a word that is not a number") == 1
     assert done.count_of("label lines of a class beyond the 2 names") == 1
     assert (
         done.count_of("annotations with a bad box (box_without_area)") == 2
     )  # one is a polygon without area
     assert done.count_of("annotations with a bad box (box_outside_image)") == 1
-    assert done.count_of("masks that are broken") == 1
+    assert done.count_of("broken masks") == 1
     assert done.count_of("label files without a photograph") == 1
     assert done.count_of("photographs that cannot be read") == 1
-    first = done.tally.first["label lines with something that is no number: left out"]
+    first = done.report.first["label lines with a word that is not a number: left out"]
     assert first.endswith("a.txt line 3")
     assert done.count_of("label lines with 4 numbers") == 1
 
 
-def test_a_photograph_with_an_exif_turn_is_told(convert: Convert, tmp_path: Path) -> None:
+def test_a_photograph_with_exif_orientation_is_reported(convert: Convert, tmp_path: Path) -> None:
     source = folder(tmp_path / "y")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -172,7 +172,7 @@ def test_yaml_makes_no_objects(convert: Convert, tmp_path: Path) -> None:
         convert("yolo", source)
 
 
-def test_what_is_written(convert: Convert, kinds_file: Path, tmp_path: Path) -> None:
+def test_the_output(convert: Convert, kinds_file: Path, tmp_path: Path) -> None:
     done = convert("to-yolo", kinds_file, tmp_path / "out")
     rows = [
         line.split() for line in (tmp_path / "out" / "labels" / "a.txt").read_text().splitlines()
@@ -184,7 +184,7 @@ def test_what_is_written(convert: Convert, kinds_file: Path, tmp_path: Path) -> 
     assert done.count_of("crowds") == 1
 
 
-def test_places_that_are_taken_or_lead_out(
+def test_existing_outputs_and_names_outside_the_folder(
     convert: Convert, kinds: dict[str, Any], kinds_file: Path, tmp_path: Path
 ) -> None:
     import json

@@ -1,6 +1,4 @@
-"""Model files as other programs write them, made up here: their names and shapes, with
-random numbers.
-"""
+"""Model files in the layout of other programs, with random numbers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""import_detectron: every blob finds its place, and the model computes what Detectron
-computes from the same blobs.
-"""
+"""import_detectron: the model uses every blob and computes the same as Detectron."""
 
 from __future__ import annotations
 
@@ -21,8 +19,8 @@ from torch import Tensor
 from halfmask.errors import InputError
 from halfmask.inference.predictor import load
 from halfmask.models.build import build_model
+from halfmask.models.imported.assemble import ImportedModel
 from halfmask.models.imported.detectron import import_detectron
-from halfmask.models.imported.imported import Imported
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -30,7 +28,7 @@ Make = Callable[..., Arrays]
 CLASSES, FPN, WIDTH, MASK = 6, 8, 16, 12
 
 
-def built(imported: Imported) -> PartialMaskRCNN:
+def built(imported: ImportedModel) -> PartialMaskRCNN:
     model = build_model(imported.model, imported.classes, pretrained=False)
     assert isinstance(model, PartialMaskRCNN)
     model.load_state_dict(imported.state)  # strict: every key has a value
@@ -38,7 +36,7 @@ def built(imported: Imported) -> PartialMaskRCNN:
 
 
 @pytest.fixture(scope="module")
-def imported(detectron: Make) -> tuple[Imported, PartialMaskRCNN, Arrays]:
+def imported(detectron: Make) -> tuple[ImportedModel, PartialMaskRCNN, Arrays]:
     blobs = detectron()
     found = import_detectron(blobs, "model.pkl")
     return found, built(found), blobs
@@ -94,7 +92,7 @@ def detectron_features(blobs: Arrays, image: Tensor) -> list[Tensor]:
 
 @torch.no_grad()
 def test_features_and_rpn_are_detectrons(
-    imported: tuple[Imported, PartialMaskRCNN, Arrays],
+    imported: tuple[ImportedModel, PartialMaskRCNN, Arrays],
 ) -> None:
     _, model, blobs = imported
     image = torch.rand(3, 64, 96)
@@ -168,7 +166,7 @@ def numpy_masks(
 
 
 @torch.no_grad()
-def test_heads_equal_numpy(imported: tuple[Imported, PartialMaskRCNN, Arrays]) -> None:
+def test_heads_equal_numpy(imported: tuple[ImportedModel, PartialMaskRCNN, Arrays]) -> None:
     _, model, blobs = imported
     rng = np.random.default_rng(5)
     boxes, masks = rng.normal(size=(4, FPN, 7, 7)), rng.normal(size=(4, FPN, 14, 14))
@@ -184,7 +182,7 @@ def test_heads_equal_numpy(imported: tuple[Imported, PartialMaskRCNN, Arrays]) -
     np.testing.assert_allclose(probs.numpy(), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_what_the_recipe_says(imported: tuple[Imported, PartialMaskRCNN, Arrays]) -> None:
+def test_the_recipe(imported: tuple[ImportedModel, PartialMaskRCNN, Arrays]) -> None:
     found, model, blobs = imported
     section = found.model
     assert (section.backbone.name, section.backbone.stride_in_1x1, section.backbone.norm) == (
@@ -215,7 +213,7 @@ def test_what_the_recipe_says(imported: tuple[Imported, PartialMaskRCNN, Arrays]
     )
 
 
-def test_what_is_left_out(detectron: Make) -> None:
+def test_ignored_blobs(detectron: Make) -> None:
     """ImageNet's remains and unused class vectors."""
     blobs = detectron(
         conv1_b=(64,),
@@ -336,7 +334,7 @@ def test_a_detector_alone_gets_an_untrained_mask_head(detectron: Make) -> None:
     built(found)
 
 
-def test_what_does_not_fit_is_listed_by_name(detectron: Make) -> None:
+def test_misfits_are_listed_by_name(detectron: Make) -> None:
     blobs = detectron(
         res3_1_branch2b_w=None,
         fc7_b=None,

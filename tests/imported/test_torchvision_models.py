@@ -1,6 +1,4 @@
-"""import_torchvision: the same detections and masks as torchvision's own models, and
-their 91 rows as COCO's 80 classes.
-"""
+"""import_torchvision: equal detections and masks, and 91 rows as COCO's 80 classes."""
 
 from __future__ import annotations
 
@@ -32,7 +30,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from halfmask.coco.categories import COCO_NAMES
 from halfmask.errors import InputError
 from halfmask.models.build import build_model
-from halfmask.models.imported.imported import Imported
+from halfmask.models.imported.assemble import ImportedModel
 from halfmask.models.imported.torchvision_models import import_torchvision
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 
@@ -91,7 +89,7 @@ def mask_rcnn(version: int, classes: int = 91, eps: float = 1e-5, frozen: bool =
     return model.eval()
 
 
-def built(imported: Imported) -> PartialMaskRCNN:
+def built(imported: ImportedModel) -> PartialMaskRCNN:
     section = imported.model
     detector = section.detector.model_copy(update={"score_threshold": 0.015})
     images = section.images.model_copy(update={"min_size": [SIZE], "max_size": SIZE})
@@ -104,7 +102,7 @@ def built(imported: Imported) -> PartialMaskRCNN:
 
 
 @torch.no_grad()
-def assert_same(theirs: MaskRCNN, imported: Imported, tolerance: float) -> None:
+def assert_same(theirs: MaskRCNN, imported: ImportedModel, tolerance: float) -> None:
     images = [torch.rand(3, SIZE, 64), torch.rand(3, 80, SIZE)]
     batch, _ = theirs.transform(images)
     features = theirs.backbone(batch.tensors)
@@ -233,7 +231,7 @@ def test_a_faster_rcnn_gets_an_untrained_mask_head(kind: str) -> None:
     assert masks.std() > 0
 
 
-def test_what_does_not_fit_is_listed_by_name() -> None:
+def test_misfits_are_listed_by_name() -> None:
     state = mask_rcnn(1).state_dict()
     del state["rpn.head.cls_logits.bias"]
     state["roi_heads.box_predictor.bbox_pred.weight"] = torch.zeros(4, 32)

@@ -1,6 +1,4 @@
-"""CVAT's auto-annotation: the functions go through cvat-cli's loader and the SDK's own
-driver; only the server is a stand-in.
-"""
+"""CVAT's auto-annotation with cvat-cli's loader and the SDK's driver; the server is a stub."""
 
 import json
 import logging
@@ -229,7 +227,7 @@ def test_a_tasks_own_rectangles(
         fill_task(server(shapes=shapes, kinds="rectangle"), 3, str(tiny_segmenter))
 
 
-def test_what_cannot_be_created(
+def test_invalid_arguments_of_create(
     tiny_segmenter: Path, coco: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(InputError, match="boxes and detector both"):

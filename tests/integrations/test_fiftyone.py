@@ -1,6 +1,4 @@
-"""FiftyOne data sets in and out. The first tests need numpy alone; the others fiftyone
-with a database that runs, and skip without.
-"""
+"""FiftyOne data sets in and out; tests that need fiftyone and its database skip without."""
 
 import json
 from pathlib import Path
@@ -15,7 +13,13 @@ from PIL import Image
 
 from halfmask.errors import InputError
 from halfmask.inference.predictor import load
-from halfmask.integrations.fiftyone import _from_box, _into_box, fill, from_fiftyone, to_fiftyone
+from halfmask.integrations.fiftyone import (
+    _from_box,
+    _into_box,
+    fill_samples,
+    from_fiftyone,
+    to_fiftyone,
+)
 from halfmask.masks.crops import decode
 
 torch.set_num_threads(1)
@@ -135,7 +139,7 @@ def test_a_coco_file_there_and_back(fo: Any, coco: Path, tmp_path: Path) -> None
 def test_detections_get_masks(fo: Any, coco: Path, tmp_path: Path, tiny_segmenter: Path) -> None:
     data = to_fiftyone(coco, tmp_path / "photos")
     before = data.first()["ground_truth"].detections[0].mask
-    done = fill(data, str(tiny_segmenter))
+    done = fill_samples(data, str(tiny_segmenter))
     assert (done.masks, done.left_alone) == (2, 0)
     found = data.first()["ground_truth"].detections
     assert all(d.has_mask for d in found)
@@ -145,4 +149,4 @@ def test_detections_get_masks(fo: Any, coco: Path, tmp_path: Path, tiny_segmente
     assert np.array_equal(found[1].mask, drawn.masks()[0].numpy()[4:40, 4:34])
     assert found[1]["mask_score"] == pytest.approx(float(drawn.quality[0]), abs=1e-4)
     assert found[1]["mask_model"] == predictor.identity
-    assert fill(data, predictor).masks == 0
+    assert fill_samples(data, predictor).masks == 0

@@ -1,6 +1,4 @@
-"""Models on the Hugging Face Hub: huggingface_hub itself, with its network cut off at
-HfApi and at the download.
-"""
+"""Models on the Hugging Face Hub: huggingface_hub with stubs for HfApi and the download."""
 
 import json
 import shutil
@@ -42,7 +40,7 @@ def run(tiny_segmenter: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def uploads(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What reaches the Hub: each repository's files."""
+    """The uploaded files of each repository."""
     held: dict[str, Any] = {"files": {}}
 
     class Api:
@@ -60,7 +58,7 @@ def uploads(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return held
 
 
-def test_what_is_uploaded(run: Path, uploads: dict[str, Any], tmp_path: Path) -> None:
+def test_the_uploaded_files(run: Path, uploads: dict[str, Any], tmp_path: Path) -> None:
     said = push_to_hub(run, "me/tiny", license="cc-by-4.0", private=True, token="secret")
     assert said == "https://hub/me/tiny/commit/1"
     assert uploads["made"] == ("me/tiny", True, True)
@@ -87,7 +85,7 @@ def test_what_is_uploaded(run: Path, uploads: dict[str, Any], tmp_path: Path) ->
 
 
 def test_there_and_back(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_repository(run, tmp_path / "hub", "me/tiny", "apache-2.0")
+    write_repository(run, tmp_path / "hub", repository="me/tiny", license="apache-2.0")
     asked: list[Any] = []
 
     def download(repo_id: str, filename: str, revision: str | None) -> str:
@@ -108,15 +106,17 @@ def test_there_and_back(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_detectors_card(tiny_detector: Path, tmp_path: Path) -> None:
-    write_repository(tiny_detector, tmp_path / "hub", "me/finds", "other")
+    write_repository(tiny_detector, tmp_path / "hub", repository="me/finds", license="other")
     text = (tmp_path / "hub" / "README.md").read_text()
     assert "model.detect(" in text
-    assert "The run left none" in text
-    write_repository("box-segmenter", tmp_path / "shipped", "me/shipped", "apache-2.0")
+    assert "The run has none" in text
+    write_repository(
+        "box-segmenter", tmp_path / "shipped", repository="me/shipped", license="apache-2.0"
+    )
     assert (tmp_path / "shipped" / "model.safetensors").stat().st_size > 1_000_000
 
 
-def test_what_goes_wrong(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
@@ -124,7 +124,7 @@ def test_what_goes_wrong(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from_pretrained("nobody/nothing")
     with pytest.raises(InputError, match=r"hf://not a name: cannot get model.safetensors"):
         halfmask.load("hf://not a name")
-    with pytest.raises(InputError, match=r"me/tiny: the Hub does not take it: .*hf auth login"):
+    with pytest.raises(InputError, match=r"me/tiny: the Hub refuses it: .*hf auth login"):
         push_to_hub(run, "me/tiny", license="mit")
     (run / "metrics.json").write_text("{broken")
     with pytest.raises(InputError, match="not the metrics of a run"):

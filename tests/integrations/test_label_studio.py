@@ -224,7 +224,7 @@ def test_polygons_in_percent(tiny_segmenter: Path, photo: Image.Image) -> None:
     assert {tuple(r["value"]["polygonlabels"]) for r in result["result"]} == {("owl",)}
 
 
-def test_a_turned_photograph(tiny_segmenter: Path, photo: Image.Image) -> None:
+def test_a_rotated_photograph(tiny_segmenter: Path, photo: Image.Image) -> None:
     """A browser shows it upright, so the rectangle is of the upright one."""
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -267,7 +267,7 @@ def test_images_come_from_where_they_may(tmp_path: Path, studio: str, photo: Ima
         ("/data/local-files/?d=none.png", "no such file below"),
         (other + "/data/upload/1.png", r"to allow localhost:\d+: --allow-host"),
         ("file:///etc/hostname", "to allow file: --allow-host"),
-        ("data:image/png;base64,AAAA", "no picture could be read"),
+        ("data:image/png;base64,AAAA", "expected a picture, cannot read it"),
         ("data:image/png;base64,%%", "not base64"),
     ):
         with pytest.raises(InputError, match=message):

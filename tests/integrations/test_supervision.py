@@ -8,7 +8,7 @@ import torch
 
 from halfmask.errors import InputError
 from halfmask.inference.predictor import Predictor, load
-from halfmask.integrations.supervision import fill, from_supervision, to_supervision
+from halfmask.integrations.supervision import fill_detections, from_supervision, to_supervision
 
 sv = pytest.importorskip("supervision")
 torch.set_num_threads(1)
@@ -54,7 +54,7 @@ def test_nothing_found(model: Predictor, image: np.ndarray) -> None:
     assert boxes.shape == (0, 4)
     assert labels is not None
     assert labels.shape == (0,)
-    assert len(fill(model, image, sv.Detections.empty())) == 0
+    assert len(fill_detections(model, image, sv.Detections.empty())) == 0
 
 
 def test_class_ids_of_another_detector_are_not_trusted(model: Predictor) -> None:
@@ -73,7 +73,7 @@ def test_class_ids_of_another_detector_are_not_trusted(model: Predictor) -> None
 
 
 @pytest.mark.parametrize("compact", [False, True])
-def test_fill_draws_what_is_missing_and_keeps_the_rest(
+def test_fill_detections_draws_missing_masks_and_keeps_the_others(
     model: Predictor, image: np.ndarray, compact: bool
 ) -> None:
     masks = np.zeros((3, 48, 64), dtype=bool)
@@ -83,7 +83,7 @@ def test_fill_draws_what_is_missing_and_keeps_the_rest(
     given = sv.Detections(
         xyxy=xyxy, mask=kept, confidence=np.array([0.9, 0.8, 0.7]), tracker_id=np.array([4, 5, 6])
     )
-    out = fill(model, image, given)
+    out = fill_detections(model, image, given)
     alone = model.segment(image, [BOXES[0], BOXES[2]])
     assert np.array_equal(out.mask[1], masks[1])
     assert np.array_equal(out.mask[[0, 2]], alone.masks().numpy())
@@ -91,7 +91,7 @@ def test_fill_draws_what_is_missing_and_keeps_the_rest(
     assert out.tracker_id.tolist() == [4, 5, 6]
     assert out.confidence.tolist() == [0.9, 0.8, 0.7]
     assert not np.asarray(given.mask)[0].any(), "what was given stays"
-    whole = fill(model, image, sv.Detections(xyxy=xyxy))
+    whole = fill_detections(model, image, sv.Detections(xyxy=xyxy))
     assert np.array_equal(whole.mask, model.segment(image, BOXES).masks().numpy())
 
 
@@ -104,7 +104,7 @@ def test_input_that_cannot_be_used(model: Predictor, image: np.ndarray) -> None:
     with pytest.raises(
         InputError, match=r"masks of \[1, 9, 9\] on 1 boxes and an image of \[48, 64\]"
     ):
-        fill(model, image, wrong)
+        fill_detections(model, image, wrong)
 
 
 def test_without_supervision(

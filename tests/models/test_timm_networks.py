@@ -100,7 +100,7 @@ def test_weights_of_the_other_port_get_timms_names() -> None:
     assert list(found) == list(state)
     assert all(torch.equal(found[k], state[k]) for k in state)
     with pytest.raises(
-        InputError, match=r"x.pth: 10 tensors that are those of none of tf_efficientnet_lite0"
+        InputError, match=r"x.pth: its 10 tensors fit none of tf_efficientnet_lite0"
     ):
         to_timm(dict(list(theirs.items())[:10]), "x.pth")
     with pytest.raises(InputError, match="_conv_stem"):

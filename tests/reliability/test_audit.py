@@ -47,7 +47,7 @@ FOUND = {
     ("code", "status", "said"),
     [
         (f"print({json.dumps(FINE)!r})", 0, "1 packages audited, 0 known"),
-        (f"print({json.dumps(FOUND)!r}); sys.exit(1)", 1, "a 1: PYSEC-1, mended in 2"),
+        (f"print({json.dumps(FOUND)!r}); sys.exit(1)", 1, "a 1: PYSEC-1, fixed in 2"),
         ("sys.exit('the service is down')", 0, "not audited: pip-audit's answer"),
         ("print('the service is down', file=sys.stderr); sys.exit(3)", 0, "not audited: "
                                                                           "pip-audit ended "

@@ -69,7 +69,8 @@ def test_what_is_refused(licences: ModuleType, fields: dict[str, str], fine: boo
     info = Message()
     for name, value in fields.items():
         info[name] = value
-    package = licences.Package("some", "1", licences.licence_of(info), {"core"})
+    licence = licences.licence_of(info)
+    package = licences.Package(name="some", version="1", licence=licence, wanted_by={"core"})
     assert (licences.refused([package]) == []) == fine
 
 

@@ -21,7 +21,7 @@ from halfmask.cli.demo.results import (
 )
 from halfmask.coco.edit import strip_masks
 from halfmask.coco.file import CocoFile
-from halfmask.data.synthetic.write import attribute_split
+from halfmask.data.synthetic.classes import attribute_split
 from halfmask.files.atomic import write_json
 from halfmask.progress import Display
 from halfmask.recipes.recipe import Recipe, load_recipe, parse_recipe

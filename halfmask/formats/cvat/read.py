@@ -1,5 +1,6 @@
-"""CVAT for images 1.1 (XML) to COCO: boxes, polygons, masks, ellipses; shapes of one
-group are one object.
+"""CVAT for images 1.1 (XML) to COCO: boxes, polygons, masks, ellipses.
+
+The shapes of one group are one object.
 """
 
 from __future__ import annotations
@@ -15,20 +16,21 @@ import numpy as np
 
 from halfmask.coco.supervision import MaskState, judge
 from halfmask.errors import InputError
-from halfmask.formats.options import Options
-from halfmask.formats.shapes import Point, ellipse, extent, flat, rectangle, turned
+from halfmask.formats.report import Options
+from halfmask.formats.shapes import Point, ellipse, extent, flat, rectangle, rotated, sound_crop
 from halfmask.formats.sink import CocoSink, Size
-from halfmask.formats.xml_stream import elements, number_of, whole_of
-from halfmask.masks.rle import Bitmap, Place, crop_of, rle_of
+from halfmask.formats.xml_stream import elements, number_of, numbers_of, whole_of
+from halfmask.masks.rle import Bitmap, Place, rle_of
 
 _TRUE = ("true", "1", "True")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Object:
-    """The shapes of one object. `doubts` are shapes that could not be read."""
+    """The shapes of one object; `where` is the first of them, `more` holds further keys."""
 
     label: str
+    where: str
     boxes: list[list[float]] = field(default_factory=list)
     polygons: list[list[float]] = field(default_factory=list)
     masks: list[tuple[Bitmap, Place]] = field(default_factory=list)
@@ -36,30 +38,28 @@ class _Object:
 
 
 def read_cvat(source: Path, sink: CocoSink, options: Options) -> None:
-    """Adds an export (annotations.xml, or the folder that it is in) to a sink; in
-    memory is one image's shapes.
+    """Adds an export (annotations.xml or its folder) to a sink, one image at a time.
 
-    Polygons and masks that share a group and a label are one annotation, with the box
-    of the group if it has just one.
+    Polygons and masks that share a group and a label are one annotation. It gets the box
+    of the group if the group has exactly one.
 
     Raises:
-        InputError: no XML, a DOCTYPE in it, or no image in it.
+        InputError: not XML, a DOCTYPE in it, or no image in it.
     """
     path = source / "annotations.xml" if source.is_dir() else source
     seen = 0
-    for element in elements(path, {"label", "image", "track"}):
+    for element in elements(path, {"label", "image", "track"}, options.advance_bytes(path)):
         if element.tag == "label":
             if element.findtext("name") and element.find("parent") is None:
                 sink.category(str(element.findtext("name")))
         elif element.tag == "track":
-            sink.tally.fault(
+            sink.report.fault(
                 "tracks (CVAT for video): left out; export as CVAT for images",
                 element.get("label", ""),
             )
         else:
             seen += 1
             _add_image(element, sink)
-            options.progress(1, 0)
     if not seen:
         raise InputError(
             f"{path}: expected an export as CVAT for images 1.1, found no element image"
@@ -72,92 +72,96 @@ def _add_image(element: Element, sink: CocoSink) -> None:
     number = sink.add_image(name, size, f"image {name!r}")
     if number is None:
         return
-    for where, thing in _objects(element, name, size, sink):
+    for thing in _objects(element, name, size, sink):
         segmentation = _segmentation(thing, size)
         boxes: list[list[float] | None] = [*thing.boxes]
         if segmentation is not None and len(boxes) != 1:
-            sink.add(number, thing.label, where, None, segmentation, **thing.more)
-            segmentation = None
+            boxes = [None, *boxes]
         for box in boxes:
-            sink.add(number, thing.label, where, box, segmentation, **thing.more)
+            sink.add(
+                number, thing.label, thing.where, bbox=box, segmentation=segmentation, **thing.more
+            )
+            segmentation = None
 
 
-def _objects(
-    element: Element, name: str, size: Size, sink: CocoSink
-) -> Iterator[tuple[str, _Object]]:
+def _objects(element: Element, name: str, size: Size, sink: CocoSink) -> Iterator[_Object]:
     objects: dict[object, _Object] = {}
-    places: dict[object, str] = {}
     alone = count()
     for position, shape in enumerate(element, 1):
         where = f"image {name!r} shape {position} ({shape.tag})"
         label = shape.get("label", "")
         if shape.tag not in ("box", "polygon", "mask", "ellipse"):
-            sink.tally.note(f"{shape.tag} shapes: left out, COCO instances have none", where)
+            sink.report.note(f"{shape.tag} shapes: left out, COCO instances have none", where)
             continue
         group = shape.get("group_id", "0")
         key = next(alone) if group in ("0", "") else (group, label)
-        thing = objects.setdefault(key, _Object(label))
-        places.setdefault(key, where)
+        thing = objects.setdefault(key, _Object(label=label, where=where))
         if not label or not _add_shape(thing, shape, size):
-            sink.tally.fault("shapes that cannot be read: left out", where)
+            sink.report.fault("shapes that cannot be read: left out", where)
             if not (thing.boxes or thing.polygons or thing.masks):
                 del objects[key]
             continue
         if float(shape.get("rotation") or 0) and shape.tag == "box":
-            sink.tally.note("turned boxes: the upright box around them is taken", where)
+            sink.report.note("rotated boxes: the upright box around them is used", where)
         if shape.tag == "ellipse":
-            sink.tally.note("ellipses: drawn as polygons", where)
+            sink.report.note("ellipses: drawn as polygons", where)
         thing.more |= _more(shape)
-    yield from ((places[key], thing) for key, thing in objects.items())
+    yield from objects.values()
 
 
 def _add_shape(thing: _Object, shape: Element, size: Size) -> bool:
-    """Adds a shape to its object; False where it is malformed."""
-    turn = number_of(shape.get("rotation", "0"))
-    if turn is None:
+    """Adds a shape to its object; returns False if it is malformed."""
+    degrees = number_of(shape.get("rotation", "0"))
+    if degrees is None:
         return False
     if shape.tag == "box":
-        corners = _numbers(shape, "xtl", "ytl", "xbr", "ybr")
-        if corners is None:
-            return False
-        x0, y0, x1, y1 = corners
-        points = rectangle(x0, y0, x1 - x0, y1 - y0)
-        upright = [x0, y0, x1 - x0, y1 - y0]
-        thing.boxes.append(
-            extent(turned(points, ((x0 + x1) / 2, (y0 + y1) / 2), turn)) if turn else upright
-        )
-        return True
+        box = _box(shape, degrees)
+        thing.boxes += [box] if box is not None else []
+        return box is not None
     if shape.tag == "mask":
         mask = _mask(shape, size)
         thing.masks += [mask] if mask is not None else []
         return mask is not None
-    outline = _points(shape.get("points", "")) if shape.tag == "polygon" else None
-    round_shape = _numbers(shape, "cx", "cy", "rx", "ry") if shape.tag == "ellipse" else None
-    if round_shape is not None:
-        outline = ellipse((round_shape[0], round_shape[1]), (round_shape[2], round_shape[3]), turn)
-    polygon = None if outline is None else flat(outline)
-    if polygon is None or len(polygon) < 6:  # soundness is judged of all parts together
+    outline = _ellipse(shape, degrees) if shape.tag == "ellipse" else _points(shape)
+    if outline is None or len(outline) < 3:  # all parts are checked together later
         return False
-    thing.polygons.append(polygon)
+    thing.polygons.append(flat(outline))
     return True
 
 
+def _box(shape: Element, degrees: float) -> list[float] | None:
+    """x, y, width, height of a box, or of the upright box around a rotated one."""
+    corners = _numbers(shape, "xtl", "ytl", "xbr", "ybr")
+    if corners is None:
+        return None
+    x0, y0, x1, y1 = corners
+    box = [x0, y0, x1 - x0, y1 - y0]
+    centre = ((x0 + x1) / 2, (y0 + y1) / 2)
+    return extent(rotated(rectangle(box), centre, degrees)) if degrees else box
+
+
+def _ellipse(shape: Element, degrees: float) -> list[Point] | None:
+    values = _numbers(shape, "cx", "cy", "rx", "ry")
+    if values is None:
+        return None
+    cx, cy, rx, ry = values
+    return ellipse((cx, cy), (rx, ry), degrees)
+
+
 def _segmentation(thing: _Object, size: Size) -> Any:
-    """Polygons as they are; with masks among the shapes, the RLE of all together."""
+    """The polygons unchanged, or the RLE of all shapes if there are masks among them."""
     sound = judge({"segmentation": thing.polygons}, size).state == MaskState.MASK
     if not thing.masks or (thing.polygons and not sound):
         return thing.polygons or None
     canvas = np.zeros(size, dtype=np.uint8)
-    drawn = crop_of(thing.polygons, size) if sound else None
-    for bitmap, (x, y) in [*thing.masks, *([drawn] if drawn is not None else [])]:
+    drawn = [sound_crop(thing.polygons, size)] if sound else []
+    for bitmap, (x, y) in [*thing.masks, *drawn]:
         canvas[y : y + bitmap.shape[0], x : x + bitmap.shape[1]] |= bitmap
     return rle_of(canvas, (0, 0), size)
 
 
 def _mask(shape: Element, size: Size) -> tuple[Bitmap, Place] | None:
-    """CVAT's mask: a bitmap at left, top; its runs go along the rows, the first one is
-    background.
-    """
+    """CVAT's mask: a bitmap at left, top, in runs along the rows that start with background."""
     place = _numbers(shape, "left", "top")
     height, width = whole_of(shape.get("height")), whole_of(shape.get("width"))
     try:
@@ -176,7 +180,7 @@ def _mask(shape: Element, size: Size) -> tuple[Bitmap, Place] | None:
 
 
 def _more(shape: Element) -> dict[str, Any]:
-    """iscrowd, halfmask's note, and everything else that is said about a shape as `attributes`."""
+    """iscrowd, halfmask's note, and everything else about a shape as `attributes`."""
     found: dict[str, Any] = {
         a.get("name", ""): (a.text or "").strip() for a in shape.findall("attribute")
     }
@@ -195,15 +199,14 @@ def _more(shape: Element) -> dict[str, Any]:
 
 
 def _numbers(shape: Element, *names: str) -> list[float] | None:
-    values = [number_of(shape.get(name)) for name in names]
-    return [v for v in values if v is not None] if None not in values else None
+    return numbers_of(shape.get(name) for name in names)
 
 
-def _points(text: str) -> list[Point] | None:
+def _points(shape: Element) -> list[Point] | None:
     points = []
-    for pair in text.split(";"):
-        numbers = [number_of(v) for v in pair.split(",")]
-        if len(numbers) != 2 or numbers[0] is None or numbers[1] is None:
+    for pair in shape.get("points", "").split(";"):
+        numbers = numbers_of(pair.split(","))
+        if numbers is None or len(numbers) != 2:
             return None
         points.append((numbers[0], numbers[1]))
     return points

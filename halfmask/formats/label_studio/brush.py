@@ -1,4 +1,4 @@
-"""Label Studio's brush masks: thi.ng's rle-pack, a stream of bits, of the mask as RGBA."""
+"""Label Studio's brush masks: the mask as RGBA in thi.ng's rle-pack, a bit stream."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SIZES = (3, 4, 8, 16)
 
 
 def pack_brush(mask: NDArray[Any]) -> list[int]:
-    """The bytes of a mask [H, W]: four equal channels, 255 on the mask."""
+    """Returns the bytes of a mask [H, W] with four equal channels, 255 on the mask."""
     flat = np.asarray(mask).reshape(-1) > 0
     edges = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1, [len(flat)]])
     bits = [f"{4 * len(flat):032b}", f"{7:05b}", *(f"{size - 1:04b}" for size in _SIZES)]
@@ -29,10 +29,10 @@ def pack_brush(mask: NDArray[Any]) -> list[int]:
 
 
 def unpack_brush(rle: object, image_size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The mask [H, W] of 0 and 1: where alpha is not 0.
+    """Returns the mask uint8 [H, W] of 0 and 1, which is 1 where alpha is not 0.
 
     Raises:
-        ValueError: no bytes, a stream that is cut short or of another size.
+        ValueError: not a list of bytes, or a stream that is cut short or of another size.
     """
     height, width = image_size
     if not isinstance(rle, list) or not all(type(v) is int and 0 <= v < 256 for v in rle):
@@ -44,9 +44,7 @@ def unpack_brush(rle: object, image_size: tuple[int, int]) -> NDArray[np.uint8]:
             f"the brush RLE holds {count} values of {word} bits, expected {4 * height * width} of 8"
         )
     sizes = [stream.read(4) + 1 for _ in range(4)]
-    alpha = np.zeros(
-        height * width, dtype=np.uint8
-    )  # the fourth of each four values; the others say nothing
+    alpha = np.zeros(height * width, dtype=np.uint8)  # every fourth value; the others do not count
     done = 0
     while done < count:
         is_run = stream.read(1)
@@ -56,15 +54,14 @@ def unpack_brush(rle: object, image_size: tuple[int, int]) -> NDArray[np.uint8]:
         if is_run:
             alpha[done // 4 : end // 4] = stream.read(word)
         else:
-            alpha[done // 4 : end // 4] = [stream.read(word) for _ in range(end - done)][
-                3 - done % 4 :: 4
-            ]
+            values = [stream.read(word) for _ in range(end - done)]
+            alpha[done // 4 : end // 4] = values[3 - done % 4 :: 4]
         done = end
     return (alpha.reshape(height, width) > 0).astype(np.uint8)
 
 
 class _Bits:
-    """Reads numbers of any width from bytes, the highest bit first."""
+    """Reads numbers of any bit width from bytes, highest bit first."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.place = data, 0

@@ -1,6 +1,4 @@
-"""COCO to Label Studio tasks: a rectangle, a polygon or a brush for each annotation,
-and the labelling configuration.
-"""
+"""COCO to Label Studio: tasks with a region for each annotation, and a configuration."""
 
 from __future__ import annotations
 
@@ -8,81 +6,67 @@ import json
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-from xml.etree.ElementTree import Element, SubElement, indent, tostring
+from xml.etree.ElementTree import Element, SubElement
 
 import numpy as np
 
 from halfmask.coco.supervision import provenance
 from halfmask.files.atomic import new_folder, put_text
-from halfmask.formats.book import Book, Instance, Page, differ
+from halfmask.formats.export_source import ExportImage, ExportInstance, ExportSource, differ
 from halfmask.formats.label_studio.brush import pack_brush
-from halfmask.formats.options import Options
-from halfmask.formats.report import Report
+from halfmask.formats.shapes import pairs, sound_crop
 from halfmask.formats.sink import Size, pixel_box
-from halfmask.formats.xml_stream import xml_text
-from halfmask.masks.rle import crop_of
+from halfmask.formats.xml_stream import indented, xml_text
 
+LOCAL_STORAGE = "/data/local-files/?d="
+"""Label Studio's address of files in a local storage."""
 _TAGS = {"box": "RectangleLabels", "polygon": "PolygonLabels", "mask": "BrushLabels"}
 
 
-def write_label_studio(source: Path, out: Path, tally: Report, options: Options) -> str:
-    """Writes OUT/tasks.json, to be imported, and OUT/label_config.xml, for the
-    project's labelling interface.
+def write_label_studio(given: ExportSource, out: Path) -> dict[str, int]:
+    """Writes OUT/tasks.json, to import, and OUT/label_config.xml, the labelling interface.
 
-    A single polygon stays one; several polygons, and RLE, become one brush mask, pixel
-    by pixel the same. What Label Studio has no field for (crowd, attributes, halfmask's
-    note, a box that is not the mask's own) is in the region's `meta`, where
-    `read_label_studio` finds it again.
+    A single polygon stays a polygon. Several polygons, and RLE, become one brush mask
+    with the same pixels. Label Studio has no field for a crowd, attributes, halfmask's
+    note and a box that is not the mask's own: these are in the region's `meta`, and
+    `read_label_studio` restores them.
 
     Returns:
-        What was written, in a line.
+        The numbers of tasks and regions.
     Raises:
-        InputError: no COCO file, a file name that leads out of the folder, or OUT is
-            there already.
+        InputError: a file name that leads out of the folder, or OUT exists already.
     """
-    book = Book.read(
-        source, tally, "Label Studio", frozenset({"crowd", "loose", "attributes", "halfmask"})
-    )
     regions = 0
+    prefix = given.options.image_url or LOCAL_STORAGE
     with new_folder(out) as folder:
         with (folder / "tasks.json").open("w", encoding="utf-8", newline="\n") as file:
-            for number, page in enumerate(book.pages()):
-                task = _task(page, options.image_url, tally)
+            for number, image in enumerate(given.images()):
+                task = _task(image, prefix)
                 regions += len(task["annotations"][0]["result"])
                 file.write(("[\n" if number == 0 else ",\n") + json.dumps(task))
-                options.progress(1, len(book.file.images))
-            file.write("[]\n" if not book.file.images else "\n]\n")
-        put_text(folder / "label_config.xml", _config(book.names))
-    return f"{out}: {len(book.file.images)} tasks, {regions} regions"
+            file.write("\n]\n" if len(given) else "[]\n")
+        put_text(folder / "label_config.xml", _config(given.names))
+    return {"tasks": len(given), "regions": regions}
 
 
-def _task(page: Page, image_url: str, tally: Report) -> dict[str, Any]:
-    address = image_url + quote(page.name.replace("\\", "/"))
-    results = [_region(instance, page.size, tally) for instance in page.instances]
+def _task(image: ExportImage, prefix: str) -> dict[str, Any]:
+    address = prefix + quote(image.name.replace("\\", "/"))
+    results = [_region(instance) for instance in image.instances]
     return {"data": {"image": address}, "annotations": [{"result": results}]}
 
 
-def _region(instance: Instance, size: Size, tally: Report) -> dict[str, Any]:
-    height, width = size
+def _region(instance: ExportInstance) -> dict[str, Any]:
+    size = height, width = instance.size
     polygons = instance.polygons
     value: dict[str, Any]
     if instance.mask is None:
-        kind, value = "box", _percent_box(instance, size)
+        kind, value = "box", _percent_box(instance)
     elif polygons is not None and len(polygons) == 1:
-        points = zip(polygons[0][0::2], polygons[0][1::2], strict=True)
-        kind, value = (
-            "polygon",
-            {
-                "points": [[_percent(x, width), _percent(y, height)] for x, y in points],
-                "closed": True,
-            },
-        )
+        points = [[_percent(x, width), _percent(y, height)] for x, y in pairs(polygons[0])]
+        kind, value = "polygon", {"points": points, "closed": True}
     else:
         if polygons is not None:
-            tally.note(
-                "masks of several polygons: written as brush masks",
-                f"annotation {instance.annotation['id']}",
-            )
+            instance.note("masks of several polygons: written as brush masks")
         kind, value = "mask", {"format": "rle", "rle": pack_brush(_canvas(instance.mask, size))}
     labels = _TAGS[kind].lower()
     region = {
@@ -99,9 +83,10 @@ def _region(instance: Instance, size: Size, tally: Report) -> dict[str, Any]:
     return {**region, "meta": meta} if meta else region
 
 
-def _meta(instance: Instance, shape_box: list[float] | None) -> dict[str, Any]:
-    """What has no field of its own. `shape_box` is that of the shape in Label Studio:
-    the box is kept where it is another.
+def _meta(instance: ExportInstance, shape_box: list[float] | None) -> dict[str, Any]:
+    """Everything without a field of its own.
+
+    `shape_box` is the box of the shape in Label Studio; a different box is kept.
     """
     annotation = instance.annotation
     meta: dict[str, Any] = {}
@@ -116,15 +101,10 @@ def _meta(instance: Instance, shape_box: list[float] | None) -> dict[str, Any]:
     return meta
 
 
-def _percent_box(instance: Instance, size: Size) -> dict[str, float]:
-    (x, y, w, h), (height, width) = instance.box, size
-    sides = {
-        "x": _percent(x, width),
-        "y": _percent(y, height),
-        "width": _percent(w, width),
-        "height": _percent(h, height),
-    }
-    return {**sides, "rotation": 0}
+def _percent_box(instance: ExportInstance) -> dict[str, float]:
+    keys = ("x", "y", "width", "height")
+    sides = zip(keys, instance.box, instance.size[::-1] * 2, strict=True)
+    return {**{key: _percent(value, side) for key, value, side in sides}, "rotation": 0}
 
 
 def _percent(value: float, side: int) -> float:
@@ -132,9 +112,7 @@ def _percent(value: float, side: int) -> float:
 
 
 def _canvas(segmentation: Any, size: Size) -> np.ndarray[Any, Any]:
-    crop = crop_of(segmentation, size)
-    assert crop is not None, "a mask without pixels is broken"
-    bitmap, (x, y) = crop
+    bitmap, (x, y) = sound_crop(segmentation, size)
     canvas = np.zeros(size, dtype=np.uint8)
     canvas[y : y + bitmap.shape[0], x : x + bitmap.shape[1]] = bitmap
     return canvas
@@ -147,5 +125,4 @@ def _config(names: list[str]) -> str:
         group = SubElement(view, tag, name=kind, toName="image")
         for name in names:
             SubElement(group, "Label", value=xml_text(name))
-    indent(view)
-    return tostring(view, encoding="unicode") + "\n"
+    return indented(view)

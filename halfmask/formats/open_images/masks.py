@@ -1,26 +1,19 @@
-"""Which mask belongs to which box of Open Images: both name an image, a class and a
-box, and nothing else links them.
-"""
+"""Finds the mask of each box of Open Images: they share an image, a class and a similar box."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 
-from halfmask.formats.xml_stream import number_of
+from halfmask.formats.xml_stream import numbers_of
 
 BOX = ("BoxXMin", "BoxXMax", "BoxYMin", "BoxYMax")
 NEAR = 2e-3
-"""Share of the image's side by which the two boxes may differ: they are rounded in
-different ways.
-"""
+"""Fraction of the image's side by which the two boxes may differ by rounding."""
 
 
 class MaskTable:
-    """The rows of the CSV of masks, in a temporary file that SQLite keeps: there are
-    millions of them, in any order.
-    """
+    """The millions of rows of the CSV of masks, in a temporary SQLite file."""
 
     def __init__(self) -> None:
         self._rows = sqlite3.connect("")
@@ -28,8 +21,8 @@ class MaskTable:
         self._rows.execute("CREATE INDEX place ON masks (image, label)")
 
     def put(self, row: dict[str, str]) -> bool:
-        """Keeps a row; False where its box is none."""
-        box = numbers_of(row, BOX)
+        """Adds a row; returns False if it has no box of four numbers."""
+        box = numbers_of(row.get(column) for column in BOX)
         if box is None or not row["MaskPath"]:
             return False
         values = (row["MaskPath"], row["ImageID"], row["LabelName"], *box)
@@ -37,9 +30,7 @@ class MaskTable:
         return True
 
     def take(self, image: str, label: str, box: Sequence[float]) -> str | None:
-        """The file name of the mask whose box is nearest, which is then used up; None
-        where none is near.
-        """
+        """Removes the mask with the nearest box and returns its file name; None if none is near."""
         query = "SELECT rowid, path, x0, x1, y0, y1 FROM masks WHERE image = ? AND label = ?"
         rows = self._rows.execute(query, (image, label))
         best = min(((_gap(row[2:], box), row[0], row[1]) for row in rows), default=None)
@@ -49,7 +40,7 @@ class MaskTable:
         return str(best[2])
 
     def left(self) -> Iterator[dict[str, str]]:
-        """The rows that no box has taken, by image."""
+        """Yields the rows that no box has taken, by image."""
         columns = ("MaskPath", "ImageID", "LabelName", *BOX)
         for row in self._rows.execute("SELECT * FROM masks ORDER BY image, rowid"):
             yield dict(zip(columns, map(str, row), strict=True))
@@ -57,20 +48,9 @@ class MaskTable:
     def __enter__(self) -> MaskTable:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._rows.close()
 
 
 def _gap(first: Sequence[float], second: Sequence[float]) -> float:
     return max(abs(a - b) for a, b in zip(first, second, strict=True))
-
-
-def numbers_of(row: dict[str, str], columns: Sequence[str]) -> list[float] | None:
-    """Some columns as finite numbers; None where one is not."""
-    values = [number_of(row.get(column)) for column in columns]
-    return [v for v in values if v is not None] if None not in values else None

@@ -11,30 +11,32 @@ from PIL import Image
 
 from halfmask.coco.images import opened
 from halfmask.errors import InputError
-from halfmask.formats.names import leads_out
-from halfmask.formats.open_images.masks import BOX, MaskTable, numbers_of
-from halfmask.formats.options import Options
+from halfmask.formats.open_images.masks import BOX, MaskTable
+from halfmask.formats.report import Options
 from halfmask.formats.sink import CocoSink, Size
-from halfmask.formats.yolo.source import PHOTOGRAPHS
+from halfmask.formats.source_files import PHOTOGRAPHS, leads_out
+from halfmask.formats.xml_stream import numbers_of
 from halfmask.masks.rle import rle_of
 
 _FLAGS = ("IsOccluded", "IsTruncated", "IsDepiction", "IsInside")
-_BOXES = {"ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax"}
+_CORNERS = ("XMin", "XMax", "YMin", "YMax")
+_BOXES = {"ImageID", "LabelName", *_CORNERS}
 _MASKS = {"MaskPath", "ImageID", "LabelName", *BOX}
 
 
 def read_open_images(source: Path, sink: CocoSink, options: Options) -> None:
-    """Adds the boxes of one part of Open Images to a sink, each with its mask where
-    there is one.
+    """Adds the boxes of one part of Open Images to a sink, each with its mask if it has one.
 
-    Looked for in the folder: `*annotations-bbox.csv`; `*class-descriptions*.csv` (names
-    of classes), `*object-segmentation.csv` and `masks/` if they are there. `IsGroupOf`
-    becomes `iscrowd`. In memory are the ids of images; the table of masks is a file.
+    The folder holds `*annotations-bbox.csv` and, optionally,
+    `*class-descriptions*.csv` (names of classes), `*object-segmentation.csv` and
+    `masks/`. `IsGroupOf` becomes `iscrowd`. Only the ids of images are in memory; the
+    table of masks is a file.
 
     Args:
         source: the folder, or the CSV of boxes in it.
-        options: `images` is needed, as the CSV files have no sizes; `split` chooses
-            among several files by the start of their names.
+        sink: receives them.
+        options: `images` is needed, as the CSV files have no sizes; `split` selects
+            one of several files by a part of its name.
     Raises:
         InputError: a file is missing or has other columns, or there are several.
     """
@@ -51,105 +53,91 @@ def read_open_images(source: Path, sink: CocoSink, options: Options) -> None:
         raise InputError(f"{folder}: expected the CSV of boxes, *annotations-bbox.csv")
     for name in sorted(set(names.values())):
         sink.category(name)
-    reader = _Reader(sink, names, options.images, options.masks or folder / "masks")
+    total = sum(file.stat().st_size for file in (boxes, segments) if file is not None)
+    reader = _Rows(sink, names, options.images, options.masks or folder / "masks")
     with MaskTable() as table:
-        if segments is not None:
-            for where, row in _rows(segments, _MASKS, options, _total(boxes, segments)):
-                if not table.put(row):
-                    sink.tally.fault("rows of masks without a box of four numbers: left out", where)
-        for where, row in _rows(boxes, _BOXES, options, _total(boxes, segments)):
+        for where, row in _rows(segments, _MASKS, options, total) if segments else ():
+            if not table.put(row):
+                sink.report.fault("rows of masks without a box of four numbers: left out", where)
+        for where, row in _rows(boxes, _BOXES, options, total):
             reader.add_box(row, table, where)
         for row in table.left():
-            sink.tally.note(
+            sink.report.note(
                 "masks without a row in the CSV of boxes: added with their own box", row["MaskPath"]
             )
             reader.add_box(row, None, f"mask {row['MaskPath']}")
 
 
-class _Reader:
-    """Adds rows to a sink; knows which images are there."""
+class _Rows:
+    """Adds rows to a sink, and each image with its first row."""
 
     def __init__(self, sink: CocoSink, names: dict[str, str], images: Path, masks: Path) -> None:
         self.sink, self.names, self.images, self.masks = sink, names, images, masks
         self.ids: dict[str, int | None] = {}
 
     def add_box(self, row: dict[str, str], table: MaskTable | None, where: str) -> None:
-        """Adds a row of the CSV of boxes, or, without a table, one of masks."""
-        shares = numbers_of(row, ("XMin", "XMax", "YMin", "YMax") if table is not None else BOX)
+        """Adds a row of the CSV of boxes or, if there is no table, a row of the CSV of masks."""
+        corners = numbers_of(row.get(key) for key in (BOX if table is None else _CORNERS))
         image = self._image(row["ImageID"], where)
         if image is None:
             return
-        if shares is None:
-            self.sink.tally.fault("rows of boxes without four numbers: left out", where)
+        if corners is None:
+            self.sink.report.fault("rows of boxes without four numbers: left out", where)
             return
         size = self.sink.size_of(image)
         assert size is not None
         height, width = size
-        x0, x1, y0, y1 = shares
+        x0, x1, y0, y1 = corners
         bbox = [x0 * width, y0 * height, (x1 - x0) * width, (y1 - y0) * height]
-        path = (
-            row["MaskPath"]
-            if table is None
-            else table.take(row["ImageID"], row["LabelName"], shares)
-        )
+        name = row["LabelName"]
+        path = row["MaskPath"] if table is None else table.take(row["ImageID"], name, corners)
         segmentation = None if path is None else self._mask(path, size)
-        label = self.names.get(row["LabelName"], row["LabelName"])
-        self.sink.add(image, label, where, bbox, segmentation, **_more(row))
+        label, more = self.names.get(name, name), _more(row)
+        self.sink.add(image, label, where, bbox=bbox, segmentation=segmentation, **more)
 
     def _image(self, name: str, where: str) -> int | None:
-        if name not in self.ids:
-            self.ids[name] = self._new_image(name, where)
-        elif self.ids[name] is None:
-            self.sink.tally.fault(
-                "rows of images without a photograph that can be read: left out", where
-            )
-        return self.ids[name]
-
-    def _new_image(self, name: str, where: str) -> int | None:
-        tries = (
-            []
-            if leads_out(name)
-            else [self.images / f"{name}{ending}" for ending in sorted(PHOTOGRAPHS)]
-        )
+        what = "rows of images without a photograph that can be read: left out"
+        if name in self.ids:
+            if self.ids[name] is None:
+                self.sink.report.fault(what, where)
+            return self.ids[name]
+        self.ids[name] = None
+        endings = () if leads_out(name) else sorted(PHOTOGRAPHS)
+        tries = (self.images / f"{name}{ending}" for ending in endings)
         path = next((p for p in tries if p.is_file()), None)
         try:
             if path is None:
                 raise InputError(f"no photograph {name!r}")
             with opened(path) as image:
-                return self.sink.add_image(path.name, (image.height, image.width), where)
+                size = image.height, image.width
         except InputError as error:
-            self.sink.tally.fault(
-                "rows of images without a photograph that can be read: left out",
-                f"{where}: {error}",
-            )
+            self.sink.report.fault(what, f"{where}: {error}")
             return None
+        self.ids[name] = self.sink.add_image(path.name, size, where)
+        return self.ids[name]
 
     def _mask(self, name: str, size: Size) -> dict[str, object] | None:
-        """The RLE of a mask PNG, drawn anew at the image's size where its own is
-        another; None, and counted, without one.
-        """
+        """The RLE of a mask PNG, resized to the image; None, and a fault, without a PNG."""
         tries = [] if leads_out(name) else [self.masks / name, self.masks / name[:1].upper() / name]
         path = next((p for p in tries if p.is_file()), None)
         if path is None:
-            self.sink.tally.fault(
-                "masks whose PNG is not there: the box is kept without one", self.masks / name
-            )
+            what = "masks without a PNG: the box is kept without one"
+            self.sink.report.fault(what, self.masks / name)
             return None
         try:
             with opened(path) as image:
                 gray = image.convert("L")
-                if (gray.height, gray.width) != size:
-                    gray = gray.resize((size[1], size[0]), Image.Resampling.NEAREST)
-                return rle_of(np.asarray(gray), (0, 0), size)
         except InputError as error:
-            self.sink.tally.fault(
-                "mask PNGs that cannot be read: the box is kept without one", error
-            )
+            what = "mask PNGs that cannot be read: the box is kept without one"
+            self.sink.report.fault(what, error)
             return None
+        if (gray.height, gray.width) != size:
+            gray = gray.resize((size[1], size[0]), Image.Resampling.NEAREST)
+        return rle_of(np.asarray(gray), (0, 0), size)
 
 
 def _more(row: dict[str, str]) -> dict[str, object]:
-    """iscrowd for a group, and the flags that are set as `attributes`."""
+    """iscrowd for a group, and the set flags as `attributes`."""
     more: dict[str, object] = {"iscrowd": 1} if row.get("IsGroupOf") == "1" else {}
     attributes = {flag: 1 for flag in _FLAGS if row.get(flag) == "1"}
     return more | ({"attributes": attributes} if attributes else {})
@@ -158,7 +146,7 @@ def _more(row: dict[str, str]) -> dict[str, object]:
 def _rows(
     path: Path, columns: set[str], options: Options, total: int
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a CSV as dictionaries, each with its place."""
+    """Yields file and line, and the columns, of the rows of a CSV."""
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             reader = csv.DictReader(file)
@@ -169,23 +157,16 @@ def _rows(
                     f"{', '.join(sorted(missing))}"
                 )
             for row in reader:
-                options.progress(
-                    sum(map(len, filter(None, row.values()))) + len(row), total
-                )  # about: without quotes
-                yield (
-                    f"{path} line {reader.line_num}",
-                    {k: v or "" for k, v in row.items() if isinstance(k, str)},
-                )
+                read = sum(map(len, filter(None, row.values()))) + len(row)  # without the quotes
+                options.advance(read, total)
+                texts = {k: v or "" for k, v in row.items() if isinstance(k, str)}
+                yield f"{path} line {reader.line_num}", texts
     except (csv.Error, OSError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
 
 
-def _total(*files: Path | None) -> int:
-    return sum(file.stat().st_size for file in files if file is not None)
-
-
 def _file(folder: Path, pattern: str, split: str | None, *, optional: bool = False) -> Path | None:
-    """The one file of a pattern."""
+    """The only file that matches a pattern."""
     found = [p for p in sorted(folder.glob(pattern)) if split is None or split in p.name]
     if len(found) > 1:
         raise InputError(
@@ -198,7 +179,7 @@ def _file(folder: Path, pattern: str, split: str | None, *, optional: bool = Fal
 
 
 def _class_names(path: Path | None) -> dict[str, str]:
-    """Id of a class, such as /m/01g317 → its name. Some versions have a header, some none."""
+    """Id of a class, for example /m/01g317, → its name. Only some versions have a header."""
     if path is None:
         return {}
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:

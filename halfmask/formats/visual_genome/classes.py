@@ -1,6 +1,4 @@
-"""The classes of the paper's Visual Genome model: the most frequent synsets, 80 of them
-under COCO's names (paper.md, 5.1).
-"""
+"""The classes of the paper's Visual Genome model: frequent synsets and COCO's (paper.md, 5.1)."""
 
 from __future__ import annotations
 
@@ -38,16 +36,16 @@ _SENSE = len(".n.01")
 
 @dataclass(frozen=True)
 class Classes:
-    """Which synsets are classes.
+    """The synsets that are classes.
 
     Attributes:
         categories: COCO category records with ids 1…n: id, name, synset, and
-            coco_category_id where COCO has the class. First COCO's, in the order and
+            coco_category_id if COCO has the class. COCO's come first, in the order and
             with the names of COCO, then the others alphabetically, each named by its
             synset.
-        added: synsets outside the most frequent ones that are classes because COCO has
-            them.
-        unmatched: COCO's classes that no mention stands for; they are no classes here.
+        added: synsets that are classes because of COCO and are not among the most
+            frequent ones.
+        unmatched: COCO's classes without a mention; they are not classes here.
     """
 
     categories: list[dict[str, Any]]
@@ -61,12 +59,11 @@ class Classes:
 
 
 def choose_classes(counts: Counter[str], classes: int = 3000) -> Classes:
-    """The `classes` most frequent synsets, and those of COCO's classes that are not
-    among them.
+    """Returns the `classes` most frequent synsets and the synsets of COCO's classes.
 
-    A COCO class is the synset that MANUAL_SYNSETS names, else the most frequent one
-    whose word (underscores read as spaces) is its name. Every name is unique: no COCO
-    name ends in a sense number, every other name is the whole synset.
+    A COCO class is the synset in MANUAL_SYNSETS, else the most frequent one whose word
+    (with spaces for underscores) is its name. Every name is unique: no COCO name ends in
+    a sense number, and every other name is the whole synset.
 
     On Visual Genome 1.4 one synset is added: 3001 classes, K = 3002 with background.
     Equal counts are ordered by name.

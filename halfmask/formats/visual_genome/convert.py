@@ -1,4 +1,4 @@
-"""Visual Genome's own files to COCO files: classes by synset, three splits (paper.md, 5.1)."""
+"""Visual Genome's files to three COCO files with classes by synset (paper.md, 5.1)."""
 
 from __future__ import annotations
 
@@ -12,29 +12,53 @@ from typing import Any
 from halfmask.coco.records import clip_box
 from halfmask.coco.stream import CocoStream
 from halfmask.errors import InputError
-from halfmask.formats.json_stream import Progress, stream_items
+from halfmask.formats.json_stream import CountBytes, stream_items
+from halfmask.formats.sink import tidy
 from halfmask.formats.visual_genome.classes import Classes, choose_classes
 
 OBJECTS, IMAGES = "objects.json", "image_data.json"
 SPLITS = ("train", "val", "test")
 
 
-@dataclass(frozen=True)
-class Converted:
-    """What was written.
+@dataclass(frozen=True, kw_only=True)
+class VisualGenomeSplits:
+    """The three files that `convert_visual_genome` writes.
 
     Attributes:
         files: split → file.
-        images, boxes: split → how many.
-        skipped: why objects were left out → how many.
+        images, boxes: split → count.
+        skipped: reason for leaving out objects → count.
         classes: see `choose_classes`.
     """
 
     files: dict[str, Path]
-    images: dict[str, int]
+    images: Counter[str]
     classes: Classes
     boxes: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
+
+    def counts(self) -> dict[str, int]:
+        """Returns the numbers of images and boxes of each split, and of classes."""
+        images = {f"{split}_images": self.images[split] for split in SPLITS}
+        boxes = {f"{split}_boxes": self.boxes[split] for split in SPLITS}
+        return {**images, **boxes, "classes": len(self.classes.categories)}
+
+    def lines(self) -> list[str]:
+        """Returns a line for each file, for the classes, and for each reason in `skipped`."""
+        found, added = len(self.classes.categories), self.classes.added
+        lines = [
+            f"{file}: {self.images[split]} images, {self.boxes[split]} boxes"
+            for split, file in self.files.items()
+        ]
+        lines.append(
+            f"{found} classes (K = {found + 1} with background), {found - len(added)} of them "
+            f"frequent; added for COCO: {', '.join(added) or 'none'}"
+        )
+        if self.classes.unmatched:
+            names = ", ".join(self.classes.unmatched)
+            lines.append(f"COCO's classes without a synset here: {names}")
+        skipped = self.skipped.most_common()
+        return lines + [f"left out: {count} objects {reason}" for reason, count in skipped]
 
 
 @dataclass(frozen=True)
@@ -47,35 +71,35 @@ def convert_visual_genome(
     source: Path,
     out: Path,
     coco_val: Path,
+    *,
     classes: int = 3000,
     test: int = 5000,
-    progress: Progress | None = None,
-) -> Converted:
-    """Writes OUT_train.json, OUT_val.json and OUT_test.json (OUT without its `.json`):
-    COCO files of boxes, without masks.
+    progress: CountBytes | None = None,
+) -> VisualGenomeSplits:
+    """Writes OUT_train.json, OUT_val.json and OUT_test.json, COCO files of boxes only.
 
     An object counts if it has exactly one synset and that is a class; `area` is its
-    box's. Both files are streamed, objects.json twice: in memory are the counts, the
-    image records, and the objects of one image at a time.
+    box's. Both files are streamed, objects.json twice. In memory are the counts, the
+    image records, and the objects of one image.
 
     Args:
         source: folder with Visual Genome 1.4's objects.json and image_data.json.
-        out: as above. Image file names are the last two parts of the image's url
-            (`VG_100K_2/1.jpg`).
-        coco_val: COCO's instances file of val2017 (minival). `val` is the images that
-            it has too, by coco_id.
+        out: OUT, with or without `.json`. Image file names are the last two parts of the
+            image's url (`VG_100K_2/1.jpg`).
+        coco_val: COCO's instances file of val2017 (minival). Images that it shares, by
+            coco_id, become `val`.
         classes: as for `choose_classes`.
-        test: that many of the last images that are not COCO's; `train` is all others.
-        progress: told how many more bytes of the two files were read.
+        test: number of the last images outside COCO; all others are `train`.
+        progress: receives the bytes read.
     Raises:
-        InputError: a file is missing, no JSON or no Visual Genome file, no synset is
+        InputError: a file is missing, not JSON or not of Visual Genome, no synset is
             mentioned, or no image is left for training.
     """
     base = str(out).removesuffix(".json")
     files = {split: Path(f"{base}_{split}.json") for split in SPLITS}
     for file in files.values():
         if file.exists() and file.samefile(coco_val):
-            raise InputError(f"{file}: would be written over, it is --coco-val; name another OUT")
+            raise InputError(f"{file}: is --coco-val and would be overwritten; name another OUT")
     images = _read_images(source / IMAGES, coco_val, test, progress)
     counts = _count_synsets(source / OBJECTS, progress)
     if not counts:
@@ -84,15 +108,15 @@ def convert_visual_genome(
             "objects.json, version 1.4"
         )
     chosen = choose_classes(counts, classes)
-    records = {split: [i.record for i in images.values() if i.split == split] for split in SPLITS}
-    result = Converted(files, {split: len(rows) for split, rows in records.items()}, chosen)
+    result = VisualGenomeSplits(
+        files=files, images=Counter(i.split for i in images.values()), classes=chosen
+    )
     with ExitStack() as stack:
-        streams = {
-            split: stack.enter_context(
-                CocoStream(files[split], _head(split, classes, chosen), records[split])
-            )
-            for split in SPLITS
-        }
+        streams = {}
+        for split, file in files.items():
+            records = [i.record for i in images.values() if i.split == split]
+            stream = CocoStream(file, _head(split, classes, chosen), records)
+            streams[split] = stack.enter_context(stream)
         _write_objects(source / OBJECTS, images, streams, result, progress)
         for stream in streams.values():
             stream.seal()
@@ -100,16 +124,17 @@ def convert_visual_genome(
 
 
 def _head(split: str, classes: int, chosen: Classes) -> dict[str, Any]:
-    text = f"Visual Genome, boxes of the {classes} most frequent synsets and of COCO's classes, {split}"
-    return {"info": {"description": text}, "categories": chosen.categories}
+    boxes = f"boxes of the {classes} most frequent synsets and of COCO's classes"
+    info = {"description": f"Visual Genome, {boxes}, {split}"}
+    return {"info": info, "categories": chosen.categories}
 
 
 def _write_objects(
     path: Path,
     images: dict[int, _Image],
     streams: dict[str, CocoStream],
-    result: Converted,
-    progress: Progress | None,
+    result: VisualGenomeSplits,
+    progress: CountBytes | None,
 ) -> None:
     id_of = result.classes.id_of
     number = 0
@@ -132,7 +157,7 @@ def _write_objects(
 
 
 def _category(thing: dict[str, Any], id_of: dict[str, int]) -> int | str:
-    """The category id of an object, or why it has none."""
+    """The category id of an object, or the reason why it has none."""
     synsets = _synsets(thing)
     if len(synsets) != 1:
         return "with several synsets" if synsets else "without a synset"
@@ -140,17 +165,17 @@ def _category(thing: dict[str, Any], id_of: dict[str, int]) -> int | str:
 
 
 def _bbox(thing: dict[str, Any], image: dict[str, Any]) -> list[float] | None:
-    """x, y, width, height of the part of an object's box that lies on the image."""
+    """x, y, width, height of an object's box, clipped to the image."""
     box = clip_box([thing.get(key) for key in "xywh"], (image["height"], image["width"]))
     if box is None:
         return None
     x0, y0, x1, y1 = box
-    sides = [round(v, 3) for v in (x0, y0, x1 - x0, y1 - y0)]
-    return [int(v) if v.is_integer() else v for v in sides] if min(sides[2:]) > 0 else None
+    sides = [tidy(v) for v in (x0, y0, x1 - x0, y1 - y0)]
+    return sides if min(sides[2:]) > 0 else None
 
 
-def _count_synsets(path: Path, progress: Progress | None) -> Counter[str]:
-    """Synset → mentions. An object with several mentions each of them."""
+def _count_synsets(path: Path, progress: CountBytes | None) -> Counter[str]:
+    """Synset → mentions. An object with several synsets mentions each of them."""
     counts: Counter[str] = Counter()
     for _, objects in _objects_of_images(path, progress):
         for thing in objects:
@@ -164,9 +189,9 @@ def _synsets(thing: dict[str, Any]) -> list[str]:
 
 
 def _objects_of_images(
-    path: Path, progress: Progress | None
+    path: Path, progress: CountBytes | None
 ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """image_id and objects of each entry of objects.json."""
+    """Yields image_id and objects of each entry of objects.json."""
     for position, entry in enumerate(stream_items(path, progress=progress)):
         image_id = entry.get("image_id") if isinstance(entry, dict) else None
         objects = entry.get("objects") if isinstance(entry, dict) else None
@@ -179,7 +204,7 @@ def _objects_of_images(
 
 
 def _read_images(
-    path: Path, coco_val: Path, test: int, progress: Progress | None
+    path: Path, coco_val: Path, test: int, progress: CountBytes | None
 ) -> dict[int, _Image]:
     """image_id → COCO image record and split, in the order of image_data.json."""
     val = {i for i in stream_items(coco_val, "images.item.id") if type(i) is int}
@@ -210,11 +235,8 @@ def _image_record(entry: Any, where: str) -> dict[str, Any]:
     fields = entry if isinstance(entry, dict) else {}
     number, url, coco_id = fields.get("image_id"), fields.get("url"), fields.get("coco_id")
     sides = fields.get("width"), fields.get("height")
-    if (
-        type(number) is not int
-        or not isinstance(url, str)
-        or not all(type(s) is int and s > 0 for s in sides)
-    ):
+    sized = all(type(side) is int and side > 0 for side in sides)
+    if type(number) is not int or not isinstance(url, str) or not sized:
         raise InputError(
             f"{where}: expected image_id, url, width and height, as in Visual Genome 1.4; "
             f"found {', '.join(map(str, fields)) or 'none'}"
@@ -225,10 +247,5 @@ def _image_record(entry: Any, where: str) -> dict[str, Any]:
             f"{coco_id!r}"
         )
     name = "/".join(PurePosixPath(url).parts[-2:])
-    return {
-        "id": number,
-        "file_name": name,
-        "width": sides[0],
-        "height": sides[1],
-        "coco_id": coco_id,
-    }
+    size = {"width": sides[0], "height": sides[1]}
+    return {"id": number, "file_name": name, **size, "coco_id": coco_id}

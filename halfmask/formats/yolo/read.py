@@ -1,24 +1,77 @@
-"""YOLO label files to COCO: boxes and polygons, mixed as they like in one file."""
+"""YOLO label files to COCO. A file may mix boxes and polygons."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
 
 from halfmask.coco.images import opened
 from halfmask.errors import InputError
-from halfmask.formats.names import leads_out
-from halfmask.formats.options import Options
-from halfmask.formats.sink import CocoSink, Size
-from halfmask.formats.yolo.labels import Row, parse_line
+from halfmask.formats.report import Options
+from halfmask.formats.shapes import extent, pairs
+from halfmask.formats.sink import CocoSink
+from halfmask.formats.source_files import leads_out
 from halfmask.formats.yolo.source import YoloSource, find_source
 
 _ORIENTATION = 0x0112
 """EXIF's tag; 1 is upright."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class YoloRow:
+    """One object. Coordinates are fractions of the image's width and height.
+
+    Attributes:
+        label: 0-based.
+        box: centre x, centre y, width, height; None if there is a polygon.
+        polygon: x1, y1, x2, y2, …; None if there is a box.
+        score: the sixth number of a box, as detectors write it.
+        keypoints: whether keypoints after the box were dropped.
+    """
+
+    label: int
+    box: tuple[float, float, float, float] | None = None
+    polygon: list[float] | None = None
+    score: float | None = None
+    keypoints: bool = False
+
+
+def parse_line(line: str, keypoint_values: int = 0) -> YoloRow | str:
+    """Returns the object of a label line, or its fault in words.
+
+    5 numbers are a box, 6 a box and its score, an odd count from 7 a polygon. If
+    data.yaml has a `kpt_shape`, 5 + that many numbers are a box and keypoints.
+
+    Args:
+        line: not blank.
+        keypoint_values: count of the numbers that `kpt_shape` means, 0 without one.
+    """
+    try:
+        values = [float(word) for word in line.split()]
+    except ValueError:
+        return "a word that is not a number"
+    if not all(map(math.isfinite, values)):
+        return "a number that is not finite"
+    if values[0] < 0 or values[0] != int(values[0]):
+        return "a class that is not a whole number"
+    label, count = int(values[0]), len(values)
+    posed = keypoint_values > 0 and count == 5 + keypoint_values
+    if count in (5, 6) or posed:
+        x, y, w, h = values[1:5]
+        score = values[5] if count == 6 else None
+        return YoloRow(label=label, box=(x, y, w, h), score=score, keypoints=posed)
+    if count < 7:
+        return f"{count} numbers, expected 5 (a box) or at least 7 (a polygon)"
+    if count % 2 == 0:
+        return "an odd number of polygon coordinates"
+    return YoloRow(label=label, polygon=values[1:])
+
+
 def read_yolo(source: Path, sink: CocoSink, options: Options) -> None:
-    """Adds a YOLO data set (detect or segment) to a sink. A row of 5 numbers stays a
-    box, whatever the other rows are.
+    """Adds a YOLO data set (detect or segment) to a sink.
+
+    A row of 5 numbers is a box, whatever the other rows are.
 
     Raises:
         InputError: see `find_source`.
@@ -30,67 +83,64 @@ def read_yolo(source: Path, sink: CocoSink, options: Options) -> None:
         labels = found.label_file(photograph)
         used.add(labels)
         _add_photograph(photograph, labels, found, sink)
-        options.progress(1, len(found.photographs))
+        options.advance(1, len(found.photographs))
     orphans = sorted(_label_files(used) - used)
     if orphans and options.split is None:
         what = "label files without a photograph, so without a size: left out"
-        sink.tally.fault(what, orphans[0], times=len(orphans))
+        sink.report.fault(what, orphans[0], times=len(orphans))
 
 
 def _add_photograph(photograph: Path, labels: Path, found: YoloSource, sink: CocoSink) -> None:
-    name = _name_below(found.root, photograph)
     try:
         with opened(photograph) as image:
             size, turn = (image.height, image.width), image.getexif().get(_ORIENTATION, 1)
     except InputError as error:
-        sink.tally.fault("photographs that cannot be read: left out with their labels", error)
+        sink.report.fault("photographs that cannot be read: left out with their labels", error)
         return
     if turn != 1:
-        what = "photographs with an EXIF turn: read as stored, their labels may mean the turned picture"
-        sink.tally.note(what, photograph)
-    number = sink.add_image(name, size, photograph)
+        sink.report.note(
+            "photographs with an EXIF turn: read as stored, their labels may mean the rotated "
+            "picture",
+            photograph,
+        )
+    number = sink.add_image(_name_below(found.root, photograph), size, photograph)
     if number is None or not labels.is_file():
         return
     text = labels.read_text(encoding="utf-8-sig", errors="replace")
     for line_number, line in enumerate(text.splitlines(), 1):
         if line.strip():
-            where = f"{labels} line {line_number}"
-            row = parse_line(line, found.keypoint_values)
-            if isinstance(row, str):
-                sink.tally.fault(f"label lines with {row}: left out", where)
-            elif row.label not in found.names:
-                sink.tally.fault(
-                    f"label lines of a class beyond the {len(found.names)} names: left out", where
-                )
-            else:
-                _add_row(row, number, size, found.names[row.label], sink, where)
+            _add_line(line, number, found, sink, f"{labels} line {line_number}")
 
 
-def _add_row(row: Row, image: int, size: Size, name: str, sink: CocoSink, where: str) -> None:
+def _add_line(line: str, image: int, found: YoloSource, sink: CocoSink, where: str) -> None:
+    row = parse_line(line, found.keypoint_values)
+    if isinstance(row, str):
+        sink.report.fault(f"label lines with {row}: left out", where)
+        return
+    if row.label not in found.names:
+        sink.report.fault(
+            f"label lines of a class beyond the {len(found.names)} names: left out", where
+        )
+        return
+    size = sink.size_of(image)
+    assert size is not None
     height, width = size
+    name = found.names[row.label]
     if row.keypoints:
-        sink.tally.note("rows with keypoints: their boxes are kept", where)
+        sink.report.note("rows with keypoints: their boxes are kept", where)
     if row.polygon is not None:
         polygon = [round(v * (width, height)[i % 2], 3) for i, v in enumerate(row.polygon)]
-        sink.add(image, name, where, segmentation=[polygon], bbox=_extent(polygon))
+        # A box of its own, which stays if the polygon is broken.
+        sink.add(image, name, where, segmentation=[polygon], bbox=extent(pairs(polygon)))
         return
     assert row.box is not None
     cx, cy, w, h = row.box
     bbox = [(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height]
-    more = {} if row.score is None else {"score": row.score}
-    sink.add(image, name, where, bbox=bbox, **more)
-
-
-def _extent(polygon: list[float]) -> list[float]:
-    """The box of a polygon, which stays where the polygon is broken."""
-    xs, ys = polygon[0::2], polygon[1::2]
-    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+    sink.add(image, name, where, bbox=bbox, **({} if row.score is None else {"score": row.score}))
 
 
 def _name_below(root: Path, photograph: Path) -> str:
-    """The file name relative to the root; a photograph that a list found elsewhere is
-    named by its last part.
-    """
+    """The file name relative to the root; only the last part if it lies elsewhere."""
     try:
         name = photograph.relative_to(root).as_posix()
     except ValueError:
@@ -100,9 +150,6 @@ def _name_below(root: Path, photograph: Path) -> str:
 
 def _label_files(used: set[Path]) -> set[Path]:
     """All label files in the folders of those that belong to photographs."""
-    return {
-        file
-        for folder in {labels.parent for labels in used}
-        for file in folder.glob("*.txt")
-        if file.name != "classes.txt"
-    }
+    folders = {labels.parent for labels in used}
+    files = {file for folder in folders for file in folder.glob("*.txt")}
+    return {file for file in files if file.name != "classes.txt"}

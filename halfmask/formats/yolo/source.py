@@ -1,4 +1,4 @@
-"""Finds what belongs to a YOLO data set: class names, photographs, label files."""
+"""Finds the files of a YOLO data set: class names, photographs, label files."""
 
 from __future__ import annotations
 
@@ -10,26 +10,14 @@ from typing import Any
 import yaml
 
 from halfmask.errors import InputError
+from halfmask.formats.source_files import photographs_in, text_lines
 
 SPLITS = ("train", "val", "test")
-PHOTOGRAPHS = {
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".bmp",
-    ".webp",
-    ".tif",
-    ".tiff",
-    ".mpo",
-    ".dng",
-    ".pfm",
-    ".heic",
-    ".avif",
-}
 _NAME_FILES = ("classes.txt", "labels/classes.txt", "obj.names")
+_CONFIGS = ("data.yaml", "data.yml", "dataset.yaml")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class YoloSource:
     """One part of a data set.
 
@@ -37,9 +25,8 @@ class YoloSource:
         names: class names, by label.
         root: the folder that file names are relative to.
         photographs: sorted.
-        labels: folder of the label files where it is not told from the photograph's
-            path.
-        keypoint_values: numbers after the box in rows with keypoints.
+        labels: folder of the label files; None if the photograph's path determines it.
+        keypoint_values: count of the numbers after the box in rows with keypoints.
     """
 
     names: dict[int, str]
@@ -49,8 +36,10 @@ class YoloSource:
     keypoint_values: int = 0
 
     def label_file(self, photograph: Path) -> Path:
-        """Where the labels of a photograph are: `images` in its path reads `labels`;
-        else beside it.
+        """Returns the label file of a photograph.
+
+        Without `labels`, the folder `images` in its path becomes `labels`; a path
+        without `images` has the label file beside the photograph.
         """
         if self.labels is not None:
             return self.labels / photograph.relative_to(self.root).with_suffix(".txt")
@@ -62,28 +51,45 @@ class YoloSource:
 
 
 def find_source(source: Path, images: Path | None, split: str | None) -> YoloSource:
-    """Looks through a data set's folder, or beside its data.yaml.
+    """Finds the files of a data set in its folder or beside its data.yaml.
 
     Args:
         source: the folder or the file.
-        images: folder of the photographs; by default where data.yaml says, or `images`
-            in the folder, or the folder.
-        split: train, val or test of data.yaml; needed where it names several.
+        images: folder of the photographs; by default the one in data.yaml, else
+            `images` in the folder, else the folder.
+        split: train, val or test of data.yaml; needed if it names several.
     Raises:
         InputError: nothing there, no class names, no photographs, or several splits and
-            none named.
+            none chosen.
     """
     folder = source if source.is_dir() else source.parent
     config = _config(source)
-    names = _names(config.get("names"), source) if "names" in config else _names_of_file(folder)
-    named = {key: config[key] for key in SPLITS if config.get(key)}
+    names = _names(config["names"], source) if "names" in config else _names_of_file(folder)
     keypoints = _keypoint_values(config.get("kpt_shape"))
+    named = {key: config[key] for key in SPLITS if config.get(key)}
     if images is not None or (not named and split is None):
         root = images or (folder / "images" if (folder / "images").is_dir() else folder)
         below = folder / "labels" if (folder / "labels").is_dir() else folder
-        photographs = sorted(_photographs_in(root))
+        photographs, place = sorted(photographs_in(root)), root
         labels = below / split if split and (below / split).is_dir() else below
-        return YoloSource(names, root, _some(photographs, root), labels, keypoints)
+    else:
+        base = _base(folder, config)
+        entries = _as_list(named[_chosen(named, split, source)])
+        places = [_place(base, folder, str(entry)) for entry in entries]
+        root = places[0] if len(places) == 1 and places[0].is_dir() else base
+        photographs = sorted({p for place in places for p in _photographs_of(place)})
+        place, labels = places[0], None
+    if not photographs:
+        raise InputError(
+            f"{place}: expected photographs, found none; YOLO labels need their sizes: name "
+            "the folder with --images"
+        )
+    return YoloSource(
+        names=names, root=root, photographs=photographs, labels=labels, keypoint_values=keypoints
+    )
+
+
+def _chosen(named: dict[str, Any], split: str | None, source: Path) -> str:
     if split is None and len({str(entry) for entry in named.values()}) > 1:
         raise InputError(
             f"{source}: has several parts ({', '.join(named)}); choose one: --split "
@@ -92,28 +98,11 @@ def find_source(source: Path, images: Path | None, split: str | None) -> YoloSou
     chosen = split or next(iter(named))
     if chosen not in named:
         raise InputError(f"{source}: has no part {chosen}; there is: {', '.join(named) or 'none'}")
-    base = _base(folder, config)
-    places = [_place(base, folder, str(entry)) for entry in _as_list(named[chosen])]
-    root = places[0] if len(places) == 1 and places[0].is_dir() else base
-    photographs = sorted({p for place in places for p in _photographs_of(place)})
-    return YoloSource(names, root, _some(photographs, places[0]), None, keypoints)
-
-
-def _some(photographs: list[Path], place: Path) -> list[Path]:
-    if not photographs:
-        raise InputError(
-            f"{place}: expected photographs, found none; YOLO labels need their sizes: name "
-            "the folder with --images"
-        )
-    return photographs
+    return chosen
 
 
 def _config(source: Path) -> dict[str, Any]:
-    files = (
-        [source]
-        if source.is_file()
-        else [source / name for name in ("data.yaml", "data.yml", "dataset.yaml")]
-    )
+    files = [source] if source.is_file() else [source / name for name in _CONFIGS]
     path = next((f for f in files if f.is_file()), None)
     if path is None:
         if not source.is_dir():
@@ -147,30 +136,24 @@ def _names_of_file(folder: Path) -> dict[int, str]:
         raise InputError(
             f"{folder}: expected class names: a data.yaml with names, or a classes.txt"
         )
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return _names([line.strip() for line in lines if line.strip()], path)
+    return _names(text_lines(path), path)
 
 
 def _keypoint_values(shape: object) -> int:
-    if (
-        isinstance(shape, list)
-        and len(shape) == 2
-        and all(type(v) is int and 0 < v < 10_000 for v in shape)
-    ):
-        return int(shape[0] * shape[1])
-    return 0
+    if not isinstance(shape, list) or len(shape) != 2:
+        return 0
+    ok = all(type(v) is int and 0 < v < 10_000 for v in shape)
+    return int(shape[0] * shape[1]) if ok else 0
 
 
 def _base(folder: Path, config: dict[str, Any]) -> Path:
-    """The folder that `path` names: beside data.yaml, or wherever it says; where it is
-    not there, data.yaml's own.
-    """
+    """The folder of `path` in data.yaml, else the folder of data.yaml."""
     base = folder / str(config.get("path") or ".")
     return base if base.is_dir() else folder
 
 
 def _place(base: Path, folder: Path, entry: str) -> Path:
-    """A split's folder or list. Some exports write `../train/images` and mean `train/images`."""
+    """A split's folder or list. Some exports write `../train/images` for `train/images`."""
     tries = [base / entry, folder / entry.removeprefix("../")]
     found = next((place for place in tries if place.exists()), None)
     if found is None:
@@ -183,19 +166,8 @@ def _place(base: Path, folder: Path, entry: str) -> Path:
 
 def _photographs_of(place: Path) -> Iterator[Path]:
     if place.is_dir():
-        yield from _photographs_in(place)
-        return
-    for line in place.read_text(encoding="utf-8", errors="replace").splitlines():
-        if line.strip():
-            yield place.parent / line.strip()
-
-
-def _photographs_in(folder: Path) -> Iterator[Path]:
-    if not folder.is_dir():
-        raise InputError(
-            f"{folder}: expected the folder of the photographs, there is no such folder"
-        )
-    return (p for p in folder.rglob("*") if p.suffix.lower() in PHOTOGRAPHS and p.is_file())
+        return photographs_in(place)
+    return (place.parent / line for line in text_lines(place))
 
 
 def _as_list(value: object) -> list[object]:

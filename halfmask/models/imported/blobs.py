@@ -1,9 +1,8 @@
-"""Reads the pickles of Caffe2's Detectron as data: arrays, text and plain containers,
-and nothing that could run.
+"""Reads the pickles of Caffe2's Detectron as data: arrays, text and plain containers.
 
-A pickle is a program. Here none of its names is looked up: an array's parts arrive in
-stand-ins that only remember them, and become a NumPy array after every part was
-checked. Whatever else a pickle names is refused by that name.
+A pickle is a program. Here none of its names is looked up: stand-ins store the parts of
+an array, which become a NumPy array after all of them are checked. Any other name in a
+pickle is an error.
 """
 
 from __future__ import annotations
@@ -19,26 +18,26 @@ from numpy.typing import NDArray
 from halfmask.errors import InputError
 
 MOMENTUM = "_momentum"
-"""What the optimiser left beside a blob; no part of the model."""
+"""Ending of the optimiser's state, which is not part of the model."""
 NUMBERS = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"})
-"""Kinds of arrays that are read."""
+"""Types of numbers that are read."""
 MOST_SIDES = 8
-"""Of an array."""
+"""Largest number of an array's dimensions."""
 
 Blobs = dict[str, NDArray[np.float32]]
 
 
 def read_blobs(path: str | Path) -> Blobs:
-    """The blobs of a Detectron model file, momentum left out.
+    """Returns the blobs of a Detectron model file without momentum.
 
     Args:
         path: a pickle of `{"blobs": {name: array}, "cfg": text}`, or of the older
             `{name: array}`, by Python 2 or 3.
     Returns:
-        Name → array, floating point numbers as float32.
+        Name → float32 array.
     Raises:
-        InputError: no such file, no pickle, another layout, or a name in it that is
-            neither an array's nor a plain container's.
+        InputError: no such file, not a pickle, another layout, or a name in it that
+            belongs neither to an array nor to a plain container.
     """
     path = Path(path)
     if not path.is_file():
@@ -56,23 +55,19 @@ def read_blobs(path: str | Path) -> Blobs:
     blobs = document.get("blobs", document) if isinstance(document, dict) else None
     if not isinstance(blobs, dict) or not all(isinstance(name, str) for name in blobs):
         raise InputError(f"{path}: expected a dictionary of blobs by name, found {_kind(document)}")
-    kept = {n: b for n, b in blobs.items() if not n.endswith(MOMENTUM) and b is not None}
     return {
         name: _array(blob, f"{path}: {name}")
-        for name, blob in kept.items()
-        if not _is_config(name, blob)
+        for name, blob in blobs.items()
+        if not name.endswith(MOMENTUM) and blob is not None
+        if not (name == "cfg" and isinstance(blob, str))
     }
 
 
-def _is_config(name: str, blob: Any) -> bool:
-    return name == "cfg" and isinstance(blob, str)
-
-
 class _Reader(pickle._Unpickler):
-    """Python 2's strings are read as Latin-1, so that the bytes of an array survive.
+    """Unpickles without looking up names; Latin-1 keeps the bytes of Python 2's strings.
 
-    The reader in Python, not the one in C: there a few bytes can ask for a memo of any
-    size, and here its memo is a dictionary.
+    This is pickle's reader in Python. Its memo is a dictionary; in the reader in C a few
+    bytes can ask for a memo of any size.
     """
 
     def __init__(self, file: Any, where: str) -> None:
@@ -96,7 +91,7 @@ class _Reader(pickle._Unpickler):
 
 
 class _Parts:
-    """Remembers what a pickle would call something with, and the state that it would set."""
+    """Stores the arguments of a call in a pickle, and the state that it sets."""
 
     arguments: tuple[Any, ...] = ()
     state: Any = None
@@ -125,7 +120,7 @@ class _Encoded(_Parts):
 
 
 class _ArrayType(_Parts):
-    """numpy.ndarray, which a pickle names when it makes an array and must not call."""
+    """numpy.ndarray, which a pickle names as an argument and must not call."""
 
 
 _ADMITTED: dict[tuple[str, str], type] = {
@@ -136,11 +131,11 @@ _ADMITTED: dict[tuple[str, str], type] = {
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _Array for core in ("core", "_core")},
     **{(f"numpy.{core}.numeric", "_frombuffer"): _Buffer for core in ("core", "_core")},
 }
-"""What a pickle may name → its stand-in."""
+"""Names that a pickle may use → their stand-ins."""
 
 
 def _array(blob: Any, where: str) -> NDArray[np.float32]:
-    """The array that the parts describe."""
+    """The array with these parts."""
     if isinstance(blob, _Array) and isinstance(blob.state, tuple) and len(blob.state) == 5:
         _, shape, dtype, fortran, raw = blob.state
         order = "F" if fortran is True else "C"
@@ -175,7 +170,7 @@ def _number_kind(dtype: Any, where: str) -> np.dtype[Any]:
 
 
 def _bytes(raw: Any) -> bytes | bytearray | None:
-    """The bytes of an array; None where these are none."""
+    """The bytes of an array, or None if the value holds none."""
     if isinstance(raw, _Encoded):
         text, *codec = raw.arguments or (None,)
         raw = text if codec == ["latin1"] else None

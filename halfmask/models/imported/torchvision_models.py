@@ -1,6 +1,4 @@
-"""torchvision's Faster and Mask R-CNN on ResNet-FPN, first and second version, as a
-model of this package that computes the same.
-"""
+"""Imports torchvision's Faster and Mask R-CNN on ResNet-FPN, first and second version."""
 
 from __future__ import annotations
 
@@ -12,11 +10,17 @@ from torch import Tensor
 
 from halfmask.coco.categories import COCO_NAMES
 from halfmask.errors import InputError
-from halfmask.models.imported.imported import COUNTER, MASK_BRANCH, Imported, assemble, untrained
+from halfmask.models.imported.assemble import (
+    COUNTER,
+    MASK_BRANCH,
+    ImportedModel,
+    assemble,
+    untrained,
+)
 from halfmask.recipes.recipe import Backbone, Detector, Images, MaskHead, MaskRCNN
 
 COCO_ROWS = 91
-"""torchvision's COCO models have a row for every category id, used or not."""
+"""torchvision's COCO models have a row for each category id, used or not."""
 BLOCKS = {
     (False, 2): "resnet18",
     (False, 6): "resnet34",
@@ -26,7 +30,7 @@ BLOCKS = {
 }
 """(bottleneck blocks, blocks of layer3) → torchvision's name."""
 OWN_EPS = 1e-5
-"""What this package's frozen BatchNorm adds to a variance."""
+"""Epsilon of this package's frozen BatchNorm."""
 BODY = "backbone.body."
 CLASSES = "roi_heads.box_predictor.cls_score.weight"
 PARTS = {
@@ -35,7 +39,7 @@ PARTS = {
     "mask_branch.trunk.upsample.": "roi_heads.mask_predictor.conv5_mask.",
     "mask_branch.predictor.conv.": "roi_heads.mask_predictor.mask_fcn_logits.",
 }
-"""The model's parts → torchvision's. The others have the same names in both, or none there."""
+"""The model's parts → torchvision's. Other names are equal, or missing in torchvision."""
 OLDER_NAMES = (
     (r"(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)", r"\1.0.\2"),
     (r"(rpn\.head\.conv)\.(weight|bias)", r"\1.0.0.\2"),
@@ -47,31 +51,30 @@ def import_torchvision(
     weights: Mapping[str, Tensor],
     where: str,
     mask_head: str = "transfer",
+    *,
     norm_eps: float | None = None,
-) -> Imported:
-    """A Faster R-CNN or Mask R-CNN.
+) -> ImportedModel:
+    """Imports a Faster R-CNN or Mask R-CNN; the model computes the same.
 
     Args:
         weights: its state dict.
         where: the file, for errors.
-        mask_head: kind of the untrained head where the file has none.
-        norm_eps: what the backbone's BatchNorm added to its variances. None: 0 where
-            the file has no batch counters (the published first-version files, and what
-            was fine-tuned from them), else 1e-5.
+        mask_head: kind of the untrained head for a file without one.
+        norm_eps: epsilon of the backbone's BatchNorm. None: 0 if the file has no batch
+            counters (the published first-version files, and models fine-tuned from
+            them), else 1e-5.
     Raises:
-        InputError: no model of this kind, or tensors that are missing, misshaped or
+        InputError: not a model of this kind, or tensors that are missing, misshaped or
             unknown (all are listed).
     """
     values = {_today(key): tensor for key, tensor in weights.items()}
     counted = any(key.startswith(BODY) and key.endswith(COUNTER) for key in values)
     eps = norm_eps if norm_eps is not None else (OWN_EPS if counted else 0.0)
     rows = _matrix(values, CLASSES, where)[0]
-    picked = (
-        values
-        if rows != COCO_ROWS
-        else {key: _picked(key, tensor) for key, tensor in values.items()}
-    )
-    classes = len(COCO_NAMES) + 1 if rows == COCO_ROWS else rows
+    picked, classes = values, rows
+    if rows == COCO_ROWS:
+        picked = {key: _picked(key, tensor) for key, tensor in values.items()}
+        classes = len(COCO_NAMES) + 1
     trained = any(key.startswith("roi_heads.mask_predictor.") for key in values)
     model = _model(values, _mask_head(values, where) if trained else untrained(mask_head), where)
     ready = {
@@ -80,16 +83,25 @@ def import_torchvision(
         if not (key.startswith(BODY) and key.endswith(COUNTER))
     }
     state = assemble(
-        model, classes, ready, lambda key: _name_of(key, model.mask_head, trained), where
+        model,
+        classes,
+        values=ready,
+        name_of=lambda key: _name_of(key, model.mask_head, trained),
+        where=where,
     )
-    notes = [f"the backbone's BatchNorm is taken to add {eps:g} to its variances (--norm-eps)"]
-    return Imported(
-        "torchvision", model, state, classes, trained, classes - 1 if trained else 0, notes
+    return ImportedModel(
+        source="torchvision",
+        model=model,
+        state=state,
+        classes=classes,
+        trained_masks=trained,
+        masked_rows=classes - 1 if trained else 0,
+        notes=[f"the backbone's BatchNorm is taken to add {eps:g} to its variances (--norm-eps)"],
     )
 
 
 def _today(key: str) -> str:
-    """The name that torchvision gives the tensor since 0.13."""
+    """The tensor's name in torchvision since 0.13."""
     for pattern, new in OLDER_NAMES:
         key = re.sub(f"^{pattern}$", new, key)
     older = re.fullmatch(r"(roi_heads\.mask_head)\.mask_fcn(\d+)\.(weight|bias)", key)
@@ -97,7 +109,7 @@ def _today(key: str) -> str:
 
 
 def _picked(key: str, tensor: Tensor) -> Tensor:
-    """The rows of background and of COCO's 80 classes, of 91."""
+    """Selects the rows of background and COCO's 80 classes from 91."""
     layer = key.rpartition(".")[0]
     each = {
         "box_predictor.cls_score": 1,
@@ -112,19 +124,14 @@ def _picked(key: str, tensor: Tensor) -> Tensor:
 
 
 def _rescaled(key: str, tensor: Tensor, values: Mapping[str, Tensor], eps: float) -> Tensor:
-    """A scale of the backbone's BatchNorm, for the eps of this package: the product
-    with 1 / sqrt(variance + eps) stays.
+    """A scale of the backbone's BatchNorm for the epsilon of this package.
+
+    The product with 1 / sqrt(variance + eps) stays equal.
     """
     variance = values.get(key.removesuffix(".weight") + ".running_var")
-    if (
-        eps == OWN_EPS
-        or not key.startswith(BODY)
-        or not key.endswith(".weight")
-        or variance is None
-    ):
-        return tensor
-    if variance.shape != tensor.shape:
-        return tensor  # `assemble` names it
+    is_scale = key.startswith(BODY) and key.endswith(".weight")
+    if eps == OWN_EPS or not is_scale or variance is None or variance.shape != tensor.shape:
+        return tensor  # a variance of another shape is an error of `assemble`
     factor = ((variance.double() + OWN_EPS) / (variance.double() + eps)).sqrt()
     return (tensor.double() * factor).to(tensor.dtype)
 
@@ -143,7 +150,7 @@ def _count(values: Mapping[str, Tensor], pattern: str) -> int:
 
 
 def _model(values: Mapping[str, Tensor], head: MaskHead, where: str) -> MaskRCNN:
-    """The model section that the names and shapes ask for."""
+    """The model section that fits the names and shapes."""
     blocks = _count(values, r"backbone\.body\.layer3\.\d+\.conv1\.weight")
     kind = (f"{BODY}layer1.0.conv3.weight" in values, blocks)
     if kind not in BLOCKS:
@@ -180,7 +187,7 @@ def _mask_head(values: Mapping[str, Tensor], where: str) -> MaskHead:
 
 
 def _name_of(key: str, head: MaskHead, trained: bool) -> str | None:
-    """torchvision's name of one of the model's tensors."""
+    """torchvision's name of a tensor of the model."""
     if key.startswith(MASK_BRANCH) and not trained:
         return None
     for ours, theirs in PARTS.items():

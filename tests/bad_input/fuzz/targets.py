@@ -19,7 +19,7 @@ from pycocotools import mask as reference
 from halfmask.coco.supervision import MaskState, judge
 from halfmask.formats.cvat.read import _mask, _points
 from halfmask.formats.label_studio.brush import pack_brush, unpack_brush
-from halfmask.formats.yolo.read import parse_line
+from halfmask.formats.yolo.read import YoloRow, parse_line
 from halfmask.masks.crops import decode
 from halfmask.masks.rle import area_of, box_of, compressed, crop_of, fault_of_rle
 
@@ -136,7 +136,7 @@ def cvat(data: bytes) -> None:
         assert x + bitmap.shape[1] <= size[1]
         assert y + bitmap.shape[0] <= size[0]
         assert bitmap.any()
-    points = _points(text.replace(",", ";", 1) if kind % 4 else text)
+    points = _points(Element("polygon", points=text.replace(",", ";", 1) if kind % 4 else text))
     assert points is None or all(len(p) == 2 and np.isfinite(p).all() for p in points)
 
 
@@ -147,8 +147,8 @@ def yolo(data: bytes) -> None:
     line = read.rest().decode("utf-8", "replace")
     if line.strip():
         found = parse_line(line, keypoints)
-        assert isinstance(found, str | Row)
-        if isinstance(found, Row):
+        assert isinstance(found, str | YoloRow)
+        if isinstance(found, YoloRow):
             values = list(found.box or found.polygon or ())
             assert values
             assert np.isfinite(values).all()

@@ -1,6 +1,4 @@
-"""LVIS and Objects365: keys kept, names of files found, faults by id, memory that does
-not grow with the annotations.
-"""
+"""LVIS and Objects365: keys, file names, faults by id, and bounded memory."""
 
 import json
 import tracemalloc
@@ -13,9 +11,7 @@ import pytest
 from halfmask.coco.file import CocoFile
 from halfmask.coco.supervision import MaskState
 from halfmask.errors import InputError
-from halfmask.formats.options import Options
-from halfmask.formats.registry import read_into
-from halfmask.formats.report import Report
+from halfmask.formats.convert import convert as convert_format
 
 Convert = Callable[..., Any]
 
@@ -79,7 +75,7 @@ def test_lvis(convert: Convert, tmp_path: Path) -> None:
     assert done.document["images"] == given["images"]
     assert done.rows[0] == {**given["annotations"][0], "iscrowd": 0}
     assert done.rows[1] == {**given["annotations"][1], "iscrowd": 0, "area": 12}
-    assert not done.tally.faults
+    assert not done.report.faults
     file = CocoFile.read(tmp_path / "lvis.json")
     assert file.states_of(139) == [MaskState.MASK]
     assert file.states_of(285) == [MaskState.MISSING]
@@ -98,7 +94,7 @@ def test_objects365(convert: Convert, tmp_path: Path) -> None:
     assert done.rows[0]["isfake"] == 0
 
 
-def test_what_cannot_be_used_is_told_by_id(convert: Convert, tmp_path: Path) -> None:
+def test_unusable_records_are_reported_by_id(convert: Convert, tmp_path: Path) -> None:
     document = lvis()
     good = document["annotations"][1]
     bad = [
@@ -123,11 +119,11 @@ def test_what_cannot_be_used_is_told_by_id(convert: Convert, tmp_path: Path) -> 
     assert len(done.rows) == 2
     assert len(done.document["images"]) == 2
     assert done.count_of("annotations without an id") == 2
-    assert done.count_of("annotations of an image that is not there") == 1
-    assert done.count_of("annotations of a class that is not there") == 1
+    assert done.count_of("annotations of an image that is not in the file") == 1
+    assert done.count_of("annotations of a class that is not in the file") == 1
     assert done.count_of("annotations without a box of four numbers") == 2
     assert done.count_of("images without a usable id") == 4
-    assert done.count_of("images whose id was there already") == 1
+    assert done.count_of("images with an id of another image") == 1
 
 
 @pytest.mark.parametrize(
@@ -149,7 +145,7 @@ def test_files_that_are_refused(
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
 
 
-def test_a_file_cut_short_leaves_what_was_there(convert: Convert, tmp_path: Path) -> None:
+def test_a_truncated_file_keeps_the_old_output(convert: Convert, tmp_path: Path) -> None:
     path = write(tmp_path / "x.json", lvis())
     path.write_text(path.read_text().replace("abacus.n.01", "abacus")[:-30])
     (tmp_path / "lvis.json").write_text("before")
@@ -157,7 +153,7 @@ def test_a_file_cut_short_leaves_what_was_there(convert: Convert, tmp_path: Path
         convert("lvis", path)
     assert (tmp_path / "lvis.json").read_text() == "before"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["lvis.json", "x.json"]
-    with pytest.raises(InputError, match="it is the source"):
+    with pytest.raises(InputError, match="is the source and would"):
         convert("lvis", path, path)
 
 
@@ -170,7 +166,7 @@ def test_memory_does_not_grow_with_the_annotations(convert: Convert, tmp_path: P
         path = write(tmp_path / "large.json", document)
         del document
         tracemalloc.start()
-        read_into("lvis", path, tmp_path / "out.json", Options(), Report())
+        convert_format("lvis", path, tmp_path / "out.json")
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found

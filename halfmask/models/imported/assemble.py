@@ -1,6 +1,4 @@
-"""Weights from elsewhere on their way into a checkpoint: what they are, whether they
-fit, and the recipe that goes with them.
-"""
+"""Fits weights of another program into a model of this package, with a recipe for it."""
 
 from __future__ import annotations
 
@@ -10,34 +8,34 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from halfmask.coco.categories import COCO_NAMES
 from halfmask.errors import InputError
 from halfmask.models.base import SegmentationModel
 from halfmask.models.build import build_model
 from halfmask.models.checkpoint import Category, Checkpoint
 from halfmask.models.mask_rcnn.build import build_mask_branch
 from halfmask.recipes.recipe import MaskHead, MaskRCNN, parse_recipe
+from halfmask.text import listed
 
 LISTED = 40
-"""How many names an error gives."""
+"""Number of names in an error."""
 MASK_BRANCH = "mask_branch."
 COUNTER = "num_batches_tracked"
-"""BatchNorm's, which no result depends on."""
+"""BatchNorm's counter, which no result depends on."""
 
 
-@dataclass(frozen=True)
-class Imported:
+@dataclass(frozen=True, kw_only=True)
+class ImportedModel:
     """A model that was read from another program's file.
 
     Attributes:
-        source: what it was: "detectron" or "torchvision".
+        source: "detectron" or "torchvision".
         model: the recipe's model section.
         state: the model's state dict.
         classes: K, background included.
-        trained_masks: whether the file brought a mask head.
-        masked_rows: how many of the first classes had masks in training; None where the
+        trained_masks: whether the file has a mask head.
+        masked_rows: number of the first classes that had masks in training; None if the
             file does not say.
-        notes: what the user should know, a line each.
+        notes: facts that the user should know, a line each.
     """
 
     source: str
@@ -52,31 +50,27 @@ class Imported:
 def assemble(
     model: MaskRCNN,
     classes: int,
+    *,
     values: Mapping[str, Tensor],
     name_of: Callable[[str], str | None],
     where: str,
 ) -> dict[str, Tensor]:
-    """The state dict of a model, filled with another file's tensors.
+    """Returns the state dict of a model, filled with another file's tensors.
 
     Args:
-        model, classes: what `build_model` takes. Parts that the file does not cover
-            keep their seeded start.
-        values: the file's tensors by the file's own names; each must have a place in
-            the model.
-        name_of: the model's key → the name in the file; None for what no such file
-            holds.
+        model, classes: arguments of `build_model`. Parts that the file lacks keep their
+            seeded start.
+        values: the file's tensors by the file's names; the model must use each of them.
+        name_of: the model's key → the name in the file; None if no such file has it.
         where: the file, for errors.
     Raises:
-        InputError: names are missing, unknown, or of another shape; all of them are
-            listed.
+        InputError: names are missing, unknown, or of another shape; all are listed.
     """
     with torch.device("meta"):  # names and shapes alone: random weights would only be overwritten
         built: SegmentationModel = build_model(model, classes, pretrained=False)
     state = built.state_dict()
-    names = {key: name for key in state if (name := name_of(key)) is not None}
-    names = {
-        key: name for key, name in names.items() if name in values or not name.endswith(COUNTER)
-    }
+    named = {key: name for key in state if (name := name_of(key)) is not None}
+    names = {k: name for k, name in named.items() if name in values or not name.endswith(COUNTER)}
     missing = sorted({name for name in names.values() if name not in values})
     misshaped = [
         f"{name} {list(values[name].shape)} instead of {list(state[key].shape)}"
@@ -85,7 +79,9 @@ def assemble(
     ]
     unknown = sorted(set(values) - set(names.values()))
     found = {"missing": missing, "of another shape": misshaped, "unknown": unknown}
-    problems = [f"{len(rows)} {what}: {_listed(rows)}" for what, rows in found.items() if rows]
+    problems = [
+        f"{len(rows)} {what}: {listed(rows, LISTED)}" for what, rows in found.items() if rows
+    ]
     if problems:
         raise InputError(
             f"{where}: does not fit {model.backbone.name}-FPN with {classes - 1} classes: "
@@ -99,9 +95,7 @@ def assemble(
 
 
 def _start(model: MaskRCNN, classes: int, absent: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What no such file holds: a mask head's seeded start, and the statistics that a
-    BatchNorm begins with.
-    """
+    """Initial values of absent tensors: a seeded mask head, and BatchNorm statistics."""
     out: dict[str, Tensor] = {}
     for key, like in absent.items():
         if not key.startswith(MASK_BRANCH):
@@ -119,14 +113,15 @@ def _start(model: MaskRCNN, classes: int, absent: Mapping[str, Tensor]) -> dict[
 
 
 def checkpoint_of(
-    imported: Imported, categories: list[Category], masked: list[int], name: str
+    imported: ImportedModel, *, categories: list[Category], masked: list[int], name: str
 ) -> Checkpoint:
-    """The checkpoint of an imported model.
+    """Returns the checkpoint of an imported model.
 
     Args:
+        imported: the model.
         categories: K−1 classes in the order of the rows.
         masked: ids of those that had masks in training.
-        name: of the recipe.
+        name: name of the recipe.
     Raises:
         InputError: another number of categories.
     """
@@ -135,33 +130,17 @@ def checkpoint_of(
             f"{name}: the weights are of {imported.classes - 1} classes, but {len(categories)} "
             "are named (--categories FILE)"
         )
-    return Checkpoint(
-        state=imported.state,
-        recipe=parse_recipe(_recipe(imported, name), name),
-        categories=categories,
-        masked=masked,
-    )
-
-
-def coco_categories() -> list[Category]:
-    """COCO's 80 classes in the order of their ids."""
-    return [{"id": i, "name": name} for i, name in COCO_NAMES.items()]
+    recipe = parse_recipe(_recipe(imported, name), name)
+    return Checkpoint(state=imported.state, recipe=recipe, categories=categories, masked=masked)
 
 
 def untrained(kind: str, width: int = 256) -> MaskHead:
-    """The mask head of a model whose file brings none."""
+    """Returns the mask head for a file without one."""
     return MaskHead.model_validate({"kind": kind, "width": width})
 
 
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
-
-
-def _recipe(imported: Imported, name: str) -> dict[str, object]:
-    """A whole recipe: the model as imported; the data and the schedule are those to go
-    on with, for the file does not say its own.
-    """
+def _recipe(imported: ImportedModel, name: str) -> dict[str, object]:
+    """A complete recipe: the imported model, and data and a schedule to continue with."""
     optimiser = {
         "name": "sgd",
         "lr": 0.02,
@@ -173,20 +152,13 @@ def _recipe(imported: Imported, name: str) -> dict[str, object]:
         "schedule": "step",
         "steps": [60000, 80000],
     }
-    stage = {
-        "name": "end_to_end",
-        "train": ["all"],
-        "steps": 90000,
-        "batch_size": 16,
-        "optimiser": optimiser,
-    }
-    data = {
-        "annotations": "${COCO_ROOT}/annotations/instances_train2017.json",
-        "images": "${COCO_ROOT}/train2017",
-    }
+    stage = {"name": "end_to_end", "train": ["all"], "steps": 90000, "batch_size": 16}
     return {
         "name": name,
         "model": imported.model.model_dump(mode="json"),
-        "data": data,
-        "stages": [stage],
+        "data": {
+            "annotations": "${COCO_ROOT}/annotations/instances_train2017.json",
+            "images": "${COCO_ROOT}/train2017",
+        },
+        "stages": [{**stage, "optimiser": optimiser}],
     }

@@ -1,4 +1,4 @@
-"""File names stay below their folder; folders and files are there whole or not at all."""
+"""File names stay below their folder; files and folders appear completely or not at all."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from halfmask.errors import InputError
 from halfmask.files.atomic import new_file, new_folder
-from halfmask.formats.names import leads_out
+from halfmask.formats.source_files import leads_out
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_places_that_cannot_be_written(tmp_path: Path) -> None:
+def test_unwritable_outputs(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for make in (new_folder, new_file):
         with (

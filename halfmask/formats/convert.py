@@ -1,0 +1,194 @@
+"""`convert`: other formats to COCO, and COCO to other formats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from halfmask.errors import InputError
+from halfmask.formats.export_source import ExportSource
+from halfmask.formats.registry import READERS, WRITERS
+from halfmask.formats.report import ConversionReport, Options
+from halfmask.formats.sink import CocoSink
+from halfmask.formats.visual_genome.convert import IMAGES, OBJECTS, convert_visual_genome
+from halfmask.progress import Progress
+
+VISUAL_GENOME = "visual-genome"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """What `convert` wrote, and what it could not carry over.
+
+    Attributes:
+        summary: one line about what was written; several for Visual Genome.
+        counts: what was written → how many, for example images, annotations, masks.
+        report: counts of errors in the source, and of content the target cannot hold.
+    """
+
+    summary: str
+    counts: dict[str, int]
+    report: ConversionReport = field(default_factory=ConversionReport)
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything in the source could be read."""
+        return not self.report.faults
+
+    @property
+    def notes(self) -> list[str]:
+        """A line for each kind of content that the target cannot hold."""
+        return self.report.lines(self.report.notes)
+
+    @property
+    def problems(self) -> list[str]:
+        """A line for each kind of content that could not be read and was left out."""
+        return self.report.lines(self.report.faults)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the summary and both counts, as `--json` writes them."""
+        return {"written": self.summary, **self.report.to_json()}
+
+
+def convert(
+    format: str,
+    source: str | Path,
+    out: str | Path,
+    *,
+    images: str | Path | None = None,
+    split: str | None = None,
+    masks: str | Path | None = None,
+    zero_based: bool = False,
+    image_url: str | None = None,
+    coco_val: str | Path | None = None,
+    classes: int = 3000,
+    test: int = 5000,
+    progress: Progress | None = None,
+) -> Conversion:
+    """Converts another format to COCO, or COCO to another format.
+
+    Box-only annotations stay box-only. The source is never changed, and the result
+    appears completely or not at all.
+
+    Args:
+        format: a key of READERS or WRITERS, or `visual-genome`.
+        source: file or folder to read.
+        out: COCO file to write; from COCO, a new folder (CVAT: an XML file).
+        images: folder of the photographs, for formats without sizes.
+        split: one part of the source: train, val, ….
+        masks: folder of the mask PNGs (voc, open-images).
+        zero_based: voc: boxes count from 0 and exclude the last pixel.
+        image_url: to-label-studio: prefix of file names; local storage by default.
+        coco_val: visual-genome: COCO's instances_val2017.json, whose images become val.
+        classes: visual-genome: number of synsets that become classes, besides COCO's 80.
+        test: visual-genome: number of the last images, outside COCO, that become test.
+        progress: receives how far the conversion is.
+    Raises:
+        InputError: no such format, an option it does not use, a source that cannot be
+            used, or an `out` that is the source or cannot be written.
+    """
+    source, out = Path(source), Path(out)
+    advance = _advance(progress)
+    if format == VISUAL_GENOME:
+        return _from_visual_genome(source, out, coco_val, classes, test, advance)
+    options = Options(
+        images=None if images is None else Path(images),
+        masks=None if masks is None else Path(masks),
+        split=split,
+        zero_based=zero_based,
+        image_url=image_url,
+        advance=advance,
+    )
+    _check(format, options)
+    if out.exists() and source.exists() and out.samefile(source):
+        raise InputError(f"{out}: is the source and would be overwritten; name another OUT")
+    return (_to_coco if format in READERS else _from_coco)(format, source, out, options)
+
+
+def _advance(progress: Progress | None) -> Callable[[int, int], None]:
+    """Turns steps just made into the steps made so far."""
+    done = 0
+
+    def advance(step: int, total: int) -> None:
+        nonlocal done
+        done += step
+        if progress is not None:
+            progress("converting", done, total)
+
+    return advance
+
+
+def _check(format: str, options: Options) -> None:
+    entry = READERS.get(format) or WRITERS.get(format)
+    if entry is None:
+        raise InputError(
+            f"convert: no format {format}; there are: "
+            f"{', '.join([*READERS, VISUAL_GENOME, *WRITERS])}"
+        )
+    unused = [option for option in options.given() if option not in entry.options]
+    if unused:
+        used = ", ".join(entry.options) or "no options"
+        raise InputError(f"convert {format}: does not use {unused[0]}; it uses: {used}")
+    if options.images is not None and not options.images.is_dir():
+        raise InputError(
+            f"{options.images}: expected the folder of the photographs, there is no such folder"
+        )
+
+
+def _to_coco(format: str, source: Path, out: Path, options: Options) -> Conversion:
+    reader, report = READERS[format], ConversionReport()
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder; expected {reader.source}")
+    with CocoSink(out, report, f"converted from {format}") as sink:
+        reader.read(source, sink, options)
+        if not sink.images:
+            first = next((f": {line}" for line in report.lines(report.faults)), "")
+            raise InputError(f"{source}: no image could be used{first}")
+    counts = sink.counts()
+    summary = (
+        "{images} images, {annotations} annotations, {masks} of them with masks, {classes} classes"
+    )
+    return Conversion(summary=f"{out}: {summary.format(**counts)}", counts=counts, report=report)
+
+
+def _from_coco(format: str, source: Path, out: Path, options: Options) -> Conversion:
+    writer = WRITERS[format]
+    given = ExportSource.read(source, writer.name, writer.holds, options)
+    counts = writer.write(given, out)
+    summary = f"{out}: {writer.summary.format(**counts)}"
+    return Conversion(summary=summary, counts=counts, report=given.report)
+
+
+def _from_visual_genome(
+    source: Path,
+    out: Path,
+    coco_val: str | Path | None,
+    classes: int,
+    test: int,
+    advance: Callable[[int, int], None],
+) -> Conversion:
+    if coco_val is None:
+        raise InputError(
+            "convert visual-genome: --coco-val FILE is missing: name COCO's "
+            "instances_val2017.json, or images that COCO tests on would be trained on"
+        )
+    files = [source / name for name in (OBJECTS, IMAGES)]
+    found = [file.name for file in files if file.is_file()]
+    if len(found) < len(files):
+        raise InputError(
+            f"{source}: expected a folder with {OBJECTS} and {IMAGES}, found "
+            f"{', '.join(found) or 'neither'}"
+        )
+    objects, images = (file.stat().st_size for file in files)
+    total = 2 * objects + images  # objects.json is read twice
+    done = convert_visual_genome(
+        source,
+        out,
+        Path(coco_val),
+        classes=classes,
+        test=test,
+        progress=lambda read: advance(read, total),
+    )
+    return Conversion(summary="\n".join(done.lines()), counts=done.counts())

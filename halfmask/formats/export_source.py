@@ -1,0 +1,215 @@
+"""Reads a COCO file for writing it in another format, and counts what the format cannot hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from halfmask.coco.file import CocoFile
+from halfmask.coco.records import file_name_of
+from halfmask.coco.supervision import MaskState, provenance
+from halfmask.formats.report import ConversionReport, Options
+from halfmask.formats.sink import Size, own_box
+from halfmask.formats.source_files import stems_of
+
+_KNOWN = {"id", "image_id", "category_id", "bbox", "area", "segmentation", "iscrowd", "halfmask"}
+_KNOWN_OF_IMAGE = {"id", "file_name", "width", "height", "coco_url"}
+_KNOWN_OF_FILE = {"images", "annotations", "categories"}
+
+LOOSE = 1.5
+"""Pixels between a side of a box and the mask's own box from which the box is its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportInstance:
+    """One annotation.
+
+    Attributes:
+        annotation: the record.
+        label: index in the file's categories, from 0.
+        name: name of the class.
+        box: x, y, width, height, clipped to the image.
+        mask: a valid segmentation, or None for a box-only annotation.
+        suspect: whether the mask is a polygon that repeats the box.
+        crowd: whether it is a region of many objects.
+        own: the mask's own box, x, y, width, height.
+        size: (H, W) of the image.
+        report: counts what is lost.
+    """
+
+    annotation: dict[str, Any]
+    label: int
+    name: str
+    box: tuple[float, float, float, float]
+    mask: Any
+    suspect: bool
+    crowd: bool
+    own: list[float] | None
+    size: Size
+    report: ConversionReport
+
+    def note(self, what: str) -> None:
+        """Counts content of the annotation that the format cannot hold."""
+        self.report.note(what, f"annotation {self.annotation['id']}")
+
+    @property
+    def loose(self) -> bool:
+        """Whether the box differs from the mask's own."""
+        return self.own is not None and differ(self.box, self.own)
+
+    @property
+    def polygons(self) -> list[list[float]] | None:
+        """The polygons of the mask, or None for an RLE or no mask."""
+        return self.mask if isinstance(self.mask, list) else None
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The object `attributes` of the record, empty if it has none."""
+        found = self.annotation.get("attributes")
+        return found if isinstance(found, dict) else {}
+
+    def flag(self, name: str) -> int:
+        """Returns 1 if an attribute is set to a true value, else 0."""
+        return int(self.attributes.get(name) in (1, True, "1", "true"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportImage:
+    """An image and its instances; `stem` is its checked file name without the ending."""
+
+    record: dict[str, Any]
+    size: Size
+    name: str
+    stem: str
+    instances: list[ExportInstance]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSource:
+    """A COCO file to write in another format.
+
+    Attributes:
+        file: the file.
+        target: name of the format, for the report.
+        holds: what the format can express: any of `halfmask`, `attributes`, `loose`.
+        options: the options of the conversion.
+        report: counts what is lost.
+    """
+
+    file: CocoFile
+    target: str
+    holds: frozenset[str]
+    options: Options
+    report: ConversionReport = field(default_factory=ConversionReport)
+
+    @classmethod
+    def read(cls, path: Path, target: str, holds: Iterable[str], options: Options) -> ExportSource:
+        """Reads a file; annotations without a usable box, image or class are counted.
+
+        Raises:
+            InputError: not a COCO file.
+        """
+        file = CocoFile.read(path)
+        source = cls(file=file, target=target, holds=frozenset(holds), options=options)
+        for problem in file.structure:
+            source.report.fault(
+                f"{problem.facts.heading}: {problem.facts.consequence.split(':')[0]}",
+                problem.message,
+            )
+        source._count_keys("categories", file.categories, {"id", "name"})
+        source._count_keys("images", file.images, _KNOWN_OF_IMAGE)
+        source._count_keys("files", [file.document], _KNOWN_OF_FILE)
+        return source
+
+    @property
+    def names(self) -> list[str]:
+        """The class names, by label."""
+        return [str(category["name"]) for category in self.file.categories]
+
+    def __len__(self) -> int:
+        return len(self.file.images)
+
+    def images(self) -> Iterator[ExportImage]:
+        """Yields the images, and reports the progress.
+
+        Raises:
+            InputError: a file name leads out of the folder, or two differ in their
+                ending only.
+        """
+        names = [file_name_of(image) for image in self.file.images]
+        stems = stems_of(names, self.file.name)
+        for image, name in zip(self.file.images, names, strict=True):
+            size = self.file.size_of(image["id"])
+            states = self.file.states_of(image["id"], "filled")
+            rows = zip(self.file.annotations_of(image["id"]), states, strict=True)
+            yield ExportImage(
+                record=image,
+                size=size,
+                name=name,
+                stem=stems[name],
+                instances=[self._instance(annotation, state, size) for annotation, state in rows],
+            )
+            self.options.advance(1, len(names))
+
+    def _count_keys(self, what: str, records: list[dict[str, Any]], known: set[str]) -> None:
+        for record in records:
+            extra = ", ".join(key[:40] for key in sorted(set(record) - known))
+            if extra:
+                where = "" if what == "files" else f"id {record['id']}"
+                self.report.note(f"{what} with {extra}: {self.target} has no field for that", where)
+
+    def _instance(self, annotation: dict[str, Any], state: MaskState, size: Size) -> ExportInstance:
+        crowd = state == MaskState.CROWD
+        if crowd:
+            state = self.file.state_of({**annotation, "iscrowd": 0}, "filled")
+        mask = annotation["segmentation"] if state in (MaskState.MASK, MaskState.SUSPECT) else None
+        instance = ExportInstance(
+            annotation=annotation,
+            label=self.file.label_of[annotation["category_id"]] - 1,
+            name=self.file.name_of(annotation["category_id"]),
+            box=_clipped(annotation["bbox"], size),
+            mask=mask,
+            suspect=state == MaskState.SUSPECT,
+            crowd=crowd,
+            own=None if mask is None else own_box(mask, size),
+            size=size,
+            report=self.report,
+        )
+        self._count(instance, state)
+        return instance
+
+    def _count(self, instance: ExportInstance, state: MaskState) -> None:
+        annotation, note = instance.annotation, instance.note
+        if state == MaskState.BROKEN:
+            where = f"annotation {annotation['id']}"
+            self.report.fault("broken masks: the box is written without one", where)
+        if state == MaskState.REJECTED:
+            note("masks that were rejected in review: the box is written without one")
+        elif provenance(annotation) and "halfmask" not in self.holds:
+            what = "masks with halfmask's note (state, score)"
+            note(f"{what}: {self.target} has no field for the note")
+        if instance.loose and "loose" not in self.holds:
+            note(f"boxes that are not their mask's own: {self.target} uses the mask's")
+        if any(abs(a - b) > 0.5 for a, b in zip(instance.box, annotation["bbox"], strict=True)):
+            note("boxes that extend beyond their image: clipped")
+        for key in sorted(set(annotation) - _KNOWN - (self.holds & {"attributes"})):
+            note(f"annotations with {key[:40]!r}: {self.target} has no field for it")
+
+
+def _clipped(bbox: list[float], size: Size) -> tuple[float, float, float, float]:
+    x, y, w, h = (float(v) for v in bbox)
+    x0, y0 = max(x, 0.0), max(y, 0.0)
+    return x0, y0, min(x + w, size[1]) - x0, min(y + h, size[0]) - y0
+
+
+def differ(first: Sequence[float], second: Sequence[float], tolerance: float = LOOSE) -> bool:
+    """Returns whether a side of two boxes differs by more than a number of pixels.
+
+    Args:
+        first, second: x, y, width, height.
+        tolerance: pixels.
+    """
+    sides = [(a[0], a[1], a[0] + a[2], a[1] + a[3]) for a in (first, second)]
+    return any(abs(a - b) > tolerance for a, b in zip(*sides, strict=True))

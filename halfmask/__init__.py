@@ -1,7 +1,7 @@
 """Instance segmentation when only some of your classes have masks.
 
-Every verb of the command line is a function here, with the verb's options as keywords. Each
-is imported when it is first used, so `import halfmask` loads no torch.
+Every verb of the command line is a function here, with the verb's options as keywords.
+Each is imported when it is first used, so `import halfmask` loads no torch.
 """
 
 from __future__ import annotations

@@ -116,8 +116,8 @@ class Team:
     def in_turn(self) -> Iterator[None]:
         """Runs the block in the main process, then once per host, then in all others.
 
-        A file that the block writes (an index, a download, a cache) is so written once per
-        disk. An error ends the process, and so the others.
+        A file that the block writes (an index, a download, a cache) is so written once
+        per disk. An error ends the process, and so the others.
         """
         if self.alone:
             yield
@@ -168,7 +168,8 @@ def mean_scale(count: Tensor | float) -> Tensor | float:
 
     DDP averages gradients over processes. Multiplied by count · processes / sum of the
     counts, that average is the mean over all items of all processes. The factor is 1
-    outside of a step, and with `normaliser: rank`, where each process uses its own mean.
+    outside of a step, and with `normaliser: rank`, where each process uses its own
+    mean.
 
     Args:
         count: number of items of this process.

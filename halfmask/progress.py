@@ -19,8 +19,9 @@ QUIET_SECONDS = 15.0
 T = TypeVar("T")
 
 Progress = Callable[[str, int, int], None]
-"""What library functions report to: called with the name of the work, how many steps of it
-are done, and of how many. A `Display` is one, and so is any function of three arguments.
+"""What library functions report to: called with the name of the work, how many steps of
+it are done, and of how many. A `Display` is one, and so is any function of three
+arguments.
 """
 
 

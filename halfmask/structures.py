@@ -29,8 +29,8 @@ class Target:
         masks: the masks of the m objects with has_mask true, in their order.
         image_id: the image's id in the file.
         annotation_ids: int64 [n], the objects' ids in the file (0 without one).
-        mask_weight: float32 [n], how much each mask counts in a loss: 1 if a person drew
-            it, less if a model did. None: all 1.
+        mask_weight: float32 [n], how much each mask counts in a loss: 1 if a person
+            drew it, less if a model did. None: all 1.
         loose_box: bool [n], boxes that an augmentation has made loose, so that they do
             not show where their object ends. None: no box.
         draws: seed of the random draws of a training step for this image; None: the

@@ -84,9 +84,9 @@ def run(
     Each new mask carries the model, a score and the state `filled`. Masks that exist
     keep their value. Crowds, and polygons that only repeat their box, stay as they are
     and are reported. A broken mask is replaced, and its old value is kept below
-    halfmask.replaced. Classes that the model does not know are filled, too. After a kill
-    or an interruption the same command goes on where it stopped. Photographs that cannot
-    be read are skipped and counted (exit code 1).
+    halfmask.replaced. Classes that the model does not know are filled, too. After a
+    kill or an interruption the same command goes on where it stopped. Photographs that
+    cannot be read are skipped and counted (exit code 1).
 
     Example: halfmask complete box-segmenter boxes.json --images photos --out masks.json
 

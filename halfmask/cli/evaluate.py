@@ -99,7 +99,8 @@ def run(
 
     In given boxes it also measures how far the model's score of each mask can be
     trusted. The JSON's `quality` has rank correlation and calibration error against the
-    true IoU, the share of bad masks in the worst-scored fifth, and mean IoU by coverage.
+    true IoU, the share of bad masks in the worst-scored fifth, and mean IoU by
+    coverage.
 
     Truth without a mask is neither a miss nor makes detections wrong. Photographs that
     cannot be read are skipped and counted (exit code 1).

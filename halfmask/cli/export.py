@@ -43,9 +43,9 @@ def run(
 ) -> None:
     """Writes ONNX graphs and compares them with the model in ONNX Runtime.
 
-    segment.onnx takes an image and boxes; detect.onnx, if there is a detector, an image.
-    Image size and number of boxes are free. `examples/deploy_onnx.py` runs them without
-    PyTorch. With int8 the 8-bit masks are also compared with the float32 masks.
+    segment.onnx takes an image and boxes; detect.onnx, if there is a detector, an
+    image. Image size and number of boxes are free. `examples/deploy_onnx.py` runs them
+    without PyTorch. With int8 the 8-bit masks are also compared with the float32 masks.
 
     Example: halfmask export box-segmenter --out deployed
 

@@ -117,9 +117,10 @@ def evaluate(
 ) -> Evaluation:
     """Measures box and mask AP, and mask IoU in given boxes.
 
-    AP counts the best 100 detections of an image over all classes. A model that finds no
-    boxes itself gets the file's own. Truth without a mask is neither a miss nor makes
-    detections wrong. Photographs that cannot be read are skipped, with their truth.
+    AP counts the best 100 detections of an image over all classes. A model that finds
+    no boxes itself gets the file's own. Truth without a mask is neither a miss nor
+    makes detections wrong. Photographs that cannot be read are skipped, with their
+    truth.
 
     Args:
         model: A loaded model, or anything that `load` takes.
@@ -141,7 +142,8 @@ def evaluate(
         workers: Threads that decode photographs.
         progress: Called after each batch of images.
     Raises:
-        InputError: An argument or a file cannot be used, or there is nothing to measure.
+        InputError: An argument or a file cannot be used, or there is nothing to
+            measure.
     """
     if detector is not None and detections is not None:
         raise InputError("--detector and --detections both name the boxes to fill: give only one")

@@ -20,8 +20,8 @@ def read_coco_like(source: Path, sink: CocoSink, options: Options) -> None:
 
     All keys are kept, and a missing `area` or `iscrowd` is added. LVIS has no
     `file_name`: it becomes the last two parts of `coco_url`
-    (`train2017/000000000009.jpg`). The file is read three times, for classes, images and
-    annotations. Only the ids of images are in memory.
+    (`train2017/000000000009.jpg`). The file is read three times, for classes, images
+    and annotations. Only the ids of images are in memory.
 
     Raises:
         InputError: not JSON, or not such a file.

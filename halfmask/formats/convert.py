@@ -82,7 +82,8 @@ def convert(
         zero_based: voc: boxes count from 0 and exclude the last pixel.
         image_url: to-label-studio: prefix of file names; local storage by default.
         coco_val: visual-genome: COCO's instances_val2017.json, whose images become val.
-        classes: visual-genome: number of synsets that become classes, besides COCO's 80.
+        classes: visual-genome: number of synsets that become classes, besides COCO's
+            80.
         test: visual-genome: number of the last images, outside COCO, that become test.
         progress: receives how far the conversion is.
     Raises:

@@ -26,8 +26,8 @@ def stream_items(
             `images.item.id` for the ids of a COCO file's images.
         progress: receives the bytes read.
     Raises:
-        InputError: the file is missing, not JSON, cut short, or not the list (or object)
-            that the prefix needs.
+        InputError: the file is missing, not JSON, cut short, or not the list (or
+            object) that the prefix needs.
     """
     expected = "[" if prefix.startswith("item") else "{"
     try:

@@ -118,7 +118,8 @@ class CocoSink:
     ) -> None:
         """Adds an annotation with a box, a mask or both.
 
-        Without a box the mask's own box is used. With a broken mask only the box is kept.
+        Without a box the mask's own box is used. With a broken mask only the box is
+        kept.
 
         Args:
             image: an id from `add_image`.

@@ -73,8 +73,8 @@ def checked_labels(labels: Any, count: int, label_of: Mapping[str, int], classes
     """Returns class labels as int64 [count].
 
     Args:
-        labels: one for each box: the name of a class, or a number from 0 (unknown class)
-            to `classes`.
+        labels: one for each box: the name of a class, or a number from 0 (unknown
+            class) to `classes`.
         count: how many boxes there are.
         label_of: class name → label.
     Raises:

@@ -89,7 +89,8 @@ class Prediction(Detection):
         """Returns the objects as COCO results.
 
         Each has image_id, category_id (0 for an unknown class), bbox [x, y, w, h],
-        score, mask_score (the model's estimate of the mask's IoU) and segmentation (RLE).
+        score, mask_score (the model's estimate of the mask's IoU) and segmentation
+        (RLE).
         """
         ids = [0, *(category["id"] for category in self.categories)]
         columns = zip(

@@ -39,14 +39,14 @@ class Predictor:
     """A model on its device, in evaluation mode, with its classes.
 
     With a detector, `categories` and all labels are the detector's; they are matched by
-    name with the segmenter's. A rule (`baseline:box` …) or SAM knows no classes: beside a
-    detector it takes the detector's classes, and its masked ones.
+    name with the segmenter's. A rule (`baseline:box` …) or SAM knows no classes: beside
+    a detector it takes the detector's classes, and its masked ones.
 
     Attributes:
         model: draws the masks.
         name: the run's name, or the checkpoint's name without its ending.
-        digest: of the checkpoint file; for SAM of its weights or its revision; empty for
-            a rule.
+        digest: of the checkpoint file; for SAM of its weights or its revision; empty
+            for a rule.
         version: the halfmask that trained the model.
         categories: label i + 1 is categories[i]; empty if the model knows no classes.
         label_of: class name → label.
@@ -161,10 +161,10 @@ class Predictor:
     ) -> list[Detection]:
         """Draws masks for several images in one call of the model.
 
-        The model chooses a class, if it needs one, where the label is 0 or the segmenter
-        does not know the class. Loose boxes may be off by a tenth of their side: the
-        masks of a model that learned on loose boxes may then end before the box or
-        reach beyond it.
+        The model chooses a class, if it needs one, where the label is 0 or the
+        segmenter does not know the class. Loose boxes may be off by a tenth of their
+        side: the masks of a model that learned on loose boxes may then end before the
+        box or reach beyond it.
 
         Args:
             images: as in `detect`.
@@ -277,8 +277,8 @@ def on_cpu(found: Detection) -> Detection:
 def _one_thread_without_collector() -> Iterator[None]:
     """Switches off threads and the garbage collector while a network is built.
 
-    The many small steps are too short for threads, which would spin while they wait; and
-    all objects stay, so that the collector would find nothing.
+    The many small steps are too short for threads, which would spin while they wait;
+    and all objects stay, so that the collector would find nothing.
     """
     threads, collecting = torch.get_num_threads(), gc.isenabled()
     torch.set_num_threads(1)

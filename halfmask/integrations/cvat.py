@@ -11,8 +11,8 @@ model=str:…` calls `create`. The result depends on the arguments:
   person draws. CVAT offers it to agents only (`cvat-cli function create-native` and
   `run-agent`).
 
-A detection function does not know the shapes of a task. For rectangles drawn in CVAT use
-`fill_task`, which goes through the SDK.
+A detection function does not know the shapes of a task. For rectangles drawn in CVAT
+use `fill_task`, which goes through the SDK.
 """
 
 from __future__ import annotations
@@ -238,7 +238,8 @@ def _shapes(
     rows = zip(labels, crops.bitmaps(), crops.offsets.tolist(), scores or estimates, strict=True)
     for number, (label, bitmap, (x, y), score) in enumerate(rows):
         parts = outlines(bitmap.numpy(), (x, y))
-        # CVAT's polygons have one outline and no hole: the parts of an object share a group.
+        # CVAT's polygons have one outline and no hole: the parts of an object share a
+        # group.
         group = {"group": number + 1} if len(parts) > 1 else {}
         yield from (
             kit.polygon(label, [float(v) for v in part], score=score, **group) for part in parts

@@ -1,8 +1,8 @@
 """Converts COCO files to and from FiftyOne data sets, and gives masks to detections.
 
-FiftyOne stores an instance's mask as an array over its bounding box. It has no crowds and
-no suspect or broken masks: these annotations become detections without a mask, with the
-attributes `coco_id`, `iscrowd`, `mask_state` and `mask_score`.
+FiftyOne stores an instance's mask as an array over its bounding box. It has no crowds
+and no suspect or broken masks: these annotations become detections without a mask, with
+the attributes `coco_id`, `iscrowd`, `mask_state` and `mask_score`.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def to_fiftyone(
 ) -> Any:
     """Returns a `fiftyone.Dataset` of a COCO file's annotations with their usable masks.
 
-    The box of a detection with a mask is extended to whole pixels around its box and its
-    mask, so that the mask's pixels do not change. The file's own box is the attribute
-    `coco_bbox`.
+    The box of a detection with a mask is extended to whole pixels around its box and
+    its mask, so that the mask's pixels do not change. The file's own box is the
+    attribute `coco_bbox`.
 
     Args:
         annotations: a COCO instances file; masks that halfmask filled in count.

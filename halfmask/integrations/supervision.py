@@ -65,8 +65,8 @@ def from_supervision(
     """Returns boxes float32 [n, 4] (xyxy) and labels int64 [n] for `model.segment`.
 
     The meaning of a class id depends on the detector, so labels follow the names in
-    `data["class_name"]`. A label is 0 if the model has no such class. All are None if the
-    detections have no names or no model is given.
+    `data["class_name"]`. A label is 0 if the model has no such class. All are None if
+    the detections have no names or no model is given.
 
     Raises:
         InputError: not supervision's Detections.

@@ -182,7 +182,8 @@ def _items(
 def _draw_mask(canvas: _Canvas, item: _Item, fill: float) -> None:
     """Draws fill, dark halo and coloured outline.
 
-    The blurred mask falls from 1 to 0 across the edge, so bands of its values are lines.
+    The blurred mask falls from 1 to 0 across the edge, so bands of its values are
+    lines.
     """
     if item.bitmap is None:
         return

@@ -81,9 +81,9 @@ def read_training_data(
             that pass `self_training` are learnt from too.
         in_memory: read files of any size whole; always so with `filled`.
     Raises:
-        InputError: a file is not COCO, has no categories, photographs are missing, there
-            is no box, or no mask where a stage needs some; a stage's own data have a
-            class that the recipe's do not.
+        InputError: a file is not COCO, has no categories, photographs are missing,
+            there is no box, or no mask where a stage needs some; a stage's own data
+            have a class that the recipe's do not.
     """
     in_memory = in_memory or filled is not None
     whole = read_section(recipe.data, in_memory)

@@ -37,7 +37,8 @@ def check_run_folder(recipe: Recipe, out: Path, resume: bool) -> bool:
     """Checks that the run may start in its folder; returns whether it is finished.
 
     Raises:
-        InputError: the folder is a file, or holds another run or one with other settings.
+        InputError: the folder is a file, or holds another run or one with other
+            settings.
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: expected a folder for the run, found a file")

@@ -1,8 +1,8 @@
 """Starts the processes of `halfmask train devices=N` on this host, and watches them.
 
-torchrun is not used. It prints a table and a traceback for each process that fails, ends
-with exit code 1 after a signal, and kills processes that need more than a fixed time to
-finish their step and save.
+torchrun is not used. It prints a table and a traceback for each process that fails,
+ends with exit code 1 after a signal, and kills processes that need more than a fixed
+time to finish their step and save.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def launch(arguments: Sequence[str], processes: int, resume_command: str) -> int
                 member.wait()
         for number, handler in before.items():
             signal.signal(number, handler)
-    # Before the first step there is nothing to save, and the signal itself ends a process.
+    # Before the first step there is nothing to save, and the signal itself ends a
+    # process.
     if received and all(code in (130, -received[0]) for _, code in codes):
         return 130 if codes else 0
     return _verdict(codes, resume_command)
@@ -97,7 +98,8 @@ def _start(
     environment.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     # By default gloo resolves the name of the host, which need not be an address of it.
     environment.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
-    # In an own session: a terminal's Ctrl-C reaches only the launcher, which forwards it.
+    # In an own session: a terminal's Ctrl-C reaches only the launcher, which forwards
+    # it.
     return subprocess.Popen(
         [sys.executable, "-m", "halfmask", *arguments], env=environment, start_new_session=True
     )

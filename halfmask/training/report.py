@@ -31,8 +31,9 @@ NAMED = 12
 def report_run(job: TrainingJob) -> None:
     """Writes RUN/report.html for a run that has just finished.
 
-    Uses metrics.json, quality.json, curves.png and reliability.png of its folder if they
-    exist. The run is complete without its report, so a missing photograph is only logged.
+    Uses metrics.json, quality.json, curves.png and reliability.png of its folder if
+    they exist. The run is complete without its report, so a missing photograph is only
+    logged.
     """
     try:
         logger.info("%s: training data, and the quality of the masks", _write_report(job))

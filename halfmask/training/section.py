@@ -33,8 +33,8 @@ class Pictures:
     """Training images of one data section.
 
     Attributes:
-        training: the images. Their file lacks the masks that the recipe removes, and has
-            the categories of the model.
+        training: the images. Their file lacks the masks that the recipe removes, and
+            has the categories of the model.
         masked: category ids of set A.
         mask_counts: category id → usable masks to learn from.
         objects: boxes to learn from.

@@ -20,8 +20,8 @@ from halfmask.models.checkpoint import load_checkpoint
 from halfmask.recipes.recipe import Recipe
 from halfmask.training.data import read_training_data
 from halfmask.training.hide import plan_hiding
+from tests.conftest import RunsHalfmask
 
-from .conftest import RunsHalfmask
 from .runs import (
     REGION_HEADS,
     SEGMENTER,

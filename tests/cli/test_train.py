@@ -17,8 +17,8 @@ from halfmask.models.build import build_model
 from halfmask.models.checkpoint import load_checkpoint, load_weights
 from halfmask.recipes.recipe import Recipe
 from halfmask.training.data import read_training_data
+from tests.conftest import RunsHalfmask
 
-from .conftest import RunsHalfmask
 from .runs import (
     BOX_STAGE,
     REGION_HEADS,

@@ -143,8 +143,8 @@ TWINS: dict[str, Twin] = {
         ),
     ),
 }
-PENDING = {"complete", "export", "predict", "synth", "train"}
-"""Verbs whose function does not have its final signature yet."""
+
+
 NEEDED = {"export": "onnx"}
 """Verb → the optional package that it needs."""
 
@@ -218,8 +218,6 @@ def test_a_verb_and_its_function_do_the_same(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    if verb in PENDING:
-        pytest.skip(f"halfmask.{verb} is not there yet")
     if verb in NEEDED:
         pytest.importorskip(NEEDED[verb])
     if verb == "import-weights":

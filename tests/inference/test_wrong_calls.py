@@ -52,7 +52,9 @@ WRONG_IMAGES: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("image", "message"), WRONG_IMAGES, ids=lambda v: repr(v)[:30])
+@pytest.mark.parametrize(
+    ("image", "message"), WRONG_IMAGES, ids=lambda v: repr(v).split(" at ")[0][:30]
+)
 def test_an_image_that_cannot_be_used(model: Predictor, image: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         model.segment(image, BOX)

@@ -117,7 +117,8 @@ def _layout(rng: np.random.Generator, spec: WorldSpec) -> list[_Place]:
     shapes = []
     for side in sides:
         rows = _classes_of_group(rng, spec)
-        # The aspect of a shared box lies between those of its classes, and shows neither.
+        # The aspect of a shared box lies between those of its classes, and shows
+        # neither.
         logs = [np.log(ASPECTS[spec.classes[r].aspect]) for r in rows]
         aspect = float(np.exp(sum(logs) / len(logs) + rng.uniform(-0.12, 0.12)))
         shapes.append((side * min(1.0, aspect), side * min(1.0, 1 / aspect), rows))

@@ -43,9 +43,9 @@ class PrecisionTable:
     def stats(self, category_ids: Collection[int] | None = None) -> list[float]:
         """COCO's twelve numbers over some classes (None: all); −1 where undefined.
 
-        They are AP, AP50, AP75, AP by area, AR at 1, 10 and 100, and AR by area. A class
-        without truth drops out of the mean, so this equals the evaluation of a file with
-        these classes alone.
+        They are AP, AP50, AP75, AP by area, AR at 1, 10 and 100, and AR by area. A
+        class without truth drops out of the mean, so this equals the evaluation of a
+        file with these classes alone.
         """
         ap, ar = self.precision, self.recall
         if category_ids is not None:
@@ -113,7 +113,8 @@ class PrecisionStream:
             return
         images, rows, found = self._waiting
         images.append(image)
-        # New ids, since files repeat ids and COCO's evaluator reads an id of 0 as unmatched.
+        # New ids, since files repeat ids and COCO's evaluator reads an id of 0 as
+        # unmatched.
         rows += [record | {"id": number} for number, record in enumerate(truth, len(rows) + 1)]
         found += results
         if len(images) == TOGETHER:

@@ -53,7 +53,8 @@ def spearman(first: ArrayLike, second: ArrayLike) -> float | None:
     """Spearman's rank correlation; None where a side has fewer than two different values.
 
     Ties get their mean rank. Not torchmetrics' function: it adds 1e-6 to the
-    denominator, so few masks give a value that is off by up to 4e-6, and it has no None.
+    denominator, so few masks give a value that is off by up to 4e-6, and it has no
+    None.
     """
     a, b = _ranks(np.asarray(first, dtype=np.float64)), _ranks(np.asarray(second, dtype=np.float64))
     if len(a) < 2 or a.std() == 0 or b.std() == 0:

@@ -40,8 +40,8 @@ class _Object:
 def read_cvat(source: Path, sink: CocoSink, options: Options) -> None:
     """Adds an export (annotations.xml or its folder) to a sink, one image at a time.
 
-    Polygons and masks that share a group and a label are one annotation. It gets the box
-    of the group if the group has exactly one.
+    Polygons and masks that share a group and a label are one annotation. It gets the
+    box of the group if the group has exactly one.
 
     Raises:
         InputError: not XML, a DOCTYPE in it, or no image in it.

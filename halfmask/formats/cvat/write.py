@@ -1,6 +1,7 @@
 """COCO to CVAT for images 1.1.
 
-Polygons stay polygons, RLE becomes CVAT's masks, and an annotation without a mask is a box.
+Polygons stay polygons, RLE becomes CVAT's masks, and an annotation without a mask is a
+box.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ def unpack_brush(rle: object, image_size: tuple[int, int]) -> NDArray[np.uint8]:
     """Returns the mask uint8 [H, W] of 0 and 1, which is 1 where alpha is not 0.
 
     Raises:
-        ValueError: not a list of bytes, or a stream that is cut short or of another size.
+        ValueError: not a list of bytes, or a stream that is cut short or of another
+            size.
     """
     height, width = image_size
     if not isinstance(rle, list) or not all(type(v) is int and 0 <= v < 256 for v in rle):

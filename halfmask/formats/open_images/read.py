@@ -25,7 +25,8 @@ _MASKS = {"MaskPath", "ImageID", "LabelName", *BOX}
 
 
 def read_open_images(source: Path, sink: CocoSink, options: Options) -> None:
-    """Adds the boxes of one part of Open Images to a sink, each with its mask if it has one.
+    """Adds the boxes of one part of Open Images to a sink, each with its mask if it has
+    one.
 
     The folder holds `*annotations-bbox.csv` and, optionally,
     `*class-descriptions*.csv` (names of classes), `*object-segmentation.csv` and

@@ -62,8 +62,8 @@ def choose_classes(counts: Counter[str], classes: int = 3000) -> Classes:
     """Returns the `classes` most frequent synsets and the synsets of COCO's classes.
 
     A COCO class is the synset in MANUAL_SYNSETS, else the most frequent one whose word
-    (with spaces for underscores) is its name. Every name is unique: no COCO name ends in
-    a sense number, and every other name is the whole synset.
+    (with spaces for underscores) is its name. Every name is unique: no COCO name ends
+    in a sense number, and every other name is the whole synset.
 
     On Visual Genome 1.4 one synset is added: 3001 classes, K = 3002 with background.
     Equal counts are ordered by name.

@@ -84,8 +84,8 @@ def convert_visual_genome(
 
     Args:
         source: folder with Visual Genome 1.4's objects.json and image_data.json.
-        out: OUT, with or without `.json`. Image file names are the last two parts of the
-            image's url (`VG_100K_2/1.jpg`).
+        out: OUT, with or without `.json`. Image file names are the last two parts of
+            the image's url (`VG_100K_2/1.jpg`).
         coco_val: COCO's instances file of val2017 (minival). Images that it shares, by
             coco_id, become `val`.
         classes: as for `choose_classes`.

@@ -26,8 +26,8 @@ def read_voc(source: Path, sink: CocoSink, options: Options) -> None:
     """Adds a VOC folder to a sink.
 
     The value i of a mask PNG is the i-th object of the XML. An object without pixels is
-    box-only. Classes have the order of labels.txt; without it they are alphabetical over
-    all XML files, so that splits agree.
+    box-only. Classes have the order of labels.txt; without it they are alphabetical
+    over all XML files, so that splits agree.
 
     Raises:
         InputError: no XML files, or no such split.

@@ -138,8 +138,8 @@ def complete(
     """Writes a COCO file again with a mask for every box that lacks one.
 
     All keys and the order of annotations stay. A usable mask keeps its JSON value; a
-    suspect one (a polygon that repeats its box) and crowds stay as they are; a broken one
-    is replaced and kept below `halfmask.replaced`. A filled annotation gets
+    suspect one (a polygon that repeats its box) and crowds stay as they are; a broken
+    one is replaced and kept below `halfmask.replaced`. A filled annotation gets
     segmentation, area and halfmask (model, score, state; with a provider also
     agreement). A file with nothing to fill is copied byte for byte.
 
@@ -162,8 +162,8 @@ def complete(
         provider: another model (as `model`), which draws the masks instead. Each filled
             mask then also has its IoU with the mask that `model` draws.
         device: where to run the models that are not loaded yet.
-        ray: draw on a Ray cluster: its address, `auto` (the one that runs here, else one
-            of this machine) or `local`.
+        ray: draw on a Ray cluster: its address, `auto` (the one that runs here, else
+            one of this machine) or `local`.
         progress: called after each batch.
     Raises:
         InputError: no COCO file, no box in it, no such folder, none of the photographs

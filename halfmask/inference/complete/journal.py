@@ -20,15 +20,16 @@ class Journal:
     """An append-only file of JSON lines: a header that identifies the job, then one line
     for each finished batch.
 
-    A line is on the disk before `append` returns. A last line that was cut off is dropped
-    when the job continues. Use it as a context manager; the file stays until `remove`.
+    A line is on the disk before `append` returns. A last line that was cut off is
+    dropped when the job continues. Use it as a context manager; the file stays until
+    `remove`.
 
     Attributes:
         header: of this run, or of the run that began the job.
         batches: number of a finished batch → its result, from earlier runs.
         resumed: whether an earlier run began the same job.
-        replaced: whether the journal of another job (other input, model or settings) was
-            here and was dropped.
+        replaced: whether the journal of another job (other input, model or settings)
+            was here and was dropped.
     """
 
     def __init__(

@@ -50,8 +50,8 @@ def photographs_of(folder: Path, pieces: Sequence[Piece]) -> list[Photograph]:
 def ahead(items: Iterable[T], work: Callable[[T], U], workers: int) -> Iterator[tuple[T, U]]:
     """Yields each item and work(item), in order, while threads work on the next items.
 
-    At most `workers` + 1 results wait at a time, to limit memory. With 0 workers nothing
-    runs ahead. Pillow decodes without Python's lock, so threads help.
+    At most `workers` + 1 results wait at a time, to limit memory. With 0 workers
+    nothing runs ahead. Pillow decodes without Python's lock, so threads help.
     """
     if workers <= 0:
         for item in items:

@@ -1,7 +1,7 @@
 """Writes a model as ONNX graphs and checks them against the model.
 
-Pasting a mask into the photograph is not part of a graph: it is cheap outside, and inside
-it would need a canvas for each object.
+Pasting a mask into the photograph is not part of a graph: it is cheap outside, and
+inside it would need a canvas for each object.
 """
 
 from __future__ import annotations
@@ -198,7 +198,8 @@ def write_graph(graph: Graph, path: Path) -> None:
         beside = Path(folder) / path.name
         # It warns of values that it takes for constant; they are, as `parity` shows.
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
-            # The exporter on torch.export gives the same answers in minutes, not seconds.
+            # The exporter on torch.export gives the same answers in minutes, not
+            # seconds.
             torch.onnx.export(
                 graph.module.eval(),
                 example,
@@ -214,8 +215,8 @@ def write_graph(graph: Graph, path: Path) -> None:
 
 
 def _tidy(path: Path) -> None:
-    """Drops the tracer's guesses of inner shapes: some are wrong for other numbers of boxes,
-    and runtimes complain.
+    """Drops the tracer's guesses of inner shapes: some are wrong for other numbers of
+    boxes, and runtimes complain.
     """
     import onnx
 

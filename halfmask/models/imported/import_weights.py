@@ -93,7 +93,8 @@ def import_weights(
         categories: COCO file, or list of categories, with the classes in the order of
             the rows; None: COCO's 80.
         masked: classes with masks in training: all, none, voc, nonvoc,
-            random:TRIAL:COUNT or names a,b,c; None: as the file says, else the first 80.
+            random:TRIAL:COUNT or names a,b,c; None: as the file says, else the first
+            80.
         mask_head: untrained mask head for a file without one: transfer, agnostic,
             per_class, or none for a detector that only `init:` uses.
         norm_eps: torchvision: epsilon of the backbone's BatchNorm; None: 0 or 1e-5,

@@ -1,8 +1,8 @@
 """The box head on torchvision's RoIHeads, with sampling for partial supervision.
 
 `BoxHeads` is the project's one subclass of a concrete class. It adds methods and
-overrides none: torchvision's `forward` decides by `self.training`, and a frozen detector
-under a mask head that learns needs its caller to decide.
+overrides none: torchvision's `forward` decides by `self.training`, and a frozen
+detector under a mask head that learns needs its caller to decide.
 """
 
 from __future__ import annotations

@@ -71,7 +71,8 @@ class RegionDetector(SegmentationModel):
             features: of the resized images in `batch`.
             originals: (H, W) of the images before resizing.
         Returns:
-            For each image, best first: boxes [n, 4] in pixels of the original and of the
+            For each image, best first: boxes [n, 4] in pixels of the original and of
+                the
             resized image, labels [n], scores [n].
         """
         with training_flag(self.rpn, False):

@@ -53,7 +53,8 @@ def pseudo_targets(logits: Tensor, regions: MaskRegions) -> tuple[Tensor, Tensor
     Args:
         logits: float [R, M, M] of the teacher; they get no gradient.
         regions: of box-only objects. Their `targets` are the shares that masked
-            neighbours cover, their `unknown` the cells of other box-only objects' boxes.
+            neighbours cover, their `unknown` the cells of other box-only objects'
+            boxes.
     Returns:
         Targets, float [R, M, M] of 0 and 1; and bool [R, M, M], the cells that count:
         those of masked neighbours (not the object), and those where the teacher is sure

@@ -54,8 +54,8 @@ class BoxMatcher:
         """
         size = max(1, PAIRS // len(pairs.objects))
         parts = torch.split(pairs.places, size)
-        # Before the loop: small tensors between large temporary ones would keep the heap
-        # from reusing their memory.
+        # Before the loop: small tensors between large temporary ones would keep the
+        # heap from reusing their memory.
         value = pairs.places.new_empty(len(pairs.places))
         row = torch.empty(len(pairs.places), dtype=torch.int64, device=value.device)
         highest = value.new_empty((len(parts), len(pairs.objects)))

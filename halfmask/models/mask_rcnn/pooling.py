@@ -55,7 +55,8 @@ class RegionPool(nn.Module):
             sizes: unused, torchvision's argument.
         """
         levels = self.map_levels(boxes)
-        # No number of regions leaves a tensor, so that an exported graph fits any number.
+        # No number of regions leaves a tensor, so that an exported graph fits any
+        # number.
         image = torch.cat([torch.full_like(b[:, :1], i) for i, b in enumerate(boxes)])
         rows = torch.cat([image, torch.cat(boxes)], 1)
         members = [torch.where(levels == level)[0] for level in range(len(self.scales))]

@@ -55,8 +55,8 @@ class Stream:
         )
 
     def _one_pass(self) -> Iterator[Any]:
-        # Loaders draw a seed for their workers when they start. A resumed run starts one
-        # loader more, and must draw the same numbers.
+        # Loaders draw a seed for their workers when they start. A resumed run starts
+        # one loader more, and must draw the same numbers.
         with torch.random.fork_rng(devices=[]):
             batches = iter(self._loader)
             first = list(itertools.islice(batches, 1))

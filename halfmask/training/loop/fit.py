@@ -42,8 +42,9 @@ class Loaders:
     """Loaders of (images, targets).
 
     Attributes:
-        shuffled: (batch size, seed) → resumable loader, shuffled and augmented. The size
-            is that of the batch of all processes; the loader gives this process its part.
+        shuffled: (batch size, seed) → resumable loader, shuffled and augmented. The
+            size is that of the batch of all processes; the loader gives this process
+            its part.
         in_order: batch size → every training image once, not augmented.
         images: number of images.
         own: stage number → loaders of that stage alone.
@@ -88,14 +89,14 @@ def fit(
         folder: gets logs/, metrics.json and resume.ckpt.
         evaluate: model → blocks for metrics.json, on the recipe's schedule and at the
             end.
-        resume: continue from resume.ckpt if the folder has one. On a CPU the weights end
-            up bit for bit as without the interruption.
+        resume: continue from resume.ckpt if the folder has one. On a CPU the weights
+            end up bit for bit as without the interruption.
         device: cuda or cpu; None: cuda where there is one. The device of a team of
             processes (`halfmask.distributed`) takes precedence.
         progress: called with the stage's name, steps done and steps in all.
     Raises:
-        InputError: the model lacks a part, the loss is not finite, there is no batch, or
-            the resume point is damaged.
+        InputError: the model lacks a part, the loss is not finite, there is no batch,
+            or the resume point is damaged.
     """
     team = distributed.current()
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")

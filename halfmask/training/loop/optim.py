@@ -46,8 +46,8 @@ def build_optimiser(
         groups.append(
             {"params": members_of, "lr": rate, "weight_decay": decay, "part_factor": factor}
         )
-    # Fused is faster on CPUs. On CUDA it conflicts with gradient clipping under float16,
-    # and foreach is as fast.
+    # Fused is faster on CPUs. On CUDA it conflicts with gradient clipping under
+    # float16, and foreach is as fast.
     fused = all(p.device.type == "cpu" for _, p in named)
     optimiser: torch.optim.Optimizer
     if settings.name == "sgd":

@@ -59,7 +59,8 @@ class Trackers:
             with _explained(name):
                 self.loggers.append(build[name]())
         for logger in self.loggers:
-            # Once: MLflow refuses changed values, and a resumed run's data may have moved.
+            # Once: MLflow refuses changed values, and a resumed run's data may have
+            # moved.
             shows = not resumed_step and not isinstance(logger, TensorBoardLogger)
             if settings is not None and shows:
                 logger.log_hyperparams(dict(settings))

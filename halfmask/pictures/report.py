@@ -82,7 +82,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     title: str
     text: Sequence[str] = ()
     _: KW_ONLY
@@ -100,7 +100,7 @@ class Page:
     title: str
     lead: str
     headlines: Sequence[Headline]
-    sections: Sequence[Section]
+    sections: Sequence[ReportSection]
     hero: Compare | None = None
     facts: Sequence[tuple[str, str]] = ()
     """Names and values in small print at the end: version, machine, date, commands."""

@@ -13,7 +13,7 @@ from halfmask.coco.annotations import Annotations
 from halfmask.data.dataset import CocoInstances, development_split
 from halfmask.errors import InputError
 from halfmask.recipes.recipe import Data, Recipe, Stage, expand
-from halfmask.training.held_out import Evaluation
+from halfmask.training.held_out import HeldOutEvaluation
 from halfmask.training.loop.fit import Loaders
 from halfmask.training.section import Pictures, add_teacher, read_section, section_pictures
 
@@ -68,7 +68,7 @@ class TrainingData:
         """Returns the evaluation on the development images; None if there are none."""
         if self.development is None:
             return None
-        return Evaluation(self.development, self.masked, workers)
+        return HeldOutEvaluation(self.development, self.masked, workers)
 
 
 def read_training_data(

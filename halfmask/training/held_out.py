@@ -42,7 +42,7 @@ def _line(blocks: dict[str, Any]) -> str:
     return "; ".join(parts) or "nothing to measure"
 
 
-class Evaluation:
+class HeldOutEvaluation:
     """Measures a model on held-out images."""
 
     def __init__(self, images: CocoInstances, masked: set[int], workers: int) -> None:

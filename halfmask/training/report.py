@@ -15,12 +15,12 @@ import torch
 from halfmask._version import __version__
 from halfmask.errors import InputError
 from halfmask.pictures.curves import score
-from halfmask.pictures.report import Chart, Headline, Page, Section, Table, write_report
+from halfmask.pictures.report import Chart, Headline, Page, ReportSection, Table, write_report
 from halfmask.recipes.recipe import Recipe
 from halfmask.text import listed
 from halfmask.training.data import TrainingData
 from halfmask.training.job import TrainingJob
-from halfmask.training.report_quality import counted, estimate, mask_examples, numbers
+from halfmask.training.report_quality import estimate, mask_examples, number_of, numbers
 
 logger = logging.getLogger("halfmask")
 
@@ -71,7 +71,7 @@ def _lead(data: TrainingData) -> str:
     box_only = len(data.categories) - len(data.masked)
     return (
         f"One model learned from {data.main.objects:,} boxes and {data.masks:,} masks. "
-        f"{counted(len(data.masked), 'class', 'classes')} "
+        f"{number_of(len(data.masked), 'class', 'classes')} "
         f"had masks (A), {box_only} had only boxes (B); it draws masks for all of them."
     )
 
@@ -98,7 +98,7 @@ def _headlines(last: dict[str, Any], quality: dict[str, Any] | None) -> list[Hea
     return heads[:HEADLINES]
 
 
-def _learned_from(data: TrainingData) -> Section:
+def _learned_from(data: TrainingData) -> ReportSection:
     held = 0 if data.development is None else len(data.development)
     counts = data.mask_counts
     ranked = sorted(data.categories, key=lambda c: -counts[c["id"]])
@@ -115,10 +115,10 @@ def _learned_from(data: TrainingData) -> Section:
         f"With masks, and how many: {listed(with_masks, NAMED) or 'none'}.",
         f"With boxes only: {listed(without, NAMED) or 'none'}.",
     ]
-    return Section("What it learned from", text, table=Table(["", "count"], rows))
+    return ReportSection("What it learned from", text, table=Table(["", "count"], rows))
 
 
-def _training(recipe: Recipe, out: Path) -> Section:
+def _training(recipe: Recipe, out: Path) -> ReportSection:
     rows = [
         (
             stage.name,
@@ -131,7 +131,7 @@ def _training(recipe: Recipe, out: Path) -> Section:
     ]
     curves = out / "curves.png"
     charts = [Chart(curves, "training curves")] if curves.is_file() else []
-    return Section(
+    return ReportSection(
         "How it was trained",
         table=Table(["stage", "learns", "losses", "steps × batch", "rate"], rows),
         charts=charts,

@@ -10,7 +10,7 @@ from halfmask.evaluation.measures.given_boxes import IouTable
 from halfmask.evaluation.measures.metrics import compute_metrics
 from halfmask.evaluation.sheet import example_blocks
 from halfmask.pictures.curves import ab_bars, score
-from halfmask.pictures.report import Bars, Chart, Section, Strip, Table
+from halfmask.pictures.report import Bars, Chart, ReportSection, Strip, Table
 from halfmask.training.data import TrainingData
 from halfmask.training.held_out import drawn_masks, segment_with
 from halfmask.training.job import TrainingJob
@@ -21,11 +21,11 @@ EACH = 6
 SETS = {"A": "with masks (A)", "B": "boxes only (B)", "all": "all classes"}
 
 
-def numbers(last: dict[str, Any], data: TrainingData, out: Path) -> Section:
+def numbers(last: dict[str, Any], data: TrainingData, out: Path) -> ReportSection:
     """Returns the last evaluation for A, B and all classes."""
     title = "What a class loses that had only boxes"
     if not last:
-        return Section(
+        return ReportSection(
             title,
             [
                 "No image was held out of this training, so nothing was measured. "
@@ -40,7 +40,7 @@ def numbers(last: dict[str, Any], data: TrainingData, out: Path) -> Section:
     )
     chart = ab_bars({"this run": last}, out / "ab_bars.png")
     text = [
-        f"Measured on {counted(len(data.development or ()), 'image')} that no step of the "
+        f"Measured on {number_of(len(data.development or ()), 'image')} that no step of the "
         "training saw."
     ]
     if score(last, "given_boxes", "B", "miou") is None:
@@ -48,7 +48,7 @@ def numbers(last: dict[str, Any], data: TrainingData, out: Path) -> Section:
             "The held-out images have no masks of the box-only classes, so these could not be "
             "measured here. hide=5 estimates them."
         )
-    return Section(
+    return ReportSection(
         title,
         text,
         table=Table(columns, rows, note),
@@ -77,13 +77,13 @@ def _measures(last: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     return ["classes", *known], rows
 
 
-def estimate(quality: dict[str, Any] | None, out: Path) -> Section | None:
+def estimate(quality: dict[str, Any] | None, out: Path) -> ReportSection | None:
     """Returns the estimate for box-only classes; None without quality.json."""
     if quality is None:
         return None
     expected, rows = quality["estimate"], sorted(quality["hidden"], key=lambda row: -row["miou"])
     text = [
-        f"The masks of {counted(len(rows), 'class', 'classes')} were hidden from a first "
+        f"The masks of {number_of(len(rows), 'class', 'classes')} were hidden from a first "
         "training, which was then measured on them: expect "
         f"a mean IoU of {expected['miou']:.2f} (95 %: {expected['low']:.2f} to "
         f"{expected['high']:.2f}) where there are only boxes.",
@@ -96,10 +96,10 @@ def estimate(quality: dict[str, Any] | None, out: Path) -> Section | None:
     )
     plot = out / "reliability.png"
     charts = [Chart(plot, "how far the quality score can be trusted")] if plot.is_file() else []
-    return Section("What to expect of classes without masks", text, bars=bars, charts=charts)
+    return ReportSection("What to expect of classes without masks", text, bars=bars, charts=charts)
 
 
-def mask_examples(job: TrainingJob, last: dict[str, Any]) -> Section | None:
+def mask_examples(job: TrainingJob, last: dict[str, Any]) -> ReportSection | None:
     """Returns the best, median and worst masks on held-out photographs.
 
     The masks are of B's classes if the photographs have true ones.
@@ -126,8 +126,8 @@ def mask_examples(job: TrainingJob, last: dict[str, Any]) -> Section | None:
     )
     whose = "classes that had only boxes" if shown else "all classes"
     text = (
-        f"Out of {counted(len(shown) or len(ious.categories), 'mask')} of {whose}, on "
-        f"{counted(len(dataset), 'held-out photograph')}. Pink: "
+        f"Out of {number_of(len(shown) or len(ious.categories), 'mask')} of {whose}, on "
+        f"{number_of(len(dataset), 'held-out photograph')}. Pink: "
         "the model's mask. White line: the true one. Yellow: the box that was given."
     )
     strips = [
@@ -138,9 +138,9 @@ def mask_examples(job: TrainingJob, last: dict[str, Any]) -> Section | None:
         for heading, cells in blocks
         if cells
     ]
-    return Section("Its best, middling and worst masks", [text], strips=strips)
+    return ReportSection("Its best, middling and worst masks", [text], strips=strips)
 
 
-def counted(number: int, noun: str, many: str = "") -> str:
+def number_of(number: int, noun: str, many: str = "") -> str:
     """For example ``1 class``, ``1,200 classes``."""
     return f"{number:,} {noun if number == 1 else many or noun + 's'}"

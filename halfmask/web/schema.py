@@ -90,7 +90,7 @@ class Rle(BaseModel):
     counts: str
 
 
-class Category(BaseModel):
+class CategoryItem(BaseModel):
     """A class; `label` 1 is the first one, `count` its masks in the review."""
 
     id: int
@@ -126,7 +126,7 @@ class ItemView(StateView):
     id: int
     score: float
     mask_score: float
-    category: Category
+    category: CategoryItem
     image: ImageView
     box: tuple[float, float, float, float]
     mask: Rle | None
@@ -167,7 +167,7 @@ class ReviewSession(BaseModel):
     file: str
     out: str
     model: str
-    categories: list[Category]
+    categories: list[CategoryItem]
     total: int
     version: str
 
@@ -226,7 +226,7 @@ class ModelView(BaseModel):
     """The try-out page's model."""
 
     name: str
-    categories: list[Category]
+    categories: list[CategoryItem]
     can_detect: bool
     version: str
 

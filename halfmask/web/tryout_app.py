@@ -86,7 +86,7 @@ def tryout_app(segmenter: Segmenter) -> FastAPI:
     def model() -> schema.ModelView:
         predictor = segmenter.predictor()
         categories = [
-            schema.Category(id=c["id"], name=c["name"], label=row + 1)
+            schema.CategoryItem(id=c["id"], name=c["name"], label=row + 1)
             for row, c in enumerate(predictor.categories)
         ]
         return schema.ModelView(

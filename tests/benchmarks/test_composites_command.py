@@ -164,7 +164,7 @@ def test_wrong_files(
     for text, message in (
         ("[]", "found a list"),
         ("{", "found something else"),
-        ('{"images": []}', "not there"),
+        ('{"images": []}', "annotations and categories are missing"),
     ):
         source.write_text(text)
         wrong = composites(tmp_path / "out", "--images", 1, "--from", source)

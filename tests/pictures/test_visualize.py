@@ -34,7 +34,7 @@ from halfmask.pictures.report import (
     Headline,
     Link,
     Page,
-    Section,
+    ReportSection,
     Strip,
     Table,
     write_report,
@@ -355,7 +355,7 @@ def test_report_is_self_contained_and_escapes(tmp_path: Path) -> None:
         headlines=[Headline("51 → 69", "%", "IoU", "a note")],
         hero=Compare(picture, picture, "hero"),
         sections=[
-            Section(
+            ReportSection(
                 "One",
                 ["text"],
                 compares=[
@@ -370,7 +370,7 @@ def test_report_is_self_contained_and_escapes(tmp_path: Path) -> None:
                 ),
                 charts=[Chart(chart, "curve")],
             ),
-            Section("Two"),
+            ReportSection("Two"),
         ],
         facts=[("version", "1")],
     )

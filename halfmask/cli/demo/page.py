@@ -25,7 +25,7 @@ from halfmask.pictures.report import (
     Headline,
     Link,
     Page,
-    Section,
+    ReportSection,
     Strip,
     Table,
     write_report,
@@ -41,7 +41,7 @@ HERO = "000000423617.jpg"
 LICENCES = {4: "CC BY 2.0", 5: "CC BY-SA 2.0", 7: "no known copyright restrictions"}
 
 
-def write_page(out: Path, photographs: Photographs, world: World, clock: Clock) -> Path:
+def write_demo_page(out: Path, photographs: Photographs, world: World, clock: Clock) -> Path:
     """Writes the page to `out`, and returns its path."""
     compares = {row.image["file_name"]: _compare(row, photographs) for row in photographs.rows}
     page = Page(
@@ -93,8 +93,8 @@ def _headlines(photographs: Photographs, world: World) -> list[Headline]:
     return heads
 
 
-def _photographs(photographs: Photographs, compares: list[Compare]) -> Section:
-    return Section(
+def _photographs(photographs: Photographs, compares: list[Compare]) -> ReportSection:
+    return ReportSection(
         "Real photographs, completed",
         [
             f"Twelve photographs came with {len(photographs.ious)} boxes and no mask. The box "
@@ -130,10 +130,10 @@ def _credit(image: dict[str, Any], licenses: list[dict[str, Any]]) -> list[Link]
     return [Link("Photo on Flickr", page), Link(LICENCES.get(licence, "licence"), links[licence])]
 
 
-def _numbers(world: World) -> Section:
+def _numbers(world: World) -> ReportSection:
     columns, rows = ab_table(world.results)
     count, size = len(world.masked), world.settings
-    return Section(
+    return ReportSection(
         "What a class loses that never had a mask",
         [
             f"A world of {size.classes} classes, drawn for this demo. {count} classes keep "
@@ -160,7 +160,7 @@ def _numbers(world: World) -> Section:
     )
 
 
-def _pictures(world: World) -> Section:
+def _pictures(world: World) -> ReportSection:
     captions = {"given": "given: A has masks, B has boxes", "truth": "the truth"}
     true_mean = _value(world.results["transfer"], "given_boxes", "B", "miou")
     strips = [
@@ -172,7 +172,7 @@ def _pictures(world: World) -> Section:
         )
         for scenes in world.scenes
     ]
-    return Section(
+    return ReportSection(
         "The same boxes, two mask heads",
         [
             "The first test pictures in which two box-only objects share a box, not the best "
@@ -200,7 +200,7 @@ def _scene_picture(name: str, scene: Scene, world: World) -> Image.Image:
     return overlay(grey, None, scene.masks, order, letters, fill=0.6)
 
 
-def _classes(world: World) -> Section:
+def _classes(world: World) -> ReportSection:
     series = list(world.results)
     tables = [
         {row["id"]: row for row in result["per_category"]} for result in world.results.values()
@@ -211,12 +211,12 @@ def _classes(world: World) -> Section:
         for row in rows
     ]
     note = "Mask IoU on the true boxes, in percent; a dash where no test picture shows the class."
-    return Section("Class by class", bars=Bars(series, groups, note))
+    return ReportSection("Class by class", bars=Bars(series, groups, note))
 
 
-def _training(world: World, clock: Clock) -> Section:
+def _training(world: World, clock: Clock) -> ReportSection:
     steps = [(name, _time(seconds)) for name, seconds in clock.seconds.items()]
-    return Section(
+    return ReportSection(
         "How it was made",
         table=Table(
             ["step", "time"], [*steps, ("in all", _time(clock.total))], strong=[len(steps)]

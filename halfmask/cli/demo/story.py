@@ -53,7 +53,7 @@ def make_demo(out: Path, settings: Settings) -> Path:
     completed = photographs.complete_photographs(out / "photographs", settings.model, clock)
     trained = world.make_world(out, settings, clock)
     with clock.step("the report"):
-        return page.write_page(out / "report.html", completed, trained, clock)
+        return page.write_demo_page(out / "report.html", completed, trained, clock)
 
 
 def open_folder(out: Path, settings: Settings) -> Clock:

@@ -34,7 +34,7 @@ def check_out(out: Path, source: Path, journal: Path) -> None:
             raise InputError(f"{out}: --out is {what}; name another file")
 
 
-def export(
+def export_review(
     source: SourceFile, index: ReviewIndex, decisions: Decisions, out: Path
 ) -> dict[str, int]:
     """Writes the reviewed file, a block at a time.

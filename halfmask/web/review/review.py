@@ -14,7 +14,7 @@ from halfmask.masks.rle import area_of, compressed, fault_of_rle
 from halfmask.web import schema
 from halfmask.web.photographs import shrink_for
 from halfmask.web.review.decisions import Decision, Decisions, Mask
-from halfmask.web.review.export import check_out, export
+from halfmask.web.review.export import check_out, export_review
 from halfmask.web.review.index import STATES
 from halfmask.web.review.queue import Queue
 from halfmask.web.review.source import ReviewedFile
@@ -61,7 +61,9 @@ class Review:
         """Returns the facts that stay the same while the server runs."""
         counts = self.queue.by_category()
         categories = [
-            schema.Category(id=c["id"], name=_text(c.get("name")), label=row + 1, count=counts[row])
+            schema.CategoryItem(
+                id=c["id"], name=_text(c.get("name")), label=row + 1, count=counts[row]
+            )
             for row, c in enumerate(self.index.categories)
             if counts[row]
         ]
@@ -110,7 +112,7 @@ class Review:
             id=entry.id,
             score=entry.score,
             mask_score=(decision.mask or {}).get("score", entry.score),
-            category=schema.Category(
+            category=schema.CategoryItem(
                 id=self.index.categories[entry.label - 1]["id"],
                 name=entry.category,
                 label=entry.label,
@@ -173,7 +175,7 @@ class Review:
     def export(self) -> schema.Exported:
         """Writes the reviewed file."""
         with self._exporting:
-            counts = export(self.file.source, self.index, self.decisions, self._out)
+            counts = export_review(self.file.source, self.index, self.decisions, self._out)
         return schema.Exported(out=self._out.name, counts=counts)
 
     def _image_view(self, row: int) -> schema.ImageView:

@@ -45,10 +45,10 @@ class Display:
     def __call__(self, title: str, done: int, total: int) -> None:
         """Shows `done` of `total` steps of a task; another title begins another bar."""
         if (title, total) != (self._title, self._total):
-            self.start(title, total, "step", done)
+            self.start(title, total, "step", done=done)
         self.update(done)
 
-    def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
+    def start(self, title: str, total: int, unit: str, *, done: int = 0) -> None:
         """Begins a task of `total` steps, `done` of which an earlier run took."""
         self.stop()
         self._title, self._total, self._unit = title, total, unit
@@ -147,7 +147,7 @@ def displayed(title: str, total: int, unit: str) -> Iterator[Display]:
         display.stop()
 
 
-def tracked(items: Iterable[T], title: str, total: int, unit: str) -> Iterator[T]:
+def tracked(items: Iterable[T], title: str, total: int, *, unit: str) -> Iterator[T]:
     """The items one by one, with their progress shown."""
     with displayed(title, total, unit) as display:
         for item in items:

@@ -17,7 +17,7 @@ from halfmask.masks.crops import MaskCrops, encode_rle
 from halfmask.masks.paste import grown, paste
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Target:
     """The objects of one image: each has a box and a class, some have a mask.
 
@@ -74,7 +74,7 @@ class Target:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Detection:
     """A model's answer for one image: n boxes with a low-resolution mask each.
 
@@ -124,7 +124,13 @@ class Detection:
 
     def crops(self, threshold: float = 0.5) -> MaskCrops:
         """Returns the masks in image pixels, clipped to `limits`, as crops."""
-        return paste(self.mask_probs, self.regions, self.limits, self.image_size, threshold)
+        return paste(
+            self.mask_probs,
+            self.regions,
+            self.limits,
+            image_size=self.image_size,
+            threshold=threshold,
+        )
 
     def masks(self, threshold: float = 0.5) -> Tensor:
         """Returns dense masks, bool [n, H, W]."""

@@ -24,7 +24,15 @@ def detection(seed: int, count: int) -> Detection:
     boxes = torch.cat([low, low + 1 + torch.rand(count, 2, generator=g) * 8], 1)
     scores = torch.rand(count, generator=g)
     probs = torch.rand(count, 7, 7, generator=g)
-    return Detection(boxes, torch.arange(count), scores, probs, boxes, 1 - scores, SIZE)
+    return Detection(
+        boxes=boxes,
+        labels=torch.arange(count),
+        scores=scores,
+        mask_probs=probs,
+        regions=boxes,
+        quality=1 - scores,
+        image_size=SIZE,
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -79,7 +87,12 @@ def test_target_says_which_row_of_the_masks_is_whose() -> None:
     has_mask = torch.tensor([False, True, False, True, True])
     masks = MaskCrops.from_dense(dense_masks(1, 3))
     target = Target(
-        torch.rand(5, 4), torch.ones(5, dtype=torch.int64), has_mask, masks, 7, torch.arange(5)
+        boxes=torch.rand(5, 4),
+        labels=torch.ones(5, dtype=torch.int64),
+        has_mask=has_mask,
+        masks=masks,
+        image_id=7,
+        annotation_ids=torch.arange(5),
     )
     assert target.mask_row.tolist() == [-1, 0, -1, 1, 2]
     assert len(target) == 5
@@ -131,6 +144,15 @@ def test_a_mask_reaches_beyond_its_box_as_far_as_it_may() -> None:
     boxes, regions = torch.tensor([[5.0, 5.0, 15.0, 15.0]]), torch.tensor([[0.0, 0.0, 20.0, 20.0]])
     probs, one = torch.ones(1, 4, 4), torch.ones(1)
     for reach, x0 in ((0.0, 5), (0.2, 3), (0.5, 0)):
-        found = Detection(boxes, one.long(), one, probs, regions, one, (20, 20), reach)
+        found = Detection(
+            boxes=boxes,
+            labels=one.long(),
+            scores=one,
+            mask_probs=probs,
+            regions=regions,
+            quality=one,
+            image_size=(20, 20),
+            reach=reach,
+        )
         assert found.crops().offsets.tolist() == [[x0, x0]]
         assert int(found.select(torch.tensor([0])).masks().sum()) == (20 - 2 * x0) ** 2

@@ -94,7 +94,7 @@ def fit_on(model: PartialMaskRCNN, recipe: Recipe, training: CocoInstances, fold
         lambda batch_size: build_loader(training, batch_size, shuffle=False),
         len(training),
     )
-    outcome = fit(model, recipe, data, folder / "training", resume=True, progress=Display())
+    outcome = fit(model, recipe, data, folder=folder / "training", resume=True, progress=Display())
     if not outcome.finished:
         raise KeyboardInterrupt
     # Its resume point would give a later recipe these weights.

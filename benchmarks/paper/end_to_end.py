@@ -71,7 +71,7 @@ def train_end_to_end(
         len(stripped),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    if not fit(model, joint, data, folder, resume=True, progress=Display()).finished:
+    if not fit(model, joint, data, folder=folder, resume=True, progress=Display()).finished:
         raise KeyboardInterrupt
     return model.cpu().eval(), _last_mask_loss(folder / "logs" / "metrics.csv")
 

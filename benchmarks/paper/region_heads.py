@@ -216,7 +216,15 @@ def _detections(model: PartialMaskRCNN, pooled: PooledTest) -> Iterator[tuple[in
         regions = boxes + model.mask_shift  # as the model itself spreads its masks
         yield (
             target.image_id,
-            Detection(boxes, found.labels, found.scores, probs, regions, expected_iou(probs), size),
+            Detection(
+                boxes=boxes,
+                labels=found.labels,
+                scores=found.scores,
+                mask_probs=probs,
+                regions=regions,
+                quality=expected_iou(probs),
+                image_size=size,
+            ),
         )
 
 
@@ -227,7 +235,13 @@ def _given(model: PartialMaskRCNN, pooled: PooledTest) -> Iterator[tuple[int, Te
         ones = torch.ones(len(target))
         regions, quality = target.boxes + model.mask_shift, expected_iou(probs)
         drawn = Detection(
-            target.boxes, target.labels, ones, probs, regions, quality, found.image_size
+            boxes=target.boxes,
+            labels=target.labels,
+            scores=ones,
+            mask_probs=probs,
+            regions=regions,
+            quality=quality,
+            image_size=found.image_size,
         )
         yield target.image_id, target.annotation_ids, drawn
 

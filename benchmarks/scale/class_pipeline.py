@@ -51,7 +51,7 @@ def pipeline_cost(
     same = all(torch.equal(a, b) for a, b in zip(ours[:3], theirs[:3], strict=True))
     worst = 0.0
     if len(ours[0]) == len(theirs[0]) > 0:
-        drawn = [paste(found[3], found[0], found[0], size) for found in (ours, theirs)]
+        drawn = [paste(found[3], found[0], found[0], image_size=size) for found in (ours, theirs)]
         overlap, empty = iou(*drawn), (drawn[0].areas() == 0) & (drawn[1].areas() == 0)
         worst = float(torch.where(empty, 1.0, overlap).min())
     seconds = {name: statistics.median(s) for name, s in alternate(steps, rounds).items()}

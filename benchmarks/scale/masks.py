@@ -83,7 +83,7 @@ def differences(count: int, seed: int = 0) -> Counter[str]:
     """
     found: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
     for kind, case in _cases(count, seed):
-        ours = encode_rle(paste(case.probs, case.region, case.box, case.size))[0]
+        ours = encode_rle(paste(case.probs, case.region, case.box, image_size=case.size))[0]
         found[kind] += ours["counts"] != dense_rle(case)
     return found
 
@@ -172,7 +172,7 @@ def _seconds(setting: Setting) -> dict[str, float]:
     encode = _reference().encode
 
     def dense() -> list[Any]:
-        canvases = paste(probs, boxes, boxes, setting.image).dense()
+        canvases = paste(probs, boxes, boxes, image_size=setting.image).dense()
         return [encode(np.asfortranarray(canvas.numpy())) for canvas in canvases]
 
     def torchvision() -> list[Any]:
@@ -182,7 +182,7 @@ def _seconds(setting: Setting) -> dict[str, float]:
         ]
 
     steps = {
-        "halfmask": lambda: encode_rle(paste(probs, boxes, boxes, setting.image)),
+        "halfmask": lambda: encode_rle(paste(probs, boxes, boxes, image_size=setting.image)),
         "dense": dense,
         "torchvision": torchvision,
     }

@@ -131,7 +131,7 @@ def _ours(folder: Path, calibration: Sequence[Sample]) -> dict[str, Draw]:
     )
     write_graph(graphs_of(predictor)[0], path)
     write_graph(graphs_of(quick)[0], single)
-    quantize_graph(path, small, session_of(path), calibration)
+    quantize_graph(path, small, session_of(path), samples=calibration)
     threads = torch.get_num_threads()
     return {
         EAGER: lambda image, boxes: predictor.segment(image, boxes).crops(),
@@ -172,7 +172,7 @@ def _openvino_runner(path: Path) -> Runner:
 def _drawn_by(run: Runner) -> Draw:
     def draw(image: Tensor, boxes: Tensor) -> MaskCrops:
         probs, regions, _ = (torch.from_numpy(rows) for rows in run(image, boxes))
-        return paste(probs, regions, boxes, (int(image.shape[1]), int(image.shape[2])))
+        return paste(probs, regions, boxes, image_size=(int(image.shape[1]), int(image.shape[2])))
 
     return draw
 

@@ -64,7 +64,7 @@ class Answer:
         """The masks that halfmask pastes from these probabilities: two ways' masks then
         differ by their networks alone.
         """
-        return paste(self.probs, self.regions, self.boxes, self.size)
+        return paste(self.probs, self.regions, self.boxes, image_size=self.size)
 
 
 Way = Callable[[Tensor], Answer]
@@ -106,7 +106,9 @@ def cpu_ways(
     fold_for_inference(ours)
     last = copy.deepcopy(ours).to(memory_format=torch.channels_last)
     path = folder / "detect.onnx"
-    write_graph(graphs_of(Predictor(ours, None, "bench", "", torch.device("cpu")))[-1], path)
+    write_graph(
+        graphs_of(Predictor(ours, None, "bench", digest="", device=torch.device("cpu")))[-1], path
+    )
     ranges, small = folder / "ranges.json", folder / "detect.int8.onnx"
     save_ranges(path, [{"image": one.numpy()} for one in calibration], ranges)
     write_quantized(path, small, ranges)
@@ -204,7 +206,13 @@ def _drawn(found: list[Any], image: Tensor) -> Answer:
     boxes, labels, scores, probs, regions, _ = (torch.from_numpy(rows) for rows in found)
     size = _size(image)
     return Answer(
-        boxes, labels, scores, probs, regions, encode_rle(paste(probs, regions, boxes, size)), size
+        boxes,
+        labels,
+        scores,
+        probs,
+        regions,
+        encode_rle(paste(probs, regions, boxes, image_size=size)),
+        size,
     )
 
 

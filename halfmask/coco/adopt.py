@@ -59,7 +59,9 @@ def adopt_fillings(
         bare = {k: v for k, v in annotation.items() if k not in ("segmentation", "halfmask")}
         found = filled.get((image["id"], annotation["id"]), {})
         box = clip_box(annotation["bbox"], file.size_of(image["id"]))
-        fate = _fate(found, box, file.size_of(image["id"]), min_score, min_tightness)
+        fate = _fate(
+            found, box, file.size_of(image["id"]), min_score=min_score, min_tightness=min_tightness
+        )
         if fate is not None:
             counts[fate] += 1
         if fate == "kept":
@@ -88,6 +90,7 @@ def _fate(
     found: dict[str, Any],
     box: Box | None,
     size: tuple[int, int],
+    *,
     min_score: float,
     min_tightness: float,
 ) -> str | None:

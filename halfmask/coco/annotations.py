@@ -13,7 +13,7 @@ Renaming = tuple[dict[int, int], Sequence[Record]]
 """Category id → new id, and the categories that the new ids belong to."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Instance:
     """The training signal of an annotation.
 

@@ -144,7 +144,14 @@ class CocoFile:
             mask = annotation["segmentation"] if state == MaskState.MASK else None
             label = self.label_of[annotation["category_id"]]
             instances.append(
-                Instance(annotation["id"], label, box, state, mask_weight(annotation), mask)
+                Instance(
+                    annotation_id=annotation["id"],
+                    label=label,
+                    box=box,
+                    state=state,
+                    weight=mask_weight(annotation),
+                    segmentation=mask,
+                )
             )
         return instances
 

@@ -123,14 +123,14 @@ def check_records(records: list[Any], name: str, what: str) -> list[dict[str, An
     """Returns image or category records after checking that each has its own id."""
     seen: set[int] = set()
     for position, record in enumerate(records):
-        check_record(record, position, name, what)
+        check_record(record, position, name, what=what)
         if record["id"] in seen:
-            raise InputError(repeated_id(record["id"], position, name, what))
+            raise InputError(repeated_id(record["id"], position, name, what=what))
         seen.add(record["id"])
     return records
 
 
-def check_record(record: object, position: int, name: str, what: str) -> None:
+def check_record(record: object, position: int, name: str, *, what: str) -> None:
     """Raises an InputError if a record has no id, or a category no name."""
     where = f"{name}: {what} record {position}"
     if not isinstance(record, dict):
@@ -146,7 +146,7 @@ def check_record(record: object, position: int, name: str, what: str) -> None:
         )
 
 
-def repeated_id(number: int, position: int, name: str, what: str) -> str:
+def repeated_id(number: int, position: int, name: str, *, what: str) -> str:
     """Returns the error message for a record that repeats an earlier id."""
     return (
         f"{name}: {what} record {position}: id {number} is used twice; give every {what} its own id"

@@ -71,7 +71,7 @@ def scan_lists(
         InputError: the file is unreadable, not JSON, cut short, or no object with the
             lists images, annotations, categories.
     """
-    scan = _Scan(path, take, set() if constants is None else constants)
+    scan = _Scan(path=path, take=take, constants=set() if constants is None else constants)
     try:
         total = -(-path.stat().st_size // MIB)
         with path.open("rb") as file:
@@ -120,7 +120,7 @@ class _Brackets:
         return at[near], step[near], depth[near]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Scan:
     """State of the scan of a file.
 

@@ -162,16 +162,21 @@ def evaluate(
     if not subject.finds_boxes:
         _check_masks(dataset, predictor)
     elif not given_boxes:
-        _refuse_without_given_boxes(loosen, reliability, sheet, provider)
+        _refuse_without_given_boxes(loosen, reliability, sheet, provider=provider)
     subjects = [subject]
     if provider is not None:
         other = _loaded(provider, None, device)
         subjects.append(Subject(other, file, loosen=loosen, loose=loose))
     reader, ious = BatchReader(dataset=dataset, workers=workers, progress=progress), IouTable()
-    numbers = _measured(reader, subjects, given_boxes, in_a, ious)
+    numbers = _measured(reader, subjects, given_boxes, masked=in_a, ious=ious)
     drawn, not_drawn = _drawn(
         (reliability, lambda out: draw_reliability(numbers["quality"], out, file.name)),
-        (sheet, lambda out: draw_sheet(out, dataset, subject, ious, in_a, progress)),
+        (
+            sheet,
+            lambda out: draw_sheet(
+                out, dataset, subject, ious=ious, masked=in_a, progress=progress
+            ),
+        ),
     )
     return Evaluation(
         **numbers,
@@ -221,7 +226,7 @@ def _check_masks(dataset: CocoInstances, predictor: Predictor) -> None:
 
 
 def _refuse_without_given_boxes(
-    loosen: float, reliability: object, sheet: object, provider: object
+    loosen: float, reliability: object, sheet: object, *, provider: object
 ) -> None:
     reasons = {
         "--loosen moves the file's own boxes": loosen > 0,
@@ -238,6 +243,7 @@ def _measured(
     reader: BatchReader,
     subjects: list[Subject],
     given_boxes: bool,
+    *,
     masked: set[int],
     ious: IouTable,
 ) -> Result:

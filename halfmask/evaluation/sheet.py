@@ -40,6 +40,7 @@ def draw_sheet(
     out: str | Path,
     dataset: CocoInstances,
     subject: Subject,
+    *,
     ious: IouTable,
     masked: Collection[int],
     progress: Progress | None = None,
@@ -64,7 +65,7 @@ def draw_sheet(
         raise InputError(f"{out}: no sheet, since no mask has a known truth")
     shown = [c for c in ious.categories if c not in masked]
     classes = set(shown) if shown else None
-    blocks = example_blocks(dataset, subject.segment, ious, classes, progress=progress)
+    blocks = example_blocks(dataset, subject.segment, ious, classes=classes, progress=progress)
     masks = plural(len(shown or ious.categories), "mask")
     name = Path(dataset.file.name).name
     title = f"Best, median and worst of {masks} in given boxes: {_classes(bool(shown))}, {name}"
@@ -80,9 +81,9 @@ def example_blocks(
     dataset: CocoInstances,
     segment: Segment,
     ious: IouTable,
+    *,
     classes: Collection[int] | None,
     each: int = 8,
-    *,
     progress: Progress | None = None,
 ) -> list[tuple[str, list[Cell]]]:
     """Headings and cells of the best, median and worst masks by IoU.
@@ -97,7 +98,7 @@ def example_blocks(
     """
     rows = examples(ious, classes, each)
     chosen = [row for name in BLOCKS for row in rows[name]]
-    cells = _cells(dataset, segment, ious, chosen, progress)
+    cells = _cells(dataset, segment, ious, rows=chosen, progress=progress)
     blocks = [(name, [cells[row] for row in rows[name]]) for name in BLOCKS]
     return [(_heading(name, found), found) for name, found in blocks]
 
@@ -122,6 +123,7 @@ def _cells(
     dataset: CocoInstances,
     segment: Segment,
     ious: IouTable,
+    *,
     rows: list[int],
     progress: Progress | None,
 ) -> dict[int, Cell]:
@@ -135,7 +137,7 @@ def _cells(
         image, target = dataset[index_of[image_id]]
         drawn = segment([image], [target])[0]
         for row in chosen:
-            picture = _picture(image, target, drawn, ious.places[row])
+            picture = _picture(image, target, drawn, place=ious.places[row])
             name = dataset.file.name_of(ious.categories[row])
             cells[row] = Cell(picture, name, ious.ious[row], ious.scores[row])
         if progress is not None:
@@ -143,7 +145,7 @@ def _cells(
     return cells
 
 
-def _picture(image: Tensor, target: Target, drawn: Detection, place: int) -> Image.Image:
+def _picture(image: Tensor, target: Target, drawn: Detection, *, place: int) -> Image.Image:
     pixels = (image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
     truth = target.masks.select([int(target.mask_row[place])])
     mask = drawn.select(torch.tensor([place])).crops()

@@ -93,7 +93,9 @@ def convert(
     source, out = Path(source), Path(out)
     advance = _advance(progress)
     if format == VISUAL_GENOME:
-        return _from_visual_genome(source, out, coco_val, classes, test, advance)
+        return _from_visual_genome(
+            source, out, coco_val, classes=classes, test=test, advance=advance
+        )
     options = Options(
         images=None if images is None else Path(images),
         masks=None if masks is None else Path(masks),
@@ -105,7 +107,7 @@ def convert(
     _check(format, options)
     if out.exists() and source.exists() and out.samefile(source):
         raise InputError(f"{out}: is the source and would be overwritten; name another OUT")
-    return (_to_coco if format in READERS else _from_coco)(format, source, out, options)
+    return (_to_coco if format in READERS else _from_coco)(format, source, out, options=options)
 
 
 def _advance(progress: Progress | None) -> Callable[[int, int], None]:
@@ -138,7 +140,7 @@ def _check(format: str, options: Options) -> None:
         )
 
 
-def _to_coco(format: str, source: Path, out: Path, options: Options) -> Conversion:
+def _to_coco(format: str, source: Path, out: Path, *, options: Options) -> Conversion:
     reader, report = READERS[format], ConversionReport()
     if not source.exists():
         raise InputError(f"{source}: no such file or folder; expected {reader.source}")
@@ -154,9 +156,9 @@ def _to_coco(format: str, source: Path, out: Path, options: Options) -> Conversi
     return Conversion(summary=f"{out}: {summary.format(**counts)}", counts=counts, report=report)
 
 
-def _from_coco(format: str, source: Path, out: Path, options: Options) -> Conversion:
+def _from_coco(format: str, source: Path, out: Path, *, options: Options) -> Conversion:
     writer = WRITERS[format]
-    given = ExportSource.read(source, writer.name, writer.holds, options)
+    given = ExportSource.read(source, writer.name, writer.holds, options=options)
     counts = writer.write(given, out)
     summary = f"{out}: {writer.summary.format(**counts)}"
     return Conversion(summary=summary, counts=counts, report=given.report)
@@ -166,6 +168,7 @@ def _from_visual_genome(
     source: Path,
     out: Path,
     coco_val: str | Path | None,
+    *,
     classes: int,
     test: int,
     advance: Callable[[int, int], None],

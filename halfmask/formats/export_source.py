@@ -105,7 +105,9 @@ class ExportSource:
     report: ConversionReport = field(default_factory=ConversionReport)
 
     @classmethod
-    def read(cls, path: Path, target: str, holds: Iterable[str], options: Options) -> ExportSource:
+    def read(
+        cls, path: Path, target: str, holds: Iterable[str], *, options: Options
+    ) -> ExportSource:
         """Reads a file; annotations without a usable box, image or class are counted.
 
         Raises:

@@ -69,11 +69,11 @@ class ConversionReport:
             where: file and line, or id.
             times: number of occurrences.
         """
-        self._count(self.faults, what, where, times)
+        self._count(self.faults, what, where, times=times)
 
     def note(self, what: str, where: object = "", times: int = 1) -> None:
         """Counts content that the target cannot express; arguments as for `fault`."""
-        self._count(self.notes, what, where, times)
+        self._count(self.notes, what, where, times=times)
 
     def lines(self, counts: dict[str, int]) -> list[str]:
         """Returns a line for each sentence of `faults` or `notes`, most frequent first."""
@@ -91,7 +91,7 @@ class ConversionReport:
             for key, rows in counts.items()
         }
 
-    def _count(self, counts: dict[str, int], what: str, where: object, times: int) -> None:
+    def _count(self, counts: dict[str, int], what: str, where: object, *, times: int) -> None:
         if times:
             counts[what] = counts.get(what, 0) + times
             self.first.setdefault(what, str(where))

@@ -69,7 +69,7 @@ def checked_boxes(boxes: Any, image_size: tuple[int, int]) -> Tensor:
     return clipped
 
 
-def checked_labels(labels: Any, count: int, label_of: Mapping[str, int], classes: int) -> Tensor:
+def checked_labels(labels: Any, count: int, label_of: Mapping[str, int], *, classes: int) -> Tensor:
     """Returns class labels as int64 [count].
 
     Args:

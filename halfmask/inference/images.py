@@ -67,7 +67,7 @@ def read_image(image: ImageLike) -> Pixels | Tensor:
         return to_rgb(picture)
 
 
-def check_size(pixels: Pixels, size: tuple[int, int], where: str, file: str) -> None:
+def check_size(pixels: Pixels, size: tuple[int, int], where: str, *, file: str) -> None:
     """Refuses a photograph that has another size (H, W) than its record says.
 
     Raises:

@@ -169,7 +169,7 @@ def _predict(predictor: Predictor, job: _Job) -> Prediction:
     pixels = read_photograph(job.path)
     if job.annotations is None or job.size is None:
         return predictor.detect(pixels)
-    check_size(pixels, job.size, str(job.path), "file of boxes")
+    check_size(pixels, job.size, str(job.path), file="file of boxes")
     boxes = [clip_box(a["bbox"], job.size) for a in job.annotations]
     ids = [a["category_id"] for a in job.annotations]
     label_of = predictor.labels_of(job.categories)

@@ -54,7 +54,9 @@ class Prediction(Detection):
             pixels = (unit * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         names = {k + 1: category["name"] for k, category in enumerate(self.categories)}
         scores = None if self.given else self.scores
-        return overlay(pixels, self.boxes, self.crops(), self.labels, names, scores)
+        return overlay(
+            pixels, self.boxes, self.crops(), labels=self.labels, names=names, scores=scores
+        )
 
     def save(self, path: str | Path) -> Path:
         """Writes `plot()` as an image file (.png, .jpg, …) and returns its path.

@@ -60,6 +60,7 @@ class Predictor:
         model: SegmentationModel,
         checkpoint: Checkpoint | None,
         name: str,
+        *,
         digest: str,
         device: torch.device,
         detector: Predictor | None = None,
@@ -127,7 +128,7 @@ class Predictor:
         ]
 
     def segment(
-        self, image: ImageLike, boxes: Any, labels: Any = None, loose: bool = False
+        self, image: ImageLike, boxes: Any, labels: Any = None, *, loose: bool = False
     ) -> Prediction:
         """Draws masks for boxes that you have.
 
@@ -148,8 +149,10 @@ class Predictor:
         rows = checked_boxes(boxes, (tensor.shape[1], tensor.shape[2]))
         classes = None
         if labels is not None:
-            classes = [checked_labels(labels, len(rows), self.label_of, len(self.categories))]
-        found = self.segment_batch([tensor], [rows], classes, loose)[0]
+            classes = [
+                checked_labels(labels, len(rows), self.label_of, classes=len(self.categories))
+            ]
+        found = self.segment_batch([tensor], [rows], classes, loose=loose)[0]
         return self._prediction(found, pixels, given=True)
 
     def segment_batch(
@@ -157,6 +160,7 @@ class Predictor:
         images: Sequence[ImageLike],
         boxes: Sequence[Tensor],
         labels: Sequence[Tensor] | None = None,
+        *,
         loose: bool = False,
     ) -> list[Detection]:
         """Draws masks for several images in one call of the model.
@@ -233,10 +237,12 @@ def load(
         )
     name = str(model)
     if name.startswith(PREFIX):
-        return Predictor(build_baseline(name), None, name, "", chosen, finder)
+        return Predictor(
+            build_baseline(name), None, name, digest="", device=chosen, detector=finder
+        )
     if name.startswith(SAM_PREFIXES):
         sam, name, digest = build_sam(name)
-        return Predictor(sam, None, name, digest, chosen, finder)
+        return Predictor(sam, None, name, digest=digest, device=chosen, detector=finder)
     path = find_checkpoint(model)
     with _one_thread_without_collector():
         checkpoint = load_checkpoint(path)
@@ -246,7 +252,9 @@ def load(
         fold_for_inference(network.eval())
     if not name.startswith(SCHEME):
         name = path.resolve().parent.name if path.name == FILE else path.stem
-    return Predictor(network, checkpoint, name, file_digest(path), chosen, finder)
+    return Predictor(
+        network, checkpoint, name, digest=file_digest(path), device=chosen, detector=finder
+    )
 
 
 def as_predictor(

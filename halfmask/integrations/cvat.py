@@ -82,7 +82,7 @@ class FoundObjects:
         threshold = CONFIDENCE if context.conf_threshold is None else context.conf_threshold
         found = found.select((found.scores >= threshold) & (found.labels > 0))
         labels, scores = found.labels.tolist(), found.scores.tolist()
-        return list(_shapes(found, labels, context.conv_mask_to_poly, scores))
+        return list(_shapes(found, labels, context.conv_mask_to_poly, scores=scores))
 
 
 class FilledBoxes:
@@ -227,7 +227,7 @@ def _upright(shape: Any, size: tuple[int, int]) -> tuple[float, float, float, fl
 
 
 def _shapes(
-    drawn: Detection, labels: list[int], polygons: bool, scores: list[float] | None = None
+    drawn: Detection, labels: list[int], polygons: bool, *, scores: list[float] | None = None
 ) -> Iterator[Any]:
     kit = _sdk()
     if not polygons:

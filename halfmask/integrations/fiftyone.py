@@ -64,7 +64,9 @@ def to_fiftyone(
         path = photograph_path(folder, file_name_of(image), f"image id {image['id']}")
         sample = library.Sample(filepath=str(path))
         sample.metadata = library.ImageMetadata(width=size[1], height=size[0])
-        rows = [_detection(library, file, row, size) for row in file.annotations_of(image["id"])]
+        rows = [
+            _detection(library, file, row, size=size) for row in file.annotations_of(image["id"])
+        ]
         sample[field] = library.Detections(detections=[row for row in rows if row is not None])
         samples.append(sample)
     out.add_samples(samples, progress=False)
@@ -169,7 +171,7 @@ def fill_samples(
     return FilledSamples(done, left_alone)
 
 
-def _detection(library: Any, file: CocoFile, row: dict[str, Any], size: tuple[int, int]) -> Any:
+def _detection(library: Any, file: CocoFile, row: dict[str, Any], *, size: tuple[int, int]) -> Any:
     """An annotation as a Detection; None if its box lies outside the image."""
     box = clip_box(row["bbox"], size)
     if box is None:

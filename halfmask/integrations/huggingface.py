@@ -109,7 +109,7 @@ def write_repository(model: str | Path, folder: Path, *, repository: str, licens
         pipeline_tag="image-segmentation",
         model_name=checkpoint.recipe.name,
     )
-    body = _body(checkpoint, repository, file_digest(path), numbers)
+    body = _body(checkpoint, repository, file_digest(path), numbers=numbers)
     text = f"---\n{data.to_yaml()}\n---\n\n{body}"
     (folder / "README.md").write_text(text, encoding="utf-8")
 
@@ -126,7 +126,7 @@ def _numbers(path: Path) -> dict[str, Any] | None:
 
 
 def _body(
-    checkpoint: Checkpoint, repository: str, digest: str, numbers: dict[str, Any] | None
+    checkpoint: Checkpoint, repository: str, digest: str, *, numbers: dict[str, Any] | None
 ) -> str:
     masked = set(checkpoint.masked)
     named = {

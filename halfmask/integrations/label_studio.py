@@ -223,6 +223,7 @@ def serve_backend(
             envvar="LABEL_STUDIO_API_KEY", help="Label Studio access token (legacy or personal)."
         ),
     ] = "",
+    *,
     images: Annotated[
         str | None, typer.Option(help="Folder that Label Studio serves as local files.")
     ] = None,

@@ -9,7 +9,7 @@ from torch import Tensor
 from halfmask.masks.crops import MaskCrops, tight
 
 
-def _axis_weights(low: float, high: float, first: int, count: int, cells: int) -> Tensor:
+def _axis_weights(low: float, high: float, first: int, *, count: int, cells: int) -> Tensor:
     """Returns bilinear weights [count, cells] from cells to pixels.
 
     The pixels are first … first+count−1; the cells are spread over [low, high). A pixel
@@ -40,6 +40,7 @@ def paste(
     probs: Tensor,
     regions: Tensor,
     boxes: Tensor,
+    *,
     image_size: tuple[int, int],
     threshold: float = 0.5,
 ) -> MaskCrops:
@@ -68,8 +69,8 @@ def paste(
             bitmaps.append(nothing)
             offsets.append((0, 0))
             continue
-        rows = _axis_weights(region[1], region[3], y0, y1 - y0, cells)
-        columns = _axis_weights(region[0], region[2], x0, x1 - x0, cells)
+        rows = _axis_weights(region[1], region[3], y0, count=y1 - y0, cells=cells)
+        columns = _axis_weights(region[0], region[2], x0, count=x1 - x0, cells=cells)
         found = tight((rows @ prob @ columns.T) >= threshold, (x0, y0)) or (nothing, (0, 0))
         bitmaps.append(found[0])
         offsets.append(found[1])

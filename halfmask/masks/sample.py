@@ -9,7 +9,7 @@ from torchvision.ops import roi_align
 from halfmask.masks.crops import MaskCrops
 
 
-def sample(crops: MaskCrops, rows: Tensor, regions: Tensor, size: int) -> Tensor:
+def sample(crops: MaskCrops, rows: Tensor, regions: Tensor, *, size: int) -> Tensor:
     """Draws masks on size × size cells of regions: the mask targets of training.
 
     Equals torchvision's `project_masks_on_boxes` on the dense masks (RoIAlign, adaptive
@@ -36,7 +36,7 @@ def sample(crops: MaskCrops, rows: Tensor, regions: Tensor, size: int) -> Tensor
     for members in buckets.values():
         used = sorted({row_list[i] for i in members})
         place = {row: k for k, row in enumerate(used)}
-        canvas, corners = _padded(crops, bitmaps, used, regions.device)
+        canvas, corners = _padded(crops, bitmaps, used, device=regions.device)
         index = torch.tensor(members, device=regions.device)
         slot = torch.tensor([[place[row_list[i]]] for i in members], device=regions.device)
         shift = corners.to(regions)[slot[:, 0]]
@@ -51,7 +51,7 @@ def sample(crops: MaskCrops, rows: Tensor, regions: Tensor, size: int) -> Tensor
 
 
 def _padded(
-    crops: MaskCrops, bitmaps: list[Tensor], used: list[int], device: torch.device
+    crops: MaskCrops, bitmaps: list[Tensor], used: list[int], *, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Pads the used bitmaps by one pixel.
 

@@ -96,7 +96,18 @@ class FixedSegmenter(SegmentationModel):
             probs, quality = self.draw(image, places, regions) if n else nothing
             known = places.new_zeros(n, dtype=torch.int64) if labels is None else labels[i]
             scores = places.new_ones(n)
-            out.append(Detection(places, known, scores, probs, regions, quality, size, self.reach))
+            out.append(
+                Detection(
+                    boxes=places,
+                    labels=known,
+                    scores=scores,
+                    mask_probs=probs,
+                    regions=regions,
+                    quality=quality,
+                    image_size=size,
+                    reach=self.reach,
+                )
+            )
         return out
 
     def forward(

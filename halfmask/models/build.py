@@ -7,6 +7,7 @@ from typing import Any
 
 from halfmask.errors import InputError
 from halfmask.models.base import SegmentationModel
+from halfmask.models.box_segmenter.build import build_box_segmenter
 from halfmask.models.class_vectors import vector_size
 from halfmask.models.mask_rcnn.build import build_mask_rcnn
 from halfmask.recipes.recipe import BoxSegmenterConfig, MaskRCNN, expand
@@ -36,7 +37,8 @@ def build_model(
         raise InputError(
             f"model: expected at least one class besides background, found {num_classes - 1}"
         )
-    return _BUILDERS[config.kind](config, num_classes, pretrained, names)
+    model: SegmentationModel = _BUILDERS[config.kind](config, num_classes, pretrained, names=names)
+    return model
 
 
 def with_embedding_size(config: MaskRCNN | BoxSegmenterConfig) -> MaskRCNN | BoxSegmenterConfig:
@@ -56,15 +58,7 @@ def with_embedding_size(config: MaskRCNN | BoxSegmenterConfig) -> MaskRCNN | Box
     return config.model_copy(update={"condition": known})
 
 
-def _build_box_segmenter(
-    config: BoxSegmenterConfig, num_classes: int, pretrained: bool, names: Sequence[str] | None
-) -> SegmentationModel:
-    from halfmask.models.box_segmenter.build import build_box_segmenter
-
-    return build_box_segmenter(config, num_classes, pretrained, names)
-
-
-_BUILDERS: dict[str, Callable[[Any, int, bool, Sequence[str] | None], SegmentationModel]] = {
+_BUILDERS: dict[str, Callable[..., Any]] = {
     "mask_rcnn": build_mask_rcnn,
-    "box_segmenter": _build_box_segmenter,
+    "box_segmenter": build_box_segmenter,
 }

@@ -113,11 +113,11 @@ def mask_cell(
     starts = (x0, y0, x0, y0)
     corners = [(v - low) * scale * FINE for v, low in zip(box.tolist(), starts, strict=True)]
     drawn = _enlarged(mask, window, size)
-    _tint(picture, np.asarray(drawn) > 0, MASK, FILL)
-    _draw_contour(picture, drawn, MASK, 4)
+    _tint(picture, np.asarray(drawn) > 0, MASK, opacity=FILL)
+    _draw_contour(picture, drawn, MASK, reach=4)
     _draw_box(picture, corners)
     if truth is not None:
-        _draw_contour(picture, _enlarged(truth, window, size), TRUTH, 1)
+        _draw_contour(picture, _enlarged(truth, window, size), TRUTH, reach=1)
     return picture.resize(small, Image.Resampling.BOX)
 
 
@@ -140,10 +140,10 @@ def mask_sheet(
     height = TITLE + sum(HEADING + n * (CELL + CAPTION) for n in rows) + MARGIN // 2
     sheet = Image.new("RGB", (width, height), (255, 255, 255))
     with_truth = any(cell.iou is not None for _, cells in filled for cell in cells)
-    _draw_title(sheet, title, note, with_truth)
+    _draw_title(sheet, title, note, with_truth=with_truth)
     y = TITLE
     for (heading, cells), n in zip(filled, rows, strict=True):
-        _draw_block(sheet, y, heading, cells, columns)
+        _draw_block(sheet, y, heading, cells=cells, columns=columns)
         y += HEADING + n * (CELL + CAPTION)
     return sheet
 
@@ -187,10 +187,10 @@ def _draw_box(picture: Image.Image, corners: Sequence[float]) -> None:
     draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=BOX, width=FINE)
 
 
-def _draw_contour(picture: Image.Image, mask: Image.Image, colour: Colour, reach: int) -> None:
+def _draw_contour(picture: Image.Image, mask: Image.Image, colour: Colour, *, reach: int) -> None:
     """Draws a line `reach` pixels to both sides of the edge, on a darker, wider one."""
-    _tint(picture, _band(mask, reach + 1), INK, 0.85)
-    _tint(picture, _band(mask, reach), colour, 1.0)
+    _tint(picture, _band(mask, reach + 1), INK, opacity=0.85)
+    _tint(picture, _band(mask, reach), colour, opacity=1.0)
 
 
 def _band(mask: Image.Image, reach: int) -> Lines:
@@ -204,11 +204,11 @@ def _band(mask: Image.Image, reach: int) -> Lines:
     return band
 
 
-def _tint(picture: Image.Image, where: Lines, colour: Colour, opacity: float) -> None:
+def _tint(picture: Image.Image, where: Lines, colour: Colour, *, opacity: float) -> None:
     picture.paste(colour, (0, 0), Image.fromarray((where * opacity * 255).astype(np.uint8)))
 
 
-def _draw_title(sheet: Image.Image, title: str, note: str, with_truth: bool) -> None:
+def _draw_title(sheet: Image.Image, title: str, note: str, *, with_truth: bool) -> None:
     draw = ImageDraw.Draw(sheet)
     draw.text((MARGIN, 16), _fitted(title, 19, sheet.width - 2 * MARGIN), fill=TEXT, font=font(19))
     x = float(MARGIN)
@@ -235,10 +235,10 @@ def _legend(with_truth: bool) -> list[tuple[Image.Image, str]]:
         frame = (5 * FINE, 4 * FINE, 27 * FINE, 16 * FINE)
         ImageDraw.Draw(shape).ellipse(frame, fill=255)
         if kind == "mask":
-            _tint(picture, np.asarray(shape) > 0, MASK, FILL)
-            _draw_contour(picture, shape, MASK, 4)
+            _tint(picture, np.asarray(shape) > 0, MASK, opacity=FILL)
+            _draw_contour(picture, shape, MASK, reach=4)
         elif kind == "truth":
-            _draw_contour(picture, shape, TRUTH, 1)
+            _draw_contour(picture, shape, TRUTH, reach=1)
         else:
             _draw_box(picture, frame)
         samples.append((picture.resize((32, 20), Image.Resampling.BOX), text))
@@ -246,7 +246,7 @@ def _legend(with_truth: bool) -> list[tuple[Image.Image, str]]:
 
 
 def _draw_block(
-    sheet: Image.Image, y: int, heading: str, cells: Sequence[Cell], columns: int
+    sheet: Image.Image, y: int, heading: str, *, cells: Sequence[Cell], columns: int
 ) -> None:
     draw = ImageDraw.Draw(sheet)
     draw.line((MARGIN, y + 6, sheet.width - MARGIN, y + 6), fill=(214, 218, 223), width=1)

@@ -65,10 +65,10 @@ def overlay(
     image: NDArray[np.uint8],
     boxes: Tensor | None,
     masks: MaskCrops | None,
+    *,
     labels: Tensor,
     names: Mapping[int, str],
     scores: Tensor | None = None,
-    *,
     attribution: str | None = None,
     fill: float = FILL,
 ) -> Image.Image:
@@ -90,7 +90,7 @@ def overlay(
         fill: Opacity of the masks' inside.
     """
     canvas = _open_canvas(image)
-    items = _items(boxes, masks, labels, names, scores)
+    items = _items(boxes, masks, labels, names=names, scores=scores)
     items.sort(key=lambda item: -item.area)  # small objects on top of large ones
     for item in items:
         _draw_mask(canvas, item, fill)
@@ -152,6 +152,7 @@ def _items(
     boxes: Tensor | None,
     masks: MaskCrops | None,
     labels: Tensor,
+    *,
     names: Mapping[int, str],
     scores: Tensor | None,
 ) -> list[_Item]:
@@ -195,9 +196,9 @@ def _draw_mask(canvas: _Canvas, item: _Item, fill: float) -> None:
     distance = np.abs(_blurred(mask, canvas.line / 1.6) - 0.5)
     inside = _blurred(mask, 0.7)
     place = ((item.offset[0] - pad) * canvas.scale, (item.offset[1] - pad) * canvas.scale)
-    _blend(canvas.picture, place, inside * fill, item.colour)
-    _blend(canvas.picture, place, np.clip((0.455 - distance) / 0.06, 0, 1) * 0.55, INK)
-    _blend(canvas.picture, place, np.clip((0.29 - distance) / 0.10, 0, 1), item.colour)
+    _blend(canvas.picture, place, inside * fill, colour=item.colour)
+    _blend(canvas.picture, place, np.clip((0.455 - distance) / 0.06, 0, 1) * 0.55, colour=INK)
+    _blend(canvas.picture, place, np.clip((0.29 - distance) / 0.10, 0, 1), colour=item.colour)
 
 
 def _blurred(mask: Image.Image, radius: float) -> NDArray[np.float32]:
@@ -206,7 +207,11 @@ def _blurred(mask: Image.Image, radius: float) -> NDArray[np.float32]:
 
 
 def _blend(
-    picture: Image.Image, place: tuple[int, int], alpha: NDArray[np.floating[Any]], colour: Colour
+    picture: Image.Image,
+    place: tuple[int, int],
+    alpha: NDArray[np.floating[Any]],
+    *,
+    colour: Colour,
 ) -> None:
     """Draws `colour` on the picture; Pillow clips pixels outside."""
     picture.paste(colour, place, Image.fromarray((alpha * 255 + 0.5).astype(np.uint8)))
@@ -233,7 +238,7 @@ def _draw_label(canvas: _Canvas, draw: ImageDraw.ImageDraw, item: _Item) -> None
     width, height = right - left + 2 * pad, bottom - top + 2 * pad
     if width * height > LARGEST_LABEL * item.area * canvas.scale**2:
         return
-    for x, y in _positions(item, canvas.scale, width, height):
+    for x, y in _positions(item, canvas.scale, width, height=height):
         x = min(max(0.0, x), max(0.0, canvas.picture.width - width))
         chip = (x, y, x + width, y + height)
         inside = y >= 0 and chip[3] <= canvas.picture.height
@@ -245,7 +250,9 @@ def _draw_label(canvas: _Canvas, draw: ImageDraw.ImageDraw, item: _Item) -> None
             return
 
 
-def _positions(item: _Item, scale: int, width: float, height: float) -> list[tuple[float, float]]:
+def _positions(
+    item: _Item, scale: int, width: float, *, height: float
+) -> list[tuple[float, float]]:
     """Upper left corners for a label, best first.
 
     With a box: above, inside, in the middle, outside. A mask alone: on its topmost row.

@@ -68,7 +68,7 @@ def _plot_bins(axis: Any, block: Mapping[str, Any]) -> None:
     axis.set_xlabel("mean score", fontsize=11, color=TEXT)
     axis.set_ylabel("mean true IoU", fontsize=11, color=TEXT)
     forms = {"calibration_error": "calibration error {:.3f}", "spearman": "rank correlation {:.2f}"}
-    _head(axis, "Reliability", forms, block)
+    _head(axis, "Reliability", forms, block=block)
     axis.legend(loc="lower right", fontsize=9, frameon=False)
 
 
@@ -98,11 +98,11 @@ def _plot_coverage(axis: Any, block: Mapping[str, Any]) -> None:
     axis.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axis.set_xlabel("share of masks kept, best-scored first", fontsize=11, color=TEXT)
     forms = {"bad_found": "{:.0%} of bad masks are in the worst-scored fifth"}
-    _head(axis, "Coverage", forms, block)
+    _head(axis, "Coverage", forms, block=block)
     axis.legend(loc="center", bbox_to_anchor=(0.5, 0.45), fontsize=9, frameon=False)
 
 
-def _head(axis: Any, name: str, forms: Mapping[str, str], block: Mapping[str, Any]) -> None:
+def _head(axis: Any, name: str, forms: Mapping[str, str], *, block: Mapping[str, Any]) -> None:
     """Writes a panel's title and below it the numbers of `forms` (key → format)."""
     known = [form.format(block[key]) for key, form in forms.items() if block[key] is not None]
     axis.set_title(f"{name}\n" + ", ".join(known), fontsize=10, loc="left", color=TEXT)

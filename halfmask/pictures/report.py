@@ -81,7 +81,7 @@ class Chart:
     caption: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReportSection:
     title: str
     text: Sequence[str] = ()

@@ -81,6 +81,7 @@ def before_after(
     image: NDArray[np.uint8],
     boxes: Tensor,
     masks: MaskCrops,
+    *,
     labels: Tensor,
     names: Mapping[int, str],
     had_mask: Tensor,
@@ -106,8 +107,8 @@ def before_after(
     bitmaps = [bitmap if keep else bitmap[:0, :0] for bitmap, keep in kept]
     offsets = [(int(x), int(y)) for x, y in masks.offsets.tolist()]
     shown = MaskCrops.from_bitmaps(bitmaps, offsets, masks.image_size)
-    left = overlay(pixels, boxes * ~given[:, None], shown, labels, names)
-    right = overlay(pixels, None, masks, labels, names)
+    left = overlay(pixels, boxes * ~given[:, None], shown, labels=labels, names=names)
+    right = overlay(pixels, None, masks, labels=labels, names=names)
     gap = max(4, round(left.width / 120))
     out = Image.new("RGB", (left.width + gap + right.width, left.height), (255, 255, 255))
     out.paste(left, (0, 0))

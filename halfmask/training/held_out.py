@@ -82,7 +82,7 @@ def segment_with(model: Any) -> Segment:
 
 
 def drawn_masks(
-    segment: Segment, images: CocoInstances, workers: int, progress: Progress | None = None
+    segment: Segment, images: CocoInstances, workers: int, *, progress: Progress | None = None
 ) -> Iterator[tuple[int, Tensor, Detection]]:
     """Yields image id, annotation ids and masks in the boxes of each image."""
     done = 0

@@ -76,7 +76,7 @@ def learn_hidden(recipe: Recipe, out: Path, options: RunOptions) -> MeasuredMask
     measured = _measure(_load(checkpoint), plan, options.progress)
     if current().is_main:
         names = {i: plan.data.training.file.name_of(i) for i in plan.classes}
-        report_quality(measured, names, plan.recipe.seed, out)
+        report_quality(measured, names, plan.recipe.seed, out=out)
     return measured
 
 

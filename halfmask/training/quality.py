@@ -43,7 +43,9 @@ class MeasuredMasks:
         model.quality_score.fit(self.features, self.ious)
 
 
-def report_quality(measured: MeasuredMasks, names: Mapping[int, str], seed: int, out: Path) -> None:
+def report_quality(
+    measured: MeasuredMasks, names: Mapping[int, str], seed: int, *, out: Path
+) -> None:
     """Writes quality.json and reliability.png, and logs the estimate.
 
     Args:
@@ -92,7 +94,7 @@ def _result(measured: MeasuredMasks, names: Mapping[int, str], seed: int) -> dic
         for i, name in names.items()
     ]
     return {
-        "estimate": class_estimate(ious, measured.classes, measured.images, seed),
+        "estimate": class_estimate(ious, measured.classes, measured.images, seed=seed),
         "hidden": hidden,
         "quality": reliability(scores, ious),
         "unfitted": reliability(measured.features[:, 0].tolist(), ious),

@@ -115,7 +115,7 @@ def _learned_from(data: TrainingData) -> ReportSection:
         f"With masks, and how many: {listed(with_masks, NAMED) or 'none'}.",
         f"With boxes only: {listed(without, NAMED) or 'none'}.",
     ]
-    return ReportSection("What it learned from", text, table=Table(["", "count"], rows))
+    return ReportSection(title="What it learned from", text=text, table=Table(["", "count"], rows))
 
 
 def _training(recipe: Recipe, out: Path) -> ReportSection:
@@ -132,7 +132,7 @@ def _training(recipe: Recipe, out: Path) -> ReportSection:
     curves = out / "curves.png"
     charts = [Chart(curves, "training curves")] if curves.is_file() else []
     return ReportSection(
-        "How it was trained",
+        title="How it was trained",
         table=Table(["stage", "learns", "losses", "steps × batch", "rate"], rows),
         charts=charts,
     )

@@ -26,8 +26,8 @@ def numbers(last: dict[str, Any], data: TrainingData, out: Path) -> ReportSectio
     title = "What a class loses that had only boxes"
     if not last:
         return ReportSection(
-            title,
-            [
+            title=title,
+            text=[
                 "No image was held out of this training, so nothing was measured. "
                 "data.development=0.1 in the recipe holds a tenth out; "
                 "the verb evaluate measures on any other file."
@@ -49,8 +49,8 @@ def numbers(last: dict[str, Any], data: TrainingData, out: Path) -> ReportSectio
             "measured here. hide=5 estimates them."
         )
     return ReportSection(
-        title,
-        text,
+        title=title,
+        text=text,
         table=Table(columns, rows, note),
         charts=[Chart(chart, "A had masks in training, B had only boxes")],
     )
@@ -96,7 +96,9 @@ def estimate(quality: dict[str, Any] | None, out: Path) -> ReportSection | None:
     )
     plot = out / "reliability.png"
     charts = [Chart(plot, "how far the quality score can be trusted")] if plot.is_file() else []
-    return ReportSection("What to expect of classes without masks", text, bars=bars, charts=charts)
+    return ReportSection(
+        title="What to expect of classes without masks", text=text, bars=bars, charts=charts
+    )
 
 
 def mask_examples(job: TrainingJob, last: dict[str, Any]) -> ReportSection | None:
@@ -114,7 +116,7 @@ def mask_examples(job: TrainingJob, last: dict[str, Any]) -> ReportSection | Non
     ious, segment = IouTable(), segment_with(job.model)
     compute_metrics(
         dataset.file,
-        given=drawn_masks(segment, dataset, 0, job.options.progress),
+        given=drawn_masks(segment, dataset, 0, progress=job.options.progress),
         masked=data.masked,
         use=dataset.use,
         ious=ious,
@@ -122,7 +124,12 @@ def mask_examples(job: TrainingJob, last: dict[str, Any]) -> ReportSection | Non
     box_only = {c["id"] for c in data.categories} - data.masked
     shown = [c for c in ious.categories if c in box_only]
     blocks = example_blocks(
-        dataset, segment, ious, box_only if shown else None, EACH, progress=job.options.progress
+        dataset,
+        segment,
+        ious,
+        classes=box_only if shown else None,
+        each=EACH,
+        progress=job.options.progress,
     )
     whose = "classes that had only boxes" if shown else "all classes"
     text = (
@@ -138,7 +145,7 @@ def mask_examples(job: TrainingJob, last: dict[str, Any]) -> ReportSection | Non
         for heading, cells in blocks
         if cells
     ]
-    return ReportSection("Its best, middling and worst masks", [text], strips=strips)
+    return ReportSection(title="Its best, middling and worst masks", text=[text], strips=strips)
 
 
 def number_of(number: int, noun: str, many: str = "") -> str:

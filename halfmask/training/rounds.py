@@ -69,13 +69,13 @@ def _teach(recipe: Recipe, out: Path, options: RunOptions) -> Path:
     model = train_helper(earlier, folder, options)
     members = distributed.current()
     if members.is_main and not filled.is_file():
-        _fill(recipe, model, filled, options)
+        _fill(recipe, model, filled, options=options)
     members.wait()
     logger.info(f"round {recipe.rounds} of {recipe.rounds}")
     return filled
 
 
-def _fill(recipe: Recipe, model: Path, filled: Path, options: RunOptions) -> None:
+def _fill(recipe: Recipe, model: Path, filled: Path, *, options: RunOptions) -> None:
     bare = filled.with_name("to_fill.json")
     once = recipe.model_copy(update={"rounds": 1, "hide": 0})
     file = read_training_data(once, in_memory=True).training.file

@@ -110,7 +110,7 @@ def _fit(job: TrainingJob, resume: bool) -> Outcome:
             job.model,
             job.recipe,
             job.data.loaders(job.recipe),
-            out,
+            folder=out,
             evaluate=job.data.evaluation(job.recipe.data.workers),
             resume=resume,
             progress=options.progress,

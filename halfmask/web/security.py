@@ -80,7 +80,7 @@ class Access:
         return f"http://{shown}:{self.port}/" + (f"?token={self.token}" if self.token else "")
 
 
-def access_for(host: str, port: int, most_bytes: int, demand_token: bool = False) -> Access:
+def access_for(host: str, port: int, most_bytes: int, *, demand_token: bool = False) -> Access:
     """Returns the rules for an address, with a token if other machines can reach it."""
     token = secrets.token_urlsafe(24) if demand_token or not is_loopback(host) else None
     names = (

@@ -101,7 +101,7 @@ class Segmenter:
             return self._predictor
 
     def segment(
-        self, pixels: Pixels, box: Box, label: int = 0, size: tuple[int, int] | None = None
+        self, pixels: Pixels, box: Box, label: int = 0, *, size: tuple[int, int] | None = None
     ) -> Drawn:
         """Returns the mask of a box.
 
@@ -125,7 +125,9 @@ class Segmenter:
             found = predictor.segment(
                 pixels[y0:y1, x0:x1], [moved], [label] if predictor.categories else None
             )
-            return fillings(_on_photograph(found, (x0, y0), (across, down), (height, width)))[0]
+            return fillings(_on_photograph(found, (x0, y0), (across, down), size=(height, width)))[
+                0
+            ]
 
         return _drawn(self._ask(draw), box, label)
 
@@ -182,7 +184,7 @@ def _window(box: Box, size: tuple[int, int], whole: bool) -> tuple[int, int, int
 
 
 def _on_photograph(
-    found: Detection, offset: tuple[int, int], scale: tuple[float, float], size: tuple[int, int]
+    found: Detection, offset: tuple[int, int], scale: tuple[float, float], *, size: tuple[int, int]
 ) -> Detection:
     """Moves masks from a part of a smaller copy to the photograph of `size` (H, W).
 

@@ -53,7 +53,7 @@ class PageServer:
         token: bool = False,
     ) -> None:
         self._socket = bind(host, port)
-        access = access_for(host, self._socket.getsockname()[1], most_bytes, token)
+        access = access_for(host, self._socket.getsockname()[1], most_bytes, demand_token=token)
         self.address = access.address
         self._server = uvicorn.Server(
             uvicorn.Config(

@@ -120,7 +120,7 @@ def tryout_app(segmenter: Segmenter) -> FastAPI:
         pixels = decoded(data, PHOTO, shrink_for(width, height))
         box = (x, y, x + width, y + height)
         return schema.Segmented.of(
-            segmenter.segment(pixels, box, asked.label, read_size(data, PHOTO))
+            segmenter.segment(pixels, box, asked.label, size=read_size(data, PHOTO))
         )
 
     @app.post("/api/photos/{photo}/detect")

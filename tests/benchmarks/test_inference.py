@@ -56,7 +56,7 @@ def test_every_way_gives_torchvisions_answers() -> None:
 
 
 def answer(boxes: torch.Tensor, labels: torch.Tensor, probs: torch.Tensor) -> Answer:
-    rles = encode_rle(paste(probs, boxes, boxes, (8, 8)))
+    rles = encode_rle(paste(probs, boxes, boxes, image_size=(8, 8)))
     return Answer(boxes, labels, torch.ones(len(boxes)), probs, boxes, rles, (8, 8))
 
 

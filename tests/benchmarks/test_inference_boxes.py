@@ -20,7 +20,10 @@ def test_rows_and_masks_of_both_ways(tmp_path: Path) -> None:
     def peer(image: torch.Tensor, boxes: torch.Tensor) -> object:
         seen.append(image)
         return paste(
-            torch.ones(len(boxes), 4, 4), boxes, boxes, (int(image.shape[1]), int(image.shape[2]))
+            torch.ones(len(boxes), 4, 4),
+            boxes,
+            boxes,
+            image_size=(int(image.shape[1]), int(image.shape[2])),
         )
 
     given = bench.photographs()[:2]

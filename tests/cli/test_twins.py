@@ -180,7 +180,7 @@ def _decided(filled: Path, photos: Path, journal: Path) -> Path:
 
     segmenter = Segmenter("baseline:box")
     review = Review(filled, segmenter, images=photos, journal=journal, out=Path("unused.json"))
-    review.decisions.decide(int(review.index.queue[0]), 0, "rejected", "Anna")
+    review.decisions.decide(int(review.index.queue[0]), 0, "rejected", by="Anna")
     review.close()
     return journal
 

@@ -32,12 +32,12 @@ class Numbers:
         labels = torch.full((n,), index + 1)
         loose = torch.arange(n) % 3 == 1
         return image, Target(
-            boxes,
-            labels,
-            has_mask,
-            MaskCrops.from_dense(dense),
-            index,
-            torch.arange(n),
+            boxes=boxes,
+            labels=labels,
+            has_mask=has_mask,
+            masks=MaskCrops.from_dense(dense),
+            image_id=index,
+            annotation_ids=torch.arange(n),
             loose_box=loose,
         )
 

@@ -41,7 +41,12 @@ class Scenes:
         crops = MaskCrops.from_dense(masks[has_mask]) if has_mask.any() else MaskCrops.empty((H, W))
         ids = torch.arange(1, len(rows) + 1)
         return image, Target(
-            boxes, torch.full((len(rows),), index + 1), has_mask, crops, index, ids
+            boxes=boxes,
+            labels=torch.full((len(rows),), index + 1),
+            has_mask=has_mask,
+            masks=crops,
+            image_id=index,
+            annotation_ids=ids,
         )
 
 

@@ -25,12 +25,12 @@ def example() -> tuple[torch.Tensor, Target]:
     boxes = torch.tensor([[30.0, 20, 46, 32], [10, 10, 20, 24], [50, 40, 58, 50]])
     has_mask = torch.tensor([True, False, True])
     return image, Target(
-        boxes,
-        torch.tensor([1, 2, 3]),
-        has_mask,
-        MaskCrops.from_dense(dense),
-        7,
-        torch.tensor([4, 5, 6]),
+        boxes=boxes,
+        labels=torch.tensor([1, 2, 3]),
+        has_mask=has_mask,
+        masks=MaskCrops.from_dense(dense),
+        image_id=7,
+        annotation_ids=torch.tensor([4, 5, 6]),
     )
 
 
@@ -104,7 +104,10 @@ def test_what_turns_out_of_the_image_is_gone(degrees: float, seed: int) -> None:
         dense[row, y0:y1, x0:x1] = True
     has_mask = torch.rand(5, generator=generator) > 0.4
     target = Target(
-        boxes, torch.ones(5, dtype=torch.int64), has_mask, MaskCrops.from_dense(dense[has_mask])
+        boxes=boxes,
+        labels=torch.ones(5, dtype=torch.int64),
+        has_mask=has_mask,
+        masks=MaskCrops.from_dense(dense[has_mask]),
     )
     image, moved = rotate(torch.rand(3, H, W, generator=generator), target, degrees)
     assert image.shape == (3, H, W)
@@ -117,10 +120,10 @@ def test_what_turns_out_of_the_image_is_gone(degrees: float, seed: int) -> None:
 
 def test_nothing_there() -> None:
     nothing = Target(
-        torch.zeros(0, 4),
-        torch.zeros(0, dtype=torch.int64),
-        torch.zeros(0, dtype=torch.bool),
-        MaskCrops.empty((H, W)),
+        boxes=torch.zeros(0, 4),
+        labels=torch.zeros(0, dtype=torch.int64),
+        has_mask=torch.zeros(0, dtype=torch.bool),
+        masks=MaskCrops.empty((H, W)),
     )
     _, moved = rotate(torch.rand(3, H, W), nothing, 12.0)
     assert len(moved) == 0
@@ -132,6 +135,11 @@ def test_a_sliver_is_gone() -> None:
     dense[0, 20:40, 4:24] = dense[1, 20:40, 110:130] = True
     boxes = torch.tensor([[4.0, 20, 24, 40], [110, 20, 130, 40], [4, 20, 24, 40]])
     has_mask = torch.tensor([True, True, False])
-    target = Target(boxes, torch.tensor([1, 2, 3]), has_mask, MaskCrops.from_dense(dense))
+    target = Target(
+        boxes=boxes,
+        labels=torch.tensor([1, 2, 3]),
+        has_mask=has_mask,
+        masks=MaskCrops.from_dense(dense),
+    )
     _, moved = rotate(torch.rand(3, H, 3 * W), target, 20.0)
     assert moved.labels.tolist() == [2]

@@ -19,7 +19,12 @@ def example(objects: int = 3, masked: int = 2) -> tuple[torch.Tensor, Target]:
     has_mask = torch.arange(objects) < masked
     labels = torch.arange(1, objects + 1)
     return image, Target(
-        boxes, labels, has_mask, MaskCrops.from_dense(dense), 5, torch.arange(objects)
+        boxes=boxes,
+        labels=labels,
+        has_mask=has_mask,
+        masks=MaskCrops.from_dense(dense),
+        image_id=5,
+        annotation_ids=torch.arange(objects),
     )
 
 

@@ -32,7 +32,12 @@ class Pictures:
         none = torch.zeros(0, dtype=torch.int64)
         crops = MaskCrops.from_bitmaps([], [], (4, 4))
         return torch.full((3, 4, 4), index / 100), Target(
-            torch.zeros(0, 4), none, none.bool(), crops, index, none
+            boxes=torch.zeros(0, 4),
+            labels=none,
+            has_mask=none.bool(),
+            masks=crops,
+            image_id=index,
+            annotation_ids=none,
         )
 
 

@@ -78,7 +78,7 @@ def test_other_versions_are_refused() -> None:
 def test_a_cluster_that_is_not_there() -> None:
     pytest.importorskip("ray")
     with pytest.raises(InputError, match=r"--ray ray://127\.0\.0\.1:1: no cluster answers there"):
-        list(cluster.drawn_on_ray(None, [[]], [0], "ray://127.0.0.1:1"))  # type: ignore[arg-type]
+        list(cluster.drawn_on_ray(None, [[]], [0], address="ray://127.0.0.1:1"))  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
@@ -191,7 +191,7 @@ def test_a_batch_that_ends_every_worker_is_an_error(
     )
     deadly = Deadly(predictor=model, categories=[], folder=tmp_path)
     with pytest.raises(InputError, match="workers were lost 2 times over one batch"):
-        list(cluster.drawn_on_ray(deadly, [[piece]], [0], "auto"))
+        list(cluster.drawn_on_ray(deadly, [[piece]], [0], address="auto"))
 
 
 @pytest.mark.slow

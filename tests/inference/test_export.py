@@ -159,7 +159,7 @@ def detector(recipe: str) -> Predictor:
     with torch.no_grad():
         predictor.cls_score.weight.mul_(20)
         predictor.cls_score.bias[0] -= 1
-    return Predictor(model, None, recipe, "", torch.device("cpu"))
+    return Predictor(model, None, recipe, digest="", device=torch.device("cpu"))
 
 
 def _example() -> ModuleType:

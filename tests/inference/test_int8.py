@@ -109,16 +109,16 @@ def test_other_masks_are_told(tiny_segmenter: Path, photos: Path, tmp_path: Path
 def test_detections_are_paired_once() -> None:
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 10], [50, 50, 60, 60]], dtype=np.float32)
     labels = np.array([1, 1, 2])
-    assert _pairs(boxes, labels, boxes[[2, 0]], labels[[2, 0]]) == ([0, 2], [1, 0])
-    assert _pairs(boxes, labels, boxes, np.array([3, 3, 3])) == ([], [])
-    assert _pairs(boxes, labels, boxes[:0], labels[:0]) == ([], [])
+    assert _pairs(boxes, labels, boxes[[2, 0]], other_labels=labels[[2, 0]]) == ([0, 2], [1, 0])
+    assert _pairs(boxes, labels, boxes, other_labels=np.array([3, 3, 3])) == ([], [])
+    assert _pairs(boxes, labels, boxes[:0], other_labels=labels[:0]) == ([], [])
 
 
 def test_boxes_come_from_a_file_or_are_made_up(photos: Path, tmp_path: Path) -> None:
     first, again = samples(photos), samples(photos)
     assert [s.image.shape for s in first] == [(3, 72, 96)] * 3
     assert all(torch.equal(a.boxes, b.boxes) for a, b in zip(first, again, strict=True))
-    boxes = some_boxes(72, 96, torch.Generator().manual_seed(1), 500)
+    boxes = some_boxes(72, 96, torch.Generator().manual_seed(1), count=500)
     assert (boxes[:, :2] >= 0).all()
     assert (boxes[:, 2:] <= torch.tensor([96.0, 72.0]) + 1e-3).all()
     assert (boxes[:, 2:] - boxes[:, :2]).min() >= 2 - 1e-3

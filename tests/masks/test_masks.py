@@ -66,7 +66,7 @@ def test_sample_equals_torchvision(
     dense = blobs(seed, 4, *size)
     regions = regions_inside(seed, count, *size)
     rows = torch.from_numpy(np.random.default_rng(seed + 2).integers(0, 4, count))
-    drawn = sample(MaskCrops.from_dense(dense), rows, regions, cells)
+    drawn = sample(MaskCrops.from_dense(dense), rows, regions, size=cells)
     expected = project_masks_on_boxes(dense, regions, rows, cells)
     # One sample that falls on the other side of a pixel's edge by rounding weighs at
     # most one sample of its cell.
@@ -80,7 +80,7 @@ def test_sample_of_regions_that_touch_every_edge() -> None:
     regions = torch.tensor(
         [[0.0, 0, 30, 20], [0, 0, 5, 5], [25, 15, 30, 20], [29.5, 19.5, 30, 20], [0, 0, 0.3, 0.3]]
     )
-    drawn = sample(MaskCrops.from_dense(dense), torch.zeros(5, dtype=torch.int64), regions, 14)
+    drawn = sample(MaskCrops.from_dense(dense), torch.zeros(5, dtype=torch.int64), regions, size=14)
     torch.testing.assert_close(drawn, torch.ones(5, 14, 14))
 
 
@@ -96,7 +96,7 @@ def test_sample_beyond_the_image_is_nothing_a_pixel_further_out(seed: int) -> No
         MaskCrops.from_dense(dense),
         torch.tensor([0]),
         torch.tensor([[*low, *high]], dtype=torch.float32),
-        cells,
+        size=cells,
     )[0]
     edges = [low[k] + (high[k] - low[k]) * np.arange(cells + 1) / cells for k in range(2)]
     for k, limit in enumerate((30, 20)):
@@ -110,8 +110,12 @@ def test_sample_beyond_the_image_is_nothing_a_pixel_further_out(seed: int) -> No
 
 def test_sample_of_nothing() -> None:
     crops = MaskCrops.from_dense(torch.zeros(2, 9, 9, dtype=torch.bool))
-    assert sample(crops, torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4), 7).shape == (0, 7, 7)
-    assert not sample(crops, torch.tensor([1]), torch.tensor([[0.0, 0, 9, 9]]), 7).any()
+    assert sample(crops, torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4), size=7).shape == (
+        0,
+        7,
+        7,
+    )
+    assert not sample(crops, torch.tensor([1]), torch.tensor([[0.0, 0, 9, 9]]), size=7).any()
 
 
 def test_sample_takes_its_own_row_whatever_the_sizes() -> None:
@@ -121,7 +125,7 @@ def test_sample_takes_its_own_row_whatever_the_sizes() -> None:
         dense[i, 2 : 2 + side, 1 : 1 + side] = True
     rows = torch.tensor([4, 0, 3, 1, 2, 2, 0, 4])
     regions = torch.tensor([[0.0, 0, 64, 64]]).repeat(8, 1)
-    drawn = sample(MaskCrops.from_dense(dense), rows, regions, 16)
+    drawn = sample(MaskCrops.from_dense(dense), rows, regions, size=16)
     torch.testing.assert_close(
         drawn, project_masks_on_boxes(dense, regions, rows, 16), atol=1e-5, rtol=0
     )
@@ -151,7 +155,7 @@ def test_paste_equals_pillows_resizing(
     resized = torch.from_numpy(
         np.array(Image.fromarray(prob[0].numpy()).resize((w, h), Image.Resampling.BILINEAR))
     )
-    pasted = paste(prob, box, box, size).dense()[0]
+    pasted = paste(prob, box, box, image_size=size).dense()[0]
     outside = pasted.clone()
     outside[y : y + h, x : x + w] = False
     assert not outside.any()
@@ -173,7 +177,7 @@ def test_paste_stays_in_box_and_image(seed: int) -> None:
     low = torch.rand(6, 2, generator=generator) * 60 - 20
     boxes = torch.cat([low, low + torch.rand(6, 2, generator=generator) * 40 + 0.1], 1)
     regions = boxes + torch.tensor([-3.0, -4.0, 3.0, 4.0])
-    crops = paste(torch.ones(6, 14, 14), regions, boxes, (30, 40))
+    crops = paste(torch.ones(6, 14, 14), regions, boxes, image_size=(30, 40))
     for mask, (x0, y0, x1, y1) in zip(crops.dense(), boxes.tolist(), strict=True):
         ys, xs = np.mgrid[:30, :40]
         assert np.array_equal(mask.numpy(), covered(xs, x0, x1) & covered(ys, y0, y1))
@@ -182,9 +186,12 @@ def test_paste_stays_in_box_and_image(seed: int) -> None:
 def test_paste_of_unusable_boxes_is_empty() -> None:
     probs = torch.ones(4, 7, 7)
     boxes = torch.tensor([[50.0, 5, 60, 9], [-9, 5, 0, 9], [5, 5, 5, 9], [9, 5, 5, 9]])
-    crops = paste(probs, boxes, boxes, (30, 40))
+    crops = paste(probs, boxes, boxes, image_size=(30, 40))
     assert crops.areas().tolist() == [0, 0, 0, 0]
-    assert len(paste(torch.zeros(0, 7, 7), torch.zeros(0, 4), torch.zeros(0, 4), (30, 40))) == 0
+    assert (
+        len(paste(torch.zeros(0, 7, 7), torch.zeros(0, 4), torch.zeros(0, 4), image_size=(30, 40)))
+        == 0
+    )
 
 
 def test_paste_undoes_sample() -> None:
@@ -200,7 +207,7 @@ def test_paste_undoes_sample() -> None:
     crops = MaskCrops.from_dense(dense)
     boxes = boxes_of(crops)
     rows = torch.arange(3)
-    back = paste(sample(crops, rows, boxes, 56), boxes, boxes, (120, 160))
+    back = paste(sample(crops, rows, boxes, size=56), boxes, boxes, image_size=(120, 160))
     # RoIAlign as Mask R-CNN uses it is half a pixel off, which costs small objects
     # most.
     assert (iou(back, crops) > torch.tensor([0.97, 0.9, 0.75])).all()

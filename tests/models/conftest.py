@@ -56,7 +56,13 @@ def make_scene(
         labels = torch.randint(1, classes, (objects,), generator=generator)
         has_mask = {"all": labels > 0, "none": labels < 0, "half": labels <= classes // 2}[masked]
         dense = torch.stack([blob(height, width, b, generator) for b in boxes.tolist()])
-        target = Target(boxes, labels, has_mask, MaskCrops.from_dense(dense[has_mask]), image_id=i)
+        target = Target(
+            boxes=boxes,
+            labels=labels,
+            has_mask=has_mask,
+            masks=MaskCrops.from_dense(dense[has_mask]),
+            image_id=i,
+        )
         images.append(torch.rand(3, height, width, generator=generator))
         targets.append(target)
     return images, targets

@@ -58,10 +58,10 @@ def discs(seed: int, count: int = 4, size: tuple[int, int] = (80, 100)) -> tuple
         boxes.append([x, y, x + w, y + h])
         image[:, masks[-1]] += 0.5
     found = Target(
-        torch.tensor(boxes),
-        torch.arange(count) % 3 + 1,
-        torch.ones(count, dtype=torch.bool),
-        MaskCrops.from_dense(torch.stack(masks)),
+        boxes=torch.tensor(boxes),
+        labels=torch.arange(count) % 3 + 1,
+        has_mask=torch.ones(count, dtype=torch.bool),
+        masks=MaskCrops.from_dense(torch.stack(masks)),
     )
     return image, found
 
@@ -125,10 +125,10 @@ def test_a_batch_without_masks_has_finite_losses_and_gradients(objects: int) -> 
     model = build()
     image, target = discs(0)
     none = Target(
-        target.boxes[:objects],
-        target.labels[:objects],
-        torch.zeros(objects, dtype=torch.bool),
-        MaskCrops.empty((80, 100)),
+        boxes=target.boxes[:objects],
+        labels=target.labels[:objects],
+        has_mask=torch.zeros(objects, dtype=torch.bool),
+        masks=MaskCrops.empty((80, 100)),
     )
     losses = model([image], [none])
     assert [v.item() for v in losses.values()] == [0.0, 0.0]
@@ -157,10 +157,10 @@ def bar(
     dense = torch.zeros(sum(has_mask), *size, dtype=torch.bool)
     dense[:, own[1] : own[3], own[0] : own[2]] = True
     return Target(
-        torch.tensor([box, *boxes], dtype=torch.float32),
-        torch.ones(1 + len(boxes), dtype=torch.int64),
-        torch.tensor(has_mask),
-        MaskCrops.from_dense(dense),
+        boxes=torch.tensor([box, *boxes], dtype=torch.float32),
+        labels=torch.ones(1 + len(boxes), dtype=torch.int64),
+        has_mask=torch.tensor(has_mask),
+        masks=MaskCrops.from_dense(dense),
     )
 
 

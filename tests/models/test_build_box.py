@@ -86,10 +86,10 @@ def test_frozen_norm_does_not_move_when_others_learn() -> None:
     mask = torch.zeros(1, 40, 40, dtype=torch.bool)
     mask[0, 10:30, 8:24] = True
     target = Target(
-        torch.tensor([[8.0, 10.0, 24.0, 30.0]]),
-        torch.tensor([1]),
-        torch.tensor([True]),
-        MaskCrops.from_dense(mask),
+        boxes=torch.tensor([[8.0, 10.0, 24.0, 30.0]]),
+        labels=torch.tensor([1]),
+        has_mask=torch.tensor([True]),
+        masks=MaskCrops.from_dense(mask),
     )
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
     torch.stack(list(model.train()([torch.rand(3, 40, 40)], [target]).values())).sum().backward()

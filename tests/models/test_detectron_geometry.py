@@ -274,13 +274,14 @@ def test_training_targets_lie_where_masks_are_put(config: Any, scene: Any) -> No
     torch.testing.assert_close(placed[0]["boxes"], boxes)  # this image is not resized
     rows = torch.zeros(1, dtype=torch.int64)
     regions = SampledRegions([boxes], [rows], [rows + 1], [boxes[:, :0]])
-    masked, _ = model._pool_masked(model.features(batch.tensors), regions, batch, targets)
+    masked, _ = model._pool_masked(model.features(batch.tensors), regions, batch, targets=targets)
     drawn = masked.targets
     given_back = [
         float(
-            iou(paste(drawn, boxes + model.mask_shift + error, boxes, (64, 96)), targets[0].masks)[
-                0
-            ]
+            iou(
+                paste(drawn, boxes + model.mask_shift + error, boxes, image_size=(64, 96)),
+                targets[0].masks,
+            )[0]
         )
         for error in (0.0, 1.0, -1.0)
     ]
@@ -291,7 +292,10 @@ def test_training_targets_lie_where_masks_are_put(config: Any, scene: Any) -> No
 def test_losses_are_finite_and_learn(config: Any, scene: Any) -> None:
     model = legacy_model(config).train()
     images, targets = scene([(40, 50), (64, 96)], objects=3, seed=5)
-    labels = [Target(t.boxes, t.labels.clamp(max=3), t.has_mask, t.masks) for t in targets]
+    labels = [
+        Target(boxes=t.boxes, labels=t.labels.clamp(max=3), has_mask=t.has_mask, masks=t.masks)
+        for t in targets
+    ]
     torch.manual_seed(0)
     losses = model(images, labels)
     total = sum(losses.values())

@@ -21,7 +21,12 @@ from halfmask.structures import Target
 
 def targets(*seeds: int | None) -> list[Target]:
     masks = MaskCrops.from_dense(torch.zeros((0, 8, 8), dtype=torch.uint8))
-    empty = Target(torch.zeros((0, 4)), torch.zeros(0).long(), torch.zeros(0).bool(), masks)
+    empty = Target(
+        boxes=torch.zeros((0, 4)),
+        labels=torch.zeros(0).long(),
+        has_mask=torch.zeros(0).bool(),
+        masks=masks,
+    )
     return [replace(empty, draws=seed) for seed in seeds]
 
 

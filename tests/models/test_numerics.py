@@ -90,7 +90,11 @@ def target(
     crops = MaskCrops.from_dense(dense) if masked and boxes else MaskCrops.empty(size)
     labels = torch.full((len(boxes),), label, dtype=torch.int64)
     return Target(
-        torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), labels, has_mask, crops, image_id=1
+        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        labels=labels,
+        has_mask=has_mask,
+        masks=crops,
+        image_id=1,
     )
 
 

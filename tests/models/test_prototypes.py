@@ -59,10 +59,10 @@ def scene(seed: int, masked: bool = True) -> tuple[Tensor, Target]:
     )
     has_mask = torch.full((4,), masked)
     return image, Target(
-        boxes,
-        torch.tensor([LEFT, RIGHT, LEFT, RIGHT]),
-        has_mask,
-        MaskCrops.from_dense(dense[has_mask]),
+        boxes=boxes,
+        labels=torch.tensor([LEFT, RIGHT, LEFT, RIGHT]),
+        has_mask=has_mask,
+        masks=MaskCrops.from_dense(dense[has_mask]),
     )
 
 

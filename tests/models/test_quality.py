@@ -52,7 +52,11 @@ def features_of(
     regions = crop_regions(boxes, 0.25)
     inside = inside_box(boxes, regions, SIZE) > 0.5
     found = mask_features(
-        probs, inside, boxes, regions, agreement_of(readings or [probs], probs, inside)
+        probs,
+        inside,
+        boxes,
+        regions=regions,
+        agreement=agreement_of(readings or [probs], probs, inside),
     )
     assert found.shape == (len(probs), len(FEATURES))
     return {name: found[:, i].tolist() for name, i in COLUMN.items()}

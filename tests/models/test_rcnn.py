@@ -41,7 +41,9 @@ def losses(
 
 def nothing(size: tuple[int, int]) -> Target:
     none = torch.zeros(0, dtype=torch.int64)
-    return Target(torch.zeros(0, 4), none, none.bool(), MaskCrops.empty(size))
+    return Target(
+        boxes=torch.zeros(0, 4), labels=none, has_mask=none.bool(), masks=MaskCrops.empty(size)
+    )
 
 
 def test_parts_own_every_parameter_once(config: Any) -> None:
@@ -95,7 +97,7 @@ def test_targets_are_drawn_in_the_frame_of_the_original_image(config: Any, scene
     regions = model.mask_regions(images, targets)
     for target in targets:
         rows = target.mask_row[target.has_mask]
-        expected = sample(target.masks, rows, target.boxes[target.has_mask], 12)
+        expected = sample(target.masks, rows, target.boxes[target.has_mask], size=12)
         for one in expected:
             assert float((regions.targets - one).abs().amax(dim=(1, 2)).min()) < 1e-3
 
@@ -316,7 +318,7 @@ def test_masks_lie_where_they_were_learnt(
     """
     model = build(config, roi_size=14).eval()
     images, targets = scene([(96, 96)], objects=6, seed=1)
-    drawn = sample(targets[0].masks, torch.arange(6), targets[0].boxes, 28)
+    drawn = sample(targets[0].masks, torch.arange(6), targets[0].boxes, size=28)
     monkeypatch.setattr(model, "mask_probs", lambda features, labels: drawn)
     found = model.segment(images, [targets[0].boxes], [targets[0].labels])[0]
     assert float(iou(found.crops(), targets[0].masks).mean()) > 0.985

@@ -91,7 +91,12 @@ def translate(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def no_objects() -> Target:
     nothing = torch.zeros(0, dtype=torch.int64)
-    return Target(torch.zeros(0, 4), nothing, nothing.bool(), MaskCrops.empty((96, 96)))
+    return Target(
+        boxes=torch.zeros(0, 4),
+        labels=nothing,
+        has_mask=nothing.bool(),
+        masks=MaskCrops.empty((96, 96)),
+    )
 
 
 def as_dicts(targets: list[Target]) -> list[dict[str, Tensor]]:

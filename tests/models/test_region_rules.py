@@ -44,7 +44,14 @@ def pair(has_mask: list[bool]) -> tuple[list[Tensor], list[Target]]:
     flags = torch.tensor(has_mask)
     boxes = torch.tensor([[16.0, 16, 48, 48]] * 2)
     image = torch.rand(3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
-    return [image], [Target(boxes, torch.tensor([1, 4]), flags, MaskCrops.from_dense(masks[flags]))]
+    return [image], [
+        Target(
+            boxes=boxes,
+            labels=torch.tensor([1, 4]),
+            has_mask=flags,
+            masks=MaskCrops.from_dense(masks[flags]),
+        )
+    ]
 
 
 def regions_of(unknown_share: list[float], side: int = 10) -> MaskRegions:

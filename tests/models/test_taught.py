@@ -48,10 +48,10 @@ def pair() -> Target:
     masks[0, 16:48, 16:32] = 1
     boxes = torch.tensor([[16.0, 16, 48, 48], [16, 16, 48, 48], [16, 40, 48, 60]])
     return Target(
-        boxes,
-        torch.tensor([1, 4, 5]),
-        torch.tensor([True, False, False]),
-        MaskCrops.from_dense(masks),
+        boxes=boxes,
+        labels=torch.tensor([1, 4, 5]),
+        has_mask=torch.tensor([True, False, False]),
+        masks=MaskCrops.from_dense(masks),
         image_id=1,
     )
 
@@ -109,7 +109,10 @@ def test_every_parameter_is_in_every_batch(
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
     empty = Target(
-        torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0).bool(), MaskCrops.empty((64, 80))
+        boxes=torch.zeros(0, 4),
+        labels=torch.zeros(0).long(),
+        has_mask=torch.zeros(0).bool(),
+        masks=MaskCrops.empty((64, 80)),
     )
     nothing = model(scene([(64, 80)])[0], [empty], loss)["loss_mask"]
     assert float(nothing.detach()) == 0.0
@@ -165,7 +168,13 @@ def test_a_box_only_class_learns_its_side_of_the_box(config: Any) -> None:
         flags = torch.tensor([True, False])
         images.append(image)
         targets.append(
-            Target(boxes, torch.tensor([1, 4]), flags, MaskCrops.from_dense(masks), image_id=i)
+            Target(
+                boxes=boxes,
+                labels=torch.tensor([1, 4]),
+                has_mask=flags,
+                masks=MaskCrops.from_dense(masks),
+                image_id=i,
+            )
         )
     shares = {}
     for box_only in ("taught", "none"):

@@ -356,8 +356,8 @@ def test_report_is_self_contained_and_escapes(tmp_path: Path) -> None:
         hero=Compare(picture, picture, "hero"),
         sections=[
             ReportSection(
-                "One",
-                ["text"],
+                title="One",
+                text=["text"],
                 compares=[
                     Compare(
                         picture, picture, "cat", [Link("source", "https://example.org/a?b=1&c=2")]
@@ -370,7 +370,7 @@ def test_report_is_self_contained_and_escapes(tmp_path: Path) -> None:
                 ),
                 charts=[Chart(chart, "curve")],
             ),
-            ReportSection("Two"),
+            ReportSection(title="Two"),
         ],
         facts=[("version", "1")],
     )

@@ -134,10 +134,10 @@ def make_samples() -> list[tuple[Tensor, Target]]:
             (
                 image,
                 Target(
-                    box,
-                    torch.tensor([1]),
-                    torch.tensor([True]),
-                    MaskCrops.from_dense(mask),
+                    boxes=box,
+                    labels=torch.tensor([1]),
+                    has_mask=torch.tensor([True]),
+                    masks=MaskCrops.from_dense(mask),
                     image_id=100 + i,
                 ),
             )

@@ -59,9 +59,9 @@ def test_time_left_counts_from_where_an_earlier_run_stopped(
 def test_a_short_task_is_not_mentioned_a_long_one_is(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert list(tracked("ab", "reading", 2, "image")) == ["a", "b"]
+    assert list(tracked("ab", "reading", 2, unit="image")) == ["a", "b"]
     assert capsys.readouterr().err == ""
-    for _ in tracked("ab", "reading", 2, "image"):
+    for _ in tracked("ab", "reading", 2, unit="image"):
         clock.now += 20
     assert capsys.readouterr().err.splitlines() == [
         "reading: image 1/2  20 s left  0.05/s",
@@ -72,7 +72,7 @@ def test_a_short_task_is_not_mentioned_a_long_one_is(
 def test_nothing_to_do_and_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
     with displayed("reading", 0, "image"):
         pass
-    failing = tracked(iter(lambda: 1 / 0, 1), "reading", 3, "image")
+    failing = tracked(iter(lambda: 1 / 0, 1), "reading", 3, unit="image")
     with pytest.raises(ZeroDivisionError):
         next(failing)
     assert capsys.readouterr().err == ""

@@ -54,7 +54,11 @@ def batches() -> list[ImageBatch]:
     def target(i: int) -> Target:
         nothing = torch.zeros(0, dtype=torch.int64)
         return Target(
-            torch.zeros(0, 4), nothing, nothing.bool(), MaskCrops.empty((4, 4)), image_id=i
+            boxes=torch.zeros(0, 4),
+            labels=nothing,
+            has_mask=nothing.bool(),
+            masks=MaskCrops.empty((4, 4)),
+            image_id=i,
         )
 
     return [

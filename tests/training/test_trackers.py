@@ -86,7 +86,7 @@ def test_tensorboard_has_losses_of_all_stages_and_evaluations(
         tiny_model(),
         make_recipe(stage, stage),
         data,
-        tmp_path,
+        folder=tmp_path,
         evaluate=lambda _: BLOCKS,
         device="cpu",
     )
@@ -99,7 +99,7 @@ def test_tensorboard_has_losses_of_all_stages_and_evaluations(
 def test_no_logger(
     data: Loaders, tiny_model: Callable[[], Any], make_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
-    fit(tiny_model(), make_recipe({"steps": 10}, loggers=[]), data, tmp_path, device="cpu")
+    fit(tiny_model(), make_recipe({"steps": 10}, loggers=[]), data, folder=tmp_path, device="cpu")
     assert [p.name for p in (tmp_path / "logs").iterdir()] == ["metrics.csv"]
 
 

@@ -80,14 +80,14 @@ def test_a_resumed_training_ends_bit_for_bit_as_an_uninterrupted_one(
     # the stages and at their boundaries.
     recipe = make_recipe(BOXES, HEAD, END, evaluate_every=1, checkpoint_every=1000)
     straight, broken, resumed = tiny_model(), tiny_model(), tiny_model()
-    whole = fit(straight, recipe, data, tmp_path / "a", evaluate=nothing, device="cpu")
+    whole = fit(straight, recipe, data, folder=tmp_path / "a", evaluate=nothing, device="cpu")
     assert (whole.finished, whole.step, whole.steps) == (True, 21, 21)
     which = signal.SIGTERM if stop == 5 else signal.SIGINT
     outcome = fit(
         broken,
         recipe,
         data,
-        tmp_path / "b",
+        folder=tmp_path / "b",
         evaluate=signal_in_evaluation(stop, which),
         device="cpu",
     )
@@ -98,7 +98,9 @@ def test_a_resumed_training_ends_bit_for_bit_as_an_uninterrupted_one(
     assert (outcome.finished, outcome.step) == (False, stop)
     assert stop == 21 or not same(straight, broken)
     torch.manual_seed(99)  # whatever happened in the new process before
-    again = fit(resumed, recipe, data, tmp_path / "b", evaluate=nothing, resume=True, device="cpu")
+    again = fit(
+        resumed, recipe, data, folder=tmp_path / "b", evaluate=nothing, resume=True, device="cpu"
+    )
     assert (again.finished, again.step) == (True, 21)
     assert same(straight, resumed)
     evaluations = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in "ab"]
@@ -111,12 +113,12 @@ def test_a_crash_goes_back_to_the_last_resume_point(
 ) -> None:
     recipe = make_recipe({**END, "steps": 25}, checkpoint_every=10)
     straight, resumed = tiny_model(), tiny_model()
-    fit(straight, recipe, data, tmp_path / "a", device="cpu")
+    fit(straight, recipe, data, folder=tmp_path / "a", device="cpu")
     crashing = tiny_model()
     crashing.crash_at = 17
     with pytest.raises(RuntimeError, match="the power failed"):
-        fit(crashing, recipe, data, tmp_path / "b", device="cpu")
-    fit(resumed, recipe, data, tmp_path / "b", resume=True, device="cpu")
+        fit(crashing, recipe, data, folder=tmp_path / "b", device="cpu")
+    fit(resumed, recipe, data, folder=tmp_path / "b", resume=True, device="cpu")
     assert same(straight, resumed)
     assert len(resumed.seen) == (25 - 10) * 3
     assert [r["step"] for r in rows(tmp_path / "b")] == ["10", "20", "25"]
@@ -134,7 +136,7 @@ def test_slow_steps_are_saved_by_the_clock(
     model.crash_at = 5
     monkeypatch.setattr("halfmask.training.loop.callback.SAVE_SECONDS", 0.0)
     with pytest.raises(RuntimeError, match="the power failed"):
-        fit(model, make_recipe(END, checkpoint_every=1000), data, run_folder, device="cpu")
+        fit(model, make_recipe(END, checkpoint_every=1000), data, folder=run_folder, device="cpu")
     assert (
         torch.load(run_folder / "resume.ckpt", weights_only=True)["halfmask"]["course"]["step"] == 4
     )
@@ -152,14 +154,14 @@ def test_the_same_seed_gives_the_same_losses(
             torch.rand(5)
             return {}
 
-        fit(tiny_model(), recipe, data, tmp_path / name, evaluate=evaluate, device="cpu")
+        fit(tiny_model(), recipe, data, folder=tmp_path / name, evaluate=evaluate, device="cpu")
         losses.append([row["loss"] for row in rows(tmp_path / name)])
     assert losses[0] == losses[1], "evaluations do not touch the training"
     assert losses[0] != losses[2]
 
 
 def test_it_learns(data: Loaders, tiny_model: Build, make_recipe: Make, run_folder: Path) -> None:
-    fit(tiny_model(), make_recipe({"steps": 300}), data, run_folder, device="cpu")
+    fit(tiny_model(), make_recipe({"steps": 300}), data, folder=run_folder, device="cpu")
     losses = [float(row["loss_mask"]) for row in rows(run_folder)]
     assert losses[-1] < 0.7 * losses[0]
 
@@ -181,7 +183,7 @@ def test_frozen_parts_do_not_move(
         inner.train()
         return {}
 
-    fit(model, recipe, data, run_folder, evaluate=evaluate, device="cpu")
+    fit(model, recipe, data, folder=run_folder, evaluate=evaluate, device="cpu")
     moved = {
         name.split(".")[0]
         for name, tensor in model.state_dict().items()
@@ -199,7 +201,7 @@ def test_parts_learn_again_in_a_later_stage_but_what_was_built_frozen_stays(
         model,
         make_recipe({"train": ["mask_head"]}, {"train": ["all"]}),
         data,
-        run_folder,
+        folder=run_folder,
         device="cpu",
     )
     still = {
@@ -222,7 +224,7 @@ def test_the_average_is_evaluated_and_kept(
         plain,
         make_recipe({}, evaluate_every=1),
         data,
-        tmp_path / "a",
+        folder=tmp_path / "a",
         evaluate=evaluate,
         device="cpu",
     )
@@ -232,7 +234,7 @@ def test_the_average_is_evaluated_and_kept(
         averaged,
         make_recipe({"ema": 0.5}, evaluate_every=1),
         data,
-        tmp_path / "b",
+        folder=tmp_path / "b",
         evaluate=evaluate,
         device="cpu",
     )
@@ -249,7 +251,7 @@ def test_cached_features_see_every_image_once(
     data: Loaders, tiny_model: Build, make_recipe: Make, run_folder: Path
 ) -> None:
     model = tiny_model()
-    fit(model, make_recipe({**HEAD, "steps": 30}), data, run_folder, device="cpu")
+    fit(model, make_recipe({**HEAD, "steps": 30}), data, folder=run_folder, device="cpu")
     assert model.seen == []  # not one full forward
     assert sorted(model.pooled) == [100 + i for i in range(11)]
     assert not list(run_folder.glob("features-*"))
@@ -275,7 +277,7 @@ def test_the_run_leaves_logs_and_metrics(
         tiny_model(),
         recipe,
         data,
-        run_folder,
+        folder=run_folder,
         evaluate=lambda m: {"box": {"all": {"AP": 1.0}}},
         device="cpu",
     )
@@ -306,7 +308,7 @@ def test_an_unknown_part_is_named(
             tiny_model(),
             make_recipe({"name": "s", "train": ["head"]}),
             data,
-            run_folder,
+            folder=run_folder,
             device="cpu",
         )
     with pytest.raises(InputError, match="nothing learns"):
@@ -329,7 +331,7 @@ def test_a_part_learns_at_its_own_rate(
             "schedule": "constant",
         }
         stage = {**END, "steps": 1, "optimiser": {**optimiser, "part_lr_factors": factors}}
-        fit(model, make_recipe(stage), data, run_folder / str(len(factors)), device="cpu")
+        fit(model, make_recipe(stage), data, folder=run_folder / str(len(factors)), device="cpu")
         return {
             name: float((p.detach() - before[name]).norm()) for name, p in model.named_parameters()
         }
@@ -354,7 +356,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_images(
     model = tiny_model()
     model.bad_image = 104
     with pytest.raises(InputError) as caught:
-        fit(model, recipe, data, run_folder, device="cpu")
+        fit(model, recipe, data, folder=run_folder, device="cpu")
     message = str(caught.value)
     assert "loss_box nan" in message
     assert "loss_mask 0." in message
@@ -363,7 +365,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_images(
     assert [int(i) for i in ids] == model.seen[-3:]
     if len(model.seen) > 3:  # the state before is good and can be gone on with
         model.bad_image = None
-        assert fit(model, recipe, data, run_folder, resume=True, device="cpu").finished
+        assert fit(model, recipe, data, folder=run_folder, resume=True, device="cpu").finished
 
 
 def test_weights_that_are_not_finite_never_become_the_resume_point(
@@ -378,7 +380,7 @@ def test_weights_that_are_not_finite_never_become_the_resume_point(
         with pytest.raises(
             InputError, match=rf"after step {step} the weights backbone\.0\.weight are not finite"
         ):
-            fit(model, recipe, data, run_folder, device="cpu")
+            fit(model, recipe, data, folder=run_folder, device="cpu")
         point = torch.load(run_folder / "resume.ckpt", weights_only=True)
         assert point["halfmask"]["course"]["step"] == step - 1
         weights = point.get("state_dict") or point["model"]
@@ -406,10 +408,10 @@ def test_statistics_that_are_not_finite_never_become_the_resume_point(
     with pytest.raises(
         InputError, match=rf"after step {at} the statistics backbone\.1\.running_var are not finite"
     ):
-        fit(model, recipe, data, run_folder, device="cpu")
+        fit(model, recipe, data, folder=run_folder, device="cpu")
     point = torch.load(run_folder / "resume.ckpt", weights_only=True)
     assert point["halfmask"]["course"]["step"] == at - 1
-    assert fit(tiny_model(), recipe, data, run_folder, resume=True, device="cpu").finished
+    assert fit(tiny_model(), recipe, data, folder=run_folder, resume=True, device="cpu").finished
 
 
 def test_an_optimiser_that_is_not_finite_never_becomes_the_resume_point(
@@ -427,7 +429,7 @@ def test_an_optimiser_that_is_not_finite_never_becomes_the_resume_point(
     with pytest.raises(
         InputError, match=r"after step 5 the optimiser's exp_avg_sq of backbone\.0\.weight are not"
     ):
-        fit(model, recipe, data, run_folder, device="cpu")
+        fit(model, recipe, data, folder=run_folder, device="cpu")
     assert (
         torch.load(run_folder / "resume.ckpt", weights_only=True)["halfmask"]["course"]["step"] == 4
     )
@@ -439,10 +441,10 @@ def test_a_damaged_resume_point_is_an_error(
     recipe = make_recipe({})
     (run_folder / "resume.ckpt").write_bytes(b"PK\x03\x04 not a zip")
     with pytest.raises(InputError, match=r"resume\.ckpt: damaged"):
-        fit(tiny_model(), recipe, data, run_folder, resume=True, device="cpu")
+        fit(tiny_model(), recipe, data, folder=run_folder, resume=True, device="cpu")
     torch.save({"some": "thing"}, run_folder / "resume.ckpt")
     with pytest.raises(InputError, match="resume format None, expected 1"):
-        fit(tiny_model(), recipe, data, run_folder, resume=True, device="cpu")
+        fit(tiny_model(), recipe, data, folder=run_folder, resume=True, device="cpu")
 
 
 def test_no_data_is_an_error(
@@ -460,14 +462,14 @@ def test_no_data_is_an_error(
     empty = Loaders(lambda batch_size, seed: Empty(), lambda batch_size: iter(()), 0)
     for stage in ({}, HEAD):
         with pytest.raises(InputError, match="gives no"):
-            fit(tiny_model(), make_recipe(stage), empty, run_folder, device="cpu")
+            fit(tiny_model(), make_recipe(stage), empty, folder=run_folder, device="cpu")
 
 
 def test_signals_work_again_afterwards(
     data: Loaders, tiny_model: Build, make_recipe: Make, run_folder: Path
 ) -> None:
     before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
-    fit(tiny_model(), make_recipe({}), data, run_folder, device="cpu")
+    fit(tiny_model(), make_recipe({}), data, folder=run_folder, device="cpu")
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
 
 

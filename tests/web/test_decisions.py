@@ -31,9 +31,9 @@ def opened(written: Case) -> Decisions:
 def test_a_decision_is_found_again(case: Cases) -> None:
     written = case()
     log = opened(written)
-    log.decide(0, 0, "accepted", "Anna")
-    log.decide(1, 0, "redrawn", "Bö", MASK)
-    log.decide(0, 1, "rejected", "Bö")
+    log.decide(0, 0, "accepted", by="Anna")
+    log.decide(1, 0, "redrawn", by="Bö", mask=MASK)
+    log.decide(0, 1, "rejected", by="Bö")
     log.close()
     again = opened(written)
     now = again.current(0)
@@ -48,9 +48,9 @@ def test_a_decision_is_found_again(case: Cases) -> None:
 
 def test_only_the_first_of_two_decisions_about_the_same_mask_counts(case: Cases) -> None:
     log = opened(case())
-    log.decide(0, 0, "accepted", "Anna")
+    log.decide(0, 0, "accepted", by="Anna")
     with pytest.raises(ConflictError) as raised:
-        log.decide(0, 0, "rejected", "Bob")
+        log.decide(0, 0, "rejected", by="Bob")
     assert raised.value.current == log.current(0)
     assert log.current(0).by == "Anna"
     log.close()
@@ -59,10 +59,10 @@ def test_only_the_first_of_two_decisions_about_the_same_mask_counts(case: Cases)
 def test_undo_goes_back_step_by_step_across_a_restart(case: Cases) -> None:
     written = case()
     log = opened(written)
-    log.decide(0, 0, "redrawn", "Anna", MASK)
-    log.decide(0, 1, "accepted", "Bob")
+    log.decide(0, 0, "redrawn", by="Anna", mask=MASK)
+    log.decide(0, 1, "accepted", by="Bob")
     assert log.current(0).mask == MASK
-    log.decide(0, 2, "rejected", "Cem")
+    log.decide(0, 2, "rejected", by="Cem")
     assert log.undo(0, 3, "Cem").state == "accepted"
     log.close()
     log = opened(written)
@@ -72,7 +72,7 @@ def test_undo_goes_back_step_by_step_across_a_restart(case: Cases) -> None:
     assert log.reviewers() == {}
     with pytest.raises(ConflictError):
         log.undo(0, 6, "Cem")
-    log.decide(0, 6, "accepted", "Dee")
+    log.decide(0, 6, "accepted", by="Dee")
     assert log.undo(0, 7, "Dee") == Decision(version=8, state="filled")
     log.close()
 
@@ -81,13 +81,13 @@ def test_undo_goes_back_step_by_step_across_a_restart(case: Cases) -> None:
 def test_a_torn_last_line_is_dropped(case: Cases, cut: int) -> None:
     written = case()
     log = opened(written)
-    log.decide(0, 0, "accepted", "Anna")
-    log.decide(1, 0, "accepted", "Anna")
+    log.decide(0, 0, "accepted", by="Anna")
+    log.decide(1, 0, "accepted", by="Anna")
     log.close()
     written.journal.write_bytes(written.journal.read_bytes()[:-cut])
     log = opened(written)
     assert (log.current(0).version, log.current(1).version) == (1, 0)
-    log.decide(1, 0, "rejected", "Anna")
+    log.decide(1, 0, "rejected", by="Anna")
     log.close()
     assert opened(written).current(1).state == "rejected"
 
@@ -96,7 +96,7 @@ def test_a_damaged_line_in_the_middle_is_never_skipped(case: Cases) -> None:
     written = case()
     log = opened(written)
     for position in (0, 1, 3):
-        log.decide(position, 0, "accepted", "Anna")
+        log.decide(position, 0, "accepted", by="Anna")
     log.close()
     lines = written.journal.read_bytes().splitlines(keepends=True)
     before = b"".join([*lines[:2], b"\0\0\0\n", *lines[3:]])
@@ -121,7 +121,7 @@ def test_a_damaged_line_in_the_middle_is_never_skipped(case: Cases) -> None:
 def test_a_line_that_does_not_fit_is_refused(case: Cases, change: dict[str, Any]) -> None:
     written = case()
     log = opened(written)
-    log.decide(0, 0, "accepted", "Anna")
+    log.decide(0, 0, "accepted", by="Anna")
     log.close()
     header, line = written.journal.read_text().splitlines()
     written.journal.write_text(f"{header}\n{json.dumps(json.loads(line) | change)}\n")
@@ -132,7 +132,7 @@ def test_a_line_that_does_not_fit_is_refused(case: Cases, change: dict[str, Any]
 def test_the_journal_of_another_file_is_refused_and_kept(case: Cases) -> None:
     written = case()
     log = opened(written)
-    log.decide(0, 0, "accepted", "Anna")
+    log.decide(0, 0, "accepted", by="Anna")
     log.close()
     before = written.journal.read_bytes()
     other = case([filled(1, 0.2)])
@@ -162,7 +162,7 @@ def test_many_reviewers_at_once_lose_no_decision(case: Cases) -> None:
             for _ in range(3):
                 seen = log.current(position).version
                 try:
-                    now = log.decide(position, seen, "accepted", name)
+                    now = log.decide(position, seen, "accepted", by=name)
                 except ConflictError:
                     continue
                 won.append((position, now.version, name))

@@ -203,7 +203,7 @@ def test_two_reviewers_conflict(visit: Callable[..., Any], served: tuple[str, An
     address, review, _ = served
     page = visit(address)
     shows(page, "#facts", "annotation 4")
-    review.decisions.decide(4, 0, "rejected", "Bob")
+    review.decisions.decide(4, 0, "rejected", by="Bob")
     page.keyboard.press("a")
     shows(
         page,

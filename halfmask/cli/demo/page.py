@@ -95,8 +95,8 @@ def _headlines(photographs: Photographs, world: World) -> list[Headline]:
 
 def _photographs(photographs: Photographs, compares: list[Compare]) -> ReportSection:
     return ReportSection(
-        "Real photographs, completed",
-        [
+        title="Real photographs, completed",
+        text=[
             f"Twelve photographs came with {len(photographs.ious)} boxes and no mask. The box "
             "segmenter that ships with halfmask drew the masks in "
             f"{photographs.seconds:.0f} seconds, loading included. Drag the divider.",
@@ -114,8 +114,12 @@ def _compare(row: Photograph, photographs: Photographs) -> Compare:
     scene, credit = row.drawn, attribution_of(row.image, photographs.licenses)
     names = photographs.names
     return Compare(
-        overlay(scene.image, scene.boxes, None, scene.labels, names, attribution=credit),
-        overlay(scene.image, None, scene.masks, scene.labels, names, attribution=credit),
+        overlay(
+            scene.image, scene.boxes, None, labels=scene.labels, names=names, attribution=credit
+        ),
+        overlay(
+            scene.image, None, scene.masks, labels=scene.labels, names=names, attribution=credit
+        ),
         f"{row.caption} · IoU {mean(row.ious):.2f}",
         _credit(row.image, photographs.licenses),
     )
@@ -134,8 +138,8 @@ def _numbers(world: World) -> ReportSection:
     columns, rows = ab_table(world.results)
     count, size = len(world.masked), world.settings
     return ReportSection(
-        "What a class loses that never had a mask",
-        [
+        title="What a class loses that never had a mask",
+        text=[
             f"A world of {size.classes} classes, drawn for this demo. {count} classes keep "
             f"their masks (A), the other {size.classes - count} keep only boxes (B). One "
             f"detector learned the boxes of all classes from {size.train_images:,} pictures; "
@@ -173,8 +177,8 @@ def _pictures(world: World) -> ReportSection:
         for scenes in world.scenes
     ]
     return ReportSection(
-        "The same boxes, two mask heads",
-        [
+        title="The same boxes, two mask heads",
+        text=[
             "The first test pictures in which two box-only objects share a box, not the best "
             "ones. Every object has its own colour, outlined or filled; the letter says whether "
             "its class had masks in training.",
@@ -195,9 +199,9 @@ def _scene_picture(name: str, scene: Scene, world: World) -> Image.Image:
     letters = dict(zip(numbers, sets, strict=True))
     if name == "given":
         boxes = scene.boxes * ~scene.has_mask[:, None]
-        return overlay(scene.image, boxes, scene.masks, order, letters, fill=0.0)
+        return overlay(scene.image, boxes, scene.masks, labels=order, names=letters, fill=0.0)
     grey = np.asarray(Image.fromarray(scene.image).convert("L"))
-    return overlay(grey, None, scene.masks, order, letters, fill=0.6)
+    return overlay(grey, None, scene.masks, labels=order, names=letters, fill=0.6)
 
 
 def _classes(world: World) -> ReportSection:
@@ -211,13 +215,13 @@ def _classes(world: World) -> ReportSection:
         for row in rows
     ]
     note = "Mask IoU on the true boxes, in percent; a dash where no test picture shows the class."
-    return ReportSection("Class by class", bars=Bars(series, groups, note))
+    return ReportSection(title="Class by class", bars=Bars(series, groups, note))
 
 
 def _training(world: World, clock: Clock) -> ReportSection:
     steps = [(name, _time(seconds)) for name, seconds in clock.seconds.items()]
     return ReportSection(
-        "How it was made",
+        title="How it was made",
         table=Table(
             ["step", "time"], [*steps, ("in all", _time(clock.total))], strong=[len(steps)]
         ),

@@ -106,7 +106,10 @@ def _compare(
 ) -> Photograph:
     before, after = read_scene(truth, image, PHOTOGRAPHS), read_scene(drawn, image, PHOTOGRAPHS)
     whole = paste(
-        torch.ones(len(before.boxes), 1, 1), before.boxes, before.boxes, before.masks.image_size
+        torch.ones(len(before.boxes), 1, 1),
+        before.boxes,
+        before.boxes,
+        image_size=before.masks.image_size,
     )
     counts = Counter(names[label] for label in before.labels.tolist())
     return Photograph(
@@ -125,7 +128,13 @@ def _save_pictures(result: Photographs, folder: Path) -> None:
         credit = attribution_of(row.image, result.licenses)
         nothing = ~scene.has_mask & False
         picture = before_after(
-            scene.image, scene.boxes, scene.masks, scene.labels, result.names, nothing, credit
+            scene.image,
+            scene.boxes,
+            scene.masks,
+            labels=scene.labels,
+            names=result.names,
+            had_mask=nothing,
+            attribution=credit,
         )
         picture.save(folder / row.image["file_name"], quality=90)
 

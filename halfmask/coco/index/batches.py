@@ -13,7 +13,7 @@ from halfmask.coco.index.images import IndexImages
 
 
 def record_batches(
-    images: IndexImages, category_ids: Array, spool: Path, images_a_part: int
+    images: IndexImages, category_ids: Array, spool: Path, *, images_a_part: int
 ) -> Iterator[Any]:
     """Yields one Arrow record batch for each part of the images.
 
@@ -36,10 +36,10 @@ def record_batches(
         counts = np.bincount(rows["image"] - first, minlength=last - first)
         own = {name: column[first:last] for name, column in images.table.items()}
         own["file_name"] = names.slice(first, last - first).combine_chunks()
-        yield _batch(own, counts, rows, labels)
+        yield _batch(own, counts, rows, labels=labels)
 
 
-def _batch(own: dict[str, Any], counts: Array, rows: Array, labels: Array) -> Any:
+def _batch(own: dict[str, Any], counts: Array, rows: Array, *, labels: Array) -> Any:
     import pyarrow as pa
 
     form = schema()

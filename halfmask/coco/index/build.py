@@ -38,7 +38,9 @@ MOST_PARTS = 512
 """Largest number of temporary files: a process cannot hold many more open."""
 
 
-def write_index(path: Path, target: Path, source: Source, progress: Progress | None = None) -> None:
+def write_index(
+    path: Path, target: Path, source: Source, *, progress: Progress | None = None
+) -> None:
     """Writes the index of `path` to `target`.
 
     Args:
@@ -183,6 +185,6 @@ class _Builder:
             head = schema().with_metadata(metadata(source, facts))
             with pa.ipc.new_file(pa.PythonFile(file), head) as writer:
                 for batch in record_batches(
-                    self._images, category_ids, self._spool, self._images_a_part
+                    self._images, category_ids, self._spool, images_a_part=self._images_a_part
                 ):
                     writer.write_batch(batch)

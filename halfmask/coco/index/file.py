@@ -122,7 +122,14 @@ class CocoIndex:
             record = self._record(part, row) if read else {}
             mask = record["segmentation"] if state == _MASK else None
             instances.append(
-                Instance(number, label, tuple(box), MASK_STATES[state], mask_weight(record), mask)
+                Instance(
+                    annotation_id=number,
+                    label=label,
+                    box=tuple(box),
+                    state=MASK_STATES[state],
+                    weight=mask_weight(record),
+                    segmentation=mask,
+                )
             )
         return instances
 

@@ -28,7 +28,7 @@ class IndexImages:
 
         kept, names = [], []
         for position, record in enumerate(batch.items, batch.first):
-            check_record(record, position, name, "image")
+            check_record(record, position, name, what="image")
         self._every.append(np.array([record["id"] for record in batch.items], dtype=np.int64))
         for record, (start, end) in zip(batch.items, batch.spans, strict=True):
             size = size_of_record(record)
@@ -53,7 +53,7 @@ class IndexImages:
         repeats = order[1:][every[order[1:]] == every[order[:-1]]]
         if len(repeats):
             position = int(repeats.min())
-            raise InputError(repeated_id(int(every[position]), position, name, "image"))
+            raise InputError(repeated_id(int(every[position]), position, name, what="image"))
         self._every.clear()
         self.table = {
             key: np.concatenate([*parts, np.zeros(0, np.int64)])

@@ -124,7 +124,7 @@ def _write(path: Path, target: Path, progress: Progress | None, *, sweep: bool) 
     if source.size > WORTH_A_LINE:
         logger.info("indexing %s (%.0f MiB), once", path, source.size / 2**20)
     with writing(target), path_beside(target) as beside:
-        write_index(path, beside, source, progress)
+        write_index(path, beside, source, progress=progress)
         if _source(path) != source:
             raise InputError(
                 f"{path}: changed while it was indexed; start again when nothing writes to it"

@@ -68,7 +68,7 @@ def render(spec: WorldSpec, seed: int, index: int) -> tuple[Array, list[WorldIns
     for group, place in enumerate(_layout(rng, spec)):
         window = (slice(place.y, place.y + place.h), slice(place.x, place.x + place.w))
         for row, inside in _parts(rng, spec, place):
-            paint = _paint(rng, spec.classes[row], place.w, place.h)
+            paint = _paint(rng, spec.classes[row], place.w, h=place.h)
             np.copyto(picture[window], paint, where=inside[..., None])
             drawn.append((row + 1, group))
             np.copyto(owner[window], np.uint8(len(drawn)), where=inside)
@@ -175,8 +175,8 @@ def _parts(rng: np.random.Generator, spec: WorldSpec, place: _Place) -> list[tup
     """Returns the objects of a group, bottom up: class row and pixels, bool [h, w]."""
     x, y = _grid(place.w, place.h)
     if len(place.rows) == 1:
-        return [(place.rows[0], _silhouette(rng, spec.classes[place.rows[0]].outline, x, y))]
-    body = _silhouette(rng, "block", x, y)
+        return [(place.rows[0], _silhouette(rng, spec.classes[place.rows[0]].outline, x, y=y))]
+    body = _silhouette(rng, "block", x, y=y)
     low, high = (place.rows[i] for i in rng.permutation(2))
     return [(low, body), (high, body & _upper_part(rng, x, y))]
 
@@ -212,7 +212,7 @@ def _upper_part(rng: np.random.Generator, x: Array, y: Array) -> Array:
     return upper
 
 
-def _silhouette(rng: np.random.Generator, outline: str, x: Array, y: Array) -> Array:
+def _silhouette(rng: np.random.Generator, outline: str, x: Array, *, y: Array) -> Array:
     """Returns a lone object's pixels, bool [h, w]; its tight box is nearly the grid."""
     a, b = np.abs(x), np.abs(y)
     inside: Array
@@ -236,7 +236,7 @@ def _silhouette(rng: np.random.Generator, outline: str, x: Array, y: Array) -> A
     return inside
 
 
-def _paint(rng: np.random.Generator, kind: WorldClass, w: int, h: int) -> Array:
+def _paint(rng: np.random.Generator, kind: WorldClass, w: int, *, h: int) -> Array:
     """Returns the class's ground with its texture in ink, float32 [h, w, 3]."""
     angle, period = rng.uniform(-0.15, 0.15), rng.uniform(6.5, 8.0)
     turn = np.float32(2 * np.pi / period)

@@ -98,13 +98,15 @@ def synth(
     refuse_foreign(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     annotations: list[dict[str, Any]] = []
-    for number, part in enumerate(_draw(folder / "images", images, seed, spec, workers), 1):
+    for number, part in enumerate(
+        _draw(folder / "images", images, seed, spec=spec, workers=workers), 1
+    ):
         annotations.extend(part)
         if progress is not None:
             progress("drawing", min(number * CHUNK, images), images)
     sheet, path = folder / "contact_sheet.png", folder / "instances.json"
     world_sheet(spec, seed, min(images, SHEET_PICTURES)).save(sheet)
-    write_json(path, _document(spec, seed, images, annotations))
+    write_json(path, _document(spec, seed, images, annotations=annotations))
     seconds = time.perf_counter() - start
     return WrittenWorld(
         path=path, sheet=sheet, images=images, classes=classes, seed=seed, seconds=seconds
@@ -178,7 +180,7 @@ def annotations_of(
 
 
 def _document(
-    spec: WorldSpec, seed: int, images: int, annotations: list[dict[str, Any]]
+    spec: WorldSpec, seed: int, images: int, *, annotations: list[dict[str, Any]]
 ) -> dict[str, Any]:
     for number, annotation in enumerate(annotations, 1):
         annotation["id"] = number
@@ -196,7 +198,7 @@ def _document(
 
 
 def _draw(
-    folder: Path, images: int, seed: int, spec: WorldSpec, workers: int
+    folder: Path, images: int, seed: int, *, spec: WorldSpec, workers: int
 ) -> Iterator[list[dict[str, Any]]]:
     starts = range(0, images, CHUNK)
     jobs = [(folder, range(start, min(images, start + CHUNK)), seed, spec) for start in starts]

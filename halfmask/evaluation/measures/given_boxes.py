@@ -15,7 +15,7 @@ from halfmask.evaluation.measures.reliability import reliability
 Block = dict[str, float | int | None]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class IouTable:
     """One row for each instance with a usable mask: the predicted mask's IoU and score.
 

@@ -77,9 +77,11 @@ def compute_metrics(
     box_table = mask_table = None
     images: set[int] = set()
     if detections is not None:
-        box_table, mask_table, images = _detection_tables(file, detections, use, max_detections)
+        box_table, mask_table, images = _detection_tables(
+            file, detections, use, limit=max_detections
+        )
     ious = IouTable() if ious is None else ious
-    ambiguous, given_images = _given_tables(file, given or (), use, ious)
+    ambiguous, given_images = _given_tables(file, given or (), use, table=ious)
     every = {category["id"] for category in file.categories}
     in_a = every & set(masked)
     sets = {"all": None, "A": in_a, "B": every - in_a}
@@ -122,7 +124,7 @@ def _ratio(mask_ap: float | None, box_ap: float | None) -> float | None:
 
 
 def _detection_tables(
-    file: Annotations, detections: Iterable[tuple[int, Detection]], use: Use, limit: int
+    file: Annotations, detections: Iterable[tuple[int, Detection]], use: Use, *, limit: int
 ) -> tuple[PrecisionTable, PrecisionTable, set[int]]:
     """Tables of boxes and of masks, and the ids of the images."""
     categories = [{"id": c["id"], "name": c["name"]} for c in file.categories]
@@ -167,7 +169,7 @@ def as_results(
 
 
 def _given_tables(
-    file: Annotations, given: Iterable[GivenMasks], use: Use, table: IouTable
+    file: Annotations, given: Iterable[GivenMasks], use: Use, *, table: IouTable
 ) -> tuple[AmbiguousTable, set[int]]:
     """Fills `table`; returns the table of ambiguous boxes and the ids of the images."""
     ambiguous = AmbiguousTable()

@@ -111,7 +111,7 @@ REPLICATES = 2000
 
 
 def class_estimate(
-    ious: ArrayLike, classes: ArrayLike, images: ArrayLike, seed: int = 0
+    ious: ArrayLike, classes: ArrayLike, images: ArrayLike, *, seed: int = 0
 ) -> dict[str, float]:
     """Mean IoU of masks with a 95 % interval, bootstrapped over classes and images.
 

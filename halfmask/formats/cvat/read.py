@@ -72,7 +72,7 @@ def _add_image(element: Element, sink: CocoSink) -> None:
     number = sink.add_image(name, size, f"image {name!r}")
     if number is None:
         return
-    for thing in _objects(element, name, size, sink):
+    for thing in _objects(element, name, size, sink=sink):
         segmentation = _segmentation(thing, size)
         boxes: list[list[float] | None] = [*thing.boxes]
         if segmentation is not None and len(boxes) != 1:
@@ -84,7 +84,7 @@ def _add_image(element: Element, sink: CocoSink) -> None:
             segmentation = None
 
 
-def _objects(element: Element, name: str, size: Size, sink: CocoSink) -> Iterator[_Object]:
+def _objects(element: Element, name: str, size: Size, *, sink: CocoSink) -> Iterator[_Object]:
     objects: dict[object, _Object] = {}
     alone = count()
     for position, shape in enumerate(element, 1):

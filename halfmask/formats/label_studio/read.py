@@ -48,11 +48,13 @@ def read_label_studio(source: Path, sink: CocoSink, options: Options) -> None:
                 else "expected an object with data and annotations: export as JSON, not JSON-MIN"
             )
             raise InputError(f"{source}: {where}: {hint}")
-        _add_task(task, _file_name(address, options.images), where, sink, options.images)
+        _add_task(
+            task, _file_name(address, options.images), where, sink=sink, images=options.images
+        )
 
 
 def _add_task(
-    task: dict[str, Any], name: str, where: str, sink: CocoSink, images: Path | None
+    task: dict[str, Any], name: str, where: str, *, sink: CocoSink, images: Path | None
 ) -> None:
     results = _results(task, where, sink)
     regions = [r for r in results if isinstance(r, dict) and isinstance(r.get("value"), dict)]
@@ -68,7 +70,9 @@ def _add_task(
     number = sink.add_image(name, size, where)
     if number is not None:
         for region in regions:
-            _add_region(region, number, size, f"{where} region {region.get('id', '?')}", sink)
+            _add_region(
+                region, number, size, where=f"{where} region {region.get('id', '?')}", sink=sink
+            )
 
 
 def _results(task: dict[str, Any], where: str, sink: CocoSink) -> list[Any]:
@@ -89,7 +93,9 @@ def _results(task: dict[str, Any], where: str, sink: CocoSink) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def _add_region(region: dict[str, Any], image: int, size: Size, where: str, sink: CocoSink) -> None:
+def _add_region(
+    region: dict[str, Any], image: int, size: Size, *, where: str, sink: CocoSink
+) -> None:
     value = region["value"]
     lists = (value[key] for key in _LABELS if isinstance(value.get(key), list))
     labels = next((labels for labels in lists if labels), None)
@@ -106,7 +112,7 @@ def _add_region(region: dict[str, Any], image: int, size: Size, where: str, sink
         )
         return
     try:
-        bbox, segmentation = _shape(value, size, where, sink)
+        bbox, segmentation = _shape(value, size, where, sink=sink)
     except ValueError as error:
         sink.report.fault("regions that cannot be read: left out", f"{where}: {error}")
         return
@@ -116,7 +122,7 @@ def _add_region(region: dict[str, Any], image: int, size: Size, where: str, sink
 
 
 def _shape(
-    value: dict[str, Any], size: Size, where: str, sink: CocoSink
+    value: dict[str, Any], size: Size, where: str, *, sink: CocoSink
 ) -> tuple[list[float] | None, Any]:
     """Box and segmentation of a region, whose numbers are percent of the image's sides.
 

@@ -55,12 +55,12 @@ def read_open_images(source: Path, sink: CocoSink, options: Options) -> None:
     for name in sorted(set(names.values())):
         sink.category(name)
     total = sum(file.stat().st_size for file in (boxes, segments) if file is not None)
-    reader = _Rows(sink, names, options.images, options.masks or folder / "masks")
+    reader = _Rows(sink, names, options.images, masks=options.masks or folder / "masks")
     with MaskTable() as table:
-        for where, row in _rows(segments, _MASKS, options, total) if segments else ():
+        for where, row in _rows(segments, _MASKS, options, total=total) if segments else ():
             if not table.put(row):
                 sink.report.fault("rows of masks without a box of four numbers: left out", where)
-        for where, row in _rows(boxes, _BOXES, options, total):
+        for where, row in _rows(boxes, _BOXES, options, total=total):
             reader.add_box(row, table, where)
         for row in table.left():
             sink.report.note(
@@ -72,7 +72,7 @@ def read_open_images(source: Path, sink: CocoSink, options: Options) -> None:
 class _Rows:
     """Adds rows to a sink, and each image with its first row."""
 
-    def __init__(self, sink: CocoSink, names: dict[str, str], images: Path, masks: Path) -> None:
+    def __init__(self, sink: CocoSink, names: dict[str, str], images: Path, *, masks: Path) -> None:
         self.sink, self.names, self.images, self.masks = sink, names, images, masks
         self.ids: dict[str, int | None] = {}
 
@@ -145,7 +145,7 @@ def _more(row: dict[str, str]) -> dict[str, object]:
 
 
 def _rows(
-    path: Path, columns: set[str], options: Options, total: int
+    path: Path, columns: set[str], options: Options, *, total: int
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Yields file and line, and the columns, of the rows of a CSV."""
     try:

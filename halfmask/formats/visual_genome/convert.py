@@ -100,7 +100,7 @@ def convert_visual_genome(
     for file in files.values():
         if file.exists() and file.samefile(coco_val):
             raise InputError(f"{file}: is --coco-val and would be overwritten; name another OUT")
-    images = _read_images(source / IMAGES, coco_val, test, progress)
+    images = _read_images(source / IMAGES, coco_val, test, progress=progress)
     counts = _count_synsets(source / OBJECTS, progress)
     if not counts:
         raise InputError(
@@ -117,7 +117,7 @@ def convert_visual_genome(
             records = [i.record for i in images.values() if i.split == split]
             stream = CocoStream(file, _head(split, classes, chosen), records)
             streams[split] = stack.enter_context(stream)
-        _write_objects(source / OBJECTS, images, streams, result, progress)
+        _write_objects(source / OBJECTS, images, streams, result=result, progress=progress)
         for stream in streams.values():
             stream.seal()
     return result
@@ -133,6 +133,7 @@ def _write_objects(
     path: Path,
     images: dict[int, _Image],
     streams: dict[str, CocoStream],
+    *,
     result: VisualGenomeSplits,
     progress: CountBytes | None,
 ) -> None:
@@ -204,7 +205,7 @@ def _objects_of_images(
 
 
 def _read_images(
-    path: Path, coco_val: Path, test: int, progress: CountBytes | None
+    path: Path, coco_val: Path, test: int, *, progress: CountBytes | None
 ) -> dict[int, _Image]:
     """image_id → COCO image record and split, in the order of image_data.json."""
     val = {i for i in stream_items(coco_val, "images.item.id") if type(i) is int}

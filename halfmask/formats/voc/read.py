@@ -50,7 +50,7 @@ def read_voc(source: Path, sink: CocoSink, options: Options) -> None:
         except XmlError as error:
             sink.report.fault("XML files that cannot be read: left out", error)
         else:
-            _add_file(file, root, masks / f"{file.stem}.png", sink, options)
+            _add_file(file, root, masks / f"{file.stem}.png", sink=sink, options=options)
         options.advance(1, len(files))
 
 
@@ -85,7 +85,7 @@ def _root(file: Path) -> Element:
     return root
 
 
-def _add_file(file: Path, root: Element, mask: Path, sink: CocoSink, options: Options) -> None:
+def _add_file(file: Path, root: Element, mask: Path, *, sink: CocoSink, options: Options) -> None:
     name = text_of(root, "filename") or f"{file.stem}.jpg"
     size = _size(root, name, options.images)
     number = sink.add_image(name, size, file)
@@ -95,7 +95,7 @@ def _add_file(file: Path, root: Element, mask: Path, sink: CocoSink, options: Op
     things = root.findall("object")
     for position, thing in enumerate(things, 1):
         where = f"{file} object {position}"
-        bbox = _checked_box(thing, sink, where, options.zero_based)
+        bbox = _checked_box(thing, sink, where, zero_based=options.zero_based)
         if bbox is not None:
             segmentation = _mask_of(values, position, size)
             if segmentation is not None and _inside(segmentation, bbox, size) < 0.5:
@@ -113,7 +113,7 @@ def _add_file(file: Path, root: Element, mask: Path, sink: CocoSink, options: Op
 
 
 def _checked_box(
-    thing: Element, sink: CocoSink, where: str, zero_based: bool
+    thing: Element, sink: CocoSink, where: str, *, zero_based: bool
 ) -> list[float] | None:
     """The box of an object, or None if it has no box or no name; reports both."""
     bbox = _bbox(thing.find("bndbox"), zero_based)

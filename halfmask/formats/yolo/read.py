@@ -82,7 +82,7 @@ def read_yolo(source: Path, sink: CocoSink, options: Options) -> None:
     for photograph in found.photographs:
         labels = found.label_file(photograph)
         used.add(labels)
-        _add_photograph(photograph, labels, found, sink)
+        _add_photograph(photograph, labels, found, sink=sink)
         options.advance(1, len(found.photographs))
     orphans = sorted(_label_files(used) - used)
     if orphans and options.split is None:
@@ -90,7 +90,7 @@ def read_yolo(source: Path, sink: CocoSink, options: Options) -> None:
         sink.report.fault(what, orphans[0], times=len(orphans))
 
 
-def _add_photograph(photograph: Path, labels: Path, found: YoloSource, sink: CocoSink) -> None:
+def _add_photograph(photograph: Path, labels: Path, found: YoloSource, *, sink: CocoSink) -> None:
     try:
         with opened(photograph) as image:
             size, turn = (image.height, image.width), image.getexif().get(_ORIENTATION, 1)
@@ -109,10 +109,10 @@ def _add_photograph(photograph: Path, labels: Path, found: YoloSource, sink: Coc
     text = labels.read_text(encoding="utf-8-sig", errors="replace")
     for line_number, line in enumerate(text.splitlines(), 1):
         if line.strip():
-            _add_line(line, number, found, sink, f"{labels} line {line_number}")
+            _add_line(line, number, found, sink=sink, where=f"{labels} line {line_number}")
 
 
-def _add_line(line: str, image: int, found: YoloSource, sink: CocoSink, where: str) -> None:
+def _add_line(line: str, image: int, found: YoloSource, *, sink: CocoSink, where: str) -> None:
     row = parse_line(line, found.keypoint_values)
     if isinstance(row, str):
         sink.report.fault(f"label lines with {row}: left out", where)

@@ -83,5 +83,5 @@ class MaskDrawer:
                 torch.tensor([label_of[c] for c in piece.categories], dtype=torch.int64)
                 for piece, _ in there
             ],
-            self.loose and predictor.knows_loose_boxes,
+            loose=self.loose and predictor.knows_loose_boxes,
         )

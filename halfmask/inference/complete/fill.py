@@ -70,7 +70,7 @@ class FillingJob:
                 for earlier in journal.batches.values():
                     masks.update((position, filling) for position, filling in earlier)
                 resumed = len(masks)
-                skipped = self._fill(masks, journal, progress, ray)
+                skipped = self._fill(masks, journal, progress, ray=ray)
                 self._write(dict(sorted(masks.items())), journal.header["date"])
                 journal.remove()
         except KeyboardInterrupt:
@@ -99,7 +99,7 @@ class FillingJob:
         }
 
     def _fill(
-        self, masks: dict[int, FilledMask], journal: Journal, progress: Progress, ray: str | None
+        self, masks: dict[int, FilledMask], journal: Journal, progress: Progress, *, ray: str | None
     ) -> tuple[str, ...]:
         """Adds the masks of unfinished batches; returns why photographs were skipped."""
         batches, done = self.work.batches, len(masks)
@@ -108,7 +108,7 @@ class FillingJob:
         drawn = (
             self.drawer.draw_batches(batches, rest)
             if ray is None
-            else drawn_on_ray(self.drawer, batches, rest, ray)
+            else drawn_on_ray(self.drawer, batches, rest, address=ray)
         )
         skipped: dict[int, list[str]] = {}
         with contextlib.closing(drawn):
@@ -127,7 +127,7 @@ class FillingJob:
         if masks:
             model = self.drawer.predictor.identity
             write_completed(
-                self.target, self.file.document, self.work, masks, model=model, date=date
+                self.target, self.file.document, self.work, masks=masks, model=model, date=date
             )
         else:
             copy_file(self.source, self.target)

@@ -81,11 +81,11 @@ def _rescued(one: Detection, score: float) -> tuple[Tensor, tuple[int, int], flo
     """One mask at the first lower threshold that leaves a pixel: bitmap, (x, y), score."""
     probs, size = one.mask_probs.nan_to_num(0.0), one.image_size
     for threshold in THRESHOLDS[1:]:
-        crop = paste(probs, one.regions, one.limits, size, threshold)
+        crop = paste(probs, one.regions, one.limits, image_size=size, threshold=threshold)
         if int(crop.areas()[0]) > 0:
             estimate = _score(float(expected_iou(probs, threshold)[0]))
             return *_only(crop), min(score, estimate) if score > 0 else estimate
-    whole = paste(torch.ones_like(probs), one.limits, one.limits, size)
+    whole = paste(torch.ones_like(probs), one.limits, one.limits, image_size=size)
     if int(whole.areas()[0]) > 0:
         return *_only(whole), 0.0
     # A box on a pixel's border, thinner than `paste` can see: its nearest pixel.

@@ -17,8 +17,8 @@ def write_completed(
     target: Path,
     document: Record,
     work: FillingPlan,
-    masks: dict[int, FilledMask],
     *,
+    masks: dict[int, FilledMask],
     model: str,
     date: str,
 ) -> None:
@@ -29,7 +29,7 @@ def write_completed(
     """
     rows = list(document["annotations"])
     for position, filling in masks.items():
-        rows[position] = _filled(rows[position], filling, model, position in work.broken)
+        rows[position] = _filled(rows[position], filling, model, broken=position in work.broken)
     info = _info(document.get("info"), model, date)
     write_json(target, document | {"annotations": rows, "info": info})
 
@@ -50,7 +50,7 @@ def sweep(target: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def _filled(old: Record, filling: FilledMask, model: str, broken: bool) -> Record:
+def _filled(old: Record, filling: FilledMask, model: str, *, broken: bool) -> Record:
     note: dict[str, Any] = {"model": model, "score": filling["score"], "state": "filled"}
     if "agreement" in filling:
         note["agreement"] = filling["agreement"]

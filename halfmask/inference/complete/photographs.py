@@ -31,7 +31,7 @@ def photograph_of(folder: Path, image: Record, size: tuple[int, int]) -> Pixels:
     where = f"image id {image['id']}"
     path = photograph_path(folder, file_name_of(image), where)
     pixels = read_photograph(path, where)
-    check_size(pixels, size, f"{path} ({where})", "file")
+    check_size(pixels, size, f"{path} ({where})", file="file")
     return pixels
 
 

@@ -90,7 +90,11 @@ def plan(file: CocoFile, redo_filled: bool = False) -> FillingPlan:
     for image in file.images:
         positions = [position_of[id(a)] for a in file.annotations_of(image["id"])]
         seen.update(positions)
-        chosen = [k for k in positions if _is_chosen(out, file, annotations[k], k, redo_filled)]
+        chosen = [
+            k
+            for k in positions
+            if _is_chosen(out, file, annotations[k], position=k, redo_filled=redo_filled)
+        ]
         pieces += _pieces(file, image, chosen)
     out.unusable = [_label(a, k) for k, a in enumerate(annotations) if k not in seen]
     if out.unusable:
@@ -100,7 +104,7 @@ def plan(file: CocoFile, redo_filled: bool = False) -> FillingPlan:
 
 
 def _is_chosen(
-    out: FillingPlan, file: CocoFile, annotation: Record, position: int, redo_filled: bool
+    out: FillingPlan, file: CocoFile, annotation: Record, *, position: int, redo_filled: bool
 ) -> bool:
     """Whether the annotation is to be filled; counts it in any case."""
     fate = _fate(file, annotation, redo_filled)

@@ -48,7 +48,7 @@ def check_ray() -> None:
 
 
 def drawn_on_ray(
-    drawer: MaskDrawer, batches: list[list[Piece]], rest: Iterable[int], address: str
+    drawer: MaskDrawer, batches: list[list[Piece]], rest: Iterable[int], *, address: str
 ) -> Generator[tuple[int, FilledBatch]]:
     """Draws the batches of these numbers, in the order in which workers finish.
 

@@ -139,7 +139,7 @@ def write_graphs(
 def write_int8(path: Path, calibration: Sequence[Sample]) -> dict[str, Any]:
     """Writes NAME.int8.onnx beside NAME.onnx; returns file, bytes, and `quantize_graph`'s."""
     exact, out = session_of(path), path.with_suffix(".int8.onnx")
-    same = quantize_graph(path, out, exact, calibration)
+    same = quantize_graph(path, out, exact, samples=calibration)
     return {"file": out.name, "bytes": out.stat().st_size, **same}
 
 

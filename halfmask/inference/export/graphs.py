@@ -73,7 +73,7 @@ class BoxSegmenterGraph(nn.Module):
             1,
         )
         visible = inside_box(limits, closest, size) > 0.5
-        features = mask_features(probs, visible, boxes, closest, agreement)
+        features = mask_features(probs, visible, boxes, regions=closest, agreement=agreement)
         quality = self.model.quality_score.curve(features) if self.fitted else features[:, 0]
         if self.model.best_iou:
             probs = recentred(probs, best_threshold(probs * visible).clamp(*THRESHOLDS))
@@ -130,7 +130,7 @@ class DetectorGraph(nn.Module):
         features = model.features(batch.tensors)
         proposals, _ = model.rpn(batch, features)
         found, labels, scores = model.box_heads.find(features, proposals, batch.image_sizes)
-        probs = _masks(model, features, found, labels[0], batch.image_sizes)
+        probs = _masks(model, features, found, labels=labels[0], sizes=batch.image_sizes)
         boxes = resize_boxes(found[0], batch.image_sizes[0], _size(image))
         return boxes, labels[0], scores[0], probs, boxes + model.mask_shift, expected_iou(probs)
 
@@ -160,12 +160,12 @@ class RegionSegmenterGraph(nn.Module):
         if model.needs_labels:
             guessed, _ = model.box_heads.classify(features, placed, batch.image_sizes)
             labels = torch.where(labels == 0, guessed, labels)
-        probs = _masks(model, features, placed, labels, batch.image_sizes)
+        probs = _masks(model, features, placed, labels=labels, sizes=batch.image_sizes)
         return probs, boxes + model.mask_shift, expected_iou(probs)
 
 
 def _masks(
-    model: PartialMaskRCNN, features: Features, boxes: list[Tensor], labels: Tensor, sizes: Sizes
+    model: PartialMaskRCNN, features: Features, boxes: list[Tensor], *, labels: Tensor, sizes: Sizes
 ) -> Tensor:
     pooled = model.mask_pool(features, boxes, sizes)
     logits: Tensor = model.mask_branch(pooled, labels, model.class_rows())

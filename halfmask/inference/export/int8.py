@@ -43,7 +43,7 @@ SAME_BOX = 0.5
 
 
 def quantize_graph(
-    source: Path, out: Path, exact: Any, samples: Sequence[Sample]
+    source: Path, out: Path, exact: Any, *, samples: Sequence[Sample]
 ) -> dict[str, Any]:
     """Writes an 8-bit copy of a graph.
 
@@ -69,7 +69,7 @@ def quantize_graph(
         ranges, beside = Path(folder) / "ranges.json", Path(folder) / "try.onnx"
         save_ranges(source, feeds_of(exact, samples), ranges)
         for kept in CHOICES:
-            counts = write_quantized(source, beside, ranges, kept)
+            counts = write_quantized(source, beside, ranges, kept=kept)
             same = agreement(exact, session_of(beside), samples)
             tried.append({"layers": counts[0], "mean_iou": same["mean_iou"]})
             if not best or (same["mean_iou"] or 0) > (best["mean_iou"] or 0):
@@ -81,7 +81,7 @@ def quantize_graph(
     return {**best, "tried": tried}
 
 
-def write_quantized(source: Path, out: Path, ranges: Path, kept: str = EXACT) -> tuple[int, int]:
+def write_quantized(source: Path, out: Path, ranges: Path, *, kept: str = EXACT) -> tuple[int, int]:
     """Writes the 8-bit graph of one choice; returns how many layers are 8-bit, and of how
     many.
 
@@ -200,7 +200,7 @@ def agreement(exact: Any, coarse: Any, samples: Sequence[Sample]) -> dict[str, A
             mine, theirs = (_pasted(answer, feed["boxes"], size) for answer in (wanted, got))
             overlaps.append(iou(mine, theirs))
         else:
-            rows, others = _pairs(wanted[0], wanted[1], got[0], got[1])
+            rows, others = _pairs(wanted[0], wanted[1], got[0], other_labels=got[1])
             mine, theirs = (_pasted(answer[3:], answer[0], size) for answer in (wanted, got))
             overlaps.append(iou(mine.select(rows), theirs.select(others)))
         masks += len(mine)
@@ -216,12 +216,15 @@ def agreement(exact: Any, coarse: Any, samples: Sequence[Sample]) -> dict[str, A
 
 def _pasted(answer: Sequence[Array], boxes: Array, size: tuple[int, int]) -> MaskCrops:
     return paste(
-        torch.from_numpy(answer[0]), torch.from_numpy(answer[1]), torch.from_numpy(boxes), size
+        torch.from_numpy(answer[0]),
+        torch.from_numpy(answer[1]),
+        torch.from_numpy(boxes),
+        image_size=size,
     )
 
 
 def _pairs(
-    boxes: Array, labels: Array, other_boxes: Array, other_labels: Array
+    boxes: Array, labels: Array, other_boxes: Array, *, other_labels: Array
 ) -> tuple[list[int], list[int]]:
     """Rows of the first detections and of the same detections among the others, used once."""
     if not len(boxes) or not len(other_boxes):

@@ -64,7 +64,7 @@ def parity(graph: Graph, path: Path, seed: int = 0) -> dict[str, Any]:
                     "please report this"
                 )
         if len(got[0]) and graph.name == "detect":
-            order = _same_rows(wanted[0].numpy(), wanted[1].numpy(), got[0], got[1])
+            order = _same_rows(wanted[0].numpy(), wanted[1].numpy(), got[0], other_labels=got[1])
             got = [rows[order] for rows in got]
         for name, mine, theirs in zip(graph.names, wanted, got, strict=True):
             if theirs.size:
@@ -73,7 +73,7 @@ def parity(graph: Graph, path: Path, seed: int = 0) -> dict[str, Any]:
     return {"largest_difference": largest, "images": len(CASES), "boxes": answers}
 
 
-def _same_rows(boxes: Array, labels: Array, other_boxes: Array, other_labels: Array) -> Array:
+def _same_rows(boxes: Array, labels: Array, other_boxes: Array, *, other_labels: Array) -> Array:
     """For each row the other's with its label and the nearest box.
 
     Detections of almost equal scores may come in another order.
@@ -92,12 +92,12 @@ def cases(seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         image = torch.rand((3, height, width), generator=generator)
         yield (
             image,
-            _some_boxes(height, width, count, generator),
+            _some_boxes(height, width, count, generator=generator),
             torch.zeros(count, dtype=torch.int64),
         )
 
 
-def _some_boxes(height: int, width: int, count: int, generator: torch.Generator) -> Tensor:
+def _some_boxes(height: int, width: int, count: int, *, generator: torch.Generator) -> Tensor:
     corners = torch.rand((count, 2, 2), generator=generator)
     low, high = corners.amin(1), corners.amax(1).clamp_min(0.02) + 0.02
     return torch.cat([low, high], 1).clamp_max(1) * torch.tensor([width, height, width, height])

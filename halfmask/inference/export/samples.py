@@ -67,7 +67,9 @@ def _made_up(folder: Path, limit: int) -> list[Sample]:
     return out
 
 
-def some_boxes(height: int, width: int, generator: torch.Generator, count: int = BOXES) -> Tensor:
+def some_boxes(
+    height: int, width: int, generator: torch.Generator, *, count: int = BOXES
+) -> Tensor:
     """Returns boxes float32 [count, 4] xyxy within an image.
 
     Their sides are from a twentieth of the image to all of it, evenly in the logarithm.

@@ -35,6 +35,7 @@ def build_box_segmenter(
     config: BoxSegmenterConfig,
     num_classes: int,
     pretrained: bool = True,
+    *,
     names: Sequence[str] | None = None,
 ) -> BoxSegmenter:
     """Builds a box segmenter; the arguments are those of `build_model`.

@@ -207,7 +207,7 @@ class CropReader(nn.Module):
         return torch.where(loose[:, None], wide, boxes)
 
     def read(
-        self, image: ImagePyramid, boxes: Tensor, regions: Tensor, loose: Tensor | None = None
+        self, image: ImagePyramid, boxes: Tensor, regions: Tensor, *, loose: Tensor | None = None
     ) -> Tensor:
         """Returns crops, float32 [R, 4, S, S]. loose: bool [R]; None: `self.loose`."""
         if loose is None:

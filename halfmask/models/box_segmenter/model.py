@@ -237,5 +237,14 @@ class BoxSegmenter(SegmentationModel):
             probs = recentred(probs, best_threshold(probs * visible).clamp(*THRESHOLDS))
         reach = self.reader.reach if self.reader.loose else 0.0
         size = (height, width)
-        found = Detection(boxes, labels, scores, probs, regions, quality, size, reach)
+        found = Detection(
+            boxes=boxes,
+            labels=labels,
+            scores=scores,
+            mask_probs=probs,
+            regions=regions,
+            quality=quality,
+            image_size=size,
+            reach=reach,
+        )
         return found, features

@@ -70,7 +70,7 @@ def agreement_of(readings: list[Tensor], mean: Tensor, inside: Tensor) -> Tensor
 
 
 def mask_features(
-    probs: Tensor, visible: Tensor, boxes: Tensor, regions: Tensor, agreement: Tensor
+    probs: Tensor, visible: Tensor, boxes: Tensor, *, regions: Tensor, agreement: Tensor
 ) -> Tensor:
     """Returns the features of masks, float32 [n, F], columns as in FEATURES.
 

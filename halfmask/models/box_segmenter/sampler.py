@@ -68,7 +68,7 @@ class CropSampler:
 
     @torch.no_grad()
     def draw(
-        self, images: list[Tensor], targets: list[Target], mask_size: int, hide_labels: bool
+        self, images: list[Tensor], targets: list[Target], mask_size: int, *, hide_labels: bool
     ) -> CropBatch | None:
         """Returns crops of a batch, masks of side mask_size; None if there are none.
 
@@ -79,7 +79,9 @@ class CropSampler:
             with image_rng(index, MASKS):
                 rows = self._rows(target)
                 if len(rows):
-                    parts.append(self._cut(image, target, rows, mask_size, hide_labels))
+                    parts.append(
+                        self._cut(image, target, rows, mask_size=mask_size, hide_labels=hide_labels)
+                    )
         if not parts:
             return None
         names = [f.name for f in fields(CropBatch)]
@@ -117,17 +119,19 @@ class CropSampler:
         return torch.cat(chosen).to(target.boxes.device)
 
     def _cut(
-        self, image: Tensor, target: Target, rows: Tensor, mask_size: int, hide_labels: bool
+        self, image: Tensor, target: Target, rows: Tensor, *, mask_size: int, hide_labels: bool
     ) -> CropBatch:
         boxes, loose = self.jitter.move_boxes(target.boxes[rows])
         regions = self.jitter.move_regions(self.reader.regions(boxes))
-        crops = self.reader.read(self.reader.pyramid(image), boxes, regions, loose)
+        crops = self.reader.read(self.reader.pyramid(image), boxes, regions, loose=loose)
         has_mask = target.has_mask[rows]
         masks = boxes.new_zeros((len(rows), mask_size, mask_size))
         # `sample` takes a pixel's value at its corner, as torchvision does for mask
         # targets; crops are read with it at the centre.
         places = regions[has_mask] - 0.5
-        masks[has_mask] = sample(target.masks, target.mask_row[rows[has_mask]], places, mask_size)
+        masks[has_mask] = sample(
+            target.masks, target.mask_row[rows[has_mask]], places, size=mask_size
+        )
         labels = target.labels[rows]
         if hide_labels:
             hidden = torch.rand(len(labels)) < LABEL_DROPOUT

@@ -129,10 +129,14 @@ def import_weights(
     in_a = _masked(imported, masked, classes)
     name = f"{kind}_{source.stem}"
     checkpoint = checkpoint_of(imported, categories=classes, masked=sorted(in_a), name=name)
-    return _saved(imported, checkpoint, out, imported.trained_masks or mask_head != "none")
+    return _saved(
+        imported, checkpoint, out, with_head=imported.trained_masks or mask_head != "none"
+    )
 
 
-def _saved(imported: ImportedModel, checkpoint: Checkpoint, out: Path, with_head: bool) -> Imported:
+def _saved(
+    imported: ImportedModel, checkpoint: Checkpoint, out: Path, *, with_head: bool
+) -> Imported:
     """Writes the checkpoint, with or without its mask head."""
     if not with_head:
         for key in [key for key in checkpoint.state if key.startswith(MASK_BRANCH)]:

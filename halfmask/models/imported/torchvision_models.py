@@ -78,7 +78,7 @@ def import_torchvision(
     trained = any(key.startswith("roi_heads.mask_predictor.") for key in values)
     model = _model(values, _mask_head(values, where) if trained else untrained(mask_head), where)
     ready = {
-        key: _rescaled(key, tensor, picked, eps)
+        key: _rescaled(key, tensor, picked, eps=eps)
         for key, tensor in picked.items()
         if not (key.startswith(BODY) and key.endswith(COUNTER))
     }
@@ -123,7 +123,7 @@ def _picked(key: str, tensor: Tensor) -> Tensor:
     return rows[[0, *COCO_NAMES]].flatten(0, 1)
 
 
-def _rescaled(key: str, tensor: Tensor, values: Mapping[str, Tensor], eps: float) -> Tensor:
+def _rescaled(key: str, tensor: Tensor, values: Mapping[str, Tensor], *, eps: float) -> Tensor:
     """A scale of the backbone's BatchNorm for the epsilon of this package.
 
     The product with 1 / sqrt(variance + eps) stays equal.

@@ -141,6 +141,7 @@ class BoxHeads(RoIHeads):
         features: Features,
         proposals: list[Tensor],
         sizes: Sizes,
+        *,
         frame: tuple[list[Tensor], Sizes] | None = None,
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Returns boxes [n, 4], labels [n], scores [n] of each image, best first.

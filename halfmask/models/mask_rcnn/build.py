@@ -40,7 +40,11 @@ from halfmask.recipes.recipe import Detector, MaskHead, MaskRCNN, Transfer
 
 
 def build_mask_rcnn(
-    config: MaskRCNN, num_classes: int, pretrained: bool = True, names: Sequence[str] | None = None
+    config: MaskRCNN,
+    num_classes: int,
+    pretrained: bool = True,
+    *,
+    names: Sequence[str] | None = None,
 ) -> PartialMaskRCNN:
     """Builds a Mask R-CNN; the arguments are those of `build_model`."""
     detector, images = config.detector, config.images

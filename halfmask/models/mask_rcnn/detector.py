@@ -83,7 +83,7 @@ class RegionDetector(SegmentationModel):
             return self._resized(boxes, sizes, originals), boxes, labels, scores
         # Detectron applies offsets in the frame of the original image.
         frame = self._resized(proposals, sizes, originals), originals
-        placed, labels, scores = self.box_heads.find(features, proposals, sizes, frame)
+        placed, labels, scores = self.box_heads.find(features, proposals, sizes, frame=frame)
         return placed, self._resized(placed, originals, sizes), labels, scores
 
     def _batch(self, images: list[Tensor], targets: list[Target]) -> tuple[ImageList, BoxTargets]:

@@ -88,7 +88,9 @@ class MaskBranch(nn.Module):
         """
         many = len(features) > PART and torch.is_grad_enabled()
         if many and self.mlp is None and isinstance(self.trunk, MaskTrunk):
-            return self._in_parts(self.trunk, self.trunk.convs(features), labels, class_weights)
+            return self._in_parts(
+                self.trunk, self.trunk.convs(features), labels, class_weights=class_weights
+            )
         return self.predict(self.trunk(features), labels, class_weights)
 
     def predict(self, hidden: Tensor, labels: Tensor, class_weights: ClassVectors) -> Tensor:
@@ -97,7 +99,7 @@ class MaskBranch(nn.Module):
         return logits if self.mlp is None else logits + self.mlp(hidden)
 
     def _in_parts(
-        self, trunk: MaskTrunk, hidden: Tensor, labels: Tensor, class_weights: ClassVectors
+        self, trunk: MaskTrunk, hidden: Tensor, labels: Tensor, *, class_weights: ClassVectors
     ) -> Tensor:
         """Upsamples and predicts PART regions at a time, again in the backward pass.
 

@@ -104,7 +104,7 @@ class PartialMaskRCNN(RegionDetector):
                 teaching = self._teaching(targets, boxes)
                 own = self._own_boxes(boxes, teaching)
                 masked = with_masks(regions, teaching) if own is None else own
-                pooled, _ = self._pool_masked(features, masked, batch, targets)
+                pooled, _ = self._pool_masked(features, masked, batch, targets=targets)
                 losses["loss_mask"] = self.mask_loss(pooled)
         return losses
 
@@ -126,7 +126,7 @@ class PartialMaskRCNN(RegionDetector):
             if regions is None:
                 proposals, _ = self._propose(batch, features, boxes)
                 regions = self.box_heads.sample_masked(proposals, boxes, teaching)
-        return self._pool_masked(features, regions, batch, targets)
+        return self._pool_masked(features, regions, batch, targets=targets)
 
     def mask_loss(self, regions: MaskRegions) -> Tensor:
         """Returns the mask loss of pooled regions, by the branch's rules; 0 for none."""
@@ -228,7 +228,15 @@ class PartialMaskRCNN(RegionDetector):
         self, boxes: Tensor, labels: Tensor, scores: Tensor, probs: Tensor, size: tuple[int, int]
     ) -> Detection:
         regions = boxes + self.mask_shift
-        return Detection(boxes, labels, scores, probs, regions, expected_iou(probs), size)
+        return Detection(
+            boxes=boxes,
+            labels=labels,
+            scores=scores,
+            mask_probs=probs,
+            regions=regions,
+            quality=expected_iou(probs),
+            image_size=size,
+        )
 
     def _check_labels(self, labels: Tensor) -> None:
         classes = self.box_heads.box_predictor.cls_score.out_features
@@ -239,7 +247,12 @@ class PartialMaskRCNN(RegionDetector):
             )
 
     def _pool_masked(
-        self, features: Features, regions: SampledRegions, batch: ImageList, targets: list[Target]
+        self,
+        features: Features,
+        regions: SampledRegions,
+        batch: ImageList,
+        *,
+        targets: list[Target],
     ) -> tuple[MaskRegions, RegionPlaces]:
         """Pools regions, and draws their targets in the original images."""
         # `sample` draws half a pixel up and left, as RoIAlign reads features: masks are

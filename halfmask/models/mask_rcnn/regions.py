@@ -150,7 +150,7 @@ def region_targets(
     own = target.mask_row.to(matched.device)[matched] if len(target) else matched
     with_mask, without = torch.where(own >= 0)[0], torch.where(own < 0)[0]
     out = torch.zeros((len(regions), side, side), dtype=torch.float32, device=regions.device)
-    out[with_mask] = sample(target.masks, own[with_mask], regions[with_mask], side)
+    out[with_mask] = sample(target.masks, own[with_mask], regions[with_mask], size=side)
     if len(without):
         out[without] = _neighbours(target, regions[without], side)
     boxes_only = torch.where(~has_mask)[0]
@@ -166,7 +166,7 @@ def _neighbours(target: Target, regions: Tensor, side: int) -> Tensor:
         boxes[None, :, :2] < regions[:, None, 2:]
     )
     region, mask = torch.where(touch.all(-1))
-    covered = sample(target.masks, mask, regions[region], side)
+    covered = sample(target.masks, mask, regions[region], size=side)
     out = torch.zeros((len(regions), side, side), dtype=torch.float32, device=regions.device)
     return out.scatter_reduce(0, region[:, None, None].expand_as(covered), covered, "amax")
 

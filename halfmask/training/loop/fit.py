@@ -74,8 +74,8 @@ def fit(
     model: nn.Module,
     recipe: Recipe,
     data: Loaders,
-    folder: Path,
     *,
+    folder: Path,
     evaluate: Evaluate | None = None,
     resume: bool = False,
     device: str | None = None,
@@ -115,7 +115,14 @@ def fit(
         interrupts=interrupts,
         records=records_of(folder, recipe, resumed_step=position.state.step, progress=progress),
     )
-    run = _Run(model, recipe, data, callback, target, built_to_learn(model))
+    run = _Run(
+        model=model,
+        recipe=recipe,
+        data=data,
+        callback=callback,
+        device=target,
+        learnable=built_to_learn(model),
+    )
     interrupts.install()
     finished = False
     try:
@@ -159,7 +166,7 @@ def _restore(model: nn.Module, path: Path | None) -> _Position:
     return _Position(point["halfmask"]["stage"], within, RunState(**point["halfmask"]["course"]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Run:
     model: nn.Module
     recipe: Recipe

@@ -58,7 +58,7 @@ class _Counts(Display):
         super().__init__(quiet=True)
         self._report = progress
 
-    def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
+    def start(self, title: str, total: int, unit: str, *, done: int = 0) -> None:
         self._title, self._total = title, total
         self.update(done)
 
@@ -93,7 +93,7 @@ class RunRecords(NullLog):
         self._evaluations = Evaluations(folder / "metrics.json", resumed_step)
 
     def start(self, title: str, *, total: int, unit: str, done: int = 0) -> None:
-        self._display.start(title, total, unit, done)
+        self._display.start(title, total, unit, done=done)
 
     def update(self, done: int, rate: float, losses: Mapping[str, float]) -> None:
         self._display.update(done, rate, losses)

@@ -57,6 +57,7 @@ def _add_reading(app: FastAPI, review: Review) -> None:
         state: States = [],  # noqa: B006 - FastAPI copies it
         category: Categories = [],  # noqa: B006
         low: Score = 0.0,
+        *,
         high: Score = 1.0,
         after: Annotated[int, Query(ge=-1, le=schema.LARGEST_ID)] = -1,
         count: Annotated[int, Query(ge=1, le=PAGE)] = 12,
@@ -64,7 +65,7 @@ def _add_reading(app: FastAPI, review: Review) -> None:
         client: Annotated[str, Query(max_length=64)] = "",
     ) -> schema.QueuePage:
         wanted = Filter(frozenset(state), frozenset(category), low, high)
-        ranks = review.queue.page(wanted, after, count, backwards, client)
+        ranks = review.queue.page(wanted, after, count, backwards=backwards, client=client)
         return schema.QueuePage(
             items=[review.entry(r) for r in ranks], selected=review.queue.count(wanted)
         )

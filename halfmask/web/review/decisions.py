@@ -96,7 +96,7 @@ class Decisions:
             return self._current(position)
 
     def decide(
-        self, position: int, version: int, state: str, by: str, mask: Mask | None = None
+        self, position: int, version: int, state: str, *, by: str, mask: Mask | None = None
     ) -> Decision:
         """Writes a decision to the journal.
 

@@ -35,7 +35,7 @@ def check_out(out: Path, source: Path, journal: Path) -> None:
 
 
 def export_review(
-    source: SourceFile, index: ReviewIndex, decisions: Decisions, out: Path
+    source: SourceFile, index: ReviewIndex, decisions: Decisions, *, out: Path
 ) -> dict[str, int]:
     """Writes the reviewed file, a block at a time.
 

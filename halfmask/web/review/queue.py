@@ -53,7 +53,7 @@ class Queue:
         return int(self._ranks[position]) if 0 <= position < len(self._ranks) else -1
 
     def page(
-        self, wanted: Filter, after: int, count: int, backwards: bool, client: str
+        self, wanted: Filter, after: int, count: int, *, backwards: bool, client: str
     ) -> list[int]:
         """Returns ranks that the filter selects.
 

@@ -148,7 +148,7 @@ class Review:
             fault = self.file.mask(position, self.decisions.current(position))[1]
             if fault:
                 raise InputError(f"there is no mask to accept: {fault}")
-        return self.decisions.decide(position, asked.version, asked.state, asked.by, mask)
+        return self.decisions.decide(position, asked.version, asked.state, by=asked.by, mask=mask)
 
     def segment(self, position: int, box: schema.Box) -> schema.Segmented:
         """Returns the model's mask for another box, and keeps it until it is accepted.
@@ -163,7 +163,7 @@ class Review:
         x, y, width, height = box
         pixels = self.file.pixels(int(self.index.images[position]), shrink_for(width, height))
         drawn = self.segmenter.segment(
-            pixels, (x, y, x + width, y + height), label, self.file.size_of(position)
+            pixels, (x, y, x + width, y + height), label, size=self.file.size_of(position)
         )
         draft = secrets.token_hex(12)
         with self._drafting:
@@ -175,7 +175,7 @@ class Review:
     def export(self) -> schema.Exported:
         """Writes the reviewed file."""
         with self._exporting:
-            counts = export_review(self.file.source, self.index, self.decisions, self._out)
+            counts = export_review(self.file.source, self.index, self.decisions, out=self._out)
         return schema.Exported(out=self._out.name, counts=counts)
 
     def _image_view(self, row: int) -> schema.ImageView:

@@ -92,13 +92,13 @@ def review(
             written = opened.export().counts
         else:
             logger.info("%s: %d masks to review; decisions go to %s", data, masks, journal)
-            _serve(opened, host, port, token)
+            _serve(opened, host, port, token=token)
     finally:
         opened.close()
     return Reviewed(out=out, journal=journal, masks=masks, written=written)
 
 
-def _serve(opened: Review, host: str, port: int | None, token: bool) -> None:
+def _serve(opened: Review, host: str, port: int | None, *, token: bool) -> None:
     from halfmask.web.review.app import review_server  # needs the extra
 
     server = review_server(opened, host=host, port=port, token=token)

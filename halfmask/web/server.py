@@ -58,6 +58,9 @@ class PageServer:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 Guard(app, access),
+                # dictConfig would close the handlers of the whole process, and absl's
+                # handler closes stderr with itself.
+                log_config=None,
                 log_level="warning",
                 access_log=False,
                 server_header=False,

@@ -24,7 +24,9 @@ if __name__ == "__main__":
     image = np.asarray(Image.open(photo).convert("RGB"))
     objects = torch.arange(1, len(found) + 1)  # a colour for each object
     names = {k + 1: f"mask {k}" for k in range(len(found))}
-    overlay(image, found.boxes, found.crops(), objects, names, scores=found.quality).save(out)
+    overlay(
+        image, found.boxes, found.crops(), labels=objects, names=names, scores=found.quality
+    ).save(out)
 
     masks = [
         {"bbox": box, "score": round(float(score), 3), "segmentation": rle}

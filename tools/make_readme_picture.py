@@ -48,7 +48,9 @@ def panels(predictor: Predictor, file_name: str) -> tuple[Image.Image, Image.Ima
     names = {k + 1: name for k, (_, name) in enumerate(rows)}
     image = np.asarray(Image.open(PHOTOS / file_name).convert("RGB"))
     masks = predictor.segment(image, boxes).crops()
-    return overlay(image, boxes, None, objects, names), overlay(image, None, masks, objects, {})
+    return overlay(image, boxes, None, labels=objects, names=names), overlay(
+        image, None, masks, labels=objects, names={}
+    )
 
 
 def side_by_side(pictures: tuple[Image.Image, ...]) -> Image.Image:

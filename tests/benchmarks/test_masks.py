@@ -27,9 +27,9 @@ def test_random_cases_have_the_bytes_of_the_dense_way() -> None:
 
 def test_a_difference_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     def shifted(
-        probs: torch.Tensor, region: torch.Tensor, box: torch.Tensor, size: tuple[int, int]
+        probs: torch.Tensor, region: torch.Tensor, box: torch.Tensor, *, image_size: tuple[int, int]
     ) -> MaskCrops:
-        return MaskCrops.from_dense(torch.ones(1, *size, dtype=torch.bool))
+        return MaskCrops.from_dense(torch.ones(1, *image_size, dtype=torch.bool))
 
     monkeypatch.setattr(masks, "paste", shifted)
     assert differences(7)["empty"] == 1

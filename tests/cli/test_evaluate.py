@@ -152,7 +152,7 @@ def test_loose_boxes_are_seen_in_the_masks_of_a(
 
     def noted(self: Any, images: Any, boxes: Any, labels: Any = None, loose: bool = False) -> Any:
         seen.add(loose)
-        return before(self, images, boxes, labels, loose)
+        return before(self, images, boxes, labels, loose=loose)
 
     monkeypatch.setattr(Predictor, "segment_batch", noted)
     monkeypatch.setattr(Predictor, "knows_loose_boxes", True)

@@ -527,7 +527,7 @@ def test_loose_boxes_are_seen_in_the_masks_that_exist(
         self: Predictor, images: Any, boxes: Any, labels: Any = None, loose: bool = False
     ) -> Any:
         told.append(loose)
-        return before(self, images, boxes, labels, loose)
+        return before(self, images, boxes, labels, loose=loose)
 
     monkeypatch.setattr(Predictor, "segment_batch", noted)
     done = complete(

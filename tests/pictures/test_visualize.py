@@ -54,7 +54,13 @@ def _square(size: tuple[int, int], x: int, y: int, side: int) -> MaskCrops:
 
 def test_overlay_tints_the_inside_outlines_the_edge_and_leaves_the_rest() -> None:
     drawn = np.asarray(
-        overlay(_grey(600, 800), None, _square((600, 800), 300, 200, 200), torch.tensor([3]), {})
+        overlay(
+            _grey(600, 800),
+            None,
+            _square((600, 800), 300, 200, 200),
+            labels=torch.tensor([3]),
+            names={},
+        )
     )
     assert drawn.shape == (600, 800, 3)
     colour = np.asarray(colour_of(3), float)
@@ -72,11 +78,11 @@ def test_box_mask_and_label_each_only_where_asked() -> None:
         torch.tensor([[100.0, 100, 700, 500]]),
         torch.tensor([1]),
     )
-    only_box = np.asarray(overlay(_grey(600, 800), boxes, None, label, {}))
+    only_box = np.asarray(overlay(_grey(600, 800), boxes, None, labels=label, names={}))
     assert (only_box[300, 400] == 128).all()
     assert tuple(only_box[100, 400]) == colour_of(1)
-    named = np.asarray(overlay(_grey(600, 800), boxes, masks, label, {1: "cat"}))
-    plain = np.asarray(overlay(_grey(600, 800), boxes, masks, label, {}))
+    named = np.asarray(overlay(_grey(600, 800), boxes, masks, labels=label, names={1: "cat"}))
+    plain = np.asarray(overlay(_grey(600, 800), boxes, masks, labels=label, names={}))
     changed = np.argwhere((named != plain).any(-1))
     assert len(changed) > 100  # the chip …
     assert changed[:, 0].max() < 100  # … above the box
@@ -86,8 +92,8 @@ def test_box_mask_and_label_each_only_where_asked() -> None:
 def test_labels_are_legible_at_any_size(side: int) -> None:
     image = _grey(side, side)
     box = torch.tensor([[0.0, 0, side, side]])
-    plain = overlay(image, box, None, torch.tensor([1]), {})
-    named = overlay(image, box, None, torch.tensor([1]), {1: "dog"})
+    plain = overlay(image, box, None, labels=torch.tensor([1]), names={})
+    named = overlay(image, box, None, labels=torch.tensor([1]), names={1: "dog"})
     assert max(named.size) >= 480
     assert named.width % side == 0
     rows = np.flatnonzero((np.asarray(named) != np.asarray(plain)).any((1, 2)))
@@ -98,9 +104,13 @@ def test_labels_do_not_cover_each_other_and_a_speck_gets_none() -> None:
     boxes = torch.tensor([[200.0, 200, 400, 400]] * 3 + [[600.0, 500, 604, 504]])
     labels = torch.tensor([1, 2, 3, 4])
     names = {1: "one", 2: "two", 3: "three", 4: "speck"}
-    drawn = np.asarray(overlay(_grey(600, 800), boxes, None, labels, names)).reshape(-1, 3)
+    drawn = np.asarray(overlay(_grey(600, 800), boxes, None, labels=labels, names=names)).reshape(
+        -1, 3
+    )
     sizes = [int((drawn == np.asarray(colour_of(k))).all(-1).sum()) for k in (1, 2, 3, 4)]
-    bare = np.asarray(overlay(_grey(600, 800), boxes[3:], None, labels[3:], {})).reshape(-1, 3)
+    bare = np.asarray(
+        overlay(_grey(600, 800), boxes[3:], None, labels=labels[3:], names={})
+    ).reshape(-1, 3)
     assert min(sizes[:2]) > 200
     assert sizes[3] == int((bare == np.asarray(colour_of(4))).all(-1).sum())
 
@@ -110,25 +120,29 @@ def test_edges_empty_grey_out_of_image_and_unlabelled() -> None:
         _grey(500, 500),
         torch.zeros(0, 4),
         MaskCrops.empty((500, 500)),
-        torch.zeros(0, dtype=torch.int64),
-        {},
+        labels=torch.zeros(0, dtype=torch.int64),
+        names={},
     )
     assert (np.asarray(none) == 128).all()
     grey = overlay(
         np.full((500, 600), 9, np.uint8),
         torch.tensor([[-50.0, -50, 900, 900]]),
         None,
-        torch.tensor([0]),
-        {},
+        labels=torch.tensor([0]),
+        names={},
     )
     assert grey.mode == "RGB"
     assert grey.size == (600, 500)
     corner = overlay(
-        _grey(500, 500), None, _square((500, 500), 480, 480, 20), torch.tensor([99]), {99: "x"}
+        _grey(500, 500),
+        None,
+        _square((500, 500), 480, 480, 20),
+        labels=torch.tensor([99]),
+        names={99: "x"},
     )
     assert (np.asarray(corner)[490, 490] != 128).any()
     with pytest.raises(AssertionError):
-        overlay(_grey(5, 5), None, None, torch.tensor([1]), {})
+        overlay(_grey(5, 5), None, None, labels=torch.tensor([1]), names={})
 
 
 def test_signs_and_accents_have_letters_of_their_own() -> None:
@@ -144,11 +158,18 @@ def test_signs_and_accents_have_letters_of_their_own() -> None:
 
 def test_scores_and_attribution_are_printed() -> None:
     box, label = torch.tensor([[100.0, 200, 300, 400]]), torch.tensor([1])
-    plain = overlay(_grey(600, 800), box, None, label, {1: "cat"})
-    scored = overlay(_grey(600, 800), box, None, label, {1: "cat"}, torch.tensor([0.87]))
+    plain = overlay(_grey(600, 800), box, None, labels=label, names={1: "cat"})
+    scored = overlay(
+        _grey(600, 800), box, None, labels=label, names={1: "cat"}, scores=torch.tensor([0.87])
+    )
     assert (np.asarray(plain) != np.asarray(scored)).any()
     signed = overlay(
-        _grey(600, 800), box, None, label, {1: "cat"}, attribution="Photo: somebody " * 20
+        _grey(600, 800),
+        box,
+        None,
+        labels=label,
+        names={1: "cat"},
+        attribution="Photo: somebody " * 20,
     )
     assert signed.width == 800
     assert signed.height > 640  # the text wraps
@@ -202,7 +223,9 @@ def test_before_after_boxes_what_never_had_a_mask() -> None:
     )
     boxes = torch.tensor([[50.0, 300, 150, 400], [450.0, 300, 550, 400]])
     labels, had = torch.tensor([1, 2]), torch.tensor([True, False])
-    both = np.asarray(before_after(_grey(600, 600), boxes, masks, labels, {}, had))
+    both = np.asarray(
+        before_after(_grey(600, 600), boxes, masks, labels=labels, names={}, had_mask=had)
+    )
     left, right = both[:, :600], both[:, -600:]
     assert both.shape[1] > 1200
     assert (left[350, 100] != 128).any(), "a given mask is drawn on the left"

@@ -171,7 +171,7 @@ def test_of_a_large_photograph_the_model_sees_the_surroundings_only(
 def test_busy_is_429(tiny_segmenter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     segmenter = Segmenter(str(tiny_segmenter), device="cpu")
 
-    def busy(*_: object) -> None:
+    def busy(*_: object, **__: object) -> None:
         raise BusyError
 
     monkeypatch.setattr(segmenter, "segment", busy)

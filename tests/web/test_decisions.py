@@ -187,7 +187,7 @@ from halfmask.web.review.index import build_index
 index = build_index(Path(sys.argv[1]))
 log = Decisions(Path(sys.argv[2]), index, lambda p: Decision(version=0, state="filled"))
 for version in range(100_000):
-    log.decide(version % 5, version // 5, "accepted", f"n{version}")
+    log.decide(version % 5, version // 5, "accepted", by=f"n{version}")
     print(version, flush=True)
 """
 

@@ -6,6 +6,7 @@ Each is imported when it is first used, so `import halfmask` loads no torch.
 
 from __future__ import annotations
 
+import gc
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,15 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'halfmask' has no attribute {name!r}")
-    globals()[name] = function = getattr(importlib.import_module(home), name)
+    # Imports leave little garbage; collecting it on the way costs a tenth of the start.
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        module = importlib.import_module(home)
+    finally:
+        if collects:
+            gc.enable()
+    globals()[name] = function = getattr(module, name)
     return function
 
 

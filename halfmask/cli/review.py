@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 import halfmask
-from halfmask.cli.options import LOCAL_HOST, Device, Host, Port, Token
+from halfmask.cli.serve import LOCAL_HOST, Device, Host, Port, Token
 
 
 def run(
-    file: Annotated[
-        Path, typer.Argument(help="COCO file that `complete` filled; it is never written to.")
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="COCO file that `complete` filled; it is never written to.", metavar="FILE"
+        ),
     ],
     model: Annotated[
         str, typer.Argument(help="Draws the mask of a box that a reviewer drags.")
@@ -38,8 +41,9 @@ def run(
     token: Token = False,
     device: Device = None,
 ) -> None:
-    """Serves a page that shows filled masks, lowest score first: accept, reject, redraw,
-    or segment again with another box.
+    """Serves a page on which people review filled masks, lowest score first.
+
+    They accept, reject or redraw a mask, or segment it again with another box.
 
     Every decision is on the disk before the page shows the next mask. If the review is
     stopped or killed, the same command resumes it. Several people can review at once.
@@ -49,7 +53,7 @@ def run(
     Example: halfmask review masks.json --images photos
     """
     done = halfmask.review(
-        file,
+        data,
         model,
         images=images,
         out=out,
@@ -60,7 +64,7 @@ def run(
         token=token,
         device=device,
     )
-    _print_end(file, done.out, done.written)
+    _print_end(data, done.out, done.written)
 
 
 def _print_end(file: Path, out: Path, written: dict[str, int] | None) -> None:

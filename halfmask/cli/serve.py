@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 import halfmask
-from halfmask.cli.options import LOCAL_HOST, Device, Host, Port, Token
+
+LOCAL_HOST = "127.0.0.1"
+Host = Annotated[
+    str, typer.Option(help="Address to serve at; one that other machines reach requires a token.")
+]
+Port = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="0: any free port. Default: the first free one from 8000."),
+]
+Token = Annotated[bool, typer.Option("--token", help="Require a token from this machine, too.")]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU if there is one.")
+]
+"""The options that `review` has too."""
 
 
 def run(
@@ -22,10 +35,10 @@ def run(
     token: Token = False,
     device: Device = None,
 ) -> None:
-    """Serves a page to try a model out: drop a photograph, see the objects that the
-    model finds, draw a box, get its mask, download it.
+    """Serves a page on which people try a model out.
 
-    Photographs stay in memory and are gone when the server ends.
+    They drop a photograph, see the objects that the model finds, draw boxes, and
+    download the masks. Photographs stay in memory and are gone when the server ends.
 
     Example: halfmask serve box-segmenter
     """

@@ -159,9 +159,8 @@ class _Scan:
             yield from self._root(int(at[event]), int(step[event]), int(depth[event]))
             start = event + 1
         yield from self._items(at[start:], step[start:])
-        self.window = (
-            self.window[len(self.window) - (self.end - self.mark) :] if self._taking else b""
-        )
+        needed = self.end - self.mark
+        self.window = self.window[len(self.window) - needed :] if self._taking else b""
         if len(self.window) > LONGEST:
             raise self._fault(f"an item of more than {LONGEST // MIB} MiB", self.mark)
 
@@ -213,7 +212,7 @@ class _Scan:
 
     def _leave(self, at: int) -> Iterator[Batch]:
         """Ends a list or object of the root."""
-        if self._last_byte(at) - 2 != self._kind:
+        if self._bytes(at, at + 1)[0] - 2 != self._kind:
             raise self._fault("brackets that do not match", at)
         if self._taking and (rest := self._bytes(self.mark, at)).strip(_BLANK):
             yield self._batch(rest, [])
@@ -291,10 +290,6 @@ class _Scan:
     def _bytes(self, start: int, end: int) -> bytes:
         base = self.end - len(self.window)
         return self.window[start - base : end - base]
-
-    def _last_byte(self, at: int) -> int:
-        """Returns a byte of the newest chunk, which the window always holds."""
-        return self.window[at - self.end + len(self.window)]
 
     def _fault(self, reason: str, at: int) -> InputError:
         return InputError(

@@ -30,7 +30,8 @@ class SkipUnreadable(Dataset[tuple[Tensor, Target]]):
         self.examples = examples
         self.most = int(share * len(examples))
         # In shared memory: every worker counts the finds of the others.
-        self._out = torch.zeros(len(examples), dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
+        self._out = torch.zeros(len(examples), dtype=torch.bool)
+        self._out.share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         return len(self.examples)

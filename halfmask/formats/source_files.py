@@ -54,8 +54,7 @@ def stems_of(names: list[str], source: str) -> dict[str, str]:
 
 
 def size_of_photograph(images: Path | None, name: str) -> tuple[int, int] | None:
-    """Returns (H, W) of a photograph in a folder, or None if the folder has none of the
-    name.
+    """Returns (H, W) of a photograph in a folder; None if the folder lacks the file.
 
     Raises:
         InputError: the photograph cannot be read.

@@ -24,7 +24,7 @@ _TAGS = {"box": "RectangleLabels", "polygon": "PolygonLabels", "mask": "BrushLab
 
 
 def write_label_studio(given: ExportSource, out: Path) -> dict[str, int]:
-    """Writes OUT/tasks.json, to import, and OUT/label_config.xml, the labelling interface.
+    """Writes OUT/tasks.json and the labelling interface, OUT/label_config.xml.
 
     A single polygon stays a polygon. Several polygons, and RLE, become one brush mask
     with the same pixels. Label Studio has no field for a crowd, attributes, halfmask's

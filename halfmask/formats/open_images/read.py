@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ from PIL import Image
 
 from halfmask.coco.images import opened
 from halfmask.errors import InputError
-from halfmask.formats.open_images.masks import BOX, MaskTable
 from halfmask.formats.report import Options
 from halfmask.formats.sink import CocoSink, Size
 from halfmask.formats.source_files import PHOTOGRAPHS, leads_out
@@ -21,12 +21,14 @@ from halfmask.masks.rle import rle_of
 _FLAGS = ("IsOccluded", "IsTruncated", "IsDepiction", "IsInside")
 _CORNERS = ("XMin", "XMax", "YMin", "YMax")
 _BOXES = {"ImageID", "LabelName", *_CORNERS}
-_MASKS = {"MaskPath", "ImageID", "LabelName", *BOX}
+_MASK_BOX = ("BoxXMin", "BoxXMax", "BoxYMin", "BoxYMax")
+_NEAR = 2e-3
+"""Fraction of the image's side by which boxes of one object may differ by rounding."""
+_MASKS = {"MaskPath", "ImageID", "LabelName", *_MASK_BOX}
 
 
 def read_open_images(source: Path, sink: CocoSink, options: Options) -> None:
-    """Adds the boxes of one part of Open Images to a sink, each with its mask if it has
-    one.
+    """Adds the boxes of one part of Open Images to a sink, with their masks if any.
 
     The folder holds `*annotations-bbox.csv` and, optionally,
     `*class-descriptions*.csv` (names of classes), `*object-segmentation.csv` and
@@ -56,7 +58,7 @@ def read_open_images(source: Path, sink: CocoSink, options: Options) -> None:
         sink.category(name)
     total = sum(file.stat().st_size for file in (boxes, segments) if file is not None)
     reader = _Rows(sink, names, options.images, masks=options.masks or folder / "masks")
-    with MaskTable() as table:
+    with _MaskTable() as table:
         for where, row in _rows(segments, _MASKS, options, total=total) if segments else ():
             if not table.put(row):
                 sink.report.fault("rows of masks without a box of four numbers: left out", where)
@@ -69,6 +71,53 @@ def read_open_images(source: Path, sink: CocoSink, options: Options) -> None:
             reader.add_box(row, None, f"mask {row['MaskPath']}")
 
 
+class _MaskTable:
+    """Finds the mask of a box: they share an image, a class and a similar box.
+
+    The millions of rows of the CSV of masks are in a temporary SQLite file.
+    """
+
+    def __init__(self) -> None:
+        self._rows = sqlite3.connect("")
+        self._rows.execute("CREATE TABLE masks (path, image, label, x0, x1, y0, y1)")
+        self._rows.execute("CREATE INDEX place ON masks (image, label)")
+
+    def put(self, row: dict[str, str]) -> bool:
+        """Adds a row; returns False if it has no box of four numbers."""
+        box = numbers_of(row.get(column) for column in _MASK_BOX)
+        if box is None or not row["MaskPath"]:
+            return False
+        values = (row["MaskPath"], row["ImageID"], row["LabelName"], *box)
+        self._rows.execute("INSERT INTO masks VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+        return True
+
+    def take(self, image: str, label: str, box: Sequence[float]) -> str | None:
+        """Removes the mask with the nearest box and returns its file name; None if none is near."""
+        query = "SELECT rowid, path, x0, x1, y0, y1 FROM masks WHERE image = ? AND label = ?"
+        rows = self._rows.execute(query, (image, label))
+        best = min(((_gap(row[2:], box), row[0], row[1]) for row in rows), default=None)
+        if best is None or best[0] > _NEAR:
+            return None
+        self._rows.execute("DELETE FROM masks WHERE rowid = ?", (best[1],))
+        return str(best[2])
+
+    def left(self) -> Iterator[dict[str, str]]:
+        """Yields the rows that no box has taken, by image."""
+        columns = ("MaskPath", "ImageID", "LabelName", *_MASK_BOX)
+        for row in self._rows.execute("SELECT * FROM masks ORDER BY image, rowid"):
+            yield dict(zip(columns, map(str, row), strict=True))
+
+    def __enter__(self) -> _MaskTable:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._rows.close()
+
+
+def _gap(first: Sequence[float], second: Sequence[float]) -> float:
+    return max(abs(a - b) for a, b in zip(first, second, strict=True))
+
+
 class _Rows:
     """Adds rows to a sink, and each image with its first row."""
 
@@ -76,9 +125,9 @@ class _Rows:
         self.sink, self.names, self.images, self.masks = sink, names, images, masks
         self.ids: dict[str, int | None] = {}
 
-    def add_box(self, row: dict[str, str], table: MaskTable | None, where: str) -> None:
+    def add_box(self, row: dict[str, str], table: _MaskTable | None, where: str) -> None:
         """Adds a row of the CSV of boxes or, if there is no table, a row of the CSV of masks."""
-        corners = numbers_of(row.get(key) for key in (BOX if table is None else _CORNERS))
+        corners = numbers_of(row.get(key) for key in (_MASK_BOX if table is None else _CORNERS))
         image = self._image(row["ImageID"], where)
         if image is None:
             return

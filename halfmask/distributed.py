@@ -1,5 +1,4 @@
-"""The processes that train one model together: sums over all of them, and work that
-one of them does for all.
+"""Sums over the processes that train one model, and work that one of them does for all.
 
 A process alone is a team of one: every function here returns its argument unchanged.
 
@@ -34,7 +33,7 @@ WAIT_TIMEOUT = timedelta(days=7)
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessPlace:
-    """Number of this process among all (`world`), and among the `local_world` of its host.
+    """Ranks of this process among all (`world`) and on its host (`local_world`).
 
     Attributes:
         launcher: the program that started the processes; empty for a process alone.

@@ -1,5 +1,7 @@
-"""Progress of long work: images/s, time left, losses. A bar in a terminal or notebook;
-elsewhere, a log file say, a line now and then.
+"""Progress of long work: images/s, time left, losses.
+
+It is a bar in a terminal or notebook, and elsewhere, as in a log file, a line now and
+then.
 """
 
 from __future__ import annotations

@@ -51,12 +51,48 @@ APART = [
 ]
 """The first does not import the second, though it stands above it."""
 
-SHORT: dict[str, str] = {}
+DOOR = "a verb: its options and one call"
+SHORT = {
+    "cli/index.py": DOOR,
+    "cli/serve.py": DOOR,
+    "cli/split.py": DOOR,
+    "cli/synth.py": DOOR,
+    "cli/train.py": DOOR,
+    "coco/tightness.py": "complete, doctor and training measure boxes alike",
+    "errors.py": "every room raises these errors",
+    "pictures/save.py": "the one home of saved pictures",
+    "text.py": "the one home of shortened lists",
+    "web/tryout.py": "loads without FastAPI, which its application imports",
+}
 """Files under 60 lines, and why."""
 LONG_FUNCTIONS: dict[str, str] = {}
 """Functions of more than 40 lines outside cli/, and why."""
-MANY_ARGUMENTS: dict[str, str] = {}
+TWIN = "the twin of a verb: its options"
+PARTS = "the parts of a network, which a builder makes"
+MANY_ARGUMENTS = {
+    "evaluation/run.py:evaluate": TWIN,
+    "formats/convert.py:convert": TWIN,
+    "inference/complete/complete.py:complete": TWIN,
+    "inference/predict.py:predict": TWIN,
+    "integrations/label_studio.py:serve_backend": "a command line of its own: its options",
+    "models/box_segmenter/model.py:__init__": PARTS,
+    "models/imported/import_weights.py:import_weights": TWIN,
+    "models/mask_rcnn/model.py:__init__": PARTS,
+    "web/review/serve.py:review": TWIN,
+}
 """Functions of more than eight arguments outside cli/, and why."""
+ROW = "takes a row of a zip"
+POSITIONAL = {
+    "data/augment/paste.py:paste": "takes a cut-out, which is two tensors, then where it goes",
+    "masks/crops.py:_pair_iou": "takes two crops, each a bitmap and its place",
+    "models/box_segmenter/model.py:_detection": ROW,
+    "models/fixed/baselines.py:_one": "takes the coordinates of a box",
+    "models/mask_rcnn/box_heads.py:_of_image": ROW,
+    "models/mask_rcnn/model.py:_detection": ROW,
+    "web/schema.py:xywh": "takes the coordinates of a box",
+    "web/segmenting.py:_drawn": ROW,
+}
+"""Functions of more than three positional arguments, and why."""
 
 
 def module_of(path: Path) -> str:
@@ -303,7 +339,7 @@ def test_more_than_three_arguments_are_keywords() -> None:
         for path, name, node in functions()
         if "cli" not in path.parts and positional(node) > 3 and not HOOKS.match(node.name)
     ]
-    assert many == []
+    assert sorted(many) == sorted(POSITIONAL)
 
 
 def test_large_data_classes_take_keywords() -> None:
@@ -350,7 +386,8 @@ def only_renames(function: Function) -> bool:
     call, own = body[0].value, [a.arg for a in (*function.args.args, *function.args.kwonlyargs)]
     given = [a.id if isinstance(a, ast.Name) else "?" for a in call.args]
     given += [k.value.id if isinstance(k.value, ast.Name) else "?" for k in call.keywords]
-    return isinstance(call.func, ast.Name) and given == own and bool(own)
+    is_rename = isinstance(call.func, ast.Name) and call.func.id != "asdict"  # it converts
+    return is_rename and given == own and bool(own)
 
 
 def test_no_function_only_renames_another() -> None:

@@ -96,23 +96,14 @@ def run(
     The paper's GrabCut Mask R-CNN: halfmask complete baseline:grabcut boxes.json …,
     then train on that with data.use=filled.
     """
+    # fmt: off
     with Display(quiet=True) as progress:
         done = halfmask.complete(
-            model,
-            data,
-            images=images,
-            out=out,
-            polygons=polygons,
-            redo_filled=redo_filled,
-            workers=workers,
-            dry_run=dry_run,
-            sheet=sheet,
-            boxes=boxes,
-            provider=provider,
-            device=device,
-            ray=ray,
-            progress=progress,
+            model, data, images=images, out=out, polygons=polygons, redo_filled=redo_filled,
+            workers=workers, dry_run=dry_run, sheet=sheet, boxes=boxes, provider=provider,
+            device=device, ray=ray, progress=progress,
         )
+    # fmt: on
     (_print_plan if dry_run else _print_result)(done)
     if json is not None and not dry_run:
         write_json(json, done.to_json(), indent=2)

@@ -37,9 +37,11 @@ def run(
         Path | None, typer.Option(help="Writes a page with all findings.", metavar="F")
     ] = None,
 ) -> None:
-    """Describes a COCO file: the masks and boxes of each class, every problem by id,
-    what training will use, what would help, and whether the quality on box-only classes
-    can be measured. Changes nothing.
+    """Describes a COCO file and its problems, and changes nothing.
+
+    The report has the masks and boxes of each class, every problem by id, what training
+    will use, what would help, and whether the quality on box-only classes can be
+    measured.
 
     Exit code 0: clean; 1: problems were found (notes do not count); 2: this is not a
     COCO file.
@@ -125,7 +127,9 @@ def _advice(lines: list[str]) -> Table:
     for line in lines[:ADVICE_LINES]:
         table.add_row("[cyan]›[/]", _plain(line))
     if len(lines) > ADVICE_LINES:
-        table.add_row("", f"and {len(lines) - ADVICE_LINES} more in --json or --html")
+        table.add_row(
+            "", f"and {len(lines) - ADVICE_LINES} further hints: --json or --html lists all"
+        )
     return table
 
 

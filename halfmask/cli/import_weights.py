@@ -52,8 +52,9 @@ def run(
         typer.Option(help="detectron: the blob with T's class vectors, if the file has several."),
     ] = None,
 ) -> None:
-    """Converts a Faster R-CNN or Mask R-CNN of another program to a checkpoint with
-    equal results.
+    """Converts another program's Faster or Mask R-CNN to a checkpoint.
+
+    The checkpoint gives the same results.
 
     Pickles are read as data: nothing in them runs, and one that names anything but
     arrays and plain containers is refused.

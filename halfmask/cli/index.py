@@ -27,12 +27,12 @@ def run(
         bool, typer.Option("--anew", help="Write it even if a current one exists.")
     ] = False,
 ) -> None:
-    """Writes the index through which `train` and `evaluate` read a large file: it opens
-    at once, and all workers share one copy.
+    """Writes the index through which `train` and `evaluate` read a large file.
 
-    They write it themselves for a file of more than 256 MiB, and again when the file
-    has changed. A smaller file is read through its index if it has one. The JSON file
-    does not change and is still needed.
+    An index opens at once, and all workers share one copy. `train` and `evaluate` write
+    it themselves for a file of more than 256 MiB, and again when the file has changed.
+    A smaller file is read through its index if it has one. The JSON file does not
+    change and is still needed.
 
     Example: halfmask index instances.json
     """

@@ -1,6 +1,4 @@
-"""The table of verbs. Each is one module of `halfmask.cli`, which imports what is heavy
-only when it runs.
-"""
+"""The table of verbs; each is one module of `halfmask.cli`, loaded when it runs."""
 
 from __future__ import annotations
 
@@ -85,8 +83,9 @@ def _show_log() -> None:
 
 
 def main() -> None:
-    """Runs the command line. Exit code 0 done, 1 found problems, 2 wrong use or bad
-    input, 130 interrupted.
+    """Runs the command line.
+
+    Exit code 0 done, 1 found problems, 2 wrong use or bad input, 130 interrupted.
     """
     # Threads that wait must sleep, not spin: on shared cores spinning made a training
     # step several times as long. Before torch loads.

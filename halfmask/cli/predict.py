@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import halfmask
 from halfmask.progress import Display
 from halfmask.text import lines_of
+
+if TYPE_CHECKING:
+    from halfmask.inference.predict import Predictions
 
 SHOWN = 10
 """How many skipped photographs a report names before it counts the rest."""
@@ -58,6 +61,10 @@ def run(
             device=device,
             progress=progress,
         )
+    _show(found)
+
+
+def _show(found: Predictions) -> None:
     print(f"{found.file}: {len(found.results)} objects in {found.photographs} photographs")
     if found.skipped:
         typer.echo(f"{len(found.skipped)} photographs skipped:", err=True)

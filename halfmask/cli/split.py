@@ -21,8 +21,9 @@ def run(
     ],
     out: Annotated[Path, typer.Option(help="File to write; never the input.", metavar="F")],
 ) -> None:
-    """Keeps the masks of the named classes and removes all others, with the areas
-    measured on them. Crowds stay.
+    """Keeps the masks of the named classes and removes all others.
+
+    The areas that were measured on removed masks go too. Crowds stay.
 
     Example: halfmask split instances_train.json --masked voc --out voc_masks.json
     """

@@ -26,11 +26,13 @@ def run(
         bool, typer.Option("--dry-run", help="Check everything, measure two steps, write nothing.")
     ] = False,
 ) -> None:
-    """Trains a model by a recipe. RUN gets model.safetensors, recipe.yaml,
-    metrics.json, curves.png, report.html and logs/.
+    """Trains a model by a recipe.
 
-    hide=5 hides five masked classes from a first training and measures it on them: what
-    to expect of the masks of box-only classes.
+    RUN gets model.safetensors, recipe.yaml, metrics.json, curves.png, report.html and
+    logs/.
+
+    hide=5 hides five masked classes from a first training and measures the masks on
+    them. This estimates the mask quality of box-only classes.
 
     Example: halfmask train coco_mini_voc2nonvoc_box_segmenter --out runs/voc
 

@@ -169,14 +169,10 @@ def evaluate(
         subjects.append(Subject(other, file, loosen=loosen, loose=loose))
     reader, ious = BatchReader(dataset=dataset, workers=workers, progress=progress), IouTable()
     numbers = _measured(reader, subjects, given_boxes, masked=in_a, ious=ious)
+    draw = partial(draw_sheet, ious=ious, masked=in_a, progress=progress)
     drawn, not_drawn = _drawn(
         (reliability, lambda out: draw_reliability(numbers["quality"], out, file.name)),
-        (
-            sheet,
-            lambda out: draw_sheet(
-                out, dataset, subject, ious=ious, masked=in_a, progress=progress
-            ),
-        ),
+        (sheet, lambda out: draw(out, dataset, subject)),
     )
     return Evaluation(
         **numbers,

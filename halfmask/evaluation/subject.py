@@ -130,7 +130,7 @@ class BatchReader:
 
 
 def are_loose(dataset: CocoInstances, classes: set[int], loosen: float) -> bool:
-    """Whether boxes of these classes, loosened, agree badly with their masks' own boxes.
+    """Whether loosened boxes of these classes agree badly with their masks' boxes.
 
     It looks at masks of these classes only, so that users with masks of some classes
     can decide alike.

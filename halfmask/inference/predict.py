@@ -110,8 +110,10 @@ def predict(
 
 @dataclass(frozen=True, kw_only=True)
 class _Job:
-    """One photograph; with given boxes also their COCO annotations, all classes of the
-    file and the (H, W) in its record.
+    """One photograph.
+
+    With given boxes it also has their COCO annotations, all classes of the file, and
+    the (H, W) in its record.
     """
 
     path: Path

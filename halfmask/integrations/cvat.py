@@ -173,7 +173,9 @@ class FilledTask:
 
 
 def fill_task(client: Any, task_id: int, model: Predictor | str = "box-segmenter") -> FilledTask:
-    """Adds a mask with the same label for each rectangle of a task, and removes nothing.
+    """Adds a mask with the same label for each rectangle of a task.
+
+    The rectangles stay.
 
     Args:
         client: a client of `cvat_sdk.make_client`, logged in.

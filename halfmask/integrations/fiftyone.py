@@ -41,7 +41,7 @@ Box = tuple[float, float, float, float]
 def to_fiftyone(
     annotations: str | Path, images: str | Path, *, name: str | None = None, field: str = FIELD
 ) -> Any:
-    """Returns a `fiftyone.Dataset` of a COCO file's annotations with their usable masks.
+    """Returns a `fiftyone.Dataset` of a COCO file's annotations and usable masks.
 
     The box of a detection with a mask is extended to whole pixels around its box and
     its mask, so that the mask's pixels do not change. The file's own box is the
@@ -74,7 +74,7 @@ def to_fiftyone(
 
 
 def from_fiftyone(samples: Any, out: str | Path, field: str = FIELD) -> Path:
-    """Writes a COCO file of a data set's or view's detections, with RLE for their masks.
+    """Writes a COCO file of a data set's or view's detections; masks become RLE.
 
     File names are relative to the samples' common folder, which `--images` needs.
 
@@ -211,7 +211,7 @@ def _corners(found: Any, size: tuple[int, int]) -> Box:
 
 
 def _into_box(mask: Bitmap, box: Box) -> Bitmap:
-    """Samples a mask [H, W] of the image over a box, with about one cell for each pixel.
+    """Samples a mask [H, W] of the image over a box, about one cell for each pixel.
 
     The value of a cell is that of the pixel at its centre.
     """
@@ -242,7 +242,7 @@ def _centres(low: float, high: float, cells: int) -> NDArray[np.int64]:
 
 
 def _pixels(low: float, high: float, side: int) -> tuple[int, int]:
-    """Returns first and last + 1 of the pixels whose centre lies between two coordinates.
+    """Returns first and last + 1 of the pixels with centres between two coordinates.
 
     The coordinates are rounded first: FiftyOne stores fractions of the image's side.
     """

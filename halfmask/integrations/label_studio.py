@@ -93,7 +93,7 @@ class Backend:
         self._lock = threading.Lock()  # one model, many requests
 
     def predict(self, request: Json) -> Json:
-        """Answers `/predict` with masks for the rectangles just drawn (`params.context`).
+        """Answers `/predict` with masks for the new rectangles in `params.context`.
 
         Without such rectangles, the answer for each task has the objects that the model
         detects. If the model cannot detect, it has masks for the rectangles of the

@@ -76,12 +76,14 @@ class FixedSegmenter(SegmentationModel):
 
     @abstractmethod
     def draw(self, image: Tensor, boxes: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns float32 [n, M, M] in [0, 1], spread over each region, and quality [n].
+        """Draws a mask in each region, and estimates its quality.
 
         Args:
             image: float32 [3, H, W].
             boxes: float32 [n, 4], n ≥ 1.
             regions: float32 [n, 4], the boxes with `reach`.
+        Returns:
+            Masks float32 [n, M, M] in [0, 1], spread over each region; quality [n].
         """
 
     @torch.no_grad()

@@ -215,7 +215,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             header = _header((file.metadata() or {}).get("halfmask"), path)
-            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            names = file.keys()  # `file` is no mapping and cannot be iterated
+            return header, {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise InputError(f"{path}: {_fault(path)}") from error
 

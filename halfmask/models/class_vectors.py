@@ -59,7 +59,8 @@ def vector_size(path: Path) -> int:
     if path.suffix != NAMED:
         return int(_array(path, lazily=True).shape[1])
     with _tensors(path) as file:
-        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
+        names = file.keys()  # `file` is no mapping and cannot be iterated
+        shapes = {name: file.get_slice(name).get_shape() for name in names}
     return _common_size(path, shapes)
 
 

@@ -124,7 +124,7 @@ def mask_cell(
 def mask_sheet(
     blocks: Sequence[tuple[str, Sequence[Cell]]], title: str, note: str = ""
 ) -> Image.Image:
-    """Draws blocks of cells below each other, under a title and a legend of the colours.
+    """Draws blocks of cells below each other, under a title and a legend of colours.
 
     Args:
         blocks: Heading and cells of each. Blocks without cells are left out; at least

@@ -42,7 +42,7 @@ def save_figure(figure: Figure, out: str | Path) -> Path:
 
 
 def save_picture(picture: Image.Image, out: str | Path, **options: Any) -> Path:
-    """Writes a picture in the format of its name, PNG without one, and returns its path.
+    """Writes a picture in the format of its name, else PNG, and returns its path.
 
     Args:
         options: Pillow's, for the format.

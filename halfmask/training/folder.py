@@ -94,7 +94,7 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def for_processes(recipe: Recipe, out: Path, *, resume: bool, world: int) -> Recipe:
-    """Returns the recipe with the values that the number of processes (`world`) decides.
+    """Returns the recipe with the values that the number of processes, `world`, sets.
 
     A run that several processes began draws by image. Any number of processes can
     resume it, one included.

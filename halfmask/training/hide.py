@@ -1,5 +1,6 @@
-"""Estimates the mask quality on box-only classes: hides some masked classes from a first
-training and measures it on them.
+"""Estimates the mask quality on box-only classes.
+
+It hides some masked classes from a first training and measures the quality on them.
 """
 
 from __future__ import annotations

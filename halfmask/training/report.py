@@ -20,7 +20,7 @@ from halfmask.recipes.recipe import Recipe
 from halfmask.text import listed
 from halfmask.training.data import TrainingData
 from halfmask.training.job import TrainingJob
-from halfmask.training.report_quality import estimate, mask_examples, number_of, numbers
+from halfmask.training.report_quality import amount_of, estimate, mask_examples, numbers
 
 logger = logging.getLogger("halfmask")
 
@@ -71,7 +71,7 @@ def _lead(data: TrainingData) -> str:
     box_only = len(data.categories) - len(data.masked)
     return (
         f"One model learned from {data.main.objects:,} boxes and {data.masks:,} masks. "
-        f"{number_of(len(data.masked), 'class', 'classes')} "
+        f"{amount_of(len(data.masked), 'class', 'classes')} "
         f"had masks (A), {box_only} had only boxes (B); it draws masks for all of them."
     )
 

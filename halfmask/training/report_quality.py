@@ -40,7 +40,7 @@ def numbers(last: dict[str, Any], data: TrainingData, out: Path) -> ReportSectio
     )
     chart = ab_bars({"this run": last}, out / "ab_bars.png")
     text = [
-        f"Measured on {number_of(len(data.development or ()), 'image')} that no step of the "
+        f"Measured on {amount_of(len(data.development or ()), 'image')} that no step of the "
         "training saw."
     ]
     if score(last, "given_boxes", "B", "miou") is None:
@@ -83,7 +83,7 @@ def estimate(quality: dict[str, Any] | None, out: Path) -> ReportSection | None:
         return None
     expected, rows = quality["estimate"], sorted(quality["hidden"], key=lambda row: -row["miou"])
     text = [
-        f"The masks of {number_of(len(rows), 'class', 'classes')} were hidden from a first "
+        f"The masks of {amount_of(len(rows), 'class', 'classes')} were hidden from a first "
         "training, which was then measured on them: expect "
         f"a mean IoU of {expected['miou']:.2f} (95 %: {expected['low']:.2f} to "
         f"{expected['high']:.2f}) where there are only boxes.",
@@ -133,8 +133,8 @@ def mask_examples(job: TrainingJob, last: dict[str, Any]) -> ReportSection | Non
     )
     whose = "classes that had only boxes" if shown else "all classes"
     text = (
-        f"Out of {number_of(len(shown) or len(ious.categories), 'mask')} of {whose}, on "
-        f"{number_of(len(dataset), 'held-out photograph')}. Pink: "
+        f"Out of {amount_of(len(shown) or len(ious.categories), 'mask')} of {whose}, on "
+        f"{amount_of(len(dataset), 'held-out photograph')}. Pink: "
         "the model's mask. White line: the true one. Yellow: the box that was given."
     )
     strips = [
@@ -148,6 +148,6 @@ def mask_examples(job: TrainingJob, last: dict[str, Any]) -> ReportSection | Non
     return ReportSection(title="Its best, middling and worst masks", text=[text], strips=strips)
 
 
-def number_of(number: int, noun: str, many: str = "") -> str:
+def amount_of(number: int, noun: str, many: str = "") -> str:
     """For example ``1 class``, ``1,200 classes``."""
     return f"{number:,} {noun if number == 1 else many or noun + 's'}"

@@ -1,6 +1,4 @@
-"""Self-training: a teacher fills in the missing masks, and the next model learns from
-them too.
-"""
+"""Self-training: a teacher fills in missing masks, from which the next model learns too."""
 
 from __future__ import annotations
 

@@ -118,6 +118,11 @@ def train(
     """
     if isinstance(recipe, Recipe) and overrides:
         raise InputError("overrides: need a recipe file or the name of a shipped recipe")
+    if not isinstance(recipe, str | Path | Recipe):
+        raise InputError(
+            "train: expected a recipe file, the name of a shipped recipe or a Recipe, found "
+            f"{recipe!r}"
+        )
     settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, list(overrides))
     steps = sum(stage.steps for stage in settings.stages)
     if dry_run:

@@ -6,6 +6,7 @@ import ctypes
 import secrets
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated
 
@@ -82,19 +83,7 @@ def tryout_app(segmenter: Segmenter) -> FastAPI:
             raise HTTPException(404, "the server no longer has this photograph; drop it again")
         return data
 
-    @app.get("/api/model")
-    def model() -> schema.ModelView:
-        predictor = segmenter.predictor()
-        categories = [
-            schema.CategoryItem(id=c["id"], name=c["name"], label=row + 1)
-            for row, c in enumerate(predictor.categories)
-        ]
-        return schema.ModelView(
-            name=predictor.identity,
-            categories=categories,
-            can_detect=predictor.can_detect,
-            version=__version__,
-        )
+    _add_model(app, segmenter)
 
     @app.post("/api/photos")
     def upload(
@@ -110,6 +99,27 @@ def tryout_app(segmenter: Segmenter) -> FastAPI:
         picture = shown(data, PHOTO)
         return Response(picture.data, media_type=picture.media_type)
 
+    _add_masks(app, segmenter, held)
+    return app
+
+
+def _add_model(app: FastAPI, segmenter: Segmenter) -> None:
+    @app.get("/api/model")
+    def model() -> schema.ModelView:
+        predictor = segmenter.predictor()
+        categories = [
+            schema.CategoryItem(id=c["id"], name=c["name"], label=row + 1)
+            for row, c in enumerate(predictor.categories)
+        ]
+        return schema.ModelView(
+            name=predictor.identity,
+            categories=categories,
+            can_detect=predictor.can_detect,
+            version=__version__,
+        )
+
+
+def _add_masks(app: FastAPI, segmenter: Segmenter, held: Callable[[str], bytes]) -> None:
     @app.post("/api/photos/{photo}/segment")
     def segment(photo: PhotoId, asked: schema.ModelBoxRequest) -> schema.Segmented:
         data = held(photo)
@@ -128,5 +138,3 @@ def tryout_app(segmenter: Segmenter) -> FastAPI:
         data = held(photo)
         found = segmenter.detect(decoded(data, PHOTO), asked.least, MOST_FOUND)
         return schema.Found(items=[schema.Segmented.of(drawn) for drawn in found])
-
-    return app

@@ -33,7 +33,7 @@ class Settings:
     overrides: tuple[str, ...] = ()
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Clock:
     """Prints the steps with their times, and keeps the times from run to run.
 

@@ -22,9 +22,11 @@ def run(
         "demo"
     ),
 ) -> None:
-    """Shows halfmask in about seven minutes on two CPU cores: completes twelve
-    photographs, then draws a world in which half of the classes have masks, trains on
-    it, evaluates, fills in the other half, and writes one page about all of it.
+    """Shows halfmask in about seven minutes on two CPU cores.
+
+    The demo completes twelve photographs. It draws a world in which half of the classes
+    have masks, trains on it, evaluates, and fills in the other half. One page shows all
+    of it.
 
     Example: halfmask demo --out demo
 
@@ -67,7 +69,7 @@ def open_folder(out: Path, settings: Settings) -> Clock:
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: expected a folder for the demo, found a file")
     marker = out / MARKER
-    clock = Clock(out, settings)
+    clock = Clock(folder=out, settings=settings)
     if out.exists() and any(out.iterdir()):
         if not marker.is_file():
             raise InputError(

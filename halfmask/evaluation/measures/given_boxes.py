@@ -60,12 +60,12 @@ class IouTable:
         self.places.append(instance[1])
 
     def block(self, category_ids: Collection[int] | None = None) -> Block:
-        """Mean IoU over the instances of some classes (None: all); null without instances.
+        """Mean IoU over the instances of some classes; null without instances.
 
-        Keys: miou, miou_per_category_mean (each class counts once), S, M, L (COCO's
-        areas of the true mask), instances, and polygon and rle, separate means by the
-        kind of truth: RLE often comes from panoptic maps, whose borders differ a
-        little.
+        `category_ids` None means all classes. Keys: miou, miou_per_category_mean (each
+        class counts once), S, M, L (COCO's areas of the true mask), instances, and
+        polygon and rle, separate means by the kind of truth: RLE often comes from
+        panoptic maps, whose borders differ a little.
         """
         chosen = self._rows(category_ids)
         ious = np.asarray(self.ious, dtype=np.float64)[chosen]

@@ -50,7 +50,7 @@ def reliability(scores: ArrayLike, ious: ArrayLike) -> dict[str, Any]:
 
 
 def spearman(first: ArrayLike, second: ArrayLike) -> float | None:
-    """Spearman's rank correlation; None where a side has fewer than two different values.
+    """Spearman's rank correlation; None if a side has fewer than two distinct values.
 
     Ties get their mean rank. Not torchmetrics' function: it adds 1e-6 to the
     denominator, so few masks give a value that is off by up to 4e-6, and it has no

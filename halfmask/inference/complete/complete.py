@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from halfmask.coco.tightness import box_tightness, boxes_are_loose
 from halfmask.errors import InputError
 from halfmask.inference.complete.draw import MaskDrawer
 from halfmask.inference.complete.fill import FillingJob
+from halfmask.inference.complete.filling import FilledMask
 from halfmask.inference.complete.output import copy_file
 from halfmask.inference.complete.plan import FillingPlan, plan
 from halfmask.inference.complete.ray import check_ray
@@ -30,8 +32,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ClassToFill:
-    """A class of the file, how many of its masks are to be filled, and whether the model
-    knows it (a rule needs no classes).
+    """A class of the file with masks to fill.
+
+    Attributes:
+        name: of the class.
+        masks: number of its masks to fill.
+        known: whether the model knows the class; a rule knows every class.
     """
 
     name: str
@@ -171,10 +177,7 @@ def complete(
     """
     source, folder, target = Path(data), Path(images), Path(out)
     check_paths(source, folder, target)
-    if boxes not in ("auto", "tight", "loose"):
-        raise InputError(f"boxes: expected auto, tight or loose, found {boxes!r}")
-    if not dry_run:
-        _check_extras(sheet, ray)
+    _check_options(boxes, sheet=None if dry_run else sheet, ray=None if dry_run else ray)
     file = CocoFile.read(source)
     work = plan(file, redo_filled)
     check_work(file, work, folder)
@@ -188,12 +191,7 @@ def complete(
     own = as_predictor(model, device=device)
     drawing = own if provider is None else as_predictor(provider, device=device)
     tightness = box_tightness(file)
-    loose = boxes == "loose" or (boxes == "auto" and boxes_are_loose(tightness))
-    if loose and not drawing.knows_loose_boxes:
-        logger.warning(
-            "%s did not learn on loose boxes (box_jitter): masks will end where the boxes do",
-            drawing.name,
-        )
+    loose = _are_loose(boxes, tightness, drawing)
     drawer = MaskDrawer(
         predictor=drawing,
         categories=file.categories,
@@ -208,13 +206,10 @@ def complete(
     )
     masks, resumed, skipped = job.run(progress or (lambda *_: None), ray)
     done = replace(
-        done,
+        _with_masks(done, masks),
         classes=_classes(drawing, file, work),
-        filled=len(masks),
         resumed=resumed,
         skipped=skipped,
-        mean_score=_mean([m["score"] for m in masks]),
-        mean_agreement=_mean([m["agreement"] for m in masks if "agreement" in m]),
         tightness=tightness,
         loose=loose and drawing.knows_loose_boxes,
     )
@@ -238,11 +233,7 @@ def check_paths(source: Path, folder: Path, out: Path) -> None:
 
 
 def check_work(file: CocoFile, work: FillingPlan, folder: Path) -> None:
-    """Refuses a file without boxes, and a folder without any photograph that is needed.
-
-    Raises:
-        InputError: as said.
-    """
+    """Raises InputError for a file without boxes or a folder without its photographs."""
     if not any(file.annotations_of(image["id"]) for image in file.images):
         found = (
             f"{len(work.unusable)} annotations, none usable (halfmask doctor says why)"
@@ -259,11 +250,23 @@ def check_work(file: CocoFile, work: FillingPlan, folder: Path) -> None:
         )
 
 
-def _check_extras(sheet: str | Path | None, ray: str | None) -> None:
+def _check_options(boxes: str, *, sheet: str | Path | None, ray: str | None) -> None:
+    if boxes not in ("auto", "tight", "loose"):
+        raise InputError(f"boxes: expected auto, tight or loose, found {boxes!r}")
     if sheet is not None:
         check_sheet(sheet)
     if ray is not None:
         check_ray()
+
+
+def _are_loose(boxes: str, tightness: float | None, drawing: Predictor) -> bool:
+    loose = boxes == "loose" or (boxes == "auto" and boxes_are_loose(tightness))
+    if loose and not drawing.knows_loose_boxes:
+        logger.warning(
+            "%s did not learn on loose boxes (box_jitter): masks will end where the boxes do",
+            drawing.name,
+        )
+    return loose
 
 
 def _classes(predictor: Predictor, file: CocoFile, work: FillingPlan) -> tuple[ClassToFill, ...]:
@@ -274,6 +277,15 @@ def _classes(predictor: Predictor, file: CocoFile, work: FillingPlan) -> tuple[C
         )
         for c in file.categories
         if work.to_fill[c["id"]]
+    )
+
+
+def _with_masks(done: Completion, masks: Sequence[FilledMask]) -> Completion:
+    return replace(
+        done,
+        filled=len(masks),
+        mean_score=_mean([m["score"] for m in masks]),
+        mean_agreement=_mean([m["agreement"] for m in masks if "agreement" in m]),
     )
 
 

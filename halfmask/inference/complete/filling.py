@@ -21,8 +21,13 @@ Segmentation = dict[str, object] | list[list[int]]
 
 
 class FilledMask(TypedDict):
-    """COCO's segmentation, its pixels, the estimate of its IoU in [0, 1], and its IoU
-    with another model's mask.
+    """A filled mask as the journal keeps it.
+
+    Attributes:
+        segmentation: COCO's.
+        area: pixels of the mask.
+        score: estimate of its IoU with the truth, in [0, 1].
+        agreement: IoU with another model's mask.
     """
 
     segmentation: Segmentation

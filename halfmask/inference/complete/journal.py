@@ -17,12 +17,11 @@ def journal_of(out: Path) -> Path:
 
 
 class Journal:
-    """An append-only file of JSON lines: a header that identifies the job, then one line
-    for each finished batch.
+    """An append-only file of JSON lines that makes a job resumable.
 
-    A line is on the disk before `append` returns. A last line that was cut off is
-    dropped when the job continues. Use it as a context manager; the file stays until
-    `remove`.
+    A header identifies the job; one line follows for each finished batch. A line is on
+    the disk before `append` returns. A last line that was cut off is dropped when the
+    job continues. Use it as a context manager; the file stays until `remove`.
 
     Attributes:
         header: of this run, or of the run that began the job.

@@ -22,8 +22,10 @@ U = TypeVar("U")
 
 
 def photograph_of(folder: Path, image: Record, size: tuple[int, int]) -> Pixels:
-    """Reads the photograph of an image record, uint8 [H, W, 3] RGB in stored orientation.
+    """Reads the photograph of an image record.
 
+    Returns:
+        uint8 [H, W, 3], RGB, in stored orientation.
     Raises:
         InputError: the record has no name or one that leads out of the folder; the file
             is missing, cut short or no image, or not of the size (H, W) in the record.

@@ -1,5 +1,6 @@
-"""Draws on all machines of a Ray cluster; the caller keeps the journal and writes the
-file.
+"""Draws on all machines of a Ray cluster.
+
+The caller keeps the journal and writes the file.
 
 A worker is an actor that holds the model. It gets a batch of the plan, reads the
 photographs itself and returns records. The result of a batch does not depend on who

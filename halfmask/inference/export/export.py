@@ -215,8 +215,9 @@ def write_graph(graph: Graph, path: Path) -> None:
 
 
 def _tidy(path: Path) -> None:
-    """Drops the tracer's guesses of inner shapes: some are wrong for other numbers of
-    boxes, and runtimes complain.
+    """Drops the tracer's guesses of inner shapes.
+
+    Some are wrong for other numbers of boxes, and runtimes warn about them.
     """
     import onnx
 

@@ -89,8 +89,10 @@ def _levels(image: Tensor) -> list[Tensor]:
 
 
 def _read(levels: list[Tensor], regions: Tensor, size: int) -> Tensor:
-    """`ImagePyramid.read`: each level reads its own regions, none or many; then the
-    order is restored (as `RegionPool` does).
+    """Reads regions like `ImagePyramid.read`, for a traced graph.
+
+    Each level reads its own regions, none or many; then the order is restored (as
+    `RegionPool` does).
     """
     cell = (regions[:, 2:] - regions[:, :2]).amax(1) / size
     wanted = (cell / 2).clamp_min(1).log2().floor().clamp_max(MAX_LEVEL)

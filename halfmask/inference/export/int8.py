@@ -29,12 +29,14 @@ Feed = dict[str, Array]
 
 OPERATORS = ("Conv", "Gemm")
 EXACT = r"predictor|cls_logits|bbox_pred|cls_score"
-"""Layers that stay float32, by name: the last ones, whose values are the answer. The first
-one, which reads pixels, does too. All cost little.
+"""Pattern of the names of layers that stay float32: the last ones, which cost little.
+
+The first layer, which reads pixels, stays float32 too.
 """
 CHOICES = (EXACT, EXACT + r"|^/encoder/|^/backbone/")
-"""Layers that stay float32, tried in turn until the masks are almost equal: an encoder of
-depthwise convolutions suffers in 8 bits.
+"""Patterns of layers that stay float32, tried in turn until the masks are almost equal.
+
+An encoder of depthwise convolutions loses accuracy in 8 bits.
 """
 ENOUGH = 0.99
 """Mean IoU with the float32 masks from which masks count as almost equal."""
@@ -82,12 +84,13 @@ def quantize_graph(
 
 
 def write_quantized(source: Path, out: Path, ranges: Path, *, kept: str = EXACT) -> tuple[int, int]:
-    """Writes the 8-bit graph of one choice; returns how many layers are 8-bit, and of how
-    many.
+    """Writes the 8-bit graph of one choice of layers.
 
     Args:
         ranges: the file of `save_ranges`.
         kept: regular expression of the names of layers that stay float32.
+    Returns:
+        The number of 8-bit layers, and the number of layers that could be.
     """
     import onnx
     from onnxruntime import quantization

@@ -40,8 +40,7 @@ class Graph:
 
 
 def parity(graph: Graph, path: Path, seed: int = 0) -> dict[str, Any]:
-    """Compares a graph in ONNX Runtime with its model, on images of noise of several
-    sizes.
+    """Compares a graph in ONNX Runtime with its model, on noise of several sizes.
 
     Returns:
         largest_difference: output → largest absolute difference; images: how many were

@@ -25,8 +25,12 @@ PHOTOGRAPHS, BOXES = 32, 12
 
 @dataclass(frozen=True)
 class Sample:
-    """A photograph float32 [3, H, W] in [0, 1], boxes float32 [n, 4] xyxy, n ≥ 1, and
-    labels int64 [n], 0 for unknown.
+    """A photograph with boxes.
+
+    Attributes:
+        image: float32 [3, H, W] in [0, 1].
+        boxes: float32 [n, 4] xyxy, n ≥ 1.
+        labels: int64 [n], 0 for unknown.
     """
 
     image: Tensor

@@ -64,10 +64,11 @@ def read_blobs(path: str | Path) -> Blobs:
 
 
 class _Reader(pickle._Unpickler):
-    """Unpickles without looking up names; Latin-1 keeps the bytes of Python 2's strings.
+    """Unpickles without looking up names.
 
-    This is pickle's reader in Python. Its memo is a dictionary; in the reader in C a
-    few bytes can ask for a memo of any size.
+    Latin-1 keeps the bytes of Python 2's strings. This is pickle's reader in Python.
+    Its memo is a dictionary; in the reader in C a few bytes can ask for a memo of any
+    size.
     """
 
     def __init__(self, file: Any, where: str) -> None:

@@ -53,10 +53,9 @@ def import_detectron(
     activation: str = "leaky_relu",
     embedding: str | None = None,
 ) -> ImportedModel:
-    """Imports a Mask R-CNN or Faster R-CNN on ResNet-FPN, with the paper's heads if
-    present.
+    """Imports a Mask R-CNN or Faster R-CNN on ResNet-FPN.
 
-    The model computes the same.
+    The paper's heads are imported if present. The model computes the same.
 
     Args:
         blobs: the result of `read_blobs`.

@@ -68,7 +68,8 @@ def read_resume_point(path: Path) -> dict[str, Any]:
 def random_state() -> dict[str, Any]:
     """Returns the state of all random generators, as tensors and plain values."""
     version, keys, gauss = random.getstate()
-    _, words, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002 - libraries draw from it
+    state = np.random.get_state(legacy=True)  # noqa: NPY002 - libraries draw from it
+    _, words, position, has_gauss, cached = state
     return {
         "python": [version, torch.tensor(keys, dtype=torch.int64), gauss],
         "numpy": [
@@ -87,7 +88,8 @@ def restore_random_state(state: dict[str, Any]) -> None:
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys.tolist()), gauss))
     words, position, has_gauss, cached = state["numpy"]
-    np.random.set_state(("MT19937", words.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    words = words.numpy().astype(np.uint32)
+    np.random.set_state(("MT19937", words, position, has_gauss, cached))  # noqa: NPY002
     torch.set_rng_state(state["torch"])
     if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])

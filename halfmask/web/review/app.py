@@ -42,12 +42,13 @@ def review_server(
 def review_app(review: Review) -> FastAPI:
     """Returns the application of a review page; /openapi.json describes its API."""
     app = application("halfmask review", "review.html")
-    _add_reading(app, review)
+    _add_queue(app, review)
+    _add_items(app, review)
     _add_deciding(app, review)
     return app
 
 
-def _add_reading(app: FastAPI, review: Review) -> None:
+def _add_queue(app: FastAPI, review: Review) -> None:
     @app.get("/api/session")
     def session() -> schema.ReviewSession:
         return review.session()
@@ -83,6 +84,8 @@ def _add_reading(app: FastAPI, review: Review) -> None:
             reviewers=review.decisions.reviewers(),
         )
 
+
+def _add_items(app: FastAPI, review: Review) -> None:
     @app.get("/api/items/{position}")
     def item(position: Position) -> schema.ItemView:
         _check(review, position)

@@ -146,7 +146,7 @@ class Decisions:
             return self._note(position, replace(old, version=version + 1), more)
 
     def decided(self) -> Iterator[tuple[int, Decision]]:
-        """Yields positions and decisions that differ from the file, in the file's order.
+        """Yields the positions and decisions that differ from the file, in its order.
 
         Decisions after the first item do not appear.
         """

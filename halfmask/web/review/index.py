@@ -27,7 +27,7 @@ CHUNK = 1 << 19
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewIndex:
-    """The file's annotations by *position* in their list, its images by *row* in theirs.
+    """A file's annotations by *position* in their list and images by *row* in theirs.
 
     Attributes:
         digest: SHA-256 of the file.
@@ -168,7 +168,7 @@ def _rows_of(wanted: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.
 def _clipped(
     boxes: NDArray[np.float64], images: NDArray[np.int32], sizes: NDArray[np.int32]
 ) -> NDArray[np.float32]:
-    """Converts boxes x, y, width, height to xyxy, clipped to their image as in `clip_box`.
+    """Converts x, y, width, height to xyxy, clipped to the image as in `clip_box`.
 
     A box that lies outside its image has no area.
     """

@@ -58,7 +58,7 @@ SHORT = {
     "cli/split.py": DOOR,
     "cli/synth.py": DOOR,
     "cli/train.py": DOOR,
-    "coco/tightness.py": "complete, doctor and training measure boxes alike",
+    "coco/tightness.py": "complete and evaluate judge boxes alike",
     "errors.py": "every room raises these errors",
     "pictures/save.py": "the one home of saved pictures",
     "text.py": "the one home of shortened lists",

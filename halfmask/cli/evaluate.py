@@ -90,7 +90,7 @@ def run(
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Threads that decode photographs.")] = 2,
 ) -> None:
-    """Measure box and mask AP, and mask IoU in given boxes.
+    """Measures box and mask AP, and mask IoU in given boxes.
 
     Each number is for the classes that had masks (A), those that had boxes only (B) and
     all. AP counts the best 100 detections of an image over all classes. A model that

@@ -29,7 +29,9 @@ ROOT = Path(__file__).parents[1]
 PHOTOS = ROOT / "halfmask" / "assets" / "photos"
 SHARED = Path(os.environ.get("HALFMASK_SHARED", ROOT.parent / "shared"))
 CHANGING = {"seconds", "date", "version", "file", "out", "created"}
-"""Keys whose values are of the moment, not of the data."""
+"""Keys whose values belong to the moment, not to the data."""
+SENTENCES = {"message", "advice", "text"}
+"""Keys whose values are sentences for people, which may be reworded."""
 
 
 def halfmask(*arguments: str, codes: tuple[int, ...] = (0,)) -> None:
@@ -44,7 +46,7 @@ def halfmask(*arguments: str, codes: tuple[int, ...] = (0,)) -> None:
 def still(value: Any) -> Any:
     """The same JSON without what changes from run to run."""
     if isinstance(value, dict):
-        return {key: still(item) for key, item in value.items() if key not in CHANGING}
+        return {key: still(item) for key, item in value.items() if key not in CHANGING | SENTENCES}
     return [still(item) for item in value] if isinstance(value, list) else value
 
 
@@ -156,7 +158,7 @@ def main() -> int:
     if given.mode == "record":
         given.file.write_text(json.dumps(seen, indent=1))
         return 0
-    before = json.loads(given.file.read_text())
+    before = still(json.loads(given.file.read_text()))
     now = json.loads(json.dumps(seen))
     for name in sorted(before.keys() | now.keys()):
         print(f"{name}: {'equal' if before.get(name) == now.get(name) else 'DIFFERENT'}")

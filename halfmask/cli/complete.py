@@ -28,54 +28,53 @@ def run(
             help="Checkpoint, run directory, box-segmenter, baseline:grabcut, or sam2:…."
         ),
     ],
-    data: Annotated[Path, typer.Argument(help="COCO instances file; it is never written to.")],
-    images: Annotated[Path, typer.Option(help="Folder of its photographs.")],
+    data: Annotated[Path, typer.Argument(help="COCO instances file; halfmask never changes it.")],
+    images: Annotated[Path, typer.Option(help="Folder of the photographs.")],
     out: Annotated[
-        Path, typer.Option(help="The completed file. OUT.journal is beside it until it is done.")
+        Path, typer.Option(help="File to write. OUT.journal lies beside it until it is complete.")
     ],
     polygons: Annotated[
-        bool, typer.Option("--polygons", help="Outlines along the pixels instead of RLE.")
+        bool,
+        typer.Option("--polygons", help="Write masks as polygons along the pixels, not as RLE."),
     ] = False,
     redo_filled: Annotated[
         bool,
-        typer.Option("--redo-filled", help="Also fill what halfmask filled and nobody accepted."),
+        typer.Option("--redo-filled", help="Draw again the filled masks that nobody accepted."),
     ] = False,
     workers: Annotated[
-        int, typer.Option(min=0, help="Threads that decode photographs; the result is the same.")
+        int, typer.Option(min=0, help="Threads that decode photographs. The result stays the same.")
     ] = 2,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be filled.")
+        bool, typer.Option("--dry-run", help="Print what would be filled; write nothing.")
     ] = False,
-    json: Annotated[Path | None, typer.Option(help="Write what was done here.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write a report to this file.")] = None,
     sheet: Annotated[
         Path | None,
-        typer.Option(
-            help="Draw the best, median and worst of the new masks by score here (.png, .jpg)."
-        ),
+        typer.Option(help="Draw new masks with the best, median and worst scores (.png, .jpg)."),
     ] = None,
     boxes: Annotated[
         Literal["auto", "tight", "loose"],
         typer.Option(
-            help="Do the boxes end where their objects do? auto: measure it on objects that "
-            "have a mask."
+            help="Whether the boxes end where their objects end. auto: measure this on the "
+            "objects that have masks."
         ),
     ] = "auto",
     provider: Annotated[
         str | None,
         typer.Option(
-            help="Another model that draws the masks (sam:facebook/sam-vit-base, …); each mask "
-            "is compared with MODEL's."
+            help="Another model that draws the masks, for example sam:facebook/sam-vit-base. "
+            "Each mask is compared with MODEL's."
         ),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU where there is one.")
+        str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU if there is one.")
     ] = None,
     ray: Annotated[
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Draw on all machines of a Ray cluster; auto: the one that runs here, else "
-            "this machine's own cores; local: these alone.",
+            help="Draw on all machines of the Ray cluster at this address. auto: the cluster that "
+            "runs here, or else the cores of this machine. local: only this machine.",
         ),
     ] = None,
 ) -> None:
@@ -141,7 +140,7 @@ def _print_result(done: Completion) -> None:
             if done.tightness is None
             else f" (mean IoU of {done.tightness:.2f} with the own boxes of the masks that exist)"
         )
-        print(f"boxes count as loose{measured}: --boxes tight if they are not")
+        print(f"boxes count as loose{measured}; use --boxes tight if they are not")
     print(f"left alone: {_kept(done.counts)}")
     if done.counts["broken"]:
         print(
@@ -167,7 +166,7 @@ def _print_faults(done: Completion) -> None:
         )
     if done.skipped:
         typer.echo(
-            f"{len(done.skipped)} photographs skipped, {done.unfilled} masks are missing still:",
+            f"{len(done.skipped)} photographs skipped, {done.unfilled} masks are still missing:",
             err=True,
         )
         typer.echo("\n".join(lines_of(done.skipped, SHOWN)), err=True)

@@ -23,48 +23,54 @@ def run(
         ),
     ],
     source: Annotated[
-        Path, typer.Argument(help="File or folder to read; it is never written to.", metavar="SRC")
+        Path,
+        typer.Argument(help="File or folder to read; halfmask never changes it.", metavar="SRC"),
     ],
     out: Annotated[
         Path,
         typer.Argument(
-            help="COCO file to write; from COCO, a new folder (CVAT: an XML file).", metavar="OUT"
+            help="To COCO: the file to write. From COCO: a new folder (CVAT: an XML file).",
+            metavar="OUT",
         ),
     ],
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the photographs, for formats without sizes.")
+        Path | None,
+        typer.Option(help="Folder of the photographs, for formats without image sizes."),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="One part of the source: train, val, …")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Part of the source to convert: train, val, …")
+    ] = None,
     masks: Annotated[
         Path | None, typer.Option(help="Folder of the mask PNGs (voc, open-images).")
     ] = None,
     zero_based: Annotated[
         bool,
-        typer.Option("--zero-based", help="voc: boxes count from 0 and exclude the last pixel."),
+        typer.Option(
+            "--zero-based", help="voc: pixels count from 0, and a box excludes its last pixel."
+        ),
     ] = False,
     image_url: Annotated[
         str | None,
         typer.Option(
-            "--image-url", help="to-label-studio: prefix of file names; local storage by default."
+            "--image-url",
+            help="to-label-studio: URL before each file name. Default: local storage.",
         ),
     ] = None,
     coco_val: Annotated[
         Path | None,
         typer.Option(
             "--coco-val",
-            help="visual-genome: COCO's instances_val2017.json, whose images become val.",
+            help="visual-genome: COCO's instances_val2017.json; its images become the part val.",
         ),
     ] = None,
     classes: Annotated[
         int,
-        typer.Option(
-            min=1, help="visual-genome: number of synsets that become classes, besides COCO's 80."
-        ),
+        typer.Option(min=1, help="visual-genome: number of classes to take, besides COCO's 80."),
     ] = 3000,
     test: Annotated[
         int,
         typer.Option(
-            min=0, help="visual-genome: number of the last images, outside COCO, that become test."
+            min=0, help="visual-genome: number of images for the part test, none of them in COCO."
         ),
     ] = 5000,
     json: Annotated[Path | None, typer.Option("--json", help="Write the report as JSON.")] = None,

@@ -28,13 +28,13 @@ def run(
     data: Annotated[Path, typer.Argument(help="COCO file.", metavar="DATA.json")],
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder of the photographs; examines them too.", metavar="DIR"),
+        typer.Option(help="Folder of the photographs, to check them too.", metavar="DIR"),
     ] = None,
     json: Annotated[
-        Path | None, typer.Option(help="Writes all findings as JSON.", metavar="F")
+        Path | None, typer.Option(help="Write all findings to this JSON file.", metavar="F")
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(help="Writes a page with all findings.", metavar="F")
+        Path | None, typer.Option(help="Write all findings to this HTML page.", metavar="F")
     ] = None,
 ) -> None:
     """Describes a COCO file and its problems, and changes nothing.

@@ -25,12 +25,14 @@ def run(
             "baseline:grabcut, or sam2:PATH."
         ),
     ],
-    data: Annotated[Path, typer.Argument(help="COCO instances file with the truth.")],
-    images: Annotated[Path, typer.Option(help="Folder of its photographs.")],
+    data: Annotated[
+        Path, typer.Argument(help="COCO instances file with the true boxes and masks.")
+    ],
+    images: Annotated[Path, typer.Option(help="Folder of the photographs.")],
     masked: Annotated[
         str | None,
         typer.Option(
-            help="Set A: voc, nonvoc, random:TRIAL:COUNT or names a,b,c. Default: the classes "
+            help="Classes of set A: voc, nonvoc, random:TRIAL:COUNT or names a,b,c. Default: those "
             "that had masks in training."
         ),
     ] = None,
@@ -42,15 +44,14 @@ def run(
         typer.Option(
             min=0.0,
             max=0.49,
-            help="Move the given boxes' corners by up to this share of their side.",
+            help="Move the corners of given boxes at random, by at most this share of the box's side.",
         ),
     ] = 0.0,
     detector: Annotated[
-        str | None, typer.Option(help="A model that finds the boxes which MODEL fills.")
+        str | None, typer.Option(help="Another model, which finds the boxes that MODEL fills.")
     ] = None,
     detections: Annotated[
-        Path | None,
-        typer.Option(help="Boxes of any detector (COCO results, .json), which MODEL fills."),
+        Path | None, typer.Option(help="COCO results file of any detector; MODEL fills its boxes.")
     ] = None,
     provider: Annotated[
         str | None,
@@ -59,34 +60,34 @@ def run(
             "sam:facebook/sam-vit-base."
         ),
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the result here.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the result to this file.")] = None,
     reliability: Annotated[
         Path | None,
-        typer.Option(
-            help="Draw here (.png) how well the model's score predicts the IoU of its masks."
-        ),
+        typer.Option(help="Plot how well the score predicts the IoU of the masks (.png)."),
     ] = None,
     sheet: Annotated[
         Path | None,
         typer.Option(
-            help="Draw here (.png) the best, median and worst masks of B beside their truth."
+            help="Draw the best, median and worst masks of B beside the true masks (.png)."
         ),
     ] = None,
     per_category: Annotated[
-        bool, typer.Option("--per-category", help="Print a line for each class too.")
+        bool, typer.Option("--per-category", help="Also print a line for each class.")
     ] = False,
     boxes: Annotated[
         Literal["auto", "tight", "loose"],
         typer.Option(
-            help="Whether given boxes end where their objects do. auto: measured on masks of A."
+            help="Whether given boxes end where their objects end. auto: measure this on masks of A."
         ),
     ] = "auto",
     use: Annotated[
         Literal["annotated", "accepted", "filled"],
-        typer.Option(help="Which masks of halfmask's own in the file count as truth."),
+        typer.Option(
+            help="Which masks count as true: annotated ones only, accepted ones too, or all filled ones too."
+        ),
     ] = "annotated",
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU where there is one.")
+        str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU if there is one.")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Threads that decode photographs.")] = 2,
 ) -> None:

@@ -16,28 +16,28 @@ def run(
     ],
     out: Annotated[Path, typer.Option(help="Folder for segment.onnx, detect.onnx and model.json.")],
     detector: Annotated[
-        str | None, typer.Option(help="A model that finds the boxes which MODEL fills.")
+        str | None, typer.Option(help="Another model, which finds the boxes that MODEL fills.")
     ] = None,
     precision: Annotated[
         Literal["float32", "int8"],
         typer.Option(
-            help="int8: also segment.int8.onnx and detect.int8.onnx, smaller and faster; needs "
-            "--calibrate."
+            help="int8: also write segment.int8.onnx and detect.int8.onnx, which are smaller and "
+            "faster. Needs --calibrate."
         ),
     ] = "float32",
     calibrate: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="int8: photographs like those to come; some thirty of them are used.",
+            help="int8: folder of photographs like those you will segment; about 30 are used.",
         ),
     ] = None,
     boxes: Annotated[
         Path | None,
         typer.Option(
             metavar="DATA.json",
-            help="int8: COCO file of their boxes, without crowds. Default: made-up boxes of many "
-            "sizes.",
+            help="int8: COCO file with boxes of these photographs; crowds do not count. Default: "
+            "made-up boxes of many sizes.",
         ),
     ] = None,
 ) -> None:

@@ -22,8 +22,8 @@ def run(
     categories: Annotated[
         Path | None,
         typer.Option(
-            help="COCO file, or list of categories, with the classes in the order of the rows. "
-            "Default: COCO's 80."
+            help="COCO file, or list of categories, in the order of the rows of the weights. "
+            "Default: COCO's 80 classes."
         ),
     ] = None,
     masked: Annotated[
@@ -36,7 +36,7 @@ def run(
     mask_head: Annotated[
         Head,
         typer.Option(
-            help="Untrained mask head for a file without one; none: a detector for `init:` only."
+            help="Untrained mask head to add if the file has none. none: a detector, for `init:` only."
         ),
     ] = "transfer",
     norm_eps: Annotated[

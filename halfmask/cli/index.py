@@ -19,12 +19,12 @@ def run(
         Path | None,
         typer.Option(
             envvar="HALFMASK_INDEX_FOLDER",
-            help="Write it to this folder, not beside the file. train and evaluate look in the "
+            help="Folder for the index. Default: beside the file. train and evaluate look in the "
             "folder that the variable names.",
         ),
     ] = None,
     anew: Annotated[
-        bool, typer.Option("--anew", help="Write it even if a current one exists.")
+        bool, typer.Option("--anew", help="Write the index again, even if it is current.")
     ] = False,
 ) -> None:
     """Writes the index through which `train` and `evaluate` read a large file.

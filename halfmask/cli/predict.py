@@ -25,20 +25,20 @@ def run(
     images: Annotated[list[Path], typer.Argument(help="Photographs, or folders of them.")],
     out: Annotated[Path, typer.Option(help="Folder for results.json and overlays/.")],
     detector: Annotated[
-        str | None, typer.Option(help="A model that finds the boxes which MODEL fills.")
+        str | None, typer.Option(help="Another model, which finds the boxes that MODEL fills.")
     ] = None,
     boxes: Annotated[
         Path | None,
-        typer.Option(help="A COCO file whose boxes are filled, its images matched by file name."),
+        typer.Option(help="COCO file whose boxes to fill; images are matched by file name."),
     ] = None,
     score: Annotated[
-        float, typer.Option(min=0, max=1, help="Overlays show objects with at least this score.")
+        float, typer.Option(min=0, max=1, help="Least score of the objects in overlays.")
     ] = 0.5,
     overlays: Annotated[
-        bool, typer.Option(help="Also write a picture for each photograph.")
+        bool, typer.Option(help="Also draw a picture of each photograph with its masks.")
     ] = True,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU where there is one.")
+        str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU if there is one.")
     ] = None,
 ) -> None:
     """Finds and outlines objects: OUT/results.json and a picture for each photograph.

@@ -15,26 +15,27 @@ def run(
     data: Annotated[
         Path,
         typer.Argument(
-            help="COCO file that `complete` filled; it is never written to.", metavar="FILE"
+            help="COCO file that `complete` filled; halfmask never changes it.", metavar="FILE"
         ),
     ],
     model: Annotated[
-        str, typer.Argument(help="Draws the mask of a box that a reviewer drags.")
+        str, typer.Argument(help="Model that draws a mask when a reviewer drags a box.")
     ] = "box-segmenter",
-    images: Annotated[Path | None, typer.Option(help="Folder of its photographs.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the photographs.")] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The reviewed file. Default: FILE's name with .reviewed.json, beside it."
+            help="Reviewed file to write. Default: beside FILE, its name with .reviewed.json."
         ),
     ] = None,
     journal: Annotated[
-        Path | None,
-        typer.Option(help="File of the decisions. Default: FILE.review.jsonl, beside FILE."),
+        Path | None, typer.Option(help="File for the decisions. Default: FILE.review.jsonl.")
     ] = None,
     export: Annotated[
         bool,
-        typer.Option("--export", help="Only write the reviewed file from the decisions so far."),
+        typer.Option(
+            "--export", help="Write the reviewed file from the decisions so far; serve no page."
+        ),
     ] = False,
     host: Host = LOCAL_HOST,
     port: Port = None,

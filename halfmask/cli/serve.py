@@ -10,13 +10,18 @@ import halfmask
 
 LOCAL_HOST = "127.0.0.1"
 Host = Annotated[
-    str, typer.Option(help="Address to serve at; one that other machines reach requires a token.")
+    str,
+    typer.Option(help="Address of the page. If other machines can reach it, they need a token."),
 ]
 Port = Annotated[
     int | None,
-    typer.Option(min=0, max=65535, help="0: any free port. Default: the first free one from 8000."),
+    typer.Option(
+        min=0,
+        max=65535,
+        help="Port of the page. 0: any free port. Default: the first free one from 8000.",
+    ),
 ]
-Token = Annotated[bool, typer.Option("--token", help="Require a token from this machine, too.")]
+Token = Annotated[bool, typer.Option("--token", help="Require the token on this machine, too.")]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU if there is one.")
 ]
@@ -28,7 +33,7 @@ def run(
         str, typer.Argument(help="Checkpoint, run directory or shipped name (box-segmenter).")
     ],
     detector: Annotated[
-        str | None, typer.Option(help="A model that finds the boxes which MODEL fills.")
+        str | None, typer.Option(help="Another model, which finds the boxes that MODEL fills.")
     ] = None,
     host: Host = LOCAL_HOST,
     port: Port = None,

@@ -19,7 +19,7 @@ def run(
             metavar="SPEC",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="File to write; never the input.", metavar="F")],
+    out: Annotated[Path, typer.Option(help="File to write; not the input itself.", metavar="F")],
 ) -> None:
     """Keeps the masks of the named classes and removes all others.
 

@@ -16,10 +16,12 @@ def run(
         Path, typer.Argument(help="Folder to write: images/, instances.json, contact_sheet.png.")
     ],
     images: Annotated[int, typer.Option(help="Number of pictures.")],
-    seed: Annotated[int, typer.Option(help="Picture i of a seed is always the same.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Random seed. The same seed gives the same pictures.")
+    ] = 0,
     classes: Annotated[int, typer.Option(help="Number of classes, 1 to 6144.")] = 32,
     size: Annotated[int, typer.Option(help="Side of the square pictures, pixels.")] = 112,
-    workers: Annotated[int, typer.Option(help="Processes that draw; 0: this one.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes that draw. 0: draw in this process.")] = 0,
 ) -> None:
     """Writes pictures with exact masks in COCO format.
 

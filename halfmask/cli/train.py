@@ -15,15 +15,19 @@ from halfmask.progress import Display
 def run(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="key=value …, for example stages.0.steps=100")
+        list[str] | None,
+        typer.Argument(
+            help="Settings that override the recipe: key=value …, for example stages.0.steps=100"
+        ),
     ] = None,
     *,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in --out from its last save.")
+        bool, typer.Option("--resume", help="Continue the run in --out from its last saved state.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, measure two steps, write nothing.")
+        bool,
+        typer.Option("--dry-run", help="Check everything and measure two steps; write nothing."),
     ] = False,
 ) -> None:
     """Trains a model by a recipe.

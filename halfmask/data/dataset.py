@@ -57,8 +57,8 @@ class CocoInstances(Dataset[tuple[Tensor, Target]]):
         unknown = [i for i in self.image_ids if i not in file]
         if unknown:
             raise InputError(
-                f"{file.name}: expected image ids of this file, {unknown[0]} is none "
-                f"({len(unknown)} in all)"
+                f"{file.name}: expected image ids of this file, found {unknown[0]} "
+                f"({len(unknown)} unknown ids in all)"
             )
         self.file = file
         self.folder = Path(images)

@@ -201,7 +201,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         InputError: `path` exists and is not an empty folder, or cannot be written.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path}: is there already; name a folder that is new or empty")
+        raise InputError(f"{path}: already exists; name a folder that is new or empty")
     target = path.absolute()
     beside = _numbered(target)
     try:

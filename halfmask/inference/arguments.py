@@ -63,7 +63,7 @@ def checked_boxes(boxes: Any, image_size: tuple[int, int]) -> Tensor:
     if not bool(fine.all()):
         row = int(torch.where(~fine)[0][0])
         raise InputError(
-            f"box {row}: {found[row].tolist()} is no xyxy box within the image of "
+            f"box {row}: {found[row].tolist()} is not an xyxy box within the image of "
             f"{width} × {height} pixels"
         )
     return clipped

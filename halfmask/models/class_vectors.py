@@ -108,7 +108,7 @@ def _named_rows(path: Path, names: Sequence[str] | None) -> NDArray[Any]:
     _common_size(path, {name: list(row.shape) for name, row in rows.items()})
     if surplus:
         logger.warning(
-            "%s: %d vectors are no class's and are left out: %s",
+            "%s: %d vectors belong to no class and are not used: %s",
             path,
             len(surplus),
             listed(surplus, SHOWN),

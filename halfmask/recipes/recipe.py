@@ -155,5 +155,5 @@ def _child(node: Any, part: str, text: str) -> Any:
 
 def _index(node: list[Any], part: str, text: str) -> int:
     if not part.isdigit() or int(part) >= len(node):
-        raise InputError(f"override {text!r}: {part} is no item of a list of {len(node)}")
+        raise InputError(f"override {text!r}: the list has {len(node)} items, found index {part}")
     return int(part)

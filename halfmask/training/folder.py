@@ -64,8 +64,8 @@ def check_run_folder(recipe: Recipe, out: Path, resume: bool) -> bool:
     if changed:
         key = changed[0]
         raise InputError(
-            f"{out} was begun with {key}={was.get(key)}, the recipe now says {now.get(key)}: "
-            "resume a run with the settings it began with "
+            f"{out} was started with {key}={was.get(key)}, the recipe now says {now.get(key)}: "
+            "resume a run with the settings it started with "
             f"(halfmask train {written} --out {out} --resume)"
         )
     return (out / MODEL).is_file() and not (out / RESUME_FILE).is_file()
@@ -107,8 +107,8 @@ def for_processes(recipe: Recipe, out: Path, *, resume: bool, world: int) -> Rec
         begun = _written(written).sampling or "stream"
         if world > 1 and begun == "stream":
             raise InputError(
-                f"{out} was begun by one process, whose random draws are one stream: resume it "
-                "with one process, or begin a new run (with sampling=image its number of "
+                f"{out} was started by one process, whose random draws are one stream: resume it "
+                "with one process, or start a new run (with sampling=image its number of "
                 "processes may change later)"
             )
         recipe = recipe.model_copy(update={"sampling": "image" if begun == "image" else None})

@@ -155,7 +155,7 @@ def test_what_was_skipped_is_counted(
         "complete", tiny_segmenter, coco_file(), "--images", photos, "--out", tmp_path / "out.json"
     )
     assert outcome.code == 1
-    assert "1 photographs skipped, 2 masks are missing still" in outcome.err
+    assert "1 photographs skipped, 2 masks are still missing" in outcome.err
     assert "image id 2" in outcome.err
     assert "4 masks filled" in outcome.out
 
@@ -251,7 +251,7 @@ def test_ctrl_c_says_how_to_go_on(
     )
     outcome = halfmask_cli(*arguments)
     assert outcome.code == 130
-    assert "goes on from there" in outcome.err
+    assert "continues from there" in outcome.err
     assert not (tmp_path / "out.json").exists()
     outcome = halfmask_cli(*arguments)
     assert outcome.code == 0

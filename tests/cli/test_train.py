@@ -208,10 +208,10 @@ def test_a_folder_with_a_run_is_not_overwritten(
     before = {p: p.stat().st_mtime_ns for p in run.rglob("*")}
     with pytest.raises(InputError, match="holds a run already: add --resume"):
         trained(recipe, run)
-    with pytest.raises(InputError, match=r"begun with stages\.0\.steps=3, the recipe now says 4"):
+    with pytest.raises(InputError, match=r"started with stages\.0\.steps=3, the recipe now says 4"):
         trained(make({**BOXES, "steps": 4}), run, resume=True)
     with pytest.raises(
-        InputError, match=r"begun with stages\.1\.batch_size=None, the recipe now says 8"
+        InputError, match=r"started with stages\.1\.batch_size=None, the recipe now says 8"
     ):
         trained(make(BOXES, MASKS), run, resume=True)
     caplog.set_level(logging.INFO, "halfmask")

@@ -128,7 +128,7 @@ def test_stopped_in_the_second_stage_and_resumed(world: Path, tmp_path: Path) ->
     elsewhere = make(moved, data_of(moved, "masks.json", flip=0.5), checkpoint_every=2)
     other = make(world, data_of(world, "masks.json", flip=0.4), checkpoint_every=2)
     with pytest.raises(
-        InputError, match=r"begun with stages\.1\.data\.flip=0\.5, the recipe now says 0\.4"
+        InputError, match=r"started with stages\.1\.data\.flip=0\.5, the recipe now says 0\.4"
     ):
         trained(other, tmp_path / "run", resume=True)
     assert trained(elsewhere, tmp_path / "run", resume=True) is not None

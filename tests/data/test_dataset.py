@@ -121,7 +121,7 @@ def test_image_ids_choose_and_order(folder: Path) -> None:
     assert data.with_masks() == [1]
     (folder / "a.png").unlink()
     assert len(CocoInstances(file, folder, [2])) == 1  # only the chosen ones must be there
-    with pytest.raises(InputError, match="99 is none"):
+    with pytest.raises(InputError, match="found 99"):
         CocoInstances(file, folder, [1, 99])
 
 

@@ -54,6 +54,6 @@ def test_unwritable_outputs(tmp_path: Path) -> None:
             make(tmp_path / "file" / "below"),
         ):
             pass
-    with pytest.raises(InputError, match="is there already"), new_folder(tmp_path / "file"):
+    with pytest.raises(InputError, match="already exists"), new_folder(tmp_path / "file"):
         pass
     assert (tmp_path / "file").read_text() == "mine"

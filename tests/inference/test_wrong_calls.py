@@ -78,7 +78,7 @@ WRONG_BOXES: list[tuple[Any, str]] = [
     ({"x": 1}, "boxes are numbers"),
     (np.zeros((2, 2, 2)), r"found shape \[2, 2, 2\]"),
     (torch.zeros(4, 4, 4), r"found shape \[4, 4, 4\]"),
-    ([[10, 10, 5, 20]], r"box 0: \[10.0, 10.0, 5.0, 20.0\] is no xyxy box"),
+    ([[10, 10, 5, 20]], r"box 0: \[10.0, 10.0, 5.0, 20.0\] is not an xyxy box"),
     ([[1, 1, 5, 5], [1, 1, float("nan"), 9]], "box 1"),
     ([[1, 1, float("inf"), 9]], "box 0"),
     ([[90, 1, 99, 9]], "within the image of 80 × 64"),

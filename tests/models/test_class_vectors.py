@@ -64,7 +64,7 @@ def test_names_put_rows_in_order(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert not caplog.records
     with caplog.at_level(logging.WARNING, "halfmask"):
         np.testing.assert_array_equal(read_vectors(path, 3, ["tv", "cat"]).numpy(), ROWS[[3, 0]])
-    assert "2 vectors are no class's and are left out: hot dog, tree" in caplog.text
+    assert "2 vectors belong to no class and are not used: hot dog, tree" in caplog.text
 
 
 def test_missing_and_surplus_names_are_listed(tmp_path: Path) -> None:

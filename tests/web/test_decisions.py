@@ -125,7 +125,7 @@ def test_a_line_that_does_not_fit_is_refused(case: Cases, change: dict[str, Any]
     log.close()
     header, line = written.journal.read_text().splitlines()
     written.journal.write_text(f"{header}\n{json.dumps(json.loads(line) | change)}\n")
-    with pytest.raises(InputError, match="line 2 is no decision about this file"):
+    with pytest.raises(InputError, match="line 2 is not a decision about this file"):
         opened(written)
 
 
@@ -140,7 +140,7 @@ def test_the_journal_of_another_file_is_refused_and_kept(case: Cases) -> None:
         opened(other)
     assert written.journal.read_bytes() == before
     written.journal.write_text('{"job": 1}\n')
-    with pytest.raises(InputError, match="no journal of a review"):
+    with pytest.raises(InputError, match="not the journal of a review"):
         opened(other)
 
 

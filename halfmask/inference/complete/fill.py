@@ -75,7 +75,7 @@ class FillingJob:
                 journal.remove()
         except KeyboardInterrupt:
             if path.exists():
-                logger.warning("finished batches are noted; the same command goes on from there")
+                logger.warning("finished batches are saved; the same command continues from there")
             raise
         return [masks[position] for position in sorted(masks)], resumed, skipped
 

@@ -187,8 +187,8 @@ def _errors_explained() -> Iterator[None]:
         reason = str(error).strip().splitlines()[0]
         raise InputError(
             f"--ray: workers were lost {RETRIES + 1} times over one batch ({reason}); finished "
-            "batches are noted, and the same command goes on. Is there memory enough for a "
-            "worker, and is this halfmask installed on every machine?"
+            "batches are saved, and the same command continues from there. Does each worker have "
+            "enough memory, and does every machine have this version of halfmask?"
         ) from error
 
 

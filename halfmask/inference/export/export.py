@@ -153,7 +153,7 @@ def graphs_of(predictor: Predictor) -> list[Graph]:
     finder = predictor.detector or predictor
     if finder.can_detect:
         if not isinstance(finder.model, PartialMaskRCNN):
-            raise InputError(f"export: {finder.name} finds no boxes that a graph could")
+            raise InputError(f"export: {finder.name} is not a network that finds boxes; name a trained model as the detector")
         graphs.append(_detect_graph(_usual(finder.model, finder.name)))
     return graphs
 

@@ -56,7 +56,7 @@ def samples(folder: Path, boxes: Path | None = None, limit: int = PHOTOGRAPHS) -
     found = _of_file(folder, boxes, limit)
     if not found:
         raise InputError(
-            f"--calibrate {folder}: none of the photographs of {boxes} that have a box is here"
+            f"--calibrate {folder}: this folder has no photograph with a box in {boxes}"
         )
     return found
 

@@ -219,8 +219,8 @@ class Decisions:
                 self._check_header(line)
             elif not self._fits(line):
                 raise InputError(
-                    f"{self._journal.path}: line {number} is no decision about this file; move "
-                    "the journal away"
+                    f"{self._journal.path}: line {number} is not a decision about this file; "
+                    "move the journal away"
                 )
             else:
                 self._set(line["at"], line, (start, end))
@@ -233,7 +233,7 @@ class Decisions:
         path = self._journal.path
         if line.get("review") != 1:
             raise InputError(
-                f"{path}: is no journal of a review; move it away, or name another with --journal"
+                f"{path}: not the journal of a review; move it away, or name another with --journal"
             )
         if line.get("input") != self._index.digest:
             raise InputError(

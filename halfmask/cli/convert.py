@@ -70,7 +70,8 @@ def run(
     test: Annotated[
         int,
         typer.Option(
-            min=0, help="visual-genome: number of images for the part test, none of them in COCO."
+            min=0,
+            help="visual-genome: size of the part test, the last images that are not in COCO.",
         ),
     ] = 5000,
     json: Annotated[Path | None, typer.Option("--json", help="Write the report as JSON.")] = None,

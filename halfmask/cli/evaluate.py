@@ -44,7 +44,7 @@ def run(
         typer.Option(
             min=0.0,
             max=0.49,
-            help="Move the corners of given boxes at random, by at most this share of the box's side.",
+            help="Move the corners of given boxes by at most this share of the box's side.",
         ),
     ] = 0.0,
     detector: Annotated[
@@ -77,13 +77,13 @@ def run(
     boxes: Annotated[
         Literal["auto", "tight", "loose"],
         typer.Option(
-            help="Whether given boxes end where their objects end. auto: measure this on masks of A."
+            help="Whether boxes end where their objects end. auto: measure this on masks of A."
         ),
     ] = "auto",
     use: Annotated[
         Literal["annotated", "accepted", "filled"],
         typer.Option(
-            help="Which masks count as true: annotated ones only, accepted ones too, or all filled ones too."
+            help="Whether masks that halfmask filled count as true: none, accepted ones, or all."
         ),
     ] = "annotated",
     device: Annotated[

@@ -36,7 +36,7 @@ def run(
     mask_head: Annotated[
         Head,
         typer.Option(
-            help="Untrained mask head to add if the file has none. none: a detector, for `init:` only."
+            help="Untrained head to add if the file has none. none: a detector, for `init:` only."
         ),
     ] = "transfer",
     norm_eps: Annotated[

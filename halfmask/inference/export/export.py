@@ -153,7 +153,9 @@ def graphs_of(predictor: Predictor) -> list[Graph]:
     finder = predictor.detector or predictor
     if finder.can_detect:
         if not isinstance(finder.model, PartialMaskRCNN):
-            raise InputError(f"export: {finder.name} is not a network that finds boxes; name a trained model as the detector")
+            raise InputError(
+                f"export: {finder.name} finds no boxes by a network; name a trained detector"
+            )
         graphs.append(_detect_graph(_usual(finder.model, finder.name)))
     return graphs
 

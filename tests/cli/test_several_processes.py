@@ -495,7 +495,9 @@ def test_a_run_resumes_with_another_number_of_processes_if_it_draws_by_image(
 ) -> None:
     recipe = recipe_of(world, SEGMENTER, STAGE)
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
-    with pytest.raises(InputError, match="started by one process, whose random draws are one stream"):
+    with pytest.raises(
+        InputError, match="started by one process, whose random draws are one stream"
+    ):
         for_processes(recipe, tmp_path, resume=True, world=2)
     assert for_processes(recipe, tmp_path, resume=True, world=1) == recipe
     (tmp_path / "recipe.yaml").write_text(recipe.model_copy(update={"sampling": "image"}).to_yaml())

@@ -80,7 +80,7 @@ def run(
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: as PyTorch chooses.")] = 0,
     measured: Annotated[
-        bool, typer.Option(help="segmenter: train nothing, tell what has been measured.")
+        bool, typer.Option(help="segmenter: train nothing, report earlier measurements.")
     ] = False,
 ) -> None:
     """Measures what docs state.

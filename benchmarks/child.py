@@ -83,7 +83,7 @@ def memory_of_mapping(pid: int, file: Path) -> dict[str, float]:
 
 
 def command(name: str, overrides: tuple[str, ...]) -> str:
-    """The command line that measures the same anew."""
+    """Returns the command line that repeats the measurement."""
     return " ".join(
         [f"python -m benchmarks {name}", *(f"--set {override}" for override in overrides)]
     )

@@ -69,7 +69,7 @@ def allocations_of(step: Step, device: torch.device | None = None) -> tuple[int,
         return torch.cuda.max_memory_allocated(device) - before, 0
     os.environ.setdefault(
         "KINETO_LOG_LEVEL", "99"
-    )  # the profiler tells stderr that it found no GPU
+    )  # the profiler writes to stderr that it found no GPU
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         step()
     results: Any = record.profiler.kineto_results
@@ -88,7 +88,7 @@ def process_peak_of(step: Step) -> int:
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
     try:
-        CLEAR.write_text("5", encoding="ascii")  # the high-water mark begins anew
+        CLEAR.write_text("5", encoding="ascii")  # resets the high-water mark
         before = _status("VmRSS")
         step()
         return _status("VmHWM") - before

@@ -50,8 +50,8 @@ class Options:
         root: folder of COCO, for `data` coco.
         overrides: `key=value` for the recipes of `data` coco.
         docs: page to write into; figures go beside it.
-        say: told what is done, line by line.
-        measured: nothing is run; only what has been measured before is told.
+        say: called with each line of progress.
+        measured: run nothing; report what was measured before.
     """
 
     out: Path
@@ -74,7 +74,7 @@ class Result:
         rows: for the terminal and JSON.
         details: further top keys of the JSON.
         tables: marker in the docs page → Markdown.
-        command: the command that measures this anew.
+        command: repeats the measurement.
     """
 
     rows: list[Row]

@@ -111,7 +111,7 @@ def build_bank(
         limits: which objects are good enough.
         size: side of the composites; backgrounds are kept at up to one and a half times
             that.
-        progress: is told how many photographs of how many were looked at.
+        progress: called with the photographs looked at, and their number.
     Raises:
         InputError: photographs are missing or not of the file's size; nothing to cut
             out.

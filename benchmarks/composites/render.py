@@ -97,7 +97,7 @@ def compose(spec: CompositeSpec, bank: Bank, seed: int, index: int) -> Composite
 
 @dataclass(frozen=True)
 class _Piece:
-    """A cut-out as it is pasted: float32 [h, w, 3] and [h, w] with alpha in [0, 1].
+    """A cut-out, ready to be pasted: float32 [h, w, 3] and [h, w] with alpha in [0, 1].
     Pieces of a group have one size.
     """
 

@@ -80,7 +80,7 @@ def run_plan(plan: Plan, out: Path, say: Say = print) -> list[Measure]:
 
     Args:
         out: run folder; gets a folder for each seed: pictures, detector, measures.json.
-        say: told what is done, line by line.
+        say: called with each line of progress.
     Raises:
         InputError: the folder holds another plan's run, or a job names an unknown head.
     """

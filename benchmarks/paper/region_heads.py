@@ -33,7 +33,7 @@ INPUTS: dict[str, dict[str, Any]] = {
     "T(cls)": {"kind": "transfer", "transfer": {"input": "cls"}},
     "oracle": {"kind": "per_class"},
 }
-"""By what they are told of a class (Table 1a)."""
+"""Inputs of the weight transfer function (Table 1a)."""
 HEADS: dict[str, dict[str, Any]] = {
     **INPUTS,
     "T(names)": {"kind": "transfer", "transfer": {"input": "embedding"}},

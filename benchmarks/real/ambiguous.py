@@ -31,7 +31,7 @@ WAYS: dict[str, list[str]] = {
     ],
     "prototypes": [f"{CONDITION}.input=prototype", f"{CONDITION}.input_norm=1"],
 }
-"""What the model is told of a class, as keys of the recipe."""
+"""How the class reaches the model, as keys of the recipe."""
 TRAIN, TEST = 2000, 400
 """Pictures."""
 BUDGET = [

@@ -111,7 +111,7 @@ def run_halfmask(arguments: list[str]) -> None:
         InputError: it failed; what it printed stands above.
         KeyboardInterrupt: it was interrupted.
     """
-    # As many threads as this process was told to use: the page says so.
+    # The page states the number of threads of this process.
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     code = subprocess.run(
         [sys.executable, "-m", "halfmask", *arguments], env=environment, check=False

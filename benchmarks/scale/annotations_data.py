@@ -1,4 +1,4 @@
-"""A generated COCO file of any number of annotations, written as it is made."""
+"""A generated COCO file of any number of annotations, written while it is generated."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_annotations(
 
     Args:
         annotations: how many.
-        say: told how many are written.
+        say: called with each line of progress.
     Returns:
         How many images it has.
     """

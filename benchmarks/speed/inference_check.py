@@ -54,7 +54,7 @@ def sameness(wanted: Answer, got: Answer) -> Sameness:
 
 
 def rows_of(name: str, peer: str, found: Sameness, told: bool = False) -> list[Row]:
-    """The rows of a way's checks. told: without bars."""
+    """Returns the rows of a way's checks; `told` leaves out the targets."""
     checks: list[tuple[str, float, float | None]] = [
         ("same boxes", found.boxes, None if told else SAME_BAR),
         ("worst mask IoU of those, pasted alike", found.worst, None if told else IOU_BAR),

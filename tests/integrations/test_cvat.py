@@ -192,7 +192,7 @@ def test_a_person_draws_a_box(tiny_segmenter: Path, image: Image.Image) -> None:
     with pytest.raises(InputError, match="no box was drawn"):
         agent._worker_job_interact_from_cache("frame", prompts)
     prompts.bounding_box = ((70.0, 4.0), (90.0, 9.0))
-    with pytest.raises(InputError, match="no xyxy box within the image"):
+    with pytest.raises(InputError, match="is not an xyxy box within the image"):
         agent._worker_job_interact_from_cache("frame", prompts)
 
 

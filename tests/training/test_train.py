@@ -484,7 +484,7 @@ def test_a_real_signal_to_a_real_process(which: int, tmp_path: Path) -> None:
         samples = c.make_samples()
         data = Loaders(lambda b, s: c.ShuffledLoader(samples, b, s), lambda b: iter(()), len(samples))
         recipe = c.make({"name": "long", "steps": 100000}, checkpoint_every=100000)
-        print(fit(c.TinyModel(), recipe, data, pathlib.Path(sys.argv[2]), device="cpu"))
+        print(fit(c.TinyModel(), recipe, data, folder=pathlib.Path(sys.argv[2]), device="cpu"))
     """
     arguments = [
         sys.executable,

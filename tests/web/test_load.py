@@ -205,7 +205,7 @@ data = folder / "filled.json"
 found = {"open s": measured(1, lambda _: opened.append(Review(data, Segmenter("box-segmenter"), **places)))}
 review = opened[0]
 filled = Filter(frozenset({"filled"}))
-found["page ms"] = 1e3 * measured(20, lambda k: review.queue.page(filled, 1000 * k, 12, False, "a"))
+found["page ms"] = 1e3 * measured(20, lambda k: review.queue.page(filled, 1000 * k, 12, backwards=False, client="a"))
 found["mask ms"] = 1e3 * measured(200, lambda k: review.item(int(review.index.queue[400 * k])))
 accepted = DecisionRequest(version=0, state="accepted", by="A")
 found["decision ms"] = 1e3 * measured(1000, lambda k: review.decide(int(review.index.queue[k]), accepted))

@@ -164,7 +164,7 @@ def test_of_a_large_photograph_the_model_sees_the_surroundings_only(
     small = segmenter.segment(half, box, size=(600, 800))
     assert small.rle["size"] == [600, 800]
     assert overlap(small.rle, segmenter.segment(smooth, box).rle, (600, 800)) > 0.95
-    with pytest.raises(InputError, match="no xyxy box"):
+    with pytest.raises(InputError, match="is not an xyxy box"):
         segmenter.segment(pixels, (900.0, 10.0, 950.0, 20.0))
 
 

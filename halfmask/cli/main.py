@@ -34,7 +34,7 @@ VERBS = {
 
 MISMATCH = (
     "torch and torchvision do not fit together (operator torchvision::nms does not exist). "
-    "Mend: install a pair that "
+    "To fix: install a pair that "
     "was built together, for example `pip install -c constraints.txt torch torchvision`"
 )
 

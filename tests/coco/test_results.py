@@ -1,4 +1,4 @@
-"""Detections from anybody's file: what is read, clipped, kept, and refused with the mend."""
+"""Detections from anybody's file: what is read, clipped, kept, and refused, with what to do."""
 
 import json
 from collections.abc import Callable

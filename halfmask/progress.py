@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TypeVar
+from collections.abc import Callable, Mapping
 
 from rich import progress as bars
 from rich.console import Console
 
 QUIET_SECONDS = 15.0
 """Time between two lines where nobody watches a bar."""
-
-T = TypeVar("T")
 
 Progress = Callable[[str, int, int], None]
 """What library functions report to: called with the name of the work, how many steps of
@@ -107,10 +103,6 @@ class Display:
                 "  ".join([f"{self._title}: {self._unit} {done}/{self._total}", *left, *words])
             )
 
-    def advance(self, count: int = 1) -> None:
-        """So many steps more are done."""
-        self.update(self._done + count)
-
     def note(self, text: str) -> None:
         """Says beside the bar what goes on while it stands still."""
         if self._progress is not None:
@@ -136,25 +128,6 @@ class Display:
 
     def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def displayed(title: str, total: int, unit: str) -> Iterator[Display]:
-    """A display of one task, taken away at the end whatever happens."""
-    display = Display(quiet=True)
-    display.start(title, total, unit)
-    try:
-        yield display
-    finally:
-        display.stop()
-
-
-def tracked(items: Iterable[T], title: str, total: int, *, unit: str) -> Iterator[T]:
-    """The items one by one, with their progress shown."""
-    with displayed(title, total, unit) as display:
-        for item in items:
-            yield item
-            display.advance()
 
 
 def _time(seconds: float) -> str:

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from halfmask import progress as module
-from halfmask.progress import Display, displayed, tracked
+from halfmask.progress import Display
 
 
 class Clock:
@@ -59,22 +59,33 @@ def test_time_left_counts_from_where_an_earlier_run_stopped(
 def test_a_short_task_is_not_mentioned_a_long_one_is(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert list(tracked("ab", "reading", 2, unit="image")) == ["a", "b"]
+    with Display(quiet=True) as display:
+        display("reading", 0, 2)
+        display("reading", 1, 2)
+        display("reading", 2, 2)
     assert capsys.readouterr().err == ""
-    for _ in tracked("ab", "reading", 2, unit="image"):
-        clock.now += 20
+    with Display(quiet=True) as display:
+        display("reading", 0, 2)
+        for done in (1, 2):
+            clock.now += 20
+            display("reading", done, 2)
     assert capsys.readouterr().err.splitlines() == [
-        "reading: image 1/2  20 s left  0.05/s",
-        "reading: image 2/2  0.05/s",
+        "reading: step 1/2  20 s left  0.05/s",
+        "reading: step 2/2  0.05/s",
     ]
 
 
 def test_nothing_to_do_and_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
-    with displayed("reading", 0, "image"):
-        pass
-    failing = tracked(iter(lambda: 1 / 0, 1), "reading", 3, unit="image")
+    with Display(quiet=True) as display:
+        display("reading", 0, 0)
+
+    def fail() -> None:
+        with Display(quiet=True) as display:
+            display("reading", 0, 3)
+            raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
-        next(failing)
+        fail()
     assert capsys.readouterr().err == ""
 
 
@@ -84,9 +95,9 @@ def test_a_terminal_gets_a_bar_that_goes_away(monkeypatch: pytest.MonkeyPatch) -
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100)
     monkeypatch.setattr(module, "Console", lambda **_: console)
-    with displayed("reading", 4, "image") as display:
-        for _ in range(4):
-            display.advance()
+    with Display(quiet=True) as display:
+        for done in range(5):
+            display("reading", done, 4)
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
     assert "reading" in shown
     assert "4/4" in shown

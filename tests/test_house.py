@@ -238,8 +238,8 @@ def test_files_have_60_to_300_lines() -> None:
     assert [name for name in SHORT if lines.get(name, 60) >= 60] == []
 
 
-def test_the_package_has_at_most_230_files() -> None:
-    assert len([p for p in FILES if p.name != "__init__.py"]) <= 230
+def test_the_package_has_at_most_260_files() -> None:
+    assert len([p for p in FILES if p.name != "__init__.py"]) <= 260
 
 
 # 3. Thin doors.

@@ -10,7 +10,7 @@ from typing import Any
 from halfmask.errors import InputError
 from halfmask.formats.export_source import ExportSource
 from halfmask.formats.registry import READERS, WRITERS
-from halfmask.formats.report import ConversionReport, Options
+from halfmask.formats.report import ConversionReport, Options, steps_to
 from halfmask.formats.sink import CocoSink
 from halfmask.formats.visual_genome.convert import IMAGES, OBJECTS, convert_visual_genome
 from halfmask.progress import Progress
@@ -77,7 +77,7 @@ def convert(
         source: file or folder to read.
         out: COCO file to write; from COCO, a new folder (CVAT: an XML file).
         images: folder of the photographs, for formats without sizes.
-        split: one part of the source: train, val, ….
+        split: one part of the source: train, val, …; yolo: `all` for all in one file.
         masks: folder of the mask PNGs (voc, open-images).
         zero_based: voc: boxes count from 0 and exclude the last pixel.
         image_url: to-label-studio: prefix of file names; local storage by default.
@@ -91,7 +91,7 @@ def convert(
             used, or an `out` that is the source or cannot be written.
     """
     source, out = Path(source), Path(out)
-    advance = _advance(progress)
+    advance = steps_to(progress, "converting")
     if format == VISUAL_GENOME:
         return _from_visual_genome(
             source, out, coco_val, classes=classes, test=test, advance=advance
@@ -108,19 +108,6 @@ def convert(
     if out.exists() and source.exists() and out.samefile(source):
         raise InputError(f"{out}: is the source and would be overwritten; name another OUT")
     return (_to_coco if format in READERS else _from_coco)(format, source, out, options=options)
-
-
-def _advance(progress: Progress | None) -> Callable[[int, int], None]:
-    """Turns steps just made into the steps made so far."""
-    done = 0
-
-    def advance(step: int, total: int) -> None:
-        nonlocal done
-        done += step
-        if progress is not None:
-            progress("converting", done, total)
-
-    return advance
 
 
 def _check(format: str, options: Options) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from halfmask.progress import Progress
+
 
 def _ignore(step: int, total: int) -> None:
     pass
@@ -22,6 +24,7 @@ class Options:
         split: the part of the source to read.
         zero_based: VOC boxes count pixels from 0 and exclude the last one.
         image_url: prefix of file names in Label Studio; None: local storage.
+        whole: read all parts, and keep what writing the same files again needs.
         advance: called with the steps just made and the steps in all.
     """
 
@@ -30,6 +33,7 @@ class Options:
     split: str | None = None
     zero_based: bool = False
     image_url: str | None = None
+    whole: bool = False
     advance: Callable[[int, int], None] = _ignore
 
     def advance_bytes(self, path: Path, reads: int = 1) -> Callable[[int], None]:
@@ -39,12 +43,27 @@ class Options:
 
     def given(self) -> list[str]:
         """Returns the command line's names of the options that are set."""
-        values = {key: value for key, value in vars(self).items() if key != "advance"}
+        values = {
+            key: value for key, value in vars(self).items() if key not in ("advance", "whole")
+        }
         return [
             f"--{key.replace('_', '-')}"
             for key, value in values.items()
             if value is not None and value is not False
         ]
+
+
+def steps_to(progress: Progress | None, title: str) -> Callable[[int, int], None]:
+    """Returns an `advance` that reports the steps made so far."""
+    done = 0
+
+    def advance(step: int, total: int) -> None:
+        nonlocal done
+        done += step
+        if progress is not None:
+            progress(title, done, total)
+
+    return advance
 
 
 @dataclass
@@ -90,6 +109,15 @@ class ConversionReport:
             key: [{"what": w, "count": n, "first": self.first[w]} for w, n in rows.items()]
             for key, rows in counts.items()
         }
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> ConversionReport:
+        """Reads what `to_json` returns."""
+        report = cls()
+        for counts, rows in ((report.faults, "faults"), (report.notes, "notes")):
+            for row in document[rows]:
+                report._count(counts, row["what"], row["first"], times=row["count"])
+        return report
 
     def _count(self, counts: dict[str, int], what: str, where: object, *, times: int) -> None:
         if times:

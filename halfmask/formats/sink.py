@@ -36,11 +36,14 @@ class CocoSink:
         path: the file.
         report: counts what cannot be used.
         about: `info.description`.
+    Attributes:
+        origin: where the content comes from; `info.halfmask.source` of the file.
     """
 
     def __init__(self, path: Path, report: ConversionReport, about: str) -> None:
         self.path, self.report = path, report
-        self._info = {"description": about}
+        self._info: dict[str, Any] = {"description": about}
+        self.origin: dict[str, Any] = {}
         self._categories: list[dict[str, Any]] = []
         self._id_of: dict[str, int] = {}
         self._sizes: dict[int, Size] = {}
@@ -176,6 +179,8 @@ class CocoSink:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
+                if self.origin:
+                    self._info["halfmask"] = {"source": self.origin}
                 head = {"info": self._info, "categories": self._categories}
                 images = (json.loads(text) for text in _lines(self._images))
                 with writing(self.path), CocoStream(self.path, head, images) as stream:

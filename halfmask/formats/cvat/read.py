@@ -59,17 +59,21 @@ def read_cvat(source: Path, sink: CocoSink, options: Options) -> None:
             )
         else:
             seen += 1
-            _add_image(element, sink)
+            _add_image(element, sink, options)
     if not seen:
         raise InputError(
             f"{path}: expected an export as CVAT for images 1.1, found no element image"
         )
 
 
-def _add_image(element: Element, sink: CocoSink) -> None:
+def _add_image(element: Element, sink: CocoSink, options: Options) -> None:
+    subset = element.get("subset", "")
+    if options.split not in (None, subset):
+        return
+    more = {"split": subset} if options.whole and subset else {}
     name = element.get("name", "")
     size = whole_of(element.get("height")), whole_of(element.get("width"))
-    number = sink.add_image(name, size, f"image {name!r}")
+    number = sink.add_image(name, size, f"image {name!r}", **more)
     if number is None:
         return
     for thing in _objects(element, name, size, sink=sink):

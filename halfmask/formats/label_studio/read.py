@@ -35,6 +35,7 @@ def read_label_studio(source: Path, sink: CocoSink, options: Options) -> None:
     Raises:
         InputError: not a JSON list of tasks.
     """
+    source = source / "tasks.json" if source.is_dir() else source
     for name in _class_names(source.parent / "label_config.xml"):
         sink.category(name)
     tasks = stream_items(source, progress=options.advance_bytes(source))
@@ -48,13 +49,19 @@ def read_label_studio(source: Path, sink: CocoSink, options: Options) -> None:
                 else "expected an object with data and annotations: export as JSON, not JSON-MIN"
             )
             raise InputError(f"{source}: {where}: {hint}")
-        _add_task(
-            task, _file_name(address, options.images), where, sink=sink, images=options.images
-        )
+        name = _file_name(address, options.images)
+        more = {"address": address} if options.whole else {}
+        _add_task(task, name, where, sink=sink, images=options.images, more=more)
 
 
 def _add_task(
-    task: dict[str, Any], name: str, where: str, *, sink: CocoSink, images: Path | None
+    task: dict[str, Any],
+    name: str,
+    where: str,
+    *,
+    sink: CocoSink,
+    images: Path | None,
+    more: dict[str, str],
 ) -> None:
     results = _results(task, where, sink)
     regions = [r for r in results if isinstance(r, dict) and isinstance(r.get("value"), dict)]
@@ -67,7 +74,7 @@ def _add_task(
             where,
         )
         return
-    number = sink.add_image(name, size, where)
+    number = sink.add_image(name, size, where, **more)
     if number is not None:
         for region in regions:
             _add_region(

@@ -19,6 +19,9 @@ from halfmask.masks.rle import rle_of
 
 VOID = 255
 """Value of pixels that belong to no object: borders and difficult regions."""
+KINDS = ("Segmentation", "Main")
+"""Folders of ImageSets with the lists of the parts."""
+SPLITS = ("train", "val", "test")
 FLAGS = ("truncated", "difficult", "occluded")
 
 
@@ -43,19 +46,23 @@ def read_voc(source: Path, sink: CocoSink, options: Options) -> None:
     if options.split is not None:
         stems = _split_stems(source, options.split)
         files = [file for file in files if file.stem in stems]
-    masks = options.masks or source / "SegmentationObject"
+    split_of = _splits(_root_folder(source)) if options.whole else {}
+    masks = options.masks or _root_folder(source) / "SegmentationObject"
     for file in files:
         try:
             root = _root(file)
         except XmlError as error:
             sink.report.fault("XML files that cannot be read: left out", error)
         else:
-            _add_file(file, root, masks / f"{file.stem}.png", sink=sink, options=options)
+            split = split_of.get(file.stem)
+            more = {} if split is None else {"split": split}
+            mask = masks / f"{file.stem}.png"
+            _add_file(file, root, mask, sink=sink, options=options, more=more)
         options.advance(1, len(files))
 
 
 def _class_names(source: Path, files: list[Path]) -> list[str]:
-    listed = source / "labels.txt"
+    listed = _root_folder(source) / "labels.txt"
     if listed.is_file():
         return list(dict.fromkeys(text_lines(listed)))
     names = set()
@@ -68,14 +75,30 @@ def _class_names(source: Path, files: list[Path]) -> list[str]:
 
 
 def _split_stems(source: Path, split: str) -> set[str]:
-    kinds = () if leads_out(split) else ("Segmentation", "Main")
-    lists = [source / "ImageSets" / kind / f"{split}.txt" for kind in kinds]
+    kinds = () if leads_out(split) else KINDS
+    lists = [_root_folder(source) / "ImageSets" / kind / f"{split}.txt" for kind in kinds]
     found = next((path for path in lists if path.is_file()), None)
     if found is None:
         raise InputError(
             f"{source}: no list ImageSets/Segmentation/{split}.txt or ImageSets/Main/{split}.txt"
         )
     return {line.split()[0] for line in text_lines(found)}
+
+
+def _root_folder(source: Path) -> Path:
+    """The folder that holds Annotations."""
+    return source.parent if source.name == "Annotations" else source
+
+
+def _splits(source: Path) -> dict[str, str]:
+    """Name of an XML file → its part, from ImageSets; train before val before test."""
+    split_of: dict[str, str] = {}
+    for split in SPLITS:
+        for kind in KINDS:
+            path = source / "ImageSets" / kind / f"{split}.txt"
+            for line in text_lines(path) if path.is_file() else ():
+                split_of.setdefault(line.split()[0], split)
+    return split_of
 
 
 def _root(file: Path) -> Element:
@@ -85,10 +108,12 @@ def _root(file: Path) -> Element:
     return root
 
 
-def _add_file(file: Path, root: Element, mask: Path, *, sink: CocoSink, options: Options) -> None:
+def _add_file(
+    file: Path, root: Element, mask: Path, *, sink: CocoSink, options: Options, more: dict[str, Any]
+) -> None:
     name = text_of(root, "filename") or f"{file.stem}.jpg"
     size = _size(root, name, options.images)
-    number = sink.add_image(name, size, file)
+    number = sink.add_image(name, size, file, **more)
     if number is None:
         return
     values = _mask_values(mask, size, sink)

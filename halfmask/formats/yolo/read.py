@@ -12,7 +12,7 @@ from halfmask.formats.report import Options
 from halfmask.formats.shapes import extent, pairs
 from halfmask.formats.sink import CocoSink
 from halfmask.formats.source_files import leads_out
-from halfmask.formats.yolo.source import YoloSource, find_source
+from halfmask.formats.yolo.source import ALL, YoloSource, find_parts, find_source
 
 _ORIENTATION = 0x0112
 """EXIF's tag; 1 is upright."""
@@ -71,12 +71,18 @@ def parse_line(line: str, keypoint_values: int = 0) -> YoloRow | str:
 def read_yolo(source: Path, sink: CocoSink, options: Options) -> None:
     """Adds a YOLO data set (detect or segment) to a sink.
 
-    A row of 5 numbers is a box, whatever the other rows are.
+    A row of 5 numbers is a box, whatever the other rows are. With `options.whole`, or
+    the split `all`, all parts are read, and each image has its `split`.
 
     Raises:
         InputError: see `find_source`.
     """
-    found = find_source(source, options.images, options.split)
+    if options.whole or options.split == ALL:
+        split = None if options.split == ALL else options.split
+        found = find_parts(source, options.images, split)
+        _note_parts(found, sink)
+    else:
+        found = find_source(source, options.images, options.split)
     sink.add_categories([{"id": label + 1, "name": name} for label, name in found.names.items()])
     used = set()
     for photograph in found.photographs:
@@ -88,6 +94,14 @@ def read_yolo(source: Path, sink: CocoSink, options: Options) -> None:
     if orphans and options.split is None:
         what = "label files without a photograph, so without a size: left out"
         sink.report.fault(what, orphans[0], times=len(orphans))
+
+
+def _note_parts(found: YoloSource, sink: CocoSink) -> None:
+    sink.origin |= {"images": str(found.root.resolve()), "layout": found.layout}
+    what = "parts that data.yaml names and that are not there"
+    sink.report.note(what, ", ".join(found.absent), times=len(found.absent))
+    what = "photographs in several parts: they count to the first"
+    sink.report.note(what, next(iter(found.shared), ""), times=len(found.shared))
 
 
 def _add_photograph(photograph: Path, labels: Path, found: YoloSource, *, sink: CocoSink) -> None:
@@ -103,7 +117,9 @@ def _add_photograph(photograph: Path, labels: Path, found: YoloSource, *, sink: 
             "picture",
             photograph,
         )
-    number = sink.add_image(_name_below(found.root, photograph), size, photograph)
+    split = found.split_of.get(photograph)
+    more = {} if split is None else {"split": split}
+    number = sink.add_image(_name_below(found.root, photograph), size, photograph, **more)
     if number is None or not labels.is_file():
         return
     text = labels.read_text(encoding="utf-8-sig", errors="replace")
@@ -129,7 +145,7 @@ def _add_line(line: str, image: int, found: YoloSource, *, sink: CocoSink, where
     if row.keypoints:
         sink.report.note("rows with keypoints: their boxes are kept", where)
     if row.polygon is not None:
-        polygon = [round(v * (width, height)[i % 2], 3) for i, v in enumerate(row.polygon)]
+        polygon = [_pixels(v, (width, height)[i % 2]) for i, v in enumerate(row.polygon)]
         # A box of its own, which stays if the polygon is broken.
         sink.add(image, name, where, segmentation=[polygon], bbox=extent(pairs(polygon)))
         return
@@ -137,6 +153,16 @@ def _add_line(line: str, image: int, found: YoloSource, *, sink: CocoSink, where
     cx, cy, w, h = row.box
     bbox = [(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height]
     sink.add(image, name, where, bbox=bbox, **({} if row.score is None else {"score": row.score}))
+
+
+def _pixels(fraction: float, side: int) -> float:
+    """The coordinate, not rounded: `write_yolo` gets the same fraction back.
+
+    Only the error of ten decimals goes, so that masks return pixel by pixel.
+    """
+    value = fraction * side
+    near = round(value, 3)
+    return near if abs(value - near) <= 1e-10 * side else value
 
 
 def _name_below(root: Path, photograph: Path) -> str:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from halfmask.errors import InputError
-from halfmask.formats.source_files import photographs_in, text_lines
+from halfmask.formats.source_files import photographs_in
+from halfmask.formats.yolo.config import YoloConfig, photographs_at
 
-SPLITS = ("train", "val", "test")
-_NAME_FILES = ("classes.txt", "labels/classes.txt", "obj.names")
-_CONFIGS = ("data.yaml", "data.yml", "dataset.yaml")
+ALL = "all"
+"""The `split` that stands for all parts in one file."""
+_NOT_KEPT = {"path", "names", "train", "val", "test", "kpt_shape", "flip_idx", "download"}
+"""Keys of data.yaml that a writer does not repeat."""
+_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Folder → the part that it holds where data.yaml does not say."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class YoloSource:
-    """One part of a data set.
+    """One part of a data set, or all of it.
 
     Attributes:
         names: class names, by label.
@@ -27,6 +29,10 @@ class YoloSource:
         photographs: sorted.
         labels: folder of the label files; None if the photograph's path determines it.
         keypoint_values: count of the numbers after the box in rows with keypoints.
+        split_of: photograph → its part; empty if the data set has no parts.
+        layout: what a writer needs to write the same folders again.
+        absent: parts that data.yaml names and that are not there.
+        shared: photographs that are in several parts.
     """
 
     names: dict[int, str]
@@ -34,6 +40,10 @@ class YoloSource:
     photographs: list[Path] = field(repr=False)
     labels: Path | None = None
     keypoint_values: int = 0
+    split_of: dict[Path, str] = field(default_factory=dict, repr=False)
+    layout: dict[str, Any] = field(default_factory=dict, repr=False)
+    absent: tuple[str, ...] = ()
+    shared: tuple[Path, ...] = ()
 
     def label_file(self, photograph: Path) -> Path:
         """Returns the label file of a photograph.
@@ -51,7 +61,7 @@ class YoloSource:
 
 
 def find_source(source: Path, images: Path | None, split: str | None) -> YoloSource:
-    """Finds the files of a data set in its folder or beside its data.yaml.
+    """Finds the files of a part in its folder or beside its data.yaml.
 
     Args:
         source: the folder or the file.
@@ -62,113 +72,155 @@ def find_source(source: Path, images: Path | None, split: str | None) -> YoloSou
         InputError: nothing there, no class names, no photographs, or several splits and
             none chosen.
     """
-    folder = source if source.is_dir() else source.parent
-    config = _config(source)
-    names = _names(config["names"], source) if "names" in config else _names_of_file(folder)
-    keypoints = _keypoint_values(config.get("kpt_shape"))
-    named = {key: config[key] for key in SPLITS if config.get(key)}
-    if images is not None or (not named and split is None):
-        root = images or (folder / "images" if (folder / "images").is_dir() else folder)
-        below = folder / "labels" if (folder / "labels").is_dir() else folder
+    config = YoloConfig.read(source)
+    labels: Path | None
+    if images is not None or (not config.named and split is None):
+        root, labels = _root_and_labels(config.folder, images)
         photographs, place = sorted(photographs_in(root)), root
-        labels = below / split if split and (below / split).is_dir() else below
+        labels = labels / split if split and (labels / split).is_dir() else labels
     else:
-        base = _base(folder, config)
-        entries = _as_list(named[_chosen(named, split, source)])
-        places = [_place(base, folder, str(entry)) for entry in entries]
-        root = places[0] if len(places) == 1 and places[0].is_dir() else base
-        photographs = sorted({p for place in places for p in _photographs_of(place)})
+        entries = config.named[_chosen(config.named, split, source)]
+        places = [config.place(entry) for entry in entries]
+        root = places[0] if len(places) == 1 and places[0].is_dir() else config.base
+        photographs = sorted({p for place in places for p in photographs_at(place)})
         place, labels = places[0], None
+    _check_found(photographs, place)
+    return YoloSource(
+        names=config.names,
+        root=root,
+        photographs=photographs,
+        labels=labels,
+        keypoint_values=config.keypoint_values,
+    )
+
+
+def find_parts(source: Path, images: Path | None, split: str | None) -> YoloSource:
+    """Finds the files of all parts; names are relative to their common folder.
+
+    Args:
+        source: the folder or its data.yaml.
+        images: as in `find_source`.
+        split: only this part; None: all.
+    Raises:
+        InputError: nothing there, no class names, no photographs, or no such part.
+    """
+    config = YoloConfig.read(source)
+    if images is not None or not config.named:
+        found = _parts_by_folder(config, images)
+    else:
+        found = _parts_by_config(config)
+    if split is None:
+        return found
+    parts = sorted({*found.split_of.values(), *config.named})
+    if split not in parts:
+        raise InputError(f"{source}: has no part {split}; there is: {', '.join(parts) or 'none'}")
+    chosen = [p for p in found.photographs if found.split_of.get(p) == split]
+    _check_found(chosen, config.folder / split)
+    return YoloSource(**{**vars(found), "photographs": chosen})
+
+
+def _parts_by_config(config: YoloConfig) -> YoloSource:
+    """The parts that data.yaml names; two with the same folders are one."""
+    split_of: dict[Path, str] = {}
+    shared: list[Path] = []
+    places: dict[str, list[Path]] = {}
+    for split, entries in config.named.items():
+        there = [e for e in entries if any(place.exists() for place in config.tries(e))]
+        if not there and split == "test":  # exports name it even if it is empty
+            continue
+        places[split] = [config.place(e) for e in entries]
+        if places[split] in [places[other] for other in places if other != split]:
+            continue
+        for place in places[split]:
+            found = (Path(os.path.normpath(p)) for p in photographs_at(place))
+            for photograph in sorted(found) if place.is_dir() else found:
+                if split_of.setdefault(photograph, split) != split:
+                    shared.append(photograph)
+    photographs = list(split_of)
+    _check_found(photographs, next(iter(places.values()))[0])
+    root = _common_root(config.base, photographs)
+    layout = {key: [_below(root, p) for p in found] for key, found in places.items()}
+    several = len({tuple(entries) for entries in layout.values()}) > 1
+    return YoloSource(
+        names=config.names,
+        root=root,
+        photographs=photographs,
+        keypoint_values=config.keypoint_values,
+        split_of=split_of if several else {},
+        layout={"parts": layout, **_kept(config)},
+        absent=tuple(sorted({*config.named} - {*places})),
+        shared=tuple(shared),
+    )
+
+
+def _parts_by_folder(config: YoloConfig, images: Path | None) -> YoloSource:
+    """All photographs of a folder; folders that are called train, val, … are parts."""
+    root, below = _root_and_labels(config.folder, images)
+    photographs = sorted(photographs_in(root))
+    _check_found(photographs, root)
+    labels: Path | None = below
+    if not any((below / p.relative_to(root)).with_suffix(".txt").is_file() for p in photographs):
+        labels = None  # beside the photographs, or in `labels` beside `images`
+    elif root == config.folder / "images" and below == config.folder / "labels":
+        root, labels = config.folder, None  # names begin with `images`
+    split_of = {}
+    for photograph in photographs:
+        folders = photograph.relative_to(root).parts[:-1]
+        part = next((_FOLDERS[name] for name in folders if name in _FOLDERS), None)
+        if part is not None:
+            split_of[photograph] = part
+    return YoloSource(
+        names=config.names,
+        root=root,
+        photographs=photographs,
+        labels=labels,
+        keypoint_values=config.keypoint_values,
+        split_of=split_of,
+        layout=_kept(config),
+    )
+
+
+def _root_and_labels(folder: Path, images: Path | None) -> tuple[Path, Path]:
+    root = images or (folder / "images" if (folder / "images").is_dir() else folder)
+    return root, folder / "labels" if (folder / "labels").is_dir() else folder
+
+
+def _kept(config: YoloConfig) -> dict[str, Any]:
+    """The keys of data.yaml that are plain values."""
+    more = {str(k): v for k, v in config.values.items() if k not in _NOT_KEPT}
+    return {"more": {k: v for k, v in more.items() if isinstance(v, str | int | float)}}
+
+
+def _common_root(base: Path, photographs: list[Path]) -> Path:
+    """`base` if it holds all photographs, else the nearest folder that does."""
+    top = Path(os.path.normpath(base))
+    if all(p.is_relative_to(top) for p in photographs):
+        return top
+    return Path(os.path.commonpath([p.parent.absolute() for p in photographs]))
+
+
+def _below(root: Path, place: Path) -> str:
+    """The name of a folder or list below the root; its last part if it lies elsewhere."""
+    top, full = (Path(os.path.normpath(p.absolute())) for p in (root, place))
+    inside = full.is_relative_to(top)
+    return PurePosixPath(full.relative_to(top) if inside else full.name).as_posix()
+
+
+def _check_found(photographs: list[Path], place: Path) -> None:
     if not photographs:
         raise InputError(
             f"{place}: expected photographs, found none; YOLO labels need their sizes: name "
             "the folder with --images"
         )
-    return YoloSource(
-        names=names, root=root, photographs=photographs, labels=labels, keypoint_values=keypoints
-    )
 
 
-def _chosen(named: dict[str, Any], split: str | None, source: Path) -> str:
-    if split is None and len({str(entry) for entry in named.values()}) > 1:
+def _chosen(named: dict[str, list[str]], split: str | None, source: Path) -> str:
+    if split is None and len({tuple(entries) for entries in named.values()}) > 1:
         raise InputError(
             f"{source}: has several parts ({', '.join(named)}); choose one: --split "
-            f"{next(iter(named))}"
+            f"{next(iter(named))}, or --split {ALL} for one file with all"
         )
     chosen = split or next(iter(named))
     if chosen not in named:
         raise InputError(f"{source}: has no part {chosen}; there is: {', '.join(named) or 'none'}")
     return chosen
-
-
-def _config(source: Path) -> dict[str, Any]:
-    files = [source] if source.is_file() else [source / name for name in _CONFIGS]
-    path = next((f for f in files if f.is_file()), None)
-    if path is None:
-        if not source.is_dir():
-            raise InputError(f"{source}: expected a YOLO folder or its data.yaml, there is neither")
-        return {}
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError, RecursionError) as error:
-        raise InputError(f"{path}: expected YAML: {' '.join(str(error).split())[:120]}") from error
-    if not isinstance(config, dict):
-        raise InputError(
-            f"{path}: expected keys and values (names, train, val), found {type(config).__name__}"
-        )
-    return config
-
-
-def _names(names: object, source: Path) -> dict[int, str]:
-    rows = dict(enumerate(names)) if isinstance(names, list) else names
-    if isinstance(rows, dict):
-        rows = {int(k) if str(k).isdecimal() else k: str(v) for k, v in rows.items()}
-        if all(type(k) is int for k in rows) and rows and len(set(rows.values())) == len(rows):
-            return dict(sorted(rows.items()))
-    raise InputError(
-        f"{source}: names: expected class names, each once, as a list or as number: name"
-    )
-
-
-def _names_of_file(folder: Path) -> dict[int, str]:
-    path = next((folder / name for name in _NAME_FILES if (folder / name).is_file()), None)
-    if path is None:
-        raise InputError(
-            f"{folder}: expected class names: a data.yaml with names, or a classes.txt"
-        )
-    return _names(text_lines(path), path)
-
-
-def _keypoint_values(shape: object) -> int:
-    if not isinstance(shape, list) or len(shape) != 2:
-        return 0
-    ok = all(type(v) is int and 0 < v < 10_000 for v in shape)
-    return int(shape[0] * shape[1]) if ok else 0
-
-
-def _base(folder: Path, config: dict[str, Any]) -> Path:
-    """The folder of `path` in data.yaml, else the folder of data.yaml."""
-    base = folder / str(config.get("path") or ".")
-    return base if base.is_dir() else folder
-
-
-def _place(base: Path, folder: Path, entry: str) -> Path:
-    """A split's folder or list. Some exports write `../train/images` for `train/images`."""
-    tries = [base / entry, folder / entry.removeprefix("../")]
-    found = next((place for place in tries if place.exists()), None)
-    if found is None:
-        raise InputError(
-            f"{tries[0]}: data.yaml names it, there is no such folder or list; name the "
-            "photographs with --images"
-        )
-    return found
-
-
-def _photographs_of(place: Path) -> Iterator[Path]:
-    if place.is_dir():
-        return photographs_in(place)
-    return (place.parent / line for line in text_lines(place))
-
-
-def _as_list(value: object) -> list[object]:
-    return value if isinstance(value, list) else [value]

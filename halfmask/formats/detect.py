@@ -1,0 +1,131 @@
+"""Finds out by its content in which format a data set is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from halfmask.errors import InputError
+from halfmask.formats.json_stream import stream_items
+from halfmask.formats.yolo.config import CONFIGS, NAME_FILES
+
+FOLDER_FILE = "halfmask.json"
+"""The COCO file inside a folder that `complete` wrote in another format."""
+_HEAD = 4096
+"""Bytes of a file that are looked at."""
+_LOOKED_FOR = (
+    "a COCO or Label Studio file (.json), CVAT's annotations.xml, a VOC folder with "
+    "Annotations/*.xml, a YOLO folder with data.yaml or classes.txt, or Open Images' "
+    "*annotations-bbox.csv"
+)
+
+
+def detect_format(data: str | Path) -> str:
+    """Returns the format of a file or folder: coco, or a key of READERS.
+
+    Of a file only the beginning is read. LVIS and Objects365 files count as coco.
+
+    Raises:
+        InputError: there is no such file, or no format fits; the message has what was
+            looked for.
+    """
+    path = Path(data)
+    if path.is_dir():
+        found = next((name for name, fits in _FOLDERS if fits(path)), None)
+        if found is None:
+            raise InputError(f"{path}: expected {_LOOKED_FOR}; found none of them in this folder")
+        return found
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder; expected {_LOOKED_FOR}")
+    return _of_file(path)
+
+
+def coco_inside(folder: Path) -> Path | None:
+    """Returns the COCO file of a folder: halfmask.json, else its only JSON file."""
+    if not folder.is_dir():
+        return None
+    if (folder / FOLDER_FILE).is_file():
+        return folder / FOLDER_FILE
+    files = [p for p in folder.glob("*.json") if p.is_file() and not p.name.startswith(".")]
+    return files[0] if len(files) == 1 and _head(files[0])[:1] == "{" else None
+
+
+def _of_file(path: Path) -> str:
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return "yolo"
+    if path.suffix.lower() == ".csv":
+        return "open-images"
+    head = _head(path)
+    if head[:1] == "{" or not head:
+        return "coco"  # its reader says what is missing
+    if head[:1] == "[":
+        return _of_list(path)
+    root = _root_of(head)
+    if root == "annotations":
+        return "cvat"
+    if root == "annotation":
+        raise InputError(
+            f"{path}: one file of a VOC data set; expected its folder: name {path.parent}"
+        )
+    raise InputError(f"{path}: expected {_LOOKED_FOR}; the file is none of them")
+
+
+def _of_list(path: Path) -> str:
+    first: Any = next(stream_items(path), None)
+    keys = set(first) if isinstance(first, dict) else set()
+    if "data" in keys:
+        return "label-studio"
+    if "objects" in keys:
+        raise InputError(
+            f"{path}: Visual Genome's objects; convert them first: halfmask convert visual-genome"
+        )
+    if {"image_id", "category_id"} <= keys:
+        raise InputError(
+            f"{path}: a list of COCO results, which holds no images and classes; expected a data "
+            "set"
+        )
+    raise InputError(
+        f"{path}: expected {_LOOKED_FOR}; found a JSON list whose first item has no `data`, as a "
+        "task of Label Studio has"
+    )
+
+
+def _head(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD).decode("utf-8-sig", "replace").lstrip()
+    except OSError as error:
+        raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
+
+
+def _root_of(head: str) -> str | None:
+    """Returns the name of the first element of an XML text."""
+    text = re.sub(r"<!--.*?-->|<[?!].*?>", "", head, flags=re.DOTALL)
+    found = re.match(r"\s*<([\w.-]+)", text)
+    return found[1] if found else None
+
+
+def _has_xml(folder: Path, root: str) -> bool:
+    first = next(iter(sorted(folder.glob("*.xml"))), None) if folder.is_dir() else None
+    return first is not None and _root_of(_head(first)) == root
+
+
+def _is_yolo(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (*CONFIGS, *NAME_FILES))
+
+
+_FOLDERS: list[tuple[str, Callable[[Path], bool]]] = [
+    ("coco", lambda folder: (folder / FOLDER_FILE).is_file()),
+    ("yolo", _is_yolo),
+    (
+        "voc",
+        lambda folder: any(_has_xml(p, "annotation") for p in (folder / "Annotations", folder)),
+    ),
+    ("cvat", lambda folder: (folder / "annotations.xml").is_file()),
+    ("open-images", lambda folder: any(folder.glob("*annotations-bbox.csv"))),
+    ("label-studio", lambda folder: (folder / "tasks.json").is_file()),
+    ("coco", lambda folder: coco_inside(folder) is not None),
+]
+"""Formats, and whether a folder holds them. The first that fits counts."""

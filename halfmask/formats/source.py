@@ -1,0 +1,222 @@
+"""Opens a data set of any format as a COCO file and the folder of its photographs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from halfmask._version import __version__
+from halfmask.errors import InputError
+from halfmask.files.atomic import write_json
+from halfmask.formats.detect import coco_inside, detect_format
+from halfmask.formats.origin import photographs_of_coco
+from halfmask.formats.registry import READERS
+from halfmask.formats.report import ConversionReport, Options, steps_to
+from halfmask.formats.sink import CocoSink
+from halfmask.formats.yolo.config import config_path, names_path
+from halfmask.formats.yolo.source import find_parts
+from halfmask.progress import Progress
+
+CACHE_VARIABLE = "HALFMASK_CACHE"
+"""Environment variable that names the folder for converted copies."""
+_PHOTOGRAPHS = {"voc": "JPEGImages", "cvat": "images"}
+"""Format → the folder in which its tools put photographs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSource:
+    """A data set of any format as a COCO file and its photographs' folder.
+
+    Attributes:
+        annotations: the COCO file: the original, or the converted copy.
+        images: folder of the photographs, as given or as the data set itself says; None
+            if neither does.
+        format: coco, yolo, voc, cvat, label-studio or open-images.
+        original: the data set as the user named it.
+        report: faults and notes of the reading; empty for a COCO file.
+    """
+
+    annotations: Path
+    images: Path | None
+    format: str
+    original: Path
+    report: ConversionReport = field(default_factory=ConversionReport)
+
+    def photographs(self) -> Path:
+        """Returns the folder of the photographs.
+
+        Raises:
+            InputError: nobody says where it is, or there is no such folder.
+        """
+        if self.images is None:
+            raise InputError(
+                f"{self.original}: does not say where its photographs are: name their folder "
+                "with --images"
+            )
+        if not self.images.is_dir():
+            raise InputError(f"{self.images}: no such folder of images")
+        return self.images
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything in the data set could be read."""
+        return not self.report.faults
+
+
+def open_source(
+    data: str | Path,
+    *,
+    images: str | Path | None = None,
+    split: str | None = None,
+    folder: str | Path | None = None,
+    progress: Progress | None = None,
+) -> DataSource:
+    """Opens a data set of any format.
+
+    A COCO file is used in place. Anything else is converted, with all its parts, to a
+    COCO file in which every image has its `split`. The copy is used again as long as
+    the data set does not change.
+
+    Args:
+        data: a file or folder in any format that `convert` reads.
+        images: folder of the photographs; None: where the data set says.
+        split: only this part of the data set: train, val, …; None: all.
+        folder: where the copy goes; None: the folder that the environment variable
+            HALFMASK_CACHE names, else halfmask's folder in the user's cache.
+        progress: reports how far the conversion is.
+    Raises:
+        InputError: no format fits, no image can be used, or the copy cannot be written.
+    """
+    original = Path(data)
+    given = None if images is None else Path(images)
+    if given is not None and not given.is_dir():
+        raise InputError(f"{given}: no such folder of images")
+    format = detect_format(original)
+    if format == "coco":
+        if split is not None:
+            raise InputError(f"{original}: a COCO file has no parts to choose from ({split})")
+        file = coco_inside(original) or original
+        found = given or photographs_of_coco(file)
+        return DataSource(annotations=file, images=found, format=format, original=original)
+    given = given or _photographs_beside(original, format)
+    target = Path(folder or cache_folder()) / _copy_name(original, given, split)
+    options = Options(
+        images=given, split=split, whole=True, advance=steps_to(progress, "reading the data set")
+    )
+    return _converted(original, format, target, options=options)
+
+
+def cache_folder() -> Path:
+    """Returns the folder of converted copies."""
+    named = os.environ.get(CACHE_VARIABLE)
+    if named:
+        return Path(named)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "halfmask"
+
+
+def _converted(original: Path, format: str, target: Path, *, options: Options) -> DataSource:
+    print_of = _fingerprint(original, format, options)
+    beside = target.with_suffix(".source.json")
+    known = _known(beside, print_of) if target.is_file() else None
+    if known is None:
+        known = {"fingerprint": print_of, **_convert(original, format, target, options=options)}
+        write_json(beside, known)
+    images = known["images"]
+    return DataSource(
+        annotations=target,
+        images=options.images if images is None else Path(images),
+        format=format,
+        original=original,
+        report=ConversionReport.from_json(known["report"]),
+    )
+
+
+def _convert(original: Path, format: str, target: Path, *, options: Options) -> dict[str, Any]:
+    """Writes the copy; returns the photographs' folder and the report."""
+    report = ConversionReport()
+    with CocoSink(target, report, f"converted from {format}") as sink:
+        sink.origin |= {"format": format, "data": str(original.resolve())}
+        if options.images is not None:
+            sink.origin["images"] = str(options.images.resolve())
+        READERS[format].read(original, sink, options)
+        if not sink.images:
+            first = next((f": {line}" for line in report.lines(report.faults)), "")
+            raise InputError(f"{original}: no image could be used{first}")
+        images = sink.origin.get("images")
+    return {"images": images, "report": report.to_json()}
+
+
+def _known(beside: Path, print_of: str) -> dict[str, Any] | None:
+    """What stands beside a copy, if the copy is current."""
+    try:
+        known = json.loads(beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    fits = isinstance(known, dict) and known.get("fingerprint") == print_of
+    return known if fits else None
+
+
+def _copy_name(original: Path, images: Path | None, split: str | None) -> str:
+    """A name of its own for each data set, folder of photographs and part."""
+    whole = f"{original.resolve()}\0{None if images is None else images.resolve()}\0{split}"
+    own = hashlib.blake2b(whole.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+    stem = original.resolve().name if original.is_dir() else original.stem
+    return ".".join([stem or "data", *([] if split is None else [split]), own, "json"])
+
+
+def _fingerprint(original: Path, format: str, options: Options) -> str:
+    """Names, sizes and times of all files that the reading depends on."""
+    digest = hashlib.blake2b(f"{__version__} {format} {options.split}".encode(), digest_size=16)
+    for path in _inputs(original, format, options):
+        try:
+            status = path.stat()
+            line = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        except OSError:
+            line = f"{path}\0absent\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _inputs(original: Path, format: str, options: Options) -> Iterator[Path]:
+    if format == "yolo":
+        found = find_parts(original, options.images, options.split)
+        config = config_path(original) or names_path(original)
+        labels = [found.label_file(p) for p in found.photographs]
+        # A folder's time changes when a file is added to it.
+        folders = sorted({file.parent for file in labels})
+        yield from (*([] if config is None else [config]), *found.photographs, *labels, *folders)
+        return
+    if original.is_dir():
+        yield from _files_below(original)
+    else:
+        yield from (original, original.parent / "label_config.xml")
+    if options.images is not None and format != "cvat":
+        yield from _files_below(options.images)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        yield from (Path(place) / name for name in sorted(files))
+
+
+def _photographs_beside(original: Path, format: str) -> Path | None:
+    if format not in _PHOTOGRAPHS:
+        return None
+    place = original if original.is_dir() else original.parent
+    places = [place, place.parent] if place.name == "Annotations" else [place]
+    return next(
+        (p / _PHOTOGRAPHS[format] for p in places if (p / _PHOTOGRAPHS[format]).is_dir()), None
+    )

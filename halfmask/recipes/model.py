@@ -249,6 +249,11 @@ class BoxSegmenterConfig(Section):
     """Training: scale and place of the crop vary by up to this share."""
     regions_per_image: int = 16
     """Training: masked objects drawn from each photograph."""
+    class_balance: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Training: how those are drawn. 0: each object alike. 1: each class of the
+    photograph alike, so that a class of many small objects does not crowd out the
+    others.
+    """
     dice_weight: float = 1.0
     """Weight of the dice loss beside binary cross-entropy."""
     boundary_weight: float = Field(default=0.0, ge=0.0)

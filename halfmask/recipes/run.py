@@ -38,6 +38,12 @@ class Data(Section):
     """Share of the images held out of training, by image id, for evaluations on the
     way.
     """
+    validation: str | None = None
+    """A COCO file for the evaluations on the way, in place of a development part. Its
+    classes are matched by name.
+    """
+    validation_images: str | None = None
+    """Folder of its images; null: `images`."""
     development_fold: int = Field(default=0, ge=0)
     """Which part of that share is held out. Folds 0, 1, … have no image in common while
     (fold + 1) · development is at most 1.
@@ -117,10 +123,11 @@ class Stage(Section):
 
     @model_validator(mode="after")
     def _nothing_held_out(self) -> Stage:
-        if self.data is not None and self.data.development > 0:
+        held = self.data is not None and (self.data.development > 0 or self.data.validation)
+        if held:
             raise ValueError(
-                "data.development: evaluations on the way use the recipe's own data; hold "
-                "nothing out here"
+                "data.development and data.validation: evaluations on the way use the recipe's "
+                "own; hold nothing out here"
             )
         return self
 
@@ -143,8 +150,8 @@ class Recipe(Section):
     data: Data
     stages: list[Stage] = Field(min_length=1)
     init: str | None = None
-    """A checkpoint whose fitting weights are the start (stage-wise training on another
-    run's detector).
+    """The start: the fitting weights of a shipped model (box-segmenter), of a run's
+    folder, of a checkpoint file, or of hf://OWNER/NAME.
     """
     rounds: int = Field(default=1, ge=1)
     """Rounds of training. After each but the last, its model fills the masks that
@@ -185,6 +192,14 @@ class Recipe(Section):
     stream of random numbers. image: one of each image's own, the same for any number of
     processes. null: stream for one process, image for several.
     """
+
+    @model_validator(mode="after")
+    def _one_held_out(self) -> Recipe:
+        if self.data.validation is not None and self.data.development > 0:
+            raise ValueError(
+                "data.validation names the images that are measured; set data.development=0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _turned(self) -> Recipe:

@@ -10,6 +10,8 @@ from typing import Any
 from torch import nn
 
 from halfmask.coco.annotations import Annotations
+from halfmask.coco.edit import matching_ids
+from halfmask.coco.index.place import open_annotations
 from halfmask.data.dataset import CocoInstances, development_split
 from halfmask.errors import InputError
 from halfmask.recipes.recipe import Data, Recipe, Stage, expand
@@ -25,6 +27,7 @@ class TrainingData:
     Attributes:
         name: of the recipe's annotation file.
         main: the recipe's data, with the categories of the model.
+        whole: the recipe's annotation file, held-out images included.
         development: its held-out images with all masks of the file, or None.
         own: stage number → data of that stage alone.
         masked: category ids of set A: classes with masks in data that a stage learns
@@ -34,6 +37,7 @@ class TrainingData:
 
     name: str
     main: Pictures
+    whole: Annotations
     development: CocoInstances | None
     masked: set[int]
     mask_counts: dict[int, int]
@@ -72,7 +76,7 @@ class TrainingData:
 
 
 def read_training_data(
-    recipe: Recipe, filled: Path | None = None, in_memory: bool = False
+    recipe: Recipe, filled: Path | None = None, in_memory: bool = False, *, needs_masks: bool = True
 ) -> TrainingData:
     """Reads and checks the data of a recipe. A large file is indexed first.
 
@@ -80,6 +84,7 @@ def read_training_data(
         filled: the training images with a teacher's masks (`training/rounds.py`). Masks
             that pass `self_training` are learnt from too.
         in_memory: read files of any size whole; always so with `filled`.
+        needs_masks: raise if a stage needs masks and there are none.
     Raises:
         InputError: a file is not COCO, has no categories, photographs are missing,
             there is no box, or no mask where a stage needs some; a stage's own data
@@ -92,17 +97,10 @@ def read_training_data(
     main = section_pictures(recipe.data, whole, learn, categories=whole.categories)
     if filled is not None:
         main = add_teacher(main, recipe, filled)
-    development = None
-    if hold:
-        development = CocoInstances(
-            whole.part(hold),
-            expand(recipe.data.images),
-            hold,
-            use=recipe.data.use,
-            cache=recipe.data.cache,
-        )
+    development = _held_out(recipe.data, whole, hold)
     own = _own_pictures(recipe, main, whole, in_memory=in_memory)
-    _check(recipe, main, own)
+    if needs_masks:
+        _check(recipe, main, own)
     sources = {
         id(own.get(i, main)): own.get(i, main)
         for i, stage in enumerate(recipe.stages)
@@ -112,11 +110,31 @@ def read_training_data(
     return TrainingData(
         name=whole.name,
         main=main,
+        whole=whole,
         development=development,
         masked=set().union(*(p.masked for p in teaching)),
         mask_counts={i: sum(p.mask_counts[i] for p in teaching) for i in main.mask_counts},
         own=own,
     )
+
+
+def _held_out(data: Data, whole: Annotations, hold: list[int]) -> CocoInstances | None:
+    """Returns the images for evaluations on the way, with all of their masks."""
+    if data.validation is not None:
+        file = open_annotations(expand(data.validation))
+        ids, images = file.image_ids, data.validation_images or data.images
+        if _classes(file) != _classes(whole):
+            moved = matching_ids(file.categories, whole.categories, file.name)
+            file = file.part(ids, None, (moved, whole.categories))
+        return CocoInstances(file, expand(images), ids, use=data.use)
+    if not hold:
+        return None
+    folder = expand(data.images)
+    return CocoInstances(whole.part(hold), folder, hold, use=data.use, cache=data.cache)
+
+
+def _classes(file: Annotations) -> list[tuple[int, str]]:
+    return [(c["id"], c["name"]) for c in file.categories]
 
 
 def _own_pictures(

@@ -19,6 +19,8 @@ MODEL = "model.safetensors"
 MAY_CHANGE = {
     "data.annotations",
     "data.images",
+    "data.validation",
+    "data.validation_images",
     "data.workers",
     "data.cache",
     "evaluate_every",

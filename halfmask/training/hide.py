@@ -17,14 +17,12 @@ from torch import Tensor
 from halfmask.coco.doctor.estimate import hideable
 from halfmask.distributed import current
 from halfmask.errors import InputError
-from halfmask.masks.crops import iou
-from halfmask.models.build import build_model
-from halfmask.models.checkpoint import load_checkpoint, load_weights
 from halfmask.progress import Progress
 from halfmask.recipes.recipe import Data, Recipe
 from halfmask.training.data import TrainingData, read_training_data
 from halfmask.training.job import RunOptions
-from halfmask.training.quality import MeasuredMasks, report_quality
+from halfmask.training.measure import MeasuredMasks, load_for_measuring, measure_masks
+from halfmask.training.quality import report_quality
 from halfmask.training.rounds import train_helper
 from halfmask.training.section import Pictures
 from halfmask.training.single import read_init
@@ -74,7 +72,7 @@ def learn_hidden(recipe: Recipe, out: Path, options: RunOptions) -> MeasuredMask
     plan = plan_hiding(recipe)
     logger.info(plan.describe())
     checkpoint = train_helper(plan.recipe, out / HIDDEN, options)
-    measured = _measure(_load(checkpoint), plan, options.progress)
+    measured = _measure(load_for_measuring(checkpoint), plan, options.progress)
     if current().is_main:
         names = {i: plan.data.training.file.name_of(i) for i in plan.classes}
         report_quality(measured, names, plan.recipe.seed, out=out)
@@ -151,38 +149,14 @@ def _refuse_start(recipe: Recipe, hidden: set[str]) -> None:
         )
 
 
-def _load(checkpoint: Path) -> Any:
-    found = load_checkpoint(checkpoint)
-    model = build_model(found.recipe.model, len(found.categories) + 1, pretrained=False)
-    load_weights(model, found.state, checkpoint)
-    return model.to(current().device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-
-
 def _measure(model: Any, plan: HidingPlan, progress: Progress) -> MeasuredMasks:
     """Predicts masks in the boxes of hidden classes on the run's training images."""
-    pictures, device = plan.data.training, next(model.parameters()).device
+    pictures = plan.data.training
     labels = torch.tensor([pictures.file.label_of[i] for i in plan.classes])
-    columns: list[tuple[Tensor, Tensor]] = []
-    rows: list[tuple[int, int, int]] = []
-    for index in range(len(pictures)):
-        wanted = _objects(pictures.target(index), labels)
-        if len(wanted):
-            image, target = pictures[index]
-            given = [target.boxes[wanted].to(device)], [target.labels[wanted].to(device)]
-            found, features = model.segment_with_features([image.to(device)], *given)[0]
-            columns.append(
-                (features.cpu(), iou(found.crops(), target.masks.select(target.mask_row[wanted])))
-            )
-            ids = [pictures.file.categories[k - 1]["id"] for k in target.labels[wanted].tolist()]
-            rows += [
-                (i, target.image_id, a)
-                for i, a in zip(ids, target.annotation_ids[wanted].tolist(), strict=True)
-            ]
-        progress("measuring hidden classes", index + 1, len(pictures))
-    classes, images, annotations = (list(column) for column in zip(*rows, strict=True))
-    features, ious = (torch.cat(parts) for parts in zip(*columns, strict=True))
-    return MeasuredMasks(
-        features=features, ious=ious, classes=classes, images=images, annotations=annotations
+    rows = {k: _objects(pictures.target(k), labels) for k in range(len(pictures))}
+    chosen = {k: row for k, row in rows.items() if len(row)}
+    return measure_masks(
+        model, pictures, chosen, title="measuring hidden classes", progress=progress
     )
 
 

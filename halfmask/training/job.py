@@ -38,12 +38,14 @@ class RunOptions:
         resume_command: command that resumes the run, for messages.
         curves: draw curves.png.
         report: write report.html.
+        evaluate: measure the held-out images on the way.
         progress: see `halfmask.progress`.
     """
 
     resume_command: str
     curves: bool = True
     report: bool = True
+    evaluate: bool = True
     progress: Progress = show_nothing
 
 

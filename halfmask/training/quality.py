@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +15,11 @@ from halfmask.evaluation.measures.reliability import class_estimate, reliability
 from halfmask.files.atomic import write_json
 from halfmask.models.box_segmenter.quality import FEATURES, QualityScore
 from halfmask.pictures.reliability import reliability_plot
+from halfmask.training.measure import MeasuredMasks
 
 logger = logging.getLogger("halfmask")
 
 FOLDS = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeasuredMasks:
-    """Predicted masks of classes whose masks the model has never seen.
-
-    Attributes:
-        features: float32 [n, F], see `models.box_segmenter.quality`.
-        ious: float32 [n], with the true masks.
-        classes, images, annotations: ids of each mask.
-    """
-
-    features: Tensor
-    ious: Tensor
-    classes: list[int]
-    images: list[int]
-    annotations: list[int]
-
-    def calibrate(self, model: Any) -> None:
-        """Fits a box segmenter's quality score to these masks."""
-        model.quality_score.fit(self.features, self.ious)
 
 
 def report_quality(
@@ -74,7 +53,7 @@ def _result(measured: MeasuredMasks, names: Mapping[int, str], seed: int) -> dic
     `quality` is the reliability of scores fitted on other classes, `unfitted` that of
     the unfitted score.
     """
-    scores, ious = _held_out_scores(measured).tolist(), measured.ious.tolist()
+    scores, ious = held_out_scores(measured).tolist(), measured.ious.tolist()
     columns = zip(
         measured.images, measured.annotations, measured.classes, ious, scores, strict=True
     )
@@ -103,7 +82,7 @@ def _result(measured: MeasuredMasks, names: Mapping[int, str], seed: int) -> dic
     }
 
 
-def _held_out_scores(measured: MeasuredMasks) -> Tensor:
+def held_out_scores(measured: MeasuredMasks) -> Tensor:
     """Scores each mask (float32 [n]) by a fit that has not seen its class.
 
     Where only one class is hidden, the fit has not seen its image.

@@ -18,6 +18,7 @@ from halfmask.pictures.curves import score
 from halfmask.pictures.report import Chart, Headline, Page, ReportSection, Table, write_report
 from halfmask.recipes.recipe import Recipe
 from halfmask.text import listed
+from halfmask.training.adapt.section import adaptation_headlines, adaptation_section
 from halfmask.training.data import TrainingData
 from halfmask.training.job import TrainingJob
 from halfmask.training.report_quality import amount_of, estimate, mask_examples, numbers
@@ -45,9 +46,10 @@ def _write_report(job: TrainingJob) -> Path:
     data, out = job.data, job.out
     entries = _read(out / "metrics.json")
     last = entries[-1] if isinstance(entries, list) and entries else {}
-    quality = _read(out / "quality.json")
+    quality, adapted = _read(out / "quality.json"), _read(out / "adaptation.json")
     sections = [
         _learned_from(data),
+        None if adapted is None else adaptation_section(out, adapted),
         numbers(last, data, out),
         estimate(quality, out),
         mask_examples(job, last),
@@ -56,7 +58,7 @@ def _write_report(job: TrainingJob) -> Path:
     page = Page(
         title=job.recipe.name.replace("_", " "),
         lead=_lead(data),
-        headlines=_headlines(last, quality),
+        headlines=_headlines(last, quality) or adaptation_headlines(adapted or {}),
         sections=[section for section in sections if section is not None],
         facts=_facts(job, last),
     )

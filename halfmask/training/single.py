@@ -11,6 +11,7 @@ import torch
 
 from halfmask import distributed
 from halfmask.errors import InputError
+from halfmask.inference.checkpoints import find_checkpoint
 from halfmask.models.base import SegmentationModel
 from halfmask.models.build import build_model, with_embedding_size
 from halfmask.models.checkpoint import (
@@ -111,7 +112,7 @@ def _fit(job: TrainingJob, resume: bool) -> Outcome:
             job.recipe,
             job.data.loaders(job.recipe),
             folder=out,
-            evaluate=job.data.evaluation(job.recipe.data.workers),
+            evaluate=job.data.evaluation(job.recipe.data.workers) if options.evaluate else None,
             resume=resume,
             progress=options.progress,
         )
@@ -130,12 +131,17 @@ def _finish(job: TrainingJob) -> None:
     """Writes model.safetensors, curves.png and report.html."""
     data, state = job.data, job.model.state_dict()
     categories: list[Any] = [{"id": c["id"], "name": c["name"]} for c in data.categories]
+    earlier = _counts_of_init(job.recipe)
+    counts = {
+        c["id"]: data.mask_counts.get(c["id"], 0) + earlier.get(c["name"], 0) for c in categories
+    }
+    many = {i for i, n in counts.items() if n >= job.recipe.data.masked_threshold}
     made = Checkpoint(
         state=state,
         recipe=job.recipe,
         categories=categories,
-        masked=sorted(data.masked),
-        mask_counts=data.mask_counts,
+        masked=sorted(data.masked | (many if earlier else set())),
+        mask_counts=counts,
     )
     save_checkpoint(job.out / MODEL, made)
     if job.options.curves:
@@ -145,6 +151,15 @@ def _finish(job: TrainingJob) -> None:
             logger.info("no curves: %s", error)
     if job.options.report:
         report_run(job)
+
+
+def _counts_of_init(recipe: Recipe) -> dict[str, int]:
+    """Returns class name → masks that the starting model has learned from."""
+    if recipe.init is None:
+        return {}
+    start = read_init(recipe.init)[1]
+    names = {c["id"]: c["name"] for c in start.categories}
+    return {names[i]: n for i, n in start.mask_counts.items() if i in names}
 
 
 def build_for(recipe: Recipe, data: TrainingData) -> SegmentationModel:
@@ -175,9 +190,9 @@ def build_for(recipe: Recipe, data: TrainingData) -> SegmentationModel:
 
 
 def read_init(init: str) -> tuple[Path, Checkpoint]:
-    """Reads the checkpoint that a recipe starts from: a file, or the folder of a run."""
-    source = expand(init)
-    return source, load_checkpoint(source / MODEL if source.is_dir() else source)
+    """Reads the checkpoint that a recipe starts from: a shipped model's name, a run or a file."""
+    source = find_checkpoint(str(expand(init)))
+    return source, load_checkpoint(source)
 
 
 def describe(recipe: Recipe, data: TrainingData) -> None:

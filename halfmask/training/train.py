@@ -1,20 +1,21 @@
-"""Trains by a recipe, in this process or in several."""
+"""Trains by a recipe, in this process or in several, or adapts the shipped model to data."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from halfmask.distributed import ProcessPlace, current
 from halfmask.errors import InputError, ProcessFailed
 from halfmask.models.build import with_embedding_size
 from halfmask.progress import Progress
 from halfmask.recipes.recipe import Recipe, load_recipe
-from halfmask.training.dry_run import DryRun, measure_recipe
+from halfmask.training.adapt.request import MINUTES, is_recipe, read_request, refuse_placeholders
+from halfmask.training.adapt.run import adapt_to_data
+from halfmask.training.dry_run import measure_recipe
 from halfmask.training.folder import MODEL, check_run_folder, for_processes
 from halfmask.training.hide import learn_hidden
 from halfmask.training.job import RunOptions, show_nothing
@@ -23,64 +24,8 @@ from halfmask.training.loop.callback import RESUME_FILE
 from halfmask.training.loop.resume import read_resume_point
 from halfmask.training.processes import joined, place_of
 from halfmask.training.rounds import train_rounds
+from halfmask.training.run import INTERRUPTED, Run, metrics_of
 from halfmask.training.single import Stopped, open_run
-
-INTERRUPTED = 130
-"""Exit code after a signal."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A training that is finished, or stopped by a signal and ready to be resumed.
-
-    Attributes:
-        folder: of the run.
-        checkpoint: model.safetensors; None if the run was stopped, and for a dry run.
-        step, steps: steps done, and steps of the whole training.
-        metrics: evaluations, as in metrics.json.
-        dry_run: report of a dry run, else None.
-        resume_command: command that resumes the run.
-        is_main: False if another process reports this run.
-    """
-
-    folder: Path
-    checkpoint: Path | None = None
-    step: int = 0
-    steps: int
-    metrics: list[dict[str, Any]] = field(default_factory=list)
-    dry_run: DryRun | None = None
-    resume_command: str = ""
-    is_main: bool = True
-
-    @property
-    def finished(self) -> bool:
-        return self.checkpoint is not None
-
-    @property
-    def exit_code(self) -> int:
-        """Exit code of the command line."""
-        return 0 if self.finished or self.dry_run else INTERRUPTED
-
-    def lines(self) -> Iterator[str]:
-        """Yields the report of a dry run, or how the run ended."""
-        if self.dry_run is not None:
-            yield from self.dry_run.lines()
-        elif self.is_main and self.finished:
-            yield f"{self.checkpoint}: trained"
-        elif self.is_main:
-            stopped = f"stopped at step {self.step} of {self.steps}, saved"
-            yield f"{stopped}; resume with: {self.resume_command}"
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "folder": str(self.folder),
-            "checkpoint": str(self.checkpoint) if self.checkpoint else None,
-            "finished": self.finished,
-            "step": self.step,
-            "steps": self.steps,
-            "metrics": self.metrics,
-            "dry_run": self.dry_run.to_json() if self.dry_run else None,
-        }
 
 
 def train(
@@ -88,22 +33,33 @@ def train(
     overrides: Sequence[str] = (),
     *,
     out: str | Path | None = None,
+    images: str | Path | None = None,
+    val: str | Path | None = None,
+    minutes: float | None = None,
     resume: bool = False,
     dry_run: bool = False,
     report: bool = True,
     resume_command: str | None = None,
     progress: Progress | None = None,
 ) -> Run:
-    """Trains a model by a recipe.
+    """Trains a model by a recipe, or adapts the shipped model to data.
+
+    Data (a COCO file, a YOLO folder, …) in place of a recipe adapt the shipped box
+    segmenter by the recipe `adapt`, for some minutes. The adapted model is kept only if
+    it is better on masks that it did not learn from; see `adapt`.
 
     A recipe with `devices` above 1 starts that many processes, unless torchrun or srun
     has started them. They show their own progress.
 
     Args:
-        recipe: recipe file, name of a shipped recipe, or recipe.
+        recipe: recipe file, name of a shipped recipe, or recipe; or data of any format
+            that `convert` reads.
         overrides: `key=value` for keys of a file or a shipped recipe, for example
             `stages.0.steps=100`.
         out: folder of the run; a dry run needs none.
+        images: data only: folder of the photographs; None: where the data say.
+        val: data only: other data to measure the result on.
+        minutes: data only: how long it may take, 10 by default.
         resume: continue the run in `out` from its last resume point.
         dry_run: check everything, measure two steps of each stage, write nothing.
         report: draw curves.png and write report.html.
@@ -112,18 +68,37 @@ def train(
     Returns:
         The run; its `checkpoint` is None if a signal stopped it.
     Raises:
-        InputError: the recipe does not fit its data or its model, `out` holds another
-            run, or the loss is not finite.
+        InputError: the recipe does not fit its data or its model, the data cannot be
+            read, `out` holds another run, or the loss is not finite.
         ProcessFailed: another process of the training failed, and has said why.
     """
     if isinstance(recipe, Recipe) and overrides:
         raise InputError("overrides: need a recipe file or the name of a shipped recipe")
     if not isinstance(recipe, str | Path | Recipe):
         raise InputError(
-            "train: expected a recipe file, the name of a shipped recipe or a Recipe, found "
-            f"{recipe!r}"
+            "train: expected a recipe file, the name of a shipped recipe, a Recipe or data, "
+            f"found {recipe!r}"
+        )
+    show = progress or show_nothing
+    if not isinstance(recipe, Recipe) and not is_recipe(recipe):
+        command = _command(recipe, overrides, out=out, images=images, val=val, minutes=minutes)
+        return adapt_to_data(
+            partial(read_request, recipe, overrides, images=images, val=val, progress=progress),
+            None if out is None else Path(out),
+            RunOptions(resume_command=resume_command or command, progress=show),
+            minutes=MINUTES if minutes is None else minutes,
+            resume=resume,
+            dry_run=dry_run,
+        )
+    given = {"--images": images, "--val": val, "--minutes": minutes}
+    unused = [name for name, value in given.items() if value is not None]
+    if unused:
+        raise InputError(
+            f"{recipe}: a recipe names its own data; {unused[0]} is for data in its place (set "
+            "data.annotations, data.images, data.validation or stages.0.steps)"
         )
     settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, list(overrides))
+    refuse_placeholders(settings)
     steps = sum(stage.steps for stage in settings.stages)
     if dry_run:
         settings = for_processes(settings, Path(), resume=False, world=settings.devices)
@@ -137,7 +112,7 @@ def train(
         resume_command=resume_command or " ".join(["halfmask", *arguments, "--resume"]),
         curves=report,
         report=report,
-        progress=progress or show_nothing,
+        progress=show,
     )
     place = place_of(os.environ)
     if settings.devices == 1 or place.launcher or not current().alone:
@@ -150,6 +125,12 @@ def train(
     if resume:
         arguments.append("--resume")
     return _train_by_several(settings, Path(out), options, arguments=arguments, resume=resume)
+
+
+def _command(data: str | Path, overrides: Sequence[str], **options: object) -> str:
+    """Returns the command that resumes an adaptation."""
+    given = [f"--{name} {value}" for name, value in options.items() if value is not None]
+    return " ".join(["halfmask train", str(data), *overrides, *given, "--resume"])
 
 
 def _train_here(
@@ -194,13 +175,13 @@ def _train_by_several(
 
 def _run(recipe: Recipe, out: Path, options: RunOptions, *, step: int | None, is_main: bool) -> Run:
     """Describes the run in `out`; `step` is None if it is finished."""
-    steps, metrics = sum(stage.steps for stage in recipe.stages), out / "metrics.json"
+    steps = sum(stage.steps for stage in recipe.stages)
     return Run(
         folder=out,
         checkpoint=out / MODEL if step is None else None,
         step=steps if step is None else step,
         steps=steps,
-        metrics=json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else [],
+        metrics=metrics_of(out),
         resume_command=options.resume_command,
         is_main=is_main,
     )

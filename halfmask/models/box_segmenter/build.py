@@ -120,6 +120,7 @@ def _sampler(config: BoxSegmenterConfig, reader: CropReader) -> CropSampler:
         config.regions_per_image,
         box_only_per_image=0 if config.from_boxes is None else config.from_boxes.regions_per_image,
         ignore_unknown=config.unknown == "ignore",
+        class_balance=config.class_balance,
     )
 
 

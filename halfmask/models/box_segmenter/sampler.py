@@ -49,6 +49,8 @@ class CropSampler:
         regions_per_image: masked objects drawn from each image at most.
         box_only_per_image: objects without a mask drawn from each image at most.
         ignore_unknown: cells in the box of another object without a mask do not count.
+        class_balance: 0 draws each masked object of an image alike, 1 each class alike;
+            in between, an object counts its class's number to the power of -balance.
     """
 
     def __init__(
@@ -59,12 +61,14 @@ class CropSampler:
         *,
         box_only_per_image: int = 0,
         ignore_unknown: bool = False,
+        class_balance: float = 0.0,
     ) -> None:
         self.reader = reader
         self.jitter = jitter or Jitter()
         self.regions_per_image = regions_per_image
         self.box_only_per_image = box_only_per_image
         self.ignore_unknown = ignore_unknown
+        self.class_balance = class_balance
 
     @torch.no_grad()
     def draw(
@@ -115,8 +119,16 @@ class CropSampler:
             # An empty group draws nothing from the generator, so that unused box-only
             # objects change no other draw.
             drawn = len(rows) and limit
-            chosen.append(rows[torch.randperm(len(rows))[:limit]] if drawn else rows[:0])
+            chosen.append(rows[self._order(target.labels[rows])[:limit]] if drawn else rows[:0])
         return torch.cat(chosen).to(target.boxes.device)
+
+    def _order(self, labels: Tensor) -> Tensor:
+        """Returns a random order of objects (int64 [n]), balanced over their classes."""
+        if self.class_balance == 0:
+            return torch.randperm(len(labels))
+        counts = torch.bincount(labels.cpu())[labels.cpu()]
+        chances = counts.float() ** -self.class_balance
+        return torch.multinomial(chances, len(labels))
 
     def _cut(
         self, image: Tensor, target: Target, rows: Tensor, *, mask_size: int, hide_labels: bool

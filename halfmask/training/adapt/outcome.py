@@ -1,0 +1,122 @@
+"""What an adaptation gave: the numbers, the model that is kept, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from halfmask.text import listed
+
+NAMED = 6
+"""Classes that a line names before it counts the rest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adaptation:
+    """The result of `adapt`, as adaptation.json holds it.
+
+    Attributes:
+        folder: of the run.
+        kept: the model in it: adapted, or the starting one as it is.
+        reason: why, in a sentence.
+        learned_from: masks, classes and photographs with masks; boxes and classes
+            without.
+        held_out: mean IoU of start, adapted, box and ellipse on held-out masks, with
+            their number and classes; None if there were too few masks.
+        expected: miou, low and high (95 %) for objects without masks; None if there is
+            none.
+        validation: mean IoU of start and kept model on the masks of the validation data,
+            with their number; None without such data.
+        steps: of the last training; 0 if the starting model is kept.
+    """
+
+    folder: Path
+    kept: Literal["adapted", "start"]
+    reason: str
+    learned_from: dict[str, Any]
+    held_out: dict[str, Any] | None
+    expected: dict[str, Any] | None
+    validation: dict[str, Any] | None = None
+    steps: int = 0
+
+    @classmethod
+    def of(cls, folder: Path, state: dict[str, Any]) -> Adaptation:
+        """Reads a finished adaptation from what adaptation.json holds."""
+        return cls(
+            folder=folder,
+            kept=state["kept"],
+            reason=state["reason"],
+            learned_from=state["learned_from"],
+            held_out=state.get("held_out"),
+            expected=state.get("expected"),
+            validation=state.get("validation"),
+            steps=state.get("final_steps", 0),
+        )
+
+    def lines(self) -> Iterator[str]:
+        """Yields the result in sentences, for a person."""
+        yield self._learned()
+        if self.held_out is not None:
+            yield held_out_line(self.held_out)
+        yield self.reason
+        if self.expected is not None:
+            e = self.expected
+            yield (
+                f"expect a mean IoU of {e['miou']:.2f} (95 %: {e['low']:.2f} to {e['high']:.2f}) "
+                "on objects without masks"
+            )
+        if self.validation is not None:
+            v = self.validation
+            yield (
+                f"on {v['masks']} masks of the validation data: as it is {100 * v['start']:.1f}, "
+                f"kept model {100 * v['kept']:.1f} (mean IoU, %)"
+            )
+
+    def _learned(self) -> str:
+        n = self.learned_from
+        boxes = f"{n['boxes_without_masks']:,} objects have only a box"
+        if n["classes_without_masks"]:
+            boxes += f", {n['classes_without_masks']} classes have no mask at all"
+        verb = "learned from" if self.kept == "adapted" else "found"
+        return (
+            f"{verb} {n['masks']:,} masks of {n['classes']} classes in {n['photographs']:,} "
+            f"photographs; {boxes}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kept": self.kept,
+            "reason": self.reason,
+            "learned_from": self.learned_from,
+            "held_out": self.held_out,
+            "expected": self.expected,
+            "validation": self.validation,
+            "steps": self.steps,
+        }
+
+
+def held_out_line(held_out: dict[str, Any]) -> str:
+    """Returns the four means on the held-out masks, in percent."""
+    names = {"box": "box", "ellipse": "ellipse", "start": "as it is", "adapted": "adapted"}
+    means = ", ".join(f"{name} {100 * held_out[key]:.1f}" for key, name in names.items())
+    if held_out["by"] == "classes":
+        whose = f"of classes that it did not learn from ({listed(held_out['names'], NAMED)})"
+    else:
+        whose = "on photographs that it did not learn from"
+    return f"{held_out['masks']} masks {whose}: {means} (mean IoU, %)"
+
+
+def reason_of(held_out: dict[str, Any] | None, masks: int) -> str:
+    """Says which model is kept, and why."""
+    if held_out is None:
+        return (
+            f"kept the model as it is: {masks} masks are too few to adapt it and to measure the "
+            "result"
+        )
+    gain, doubt = 100 * held_out["gain"], 100 * held_out["doubt"]
+    numbers = f"{gain:+.1f} points on held-out masks, standard error {doubt:.1f}"
+    if held_out["won"]:
+        return f"kept the adapted model: {numbers}"
+    return f"kept the model as it is: adapting gave {numbers}, too little to rely on"

@@ -1,0 +1,87 @@
+"""Adapts the shipped model to data of any format: what `train DATA` does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from halfmask.errors import InputError
+from halfmask.training.adapt.adapt import adapt
+from halfmask.training.adapt.job import STATE
+from halfmask.training.adapt.request import AdaptRequest
+from halfmask.training.dry_run import measure_recipe
+from halfmask.training.folder import MODEL, remove_begun
+from halfmask.training.job import RunOptions
+from halfmask.training.processes import place_of
+from halfmask.training.run import Run, metrics_of
+from halfmask.training.single import Stopped
+
+
+def adapt_to_data(
+    read: Callable[..., AdaptRequest],
+    out: Path | None,
+    options: RunOptions,
+    *,
+    minutes: float,
+    resume: bool,
+    dry_run: bool,
+) -> Run:
+    """Adapts the shipped model to a user's data, in this process.
+
+    Args:
+        read: `read_request`, which gets `out`.
+        out: folder of the run; a dry run needs none.
+        minutes: how long it may take.
+        resume: continue where `out` stopped.
+        dry_run: check everything, measure two steps, write nothing.
+    Raises:
+        InputError: see `read_request` and `adapt`; or `out` holds another run.
+    """
+    if minutes <= 0:
+        raise InputError(f"minutes: expected more than 0, found {minutes:g}")
+    if place_of(os.environ).launcher:
+        raise InputError("adapting trains in one process: leave torchrun or srun out")
+    if dry_run:
+        request = read(out=out)
+        planned = measure_recipe(request.recipe)
+        return Run(folder=out or Path(), steps=0, dry_run=planned, faults=request.faults)
+    if out is None:
+        raise InputError("train: --out RUN is missing: name a folder for the run")
+    if (out / STATE).is_file() and not resume:
+        raise InputError(
+            f"{out} holds a run already: add --resume to continue it, or name another folder "
+            "with --out"
+        )
+    with _clean_on_error(out):
+        request = read(out=out)
+        found, step, steps = None, 0, 0
+        try:
+            found = adapt(request.recipe, out, options, minutes=minutes, steps=request.steps)
+            step = steps = found.steps
+        except Stopped as stopped:
+            step, steps = stopped.step, stopped.steps
+    return Run(
+        folder=out,
+        checkpoint=out / MODEL if found is not None else None,
+        step=step,
+        steps=steps,
+        metrics=metrics_of(out),
+        adaptation=found,
+        faults=request.faults,
+        notes=request.notes,
+        resume_command=options.resume_command,
+    )
+
+
+@contextmanager
+def _clean_on_error(out: Path) -> Iterator[None]:
+    """Removes what a block wrote if its input is bad; not once a training has begun."""
+    before = set(out.iterdir()) if out.is_dir() else None
+    try:
+        yield
+    except InputError:
+        if out.is_dir() and not (out / STATE).is_file():
+            remove_begun(out, before)
+        raise

@@ -1,0 +1,129 @@
+"""Measures a box segmenter's masks in true boxes, with the features of its quality score."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from halfmask.data.dataset import CocoInstances
+from halfmask.distributed import current
+from halfmask.masks.crops import iou
+from halfmask.models.box_segmenter.quality import FEATURES
+from halfmask.models.build import build_model
+from halfmask.models.checkpoint import load_checkpoint, load_weights
+from halfmask.progress import Progress
+from halfmask.structures import Detection
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredMasks:
+    """Predicted masks beside their true ones.
+
+    Attributes:
+        features: float32 [n, F], see `models.box_segmenter.quality`.
+        ious: float32 [n], with the true masks.
+        classes, images, annotations: ids of each mask.
+    """
+
+    features: Tensor
+    ious: Tensor
+    classes: list[int]
+    images: list[int]
+    annotations: list[int]
+
+    def calibrate(self, model: Any) -> None:
+        """Fits a box segmenter's quality score to these masks."""
+        model.quality_score.fit(self.features, self.ious)
+
+    @classmethod
+    def joined(cls, parts: Collection[MeasuredMasks]) -> MeasuredMasks:
+        """Returns the masks of several measurements, in their order."""
+        return cls(
+            features=torch.cat([p.features for p in parts]),
+            ious=torch.cat([p.ious for p in parts]),
+            classes=[i for p in parts for i in p.classes],
+            images=[i for p in parts for i in p.images],
+            annotations=[i for p in parts for i in p.annotations],
+        )
+
+
+def load_for_measuring(checkpoint: Path) -> Any:
+    """Returns a checkpoint's model on the training's device, in evaluation mode."""
+    found = load_checkpoint(checkpoint)
+    model = build_model(found.recipe.model, len(found.categories) + 1, pretrained=False)
+    load_weights(model, found.state, checkpoint)
+    return model.to(current().device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+
+
+def measure_masks(
+    model: Any,
+    pictures: CocoInstances,
+    chosen: Mapping[int, Tensor],
+    *,
+    title: str,
+    progress: Progress,
+) -> MeasuredMasks:
+    """Predicts masks in true boxes and measures their IoU.
+
+    Args:
+        model: with `segment`; the features of one without `segment_with_features` (a
+            rule) are zeros.
+        pictures: images with the true masks.
+        chosen: index of an image → rows of its Target (int64 [k]) that have a mask.
+        title: of the task, for `progress`.
+    """
+    columns: list[tuple[Tensor, Tensor]] = []
+    ids: list[tuple[int, int, int]] = []
+    for done, (index, rows) in enumerate(chosen.items()):
+        image, target = pictures[index]
+        found, features = _drawn(model, image, target.boxes[rows], labels=target.labels[rows])
+        true = target.masks.select(target.mask_row[rows])
+        columns.append((features, iou(found.crops(), true)))
+        names = [pictures.file.categories[k - 1]["id"] for k in target.labels[rows].tolist()]
+        ids += [
+            (i, target.image_id, a)
+            for i, a in zip(names, target.annotation_ids[rows].tolist(), strict=True)
+        ]
+        progress(title, done + 1, len(chosen))
+    classes, images, annotations = (list(column) for column in zip(*ids, strict=True))
+    features, ious = (torch.cat(parts) for parts in zip(*columns, strict=True))
+    return MeasuredMasks(
+        features=features, ious=ious, classes=classes, images=images, annotations=annotations
+    )
+
+
+def scores_of(
+    model: Any, pictures: CocoInstances, chosen: Mapping[int, Tensor], *, progress: Progress
+) -> tuple[Tensor, list[int]]:
+    """Scores masks that have no truth.
+
+    Args:
+        chosen: index of an image → rows of its Target.
+    Returns:
+        The scores, float32 [n], and the masks' category ids.
+    """
+    scores, classes = [torch.zeros(0)], []
+    for done, (index, rows) in enumerate(chosen.items()):
+        image, target = pictures[index]
+        found, _ = _drawn(model, image, target.boxes[rows], labels=target.labels[rows])
+        scores.append(found.quality.cpu())
+        classes += [pictures.file.categories[k - 1]["id"] for k in target.labels[rows].tolist()]
+        progress("scoring masks without a truth", done + 1, len(chosen))
+    return torch.cat(scores), classes
+
+
+@torch.no_grad()
+def _drawn(model: Any, image: Tensor, boxes: Tensor, *, labels: Tensor) -> tuple[Detection, Tensor]:
+    """Returns the masks in an image's boxes, and their features float32 [k, F]."""
+    parameter = next(model.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    given = [image.to(device)], [boxes.to(device)], [labels.to(device)]
+    if hasattr(model, "segment_with_features"):
+        found, features = model.segment_with_features(*given)[0]
+        return found, features.cpu()
+    return model.segment(*given)[0], torch.zeros(len(boxes), len(FEATURES))

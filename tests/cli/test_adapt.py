@@ -130,7 +130,7 @@ def test_too_few_masks_keep_the_start(world: Path, start: Path, tmp_path: Path) 
     done = halfmask.train(few, overrides(start), images=world / "images", out=tmp_path / "run")
     assert done.adaptation is not None
     assert done.adaptation.held_out is None
-    assert "0 masks are too few" in done.adaptation.reason
+    assert "0 masks are too few to adapt" in done.adaptation.reason
     assert done.adaptation.expected is not None
 
 

@@ -14,9 +14,9 @@ from halfmask.files.atomic import write_text
 from halfmask.models.checkpoint import Checkpoint, save_checkpoint
 from halfmask.pictures.reliability import reliability_plot
 from halfmask.recipes.recipe import Recipe
-from halfmask.training.adapt.compare import Comparison, compare
+from halfmask.training.adapt.compare import Comparison, compare, measure_start
 from halfmask.training.adapt.contest import expected_quality
-from halfmask.training.adapt.holdout import HoldOut, draw_rows, hold_out
+from halfmask.training.adapt.holdout import LEFT, MEASURED, draw_rows, hold_out
 from halfmask.training.adapt.job import AdaptationJob, open_adaptation
 from halfmask.training.adapt.outcome import Adaptation, held_out_line, reason_of
 from halfmask.training.adapt.section import report_kept_start
@@ -36,7 +36,13 @@ LOOKED_AT = 3000
 
 
 def adapt(
-    recipe: Recipe, out: Path, options: RunOptions, *, minutes: float, steps: int | None = None
+    recipe: Recipe,
+    out: Path,
+    options: RunOptions,
+    *,
+    minutes: float,
+    steps: int | None = None,
+    least: int = LEFT,
 ) -> Adaptation:
     """Adapts the recipe's `init` to its data, in the folder `out`.
 
@@ -49,6 +55,7 @@ def adapt(
         out: gets the files of a run, and adaptation.json.
         minutes: for everything; the steps are fitted to it by the first ones.
         steps: of the last training, instead; the others get half as many.
+        least: masks below which the starting model is measured, and nothing trained.
     Raises:
         InputError: the recipe does not fit, or `out` was begun with other data.
         Stopped: a signal stopped a training.
@@ -57,8 +64,7 @@ def adapt(
     if job.state.get("finished"):
         return Adaptation.of(out, job.state)
     job.state.update(learned_from=_learned_from(job), steps=steps)
-    held = hold_out(job.recipe, job.pictures, job.data.mask_counts, known=job.known)
-    found = None if held is None else _compared(job, held)
+    found = _compared(job, least)
     job.state["reason"] = reason_of(job.state.get("held_out"), job.data.masks)
     logger.info(job.state["reason"])
     if found is not None and found.contest.won:
@@ -71,17 +77,31 @@ def adapt(
     return Adaptation.of(out, job.state)
 
 
-def _compared(job: AdaptationJob, held: HoldOut) -> Comparison:
-    logger.info(
-        f"held out: masks of {', '.join(held.names)}"
-        if held.by == "classes"
-        else "held out: a third of the photographs, twice"
-    )
-    found = compare(job, held)
+def _compared(job: AdaptationJob, least: int) -> Comparison | None:
+    """Measures what can be measured; None without a mask."""
+    pictures, counts = job.pictures, job.data.mask_counts
+    held = None
+    if job.data.masks >= least:
+        held = hold_out(job.recipe, pictures, counts, known=job.known)
+    if held is not None:
+        by, names = str(held.by), held.names
+        logger.info(
+            f"held out: masks of {', '.join(names)}"
+            if by == "classes"
+            else "held out: a third of the photographs, twice"
+        )
+        found = compare(job, held)
+    else:
+        by, names = "nothing", [job.data.whole.name_of(i) for i, n in counts.items() if n]
+        order = np.random.default_rng([job.recipe.seed, 18]).permutation(len(pictures))
+        chosen = draw_rows(pictures, order[:LOOKED_AT].tolist(), MEASURED)
+        if not chosen:
+            return None
+        found = measure_start(job, chosen)
     job.state["held_out"] = {
-        "by": held.by,
-        "names": held.names,
-        "known_to_start": held.known,
+        "by": by,
+        "names": names,
+        "known_to_start": sorted(job.known & set(names)),
         **found.contest.to_json(),
     }
     job.save()
@@ -93,7 +113,7 @@ def _train_on_all(job: AdaptationJob, found: Comparison) -> None:
     _set_steps(job)
 
     def calibrate(model: Any) -> None:
-        found.adapted.calibrate(model)
+        found.best.calibrate(model)
         _judge(job, model, found)
         job.state["kept"] = "adapted"
         job.save()
@@ -119,8 +139,8 @@ def _set_steps(job: AdaptationJob) -> None:
 def _keep_start(job: AdaptationJob, found: Comparison | None) -> None:
     """Writes the starting model into the run, its score fitted to the held-out masks."""
     model = load_for_measuring(job.source)
-    if found is not None:
-        found.start.calibrate(model)
+    if found is not None and len(found.best.ious) > 1:
+        found.best.calibrate(model)
     _judge(job, model, found)
     state = {k: v.cpu() for k, v in model.state_dict().items()}
     start = job.start

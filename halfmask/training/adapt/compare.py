@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from typing import Any
+
+import numpy as np
+from torch import Tensor
 
 from halfmask.models.fixed.baselines import build_baseline
 from halfmask.training.adapt.contest import Contest
@@ -18,19 +20,51 @@ from halfmask.training.rounds import train_helper
 
 logger = logging.getLogger("halfmask")
 
+TITLES = {"start": "the model as it is", "box": "the box", "ellipse": "the ellipse"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Both models' masks of the same objects, and the numbers."""
+    """Both models' masks of the same objects, and the numbers.
+
+    `adapted` is None if no model was trained.
+    """
 
     contest: Contest
     start: MeasuredMasks
-    adapted: MeasuredMasks
+    adapted: MeasuredMasks | None
 
     @property
     def best(self) -> MeasuredMasks:
         """Masks of the better model."""
-        return self.adapted if self.contest.won else self.start
+        won = self.contest.won and self.adapted is not None
+        return self.adapted if won and self.adapted is not None else self.start
+
+
+def measure_start(job: AdaptationJob, chosen: dict[int, Tensor]) -> Comparison:
+    """Measures the starting model and the rules, without any training.
+
+    Args:
+        chosen: see `measure_masks`.
+    """
+    begin = time.monotonic()
+    models = {"start": load_for_measuring(job.source)}
+    models |= {name: build_baseline(f"baseline:{name}") for name in ("box", "ellipse")}
+    found = {
+        name: measure_masks(
+            model,
+            job.pictures,
+            chosen,
+            title=f"measuring {TITLES[name]}",
+            progress=job.options.progress,
+        )
+        for name, model in models.items()
+    }
+    job.state["measuring_seconds"] = time.monotonic() - begin
+    start = found["start"]
+    ious = {name: masks.ious.double().numpy() for name, masks in found.items()}
+    contest = Contest(**ious, adapted=None, classes=start.classes, images=start.images)
+    return Comparison(contest=contest, start=start, adapted=None)
 
 
 def compare(job: AdaptationJob, held: HoldOut) -> Comparison:
@@ -39,23 +73,9 @@ def compare(job: AdaptationJob, held: HoldOut) -> Comparison:
     Raises:
         Stopped: a signal stopped a training.
     """
-    pictures = job.pictures
-
-    def measure(model: Any, title: str) -> list[MeasuredMasks]:
-        return [
-            measure_masks(model, pictures, fold.chosen, title=title, progress=job.options.progress)
-            for fold in held.folds
-        ]
-
-    begin = time.monotonic()
-    start = measure(load_for_measuring(job.source), "measuring the model as it is")
-    spent = time.monotonic() - begin
-    job.state["measuring_seconds"] = spent
-    box, ellipse = (
-        measure(build_baseline(f"baseline:{name}"), f"measuring the {name}")
-        for name in ("box", "ellipse")
-    )
-    timing = _timing(job, held, reserve=2.5 * spent)
+    parts = [measure_start(job, fold.chosen) for fold in held.folds]
+    seconds = job.state["measuring_seconds"] = job.state["measuring_seconds"] * len(held.folds)
+    timing = _timing(job, held, reserve=2.5 * seconds)
     adapted, begin = [], time.monotonic()
     for number, fold in enumerate(held.folds, 1):
         logger.info(f"held-out training {number} of {len(held.folds)}")
@@ -66,23 +86,28 @@ def compare(job: AdaptationJob, held: HoldOut) -> Comparison:
             # resumed does not.
             speed = (time.monotonic() - begin) / timing.fold_steps
             job.state["seconds_per_step"] = max(speed, timing.seconds_per_step)
-        title = "measuring the adapted model"
         adapted.append(
             measure_masks(
                 load_for_measuring(checkpoint),
-                pictures,
+                job.pictures,
                 fold.chosen,
-                title=title,
+                title="measuring the adapted model",
                 progress=job.options.progress,
             )
         )
-    ious = [MeasuredMasks.joined(m).ious.double().numpy() for m in (start, adapted, box, ellipse)]
-    names = ("start", "adapted", "box", "ellipse")
     joined = MeasuredMasks.joined(adapted)
+    columns = {
+        name: np.concatenate([getattr(part.contest, name) for part in parts])
+        for name in ("start", "box", "ellipse")
+    }
     contest = Contest(
-        **dict(zip(names, ious, strict=True)), classes=joined.classes, images=joined.images
+        **columns,
+        adapted=joined.ious.double().numpy(),
+        classes=joined.classes,
+        images=joined.images,
     )
-    return Comparison(contest=contest, start=MeasuredMasks.joined(start), adapted=joined)
+    start = MeasuredMasks.joined([part.start for part in parts])
+    return Comparison(contest=contest, start=start, adapted=joined)
 
 
 def _timing(job: AdaptationJob, held: HoldOut, *, reserve: float) -> Timing:

@@ -27,13 +27,13 @@ class Contest:
 
     Attributes:
         start: drawn by the starting model.
-        adapted: drawn by models that did not learn from them.
+        adapted: drawn by models that did not learn from them; None if none was trained.
         box, ellipse: the box itself, and the ellipse in it.
         classes, images: ids of each mask.
     """
 
     start: Floats
-    adapted: Floats
+    adapted: Floats | None
     box: Floats
     ellipse: Floats
     classes: list[int]
@@ -42,7 +42,7 @@ class Contest:
     @property
     def gain(self) -> float:
         """Mean IoU that adapting adds, in [-1, 1]."""
-        return float((self.adapted - self.start).mean())
+        return 0.0 if self.adapted is None else float((self.adapted - self.start).mean())
 
     @property
     def doubt(self) -> float:
@@ -50,6 +50,8 @@ class Contest:
 
         A quarter of a 95 % interval's width is about one standard error.
         """
+        if self.adapted is None:
+            return 0.0
         found = class_estimate(self.adapted - self.start, self.classes, self.images)
         return (found["high"] - found["low"]) / 4
 
@@ -58,9 +60,10 @@ class Contest:
         """Whether adapting helps by more than its standard error."""
         return self.gain > max(self.doubt, 0.0) and self.gain > 0
 
-    def means(self) -> dict[str, float]:
-        columns = ("start", "adapted", "box", "ellipse")
-        return {name: float(getattr(self, name).mean()) for name in columns}
+    def means(self) -> dict[str, float | None]:
+        """Returns the mean IoU of each column, in [0, 1]."""
+        columns = {name: getattr(self, name) for name in ("start", "adapted", "box", "ellipse")}
+        return {name: None if c is None else float(c.mean()) for name, c in columns.items()}
 
     def to_json(self) -> dict[str, Any]:
         """Returns means, gain and its doubt, and the number of masks and classes."""

@@ -100,21 +100,23 @@ class Adaptation:
 def held_out_line(held_out: dict[str, Any]) -> str:
     """Returns the four means on the held-out masks, in percent."""
     names = {"box": "box", "ellipse": "ellipse", "start": "as it is", "adapted": "adapted"}
-    means = ", ".join(f"{name} {100 * held_out[key]:.1f}" for key, name in names.items())
-    if held_out["by"] == "classes":
-        whose = f"of classes that it did not learn from ({listed(held_out['names'], NAMED)})"
-    else:
-        whose = "on photographs that it did not learn from"
+    means = ", ".join(
+        f"{name} {100 * held_out[key]:.1f}"
+        for key, name in names.items()
+        if held_out[key] is not None
+    )
+    whose = {
+        "classes": f"of classes that it did not learn from ({listed(held_out['names'], NAMED)})",
+        "photographs": "on photographs that it did not learn from",
+        "nothing": "of the data",
+    }[held_out["by"]]
     return f"{held_out['masks']} masks {whose}: {means} (mean IoU, %)"
 
 
 def reason_of(held_out: dict[str, Any] | None, masks: int) -> str:
     """Says which model is kept, and why."""
-    if held_out is None:
-        return (
-            f"kept the model as it is: {masks} masks are too few to adapt it and to measure the "
-            "result"
-        )
+    if held_out is None or held_out["adapted"] is None:
+        return f"kept the model as it is: {masks} masks are too few to adapt it"
     gain, doubt = 100 * held_out["gain"], 100 * held_out["doubt"]
     numbers = f"{gain:+.1f} points on held-out masks, standard error {doubt:.1f}"
     if held_out["won"]:

@@ -34,7 +34,7 @@ def adaptation_section(out: Path, state: dict[str, Any]) -> ReportSection:
     held, plot = state.get("held_out"), out / "reliability.png"
     bars = None
     if held is not None:
-        groups = [(name, "", [held[key]]) for key, name in NAMES.items()]
+        groups = [(name, "", [held[key]]) for key, name in NAMES.items() if held[key] is not None]
         bars = Bars(["mean IoU, %"], groups, f"{held['masks']} held-out masks, true boxes given.")
     charts = [Chart(plot, "how far the quality score can be trusted")] if plot.is_file() else []
     return ReportSection(title="Does adapting help?", text=text, bars=bars, charts=charts)
@@ -43,6 +43,8 @@ def adaptation_section(out: Path, state: dict[str, Any]) -> ReportSection:
 def _held_out_text(held: dict[str, Any] | None) -> str:
     if held is None:
         return "There are too few masks to hold some back, so nothing was measured."
+    if held["by"] == "nothing":
+        return f"The model as it is was measured on {held['masks']} masks of the data."
     if held["by"] == "classes":
         whose = f"of {held['classes']} classes ({', '.join(held['names'])})"
         how = "without the masks of some of these classes"
@@ -64,6 +66,8 @@ def adaptation_headlines(state: dict[str, Any]) -> list[Headline]:
     if held is not None:
         note = f"{held['masks']} held-out masks, true boxes given"
         for key in ("adapted", "start"):
+            if held[key] is None:
+                continue
             label = f"mask IoU of {NAMES[key]}"
             heads.append(Headline(f"{100 * held[key]:.0f}", "%", label, note))
     return heads

@@ -62,7 +62,7 @@ SHORT = {
     "errors.py": "every room raises these errors",
     "pictures/save.py": "the one home of saved pictures",
     "text.py": "the one home of shortened lists",
-    "web/tryout.py": "loads without FastAPI, which its application imports",
+    "web/tryout.py": "the twin of serve; its application is a file of its own",
 }
 """Files under 60 lines, and why."""
 LONG_FUNCTIONS: dict[str, str] = {}

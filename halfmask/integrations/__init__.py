@@ -1,4 +1,4 @@
-"""halfmask inside other tools. Each module needs one extra, and nothing else needs them."""
+"""halfmask inside other tools. A module may need an extra, which nothing else needs."""
 
 from __future__ import annotations
 

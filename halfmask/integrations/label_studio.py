@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from xml.etree.ElementTree import ParseError
 
+import fastapi
 import torch
 import typer
+import uvicorn
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
+from fastapi import responses
 from PIL import Image, ImageOps
 
 from halfmask.errors import InputError
@@ -24,7 +27,6 @@ from halfmask.formats.label_studio.brush import pack_brush
 from halfmask.formats.shapes import pairs
 from halfmask.inference.complete.filling import nonempty
 from halfmask.inference.predictor import Predictor, load
-from halfmask.integrations import optional_module
 from halfmask.integrations.label_studio_images import ImageSource
 from halfmask.masks.outline import outlines
 from halfmask.structures import Detection
@@ -171,13 +173,7 @@ class Backend:
 
 
 def app(backend: Backend) -> Any:
-    """Returns the FastAPI app.
-
-    Raises:
-        InputError: fastapi is not installed (extra `label-studio`).
-    """
-    fastapi = optional_module("fastapi", "fastapi", "label-studio")
-    responses = optional_module("fastapi.responses", "fastapi", "label-studio")
+    """Returns the FastAPI app."""
     out = fastapi.FastAPI(title="halfmask for Label Studio", docs_url=None, redoc_url=None)
     version = {"model_version": backend.predictor.identity}
 
@@ -242,7 +238,6 @@ def serve_backend(
     Example: python -m halfmask.integrations.label_studio box-segmenter --token KEY
     """
     try:
-        uvicorn = optional_module("uvicorn", "uvicorn", "label-studio")
         source = ImageSource(label_studio, token, images, frozenset(allow_host or ()))
         backend = Backend(load(model, detector, device), source)
         uvicorn.run(app(backend), host=host, port=port, log_level="info")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from halfmask.web import require_web
 from halfmask.web.segmenting import Segmenter
+from halfmask.web.tryout_app import tryout_server
 
 
 def serve(
@@ -29,12 +29,8 @@ def serve(
         token: whether this machine needs the token, too.
         device: as in `halfmask.load`.
     Raises:
-        InputError: the extra `web` is not installed, there is no such model, or the
-            address cannot be used.
+        InputError: there is no such model, or the address cannot be used.
     """
-    require_web()
-    from halfmask.web.tryout_app import tryout_server  # needs the extra
-
     segmenter = Segmenter(str(model), detector, device)
     segmenter.predictor()  # reports a wrong name before the page opens
     server = tryout_server(segmenter, host=host, port=port, token=token)

@@ -49,22 +49,6 @@ def test_bad_use_is_one_line(halfmask_cli: Cli, filled: Path, photos: Path, tmp_
         assert text in outcome.line
 
 
-def test_without_the_extra_it_says_which(
-    halfmask_cli: Cli, filled: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import importlib.util
-
-    real = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util,
-        "find_spec",
-        lambda name, *rest: None if name == "fastapi" else real(name, *rest),
-    )
-    for arguments in (("review", filled, "--images", photos), ("serve", "box-segmenter")):
-        outcome = halfmask_cli(*arguments)
-        assert (outcome.code, "halfmask[web]" in outcome.line) == (2, True)
-
-
 def test_serves_decides_dies_and_exports(
     halfmask_cli: Cli, filled: Path, photos: Path, tmp_path: Path
 ) -> None:

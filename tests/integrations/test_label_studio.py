@@ -140,7 +140,6 @@ def studio(photo: Image.Image) -> Iterator[str]:
 
 
 def client(model: Path, source: ImageSource, detector: Path | None = None) -> Any:
-    pytest.importorskip("fastapi")
     from fastapi.testclient import TestClient
 
     return TestClient(app(Backend(load(model, detector, "cpu"), source)))

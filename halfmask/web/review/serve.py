@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from halfmask.errors import InputError
-from halfmask.web import require_web
 from halfmask.web.review.review import Review
 from halfmask.web.segmenting import Segmenter
 
@@ -66,8 +65,8 @@ def review(
         token: whether this machine needs the token, too.
         device: as in `halfmask.load`.
     Raises:
-        InputError: a file or folder is missing or not usable, the extra `web` is not
-            installed, or the address cannot be used.
+        InputError: a file or folder is missing or not usable, or the address cannot be
+            used.
     """
     data = Path(data)
     out = Path(out) if out else data.with_name(f"{data.stem}.reviewed.json")
@@ -81,8 +80,6 @@ def review(
         raise InputError(
             f"{journal}: no such journal, so nothing was reviewed yet; leave out --export"
         )
-    if not export:
-        require_web()
     opened = Review(
         data, Segmenter(str(model), device=device), images=images, journal=journal, out=out
     )
@@ -99,7 +96,7 @@ def review(
 
 
 def _serve(opened: Review, host: str, port: int | None, *, token: bool) -> None:
-    from halfmask.web.review.app import review_server  # needs the extra
+    from halfmask.web.review.app import review_server  # loads FastAPI, unlike --export
 
     server = review_server(opened, host=host, port=port, token=token)
     opened.segmenter.warm_up()

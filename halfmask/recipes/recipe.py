@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from halfmask.errors import InputError
+from halfmask.recipes.faults import fault_of, override_of
 from halfmask.recipes.model import (
     Backbone,
     BoxSegmenterConfig,
@@ -94,7 +96,7 @@ def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recip
         raise InputError(f"{path}: a recipe is a mapping of keys, found {type(document).__name__}")
     for override in overrides or []:
         _override(document, override)
-    return parse_recipe(document, str(path))
+    return parse_recipe(document, str(path), overrides or ())
 
 
 def _file_of(source: str | Path) -> Path:
@@ -111,19 +113,18 @@ def _file_of(source: str | Path) -> Path:
     )
 
 
-def parse_recipe(document: dict[str, Any], where: str) -> Recipe:
-    """Checks a recipe that is already a dictionary; errors name `where`."""
+def parse_recipe(document: dict[str, Any], where: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Checks a recipe that is already a dictionary.
+
+    Errors name `where`, or the one of `overrides` that the faulty key comes from.
+    """
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        # pydantic puts the kind of model into the key's path; the file has no such key.
-        key = ".".join(
-            str(part) for i, part in enumerate(first["loc"]) if i != 1 or first["loc"][0] != "model"
-        )
-        more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        fault = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
-        raise InputError(f"{where}: {key}: {fault}{more}") from error
+        fault = fault_of(error, Recipe)
+        override = override_of(fault, overrides)
+        where = where if override is None else f"override {override!r}"
+        raise InputError(f"{where}: {fault}") from error
 
 
 def _override(document: dict[str, Any], text: str) -> None:

@@ -23,8 +23,10 @@ def halfmask(*arguments):
 
 def main(out, pictures=24, detector_steps=4, head_steps=4):
     out = Path(out)
-    halfmask("synth", out / "train", "--images", pictures, "--seed", 0)
-    halfmask("synth", out / "test", "--images", max(8, int(pictures) // 15), "--seed", 1_000_000)
+    halfmask("synth", out / "train", "--image-count", pictures, "--seed", 0)
+    halfmask(
+        "synth", out / "test", "--image-count", max(8, int(pictures) // 15), "--seed", 1_000_000
+    )
     data = [f"data.annotations={out}/train/instances.json", f"data.images={out}/train/images"]
     steps = [f"stages.0.steps={detector_steps}", f"stages.1.steps={head_steps}"]
     small = ["stages.0.batch_size=4", "stages.1.batch_size=8"] if int(pictures) < 100 else []

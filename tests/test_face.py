@@ -112,7 +112,7 @@ def test_a_function_says_what_it_does_and_raises(name: str) -> None:
         ("review", {"data": "no.json", "images": "."}),
         ("serve", {"model": "no such model"}),
         ("split", {"data": "no.json", "masked": "voc", "out": "o.json"}),
-        ("synth", {"folder": "o", "images": 0}),
+        ("synth", {"folder": "o", "image_count": 0}),
         ("train", {"recipe": "no such recipe", "out": "o"}),
         ("train", {"recipe": 3, "out": "o"}),
     ],

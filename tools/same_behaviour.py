@@ -116,7 +116,7 @@ def record(folder: Path) -> dict[str, Any]:
     seen: dict[str, Any] = {"keys": state_dict_keys()}
     seen["complete"] = completed(folder)
     seen["complete --polygons"] = completed(folder, "--polygons")
-    halfmask("synth", str(folder / "world"), "--images", "60", "--seed", "0")
+    halfmask("synth", str(folder / "world"), "--image-count", "60", "--seed", "0")
     seen["world losses"] = losses(
         folder,
         "world_transfer",

@@ -73,9 +73,9 @@ class World(Source):
         if not (folder / "instances.json").is_file():
             synth(
                 folder,
-                images=images,
+                image_count=images,
                 seed=TEST_SEEDS + seed if test else seed,
-                classes=self.classes,
+                class_count=self.classes,
             )
         return _opened(folder, images, self.classes)
 

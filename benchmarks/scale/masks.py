@@ -209,7 +209,7 @@ def bulk_fill(folder: Path, pictures: int) -> dict[str, float]:
     """
     world = folder / "world"
     if not (world / "instances.json").is_file():
-        synth(world, images=pictures, seed=7)
+        synth(world, image_count=pictures, seed=7)
     boxes, out = folder / "boxes.json", folder / "filled.json"
     write_json(boxes, strip_masks(CocoFile.read(world / "instances.json").document, set()))
     begin = time.perf_counter()

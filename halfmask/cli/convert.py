@@ -63,11 +63,13 @@ def run(
             help="visual-genome: COCO's instances_val2017.json; its images become the part val.",
         ),
     ] = None,
-    classes: Annotated[
+    synsets: Annotated[
         int,
-        typer.Option(min=1, help="visual-genome: number of classes to take, besides COCO's 80."),
+        typer.Option(
+            min=1, help="visual-genome: number of synsets to take as classes, besides COCO's 80."
+        ),
     ] = 3000,
-    test: Annotated[
+    test_count: Annotated[
         int,
         typer.Option(
             min=0,
@@ -91,10 +93,10 @@ def run(
         "masks": masks,
         "zero_based": zero_based,
     }
-    visual_genome: dict[str, Any] = {"coco_val": coco_val, "classes": classes, "test": test}
+    genome: dict[str, Any] = {"coco_val": coco_val, "synsets": synsets, "test_count": test_count}
     with Display(quiet=True) as progress:
         done = halfmask.convert(
-            format, source, out, image_url=image_url, progress=progress, **options, **visual_genome
+            format, source, out, image_url=image_url, progress=progress, **options, **genome
         )
     _show(done, json)
 

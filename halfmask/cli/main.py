@@ -12,25 +12,33 @@ import sys
 import typer
 
 from halfmask._version import __version__
+from halfmask.cli.flags import VerbCommand
 from halfmask.errors import InputError
 
 VERBS = {
-    "demo": "halfmask.cli.demo.story",
     "doctor": "halfmask.cli.doctor",
+    "convert": "halfmask.cli.convert",
     "split": "halfmask.cli.split",
     "index": "halfmask.cli.index",
-    "convert": "halfmask.cli.convert",
     "synth": "halfmask.cli.synth",
     "train": "halfmask.cli.train",
     "evaluate": "halfmask.cli.evaluate",
-    "predict": "halfmask.cli.predict",
+    "import-weights": "halfmask.cli.import_weights",
+    "demo": "halfmask.cli.demo.story",
     "complete": "halfmask.cli.complete",
     "review": "halfmask.cli.review",
+    "predict": "halfmask.cli.predict",
     "serve": "halfmask.cli.serve",
     "export": "halfmask.cli.export",
-    "import-weights": "halfmask.cli.import_weights",
 }
-"""Verb → its module, whose `run` is the command."""
+"""Verb → its module, whose `run` is the command. The help keeps this order."""
+GROUPS = {
+    "Data": ("doctor", "convert", "split", "index", "synth"),
+    "Model": ("train", "evaluate", "import-weights", "demo"),
+    "Masks and review": ("complete", "review"),
+    "Use and deploy": ("predict", "serve", "export"),
+}
+"""Panel of the help → its verbs."""
 
 MISMATCH = (
     "torch and torchvision do not fit together (operator torchvision::nms does not exist). "
@@ -42,7 +50,6 @@ app = typer.Typer(
     name="halfmask",
     help="Instance segmentation when only some of your classes have masks.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -58,15 +65,22 @@ def _show_version(value: bool) -> None:
 @app.callback()
 def _options(
     version: bool = typer.Option(
-        False, "--version", callback=_show_version, is_eager=True, help="Print the version."
+        False,
+        "--version",
+        callback=_show_version,
+        is_eager=True,
+        metavar="",
+        help="Print the version.",
     ),
-    debug: bool = typer.Option(False, "--debug", help="Show tracebacks."),
+    debug: bool = typer.Option(False, "--debug", metavar="", help="Show tracebacks."),
 ) -> None:
     """Instance segmentation when only some of your classes have masks."""
 
 
+_GROUP_OF = {verb: group for group, verbs in GROUPS.items() for verb in verbs}
 for _verb, _module in VERBS.items():
-    app.command(_verb)(importlib.import_module(_module).run)
+    _run = importlib.import_module(_module).run
+    app.command(_verb, cls=VerbCommand, rich_help_panel=_GROUP_OF.get(_verb))(_run)
 
 
 class _Printer(logging.Handler):

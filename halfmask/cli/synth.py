@@ -15,11 +15,11 @@ def run(
     folder: Annotated[
         Path, typer.Argument(help="Folder to write: images/, instances.json, contact_sheet.png.")
     ],
-    images: Annotated[int, typer.Option(help="Number of pictures.")],
+    image_count: Annotated[int, typer.Option(help="Number of pictures.")],
     seed: Annotated[
         int, typer.Option(help="Random seed. The same seed gives the same pictures.")
     ] = 0,
-    classes: Annotated[int, typer.Option(help="Number of classes, 1 to 6144.")] = 32,
+    class_count: Annotated[int, typer.Option(help="Number of classes, 1 to 6144.")] = 32,
     size: Annotated[int, typer.Option(help="Side of the square pictures, pixels.")] = 112,
     workers: Annotated[int, typer.Option(help="Processes that draw. 0: draw in this process.")] = 0,
 ) -> None:
@@ -27,20 +27,20 @@ def run(
 
     A box alone does not show which of its pixels are its object's.
 
-    Example: halfmask synth world/train --images 3000 --seed 0
+    Example: halfmask synth world/train --image-count 3000 --seed 0
     """
     with Display(quiet=True) as progress:
         world = halfmask.synth(
             folder,
-            images=images,
+            image_count=image_count,
             seed=seed,
-            classes=classes,
+            class_count=class_count,
             size=size,
             workers=workers,
             progress=progress,
         )
     print(
-        f"{world.path}: {images} pictures, {classes} classes, seed {seed}, "
-        f"{world.seconds:.1f} s ({images / world.seconds:.0f} images/s)"
+        f"{world.path}: {image_count} pictures, {class_count} classes, seed {seed}, "
+        f"{world.seconds:.1f} s ({image_count / world.seconds:.0f} images/s)"
     )
     print(f"{world.sheet}: the first of them with their masks")

@@ -63,8 +63,8 @@ def convert(
     zero_based: bool = False,
     image_url: str | None = None,
     coco_val: str | Path | None = None,
-    classes: int = 3000,
-    test: int = 5000,
+    synsets: int = 3000,
+    test_count: int = 5000,
     progress: Progress | None = None,
 ) -> Conversion:
     """Converts another format to COCO, or COCO to another format.
@@ -82,9 +82,10 @@ def convert(
         zero_based: voc: boxes count from 0 and exclude the last pixel.
         image_url: to-label-studio: prefix of file names; local storage by default.
         coco_val: visual-genome: COCO's instances_val2017.json, whose images become val.
-        classes: visual-genome: number of synsets that become classes, besides COCO's
+        synsets: visual-genome: number of synsets that become classes, besides COCO's
             80.
-        test: visual-genome: number of the last images, outside COCO, that become test.
+        test_count: visual-genome: number of the last images, outside COCO, that become
+            test.
         progress: receives how far the conversion is.
     Raises:
         InputError: no such format, an option it does not use, a source that cannot be
@@ -94,7 +95,7 @@ def convert(
     advance = steps_to(progress, "converting")
     if format == VISUAL_GENOME:
         return _from_visual_genome(
-            source, out, coco_val, classes=classes, test=test, advance=advance
+            source, out, coco_val, classes=synsets, test=test_count, advance=advance
         )
     options = Options(
         images=None if images is None else Path(images),

@@ -88,7 +88,7 @@ def _at(schema: type[BaseModel], path: Sequence[str | int]) -> list[type[BaseMod
 
 
 def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Finds the sections in a type: `list[Stage]`, `Data | None`, …"""
+    """Finds the sections in a type, for example in `list[Stage]` or `Data | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in get_args(annotation):

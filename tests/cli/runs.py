@@ -52,7 +52,7 @@ SEGMENTER_STAGE = {**BOX_STAGE, "name": "masks", "train": ["all"], "loss": "mask
 def small_world(folder: Path, images: int) -> dict[str, Any]:
     """Writes images and instances.json with the classes c1 to c6; returns the document."""
     document: dict[str, Any] = json.loads(
-        synth(folder, images=images, seed=3, classes=6, size=64).path.read_text()
+        synth(folder, image_count=images, seed=3, class_count=6, size=64).path.read_text()
     )
     document["categories"] = [
         {"id": c["id"], "name": f"c{c['id']}"} for c in document["categories"]

@@ -32,9 +32,9 @@ def test_three_files(halfmask_cli: Cli, source: Path, tmp_path: Path) -> None:
         tmp_path / "vg3k.json",
         "--coco-val",
         val,
-        "--test",
+        "--test-count",
         4,
-        "--classes",
+        "--synsets",
         3000,
     )
     assert outcome.code == 0, outcome.err

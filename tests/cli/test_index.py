@@ -31,7 +31,7 @@ MODEL = {"kind": "box_segmenter", "encoder": ENCODER, "crop_size": 64, "decoder_
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    path = synth(folder, images=10, seed=3, classes=6, size=64).path
+    path = synth(folder, image_count=10, seed=3, class_count=6, size=64).path
     document = json.loads(path.read_text())
     document["categories"] = [
         {"id": c["id"], "name": f"c{c['id']}"} for c in document["categories"]

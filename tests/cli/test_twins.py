@@ -96,8 +96,8 @@ TWINS: dict[str, Twin] = {
         json=True,
     ),
     "synth": Twin(
-        arguments=lambda i: [i.out, "--images", 2, "--classes", 5, "--seed", 3],
-        call=lambda i: halfmask.synth(i.out, images=2, classes=5, seed=3),
+        arguments=lambda i: [i.out, "--image-count", 2, "--class-count", 5, "--seed", 3],
+        call=lambda i: halfmask.synth(i.out, image_count=2, class_count=5, seed=3),
     ),
     "train": Twin(
         arguments=lambda i: [i.recipe, "seed=3", "--out", i.out],

@@ -250,7 +250,7 @@ def test_objects_that_are_wrong(source: Path, tmp_path: Path, objects: Any, mess
 
 def test_other_things_that_are_wrong(source: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"none of its 60 images is left to learn from: lower --test \(60\)"
+        InputError, match=r"none of its 60 images is left to learn from: lower --test-count \(60\)"
     ):
         convert(_without_coco(source, tmp_path), tmp_path / "out" / "vg", test=60)
     with pytest.raises(InputError, match="found no image in it"):

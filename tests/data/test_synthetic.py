@@ -19,7 +19,7 @@ from halfmask.errors import InputError
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    synth(folder, images=60, seed=7)
+    synth(folder, image_count=60, seed=7)
     return folder
 
 
@@ -40,9 +40,9 @@ def test_a_picture_depends_on_seed_and_index_only() -> None:
 
 
 def test_workers_and_number_of_pictures_change_nothing(tmp_path: Path, world: Path) -> None:
-    synth(tmp_path / "two", images=60, seed=7, workers=2)
+    synth(tmp_path / "two", image_count=60, seed=7, workers=2)
     assert (tmp_path / "two/instances.json").read_bytes() == (world / "instances.json").read_bytes()
-    synth(tmp_path / "few", images=4, seed=7)
+    synth(tmp_path / "few", image_count=4, seed=7)
     for name in ("000001.png", "000004.png"):
         assert (tmp_path / "few/images" / name).read_bytes() == (
             world / "images" / name
@@ -132,7 +132,7 @@ def test_classes_are_different(count: int) -> None:
 
 
 def test_a_world_of_3001_classes(tmp_path: Path) -> None:
-    coco = COCO(str(synth(tmp_path, images=3, classes=3001, size=96).path))
+    coco = COCO(str(synth(tmp_path, image_count=3, class_count=3001, size=96).path))
     assert len(coco.cats) == 3001
     assert {a["category_id"] for a in coco.anns.values()} <= set(coco.cats)
     assert len(coco.anns) >= 9
@@ -169,9 +169,15 @@ def test_a_split_that_cannot_be() -> None:
 
 
 def test_wrong_numbers_are_refused_and_nothing_written(tmp_path: Path) -> None:
-    for wrong in ({"images": 0}, {"seed": -1}, {"classes": 0}, {"classes": 7000}, {"size": 8}):
+    for wrong in (
+        {"image_count": 0},
+        {"seed": -1},
+        {"class_count": 0},
+        {"class_count": 7000},
+        {"size": 8},
+    ):
         with pytest.raises(InputError):
-            synth(tmp_path / "world", **({"images": 1} | wrong))
+            synth(tmp_path / "world", **({"image_count": 1} | wrong))
     assert not (tmp_path / "world").exists()
 
 
@@ -179,9 +185,9 @@ def test_somebodys_own_file_is_not_written_over(tmp_path: Path) -> None:
     for text in ('{"info": {"description": "my data"}, "images": []}', "[1]", "no json"):
         (tmp_path / "instances.json").write_text(text)
         with pytest.raises(InputError, match="was not made by `halfmask synth`"):
-            synth(tmp_path, images=1)
+            synth(tmp_path, image_count=1)
         assert [p.name for p in tmp_path.iterdir()] == ["instances.json"]
         assert (tmp_path / "instances.json").read_text() == text
     (tmp_path / "instances.json").unlink()
-    synth(tmp_path, images=1)
-    synth(tmp_path, images=2)  # its own earlier world may be made anew
+    synth(tmp_path, image_count=1)
+    synth(tmp_path, image_count=2)  # its own earlier world may be made anew

@@ -64,7 +64,11 @@ def _draw(out: Path, settings: Settings, clock: Clock) -> list[dict[str, Any]]:
             continue
         with clock.step(title):
             halfmask.synth(
-                folder, images=count, seed=seed, classes=settings.classes, size=settings.size
+                folder,
+                image_count=count,
+                seed=seed,
+                class_count=settings.classes,
+                size=settings.size,
             )
             whole = CocoFile.read(folder / TRUTH)
             kept = attribute_split(whole.categories, settings.masked, settings.seed)

@@ -74,9 +74,9 @@ class WrittenWorld:
 def synth(
     folder: str | Path,
     *,
-    images: int,
+    image_count: int,
     seed: int = 0,
-    classes: int = DEFAULT_CLASSES,
+    class_count: int = DEFAULT_CLASSES,
     size: int = 112,
     workers: int = 0,
     progress: Progress | None = None,
@@ -89,9 +89,9 @@ def synth(
 
     Args:
         folder: created if needed; an earlier world in it is replaced.
-        images: number of pictures, ids 1…images.
+        image_count: number of pictures, ids 1…image_count.
         seed: of the world, 0 or more.
-        classes: number of classes, ids 1…classes.
+        class_count: number of classes, ids 1…class_count.
         size: side of the square pictures, pixels.
         workers: processes that draw; 0: this process.
         progress: receives ("drawing", pictures written, pictures).
@@ -100,28 +100,28 @@ def synth(
             halfmask did not write.
     """
     start = time.perf_counter()
-    if images < 1 or seed < 0:
+    if image_count < 1 or seed < 0:
         raise InputError(
-            "a world needs at least one picture and a seed of 0 or more, got --images "
-            f"{images} --seed {seed}"
+            "a world needs at least one picture and a seed of 0 or more, got "
+            f"--image-count {image_count} --seed {seed}"
         )
-    spec = world_spec(classes, size)
+    spec = world_spec(class_count, size)
     folder = Path(folder)
     refuse_foreign(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     annotations: list[dict[str, Any]] = []
     for number, part in enumerate(
-        _draw(folder / "images", images, seed, spec=spec, workers=workers), 1
+        _draw(folder / "images", image_count, seed, spec=spec, workers=workers), 1
     ):
         annotations.extend(part)
         if progress is not None:
-            progress("drawing", min(number * CHUNK, images), images)
+            progress("drawing", min(number * CHUNK, image_count), image_count)
     sheet, path = folder / "contact_sheet.png", folder / "instances.json"
-    _world_sheet(spec, seed, min(images, SHEET_PICTURES)).save(sheet)
-    write_json(path, _document(spec, seed, images, annotations=annotations))
+    _world_sheet(spec, seed, min(image_count, SHEET_PICTURES)).save(sheet)
+    write_json(path, _document(spec, seed, image_count, annotations=annotations))
     seconds = time.perf_counter() - start
     return WrittenWorld(
-        path=path, sheet=sheet, images=images, classes=classes, seed=seed, seconds=seconds
+        path=path, sheet=sheet, images=image_count, classes=class_count, seed=seed, seconds=seconds
     )
 
 
@@ -132,7 +132,7 @@ def world_spec(classes: int = DEFAULT_CLASSES, size: int = 112) -> WorldSpec:
         InputError: a number of classes or a size out of range.
     """
     if not 1 <= classes <= MOST_CLASSES:
-        raise InputError(f"--classes: the world has 1 to {MOST_CLASSES} classes, got {classes}")
+        raise InputError(f"--class-count: the world has 1 to {MOST_CLASSES} classes, got {classes}")
     if not 32 <= size <= 2048:
         raise InputError(
             f"--size: pictures of the world have sides of 32 to 2048 pixels, got {size}"

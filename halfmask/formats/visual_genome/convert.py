@@ -227,7 +227,8 @@ def _read_images(
         images[i] = _Image(record, split)
     if all(image.split != "train" for image in images.values()):
         raise InputError(
-            f"{path}: none of its {len(images)} images is left to learn from: lower --test ({test})"
+            f"{path}: none of its {len(images)} images is left to learn from: lower --test-count "
+            f"({test})"
         )
     return images
 

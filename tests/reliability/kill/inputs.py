@@ -71,7 +71,7 @@ def make_inputs(folder: Path, run: Callable[[Case, list[str], Path], int]) -> No
     """
     from halfmask.data.synthetic.write import synth
 
-    source = synth(folder, images=PHOTOGRAPHS, classes=CLASSES, size=SIDE).path
+    source = synth(folder, image_count=PHOTOGRAPHS, class_count=CLASSES, size=SIDE).path
     document = json.loads(source.read_text(encoding="utf-8"))
     rows = [_masked(row) for row in document["annotations"]]
     (folder / "partial.json").write_text(json.dumps(document | {"annotations": rows}))

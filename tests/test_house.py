@@ -53,6 +53,7 @@ APART = [
 
 DOOR = "a verb: its options and one call"
 SHORT = {
+    "cli/completion.py": "verbs complete alike",
     "cli/index.py": DOOR,
     "cli/serve.py": DOOR,
     "cli/split.py": DOOR,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import halfmask
+from halfmask.cli.completion import complete_format
 from halfmask.files.atomic import write_json
 from halfmask.progress import Display
 
@@ -20,6 +21,7 @@ def run(
             "visual-genome. "
             "From COCO: to-yolo, to-voc, to-cvat, to-label-studio.",
             metavar="FORMAT",
+            autocompletion=complete_format,
         ),
     ],
     source: Annotated[

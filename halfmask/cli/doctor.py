@@ -27,15 +27,10 @@ ADVICE_LINES = 7
 def run(
     data: Annotated[Path, typer.Argument(help="COCO file.", metavar="DATA.json")],
     images: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the photographs, to check them too.", metavar="DIR"),
+        Path | None, typer.Option(help="Folder of the photographs, to check them too.")
     ] = None,
-    json: Annotated[
-        Path | None, typer.Option(help="Write all findings to this JSON file.", metavar="F")
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option(help="Write all findings to this HTML page.", metavar="F")
-    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write all findings to this JSON file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write all findings to this HTML page.")] = None,
 ) -> None:
     """Describes a COCO file and its problems, and changes nothing.
 

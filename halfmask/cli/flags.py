@@ -49,6 +49,8 @@ METAVARS: dict[str, tuple[str, ...]] = {
     "URL": ("--image-url",),
     "ADDRESS": ("--host", "--ray"),
     "PORT": ("--port",),
+    "SHARE": ("--loosen",),
+    "SCORE": ("--score",),
     "N": ("--workers", "--synsets", "--test-count", "--image-count", "--class-count", "--seed"),
 }
 """What stands for a value in the help → its flags. Others show their type."""
@@ -69,6 +71,10 @@ class VerbCommand(TyperCommand):
             if argument.nargs == 1:
                 argument.metavar = argument.metavar or argument.name.upper()
         self.params = [*arguments, *sorted(options, key=_place)]
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """Returns the first sentence, whole, for shells that show it beside the verb."""
+        return (self.help or "").partition("\n\n")[0]
 
     def get_help_option(self, ctx: Any) -> Any:
         option = super().get_help_option(ctx)

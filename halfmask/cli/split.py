@@ -15,11 +15,10 @@ def run(
     masked: Annotated[
         str,
         typer.Option(
-            help="Classes whose masks stay: voc, nonvoc, random:TRIAL:COUNT or names a,b,c.",
-            metavar="SPEC",
+            help="Classes whose masks stay: voc, nonvoc, random:TRIAL:COUNT or names a,b,c."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="File to write; not the input itself.", metavar="F")],
+    out: Annotated[Path, typer.Option(help="File to write; not the input itself.")],
 ) -> None:
     """Keeps the masks of the named classes and removes all others.
 

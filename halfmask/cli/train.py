@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import halfmask
+from halfmask.cli.completion import complete_recipe
 from halfmask.errors import ProcessFailed
 from halfmask.files.atomic import write_json
 from halfmask.progress import Display
@@ -23,6 +24,7 @@ def run(
             help="Your data: a COCO file, a YOLO folder or data.yaml, a VOC folder, an export of "
             "CVAT or Label Studio. Or a recipe: a file, or the name of a shipped one.",
             metavar="DATA|RECIPE",
+            autocompletion=complete_recipe,
         ),
     ],
     overrides: Annotated[

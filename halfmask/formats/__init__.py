@@ -1,1 +1,7 @@
-"""Other annotation formats, to COCO and from COCO. Nothing here imports torch."""
+"""Other annotation formats. `registry` holds their converters; it loads NumPy."""
+
+FORMATS = (
+    *("yolo", "voc", "cvat", "label-studio", "lvis", "objects365", "open-images"),
+    *("visual-genome", "to-yolo", "to-voc", "to-cvat", "to-label-studio"),
+)
+"""What `convert` accepts as FORMAT, for a shell that completes it."""

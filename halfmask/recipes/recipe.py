@@ -17,6 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from halfmask.errors import InputError
+from halfmask.recipes import RECIPE_FOLDER, shipped_recipes
 from halfmask.recipes.faults import fault_of, override_of
 from halfmask.recipes.model import (
     Backbone,
@@ -30,6 +31,7 @@ from halfmask.recipes.model import (
 from halfmask.recipes.run import Data, Optimiser, Recipe, SelfTraining, Stage
 
 __all__ = [
+    "RECIPE_FOLDER",
     "Backbone",
     "BoxSegmenterConfig",
     "Data",
@@ -47,8 +49,6 @@ __all__ = [
     "parse_recipe",
     "shipped_recipes",
 ]
-
-RECIPE_FOLDER = Path(__file__).parent
 
 
 def expand(path: str) -> Path:
@@ -69,11 +69,6 @@ def expand(path: str) -> Path:
             "or name the path itself"
         )
     return Path(filled).expanduser()
-
-
-def shipped_recipes() -> dict[str, Path]:
-    """Returns name → file of the recipes that ship with the package."""
-    return {p.stem: p for p in sorted(RECIPE_FOLDER.rglob("*.yaml"))}
 
 
 def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recipe:

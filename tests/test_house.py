@@ -53,12 +53,11 @@ APART = [
 
 DOOR = "a verb: its options and one call"
 SHORT = {
-    "cli/completion.py": "verbs complete alike",
+    "cli/help/completion.py": "verbs complete alike",
     "cli/index.py": DOOR,
     "cli/serve.py": DOOR,
     "cli/split.py": DOOR,
     "cli/synth.py": DOOR,
-    "cli/train.py": DOOR,
     "coco/tightness.py": "complete and evaluate judge boxes alike",
     "errors.py": "every room raises these errors",
     "pictures/save.py": "the one home of saved pictures",

@@ -1,0 +1,1 @@
+"""How the command line explains itself: panels, metavars and shell completion."""

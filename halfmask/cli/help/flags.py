@@ -14,12 +14,13 @@ from typer.core import TyperCommand
 INPUT = "Input"
 OUTPUT = "Output"
 MASKS = "Boxes and masks"
+TRAINING = "Training"
 MACHINE = "Machine"
 PAGE = "Page"
 SOURCE = "Single formats"
 
 PANELS: dict[str, tuple[str, ...]] = {
-    INPUT: ("--images", "--split", "--masked", "--detections", "--use", "--journal"),
+    INPUT: ("--images", "--val", "--split", "--masked", "--detections", "--use", "--journal"),
     MASKS: (
         *("--boxes", "--detector", "--provider", "--redo-filled", "--given-boxes", "--loosen"),
         *("--score", "--calibrate", "--precision"),
@@ -30,6 +31,7 @@ PANELS: dict[str, tuple[str, ...]] = {
     ),
     SOURCE: ("--masks", "--zero-based", "--image-url", "--coco-val", "--synsets", "--test-count"),
     PAGE: ("--host", "--port", "--token"),
+    TRAINING: ("--minutes", "--resume"),
     MACHINE: ("--device", "--workers", "--ray"),
 }
 """Panel of the help → its flags. A flag that is not here stands among the options."""
@@ -49,9 +51,18 @@ METAVARS: dict[str, tuple[str, ...]] = {
     "URL": ("--image-url",),
     "ADDRESS": ("--host", "--ray"),
     "PORT": ("--port",),
+    "DATA": ("--val",),
     "SHARE": ("--loosen",),
     "SCORE": ("--score",),
-    "N": ("--workers", "--synsets", "--test-count", "--image-count", "--class-count", "--seed"),
+    "N": (
+        "--workers",
+        "--synsets",
+        "--test-count",
+        "--image-count",
+        "--class-count",
+        "--seed",
+        "--minutes",
+    ),
 }
 """What stands for a value in the help → its flags. Others show their type."""
 METAVAR_OF = {flag: metavar for metavar, flags in METAVARS.items() for flag in flags}

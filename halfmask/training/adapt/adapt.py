@@ -20,6 +20,7 @@ from halfmask.training.adapt.holdout import LEFT, MEASURED, draw_rows, hold_out
 from halfmask.training.adapt.job import AdaptationJob, open_adaptation
 from halfmask.training.adapt.outcome import Adaptation, held_out_line, reason_of
 from halfmask.training.adapt.section import report_kept_start
+from halfmask.training.adapt.teacher import teach
 from halfmask.training.adapt.timing import final_steps, with_steps
 from halfmask.training.folder import MODEL
 from halfmask.training.job import RunOptions
@@ -110,6 +111,8 @@ def _compared(job: AdaptationJob, least: int) -> Comparison | None:
 
 
 def _train_on_all(job: AdaptationJob, found: Comparison) -> None:
+    checkpoints = [job.source, *(job.out / name / MODEL for name in found.folds)]
+    filled = teach(job, checkpoints)
     _set_steps(job)
 
     def calibrate(model: Any) -> None:
@@ -122,7 +125,9 @@ def _train_on_all(job: AdaptationJob, found: Comparison) -> None:
     resume = (job.out / "recipe.yaml").is_file()
     recipe, finished = open_run(recipe, job.out, resume)
     if not finished:
-        train_single(recipe, job.out, job.options, resume=resume, calibrate=calibrate)
+        train_single(
+            recipe, job.out, job.options, resume=resume, filled=filled, calibrate=calibrate
+        )
 
 
 def _set_steps(job: AdaptationJob) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import Tensor
@@ -27,12 +27,14 @@ TITLES = {"start": "the model as it is", "box": "the box", "ellipse": "the ellip
 class Comparison:
     """Both models' masks of the same objects, and the numbers.
 
-    `adapted` is None if no model was trained.
+    `adapted` is None if no model was trained; `folds` are the folders of the held-out
+    trainings.
     """
 
     contest: Contest
     start: MeasuredMasks
     adapted: MeasuredMasks | None
+    folds: list[str] = field(default_factory=list)
 
     @property
     def best(self) -> MeasuredMasks:
@@ -107,7 +109,8 @@ def compare(job: AdaptationJob, held: HoldOut) -> Comparison:
         images=joined.images,
     )
     start = MeasuredMasks.joined([part.start for part in parts])
-    return Comparison(contest=contest, start=start, adapted=joined)
+    folds = [fold.name for fold in held.folds]
+    return Comparison(contest=contest, start=start, adapted=joined, folds=folds)
 
 
 def _timing(job: AdaptationJob, held: HoldOut, *, reserve: float) -> Timing:

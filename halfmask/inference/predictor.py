@@ -20,12 +20,15 @@ from halfmask.inference.prediction import Prediction
 from halfmask.models.base import SegmentationModel
 from halfmask.models.box_segmenter.model import BoxSegmenter
 from halfmask.models.checkpoint import Category, Checkpoint, file_digest
-from halfmask.models.detectors.base import BoxDetector, DetectedBoxes
+from halfmask.models.detectors.base import BoxDetector, ScoredBoxes
 from halfmask.models.detectors.build import EXAMPLES, build_detector, is_box_detector
 from halfmask.models.fixed.baselines import PREFIX, build_baseline
 from halfmask.models.fixed.sam import PREFIXES as SAM_PREFIXES
 from halfmask.models.fixed.sam import SamSegmenter, build_sam
 from halfmask.structures import Detection
+
+SHOWN_SCORE = 0.05
+"""Least score of the boxes of a `BoxDetector` in `detect`; AP counts weaker ones too."""
 
 
 class Predictor:
@@ -108,15 +111,22 @@ class Predictor:
                 "detector's checkpoint (--detector), or give boxes"
             )
         pixels = read_image(image)
-        return self._prediction(self.detect_batch([pixels])[0], pixels)
+        return self._prediction(self.detect_batch([pixels], SHOWN_SCORE)[0], pixels)
 
-    def detect_batch(self, images: Sequence[ImageLike]) -> list[Detection]:
-        """Finds objects in several images in one call of a model that `can_detect`."""
+    def detect_batch(
+        self, images: Sequence[ImageLike], least_score: float = 0.0
+    ) -> list[Detection]:
+        """Finds objects in several images in one call of a model that `can_detect`.
+
+        Boxes of a `BoxDetector` below the least score are left out.
+        """
         pixels = [as_tensor(image).to(self.device) for image in images]
         if self.detector is None:
             with torch.inference_mode():
-                return [on_cpu(d) for d in self.model.detect(pixels)]
-        found: Sequence[Detection | DetectedBoxes] = self.detector.detect_batch(pixels)
+                return [d.on_cpu() for d in self.model.detect(pixels)]
+        found: Sequence[Detection | ScoredBoxes] = self.detector.detect_batch(pixels)
+        if isinstance(self.detector, BoxDetector):
+            found = [f.select(f.scores >= least_score) for f in found]
         drawn = self.segment_batch(pixels, [f.boxes for f in found], [f.labels for f in found])
         return [
             replace(d, labels=f.labels, scores=f.scores) for d, f in zip(drawn, found, strict=True)
@@ -144,9 +154,8 @@ class Predictor:
         rows = checked_boxes(boxes, (tensor.shape[1], tensor.shape[2]))
         classes = None
         if labels is not None:
-            classes = [
-                checked_labels(labels, len(rows), self.label_of, classes=len(self.categories))
-            ]
+            known = len(self.categories)
+            classes = [checked_labels(labels, len(rows), self.label_of, classes=known)]
         found = self.segment_batch([tensor], [rows], classes, loose=loose)[0]
         return self._prediction(found, pixels, given=True)
 
@@ -175,11 +184,9 @@ class Predictor:
             self.model.expect_loose_boxes(loose)  # each call sets it
         pixels = [as_tensor(image).to(self.device) for image in images]
         on_device = [b.to(self.device, torch.float32) for b in boxes]
-        own = (
-            None if labels is None else [self._to_own[row.cpu()].to(self.device) for row in labels]
-        )
+        own = None if labels is None else [self._to_own[r.cpu()].to(self.device) for r in labels]
         with torch.inference_mode():
-            drawn = [on_cpu(d) for d in self.model.segment(pixels, on_device, own)]
+            drawn = [d.on_cpu() for d in self.model.segment(pixels, on_device, own)]
         drawn = [replace(d, labels=self._from_own[d.labels]) for d in drawn]
         if labels is None:
             return drawn
@@ -236,20 +243,17 @@ def load(
     finder = None if detector is None else load_detector(detector, chosen, classes)
     if detector is None and classes is not None:
         raise InputError("--classes names the classes of a --detector: add one")
-    name = str(model)
+    name, checkpoint = str(model), None
+    network: SegmentationModel
     if name.startswith(PREFIX):
-        return Predictor(
-            build_baseline(name), None, name, digest="", device=chosen, detector=finder
-        )
-    if name.startswith(SAM_PREFIXES):
-        sam, name, digest = build_sam(name)
-        return Predictor(sam, None, name, digest=digest, device=chosen, detector=finder)
-    path = find_checkpoint(model)
-    network, checkpoint = open_checkpoint(path)
-    name = shown_name(name, path)
-    return Predictor(
-        network, checkpoint, name, digest=file_digest(path), device=chosen, detector=finder
-    )
+        network, digest = build_baseline(name), ""
+    elif name.startswith(SAM_PREFIXES):
+        network, name, digest = build_sam(name)
+    else:
+        path = find_checkpoint(model)
+        network, checkpoint = open_checkpoint(path)
+        name, digest = shown_name(name, path), file_digest(path)
+    return Predictor(network, checkpoint, name, digest=digest, device=chosen, detector=finder)
 
 
 def load_detector(
@@ -294,10 +298,3 @@ def as_predictor(
     if detector is not None or classes is not None:
         raise InputError("the model is loaded already: name the detector when you load it")
     return model
-
-
-def on_cpu(found: Detection) -> Detection:
-    """Returns the same detections in the CPU's memory, as float32."""
-    tensors = ("boxes", "scores", "mask_probs", "regions", "quality")
-    moved = {name: getattr(found, name).to("cpu", torch.float32) for name in tensors}
-    return replace(found, labels=found.labels.to("cpu"), **moved)

@@ -21,7 +21,7 @@ NO_CLASS = frozenset({"", "n/a", "__background__", "no person"})
 
 
 @dataclass(frozen=True)
-class DetectedBoxes:
+class ScoredBoxes:
     """The objects that a detector found in one image.
 
     Attributes:
@@ -37,9 +37,9 @@ class DetectedBoxes:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def select(self, index: Tensor) -> DetectedBoxes:
+    def select(self, index: Tensor) -> ScoredBoxes:
         """Returns the rows at `index` (int64 or bool)."""
-        return DetectedBoxes(self.boxes[index], self.labels[index], self.scores[index])
+        return ScoredBoxes(self.boxes[index], self.labels[index], self.scores[index])
 
 
 class BoxDetector(ABC):
@@ -52,7 +52,10 @@ class BoxDetector(ABC):
         name: of the detector, without folders of this machine.
         digest: tells its weights apart from others; part of `identity`.
         categories: label i + 1 is categories[i].
+        device: where it runs.
     """
+
+    device = torch.device("cpu")
 
     def __init__(self, name: str, digest: str, rows: Sequence[str]) -> None:
         """Stores the names.
@@ -75,14 +78,14 @@ class BoxDetector(ABC):
         return f"{self.name}@{self.digest}" if self.digest else self.name
 
     @abstractmethod
-    def find(self, image: Tensor) -> DetectedBoxes:
+    def find(self, image: Tensor) -> ScoredBoxes:
         """Returns the raw boxes of an image, in any order; labels are rows of the output.
 
         Args:
-            image: float32 [3, H, W], RGB in [0, 1].
+            image: float32 [3, H, W], RGB in [0, 1], on `device`.
         """
 
-    def detect(self, image: Tensor) -> DetectedBoxes:
+    def detect(self, image: Tensor) -> ScoredBoxes:
         """Returns the boxes of an image, best first, clipped to it, on the CPU.
 
         Boxes without pixels, without a class or with a score below LEAST_SCORE are left
@@ -94,7 +97,7 @@ class BoxDetector(ABC):
             Labels are those of `categories`, 1…K−1.
         """
         with torch.inference_mode():
-            raw = self.find(image)
+            raw = self.find(image.to(self.device))
         boxes, scores = raw.boxes.float().cpu(), raw.scores.float().cpu()
         height, width = image.shape[-2:]
         limits = torch.tensor([width, height, width, height], dtype=torch.float32)
@@ -102,11 +105,11 @@ class BoxDetector(ABC):
         labels = self._label_of_row[raw.labels.cpu()]
         fine = (boxes[:, 2:] > boxes[:, :2]).all(1) & boxes.isfinite().all(1)
         fine &= (labels > 0) & (scores >= LEAST_SCORE)
-        found = DetectedBoxes(boxes, labels, scores).select(fine)
+        found = ScoredBoxes(boxes, labels, scores).select(fine)
         order = torch.argsort(found.scores, descending=True, stable=True)[:MOST_BOXES]
         return found.select(order)
 
-    def detect_batch(self, images: Sequence[Tensor]) -> list[DetectedBoxes]:
+    def detect_batch(self, images: Sequence[Tensor]) -> list[ScoredBoxes]:
         """`detect` for several images, one after the other."""
         return [self.detect(image) for image in images]
 

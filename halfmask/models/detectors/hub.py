@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.ops import batched_nms, box_convert
 
 from halfmask.errors import InputError
-from halfmask.models.detectors.base import LEAST_SCORE, BoxDetector, DetectedBoxes
+from halfmask.models.detectors.base import LEAST_SCORE, BoxDetector, ScoredBoxes
 from halfmask.models.pretrained import load_pretrained
 
 PREFIX = "hf:"
@@ -35,13 +35,14 @@ class ClosedDetector(BoxDetector):
         names = network.config.id2label
         super().__init__(name, digest, [str(names[row]) for row in sorted(names)])
         self.network, self.processor = network, processor
+        self.device = next(network.parameters()).device
 
-    def find(self, image: Tensor) -> DetectedBoxes:
+    def find(self, image: Tensor) -> ScoredBoxes:
         inputs = self.processor(images=_pixels(image), return_tensors="pt").to(image.device)
         found = self.processor.post_process_object_detection(
             self.network(**inputs), threshold=LEAST_SCORE, target_sizes=[tuple(image.shape[-2:])]
         )[0]
-        return DetectedBoxes(found["boxes"], found["labels"], found["scores"])
+        return ScoredBoxes(found["boxes"], found["labels"], found["scores"])
 
 
 class PatchDetector(BoxDetector):
@@ -52,11 +53,12 @@ class PatchDetector(BoxDetector):
     ) -> None:
         super().__init__(name, digest, rows)
         self.network, self.processor = network, processor
+        self.device = next(network.parameters()).device
         self._texts = [[f"a photo of a {row}" for row in rows]]
         for text, row in zip(self._texts[0], rows, strict=True):
             _check_length(processor.tokenizer(text)["input_ids"], processor.tokenizer, row)
 
-    def find(self, image: Tensor) -> DetectedBoxes:
+    def find(self, image: Tensor) -> ScoredBoxes:
         inputs = self.processor(text=self._texts, images=_pixels(image), return_tensors="pt")
         found = self.processor.post_process_grounded_object_detection(
             self.network(**inputs.to(image.device)),
@@ -64,7 +66,7 @@ class PatchDetector(BoxDetector):
             target_sizes=[tuple(image.shape[-2:])],
         )[0]
         kept = batched_nms(found["boxes"], found["scores"], found["labels"], OVERLAP)
-        return DetectedBoxes(found["boxes"], found["labels"], found["scores"]).select(kept)
+        return ScoredBoxes(found["boxes"], found["labels"], found["scores"]).select(kept)
 
 
 class PhraseDetector(BoxDetector):
@@ -79,12 +81,13 @@ class PhraseDetector(BoxDetector):
     ) -> None:
         super().__init__(name, digest, rows)
         self.network, self.processor = network, processor
+        self.device = next(network.parameters()).device
         self._text = " ".join(f"{row.lower()}." for row in rows)
         spans = processor.tokenizer(self._text, return_offsets_mapping=True)["offset_mapping"]
         _check_length(spans, processor.tokenizer, self._text)
         self._words = _word_weights(spans, rows)
 
-    def find(self, image: Tensor) -> DetectedBoxes:
+    def find(self, image: Tensor) -> ScoredBoxes:
         inputs = self.processor(images=_pixels(image), text=self._text, return_tensors="pt")
         out = self.network(**inputs.to(image.device))
         words = out.logits[0].float().sigmoid()[:, : self._words.shape[1]]
@@ -94,7 +97,7 @@ class PhraseDetector(BoxDetector):
         unit = box_convert(out.pred_boxes[0].float(), "cxcywh", "xyxy")
         boxes = unit * unit.new_tensor([width, height, width, height])
         kept = batched_nms(boxes, scores, labels, OVERLAP)
-        return DetectedBoxes(boxes, labels, scores).select(kept)
+        return ScoredBoxes(boxes, labels, scores).select(kept)
 
 
 def build_hub(name: str, classes: Sequence[str], device: torch.device) -> BoxDetector:

@@ -16,7 +16,7 @@ from torchvision.models import get_model_builder, get_model_weights, list_models
 from halfmask.errors import InputError
 from halfmask.models.backbones.encoder import read_weights
 from halfmask.models.checkpoint import file_digest
-from halfmask.models.detectors.base import BoxDetector, DetectedBoxes
+from halfmask.models.detectors.base import BoxDetector, ScoredBoxes
 
 PREFIX = "torchvision:"
 
@@ -27,10 +27,11 @@ class TorchvisionDetector(BoxDetector):
     def __init__(self, network: nn.Module, name: str, digest: str, *, rows: Sequence[str]) -> None:
         super().__init__(name, digest, rows)
         self.network = network
+        self.device = next(network.parameters()).device
 
-    def find(self, image: Tensor) -> DetectedBoxes:
+    def find(self, image: Tensor) -> ScoredBoxes:
         out = self.network([image])[0]
-        return DetectedBoxes(out["boxes"], out["labels"], out["scores"])
+        return ScoredBoxes(out["boxes"], out["labels"], out["scores"])
 
 
 def build_torchvision(

@@ -14,7 +14,7 @@ from torchvision.ops import batched_nms
 from halfmask.coco.categories import COCO_NAMES
 from halfmask.errors import InputError
 from halfmask.models.checkpoint import file_digest
-from halfmask.models.detectors.base import LEAST_SCORE, BoxDetector, DetectedBoxes
+from halfmask.models.detectors.base import LEAST_SCORE, BoxDetector, ScoredBoxes
 
 SUFFIX = ".onnx"
 STRIDES = (8, 16, 32)
@@ -42,13 +42,13 @@ class YoloxDetector(BoxDetector):
         self._session, self.size = session, size
         self._input = session.get_inputs()[0].name
 
-    def find(self, image: Tensor) -> DetectedBoxes:
+    def find(self, image: Tensor) -> ScoredBoxes:
         pixels, scale = letterboxed(image, self.size)
         raw = self._session.run(None, {self._input: pixels[None].numpy()})[0][0]
-        boxes, scores = decoded(torch.from_numpy(raw), self.size)
+        boxes, scores = decoded_cells(torch.from_numpy(raw), self.size)
         # A cell may name several classes, as YOLOX counts them in AP.
         row, label = torch.where(scores >= LEAST_SCORE)
-        found = DetectedBoxes(boxes[row] / scale, label, scores[row, label])
+        found = ScoredBoxes(boxes[row] / scale, label, scores[row, label])
         return found.select(batched_nms(found.boxes, found.scores, found.labels, OVERLAP))
 
 
@@ -72,7 +72,7 @@ def letterboxed(image: Tensor, size: tuple[int, int]) -> tuple[Tensor, float]:
     return out, scale
 
 
-def decoded(raw: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def decoded_cells(raw: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Returns boxes [n, 4] xyxy in pixels of the input, and class scores [n, K].
 
     Args:

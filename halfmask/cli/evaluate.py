@@ -114,7 +114,8 @@ def run(
         done: Evaluation = halfmask.evaluate(
             model, data, images=images, masked=masked, given_boxes=given_boxes, loosen=loosen,
             detector=detector, classes=classes, detections=detections, provider=provider,
-            reliability=reliability, sheet=sheet, boxes=boxes, use=use, device=device, workers=workers, progress=progress,
+            reliability=reliability, sheet=sheet, boxes=boxes, use=use, device=device,
+            workers=workers, progress=progress,
         )
     # fmt: on
     if json is not None:  # before anything is printed: a reader like `head` may close the pipe

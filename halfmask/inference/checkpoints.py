@@ -83,7 +83,7 @@ def shown_name(model: str, path: Path) -> str:
 
 
 def open_checkpoint(path: Path) -> tuple[SegmentationModel, Checkpoint]:
-    """Returns the network of a checkpoint file, ready for inference, and the checkpoint.
+    """Returns the network of a checkpoint, ready for inference, and the checkpoint.
 
     Raises:
         InputError: not a checkpoint, or one of another version.

@@ -145,7 +145,7 @@ def overlay_names(jobs: list[Job]) -> list[str]:
 
 
 class InstancesFile:
-    """The COCO file of predicted objects, which `review`, `complete` and `convert` read.
+    """The COCO file of predicted objects, for `review`, `complete` and `convert`.
 
     Args:
         predictor: finds the objects.

@@ -61,7 +61,7 @@ def predict(
     device: str | torch.device | None = None,
     progress: Progress | None = None,
 ) -> Predictions:
-    """Finds and outlines objects; writes OUT/results.json, instances.json and overlays/.
+    """Finds and outlines objects; writes results, instances and overlays into OUT.
 
     The EXIF orientation is not applied. Photographs that cannot be read are skipped.
 
@@ -90,8 +90,8 @@ def predict(
     predictor = as_predictor(model, detector, device, classes=classes)
     if data is None and not predictor.can_detect:
         raise InputError(
-            f"{predictor.name} finds no boxes itself: add --detector DETECTOR (such as {EXAMPLES}), "
-            "or --data DATA.json"
+            f"{predictor.name} finds no boxes itself: add --detector DETECTOR (such as "
+            f"{EXAMPLES}), or --data DATA.json"
         )
     report = progress or (lambda *_: None)
     folder, results, skipped = Path(out), [], []

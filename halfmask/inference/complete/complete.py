@@ -104,37 +104,22 @@ def complete(
         classes=classes,
         detections=detections,
         least_score=add_score,
-    )
-    report = progress or (lambda *_: None)
-    file, found = adding.applied(
-        CocoFile.read(source),
-        source,
-        None if dry_run else target,
-        folder=folder,
         workers=workers,
         device=device,
-        progress=report,
     )
-    work = plan(file, redo_filled)
+    noted = None if dry_run else target
+    file, found = adding.applied(source, noted, folder=folder, progress=progress)
+    work = plan(file, redo_filled, added=None if found is None else found.digest)
     if found is None or work.total:
         check_work(file, work, folder)
     done = Completion(out=target, plan=work, dry_run=dry_run, additions=found)
     if dry_run:
         drawing = as_predictor(model if provider is None else provider, device="cpu")
         return replace(done, classes=_classes(drawing, file, work))
-    if work.total == 0:
-        copy_file(source, target)
-    else:
-        own = as_predictor(model, device=device)
-        drawing = own if provider is None else as_predictor(provider, device=device)
-        drawer = MaskDrawer(
-            predictor=drawing,
-            categories=file.categories,
-            folder=folder,
-            polygons=polygons,
-            workers=workers,
-            loose=_are_loose(boxes, box_tightness(file), drawing),
-            beside=None if provider is None else own,
+    if work.total:
+        pair = model, provider
+        drawer = _drawer(
+            pair, file, folder, polygons=polygons, workers=workers, boxes=boxes, device=device
         )
         job = FillingJob(
             source=source,
@@ -143,17 +128,18 @@ def complete(
             work=work,
             drawer=drawer,
             redo_filled=redo_filled,
-            added=None if found is None else found.digest,
         )
-        done = _filled(done, job, report, ray=ray)
+        done = _filled(done, job, progress, ray=ray)
+    else:
+        copy_file(source, target)
     found_journal_of(target).unlink(missing_ok=True)
     return _with_sheet(done, sheet, folder)
 
 
 def _filled(
-    done: Completion, job: FillingJob, progress: Progress, *, ray: str | None
+    done: Completion, job: FillingJob, progress: Progress | None, *, ray: str | None
 ) -> Completion:
-    masks, resumed, skipped = job.run(progress, ray)
+    masks, resumed, skipped = job.run(progress or (lambda *_: None), ray)
     drawing = job.drawer.predictor
     return replace(
         _with_masks(done, masks),
@@ -216,6 +202,30 @@ def _are_loose(boxes: str, tightness: float | None, drawing: Predictor) -> bool:
             drawing.name,
         )
     return loose
+
+
+def _drawer(
+    models: tuple[Predictor | str | Path, Predictor | str | Path | None],
+    file: CocoFile,
+    folder: Path,
+    *,
+    polygons: bool,
+    workers: int,
+    boxes: str,
+    device: str | torch.device | None,
+) -> MaskDrawer:
+    model, provider = models
+    own = as_predictor(model, device=device)
+    drawing = own if provider is None else as_predictor(provider, device=device)
+    return MaskDrawer(
+        predictor=drawing,
+        categories=file.categories,
+        folder=folder,
+        polygons=polygons,
+        workers=workers,
+        loose=_are_loose(boxes, box_tightness(file), drawing),
+        beside=None if provider is None else own,
+    )
 
 
 def _classes(predictor: Predictor, file: CocoFile, work: FillingPlan) -> tuple[ClassToFill, ...]:

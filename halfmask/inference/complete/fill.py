@@ -37,7 +37,6 @@ class FillingJob:
         work: what is to be filled.
         drawer: draws it.
         redo_filled: the option, which is part of what the output depends on.
-        added: digest of the objects that a detector added to `file`.
     """
 
     source: Path
@@ -46,7 +45,6 @@ class FillingJob:
     work: FillingPlan
     drawer: MaskDrawer
     redo_filled: bool
-    added: str | None = None
 
     def run(
         self, progress: Progress, ray: str | None
@@ -94,7 +92,7 @@ class FillingJob:
             "polygons": drawer.polygons,
             "loose": drawer.loose,
             "redo_filled": self.redo_filled,
-            "added": self.added,
+            "added": self.work.added,
             "batch": [planning.BATCH_IMAGES, planning.BATCH_BOXES, planning.BATCH_PIXELS],
             "versions": [__version__, torch.__version__],
             "device": str(drawer.predictor.device),

@@ -41,6 +41,8 @@ class AddOptions:
     classes: str | Sequence[str] | None
     detections: str | Path | None
     least_score: float
+    workers: int
+    device: str | torch.device | None
 
     def __post_init__(self) -> None:
         """Raises InputError for options that do not fit together."""
@@ -60,46 +62,34 @@ class AddOptions:
             raise InputError(f"add_score: expected a score in [0, 1], found {self.least_score}")
 
     def applied(
-        self,
-        file: CocoFile,
-        source: Path,
-        target: Path | None,
-        *,
-        folder: Path,
-        workers: int,
-        device: str | torch.device | None,
-        progress: Progress,
+        self, source: Path, target: Path | None, *, folder: Path, progress: Progress | None
     ) -> tuple[CocoFile, Additions | None]:
-        """Returns the file with the objects, and these; the file itself if none are wanted.
+        """Returns the file with the objects, and these; without, if none are wanted.
 
         Args:
-            file: the file.
-            source: its path.
+            source: the file's path.
             target: of `complete`; finished batches are noted beside it. None: nowhere.
             folder: of the photographs.
-            workers: threads that decode photographs.
-            device: where to run the detector.
             progress: called after each batch.
         Raises:
             InputError: the detector cannot be loaded, or no photograph can be read.
         """
+        file = CocoFile.read(source)
         if not self.wanted:
             return file, None
         finder = ObjectFinder(
-            detector=self._loaded(file, device),
+            detector=self._loaded(file),
             least_score=self.least_score,
             folder=folder,
-            workers=workers,
+            workers=self.workers,
         )
-        found = finder.find(file, source, target, progress=progress)
+        found = finder.find(file, source, target, progress=progress or (lambda *_: None))
         return with_additions(file, found), found
 
-    def _loaded(
-        self, file: CocoFile, device: str | torch.device | None
-    ) -> Predictor | BoxDetector | Results:
+    def _loaded(self, file: CocoFile) -> Predictor | BoxDetector | Results:
         if self.detections is None:
             assert self.detector is not None
-            return load_detector(self.detector, checked_device(device), self.classes)
+            return load_detector(self.detector, checked_device(self.device), self.classes)
         results = read_results(self.detections, file, MOST_BOXES)
         if results.outside:
             logger.warning(

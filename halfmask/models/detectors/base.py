@@ -79,7 +79,7 @@ class BoxDetector(ABC):
 
     @abstractmethod
     def find(self, image: Tensor) -> ScoredBoxes:
-        """Returns the raw boxes of an image, in any order; labels are rows of the output.
+        """Returns the raw boxes of an image; labels are rows of the output.
 
         Args:
             image: float32 [3, H, W], RGB in [0, 1], on `device`.

@@ -73,7 +73,7 @@ def test_a_state_dict_of_torchvision(tmp_path: Path, photo: torch.Tensor) -> Non
     best = theirs["scores"].argsort(descending=True, stable=True)[: len(found)]
     assert torch.allclose(found.scores, theirs["scores"][best])
     assert torch.equal(found.labels, theirs["labels"][best])
-    with pytest.raises(InputError, match="with 4 rows of classes.*of another shape"):
+    with pytest.raises(InputError, match=r"with 4 rows of classes.*of another shape"):
         load_detector(f"torchvision:{SSD}={file}", CPU, ["a", "b", "c"])
 
 

@@ -118,12 +118,12 @@ def test_an_interrupted_run_continues_to_the_same_bytes(
 
 def test_a_results_file(tiny_segmenter: Path, data: Path, photos: Path, tmp_path: Path) -> None:
     found, out = tmp_path / "found.json", tmp_path / "out.json"
-    rows = [{"image_id": 2, "category_id": 7, "bbox": [3, 4, 20, 10], "score": 0.8}]
+    rows = [{"image_id": 2, "category_id": 5, "bbox": [3, 4, 20, 10], "score": 0.8}]
     found.write_text(json.dumps(rows))
     done = halfmask.complete(
         tiny_segmenter, data, images=photos, out=out, detections=found, add_objects=True
     )
-    assert [a["category_id"] for a in added(out)] == [7]
+    assert [a["category_id"] for a in added(out)] == [5]
     assert done.additions is not None
     assert done.additions.detector == "found.json"
     dry = halfmask.complete(

@@ -69,7 +69,7 @@ def test_classes_that_do_not_meet_are_named(
     assert "3 boxes of classes that the file lacks do not count: bus (3)" in done.err
     assert "classes that the detector does not know" in done.err
     found = json.loads(report.read_text())["detector_classes"]
-    assert found == {"left_out": {"bus": 3}, "not_found": ["dog", "tree"]}
+    assert found == {"left_out": {"bus": 3}, "not_found": ["dog", "owl"]}
     none = halfmask_cli("evaluate", *arguments, "--classes", "bus, train")
     assert none.code == 2
     assert "finds no class of" in none.err
@@ -83,13 +83,13 @@ def test_detections_in_predict(
     tmp_path: Path,
 ) -> None:
     found, out = tmp_path / "found.json", tmp_path / "out"
-    rows = [{"image_id": 2, "category_id": 7, "bbox": [3, 4, 20, 10], "score": 0.8}]
+    rows = [{"image_id": 2, "category_id": 5, "bbox": [3, 4, 20, 10], "score": 0.8}]
     found.write_text(json.dumps(rows))
     options = ("--detections", found, "--out", out)
     done = halfmask_cli("predict", tiny_segmenter, photos, *options, "--data", coco_file())
     assert done.code == 0, done.err
     [one] = json.loads((out / "results.json").read_text())
-    assert (one["image_id"], one["category_id"], one["score"]) == (2, 7, 0.8)
+    assert (one["image_id"], one["category_id"], one["score"]) == (2, 5, 0.8)
     alone = halfmask_cli("predict", tiny_segmenter, photos, *options)
     assert alone.code == 2
     assert "add --data DATA.json" in alone.err

@@ -117,6 +117,12 @@ class Detection:
             quality=self.quality[index],
         )
 
+    def on_cpu(self) -> Self:
+        """Returns the same detections in the CPU's memory, as float32."""
+        tensors = ("boxes", "scores", "mask_probs", "regions", "quality")
+        moved = {name: getattr(self, name).to("cpu", torch.float32) for name in tensors}
+        return replace(self, labels=self.labels.to("cpu"), **moved)
+
     @property
     def limits(self) -> Tensor:
         """Where masks may be, float32 [n, 4] xyxy: the boxes, grown by `reach`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 def listed(items: Sequence[object], limit: int) -> str:
@@ -23,3 +23,8 @@ def lines_of(lines: Sequence[str], limit: int) -> list[str]:
 def plural(count: int, noun: str) -> str:
     """For example ``1 mask``, ``2 masks``."""
     return f"{count} {noun}" + "s" * (count != 1)
+
+
+def with_counts(counts: Mapping[str, int]) -> list[str]:
+    """Names with their counts, most first: ``["person (3)", "cat (1)"]``."""
+    return [f"{name} ({n})" for name, n in sorted(counts.items(), key=lambda row: -row[1])]

@@ -55,6 +55,7 @@ DOOR = "a verb: its options and one call"
 SHORT = {
     "cli/help/completion.py": "verbs complete alike",
     "cli/index.py": DOOR,
+    "cli/options.py": "the options that several verbs share",
     "cli/serve.py": DOOR,
     "cli/split.py": DOOR,
     "cli/synth.py": DOOR,

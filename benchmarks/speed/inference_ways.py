@@ -20,7 +20,7 @@ from benchmarks.speed.torchvision_peer import torchvision_twin
 from halfmask.errors import InputError
 from halfmask.inference.export.export import graphs_of, write_graph
 from halfmask.inference.export.int8 import answer, save_ranges, session_of, write_quantized
-from halfmask.inference.predictor import Predictor, on_cpu
+from halfmask.inference.predictor import Predictor
 from halfmask.masks.crops import MaskCrops, encode_rle
 from halfmask.masks.paste import paste
 from halfmask.models.backbones.norm import fold_for_inference
@@ -186,7 +186,7 @@ def torch_way(model: PartialMaskRCNN, device: torch.device | None = None) -> Way
 
     @torch.inference_mode()
     def detect(image: Tensor) -> Answer:
-        found = on_cpu(model.detect([image.to(device)])[0])
+        found = model.detect([image.to(device)])[0].on_cpu()
         rles = encode_rle(found.crops())
         return Answer(
             found.boxes,

@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 import halfmask
+from halfmask.cli.options import ClassesOption, DetectorOption
 from halfmask.files.atomic import write_json
 from halfmask.progress import Display
-from halfmask.text import lines_of, listed
+from halfmask.text import lines_of, listed, with_counts
 
 if TYPE_CHECKING:
-    from halfmask.inference.complete.complete import Completion
+    from halfmask.inference.complete.report import Completion
 
 SHOWN = 10
 """How many ids or lines a report names before it counts the rest."""
@@ -66,6 +67,21 @@ def run(
             "Each mask is compared with MODEL's."
         ),
     ] = None,
+    detector: DetectorOption = None,
+    classes: ClassesOption = None,
+    detections: Annotated[
+        Path | None, typer.Option(help="COCO results file with DATA's ids: objects to add.")
+    ] = None,
+    add_objects: Annotated[
+        bool,
+        typer.Option(
+            "--add-objects",
+            help="Also add what DETECTOR (or --detections) finds where DATA has no box.",
+        ),
+    ] = False,
+    add_score: Annotated[
+        float, typer.Option(min=0, max=1, help="Least score of an object to add.")
+    ] = 0.5,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU if there is one.")
     ] = None,
@@ -92,6 +108,10 @@ def run(
     With --provider each new mask also carries `agreement`, its IoU with MODEL's own
     mask: where they differ, look first.
 
+    With --add-objects each detection of a class of DATA that overlaps no box (IoU below
+    0.5 with all of them) and lies in no crowd becomes an annotation with a mask, a new
+    id, and `halfmask.added`.
+
     The paper's GrabCut Mask R-CNN: halfmask complete baseline:grabcut boxes.json …,
     then train on that with data.use=filled.
     """
@@ -100,7 +120,8 @@ def run(
         done = halfmask.complete(
             model, data, images=images, out=out, polygons=polygons, redo_filled=redo_filled,
             workers=workers, dry_run=dry_run, sheet=sheet, boxes=boxes, provider=provider,
-            device=device, ray=ray, progress=progress,
+            detector=detector, classes=classes, detections=detections, add_objects=add_objects,
+            add_score=add_score, device=device, ray=ray, progress=progress,
         )
     # fmt: on
     (_print_plan if dry_run else _print_result)(done)
@@ -119,6 +140,7 @@ def _print_plan(done: Completion) -> None:
         Console().print(table)
     photographs = len(done.plan.photographs)
     print(f"would fill {done.plan.total} masks in {photographs} photographs; nothing was written")
+    _print_additions(done, "would be added")
     print(f"would leave alone: {_kept(done.counts)}")
     if done.unusable:
         typer.echo(
@@ -134,6 +156,7 @@ def _print_result(done: Completion) -> None:
     resumed = f" ({done.resumed} of them by the run before)" if done.resumed else ""
     filled = f"{done.filled} masks filled{resumed}{score}" if done.filled else "nothing was filled"
     print(f"{done.out}: {filled}")
+    _print_additions(done, "added")
     if done.loose:
         measured = (
             ""
@@ -155,6 +178,24 @@ def _print_result(done: Completion) -> None:
     if done.sheet is not None:
         print(done.sheet)
     _print_faults(done)
+
+
+def _print_additions(done: Completion, verb: str) -> None:
+    found = done.additions
+    if found is None:
+        return
+    classes = ", ".join(with_counts(found.added))
+    print(
+        f"objects of {found.detector} {verb}: {sum(found.added.values())}"
+        + (f", {classes}" if classes else "")
+    )
+    print(
+        f"of its other detections {found.known_already} overlap a box, "
+        f"{found.in_crowd} lie in a crowd"
+    )
+    if found.unknown:
+        names = listed(with_counts(found.unknown), SHOWN)
+        print(f"not added, classes that the file lacks: {names}")
 
 
 def _print_faults(done: Completion) -> None:

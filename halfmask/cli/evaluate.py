@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 import halfmask
+from halfmask.cli.options import ClassesOption, DetectorOption
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.progress import Display
-from halfmask.text import lines_of, plural
+from halfmask.text import lines_of, listed, plural, with_counts
 
 if TYPE_CHECKING:
     from halfmask.evaluation.run import Evaluation
@@ -47,9 +48,8 @@ def run(
             help="Move the corners of given boxes by at most this share of the box's side.",
         ),
     ] = 0.0,
-    detector: Annotated[
-        str | None, typer.Option(help="Another model, which finds the boxes that MODEL fills.")
-    ] = None,
+    detector: DetectorOption = None,
+    classes: ClassesOption = None,
     detections: Annotated[
         Path | None, typer.Option(help="COCO results file of any detector; MODEL fills its boxes.")
     ] = None,
@@ -113,8 +113,9 @@ def run(
     with Display(quiet=True) as progress:
         done: Evaluation = halfmask.evaluate(
             model, data, images=images, masked=masked, given_boxes=given_boxes, loosen=loosen,
-            detector=detector, detections=detections, provider=provider, reliability=reliability,
-            sheet=sheet, boxes=boxes, use=use, device=device, workers=workers, progress=progress,
+            detector=detector, classes=classes, detections=detections, provider=provider,
+            reliability=reliability, sheet=sheet, boxes=boxes, use=use, device=device,
+            workers=workers, progress=progress,
         )
     # fmt: on
     if json is not None:  # before anything is printed: a reader like `head` may close the pipe
@@ -126,6 +127,19 @@ def run(
 def _report_left_out(done: Evaluation, detections: Path | None) -> None:
     if done.outside:
         typer.echo(f"{detections}: boxes left out, outside their image: {done.outside}", err=True)
+    if done.left_out:
+        boxes = sum(done.left_out.values())
+        typer.echo(
+            f"{boxes} boxes of classes that the file lacks do not count: "
+            f"{listed(with_counts(done.left_out), 10)}",
+            err=True,
+        )
+    if done.not_found:
+        typer.echo(
+            f"classes that the detector does not know, so it misses their objects: "
+            f"{listed(done.not_found, 10)}",
+            err=True,
+        )
     if done.not_drawn:
         raise InputError("; ".join(done.not_drawn))
     if done.skipped:

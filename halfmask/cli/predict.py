@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import halfmask
+from halfmask.cli.options import ClassesOption, DetectorOption
 from halfmask.progress import Display
 from halfmask.text import lines_of
 
@@ -23,16 +24,21 @@ def run(
         str, typer.Argument(help="Checkpoint, run directory or shipped name (box-segmenter).")
     ],
     images: Annotated[list[Path], typer.Argument(help="Photographs, or folders of them.")],
-    out: Annotated[Path, typer.Option(help="Folder for results.json and overlays/.")],
-    detector: Annotated[
-        str | None, typer.Option(help="Another model, which finds the boxes that MODEL fills.")
-    ] = None,
-    boxes: Annotated[
+    out: Annotated[
+        Path, typer.Option(help="Folder for results.json, instances.json and overlays/.")
+    ],
+    detector: DetectorOption = None,
+    classes: ClassesOption = None,
+    data: Annotated[
         Path | None,
         typer.Option(help="COCO file whose boxes to fill; images are matched by file name."),
     ] = None,
+    detections: Annotated[
+        Path | None,
+        typer.Option(help="COCO results file with DATA's ids; its boxes are filled instead."),
+    ] = None,
     score: Annotated[
-        float, typer.Option(min=0, max=1, help="Least score of the objects in overlays.")
+        float, typer.Option(min=0, max=1, help="Least score in overlays and instances.json.")
     ] = 0.5,
     overlays: Annotated[
         bool, typer.Option(help="Also draw a picture of each photograph with its masks.")
@@ -41,31 +47,32 @@ def run(
         str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU if there is one.")
     ] = None,
 ) -> None:
-    """Finds and outlines objects: OUT/results.json and a picture for each photograph.
+    """Finds and outlines objects, and draws a picture for each photograph.
 
-    The results are COCO's, each with its file_name and the model's mask_score. The EXIF
-    orientation is not applied. Photographs that cannot be read are skipped and counted
-    (exit code 1).
+    OUT/instances.json is a COCO file of the objects with at least --score, for
+    `review`, `complete` and `convert`. OUT/results.json holds every object as COCO
+    results, each with its file_name and the model's mask_score. The EXIF orientation is
+    not applied. Photographs that cannot be read are skipped and counted (exit code 1).
 
     Example: halfmask predict runs/voc photo.jpg more_photos --out found
+
+    Example: halfmask predict box-segmenter photos --out found --detector
+    torchvision:fasterrcnn_mobilenet_v3_large_320_fpn
     """
+    # fmt: off
     with Display(quiet=True) as progress:
         found = halfmask.predict(
-            model,
-            images,
-            out=out,
-            detector=detector,
-            boxes=boxes,
-            score=score,
-            overlays=overlays,
-            device=device,
+            model, images, out=out, detector=detector, classes=classes, data=data,
+            detections=detections, score=score, overlays=overlays, device=device,
             progress=progress,
         )
+    # fmt: on
     _show(found)
 
 
 def _show(found: Predictions) -> None:
     print(f"{found.file}: {len(found.results)} objects in {found.photographs} photographs")
+    print(f"look at them: halfmask review {found.instances} --images {found.folder}")
     if found.skipped:
         typer.echo(f"{len(found.skipped)} photographs skipped:", err=True)
         typer.echo("\n".join(lines_of(found.skipped, SHOWN)), err=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,9 +37,16 @@ VOC_IDS: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 9, 16, 17, 18, 19, 20, 21, 44, 
 NONVOC_IDS: tuple[int, ...] = tuple(i for i in COCO_NAMES if i not in VOC_IDS)
 """COCO's ids of the other 60 classes."""
 
-_VOC_SPELLINGS = {"motorbike", "aeroplane", "sofa", "pottedplant", "diningtable", "tvmonitor"}
-"""VOC's own spellings."""
-VOC_NAMES: frozenset[str] = frozenset(COCO_NAMES[i] for i in VOC_IDS) | _VOC_SPELLINGS
+_VOC_SPELLINGS = {
+    "motorbike": "motorcycle",
+    "aeroplane": "airplane",
+    "sofa": "couch",
+    "pottedplant": "potted plant",
+    "diningtable": "dining table",
+    "tvmonitor": "tv",
+}
+"""VOC's own spellings → COCO's. Some detectors of COCO's classes use them."""
+VOC_NAMES: frozenset[str] = frozenset(COCO_NAMES[i] for i in VOC_IDS) | set(_VOC_SPELLINGS)
 
 _TRIALS, _COUNTS = range(1, 6), (20, 30, 40, 50, 60)
 
@@ -75,6 +82,32 @@ def random_split(trial: int, count: int, classes: int = 80) -> list[int]:
             if (e, a) == (trial, count):
                 return sorted(chosen.tolist())
     raise AssertionError("unreachable: trial and count were checked")
+
+
+def folded_name(name: str) -> str:
+    """Returns a class name without case, spaces, hyphens and underscores, in COCO's spelling."""
+    plain = re.sub(r"[\s_-]+", "", name.casefold())
+    return re.sub(r"\s", "", _VOC_SPELLINGS.get(plain, plain))
+
+
+def labels_by_name(names: Iterable[object], known: Mapping[str, int]) -> list[int]:
+    """Returns the label of each class name; 0 for an unknown one.
+
+    An equal name comes first, then one that differs in case, spaces, hyphens,
+    underscores or between VOC's spelling and COCO's, if there is only one.
+
+    Args:
+        names: class names.
+        known: class name → label.
+    """
+    folded: dict[str, set[int]] = {}
+    for name, label in known.items():
+        folded.setdefault(folded_name(name), set()).add(label)
+    out = []
+    for name in map(str, names):
+        near = folded.get(folded_name(name), set())
+        out.append(known.get(name, min(near) if len(near) == 1 else 0))
+    return out
 
 
 def resolve_masked(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,8 @@ from halfmask.evaluation.measures.metrics import MAX_DETECTIONS, Result, compute
 from halfmask.evaluation.sheet import draw_reliability, draw_sheet
 from halfmask.evaluation.subject import BatchReader, Subject, are_loose
 from halfmask.evaluation.tables import table
-from halfmask.inference.predictor import Predictor, load
+from halfmask.inference.predictor import Predictor, as_predictor
+from halfmask.models.detectors.base import BoxDetector
 from halfmask.pictures.save import check_sheet
 from halfmask.progress import Progress
 
@@ -57,6 +58,10 @@ class Evaluation:
         loose: Whether the model took the given boxes for loose ones.
         skipped: Image id → why its photograph could not be read.
         outside: Detections left out because their box lies outside the image.
+        left_out: Class of the detector that the file lacks → its boxes, which do not
+            count.
+        not_found: Classes of the file that the detector does not know: it misses all
+            their objects.
         pictures: The pictures written.
         not_drawn: Why pictures that were asked for are missing.
     """
@@ -77,6 +82,8 @@ class Evaluation:
     loose: bool = False
     skipped: dict[int, str] = field(default_factory=dict)
     outside: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+    not_found: list[str] = field(default_factory=list)
     pictures: list[Path] = field(default_factory=list)
     not_drawn: list[str] = field(default_factory=list)
 
@@ -89,6 +96,8 @@ class Evaluation:
             result["loosen"] = self.loosen
         if self.loose:
             result["boxes"] = "loose"
+        if self.left_out or self.not_found:
+            result["detector_classes"] = {"left_out": self.left_out, "not_found": self.not_found}
         return result
 
     def table(self, per_category: bool = False) -> str:
@@ -104,7 +113,8 @@ def evaluate(
     masked: str | None = None,
     given_boxes: bool = False,
     loosen: float = 0.0,
-    detector: str | Path | None = None,
+    detector: str | Path | BoxDetector | None = None,
+    classes: str | Sequence[str] | None = None,
     detections: str | Path | None = None,
     provider: str | Path | Predictor | None = None,
     reliability: str | Path | None = None,
@@ -130,7 +140,9 @@ def evaluate(
             that had masks in training.
         given_boxes: Whether to measure mask IoU in the file's own boxes too.
         loosen: Share of their side by which the given boxes' corners move, in [0, 0.5).
-        detector: A model that finds the boxes which `model` fills.
+        detector: What finds the boxes that `model` fills; see `load`. Its classes are
+            matched with the file's by name.
+        classes: Names for a detector of open vocabulary; see `load`.
         detections: A COCO results file with boxes of any detector, which `model` fills.
         provider: A second model to measure in the same given boxes.
         reliability: A picture to draw of how far the model's score can be trusted.
@@ -153,7 +165,7 @@ def evaluate(
     file = _open(data, progress)
     dataset = CocoInstances(file, images, use=use)
     results = None if detections is None else read_results(detections, file, MAX_DETECTIONS)
-    predictor = _loaded(model, detector, device)
+    predictor = as_predictor(model, detector, device, classes=classes)
     known = predictor.masked_of(file.categories)
     in_a = resolve_masked(masked, file.categories, file.name) if masked else known
     is_auto = boxes == "auto" and predictor.knows_loose_boxes
@@ -165,7 +177,7 @@ def evaluate(
         _refuse_without_given_boxes(loosen, reliability, sheet, provider=provider)
     subjects = [subject]
     if provider is not None:
-        other = _loaded(provider, None, device)
+        other = as_predictor(provider, device=device)
         subjects.append(Subject(other, file, loosen=loosen, loose=loose))
     reader, ious = BatchReader(dataset=dataset, workers=workers, progress=progress), IouTable()
     numbers = _measured(reader, subjects, given_boxes, masked=in_a, ious=ious)
@@ -180,6 +192,8 @@ def evaluate(
         loose=loose and predictor.knows_loose_boxes,
         skipped=reader.skipped,
         outside=0 if results is None else results.outside,
+        left_out=dict(subject.left_out),
+        not_found=subject.not_found,
         pictures=drawn,
         not_drawn=not_drawn,
     )
@@ -201,16 +215,6 @@ def _open(data: str | Path, progress: Progress | None) -> Annotations:
             "in the file"
         )
     return file
-
-
-def _loaded(
-    model: str | Path | Predictor, detector: str | Path | None, device: str | None
-) -> Predictor:
-    if not isinstance(model, Predictor):
-        return load(model, detector=detector, device=device)
-    if detector is not None:
-        raise InputError("detector: this model is already loaded; pass the detector to `load`")
-    return model
 
 
 def _check_masks(dataset: CocoInstances, predictor: Predictor) -> None:

@@ -5,6 +5,7 @@ The boxes are the evaluated file's own, a detector's, or a results file's.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from halfmask.coco.annotations import Annotations
+from halfmask.coco.categories import labels_by_name
 from halfmask.coco.results import FoundBoxes, Results
 from halfmask.coco.tightness import ENOUGH, boxes_are_loose
 from halfmask.data.dataset import CocoInstances
@@ -23,9 +25,11 @@ from halfmask.inference.predictor import Predictor
 from halfmask.masks.crops import tightness
 from halfmask.progress import Progress
 from halfmask.structures import Detection, Target
+from halfmask.text import listed
 
 Segment = Callable[[list[Tensor], list[Target]], list[Detection]]
 """Draws a mask into each of the targets' boxes."""
+SHOWN = 10
 BATCH = 4
 """Images that go through a model together."""
 
@@ -37,6 +41,9 @@ class Subject:
         name: The model's identity, and whose boxes it fills.
         loosen: The share of their side by which the file's boxes move, see `loosened`.
         finds_boxes: Whether `detect` works.
+        left_out: Class of the detector that the file lacks → boxes of it, which do not
+            count.
+        not_found: Classes of the file that the detector does not know.
     """
 
     def __init__(
@@ -56,6 +63,8 @@ class Subject:
             loosen: See the attribute.
             loose: Whether to call the file's boxes loose when the model fills them.
             results: Boxes to fill, in place of detected ones.
+        Raises:
+            InputError: the detector knows no class of the file.
         """
         self._predictor, self._file = predictor, file
         self._loose, self._results = loose, results
@@ -66,6 +75,17 @@ class Subject:
         elif predictor.detector is not None:
             self.name += f" on boxes of {predictor.detector.identity}"
         self.finds_boxes = results is not None or predictor.can_detect
+        self.left_out: Counter[str] = Counter()
+        detects = results is None and predictor.can_detect
+        names = [c["name"] for c in file.categories]
+        known = (self._to_model[1:] > 0).tolist()
+        self.not_found = [n for n, k in zip(names, known, strict=True) if detects and not k]
+        if predictor.detector is not None and detects and not any(known):
+            theirs = listed([c["name"] for c in predictor.categories], SHOWN)
+            raise InputError(
+                f"{predictor.detector.identity} finds no class of {file.name}: it knows {theirs}; "
+                f"the file has {listed(names, SHOWN)}; classes are matched by name"
+            )
 
     def segment(self, images: list[Tensor], targets: list[Target]) -> list[Detection]:
         """Draws masks into the file's own boxes."""
@@ -77,6 +97,10 @@ class Subject:
         """Finds objects with their masks, or draws masks into the results file's boxes."""
         if self._results is None:
             detected = self._predictor.detect_batch(images)
+            names = ["", *(c["name"] for c in self._predictor.categories)]
+            for d in detected:
+                unknown = d.labels[self._to_file[d.labels] == 0]
+                self.left_out.update(names[label] for label in unknown.tolist())
             return [replace(d, labels=self._to_file[d.labels]) for d in detected]
         found = [_tensors(self._results.of_image(i), self._file) for i in image_ids]
         drawn = self._predictor.segment_batch(
@@ -180,5 +204,5 @@ def _label_maps(predictor: Predictor, file: Annotations) -> tuple[Tensor, Tensor
     ids = predictor.labels_of(file.categories)
     to_model = torch.tensor([0, *(ids[c["id"]] for c in file.categories)])
     by_name = {c["name"]: file.label_of[c["id"]] for c in file.categories}
-    to_file = torch.tensor([0, *(by_name.get(c["name"], 0) for c in predictor.categories)])
+    to_file = torch.tensor([0, *labels_by_name([c["name"] for c in predictor.categories], by_name)])
     return to_model, to_file

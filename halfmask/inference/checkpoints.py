@@ -1,10 +1,19 @@
-"""Finds the checkpoint file that a model's name stands for, here or on the Hugging Face Hub."""
+"""Finds and opens the checkpoint that a model's name stands for, here or on the Hub."""
 
 from __future__ import annotations
 
+import contextlib
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from halfmask.errors import InputError
+from halfmask.models.backbones.norm import fold_for_inference
+from halfmask.models.base import SegmentationModel
+from halfmask.models.build import build_model
+from halfmask.models.checkpoint import Checkpoint, load_checkpoint, load_weights
 from halfmask.models.fixed.baselines import PREFIX
 from halfmask.models.fixed.sam import EXAMPLES
 
@@ -64,3 +73,43 @@ def _fetch(name: str) -> Path:
             f"{name}: cannot get {FILE} from the Hugging Face Hub: {reason} To fix: check the "
             "name, or download the file where there is a network and name it here"
         ) from error
+
+
+def shown_name(model: str, path: Path) -> str:
+    """Returns a model's name without folders: the run's, the file's, or that on the Hub."""
+    if model.startswith(SCHEME):
+        return model
+    return path.resolve().parent.name if path.name == FILE else path.stem
+
+
+def open_checkpoint(path: Path) -> tuple[SegmentationModel, Checkpoint]:
+    """Returns the network of a checkpoint, ready for inference, and the checkpoint.
+
+    Raises:
+        InputError: not a checkpoint, or one of another version.
+    """
+    with _one_thread_without_collector():
+        checkpoint = load_checkpoint(path)
+        classes = len(checkpoint.categories) + 1
+        network = build_model(checkpoint.recipe.model, classes, pretrained=False)
+        load_weights(network, checkpoint.state, path)
+        fold_for_inference(network.eval())
+    return network, checkpoint
+
+
+@contextlib.contextmanager
+def _one_thread_without_collector() -> Iterator[None]:
+    """Switches off threads and the garbage collector while a network is built.
+
+    The many small steps are too short for threads, which would spin while they wait;
+    and all objects stay, so that the collector would find nothing.
+    """
+    threads, collecting = torch.get_num_threads(), gc.isenabled()
+    torch.set_num_threads(1)
+    gc.disable()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        if collecting:
+            gc.enable()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,19 +9,17 @@ from typing import Any
 
 import torch
 
-from halfmask.coco.file import CocoFile
 from halfmask.coco.images import read_photograph
-from halfmask.coco.records import clip_box, file_name_of
-from halfmask.coco.supervision import is_crowd
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
-from halfmask.inference.images import check_size, images_in
+from halfmask.inference.images import check_size
+from halfmask.inference.jobs import InstancesFile, Job, jobs_of, overlay_names, photographs_below
 from halfmask.inference.prediction import Prediction
 from halfmask.inference.predictor import Predictor, as_predictor
+from halfmask.models.detectors.base import BoxDetector
+from halfmask.models.detectors.build import EXAMPLES
 from halfmask.pictures.save import save_picture
 from halfmask.progress import Progress
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +31,16 @@ class Predictions:
         results: COCO results, each with its file_name and the model's mask_score.
         photographs: how many photographs were used.
         skipped: one line for each photograph that cannot be used.
+        instances: the COCO file of the objects, for `review`, `complete`, `convert`.
+        folder: holds the photographs, as `instances` names them.
     """
 
     file: Path
     results: list[dict[str, Any]]
     photographs: int
     skipped: tuple[str, ...] = ()
+    instances: Path
+    folder: Path
 
     def to_json(self) -> list[dict[str, Any]]:
         """Returns what OUT/results.json holds."""
@@ -52,14 +52,16 @@ def predict(
     images: str | Path | Sequence[str | Path],
     *,
     out: str | Path,
-    detector: str | Path | None = None,
-    boxes: str | Path | None = None,
+    detector: str | Path | BoxDetector | None = None,
+    classes: str | Sequence[str] | None = None,
+    data: str | Path | None = None,
+    detections: str | Path | None = None,
     score: float = 0.5,
     overlays: bool = True,
     device: str | torch.device | None = None,
     progress: Progress | None = None,
 ) -> Predictions:
-    """Finds and outlines objects; writes OUT/results.json and OUT/overlays/.
+    """Finds and outlines objects; writes results, instances and overlays into OUT.
 
     The EXIF orientation is not applied. Photographs that cannot be read are skipped.
 
@@ -67,10 +69,14 @@ def predict(
         model: a loaded model, or a name or path for `load`.
         images: photographs, or folders of them.
         out: the folder to write into.
-        detector: a model that finds the boxes which `model` fills.
-        boxes: a COCO file whose boxes are filled, matched by file name; crowds are left
+        detector: what finds the boxes that `model` fills; see `load`.
+        classes: names for a detector of open vocabulary; see `load`.
+        data: a COCO file whose boxes are filled, matched by file name; crowds are left
             out.
-        score: overlays show objects with at least this score.
+        detections: a COCO results file whose boxes are filled instead; it uses the
+            image and category ids of `data`.
+        score: overlays and instances.json hold objects with at least this score; of
+            `data`, all.
         overlays: whether to draw a picture for each photograph.
         device: where to run a model that is not loaded yet.
         progress: called after each photograph.
@@ -78,15 +84,19 @@ def predict(
         InputError: no photograph can be used, the file of boxes names none of them, or
             the model finds no boxes and got none.
     """
-    jobs = _jobs([images] if isinstance(images, str | Path) else images, boxes)
-    predictor = as_predictor(model, detector, device)
-    if boxes is None and not predictor.can_detect:
+    _check_sources(detector, data, detections)
+    paths, root = photographs_below([images] if isinstance(images, str | Path) else images)
+    jobs = jobs_of(paths, data, detections)
+    predictor = as_predictor(model, detector, device, classes=classes)
+    if data is None and not predictor.can_detect:
         raise InputError(
-            f"{predictor.name} finds no boxes itself: add --detector MODEL, or --boxes DATA.json"
+            f"{predictor.name} finds no boxes itself: add --detector DETECTOR (such as "
+            f"{EXAMPLES}), or --data DATA.json"
         )
     report = progress or (lambda *_: None)
     folder, results, skipped = Path(out), [], []
-    for number, (job, name) in enumerate(zip(jobs, _overlay_names(jobs), strict=True)):
+    instances = InstancesFile(predictor, root)
+    for number, (job, name) in enumerate(zip(jobs, overlay_names(jobs), strict=True)):
         report("predicting", number, len(jobs))
         try:
             found = _predict(predictor, job)
@@ -95,98 +105,48 @@ def predict(
             continue
         rows = found.to_coco(job.image_id)
         results += [{"image_id": job.image_id, "file_name": job.path.name} | row for row in rows]
+        shown = found if found.given else found.select(found.scores >= score)
+        instances.add(job, shown)
         if overlays:
-            shown = found.select(found.scores >= score) if job.annotations is None else found
             save_picture(shown.plot(), folder / "overlays" / name, quality=92)
     report("predicting", len(jobs), len(jobs))
     if len(skipped) == len(jobs):
         raise InputError(f"none of the {len(jobs)} photographs can be used; first: {skipped[0]}")
+    write_json(folder / "instances.json", instances.document())
     file = folder / "results.json"
     write_json(file, results)
     return Predictions(
-        file=file, results=results, photographs=len(jobs) - len(skipped), skipped=tuple(skipped)
+        file=file,
+        results=results,
+        photographs=len(jobs) - len(skipped),
+        skipped=tuple(skipped),
+        instances=folder / "instances.json",
+        folder=root,
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Job:
-    """One photograph.
-
-    With given boxes it also has their COCO annotations, all classes of the file, and
-    the (H, W) in its record.
-    """
-
-    path: Path
-    image_id: int
-    size: tuple[int, int] | None = None
-    annotations: list[dict[str, Any]] | None = None
-    categories: tuple[Any, ...] = ()
-
-
-def _jobs(images: Sequence[str | Path], boxes: str | Path | None) -> list[_Job]:
-    if not images:
-        raise InputError("images: expected photographs or folders of them, found none")
-    given = [Path(image) for image in images]
-    paths = [path for one in given for path in (images_in(one) if one.is_dir() else [one])]
-    if boxes is None:
-        return [_Job(path=path, image_id=k + 1) for k, path in enumerate(paths)]
-    jobs = _with_boxes(paths, Path(boxes))
-    if not jobs:
+def _check_sources(detector: object, data: object, detections: object) -> None:
+    if detector is not None and (data is not None or detections is not None):
+        other = "--detections" if detections is not None else "--data"
+        raise InputError(f"--detector and {other} both name the boxes to fill: give only one")
+    if detections is not None and data is None:
         raise InputError(
-            f"{boxes}: names none of the {len(paths)} photographs; images are matched by file name"
+            "--detections has image and category ids only: add --data DATA.json, the COCO file "
+            "that says which photographs and classes they are"
         )
-    return jobs
 
 
-def _with_boxes(paths: list[Path], boxes: Path) -> list[_Job]:
-    """The photographs that the file names, with its boxes; crowds are left out."""
-    file = CocoFile.read(boxes)
-    by_name: dict[str, list[dict[str, Any]]] = {}
-    for image in file.images:
-        by_name.setdefault(Path(file_name_of(image)).name, []).append(image)
-    jobs = []
-    for path in paths:
-        # Where names repeat in other folders, the longer name decides.
-        same = [i for i in by_name.get(path.name, []) if path.as_posix().endswith(file_name_of(i))]
-        found = same if len(same) == 1 else by_name.get(path.name, [])
-        if len(found) != 1:
-            why = "not in" if not found else "more than once in"
-            logger.warning("%s: %s %s, left out", path, why, boxes)
-            continue
-        image_id = found[0]["id"]
-        jobs.append(
-            _Job(
-                path=path,
-                image_id=image_id,
-                size=file.size_of(image_id),
-                annotations=[a for a in file.annotations_of(image_id) if not is_crowd(a)],
-                categories=tuple(file.categories),
-            )
-        )
-    return jobs
-
-
-def _predict(predictor: Predictor, job: _Job) -> Prediction:
+def _predict(predictor: Predictor, job: Job) -> Prediction:
     """The prediction, with the classes of the file if the boxes are a file's."""
     pixels = read_photograph(job.path)
-    if job.annotations is None or job.size is None:
+    if job.boxes is None or job.size is None:
         return predictor.detect(pixels)
     check_size(pixels, job.size, str(job.path), file="file of boxes")
-    boxes = [clip_box(a["bbox"], job.size) for a in job.annotations]
-    ids = [a["category_id"] for a in job.annotations]
     label_of = predictor.labels_of(job.categories)
-    found = predictor.segment(pixels, boxes, [label_of[number] for number in ids])
+    found = predictor.segment(pixels, job.boxes, [label_of[number] for number in job.category_ids])
     place = {c["id"]: k + 1 for k, c in enumerate(job.categories)}
-    labels = torch.tensor([place[number] for number in ids], dtype=torch.int64)
-    return replace(found, labels=labels, categories=job.categories)
-
-
-def _overlay_names(jobs: list[_Job]) -> list[str]:
-    """One file name for each photograph; numbered where two would share one."""
-    count = Counter(job.path.stem for job in jobs)
-    return [
-        f"{job.path.stem}.jpg"
-        if count[job.path.stem] == 1
-        else f"{number + 1:04}_{job.path.stem}.jpg"
-        for number, job in enumerate(jobs)
-    ]
+    labels = torch.tensor([place[number] for number in job.category_ids], dtype=torch.int64)
+    found = replace(found, labels=labels, categories=job.categories)
+    if job.scores is None:
+        return found
+    return replace(found, scores=torch.tensor(job.scores, dtype=torch.float32), given=False)

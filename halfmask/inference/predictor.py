@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,26 +11,24 @@ import torch
 from torch import Tensor
 
 from halfmask._version import __version__
+from halfmask.coco.categories import labels_by_name
 from halfmask.errors import InputError
 from halfmask.inference.arguments import checked_boxes, checked_device, checked_labels
-from halfmask.inference.checkpoints import FILE, SCHEME, find_checkpoint
+from halfmask.inference.checkpoints import find_checkpoint, open_checkpoint, shown_name
 from halfmask.inference.images import ImageLike, as_tensor, read_image
 from halfmask.inference.prediction import Prediction
-from halfmask.models.backbones.norm import fold_for_inference
 from halfmask.models.base import SegmentationModel
 from halfmask.models.box_segmenter.model import BoxSegmenter
-from halfmask.models.build import build_model
-from halfmask.models.checkpoint import (
-    Category,
-    Checkpoint,
-    file_digest,
-    load_checkpoint,
-    load_weights,
-)
+from halfmask.models.checkpoint import Category, Checkpoint, file_digest
+from halfmask.models.detectors.base import BoxDetector, ScoredBoxes
+from halfmask.models.detectors.build import EXAMPLES, build_detector, is_box_detector
 from halfmask.models.fixed.baselines import PREFIX, build_baseline
 from halfmask.models.fixed.sam import PREFIXES as SAM_PREFIXES
 from halfmask.models.fixed.sam import SamSegmenter, build_sam
 from halfmask.structures import Detection
+
+SHOWN_SCORE = 0.05
+"""Least score of the boxes of a `BoxDetector` in `detect`; AP counts weaker ones too."""
 
 
 class Predictor:
@@ -40,7 +36,8 @@ class Predictor:
 
     With a detector, `categories` and all labels are the detector's; they are matched by
     name with the segmenter's. A rule (`baseline:box` …) or SAM knows no classes: beside
-    a detector it takes the detector's classes, and its masked ones.
+    a detector it takes the detector's classes, and its masked ones. A `BoxDetector`
+    (torchvision, transformers, ONNX) has no masked ones.
 
     Attributes:
         model: draws the masks.
@@ -63,7 +60,7 @@ class Predictor:
         *,
         digest: str,
         device: torch.device,
-        detector: Predictor | None = None,
+        detector: Predictor | BoxDetector | None = None,
     ) -> None:
         self.model = model.to(device).eval()
         self.name, self.digest, self.device = name, digest, device
@@ -75,13 +72,14 @@ class Predictor:
             self.masked = list(checkpoint.masked)
             self.masked_names = {c["name"] for c in trained if c["id"] in set(checkpoint.masked)}
         else:
-            self.masked = [] if detector is None else list(detector.masked)
-            self.masked_names = set() if detector is None else set(detector.masked_names)
+            masks = detector if isinstance(detector, Predictor) else None
+            self.masked = [] if masks is None else list(masks.masked)
+            self.masked_names = set() if masks is None else set(masks.masked_names)
         own = {c["name"]: i + 1 for i, c in enumerate(trained)}
         self.label_of = {c["name"]: i + 1 for i, c in enumerate(self.categories)}
         # Between this predictor's labels and the segmenter's; 0 for an unknown class.
-        self._to_own = torch.tensor([0, *(own.get(c["name"], 0) for c in self.categories)])
-        self._from_own = torch.tensor([0, *(self.label_of.get(c["name"], 0) for c in trained)])
+        self._to_own = torch.tensor([0, *labels_by_name(self.label_of, own)])
+        self._from_own = torch.tensor([0, *labels_by_name(own, self.label_of)])
 
     @property
     def identity(self) -> str:
@@ -113,15 +111,22 @@ class Predictor:
                 "detector's checkpoint (--detector), or give boxes"
             )
         pixels = read_image(image)
-        return self._prediction(self.detect_batch([pixels])[0], pixels)
+        return self._prediction(self.detect_batch([pixels], SHOWN_SCORE)[0], pixels)
 
-    def detect_batch(self, images: Sequence[ImageLike]) -> list[Detection]:
-        """Finds objects in several images in one call of a model that `can_detect`."""
+    def detect_batch(
+        self, images: Sequence[ImageLike], least_score: float = 0.0
+    ) -> list[Detection]:
+        """Finds objects in several images in one call of a model that `can_detect`.
+
+        Boxes of a `BoxDetector` below the least score are left out.
+        """
         pixels = [as_tensor(image).to(self.device) for image in images]
         if self.detector is None:
             with torch.inference_mode():
-                return [on_cpu(d) for d in self.model.detect(pixels)]
-        found = self.detector.detect_batch(pixels)
+                return [d.on_cpu() for d in self.model.detect(pixels)]
+        found: Sequence[Detection | ScoredBoxes] = self.detector.detect_batch(pixels)
+        if isinstance(self.detector, BoxDetector):
+            found = [f.select(f.scores >= least_score) for f in found]
         drawn = self.segment_batch(pixels, [f.boxes for f in found], [f.labels for f in found])
         return [
             replace(d, labels=f.labels, scores=f.scores) for d, f in zip(drawn, found, strict=True)
@@ -149,9 +154,8 @@ class Predictor:
         rows = checked_boxes(boxes, (tensor.shape[1], tensor.shape[2]))
         classes = None
         if labels is not None:
-            classes = [
-                checked_labels(labels, len(rows), self.label_of, classes=len(self.categories))
-            ]
+            known = len(self.categories)
+            classes = [checked_labels(labels, len(rows), self.label_of, classes=known)]
         found = self.segment_batch([tensor], [rows], classes, loose=loose)[0]
         return self._prediction(found, pixels, given=True)
 
@@ -180,11 +184,9 @@ class Predictor:
             self.model.expect_loose_boxes(loose)  # each call sets it
         pixels = [as_tensor(image).to(self.device) for image in images]
         on_device = [b.to(self.device, torch.float32) for b in boxes]
-        own = (
-            None if labels is None else [self._to_own[row.cpu()].to(self.device) for row in labels]
-        )
+        own = None if labels is None else [self._to_own[r.cpu()].to(self.device) for r in labels]
         with torch.inference_mode():
-            drawn = [on_cpu(d) for d in self.model.segment(pixels, on_device, own)]
+            drawn = [d.on_cpu() for d in self.model.segment(pixels, on_device, own)]
         drawn = [replace(d, labels=self._from_own[d.labels]) for d in drawn]
         if labels is None:
             return drawn
@@ -197,13 +199,15 @@ class Predictor:
     def labels_of(self, categories: Iterable[Mapping[str, Any]]) -> dict[int, int]:
         """Maps the category ids of a data file to this model's labels, matched by name.
 
-        A class that the model does not know has label 0.
+        A class that the model does not know has label 0; see `labels_by_name`.
         """
-        return {int(c["id"]): self.label_of.get(c["name"], 0) for c in categories}
+        ids = {int(c["id"]): c["name"] for c in categories}
+        return dict(zip(ids, labels_by_name(ids.values(), self.label_of), strict=True))
 
     def masked_of(self, categories: Iterable[Mapping[str, Any]]) -> set[int]:
         """Returns the category ids of a data file that are in the model's set A, by name."""
-        return {int(c["id"]) for c in categories if c["name"] in self.masked_names}
+        names = {name: k for k, name in enumerate(self.masked_names, 1)}
+        return {int(c["id"]) for c in categories if labels_by_name([c["name"]], names)[0]}
 
     def _prediction(self, found: Detection, pixels: Any, given: bool = False) -> Prediction:
         classes = tuple(self.categories)
@@ -211,7 +215,11 @@ class Predictor:
 
 
 def load(
-    model: str | Path, detector: str | Path | None = None, device: str | torch.device | None = None
+    model: str | Path,
+    detector: str | Path | BoxDetector | None = None,
+    device: str | torch.device | None = None,
+    *,
+    classes: str | Sequence[str] | None = None,
 ) -> Predictor:
     """Loads a trained model.
 
@@ -220,8 +228,11 @@ def load(
             (`box-segmenter`), a checkpoint on the Hugging Face Hub (`hf://OWNER/NAME`),
             a rule (`baseline:box`, `baseline:ellipse`, `baseline:grabcut`), or SAM
             (`models.fixed.sam`).
-        detector: another checkpoint, whose boxes `model` fills with masks.
+        detector: what finds the boxes that `model` fills: another checkpoint,
+            `torchvision:NAME`, `hf:NAME` (transformers), an ONNX file of the YOLOX
+            family (`models.detectors.build`), or a `BoxDetector`.
         device: where to run; None takes a GPU if there is one.
+        classes: names for a detector of open vocabulary, or one whose file names none.
     Raises:
         InputError: there is no such model or device, the file is no checkpoint or of
             another version, or the detector finds no boxes.
@@ -229,38 +240,53 @@ def load(
     if not isinstance(model, str | Path):
         raise InputError(f"model: expected a name or a path, found {type(model).__name__}")
     chosen = checked_device(device)
-    finder = None if detector is None else load(detector, device=chosen)
-    if finder is not None and not finder.can_detect:
+    finder = None if detector is None else load_detector(detector, chosen, classes)
+    if detector is None and classes is not None:
+        raise InputError("--classes names the classes of a --detector: add one")
+    name, checkpoint = str(model), None
+    network: SegmentationModel
+    if name.startswith(PREFIX):
+        network, digest = build_baseline(name), ""
+    elif name.startswith(SAM_PREFIXES):
+        network, name, digest = build_sam(name)
+    else:
+        path = find_checkpoint(model)
+        network, checkpoint = open_checkpoint(path)
+        name, digest = shown_name(name, path), file_digest(path)
+    return Predictor(network, checkpoint, name, digest=digest, device=chosen, detector=finder)
+
+
+def load_detector(
+    detector: str | Path | BoxDetector,
+    device: torch.device,
+    classes: str | Sequence[str] | None = None,
+) -> Predictor | BoxDetector:
+    """Loads a detector alone; arguments as for `load`.
+
+    Raises:
+        InputError: there is no such detector, or it finds no boxes.
+    """
+    if isinstance(detector, BoxDetector):
+        return detector
+    if is_box_detector(str(detector)):
+        return build_detector(str(detector), classes, device)
+    if classes is not None:
+        raise InputError(f"{detector}: a halfmask model has its own classes; leave out --classes")
+    found = load(detector, device=device)
+    if not found.can_detect:
         raise InputError(
             f"{detector}: as a detector it has to find boxes, but it only draws masks into "
-            "given ones"
+            f"given ones; detectors: a trained Mask R-CNN, {EXAMPLES}"
         )
-    name = str(model)
-    if name.startswith(PREFIX):
-        return Predictor(
-            build_baseline(name), None, name, digest="", device=chosen, detector=finder
-        )
-    if name.startswith(SAM_PREFIXES):
-        sam, name, digest = build_sam(name)
-        return Predictor(sam, None, name, digest=digest, device=chosen, detector=finder)
-    path = find_checkpoint(model)
-    with _one_thread_without_collector():
-        checkpoint = load_checkpoint(path)
-        classes = len(checkpoint.categories) + 1
-        network = build_model(checkpoint.recipe.model, classes, pretrained=False)
-        load_weights(network, checkpoint.state, path)
-        fold_for_inference(network.eval())
-    if not name.startswith(SCHEME):
-        name = path.resolve().parent.name if path.name == FILE else path.stem
-    return Predictor(
-        network, checkpoint, name, digest=file_digest(path), device=chosen, detector=finder
-    )
+    return found
 
 
 def as_predictor(
     model: Predictor | str | Path,
-    detector: str | Path | None = None,
+    detector: str | Path | BoxDetector | None = None,
     device: str | torch.device | None = None,
+    *,
+    classes: str | Sequence[str] | None = None,
 ) -> Predictor:
     """Returns a loaded model unchanged, and loads any other; arguments as for `load`.
 
@@ -268,32 +294,7 @@ def as_predictor(
         InputError: as `load`, or a loaded model comes with a detector.
     """
     if not isinstance(model, Predictor):
-        return load(model, detector, device)
-    if detector is not None:
+        return load(model, detector, device, classes=classes)
+    if detector is not None or classes is not None:
         raise InputError("the model is loaded already: name the detector when you load it")
     return model
-
-
-def on_cpu(found: Detection) -> Detection:
-    """Returns the same detections in the CPU's memory, as float32."""
-    tensors = ("boxes", "scores", "mask_probs", "regions", "quality")
-    moved = {name: getattr(found, name).to("cpu", torch.float32) for name in tensors}
-    return replace(found, labels=found.labels.to("cpu"), **moved)
-
-
-@contextlib.contextmanager
-def _one_thread_without_collector() -> Iterator[None]:
-    """Switches off threads and the garbage collector while a network is built.
-
-    The many small steps are too short for threads, which would spin while they wait;
-    and all objects stay, so that the collector would find nothing.
-    """
-    threads, collecting = torch.get_num_threads(), gc.isenabled()
-    torch.set_num_threads(1)
-    gc.disable()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        if collecting:
-            gc.enable()

@@ -12,7 +12,6 @@ from torch import Tensor
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
 from halfmask.evaluation.measures.metrics import compute_metrics
-from halfmask.inference.predictor import on_cpu
 from halfmask.progress import Progress
 from halfmask.structures import Detection, Target
 
@@ -64,7 +63,7 @@ class HeldOutEvaluation:
         device = next(model.parameters()).device
         for images, targets in build_loader(self._images, BATCH, self._workers, shuffle=False):
             found = model.detect([image.to(device) for image in images])
-            yield from ((t.image_id, on_cpu(f)) for t, f in zip(targets, found, strict=True))
+            yield from ((t.image_id, f.on_cpu()) for t, f in zip(targets, found, strict=True))
 
 
 def segment_with(model: Any) -> Segment:
@@ -76,7 +75,7 @@ def segment_with(model: Any) -> Segment:
     def segment(images: list[Tensor], targets: list[Target]) -> list[Detection]:
         given = [t.boxes.to(device) for t in targets], [t.labels.to(device) for t in targets]
         drawn = model.segment([image.to(device) for image in images], *given)
-        return [on_cpu(found) for found in drawn]
+        return [found.on_cpu() for found in drawn]
 
     return segment
 

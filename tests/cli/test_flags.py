@@ -32,7 +32,7 @@ MEANINGS = {
 }
 """Flag of several verbs → what the help of each of them says."""
 TWO_MEANINGS = {"--boxes"}
-"""A file in `predict` and `export`, a mode in `complete` and `evaluate`."""
+"""A file in `export`, a mode in `complete` and `evaluate`."""
 
 
 def options() -> dict[str, dict[str, Any]]:

@@ -47,7 +47,7 @@ def test_boxes_of_a_file_are_filled(
     tmp_path: Path,
 ) -> None:
     out, data = tmp_path / "out", coco_file()
-    outcome = halfmask_cli("predict", tiny_segmenter, photos, "--out", out, "--boxes", data)
+    outcome = halfmask_cli("predict", tiny_segmenter, photos, "--out", out, "--data", data)
     assert outcome.code == 0, outcome.err
     rows = json.loads(data.read_text())["annotations"]
     assert [(r["image_id"], r["category_id"], r["bbox"]) for r in results(out)] == [
@@ -59,12 +59,13 @@ def test_boxes_of_a_file_are_filled(
         photos / "3.jpg",
         "--out",
         tmp_path / "bare",
-        "--boxes",
+        "--data",
         data,
         "--no-overlays",
     )
     assert plain.code == 0
-    assert [p.name for p in (tmp_path / "bare").iterdir()] == ["results.json"]
+    written = sorted(p.name for p in (tmp_path / "bare").iterdir())
+    assert written == ["instances.json", "results.json"]
     assert {r["image_id"] for r in results(tmp_path / "bare")} == {3}
 
 
@@ -116,6 +117,6 @@ def test_input_that_cannot_be_used(
     assert "a folder without images" in line(tiny_detector, empty)
     assert "finds no boxes itself" in line(tiny_segmenter, photos)
     assert "none of the 1 photographs can be used" in line(tiny_detector, tmp_path / "absent.jpg")
-    assert "names none of the 1 photographs" in line(tiny_segmenter, other, "--boxes", coco_file())
+    assert "names none of the 1 photographs" in line(tiny_segmenter, other, "--data", coco_file())
     lies = [{"id": i, "file_name": f"{i}.jpg", "height": 48, "width": 65} for i in (1, 2, 3)]
-    assert "65 × 48" in line(tiny_segmenter, photos, "--boxes", coco_file(images=lies))
+    assert "65 × 48" in line(tiny_segmenter, photos, "--data", coco_file(images=lies))

@@ -112,8 +112,8 @@ TWINS: dict[str, Twin] = {
         ignored=frozenset({"seconds"}),
     ),
     "predict": Twin(
-        arguments=lambda i: [i.model, i.photos, "--boxes", i.data, "--out", i.out],
-        call=lambda i: halfmask.predict(i.model, i.photos, boxes=i.data, out=i.out),
+        arguments=lambda i: [i.model, i.photos, "--data", i.data, "--out", i.out],
+        call=lambda i: halfmask.predict(i.model, i.photos, data=i.data, out=i.out),
     ),
     "complete": Twin(
         arguments=lambda i: [i.model, i.data, "--images", i.photos, "--out", i.out / "done.json"],

@@ -38,7 +38,7 @@ def test_a_loaded_model_gives_the_same_numbers() -> None:
     model = halfmask.load("baseline:ellipse", device="cpu")
     found = halfmask.evaluate(model, str(DATA), images=str(PHOTOS), masked="person")
     assert found.given_boxes == evaluated().given_boxes
-    with pytest.raises(InputError, match="already loaded; pass the detector to `load`"):
+    with pytest.raises(InputError, match="loaded already: name the detector when you load it"):
         halfmask.evaluate(model, DATA, images=PHOTOS, detector="baseline:box")
 
 

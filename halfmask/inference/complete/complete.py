@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -19,109 +18,18 @@ from halfmask.errors import InputError
 from halfmask.inference.complete.draw import MaskDrawer
 from halfmask.inference.complete.fill import FillingJob
 from halfmask.inference.complete.filling import FilledMask
+from halfmask.inference.complete.finding import ADD_SCORE, AddOptions, found_journal_of
 from halfmask.inference.complete.output import copy_file
 from halfmask.inference.complete.plan import FillingPlan, plan
 from halfmask.inference.complete.ray import check_ray
+from halfmask.inference.complete.report import ClassToFill, Completion
 from halfmask.inference.predictor import Predictor, as_predictor
+from halfmask.models.detectors.base import BoxDetector
 from halfmask.pictures.filled_sheet import draw_filling_sheet
 from halfmask.pictures.save import check_sheet
 from halfmask.progress import Progress
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ClassToFill:
-    """A class of the file with masks to fill.
-
-    Attributes:
-        name: of the class.
-        masks: number of its masks to fill.
-        known: whether the model knows the class; a rule knows every class.
-    """
-
-    name: str
-    masks: int
-    known: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Completion:
-    """What `complete` did, or would do.
-
-    Attributes:
-        out: the file it wrote.
-        plan: what there was to do.
-        classes: the classes with masks to fill.
-        dry_run: whether nothing was drawn or written.
-        filled: masks filled, including those of an interrupted run.
-        resumed: how many of them an interrupted run had finished.
-        skipped: one line for each image that cannot be read; its annotations stay as
-            they are.
-        mean_score: of the filled masks; None without any.
-        mean_agreement: mean IoU of the filled masks with the model's own, if a provider
-            drew them; else None.
-        tightness: mean IoU of the file's boxes with their masks' own boxes; None
-            without masks.
-        loose: whether the boxes counted as loose, for a model that knows loose boxes.
-        sheet: the picture of new masks, if it was wanted.
-    """
-
-    out: Path
-    plan: FillingPlan
-    classes: tuple[ClassToFill, ...] = ()
-    dry_run: bool = False
-    filled: int = 0
-    resumed: int = 0
-    skipped: tuple[str, ...] = ()
-    mean_score: float | None = None
-    mean_agreement: float | None = None
-    tightness: float | None = None
-    loose: bool = False
-    sheet: Path | None = None
-
-    @property
-    def counts(self) -> Counter[str]:
-        """Annotations by what happens to them; see `FillingPlan.counts`."""
-        return self.plan.counts
-
-    @property
-    def suspects(self) -> list[int]:
-        """Ids of annotations whose polygon repeats their box; they stay as they are."""
-        return self.plan.suspects
-
-    @property
-    def unusable(self) -> list[str]:
-        """Names of annotations without a usable box, image or class; they stay as they are."""
-        return self.plan.unusable
-
-    @property
-    def unfilled(self) -> int:
-        """Masks that are still missing, since their image was skipped."""
-        return self.plan.total - self.filled
-
-    @property
-    def unknown_classes(self) -> list[str]:
-        """Names of classes that are filled although the model does not know them."""
-        return [one.name for one in self.classes if not one.known]
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns what `halfmask complete --json` writes."""
-        return {
-            "out": str(self.out),
-            "filled": self.filled,
-            "resumed": self.resumed,
-            "unfilled": self.unfilled,
-            "mean_score": self.mean_score,
-            "mean_agreement": self.mean_agreement,
-            "counts": dict(self.counts),
-            "suspects": self.suspects,
-            "skipped": list(self.skipped),
-            "unusable": self.unusable,
-            "unknown_classes": self.unknown_classes,
-            "tightness": self.tightness,
-            "loose": self.loose,
-        }
 
 
 def complete(
@@ -137,6 +45,11 @@ def complete(
     sheet: str | Path | None = None,
     boxes: Literal["auto", "tight", "loose"] = "auto",
     provider: Predictor | str | Path | None = None,
+    detector: str | Path | BoxDetector | None = None,
+    classes: str | Sequence[str] | None = None,
+    detections: str | Path | None = None,
+    add_objects: bool = False,
+    add_score: float = ADD_SCORE,
     device: str | torch.device | None = None,
     ray: str | None = None,
     progress: Progress | None = None,
@@ -167,6 +80,13 @@ def complete(
             the objects that have a mask.
         provider: another model (as `model`), which draws the masks instead. Each filled
             mask then also has its IoU with the mask that `model` draws.
+        detector: what finds the objects to add; see `load`.
+        classes: names for a detector of open vocabulary; see `load`.
+        detections: a COCO results file of the objects to add, with the ids of `data`.
+        add_objects: whether to add objects that the file lacks: detections whose IoU
+            with every box of their photograph is below 0.5, outside of crowds, of a
+            class of the file. They carry `halfmask.added`.
+        add_score: least score of an object to add.
         device: where to run the models that are not loaded yet.
         ray: draw on a Ray cluster: its address, `auto` (the one that runs here, else
             one of this machine) or `local`.
@@ -178,42 +98,57 @@ def complete(
     source, folder, target = Path(data), Path(images), Path(out)
     check_paths(source, folder, target)
     _check_options(boxes, sheet=None if dry_run else sheet, ray=None if dry_run else ray)
-    file = CocoFile.read(source)
-    work = plan(file, redo_filled)
-    check_work(file, work, folder)
-    done = Completion(out=target, plan=work, dry_run=dry_run)
+    adding = AddOptions(
+        wanted=add_objects,
+        detector=detector,
+        classes=classes,
+        detections=detections,
+        least_score=add_score,
+        workers=workers,
+        device=device,
+    )
+    noted = None if dry_run else target
+    file, found = adding.applied(source, noted, folder=folder, progress=progress)
+    work = plan(file, redo_filled, added=None if found is None else found.digest)
+    if found is None or work.total:
+        check_work(file, work, folder)
+    done = Completion(out=target, plan=work, dry_run=dry_run, additions=found)
     if dry_run:
         drawing = as_predictor(model if provider is None else provider, device="cpu")
         return replace(done, classes=_classes(drawing, file, work))
-    if work.total == 0:
+    if work.total:
+        pair = model, provider
+        drawer = _drawer(
+            pair, file, folder, polygons=polygons, workers=workers, boxes=boxes, device=device
+        )
+        job = FillingJob(
+            source=source,
+            file=file,
+            target=target,
+            work=work,
+            drawer=drawer,
+            redo_filled=redo_filled,
+        )
+        done = _filled(done, job, progress, ray=ray)
+    else:
         copy_file(source, target)
-        return _with_sheet(done, sheet, folder)
-    own = as_predictor(model, device=device)
-    drawing = own if provider is None else as_predictor(provider, device=device)
-    tightness = box_tightness(file)
-    loose = _are_loose(boxes, tightness, drawing)
-    drawer = MaskDrawer(
-        predictor=drawing,
-        categories=file.categories,
-        folder=folder,
-        polygons=polygons,
-        workers=workers,
-        loose=loose,
-        beside=None if provider is None else own,
-    )
-    job = FillingJob(
-        source=source, file=file, target=target, work=work, drawer=drawer, redo_filled=redo_filled
-    )
-    masks, resumed, skipped = job.run(progress or (lambda *_: None), ray)
-    done = replace(
-        _with_masks(done, masks),
-        classes=_classes(drawing, file, work),
-        resumed=resumed,
-        skipped=skipped,
-        tightness=tightness,
-        loose=loose and drawing.knows_loose_boxes,
-    )
+    found_journal_of(target).unlink(missing_ok=True)
     return _with_sheet(done, sheet, folder)
+
+
+def _filled(
+    done: Completion, job: FillingJob, progress: Progress | None, *, ray: str | None
+) -> Completion:
+    masks, resumed, skipped = job.run(progress or (lambda *_: None), ray)
+    drawing = job.drawer.predictor
+    return replace(
+        _with_masks(done, masks),
+        classes=_classes(drawing, job.file, job.work),
+        resumed=resumed,
+        unread=skipped,
+        tightness=box_tightness(job.file),
+        loose=job.drawer.loose and drawing.knows_loose_boxes,
+    )
 
 
 def check_paths(source: Path, folder: Path, out: Path) -> None:
@@ -267,6 +202,30 @@ def _are_loose(boxes: str, tightness: float | None, drawing: Predictor) -> bool:
             drawing.name,
         )
     return loose
+
+
+def _drawer(
+    models: tuple[Predictor | str | Path, Predictor | str | Path | None],
+    file: CocoFile,
+    folder: Path,
+    *,
+    polygons: bool,
+    workers: int,
+    boxes: str,
+    device: str | torch.device | None,
+) -> MaskDrawer:
+    model, provider = models
+    own = as_predictor(model, device=device)
+    drawing = own if provider is None else as_predictor(provider, device=device)
+    return MaskDrawer(
+        predictor=drawing,
+        categories=file.categories,
+        folder=folder,
+        polygons=polygons,
+        workers=workers,
+        loose=_are_loose(boxes, box_tightness(file), drawing),
+        beside=None if provider is None else own,
+    )
 
 
 def _classes(predictor: Predictor, file: CocoFile, work: FillingPlan) -> tuple[ClassToFill, ...]:

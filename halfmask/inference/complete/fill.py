@@ -92,6 +92,7 @@ class FillingJob:
             "polygons": drawer.polygons,
             "loose": drawer.loose,
             "redo_filled": self.redo_filled,
+            "added": self.work.added,
             "batch": [planning.BATCH_IMAGES, planning.BATCH_BOXES, planning.BATCH_PIXELS],
             "versions": [__version__, torch.__version__],
             "device": str(drawer.predictor.device),

@@ -12,6 +12,9 @@ from halfmask.files.atomic import write_json, written_beside
 from halfmask.inference.complete.filling import FilledMask
 from halfmask.inference.complete.plan import FillingPlan, Record
 
+OF_ADDED = ("added", "detector", "detector_score")
+"""Keys of `halfmask` that say that a detector added the object; they stay."""
+
 
 def write_completed(
     target: Path,
@@ -58,6 +61,9 @@ def _filled(old: Record, filling: FilledMask, model: str, *, broken: bool) -> Re
         note["replaced"] = old["segmentation"]
     elif isinstance(old.get("halfmask"), dict) and "replaced" in old["halfmask"]:
         note["replaced"] = old["halfmask"]["replaced"]
+    before = old.get("halfmask")
+    if isinstance(before, dict):
+        note |= {key: before[key] for key in OF_ADDED if key in before}
     mask = {"segmentation": filling["segmentation"], "area": filling["area"]}
     return old | mask | {"halfmask": note}
 

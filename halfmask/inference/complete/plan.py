@@ -54,6 +54,7 @@ class FillingPlan:
         suspects: ids of annotations whose polygon repeats their box.
         unusable: names of annotations without a usable box, image or class.
         to_fill: category id → how many masks are to be filled.
+        added: digest of the objects that a detector added to the file; None without.
     """
 
     batches: list[list[Piece]] = field(default_factory=list)
@@ -62,6 +63,7 @@ class FillingPlan:
     suspects: list[int] = field(default_factory=list)
     unusable: list[str] = field(default_factory=list)
     to_fill: Counter[int] = field(default_factory=Counter)
+    added: str | None = None
 
     @property
     def total(self) -> int:
@@ -74,15 +76,16 @@ class FillingPlan:
         return {piece.image["id"]: piece.image for batch in self.batches for piece in batch}
 
 
-def plan(file: CocoFile, redo_filled: bool = False) -> FillingPlan:
+def plan(file: CocoFile, redo_filled: bool = False, added: str | None = None) -> FillingPlan:
     """Looks at every annotation of a file.
 
     Args:
         file: the file.
         redo_filled: also fill what halfmask filled and nobody reviewed, and what a
             reviewer rejected.
+        added: see `FillingPlan`.
     """
-    out = FillingPlan()
+    out = FillingPlan(added=added)
     annotations = file.document["annotations"]
     position_of = {id(annotation): k for k, annotation in enumerate(annotations)}
     pieces: list[Piece] = []

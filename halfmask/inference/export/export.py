@@ -25,6 +25,7 @@ from halfmask.inference.export.parity import Graph, cases, parity
 from halfmask.inference.export.samples import Sample, samples
 from halfmask.inference.predictor import Predictor, as_predictor
 from halfmask.models.box_segmenter.model import BoxSegmenter
+from halfmask.models.detectors.base import BoxDetector
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 
 OPSET = 18
@@ -151,6 +152,11 @@ def graphs_of(predictor: Predictor) -> list[Graph]:
     """
     graphs = [_segment_graph(predictor.model, predictor.name)]
     finder = predictor.detector or predictor
+    if isinstance(finder, BoxDetector):
+        raise InputError(
+            f"export: {finder.name} is another project's detector; name a trained halfmask one, or "
+            "leave it out"
+        )
     if finder.can_detect:
         if not isinstance(finder.model, PartialMaskRCNN):
             raise InputError(

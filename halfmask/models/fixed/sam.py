@@ -6,9 +6,6 @@ Names: `sam:facebook/sam-vit-base`, `sam2:facebook/sam2.1-hiera-tiny`, either wi
 
 from __future__ import annotations
 
-import hashlib
-from logging import ERROR
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +14,7 @@ from torch import Tensor, nn
 
 from halfmask.errors import InputError
 from halfmask.models.base import FixedSegmenter
+from halfmask.models.pretrained import load_pretrained
 
 FAMILIES = {
     "sam": ("SamModel", "SamProcessor", {"sam"}),
@@ -41,7 +39,6 @@ REACH = 0.1
 
 SAM learned from boxes that were moved by about this much.
 """
-DIGITS = 12
 
 
 class _Encoded(NamedTuple):
@@ -144,72 +141,18 @@ def build_sam(name: str) -> tuple[SamSegmenter, str, str]:
     family, _, where = name.partition(":")
     if not where:
         raise InputError(f"{name}: names no model after the colon; for example {EXAMPLES}")
-    folder = Path(where)
-    if folder.is_dir():
-        network, processor = _pretrained(name, family, where, revision=None)
-        return (
-            SamSegmenter(network, processor),
-            f"{family}:{folder.resolve().name}",
-            _digest(folder),
-        )
-    where, _, revision = where.partition("@")
-    network, processor = _pretrained(name, family, where, revision=revision or None)
-    pinned = str(getattr(network.config, "_commit_hash", None) or revision)
-    return SamSegmenter(network, processor), f"{family}:{where}", pinned[:DIGITS]
-
-
-def _pretrained(name: str, family: str, where: str, *, revision: str | None) -> tuple[Any, Any]:
-    try:
-        import transformers
-        from transformers.utils import logging
-    except ImportError as error:
-        raise InputError(f'{name} needs transformers: pip install "halfmask[sam]"') from error
     model, processor, kinds = FAMILIES[family]
-    loud = logging.get_verbosity()
-    # A video model's surplus weights are no fault; missing ones are refused below.
-    logging.set_verbosity(ERROR)
-    try:
-        kind = transformers.PretrainedConfig.get_config_dict(where, revision=revision)[0].get(
-            "model_type"
-        )
+
+    def classes_of(kind: str | None) -> tuple[str, str]:
         if kind not in kinds:
             raise InputError(
                 f"{name}: expected a model of type {' or '.join(sorted(kinds))}, found "
                 f"{kind or 'no model'}; as in {EXAMPLES}"
             )
-        options: dict[str, Any] = {"revision": revision, "use_safetensors": True}  # never a pickle
-        network, found = getattr(transformers, model).from_pretrained(
-            where, output_loading_info=True, **options
-        )
-        prepared = getattr(transformers, processor).from_pretrained(where, revision=revision)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(_why(name, family, where, error=error)) from error
-    finally:
-        logging.set_verbosity(loud)
-    if found["missing_keys"]:
-        some = ", ".join(sorted(found["missing_keys"])[:3])
-        raise InputError(f"{name}: its weights lack {some}; fetch them again")
-    return network.float(), prepared
+        return model, processor
 
-
-def _why(name: str, family: str, where: str, *, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if Path(where).is_dir():
-        model = FAMILIES[family][0]
-        return f"{name}: no folder that transformers' {model}.save_pretrained wrote: {reason}"
-    return (
-        f"{name}: neither a folder here nor a model of the Hugging Face Hub: {reason} "
-        "To fix: check the name, or fetch it where there "
-        f"is a network (`hf download {where} --local-dir FOLDER`) and say {family}:FOLDER"
-    )
-
-
-def _digest(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:DIGITS]
+    found = load_pretrained(name, classes_of)
+    return SamSegmenter(found.network, found.processor), found.name, found.digest
 
 
 def _sampled(logits: Tensor, regions: Tensor) -> Tensor:

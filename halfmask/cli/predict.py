@@ -22,7 +22,9 @@ def run(
     model: Annotated[
         str, typer.Argument(help="Checkpoint, run directory or shipped name (box-segmenter).")
     ],
-    images: Annotated[list[Path], typer.Argument(help="Photographs, or folders of them.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Photographs, or folders of them and of folders.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for results.json and overlays/.")],
     detector: Annotated[
         str | None, typer.Option(help="Another model, which finds the boxes that MODEL fills.")

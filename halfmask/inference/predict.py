@@ -13,6 +13,7 @@ import torch
 
 from halfmask.coco.file import CocoFile
 from halfmask.coco.images import read_photograph
+from halfmask.coco.locate import name_key, nearest
 from halfmask.coco.records import clip_box, file_name_of
 from halfmask.coco.supervision import is_crowd
 from halfmask.errors import InputError
@@ -65,7 +66,7 @@ def predict(
 
     Args:
         model: a loaded model, or a name or path for `load`.
-        images: photographs, or folders of them.
+        images: photographs, or folders of them, with the folders below.
         out: the folder to write into.
         detector: a model that finds the boxes which `model` fills.
         boxes: a COCO file whose boxes are filled, matched by file name; crowds are left
@@ -78,7 +79,8 @@ def predict(
         InputError: no photograph can be used, the file of boxes names none of them, or
             the model finds no boxes and got none.
     """
-    jobs = _jobs([images] if isinstance(images, str | Path) else images, boxes)
+    given = [images] if isinstance(images, str | Path) else images
+    jobs = _jobs([Path(image) for image in given], boxes, Path(out))
     predictor = as_predictor(model, detector, device)
     if boxes is None and not predictor.can_detect:
         raise InputError(
@@ -94,7 +96,7 @@ def predict(
             skipped.append(str(error))
             continue
         rows = found.to_coco(job.image_id)
-        results += [{"image_id": job.image_id, "file_name": job.path.name} | row for row in rows]
+        results += [{"image_id": job.image_id, "file_name": job.name} | row for row in rows]
         if overlays:
             shown = found.select(found.scores >= score) if job.annotations is None else found
             save_picture(shown.plot(), folder / "overlays" / name, quality=92)
@@ -110,26 +112,31 @@ def predict(
 
 @dataclass(frozen=True, kw_only=True)
 class _Job:
-    """One photograph.
+    """One photograph; its name is its path below the folder that was given.
 
     With given boxes it also has their COCO annotations, all classes of the file, and
     the (H, W) in its record.
     """
 
     path: Path
+    name: str
     image_id: int
     size: tuple[int, int] | None = None
     annotations: list[dict[str, Any]] | None = None
     categories: tuple[Any, ...] = ()
 
 
-def _jobs(images: Sequence[str | Path], boxes: str | Path | None) -> list[_Job]:
+def _jobs(images: Sequence[Path], boxes: str | Path | None, out: Path) -> list[_Job]:
     if not images:
         raise InputError("images: expected photographs or folders of them, found none")
-    given = [Path(image) for image in images]
-    paths = [path for one in given for path in (images_in(one) if one.is_dir() else [one])]
+    paths: list[tuple[Path, str]] = []
+    for one in images:
+        if one.is_dir():  # an earlier run may have written its overlays below it
+            paths += [(p, p.relative_to(one).as_posix()) for p in images_in(one, skip=out)]
+        else:
+            paths.append((one, one.name))
     if boxes is None:
-        return [_Job(path=path, image_id=k + 1) for k, path in enumerate(paths)]
+        return [_Job(path=p, name=name, image_id=k + 1) for k, (p, name) in enumerate(paths)]
     jobs = _with_boxes(paths, Path(boxes))
     if not jobs:
         raise InputError(
@@ -138,25 +145,20 @@ def _jobs(images: Sequence[str | Path], boxes: str | Path | None) -> list[_Job]:
     return jobs
 
 
-def _with_boxes(paths: list[Path], boxes: Path) -> list[_Job]:
+def _with_boxes(paths: list[tuple[Path, str]], boxes: Path) -> list[_Job]:
     """The photographs that the file names, with its boxes; crowds are left out."""
     file = CocoFile.read(boxes)
-    by_name: dict[str, list[dict[str, Any]]] = {}
-    for image in file.images:
-        by_name.setdefault(Path(file_name_of(image)).name, []).append(image)
+    matched = _matched([path for path, _ in paths], file)
     jobs = []
-    for path in paths:
-        # Where names repeat in other folders, the longer name decides.
-        same = [i for i in by_name.get(path.name, []) if path.as_posix().endswith(file_name_of(i))]
-        found = same if len(same) == 1 else by_name.get(path.name, [])
-        if len(found) != 1:
-            why = "not in" if not found else "more than once in"
-            logger.warning("%s: %s %s, left out", path, why, boxes)
+    for position, (path, name) in enumerate(paths):
+        image_id = matched[position]
+        if isinstance(image_id, str):
+            logger.warning("%s: %s %s, left out", path, image_id, boxes)
             continue
-        image_id = found[0]["id"]
         jobs.append(
             _Job(
                 path=path,
+                name=name,
                 image_id=image_id,
                 size=file.size_of(image_id),
                 annotations=[a for a in file.annotations_of(image_id) if not is_crowd(a)],
@@ -164,6 +166,35 @@ def _with_boxes(paths: list[Path], boxes: Path) -> list[_Job]:
             )
         )
     return jobs
+
+
+def _matched(paths: list[Path], file: CocoFile) -> list[int | str]:
+    """The image id of each photograph, or why it has none.
+
+    Names are alike if their last parts are; of several, the one decides with which most
+    of the folders before it are alike.
+    """
+    records = {image["id"]: name_key(file_name_of(image)) for image in file.images}
+    by_last: dict[str, list[int]] = {}
+    for number, key in records.items():
+        by_last.setdefault(key[-1] if key else "", []).append(number)
+    keys = [name_key(path.as_posix()) for path in paths]
+    out: list[int | str] = []
+    users: dict[int, list[int]] = {}
+    for position, key in enumerate(keys):
+        same = by_last.get(key[-1], [])
+        found = nearest(key, [records[number] for number in same])
+        if len(found) == 1:
+            users.setdefault(same[found[0]], []).append(position)
+        out.append(
+            same[found[0]] if len(found) == 1 else f"{'more than once' if found else 'not'} in"
+        )
+    for number, positions in users.items():
+        best = nearest(records[number], [keys[position] for position in positions])
+        for k, position in enumerate(positions):
+            if len(best) > 1 or k not in best:
+                out[position] = "another photograph has the same name in"
+    return out
 
 
 def _predict(predictor: Predictor, job: _Job) -> Prediction:

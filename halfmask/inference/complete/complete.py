@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from halfmask.coco.file import CocoFile
-from halfmask.coco.images import missing_photographs
+from halfmask.coco.images import missing_photographs, why_missing
 from halfmask.coco.records import file_name_of
 from halfmask.coco.tightness import box_tightness, boxes_are_loose
 from halfmask.errors import InputError
@@ -23,6 +23,7 @@ from halfmask.inference.complete.output import copy_file
 from halfmask.inference.complete.plan import FillingPlan, plan
 from halfmask.inference.complete.ray import check_ray
 from halfmask.inference.predictor import Predictor, as_predictor
+from halfmask.masks.outline import check_tolerance
 from halfmask.pictures.filled_sheet import draw_filling_sheet
 from halfmask.pictures.save import check_sheet
 from halfmask.progress import Progress
@@ -131,6 +132,7 @@ def complete(
     images: str | Path,
     out: str | Path,
     polygons: bool = False,
+    tolerance: float = 1.0,
     redo_filled: bool = False,
     workers: int = 2,
     dry_run: bool = False,
@@ -159,6 +161,7 @@ def complete(
         images: the folder of its photographs.
         out: where the result goes; not the input.
         polygons: outlines instead of RLE.
+        tolerance: pixels that polygons may be from their mask's border; see `outlines`.
         redo_filled: also fill what halfmask filled and nobody accepted.
         workers: threads that decode photographs.
         dry_run: only look what there is to fill.
@@ -177,6 +180,7 @@ def complete(
     """
     source, folder, target = Path(data), Path(images), Path(out)
     check_paths(source, folder, target)
+    check_tolerance(tolerance)
     _check_options(boxes, sheet=None if dry_run else sheet, ray=None if dry_run else ray)
     file = CocoFile.read(source)
     work = plan(file, redo_filled)
@@ -196,7 +200,7 @@ def complete(
         predictor=drawing,
         categories=file.categories,
         folder=folder,
-        polygons=polygons,
+        tolerance=tolerance if polygons else None,
         workers=workers,
         loose=loose,
         beside=None if provider is None else own,
@@ -205,14 +209,9 @@ def complete(
         source=source, file=file, target=target, work=work, drawer=drawer, redo_filled=redo_filled
     )
     masks, resumed, skipped = job.run(progress or (lambda *_: None), ray)
-    done = replace(
-        _with_masks(done, masks),
-        classes=_classes(drawing, file, work),
-        resumed=resumed,
-        skipped=skipped,
-        tightness=tightness,
-        loose=loose and drawing.knows_loose_boxes,
-    )
+    done = replace(_with_masks(done, masks), classes=_classes(drawing, file, work))
+    done = replace(done, resumed=resumed, skipped=skipped, tightness=tightness)
+    done = replace(done, loose=loose and drawing.knows_loose_boxes)
     return _with_sheet(done, sheet, folder)
 
 
@@ -243,10 +242,11 @@ def check_work(file: CocoFile, work: FillingPlan, folder: Path) -> None:
         raise InputError(f"{file.name}: no box to fill a mask into: {found}")
     needed = list(work.photographs.values())
     if needed and len(missing_photographs(folder, needed)) == len(needed):
-        name = file_name_of(needed[0]) or "(no file_name)"
+        name = file_name_of(needed[0])
+        why = why_missing(folder, name)
         raise InputError(
             f"{folder}: none of the {len(needed)} photographs that {file.name} needs is here, "
-            f"such as {name}"
+            f"such as {name or '(no file_name)'}" + (f" ({why})" if why else "")
         )
 
 

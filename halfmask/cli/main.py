@@ -19,6 +19,7 @@ VERBS = {
     "doctor": "halfmask.cli.doctor",
     "convert": "halfmask.cli.convert",
     "split": "halfmask.cli.split",
+    "tighten": "halfmask.cli.tighten",
     "index": "halfmask.cli.index",
     "synth": "halfmask.cli.synth",
     "train": "halfmask.cli.train",

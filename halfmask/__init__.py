@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from halfmask.coco.doctor.doctor import doctor
     from halfmask.coco.index.index import index
     from halfmask.coco.split import split
-    from halfmask.coco.tighten import tighten
+    from halfmask.coco.tightness import tighten
     from halfmask.data.synthetic.write import synth
     from halfmask.evaluation.run import evaluate
     from halfmask.formats.convert import convert
@@ -44,7 +44,7 @@ _HOMES = {
     "serve": "halfmask.web.tryout",
     "split": "halfmask.coco.split",
     "synth": "halfmask.data.synthetic.write",
-    "tighten": "halfmask.coco.tighten",
+    "tighten": "halfmask.coco.tightness",
     "train": "halfmask.training.train",
 }
 """Function → its module."""

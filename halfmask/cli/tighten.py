@@ -14,7 +14,7 @@ from halfmask.files.atomic import write_json
 from halfmask.text import listed
 
 if TYPE_CHECKING:
-    from halfmask.coco.tighten import Tightening
+    from halfmask.coco.tightness import Tightening
 
 SHOWN = 10
 """How many classes or ids a report names before it counts the rest."""

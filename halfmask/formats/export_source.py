@@ -15,7 +15,7 @@ from halfmask.coco.supervision import MaskState, provenance
 from halfmask.formats.report import ConversionReport, Options
 from halfmask.formats.shapes import sound_crop
 from halfmask.formats.sink import Size, own_box
-from halfmask.formats.source_files import stems_of
+from halfmask.formats.source_files import size_of_photograph, stems_of
 from halfmask.masks.outline import outlines
 
 _KNOWN = {"id", "image_id", "category_id", "bbox", "area", "segmentation", "iscrowd", "halfmask"}
@@ -181,9 +181,21 @@ class ExportSource:
                     "images without a photograph in --images", f"{name}: {why}" if why else name
                 )
         return [
-            plain_name(name) if image["id"] in absent else relative_name(folder, name)
+            plain_name(name) if image["id"] in absent else self._found(folder, image, name)
             for image, name in zip(self.file.images, names, strict=True)
         ]
+
+    def _found(self, folder: Path, image: dict[str, Any], name: str) -> str:
+        """The name of a photograph; one found by its last part must have the image's size."""
+        found, size = relative_name(folder, name), self.file.size_of(image["id"])
+        if found != name and size_of_photograph(folder, found) != size:
+            self.report.fault(
+                "photographs found by their last part, of another size than the file says: the "
+                "name in the file is written",
+                f"{name} → {found}",
+            )
+            return plain_name(name)
+        return found
 
     def _count_keys(self, what: str, records: list[dict[str, Any]], known: set[str]) -> None:
         for record in records:

@@ -131,6 +131,23 @@ def test_a_photograph_of_another_size_is_refused(tmp_path: Path) -> None:
     assert [str(p.kind) for p in check_photographs(file, tmp_path)] == ["photograph_size_differs"]
 
 
+def test_a_written_name_is_of_a_photograph_of_the_same_size(tmp_path: Path) -> None:
+    put(tmp_path / "photos/sub/a.png", (30, 20))
+    put(tmp_path / "photos/sub/b.png")
+    images = coco("gone/a.png", "gone/b.png").images
+    row = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "area": 25}
+    document = {"images": images, "annotations": [row], "categories": [{"id": 1, "name": "cup"}]}
+    (tmp_path / "f.json").write_text(json.dumps(document))
+    out = tmp_path / "yolo"
+    done = halfmask.convert("to-yolo", tmp_path / "f.json", out, images=tmp_path / "photos")
+    assert not done.ok
+    assert "of another size than the file says" in done.problems[0]
+    assert {p.relative_to(out / "labels").as_posix() for p in files(out / "labels")} == {
+        "gone/a.txt",
+        "sub/b.txt",
+    }
+
+
 def test_nothing_is_listed_while_every_name_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

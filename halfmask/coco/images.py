@@ -77,7 +77,7 @@ def relative_name(folder: str | Path, name: str) -> str:
 
 
 def by_last_part(folder: str | Path, name: str) -> str | None:
-    """Returns the only file below a folder with a name's last part, relative to the folder.
+    """Returns the only file below a folder with a name's last part, as a relative path.
 
     The first of a folder is logged. None if there is no such file, or several.
     """

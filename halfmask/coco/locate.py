@@ -1,4 +1,4 @@
-"""Finds photographs whose name in a file is not quite their path below the images folder.
+"""Finds photographs whose name in a file is not quite their path below the folder.
 
 `--images` may name a folder too high or too low, names may have backslashes, another
 case, another Unicode form, a folder that is not there, or be addresses. Then the
@@ -128,7 +128,7 @@ def tree_of(folder: str | Path, fresh: bool = False) -> PhotographTree:
 
 
 def files_below(folder: str | Path, skip: str | Path | None = None) -> Iterator[str]:
-    """Yields the files in a folder and the folders below it, in order, with "/" in paths.
+    """Yields the files below a folder, in order, with "/" in their paths.
 
     Links are followed, a folder that was listed already is not listed again, and hidden
     folders are left out. Nothing is yielded for what cannot be listed.
@@ -166,7 +166,7 @@ def last_part(name: str) -> str:
 
 
 def is_address(name: str) -> bool:
-    """Whether a name is an address such as https://…"""
+    """Whether a name is an address, as https://… is."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name) is not None
 
 

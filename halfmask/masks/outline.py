@@ -1,4 +1,4 @@
-"""Masks to COCO polygons: along the pixels' borders, or with fewer corners that people can edit.
+"""Masks to COCO polygons: along the pixels' borders, or with few corners, to edit.
 
 Imports no torch.
 """
@@ -22,7 +22,7 @@ Loop = NDArray[np.float64]
 """The n corners of a closed line, float64 [n, 2] of x and y."""
 
 TOLERANCE = 1.0
-"""Pixels that polygons of our masks may be from the mask's border, unless told otherwise."""
+"""Pixels that polygons of our masks may be from the mask's border, unless said otherwise."""
 LEAST_IOU = 0.97
 """Least IoU of a mask with its simplified polygons; below it, a finer tolerance is used."""
 _FINER = (1.0, 0.5, 0.25)
@@ -136,7 +136,8 @@ def _loops(bitmap: Bitmap) -> list[Loop]:
     turns = directions[following] != directions
     after, loops = following.tolist(), []
     seen = bytearray(len(after))
-    for first in np.flatnonzero(directions == 0).tolist():  # every line has an east edge
+    # Every line has an edge to the east.
+    for first in np.flatnonzero(directions == 0).tolist():
         edge, line = first, []
         while not seen[edge]:
             seen[edge] = 1

@@ -41,7 +41,7 @@ def thinned(loop: Line, tolerance: float) -> Line:
 def crosses(loop: Line) -> bool:
     """Whether two sides of a closed line cross; a mere touch does not count."""
     start = loop
-    way = ahead(loop) - start
+    way = next_rows(loop) - start
 
     def side(points: Line) -> Line:
         gap = points[None] - start[:, None]
@@ -49,28 +49,28 @@ def crosses(loop: Line) -> bool:
         return turn
 
     first = np.sign(side(start))
-    apart = first * ahead(first.T).T < 0  # of each line: start and end of the others
+    apart = first * next_rows(first.T).T < 0  # of each line: start and end of the others
     return bool((apart & apart.T).any())
 
 
 def signed_area(loop: Line) -> float:
     """Returns the area: positive if clockwise (y down), negative around holes."""
-    (x, y), (next_x, next_y) = loop.T, ahead(loop).T
+    (x, y), (next_x, next_y) = loop.T, next_rows(loop).T
     return float(x @ next_y - next_x @ y) / 2
 
 
-def ahead(rows: NDArray[Any]) -> NDArray[Any]:
+def next_rows(rows: NDArray[Any]) -> NDArray[Any]:
     """Returns for each row the next one; the first follows the last."""
     return np.concatenate([rows[1:], rows[:1]])
 
 
 def _without_steps(loop: Line) -> Line:
     """Returns the middles of short sides, and the ends of long ones."""
-    way = ahead(loop) - loop
+    way = next_rows(loop) - loop
     length = np.abs(way).sum(1)
     unit = way / length[:, None]
     long = length >= SHARP
-    sharp_end = long & ahead(long)
+    sharp_end = long & next_rows(long)
     sharp = np.concatenate([sharp_end[-1:], sharp_end[:-1]])
     # Of each side: its sharp corner, half a pixel after its start, half a pixel before
     # its end.

@@ -166,8 +166,8 @@ def _border(bitmap: Bitmap) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArr
     start, heading = np.concatenate(starts), np.concatenate(directions)
     if not len(start):
         return start, heading, heading
-    # One edge leaves a corner, or two where pixels touch: then turn right, to follow the
-    # same pixel.
+    # One edge leaves a corner, or two where pixels touch there: then turn right, to
+    # stay with the same pixel.
     columns = bitmap.shape[1] + 1
     corner = start[:, 1] * columns + start[:, 0]
     order = np.argsort(corner, kind="stable")

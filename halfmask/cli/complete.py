@@ -41,7 +41,6 @@ def run(
         float,
         typer.Option(
             min=0,
-            metavar="PIXELS",
             help="How far polygons may be from their mask's border. 0 follows every pixel. A "
             "finer one is used where their IoU with the mask would be below 0.97.",
         ),

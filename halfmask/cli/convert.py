@@ -64,7 +64,6 @@ def run(
         float | None,
         typer.Option(
             min=0,
-            metavar="PIXELS",
             help="to-yolo, to-cvat, to-label-studio: how far polygons of masks that a model drew "
             "may be from the mask's border. Default: 1 in YOLO; CVAT and Label Studio get masks.",
         ),

@@ -34,7 +34,7 @@ VERBS = {
 }
 """Verb → its module, whose `run` is the command. The help keeps this order."""
 GROUPS = {
-    "Data": ("doctor", "convert", "split", "index", "synth"),
+    "Data": ("doctor", "convert", "split", "tighten", "index", "synth"),
     "Model": ("train", "evaluate", "import-weights", "demo"),
     "Masks and review": ("complete", "review"),
     "Use and deploy": ("predict", "serve", "export"),

@@ -21,19 +21,15 @@ SHOWN = 10
 
 
 def run(
-    data: Annotated[Path, typer.Argument(help="COCO file.", metavar="DATA.json")],
+    data: Annotated[Path, typer.Argument(help="COCO file.")],
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="File to write; not the input itself. Without it, only the report.", metavar="F"
-        ),
+        typer.Option(help="File to write; not the input itself. Without it, only the report."),
     ] = None,
     filled: Annotated[
         bool, typer.Option("--filled", help="Filled masks that nobody has reviewed count too.")
     ] = False,
-    json: Annotated[
-        Path | None, typer.Option(help="Write the report as JSON.", metavar="F")
-    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the report as JSON.")] = None,
 ) -> None:
     """Replaces loose boxes by those of their masks.
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from halfmask.coco.doctor.doctor import doctor
     from halfmask.coco.index.index import index
     from halfmask.coco.split import split
+    from halfmask.coco.tightness import tighten
     from halfmask.data.synthetic.write import synth
     from halfmask.evaluation.run import evaluate
     from halfmask.formats.convert import convert
@@ -43,6 +44,7 @@ _HOMES = {
     "serve": "halfmask.web.tryout",
     "split": "halfmask.coco.split",
     "synth": "halfmask.data.synthetic.write",
+    "tighten": "halfmask.coco.tightness",
     "train": "halfmask.training.train",
 }
 """Function → its module."""
@@ -63,6 +65,7 @@ __all__ = [
     "serve",
     "split",
     "synth",
+    "tighten",
     "train",
 ]
 

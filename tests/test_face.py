@@ -113,6 +113,7 @@ def test_a_function_says_what_it_does_and_raises(name: str) -> None:
         ("serve", {"model": "no such model"}),
         ("split", {"data": "no.json", "masked": "voc", "out": "o.json"}),
         ("synth", {"folder": "o", "image_count": 0}),
+        ("tighten", {"data": "no.json", "out": "o.json"}),
         ("train", {"recipe": "no such recipe", "out": "o"}),
         ("train", {"recipe": 3, "out": "o"}),
     ],

@@ -59,7 +59,7 @@ SHORT = {
     "cli/serve.py": DOOR,
     "cli/split.py": DOOR,
     "cli/synth.py": DOOR,
-    "coco/tightness.py": "complete and evaluate judge boxes alike",
+    "cli/train.py": DOOR,
     "errors.py": "every room raises these errors",
     "pictures/save.py": "the one home of saved pictures",
     "text.py": "the one home of shortened lists",

@@ -36,8 +36,16 @@ def run(
     ],
     polygons: Annotated[
         bool,
-        typer.Option("--polygons", help="Write masks as polygons along the pixels, not as RLE."),
+        typer.Option("--polygons", help="Write masks as polygons that people can edit, not RLE."),
     ] = False,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="How far polygons may be from their mask's border. 0 follows every pixel. A "
+            "finer one is used where their IoU with the mask would be below 0.97.",
+        ),
+    ] = 1.0,
     redo_filled: Annotated[
         bool,
         typer.Option("--redo-filled", help="Draw again the filled masks that nobody accepted."),
@@ -118,8 +126,8 @@ def run(
     # fmt: off
     with Display(quiet=True) as progress:
         done = halfmask.complete(
-            model, data, images=images, out=out, polygons=polygons, redo_filled=redo_filled,
-            workers=workers, dry_run=dry_run, sheet=sheet, boxes=boxes, provider=provider,
+            model, data, images=images, out=out, polygons=polygons, tolerance=tolerance,
+            redo_filled=redo_filled, workers=workers, dry_run=dry_run, sheet=sheet, boxes=boxes, provider=provider,
             detector=detector, classes=classes, detections=detections, add_objects=add_objects,
             add_score=add_score, device=device, ray=ray, progress=progress,
         )

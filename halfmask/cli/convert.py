@@ -37,7 +37,9 @@ def run(
     ],
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder of the photographs, for formats without image sizes."),
+        typer.Option(
+            help="Folder of the photographs: for formats without image sizes, and to look up names."
+        ),
     ] = None,
     split: Annotated[
         str | None, typer.Option(help="Part of the source to convert: train, val, …")
@@ -56,6 +58,14 @@ def run(
         typer.Option(
             "--image-url",
             help="to-label-studio: URL before each file name. Default: local storage.",
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="to-yolo, to-cvat, to-label-studio: how far polygons of masks that a model drew "
+            "may be from the mask's border. Default: 1 in YOLO; CVAT and Label Studio get masks.",
         ),
     ] = None,
     coco_val: Annotated[
@@ -94,6 +104,7 @@ def run(
         "split": split,
         "masks": masks,
         "zero_based": zero_based,
+        "tolerance": tolerance,
     }
     genome: dict[str, Any] = {"coco_val": coco_val, "synsets": synsets, "test_count": test_count}
     with Display(quiet=True) as progress:

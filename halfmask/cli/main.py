@@ -19,6 +19,7 @@ VERBS = {
     "doctor": "halfmask.cli.doctor",
     "convert": "halfmask.cli.convert",
     "split": "halfmask.cli.split",
+    "tighten": "halfmask.cli.tighten",
     "index": "halfmask.cli.index",
     "synth": "halfmask.cli.synth",
     "train": "halfmask.cli.train",
@@ -33,7 +34,7 @@ VERBS = {
 }
 """Verb → its module, whose `run` is the command. The help keeps this order."""
 GROUPS = {
-    "Data": ("doctor", "convert", "split", "index", "synth"),
+    "Data": ("doctor", "convert", "split", "tighten", "index", "synth"),
     "Model": ("train", "evaluate", "import-weights", "demo"),
     "Masks and review": ("complete", "review"),
     "Use and deploy": ("predict", "serve", "export"),

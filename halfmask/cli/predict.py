@@ -23,7 +23,9 @@ def run(
     model: Annotated[
         str, typer.Argument(help="Checkpoint, run directory or shipped name (box-segmenter).")
     ],
-    images: Annotated[list[Path], typer.Argument(help="Photographs, or folders of them.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Photographs, or folders of them and of folders.")
+    ],
     out: Annotated[
         Path, typer.Option(help="Folder for results.json, instances.json and overlays/.")
     ],

@@ -5,6 +5,7 @@ No EXIF rotation is applied, since boxes are in stored pixels.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,14 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from halfmask.coco.locate import tree_of
 from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
+from halfmask.text import plural
+
+logger = logging.getLogger(__name__)
 
 Pixels = NDArray[np.uint8]
 
 
 def photograph_path(folder: str | Path, name: str, where: str = "") -> Path:
     """Returns the path of a record's photograph; no other code turns names into paths.
+
+    Where the folder has no such file, it is the one below the folder with the same last
+    part, if there is only one (`halfmask.coco.locate`). Its size must be checked.
 
     COCO files come from strangers, so a name may not lead out of the folder. Links
     inside the folder are the user's own and are followed.
@@ -32,18 +40,57 @@ def photograph_path(folder: str | Path, name: str, where: str = "") -> Path:
         name: `file_name_of` the record. An absolute name, or one with `..`, is accepted
             if it leads into the folder.
         where: added to the error, for example "image id 9".
+    Returns:
+        A path below the folder, which need not exist.
     Raises:
-        InputError: the record has no name, or the name leads out of the folder.
+        InputError: the record has no name, the name leads out of the folder, or several
+            photographs have its last part.
     """
     of = f"{where}: " if where else ""
     if not name:
         raise InputError(f"{of}the record has no file_name")
-    if _leads_out(folder, name):
+    leads_out, path = _leads_out(folder, name), Path(folder) / name
+    if not leads_out and os.path.isfile(path):  # noqa: PTH113 - never raises
+        return path
+    if found := by_last_part(folder, name):
+        return Path(folder) / found
+    if why := why_missing(folder, name):
+        raise InputError(
+            f"{of}no photograph {name!r} in {folder}: {why}; correct file_name, or name the "
+            "folder of the right one"
+        )
+    if leads_out:
         raise InputError(
             f"{of}file_name {name!r} leads out of {folder}; name the folder that holds all "
             "photographs"
         )
-    return Path(folder) / name
+    return path
+
+
+def relative_name(folder: str | Path, name: str) -> str:
+    """Returns the path of a record's photograph relative to the folder, with "/" in it.
+
+    Raises:
+        InputError: as `photograph_path`.
+    """
+    return Path(os.path.relpath(photograph_path(folder, name), folder)).as_posix()
+
+
+def by_last_part(folder: str | Path, name: str) -> str | None:
+    """Returns the only file below a folder with a name's last part, as a relative path.
+
+    The first of a folder is logged. None if there is no such file, or several.
+    """
+    tree = tree_of(folder)
+    found = tree.find(name)
+    if len(found) != 1:
+        return None
+    if not tree.said:
+        tree.said = True
+        logger.warning(
+            "%s: photographs are found by their last part, such as %s → %s", folder, name, found[0]
+        )
+    return found[0]
 
 
 def read_photograph(path: str | Path, where: str = "") -> Pixels:
@@ -103,7 +150,9 @@ def to_rgb(image: Image.Image) -> Pixels:
 
 
 def check_folder(folder: str | Path, photographs: Iterable[tuple[int, str]], name: str) -> None:
-    """Checks that photographs exist; lists each folder only once.
+    """Checks that photographs exist, and logs how many are found by their last part.
+
+    Lists each folder only once.
 
     Args:
         folder: of the photographs.
@@ -113,25 +162,22 @@ def check_folder(folder: str | Path, photographs: Iterable[tuple[int, str]], nam
         InputError: there is no such folder, or photographs are missing; the message has
             their number and the first.
     """
-    total = absent = 0
-    first = (0, "")
-    listed: dict[Path, set[str]] = {}
     root = _folder(folder)
-    for total, photograph in enumerate(photographs, 1):  # noqa: B007
-        if not _is_there(root, photograph[1], listed):
-            absent += 1
-            first = photograph if absent == 1 else first
-    if not absent:
+    total, missing = _missing(root, photographs)
+    if not missing:
         return
-    if _leads_out(root, first[1]):
-        first = (first[0], f"{first[1]!r}, which leads out of it")
-    share, verb = f"{absent} of the {total}", "are not"
-    if absent == total:
+    number, first = missing[0]
+    said = first or "one without file_name"
+    if why := why_missing(root, first):
+        said = f"{first} ({why})"
+    elif _leads_out(root, first):
+        said = f"{first!r}, which leads out of it"
+    share, verb = f"{len(missing)} of the {total}", "are not"
+    if len(missing) == total:
         share, verb = f"none of the {total}", "is"
     raise InputError(
         f"{folder}: {share} photographs that {name} names {verb} in this folder, "
-        f"first {first[1] or 'one without file_name'} (image id {first[0]}); check the images "
-        "folder"
+        f"first {said} (image id {number}); check the images folder"
     )
 
 
@@ -140,12 +186,44 @@ def missing_photographs(
 ) -> list[dict[str, Any]]:
     """Returns the image records whose photograph is not in a folder.
 
+    It logs how many are found by their last part.
+
     Raises:
         InputError: there is no such folder.
     """
-    root = _folder(folder)
-    listed: dict[Path, set[str]] = {}
-    return [image for image in images if not _is_there(root, file_name_of(image), listed)]
+    records = list(images)
+    named = ((number, file_name_of(image)) for number, image in enumerate(records))
+    _, missing = _missing(_folder(folder), named)
+    return [records[number] for number, _ in missing]
+
+
+def why_missing(folder: str | Path, name: str) -> str:
+    """Says why a photograph is missing although others have its last part; else ""."""
+    return tree_of(folder).why_not(name) if name else ""
+
+
+def _missing(
+    root: Path, photographs: Iterable[tuple[int, str]]
+) -> tuple[int, list[tuple[int, str]]]:
+    """Returns how many photographs there are, and those that are not found, in order."""
+    there: set[str] = set()
+    odd: list[tuple[int, str]] = []
+    total, listed = 0, dict[Path, set[str]]()
+    for total, (number, name) in enumerate(photographs, 1):  # noqa: B007
+        if _is_there(root, name, listed):
+            there.add(name)
+        else:
+            odd.append((number, name))
+    if not odd:
+        return total, []
+    tree = tree_of(root, fresh=True)
+    found = tree.settle({name for _, name in odd if name}, there)
+    if found:
+        tree.said = True
+        few = next((f"{name} → {found[name]}" for _, name in odd if name in found), "")
+        what = plural(sum(name in found for _, name in odd), "photograph")
+        logger.warning("%s: %s found by their last part, such as %s", root, what, few)
+    return total, [(number, name) for number, name in odd if name not in found]
 
 
 def _folder(folder: str | Path) -> Path:

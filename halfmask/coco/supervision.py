@@ -111,6 +111,8 @@ def provenance(annotation: dict[str, Any]) -> str | None:
     if not isinstance(note, dict):
         return None
     state = note.get("state")
+    if note.keys() == {"box"}:
+        return None  # `tighten` kept the old box of an annotation; its mask is the file's
     # An unreadable note still shows that no person drew the mask.
     return state if state in ("accepted", "rejected", "redrawn") else "filled"
 

@@ -13,6 +13,7 @@ from halfmask.formats.registry import READERS, WRITERS
 from halfmask.formats.report import ConversionReport, Options, steps_to
 from halfmask.formats.sink import CocoSink
 from halfmask.formats.visual_genome.convert import IMAGES, OBJECTS, convert_visual_genome
+from halfmask.masks.outline import check_tolerance
 from halfmask.progress import Progress
 
 VISUAL_GENOME = "visual-genome"
@@ -62,6 +63,7 @@ def convert(
     masks: str | Path | None = None,
     zero_based: bool = False,
     image_url: str | None = None,
+    tolerance: float | None = None,
     coco_val: str | Path | None = None,
     synsets: int = 3000,
     test_count: int = 5000,
@@ -76,11 +78,15 @@ def convert(
         format: a key of READERS or WRITERS, or `visual-genome`.
         source: file or folder to read.
         out: COCO file to write; from COCO, a new folder (CVAT: an XML file).
-        images: folder of the photographs, for formats without sizes.
+        images: folder of the photographs, for formats without sizes; from COCO, the
+            names of the photographs found there are written.
         split: one part of the source: train, val, …; yolo: `all` for all in one file.
         masks: folder of the mask PNGs (voc, open-images).
         zero_based: voc: boxes count from 0 and exclude the last pixel.
         image_url: to-label-studio: prefix of file names; local storage by default.
+        tolerance: to-yolo, to-cvat, to-label-studio: pixels that polygons of masks
+            drawn by a model may be from the mask's border. Default: 1 in YOLO; CVAT and
+            Label Studio get an RLE as a mask, unless this is given.
         coco_val: visual-genome: COCO's instances_val2017.json, whose images become val.
         synsets: visual-genome: number of synsets that become classes, besides COCO's
             80.
@@ -103,6 +109,7 @@ def convert(
         split=split,
         zero_based=zero_based,
         image_url=image_url,
+        tolerance=None if tolerance is None else check_tolerance(tolerance),
         advance=advance,
     )
     _check(format, options)

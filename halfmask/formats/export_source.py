@@ -8,16 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from halfmask.coco.file import CocoFile
+from halfmask.coco.images import missing_photographs, relative_name, why_missing
+from halfmask.coco.locate import plain_name
 from halfmask.coco.records import file_name_of
 from halfmask.coco.supervision import MaskState, provenance
 from halfmask.formats.report import ConversionReport, Options
+from halfmask.formats.shapes import sound_crop
 from halfmask.formats.sink import Size, own_box
-from halfmask.formats.source_files import stems_of
+from halfmask.formats.source_files import size_of_photograph, stems_of
+from halfmask.masks.outline import outlines
 
 _KNOWN = {"id", "image_id", "category_id", "bbox", "area", "segmentation", "iscrowd", "halfmask"}
 _KNOWN_OF_IMAGE = {"id", "file_name", "width", "height", "coco_url"}
 _KNOWN_OF_FILE = {"images", "annotations", "categories"}
 
+DRAWN = ("filled", "accepted")
+"""States of masks that a model drew and no person changed."""
 LOOSE = 1.5
 """Pixels between a side of a box and the mask's own box from which the box is its own."""
 
@@ -53,6 +59,11 @@ class ExportInstance:
     def note(self, what: str) -> None:
         """Counts content of the annotation that the format cannot hold."""
         self.report.note(what, f"annotation {self.annotation['id']}")
+
+    @property
+    def by_model(self) -> bool:
+        """Whether a model drew the mask, and no person changed it."""
+        return provenance(self.annotation) in DRAWN
 
     @property
     def loose(self) -> bool:
@@ -93,7 +104,8 @@ class ExportSource:
     Attributes:
         file: the file.
         target: name of the format, for the report.
-        holds: what the format can express: any of `halfmask`, `attributes`, `loose`.
+        holds: what the format can express: any of `halfmask`, `attributes`, `loose` and
+            `polygons` (several for one annotation).
         options: the options of the conversion.
         report: counts what is lost.
     """
@@ -140,7 +152,7 @@ class ExportSource:
             InputError: a file name leads out of the folder, or two differ in their
                 ending only.
         """
-        names = [file_name_of(image) for image in self.file.images]
+        names = self._photographs()
         stems = stems_of(names, self.file.name)
         for image, name in zip(self.file.images, names, strict=True):
             size = self.file.size_of(image["id"])
@@ -155,6 +167,36 @@ class ExportSource:
             )
             self.options.advance(1, len(names))
 
+    def _photographs(self) -> list[str]:
+        """The name of each image: of the photograph that is found, else with "/" in it."""
+        names = [file_name_of(image) for image in self.file.images]
+        folder = self.options.images
+        if folder is None:
+            return [plain_name(name) for name in names]
+        absent = {image["id"] for image in missing_photographs(folder, self.file.images)}
+        for image, name in zip(self.file.images, names, strict=True):
+            if image["id"] in absent:
+                why = why_missing(folder, name)
+                self.report.note(
+                    "images without a photograph in --images", f"{name}: {why}" if why else name
+                )
+        return [
+            plain_name(name) if image["id"] in absent else self._found(folder, image, name)
+            for image, name in zip(self.file.images, names, strict=True)
+        ]
+
+    def _found(self, folder: Path, image: dict[str, Any], name: str) -> str:
+        """The name of a photograph; one found by its last part must have the image's size."""
+        found, size = relative_name(folder, name), self.file.size_of(image["id"])
+        if found != name and size_of_photograph(folder, found) != size:
+            self.report.fault(
+                "photographs found by their last part, of another size than the file says: the "
+                "name in the file is written",
+                f"{name} → {found}",
+            )
+            return plain_name(name)
+        return found
+
     def _count_keys(self, what: str, records: list[dict[str, Any]], known: set[str]) -> None:
         for record in records:
             extra = ", ".join(key[:40] for key in sorted(set(record) - known))
@@ -167,6 +209,7 @@ class ExportSource:
         if crowd:
             state = self.file.state_of({**annotation, "iscrowd": 0}, "filled")
         mask = annotation["segmentation"] if state in (MaskState.MASK, MaskState.SUSPECT) else None
+        mask = self._editable(annotation, mask, size)
         instance = ExportInstance(
             annotation=annotation,
             label=self.file.label_of[annotation["category_id"]] - 1,
@@ -181,6 +224,14 @@ class ExportSource:
         )
         self._count(instance, state)
         return instance
+
+    def _editable(self, annotation: dict[str, Any], mask: Any, size: Size) -> Any:
+        """An RLE that a model drew as polygons, if a tolerance is given and the format has them."""
+        tolerance = self.options.tolerance
+        drawn = isinstance(mask, dict) and provenance(annotation) in DRAWN
+        if tolerance is None or not drawn or "polygons" not in self.holds:
+            return mask
+        return outlines(*sound_crop(mask, size), tolerance)
 
     def _count(self, instance: ExportInstance, state: MaskState) -> None:
         annotation, note = instance.annotation, instance.note

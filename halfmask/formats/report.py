@@ -25,6 +25,7 @@ class Options:
         zero_based: VOC boxes count pixels from 0 and exclude the last one.
         image_url: prefix of file names in Label Studio; None: local storage.
         whole: read all parts, and keep what writing the same files again needs.
+        tolerance: pixels that polygons of a model's masks may be from their border.
         advance: called with the steps just made and the steps in all.
     """
 
@@ -34,6 +35,7 @@ class Options:
     zero_based: bool = False
     image_url: str | None = None
     whole: bool = False
+    tolerance: float | None = None
     advance: Callable[[int, int], None] = _ignore
 
     def advance_bytes(self, path: Path, reads: int = 1) -> Callable[[int], None]:

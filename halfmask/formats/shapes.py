@@ -71,16 +71,19 @@ def sound_crop(segmentation: Any, image_size: tuple[int, int]) -> tuple[Bitmap, 
     return crop
 
 
-def one_polygon(segmentation: Any, image_size: tuple[int, int]) -> list[float]:
+def one_polygon(
+    segmentation: Any, image_size: tuple[int, int], tolerance: float = 0.0
+) -> list[float]:
     """Returns a single polygon that covers the pixels of a valid segmentation.
 
     It does so under the even-odd rule and under the non-zero rule. A polygon stays
     unchanged. Parts that lie apart are joined unchanged. Parts that may overlap, and an
-    RLE, are drawn, and their outline along the pixels is used.
+    RLE, are drawn, and the outline of their pixels is used.
 
     Args:
         segmentation: polygons or RLE.
         image_size: (H, W).
+        tolerance: how far that outline may be from the pixels, see `outlines`.
     Returns:
         x1, y1, x2, y2, …
     """
@@ -88,7 +91,8 @@ def one_polygon(segmentation: Any, image_size: tuple[int, int]) -> list[float]:
         parts = [_ring(part) for part in segmentation]
         if all(_lie_apart(a, b) for a, b in combinations(parts, 2)):
             return _joined(parts)
-    return _joined([_ring(ring) for ring in rings(*sound_crop(segmentation, image_size))])
+    crop, place = sound_crop(segmentation, image_size)
+    return _joined([_ring(ring) for ring in rings(crop, place, tolerance)])
 
 
 def _joined(parts: list[Ring]) -> list[float]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from halfmask.coco.images import opened
+from halfmask.coco.images import opened, photograph_path
 from halfmask.errors import InputError
 
 PHOTOGRAPHS = {
@@ -54,14 +54,17 @@ def stems_of(names: list[str], source: str) -> dict[str, str]:
 
 
 def size_of_photograph(images: Path | None, name: str) -> tuple[int, int] | None:
-    """Returns (H, W) of a photograph in a folder; None if the folder lacks the file.
+    """Returns (H, W) of a photograph in a folder; None if it is not found there.
 
     Raises:
-        InputError: the photograph cannot be read.
+        InputError: the photograph cannot be read, or several have the name's last part.
     """
-    if images is None or leads_out(name) or not (images / name).is_file():
+    if images is None or leads_out(name):
         return None
-    with opened(images / name) as image:
+    path = photograph_path(images, name)
+    if not path.is_file():
+        return None
+    with opened(path) as image:
         return image.height, image.width
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from halfmask.coco.images import Pixels, opened, read_photograph, to_rgb
+from halfmask.coco.locate import files_below
 from halfmask.errors import InputError
 
 ImageLike = str | Path | bytes | IO[bytes] | Image.Image | NDArray[Any] | Tensor
@@ -80,13 +81,16 @@ def check_size(pixels: Pixels, size: tuple[int, int], where: str, *, file: str) 
         )
 
 
-def images_in(folder: Path) -> list[Path]:
-    """Returns the image files of a folder, sorted by name, without its subfolders.
+def images_in(folder: Path, skip: Path | None = None) -> list[Path]:
+    """Returns the image files of a folder and the folders below it, sorted.
+
+    Hidden folders are left out, and so is `skip`.
 
     Raises:
         InputError: there are none.
     """
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    paths = (folder / name for name in files_below(folder, skip))
+    found = [path for path in paths if path.suffix.lower() in SUFFIXES]
     if not found:
         raise InputError(
             f"{folder}: a folder without images (looked for {', '.join(sorted(SUFFIXES))})"

@@ -13,6 +13,7 @@ from typing import Any
 
 from halfmask._version import __version__
 from halfmask.coco.file import CocoFile
+from halfmask.coco.locate import name_key, nearest
 from halfmask.coco.records import Box, clip_box, file_name_of
 from halfmask.coco.results import Results, read_results
 from halfmask.coco.supervision import is_crowd
@@ -51,11 +52,14 @@ class Job:
     categories: tuple[Any, ...] = ()
 
 
-def photographs_below(images: Sequence[str | Path]) -> tuple[list[Path], Path]:
+def photographs_below(
+    images: Sequence[str | Path], skip: Path | None = None
+) -> tuple[list[Path], Path]:
     """Returns the photographs, and the folder that holds all of them.
 
     Args:
-        images: photographs, or folders of them.
+        images: photographs, or folders of them, with the folders below.
+        skip: a folder to leave out: an earlier run may have written its overlays there.
     Raises:
         InputError: there are none.
     """
@@ -66,7 +70,13 @@ def photographs_below(images: Sequence[str | Path]) -> tuple[list[Path], Path]:
     root = Path(os.path.commonpath(folders))
     if len(given) == 1:  # as the user wrote it
         root = given[0] if given[0].is_dir() else given[0].parent
-    return [path for one in given for path in (images_in(one) if one.is_dir() else [one])], root
+    paths = [path for one in given for path in (images_in(one, skip) if one.is_dir() else [one])]
+    return paths, root
+
+
+def name_below(root: Path, path: Path) -> str:
+    """Returns a photograph's path below the folder that holds all of them."""
+    return Path(os.path.relpath(path.absolute(), root.absolute())).as_posix()
 
 
 def jobs_of(paths: list[Path], data: str | Path | None, detections: str | Path | None) -> list[Job]:
@@ -91,20 +101,36 @@ def jobs_of(paths: list[Path], data: str | Path | None, detections: str | Path |
 
 
 def _records(paths: list[Path], file: CocoFile) -> list[tuple[Path, dict[str, Any]]]:
-    """The photographs that the file names, with their records."""
-    by_name: dict[str, list[dict[str, Any]]] = {}
-    for image in file.images:
-        by_name.setdefault(Path(file_name_of(image)).name, []).append(image)
+    """Returns the photographs that the file names, with their records.
+
+    Names are alike if their last parts are. Of several, the one decides with which most
+    of the folders before it are alike.
+    """
+    keys = [name_key(file_name_of(image)) for image in file.images]
+    by_last: dict[str, list[int]] = {}
+    for position, key in enumerate(keys):
+        by_last.setdefault(key[-1] if key else "", []).append(position)
+    own = [name_key(path.as_posix()) for path in paths]
+    found: dict[int, int | str] = {}
+    users: dict[int, list[int]] = {}
+    for k, key in enumerate(own):
+        same = by_last.get(key[-1], [])
+        near = nearest(key, [keys[position] for position in same])
+        if len(near) == 1:
+            users.setdefault(same[near[0]], []).append(k)
+        found[k] = same[near[0]] if len(near) == 1 else "more than once in" if near else "not in"
+    for position, rivals in users.items():
+        best = nearest(keys[position], [own[k] for k in rivals])
+        for place, k in enumerate(rivals):
+            if len(best) > 1 or place not in best:
+                found[k] = "another photograph has the same name in"
     out = []
-    for path in paths:
-        # Where names repeat in other folders, the longer name decides.
-        same = [i for i in by_name.get(path.name, []) if path.as_posix().endswith(file_name_of(i))]
-        found = same if len(same) == 1 else by_name.get(path.name, [])
-        if len(found) == 1:
-            out.append((path, found[0]))
-            continue
-        why = "not in" if not found else "more than once in"
-        logger.warning("%s: %s %s, left out", path, why, file.name)
+    for k, path in enumerate(paths):
+        match = found[k]
+        if isinstance(match, str):
+            logger.warning("%s: %s %s, left out", path, match, file.name)
+        else:
+            out.append((path, file.images[match]))
     return out
 
 
@@ -161,10 +187,9 @@ class InstancesFile:
     def add(self, job: Job, found: Prediction) -> None:
         """Adds a photograph and its objects."""
         height, width = found.image_size
-        name = Path(os.path.relpath(job.path.absolute(), self._root)).as_posix()
         self._images[job.image_id] = {
             "id": job.image_id,
-            "file_name": name,
+            "file_name": name_below(self._root, job.path),
             "width": width,
             "height": height,
         }

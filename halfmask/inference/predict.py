@@ -13,7 +13,14 @@ from halfmask.coco.images import read_photograph
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.inference.images import check_size
-from halfmask.inference.jobs import InstancesFile, Job, jobs_of, overlay_names, photographs_below
+from halfmask.inference.jobs import (
+    InstancesFile,
+    Job,
+    jobs_of,
+    name_below,
+    overlay_names,
+    photographs_below,
+)
 from halfmask.inference.prediction import Prediction
 from halfmask.inference.predictor import Predictor, as_predictor
 from halfmask.models.detectors.base import BoxDetector
@@ -67,7 +74,7 @@ def predict(
 
     Args:
         model: a loaded model, or a name or path for `load`.
-        images: photographs, or folders of them.
+        images: photographs, or folders of them, with the folders below.
         out: the folder to write into.
         detector: what finds the boxes that `model` fills; see `load`.
         classes: names for a detector of open vocabulary; see `load`.
@@ -85,7 +92,8 @@ def predict(
             the model finds no boxes and got none.
     """
     _check_sources(detector, data, detections)
-    paths, root = photographs_below([images] if isinstance(images, str | Path) else images)
+    given = [images] if isinstance(images, str | Path) else images
+    paths, root = photographs_below(given, skip=Path(out))
     jobs = jobs_of(paths, data, detections)
     predictor = as_predictor(model, detector, device, classes=classes)
     if data is None and not predictor.can_detect:
@@ -104,7 +112,10 @@ def predict(
             skipped.append(str(error))
             continue
         rows = found.to_coco(job.image_id)
-        results += [{"image_id": job.image_id, "file_name": job.path.name} | row for row in rows]
+        results += [
+            {"image_id": job.image_id, "file_name": name_below(root, job.path)} | row
+            for row in rows
+        ]
         shown = found if found.given else found.select(found.scores >= score)
         instances.add(job, shown)
         if overlays:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -15,7 +13,7 @@ from torch import Tensor
 from halfmask.coco.images import Pixels
 from halfmask.errors import InputError
 from halfmask.inference.images import as_tensor
-from halfmask.masks.outline import outlines
+from halfmask.masks.outline import check_tolerance, outlines
 from halfmask.models.checkpoint import Category
 from halfmask.pictures.overlay import overlay
 from halfmask.pictures.save import save_picture
@@ -69,23 +67,20 @@ class Prediction(Detection):
         options = {"quality": 92} if out.suffix.lower() in (".jpg", ".jpeg") else {}
         return save_picture(self.plot(), out, **options)
 
-    def polygons(self, tolerance: float = 1.0) -> list[list[list[int]]]:
+    def polygons(self, tolerance: float = 1.0) -> list[list[list[float]]]:
         """Returns the outlines of each mask, x0, y0, x1, y1, … in pixels.
 
         Args:
             tolerance: how far the outline may be from the mask's border, in pixels; 0
-                follows every pixel. A mask with holes is cut into parts without holes.
+                follows every pixel. A finer one is used where the outline's IoU with
+                the mask would be below 0.97. A mask with holes is cut into parts
+                without holes.
         Raises:
             InputError: the tolerance is not a number of at least 0.
         """
-        if isinstance(tolerance, bool) or not isinstance(tolerance, int | float):
-            raise InputError(f"tolerance: expected pixels, found {tolerance!r}")
-        if not (math.isfinite(tolerance) and tolerance >= 0):
-            raise InputError(f"tolerance: expected pixels of at least 0, found {tolerance}")
-        crops = self.crops()
+        pixels, crops = check_tolerance(tolerance), self.crops()
         pairs = zip(crops.bitmaps(), crops.offsets.tolist(), strict=True)
-        exact = [outlines(bitmap.numpy(), (x, y)) for bitmap, (x, y) in pairs]
-        return [[_simplified(ring, tolerance) for ring in rings] for rings in exact]
+        return [outlines(bitmap.numpy(), (x, y), pixels) for bitmap, (x, y) in pairs]
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
         """Returns the objects as COCO results.
@@ -123,28 +118,3 @@ def _picture_path(path: str | Path) -> Path:
     if Image.registered_extensions().get(Path(path).suffix.lower()) not in Image.SAVE:
         raise InputError(f"save: {path} does not end like a picture; expected .png or .jpg")
     return Path(path)
-
-
-def _simplified(ring: list[int], tolerance: float) -> list[int]:
-    """Drops corners of a closed outline within `tolerance` of the rest (Douglas-Peucker)."""
-    corners = np.array(ring, dtype=np.float64).reshape(-1, 2)
-    if tolerance == 0 or len(corners) <= 4:
-        return ring
-    closed = np.concatenate([corners, corners[:1]])
-    far = int(((corners - corners[0]) ** 2).sum(1).argmax())
-    kept, pending = {0, far}, [(0, far), (far, len(corners))]
-    while pending:
-        first, last = pending.pop()
-        if last - first < 2:
-            continue
-        (ax, ay), (bx, by) = closed[first], closed[last]
-        inner = closed[first + 1 : last]
-        off = np.abs((bx - ax) * (inner[:, 1] - ay) - (by - ay) * (inner[:, 0] - ax))
-        off /= math.hypot(bx - ax, by - ay)
-        middle = first + 1 + int(off.argmax())
-        if off.max() > tolerance:
-            kept.add(middle)
-            pending += [(first, middle), (middle, last)]
-    if len(kept) < 3:
-        return ring
-    return [int(v) for corner in corners[sorted(kept)] for v in corner]

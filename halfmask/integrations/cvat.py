@@ -34,7 +34,7 @@ from halfmask.inference.complete.filling import nonempty
 from halfmask.inference.images import as_tensor
 from halfmask.inference.predictor import Predictor, load
 from halfmask.integrations import optional_module
-from halfmask.masks.outline import outlines
+from halfmask.masks.outline import TOLERANCE, outlines
 from halfmask.structures import Detection
 
 CONFIDENCE = 0.5
@@ -239,7 +239,7 @@ def _shapes(
     crops, estimates = nonempty(drawn)
     rows = zip(labels, crops.bitmaps(), crops.offsets.tolist(), scores or estimates, strict=True)
     for number, (label, bitmap, (x, y), score) in enumerate(rows):
-        parts = outlines(bitmap.numpy(), (x, y))
+        parts = outlines(bitmap.numpy(), (x, y), TOLERANCE)
         # CVAT's polygons have one outline and no hole: the parts of an object share a
         # group.
         group = {"group": number + 1} if len(parts) > 1 else {}

@@ -28,7 +28,7 @@ from halfmask.formats.shapes import pairs
 from halfmask.inference.complete.filling import nonempty
 from halfmask.inference.predictor import Predictor, load
 from halfmask.integrations.label_studio_images import ImageSource
-from halfmask.masks.outline import outlines
+from halfmask.masks.outline import TOLERANCE, outlines
 from halfmask.structures import Detection
 
 CONFIDENCE = 0.5
@@ -263,7 +263,7 @@ def _values(controls: Controls, mask: Any) -> list[Json]:
         return [{"format": "rle", "rle": pack_brush(mask.dense()[0].numpy())}]
     height, width = mask.image_size
     (bitmap,), ((x, y),) = mask.bitmaps(), mask.offsets.tolist()
-    parts = [pairs(part) for part in outlines(bitmap.numpy(), (x, y))]
+    parts = [pairs(part) for part in outlines(bitmap.numpy(), (x, y), TOLERANCE)]
     shares = [[[100 * px / width, 100 * py / height] for px, py in part] for part in parts]
     return [{"points": points, "closed": True} for points in shares]
 

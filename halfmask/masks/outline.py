@@ -1,118 +1,184 @@
-"""Masks to COCO polygons without loss: outlines follow the pixels' borders."""
+"""Masks to COCO polygons: along the pixels' borders, or with few corners, to edit.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from halfmask.errors import InputError
+from halfmask.masks.rle import crop_of
+from halfmask.masks.thin import crosses, signed_area, thinned
+
 Bitmap = NDArray[np.bool_]
 Corner = tuple[int, int]
+Loop = NDArray[np.float64]
+"""The n corners of a closed line, float64 [n, 2] of x and y."""
 
-# Steps along the border with the mask on the right (y points down): east, south, west,
-# north.
-_STEPS: tuple[Corner, ...] = ((1, 0), (0, 1), (-1, 0), (0, -1))
+TOLERANCE = 1.0
+"""Pixels that polygons of our masks may be from the mask's border, unless said otherwise."""
+LEAST_IOU = 0.97
+"""Least IoU of a mask with its simplified polygons; below it, a finer tolerance is used."""
+_FINER = (1.0, 0.5, 0.25)
+_STEPS = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])
+"""Steps along the border with the mask on the right (y points down): east, south, west, north."""
 
 
-def outlines(bitmap: NDArray[Any], offset: Corner = (0, 0)) -> list[list[int]]:
+def outlines(
+    bitmap: NDArray[Any], offset: Corner = (0, 0), tolerance: float = 0.0
+) -> list[list[float]]:
     """Returns the polygons of a mask.
 
     COCO's polygons only add pixels, so a part with a hole is cut into vertical strips
-    through the hole. The strips share borders and cover the mask without overlap.
+    through the hole. Without a tolerance, the strips share borders and cover the mask
+    without overlap. Corners are whole or half pixels.
 
     Args:
         bitmap: bool or uint8 [h, w].
         offset: x and y of its upper left pixel in the image.
+        tolerance: how far the polygons may be from the mask's border, in pixels; 0
+            follows every pixel. It is halved, and finally 0, until the polygons' IoU
+            with the mask is at least `LEAST_IOU`. Every part keeps a polygon.
     Returns:
-        For each polygon the list x0, y0, x1, y1, … of its corners in whole pixels; an
-            empty list for an empty mask.
+        For each polygon the list x0, y0, x1, y1, … of its corners; an empty list for an
+            empty mask.
     """
-    pending: list[tuple[Bitmap, int]] = [(np.asarray(bitmap) > 0, 0)]
-    polygons: list[list[int]] = []
-    while pending:
-        strip, shift = pending.pop()
-        loops = _loops(strip)
-        hole = next((loop for loop in loops if _signed_area(loop) < 0), None)
-        if hole is None:
-            polygons += [_flatten(loop, offset[0] + shift, offset[1]) for loop in loops]
-            continue
-        columns = [x for x, _ in hole]
-        # Through the hole, or along its left side if it is one pixel wide.
-        cut = (min(columns) + max(columns)) // 2
-        pending += [(strip[:, cut:], shift + cut), (strip[:, :cut], shift)]
-    return polygons
+    return _simplest(np.asarray(bitmap) > 0, _strips, offset=offset, tolerance=tolerance)
 
 
-def rings(bitmap: NDArray[Any], offset: Corner = (0, 0)) -> list[list[int]]:
+def rings(
+    bitmap: NDArray[Any], offset: Corner = (0, 0), tolerance: float = 0.0
+) -> list[list[float]]:
     """Returns the borders of a mask as lists x0, y0, x1, y1, and so on.
 
     Arguments are those of `outlines`. Borders run clockwise around a part,
     counter-clockwise around a hole.
     """
-    return [_flatten(loop, *offset) for loop in _loops(np.asarray(bitmap) > 0)]
+    return _simplest(np.asarray(bitmap) > 0, _loops, offset=offset, tolerance=tolerance)
 
 
-def _loops(bitmap: Bitmap) -> list[list[Corner]]:
+def check_tolerance(tolerance: object) -> float:
+    """Returns a tolerance as a number.
+
+    Raises:
+        InputError: it is not a finite number of at least 0.
+    """
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float):
+        raise InputError(f"tolerance: expected pixels, found {tolerance!r}")
+    if not (math.isfinite(tolerance) and tolerance >= 0):
+        raise InputError(f"tolerance: expected pixels of at least 0, found {tolerance}")
+    return float(tolerance)
+
+
+def _simplest(
+    bitmap: Bitmap, trace: Callable[[Bitmap], list[Loop]], *, offset: Corner, tolerance: float
+) -> list[list[float]]:
+    exact = trace(bitmap)
+    if tolerance > 0:
+        for share in _FINER:
+            fewer = [thinned(loop, share * tolerance) for loop in exact]
+            if _fits(fewer, bitmap):
+                return [_flatten(loop, offset) for loop in fewer]
+    return [_flatten(loop, offset) for loop in exact]
+
+
+def _fits(loops: list[Loop], bitmap: Bitmap) -> bool:
+    """Whether simplified borders cross nowhere and cover nearly the same pixels."""
+    if any(crosses(loop) for loop in loops):
+        return False
+    drawn = _drawn([loop for loop in loops if signed_area(loop) > 0], bitmap.shape)
+    drawn &= ~_drawn([loop for loop in loops if signed_area(loop) < 0], bitmap.shape)
+    common, either = np.count_nonzero(drawn & bitmap), np.count_nonzero(drawn | bitmap)
+    return bool(common >= LEAST_IOU * either)
+
+
+def _drawn(loops: list[Loop], shape: tuple[int, ...]) -> Bitmap:
+    canvas = np.zeros(shape, dtype=bool)
+    polygons = [_flatten(loop, (0, 0)) for loop in loops]
+    crop = crop_of(polygons, (shape[0], shape[1])) if polygons else None
+    if crop is not None:
+        part, (x, y) = crop
+        canvas[y : y + part.shape[0], x : x + part.shape[1]] = part > 0
+    return canvas
+
+
+def _strips(bitmap: Bitmap) -> list[Loop]:
+    """Returns the borders of parts without holes."""
+    pending: list[tuple[Bitmap, int]] = [(bitmap, 0)]
+    polygons: list[Loop] = []
+    while pending:
+        strip, shift = pending.pop()
+        loops = _loops(strip)
+        hole = next((loop for loop in loops if signed_area(loop) < 0), None)
+        if hole is None:
+            polygons += [loop + np.array((shift, 0)) for loop in loops]
+            continue
+        # Through the hole, or along its left side if it is one pixel wide.
+        cut = int(hole[:, 0].min() + hole[:, 0].max()) // 2
+        pending += [(strip[:, cut:], shift + cut), (strip[:, :cut], shift)]
+    return polygons
+
+
+def _loops(bitmap: Bitmap) -> list[Loop]:
     """Returns the corners of each closed border line.
 
     Where two pixels touch only at a corner, the line stays with its own pixel: parts
     are 4-connected.
     """
-    leaving = _border_edges(bitmap)
-    seen: set[tuple[Corner, int]] = set()
-    edges = [
-        (start, direction) for start, directions in leaving.items() for direction in directions
-    ]
-    return [_walk(edge, leaving, seen) for edge in edges if edge not in seen]
+    starts, directions, following = _border(bitmap)
+    ends = starts + _STEPS[directions]
+    turns = directions[following] != directions
+    after, loops = following.tolist(), []
+    seen = bytearray(len(after))
+    # Every line has an edge to the east.
+    for first in np.flatnonzero(directions == 0).tolist():
+        edge, line = first, []
+        while not seen[edge]:
+            seen[edge] = 1
+            line.append(edge)
+            edge = after[edge]
+        if line:
+            loops.append(ends[line][turns[line]].astype(np.float64))
+    return loops
 
 
-def _walk(
-    edge: tuple[Corner, int], leaving: dict[Corner, list[int]], seen: set[tuple[Corner, int]]
-) -> list[Corner]:
-    """Follows the border from one edge until it closes; returns its corners."""
-    corners: list[Corner] = []
-    position, direction = edge
-    while (position, direction) not in seen:
-        seen.add((position, direction))
-        position = (position[0] + _STEPS[direction][0], position[1] + _STEPS[direction][1])
-        turn = _turn(direction, leaving[position])
-        if turn != direction:
-            corners.append(position)
-        direction = turn
-    return corners
-
-
-def _turn(direction: int, choices: list[int]) -> int:
-    """Turns right if possible, to follow the same pixel; else straight, else left."""
-    return next(d for d in ((direction + 1) % 4, direction, (direction - 1) % 4) if d in choices)
-
-
-def _border_edges(bitmap: Bitmap) -> dict[Corner, list[int]]:
-    """Returns the directions of the unit border edges that leave each corner."""
+def _border(bitmap: Bitmap) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Returns start [n, 2], direction [n] and following edge [n] of the unit border edges."""
     padded = np.pad(bitmap, 1)
-    inside = padded[1:-1, 1:-1]
     neighbours = (
-        # neighbour beyond the edge, start of the edge relative to the pixel, direction
-        (padded[:-2, 1:-1], (0, 0), 0),
-        (padded[1:-1, 2:], (1, 0), 1),
-        (padded[2:, 1:-1], (1, 1), 2),
-        (padded[1:-1, :-2], (0, 1), 3),
+        # neighbour beyond the edge, start of the edge relative to the pixel
+        (padded[:-2, 1:-1], (0, 0)),
+        (padded[1:-1, 2:], (1, 0)),
+        (padded[2:, 1:-1], (1, 1)),
+        (padded[1:-1, :-2], (0, 1)),
     )
-    following: dict[Corner, list[int]] = {}
-    for beyond, (dx, dy), direction in neighbours:
-        ys, xs = np.nonzero(inside & ~beyond)
-        for x, y in zip((xs + dx).tolist(), (ys + dy).tolist(), strict=True):
-            following.setdefault((x, y), []).append(direction)
-    return following
+    starts, directions = [], []
+    for direction, (beyond, shift) in enumerate(neighbours):
+        ys, xs = np.nonzero(bitmap & ~beyond)
+        starts.append(np.stack([xs, ys], 1) + shift)
+        directions.append(np.full(len(xs), direction))
+    start, heading = np.concatenate(starts), np.concatenate(directions)
+    if not len(start):
+        return start, heading, heading
+    # One edge leaves a corner, or two where pixels touch there: then turn right, to
+    # stay with the same pixel.
+    columns = bitmap.shape[1] + 1
+    corner = start[:, 1] * columns + start[:, 0]
+    order = np.argsort(corner, kind="stable")
+    end = start + _STEPS[heading]
+    place = np.searchsorted(corner[order], end[:, 1] * columns + end[:, 0])
+    following = order[place]
+    other = order[np.minimum(place + 1, len(order) - 1)]
+    right = (corner[other] == corner[following]) & (heading[other] == (heading + 1) % 4)
+    return start, heading, np.where(right, other, following)
 
 
-def _signed_area(loop: list[Corner]) -> int:
-    """Returns twice the area: positive if clockwise (y down), negative around holes."""
-    return sum(
-        x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(loop, loop[1:] + loop[:1], strict=True)
-    )
-
-
-def _flatten(loop: list[Corner], x: int, y: int) -> list[int]:
-    return [value for cx, cy in loop for value in (cx + x, cy + y)]
+def _flatten(loop: Loop, offset: Corner) -> list[float]:
+    values: list[float] = (loop + offset).reshape(-1).tolist()
+    return [int(value) if value.is_integer() else value for value in values]

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from halfmask.coco.images import Pixels, to_rgb
+from halfmask.coco.images import Pixels, by_last_part, to_rgb
 from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
 
@@ -46,10 +46,22 @@ class Shown:
 def path_inside(folder: Path, name: str) -> Path:
     """Returns the real path of a file below a folder.
 
+    Where there is no such file, it is the only one with the same last part.
+
     Raises:
         InputError: there is no such file, or it lies outside the folder: by `..`, by an
             absolute path, or through a link.
     """
+    try:
+        return _real_path(folder, name)
+    except InputError:
+        found = by_last_part(folder, name)
+        if found is None:
+            raise
+        return _real_path(folder, found)
+
+
+def _real_path(folder: Path, name: str) -> Path:
     root = folder.resolve()
     try:
         path = (root / name).resolve(strict=True)

@@ -1,6 +1,7 @@
 """`halfmask predict` end to end."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,55 @@ def test_input_that_cannot_be_used(
     assert "names none of the 1 photographs" in line(tiny_segmenter, other, "--data", coco_file())
     lies = [{"id": i, "file_name": f"{i}.jpg", "height": 48, "width": 65} for i in (1, 2, 3)]
     assert "65 × 48" in line(tiny_segmenter, photos, "--data", coco_file(images=lies))
+
+
+def test_nested_folders_are_walked_without_the_output(
+    halfmask_cli: Cli, tiny_detector: Path, photos: Path, tmp_path: Path
+) -> None:
+    nested = tmp_path / "nested"
+    (nested / "day" / "one").mkdir(parents=True)
+    (nested / ".cache").mkdir()
+    shutil.copy(photos / "1.jpg", nested / "1.jpg")
+    shutil.copy(photos / "2.jpg", nested / "day" / "1.jpg")
+    shutil.copy(photos / "3.jpg", nested / "day" / "one" / "3.JPG")
+    shutil.copy(photos / "3.jpg", nested / ".cache" / "3.jpg")
+    for _ in range(2):  # the second run meets the pictures of the first
+        outcome = halfmask_cli(
+            "predict", tiny_detector, nested, "--out", nested / "out", "--score", 0
+        )
+        assert outcome.code == 0, outcome.err
+        assert "in 3 photographs" in outcome.out
+    names = {r["file_name"] for r in results(nested / "out")}
+    assert names == {"1.jpg", "day/1.jpg", "day/one/3.JPG"}
+    assert len(list((nested / "out" / "overlays").iterdir())) == 3
+
+
+def test_boxes_are_matched_by_the_names_ends(
+    halfmask_cli: Cli,
+    tiny_segmenter: Path,
+    coco_file: Callable[..., Path],
+    photos: Path,
+    tmp_path: Path,
+) -> None:
+    document = json.loads(coco_file().read_text())
+    names = {1: "SET\\a\\1.JPG", 2: "https://x.example/2.jpg", 3: "3.jpg"}
+    for image in document["images"]:
+        image["file_name"] = names[image["id"]]
+    data = tmp_path / "odd.json"
+    data.write_text(json.dumps(document))
+    nested = tmp_path / "nested"
+    for name, source in (
+        ("a/1.jpg", 1),
+        ("b/1.jpg", 1),
+        ("2.jpg", 2),
+        ("a/3.jpg", 3),
+        ("b/3.jpg", 3),
+    ):
+        (nested / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photos / f"{source}.jpg", nested / name)
+    outcome = halfmask_cli(
+        "predict", tiny_segmenter, nested, "--data", data, "--out", tmp_path / "o"
+    )
+    assert outcome.code == 0, outcome.err
+    assert {r["file_name"] for r in results(tmp_path / "o")} == {"a/1.jpg", "2.jpg"}
+    assert outcome.err.count("another photograph has the same name in") == 3

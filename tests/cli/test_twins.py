@@ -86,6 +86,11 @@ TWINS: dict[str, Twin] = {
         arguments=lambda i: [i.data, "--masked", "cat", "--out", i.out / "split.json"],
         call=lambda i: halfmask.split(i.data, masked="cat", out=i.out / "split.json"),
     ),
+    "tighten": Twin(
+        arguments=lambda i: [i.filled, "--filled", "--out", i.out / "tight.json"],
+        call=lambda i: halfmask.tighten(i.filled, filled=True, out=i.out / "tight.json"),
+        json=True,
+    ),
     "index": Twin(
         arguments=lambda i: [i.data, "--folder", i.out],
         call=lambda i: halfmask.index(i.data, folder=i.out),

@@ -131,7 +131,7 @@ def test_info_says_once_which_model(model: Predictor, write_file: WritesFile) ->
 def test_polygons_are_the_same_masks(model: Predictor, write_file: WritesFile) -> None:
     source = write_file()
     _, as_rle = run(model, source)
-    _, as_polygons = run(model, source, out="polygons.json", polygons=True)
+    _, as_polygons = run(model, source, out="polygons.json", polygons=True, tolerance=0)
     for one, other in zip(as_rle["annotations"], as_polygons["annotations"], strict=True):
         if one["kind"] in FILLED:
             shapes = reference.frPyObjects(
@@ -142,6 +142,32 @@ def test_polygons_are_the_same_masks(model: Predictor, write_file: WritesFile) -
             )
             assert one["area"] == other["area"]
             assert one["halfmask"] == other["halfmask"]
+
+
+def test_polygons_have_few_points_and_nearly_the_same_pixels(
+    model: Predictor, write_file: WritesFile
+) -> None:
+    source = write_file()
+    _, as_rle = run(model, source)
+    _, exact = run(model, source, out="exact.json", polygons=True, tolerance=0)
+    _, edited = run(model, source, out="edited.json", polygons=True)
+    points = [0, 0]
+    for one, full, few in zip(*(d["annotations"] for d in (as_rle, exact, edited)), strict=True):
+        if one["kind"] not in FILLED:
+            assert one == full == few, "other masks are never touched"
+            continue
+        shapes = reference.frPyObjects([[float(v) for v in p] for p in few["segmentation"]], 48, 64)
+        pair = [reference.decode(s) > 0 for s in (reference.merge(shapes), one["segmentation"])]
+        assert np.logical_and(*pair).sum() >= 0.97 * np.logical_or(*pair).sum()
+        assert few["area"] == one["area"], "of the mask that the model drew"
+        points[0] += sum(map(len, full["segmentation"]))
+        points[1] += sum(map(len, few["segmentation"]))
+    assert points[1] < points[0]
+
+
+def test_a_tolerance_is_pixels(model: Predictor, write_file: WritesFile) -> None:
+    with pytest.raises(InputError, match="tolerance: expected pixels of at least 0, found -1"):
+        run(model, write_file(), polygons=True, tolerance=-1)
 
 
 def test_a_second_run_changes_nothing(model: Predictor, write_file: WritesFile) -> None:

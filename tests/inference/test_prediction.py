@@ -86,11 +86,10 @@ def test_polygons_stay_within_their_tolerance(model: Predictor, pixels: np.ndarr
     for rings, mask in zip(exact, found.masks(), strict=True):
         shapes = reference.frPyObjects([[float(v) for v in ring] for ring in rings], 64, 80)
         assert np.array_equal(reference.decode(reference.merge(shapes)), mask.numpy())
-    for rings, kept in zip(exact, loose, strict=True):
-        for ring, short in zip(rings, kept, strict=True):
-            corners = {tuple(short[k : k + 2]) for k in range(0, len(short), 2)}
-            assert corners <= {tuple(ring[k : k + 2]) for k in range(0, len(ring), 2)}
-            assert len(corners) >= 3
+    for rings, mask in zip(loose, found.masks().numpy(), strict=True):
+        shapes = reference.frPyObjects([[float(v) for v in ring] for ring in rings], 64, 80)
+        pixels = reference.decode(reference.merge(shapes)).astype(bool)
+        assert (pixels & mask).sum() >= 0.97 * (pixels | mask).sum()
 
 
 def test_coco_results(model: Predictor, pixels: np.ndarray) -> None:

@@ -147,7 +147,9 @@ def test_the_boxes_of_a_file(
         if polygons:
             coco_mask = pytest.importorskip("pycocotools.mask")
             parts = coco_mask.merge(coco_mask.frPyObjects([s.points for s in shapes], 48, 64))
-            assert np.array_equal(coco_mask.decode(parts).astype(bool), mask)
+            pixels_of_parts = coco_mask.decode(parts).astype(bool)
+            common, either = pixels_of_parts & mask, pixels_of_parts | mask
+            assert common.sum() >= 0.97 * either.sum()
             assert {s.type.value for s in shapes} == {"polygon"}
             assert len({getattr(s, "group", 0) for s in shapes}) == 1
         else:

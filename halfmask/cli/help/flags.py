@@ -27,7 +27,7 @@ PANELS: dict[str, tuple[str, ...]] = {
     ),
     OUTPUT: (
         *("--out", "--json", "--html", "--sheet", "--reliability", "--per-category", "--polygons"),
-        *("--overlays", "--dry-run", "--export"),
+        *("--overlays", "--dry-run", "--export", "--tolerance"),
     ),
     SOURCE: ("--masks", "--zero-based", "--image-url", "--coco-val", "--synsets", "--test-count"),
     PAGE: ("--host", "--port", "--token"),
@@ -53,6 +53,7 @@ METAVARS: dict[str, tuple[str, ...]] = {
     "PORT": ("--port",),
     "DATA": ("--val",),
     "SHARE": ("--loosen",),
+    "PIXELS": ("--tolerance",),
     "SCORE": ("--score",),
     "N": (
         "--workers",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from halfmask.coco.tightness import boxes_are_loose
 from halfmask.text import listed
 
 NAMED = 4
@@ -28,6 +29,7 @@ def advice(result: dict[str, Any]) -> list[str]:
         *_transfer(box_only, masked, result["masked_threshold"]),
         *_half_masked(masked),
         *_states(result),
+        *_loose(result["tightness"]),
         *_small(result["sizes"]["boxes"]),
     ]
     if rows and not box_only and result["training"]["boxes_without_mask"] == 0:
@@ -108,6 +110,15 @@ def _states(result: dict[str, Any]) -> list[str]:
             "`halfmask review`, then data.use=accepted."
         )
     return lines
+
+
+def _loose(tightness: float | None) -> list[str]:
+    if not boxes_are_loose(tightness):
+        return []
+    return [
+        f"Boxes are loose: their mean IoU with the boxes of their masks is {tightness:.2f}. "
+        "`halfmask tighten` lists them and writes the masks' boxes."
+    ]
 
 
 def _small(boxes: dict[str, Any]) -> list[str]:

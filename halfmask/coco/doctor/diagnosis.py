@@ -14,6 +14,7 @@ from halfmask.coco.file import CocoFile
 from halfmask.coco.problems import FACTS, Facts, Problem, ProblemKind
 from halfmask.coco.records import Record, clip_box
 from halfmask.coco.supervision import MaskState, provenance
+from halfmask.coco.tightness import box_tightness
 from halfmask.masks.rle import area_of
 
 SMALL, LARGE = 32**2, 96**2
@@ -44,6 +45,7 @@ class Diagnosis:
         categories: for each class its set and its annotations in each MaskState.
         training: what training uses and leaves out.
         sizes: of boxes and masks, see `sizes`.
+        tightness: mean IoU of boxes with their masks' boxes, see `box_tightness`.
         estimate: whether quality on box-only classes can be measured, and how.
         counts: findings of each kind.
         problems: each finding.
@@ -59,6 +61,7 @@ class Diagnosis:
     categories: list[dict[str, Any]]
     training: dict[str, int]
     sizes: dict[str, Any]
+    tightness: float | None
     estimate: dict[str, Any]
     counts: dict[str, int]
     problems: Sequence[Problem]
@@ -118,6 +121,7 @@ def diagnose(file: CocoFile, problems: Sequence[Problem], threshold: int = 10) -
         "categories": categories,
         "training": _training(file, total, skipped),
         "sizes": sizes(file),
+        "tightness": box_tightness(file),
         "estimate": estimability({c["id"]: c["mask"] for c in categories}, box_only, threshold),
         "counts": {str(kind): counts[kind] for kind in FACTS if counts[kind]},
         "problems": problems,

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from halfmask.coco.file import CocoFile
-from halfmask.coco.images import Pixels, missing_photographs, opened, photograph_path, to_rgb
+from halfmask.coco.images import (
+    Pixels,
+    missing_photographs,
+    opened,
+    photograph_path,
+    to_rgb,
+    why_missing,
+)
 from halfmask.coco.problems import Finding, Problem, ProblemKind, in_order
 from halfmask.coco.records import Record, file_name_of
 from halfmask.errors import InputError
@@ -44,7 +51,7 @@ def check_photographs(
     """
     absent = {image["id"] for image in missing_photographs(folder, file.images)}
     found = [
-        _problem(ProblemKind.PHOTO_MISSING, i, f"no file {_name(i)}")
+        _problem(ProblemKind.PHOTO_MISSING, i, _absent(folder, i))
         for i in file.images
         if i["id"] in absent
     ]
@@ -125,5 +132,7 @@ def _problem(kind: ProblemKind, image: Record, text: str) -> Problem:
     return Problem(kind, (image["id"],), f"image {image['id']}: {text}")
 
 
-def _name(image: Record) -> str:
-    return file_name_of(image) or "(the record has no file_name)"
+def _absent(folder: str | Path, image: Record) -> str:
+    name = file_name_of(image)
+    why = why_missing(folder, name)
+    return f"no file {name or '(the record has no file_name)'}" + (f"; {why}" if why else "")

@@ -10,6 +10,8 @@ from xml.etree.ElementTree import Element, SubElement
 
 import numpy as np
 
+from halfmask.coco.locate import is_address
+from halfmask.coco.records import file_name_of
 from halfmask.coco.supervision import provenance
 from halfmask.files.atomic import new_folder, put_text
 from halfmask.formats.export_source import ExportImage, ExportInstance, ExportSource, differ
@@ -37,11 +39,16 @@ def write_label_studio(given: ExportSource, out: Path) -> dict[str, int]:
         InputError: a file name that leads out of the folder, or OUT exists already.
     """
     regions = 0
-    prefix = given.options.image_url or LOCAL_STORAGE
+    options = given.options
+    prefix = options.image_url or LOCAL_STORAGE
     with new_folder(out) as folder:
         with (folder / "tasks.json").open("w", encoding="utf-8", newline="\n") as file:
             for number, image in enumerate(given.images()):
-                task = _task(image, prefix)
+                address = prefix + quote(image.name)
+                own = file_name_of(image.record)
+                if is_address(own) and options.images is None and options.image_url is None:
+                    address = own
+                task = _task(image, address)
                 regions += len(task["annotations"][0]["result"])
                 file.write(("[\n" if number == 0 else ",\n") + json.dumps(task))
             file.write("\n]\n" if len(given) else "[]\n")
@@ -49,8 +56,7 @@ def write_label_studio(given: ExportSource, out: Path) -> dict[str, int]:
     return {"tasks": len(given), "regions": regions}
 
 
-def _task(image: ExportImage, prefix: str) -> dict[str, Any]:
-    address = prefix + quote(image.name.replace("\\", "/"))
+def _task(image: ExportImage, address: str) -> dict[str, Any]:
     results = [_region(instance) for instance in image.instances]
     return {"data": {"image": address}, "annotations": [{"result": results}]}
 

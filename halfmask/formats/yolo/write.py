@@ -10,6 +10,7 @@ import yaml
 from halfmask.files.atomic import new_folder, put_text
 from halfmask.formats.export_source import ExportInstance, ExportSource
 from halfmask.formats.shapes import one_polygon
+from halfmask.masks.outline import TOLERANCE
 
 
 def write_yolo(given: ExportSource, out: Path) -> dict[str, int]:
@@ -23,9 +24,11 @@ def write_yolo(given: ExportSource, out: Path) -> dict[str, int]:
         InputError: OUT exists already, or two images would share a label file.
     """
     boxes = polygons = 0
+    wanted = given.options.tolerance
+    tolerance = TOLERANCE if wanted is None else wanted
     with new_folder(out) as folder:
         for image in given.images():
-            lines = [line for instance in image.instances for line in _lines(instance)]
+            lines = [line for one in image.instances for line in _lines(one, tolerance)]
             masked = sum(i.mask is not None and not i.crowd for i in image.instances)
             polygons, boxes = polygons + masked, boxes + len(lines) - masked
             text = "".join(f"{line}\n" for line in lines)
@@ -47,8 +50,11 @@ def write_yolo(given: ExportSource, out: Path) -> dict[str, int]:
     return {"images": len(given), "polygons": polygons, "boxes": boxes}
 
 
-def _lines(instance: ExportInstance) -> list[str]:
-    """The label line of an annotation; none for a crowd."""
+def _lines(instance: ExportInstance, tolerance: float) -> list[str]:
+    """The label line of an annotation; none for a crowd.
+
+    The tolerance is for outlines of masks that no person drew.
+    """
     height, width = instance.size
     if instance.crowd:
         instance.note("crowds: left out, YOLO would read them as objects")
@@ -62,7 +68,7 @@ def _lines(instance: ExportInstance) -> list[str]:
                 "masks of several parts, or RLE: one outline, parts and holes joined by "
                 "bridges of no width"
             )
-        polygon = one_polygon(instance.mask, instance.size)
+        polygon = one_polygon(instance.mask, instance.size, tolerance if instance.by_model else 0.0)
         values = [min(max(v / (width, height)[i % 2], 0.0), 1.0) for i, v in enumerate(polygon)]
     return [" ".join([str(instance.label), *map(_fraction, values)])]
 

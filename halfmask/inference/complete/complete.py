@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 
 from halfmask.coco.file import CocoFile
-from halfmask.coco.images import missing_photographs
+from halfmask.coco.images import missing_photographs, why_missing
 from halfmask.coco.records import file_name_of
 from halfmask.coco.tightness import box_tightness, boxes_are_loose
 from halfmask.errors import InputError
@@ -24,6 +24,7 @@ from halfmask.inference.complete.plan import FillingPlan, plan
 from halfmask.inference.complete.ray import check_ray
 from halfmask.inference.complete.report import ClassToFill, Completion
 from halfmask.inference.predictor import Predictor, as_predictor
+from halfmask.masks.outline import check_tolerance
 from halfmask.models.detectors.base import BoxDetector
 from halfmask.pictures.filled_sheet import draw_filling_sheet
 from halfmask.pictures.save import check_sheet
@@ -39,6 +40,7 @@ def complete(
     images: str | Path,
     out: str | Path,
     polygons: bool = False,
+    tolerance: float = 1.0,
     redo_filled: bool = False,
     workers: int = 2,
     dry_run: bool = False,
@@ -72,6 +74,7 @@ def complete(
         images: the folder of its photographs.
         out: where the result goes; not the input.
         polygons: outlines instead of RLE.
+        tolerance: pixels that polygons may be from their mask's border; see `outlines`.
         redo_filled: also fill what halfmask filled and nobody accepted.
         workers: threads that decode photographs.
         dry_run: only look what there is to fill.
@@ -97,6 +100,7 @@ def complete(
     """
     source, folder, target = Path(data), Path(images), Path(out)
     check_paths(source, folder, target)
+    check_tolerance(tolerance)
     _check_options(boxes, sheet=None if dry_run else sheet, ray=None if dry_run else ray)
     adding = AddOptions(
         wanted=add_objects,
@@ -119,7 +123,13 @@ def complete(
     if work.total:
         pair = model, provider
         drawer = _drawer(
-            pair, file, folder, polygons=polygons, workers=workers, boxes=boxes, device=device
+            pair,
+            file,
+            folder,
+            tolerance=tolerance if polygons else None,
+            workers=workers,
+            boxes=boxes,
+            device=device,
         )
         job = FillingJob(
             source=source,
@@ -178,10 +188,11 @@ def check_work(file: CocoFile, work: FillingPlan, folder: Path) -> None:
         raise InputError(f"{file.name}: no box to fill a mask into: {found}")
     needed = list(work.photographs.values())
     if needed and len(missing_photographs(folder, needed)) == len(needed):
-        name = file_name_of(needed[0]) or "(no file_name)"
+        name = file_name_of(needed[0])
+        why = why_missing(folder, name)
         raise InputError(
             f"{folder}: none of the {len(needed)} photographs that {file.name} needs is here, "
-            f"such as {name}"
+            f"such as {name or '(no file_name)'}" + (f" ({why})" if why else "")
         )
 
 
@@ -209,7 +220,7 @@ def _drawer(
     file: CocoFile,
     folder: Path,
     *,
-    polygons: bool,
+    tolerance: float | None,
     workers: int,
     boxes: str,
     device: str | torch.device | None,
@@ -221,7 +232,7 @@ def _drawer(
         predictor=drawing,
         categories=file.categories,
         folder=folder,
-        polygons=polygons,
+        tolerance=tolerance,
         workers=workers,
         loose=_are_loose(boxes, box_tightness(file), drawing),
         beside=None if provider is None else own,

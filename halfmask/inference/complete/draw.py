@@ -28,7 +28,7 @@ class MaskDrawer:
         predictor: draws the masks that are written.
         categories: the file's.
         folder: of its photographs.
-        polygons: outlines instead of RLE.
+        tolerance: of polygons, in pixels; None: RLE.
         workers: threads that decode photographs.
         loose: whether the boxes may be off.
         beside: draws masks to compare with, if the written masks are a provider's.
@@ -37,7 +37,7 @@ class MaskDrawer:
     predictor: Predictor
     categories: list[Record]
     folder: Path
-    polygons: bool = False
+    tolerance: float | None = None
     workers: int = 0
     loose: bool = False
     beside: Predictor | None = None
@@ -57,7 +57,7 @@ class MaskDrawer:
         others = [None] * len(there) if self.beside is None else self._segment(self.beside, there)
         rows: list[tuple[int, FilledMask]] = []
         for (piece, _), detection, other in zip(there, drawn, others, strict=True):
-            rows += zip(piece.positions, fillings(detection, self.polygons, other), strict=True)
+            rows += zip(piece.positions, fillings(detection, self.tolerance, other), strict=True)
         return rows, faults
 
     def draw_batches(

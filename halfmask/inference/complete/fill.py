@@ -89,7 +89,7 @@ class FillingJob:
             "images": str(drawer.folder.resolve()),
             "model": drawer.predictor.identity,
             "beside": None if drawer.beside is None else drawer.beside.identity,
-            "polygons": drawer.polygons,
+            "tolerance": drawer.tolerance,
             "loose": drawer.loose,
             "redo_filled": self.redo_filled,
             "added": self.work.added,

@@ -17,7 +17,7 @@ THRESHOLDS = (0.5, 0.3, 0.1, 0.03)
 """A mask is drawn at the first of these at which it has a pixel."""
 
 
-Segmentation = dict[str, object] | list[list[int]]
+Segmentation = dict[str, object] | list[list[float]]
 
 
 class FilledMask(TypedDict):
@@ -37,7 +37,7 @@ class FilledMask(TypedDict):
 
 
 def fillings(
-    drawn: Detection, polygons: bool = False, other: Detection | None = None
+    drawn: Detection, tolerance: float | None = None, other: Detection | None = None
 ) -> list[FilledMask]:
     """Converts the masks of an image.
 
@@ -47,14 +47,15 @@ def fillings(
 
     Args:
         drawn: n boxes and their masks.
-        polygons: outlines along the pixels' borders instead of RLE.
+        tolerance: polygons instead of RLE, this far from the mask's border at most, in
+            pixels; see `outlines`.
         other: another model's masks for the same boxes, to compare with.
     """
     crops, scores = nonempty(drawn)
     shapes: list[Segmentation]
-    if polygons:
+    if tolerance is not None:
         pairs = zip(crops.bitmaps(), crops.offsets.tolist(), strict=True)
-        shapes = [outlines(bitmap.numpy(), (x, y)) for bitmap, (x, y) in pairs]
+        shapes = [outlines(bitmap.numpy(), (x, y), tolerance) for bitmap, (x, y) in pairs]
     else:
         shapes = list(encode_rle(crops))
     out: list[FilledMask] = [

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from halfmask.coco.file import CocoFile
-from halfmask.coco.images import photograph_path
+from halfmask.coco.images import missing_photographs, photograph_path, read_photograph
 from halfmask.coco.records import clip_box, file_name_of
 from halfmask.errors import InputError
-from halfmask.inference.images import as_tensor, images_in
+from halfmask.inference.images import as_tensor, check_size, images_in
 
 T = TypeVar("T")
 
@@ -89,7 +89,10 @@ def some_boxes(
 def _of_file(folder: Path, boxes: Path, limit: int) -> list[Sample]:
     file = CocoFile.read(boxes)
     given = []
+    absent = {image["id"] for image in missing_photographs(folder, file.images)}
     for image in file.images:
+        if image["id"] in absent:
+            continue
         size = file.size_of(image["id"])
         clipped = [
             clip_box(a["bbox"], size)
@@ -98,13 +101,18 @@ def _of_file(folder: Path, boxes: Path, limit: int) -> list[Sample]:
         ]
         usable = [box for box in clipped if box is not None][:BOXES]
         path = photograph_path(folder, file_name_of(image), f"image id {image['id']}")
-        if usable and path.is_file():
-            given.append((path, torch.tensor(usable, dtype=torch.float32)))
-    chosen = _spread(given, limit)
+        if usable:
+            given.append((path, size, torch.tensor(usable, dtype=torch.float32)))
     return [
-        Sample(as_tensor(path), rows, torch.zeros(len(rows), dtype=torch.int64))
-        for path, rows in chosen
+        Sample(_of_size(path, size), rows, torch.zeros(len(rows), dtype=torch.int64))
+        for path, size, rows in _spread(given, limit)
     ]
+
+
+def _of_size(path: Path, size: tuple[int, int]) -> Tensor:
+    pixels = read_photograph(path)
+    check_size(pixels, size, str(path), file="file of boxes")
+    return as_tensor(pixels)
 
 
 def _spread(items: Sequence[T], limit: int) -> list[T]:

@@ -66,14 +66,18 @@ def teach(job: AdaptationJob, checkpoints: Sequence[Path]) -> Path | None:
             note = {"model": "teacher", "score": round(score, 4), "state": "filled"}
             found[target.image_id, annotation] = {"segmentation": rle, "halfmask": note}
         job.options.progress("teachers draw masks", done + 1, len(chosen))
-    rows_of_file = [
-        row | found.get((row.get("image_id"), row.get("id")), {}) if isinstance(row, dict) else row
-        for row in file.document["annotations"]
-    ]
+    rows_of_file = [_with_mask(row, found) for row in file.document["annotations"]]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {**file.document, "annotations": rows_of_file})
     logger.info(f"{len(found)} masks by {len(models)} teachers for objects without one")
     return path
+
+
+def _with_mask(row: Any, found: dict[tuple[int, int], dict[str, Any]]) -> Any:
+    if not isinstance(row, dict):
+        return row
+    key: Any = row.get("image_id"), row.get("id")
+    return row | found.get(key, {})
 
 
 @torch.no_grad()
@@ -86,7 +90,7 @@ def mean_masks(models: Sequence[Any], image: Tensor, boxes: Tensor, *, labels: T
         boxes: float32 [n, 4] xyxy.
         labels: int64 [n].
     """
-    drawn = []
+    drawn: list[Detection] = []
     for model in models:
         device = next(model.parameters()).device
         [one] = model.segment([image.to(device)], [boxes.to(device)], [labels.to(device)])

@@ -85,7 +85,7 @@ def decided_annotation(
     return annotation | changed | {"halfmask": note}
 
 
-def _polygons(rle: dict[str, Any], image_size: tuple[int, int]) -> list[list[int]]:
+def _polygons(rle: dict[str, Any], image_size: tuple[int, int]) -> list[list[float]]:
     bitmap, offset = decode(rle, image_size)
     return outlines(bitmap.numpy(), offset)
 

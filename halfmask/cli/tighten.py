@@ -1,0 +1,71 @@
+"""`halfmask tighten`: replaces loose boxes by those of their masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import halfmask
+from halfmask.files.atomic import write_json
+from halfmask.text import listed
+
+if TYPE_CHECKING:
+    from halfmask.coco.tightness import Tightening
+
+SHOWN = 10
+"""How many classes or ids a report names before it counts the rest."""
+
+
+def run(
+    data: Annotated[Path, typer.Argument(help="COCO file.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File to write; not the input itself. Without it, only the report."),
+    ] = None,
+    filled: Annotated[
+        bool, typer.Option("--filled", help="Filled masks that nobody has reviewed count too.")
+    ] = False,
+    json: Annotated[Path | None, typer.Option(help="Write the report as JSON.")] = None,
+) -> None:
+    """Replaces loose boxes by those of their masks.
+
+    A box is loose if a side is more than a pixel from its mask's. Masks of the file
+    count, and masks that a reviewer accepted or drew. The old box is kept below
+    halfmask.box; nothing else changes. Exit code 1: some annotations have no usable
+    box, image or class.
+
+    Example: halfmask tighten masks.json --out tight.json
+    """
+    done = halfmask.tighten(data, out=out, filled=filled)
+    _show(done)
+    if json is not None:
+        write_json(json, done.to_json(), indent=1)
+    if done.unusable:
+        raise typer.Exit(1)
+
+
+def _show(done: Tightening) -> None:
+    iou = "" if done.mean_iou is None else f", mean IoU with their masks' boxes {done.mean_iou:.2f}"
+    print(f"{done.loose} of {done.boxes} boxes with a mask are loose{iou}")
+    loose = sorted((c for c in done.classes if c["loose"]), key=lambda c: -c["loose"])
+    if loose:
+        table = Table("class", "boxes", "loose", "mean IoU of the loose")
+        for c in loose[:SHOWN]:
+            name = c["name"].encode("utf-8", "replace").decode().replace("[", r"\[")
+            table.add_row(name, str(c["boxes"]), str(c["loose"]), f"{c['mean_iou']:.2f}")
+        Console().print(table)
+        if len(loose) > SHOWN:
+            print(f"and {len(loose) - SHOWN} classes with fewer: --json lists all")
+        print(f"loosest first: annotations {listed([one['id'] for one in done.worst], SHOWN)}")
+    if done.left_out:
+        states = (f"{count} {state}" for state, count in sorted(done.left_out.items()))
+        print(f"left alone: {', '.join(states)}")
+    if done.unusable:
+        typer.echo(
+            f"without a usable box, image or class: {listed(done.unusable, SHOWN)}", err=True
+        )
+    print("nothing was written: --out F writes the file" if done.out is None else done.out)

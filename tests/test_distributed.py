@@ -9,7 +9,7 @@ from halfmask import distributed
 from halfmask.distributed import ProcessPlace
 from halfmask.errors import InputError
 from halfmask.training import processes
-from halfmask.training.processes import place_of
+from halfmask.training.several.processes import place_of
 
 TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "x",

@@ -10,7 +10,7 @@ import sys
 
 from halfmask.recipes.recipe import load_recipe
 from halfmask.training.loop import callback
-from halfmask.training.processes import join, leave, place_of
+from halfmask.training.several.processes import join, leave, place_of
 from halfmask.training.train import train
 
 

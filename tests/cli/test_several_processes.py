@@ -26,7 +26,7 @@ from halfmask.models.checkpoint import load_checkpoint
 from halfmask.recipes.recipe import Recipe, parse_recipe
 from halfmask.training.data import read_training_data
 from halfmask.training.folder import for_processes
-from halfmask.training.launch import _verdict, _watch, free_port, launch
+from halfmask.training.several.launch import _verdict, _watch, free_port, launch
 
 from .runs import DETECTOR, RESNET, data_of, small_world, tiny_recipe, trained, written
 
@@ -506,7 +506,7 @@ def test_a_run_resumes_with_another_number_of_processes_if_it_draws_by_image(
 
 
 def test_the_launcher_names_the_process_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("halfmask.training.launch.GRACE", 0.5)
+    monkeypatch.setattr("halfmask.training.several.launch.GRACE", 0.5)
     codes = [
         "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
         "import time; time.sleep(60)",

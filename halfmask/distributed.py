@@ -51,7 +51,7 @@ class ProcessPlace:
 
 
 class Team:
-    """The processes of one training; see `current` and `training.several.processes.join`.
+    """The processes of one training; see `current` and `several.processes.join`.
 
     Attributes:
         place: number of this process.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    source: Annotated[
+    recipe: Annotated[
         str,
         typer.Argument(
             help="Your data: a COCO file, a YOLO folder or data.yaml, a VOC folder, an export of "
@@ -80,7 +80,7 @@ def run(
     try:
         with Display() as progress:
             done = halfmask.train(
-                source, overrides or (), out=out, images=images, val=val, minutes=minutes,
+                recipe, overrides or (), out=out, images=images, val=val, minutes=minutes,
                 resume=resume, dry_run=dry_run, progress=progress,
             )
     except ProcessFailed as failed:

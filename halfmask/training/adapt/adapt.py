@@ -142,7 +142,7 @@ def _set_steps(job: AdaptationJob) -> None:
 
 
 def _keep_start(job: AdaptationJob, found: Comparison | None) -> None:
-    """Writes the starting model into the run, its score fitted to the held-out masks."""
+    """Writes the starting model into the run, its score fitted to measured masks."""
     model = load_for_measuring(job.source)
     if found is not None and len(found.best.ious) > 1:
         found.best.calibrate(model)

@@ -15,9 +15,8 @@ from halfmask.training.measure import MeasuredMasks
 Floats = NDArray[np.float64]
 
 PRIOR_SPREAD, PRIOR_CLASSES = 0.04, 4.0
-"""How far the mean IoU of a class lies from its mean score, before anything is measured:
-the standard deviation, and how many measured classes it is worth. Between the classes of
-COCO-mini it is about this large.
+"""How far a class's mean IoU lies from its mean score before anything is measured: the
+standard deviation, and how many measured classes it is worth.
 """
 
 
@@ -92,7 +91,7 @@ class Expected:
 
 
 def expected_quality(
-    scores: Tensor, classes: list[int], measured: MeasuredMasks | None, held_out: Tensor | None
+    scores: Tensor, classes: list[int], measured: MeasuredMasks | None, *, held_out: Tensor | None
 ) -> Expected | None:
     """Estimates the mean IoU of masks that have no truth.
 

@@ -79,7 +79,11 @@ def hold_out(
     groups = _class_groups(recipe, pictures, counts, known=known)
     rng = np.random.default_rng([recipe.seed, 18])
     if groups is not None:
-        folds = [_class_fold(k, recipe, pictures, group, counts) for k, group in enumerate(groups)]
+        kept = [[i for i, n in counts.items() if n and i not in group] for group in groups]
+        folds = [
+            _class_fold(k, recipe, [pictures.file.name_of(i) for i in ids])
+            for k, ids in enumerate(kept)
+        ]
         held = [i for group in groups for i in group]
     else:
         if sum(counts.values()) < LEFT:
@@ -106,7 +110,6 @@ def _class_groups(
 ) -> list[list[int]] | None:
     """Divides classes into groups of about as many masks; None if classes do not do."""
     many = [i for i, n in counts.items() if n >= max(ENOUGH, recipe.data.masked_threshold)]
-    many = [i for i in many if "," not in pictures.file.name_of(i)]  # `masked` lists names
     new = [i for i in many if pictures.file.name_of(i) not in known]
     held = new if len(new) >= FOLDS else many
     groups: list[list[int]] = [[] for _ in range(FOLDS)]
@@ -118,14 +121,7 @@ def _class_groups(
     return None if not all(groups) or min(left) < LEFT or odd else groups
 
 
-def _class_fold(
-    number: int,
-    recipe: Recipe,
-    pictures: CocoInstances,
-    hidden: Sequence[int],
-    counts: Mapping[int, int],
-) -> tuple[str, Recipe]:
-    kept = [pictures.file.name_of(i) for i, n in counts.items() if n and i not in hidden]
+def _class_fold(number: int, recipe: Recipe, kept: Sequence[str]) -> tuple[str, Recipe]:
     data = recipe.data.model_copy(update={"masked": ",".join(kept)})
     return f"held-out-{number + 1}", recipe.model_copy(update={"data": data})
 
@@ -191,7 +187,8 @@ def draw_rows(
                 found.setdefault(category, []).append((index, k))
     taken: dict[int, list[int]] = {}
     left, queues = most, sorted(found.values(), key=len)
-    for done, queue in enumerate(queues):  # small classes first: what they lack, others have
+    # Small classes first: what they lack, the others have.
+    for done, queue in enumerate(queues):
         quota = min(len(queue), left // (len(queues) - done))
         left -= quota
         for index, k in queue[:quota]:

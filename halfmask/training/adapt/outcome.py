@@ -27,8 +27,8 @@ class Adaptation:
             their number and classes; None if there were too few masks.
         expected: miou, low and high (95 %) for objects without masks; None if there is
             none.
-        validation: mean IoU of start and kept model on the masks of the validation data,
-            with their number; None without such data.
+        validation: mean IoU of start and kept model on the masks of the validation
+            data, with their number; None without such data.
         steps: of the last training; 0 if the starting model is kept.
     """
 

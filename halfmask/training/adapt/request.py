@@ -15,7 +15,7 @@ from halfmask.progress import Progress
 from halfmask.recipes.recipe import Recipe, load_recipe, shipped_recipes
 
 RECIPE = "adapt"
-"""Shipped recipe of an adaptation; DATA and IMAGES in it stand for what a user names."""
+"""Shipped recipe. DATA and IMAGES in it stand for what a user names."""
 MINUTES = 10.0
 COPIES = "data"
 """Folder of converted data, in the folder of a run."""
@@ -48,7 +48,7 @@ class AdaptRequest:
 
 
 def is_recipe(source: str | Path) -> bool:
-    """Whether a name means a recipe: a shipped one, or a YAML file with stages or a model.
+    """Whether a name means a recipe: a shipped one, or a file with stages or a model.
 
     Any other existing file or folder is data. A name of nothing counts as a recipe,
     whose reader then says what there is.

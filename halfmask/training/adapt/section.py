@@ -1,4 +1,4 @@
-"""The section of RUN/report.html about an adaptation, and a page where nothing was trained."""
+"""The part of RUN/report.html about an adaptation, and a page if nothing was trained."""
 
 from __future__ import annotations
 

@@ -53,6 +53,7 @@ class Predictor:
         masked: ids (of the segmenter's own classes) of the classes that had masks in
             training.
         masked_names: their names, which match them with the classes of other files.
+        masks_given: the number of masks in training by class; None without a checkpoint.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Predictor:
         self.version = __version__ if checkpoint is None else checkpoint.version
         self.detector = detector
         trained = [] if checkpoint is None else checkpoint.categories
+        self.masks_given = None if checkpoint is None else checkpoint.masks_given
         self.categories: list[Category] = list(trained if detector is None else detector.categories)
         if checkpoint is not None:
             self.masked = list(checkpoint.masked)
@@ -180,9 +182,7 @@ class Predictor:
             self.model.expect_loose_boxes(loose)  # each call sets it
         pixels = [as_tensor(image).to(self.device) for image in images]
         on_device = [b.to(self.device, torch.float32) for b in boxes]
-        own = (
-            None if labels is None else [self._to_own[row.cpu()].to(self.device) for row in labels]
-        )
+        own = None if labels is None else [self._to_own[r.cpu()].to(self.device) for r in labels]
         with torch.inference_mode():
             drawn = [on_cpu(d) for d in self.model.segment(pixels, on_device, own)]
         drawn = [replace(d, labels=self._from_own[d.labels]) for d in drawn]

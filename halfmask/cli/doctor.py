@@ -132,7 +132,8 @@ def _advice(lines: list[str]) -> Table:
 def _estimate(estimate: dict[str, Any]) -> str:
     style = "green" if estimate["possible"] else "yellow"
     command = f"\n  {_plain(estimate['command'])}" if estimate["command"] else ""
-    return f"[bold {style}]How good will classes without masks be?[/] {_plain(estimate['text'])}{command}"
+    text = f"{_plain(estimate['text'])}{command}"
+    return f"[bold {style}]How good will classes without masks be?[/] {text}"
 
 
 def _problems(diagnosis: Diagnosis) -> Table:

@@ -97,9 +97,10 @@ def run(
 
     Each number is for the classes of which the model was given no masks in training,
     few (1–9) and many (10 or more), and for all. With --masked it is for the classes
-    that you name (A) and the others (B). AP counts the best 100 detections of an image over all classes. A model that
-    finds no boxes itself draws its masks into the file's own, a detector's (--detector)
-    or those of a COCO results file with DATA's image and category ids (--detections).
+    that you name (A) and the others (B). AP counts the best 100 detections of an image
+    over all classes. A model that finds no boxes itself draws its masks into the file's
+    own, a detector's (--detector) or those of a COCO results file with DATA's image and
+    category ids (--detections).
 
     In given boxes it also measures how far the model's score of each mask can be
     trusted. The JSON's `quality` has rank correlation and calibration error against the

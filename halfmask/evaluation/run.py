@@ -162,8 +162,7 @@ def evaluate(
     _check_choices(loosen, boxes, use)
     if sheet is not None:
         check_sheet(sheet)
-    file = _open(data, progress)
-    dataset = CocoInstances(file, images, use=use)
+    dataset = CocoInstances(file := _open(data, progress), images, use=use)
     results = None if detections is None else read_results(detections, file, MAX_DETECTIONS)
     predictor = _loaded(model, detector, device)
     known = predictor.masked_of(file.categories)
@@ -180,16 +179,13 @@ def evaluate(
         other = _loaded(provider, None, device)
         subjects.append(Subject(other, file, loosen=loosen, loose=loose))
     reader, ious = BatchReader(dataset=dataset, workers=workers, progress=progress), IouTable()
-    given = predictor.masks_given
-    groups = None if given is None else given.groups_of(file.categories)
-    measured = partial(compute_metrics, file, masked=in_a, groups=groups, use=use)
-    numbers = _measured(reader, subjects, given_boxes, measured=measured, ious=ious)
+    groups = predictor.masks_given and predictor.masks_given.groups_of(file.categories)
+    count = partial(compute_metrics, file, masked=in_a, groups=groups, use=use)
+    numbers = _measured(reader, subjects, given_boxes, measured=count, ious=ious)
     focus = focus_of(ious, groups, in_a, masked=masked)
     draw = partial(draw_sheet, ious=ious, focus=focus, progress=progress)
-    drawn, not_drawn = _drawn(
-        (reliability, lambda out: draw_reliability(ious, focus, out, data=file.name)),
-        (sheet, lambda out: draw(out, dataset, subject)),
-    )
+    plot = partial(draw_reliability, ious, focus, data=file.name)
+    drawn, not_drawn = _drawn((reliability, plot), (sheet, lambda out: draw(out, dataset, subject)))
     return Evaluation(
         **numbers,
         masked=masked or "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,7 +47,8 @@ def table(result: dict[str, Any], per_category: bool = False, width: int = 100) 
     console.print(Group(*parts) if parts else "nothing was measured")
     text = console.file.getvalue()  # type: ignore[attr-defined]
     if parts:
-        text += f"{about_sets(result, result['model'] or 'the model')}\n"
+        about = about_sets(result, result["model"] or "the model")
+        text += textwrap.fill(about, width) + "\n"
     if "provider" in result:
         text += f"provider: {result['provider']['model']}, {result['provider']['seconds']:.1f} s\n"
     name = f"{result['model']}: " if result["model"] else ""

@@ -53,7 +53,7 @@ class Predictor:
         masked: ids (of the segmenter's own classes) of the classes that had masks in
             training.
         masked_names: their names, which match them with the classes of other files.
-        masks_given: the number of masks in training by class; None without a checkpoint.
+        masks_given: masks in training by class; None without a checkpoint.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ Blocks = dict[str, Any]
 
 
 def shown_sets(result: Mapping[str, Any]) -> dict[str, Blocks]:
-    """Returns title → measures, for each set that has a class, and for all classes last.
+    """Returns title → measures of each set that has a class; all classes are last.
 
     Args:
         result: the JSON of `halfmask evaluate`, or an evaluation of metrics.json.

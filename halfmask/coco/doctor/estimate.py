@@ -1,4 +1,4 @@
-"""Whether quality on classes without masks can be measured, by hiding classes with many."""
+"""Whether quality on classes without masks can be measured, by hiding others' masks."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def estimability(
     hide = max(1, min(USUAL, len(ids) // 3))
     some = f"{len(ids)} classes with many masks" if len(ids) > 1 else "1 class with many masks"
     text = (
-        f"{some} can stand in for {_whose(without, few)}: hide {hide} of them from a first training and measure "
-        "on them."
+        f"{some} can stand in for {_whose(without, few)}: hide {hide} of them from a first "
+        "training and measure on them."
     )
     if hide == 1:
         text += (
@@ -97,6 +97,6 @@ def _why_not(counts: Mapping[int, int], masked: Collection[int], threshold: int)
         )
     return (
         f"It cannot be measured: a hidden class needs at least {threshold} masks and at most a "
-        f"third of all {total}, and none of the {len(masked)} classes with many masks meets this{few}. "
-        "Draw masks of other classes: four classes of similar size are enough."
+        f"third of all {total}, and none of the {len(masked)} classes with many masks meets "
+        f"this{few}. Draw masks of other classes: four classes of similar size are enough."
     )

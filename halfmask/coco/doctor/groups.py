@@ -100,7 +100,7 @@ class MaskGroups:
 
 @dataclass(frozen=True)
 class MasksGiven:
-    """The masks that a model was given in training, for files with classes of their own.
+    """The masks that a model was given in training, for files with other classes.
 
     Attributes:
         by_name: class name → masks; None where the number is not recorded.

@@ -133,11 +133,12 @@ def _finish(job: TrainingJob) -> None:
     data, state = job.data, job.model.state_dict()
     categories: list[Any] = [{"id": c["id"], "name": c["name"]} for c in data.categories]
     counts = {i: n for i, n in data.given.counts.items() if n is not None}
+    many = {i for i in counts if data.given.group_of(i) == "many"}
     made = Checkpoint(
         state=state,
         recipe=job.recipe,
         categories=categories,
-        masked=sorted(data.masked | {i for i in counts if data.given.group_of(i) == "many"}),
+        masked=sorted(data.masked | (many if job.recipe.init else set())),
         mask_counts=counts,
     )
     save_checkpoint(job.out / MODEL, made)

@@ -179,7 +179,8 @@ def evaluate(
         other = _loaded(provider, None, device)
         subjects.append(Subject(other, file, loosen=loosen, loose=loose))
     reader, ious = BatchReader(dataset=dataset, workers=workers, progress=progress), IouTable()
-    groups = predictor.masks_given and predictor.masks_given.groups_of(file.categories)
+    given = predictor.masks_given
+    groups = None if given is None else given.groups_of(file.categories)
     count = partial(compute_metrics, file, masked=in_a, groups=groups, use=use)
     numbers = _measured(reader, subjects, given_boxes, measured=count, ious=ious)
     focus = focus_of(ious, groups, in_a, masked=masked)

@@ -35,8 +35,8 @@ def run(
     """Describes a COCO file and its problems, and changes nothing.
 
     The report has the masks and boxes of each class, every problem by id, what training
-    will use, what would help, and whether the quality on box-only classes can be
-    measured.
+    will use, what would help, and whether the quality on classes without masks can be
+    measured. A class has no masks, few (1–9) or many (10 or more).
 
     Exit code 0: clean; 1: problems were found (notes do not count); 2: this is not a
     COCO file.
@@ -56,8 +56,7 @@ def _show(console: Console, diagnosis: Diagnosis) -> None:
     training, classes = diagnosis.training, diagnosis.categories
     console.print(
         f"[bold]{_plain(diagnosis.file)}[/]: {diagnosis.annotations['total']} annotations in "
-        f"{diagnosis.images['total']} images, {len(classes)} classes, "
-        f"{sum(c['set'] == 'A' for c in classes)} of them masked (A)"
+        f"{diagnosis.images['total']} images. Masks: {diagnosis.groups().summary()}"
     )
     console.print(_classes(classes, diagnosis.headings(), console.width))
     console.print(
@@ -81,11 +80,13 @@ def _show(console: Console, diagnosis: Diagnosis) -> None:
 
 
 def _classes(categories: list[dict[str, Any]], headings: dict[str, str], width: int) -> Table:
-    """Lists classes by set and frequency, in as many column groups as fit."""
+    """Lists classes by masks and frequency, in as many column groups as fit."""
     longest = min(24, max((len(c["name"]) for c in categories), default=5))
-    group = longest + 5 + sum(len(heading) + 3 for heading in headings.values())
+    group = longest + 10 + sum(len(heading) + 3 for heading in headings.values())
     groups = max(1, min(width // group, -(-len(categories) // 6)))
-    ranked = sorted(categories, key=lambda c: (c["set"], -c["annotations"], c["id"]))
+    words = {"many": "many masks", "few": "few", "no_masks": "none"}
+    order = list(words)
+    ranked = sorted(categories, key=lambda c: (order.index(c["group"]), -c["annotations"], c["id"]))
     shown = ranked[: groups * CLASS_ROWS]
     rows = -(-len(shown) // groups)
     left = len(categories) - len(shown)
@@ -93,7 +94,7 @@ def _classes(categories: list[dict[str, Any]], headings: dict[str, str], width: 
     table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
     for _ in range(groups):
         table.add_column("class", overflow="ellipsis", no_wrap=True, max_width=24)
-        table.add_column("set")
+        table.add_column("has")
         for state, heading in headings.items():
             style = {"mask": "green", "missing": "yellow"}.get(state, "red")
             table.add_column(heading, justify="right", style=style)
@@ -101,7 +102,7 @@ def _classes(categories: list[dict[str, Any]], headings: dict[str, str], width: 
         cells: list[str] = []
         for category in shown[row::rows]:
             counts = (str(category[state] or "·") for state in headings)
-            cells += [_plain(category["name"]), category["set"], *counts]
+            cells += [_plain(category["name"]), words[category["group"]], *counts]
         table.add_row(*cells)
     return table
 
@@ -131,9 +132,8 @@ def _advice(lines: list[str]) -> Table:
 def _estimate(estimate: dict[str, Any]) -> str:
     style = "green" if estimate["possible"] else "yellow"
     command = f"\n  {_plain(estimate['command'])}" if estimate["command"] else ""
-    return (
-        f"[bold {style}]How good will box-only classes be?[/] {_plain(estimate['text'])}{command}"
-    )
+    text = f"{_plain(estimate['text'])}{command}"
+    return f"[bold {style}]How good will classes without masks be?[/] {text}"
 
 
 def _problems(diagnosis: Diagnosis) -> Table:

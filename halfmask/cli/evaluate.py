@@ -33,8 +33,8 @@ def run(
     masked: Annotated[
         str | None,
         typer.Option(
-            help="Classes of set A: voc, nonvoc, random:TRIAL:COUNT or names a,b,c. Default: those "
-            "that had masks in training."
+            help="Compare these classes (A) with the others (B): voc, nonvoc, random:TRIAL:COUNT "
+            "or names a,b,c. Default: compare classes by their masks in training."
         ),
     ] = None,
     given_boxes: Annotated[
@@ -68,7 +68,8 @@ def run(
     sheet: Annotated[
         Path | None,
         typer.Option(
-            help="Draw the best, median and worst masks of B beside the true masks (.png)."
+            help="Draw the best, median and worst masks of the classes with the fewest masks in "
+            "training beside the true masks (.png)."
         ),
     ] = None,
     per_category: Annotated[
@@ -77,7 +78,8 @@ def run(
     boxes: Annotated[
         Literal["auto", "tight", "loose"],
         typer.Option(
-            help="Whether boxes end where their objects end. auto: measure this on masks of A."
+            help="Whether boxes end where their objects end. auto: measure this on masks of "
+            "classes with many masks in training, or of --masked."
         ),
     ] = "auto",
     use: Annotated[
@@ -93,10 +95,12 @@ def run(
 ) -> None:
     """Measures box and mask AP, and mask IoU in given boxes.
 
-    Each number is for the classes that had masks (A), those that had boxes only (B) and
-    all. AP counts the best 100 detections of an image over all classes. A model that
-    finds no boxes itself draws its masks into the file's own, a detector's (--detector)
-    or those of a COCO results file with DATA's image and category ids (--detections).
+    Each number is for the classes of which the model was given no masks in training,
+    few (1–9) and many (10 or more), and for all. With --masked it is for the classes
+    that you name (A) and the others (B). AP counts the best 100 detections of an image
+    over all classes. A model that finds no boxes itself draws its masks into the file's
+    own, a detector's (--detector) or those of a COCO results file with DATA's image and
+    category ids (--detections).
 
     In given boxes it also measures how far the model's score of each mask can be
     trusted. The JSON's `quality` has rank correlation and calibration error against the

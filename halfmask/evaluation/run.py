@@ -17,7 +17,7 @@ from halfmask.data.dataset import CocoInstances
 from halfmask.errors import InputError
 from halfmask.evaluation.measures.given_boxes import IouTable
 from halfmask.evaluation.measures.metrics import MAX_DETECTIONS, Result, compute_metrics
-from halfmask.evaluation.sheet import draw_reliability, draw_sheet
+from halfmask.evaluation.sheet import draw_reliability, draw_sheet, focus_of
 from halfmask.evaluation.subject import BatchReader, Subject, are_loose
 from halfmask.evaluation.tables import table
 from halfmask.inference.predictor import Predictor, as_predictor
@@ -27,15 +27,15 @@ from halfmask.progress import Progress
 
 Boxes = Literal["auto", "tight", "loose"]
 MEASURED = (
-    *("box", "mask", "mask_over_box", "given_boxes", "quality", "ambiguous"),
+    *("box", "mask", "mask_over_box", "given_boxes", "quality", "ambiguous", "groups"),
     *("per_category", "images", "seconds", "model", "version"),
 )
 """Keys of every result."""
-PROVIDER = ("model", "given_boxes", "quality", "ambiguous", "seconds")
+PROVIDER = ("model", "given_boxes", "quality", "ambiguous", "groups", "seconds")
 """Keys of a provider's result."""
 
 BySet = dict[str, dict[str, Any]]
-"""Values for the sets `all`, `A` (had masks in training) and `B` (had boxes only)."""
+"""Values for the sets `all`, `A` (`--masked`, or many masks in training) and `B`, the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +48,18 @@ class Evaluation:
         given_boxes: Mask IoU in the file's own boxes, by set (`IouTable.block`).
         quality: How far the model's scores can be trusted, by set (`reliability`).
         ambiguous: Boxes shared with another class, by set (`AmbiguousTable.block`).
-        per_category: A row for each class: id, name, masked, box_AP, mask_AP, miou.
+        groups: For `no_masks`, `few` and `many` masks in training: the number of
+            `classes`, their least and most `masks`, and all the measures above. None:
+            the model's masks are not recorded.
+        per_category: A row for each class: id, name, masked (in A), masks_in_training,
+            group, box_AP, mask_AP, miou.
         images: Images that were read.
         seconds: Time of the measurement, the model included.
         model: The model, and whose boxes it filled.
         version: The version of halfmask.
-        provider: The provider's own model, given_boxes, quality, ambiguous, seconds.
+        provider: The provider's own model, given_boxes, quality, ambiguous, groups,
+            seconds. Its groups are by the masks that the first model was given.
+        masked: What was named as A; empty: the classes with many masks in training.
         loosen: The share of their side by which given boxes were moved.
         loose: Whether the model took the given boxes for loose ones.
         skipped: Image id → why its photograph could not be read.
@@ -72,12 +78,14 @@ class Evaluation:
     given_boxes: BySet
     quality: BySet
     ambiguous: BySet
+    groups: BySet | None
     per_category: list[dict[str, Any]]
     images: int
     seconds: float
     model: str
     version: str
     provider: dict[str, Any] | None = None
+    masked: str = ""
     loosen: float = 0.0
     loose: bool = False
     skipped: dict[int, str] = field(default_factory=dict)
@@ -92,6 +100,8 @@ class Evaluation:
         result = {key: getattr(self, key) for key in MEASURED}
         if self.provider is not None:
             result["provider"] = self.provider
+        if self.masked:
+            result["masked"] = self.masked
         if self.loosen:
             result["loosen"] = self.loosen
         if self.loose:
@@ -136,8 +146,10 @@ def evaluate(
         model: A loaded model, or anything that `load` takes.
         data: The COCO file with the truth.
         images: The folder of its photographs.
-        masked: Set A: voc, nonvoc, random:TRIAL:COUNT or names a,b,c. None: the classes
-            that had masks in training.
+        masked: Set A: voc, nonvoc, random:TRIAL:COUNT or names a,b,c, and tables and
+            pictures are about A and B. None: the classes with many masks in training
+            (10 or more), and tables and pictures are about classes with no masks, few
+            and many.
         given_boxes: Whether to measure mask IoU in the file's own boxes too.
         loosen: Share of their side by which the given boxes' corners move, in [0, 0.5).
         detector: What finds the boxes that `model` fills; see `load`. Its classes are
@@ -162,8 +174,7 @@ def evaluate(
     _check_choices(loosen, boxes, use)
     if sheet is not None:
         check_sheet(sheet)
-    file = _open(data, progress)
-    dataset = CocoInstances(file, images, use=use)
+    dataset = CocoInstances(file := _open(data, progress), images, use=use)
     results = None if detections is None else read_results(detections, file, MAX_DETECTIONS)
     predictor = as_predictor(model, detector, device, classes=classes)
     known = predictor.masked_of(file.categories)
@@ -180,14 +191,17 @@ def evaluate(
         other = as_predictor(provider, device=device)
         subjects.append(Subject(other, file, loosen=loosen, loose=loose))
     reader, ious = BatchReader(dataset=dataset, workers=workers, progress=progress), IouTable()
-    numbers = _measured(reader, subjects, given_boxes, masked=in_a, ious=ious)
-    draw = partial(draw_sheet, ious=ious, masked=in_a, progress=progress)
-    drawn, not_drawn = _drawn(
-        (reliability, lambda out: draw_reliability(numbers["quality"], out, file.name)),
-        (sheet, lambda out: draw(out, dataset, subject)),
-    )
+    given = predictor.masks_given
+    groups = None if given is None else given.groups_of(file.categories)
+    count = partial(compute_metrics, file, masked=in_a, groups=groups, use=use)
+    numbers = _measured(reader, subjects, given_boxes, measured=count, ious=ious)
+    focus = focus_of(ious, groups, in_a, masked=masked)
+    draw = partial(draw_sheet, ious=ious, focus=focus, progress=progress)
+    plot = partial(draw_reliability, ious, focus, data=file.name)
+    drawn, not_drawn = _drawn((reliability, plot), (sheet, lambda out: draw(out, dataset, subject)))
     return Evaluation(
         **numbers,
+        masked=masked or "",
         loosen=loosen,
         loose=loose and predictor.knows_loose_boxes,
         skipped=reader.skipped,
@@ -244,14 +258,13 @@ def _measured(
     subjects: list[Subject],
     given_boxes: bool,
     *,
-    masked: set[int],
+    measured: Callable[..., Result],
     ious: IouTable,
 ) -> Result:
     """The numbers of the model, and of the provider if there are two subjects."""
     subject, *providers = subjects
     detects, segments = subject.finds_boxes, given_boxes or not subject.finds_boxes
     reader.passes = detects + segments + len(providers)
-    measured = partial(compute_metrics, reader.dataset.file, masked=masked, use=reader.dataset.use)
     found = reader.detected(subject) if detects else None
     given = reader.given(subject) if segments else None
     numbers = measured(found, given, model=subject.name, ious=ious)

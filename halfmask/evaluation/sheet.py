@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from halfmask.coco.doctor.groups import MaskGroups, amount_in, masks_in
 from halfmask.data.dataset import CocoInstances
 from halfmask.errors import InputError
 from halfmask.evaluation.measures.given_boxes import IouTable
@@ -21,19 +22,67 @@ from halfmask.progress import Progress
 from halfmask.structures import Detection, Target
 from halfmask.text import plural
 
+FEWEST = len(BLOCKS)
+"""Fewest masks of the classes that a picture is about: one for each block of a sheet."""
+NAMED = 40
+"""Characters of `--masked` that a title repeats."""
 
-def draw_reliability(quality: dict[str, Any], out: str | Path, data: str) -> Path:
-    """Draws `reliability_plot` of B's masks; without any, of all masks.
+
+@dataclass(frozen=True)
+class Focus:
+    """The classes that a picture is about: those with the fewest masks in training.
+
+    Attributes:
+        classes: category ids; None: all.
+        title: says which classes these are.
+        masks: the masks of these classes that were measured.
+    """
+
+    classes: set[int] | None
+    title: str
+    masks: int
+
+
+def focus_of(
+    ious: IouTable, groups: MaskGroups | None, in_a: Collection[int], *, masked: str | None = None
+) -> Focus:
+    """Chooses the classes of a picture from those with measured masks.
 
     Args:
-        quality: The block `quality` of an evaluation.
+        ious: A row for each measured mask.
+        groups: The classes by the masks that the model was given; None: not recorded.
+        in_a: Category ids of set A.
+        masked: What `--masked` names. If given, the picture is about the other classes.
+    """
+    found: list[tuple[set[int], str]] = []
+    least = FEWEST
+    if masked:
+        named = masked if len(masked) <= NAMED else f"{masked[:NAMED]}…"
+        outside, least = {c for c in ious.categories if c not in in_a}, 1
+        found.append((outside, f"classes other than --masked {named}"))
+    elif groups is not None:
+        members = groups.members()
+        found.append((members["no_masks"], "classes without masks in training"))
+        amount = amount_in(masks_in("few", groups.threshold))
+        found.append((members["few"], f"classes with few masks in training ({amount})"))
+    for classes, title in found:
+        count = sum(c in classes for c in ious.categories)
+        if count >= least:
+            return Focus(classes, title, count)
+    return Focus(None, "all classes", len(ious.categories))
+
+
+def draw_reliability(ious: IouTable, focus: Focus, out: str | Path, *, data: str) -> Path:
+    """Draws `reliability_plot` of the measured masks of some classes.
+
+    Args:
+        ious: A row for each measured mask.
+        focus: The classes.
         out: The picture to write.
         data: The name of the evaluated file.
     """
-    name = "B" if quality["B"]["instances"] else "all"
-    masks = plural(quality[name]["instances"], "mask")
-    title = f"{masks} of {_classes(name == 'B')}, {Path(data).name}"
-    return reliability_plot(quality[name], out, title)
+    title = f"{plural(focus.masks, 'mask')} of {focus.title}, {Path(data).name}"
+    return reliability_plot(ious.quality(focus.classes), out, title)
 
 
 def draw_sheet(
@@ -42,7 +91,7 @@ def draw_sheet(
     subject: Subject,
     *,
     ious: IouTable,
-    masked: Collection[int],
+    focus: Focus,
     progress: Progress | None = None,
 ) -> Path:
     """Draws the best, median and worst measured masks beside their truth.
@@ -55,26 +104,20 @@ def draw_sheet(
         dataset: The evaluated data.
         subject: The evaluated model, to draw the masks that were measured.
         ious: A row for each measured mask.
-        masked: Category ids of set A. The sheet shows set B; without masks of B, all
-            classes.
+        focus: The classes.
         progress: Called after each photograph.
     Raises:
         InputError: No mask was measured, or the picture cannot be written.
     """
     if not ious.categories:
         raise InputError(f"{out}: no sheet, since no mask has a known truth")
-    shown = [c for c in ious.categories if c not in masked]
-    classes = set(shown) if shown else None
-    blocks = example_blocks(dataset, subject.segment, ious, classes=classes, progress=progress)
-    masks = plural(len(shown or ious.categories), "mask")
-    name = Path(dataset.file.name).name
-    title = f"Best, median and worst of {masks} in given boxes: {_classes(bool(shown))}, {name}"
+    blocks = example_blocks(
+        dataset, subject.segment, ious, classes=focus.classes, progress=progress
+    )
+    title = f"Best, median and worst of {plural(focus.masks, 'mask')}: {focus.title}"
     moved = f", boxes moved by up to {subject.loosen:g} of their size" if subject.loosen else ""
-    return save_picture(mask_sheet(blocks, title, subject.name + moved), out)
-
-
-def _classes(box_only: bool) -> str:
-    return "classes without masks in training (B)" if box_only else "all classes"
+    note = f"{Path(dataset.file.name).name}, {subject.name}{moved}"
+    return save_picture(mask_sheet(blocks, title, note), out)
 
 
 def example_blocks(

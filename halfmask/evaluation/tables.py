@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +11,8 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from halfmask.evaluation.measures.average_precision import AP_KEYS
+from halfmask.pictures.sets import ALL, about_sets, by_groups, shown_sets
 
-SETS = {"A": "A (had masks)", "B": "B (boxes only)", "all": "all"}
 IOU_KEYS = ("miou", "miou_per_category_mean", "S", "M", "L", "polygon", "rle")
 IOU_HEADS = ("instances", "mean", "class mean", "S", "M", "L", "polygon", "RLE")
 QUALITY_HEADS = (
@@ -36,7 +37,7 @@ def table(result: dict[str, Any], per_category: bool = False, width: int = 100) 
     if result["given_boxes"]["all"]["instances"]:
         parts += [_iou_table(result), _quality_table(result)]
     if "provider" in result:
-        provider = result["provider"]
+        provider = result | result["provider"]
         parts += [_iou_table(provider, ", the provider"), _quality_table(provider, "The provider")]
     if result["ambiguous"]["all"]["instances"]:
         parts.append(_ambiguous_table(result))
@@ -45,6 +46,9 @@ def table(result: dict[str, Any], per_category: bool = False, width: int = 100) 
     console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(Group(*parts) if parts else "nothing was measured")
     text = console.file.getvalue()  # type: ignore[attr-defined]
+    if parts:
+        about = about_sets(result, result["model"] or "the model")
+        text += textwrap.fill(about, width) + "\n"
     if "provider" in result:
         text += f"provider: {result['provider']['model']}, {result['provider']['seconds']:.1f} s\n"
     name = f"{result['model']}: " if result["model"] else ""
@@ -64,7 +68,7 @@ def _table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
     """An empty table with columns of names and, aligned right, of numbers."""
     out = Table(title=title, title_justify="left")
     for name in names:
-        out.add_column(name)
+        out.add_column(name, no_wrap=True)
     for name in numbers:
         out.add_column(name, justify="right")
     return out
@@ -73,18 +77,17 @@ def _table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
 def _ap_table(result: dict[str, Any]) -> Table:
     out = _table("Average precision, percent", ("", "classes"), (*AP_KEYS, "of box AP"))
     for kind in ("box", "mask"):
-        for name, title in SETS.items():
-            block = result[kind][name]
-            cells = [_number(block[key], ".1f") for key in AP_KEYS]
-            cells.append(_number(result["mask_over_box"][name], ".0%") if kind == "mask" else "")
-            out.add_row(kind, title, *cells, end_section=name == "all")
+        for title, measures in shown_sets(result).items():
+            cells = [_number(measures[kind][key], ".1f") for key in AP_KEYS]
+            cells.append(_number(measures["mask_over_box"], ".0%") if kind == "mask" else "")
+            out.add_row(kind, title, *cells, end_section=title == ALL)
     return out
 
 
 def _iou_table(result: dict[str, Any], whose: str = "") -> Table:
     out = _table(f"Mask IoU on given boxes{whose}", ("classes",), IOU_HEADS)
-    for name, title in SETS.items():
-        block = result["given_boxes"][name]
+    for title, measures in shown_sets(result).items():
+        block = measures["given_boxes"]
         cells = [_number(block[key], ".3f") for key in IOU_KEYS]
         out.add_row(title, str(block["instances"]), *cells)
     return out
@@ -92,8 +95,8 @@ def _iou_table(result: dict[str, Any], whose: str = "") -> Table:
 
 def _quality_table(result: dict[str, Any], whose: str = "The model") -> Table:
     out = _table(f"{whose}'s own score of these masks", ("classes",), QUALITY_HEADS)
-    for name, title in SETS.items():
-        block = result["quality"][name]
+    for title, measures in shown_sets(result).items():
+        block = measures["quality"]
         keys = ("mean_score", "miou", "spearman", "calibration_error")
         cells = [_number(block[key], ".3f") for key in keys]
         shares = [_number(block[key], ".0%") for key in ("bad", "bad_found")]
@@ -104,8 +107,8 @@ def _quality_table(result: dict[str, Any], whose: str = "The model") -> Table:
 def _ambiguous_table(result: dict[str, Any]) -> Table:
     heads = ("instances", "mean IoU", "told apart", "same box", "mean IoU", "told apart")
     out = _table("Boxes shared with an object of another class", ("classes",), heads)
-    for name, title in SETS.items():
-        near = result["ambiguous"][name]
+    for title, measures in shown_sets(result).items():
+        near = measures["ambiguous"]
         cells = []
         for block in (near, near["same_box"]):
             shares = _number(block["miou"], ".3f"), _number(block["told_apart"], ".0%")
@@ -115,12 +118,23 @@ def _ambiguous_table(result: dict[str, Any]) -> Table:
 
 
 def _category_table(result: dict[str, Any]) -> Table:
-    out = _table("Classes", ("class", "set"), ("box AP", "mask AP", "mask IoU"))
-    forms = {"box_AP": ".1f", "mask_AP": ".1f", "miou": ".3f"}
-    for row in result["per_category"]:
-        if any(row[key] is not None for key in forms):
-            cells = [_number(row[key], form) for key, form in forms.items()]
-            out.add_row(row["name"], "A" if row["masked"] else "B", *cells)
+    rows = result["per_category"]
+    with_sets = not by_groups(result) and len({row["masked"] for row in rows}) > 1
+    columns = {
+        "masks in training": ("masks_in_training", ","),
+        "box AP": ("box_AP", ".1f"),
+        "mask AP": ("mask_AP", ".1f"),
+        "mask IoU": ("miou", ".3f"),
+    }
+    for head, (key, _) in list(columns.items()):
+        if all(row[key] is None for row in rows):
+            del columns[head]
+    out = _table("Classes", ("class", *(("set",) if with_sets else ())), tuple(columns))
+    for row in rows:
+        if any(row[key] is not None for key in ("box_AP", "mask_AP", "miou")):
+            sets = ["A" if row["masked"] else "B"] if with_sets else []
+            cells = [_number(row[key], form) for key, form in columns.values()]
+            out.add_row(row["name"], *sets, *cells)
     return out
 
 

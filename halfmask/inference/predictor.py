@@ -50,6 +50,7 @@ class Predictor:
         masked: ids (of the segmenter's own classes) of the classes that had masks in
             training.
         masked_names: their names, which match them with the classes of other files.
+        masks_given: masks in training by class; None without a checkpoint.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Predictor:
         self.version = __version__ if checkpoint is None else checkpoint.version
         self.detector = detector
         trained = [] if checkpoint is None else checkpoint.categories
+        self.masks_given = None if checkpoint is None else checkpoint.masks_given
         self.categories: list[Category] = list(trained if detector is None else detector.categories)
         if checkpoint is not None:
             self.masked = list(checkpoint.masked)

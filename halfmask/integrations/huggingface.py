@@ -20,9 +20,10 @@ from halfmask.inference.checkpoints import FILE, SCHEME, find_checkpoint
 from halfmask.inference.predictor import Predictor, load
 from halfmask.integrations import optional_module
 from halfmask.models.checkpoint import Checkpoint, file_digest, load_checkpoint
+from halfmask.pictures.curves import score
+from halfmask.pictures.sets import shown_sets
 
 METRICS = "metrics.json"
-SETS = {"A": "A, had masks", "B": "B, boxes only", "all": "all"}
 ROWS = (
     ("box AP, %", "box", "AP"),
     ("mask AP, %", "mask", "AP"),
@@ -128,13 +129,6 @@ def _numbers(path: Path) -> dict[str, Any] | None:
 def _body(
     checkpoint: Checkpoint, repository: str, digest: str, *, numbers: dict[str, Any] | None
 ) -> str:
-    masked = set(checkpoint.masked)
-    named = {
-        c["id"]: f"{c['name']} ({checkpoint.mask_counts.get(c['id'], 0)})"
-        for c in checkpoint.categories
-    }
-    in_a = [text for k, text in named.items() if k in masked]
-    in_b = [text for k, text in named.items() if k not in masked]
     use = 'found = model.detect("photo.jpg")'
     if checkpoint.recipe.model.kind == "box_segmenter":
         use = 'masks = model.segment("photo.jpg", boxes)  # xyxy, pixels'
@@ -153,9 +147,7 @@ model = halfmask.load("{SCHEME}{repository}")
 
 ## Classes
 
-**A, had masks in training ({len(in_a)}; each with their number):** {", ".join(in_a) or "none"}
-
-**B, boxes and no or few masks ({len(in_b)}):** {", ".join(in_b) or "none"}
+{_classes(checkpoint)}
 
 ## Numbers
 
@@ -163,16 +155,36 @@ model = halfmask.load("{SCHEME}{repository}")
 """
 
 
+def _classes(checkpoint: Checkpoint) -> str:
+    """The classes by the masks that the model was given, each with their number."""
+    groups = checkpoint.masks_given.groups_of(checkpoint.categories)
+    if groups is None:
+        names = ", ".join(c["name"] for c in checkpoint.categories)
+        return f"How many masks the model was given of each is not recorded: {names or 'none'}"
+    names_of, lines = {c["id"]: c["name"] for c in checkpoint.categories}, []
+    for group, members in reversed(groups.members().items()):
+        shown = [
+            f"{names_of[i]} ({groups.counts[i]})" if groups.counts[i] else names_of[i]
+            for i in names_of
+            if i in members
+        ]
+        if shown:
+            title = groups.title(group)
+            title = title[0].upper() + title[1:]
+            lines.append(f"**{title}, {len(shown)} of the classes:** {', '.join(shown)}")
+    return "\n\n".join(lines)
+
+
 def _table(numbers: dict[str, Any]) -> str:
-    rows = []
+    rows, sets = [], shown_sets(numbers)
     for name, block, key in ROWS:
-        values = [(numbers.get(block) or {}).get(part, {}).get(key) for part in SETS]
+        values = [score(measures, block, key) for measures in sets.values()]
         if any(value is not None for value in values):
             form = ".3f" if key == "miou" else ".1f"
             texts = ["–" if v is None else format(v, form) for v in values]
             rows.append(f"| {name} | {' | '.join(texts)} |")
     if not rows:
         return "The run has none: `halfmask evaluate` measures it."
-    head = [f"| | {' | '.join(SETS.values())} |", "|---" * (len(SETS) + 1) + "|"]
+    head = [f"| | {' | '.join(sets)} |", "|---" * (len(sets) + 1) + "|"]
     title = f"The run's own evaluation at step {numbers.get('step')}:"
     return "\n".join([title, "", *head, *rows])

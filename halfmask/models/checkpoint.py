@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from halfmask._version import __version__
+from halfmask.coco.doctor.groups import MasksGiven
 from halfmask.errors import InputError
 from halfmask.files.atomic import path_beside
 from halfmask.recipes.recipe import Recipe, parse_recipe
@@ -53,7 +54,8 @@ class Checkpoint:
         recipe: of its training.
         categories: the classes in the order of the labels.
         masked: ids of the classes that had masks in training (set A).
-        mask_counts: category id → usable masks in the training file.
+        mask_counts: category id → masks that the model was given in training, those of
+            the checkpoint that it started from included. Not recorded: no number.
         version: the halfmask that wrote it.
     """
 
@@ -63,6 +65,12 @@ class Checkpoint:
     masked: list[int]
     mask_counts: dict[int, int] = field(default_factory=dict)
     version: str = __version__
+
+    @property
+    def masks_given(self) -> MasksGiven:
+        """The masks that the model was given of each class, by its name."""
+        counts = {c["name"]: self.mask_counts.get(c["id"]) for c in self.categories}
+        return MasksGiven(counts, self.recipe.data.masked_threshold)
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from halfmask.errors import InputError
 from halfmask.pictures.save import save_figure
+from halfmask.pictures.sets import ALL, shown_sets
 
 Floats = NDArray[np.float64]
 Series = dict[str, list[tuple[float, float]]]
@@ -101,7 +102,7 @@ def _plot_bars(
 ) -> None:
     block, key, factor = what
     places = np.arange(len(results))
-    sets = (("A", "masks in training (A)", "#9AA3AD"), ("B", "boxes only (B)", "#0072B2"))
+    sets = (("A", "classes A", "#9AA3AD"), ("B", "classes B", "#0072B2"))
     for k, (name, label, colour) in enumerate(sets):
         values = [score(r, block, name, key) for r in results.values()]
         heights = [0.0 if v is None else v * factor for v in values]
@@ -134,21 +135,29 @@ def _read_scores(path: Path) -> Series:
         evaluations = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    wanted = {
-        "box AP": ("box", "all", "AP"),
-        "mask AP, A": ("mask", "A", "AP"),
-        "mask AP, B": ("mask", "B", "AP"),
-        "mask IoU, A": ("given_boxes", "A", "miou"),
-        "mask IoU, B": ("given_boxes", "B", "miou"),
-    }
     series: Series = {}
     for row in evaluations if isinstance(evaluations, list) else []:
-        for name, keys in wanted.items():
-            value, step = score(row, *keys), score(row, "step")
-            factor = 100 if keys[-1] == "miou" else 1
+        step = score(row, "step")
+        for name, value in _scores_of(row).items():
             if value is not None and step is not None:
-                series.setdefault(name, []).append((step, value * factor))
+                series.setdefault(name, []).append((step, value))
     return series
+
+
+def _scores_of(evaluation: Mapping[str, Any]) -> dict[str, float | None]:
+    """Box AP of all classes, and mask AP and mask IoU of each set of classes, in percent."""
+    sets = shown_sets(evaluation)
+    every = sets.pop(ALL)
+    found = {"box AP": score(every, "box", "AP")}
+    for title, key, number, factor in (
+        ("mask AP", "mask", "AP", 1),
+        ("mask IoU", "given_boxes", "miou", 100),
+    ):
+        for name, measures in (sets if len(sets) > 1 else {"": every}).items():
+            value = score(measures, key, number)
+            label = f"{title}, {name}" if name else title
+            found[label] = None if value is None else value * factor
+    return found
 
 
 def _number(text: Any) -> float | None:

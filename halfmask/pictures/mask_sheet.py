@@ -210,7 +210,10 @@ def _tint(picture: Image.Image, where: Lines, colour: Colour, *, opacity: float)
 
 def _draw_title(sheet: Image.Image, title: str, note: str, *, with_truth: bool) -> None:
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, 16), _fitted(title, 19, sheet.width - 2 * MARGIN), fill=TEXT, font=font(19))
+    whole = sheet.width - 2 * MARGIN
+    fitting = (size for size in range(19, 13, -1) if font(size).getlength(title) <= whole)
+    size = next(fitting, 14)
+    draw.text((MARGIN, 16), _fitted(title, size, whole), fill=TEXT, font=font(size))
     x = float(MARGIN)
     for sample, text in _legend(with_truth):
         sheet.paste(sample, (round(x), 46))

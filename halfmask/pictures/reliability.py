@@ -6,7 +6,8 @@ them are kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,15 @@ from halfmask.errors import InputError
 from halfmask.pictures.save import save_figure
 from halfmask.text import plural
 
+BELOW: dict[str, Any] = {
+    "loc": "upper center",
+    "bbox_to_anchor": (0.5, -0.15),
+    "fontsize": 9,
+    "frameon": False,
+}
+"""Legends stand below their axes, where no point can lie beneath them."""
+TITLE = 88
+"""Characters in a line of the title."""
 TEXT, FAINT, SCORE, BAD = "#30343A", "#9AA3AD", "#0072B2", "#D55E00"
 
 
@@ -31,7 +41,7 @@ def reliability_plot(block: Mapping[str, Any], out: str | Path, title: str) -> P
         raise InputError(f"{out}: no reliability diagram, since no mask has a known truth")
     from matplotlib.figure import Figure  # no pyplot: no window system, no global state
 
-    figure = Figure(figsize=(8.0, 4.2), layout="constrained")
+    figure = Figure(figsize=(8.0, 4.7), layout="constrained")
     left, right = figure.subplots(1, 2)
     _plot_bins(left, block)
     _plot_coverage(right, block)
@@ -40,7 +50,7 @@ def reliability_plot(block: Mapping[str, Any], out: str | Path, title: str) -> P
         axis.tick_params(labelsize=10, colors=TEXT)
         for side in ("top", "right"):
             axis.spines[side].set_visible(False)
-    figure.suptitle(title, fontsize=12, x=0.01, ha="left", color=TEXT)
+    figure.suptitle(textwrap.fill(title, TITLE), fontsize=12, x=0.01, ha="left", color=TEXT)
     return save_figure(figure, out)
 
 
@@ -62,14 +72,20 @@ def _plot_bins(axis: Any, block: Mapping[str, Any]) -> None:
         capsize=3,
         linewidth=1.4,
         zorder=3,
-        label=f"{plural(len(bins), 'bin')} of equal count,\n± 2 standard errors",
+        label=_what_bins_are(bins),
     )
     axis.set(xlim=(low, 1), ylim=(low, 1), aspect="equal")
     axis.set_xlabel("mean score", fontsize=11, color=TEXT)
     axis.set_ylabel("mean true IoU", fontsize=11, color=TEXT)
     forms = {"calibration_error": "calibration error {:.3f}", "spearman": "rank correlation {:.2f}"}
     _head(axis, "Reliability", forms, block=block)
-    axis.legend(loc="lower right", fontsize=9, frameon=False)
+    axis.legend(**BELOW)
+
+
+def _what_bins_are(bins: Sequence[Mapping[str, Any]]) -> str:
+    if all(b["instances"] == 1 for b in bins):
+        return "one mask each"
+    return f"{plural(len(bins), 'bin')} of equal count, ± 2 standard errors"
 
 
 def _plot_coverage(axis: Any, block: Mapping[str, Any]) -> None:
@@ -98,11 +114,19 @@ def _plot_coverage(axis: Any, block: Mapping[str, Any]) -> None:
     axis.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axis.set_xlabel("share of masks kept, best-scored first", fontsize=11, color=TEXT)
     forms = {"bad_found": "{:.0%} of bad masks are in the worst-scored fifth"}
-    _head(axis, "Coverage", forms, block=block)
-    axis.legend(loc="center", bbox_to_anchor=(0.5, 0.45), fontsize=9, frameon=False)
+    nothing_bad = "no mask has an IoU below 0.5"
+    _head(axis, "Coverage", forms, block=block, otherwise=nothing_bad)
+    axis.legend(**BELOW)
 
 
-def _head(axis: Any, name: str, forms: Mapping[str, str], *, block: Mapping[str, Any]) -> None:
-    """Writes a panel's title and below it the numbers of `forms` (key → format)."""
+def _head(
+    axis: Any, name: str, forms: Mapping[str, str], *, block: Mapping[str, Any], otherwise: str = ""
+) -> None:
+    """Writes a panel's title and below it the numbers of `forms` (key → format).
+
+    `otherwise` stands there where none of them is known.
+    """
     known = [form.format(block[key]) for key, form in forms.items() if block[key] is not None]
-    axis.set_title(f"{name}\n" + ", ".join(known), fontsize=10, loc="left", color=TEXT)
+    axis.set_title(
+        f"{name}\n" + (", ".join(known) or otherwise), fontsize=10, loc="left", color=TEXT
+    )

@@ -10,10 +10,12 @@ from typing import Any
 from torch import nn
 
 from halfmask.coco.annotations import Annotations
+from halfmask.coco.doctor.groups import MaskGroups
 from halfmask.coco.edit import matching_ids
 from halfmask.coco.index.place import open_annotations
 from halfmask.data.dataset import CocoInstances, development_split
 from halfmask.errors import InputError
+from halfmask.models.checkpoint import Checkpoint
 from halfmask.recipes.recipe import Data, Recipe, Stage, expand
 from halfmask.training.held_out import HeldOutEvaluation
 from halfmask.training.loop.fit import Loaders
@@ -33,6 +35,8 @@ class TrainingData:
         masked: category ids of set A: classes with masks in data that a stage learns
             masks from (in the main data if no stage does).
         mask_counts: category id → usable masks in the same data.
+        given: the classes by the masks that the model is given: those of `mask_counts`
+            and those that its initial weights have learned from.
     """
 
     name: str
@@ -41,6 +45,7 @@ class TrainingData:
     development: CocoInstances | None
     masked: set[int]
     mask_counts: dict[int, int]
+    given: MaskGroups
     own: Mapping[int, Pictures] = field(default_factory=dict)
 
     @property
@@ -72,7 +77,21 @@ class TrainingData:
         """Returns the evaluation on the development images; None if there are none."""
         if self.development is None:
             return None
-        return HeldOutEvaluation(self.development, self.masked, workers)
+        return HeldOutEvaluation(self.development, self.masked, groups=self.given, workers=workers)
+
+    def started_from(self, start: Checkpoint) -> TrainingData:
+        """Returns the same data, for a model with the weights of another checkpoint."""
+        before, own = start.masks_given.by_name, self.mask_counts
+        masked = {c["name"] for c in start.categories if c["id"] in set(start.masked)}
+        threshold = self.given.threshold
+        counts: dict[int, int | None] = {}
+        for category in self.categories:
+            number, name = category["id"], category["name"]
+            earlier = before.get(name, 0)
+            if earlier is None:  # a checkpoint without numbers still names its set A
+                earlier = 0 if name not in masked or own[number] >= threshold else None
+            counts[number] = None if earlier is None else own[number] + earlier
+        return replace(self, given=replace(self.given, counts=counts))
 
 
 def read_training_data(
@@ -107,13 +126,15 @@ def read_training_data(
         if stage.loss != "boxes"
     }
     teaching = list(sources.values()) or [main]
+    counts = {i: sum(p.mask_counts[i] for p in teaching) for i in main.mask_counts}
     return TrainingData(
         name=whole.name,
         main=main,
         whole=whole,
         development=development,
         masked=set().union(*(p.masked for p in teaching)),
-        mask_counts={i: sum(p.mask_counts[i] for p in teaching) for i in main.mask_counts},
+        mask_counts=counts,
+        given=MaskGroups(counts, recipe.data.masked_threshold),
         own=own,
     )
 

@@ -14,7 +14,7 @@ from halfmask.training.data import read_training_data
 from halfmask.training.hide import plan_hiding
 from halfmask.training.loop.cost import Cost, measure
 from halfmask.training.loop.optim import built_to_learn
-from halfmask.training.single import build_for, describe
+from halfmask.training.single import build_for, describe, with_start
 
 logger = logging.getLogger("halfmask")
 
@@ -81,7 +81,7 @@ def measure_recipe(recipe: Recipe) -> DryRun:
     Raises:
         InputError: the recipe does not fit its data or its model.
     """
-    data = read_training_data(recipe)
+    data = with_start(recipe, read_training_data(recipe))
     describe(recipe, data)
     if recipe.hide:
         logger.info(plan_hiding(recipe).describe())

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from halfmask.coco.doctor.groups import MaskGroups
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
 from halfmask.evaluation.measures.metrics import compute_metrics
+from halfmask.pictures.sets import ALL, short_title, shown_sets
 from halfmask.progress import Progress
 from halfmask.structures import Detection, Target
 
@@ -22,6 +24,9 @@ BATCH = 4
 Segment = Callable[[list[Tensor], list[Target]], list[Detection]]
 
 
+MEASURED = ("box", "mask", "given_boxes")
+LEFT_OUT = ("mask_over_box", "quality", "ambiguous")
+"""Measures that `halfmask evaluate` has and metrics.json has not."""
 SHOWN = (
     ("box AP", "box", "AP", 1),
     ("mask AP", "mask", "AP", 1),
@@ -31,30 +36,43 @@ SHOWN = (
 
 def _line(blocks: dict[str, Any]) -> str:
     """Summarises an evaluation in percent, without values that do not exist."""
-    parts = []
+    parts, sets = [], shown_sets(blocks)
     for title, block, key, factor in SHOWN:
-        found = {name: blocks[block][name][key] for name in ("all", "A", "B")}
+        found = {name: measures[block][key] for name, measures in sets.items()}
         values = {name: v * factor for name, v in found.items() if v is not None}
-        if "all" in values:
-            rest = ", ".join(f"{name} {values[name]:.1f}" for name in "AB" if name in values)
-            parts.append(f"{title} {values['all']:.1f} ({rest})")
+        every = values.pop(ALL, None)
+        if every is not None:
+            rest = ", ".join(f"{short_title(name)} {v:.1f}" for name, v in values.items())
+            parts.append(f"{title} {every:.1f} ({rest})")
     return "; ".join(parts) or "nothing to measure"
 
 
 class HeldOutEvaluation:
     """Measures a model on held-out images."""
 
-    def __init__(self, images: CocoInstances, masked: set[int], workers: int) -> None:
+    def __init__(
+        self, images: CocoInstances, masked: set[int], *, groups: MaskGroups, workers: int
+    ) -> None:
         self._images, self._masked, self._workers = images, masked, workers
+        self._groups = groups
 
     def __call__(self, model: Any) -> dict[str, Any]:
         model.eval()
         detections = self._detections(model) if model.has_detector else None
         given = drawn_masks(segment_with(model), self._images, self._workers)
         result = compute_metrics(
-            self._images.file, detections, given, masked=self._masked, use=self._images.use
+            self._images.file,
+            detections,
+            given,
+            masked=self._masked,
+            groups=self._groups,
+            use=self._images.use,
         )
-        blocks = {name: result[name] for name in ("box", "mask", "given_boxes")}
+        blocks = {name: result[name] for name in MEASURED}
+        blocks["groups"] = {
+            group: {key: value for key, value in block.items() if key not in LEFT_OUT}
+            for group, block in result["groups"].items()
+        }
         logger.info(f"  {len(self._images)} held-out images: {_line(blocks)}")
         return blocks
 

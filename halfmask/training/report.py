@@ -1,4 +1,4 @@
-"""RUN/report.html: training data, quality with and without masks, example masks."""
+"""RUN/report.html: training data, quality by masks in training, example masks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from typing import Any
 import torch
 
 from halfmask._version import __version__
+from halfmask.coco.doctor.groups import MaskGroups
 from halfmask.errors import InputError
 from halfmask.pictures.curves import score
 from halfmask.pictures.report import Chart, Headline, Page, ReportSection, Table, write_report
+from halfmask.pictures.sets import ALL, shown_sets
 from halfmask.recipes.recipe import Recipe
 from halfmask.text import listed
 from halfmask.training.adapt.section import adaptation_headlines, adaptation_section
@@ -48,9 +50,9 @@ def _write_report(job: TrainingJob) -> Path:
     last = entries[-1] if isinstance(entries, list) and entries else {}
     quality, adapted = _read(out / "quality.json"), _read(out / "adaptation.json")
     sections = [
-        _learned_from(data),
+        _learned_from(data, job.recipe.init),
         None if adapted is None else adaptation_section(out, adapted),
-        numbers(last, data, out),
+        numbers(last, data),
         estimate(quality, out),
         mask_examples(job, last),
         _training(job.recipe, out),
@@ -70,26 +72,25 @@ def _read(path: Path) -> Any:
 
 
 def _lead(data: TrainingData) -> str:
-    box_only = len(data.categories) - len(data.masked)
     return (
         f"One model learned from {data.main.objects:,} boxes and {data.masks:,} masks. "
-        f"{amount_of(len(data.masked), 'class', 'classes')} "
-        f"had masks (A), {box_only} had only boxes (B); it draws masks for all of them."
+        f"Masks that it was given: {data.given.summary()}. It draws masks for all of them."
     )
 
 
 def _headlines(last: dict[str, Any], quality: dict[str, Any] | None) -> list[Headline]:
-    heads = []
-    for name, had in (("B", "only boxes"), ("A", "masks")):
-        value = score(last, "given_boxes", name, "miou")
-        count = score(last, "given_boxes", name, "instances")
-        if value is not None:
-            label = f"mask IoU on classes that had {had}"
-            note = f"{count or 0:.0f} objects on held-out images, true boxes given"
+    heads: list[Headline] = []
+    sets = shown_sets(last)
+    for name, measures in sets.items():
+        value = score(measures, "given_boxes", "miou")
+        count = score(measures, "given_boxes", "instances")
+        if value is not None and (name != ALL or not heads):
+            label = f"mask IoU, {_whose(name)}"
+            note = f"{amount_of(round(count or 0), 'object')} on held-out images, true boxes given"
             heads.append(Headline(f"{value * 100:.0f}", "%", label, note))
     if quality is not None:
         low, high, mean = (quality["estimate"][key] * 100 for key in ("low", "high", "miou"))
-        label = "mask IoU to expect on box-only classes"
+        label = "mask IoU to expect on classes without masks"
         note = f"95 %: {low:.0f} to {high:.0f}; from classes hidden in a first training"
         heads.append(Headline(f"{mean:.0f}", "%", label, note))
     for block in ("mask", "box"):
@@ -100,12 +101,15 @@ def _headlines(last: dict[str, Any], quality: dict[str, Any] | None) -> list[Hea
     return heads[:HEADLINES]
 
 
-def _learned_from(data: TrainingData) -> ReportSection:
+def _whose(title: str) -> str:
+    """Names the classes of a set, for example ``classes with few masks (1–9)``."""
+    if title.startswith(("no masks", "few masks", "many masks")):
+        return f"classes with {title}"
+    return "classes with masks" if title == "with masks" else title
+
+
+def _learned_from(data: TrainingData, init: str | None) -> ReportSection:
     held = 0 if data.development is None else len(data.development)
-    counts = data.mask_counts
-    ranked = sorted(data.categories, key=lambda c: -counts[c["id"]])
-    with_masks = [f"{c['name']} ({counts[c['id']]})" for c in ranked if c["id"] in data.masked]
-    without = [c["name"] for c in ranked if c["id"] not in data.masked]
     rows = [
         ("images to learn from", f"{len(data.training):,}"),
         ("images held out to measure on", f"{held:,}"),
@@ -113,11 +117,23 @@ def _learned_from(data: TrainingData) -> ReportSection:
         ("of them with a mask", f"{data.main.masks:,}"),
     ]
     rows += [(f"own data of stage {k + 1}: masks", f"{p.masks:,}") for k, p in data.own.items()]
-    text = [
-        f"With masks, and how many: {listed(with_masks, NAMED) or 'none'}.",
-        f"With boxes only: {listed(without, NAMED) or 'none'}.",
-    ]
+    text = _given_lines(data.given, {c["id"]: c["name"] for c in data.categories})
+    if init is not None:
+        text.append(f"These numbers include the masks that {init}, its start, had learned from.")
     return ReportSection(title="What it learned from", text=text, table=Table(["", "count"], rows))
+
+
+def _given_lines(given: MaskGroups, names: dict[int, str]) -> list[str]:
+    """A line for each group that has a class: its classes, those with most masks first."""
+    lines = []
+    for group, members in reversed(given.members().items()):
+        ranked = sorted(members, key=lambda i: -(given.counts[i] or 0))
+        counted = group in ("few", "many")
+        shown = [f"{names[i]} ({given.counts[i]:,})" if counted else names[i] for i in ranked]
+        if shown:
+            title = given.title(group)
+            lines.append(f"{title[0].upper()}{title[1:]}: {listed(shown, NAMED)}.")
+    return lines
 
 
 def _training(recipe: Recipe, out: Path) -> ReportSection:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from halfmask.data.dataset import CocoInstances
 from halfmask.evaluation.measures.given_boxes import IouTable
 from halfmask.evaluation.measures.metrics import compute_metrics
-from halfmask.evaluation.sheet import example_blocks
-from halfmask.pictures.curves import ab_bars, score
+from halfmask.evaluation.sheet import example_blocks, focus_of
+from halfmask.pictures.curves import score
 from halfmask.pictures.report import Bars, Chart, ReportSection, Strip, Table
+from halfmask.pictures.sets import shown_sets
 from halfmask.training.data import TrainingData
 from halfmask.training.held_out import drawn_masks, segment_with
 from halfmask.training.job import TrainingJob
@@ -18,12 +20,11 @@ from halfmask.training.job import TrainingJob
 SHOWN_IMAGES = 200
 """Examples come from at most so many held-out photographs, which are segmented again."""
 EACH = 6
-SETS = {"A": "with masks (A)", "B": "boxes only (B)", "all": "all classes"}
 
 
-def numbers(last: dict[str, Any], data: TrainingData, out: Path) -> ReportSection:
-    """Returns the last evaluation for A, B and all classes."""
-    title = "What a class loses that had only boxes"
+def numbers(last: dict[str, Any], data: TrainingData) -> ReportSection:
+    """Returns the last evaluation, by the masks in training and for all classes."""
+    title = "Quality by masks in training"
     if not last:
         return ReportSection(
             title=title,
@@ -33,31 +34,34 @@ def numbers(last: dict[str, Any], data: TrainingData, out: Path) -> ReportSectio
                 "the verb evaluate measures on any other file."
             ],
         )
-    columns, rows = _measures(last)
+    sets = shown_sets(last)
+    columns, rows = _measures(sets)
     note = (
         "Mask IoU in [0, 1], in the true boxes; AP in percent, of a model that finds boxes. "
         "A dash: no such mask is held out."
     )
-    chart = ab_bars({"this run": last}, out / "ab_bars.png")
     text = [
         f"Measured on {amount_of(len(data.development or ()), 'image')} that no step of the "
         "training saw."
     ]
-    if score(last, "given_boxes", "B", "miou") is None:
+    without = data.given.members()["no_masks"]
+    if without and score(last, "groups", "no_masks", "given_boxes", "miou") is None:
         text.append(
-            "The held-out images have no masks of the box-only classes, so these could not be "
-            "measured here. hide=5 estimates them."
+            "The held-out images have no masks of the classes without masks in training, so "
+            "these could not be measured here. hide=5 estimates them."
         )
-    return ReportSection(
-        title=title,
-        text=text,
-        table=Table(columns, rows, note),
-        charts=[Chart(chart, "A had masks in training, B had only boxes")],
-    )
+    return ReportSection(title=title, text=text, table=Table(columns, rows, note), bars=_bars(sets))
 
 
-def _measures(last: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Returns columns and rows for A, B and all, without measures that none of them has."""
+def _bars(sets: Mapping[str, Mapping[str, Any]]) -> Bars | None:
+    """Returns bars to compare the sets; None where fewer than two are measured."""
+    known = {title: score(measures, "given_boxes", "miou") for title, measures in sets.items()}
+    groups = [(title, "", [value]) for title, value in known.items() if value is not None]
+    return Bars(["mask IoU, %"], groups) if len(groups) > 2 else None
+
+
+def _measures(sets: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Returns columns and a row for each set, without measures that none of them has."""
     measures = {
         "box AP": ("box", "AP", ".1f"),
         "mask AP": ("mask", "AP", ".1f"),
@@ -68,17 +72,17 @@ def _measures(last: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     known = {
         title: (block, key, form)
         for title, (block, key, form) in measures.items()
-        if any(score(last, block, name, key) is not None for name in SETS)
+        if any(score(measures, block, key) is not None for measures in sets.values())
     }
     rows = []
-    for name, shown in SETS.items():
-        values = [(score(last, block, name, key), form) for block, key, form in known.values()]
+    for shown, blocks in sets.items():
+        values = [(score(blocks, block, key), form) for block, key, form in known.values()]
         rows.append([shown, *("–" if v is None else format(v, form) for v, form in values)])
     return ["classes", *known], rows
 
 
 def estimate(quality: dict[str, Any] | None, out: Path) -> ReportSection | None:
-    """Returns the estimate for box-only classes; None without quality.json."""
+    """Returns the estimate for classes without masks; None without quality.json."""
     if quality is None:
         return None
     expected, rows = quality["estimate"], sorted(quality["hidden"], key=lambda row: -row["miou"])
@@ -104,7 +108,7 @@ def estimate(quality: dict[str, Any] | None, out: Path) -> ReportSection | None:
 def mask_examples(job: TrainingJob, last: dict[str, Any]) -> ReportSection | None:
     """Returns the best, median and worst masks on held-out photographs.
 
-    The masks are of B's classes if the photographs have true ones.
+    They are of the classes with the fewest masks in training: see `focus_of`.
 
     Raises:
         InputError: a photograph cannot be read.
@@ -121,19 +125,12 @@ def mask_examples(job: TrainingJob, last: dict[str, Any]) -> ReportSection | Non
         use=dataset.use,
         ious=ious,
     )
-    box_only = {c["id"] for c in data.categories} - data.masked
-    shown = [c for c in ious.categories if c in box_only]
+    focus = focus_of(ious, data.given, data.masked)
     blocks = example_blocks(
-        dataset,
-        segment,
-        ious,
-        classes=box_only if shown else None,
-        each=EACH,
-        progress=job.options.progress,
+        dataset, segment, ious, classes=focus.classes, each=EACH, progress=job.options.progress
     )
-    whose = "classes that had only boxes" if shown else "all classes"
     text = (
-        f"Out of {amount_of(len(shown) or len(ious.categories), 'mask')} of {whose}, on "
+        f"Out of {amount_of(focus.masks, 'mask')} of {focus.title}, on "
         f"{amount_of(len(dataset), 'held-out photograph')}. Pink: "
         "the model's mask. White line: the true one. Yellow: the box that was given."
     )

@@ -87,6 +87,7 @@ def train_single(
     with members.in_turn():
         data = read_training_data(recipe, filled)
         model = build_for(recipe, data)
+        data = with_start(recipe, data)
     describe(recipe, data)
     job = TrainingJob(recipe=recipe, data=data, model=model, out=out, options=options)
     outcome = _fit(job, resume)
@@ -131,16 +132,13 @@ def _finish(job: TrainingJob) -> None:
     """Writes model.safetensors, curves.png and report.html."""
     data, state = job.data, job.model.state_dict()
     categories: list[Any] = [{"id": c["id"], "name": c["name"]} for c in data.categories]
-    earlier = _counts_of_init(job.recipe)
-    counts = {
-        c["id"]: data.mask_counts.get(c["id"], 0) + earlier.get(c["name"], 0) for c in categories
-    }
-    many = {i for i, n in counts.items() if n >= job.recipe.data.masked_threshold}
+    counts = {i: n for i, n in data.given.counts.items() if n is not None}
+    many = {i for i in counts if data.given.group_of(i) == "many"}
     made = Checkpoint(
         state=state,
         recipe=job.recipe,
         categories=categories,
-        masked=sorted(data.masked | (many if earlier else set())),
+        masked=sorted(data.masked | (many if job.recipe.init else set())),
         mask_counts=counts,
     )
     save_checkpoint(job.out / MODEL, made)
@@ -151,15 +149,6 @@ def _finish(job: TrainingJob) -> None:
             logger.info("no curves: %s", error)
     if job.options.report:
         report_run(job)
-
-
-def _counts_of_init(recipe: Recipe) -> dict[str, int]:
-    """Returns class name → masks that the starting model has learned from."""
-    if recipe.init is None:
-        return {}
-    start = read_init(recipe.init)[1]
-    names = {c["id"]: c["name"] for c in start.categories}
-    return {names[i]: n for i, n in start.mask_counts.items() if i in names}
 
 
 def build_for(recipe: Recipe, data: TrainingData) -> SegmentationModel:
@@ -195,14 +184,18 @@ def read_init(init: str) -> tuple[Path, Checkpoint]:
     return source, load_checkpoint(source)
 
 
+def with_start(recipe: Recipe, data: TrainingData) -> TrainingData:
+    """Returns the data with the masks that the initial weights have learned from counted."""
+    return data if recipe.init is None else data.started_from(read_init(recipe.init)[1])
+
+
 def describe(recipe: Recipe, data: TrainingData) -> None:
     """Logs what the recipe learns from."""
     held = 0 if data.development is None else len(data.development)
     logger.info(
         f"{recipe.name}: {len(data.training)} images to learn from, {held} held out; "
         f"{data.main.objects} objects, {data.main.masks} of "
-        f"them with a mask; {len(data.categories)} classes, {len(data.masked)} masked (A), "
-        f"{len(data.categories) - len(data.masked)} box-only (B)"
+        f"them with a mask; masks given: {data.given.summary()}"
     )
     for index, pictures in data.own.items():
         logger.info(

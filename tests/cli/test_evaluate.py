@@ -38,7 +38,15 @@ def test_a_detector_with_everything(
         "--per-category",
     )
     blocks = ["box", "mask", "mask_over_box", "given_boxes", "quality", "ambiguous"]
-    assert list(result) == [*blocks, "per_category", "images", "seconds", "model", "version"]
+    assert list(result) == [
+        *blocks,
+        "groups",
+        "per_category",
+        "images",
+        "seconds",
+        "model",
+        "version",
+    ]
     assert result["images"] == 3
     assert result["model"].startswith(f"{tiny_detector.name}@")
     assert result["box"]["all"]["AP"] is not None

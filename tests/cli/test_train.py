@@ -86,7 +86,7 @@ def test_a_run(make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
         result = halfmask.train(recipe, out=run)
     path = run / "model.safetensors"
     assert (result.checkpoint, result.folder, result.step, result.steps) == (path, run, 7, 7)
-    pictures = {"curves.png", "ab_bars.png", "report.html"}
+    pictures = {"curves.png", "report.html"}
     assert {p.name for p in run.iterdir()} == {
         "recipe.yaml",
         "model.safetensors",
@@ -104,7 +104,7 @@ def test_a_run(make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     assert result.metrics == entries
     assert json.loads(json.dumps(result.to_json()))["checkpoint"] == str(path)
     assert [e["step"] for e in entries] == [5, 7]
-    assert set(entries[0]) == {"step", "epoch", "seconds", "box", "mask", "given_boxes"}
+    assert set(entries[0]) == {"step", "epoch", "seconds", "box", "mask", "given_boxes", "groups"}
     held_out = entries[0]["given_boxes"]
     assert held_out["A"]["instances"] > 0
     assert held_out["B"]["instances"] > 0, "held-out images keep all masks that the file has"
@@ -113,9 +113,15 @@ def test_a_run(make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     assert f"halfmask train {run / 'recipe.yaml'} --out NEW_FOLDER" in page
     assert f"{held_out['B']['miou'] * 100:.0f}<small>%</small>" in page
     assert "Its best, middling and worst masks" in page
-    assert page.count("data:image/png") == 2, "A/B bars and curves"
+    assert page.count("data:image/png") == 1, "the curves"
+    assert "No masks: " in page
+    assert "Out of " in page
+    assert "of classes without masks in training, on" in page
     assert 'src="http' not in page
-    assert "3 masked (A), 3 box-only (B)" in caplog.text
+    groups = entries[0]["groups"]
+    assert [groups[name]["classes"] for name in ("no_masks", "few", "many")] == [3, 0, 3]
+    assert groups["no_masks"]["given_boxes"] == held_out["B"]
+    assert "masks given: 1 or more of 3 classes, none of 3" in caplog.text
     assert "IoU on given boxes" in caplog.text
 
 

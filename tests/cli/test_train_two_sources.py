@@ -83,7 +83,7 @@ def test_two_files_train_as_the_one_they_were_made_of(
     assert first.mask_counts == second.mask_counts
     assert first.categories == second.categories
     logged = caplog.text
-    assert "0 of them with a mask; 6 classes, 3 masked (A), 3 box-only (B)" in logged
+    assert "0 of them with a mask; masks given: 1 or more of 3 classes, none of 3" in logged
     assert "stage masks on data of its own: 8 images" in logged
 
 

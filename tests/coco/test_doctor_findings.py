@@ -1,5 +1,5 @@
 """Faults of a whole file that no annotation shows by itself, and whether an estimate
-for box-only classes can be had.
+for classes without masks can be had.
 """
 
 import json
@@ -83,7 +83,7 @@ def test_a_class_may_be_hidden_that_has_enough_masks_and_not_too_many() -> None:
 
 @pytest.mark.parametrize(("classes", "hide"), [(4, 1), (6, 2), (15, 5), (80, 5)])
 def test_how_many_to_hide(classes: int, hide: int) -> None:
-    answer = estimability(dict.fromkeys(range(classes), 50), box_only=3)
+    answer = estimability(dict.fromkeys(range(classes), 50), without=3)
     assert answer["possible"]
     assert answer["hide"] == hide
     assert f"hide={hide} " in answer["command"]
@@ -95,10 +95,13 @@ def test_how_many_to_hide(classes: int, hide: int) -> None:
         ({}, "no annotation has a usable mask"),
         ({1: 0}, "no annotation has a usable mask"),
         ({1: 9, 2: 5}, "no class has 10 masks (14 in all)"),
-        ({1: 90, 2: 90, 3: 5}, "none of the 2 masked classes meets this; 1 more have some masks"),
+        (
+            {1: 90, 2: 90, 3: 5},
+            "none of the 2 classes with many masks meets this; 1 more have some masks",
+        ),
     ],
 )
 def test_why_not(counts: dict[int, int], words: str) -> None:
-    answer = estimability(counts, box_only=1)
+    answer = estimability(counts, without=1)
     assert (answer["possible"], answer["hide"], answer["command"]) == (False, 0, None)
     assert words in answer["text"]

@@ -72,8 +72,8 @@ def test_the_uploaded_files(run: Path, uploads: dict[str, Any], tmp_path: Path) 
     assert card.data.library_name == "halfmask"
     assert card.data.pipeline_tag == "image-segmentation"
     text = card.text
-    assert "A, had masks in training (2; each with their number):** cat (30), dog (20)" in text
-    assert "B, boxes and no or few masks (1):** tree (0)" in text
+    assert "**Many masks (10+), 2 of the classes:** cat (30), dog (20)" in text
+    assert "**No masks, 1 of the classes:** tree" in text
     assert "at step 10" in text, "the last evaluation"
     assert "| mask IoU on given boxes | 0.812 | 0.700 | 0.750 |" in text
     assert "| mask AP, % | 31.2 | – | 20.0 |" in text

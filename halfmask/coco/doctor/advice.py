@@ -59,8 +59,8 @@ def _transfer(
     if not masked:
         return []
     lines = [
-        f"`{c['name']}` has {_count(c['mask'], 'mask')} and {_count(_boxes(c), 'box')}: it "
-        "will be segmented by transfer."
+        f"`{c['name']}` has {_count(c['mask'], 'mask') if c['mask'] else 'no mask'} and "
+        f"{_count(_boxes(c), 'box')}: it will be segmented by transfer."
         for c in box_only[:NAMED]
         if _boxes(c) >= MANY_BOXES
     ]
@@ -68,25 +68,23 @@ def _transfer(
     if rest:
         lines.append(
             f"{_count(len(rest), 'more class' if lines else 'class')} with fewer than "
-            f"{threshold} masks: also segmented by transfer ({_names(rest)})."
+            f"{threshold} masks, or none: also segmented by transfer ({_names(rest)})."
         )
     near = [c for c in box_only if threshold / 2 <= c["mask"] < threshold]
     if near:
-        lines.append(
-            f"A few more masks would make {_names(near)} a masked class ({threshold} are needed)."
-        )
+        lines.append(f"A few more masks of {_names(near)} would be many ({threshold} or more).")
     return lines
 
 
 def _half_masked(masked: Sequence[dict[str, Any]]) -> list[str]:
-    """Counts the objects of masked classes that have no mask."""
+    """Counts the objects without a mask in classes that have many masks."""
     without = {c["name"]: c["missing"] + c["broken"] for c in masked}
     rows = sorted((c for c in masked if without[c["name"]]), key=lambda c: -without[c["name"]])
     if not rows:
         return []
     count = _count(sum(without.values()), "object")
     return [
-        f"{count} of masked classes without a usable mask ({_names(rows)}): `halfmask "
+        f"{count} of classes with many masks without a usable mask ({_names(rows)}): `halfmask "
         "complete` fills them in."
     ]
 

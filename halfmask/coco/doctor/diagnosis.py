@@ -10,6 +10,7 @@ from typing import Any
 
 from halfmask.coco.doctor.advice import advice
 from halfmask.coco.doctor.estimate import estimability
+from halfmask.coco.doctor.groups import MaskGroups, mask_group
 from halfmask.coco.file import CocoFile
 from halfmask.coco.problems import FACTS, Facts, Problem, ProblemKind
 from halfmask.coco.records import Record, clip_box
@@ -38,15 +39,16 @@ class Diagnosis:
     Attributes:
         file: its name.
         ok: whether no finding is a problem (notes do not count).
-        masked_threshold: usable masks from which on a class counts as masked (set A).
+        masked_threshold: usable masks from which on a class has many (set A).
         images: numbers of images.
         annotations: annotations in each MaskState; `skipped` cannot be used at all.
         provenance: masks that halfmask filled in, by what became of them.
-        categories: for each class its set and its annotations in each MaskState.
+        categories: for each class its set, its group (no_masks, few or many masks) and
+            its annotations in each MaskState.
         training: what training uses and leaves out.
         sizes: of boxes and masks, see `sizes`.
         tightness: mean IoU of boxes with their masks' boxes, see `box_tightness`.
-        estimate: whether quality on box-only classes can be measured, and how.
+        estimate: whether quality on classes without masks can be measured, and how.
         counts: findings of each kind.
         problems: each finding.
         advice: sentences for a reader.
@@ -70,6 +72,10 @@ class Diagnosis:
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "problems": [problem.as_dict() for problem in self.problems]}
 
+    def groups(self) -> MaskGroups:
+        """Returns the classes by the number of their usable masks."""
+        return MaskGroups({c["id"]: c["mask"] for c in self.categories}, self.masked_threshold)
+
     def headings(self) -> dict[str, str]:
         """Returns the mask states worth a column, and their headings."""
         return {
@@ -90,7 +96,7 @@ def diagnose(file: CocoFile, problems: Sequence[Problem], threshold: int = 10) -
     Args:
         file: the annotations.
         problems: the findings of `check` and of `check_photographs`.
-        threshold: usable masks from which on a class counts as masked (set A).
+        threshold: usable masks from which on a class has many (set A).
     """
     states = {category["id"]: Counter[MaskState]() for category in file.categories}
     origins: Counter[str] = Counter()
@@ -101,7 +107,7 @@ def diagnose(file: CocoFile, problems: Sequence[Problem], threshold: int = 10) -
     skipped = len(file.document["annotations"]) - total.total()
     counts = Counter(problem.kind for problem in problems)
     categories = [_category(c, states[c["id"]], threshold) for c in file.categories]
-    box_only = sum(c["set"] == "B" and c["annotations"] > c["crowd"] for c in categories)
+    used = Counter(c["group"] for c in categories if c["annotations"] > c["crowd"])
     result: dict[str, Any] = {
         "file": file.name,
         "ok": not any(problem.facts.severity == "problem" for problem in problems),
@@ -122,7 +128,12 @@ def diagnose(file: CocoFile, problems: Sequence[Problem], threshold: int = 10) -
         "training": _training(file, total, skipped),
         "sizes": sizes(file),
         "tightness": box_tightness(file),
-        "estimate": estimability({c["id"]: c["mask"] for c in categories}, box_only, threshold),
+        "estimate": estimability(
+            {c["id"]: c["mask"] for c in categories},
+            without=used["no_masks"],
+            few=used["few"],
+            threshold=threshold,
+        ),
         "counts": {str(kind): counts[kind] for kind in FACTS if counts[kind]},
         "problems": problems,
     }
@@ -137,6 +148,7 @@ def _category(category: Record, states: Counter[MaskState], threshold: int) -> d
     return {
         "id": category["id"],
         "name": category["name"],
+        "group": mask_group(states[MaskState.MASK], threshold),
         "set": "A" if states[MaskState.MASK] >= threshold else "B",
         "annotations": states.total(),
         **_named(states),

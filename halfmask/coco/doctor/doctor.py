@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from halfmask.coco.doctor.checks import check, duplicate_keys
 from halfmask.coco.doctor.diagnosis import Diagnosis, diagnose
+from halfmask.coco.doctor.groups import MASK_GROUPS
 from halfmask.coco.doctor.photographs import check_photographs
 from halfmask.coco.file import CocoFile
 from halfmask.files.atomic import write_text
@@ -56,9 +57,14 @@ def write_page(diagnosis: Diagnosis, path: str | Path) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    headings = diagnosis.headings()
+    headings, masks = diagnosis.headings(), diagnosis.groups()
     page = _template().render(
-        result=diagnosis, states=list(headings), headings=headings, groups=diagnosis.by_kind()
+        result=diagnosis,
+        states=list(headings),
+        headings=headings,
+        groups=diagnosis.by_kind(),
+        titles={group: masks.title(group) for group in MASK_GROUPS},
+        summary=masks.summary(),
     )
     write_text(path, page)
 

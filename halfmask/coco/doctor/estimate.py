@@ -1,9 +1,11 @@
-"""Whether quality on box-only classes can be measured, by hiding masked classes."""
+"""Whether quality on classes without masks can be measured, by hiding others' masks."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any
+
+from halfmask.coco.doctor.groups import MANY
 
 LARGEST_SHARE = 1 / 3
 """Largest share of all masks in a class that may be hidden.
@@ -30,13 +32,16 @@ def hideable(counts: Mapping[int, int], masked: Collection[int], threshold: int 
     return sorted(fitting, key=lambda i: (-counts[i], i))
 
 
-def estimability(counts: Mapping[int, int], box_only: int, threshold: int = 10) -> dict[str, Any]:
-    """Says whether quality on set B can be estimated, and how.
+def estimability(
+    counts: Mapping[int, int], *, without: int, few: int = 0, threshold: int = MANY
+) -> dict[str, Any]:
+    """Says whether quality on classes without masks can be estimated, and how.
 
     Args:
         counts: category id → usable masks.
-        box_only: number of classes in set B that have objects.
-        threshold: usable masks from which on a class is in set A.
+        without: number of classes that have objects and no mask.
+        few: number of classes that have masks, but fewer than `threshold`.
+        threshold: usable masks from which on they are many.
     Returns:
         `possible`; `hide`, the k of `hide=k` (0 if impossible); `hideable`, category
             ids; `text`, reasons and what to do; `command` or null.
@@ -48,13 +53,10 @@ def estimability(counts: Mapping[int, int], box_only: int, threshold: int = 10) 
         return answer | {"text": _why_not(counts, masked, threshold)}
     # A third of them at most: the first training must resemble the run itself.
     hide = max(1, min(USUAL, len(ids) // 3))
-    whose = "classes without masks (this file has none)"
-    if box_only:
-        whose = f"the {box_only} box-only classes" if box_only > 1 else "the box-only class"
-    some = f"{len(ids)} masked classes" if len(ids) > 1 else "1 masked class"
+    some = f"{len(ids)} classes with many masks" if len(ids) > 1 else "1 class with many masks"
     text = (
-        f"{some} can stand in for {whose}: hide {hide} of them from a first training and measure "
-        "on them."
+        f"{some} can stand in for {_whose(without, few)}: hide {hide} of them from a first "
+        "training and measure on them."
     )
     if hide == 1:
         text += (
@@ -68,6 +70,15 @@ def estimability(counts: Mapping[int, int], box_only: int, threshold: int = 10) 
         "text": text,
         "command": f"halfmask train RECIPE hide={hide} --out RUN",
     }
+
+
+def _whose(without: int, few: int) -> str:
+    if without:
+        rest = f" and the {few} with few" if few else ""
+        return f"the {without} without masks{rest}"
+    if few:
+        return f"the {few} with few masks"
+    return "classes without masks (this file has none)"
 
 
 def _why_not(counts: Mapping[int, int], masked: Collection[int], threshold: int) -> str:
@@ -86,6 +97,6 @@ def _why_not(counts: Mapping[int, int], masked: Collection[int], threshold: int)
         )
     return (
         f"It cannot be measured: a hidden class needs at least {threshold} masks and at most a "
-        f"third of all {total}, and none of the {len(masked)} masked classes meets this{few}. "
-        "Draw masks of other classes: four classes of similar size are enough."
+        f"third of all {total}, and none of the {len(masked)} classes with many masks meets "
+        f"this{few}. Draw masks of other classes: four classes of similar size are enough."
     )

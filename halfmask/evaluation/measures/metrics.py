@@ -1,12 +1,14 @@
 """Measures masks and boxes against a COCO file: AP, and IoU in given boxes.
 
-Each number exists for the masked classes (A), the box-only classes (B) and all.
+Each number exists for a set of classes A, the others (B) and all, and for the three
+groups of classes by the masks that the model was given of them.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from halfmask._version import __version__
 from halfmask.coco.annotations import Annotations
+from halfmask.coco.doctor.groups import MaskGroups, masks_in
 from halfmask.coco.records import clip_box
 from halfmask.coco.supervision import MaskState, Use, is_crowd
 from halfmask.evaluation.measures.ambiguous import AmbiguousTable
@@ -34,6 +37,8 @@ GivenMasks = tuple[int, Tensor, Detection]
 """Image id, annotation ids int64 [n], and the masks drawn into these annotations' boxes."""
 
 MAX_DETECTIONS = 100
+"""Detections kept for each image, the best over all classes together, as in the paper.
+COCO's own limit of 100 a class applies too."""
 
 
 def compute_metrics(
@@ -42,9 +47,9 @@ def compute_metrics(
     given: Iterable[GivenMasks] | None = None,
     *,
     masked: Collection[int] = (),
+    groups: MaskGroups | None = None,
     use: Use = "annotated",
     model: str = "",
-    max_detections: int = MAX_DETECTIONS,
     ious: IouTable | None = None,
 ) -> Result:
     """Measures a model; the result is the JSON of `halfmask evaluate --json`.
@@ -64,10 +69,10 @@ def compute_metrics(
             `given_boxes` (`IouTable.block`), `quality` (`reliability`) and `ambiguous`
             (`AmbiguousTable.block`). None: all three are null.
         masked: Category ids of set A; the file's other classes are set B.
+        groups: The file's classes by the masks that the model was given. None: not
+            recorded, and `groups` in the result is null.
         use: Which masks of halfmask's own count as truth.
         model: The name in the result.
-        max_detections: Detections kept for each image, the best over all classes
-            together, as in the paper. COCO's own limit of 100 a class applies too.
         ious: An empty table to fill, for callers that need a row for each instance of
             `given`.
     Raises:
@@ -78,37 +83,76 @@ def compute_metrics(
     images: set[int] = set()
     if detections is not None:
         box_table, mask_table, images = _detection_tables(
-            file, detections, use, limit=max_detections
+            file, detections, use, limit=MAX_DETECTIONS
         )
     ious = IouTable() if ious is None else ious
     ambiguous, given_images = _given_tables(file, given or (), use, table=ious)
+    tables = _Tables(box_table, mask_table, ious, ambiguous)
     every = {category["id"] for category in file.categories}
     in_a = every & set(masked)
     sets = {"all": None, "A": in_a, "B": every - in_a}
-    box = {name: _block(box_table, members) for name, members in sets.items()}
-    mask = {name: _block(mask_table, members) for name, members in sets.items()}
+    blocks = {name: tables.blocks(members) for name, members in sets.items()}
     return {
-        "box": box,
-        "mask": mask,
-        "mask_over_box": {name: _ratio(mask[name]["AP"], box[name]["AP"]) for name in sets},
-        "given_boxes": {name: ious.block(members) for name, members in sets.items()},
-        "quality": {name: ious.quality(members) for name, members in sets.items()},
-        "ambiguous": {name: ambiguous.block(members) for name, members in sets.items()},
+        **{key: {name: blocks[name][key] for name in sets} for key in blocks["all"]},
+        "groups": None if groups is None else _by_group(tables, groups),
         "per_category": [
-            {
-                "id": category["id"],
-                "name": category["name"],
-                "masked": category["id"] in in_a,
-                "box_AP": _block(box_table, {category["id"]})["AP"],
-                "mask_AP": _block(mask_table, {category["id"]})["AP"],
-                "miou": ious.block({category["id"]})["miou"],
-            }
-            for category in file.categories
+            _of_category(tables, c, masked=in_a, groups=groups) for c in file.categories
         ],
         "images": len(images | given_images),
         "seconds": round(time.perf_counter() - start, 3),
         "model": model,
         "version": __version__,
+    }
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """What was measured, for the numbers of any set of classes."""
+
+    box: PrecisionTable | None
+    mask: PrecisionTable | None
+    ious: IouTable
+    ambiguous: AmbiguousTable
+
+    def blocks(self, members: Collection[int] | None) -> dict[str, Any]:
+        """All measures over some classes (None: all)."""
+        box, mask = _block(self.box, members), _block(self.mask, members)
+        return {
+            "box": box,
+            "mask": mask,
+            "mask_over_box": _ratio(mask["AP"], box["AP"]),
+            "given_boxes": self.ious.block(members),
+            "quality": self.ious.quality(members),
+            "ambiguous": self.ambiguous.block(members),
+        }
+
+
+def _by_group(tables: _Tables, groups: MaskGroups) -> dict[str, dict[str, Any]]:
+    """For each group its classes, the range of their masks, and all measures."""
+    found: dict[str, dict[str, Any]] = {}
+    for group, members in groups.members().items():
+        masks = masks_in(group, groups.threshold)
+        head = {"classes": len(members), "masks": None if masks is None else list(masks)}
+        if group == "no_masks":
+            head["unknown"] = len(groups.unknown)
+        found[group] = head | tables.blocks(members)
+    return found
+
+
+def _of_category(
+    tables: _Tables, category: Record, *, masked: Collection[int], groups: MaskGroups | None
+) -> dict[str, Any]:
+    number = category["id"]
+    count = None if groups is None else groups.counts.get(number)
+    return {
+        "id": number,
+        "name": category["name"],
+        "masked": number in masked,
+        "masks_in_training": count,
+        "group": None if groups is None or count is None else groups.group_of(number),
+        "box_AP": _block(tables.box, {number})["AP"],
+        "mask_AP": _block(tables.mask, {number})["AP"],
+        "miou": tables.ious.block({number})["miou"],
     }
 
 

@@ -20,6 +20,7 @@ BENCHMARKS = {
     "heads": "benchmarks.paper.heads",
     "segmenter": "benchmarks.real.segmenter",
     "real": "benchmarks.real.recipes",
+    "adapt": "benchmarks.real.adapt",
     "ambiguous": "benchmarks.real.ambiguous",
     "two-stages": "benchmarks.paper.two_stages",
     "vg": "benchmarks.real.visual_genome",
@@ -65,7 +66,7 @@ def run(
             "--set",
             help="table1 --data coco: key=value for every recipe; segmenter: options to run; "
             "real: a model to train; heads: ways=a;b; "
-            "annotations, evaluation: sizes.",
+            "annotations, evaluation: sizes; adapt: minutes=5.",
         ),
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Write rows and all measures here.")] = None,
@@ -90,8 +91,8 @@ def run(
     `heads`: ways to train a mask head, and the gaps on box-only classes that they
     close. `vg`: the mask branch with 81 and with 3002 classes, and generated data to
     train the latter on. `segmenter`: the box segmenter's options, one at a time, on
-    folds of COCO-mini's training photographs. `real`: its recipes, on val. `ambiguous`:
-    whether a label changes its mask in boxes that two objects share. `two-stages`: a
+    folds of COCO-mini's training photographs. `real`: its recipes, on val. `adapt`: what
+    adapting the shipped model gives, by the number of masks. `ambiguous`: whether a label changes its mask in boxes that two objects share. `two-stages`: a
     detector with a box segmenter, beside region heads. `mlp`: the MLP branches of the
     mask head. `classes`: cost against the number of classes. `objects`: images of up to
     3000 masked objects, and the loader. `masks`: probabilities to run lengths. `train`:

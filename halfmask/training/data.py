@@ -90,7 +90,8 @@ class TrainingData:
             earlier = before.get(name, 0)
             if earlier is None:  # a checkpoint without numbers still names its set A
                 earlier = 0 if name not in masked or own[number] >= threshold else None
-            counts[number] = None if earlier is None else own[number] + earlier
+            # Not their sum: the start may have learned from the same masks.
+            counts[number] = None if earlier is None else max(own[number], earlier)
         return replace(self, given=replace(self.given, counts=counts))
 
 

@@ -23,6 +23,7 @@ FLOORS: list[set[str]] = [
     {"structures"},
     {"coco"},
     {"formats"},
+    {"datasets"},
     {"models", "data"},
     {"pictures"},
     {"inference"},

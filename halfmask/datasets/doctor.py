@@ -16,7 +16,7 @@ from halfmask.progress import Progress
 if TYPE_CHECKING:
     from jinja2 import Template
 
-ASSETS = Path(__file__).parents[2] / "assets"
+ASSETS = Path(__file__).parents[1] / "assets"
 
 
 def doctor(

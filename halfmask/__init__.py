@@ -15,10 +15,10 @@ from halfmask.errors import InputError
 
 if TYPE_CHECKING:
     from halfmask.coco.tightness import tighten
+    from halfmask.data.synthetic.write import synth
     from halfmask.datasets.doctor import doctor
     from halfmask.datasets.index import index
     from halfmask.datasets.split import split
-    from halfmask.data.synthetic.write import synth
     from halfmask.evaluation.run import evaluate
     from halfmask.formats.convert import convert
     from halfmask.inference.complete.complete import complete

@@ -19,12 +19,12 @@ from halfmask.training.dry_run import measure_recipe
 from halfmask.training.folder import MODEL, check_run_folder, for_processes
 from halfmask.training.hide import learn_hidden
 from halfmask.training.job import RunOptions, show_nothing
-from halfmask.training.several.launch import end_with_launcher, launch
 from halfmask.training.loop.callback import RESUME_FILE
 from halfmask.training.loop.resume import read_resume_point
-from halfmask.training.several.processes import joined, place_of
 from halfmask.training.rounds import train_rounds
 from halfmask.training.run import INTERRUPTED, Run, metrics_of
+from halfmask.training.several.launch import end_with_launcher, launch
+from halfmask.training.several.processes import joined, place_of
 from halfmask.training.single import Stopped, open_run
 
 

@@ -14,8 +14,8 @@ from halfmask.training.adapt.request import AdaptRequest
 from halfmask.training.dry_run import measure_recipe
 from halfmask.training.folder import MODEL, remove_begun
 from halfmask.training.job import RunOptions
-from halfmask.training.several.processes import place_of
 from halfmask.training.run import Run, metrics_of
+from halfmask.training.several.processes import place_of
 from halfmask.training.single import Stopped
 
 

@@ -167,9 +167,7 @@ def evaluate(
     """
     if detector is not None and detections is not None:
         raise InputError("--detector and --detections both name the boxes to fill: give only one")
-    _check_choices(loosen, boxes, use)
-    if sheet is not None:
-        check_sheet(sheet)
+    _check_choices(loosen, boxes, use, sheet=sheet)
     opened = open_source(data, images=images, split=split, progress=progress)
     file = _open(opened.annotations, progress)
     dataset = CocoInstances(file, opened.photographs(), use=use)
@@ -209,7 +207,9 @@ def evaluate(
     )
 
 
-def _check_choices(loosen: float, boxes: str, use: str) -> None:
+def _check_choices(loosen: float, boxes: str, use: str, *, sheet: str | Path | None) -> None:
+    if sheet is not None:
+        check_sheet(sheet)
     if not 0 <= loosen < 0.5:
         raise InputError(f"loosen: expected a share of at least 0 and below 0.5, found {loosen}")
     for name, value, kind in (("boxes", boxes, Boxes), ("use", use, Use)):

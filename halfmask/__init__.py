@@ -14,11 +14,11 @@ from halfmask._version import __version__
 from halfmask.errors import InputError
 
 if TYPE_CHECKING:
-    from halfmask.coco.doctor.doctor import doctor
-    from halfmask.coco.index.index import index
-    from halfmask.coco.split import split
     from halfmask.coco.tightness import tighten
     from halfmask.data.synthetic.write import synth
+    from halfmask.datasets.doctor import doctor
+    from halfmask.datasets.index import index
+    from halfmask.datasets.split import split
     from halfmask.evaluation.run import evaluate
     from halfmask.formats.convert import convert
     from halfmask.inference.complete.complete import complete
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 _HOMES = {
     "complete": "halfmask.inference.complete.complete",
     "convert": "halfmask.formats.convert",
-    "doctor": "halfmask.coco.doctor.doctor",
+    "doctor": "halfmask.datasets.doctor",
     "evaluate": "halfmask.evaluation.run",
     "export": "halfmask.inference.export.export",
     "import_weights": "halfmask.models.imported.import_weights",
-    "index": "halfmask.coco.index.index",
+    "index": "halfmask.datasets.index",
     "load": "halfmask.inference.predictor",
     "predict": "halfmask.inference.predict",
     "review": "halfmask.web.review.serve",
     "serve": "halfmask.web.tryout",
-    "split": "halfmask.coco.split",
+    "split": "halfmask.datasets.split",
     "synth": "halfmask.data.synthetic.write",
     "tighten": "halfmask.coco.tightness",
     "train": "halfmask.training.train",

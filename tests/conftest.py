@@ -19,6 +19,14 @@ def shared_data() -> Path:
     return folder.resolve()
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of COCO copies: no test writes into the user's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("HALFMASK_CACHE", str(folder))
+    return folder
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Exit code and output of a command."""

@@ -1,4 +1,4 @@
-"""`halfmask complete`: fills in the missing masks of a COCO file."""
+"""`halfmask complete`: fills in the missing masks of a data set."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.table import Table
 
 import halfmask
 from halfmask.cli.options import ClassesOption, DetectorOption
+from halfmask.cli.reading import show_report
 from halfmask.files.atomic import write_json
 from halfmask.progress import Display
 from halfmask.text import lines_of, listed, with_counts
@@ -29,11 +30,27 @@ def run(
             help="Checkpoint, run directory, box-segmenter, baseline:grabcut, or sam2:…."
         ),
     ],
-    data: Annotated[Path, typer.Argument(help="COCO instances file; halfmask never changes it.")],
-    images: Annotated[Path, typer.Option(help="Folder of the photographs.")],
-    out: Annotated[
-        Path, typer.Option(help="File to write. OUT.journal lies beside it until it is complete.")
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="COCO file, or a data set in another format that `convert` reads; halfmask never "
+            "changes it."
+        ),
     ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="File or new folder to write. OUT.journal lies beside it until it is complete."
+        ),
+    ],
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the photographs. Default: where the data set says."),
+    ] = None,
+    out_format: Annotated[
+        Literal["same", "coco", "yolo", "voc", "cvat", "label-studio"],
+        typer.Option("--out-format", help="Format of OUT. same: that of DATA."),
+    ] = "same",
     polygons: Annotated[
         bool,
         typer.Option("--polygons", help="Write masks as polygons that people can edit, not RLE."),
@@ -102,7 +119,7 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Writes a COCO file again with a mask for every box that lacks one.
+    """Writes a data set again with a mask for every box that lacks one.
 
     Each new mask carries the model, a score and the state `filled`. Masks that exist
     keep their value. Crowds, and polygons that only repeat their box, stay as they are
@@ -112,6 +129,11 @@ def run(
     cannot be read are skipped and counted (exit code 1).
 
     Example: halfmask complete box-segmenter boxes.json --images photos --out masks.json
+
+    A data set in another format than COCO comes back in that format, with its parts,
+    file names and class numbers. The COCO file with all scores is kept with it.
+
+    Example: halfmask complete box-segmenter yolo/data.yaml --out yolo_masks
 
     With --provider each new mask also carries `agreement`, its IoU with MODEL's own
     mask: where they differ, look first.
@@ -126,16 +148,18 @@ def run(
     # fmt: off
     with Display(quiet=True) as progress:
         done = halfmask.complete(
-            model, data, images=images, out=out, polygons=polygons, tolerance=tolerance,
-            redo_filled=redo_filled, workers=workers, dry_run=dry_run, sheet=sheet, boxes=boxes, provider=provider,
-            detector=detector, classes=classes, detections=detections, add_objects=add_objects,
-            add_score=add_score, device=device, ray=ray, progress=progress,
+            model, data, images=images, out=out, out_format=out_format, polygons=polygons,
+            tolerance=tolerance, redo_filled=redo_filled, workers=workers, dry_run=dry_run,
+            sheet=sheet, boxes=boxes, provider=provider, detector=detector, classes=classes,
+            detections=detections, add_objects=add_objects, add_score=add_score, device=device,
+            ray=ray, progress=progress,
         )
     # fmt: on
     (_print_plan if dry_run else _print_result)(done)
     if json is not None and not dry_run:
         write_json(json, done.to_json(), indent=2)
-    if done.skipped or done.unusable:
+    is_whole = [show_report(done.reading), show_report(done.writing)]
+    if done.skipped or done.unusable or not all(is_whole):
         raise typer.Exit(1)
 
 
@@ -165,6 +189,8 @@ def _print_result(done: Completion) -> None:
     filled = f"{done.filled} masks filled{resumed}{score}" if done.filled else "nothing was filled"
     print(f"{done.out}: {filled}")
     _print_additions(done, "added")
+    if done.coco not in (None, done.out):
+        print(f"{done.coco}: the same as COCO, with each mask's score and state")
     if done.loose:
         measured = (
             ""

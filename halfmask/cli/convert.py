@@ -42,7 +42,10 @@ def run(
         ),
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="Part of the source to convert: train, val, …")
+        str | None,
+        typer.Option(
+            help="Part of the source to convert: train, val, …; yolo: all for all in one file."
+        ),
     ] = None,
     masks: Annotated[
         Path | None, typer.Option(help="Folder of the mask PNGs (voc, open-images).")

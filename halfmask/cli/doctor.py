@@ -1,4 +1,4 @@
-"""`halfmask doctor`: describes a COCO file and its problems."""
+"""`halfmask doctor`: describes a data set and its problems."""
 
 from __future__ import annotations
 
@@ -25,21 +25,26 @@ ADVICE_LINES = 7
 
 
 def run(
-    data: Annotated[Path, typer.Argument(help="COCO file.", metavar="DATA.json")],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="COCO file, or a data set in another format that `convert` reads.", metavar="DATA"
+        ),
+    ],
     images: Annotated[
         Path | None, typer.Option(help="Folder of the photographs, to check them too.")
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Write all findings to this JSON file.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write all findings to this HTML page.")] = None,
 ) -> None:
-    """Describes a COCO file and its problems, and changes nothing.
+    """Describes a data set and its problems, and changes nothing.
 
     The report has the masks and boxes of each class, every problem by id, what training
     will use, what would help, and whether the quality on classes without masks can be
     measured. A class has no masks, few (1–9) or many (10 or more).
 
     Exit code 0: clean; 1: problems were found (notes do not count); 2: this is not a
-    COCO file.
+    data set.
 
     Example: halfmask doctor instances_train.json --images train2017 --json report.json
     """
@@ -48,6 +53,8 @@ def run(
     _show(Console(), diagnosis)
     if json is not None:
         write_json(json, diagnosis.to_json(), indent=1)
+    for line in diagnosis.unread:
+        typer.echo(f"problem: {line}", err=True)
     if not diagnosis.ok:
         raise typer.Exit(1)
 

@@ -9,6 +9,7 @@ import typer
 
 import halfmask
 from halfmask.cli.options import ClassesOption, DetectorOption
+from halfmask.cli.reading import fail_if_unread, show_report
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.progress import Display
@@ -27,9 +28,20 @@ def run(
         ),
     ],
     data: Annotated[
-        Path, typer.Argument(help="COCO instances file with the true boxes and masks.")
+        Path,
+        typer.Argument(
+            help="The true boxes and masks: a COCO file, or a data set in another format that "
+            "`convert` reads."
+        ),
     ],
-    images: Annotated[Path, typer.Option(help="Folder of the photographs.")],
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the photographs. Default: where the data set says."),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Part of a data set that is no COCO file: train, val, … Default: all."),
+    ] = None,
     masked: Annotated[
         str | None,
         typer.Option(
@@ -116,8 +128,9 @@ def run(
     # fmt: off
     with Display(quiet=True) as progress:
         done: Evaluation = halfmask.evaluate(
-            model, data, images=images, masked=masked, given_boxes=given_boxes, loosen=loosen,
-            detector=detector, classes=classes, detections=detections, provider=provider,
+            model, data, images=images, split=split, masked=masked, given_boxes=given_boxes,
+            loosen=loosen, detector=detector, classes=classes, detections=detections,
+            provider=provider,
             reliability=reliability, sheet=sheet, boxes=boxes, use=use, device=device,
             workers=workers, progress=progress,
         )
@@ -126,6 +139,7 @@ def run(
         write_json(json, done.to_json(), indent=2)
     print("\n".join([done.table(per_category), *map(str, done.pictures)]))
     _report_left_out(done, detections)
+    fail_if_unread(done.reading)
 
 
 def _report_left_out(done: Evaluation, detections: Path | None) -> None:
@@ -150,4 +164,5 @@ def _report_left_out(done: Evaluation, detections: Path | None) -> None:
         count = plural(len(done.skipped), "photograph")
         typer.echo(f"{count} skipped; their truth does not count:", err=True)
         typer.echo("\n".join(lines_of(list(done.skipped.values()), 10)), err=True)
+        show_report(done.reading)
         raise typer.Exit(1)

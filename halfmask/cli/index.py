@@ -8,12 +8,18 @@ from typing import Annotated
 import typer
 
 import halfmask
+from halfmask.cli.reading import fail_if_unread
 from halfmask.progress import Display
 
 
 def run(
     data: Annotated[
-        Path, typer.Argument(help="COCO instances file of any size.", metavar="DATA.json")
+        Path,
+        typer.Argument(
+            help="COCO instances file of any size, or a data set in another format that `convert` "
+            "reads.",
+            metavar="DATA",
+        ),
     ],
     folder: Annotated[
         Path | None,
@@ -26,6 +32,10 @@ def run(
     anew: Annotated[
         bool, typer.Option("--anew", help="Write the index again, even if it is current.")
     ] = False,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the photographs, for formats without image sizes."),
+    ] = None,
 ) -> None:
     """Writes the index through which `train` and `evaluate` read a large file.
 
@@ -37,8 +47,11 @@ def run(
     Example: halfmask index instances.json
     """
     with Display(quiet=True) as progress:
-        made = halfmask.index(data, folder=folder, anew=anew, progress=progress)
+        made = halfmask.index(data, folder=folder, anew=anew, images=images, progress=progress)
+    if Path(made.data) != data:
+        print(f"read as COCO: {made.data}")
     print(f"{made.path}: {made.images} images, {made.boxes} boxes, {made.masks} masks")
     for kind, count in made.left_out.items():
         print(f"left out: {count} {kind.replace('_', ' ')}")
     print(f"{made.bytes / 2**20:.1f} MiB, {made.seconds:.1f} s")
+    fail_if_unread(made.reading)

@@ -9,6 +9,7 @@ import typer
 
 import halfmask
 from halfmask.cli.options import ClassesOption, DetectorOption
+from halfmask.cli.reading import fail_if_unread, show_report
 from halfmask.progress import Display
 from halfmask.text import lines_of
 
@@ -33,7 +34,7 @@ def run(
     classes: ClassesOption = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="COCO file whose boxes to fill; images are matched by file name."),
+        typer.Option(help="Data set whose boxes to fill; images are matched by file name."),
     ] = None,
     detections: Annotated[
         Path | None,
@@ -78,4 +79,6 @@ def _show(found: Predictions) -> None:
     if found.skipped:
         typer.echo(f"{len(found.skipped)} photographs skipped:", err=True)
         typer.echo("\n".join(lines_of(found.skipped, SHOWN)), err=True)
+        show_report(found.reading)
         raise typer.Exit(1)
+    fail_if_unread(found.reading)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import halfmask
+from halfmask.cli.reading import fail_if_unread
 from halfmask.cli.serve import LOCAL_HOST, Device, Host, Port, Token
 
 
@@ -15,17 +16,20 @@ def run(
     data: Annotated[
         Path,
         typer.Argument(
-            help="COCO file that `complete` filled; halfmask never changes it.", metavar="FILE"
+            help="File or folder that `complete` wrote; halfmask never changes it.", metavar="FILE"
         ),
     ],
     model: Annotated[
         str, typer.Argument(help="Model that draws a mask when a reviewer drags a box.")
     ] = "box-segmenter",
-    images: Annotated[Path | None, typer.Option(help="Folder of the photographs.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the photographs. Default: where FILE says.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Reviewed file to write. Default: beside FILE, its name with .reviewed.json."
+            help="Reviewed COCO file to write. Default: beside FILE, its name with "
+            ".reviewed.json; in a folder, halfmask.reviewed.json."
         ),
     ] = None,
     journal: Annotated[
@@ -66,6 +70,7 @@ def run(
         device=device,
     )
     _print_end(data, done.out, done.written)
+    fail_if_unread(done.reading)
 
 
 def _print_end(file: Path, out: Path, written: dict[str, int] | None) -> None:

@@ -8,17 +8,28 @@ from typing import Annotated
 import typer
 
 import halfmask
+from halfmask.cli.reading import fail_if_unread
+from halfmask.progress import Display
 
 
 def run(
-    data: Annotated[Path, typer.Argument(help="COCO file.", metavar="DATA.json")],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="COCO file, or a data set in another format that `convert` reads.", metavar="DATA"
+        ),
+    ],
     masked: Annotated[
         str,
         typer.Option(
             help="Classes whose masks stay: voc, nonvoc, random:TRIAL:COUNT or names a,b,c."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="File to write; not the input itself.")],
+    out: Annotated[Path, typer.Option(help="COCO file to write; not the input itself.")],
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the photographs, for formats without image sizes."),
+    ] = None,
 ) -> None:
     """Keeps the masks of the named classes and removes all others.
 
@@ -26,8 +37,10 @@ def run(
 
     Example: halfmask split instances_train.json --masked voc --out voc_masks.json
     """
-    done = halfmask.split(data, masked=masked, out=out)
+    with Display(quiet=True) as progress:
+        done = halfmask.split(data, masked=masked, out=out, images=images, progress=progress)
     print(
         f"{done.out}: masks of {done.masked} of {done.classes} classes kept, "
         f"{done.kept} masks stay, {done.removed} removed"
     )
+    fail_if_unread(done.reading)

@@ -64,16 +64,19 @@ class CocoFile:
         self._index()
 
     @classmethod
-    def read(cls, path: str | Path) -> CocoFile:
+    def read(cls, path: str | Path, name: str | Path | None = None) -> CocoFile:
         """Reads a file.
 
+        Args:
+            path: the file.
+            name: of the file in messages; None: the path.
         Raises:
             InputError: the file is missing, unreadable, not UTF-8, not JSON or not
             COCO.
         """
         constants: list[str] = []
         document = parse_json(Path(path), "expected a COCO JSON file", constants)
-        return cls(document, str(path), not_strict=bool(constants))
+        return cls(document, str(name or path), not_strict=bool(constants))
 
     @classmethod
     def from_document(cls, document: object, name: str) -> CocoFile:

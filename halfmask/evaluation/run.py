@@ -20,6 +20,8 @@ from halfmask.evaluation.measures.metrics import MAX_DETECTIONS, Result, compute
 from halfmask.evaluation.sheet import draw_reliability, draw_sheet, focus_of
 from halfmask.evaluation.subject import BatchReader, Subject, are_loose
 from halfmask.evaluation.tables import table
+from halfmask.formats.report import ConversionReport
+from halfmask.formats.source import open_source
 from halfmask.inference.predictor import Predictor, as_predictor
 from halfmask.models.detectors.base import BoxDetector
 from halfmask.pictures.save import check_sheet
@@ -70,6 +72,7 @@ class Evaluation:
             their objects.
         pictures: The pictures written.
         not_drawn: Why pictures that were asked for are missing.
+        reading: What could not be read of a data set that is no COCO file.
     """
 
     box: BySet
@@ -94,6 +97,7 @@ class Evaluation:
     not_found: list[str] = field(default_factory=list)
     pictures: list[Path] = field(default_factory=list)
     not_drawn: list[str] = field(default_factory=list)
+    reading: ConversionReport = field(default_factory=ConversionReport)
 
     def to_json(self) -> dict[str, Any]:
         """The JSON of `halfmask evaluate --json`."""
@@ -108,6 +112,8 @@ class Evaluation:
             result["boxes"] = "loose"
         if self.left_out or self.not_found:
             result["detector_classes"] = {"left_out": self.left_out, "not_found": self.not_found}
+        if self.reading.first:
+            result["reading"] = self.reading.to_json()
         return result
 
     def table(self, per_category: bool = False) -> str:
@@ -119,7 +125,8 @@ def evaluate(
     model: str | Path | Predictor,
     data: str | Path,
     *,
-    images: str | Path,
+    images: str | Path | None = None,
+    split: str | None = None,
     masked: str | None = None,
     given_boxes: bool = False,
     loosen: float = 0.0,
@@ -144,8 +151,9 @@ def evaluate(
 
     Args:
         model: A loaded model, or anything that `load` takes.
-        data: The COCO file with the truth.
-        images: The folder of its photographs.
+        data: The truth: a data set in any format that `convert` reads.
+        images: The folder of its photographs. None: where the data set says.
+        split: Only this part of a data set that is no COCO file: train, val, ….
         masked: Set A: voc, nonvoc, random:TRIAL:COUNT or names a,b,c, and tables and
             pictures are about A and B. None: the classes with many masks in training
             (10 or more), and tables and pictures are about classes with no masks, few
@@ -171,10 +179,10 @@ def evaluate(
     """
     if detector is not None and detections is not None:
         raise InputError("--detector and --detections both name the boxes to fill: give only one")
-    _check_choices(loosen, boxes, use)
-    if sheet is not None:
-        check_sheet(sheet)
-    dataset = CocoInstances(file := _open(data, progress), images, use=use)
+    _check_choices(loosen, boxes, use, sheet=sheet)
+    opened = open_source(data, images=images, split=split, progress=progress)
+    file = _open(opened.annotations, progress)
+    dataset = CocoInstances(file, opened.photographs(), use=use)
     results = None if detections is None else read_results(detections, file, MAX_DETECTIONS)
     predictor = as_predictor(model, detector, device, classes=classes)
     known = predictor.masked_of(file.categories)
@@ -210,10 +218,13 @@ def evaluate(
         not_found=subject.not_found,
         pictures=drawn,
         not_drawn=not_drawn,
+        reading=opened.report,
     )
 
 
-def _check_choices(loosen: float, boxes: str, use: str) -> None:
+def _check_choices(loosen: float, boxes: str, use: str, *, sheet: str | Path | None) -> None:
+    if sheet is not None:
+        check_sheet(sheet)
     if not 0 <= loosen < 0.5:
         raise InputError(f"loosen: expected a share of at least 0 and below 0.5, found {loosen}")
     for name, value, kind in (("boxes", boxes, Boxes), ("use", use, Use)):

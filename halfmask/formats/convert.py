@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from halfmask.errors import InputError
+from halfmask.formats.detect import coco_inside
 from halfmask.formats.export_source import ExportSource
 from halfmask.formats.registry import READERS, WRITERS
 from halfmask.formats.report import ConversionReport, Options, steps_to
@@ -76,7 +77,7 @@ def convert(
 
     Args:
         format: a key of READERS or WRITERS, or `visual-genome`.
-        source: file or folder to read.
+        source: file or folder to read; from COCO, also a folder that `complete` wrote.
         out: COCO file to write; from COCO, a new folder (CVAT: an XML file).
         images: folder of the photographs, for formats without sizes; from COCO, the
             names of the photographs found there are written.
@@ -153,7 +154,9 @@ def _to_coco(format: str, source: Path, out: Path, *, options: Options) -> Conve
 
 def _from_coco(format: str, source: Path, out: Path, *, options: Options) -> Conversion:
     writer = WRITERS[format]
-    given = ExportSource.read(source, writer.name, writer.holds, options=options)
+    given = ExportSource.read(
+        coco_inside(source) or source, writer.name, writer.holds, options=options
+    )
     counts = writer.write(given, out)
     summary = f"{out}: {writer.summary.format(**counts)}"
     return Conversion(summary=summary, counts=counts, report=given.report)

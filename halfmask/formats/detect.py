@@ -13,6 +13,10 @@ from halfmask.formats.yolo.config import CONFIGS, NAME_FILES
 
 FOLDER_FILE = "halfmask.json"
 """The COCO file inside a folder that `complete` wrote in another format."""
+REVIEWED_FILE = "halfmask.reviewed.json"
+"""The same after a review."""
+_SECONDS = 5.0
+"""Time by which files of one output may differ."""
 _HEAD = 4096
 """Bytes of a file that are looked at."""
 _LOOKED_FOR = (
@@ -37,19 +41,52 @@ def detect_format(data: str | Path) -> str:
         if found is None:
             raise InputError(f"{path}: expected {_LOOKED_FOR}; found none of them in this folder")
         return found
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder; expected {_LOOKED_FOR}")
+    if not path.exists() and path.suffix.lower() != ".json":
+        raise InputError(f"{path}: expected {_LOOKED_FOR}, cannot read it: no such file or folder")
     return _of_file(path)
 
 
+def completed_file(data: Path) -> Path:
+    """Returns the COCO file with the scores of what `complete` wrote; else `data` itself."""
+    if data.is_dir():
+        inside = data / FOLDER_FILE
+        return inside if inside.is_file() else data
+    beside = data.with_name(f"{data.stem}.{FOLDER_FILE}")
+    return beside if data.suffix == ".xml" and beside.is_file() else data
+
+
 def coco_inside(folder: Path) -> Path | None:
-    """Returns the COCO file of a folder: halfmask.json, else its only JSON file."""
+    """Returns the COCO file of a folder.
+
+    In a folder that `complete` wrote it is the reviewed file, else halfmask.json;
+    elsewhere the only JSON file.
+
+    Raises:
+        InputError: label files changed after `complete` wrote them.
+    """
     if not folder.is_dir():
         return None
-    if (folder / FOLDER_FILE).is_file():
-        return folder / FOLDER_FILE
+    own = folder / FOLDER_FILE
+    if own.is_file():
+        _check_unchanged(folder, own)
+        reviewed = folder / REVIEWED_FILE
+        newer = reviewed.is_file() and reviewed.stat().st_mtime >= own.stat().st_mtime
+        return reviewed if newer else own
     files = [p for p in folder.glob("*.json") if p.is_file() and not p.name.startswith(".")]
     return files[0] if len(files) == 1 and _head(files[0])[:1] == "{" else None
+
+
+def _check_unchanged(folder: Path, own: Path) -> None:
+    """Raises InputError if a label was edited: neither file has everything then."""
+    written = own.stat().st_mtime + _SECONDS
+    for pattern in ("**/*.txt", "Annotations/*.xml"):
+        edited = next((p for p in folder.glob(pattern) if p.stat().st_mtime > written), None)
+        if edited is not None:
+            raise InputError(
+                f"{edited}: changed after {own} was written; expected the labels as they were "
+                f"completed: name {own} for these, with their scores, or move it away to read "
+                "the labels"
+            )
 
 
 def _of_file(path: Path) -> str:
@@ -58,10 +95,10 @@ def _of_file(path: Path) -> str:
     if path.suffix.lower() == ".csv":
         return "open-images"
     head = _head(path)
-    if head[:1] == "{" or not head:
-        return "coco"  # its reader says what is missing
     if head[:1] == "[":
         return _of_list(path)
+    if head[:1] == "{" or not head or path.suffix.lower() == ".json":
+        return "coco"  # its reader says what is missing
     root = _root_of(head)
     if root == "annotations":
         return "cvat"
@@ -82,10 +119,7 @@ def _of_list(path: Path) -> str:
             f"{path}: Visual Genome's objects; convert them first: halfmask convert visual-genome"
         )
     if {"image_id", "category_id"} <= keys:
-        raise InputError(
-            f"{path}: a list of COCO results, which holds no images and classes; expected a data "
-            "set"
-        )
+        return "coco"  # a results file: the reader says so
     raise InputError(
         f"{path}: expected {_LOOKED_FOR}; found a JSON list whose first item has no `data`, as a "
         "task of Label Studio has"
@@ -93,11 +127,12 @@ def _of_list(path: Path) -> str:
 
 
 def _head(path: Path) -> str:
+    """The beginning of a file; "" of one that is not there, whose reader says so."""
     try:
         with path.open("rb") as file:
             return file.read(_HEAD).decode("utf-8-sig", "replace").lstrip()
-    except OSError as error:
-        raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
+    except OSError:
+        return ""
 
 
 def _root_of(head: str) -> str | None:

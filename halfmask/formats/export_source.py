@@ -12,6 +12,7 @@ from halfmask.coco.images import missing_photographs, relative_name, why_missing
 from halfmask.coco.locate import plain_name
 from halfmask.coco.records import file_name_of
 from halfmask.coco.supervision import MaskState, provenance
+from halfmask.formats.origin import note_of, origin_of
 from halfmask.formats.report import ConversionReport, Options
 from halfmask.formats.shapes import sound_crop
 from halfmask.formats.sink import Size, own_box
@@ -19,8 +20,10 @@ from halfmask.formats.source_files import size_of_photograph, stems_of
 from halfmask.masks.outline import outlines
 
 _KNOWN = {"id", "image_id", "category_id", "bbox", "area", "segmentation", "iscrowd", "halfmask"}
-_KNOWN_OF_IMAGE = {"id", "file_name", "width", "height", "coco_url"}
+_KNOWN_OF_IMAGE = {"id", "file_name", "width", "height", "coco_url", "split", "address"}
 _KNOWN_OF_FILE = {"images", "annotations", "categories"}
+_OWN_INFO = {"description", "halfmask"}
+"""Keys of `info` that halfmask writes."""
 
 DRAWN = ("filled", "accepted")
 """States of masks that a model drew and no person changed."""
@@ -134,8 +137,19 @@ class ExportSource:
             )
         source._count_keys("categories", file.categories, {"id", "name"})
         source._count_keys("images", file.images, _KNOWN_OF_IMAGE)
-        source._count_keys("files", [file.document], _KNOWN_OF_FILE)
+        info = file.document.get("info")
+        own = {"info"} if isinstance(info, dict) and set(info) <= _OWN_INFO else set()
+        source._count_keys("files", [file.document], _KNOWN_OF_FILE | own)
         return source
+
+    @property
+    def photographs(self) -> Path | None:
+        """The folder of photographs to link; None if nobody says where it is."""
+        if self.options.images is not None:
+            return self.options.images
+        info = self.file.document.get("info")
+        named = note_of(info).get("images") or origin_of(info).get("images")
+        return Path(named) if isinstance(named, str) and Path(named).is_dir() else None
 
     @property
     def names(self) -> list[str]:

@@ -29,6 +29,17 @@ def flat(points: list[Point]) -> list[float]:
     return [round(v, 3) for point in points for v in point]
 
 
+def pixels_of(fraction: float, side: int) -> float:
+    """Returns a coordinate that a format gives as a fraction of a side, not rounded.
+
+    A writer of fractions gets the same fraction back. Only the error of a fraction with
+    ten decimals goes, so that masks return pixel by pixel.
+    """
+    value = fraction * side
+    near = round(value, 3)
+    return near if abs(value - near) <= 1e-10 * side else value
+
+
 def extent(points: Iterable[Point]) -> list[float]:
     """Returns x, y, width, height around points."""
     xs, ys = zip(*points, strict=True)

@@ -64,6 +64,11 @@ class DataSource:
         return self.images
 
     @property
+    def unread(self) -> list[str]:
+        """A line for each kind of content that could not be read."""
+        return self.report.lines(self.report.faults)
+
+    @property
     def ok(self) -> bool:
         """Whether everything in the data set could be read."""
         return not self.report.faults
@@ -105,7 +110,9 @@ def open_source(
         found = given or photographs_of_coco(file)
         return DataSource(annotations=file, images=found, format=format, original=original)
     given = given or _photographs_beside(original, format)
-    target = Path(folder or cache_folder()) / _copy_name(original, given, split)
+    # CVAT's file is read the same whatever the photographs.
+    matter = None if format == "cvat" else given
+    target = Path(folder or cache_folder()) / _copy_name(original, matter, split)
     options = Options(
         images=given, split=split, whole=True, advance=steps_to(progress, "reading the data set")
     )
@@ -148,7 +155,7 @@ def _convert(original: Path, format: str, target: Path, *, options: Options) -> 
     report = ConversionReport()
     with CocoSink(target, report, f"converted from {format}") as sink:
         sink.origin |= {"format": format, "data": str(original.resolve())}
-        if options.images is not None:
+        if options.images is not None and format != "cvat":
             sink.origin["images"] = str(options.images.resolve())
         READERS[format].read(original, sink, options)
         if not sink.images:

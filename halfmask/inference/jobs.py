@@ -18,6 +18,7 @@ from halfmask.coco.records import Box, clip_box, file_name_of
 from halfmask.coco.results import Results, read_results
 from halfmask.coco.supervision import is_crowd
 from halfmask.errors import InputError
+from halfmask.formats.source import DataSource
 from halfmask.inference.complete.filling import fillings
 from halfmask.inference.images import images_in
 from halfmask.inference.prediction import Prediction
@@ -79,7 +80,7 @@ def name_below(root: Path, path: Path) -> str:
     return Path(os.path.relpath(path.absolute(), root.absolute())).as_posix()
 
 
-def jobs_of(paths: list[Path], data: str | Path | None, detections: str | Path | None) -> list[Job]:
+def jobs_of(paths: list[Path], data: DataSource | None, detections: str | Path | None) -> list[Job]:
     """Returns the photographs with their boxes: `data`'s, or those of `detections`.
 
     Raises:
@@ -87,7 +88,7 @@ def jobs_of(paths: list[Path], data: str | Path | None, detections: str | Path |
     """
     if data is None:
         return [Job(path=path, image_id=k + 1) for k, path in enumerate(paths)]
-    file = CocoFile.read(data)
+    file = CocoFile.read(data.annotations, data.original)
     results = None if detections is None else read_results(detections, file, MOST_DETECTIONS)
     if results is not None and results.outside:
         logger.warning("%s: boxes left out, outside their image: %d", detections, results.outside)
@@ -95,7 +96,8 @@ def jobs_of(paths: list[Path], data: str | Path | None, detections: str | Path |
     jobs = [_job(path, image["id"], file, results=results) for path, image in images]
     if not jobs:
         raise InputError(
-            f"{data}: names none of the {len(paths)} photographs; images are matched by file name"
+            f"{file.name}: names none of the {len(paths)} photographs; images are matched by "
+            "file name"
         )
     return jobs
 

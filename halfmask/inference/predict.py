@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ import torch
 from halfmask.coco.images import read_photograph
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
+from halfmask.formats.detect import detect_format
+from halfmask.formats.report import ConversionReport
+from halfmask.formats.source import DataSource, open_source
 from halfmask.inference.images import check_size
 from halfmask.inference.jobs import (
     InstancesFile,
@@ -40,6 +43,7 @@ class Predictions:
         skipped: one line for each photograph that cannot be used.
         instances: the COCO file of the objects, for `review`, `complete`, `convert`.
         folder: holds the photographs, as `instances` names them.
+        reading: what could not be read of a data set of boxes that is no COCO file.
     """
 
     file: Path
@@ -48,6 +52,7 @@ class Predictions:
     skipped: tuple[str, ...] = ()
     instances: Path
     folder: Path
+    reading: ConversionReport = field(default_factory=ConversionReport)
 
     def to_json(self) -> list[dict[str, Any]]:
         """Returns what OUT/results.json holds."""
@@ -78,8 +83,8 @@ def predict(
         out: the folder to write into.
         detector: what finds the boxes that `model` fills; see `load`.
         classes: names for a detector of open vocabulary; see `load`.
-        data: a COCO file whose boxes are filled, matched by file name; crowds are left
-            out.
+        data: a data set in any format that `convert` reads, whose boxes are filled;
+            matched by file name; crowds are left out.
         detections: a COCO results file whose boxes are filled instead; it uses the
             image and category ids of `data`.
         score: overlays and instances.json hold objects with at least this score; of
@@ -92,9 +97,10 @@ def predict(
             the model finds no boxes and got none.
     """
     _check_sources(detector, data, detections)
+    opened = None if data is None else _open_boxes(Path(data), images)
     given = [images] if isinstance(images, str | Path) else images
     paths, root = photographs_below(given, skip=Path(out))
-    jobs = jobs_of(paths, data, detections)
+    jobs = jobs_of(paths, opened, detections)
     predictor = as_predictor(model, detector, device, classes=classes)
     if data is None and not predictor.can_detect:
         raise InputError(
@@ -133,7 +139,16 @@ def predict(
         skipped=tuple(skipped),
         instances=folder / "instances.json",
         folder=root,
+        reading=ConversionReport() if opened is None else opened.report,
     )
+
+
+def _open_boxes(data: Path, images: str | Path | Sequence[str | Path]) -> DataSource:
+    """The data set of boxes; sizes that it lacks come from the photographs."""
+    given = [images] if isinstance(images, str | Path) else images
+    only = Path(given[0]) if len(given) == 1 and Path(given[0]).is_dir() else None
+    needs_sizes = detect_format(data) in ("open-images", "label-studio", "voc")
+    return open_source(data, images=only if needs_sizes else None)
 
 
 def _check_sources(detector: object, data: object, detections: object) -> None:

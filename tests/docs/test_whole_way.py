@@ -56,7 +56,9 @@ def test_the_guide_from_its_first_line_to_its_last(
     left = [row for rows in after.values() for row in rows if not is_polygon(row)]
     assert len(left) == 1, "what was rejected is a box again, and everything else has a polygon"
 
-    reviewed = json.loads((tmp_path / "reviewed.json").read_text())["annotations"]
+    reviewed = json.loads((tmp_path / "dataset_filled" / "halfmask.reviewed.json").read_text())[
+        "annotations"
+    ]
     states = [a["halfmask"]["state"] for a in reviewed if "halfmask" in a]
     assert {s: states.count(s) for s in set(states)} == {
         "accepted": 2,

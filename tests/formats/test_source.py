@@ -15,13 +15,6 @@ from halfmask.formats.source import open_source
 Convert = Callable[..., Any]
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("HALFMASK_CACHE", str(folder))
-    return folder
-
-
 def yolo_with_splits(root: Path) -> Path:
     """Photographs of 100 × 50 in images/train and images/val; val's label line is broken."""
     for split, line in (("train", "1 0.1 0.1 0.5 0.1 0.3 0.6"), ("val", "0 0.5 0.5 0.2 0.4\nx")):
@@ -103,7 +96,6 @@ def test_the_copy_is_used_again_until_the_data_set_changes(tmp_path: Path) -> No
     [
         ("a.txt", "hello", "the file is none of them"),
         ("a.json", "[1]", "first item has no `data`"),
-        ("a.json", '[{"image_id": 1, "category_id": 2}]', "COCO results"),
         ("a.json", '[{"objects": []}]', "convert visual-genome"),
         ("a.xml", "<!-- x --><annotation>", "one file of a VOC data set"),
         ("a.xml", "<other/>", "the file is none of them"),
@@ -113,7 +105,7 @@ def test_what_no_format_fits(tmp_path: Path, name: str, text: str, message: str)
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=message):
         open_source(tmp_path / name)
-    with pytest.raises(InputError, match="no such file or folder; expected a COCO"):
+    with pytest.raises(InputError, match=r"expected a COCO .* no such file or folder"):
         open_source(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="found none of them in this folder"):

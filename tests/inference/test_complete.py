@@ -24,8 +24,9 @@ from halfmask.coco.file import CocoFile
 from halfmask.coco.supervision import MaskState
 from halfmask.errors import InputError
 from halfmask.inference.complete import plan as planning
-from halfmask.inference.complete.complete import Completion, complete
+from halfmask.inference.complete.complete import complete
 from halfmask.inference.complete.journal import journal_of
+from halfmask.inference.complete.report import Completion
 from halfmask.inference.predictor import Predictor, load
 from halfmask.models.box_segmenter.crops import Jitter
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
@@ -38,7 +38,7 @@ class Diagnosis:
 
     Attributes:
         file: its name.
-        ok: whether no finding is a problem (notes do not count).
+        ok: whether no finding is a problem (notes do not count) and all could be read.
         masked_threshold: usable masks from which on a class has many (set A).
         images: numbers of images.
         annotations: annotations in each MaskState; `skipped` cannot be used at all.
@@ -52,6 +52,7 @@ class Diagnosis:
         counts: findings of each kind.
         problems: each finding.
         advice: sentences for a reader.
+        unread: a line for each kind of content of another format that is left out.
     """
 
     file: str
@@ -68,6 +69,7 @@ class Diagnosis:
     counts: dict[str, int]
     problems: Sequence[Problem]
     advice: list[str]
+    unread: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "problems": [problem.as_dict() for problem in self.problems]}
@@ -90,13 +92,16 @@ class Diagnosis:
         return [(facts, rows) for facts, rows in groups if rows]
 
 
-def diagnose(file: CocoFile, problems: Sequence[Problem], threshold: int = 10) -> Diagnosis:
+def diagnose(
+    file: CocoFile, problems: Sequence[Problem], threshold: int = 10, *, unread: Sequence[str] = ()
+) -> Diagnosis:
     """Returns the diagnosis of a file.
 
     Args:
         file: the annotations.
         problems: the findings of `check` and of `check_photographs`.
         threshold: usable masks from which on a class has many (set A).
+        unread: what of a data set in another format could not be read.
     """
     states = {category["id"]: Counter[MaskState]() for category in file.categories}
     origins: Counter[str] = Counter()
@@ -110,7 +115,7 @@ def diagnose(file: CocoFile, problems: Sequence[Problem], threshold: int = 10) -
     used = Counter(c["group"] for c in categories if c["annotations"] > c["crowd"])
     result: dict[str, Any] = {
         "file": file.name,
-        "ok": not any(problem.facts.severity == "problem" for problem in problems),
+        "ok": not unread and not any(p.facts.severity == "problem" for p in problems),
         "masked_threshold": threshold,
         "images": {
             "total": len(file.document["images"]),
@@ -137,7 +142,7 @@ def diagnose(file: CocoFile, problems: Sequence[Problem], threshold: int = 10) -
         "counts": {str(kind): counts[kind] for kind in FACTS if counts[kind]},
         "problems": problems,
     }
-    return Diagnosis(**result, advice=advice(result))
+    return Diagnosis(**result, advice=advice(result), unread=[*unread])
 
 
 def _named(states: Counter[MaskState]) -> dict[str, int]:

@@ -103,6 +103,9 @@ def _image(number: int, image: ExportImage) -> Element:
     element = Element(
         "image", id=str(number), name=xml_text(image.name), width=str(width), height=str(height)
     )
+    split = image.record.get("split")
+    if isinstance(split, str):
+        element.set("subset", xml_text(split))
     group = 0
     for instance in image.instances:
         shapes = list(_shapes(instance))

@@ -13,7 +13,7 @@ from halfmask.formats.export_source import differ
 from halfmask.formats.json_stream import stream_items
 from halfmask.formats.label_studio.brush import unpack_brush
 from halfmask.formats.report import Options
-from halfmask.formats.shapes import ellipse, extent, flat, rectangle, rotated
+from halfmask.formats.shapes import ellipse, extent, flat, pixels_of, rectangle, rotated
 from halfmask.formats.sink import CocoSink, Size, own_box, usable_size
 from halfmask.formats.source_files import leads_out, size_of_photograph
 from halfmask.formats.xml_stream import elements
@@ -145,8 +145,8 @@ def _shape(
             isinstance(p, list) and len(p) == 2 and all_finite(p) for p in corners
         ):
             raise ValueError("expected points as pairs of numbers")
-        points = [(x * width / 100, y * height / 100) for x, y in corners]
-        return (extent(points) if points else None), [flat(points)]
+        points = [(pixels_of(x / 100, width), pixels_of(y / 100, height)) for x, y in corners]
+        return (extent(points) if points else None), [[v for point in points for v in point]]
     sides = [value.get(key) for key in ("width", "height", "radiusX", "radiusY")]
     numbers = [value.get("x"), value.get("y"), *(side for side in sides if side is not None)]
     degrees = value.get("rotation") or 0

@@ -46,7 +46,12 @@ def write_label_studio(given: ExportSource, out: Path) -> dict[str, int]:
             for number, image in enumerate(given.images()):
                 address = prefix + quote(image.name)
                 own = file_name_of(image.record)
-                if is_address(own) and options.images is None and options.image_url is None:
+                own = str(image.record.get("address") or own)
+                if (
+                    (is_address(own) or "address" in image.record)
+                    and options.images is None
+                    and options.image_url is None
+                ):
                     address = own
                 task = _task(image, address)
                 regions += len(task["annotations"][0]["result"])

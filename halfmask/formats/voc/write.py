@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element, SubElement
 
 import numpy as np
@@ -12,9 +12,10 @@ from PIL import Image
 
 from halfmask.files.atomic import new_folder, put_text
 from halfmask.formats.export_source import ExportImage, ExportInstance, ExportSource
+from halfmask.formats.photograph_links import PhotographLinks
 from halfmask.formats.shapes import sound_crop
 from halfmask.formats.sink import Size
-from halfmask.formats.voc.read import FLAGS, VOID
+from halfmask.formats.voc.read import FLAGS, SPLITS, VOID
 from halfmask.formats.xml_stream import indented, xml_text
 from halfmask.masks.rle import Bitmap, Place
 
@@ -22,7 +23,7 @@ Corners = tuple[float, float, float, float]
 
 
 def write_voc(given: ExportSource, out: Path) -> dict[str, int]:
-    """Writes a VOC folder.
+    """Writes a VOC folder, with links to the photographs if the option images is given.
 
     Boxes are rounded to whole pixels, counted from 1. A crowd is a `difficult` object
     without a mask.
@@ -34,8 +35,10 @@ def write_voc(given: ExportSource, out: Path) -> dict[str, int]:
     """
     masked: list[str] = []
     names: list[str] = []
+    split_of: dict[str, str] = {}
     masks = 0
     with new_folder(out) as folder:
+        links = PhotographLinks(given.photographs, folder, given.report)
         for image in given.images():
             stem = image.stem.replace("/", "_")
             if stem in names:
@@ -45,15 +48,21 @@ def write_voc(given: ExportSource, out: Path) -> dict[str, int]:
             masks += drawn
             masked += [stem] if drawn else []
             put_text(folder / "Annotations" / f"{stem}.xml", _xml(image, drawn > 0))
-        sets = folder / "ImageSets"
-        lists = {
-            folder / "labels.txt": given.names,
-            sets / "Main" / "all.txt": names,
-            sets / "Segmentation" / "all.txt": masked,
-        }
-        for path, lines in lists.items():
-            put_text(path, "".join(f"{line}\n" for line in lines))
+            links.put(image.name, PurePosixPath("JPEGImages") / image.name)
+            if image.record.get("split") in SPLITS:
+                split_of[stem] = image.record["split"]
+        put_text(folder / "labels.txt", "".join(f"{name}\n" for name in given.names))
+        for kind, stems in (("Main", names), ("Segmentation", masked)):
+            for part, lines in _lists(stems, split_of).items():
+                place = folder / "ImageSets" / kind / f"{part}.txt"
+                put_text(place, "".join(f"{line}\n" for line in lines))
     return {"images": len(names), "masks": masks, "pngs": len(masked)}
+
+
+def _lists(stems: list[str], split_of: dict[str, str]) -> dict[str, list[str]]:
+    """Name of a list → its images: `all`, and each part of the file."""
+    parts = {part: [s for s in stems if split_of.get(s) == part] for part in SPLITS}
+    return {"all": stems, **{p: rows for p, rows in parts.items() if p in split_of.values()}}
 
 
 def _xml(image: ExportImage, segmented: bool) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from halfmask.coco.images import opened
 from halfmask.errors import InputError
 from halfmask.formats.report import Options
-from halfmask.formats.shapes import extent, pairs
+from halfmask.formats.shapes import extent, pairs, pixels_of
 from halfmask.formats.sink import CocoSink
 from halfmask.formats.source_files import leads_out
 from halfmask.formats.yolo.source import ALL, YoloSource, find_parts, find_source
@@ -145,7 +145,7 @@ def _add_line(line: str, image: int, found: YoloSource, *, sink: CocoSink, where
     if row.keypoints:
         sink.report.note("rows with keypoints: their boxes are kept", where)
     if row.polygon is not None:
-        polygon = [_pixels(v, (width, height)[i % 2]) for i, v in enumerate(row.polygon)]
+        polygon = [pixels_of(v, (width, height)[i % 2]) for i, v in enumerate(row.polygon)]
         # A box of its own, which stays if the polygon is broken.
         sink.add(image, name, where, segmentation=[polygon], bbox=extent(pairs(polygon)))
         return
@@ -153,16 +153,6 @@ def _add_line(line: str, image: int, found: YoloSource, *, sink: CocoSink, where
     cx, cy, w, h = row.box
     bbox = [(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height]
     sink.add(image, name, where, bbox=bbox, **({} if row.score is None else {"score": row.score}))
-
-
-def _pixels(fraction: float, side: int) -> float:
-    """The coordinate, not rounded: `write_yolo` gets the same fraction back.
-
-    Only the error of ten decimals goes, so that masks return pixel by pixel.
-    """
-    value = fraction * side
-    near = round(value, 3)
-    return near if abs(value - near) <= 1e-10 * side else value
 
 
 def _name_below(root: Path, photograph: Path) -> str:

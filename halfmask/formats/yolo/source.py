@@ -163,21 +163,39 @@ def _parts_by_folder(config: YoloConfig, images: Path | None) -> YoloSource:
         labels = None  # beside the photographs, or in `labels` beside `images`
     elif root == config.folder / "images" and below == config.folder / "labels":
         root, labels = config.folder, None  # names begin with `images`
-    split_of = {}
-    for photograph in photographs:
-        folders = photograph.relative_to(root).parts[:-1]
-        part = next((_FOLDERS[name] for name in folders if name in _FOLDERS), None)
-        if part is not None:
-            split_of[photograph] = part
+    parts = _parts_of_folders(root, photographs)
+    layout = _kept(config)
+    if labels is None and images is None:  # the names begin at the data set's own folder
+        several = {part: sorted(set(places.values())) for part, places in parts.items()}
+        everything = ["images"] if _all_in_images(root, photographs) else ["."]
+        layout["parts"] = several or {"train": everything, "val": everything}
     return YoloSource(
         names=config.names,
         root=root,
         photographs=photographs,
         labels=labels,
         keypoint_values=config.keypoint_values,
-        split_of=split_of,
-        layout=_kept(config),
+        split_of={p: part for part, places in parts.items() for p in places},
+        layout=layout,
     )
+
+
+def _parts_of_folders(root: Path, photographs: list[Path]) -> dict[str, dict[Path, str]]:
+    """Part → its photographs and the folder of the part, by folders called train, val, …."""
+    parts: dict[str, dict[Path, str]] = {}
+    for photograph in photographs:
+        folders = photograph.relative_to(root).parts[:-1]
+        at = next((i for i, name in enumerate(folders) if name in _FOLDERS), None)
+        if at is None:
+            continue
+        end = at + 2 if folders[at + 1 : at + 2] == ("images",) else at + 1
+        place = PurePosixPath(*folders[:end]).as_posix()
+        parts.setdefault(_FOLDERS[folders[at]], {})[photograph] = place
+    return parts
+
+
+def _all_in_images(root: Path, photographs: list[Path]) -> bool:
+    return all(p.relative_to(root).parts[0] == "images" for p in photographs)
 
 
 def _root_and_labels(folder: Path, images: Path | None) -> tuple[Path, Path]:

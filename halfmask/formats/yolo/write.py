@@ -2,58 +2,105 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from pathlib import Path
+from collections import Counter
+from pathlib import Path, PurePosixPath
 
+import numpy as np
 import yaml
 
+from halfmask.coco.supervision import provenance
+from halfmask.errors import InputError
 from halfmask.files.atomic import new_folder, put_text
-from halfmask.formats.export_source import ExportInstance, ExportSource
+from halfmask.formats.export_source import ExportImage, ExportInstance, ExportSource
+from halfmask.formats.photograph_links import PhotographLinks
 from halfmask.formats.shapes import one_polygon
+from halfmask.formats.yolo.layout import YoloLayout, label_place
 from halfmask.masks.outline import TOLERANCE
 
 
 def write_yolo(given: ExportSource, out: Path) -> dict[str, int]:
-    """Writes OUT/data.yaml and OUT/labels/*.txt.
+    """Writes OUT/data.yaml, label files and, with the option images, photographs.
 
-    With the option images, OUT/images is a link to the photographs.
+    A file that was read from a YOLO data set gets its folders, parts and class numbers
+    again. Of another file with parts, each gets its own folder.
 
     Returns:
         The numbers of images, polygons and boxes.
     Raises:
         InputError: OUT exists already, or two images would share a label file.
     """
-    boxes = polygons = 0
     wanted = given.options.tolerance
     tolerance = TOLERANCE if wanted is None else wanted
+    ids = [category["id"] for category in given.file.categories]
+    layout = YoloLayout.of(given.file.document, ids)
+    counts: Counter[str] = Counter()
+    placed: list[tuple[PurePosixPath, object]] = []
+    used: dict[PurePosixPath, str] = {}
     with new_folder(out) as folder:
+        links = PhotographLinks(given.photographs, folder, given.report)
         for image in given.images():
-            lines = [line for one in image.instances for line in _lines(one, tolerance)]
-            masked = sum(i.mask is not None and not i.crowd for i in image.instances)
-            polygons, boxes = polygons + masked, boxes + len(lines) - masked
-            text = "".join(f"{line}\n" for line in lines)
-            put_text(folder / "labels" / f"{image.stem}.txt", text)
-        config = {"path": ".", "train": "images", "val": "images"}
-        text = yaml.safe_dump(
-            {**config, "names": dict(enumerate(given.names))}, sort_keys=False, allow_unicode=True
-        )
+            place = layout.photograph(image.name, image.record.get("split"))
+            labels = label_place(place)
+            if used.setdefault(labels, image.name) != image.name:
+                raise InputError(
+                    f"{given.file.name}: {used[labels]!r} and {image.name!r} would share one "
+                    f"label file {labels}; rename one of them"
+                )
+            lines = _label_lines(image, layout, counts, tolerance=tolerance)
+            put_text(folder / labels, "".join(f"{line}\n" for line in lines))
+            links.put(image.name, place)
+            placed.append((place, image.record.get("split")))
+        text = yaml.safe_dump(layout.config(given.names), sort_keys=False, allow_unicode=True)
         put_text(folder / "data.yaml", text)
-        if (photographs := given.options.images) is not None:
-            with suppress(OSError):  # a file system without links: the user copies them
-                (folder / "images").symlink_to(photographs.resolve(), target_is_directory=True)
-    if boxes and polygons:
+        for name, rows in layout.lists(placed).items():
+            put_text(folder / name, "".join(f"{row}\n" for row in rows))
+    _note_losses(given, layout, counts, placed=placed)
+    return {"images": len(given), "polygons": counts["polygons"], "boxes": counts["boxes"]}
+
+
+def _note_losses(
+    given: ExportSource,
+    layout: YoloLayout,
+    counts: Counter[str],
+    *,
+    placed: list[tuple[PurePosixPath, object]],
+) -> None:
+    if counts["boxes"] and counts["polygons"]:
         given.report.note(
             "rows that are boxes among polygons: Ultralytics refuses or strips such a mix, "
             "`halfmask complete` fills them",
-            times=boxes,
+            times=counts["boxes"],
         )
-    return {"images": len(given), "polygons": polygons, "boxes": boxes}
+    if layout.parts and not layout.keeps_names:
+        stray = [str(place) for place, split in placed if split not in layout.parts]
+        what = "images of no part: written to the first"
+        given.report.note(what, next(iter(stray), ""), times=len(stray))
 
 
-def _lines(instance: ExportInstance, tolerance: float) -> list[str]:
+def _label_lines(
+    image: ExportImage, layout: YoloLayout, counts: Counter[str], *, tolerance: float
+) -> list[str]:
+    """The lines of an image, in the order of its annotations; counts them."""
+    found = [
+        line
+        for one in image.instances
+        for line in _lines(
+            one, layout.numbers[one.label], exact=layout.is_yolo, tolerance=tolerance
+        )
+    ]
+    masked = sum(i.mask is not None and not i.crowd for i in image.instances)
+    counts.update(polygons=masked, boxes=len(found) - masked)
+    return found
+
+
+def _lines(instance: ExportInstance, number: int, *, exact: bool, tolerance: float) -> list[str]:
     """The label line of an annotation; none for a crowd.
 
-    The tolerance is for outlines of masks that no person drew.
+    Args:
+        instance: the annotation.
+        number: of its class.
+        exact: whether its coordinates are fractions that came from label files.
+        tolerance: for outlines of masks that no person drew.
     """
     height, width = instance.size
     if instance.crowd:
@@ -70,9 +117,15 @@ def _lines(instance: ExportInstance, tolerance: float) -> list[str]:
             )
         polygon = one_polygon(instance.mask, instance.size, tolerance if instance.by_model else 0.0)
         values = [min(max(v / (width, height)[i % 2], 0.0), 1.0) for i, v in enumerate(polygon)]
-    return [" ".join([str(instance.label), *map(_fraction, values)])]
+    write = _same_fraction if exact and not provenance(instance.annotation) else _fraction
+    return [" ".join([str(number), *map(write, values)])]
 
 
 def _fraction(value: float) -> str:
     """Ten decimals: 0.001 pixels survive on any image."""
     return f"{value:.10f}".rstrip("0").rstrip(".") or "0"
+
+
+def _same_fraction(value: float) -> str:
+    """Fifteen digits: those of the label file that the value was read from."""
+    return str(np.format_float_positional(float(f"{value:.15g}"), trim="-"))

@@ -1,4 +1,4 @@
-"""`complete`: writes a COCO file again with its missing masks filled in."""
+"""`complete`: writes a data set again with its missing masks filled in."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from halfmask.coco.images import missing_photographs, why_missing
 from halfmask.coco.records import file_name_of
 from halfmask.coco.tightness import box_tightness, boxes_are_loose
 from halfmask.errors import InputError
+from halfmask.formats.source import open_source
 from halfmask.inference.complete.draw import MaskDrawer
 from halfmask.inference.complete.fill import FillingJob
 from halfmask.inference.complete.filling import FilledMask
@@ -23,6 +24,7 @@ from halfmask.inference.complete.output import copy_file
 from halfmask.inference.complete.plan import FillingPlan, plan
 from halfmask.inference.complete.ray import check_ray
 from halfmask.inference.complete.report import ClassToFill, Completion
+from halfmask.inference.complete.target import OutFormat, OutputPlace
 from halfmask.inference.predictor import Predictor, as_predictor
 from halfmask.masks.outline import check_tolerance
 from halfmask.models.detectors.base import BoxDetector
@@ -37,8 +39,9 @@ def complete(
     model: Predictor | str | Path,
     data: str | Path,
     *,
-    images: str | Path,
+    images: str | Path | None = None,
     out: str | Path,
+    out_format: OutFormat = "same",
     polygons: bool = False,
     tolerance: float = 1.0,
     redo_filled: bool = False,
@@ -56,7 +59,7 @@ def complete(
     ray: str | None = None,
     progress: Progress | None = None,
 ) -> Completion:
-    """Writes a COCO file again with a mask for every box that lacks one.
+    """Writes a data set again with a mask for every box that lacks one.
 
     All keys and the order of annotations stay. A usable mask keeps its JSON value; a
     suspect one (a polygon that repeats its box) and crowds stay as they are; a broken
@@ -64,15 +67,20 @@ def complete(
     segmentation, area and halfmask (model, score, state; with a provider also
     agreement). A file with nothing to fill is copied byte for byte.
 
+    A data set in another format comes back in that format, with its parts, file names
+    and class numbers. The COCO file with all scores is kept with it: `halfmask.json` in
+    OUT, or beside CVAT's XML.
+
     Finished batches are noted in OUT.journal, so that the same call continues after a
     kill. The bytes are the same whatever the number of workers and interruptions. The
     input is never written to.
 
     Args:
         model: a loaded model, or a name or path for `load`.
-        data: a COCO instances file.
-        images: the folder of its photographs.
-        out: where the result goes; not the input.
+        data: a data set in any format that `convert` reads.
+        images: the folder of its photographs; None: where the data set says.
+        out: where the result goes, a file or a new folder; not the input.
+        out_format: coco, yolo, voc, cvat or label-studio; same: that of the data set.
         polygons: outlines instead of RLE.
         tolerance: pixels that polygons may be from their mask's border; see `outlines`.
         redo_filled: also fill what halfmask filled and nobody accepted.
@@ -95,11 +103,9 @@ def complete(
             one of this machine) or `local`.
         progress: called after each batch.
     Raises:
-        InputError: no COCO file, no box in it, no such folder, none of the photographs
+        InputError: no data set, no box in it, no such folder, none of the photographs
             there, `out` is the input, no such model, or no Ray.
     """
-    source, folder, target = Path(data), Path(images), Path(out)
-    check_paths(source, folder, target)
     check_tolerance(tolerance)
     _check_options(boxes, sheet=None if dry_run else sheet, ray=None if dry_run else ray)
     adding = AddOptions(
@@ -111,19 +117,20 @@ def complete(
         workers=workers,
         device=device,
     )
-    noted = None if dry_run else target
-    file, found = adding.applied(source, noted, folder=folder, progress=progress)
+    opened = open_source(data, images=images, progress=progress)
+    folder = opened.photographs()
+    target = OutputPlace.of(Path(out), out_format, opened, tolerance=tolerance)
+    file, found = adding.applied(opened, None if dry_run else target.out, progress=progress)
     work = plan(file, redo_filled, added=None if found is None else found.digest)
     if found is None or work.total:
         check_work(file, work, folder)
-    done = Completion(out=target, plan=work, dry_run=dry_run, additions=found)
+    done = target.begun(work, dry_run, found)
     if dry_run:
         drawing = as_predictor(model if provider is None else provider, device="cpu")
         return replace(done, classes=_classes(drawing, file, work))
     if work.total:
-        pair = model, provider
         drawer = _drawer(
-            pair,
+            (model, provider),
             file,
             folder,
             tolerance=tolerance if polygons else None,
@@ -131,19 +138,13 @@ def complete(
             boxes=boxes,
             device=device,
         )
-        job = FillingJob(
-            source=source,
-            file=file,
-            target=target,
-            work=work,
-            drawer=drawer,
-            redo_filled=redo_filled,
-        )
+        job = target.job(opened, file, work, drawer=drawer, redo_filled=redo_filled)
         done = _filled(done, job, progress, ray=ray)
     else:
-        copy_file(source, target)
-    found_journal_of(target).unlink(missing_ok=True)
-    return _with_sheet(done, sheet, folder)
+        copy_file(opened.annotations, target.file)
+        target.finish(target.file)
+    found_journal_of(target.out).unlink(missing_ok=True)
+    return _with_sheet(replace(done, writing=target.report), sheet, folder)
 
 
 def _filled(
@@ -159,22 +160,6 @@ def _filled(
         tightness=box_tightness(job.file),
         loose=job.drawer.loose and drawing.knows_loose_boxes,
     )
-
-
-def check_paths(source: Path, folder: Path, out: Path) -> None:
-    """Refuses paths that cannot be meant.
-
-    Raises:
-        InputError: `out` is the input or a folder, or `folder` is not a folder.
-    """
-    if out.is_dir():
-        raise InputError(f"{out}: --out names the file to write, found a folder")
-    if out.exists() and source.exists() and out.samefile(source):
-        raise InputError(
-            f"{out}: --out is the input itself, which is never written to; name another file"
-        )
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of images")
 
 
 def check_work(file: CocoFile, work: FillingPlan, folder: Path) -> None:
@@ -262,7 +247,7 @@ def _with_masks(done: Completion, masks: Sequence[FilledMask]) -> Completion:
 def _with_sheet(done: Completion, sheet: str | Path | None, folder: Path) -> Completion:
     if sheet is None:
         return done
-    return replace(done, sheet=draw_filling_sheet(Path(sheet), done.out, folder))
+    return replace(done, sheet=draw_filling_sheet(Path(sheet), done.coco or done.out, folder))
 
 
 def _mean(values: list[float]) -> float | None:

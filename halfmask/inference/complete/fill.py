@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from halfmask.coco.file import CocoFile
 from halfmask.inference.complete import plan as planning
 from halfmask.inference.complete.draw import MaskDrawer
 from halfmask.inference.complete.filling import FilledMask
-from halfmask.inference.complete.journal import Journal, journal_of
+from halfmask.inference.complete.journal import Journal
 from halfmask.inference.complete.output import copy_file, sweep, write_completed
 from halfmask.inference.complete.plan import FillingPlan
 from halfmask.inference.complete.ray import drawn_on_ray
@@ -37,6 +38,8 @@ class FillingJob:
         work: what is to be filled.
         drawer: draws it.
         redo_filled: the option, which is part of what the output depends on.
+        journal: the file with the finished batches.
+        finish: called with the completed file before the journal goes.
     """
 
     source: Path
@@ -45,6 +48,8 @@ class FillingJob:
     work: FillingPlan
     drawer: MaskDrawer
     redo_filled: bool
+    journal: Path
+    finish: Callable[[Path], None]
 
     def run(
         self, progress: Progress, ray: str | None
@@ -59,7 +64,7 @@ class FillingJob:
             line for each photograph that cannot be read.
         """
         notes = {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
-        path = journal_of(self.target)
+        path = self.journal
         try:
             with Journal(path, self._identity(), notes) as journal:
                 if journal.replaced:
@@ -72,6 +77,7 @@ class FillingJob:
                 resumed = len(masks)
                 skipped = self._fill(masks, journal, progress, ray=ray)
                 self._write(dict(sorted(masks.items())), journal.header["date"])
+                self.finish(self.target)
                 journal.remove()
         except KeyboardInterrupt:
             if path.exists():
@@ -126,10 +132,12 @@ class FillingJob:
 
     def _write(self, masks: dict[int, FilledMask], date: str) -> None:
         if masks:
-            model = self.drawer.predictor.identity
-            write_completed(
-                self.target, self.file.document, self.work, masks=masks, model=model, date=date
-            )
+            note = {
+                "model": self.drawer.predictor.identity,
+                "date": date,
+                "images": str(self.drawer.folder.resolve()),
+            }
+            write_completed(self.target, self.file.document, self.work, masks=masks, note=note)
         else:
             copy_file(self.source, self.target)
         sweep(self.target)

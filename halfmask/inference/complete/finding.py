@@ -16,6 +16,7 @@ from halfmask._version import __version__
 from halfmask.coco.file import CocoFile
 from halfmask.coco.results import Results, read_results
 from halfmask.errors import InputError
+from halfmask.formats.source import DataSource
 from halfmask.inference.arguments import checked_device
 from halfmask.inference.complete.additions import Additions, Found, add_new, new_ids, with_additions
 from halfmask.inference.complete.journal import Journal, journal_of
@@ -62,28 +63,29 @@ class AddOptions:
             raise InputError(f"add_score: expected a score in [0, 1], found {self.least_score}")
 
     def applied(
-        self, source: Path, target: Path | None, *, folder: Path, progress: Progress | None
+        self, opened: DataSource, target: Path | None, *, progress: Progress | None
     ) -> tuple[CocoFile, Additions | None]:
         """Returns the file with the objects, and these; without, if none are wanted.
 
         Args:
-            source: the file's path.
+            opened: the data set.
             target: of `complete`; finished batches are noted beside it. None: nowhere.
-            folder: of the photographs.
             progress: called after each batch.
         Raises:
             InputError: the detector cannot be loaded, or no photograph can be read.
         """
-        file = CocoFile.read(source)
+        file = CocoFile.read(opened.annotations, opened.original)
         if not self.wanted:
             return file, None
         finder = ObjectFinder(
             detector=self._loaded(file),
             least_score=self.least_score,
-            folder=folder,
+            folder=opened.photographs(),
             workers=self.workers,
         )
-        found = finder.find(file, source, target, progress=progress or (lambda *_: None))
+        found = finder.find(
+            file, opened.annotations, target, progress=progress or (lambda *_: None)
+        )
         return with_additions(file, found), found
 
     def _loaded(self, file: CocoFile) -> Predictor | BoxDetector | Results:

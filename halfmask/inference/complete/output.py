@@ -22,18 +22,25 @@ def write_completed(
     work: FillingPlan,
     *,
     masks: dict[int, FilledMask],
-    model: str,
-    date: str,
+    note: dict[str, Any],
 ) -> None:
     """Writes a document with masks at some positions of its annotations.
 
+    Args:
+        target: the file.
+        document: the input.
+        work: what was to be filled.
+        masks: position → mask.
+        note: the model, the date and the photographs' folder, for `info.halfmask`.
     Raises:
         InputError: the file cannot be written.
     """
     rows = list(document["annotations"])
     for position, filling in masks.items():
-        rows[position] = _filled(rows[position], filling, model, broken=position in work.broken)
-    info = _info(document.get("info"), model, date)
+        rows[position] = _filled(
+            rows[position], filling, note["model"], broken=position in work.broken
+        )
+    info = _info(document.get("info"), note)
     write_json(target, document | {"annotations": rows, "info": info})
 
 
@@ -68,16 +75,19 @@ def _filled(old: Record, filling: FilledMask, model: str, *, broken: bool) -> Re
     return old | mask | {"halfmask": note}
 
 
-def _info(info: object, model: str, date: str) -> dict[str, Any]:
-    """The file's `info` with model, version and date; earlier notes move to `earlier`."""
+def _info(info: object, note: dict[str, Any]) -> dict[str, Any]:
+    """The file's `info` with a note; earlier notes move to `earlier`."""
     kept = info if isinstance(info, dict) else {} if info is None else {"info": info}
-    note: dict[str, Any] = {"model": model, "version": __version__, "date": date}
+    note = {"model": note["model"], "version": __version__, **note}
     before = kept.get("halfmask")
     if isinstance(before, dict):
-        last = {key: value for key, value in before.items() if key != "earlier"}
+        last = {key: before[key] for key in before.keys() - {"earlier", "images", "source"}}
         earlier = before.get("earlier")
         history = list(earlier) if isinstance(earlier, list) else []
-        history += [] if last == note else [last]
+        new = {key: note[key] for key in note.keys() - {"images"}}
+        history += [] if last in ({}, new) else [last]
         if history:
             note["earlier"] = history
+        if "source" in before:
+            note["source"] = before["source"]
     return {**kept, "halfmask": note}

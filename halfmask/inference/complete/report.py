@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from halfmask.formats.report import ConversionReport
 from halfmask.inference.complete.additions import Additions
 from halfmask.inference.complete.plan import FillingPlan
 
@@ -31,7 +32,7 @@ class Completion:
     """What `complete` did, or would do.
 
     Attributes:
-        out: the file it wrote.
+        out: the file or folder it wrote.
         plan: what there was to do.
         classes: the classes with masks to fill.
         dry_run: whether nothing was drawn or written.
@@ -46,6 +47,9 @@ class Completion:
         loose: whether the boxes counted as loose, for a model that knows loose boxes.
         sheet: the picture of new masks, if it was wanted.
         additions: the objects that a detector added, if that was wanted.
+        coco: the COCO file with every mask's score and state: `out`, or kept with it.
+        reading: what could not be read of a data set that is no COCO file.
+        writing: what the format of `out` cannot hold.
     """
 
     out: Path
@@ -61,6 +65,9 @@ class Completion:
     loose: bool = False
     sheet: Path | None = None
     additions: Additions | None = None
+    coco: Path | None = None
+    reading: ConversionReport = field(default_factory=ConversionReport)
+    writing: ConversionReport = field(default_factory=ConversionReport)
 
     @property
     def counts(self) -> Counter[str]:
@@ -98,6 +105,7 @@ class Completion:
         added = {} if self.additions is None else {"additions": self.additions.to_json()}
         return {
             "out": str(self.out),
+            "coco": str(self.coco or self.out),
             "filled": self.filled,
             "resumed": self.resumed,
             "unfilled": self.unfilled,
@@ -111,4 +119,6 @@ class Completion:
             "tightness": self.tightness,
             "loose": self.loose,
             **added,
+            **({"reading": self.reading.to_json()} if self.reading.first else {}),
+            **({"writing": self.writing.to_json()} if self.writing.first else {}),
         }

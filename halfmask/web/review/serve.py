@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from halfmask.errors import InputError
+from halfmask.formats.detect import completed_file
+from halfmask.formats.report import ConversionReport
+from halfmask.formats.source import open_source
 from halfmask.web.review.review import Review
 from halfmask.web.segmenting import Segmenter
 
@@ -24,15 +27,18 @@ class Reviewed:
         masks: number of masks in the review.
         written: state → annotations that changed to it in `out`; None if `review` did
             not write the file.
+        reading: what could not be read of a data set that is no COCO file.
     """
 
     out: Path
     journal: Path
     masks: int
     written: dict[str, int] | None = None
+    reading: ConversionReport = field(default_factory=ConversionReport)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"out": str(self.out), "journal": str(self.journal)}
+        paths = {"out": str(self.out), "journal": str(self.journal)}
+        return asdict(self) | paths | {"reading": self.reading.to_json()}
 
 
 def review(
@@ -54,10 +60,11 @@ def review(
     resumes a review that was stopped or killed.
 
     Args:
-        data: the completed COCO file; never written to.
+        data: what `complete` wrote, in any format; never written to.
         model: draws the mask of a box that a reviewer drags; as in `halfmask.load`.
-        images: folder of the photographs; needed unless `export` is set.
-        out: the reviewed file; default: `data` with the suffix .reviewed.json.
+        images: folder of the photographs; None: where the data set says.
+        out: the reviewed COCO file; default: `data` with the suffix .reviewed.json; in
+            a folder that `complete` wrote, halfmask.reviewed.json.
         journal: file of the decisions; default: the name of `data` and .review.jsonl.
         export: only writes the reviewed file from the decisions in the journal.
         host: the address to bind; one that other machines reach requires a token.
@@ -68,20 +75,22 @@ def review(
         InputError: a file or folder is missing or not usable, or the address cannot be
             used.
     """
-    data = Path(data)
-    out = Path(out) if out else data.with_name(f"{data.stem}.reviewed.json")
-    journal = Path(journal) if journal else data.with_name(f"{data.name}.review.jsonl")
-    if images is None and not export:
-        raise InputError("--images: name the folder of the photographs")
-    images = data.parent if images is None else Path(images)
-    if not export and not images.is_dir():
-        raise InputError(f"{images}: no such folder of images")
+    source = open_source(completed_file(Path(data)), images=images)
+    # Another format is read through a copy; what is written lies beside the original.
+    beside = source.annotations if source.format == "coco" else source.original
+    out = Path(out) if out else beside.with_name(f"{beside.stem}.reviewed.json")
+    journal = Path(journal) if journal else beside.with_name(f"{beside.name}.review.jsonl")
+    folder = beside.parent if export else source.photographs()
     if export and not journal.is_file():
         raise InputError(
             f"{journal}: no such journal, so nothing was reviewed yet; leave out --export"
         )
     opened = Review(
-        data, Segmenter(str(model), device=device), images=images, journal=journal, out=out
+        source.annotations,
+        Segmenter(str(model), device=device),
+        images=folder,
+        journal=journal,
+        out=out,
     )
     masks, written = len(opened.index.queue), None
     try:
@@ -92,7 +101,7 @@ def review(
             _serve(opened, host, port, token=token)
     finally:
         opened.close()
-    return Reviewed(out=out, journal=journal, masks=masks, written=written)
+    return Reviewed(out=out, journal=journal, masks=masks, written=written, reading=source.report)
 
 
 def _serve(opened: Review, host: str, port: int | None, *, token: bool) -> None:

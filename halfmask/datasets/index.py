@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from halfmask.coco.index.place import index_path, open_index
+from halfmask.formats.report import ConversionReport
+from halfmask.formats.source import open_source
 from halfmask.progress import Progress
 
 
@@ -23,6 +25,8 @@ class Indexed:
         left_out: unusable images and annotations, by kind of fault.
         bytes: size of the index file.
         seconds: time that `index` took.
+        data: the indexed COCO file: the data set, or its copy if it has another format.
+        reading: what could not be read of a data set that is no COCO file.
     """
 
     path: str
@@ -32,9 +36,11 @@ class Indexed:
     left_out: dict[str, int]
     bytes: int
     seconds: float
+    data: str
+    reading: ConversionReport = field(default_factory=ConversionReport)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "reading": self.reading.to_json()}
 
 
 def index(
@@ -42,6 +48,7 @@ def index(
     *,
     folder: str | Path | None = None,
     anew: bool = False,
+    images: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Indexed:
     """Writes the index of a COCO file, unless a current one exists.
@@ -49,16 +56,20 @@ def index(
     `train` and `evaluate` read a file that has an index through it.
 
     Args:
-        data: a COCO instances file of any size.
+        data: a COCO instances file of any size, or a data set in another format that
+            `convert` reads; its COCO copy gets the index.
         folder: where the index goes; None: the folder that the environment variable
             HALFMASK_INDEX_FOLDER names, else beside the file. `train` and `evaluate`
             look there too.
         anew: whether to write it even if a current one exists.
+        images: folder of the photographs, for formats without image sizes.
         progress: reports MiB read.
     Raises:
-        InputError: `data` is no COCO file, or the index cannot be written.
+        InputError: `data` is no data set, or the index cannot be written.
     """
-    start, path = time.perf_counter(), Path(data)
+    start = time.perf_counter()
+    opened = open_source(data, images=images, progress=progress)
+    path = opened.annotations
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
     made = open_index(path, progress, anew=anew, folder=folder)
@@ -71,4 +82,6 @@ def index(
         left_out=dict(made.facts["left_out"]),
         bytes=target.stat().st_size,
         seconds=time.perf_counter() - start,
+        data=str(path),
+        reading=opened.report,
     )

@@ -1,4 +1,4 @@
-"""`halfmask.doctor`: examines a COCO file and writes the HTML page of its findings."""
+"""`halfmask.doctor`: examines a data set and writes the HTML page of its findings."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from halfmask.coco.doctor.groups import MASK_GROUPS
 from halfmask.coco.doctor.photographs import check_photographs
 from halfmask.coco.file import CocoFile
 from halfmask.files.atomic import write_text
+from halfmask.formats.source import open_source
 from halfmask.progress import Progress
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-ASSETS = Path(__file__).parents[2] / "assets"
+ASSETS = Path(__file__).parents[1] / "assets"
 
 
 def doctor(
@@ -27,25 +28,28 @@ def doctor(
     html: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
-    """Examines a COCO file: its masks, boxes and problems, and what training will use.
+    """Examines a data set: its masks, boxes and problems, and what training will use.
 
     Changes nothing.
 
     Args:
-        data: COCO file.
-        images: folder of the photographs; None: they are not examined.
+        data: a data set in any format that `convert` reads.
+        images: folder of the photographs. Without it those of a COCO file are not
+            examined; those of another data set are, if it says where they are.
         html: writes a page with all findings to this file.
         progress: called after each image.
     Raises:
-        InputError: `data` is no COCO file, there is no folder `images`, or `html`
+        InputError: `data` is no data set, there is no folder `images`, or `html`
             cannot be written.
     """
-    path = Path(data)
-    file = CocoFile.read(path)
+    opened = open_source(data, images=images, progress=progress)
+    path = opened.annotations
+    file = CocoFile.read(path, data)
     problems = [*duplicate_keys(path), *check(file, progress)]
-    if images is not None:
-        problems += check_photographs(file, images, progress)
-    diagnosis = diagnose(file, problems)
+    folder = opened.images if opened.format != "coco" else images
+    if folder is not None:
+        problems += check_photographs(file, folder, progress)
+    diagnosis = diagnose(file, problems, unread=opened.unread)
     if html is not None:
         write_page(diagnosis, html)
     return diagnosis

@@ -1,8 +1,8 @@
-"""Simulates partial supervision: only some classes of a COCO file keep their masks."""
+"""Simulates partial supervision: only some classes of a data set keep their masks."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ from halfmask.coco.edit import strip_masks
 from halfmask.coco.file import CocoFile
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
+from halfmask.formats.report import ConversionReport
+from halfmask.formats.source import open_source
+from halfmask.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,7 @@ class Split:
         masked: number of classes that keep their masks.
         kept: usable masks in the written file.
         removed: usable masks that were removed.
+        reading: what could not be read of a data set that is no COCO file.
     """
 
     out: str
@@ -30,23 +34,33 @@ class Split:
     masked: int
     kept: int
     removed: int
+    reading: ConversionReport = field(default_factory=ConversionReport)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "reading": self.reading.to_json()}
 
 
-def split(data: str | Path, *, masked: str, out: str | Path) -> Split:
+def split(
+    data: str | Path,
+    *,
+    masked: str,
+    out: str | Path,
+    images: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Split:
     """Keeps the masks of the named classes and removes all others, with their `area`.
 
     Crowds stay.
 
     Args:
-        data: COCO file.
+        data: a data set in any format that `convert` reads.
         masked: classes whose masks stay: `voc`, `nonvoc`, `random:TRIAL:COUNT` or names
             `a,b,c`.
-        out: file to write; never the input.
+        out: COCO file to write; never the input.
+        images: folder of the photographs, for formats without image sizes.
+        progress: called while a data set in another format is read.
     Raises:
-        InputError: `data` is no COCO file, `masked` names no class of it, or `out` is
+        InputError: `data` is no data set, `masked` names no class of it, or `out` is
             the input or cannot be written.
     """
     source, target = Path(data), Path(out)
@@ -55,7 +69,8 @@ def split(data: str | Path, *, masked: str, out: str | Path) -> Split:
             f"{out}: this is the input; expected another file for --out, since the removed "
             "masks would be lost"
         )
-    file = CocoFile.read(source)
+    opened = open_source(source, images=images, progress=progress)
+    file = CocoFile.read(opened.annotations, data)
     keep = resolve_masked(masked, file.categories, file.name)
     stripped = CocoFile.from_document(strip_masks(file.document, keep), str(out))
     before, after = sum(file.mask_counts().values()), sum(stripped.mask_counts().values())
@@ -66,4 +81,5 @@ def split(data: str | Path, *, masked: str, out: str | Path) -> Split:
         masked=len(keep),
         kept=after,
         removed=before - after,
+        reading=opened.report,
     )

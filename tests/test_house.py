@@ -54,10 +54,10 @@ APART = [
 
 DOOR = "a verb: its options and one call"
 SHORT = {
-    "cli/help/completion.py": "verbs complete alike",
+    "cli/shared/completion.py": "verbs complete alike",
     "cli/index.py": DOOR,
-    "cli/options.py": "the options that several verbs share",
-    "cli/reading.py": "every verb that opens a data set prints alike",
+    "cli/shared/options.py": "the options that several verbs share",
+    "cli/shared/reading.py": "every verb that opens a data set prints alike",
     "cli/serve.py": DOOR,
     "cli/split.py": DOOR,
     "cli/synth.py": DOOR,

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 import halfmask
-from halfmask.cli.options import ClassesOption, DetectorOption
-from halfmask.cli.reading import show_report
+from halfmask.cli.shared.options import ClassesOption, DetectorOption
+from halfmask.cli.shared.reading import show_report
 from halfmask.files.atomic import write_json
 from halfmask.progress import Display
 from halfmask.text import lines_of, listed, with_counts

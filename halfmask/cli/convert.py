@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import halfmask
-from halfmask.cli.help.completion import complete_format
+from halfmask.cli.shared.completion import complete_format
 from halfmask.files.atomic import write_json
 from halfmask.progress import Display
 

@@ -12,7 +12,7 @@ import sys
 import typer
 
 from halfmask._version import __version__
-from halfmask.cli.help.flags import VerbCommand
+from halfmask.cli.shared.flags import VerbCommand
 from halfmask.errors import InputError
 
 VERBS = {

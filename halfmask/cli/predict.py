@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import halfmask
-from halfmask.cli.options import ClassesOption, DetectorOption
-from halfmask.cli.reading import fail_if_unread, show_report
+from halfmask.cli.shared.options import ClassesOption, DetectorOption
+from halfmask.cli.shared.reading import fail_if_unread, show_report
 from halfmask.progress import Display
 from halfmask.text import lines_of
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 import halfmask
-from halfmask.cli.reading import fail_if_unread
 from halfmask.cli.serve import LOCAL_HOST, Device, Host, Port, Token
+from halfmask.cli.shared.reading import fail_if_unread
 
 
 def run(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import halfmask
-from halfmask.cli.reading import fail_if_unread
+from halfmask.cli.shared.reading import fail_if_unread
 from halfmask.progress import Display
 
 

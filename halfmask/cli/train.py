@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import halfmask
-from halfmask.cli.help.completion import complete_recipe
+from halfmask.cli.shared.completion import complete_recipe
 from halfmask.errors import ProcessFailed
 from halfmask.files.atomic import write_json
 from halfmask.progress import Display

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import typer.main
 
-from halfmask.cli.help.flags import MANY, METAVARS, PANELS
 from halfmask.cli.main import GROUPS, VERBS, app
+from halfmask.cli.shared.flags import MANY, METAVARS, PANELS
 from tests.conftest import RunsHalfmask
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -84,7 +84,7 @@ def test_the_tables_name_flags_once_and_none_that_is_gone(
 def test_a_verb_with_many_options_has_panels(verb: str) -> None:
     own = [p for p in COMMANDS[verb].params if p.param_type_name == "option"]
     without = [p.opts[0] for p in own if p.rich_help_panel is None]
-    assert len(own) < MANY or without == [], "name the flag in PANELS of cli/help/flags.py"
+    assert len(own) < MANY or without == [], "name the flag in PANELS of cli/shared/flags.py"
 
 
 @pytest.mark.parametrize("width", ["60", "80", "160"])

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from halfmask.datasets.split import split
     from halfmask.evaluation.run import evaluate
     from halfmask.formats.convert import convert
-    from halfmask.inference.complete.complete import complete
     from halfmask.inference.export.export import export
     from halfmask.inference.predict import predict
     from halfmask.inference.predictor import load
+    from halfmask.labelling.complete import complete
     from halfmask.models.imported.import_weights import import_weights
     from halfmask.training.train import train
     from halfmask.web.review.serve import review
     from halfmask.web.tryout import serve
 
 _HOMES = {
-    "complete": "halfmask.inference.complete.complete",
+    "complete": "halfmask.labelling.complete",
     "convert": "halfmask.formats.convert",
     "doctor": "halfmask.datasets.doctor",
     "evaluate": "halfmask.evaluation.run",

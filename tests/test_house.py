@@ -29,6 +29,7 @@ FLOORS: list[set[str]] = [
     {"inference"},
     {"evaluation"},
     {"training"},
+    {"labelling"},
     {"web"},
     {"integrations"},
     {"cli"},
@@ -61,7 +62,6 @@ SHORT = {
     "cli/serve.py": DOOR,
     "cli/split.py": DOOR,
     "cli/synth.py": DOOR,
-    "cli/train.py": DOOR,
     "errors.py": "every room raises these errors",
     "formats/photograph_links.py": "yolo and voc link photographs alike",
     "pictures/save.py": "the one home of saved pictures",
@@ -76,7 +76,7 @@ PARTS = "the parts of a network, which a builder makes"
 MANY_ARGUMENTS = {
     "evaluation/run.py:evaluate": TWIN,
     "formats/convert.py:convert": TWIN,
-    "inference/complete/complete.py:complete": TWIN,
+    "labelling/complete.py:complete": TWIN,
     "inference/predict.py:predict": TWIN,
     "integrations/label_studio.py:serve_backend": "a command line of its own: its options",
     "models/box_segmenter/model.py:__init__": PARTS,
@@ -242,8 +242,8 @@ def test_files_have_60_to_300_lines() -> None:
     assert [name for name in SHORT if lines.get(name, 60) >= 60] == []
 
 
-def test_the_package_has_at_most_260_files() -> None:
-    assert len([p for p in FILES if p.name != "__init__.py"]) <= 260
+def test_the_package_has_at_most_280_files() -> None:
+    assert len([p for p in FILES if p.name != "__init__.py"]) <= 280
 
 
 # 3. Thin doors.

@@ -26,7 +26,7 @@ from halfmask.coco.file import CocoFile
 from halfmask.data.synthetic.write import synth
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
-from halfmask.inference.complete.complete import complete
+from halfmask.labelling.complete import complete
 from halfmask.masks.crops import decode, encode_rle
 from halfmask.masks.paste import grown, paste
 

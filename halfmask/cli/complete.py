@@ -27,14 +27,14 @@ def run(
     model: Annotated[
         str,
         typer.Argument(
-            help="Checkpoint, run directory, box-segmenter, baseline:grabcut, or sam2:…."
+            help="auto, box-segmenter, a checkpoint, a run directory, baseline:grabcut, or sam2:…."
         ),
     ],
     data: Annotated[
         Path,
         typer.Argument(
-            help="COCO file, or a data set in another format that `convert` reads; halfmask never "
-            "changes it."
+            help="COCO file, or a data set in another format that `convert` reads; halfmask "
+            "never changes it."
         ),
     ],
     out: Annotated[
@@ -95,7 +95,8 @@ def run(
     detector: DetectorOption = None,
     classes: ClassesOption = None,
     detections: Annotated[
-        Path | None, typer.Option(help="COCO results file with DATA's ids: objects to add.")
+        Path | None,
+        typer.Option(help="COCO results file of any detector, with DATA's ids: objects to add."),
     ] = None,
     add_objects: Annotated[
         bool,
@@ -118,8 +119,18 @@ def run(
             "runs here, or else the cores of this machine. local: only this machine.",
         ),
     ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="How long adapting may take, with auto. Default: 10.")
+    ] = None,
 ) -> None:
     """Writes a data set again with a mask for every box that lacks one.
+
+    With MODEL auto the shipped box segmenter first learns from the masks of DATA, if
+    there are at least 50, and stays as it is unless masks that it did not learn from
+    get better. A paragraph at the end says what to expect and what to do next. The
+    model is kept in OUT.run.
+
+    Example: halfmask complete auto yolo/ --out out/
 
     Each new mask carries the model, a score and the state `filled`. Masks that exist
     keep their value. Crowds, and polygons that only repeat their box, stay as they are
@@ -152,13 +163,19 @@ def run(
             tolerance=tolerance, redo_filled=redo_filled, workers=workers, dry_run=dry_run,
             sheet=sheet, boxes=boxes, provider=provider, detector=detector, classes=classes,
             detections=detections, add_objects=add_objects, add_score=add_score, device=device,
-            ray=ray, progress=progress,
+            ray=ray, minutes=minutes, progress=progress,
         )
     # fmt: on
-    (_print_plan if dry_run else _print_result)(done)
-    if json is not None and not dry_run:
+    _show(done, json)
+
+
+def _show(done: Completion, json: Path | None) -> None:
+    (_print_plan if done.dry_run else _print_result)(done)
+    if json is not None and not done.dry_run:
         write_json(json, done.to_json(), indent=2)
     is_whole = [show_report(done.reading), show_report(done.writing)]
+    if done.summary:
+        print(f"\n{done.summary}")
     if done.skipped or done.unusable or not all(is_whole):
         raise typer.Exit(1)
 

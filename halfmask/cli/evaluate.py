@@ -45,8 +45,8 @@ def run(
     masked: Annotated[
         str | None,
         typer.Option(
-            help="Compare these classes (A) with the others (B): voc, nonvoc, random:TRIAL:COUNT "
-            "or names a,b,c. Default: compare classes by their masks in training."
+            help="Classes of set A, to compare with the others (B): voc, nonvoc, "
+            "random:TRIAL:COUNT or names a,b,c. Default: classes by their masks in training."
         ),
     ] = None,
     given_boxes: Annotated[

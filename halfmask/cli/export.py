@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 import halfmask
+from halfmask.cli.shared.options import DetectorOption
 
 
 def run(
@@ -15,9 +16,7 @@ def run(
         str, typer.Argument(help="Checkpoint, run directory or shipped name (box-segmenter).")
     ],
     out: Annotated[Path, typer.Option(help="Folder for segment.onnx, detect.onnx and model.json.")],
-    detector: Annotated[
-        str | None, typer.Option(help="Another model, which finds the boxes that MODEL fills.")
-    ] = None,
+    detector: DetectorOption = None,
     precision: Annotated[
         Literal["float32", "int8"],
         typer.Option(

@@ -38,7 +38,7 @@ def run(
     ] = None,
     detections: Annotated[
         Path | None,
-        typer.Option(help="COCO results file with DATA's ids; its boxes are filled instead."),
+        typer.Option(help="COCO results file of any detector, with DATA's ids: boxes to fill."),
     ] = None,
     score: Annotated[
         float, typer.Option(min=0, max=1, help="Least score in overlays and instances.json.")

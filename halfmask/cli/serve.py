@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import halfmask
+from halfmask.cli.shared.options import DetectorOption
 
 LOCAL_HOST = "127.0.0.1"
 Host = Annotated[
@@ -32,9 +33,7 @@ def run(
     model: Annotated[
         str, typer.Argument(help="Checkpoint, run directory or shipped name (box-segmenter).")
     ],
-    detector: Annotated[
-        str | None, typer.Option(help="Another model, which finds the boxes that MODEL fills.")
-    ] = None,
+    detector: DetectorOption = None,
     host: Host = LOCAL_HOST,
     port: Port = None,
     token: Token = False,

@@ -43,7 +43,7 @@ def run(
         Path | None, typer.Option(help="Other data, on which the result is measured.")
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="How long adapting to DATA may take. Default: 10.")
+        float | None, typer.Option(help="How long adapting may take, with DATA. Default: 10.")
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out from its last saved state.")

@@ -6,15 +6,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-from halfmask.coco.annotations import Annotations
 from halfmask.coco.categories import resolve_masked
-from halfmask.coco.index.place import open_annotations
 from halfmask.coco.results import read_results
 from halfmask.coco.supervision import Use
 from halfmask.data.dataset import CocoInstances
 from halfmask.errors import InputError
+from halfmask.evaluation.checks import (
+    Boxes,
+    check_choices,
+    check_masks,
+    open_truth,
+    refuse_two_sources,
+    refuse_without_given_boxes,
+)
 from halfmask.evaluation.measures.given_boxes import IouTable
 from halfmask.evaluation.measures.metrics import MAX_DETECTIONS, Result, compute_metrics
 from halfmask.evaluation.sheet import draw_reliability, draw_sheet, focus_of
@@ -24,10 +30,8 @@ from halfmask.formats.report import ConversionReport
 from halfmask.formats.source import open_source
 from halfmask.inference.predictor import Predictor, as_predictor
 from halfmask.models.detectors.base import BoxDetector
-from halfmask.pictures.save import check_sheet
 from halfmask.progress import Progress
 
-Boxes = Literal["auto", "tight", "loose"]
 MEASURED = (
     *("box", "mask", "mask_over_box", "given_boxes", "quality", "ambiguous", "groups"),
     *("per_category", "images", "seconds", "model", "version"),
@@ -177,11 +181,10 @@ def evaluate(
         InputError: An argument or a file cannot be used, or there is nothing to
             measure.
     """
-    if detector is not None and detections is not None:
-        raise InputError("--detector and --detections both name the boxes to fill: give only one")
-    _check_choices(loosen, boxes, use, sheet=sheet)
+    check_choices(loosen, boxes, use, sheet=sheet)
+    refuse_two_sources(detector, detections)
     opened = open_source(data, images=images, split=split, progress=progress)
-    file = _open(opened.annotations, progress)
+    file = open_truth(opened.annotations, progress)
     dataset = CocoInstances(file, opened.photographs(), use=use)
     results = None if detections is None else read_results(detections, file, MAX_DETECTIONS)
     predictor = as_predictor(model, detector, device, classes=classes)
@@ -191,13 +194,11 @@ def evaluate(
     loose = are_loose(dataset, in_a, loosen) if is_auto else boxes == "loose"
     subject = Subject(predictor, file, loosen=loosen, loose=loose, results=results)
     if not subject.finds_boxes:
-        _check_masks(dataset, predictor)
+        check_masks(dataset, predictor)
     elif not given_boxes:
-        _refuse_without_given_boxes(loosen, reliability, sheet, provider=provider)
-    subjects = [subject]
-    if provider is not None:
-        other = as_predictor(provider, device=device)
-        subjects.append(Subject(other, file, loosen=loosen, loose=loose))
+        refuse_without_given_boxes(loosen, reliability, sheet, provider=provider)
+    rivals = [] if provider is None else [as_predictor(provider, device=device)]
+    subjects = [subject, *(Subject(p, file, loosen=loosen, loose=loose) for p in rivals)]
     reader, ious = BatchReader(dataset=dataset, workers=workers, progress=progress), IouTable()
     given = predictor.masks_given
     groups = None if given is None else given.groups_of(file.categories)
@@ -220,48 +221,6 @@ def evaluate(
         not_drawn=not_drawn,
         reading=opened.report,
     )
-
-
-def _check_choices(loosen: float, boxes: str, use: str, *, sheet: str | Path | None) -> None:
-    if sheet is not None:
-        check_sheet(sheet)
-    if not 0 <= loosen < 0.5:
-        raise InputError(f"loosen: expected a share of at least 0 and below 0.5, found {loosen}")
-    for name, value, kind in (("boxes", boxes, Boxes), ("use", use, Use)):
-        if value not in get_args(kind):
-            raise InputError(f"{name}: expected {' or '.join(get_args(kind))}, found {value!r}")
-
-
-def _open(data: str | Path, progress: Progress | None) -> Annotations:
-    file = open_annotations(data, progress)
-    if not any(file.annotations_of(i) for i in file.image_ids):
-        raise InputError(
-            f"{data}: no usable annotation to evaluate against; `halfmask doctor` lists what is "
-            "in the file"
-        )
-    return file
-
-
-def _check_masks(dataset: CocoInstances, predictor: Predictor) -> None:
-    if not any(dataset.file.mask_counts(dataset.use).values()):
-        raise InputError(
-            f"{dataset.file.name}: no annotation has a usable mask to compare with, and "
-            f"{predictor.name} finds no boxes to score"
-        )
-
-
-def _refuse_without_given_boxes(
-    loosen: float, reliability: object, sheet: object, *, provider: object
-) -> None:
-    reasons = {
-        "--loosen moves the file's own boxes": loosen > 0,
-        "--reliability compares masks in the file's own boxes with the truth": reliability,
-        "--sheet shows masks in the file's own boxes beside the truth": sheet,
-        "--provider draws masks into the file's own boxes": provider,
-    }
-    for reason, asked in reasons.items():
-        if asked:
-            raise InputError(f"{reason}: add --given-boxes")
 
 
 def _measured(

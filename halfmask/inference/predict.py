@@ -97,18 +97,15 @@ def predict(
             the model finds no boxes and got none.
     """
     _check_sources(detector, data, detections)
+    report, folder = progress or (lambda *_: None), Path(out)
     opened = None if data is None else _open_boxes(Path(data), images)
     given = [images] if isinstance(images, str | Path) else images
     paths, root = photographs_below(given, skip=Path(out))
     jobs = jobs_of(paths, opened, detections)
     predictor = as_predictor(model, detector, device, classes=classes)
-    if data is None and not predictor.can_detect:
-        raise InputError(
-            f"{predictor.name} finds no boxes itself: add --detector DETECTOR (such as "
-            f"{EXAMPLES}), or --data DATA.json"
-        )
-    report = progress or (lambda *_: None)
-    folder, results, skipped = Path(out), [], []
+    if data is None:
+        _refuse_without_boxes(predictor)
+    results, skipped = [], []
     instances = InstancesFile(predictor, root)
     for number, (job, name) in enumerate(zip(jobs, overlay_names(jobs), strict=True)):
         report("predicting", number, len(jobs))
@@ -117,11 +114,8 @@ def predict(
         except InputError as error:
             skipped.append(str(error))
             continue
-        rows = found.to_coco(job.image_id)
-        results += [
-            {"image_id": job.image_id, "file_name": name_below(root, job.path)} | row
-            for row in rows
-        ]
+        image = {"image_id": job.image_id, "file_name": name_below(root, job.path)}
+        results += [image | row for row in found.to_coco(job.image_id)]
         shown = found if found.given else found.select(found.scores >= score)
         instances.add(job, shown)
         if overlays:
@@ -149,6 +143,14 @@ def _open_boxes(data: Path, images: str | Path | Sequence[str | Path]) -> DataSo
     only = Path(given[0]) if len(given) == 1 and Path(given[0]).is_dir() else None
     needs_sizes = detect_format(data) in ("open-images", "label-studio", "voc")
     return open_source(data, images=only if needs_sizes else None)
+
+
+def _refuse_without_boxes(predictor: Predictor) -> None:
+    if not predictor.can_detect:
+        raise InputError(
+            f"{predictor.name} finds no boxes itself: add --detector DETECTOR (such as "
+            f"{EXAMPLES}), or --data DATA.json"
+        )
 
 
 def _check_sources(detector: object, data: object, detections: object) -> None:

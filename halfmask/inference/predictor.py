@@ -27,8 +27,7 @@ from halfmask.models.fixed.sam import PREFIXES as SAM_PREFIXES
 from halfmask.models.fixed.sam import SamSegmenter, build_sam
 from halfmask.structures import Detection
 
-SHOWN_SCORE = 0.05
-"""Least score of the boxes of a `BoxDetector` in `detect`; AP counts weaker ones too."""
+SHOWN_SCORE = 0.05  # least score of a `BoxDetector`'s boxes in `detect`
 
 
 class Predictor:
@@ -36,8 +35,7 @@ class Predictor:
 
     With a detector, `categories` and all labels are the detector's; they are matched by
     name with the segmenter's. A rule (`baseline:box` …) or SAM knows no classes: beside
-    a detector it takes the detector's classes, and its masked ones. A `BoxDetector`
-    (torchvision, transformers, ONNX) has no masked ones.
+    a detector it takes the detector's classes, and a halfmask detector's masked ones.
 
     Attributes:
         model: draws the masks.

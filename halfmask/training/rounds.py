@@ -11,7 +11,7 @@ from typing import Any
 from halfmask import distributed
 from halfmask.coco.file import CocoFile
 from halfmask.files.atomic import write_json
-from halfmask.inference.complete.complete import complete
+from halfmask.inference.complete.complete import FillOptions, fill_missing
 from halfmask.recipes.recipe import Recipe, expand
 from halfmask.training.data import read_training_data
 from halfmask.training.folder import MODEL
@@ -79,12 +79,12 @@ def _fill(recipe: Recipe, model: Path, filled: Path, *, options: RunOptions) -> 
     file = read_training_data(once, in_memory=True).training.file
     assert isinstance(file, CocoFile)
     write_json(bare, file.document)
-    done = complete(
+    done = fill_missing(
         model,
         bare,
+        FillOptions(redo_filled=True),
         images=expand(recipe.data.images),
         out=filled,
-        redo_filled=True,
         progress=options.progress,
     )
     score = "" if done.mean_score is None else f", mean score {done.mean_score:.2f}"

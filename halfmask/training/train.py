@@ -72,31 +72,24 @@ def train(
             read, `out` holds another run, or the loss is not finite.
         ProcessFailed: another process of the training failed, and has said why.
     """
-    if isinstance(recipe, Recipe) and overrides:
-        raise InputError("overrides: need a recipe file or the name of a shipped recipe")
-    if not isinstance(recipe, str | Path | Recipe):
-        raise InputError(
-            "train: expected a recipe file, the name of a shipped recipe, a Recipe or data, "
-            f"found {recipe!r}"
-        )
+    _check_recipe(recipe, overrides)
     show = progress or show_nothing
     if not isinstance(recipe, Recipe) and not is_recipe(recipe):
         command = _command(recipe, overrides, out=out, images=images, val=val, minutes=minutes)
         return adapt_to_data(
             partial(read_request, recipe, overrides, images=images, val=val, progress=progress),
             None if out is None else Path(out),
-            RunOptions(resume_command=resume_command or command, progress=show),
+            RunOptions(
+                resume_command=resume_command or command,
+                curves=report,
+                report=report,
+                progress=show,
+            ),
             minutes=MINUTES if minutes is None else minutes,
             resume=resume,
             dry_run=dry_run,
         )
-    given = {"--images": images, "--val": val, "--minutes": minutes}
-    unused = [name for name, value in given.items() if value is not None]
-    if unused:
-        raise InputError(
-            f"{recipe}: a recipe names its own data; {unused[0]} is for data in its place (set "
-            "data.annotations, data.images, data.validation or stages.0.steps)"
-        )
+    _refuse_unused(recipe, images=images, val=val, minutes=minutes)
     settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, list(overrides))
     refuse_placeholders(settings)
     steps = sum(stage.steps for stage in settings.stages)
@@ -114,17 +107,44 @@ def train(
         report=report,
         progress=show,
     )
+    named = None if isinstance(recipe, Recipe) else arguments
+    return _train_recipe(settings, Path(out), options, arguments=named, resume=resume)
+
+
+def _train_recipe(
+    recipe: Recipe, out: Path, options: RunOptions, *, arguments: list[str] | None, resume: bool
+) -> Run:
+    """Trains here, or in several processes that the `arguments` of halfmask start."""
     place = place_of(os.environ)
-    if settings.devices == 1 or place.launcher or not current().alone:
-        return _train_here(settings, Path(out), options, resume=resume, place=place)
-    if isinstance(recipe, Recipe):
+    if recipe.devices == 1 or place.launcher or not current().alone:
+        return _train_here(recipe, out, options, resume=resume, place=place)
+    if arguments is None:
         raise InputError(
-            f"devices={settings.devices}: several processes need a recipe file, or torchrun or "
+            f"devices={recipe.devices}: several processes need a recipe file, or torchrun or "
             "srun, which start them"
         )
-    if resume:
-        arguments.append("--resume")
-    return _train_by_several(settings, Path(out), options, arguments=arguments, resume=resume)
+    arguments = [*arguments, *["--resume"] * resume]
+    return _train_by_several(recipe, out, options, arguments=arguments, resume=resume)
+
+
+def _check_recipe(recipe: object, overrides: Sequence[str]) -> None:
+    if isinstance(recipe, Recipe) and overrides:
+        raise InputError("overrides: need a recipe file or the name of a shipped recipe")
+    if not isinstance(recipe, str | Path | Recipe):
+        raise InputError(
+            "train: expected a recipe file, the name of a shipped recipe, a Recipe or data, "
+            f"found {recipe!r}"
+        )
+
+
+def _refuse_unused(recipe: object, **options: object) -> None:
+    """Refuses options that are for data in place of a recipe."""
+    unused = [f"--{name}" for name, value in options.items() if value is not None]
+    if unused:
+        raise InputError(
+            f"{recipe}: a recipe names its own data; {unused[0]} is for data in its place (set "
+            "data.annotations, data.images, data.validation or stages.0.steps)"
+        )
 
 
 def _command(data: str | Path, overrides: Sequence[str], **options: object) -> str:

@@ -16,18 +16,23 @@ from tests.conftest import RunsHalfmask
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 MEANINGS = {
-    "--detector": r"Another model, which finds the boxes that MODEL fills",
+    "--classes": r'^Class names "a, b, c"',
+    "--detections": r"^COCO results file of any detector",
+    "--detector": r"^What finds the boxes",
     "--device": r"cpu, cuda, cuda:1, …",
     "--dry-run": r"write nothing",
     "--host": r"Address of the page",
     "--images": r"[Ff]older of the photographs",
     "--json": r"Write (the|a|all) (result|report|findings)\b",
     "--masked": r"^Classes (of|with|whose)\b.*\brandom:TRIAL:COUNT or names a,b,c",
+    "--minutes": r"^How long adapting may take",
     "--out": r"([Ff]ile|Folder)\b",
     "--port": r"Port of the page",
     "--provider": r"(A second|Another) model\b.*, for example sam:",
     "--sheet": r"^Draw\b.*\bmasks\b.*\.png",
+    "--split": r"^Part of (the source|a data set)",
     "--token": r"Require the token",
+    "--tolerance": r"[Hh]ow far polygons\b.*border",
     "--workers": r"^(Processes|Threads) that ",
 }
 """Flag of several verbs → what the help of each of them says."""

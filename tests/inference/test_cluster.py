@@ -16,10 +16,10 @@ from halfmask.cli.main import app
 from halfmask.errors import InputError
 from halfmask.inference.complete import plan as planning
 from halfmask.inference.complete import ray as cluster
-from halfmask.inference.complete.complete import complete
 from halfmask.inference.complete.draw import MaskDrawer
 from halfmask.inference.complete.journal import journal_of
 from halfmask.inference.predictor import Predictor, load
+from halfmask.labelling.complete import complete
 
 WritesFile = Callable[..., Path]
 IMAGES = 12

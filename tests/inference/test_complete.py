@@ -24,10 +24,10 @@ from halfmask.coco.file import CocoFile
 from halfmask.coco.supervision import MaskState
 from halfmask.errors import InputError
 from halfmask.inference.complete import plan as planning
-from halfmask.inference.complete.complete import complete
 from halfmask.inference.complete.journal import journal_of
 from halfmask.inference.complete.report import Completion
 from halfmask.inference.predictor import Predictor, load
+from halfmask.labelling.complete import complete
 from halfmask.models.box_segmenter.crops import Jitter
 
 WritesFile = Callable[..., Path]
@@ -487,7 +487,7 @@ def test_killed_by_the_system_it_goes_on(
     out = source.parent / "out.json"
     code = (
         "import sys, torch; torch.set_num_threads(1); from "
-        "halfmask.inference.complete.complete import complete;"
+        "halfmask.labelling.complete import complete;"
         "complete(*sys.argv[1:3], images=sys.argv[3], out=sys.argv[4])"
     )
     command = [

@@ -18,7 +18,7 @@ from PIL import Image
 
 from halfmask.coco.categories import COCO_NAMES, resolve_masked
 from halfmask.coco.edit import strip_masks
-from halfmask.inference.complete.complete import complete
+from halfmask.labelling.complete import complete
 from halfmask.models.checkpoint import load_checkpoint
 from halfmask.recipes.recipe import RECIPE_FOLDER, Recipe, load_recipe, shipped_recipes
 from halfmask.training.dry_run import measure_recipe

@@ -11,7 +11,7 @@ from halfmask.coco.doctor.checks import check
 from halfmask.coco.file import CocoFile
 from halfmask.coco.supervision import MaskState, classify
 from halfmask.errors import InputError
-from halfmask.inference.complete.complete import complete
+from halfmask.labelling.complete import complete
 from halfmask.masks.crops import decode
 from halfmask.masks.rle import compressed
 from halfmask.web.schema import DecisionRequest, Runs

@@ -20,14 +20,33 @@ PAGE = "Page"
 SOURCE = "Single formats"
 
 PANELS: dict[str, tuple[str, ...]] = {
-    INPUT: ("--images", "--val", "--split", "--masked", "--detections", "--use", "--journal"),
+    INPUT: (
+        "--images",
+        "--val",
+        "--split",
+        "--masked",
+        "--detections",
+        "--data",
+        "--use",
+        "--journal",
+    ),
     MASKS: (
-        *("--boxes", "--detector", "--provider", "--redo-filled", "--given-boxes", "--loosen"),
+        *(
+            "--boxes",
+            "--detector",
+            "--classes",
+            "--add-objects",
+            "--add-score",
+            "--provider",
+            "--redo-filled",
+            "--given-boxes",
+            "--loosen",
+        ),
         *("--score", "--calibrate", "--precision"),
     ),
     OUTPUT: (
         *("--out", "--json", "--html", "--sheet", "--reliability", "--per-category", "--polygons"),
-        *("--overlays", "--dry-run", "--export", "--tolerance"),
+        *("--overlays", "--dry-run", "--export", "--tolerance", "--out-format"),
     ),
     SOURCE: ("--masks", "--zero-based", "--image-url", "--coco-val", "--synsets", "--test-count"),
     PAGE: ("--host", "--port", "--token"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +23,7 @@ from halfmask.inference.complete.finding import ADD_SCORE, AddOptions, found_jou
 from halfmask.inference.complete.output import copy_file
 from halfmask.inference.complete.plan import FillingPlan, plan
 from halfmask.inference.complete.ray import check_ray
-from halfmask.inference.complete.report import ClassToFill, Completion
+from halfmask.inference.complete.report import DOUBTFUL, ClassToFill, Completion
 from halfmask.inference.complete.target import OutFormat, OutputPlace
 from halfmask.inference.predictor import Predictor, as_predictor
 from halfmask.masks.outline import check_tolerance
@@ -35,116 +35,91 @@ from halfmask.progress import Progress
 logger = logging.getLogger(__name__)
 
 
-def complete(
+@dataclass(frozen=True, kw_only=True)
+class FillOptions:
+    """How missing masks are drawn and written; `halfmask.complete` describes each."""
+
+    out_format: OutFormat = "same"
+    polygons: bool = False
+    tolerance: float = 1.0
+    redo_filled: bool = False
+    workers: int = 2
+    dry_run: bool = False
+    sheet: str | Path | None = None
+    boxes: Literal["auto", "tight", "loose"] = "auto"
+    provider: Predictor | str | Path | None = None
+    detector: str | Path | BoxDetector | None = None
+    classes: str | Sequence[str] | None = None
+    detections: str | Path | None = None
+    add_objects: bool = False
+    add_score: float = ADD_SCORE
+    device: str | torch.device | None = None
+    ray: str | None = None
+
+    def check(self) -> None:
+        """Raises InputError for a value that cannot be used."""
+        check_tolerance(self.tolerance)
+        if self.boxes not in ("auto", "tight", "loose"):
+            raise InputError(f"boxes: expected auto, tight or loose, found {self.boxes!r}")
+        if self.sheet is not None and not self.dry_run:
+            check_sheet(self.sheet)
+        if self.ray is not None and not self.dry_run:
+            check_ray()
+
+    @property
+    def adding(self) -> AddOptions:
+        """Options of the objects that a detector adds."""
+        return AddOptions(
+            wanted=self.add_objects,
+            detector=self.detector,
+            classes=self.classes,
+            detections=self.detections,
+            least_score=self.add_score,
+            workers=self.workers,
+            device=self.device,
+        )
+
+
+def fill_missing(
     model: Predictor | str | Path,
     data: str | Path,
+    options: FillOptions | None = None,
     *,
     images: str | Path | None = None,
     out: str | Path,
-    out_format: OutFormat = "same",
-    polygons: bool = False,
-    tolerance: float = 1.0,
-    redo_filled: bool = False,
-    workers: int = 2,
-    dry_run: bool = False,
-    sheet: str | Path | None = None,
-    boxes: Literal["auto", "tight", "loose"] = "auto",
-    provider: Predictor | str | Path | None = None,
-    detector: str | Path | BoxDetector | None = None,
-    classes: str | Sequence[str] | None = None,
-    detections: str | Path | None = None,
-    add_objects: bool = False,
-    add_score: float = ADD_SCORE,
-    device: str | torch.device | None = None,
-    ray: str | None = None,
     progress: Progress | None = None,
 ) -> Completion:
     """Writes a data set again with a mask for every box that lacks one.
 
-    All keys and the order of annotations stay. A usable mask keeps its JSON value; a
-    suspect one (a polygon that repeats its box) and crowds stay as they are; a broken
-    one is replaced and kept below `halfmask.replaced`. A filled annotation gets
-    segmentation, area and halfmask (model, score, state; with a provider also
-    agreement). A file with nothing to fill is copied byte for byte.
+    See `halfmask.complete`, of which this is all but `auto`.
 
-    A data set in another format comes back in that format, with its parts, file names
-    and class numbers. The COCO file with all scores is kept with it: `halfmask.json` in
-    OUT, or beside CVAT's XML.
-
-    Finished batches are noted in OUT.journal, so that the same call continues after a
-    kill. The bytes are the same whatever the number of workers and interruptions. The
-    input is never written to.
-
-    Args:
-        model: a loaded model, or a name or path for `load`.
-        data: a data set in any format that `convert` reads.
-        images: the folder of its photographs; None: where the data set says.
-        out: where the result goes, a file or a new folder; not the input.
-        out_format: coco, yolo, voc, cvat or label-studio; same: that of the data set.
-        polygons: outlines instead of RLE.
-        tolerance: pixels that polygons may be from their mask's border; see `outlines`.
-        redo_filled: also fill what halfmask filled and nobody accepted.
-        workers: threads that decode photographs.
-        dry_run: only look what there is to fill.
-        sheet: a picture to draw of the best, median and worst new masks (.png, .jpg).
-        boxes: whether the file's boxes end where their objects do; auto measures it on
-            the objects that have a mask.
-        provider: another model (as `model`), which draws the masks instead. Each filled
-            mask then also has its IoU with the mask that `model` draws.
-        detector: what finds the objects to add; see `load`.
-        classes: names for a detector of open vocabulary; see `load`.
-        detections: a COCO results file of the objects to add, with the ids of `data`.
-        add_objects: whether to add objects that the file lacks: detections whose IoU
-            with every box of their photograph is below 0.5, outside of crowds, of a
-            class of the file. They carry `halfmask.added`.
-        add_score: least score of an object to add.
-        device: where to run the models that are not loaded yet.
-        ray: draw on a Ray cluster: its address, `auto` (the one that runs here, else
-            one of this machine) or `local`.
-        progress: called after each batch.
     Raises:
         InputError: no data set, no box in it, no such folder, none of the photographs
             there, `out` is the input, no such model, or no Ray.
     """
-    check_tolerance(tolerance)
-    _check_options(boxes, sheet=None if dry_run else sheet, ray=None if dry_run else ray)
-    adding = AddOptions(
-        wanted=add_objects,
-        detector=detector,
-        classes=classes,
-        detections=detections,
-        least_score=add_score,
-        workers=workers,
-        device=device,
-    )
+    options = options or FillOptions()
+    options.check()
     opened = open_source(data, images=images, progress=progress)
-    folder = opened.photographs()
-    target = OutputPlace.of(Path(out), out_format, opened, tolerance=tolerance)
-    file, found = adding.applied(opened, None if dry_run else target.out, progress=progress)
-    work = plan(file, redo_filled, added=None if found is None else found.digest)
+    folder, dry_run = opened.photographs(), options.dry_run
+    target = OutputPlace.of(Path(out), options.out_format, opened, tolerance=options.tolerance)
+    noted = None if dry_run else target.out
+    file, found = options.adding.applied(opened, noted, progress=progress)
+    work = plan(file, options.redo_filled, added=None if found is None else found.digest)
     if found is None or work.total:
         check_work(file, work, folder)
     done = target.begun(work, dry_run, found)
     if dry_run:
-        drawing = as_predictor(model if provider is None else provider, device="cpu")
-        return replace(done, classes=_classes(drawing, file, work))
+        chosen = model if options.provider is None else options.provider
+        return replace(done, classes=_classes(as_predictor(chosen, device="cpu"), file, work))
     if work.total:
-        drawer = _drawer(
-            (model, provider),
-            file,
-            folder,
-            tolerance=tolerance if polygons else None,
-            workers=workers,
-            boxes=boxes,
-            device=device,
-        )
-        job = target.job(opened, file, work, drawer=drawer, redo_filled=redo_filled)
-        done = _filled(done, job, progress, ray=ray)
+        drawer = _drawer(model, file, folder, options=options)
+        job = target.job(opened, file, work, drawer=drawer, redo_filled=options.redo_filled)
+        done = _filled(done, job, progress, ray=options.ray)
     else:
         copy_file(opened.annotations, target.file)
         target.finish(target.file)
     found_journal_of(target.out).unlink(missing_ok=True)
-    return _with_sheet(replace(done, writing=target.report), sheet, folder)
+    return _with_sheet(replace(done, writing=target.report), options.sheet, folder)
 
 
 def _filled(
@@ -181,15 +156,6 @@ def check_work(file: CocoFile, work: FillingPlan, folder: Path) -> None:
         )
 
 
-def _check_options(boxes: str, *, sheet: str | Path | None, ray: str | None) -> None:
-    if boxes not in ("auto", "tight", "loose"):
-        raise InputError(f"boxes: expected auto, tight or loose, found {boxes!r}")
-    if sheet is not None:
-        check_sheet(sheet)
-    if ray is not None:
-        check_ray()
-
-
 def _are_loose(boxes: str, tightness: float | None, drawing: Predictor) -> bool:
     loose = boxes == "loose" or (boxes == "auto" and boxes_are_loose(tightness))
     if loose and not drawing.knows_loose_boxes:
@@ -201,26 +167,20 @@ def _are_loose(boxes: str, tightness: float | None, drawing: Predictor) -> bool:
 
 
 def _drawer(
-    models: tuple[Predictor | str | Path, Predictor | str | Path | None],
-    file: CocoFile,
-    folder: Path,
-    *,
-    tolerance: float | None,
-    workers: int,
-    boxes: str,
-    device: str | torch.device | None,
+    model: Predictor | str | Path, file: CocoFile, folder: Path, *, options: FillOptions
 ) -> MaskDrawer:
-    model, provider = models
-    own = as_predictor(model, device=device)
-    drawing = own if provider is None else as_predictor(provider, device=device)
+    own = as_predictor(model, device=options.device)
+    drawing = own
+    if options.provider is not None:
+        drawing = as_predictor(options.provider, device=options.device)
     return MaskDrawer(
         predictor=drawing,
         categories=file.categories,
         folder=folder,
-        tolerance=tolerance,
-        workers=workers,
-        loose=_are_loose(boxes, box_tightness(file), drawing),
-        beside=None if provider is None else own,
+        tolerance=options.tolerance if options.polygons else None,
+        workers=options.workers,
+        loose=_are_loose(options.boxes, box_tightness(file), drawing),
+        beside=None if options.provider is None else own,
     )
 
 
@@ -240,6 +200,7 @@ def _with_masks(done: Completion, masks: Sequence[FilledMask]) -> Completion:
         done,
         filled=len(masks),
         mean_score=_mean([m["score"] for m in masks]),
+        doubtful=sum(m["score"] < DOUBTFUL for m in masks),
         mean_agreement=_mean([m["agreement"] for m in masks if "agreement" in m]),
     )
 

@@ -11,6 +11,9 @@ from halfmask.formats.report import ConversionReport
 from halfmask.inference.complete.additions import Additions
 from halfmask.inference.complete.plan import FillingPlan
 
+DOUBTFUL = 0.7
+"""Masks with a lower score are counted, for a person to look at first."""
+
 
 @dataclass(frozen=True)
 class ClassToFill:
@@ -40,6 +43,7 @@ class Completion:
         resumed: how many of them an interrupted run had finished.
         unread: one line for each image with boxes to fill that cannot be read.
         mean_score: of the filled masks; None without any.
+        doubtful: how many filled masks have a score below 0.7.
         mean_agreement: mean IoU of the filled masks with the model's own, if a provider
             drew them; else None.
         tightness: mean IoU of the file's boxes with their masks' own boxes; None
@@ -50,6 +54,8 @@ class Completion:
         coco: the COCO file with every mask's score and state: `out`, or kept with it.
         reading: what could not be read of a data set that is no COCO file.
         writing: what the format of `out` cannot hold.
+        learned: `complete auto`: what adapting gave, see `Adaptation.to_json`.
+        summary: `complete auto`: what to expect and what to do next, in a paragraph.
     """
 
     out: Path
@@ -60,6 +66,7 @@ class Completion:
     resumed: int = 0
     unread: tuple[str, ...] = ()
     mean_score: float | None = None
+    doubtful: int = 0
     mean_agreement: float | None = None
     tightness: float | None = None
     loose: bool = False
@@ -68,6 +75,8 @@ class Completion:
     coco: Path | None = None
     reading: ConversionReport = field(default_factory=ConversionReport)
     writing: ConversionReport = field(default_factory=ConversionReport)
+    learned: dict[str, Any] | None = None
+    summary: str = ""
 
     @property
     def counts(self) -> Counter[str]:
@@ -110,6 +119,8 @@ class Completion:
             "resumed": self.resumed,
             "unfilled": self.unfilled,
             "mean_score": self.mean_score,
+            "doubtful": self.doubtful,
+            "learned": self.learned,
             "mean_agreement": self.mean_agreement,
             "counts": dict(self.counts),
             "suspects": self.suspects,

@@ -54,7 +54,7 @@ def adapt_to_data(
             f"{out} holds a run already: add --resume to continue it, or name another folder "
             "with --out"
         )
-    with _clean_on_error(out):
+    with clean_on_error(out):
         request = read(out=out)
         found, step, steps = None, 0, 0
         try:
@@ -76,7 +76,7 @@ def adapt_to_data(
 
 
 @contextmanager
-def _clean_on_error(out: Path) -> Iterator[None]:
+def clean_on_error(out: Path) -> Iterator[None]:
     """Removes what a block wrote if its input is bad; not once a training has begun."""
     before = set(out.iterdir()) if out.is_dir() else None
     try:

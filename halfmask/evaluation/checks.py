@@ -1,0 +1,69 @@
+"""Refuses what `evaluate` cannot measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, get_args
+
+from halfmask.coco.annotations import Annotations
+from halfmask.coco.index.place import open_annotations
+from halfmask.coco.supervision import Use
+from halfmask.data.dataset import CocoInstances
+from halfmask.errors import InputError
+from halfmask.inference.predictor import Predictor
+from halfmask.pictures.save import check_sheet
+from halfmask.progress import Progress
+
+Boxes = Literal["auto", "tight", "loose"]
+
+
+def check_choices(loosen: float, boxes: str, use: str, *, sheet: str | Path | None) -> None:
+    """Raises InputError for an option that cannot be used."""
+    if sheet is not None:
+        check_sheet(sheet)
+    if not 0 <= loosen < 0.5:
+        raise InputError(f"loosen: expected a share of at least 0 and below 0.5, found {loosen}")
+    for name, value, kind in (("boxes", boxes, Boxes), ("use", use, Use)):
+        if value not in get_args(kind):
+            raise InputError(f"{name}: expected {' or '.join(get_args(kind))}, found {value!r}")
+
+
+def refuse_two_sources(detector: object, detections: object) -> None:
+    """Raises InputError if both a detector and a results file name the boxes."""
+    if detector is not None and detections is not None:
+        raise InputError("--detector and --detections both name the boxes to fill: give only one")
+
+
+def open_truth(data: str | Path, progress: Progress | None) -> Annotations:
+    """Opens the truth; raises InputError for a file without a usable annotation."""
+    file = open_annotations(data, progress)
+    if not any(file.annotations_of(i) for i in file.image_ids):
+        raise InputError(
+            f"{data}: no usable annotation to evaluate against; `halfmask doctor` lists what is "
+            "in the file"
+        )
+    return file
+
+
+def check_masks(dataset: CocoInstances, predictor: Predictor) -> None:
+    """Raises InputError for a truth without masks, and a model without boxes."""
+    if not any(dataset.file.mask_counts(dataset.use).values()):
+        raise InputError(
+            f"{dataset.file.name}: no annotation has a usable mask to compare with, and "
+            f"{predictor.name} finds no boxes to score"
+        )
+
+
+def refuse_without_given_boxes(
+    loosen: float, reliability: object, sheet: object, *, provider: object
+) -> None:
+    """Raises InputError for an option that is about masks in the file's own boxes."""
+    reasons = {
+        "--loosen moves the file's own boxes": loosen > 0,
+        "--reliability compares masks in the file's own boxes with the truth": reliability,
+        "--sheet shows masks in the file's own boxes beside the truth": sheet,
+        "--provider draws masks into the file's own boxes": provider,
+    }
+    for reason, asked in reasons.items():
+        if asked:
+            raise InputError(f"{reason}: add --given-boxes")

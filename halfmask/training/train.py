@@ -73,18 +73,18 @@ def train(
         ProcessFailed: another process of the training failed, and has said why.
     """
     _check_recipe(recipe, overrides)
-    show = progress or show_nothing
+    options = RunOptions(
+        resume_command=resume_command or "",
+        curves=report,
+        report=report,
+        progress=progress or show_nothing,
+    )
     if not isinstance(recipe, Recipe) and not is_recipe(recipe):
         command = _command(recipe, overrides, out=out, images=images, val=val, minutes=minutes)
         return adapt_to_data(
             partial(read_request, recipe, overrides, images=images, val=val, progress=progress),
             None if out is None else Path(out),
-            RunOptions(
-                resume_command=resume_command or command,
-                curves=report,
-                report=report,
-                progress=show,
-            ),
+            replace(options, resume_command=resume_command or command),
             minutes=MINUTES if minutes is None else minutes,
             resume=resume,
             dry_run=dry_run,
@@ -99,15 +99,11 @@ def train(
     if out is None:
         raise InputError("train: --out RUN is missing: name a folder for the run")
     arguments = ["train", str(recipe), *overrides, "--out", str(out)]
-    if resume_command is None and isinstance(recipe, Recipe):
-        resume_command = "the same call with resume=True"
-    options = RunOptions(
-        resume_command=resume_command or " ".join(["halfmask", *arguments, "--resume"]),
-        curves=report,
-        report=report,
-        progress=show,
-    )
     named = None if isinstance(recipe, Recipe) else arguments
+    if resume_command is None:
+        command = "the same call with resume=True"
+        command = command if named is None else " ".join(["halfmask", *arguments, "--resume"])
+        options = replace(options, resume_command=command)
     return _train_recipe(settings, Path(out), options, arguments=named, resume=resume)
 
 

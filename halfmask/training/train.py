@@ -90,8 +90,7 @@ def train(
             dry_run=dry_run,
         )
     _refuse_unused(recipe, images=images, val=val, minutes=minutes)
-    settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, list(overrides))
-    refuse_placeholders(settings)
+    settings = _settings(recipe, overrides)
     steps = sum(stage.steps for stage in settings.stages)
     if dry_run:
         settings = for_processes(settings, Path(), resume=False, world=settings.devices)
@@ -131,6 +130,12 @@ def _check_recipe(recipe: object, overrides: Sequence[str]) -> None:
             "train: expected a recipe file, the name of a shipped recipe, a Recipe or data, "
             f"found {recipe!r}"
         )
+
+
+def _settings(recipe: str | Path | Recipe, overrides: Sequence[str]) -> Recipe:
+    settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, list(overrides))
+    refuse_placeholders(settings)
+    return settings
 
 
 def _refuse_unused(recipe: object, **options: object) -> None:

@@ -66,7 +66,7 @@ def run(
             "--set",
             help="table1 --data coco: key=value for every recipe; segmenter: options to run; "
             "real: a model to train; heads: ways=a;b; "
-            "annotations, evaluation: sizes; adapt: minutes=5.",
+            "annotations, evaluation: sizes; adapt: minutes=5, steps=150, masks=50.",
         ),
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Write rows and all measures here.")] = None,

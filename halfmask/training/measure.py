@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from halfmask.data.dataset import CocoInstances
@@ -39,6 +41,17 @@ class MeasuredMasks:
     def calibrate(self, model: Any) -> None:
         """Fits a box segmenter's quality score to these masks."""
         model.quality_score.fit(self.features, self.ious)
+
+    def select(self, rows: Sequence[bool] | NDArray[np.bool_]) -> MeasuredMasks:
+        """Returns the masks at which `rows` (bool [n]) is true."""
+        places = [k for k, wanted in enumerate(rows) if wanted]
+        return MeasuredMasks(
+            features=self.features[places],
+            ious=self.ious[places],
+            classes=[self.classes[k] for k in places],
+            images=[self.images[k] for k in places],
+            annotations=[self.annotations[k] for k in places],
+        )
 
     @classmethod
     def joined(cls, parts: Collection[MeasuredMasks]) -> MeasuredMasks:

@@ -87,9 +87,8 @@ def _compared(job: AdaptationJob, least: int) -> Comparison | None:
     if held is not None:
         by, names = str(held.by), held.names
         logger.info(
-            f"held out: masks of {', '.join(names)}"
-            if by == "classes"
-            else "held out: a third of the photographs, twice"
+            "held out, in two trainings: a third of the photographs"
+            + (f", and the masks of some classes: {', '.join(names)}" if by == "classes" else "")
         )
         found = compare(job, held)
     else:

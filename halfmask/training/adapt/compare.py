@@ -20,6 +20,8 @@ from halfmask.training.rounds import train_helper
 
 logger = logging.getLogger("halfmask")
 
+ENOUGH_UNSEEN = 30
+"""Masks of unseen classes to which the quality score is fitted alone."""
 TITLES = {"start": "the model as it is", "box": "the box", "ellipse": "the ellipse"}
 
 
@@ -38,9 +40,11 @@ class Comparison:
 
     @property
     def best(self) -> MeasuredMasks:
-        """Masks of the better model."""
+        """Masks of the better model: of classes that it did not learn from, if there are many."""
         won = self.contest.won and self.adapted is not None
-        return self.adapted if won and self.adapted is not None else self.start
+        masks = self.adapted if won and self.adapted is not None else self.start
+        unseen = self.contest.unseen
+        return masks.select(unseen) if unseen.sum() >= ENOUGH_UNSEEN else masks
 
 
 def measure_start(job: AdaptationJob, chosen: dict[int, Tensor]) -> Comparison:
@@ -65,7 +69,13 @@ def measure_start(job: AdaptationJob, chosen: dict[int, Tensor]) -> Comparison:
     job.state["measuring_seconds"] = time.monotonic() - begin
     start = found["start"]
     ious = {name: masks.ious.double().numpy() for name, masks in found.items()}
-    contest = Contest(**ious, adapted=None, classes=start.classes, images=start.images)
+    contest = Contest(
+        **ious,
+        adapted=None,
+        classes=start.classes,
+        images=start.images,
+        unseen=np.zeros(len(start.classes), dtype=bool),
+    )
     return Comparison(contest=contest, start=start, adapted=None)
 
 
@@ -107,6 +117,9 @@ def compare(job: AdaptationJob, held: HoldOut) -> Comparison:
         adapted=joined.ious.double().numpy(),
         classes=joined.classes,
         images=joined.images,
+        unseen=np.array(
+            [i in f.hidden for f, m in zip(held.folds, adapted, strict=True) for i in m.classes]
+        ),
     )
     start = MeasuredMasks.joined([part.start for part in parts])
     folds = [fold.name for fold in held.folds]

@@ -29,6 +29,7 @@ class Contest:
         adapted: drawn by models that did not learn from them; None if none was trained.
         box, ellipse: the box itself, and the ellipse in it.
         classes, images: ids of each mask.
+        unseen: bool [n]: of a class that the adapted model did not learn from at all.
     """
 
     start: Floats
@@ -37,37 +38,62 @@ class Contest:
     ellipse: Floats
     classes: list[int]
     images: list[int]
+    unseen: NDArray[np.bool_]
 
     @property
     def gain(self) -> float:
         """Mean IoU that adapting adds, in [-1, 1]."""
-        return 0.0 if self.adapted is None else float((self.adapted - self.start).mean())
+        return self._gain(np.ones(len(self.start), dtype=bool))[0]
 
     @property
     def doubt(self) -> float:
-        """Standard error of `gain`, bootstrapped over classes and photographs.
+        """Standard error of `gain`."""
+        return self._gain(np.ones(len(self.start), dtype=bool))[1]
+
+    def _gain(self, rows: NDArray[np.bool_]) -> tuple[float, float]:
+        """Mean gain of some masks and its standard error, by classes and photographs.
 
         A quarter of a 95 % interval's width is about one standard error.
         """
-        if self.adapted is None:
-            return 0.0
-        found = class_estimate(self.adapted - self.start, self.classes, self.images)
-        return (found["high"] - found["low"]) / 4
+        if self.adapted is None or not rows.any():
+            return 0.0, 0.0
+        gains = (self.adapted - self.start)[rows]
+        groups = np.asarray(self.classes)[rows], np.asarray(self.images)[rows]
+        found = class_estimate(gains, *groups)
+        return float(gains.mean()), (found["high"] - found["low"]) / 4
 
     @property
     def won(self) -> bool:
-        """Whether adapting helps by more than its standard error."""
-        return self.gain > max(self.doubt, 0.0) and self.gain > 0
+        """Whether adapting helps by more than its standard error.
+
+        Classes that the model did not learn from must not lose more than theirs.
+        """
+        gain, doubt = self.gain, self.doubt
+        unseen, unsure = self._gain(self.unseen)
+        return gain > max(doubt, 0.0) and unseen >= -unsure
 
     def means(self) -> dict[str, float | None]:
         """Returns the mean IoU of each column, in [0, 1]."""
         columns = {name: getattr(self, name) for name in ("start", "adapted", "box", "ellipse")}
         return {name: None if c is None else float(c.mean()) for name, c in columns.items()}
 
+    def part(self, rows: NDArray[np.bool_]) -> dict[str, Any] | None:
+        """Returns both models' means on some masks, and their number; None without any."""
+        if not rows.any():
+            return None
+        adapted = None if self.adapted is None else float(self.adapted[rows].mean())
+        return {
+            "start": float(self.start[rows].mean()),
+            "adapted": adapted,
+            "masks": int(rows.sum()),
+        }
+
     def to_json(self) -> dict[str, Any]:
-        """Returns means, gain and its doubt, and the number of masks and classes."""
+        """Returns means, gain and its doubt, numbers of masks, and both parts."""
         return {
             **self.means(),
+            "unseen_classes": self.part(self.unseen),
+            "new_photographs": self.part(~self.unseen),
             "gain": self.gain,
             "doubt": self.doubt,
             "won": self.won,

@@ -1,7 +1,7 @@
 """Masks that the adapted model does not learn from, so that they can judge it.
 
-Whole classes where there are two or more: the model then meets them as it meets the
-classes without masks. Else photographs.
+Those on a third of the photographs, and those of whole classes where there are two or
+more: the model then meets them as it meets the classes without masks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from halfmask.recipes.recipe import Recipe
 FOLDS = 2
 """Trainings, each without its part of the held-out masks."""
 SHARE = 0.34
-"""Share of the photographs that each training leaves out, where classes do not do."""
+"""Share of the photographs that each training leaves out."""
+LOOKED_AT = 3000
+"""Photographs from which the measured masks are drawn, at most."""
 ENOUGH = 10
 """Masks of a class that can be held out."""
 LEFT = 20
@@ -40,11 +42,13 @@ class Fold:
         name: of its folder in the run's folder.
         recipe: of the training.
         chosen: index of an image → rows of its Target that are measured.
+        hidden: category ids of the classes whose masks it does not see at all.
     """
 
     name: str
     recipe: Recipe
     chosen: dict[int, Tensor]
+    hidden: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +56,7 @@ class HoldOut:
     """How the held-out masks are chosen.
 
     Attributes:
-        by: what is held out.
+        by: what is held out: classes and photographs, or photographs alone.
         folds: the trainings.
         names: of the held-out classes, or of the classes on held-out photographs.
         known: names among them whose masks the starting model has learnt.
@@ -77,32 +81,27 @@ def hold_out(
             held out only if there are not two other classes.
     """
     groups = _class_groups(recipe, pictures, counts, known=known)
-    rng = np.random.default_rng([recipe.seed, 18])
-    if groups is not None:
-        kept = [[i for i, n in counts.items() if n and i not in group] for group in groups]
-        folds = [
-            _class_fold(k, recipe, [pictures.file.name_of(i) for i in ids])
-            for k, ids in enumerate(kept)
-        ]
-        held = [i for group in groups for i in group]
-    else:
-        if sum(counts.values()) < LEFT:
-            return None
-        folds = [_photograph_fold(k, recipe) for k in range(FOLDS)]
-        held = [i for i, n in counts.items() if n]
-    names = [pictures.file.name_of(i) for i in held]
-    sampled = _sample(pictures, folds, groups, rng=rng, share=None if groups else SHARE)
-    if not all(sampled):
+    if groups is None and sum(counts.values()) < LEFT:
         return None
-    return HoldOut(
-        by="classes" if groups is not None else "photographs",
-        folds=[
-            Fold(name=name, recipe=made, chosen=chosen)
-            for (name, made), chosen in zip(folds, sampled, strict=True)
-        ],
-        names=names,
-        known=sorted(known & set(names)),
-    )
+    rng = np.random.default_rng([recipe.seed, 18])
+    folds = []
+    for number in range(FOLDS):
+        hidden = [] if groups is None else groups[number]
+        kept = [pictures.file.name_of(i) for i, n in counts.items() if n and i not in hidden]
+        chosen = _sample(pictures, number, hidden, rng=rng)
+        if not chosen:
+            return None
+        fold = Fold(
+            name=f"held-out-{number + 1}",
+            recipe=_without(recipe, number, kept if hidden else None),
+            chosen=chosen,
+            hidden=frozenset(hidden),
+        )
+        folds.append(fold)
+    held = [i for i, n in counts.items() if n] if groups is None else sum(groups, [])
+    names = [pictures.file.name_of(i) for i in held]
+    by: Literal["classes", "photographs"] = "photographs" if groups is None else "classes"
+    return HoldOut(by=by, folds=folds, names=names, known=sorted(known & set(names)))
 
 
 def _class_groups(
@@ -121,36 +120,34 @@ def _class_groups(
     return None if not all(groups) or min(left) < LEFT or odd else groups
 
 
-def _class_fold(number: int, recipe: Recipe, kept: Sequence[str]) -> tuple[str, Recipe]:
-    data = recipe.data.model_copy(update={"masked": ",".join(kept)})
-    return f"held-out-{number + 1}", recipe.model_copy(update={"data": data})
-
-
-def _photograph_fold(number: int, recipe: Recipe) -> tuple[str, Recipe]:
-    held = {"development": SHARE, "development_fold": number, "validation": None}
-    data = recipe.data.model_copy(update=held)
-    return f"held-out-{number + 1}", recipe.model_copy(update={"data": data})
+def _without(recipe: Recipe, number: int, kept: Sequence[str] | None) -> Recipe:
+    """Returns the recipe without a third of the photographs and without some classes."""
+    changes: dict[str, Any] = {"development": SHARE, "development_fold": number, "validation": None}
+    if kept is not None:
+        changes["masked"] = ",".join(kept)
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=changes)})
 
 
 def _sample(
-    pictures: CocoInstances,
-    folds: Sequence[Any],
-    groups: list[list[int]] | None,
-    *,
-    rng: np.random.Generator,
-    share: float | None,
-) -> list[dict[int, Tensor]]:
-    """Draws the masks to measure, for each fold: index of an image → rows."""
-    chosen = []
-    for k in range(len(folds)):
-        indices = list(range(len(pictures)))
-        if share is not None:
-            held = set(development_split(pictures.image_ids, share, k)[1])
-            indices = [i for i in indices if pictures.image_ids[i] in held]
-        classes = None if groups is None else set(groups[k])
-        order = rng.permutation(np.array(indices, dtype=np.int64)).tolist()
-        chosen.append(draw_rows(pictures, order, MEASURED // len(folds), classes=classes))
-    return chosen
+    pictures: CocoInstances, number: int, hidden: Sequence[int], *, rng: np.random.Generator
+) -> dict[int, Tensor]:
+    """Draws the masks that a fold is measured on.
+
+    Half of them are of hidden classes, on any photograph. The others are on the
+    photographs that the fold does not see.
+    """
+    order = rng.permutation(len(pictures)).tolist()[:LOOKED_AT]
+    apart = set(development_split(pictures.image_ids, SHARE, number)[1])
+    new = [i for i in order if pictures.image_ids[i] in apart]
+    most = MEASURED // FOLDS
+    seen = {c["id"] for c in pictures.file.categories} - set(hidden)
+    of_classes = draw_rows(pictures, order, most // 2, classes=set(hidden)) if hidden else {}
+    of_photographs = draw_rows(pictures, new, most // 2 if hidden else most, classes=seen)
+    parts = of_classes, of_photographs
+    return {
+        index: torch.cat([part[index] for part in parts if index in part]).sort().values
+        for index in sorted(of_classes.keys() | of_photographs.keys())
+    }
 
 
 def draw_rows(

@@ -19,7 +19,7 @@ WARM, TIMED = 2, 6
 """Steps before the clock starts, and steps that are timed."""
 LONGEST = 20.0
 """Seconds after which timing stops, with at least one step timed."""
-FOLD_SHARE = 0.15
+FOLD_SHARE = 0.12
 """Share of the training time that each held-out training gets."""
 FEWEST = 20
 """Steps of a training, at least."""

@@ -5,7 +5,7 @@ classes, boxes for the others.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,28 @@ PARTS = {"train": 7, "valid": 3, "test": 2}
 """Folder → how many of the shipped photographs it gets, in their order."""
 
 
-def roboflow(folder: Path, drawn: Collection[str], *, mirrored: bool = False) -> Path:
+def roboflow(
+    folder: Path,
+    drawn: Collection[str],
+    *,
+    parts: Mapping[str, int] = PARTS,
+    mirrored: bool = False,
+) -> Path:
     """Writes the data set; returns its folder.
 
     Args:
         folder: to write.
         drawn: classes whose outer polygons are kept; a mask of COCO that is no polygon
             stays a box.
+        parts: folder → how many photographs it gets.
         mirrored: also writes each photograph from right to left.
     """
     document = json.loads((PHOTOS / "photos.json").read_text())
     names = [c["name"] for c in document["categories"]]
     numbers = {c["id"]: k for k, c in enumerate(document["categories"])}
     masked = {c["id"] for c in document["categories"] if c["name"] in drawn}
-    part_of = [part for part, count in PARTS.items() for _ in range(count)]
-    for part, image in zip(part_of, document["images"], strict=True):
+    part_of = [part for part, count in parts.items() for _ in range(count)]
+    for part, image in zip(part_of, document["images"], strict=False):
         for kind in ("images", "labels"):
             (folder / part / kind).mkdir(parents=True, exist_ok=True)
         rows = [a for a in document["annotations"] if a["image_id"] == image["id"]]
@@ -43,7 +50,10 @@ def roboflow(folder: Path, drawn: Collection[str], *, mirrored: bool = False) ->
                 picture.save(folder / part / "images" / f"{stem}.jpg", quality=90)
                 size = (image["width"], image["height"])
                 lines = [
-                    _line(numbers[a["category_id"]], a, size, a["category_id"] in masked, bool(turn))
+                    _line(
+                        numbers[a["category_id"]],
+                        _points(a, size, a["category_id"] in masked, bool(turn)),
+                    )
                     for a in rows
                 ]
                 (folder / part / "labels" / f"{stem}.txt").write_text("\n".join(lines) + "\n")
@@ -55,16 +65,20 @@ def roboflow(folder: Path, drawn: Collection[str], *, mirrored: bool = False) ->
     return folder
 
 
-def _line(number: int, row: dict[str, Any], size: tuple[int, int], drawn: bool, turned: bool) -> str:
-    width, height = size
-    x, y, w, h = row["bbox"]
+def _points(
+    row: dict[str, Any], size: tuple[int, int], drawn: bool, turned: bool
+) -> list[tuple[float, float]]:
+    """Returns a polygon's corners, or two corners of a box, relative to the photograph."""
+    (width, height), (x, y, w, h) = size, row["bbox"]
     points = [(x, y), (x + w, y + h)]
-    is_polygon = drawn and isinstance(row["segmentation"], list)
-    if is_polygon:
+    if drawn and isinstance(row["segmentation"], list):
         flat = max(row["segmentation"], key=len)
         points = list(zip(flat[::2], flat[1::2], strict=True))
-    points = [((width - px if turned else px) / width, py / height) for px, py in points]
-    if not is_polygon:
+    return [((width - px if turned else px) / width, py / height) for px, py in points]
+
+
+def _line(number: int, points: list[tuple[float, float]]) -> str:
+    if len(points) == 2:
         (x0, y0), (x1, y1) = points
         points = [((x0 + x1) / 2, (y0 + y1) / 2), (abs(x1 - x0), y1 - y0)]
     return f"{number} " + " ".join(f"{value:.6f}" for point in points for value in point)

@@ -20,9 +20,9 @@ def lines_of(lines: Sequence[str], limit: int) -> list[str]:
     return [*(f"  {line}" for line in lines[:limit]), *more]
 
 
-def plural(count: int, noun: str) -> str:
-    """For example ``1 mask``, ``2 masks``."""
-    return f"{count} {noun}" + "s" * (count != 1)
+def plural(count: int, noun: str, ending: str = "s") -> str:
+    """For example ``1 mask``, ``2,000 masks``; ``plural(2, "class", "es")``."""
+    return f"{count:,} {noun}" + ending * (count != 1)
 
 
 def with_counts(counts: Mapping[str, int]) -> list[str]:

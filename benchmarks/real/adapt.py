@@ -51,7 +51,7 @@ def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     for count, seed in ((c, s) for c in counts for s in seeds):
         folder = options.out / f"{_title(count)}-{seed}"
-        row = {"masks": _title(count), "seed": seed, "miou": start, "kept": "start"}
+        row: dict[str, Any] = {"masks": _title(count), "seed": seed, "miou": start, "kept": "start"}
         if count != 0:
             file = folder / "data.json"
             _write(file, _with_masks(train, count, seed))

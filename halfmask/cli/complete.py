@@ -174,17 +174,26 @@ def _show(done: Completion, json: Path | None) -> None:
     if json is not None and not done.dry_run:
         write_json(json, done.to_json(), indent=2)
     is_whole = [show_report(done.reading), show_report(done.writing)]
-    if done.summary:
-        print(f"\n{done.summary}")
+    _print_summary(done.summary)
     if done.skipped or done.unusable or not all(is_whole):
         raise typer.Exit(1)
 
 
+def _print_summary(summary: str) -> None:
+    """Prints a paragraph at the width of the terminal, and the next command in one line."""
+    paragraph, _, command = summary.partition("\n")
+    if paragraph:
+        print()
+        Console().print(paragraph, markup=False, highlight=False)
+    if command:
+        print(f"\n{command}")
+
+
 def _print_plan(done: Completion) -> None:
-    table = Table("class", "would be filled", "")
+    table = Table("class", "would be filled", *[""] * any(not one.known for one in done.classes))
     for one in done.classes:
-        note = "" if one.known else "a class that the model does not know"
-        table.add_row(one.name, str(one.masks), note)
+        note = [] if one.known else ["a class that the model does not know"]
+        table.add_row(one.name, str(one.masks), *note)
     if done.classes:
         Console().print(table)
     photographs = len(done.plan.photographs)

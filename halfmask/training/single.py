@@ -173,8 +173,9 @@ def build_for(recipe: Recipe, data: TrainingData) -> SegmentationModel:
     left = load_fitting_weights(model, start.state)
     if len(left) == len(model.state_dict()):
         raise InputError(f"{source}: init: none of its weights fits the model of this recipe")
-    parts = sorted({key.split(".")[0] for key in left})
-    logger.info("init: %s; new: %s", source, ", ".join(parts) or "nothing")
+    # The quality score is fitted after each training.
+    parts = sorted({key.split(".")[0] for key in left} - {"quality_score"})
+    logger.info("init: %s%s", recipe.init, f"; new: {', '.join(parts)}" if parts else "")
     return model
 
 

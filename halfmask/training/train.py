@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,7 +14,7 @@ from halfmask.errors import InputError, ProcessFailed
 from halfmask.models.build import with_embedding_size
 from halfmask.progress import Progress
 from halfmask.recipes.recipe import Recipe, load_recipe
-from halfmask.training.adapt.request import MINUTES, is_recipe, read_request, refuse_placeholders
+from halfmask.training.adapt.request import is_recipe, read_request, refuse_placeholders
 from halfmask.training.adapt.run import adapt_to_data
 from halfmask.training.dry_run import measure_recipe
 from halfmask.training.folder import MODEL, check_run_folder, for_processes
@@ -85,7 +86,7 @@ def train(
             partial(read_request, recipe, overrides, images=images, val=val, progress=progress),
             None if out is None else Path(out),
             replace(options, resume_command=resume_command or command),
-            minutes=MINUTES if minutes is None else minutes,
+            minutes=minutes,
             resume=resume,
             dry_run=dry_run,
         )
@@ -150,8 +151,8 @@ def _refuse_unused(recipe: object, **options: object) -> None:
 
 def _command(data: str | Path, overrides: Sequence[str], **options: object) -> str:
     """Returns the command that resumes an adaptation."""
-    given = [f"--{name} {value}" for name, value in options.items() if value is not None]
-    return " ".join(["halfmask train", str(data), *overrides, *given, "--resume"])
+    given = [w for k, v in options.items() if v is not None for w in (f"--{k}", str(v))]
+    return shlex.join(["halfmask", "train", str(data), *overrides, *given, "--resume"])
 
 
 def _train_here(

@@ -4,16 +4,14 @@ guide's own commands, with a person's browser.
 
 import json
 import re
-import shutil
-import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.browser import BROWSER, served, visited
 
 sys.path.insert(0, str(Path(__file__).parent))
 from blocks import ROOT, blocks_of, command_lines, halfmask_words, run_block
@@ -21,9 +19,6 @@ from blocks import ROOT, blocks_of, command_lines, halfmask_words, run_block
 PAGE = ROOT / "docs" / "guides" / "yolo_to_cvat.md"
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="needs playwright (pip install 'halfmask[dev]')"
-)
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 
 
@@ -73,14 +68,7 @@ def test_the_guide_from_its_first_line_to_its_last(
 
 def review(address: str) -> None:
     """Accepts the two worst masks, and rejects the third."""
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 800})
-        page.set_default_timeout(60_000)
-        page.goto(address)
-        page.fill("#name-input", "Anna")
-        page.keyboard.press("Enter")
-        page.wait_for_selector("body.ready")
+    with visited(address) as page:
         for number, key in enumerate("aar"):
             seen = page.locator("#facts").text_content()
             page.keyboard.press(key)
@@ -89,22 +77,6 @@ def review(address: str) -> None:
             playwright.expect(page.locator("#facts")).not_to_have_text(
                 seen, timeout=30_000
             )  # no mask is judged unseen
-        browser.close()
-
-
-@contextmanager
-def served(words: list[str], folder: Path) -> Iterator[str]:
-    """The command in a process of its own, as a user has it; gives the address that it prints."""
-    command = [sys.executable, "-m", "halfmask", *words, "--port", "0"]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        lines = iter(server.stdout.readline, "")
-        found = next(filter(None, (re.match(r"open (http\S+)", line) for line in lines)), None)
-        assert found is not None, "the server said no address"
-        try:
-            yield found[1]
-        finally:
-            server.terminate()
 
 
 def labels(folder: Path) -> dict[str, list[str]]:

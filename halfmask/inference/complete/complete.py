@@ -122,6 +122,32 @@ def fill_missing(
     return _with_sheet(replace(done, writing=target.report), options.sheet, folder)
 
 
+def check_filling(
+    data: str | Path,
+    options: FillOptions,
+    *,
+    images: str | Path | None,
+    out: str | Path,
+    progress: Progress | None = None,
+) -> bool:
+    """Checks what `fill_missing` checks, before longer work; loads no model.
+
+    Returns:
+        Whether there may be something to fill.
+    Raises:
+        InputError: as `fill_missing`.
+    """
+    opened = open_source(data, images=images, progress=progress)
+    folder = opened.photographs()
+    OutputPlace.of(Path(out), options.out_format, opened, tolerance=options.tolerance)
+    if options.adding.wanted:
+        return True
+    file = CocoFile.read(opened.annotations, opened.original)
+    work = plan(file, options.redo_filled)
+    check_work(file, work, folder)
+    return work.total > 0
+
+
 def _filled(
     done: Completion, job: FillingJob, progress: Progress | None, *, ray: str | None
 ) -> Completion:

@@ -18,7 +18,7 @@ from halfmask.training.adapt.compare import Comparison, compare, measure_start
 from halfmask.training.adapt.contest import expected_quality
 from halfmask.training.adapt.holdout import LEFT, MEASURED, draw_rows, hold_out
 from halfmask.training.adapt.job import AdaptationJob, open_adaptation
-from halfmask.training.adapt.outcome import Adaptation, held_out_line, reason_of
+from halfmask.training.adapt.outcome import Adaptation, reason_of
 from halfmask.training.adapt.section import report_kept_start
 from halfmask.training.adapt.teacher import teach
 from halfmask.training.adapt.timing import final_steps, with_steps
@@ -63,11 +63,11 @@ def adapt(
     """
     job = open_adaptation(recipe, out, options, minutes=minutes)
     if job.state.get("finished"):
+        logger.info("%s: this run is finished", out / MODEL)
         return Adaptation.of(out, job.state)
     job.state.update(learned_from=_learned_from(job), steps=steps)
     found = _compared(job, least)
-    job.state["reason"] = reason_of(job.state.get("held_out"), job.data.masks)
-    logger.info(job.state["reason"])
+    job.state["reason"] = reason_of(job.state.get("held_out"), job.data.masks, least)
     if found is not None and found.contest.won:
         _train_on_all(job, found)
     else:
@@ -105,11 +105,11 @@ def _compared(job: AdaptationJob, least: int) -> Comparison | None:
         **found.contest.to_json(),
     }
     job.save()
-    logger.info(held_out_line(job.state["held_out"]))
     return found
 
 
 def _train_on_all(job: AdaptationJob, found: Comparison) -> None:
+    logger.info("adapting helps on held-out masks: the last training learns from all masks")
     checkpoints = [job.source, *(job.out / name / MODEL for name in found.folds)]
     filled = teach(job, checkpoints)
     _set_steps(job)

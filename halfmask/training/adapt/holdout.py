@@ -98,7 +98,7 @@ def hold_out(
             hidden=frozenset(hidden),
         )
         folds.append(fold)
-    held = [i for i, n in counts.items() if n] if groups is None else sum(groups, [])
+    held = [i for i, n in counts.items() if n and (groups is None or any(i in g for g in groups))]
     names = [pictures.file.name_of(i) for i in held]
     by: Literal["classes", "photographs"] = "photographs" if groups is None else "classes"
     return HoldOut(by=by, folds=folds, names=names, known=sorted(known & set(names)))

@@ -91,7 +91,7 @@ def open_adaptation(
     state = read_state(out)
     if state and state["digest"] != digest:
         raise InputError(
-            f"{out}: was begun with other data or settings; name another folder for this one"
+            f"{out}: was begun with other data or settings; delete it, or name another --out"
         )
     data = read_training_data(recipe, needs_masks=False)
     faster = recipe.data.model_copy(update=_reading(data))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from halfmask.text import listed
+from halfmask.text import listed, plural
 
 NAMED = 6
 """Classes that a line names before it counts the rest."""
@@ -64,26 +64,31 @@ class Adaptation:
         if self.expected is not None:
             e = self.expected
             yield (
-                f"expect a mean IoU of {e['miou']:.2f} (95 %: {e['low']:.2f} to {e['high']:.2f}) "
-                "on objects without masks"
+                f"expect a mean IoU of {100 * e['miou']:.0f} % on objects without masks "
+                f"(95 % interval: {100 * e['low']:.0f} to {100 * e['high']:.0f})"
             )
         if self.validation is not None:
             v = self.validation
             yield (
-                f"on {v['masks']} masks of the validation data: as it is {100 * v['start']:.1f}, "
-                f"kept model {100 * v['kept']:.1f} (mean IoU, %)"
+                f"mean IoU in % on {plural(v['masks'], 'mask')} of the validation data: model as "
+                f"it is {100 * v['start']:.1f}, kept model {100 * v['kept']:.1f}"
             )
 
     def _learned(self) -> str:
         n = self.learned_from
-        boxes = f"{n['boxes_without_masks']:,} objects have only a box"
-        if n["classes_without_masks"]:
-            boxes += f", {n['classes_without_masks']} classes have no mask at all"
+        bare, unmasked = n["boxes_without_masks"], n["classes_without_masks"]
+        boxes = f"{plural(bare, 'object')} {_has(bare)} only a box" if bare else "no box lacks one"
+        if unmasked:
+            boxes += f", {plural(unmasked, 'class', 'es')} {_has(unmasked)} no mask at all"
         verb = "learned from" if self.kept == "adapted" else "found"
-        return (
-            f"{verb} {n['masks']:,} masks of {n['classes']} classes in {n['photographs']:,} "
-            f"photographs; {boxes}"
-        )
+        masks = "no mask"
+        if n["masks"]:
+            classes, photographs = n["classes"], n["photographs"]
+            masks = (
+                f"{plural(n['masks'], 'mask')} of {plural(classes, 'class', 'es')} in "
+                f"{plural(photographs, 'photograph')}"
+            )
+        return f"{verb} {masks}; {boxes}"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -97,28 +102,53 @@ class Adaptation:
         }
 
 
+def _has(count: int) -> str:
+    return "has" if count == 1 else "have"
+
+
 def held_out_line(held_out: dict[str, Any]) -> str:
     """Returns the four means on the held-out masks, in percent."""
-    names = {"box": "box", "ellipse": "ellipse", "start": "as it is", "adapted": "adapted"}
+    names = {"box": "box", "ellipse": "ellipse", "start": "model as it is", "adapted": "adapted"}
     means = ", ".join(
         f"{name} {100 * held_out[key]:.1f}"
         for key, name in names.items()
         if held_out[key] is not None
     )
-    whose = {
-        "classes": f"of classes that it did not learn from ({listed(held_out['names'], NAMED)})",
-        "photographs": "on photographs that it did not learn from",
-        "nothing": "of the data",
-    }[held_out["by"]]
-    return f"{held_out['masks']} masks {whose}: {means} (mean IoU, %)"
+    count = plural(held_out["masks"], "mask")
+    if held_out["by"] == "nothing":
+        return f"mean IoU in % on {count} of the data: {means}"
+    line = f"mean IoU in % on {count} that it did not learn from: {means}"
+    names_of = listed(held_out["names"], NAMED)
+    unseen, new = held_out["unseen_classes"], held_out["new_photographs"]
+    if unseen is None or new is None:
+        return line
+    return (
+        f"{line}; of them {new['masks']} on new photographs from {100 * new['start']:.1f} to "
+        f"{100 * new['adapted']:.1f}, and {unseen['masks']} of classes without any mask to learn "
+        f"from ({names_of}) from {100 * unseen['start']:.1f} to {100 * unseen['adapted']:.1f}"
+    )
 
 
-def reason_of(held_out: dict[str, Any] | None, masks: int) -> str:
-    """Says which model is kept, and why."""
+def reason_of(held_out: dict[str, Any] | None, masks: int, least: int) -> str:
+    """Says which model is kept, and why.
+
+    Args:
+        held_out: see `Adaptation`.
+        masks: of the data.
+        least: masks that adapting takes.
+    """
     if held_out is None or held_out["adapted"] is None:
-        return f"kept the model as it is: {masks} masks are too few to adapt it"
+        if masks >= least:
+            return (
+                f"kept the model as it is: the {masks} masks lie in too few photographs to hold "
+                "some of them back"
+            )
+        few = f"{plural(masks, 'mask')} {'is' if masks == 1 else 'are'} too few to adapt it"
+        return f"kept the model as it is: {few}, at least {least} are needed"
     gain, doubt = 100 * held_out["gain"], 100 * held_out["doubt"]
     numbers = f"{gain:+.1f} points on held-out masks, standard error {doubt:.1f}"
     if held_out["won"]:
         return f"kept the adapted model: {numbers}"
-    return f"kept the model as it is: adapting gave {numbers}, too little to rely on"
+    if gain <= 0:
+        return f"kept the model as it is: adapting did not help ({numbers})"
+    return f"kept the model as it is: adapting gave too little to rely on ({numbers})"

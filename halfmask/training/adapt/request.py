@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,18 @@ class AdaptRequest:
     def notes(self) -> list[str]:
         """Lines about what the data's format holds and training does not use."""
         return [line for s in self.sources for line in s.report.lines(s.report.notes)]
+
+
+def checked_minutes(minutes: float | None) -> float:
+    """Returns how long adapting may take; None: 10 minutes.
+
+    Raises:
+        InputError: no time at all.
+    """
+    minutes = MINUTES if minutes is None else minutes
+    if not 0 < minutes < math.inf:
+        raise InputError(f"minutes: expected more than 0, found {minutes:g}")
+    return minutes
 
 
 def is_recipe(source: str | Path) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from halfmask.errors import InputError
 from halfmask.training.adapt.adapt import adapt
 from halfmask.training.adapt.job import STATE
-from halfmask.training.adapt.request import AdaptRequest
+from halfmask.training.adapt.request import AdaptRequest, checked_minutes
 from halfmask.training.dry_run import measure_recipe
 from halfmask.training.folder import MODEL, remove_begun
 from halfmask.training.job import RunOptions
@@ -24,7 +24,7 @@ def adapt_to_data(
     out: Path | None,
     options: RunOptions,
     *,
-    minutes: float,
+    minutes: float | None,
     resume: bool,
     dry_run: bool,
 ) -> Run:
@@ -33,14 +33,13 @@ def adapt_to_data(
     Args:
         read: `read_request`, which gets `out`.
         out: folder of the run; a dry run needs none.
-        minutes: how long it may take.
+        minutes: how long it may take; None: 10.
         resume: continue where `out` stopped.
         dry_run: check everything, measure two steps, write nothing.
     Raises:
         InputError: see `read_request` and `adapt`; or `out` holds another run.
     """
-    if minutes <= 0:
-        raise InputError(f"minutes: expected more than 0, found {minutes:g}")
+    minutes = checked_minutes(minutes)
     if place_of(os.environ).launcher:
         raise InputError("adapting trains in one process: leave torchrun or srun out")
     if dry_run:

@@ -12,7 +12,7 @@ from halfmask.training.adapt.contest import Contest, expected_quality, student_t
 from halfmask.training.measure import MeasuredMasks
 
 
-def contest(start: list[float], adapted: list[float]) -> Contest:
+def contest(start: list[float], adapted: list[float], unseen: bool = False) -> Contest:
     count = len(start)
     return Contest(
         start=np.array(start),
@@ -21,6 +21,7 @@ def contest(start: list[float], adapted: list[float]) -> Contest:
         ellipse=np.full(count, 0.6),
         classes=[i % 4 for i in range(count)],
         images=list(range(count)),
+        unseen=np.arange(count) < (count // 2 if unseen else 0),
     )
 
 
@@ -37,6 +38,19 @@ def test_a_gain_within_its_standard_error_does_not_win() -> None:
     found = contest([0.5] * 40, list(0.5 + swings))
     assert 0 < found.gain < found.doubt
     assert not found.won
+
+
+def test_unseen_classes_must_not_lose() -> None:
+    noise = np.random.default_rng(1).normal(0, 0.02, 80)
+    start = 0.7 + noise
+    shift = np.where(np.arange(80) < 40, -0.05, 0.15)
+    assert contest(list(start), list(start + shift + noise[::-1])).won
+    lost = contest(list(start), list(start + shift + noise[::-1]), unseen=True)
+    assert lost.gain > lost.doubt
+    assert not lost.won
+    parts = lost.to_json()
+    assert parts["unseen_classes"]["masks"] == parts["new_photographs"]["masks"] == 40
+    assert parts["unseen_classes"]["adapted"] < parts["unseen_classes"]["start"]
 
 
 def test_the_json_holds_all_four_means() -> None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from halfmask.coco.file import CocoFile
-from halfmask.data.dataset import CocoInstances
+from halfmask.data.dataset import CocoInstances, development_split
 from halfmask.recipes.recipe import load_recipe
 from halfmask.training.adapt.holdout import MEASURED, HoldOut, draw_rows, hold_out
 
@@ -66,8 +66,17 @@ def test_each_class_is_measured_by_a_training_without_it(tmp_path: Path) -> None
     assert out is not None
     assert out.by == "classes"
     assert set(out.names) == {"a", "b", "c"}
-    measured = [set(classes_of(found, fold.chosen)) for fold in out.folds]
-    assert measured == [{"a"}, {"b", "c"}]  # about as many masks on both sides
+    hidden = [{found.file.name_of(i) for i in fold.hidden} for fold in out.folds]
+    assert hidden == [{"a"}, {"b", "c"}]  # about as many masks on both sides
+    for fold in out.folds:
+        assert set(classes_of(found, fold.chosen)) == {"a", "b", "c"}
+        data = fold.recipe.data
+        apart = development_split(found.image_ids, data.development, data.development_fold)[1]
+        for index, rows in fold.chosen.items():
+            labels = found.target(index).labels[rows].tolist()
+            ids = {found.file.categories[label - 1]["id"] for label in labels}
+            # On photographs that the training sees, only classes whose masks it does not.
+            assert found.image_ids[index] in apart or ids <= fold.hidden
     learnt = [set((fold.recipe.data.masked or "").split(",")) for fold in out.folds]
     assert learnt == [{"b", "c"}, {"a"}]
 
@@ -99,6 +108,7 @@ def test_photographs_are_held_out_where_classes_do_not_do(
     assert first
     assert second
     assert not first & second
+    assert not any(fold.hidden for fold in out.folds)
 
 
 def test_few_masks_judge_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""A person's browser, and a command that serves a page, in a process of its own."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+
+@contextmanager
+def served(words: Sequence[str], folder: Path) -> Iterator[str]:
+    """Runs a command as a user has it; gives the address that it prints."""
+    command = [sys.executable, "-m", "halfmask", *words, "--port", "0"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        lines = iter(server.stdout.readline, "")
+        found = next(filter(None, (re.match(r"open (http\S+)", line) for line in lines)), None)
+        assert found is not None, "the server said no address"
+        try:
+            yield found[1]
+        finally:
+            server.terminate()
+
+
+@contextmanager
+def visited(address: str, name: str = "Anna") -> Iterator[Any]:
+    """Opens a review page as a reviewer of this name."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.set_default_timeout(60_000)
+        page.goto(address)
+        page.fill("#name-input", name)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("body.ready")
+        yield page
+        browser.close()

@@ -8,7 +8,7 @@ import torch
 from halfmask import distributed
 from halfmask.distributed import ProcessPlace
 from halfmask.errors import InputError
-from halfmask.training import processes
+from halfmask.training.several import processes
 from halfmask.training.several.processes import place_of
 
 TORCHRUN = {

@@ -48,7 +48,7 @@ def _verb(name: str, command: Any) -> str:
     )
     parts = [f"## {name}", f"```text\n{usage}\n```", *_paragraphs(command.help or "")]
     if arguments:
-        rows = [f"| `{_label(a)}` | {_cell(a.help)} |" for a in arguments]
+        rows = [f"| `{_cell(_label(a))}` | {_cell(a.help)} |" for a in arguments]
         parts.append("\n".join(["| argument | |", "|---|---|", *rows]))
     if options:
         rows = [

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 import halfmask
-from halfmask.cli.shared.options import DetectorOption
+from halfmask.cli.shared.reading import fail_if_unread
 
 
 def run(
@@ -16,7 +16,10 @@ def run(
         str, typer.Argument(help="Checkpoint, run directory or shipped name (box-segmenter).")
     ],
     out: Annotated[Path, typer.Option(help="Folder for segment.onnx, detect.onnx and model.json.")],
-    detector: DetectorOption = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(help="What finds the boxes that MODEL fills: a halfmask checkpoint or run."),
+    ] = None,
     precision: Annotated[
         Literal["float32", "int8"],
         typer.Option(
@@ -31,12 +34,11 @@ def run(
             help="int8: folder of photographs like those you will segment; about 30 are used.",
         ),
     ] = None,
-    boxes: Annotated[
+    data: Annotated[
         Path | None,
         typer.Option(
-            metavar="DATA.json",
-            help="int8: COCO file with boxes of these photographs; crowds do not count. Default: "
-            "made-up boxes of many sizes.",
+            help="int8: data set with boxes of these photographs; crowds do not count. Default: "
+            "made-up boxes of many sizes."
         ),
     ] = None,
 ) -> None:
@@ -52,7 +54,7 @@ def run(
     photos
     """
     done = halfmask.export(
-        model, out=out, detector=detector, precision=precision, calibrate=calibrate, boxes=boxes
+        model, out=out, detector=detector, precision=precision, calibrate=calibrate, data=data
     )
     for graph in done.graphs:
         far = ", ".join(f"{key} {value:.1g}" for key, value in graph["largest_difference"].items())
@@ -63,6 +65,7 @@ def run(
         if "int8" in graph:
             print(_int8_line(out, graph["int8"]))
     print(f"{out / 'model.json'}: classes, inputs and outputs")
+    fail_if_unread(done.reading)
 
 
 def _int8_line(out: Path, int8: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import halfmask
-from halfmask.cli.shared.options import DetectorOption
+from halfmask.cli.shared.options import ClassesOption, DetectorOption
 
 LOCAL_HOST = "127.0.0.1"
 Host = Annotated[
@@ -34,6 +34,7 @@ def run(
         str, typer.Argument(help="Checkpoint, run directory or shipped name (box-segmenter).")
     ],
     detector: DetectorOption = None,
+    classes: ClassesOption = None,
     host: Host = LOCAL_HOST,
     port: Port = None,
     token: Token = False,
@@ -46,4 +47,9 @@ def run(
 
     Example: halfmask serve box-segmenter
     """
-    halfmask.serve(model, detector=detector, host=host, port=port, token=token, device=device)
+    # fmt: off
+    halfmask.serve(
+        model, detector=detector, classes=classes, host=host, port=port, token=token,
+        device=device,
+    )
+    # fmt: on

@@ -18,7 +18,8 @@ from halfmask.coco.records import Box, clip_box, file_name_of
 from halfmask.coco.results import Results, read_results
 from halfmask.coco.supervision import is_crowd
 from halfmask.errors import InputError
-from halfmask.formats.source import DataSource
+from halfmask.formats.detect import detect_format
+from halfmask.formats.source import DataSource, open_source
 from halfmask.inference.complete.filling import fillings
 from halfmask.inference.images import images_in
 from halfmask.inference.prediction import Prediction
@@ -78,6 +79,16 @@ def photographs_below(
 def name_below(root: Path, path: Path) -> str:
     """Returns a photograph's path below the folder that holds all of them."""
     return Path(os.path.relpath(path.absolute(), root.absolute())).as_posix()
+
+
+def open_boxes(data: Path, folder: Path | None) -> DataSource:
+    """Opens a data set of boxes; sizes that it lacks come from a folder of photographs.
+
+    Raises:
+        InputError: as `open_source`.
+    """
+    needs_sizes = detect_format(data) in ("open-images", "label-studio", "voc")
+    return open_source(data, images=folder if needs_sizes else None)
 
 
 def jobs_of(paths: list[Path], data: DataSource | None, detections: str | Path | None) -> list[Job]:

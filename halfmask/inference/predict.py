@@ -12,15 +12,14 @@ import torch
 from halfmask.coco.images import read_photograph
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
-from halfmask.formats.detect import detect_format
 from halfmask.formats.report import ConversionReport
-from halfmask.formats.source import DataSource, open_source
 from halfmask.inference.images import check_size
 from halfmask.inference.jobs import (
     InstancesFile,
     Job,
     jobs_of,
     name_below,
+    open_boxes,
     overlay_names,
     photographs_below,
 )
@@ -98,8 +97,9 @@ def predict(
     """
     _check_sources(detector, data, detections)
     report, folder = progress or (lambda *_: None), Path(out)
-    opened = None if data is None else _open_boxes(Path(data), images)
     given = [images] if isinstance(images, str | Path) else images
+    only = Path(given[0]) if len(given) == 1 and Path(given[0]).is_dir() else None
+    opened = None if data is None else open_boxes(Path(data), only)
     paths, root = photographs_below(given, skip=Path(out))
     jobs = jobs_of(paths, opened, detections)
     predictor = as_predictor(model, detector, device, classes=classes)
@@ -135,14 +135,6 @@ def predict(
         folder=root,
         reading=ConversionReport() if opened is None else opened.report,
     )
-
-
-def _open_boxes(data: Path, images: str | Path | Sequence[str | Path]) -> DataSource:
-    """The data set of boxes; sizes that it lacks come from the photographs."""
-    given = [images] if isinstance(images, str | Path) else images
-    only = Path(given[0]) if len(given) == 1 and Path(given[0]).is_dir() else None
-    needs_sizes = detect_format(data) in ("open-images", "label-studio", "voc")
-    return open_source(data, images=only if needs_sizes else None)
 
 
 def _refuse_without_boxes(predictor: Predictor) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from halfmask import distributed
 from halfmask.errors import InputError
-from halfmask.inference.checkpoints import find_checkpoint
+from halfmask.inference.checkpoints import SCHEME, SHIPPED_NAMES, find_checkpoint
 from halfmask.models.base import SegmentationModel
 from halfmask.models.build import build_model, with_embedding_size
 from halfmask.models.checkpoint import (
@@ -180,8 +180,18 @@ def build_for(recipe: Recipe, data: TrainingData) -> SegmentationModel:
 
 
 def read_init(init: str) -> tuple[Path, Checkpoint]:
-    """Reads the checkpoint that a recipe starts from: a shipped model's name, a run or a file."""
-    source = find_checkpoint(str(expand(init)))
+    """Reads the checkpoint that a recipe starts from: a shipped model's name, a run or a file.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    name = init if init.startswith(SCHEME) else str(expand(init))
+    if not (name.startswith(SCHEME) or name in SHIPPED_NAMES or Path(name).exists()):
+        raise InputError(
+            f"init: {name}: no such file, run directory or shipped model "
+            f"({', '.join(SHIPPED_NAMES)})"
+        )
+    source = find_checkpoint(name)
     return source, load_checkpoint(source)
 
 

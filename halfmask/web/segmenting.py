@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -62,13 +62,22 @@ class Segmenter:
 
     Args:
         model: as in `halfmask.load`.
-        detector: another model, whose boxes `model` fills.
+        detector: what finds the boxes that `model` fills, as in `halfmask.load`.
         device: as in `halfmask.load`.
+        classes: as in `halfmask.load`.
     """
 
-    def __init__(self, model: str, detector: str | None = None, device: str | None = None) -> None:
+    def __init__(
+        self,
+        model: str,
+        detector: str | None = None,
+        device: str | None = None,
+        *,
+        classes: str | Sequence[str] | None = None,
+    ) -> None:
         self.name = model
         self._model, self._detector, self._device = model, detector, device
+        self._classes = classes
         self._predictor: Predictor | None = None
         self._fault: InputError | None = None
         self._loading = threading.Lock()
@@ -94,7 +103,9 @@ class Segmenter:
                 raise self._fault
             if self._predictor is None:
                 try:
-                    self._predictor = load(self._model, self._detector, self._device)
+                    self._predictor = load(
+                        self._model, self._detector, self._device, classes=self._classes
+                    )
                 except InputError as error:
                     self._fault = error
                     raise

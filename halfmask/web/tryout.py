@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from halfmask.web.segmenting import Segmenter
@@ -12,6 +13,7 @@ def serve(
     model: str | Path,
     *,
     detector: str | None = None,
+    classes: str | Sequence[str] | None = None,
     host: str = "127.0.0.1",
     port: int | None = None,
     token: bool = False,
@@ -23,7 +25,8 @@ def serve(
 
     Args:
         model: as in `halfmask.load`.
-        detector: another model, whose boxes `model` fills.
+        detector: what finds the boxes that `model` fills, as in `halfmask.load`.
+        classes: as in `halfmask.load`.
         host: the address to bind; one that other machines reach requires a token.
         port: the port, 0 for any free one; None takes the first free one from 8000 on.
         token: whether this machine needs the token, too.
@@ -31,7 +34,7 @@ def serve(
     Raises:
         InputError: there is no such model, or the address cannot be used.
     """
-    segmenter = Segmenter(str(model), detector, device)
+    segmenter = Segmenter(str(model), detector, device, classes=classes)
     segmenter.predictor()  # reports a wrong name before the page opens
     server = tryout_server(segmenter, host=host, port=port, token=token)
     segmenter.warm_up()

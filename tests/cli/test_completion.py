@@ -58,7 +58,7 @@ def test_zsh_shows_whole_sentences() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=os.environ | asks, capture_output=True, text=True
     )
-    assert done.stdout.startswith('_arguments \'*: :(("doctor":"Describes a COCO file')
+    assert done.stdout.startswith('_arguments \'*: :(("doctor":"Describes a data set')
     assert "..." not in done.stdout
 
 

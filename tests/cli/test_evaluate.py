@@ -46,7 +46,9 @@ def test_a_detector_with_everything(
         "seconds",
         "model",
         "version",
+        "detector_classes",
     ]
+    assert result["detector_classes"] == {"left_out": {}, "not_found": ["owl"]}
     assert result["images"] == 3
     assert result["model"].startswith(f"{tiny_detector.name}@")
     assert result["box"]["all"]["AP"] is not None
@@ -340,7 +342,10 @@ def test_a_sheet_of_one_instance_and_of_none(
         "evaluate", tiny_detector, none, "--images", photos, "--given-boxes", "--sheet", sheet
     )
     assert refused.code == 2
-    assert "no mask has a known truth" in refused.line
+    assert "the detector does not know, so it misses their objects: owl" in refused.err
+    assert [line.partition("png: ")[2] for line in refused.errors] == [
+        "no sheet, since no mask has a known truth"
+    ]
     assert not sheet.exists()
 
 
@@ -439,7 +444,7 @@ def test_input_that_cannot_be_used(
 
     assert "none of the 3 photographs" in line(tiny_segmenter, good, "--images", empty)
     assert "no such folder" in line(tiny_segmenter, good, "--images", absent)
-    assert "expected a COCO instances file" in line(tiny_segmenter, text, "--images", photos)
+    assert "expected a COCO or Label Studio file" in line(tiny_segmenter, text, "--images", photos)
     assert "cannot read it" in line(tiny_segmenter, absent, "--images", photos)
     assert "no such checkpoint" in line(absent, good, "--images", photos)
     assert "no such baseline" in line("baseline:magic", good, "--images", photos)

@@ -64,9 +64,9 @@ def test_the_command_line_page_has_every_verb_and_option() -> None:
     assert re.findall(r"^## (\S+)$", page, re.MULTILINE) == list(VERBS)
     complete = page.split("## complete\n")[1].split("\n## ")[0]
     assert "halfmask complete MODEL DATA [OPTIONS]" in complete
-    assert "| `--out` | path | required |" in complete
+    assert "| `--out` | OUT | required |" in complete
     assert "| `--boxes` | `auto` `tight` `loose` | `auto` |" in complete
-    assert "| `--workers` | number | `2` |" in complete
+    assert "| `--workers` | N | `2` |" in complete
     for row in re.findall(r"^\|.*\|$", page, re.MULTILINE):
         assert len(re.findall(r"(?<!\\)\|", row)) in (3, 5), row
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from halfmask.cli.main import app
 from halfmask.errors import InputError
+from halfmask.formats.source import open_source
 from halfmask.inference.export.export import write_graphs
 from halfmask.inference.export.int8 import _pairs, agreement, feeds_of, session_of
 from halfmask.inference.export.samples import BOXES, Sample, samples, some_boxes
@@ -127,7 +128,7 @@ def test_boxes_come_from_a_file_or_are_made_up(photos: Path, tmp_path: Path) -> 
     images = [{"id": k + 1, "file_name": f"{k}.png", "width": 96, "height": 72} for k in range(2)]
     document = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "a"}]}
     (tmp_path / "boxes.json").write_text(json.dumps(document))
-    found = samples(photos, tmp_path / "boxes.json")
+    found = samples(photos, open_source(tmp_path / "boxes.json"))
     assert [s.boxes.tolist() for s in found] == [[[1, 2, 31, 42]]]
     assert isinstance(found[0], Sample)
     assert len(samples(photos, limit=2)) == 2
@@ -151,7 +152,7 @@ def test_what_cannot_be_calibrated_on_is_refused(
         ([*int8, calibrate, str(tmp_path / "absent")], "no such folder of photographs"),
         ([*int8, calibrate, str(empty)], "a folder without images"),
         ([*int8, calibrate, str(torn)], "expected a photograph"),
-        ([*int8, calibrate, str(photos), "--boxes", str(nowhere)], "no photograph with a box in"),
+        ([*int8, calibrate, str(photos), "--data", str(nowhere)], "no photograph with a box in"),
     ]
     for words, message in cases:
         done = CliRunner().invoke(

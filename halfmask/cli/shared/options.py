@@ -9,16 +9,14 @@ import typer
 DetectorOption = Annotated[
     str | None,
     typer.Option(
-        metavar="DETECTOR",
         help="What finds the boxes: a checkpoint or run, torchvision:NAME, "
-        "hf:NAME (transformers), or an ONNX file of the YOLOX family.",
+        "hf:NAME (transformers), or an ONNX file of the YOLOX family."
     ),
 ]
 ClassesOption = Annotated[
     str | None,
     typer.Option(
-        metavar="NAMES",
         help='Class names "a, b, c": what an open-vocabulary detector looks for, or the classes '
-        "of a detector's file that names none.",
+        "of a detector's file that names none."
     ),
 ]

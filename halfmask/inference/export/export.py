@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +19,13 @@ from torch import Tensor, nn
 
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
+from halfmask.formats.report import ConversionReport
+from halfmask.formats.source import DataSource
 from halfmask.inference.export.graphs import BoxSegmenterGraph, DetectorGraph, RegionSegmenterGraph
 from halfmask.inference.export.int8 import quantize_graph, session_of
 from halfmask.inference.export.parity import Graph, cases, parity
 from halfmask.inference.export.samples import Sample, samples
+from halfmask.inference.jobs import open_boxes
 from halfmask.inference.predictor import Predictor, as_predictor
 from halfmask.models.box_segmenter.model import BoxSegmenter
 from halfmask.models.detectors.base import BoxDetector
@@ -40,10 +43,12 @@ class Export:
     Attributes:
         out: the folder.
         report: the content of OUT/model.json.
+        reading: what in `data` could not be read, and notes.
     """
 
     out: Path
     report: dict[str, Any]
+    reading: ConversionReport = field(default_factory=ConversionReport)
 
     @property
     def graphs(self) -> list[dict[str, Any]]:
@@ -62,7 +67,7 @@ def export(
     detector: str | Path | None = None,
     precision: Literal["float32", "int8"] = "float32",
     calibrate: str | Path | None = None,
-    boxes: str | Path | None = None,
+    data: str | Path | None = None,
 ) -> Export:
     """Writes a model as ONNX graphs and measures how far they are from the model.
 
@@ -75,13 +80,14 @@ def export(
         detector: a model that finds the boxes which `model` fills.
         precision: int8 adds an 8-bit copy of each graph, NAME.int8.onnx.
         calibrate: int8: a folder of photographs like those to come.
-        boxes: int8: a COCO file with the boxes of these photographs; None makes up
-            boxes of many sizes.
+        data: int8: a data set with boxes of these photographs, in any format that
+            `convert` reads; None makes up boxes of many sizes.
     Raises:
         InputError: the extra `export` is not installed, the options do not fit, or the
             model has no graph (a rule, Detectron's geometry).
     """
     calibration: list[Sample] = []
+    source: DataSource | None = None
     if precision == "int8":
         if calibrate is None:
             raise InputError(
@@ -89,15 +95,19 @@ def export(
                 "--calibrate"
             )
         require_extra()
-        calibration = samples(Path(calibrate), None if boxes is None else Path(boxes))
+        if data is not None:
+            source = open_boxes(Path(data), Path(calibrate))
+        calibration = samples(Path(calibrate), source)
     elif precision != "float32":
         raise InputError(f"precision: expected float32 or int8, found {precision!r}")
-    elif calibrate is not None or boxes is not None:
-        raise InputError("export: --calibrate and --boxes are for --precision int8")
+    elif calibrate is not None or data is not None:
+        raise InputError("export: --calibrate and --data are for --precision int8")
     predictor = as_predictor(model, detector, "cpu")
     if predictor.device.type != "cpu":
         raise InputError(f"export: {predictor.name} is on {predictor.device}; load it on the CPU")
-    return Export(out=Path(out), report=write_graphs(predictor, Path(out), calibration))
+    report = write_graphs(predictor, Path(out), calibration)
+    reading = ConversionReport() if source is None else source.report
+    return Export(out=Path(out), report=report, reading=reading)
 
 
 def write_graphs(

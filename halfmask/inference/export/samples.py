@@ -15,6 +15,7 @@ from halfmask.coco.file import CocoFile
 from halfmask.coco.images import missing_photographs, photograph_path, read_photograph
 from halfmask.coco.records import clip_box, file_name_of
 from halfmask.errors import InputError
+from halfmask.formats.source import DataSource
 from halfmask.inference.images import as_tensor, check_size, images_in
 
 T = TypeVar("T")
@@ -38,25 +39,25 @@ class Sample:
     labels: Tensor
 
 
-def samples(folder: Path, boxes: Path | None = None, limit: int = PHOTOGRAPHS) -> list[Sample]:
+def samples(folder: Path, data: DataSource | None = None, limit: int = PHOTOGRAPHS) -> list[Sample]:
     """Reads photographs of a folder, `limit` at most.
 
     Args:
         folder: of photographs like those to come.
-        boxes: a COCO file with their boxes; None makes up boxes of many sizes, the same
+        data: a data set with their boxes; None makes up boxes of many sizes, the same
             in each call.
     Raises:
         InputError: no such folder, no photograph in it, one that cannot be read, or no
-            box in the file.
+            box in the data set.
     """
     if not folder.is_dir():
         raise InputError(f"--calibrate {folder}: no such folder of photographs")
-    if boxes is None:
+    if data is None:
         return _made_up(folder, limit)
-    found = _of_file(folder, boxes, limit)
+    found = _of_data(folder, data, limit)
     if not found:
         raise InputError(
-            f"--calibrate {folder}: this folder has no photograph with a box in {boxes}"
+            f"--calibrate {folder}: this folder has no photograph with a box in {data.original}"
         )
     return found
 
@@ -86,8 +87,8 @@ def some_boxes(
     return torch.cat([low, low + sides], 1)
 
 
-def _of_file(folder: Path, boxes: Path, limit: int) -> list[Sample]:
-    file = CocoFile.read(boxes)
+def _of_data(folder: Path, data: DataSource, limit: int) -> list[Sample]:
+    file = CocoFile.read(data.annotations, data.original)
     given = []
     absent = {image["id"] for image in missing_photographs(folder, file.images)}
     for image in file.images:

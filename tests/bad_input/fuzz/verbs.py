@@ -33,7 +33,7 @@ def run_index(data: Path, images: Path, out: Path) -> None:
 
 
 def run_complete(data: Path, images: Path, out: Path) -> None:
-    complete.run("baseline:grabcut", data, images, out / "completed.json", dry_run=True)
+    complete.run("baseline:grabcut", data, images=images, out=out / "completed.json", dry_run=True)
 
 
 def run_loader(data: Path, images: Path, out: Path) -> None:

@@ -115,7 +115,11 @@ def _index(given: DataSet, out: Path, _: io.StringIO) -> str:
 
 def _complete(given: DataSet, out: Path, _: io.StringIO) -> str:
     report = out / "report.json"
-    _run(lambda: complete.run(MODEL, given.data, given.images, out / "completed.json", json=report))
+    _run(
+        lambda: complete.run(
+            MODEL, given.data, images=given.images, out=out / "completed.json", json=report
+        )
+    )
     done = json.loads(report.read_text())
     if done["skipped"]:
         return "photograph skipped, reported"

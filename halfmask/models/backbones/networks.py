@@ -8,6 +8,7 @@ from urllib.error import URLError
 
 import torchvision
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from halfmask.errors import InputError
@@ -64,6 +65,19 @@ def move_stride_to_1x1(network: nn.Module, name: str) -> None:
         block.conv1.stride, block.conv2.stride = block.conv2.stride, (1, 1)
 
 
+class _StridedConv1x1(nn.Conv2d):
+    """A 1×1 convolution that picks its cells first.
+
+    oneDNN 1×1 convolutions of stride 2 with few channels (4, 6) write beyond their
+    buffers in the backward pass (torch 2.14.1, CPU, channels last).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        down, across = self.stride
+        picked = input[..., ::down, ::across]
+        return F.conv2d(picked, self.weight, self.bias)
+
+
 class SmallResNet(nn.Module):
     """A ResNet of any size: a strided 3×3 stem, then stages at strides 4, 8 and so on.
 
@@ -83,7 +97,7 @@ class SmallResNet(nn.Module):
         for width, count in zip(widths, blocks, strict=True):
             # Each stage halves the map, the first one too.
             change = nn.Sequential(
-                nn.Conv2d(before, width, 1, stride=2, bias=False), nn.BatchNorm2d(width)
+                _StridedConv1x1(before, width, 1, stride=2, bias=False), nn.BatchNorm2d(width)
             )
             first = BasicBlock(before, width, stride=2, downsample=change)
             rest = [BasicBlock(width, width) for _ in range(count - 1)]

@@ -20,7 +20,7 @@ from halfmask.formats.source import open_source
 from tests.browser import BROWSER, served, visited
 from tests.conftest import RunsHalfmask
 
-from .roboflow import labels, roboflow
+from .roboflow import FEW, labels, roboflow
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="needs playwright (pip install 'halfmask[dev]')"
@@ -113,7 +113,7 @@ def test_three_commands_with_few_masks(
 ) -> None:
     """Fewer than 50 masks: nothing is trained."""
     monkeypatch.chdir(tmp_path)
-    yolo = roboflow(tmp_path / "my yolo", {"person"}, parts={"train": 3, "valid": 1, "test": 1})
+    yolo = roboflow(tmp_path / "my yolo", {"person", "dog", "cat"}, parts=FEW)
     before = labels(yolo)
     first = halfmask_cli("complete", "auto", "my yolo", "--out", "my out")
     assert first.code == 0, first.err
@@ -139,7 +139,7 @@ def test_three_commands_with_enough_masks(tmp_path: Path) -> None:
     """Really adapts, after a Ctrl-C in the middle of it."""
     yolo = roboflow(tmp_path / "yolo", {"person", "suitcase", "bird", "car"}, mirrored=True)
     halfmask = [sys.executable, "-m", "halfmask"]
-    command = [*halfmask, *"complete auto yolo/ --out out/ --minutes 0.5".split()]
+    command = [*halfmask, *["complete", "auto", "yolo/", "--out", "out/", "--minutes", "0.5"]]
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as first:
@@ -163,7 +163,7 @@ def test_three_commands_with_enough_masks(tmp_path: Path) -> None:
     assert json.loads((run / "adaptation.json").read_text())["held_out"]["adapted"] is not None
     with served(next_command(again.stdout), tmp_path) as address:
         accept(address, 3)
-    last = [*halfmask, *"convert to-yolo out/ final/".split()]
+    last = [*halfmask, *["convert", "to-yolo", "out/", "final/"]]
     assert subprocess.run(last, cwd=tmp_path, check=False).returncode == 0
     check_result(yolo, tmp_path / "final")
     check_ultralytics(tmp_path / "final", tmp_path / "ultralytics")

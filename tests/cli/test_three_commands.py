@@ -20,7 +20,7 @@ from halfmask.formats.source import open_source
 from tests.browser import BROWSER, served, visited
 from tests.conftest import RunsHalfmask
 
-from .roboflow import labels, roboflow
+from .roboflow import FEW, labels, roboflow
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="needs playwright (pip install 'halfmask[dev]')"
@@ -113,7 +113,7 @@ def test_three_commands_with_few_masks(
 ) -> None:
     """Fewer than 50 masks: nothing is trained."""
     monkeypatch.chdir(tmp_path)
-    yolo = roboflow(tmp_path / "my yolo", {"person"}, parts={"train": 3, "valid": 1, "test": 1})
+    yolo = roboflow(tmp_path / "my yolo", {"person", "dog", "cat"}, parts=FEW)
     before = labels(yolo)
     first = halfmask_cli("complete", "auto", "my yolo", "--out", "my out")
     assert first.code == 0, first.err

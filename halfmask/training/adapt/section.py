@@ -7,6 +7,7 @@ from typing import Any
 
 from halfmask._version import __version__
 from halfmask.pictures.report import Bars, Chart, Headline, Page, ReportSection, Table, write_report
+from halfmask.text import plural
 
 NAMES = {
     "box": "the box",
@@ -23,36 +24,46 @@ def adaptation_section(out: Path, state: dict[str, Any]) -> ReportSection:
         out: folder of the run.
         state: what adaptation.json holds.
     """
-    text = [_held_out_text(state.get("held_out")), f"{state['reason'].capitalize()}."]
+    reason = state["reason"]
+    text = [_held_out_text(state.get("held_out")), f"{reason[0].upper()}{reason[1:]}."]
     expected = state.get("expected")
     if expected is not None:
         text.append(
-            f"Expect a mean IoU of {expected['miou']:.2f} (95 %: {expected['low']:.2f} to "
-            f"{expected['high']:.2f}) on objects without masks. The estimate is the mean of the "
-            "model's own scores; its interval says how far classes lie from their scores."
+            f"Expect a mean IoU of {100 * expected['miou']:.0f} % on objects without masks (95 % "
+            f"interval: {100 * expected['low']:.0f} to {100 * expected['high']:.0f}). The estimate "
+            "is the mean of the model's own scores; the interval says how far a class can lie "
+            "from its scores."
         )
     held, plot = state.get("held_out"), out / "reliability.png"
     bars = None
     if held is not None:
         groups = [(name, "", [held[key]]) for key, name in NAMES.items() if held[key] is not None]
-        bars = Bars(["mean IoU, %"], groups, f"{held['masks']} held-out masks, true boxes given.")
+        bars = Bars(["mean IoU, %"], groups, f"{_masks_of(held)}, true boxes given.")
     charts = [Chart(plot, "how far the quality score can be trusted")] if plot.is_file() else []
     return ReportSection(title="Does adapting help?", text=text, bars=bars, charts=charts)
 
 
+def _masks_of(held: dict[str, Any]) -> str:
+    masks = plural(held["masks"], "mask" if held["by"] == "nothing" else "held-out mask")
+    return f"{masks} of the data" if held["by"] == "nothing" else masks
+
+
 def _held_out_text(held: dict[str, Any] | None) -> str:
     if held is None:
-        return "There are too few masks to hold some back, so nothing was measured."
+        return "The data have no mask, so nothing was measured."
     if held["by"] == "nothing":
-        return f"The model as it is was measured on {held['masks']} masks of the data."
+        return f"The model as it is was measured on {_masks_of(held)}."
     if held["by"] == "classes":
-        whose = f"of {held['classes']} classes ({', '.join(held['names'])})"
+        whose = f"of {plural(held['classes'], 'class', 'es')} ({', '.join(held['names'])})"
         how = "without the masks of some of these classes"
     else:
-        whose, how = f"on {held['photographs']} photographs", "without a third of the photographs"
+        whose, how = (
+            f"on {plural(held['photographs'], 'photograph')}",
+            "without a third of the photographs",
+        )
     return (
-        f"Two short trainings, each {how}, were measured on {held['masks']} masks {whose} that "
-        "they had not seen."
+        f"Two short trainings, each {how}, were measured on {plural(held['masks'], 'mask')} {whose} "
+        "that they had not learned from."
     )
 
 
@@ -60,11 +71,11 @@ def adaptation_headlines(state: dict[str, Any]) -> list[Headline]:
     """Returns the expected IoU, and both models' on held-out masks."""
     heads, expected, held = [], state.get("expected"), state.get("held_out")
     if expected is not None:
-        note = f"95 %: {100 * expected['low']:.0f} to {100 * expected['high']:.0f}"
+        note = f"95 % interval: {100 * expected['low']:.0f} to {100 * expected['high']:.0f}"
         label = "mask IoU to expect on objects without masks"
         heads.append(Headline(f"{100 * expected['miou']:.0f}", "%", label, note))
     if held is not None:
-        note = f"{held['masks']} held-out masks, true boxes given"
+        note = f"{_masks_of(held)}, true boxes given"
         for key in ("adapted", "start"):
             if held[key] is None:
                 continue
@@ -75,18 +86,22 @@ def adaptation_headlines(state: dict[str, Any]) -> list[Headline]:
 
 def report_kept_start(out: Path, state: dict[str, Any]) -> Path:
     """Writes report.html of a run that keeps the starting model."""
-    n = state["learned_from"]
+    n, held = state["learned_from"], state.get("held_out")
+    trained = held is not None and held["adapted"] is not None
+    why = "adapting it did not help enough" if trained else "the masks are too few to adapt it"
     table = Table(
         ["", "count"],
         [
             ("masks", f"{n['masks']:,}"),
             ("photographs with masks", f"{n['photographs']:,}"),
+            ("classes with masks", f"{n['classes']:,}"),
             ("objects without a mask", f"{n['boxes_without_masks']:,}"),
+            ("classes without a mask", f"{n['classes_without_masks']:,}"),
         ],
     )
     page = Page(
-        title="adapt",
-        lead=f"The run holds {state['init']} as it is: no training made it better.",
+        title="Adapted or as it is?",
+        lead=f"The run holds {state['init']} as it is: {why}.",
         headlines=adaptation_headlines(state),
         sections=[
             adaptation_section(out, state),

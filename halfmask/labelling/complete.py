@@ -133,13 +133,28 @@ def complete(
         if minutes is not None:
             raise InputError("--minutes is for `complete auto`, which adapts a model")
         return fill_missing(model, data, options, images=images, out=out, progress=progress)
+    return _complete_auto(
+        data, options, images=images, out=Path(out), minutes=minutes, progress=progress
+    )
+
+
+def _complete_auto(
+    data: str | Path,
+    options: FillOptions,
+    *,
+    images: str | Path | None,
+    out: Path,
+    minutes: float | None,
+    progress: Progress | None,
+) -> Completion:
+    """Adapts the shipped model in OUT.run if there are enough masks, then fills with it."""
     minutes = checked_minutes(minutes)
-    if dry_run:
+    if options.dry_run:
         planned = fill_missing(START, data, options, images=images, out=out, progress=progress)
         return replace(planned, summary=_intention(planned, minutes))
     if not check_filling(data, options, images=images, out=out, progress=progress):
         return fill_missing(START, data, options, images=images, out=out, progress=progress)
-    place = Path(out) if Path(out).name not in ("", "..") else Path(out).resolve()
+    place = out if out.name not in ("", "..") else out.resolve()
     run = place.with_name(f"{place.name}.run")
     learned = _adapted(data, images, run, minutes=minutes, progress=progress)
     done = fill_missing(run, data, options, images=images, out=out, progress=progress)

@@ -61,9 +61,10 @@ def _held_out_text(held: dict[str, Any] | None) -> str:
             f"on {plural(held['photographs'], 'photograph')}",
             "without a third of the photographs",
         )
+    masks = plural(held["masks"], "mask")
     return (
-        f"Two short trainings, each {how}, were measured on {plural(held['masks'], 'mask')} {whose} "
-        "that they had not learned from."
+        f"Two short trainings, each {how}, were measured on {masks} {whose} that they had not "
+        "learned from."
     )
 
 

@@ -82,6 +82,7 @@ MANY_ARGUMENTS = {
     "models/box_segmenter/model.py:__init__": PARTS,
     "models/imported/import_weights.py:import_weights": TWIN,
     "models/mask_rcnn/model.py:__init__": PARTS,
+    "training/train.py:train": TWIN,
     "web/review/serve.py:review": TWIN,
 }
 """Functions of more than eight arguments outside cli/, and why."""

@@ -180,7 +180,7 @@ def build_for(recipe: Recipe, data: TrainingData) -> SegmentationModel:
 
 
 def read_init(init: str) -> tuple[Path, Checkpoint]:
-    """Reads the checkpoint that a recipe starts from: a shipped model's name, a run or a file.
+    """Reads the checkpoint that `init` names: a shipped model, a run or a file.
 
     Raises:
         InputError: there is none, or it cannot be read.

@@ -33,8 +33,14 @@ def filled(
 
 
 def test_bad_use_is_one_line(halfmask_cli: Cli, filled: Path, photos: Path, tmp_path: Path) -> None:
+    # `complete` notes the photographs' folder; a file of another tool does not.
+    document = json.loads(filled.read_text())
+    document["info"]["halfmask"].pop("images")
+    unplaced = tmp_path / "elsewhere" / "filled.json"
+    unplaced.parent.mkdir()
+    unplaced.write_text(json.dumps(document))
     cases = {
-        ("review", filled): "--images",
+        ("review", unplaced): "--images",
         ("review", filled, "--images", tmp_path / "absent"): "no such folder",
         ("review", filled, "--export"): "nothing was reviewed yet",
         ("review", tmp_path / "absent.json", "--images", photos): "No such file",

@@ -20,7 +20,7 @@ from halfmask.training.rounds import train_helper
 
 logger = logging.getLogger("halfmask")
 
-ENOUGH_UNSEEN = 30
+ENOUGH_UNSEEN = 60
 """Masks of unseen classes to which the quality score is fitted alone."""
 TITLES = {"start": "the model as it is", "box": "the box", "ellipse": "the ellipse"}
 

@@ -20,7 +20,7 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def copies(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of COCO copies: no test writes into the user's own."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("HALFMASK_CACHE", str(folder))

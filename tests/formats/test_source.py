@@ -52,11 +52,11 @@ def test_every_format_is_found_and_opened(
     assert (opened.annotations == data) == (form == "coco")
 
 
-def test_all_parts_of_a_yolo_data_set(tmp_path: Path, cache: Path) -> None:
+def test_all_parts_of_a_yolo_data_set(tmp_path: Path, copies: Path) -> None:
     data = yolo_with_splits(tmp_path / "y")
     opened = open_source(data)
     document = json.loads(opened.annotations.read_text())
-    assert opened.annotations.parent == cache
+    assert opened.annotations.parent == copies
     assert opened.images == data.resolve()
     assert [(i["file_name"], i["split"]) for i in document["images"]] == [
         ("images/train/train.jpg", "train"),

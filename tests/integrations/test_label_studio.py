@@ -217,9 +217,8 @@ def test_polygons_in_percent(tiny_segmenter: Path, photo: Image.Image) -> None:
         [v for x, y in r["value"]["points"] for v in (x * 0.64, y * 0.48)] for r in result["result"]
     ]
     drawn = load(tiny_segmenter).segment(photo, [[4, 6, 36, 42]], [0]).masks()[0].numpy()
-    assert np.array_equal(
-        coco.decode(coco.merge(coco.frPyObjects(parts, 48, 64))).astype(bool), drawn
-    )
+    given = coco.decode(coco.merge(coco.frPyObjects(parts, 48, 64))).astype(bool)
+    assert (given & drawn).sum() / (given | drawn).sum() >= 0.97  # few points, see `outlines`
     assert {tuple(r["value"]["polygonlabels"]) for r in result["result"]} == {("owl",)}
 
 

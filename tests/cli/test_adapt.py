@@ -157,6 +157,7 @@ def test_held_out_masks_change_no_training(world: Path, start: Path, tmp_path: P
     assert adaptation(two)["held_out"]["start"] != held["start"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [5, 60, 120])
 def test_an_interrupted_adaptation_goes_on(
     step: int, world: Path, start: Path, adapted: Path, tmp_path: Path
@@ -185,6 +186,7 @@ def test_an_interrupted_adaptation_goes_on(
     assert adaptation(out)["held_out"] == adaptation(adapted)["held_out"]
 
 
+@pytest.mark.slow
 def test_a_yolo_folder_is_enough(world: Path, start: Path, tmp_path: Path) -> None:
     yolo = tmp_path / "yolo"
     halfmask.convert("to-yolo", world / "half.json", yolo, images=world / "images")
@@ -196,6 +198,7 @@ def test_a_yolo_folder_is_enough(world: Path, start: Path, tmp_path: Path) -> No
     )
 
 
+@pytest.mark.slow
 def test_other_data_measure_the_result(world: Path, start: Path, tmp_path: Path) -> None:
     done = halfmask.train(
         world / "half.json",

@@ -108,6 +108,7 @@ def next_command(output: str) -> list[str]:
 
 
 @needs_chromium
+@pytest.mark.slow
 def test_three_commands_with_few_masks(
     halfmask_cli: RunsHalfmask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

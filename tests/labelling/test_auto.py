@@ -98,6 +98,7 @@ def test_no_mask_at_all(photos: Path, tmp_path: Path) -> None:
     assert "0 masks are too few to adapt it" in done.summary
 
 
+@pytest.mark.slow
 def test_masks_that_were_not_given_change_nothing(photos: Path, tmp_path: Path) -> None:
     found = []
     for masked in ({1}, {1, 2, 3}):
@@ -167,6 +168,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert listing(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_run_of_other_data_is_not_used(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "masks.json"
     halfmask.complete("auto", data(tmp_path, {1}), images=photos, out=out)

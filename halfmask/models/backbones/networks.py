@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from urllib.error import URLError
 
 import torchvision
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from halfmask.errors import InputError
@@ -65,17 +65,16 @@ def move_stride_to_1x1(network: nn.Module, name: str) -> None:
         block.conv1.stride, block.conv2.stride = block.conv2.stride, (1, 1)
 
 
-class _StridedConv1x1(nn.Conv2d):
-    """A 1×1 convolution that picks its cells first.
+def _shortcut(before: int, width: int) -> nn.Sequential:
+    """Returns a 1×1 convolution of stride 2 and its norm, which picks its cells first.
 
-    oneDNN 1×1 convolutions of stride 2 with few channels (4, 6) write beyond their
-    buffers in the backward pass (torch 2.14.1, CPU, channels last).
+    oneDNN's own 1×1 convolutions of stride 2 with few channels (4 to 6) write beyond
+    their buffers in the backward pass (torch 2.14.1, CPU, channels last). The names are
+    those of ResNet's shortcut.
     """
-
-    def forward(self, input: Tensor) -> Tensor:
-        down, across = self.stride
-        picked = input[..., ::down, ::across]
-        return F.conv2d(picked, self.weight, self.bias)
+    convolution = nn.Conv2d(before, width, 1, bias=False)
+    parts = {"pick": nn.MaxPool2d(1, 2), "0": convolution, "1": nn.BatchNorm2d(width)}
+    return nn.Sequential(OrderedDict(parts))
 
 
 class SmallResNet(nn.Module):
@@ -96,10 +95,7 @@ class SmallResNet(nn.Module):
         stages, before = [], widths[0]
         for width, count in zip(widths, blocks, strict=True):
             # Each stage halves the map, the first one too.
-            change = nn.Sequential(
-                _StridedConv1x1(before, width, 1, stride=2, bias=False), nn.BatchNorm2d(width)
-            )
-            first = BasicBlock(before, width, stride=2, downsample=change)
+            first = BasicBlock(before, width, stride=2, downsample=_shortcut(before, width))
             rest = [BasicBlock(width, width) for _ in range(count - 1)]
             stages.append(nn.Sequential(first, *rest))
             before = width

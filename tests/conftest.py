@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ def shared_data() -> Path:
     return folder.resolve()
 
 
-@pytest.fixture(autouse=True)
-def copies(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="session", autouse=True)
+def copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of COCO copies: no test writes into the user's own."""
     folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("HALFMASK_CACHE", str(folder))
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HALFMASK_CACHE", str(folder))
+        yield folder
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,6 @@ class TrainingData:
     Attributes:
         name: of the recipe's annotation file.
         main: the recipe's data, with the categories of the model.
-        whole: the recipe's annotation file, held-out images included.
         development: its held-out images with all masks of the file, or None.
         own: stage number → data of that stage alone.
         masked: category ids of set A: classes with masks in data that a stage learns
@@ -41,7 +40,6 @@ class TrainingData:
 
     name: str
     main: Pictures
-    whole: Annotations
     development: CocoInstances | None
     masked: set[int]
     mask_counts: dict[int, int]
@@ -131,7 +129,6 @@ def read_training_data(
     return TrainingData(
         name=whole.name,
         main=main,
-        whole=whole,
         development=development,
         masked=set().union(*(p.masked for p in teaching)),
         mask_counts=counts,

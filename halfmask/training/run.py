@@ -24,7 +24,8 @@ class Run:
         checkpoint: model.safetensors; None if the run was stopped, and for a dry run.
         step, steps: steps done, and steps of the whole training.
         metrics: evaluations, as in metrics.json.
-        dry_run: report of a dry run, else None.
+        dry_run: report of a dry run that measured steps, else None.
+        is_plan: whether this is a dry run.
         adaptation: what adapting to the data gave, else None.
         faults, notes: lines about what could not be read in the data, and about what
             they hold that training does not use.
@@ -38,6 +39,7 @@ class Run:
     steps: int
     metrics: list[dict[str, Any]] = field(default_factory=list)
     dry_run: DryRun | None = None
+    is_plan: bool = False
     adaptation: Adaptation | None = None
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -51,7 +53,7 @@ class Run:
     @property
     def exit_code(self) -> int:
         """Exit code of the command line; 1 if a part of the data could not be read."""
-        if not self.finished and not self.dry_run:
+        if not self.finished and not self.is_plan:
             return INTERRUPTED
         return 1 if self.faults else 0
 
@@ -59,6 +61,8 @@ class Run:
         """Yields the report of a dry run, or how the run ended."""
         if self.dry_run is not None:
             yield from self.dry_run.lines()
+        elif self.is_plan:
+            yield "dry run: nothing was written"
         elif self.is_main and self.finished:
             if self.adaptation is not None:
                 yield from self.adaptation.lines()

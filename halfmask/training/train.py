@@ -95,7 +95,8 @@ def train(
     steps = sum(stage.steps for stage in settings.stages)
     if dry_run:
         settings = for_processes(settings, Path(), resume=False, world=settings.devices)
-        return Run(folder=Path(out or "."), steps=steps, dry_run=measure_recipe(settings))
+        measured = measure_recipe(settings)
+        return Run(folder=Path(out or "."), steps=steps, dry_run=measured, is_plan=True)
     if out is None:
         raise InputError("train: --out RUN is missing: name a folder for the run")
     arguments = ["train", str(recipe), *overrides, "--out", str(out)]

@@ -157,6 +157,52 @@ def test_held_out_masks_change_no_training(world: Path, start: Path, tmp_path: P
     assert adaptation(two)["held_out"]["start"] != held["start"]
 
 
+def test_removed_masks_change_nothing(world: Path, start: Path, tmp_path: Path) -> None:
+    """B's masks, removed by `data.masked`, neither teach nor judge nor calibrate."""
+    settings = [*overrides(start, 4), "data.masked_threshold=1", "data.masked=c1,c2,c3,c4"]
+    document = json.loads((world / "instances.json").read_text())
+    for row in document["annotations"]:
+        if row["category_id"] not in MASKED:
+            x, y, w, h = row["bbox"]
+            row["segmentation"] = [[x, y, x + w / 2, y, x + w / 2, y + h, x, y + h]]
+    ruined = written(tmp_path / "ruined.json", document)
+    runs = [tmp_path / "one", tmp_path / "two"]
+    for data, out in zip((world / "instances.json", ruined), runs, strict=True):
+        halfmask.train(data, settings, images=world / "images", out=out, report=False)
+    one, two = map(adaptation, runs)
+    same = ("kept", "held_out", "expected", "learned_from")
+    assert {key: one[key] for key in same} == {key: two[key] for key in same}
+    assert one["learned_from"]["classes"] == len(MASKED)
+    assert set(one["held_out"]["names"]) == {"c1", "c2", "c3", "c4"}
+    assert same_weights(*runs)
+
+
+@pytest.mark.parametrize(
+    ("bare", "said"), [(False, "600 steps"), (True, "0 masks are too few to adapt it")]
+)
+def test_a_dry_run_writes_nothing(
+    bare: bool,
+    said: str,
+    halfmask_cli: RunsHalfmask,
+    world: Path,
+    start: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = [s for s in overrides(start) if "steps" not in s]
+    arguments = ["train", world / "half.json", *settings, "--images", world / "images"]
+    if bare:
+        document = json.loads((world / "half.json").read_text())
+        arguments[1] = written(tmp_path / "none.json", strip_masks(document, set()))
+    before = set(tmp_path.rglob("*"))
+    outcome = halfmask_cli(*arguments, "--dry-run", "--out", tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+    assert said in outcome.out
+    assert "nothing was written" in outcome.out
+    assert set(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [5, 60, 120])
 def test_an_interrupted_adaptation_goes_on(

@@ -92,7 +92,7 @@ def _compared(job: AdaptationJob, least: int) -> Comparison | None:
         )
         found = compare(job, held)
     else:
-        by, names = "nothing", [job.data.whole.name_of(i) for i, n in counts.items() if n]
+        by, names = "nothing", [job.file.name_of(i) for i, n in counts.items() if n]
         order = np.random.default_rng([job.recipe.seed, 18]).permutation(len(pictures))
         chosen = draw_rows(pictures, order[:LOOKED_AT].tolist(), MEASURED)
         if not chosen:
@@ -203,7 +203,7 @@ def _validated(job: AdaptationJob) -> dict[str, Any] | None:
 
 def _learned_from(job: AdaptationJob) -> dict[str, Any]:
     """Counts masks, and objects and classes without."""
-    file, counts = job.data.whole, job.data.mask_counts
+    file, counts = job.file, job.data.mask_counts
     present = {a["category_id"] for i in file.image_ids for a in file.annotations_of(i)}
     return {
         "masks": job.data.masks,

@@ -53,7 +53,6 @@ def measure_start(job: AdaptationJob, chosen: dict[int, Tensor]) -> Comparison:
     Args:
         chosen: see `measure_masks`.
     """
-    begin = time.monotonic()
     models = {"start": load_for_measuring(job.source)}
     models |= {name: build_baseline(f"baseline:{name}") for name in ("box", "ellipse")}
     found = {
@@ -66,7 +65,6 @@ def measure_start(job: AdaptationJob, chosen: dict[int, Tensor]) -> Comparison:
         )
         for name, model in models.items()
     }
-    job.state["measuring_seconds"] = time.monotonic() - begin
     start = found["start"]
     ious = {name: masks.ious.double().numpy() for name, masks in found.items()}
     contest = Contest(
@@ -85,8 +83,9 @@ def compare(job: AdaptationJob, held: HoldOut) -> Comparison:
     Raises:
         Stopped: a signal stopped a training.
     """
+    begin = time.monotonic()
     parts = [measure_start(job, fold.chosen) for fold in held.folds]
-    seconds = job.state["measuring_seconds"] = job.state["measuring_seconds"] * len(held.folds)
+    seconds = job.state["measuring_seconds"] = time.monotonic() - begin
     timing = _timing(job, held, reserve=2.5 * seconds)
     adapted, begin = [], time.monotonic()
     for number, fold in enumerate(held.folds, 1):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from halfmask.coco.annotations import Annotations
 from halfmask.data.dataset import CocoInstances
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
@@ -59,10 +60,19 @@ class AdaptationJob:
         write_json(self.out / STATE, self.state, indent=1)
 
     @property
+    def file(self) -> Annotations:
+        """The training images, also those without masks.
+
+        Not the file as it lies on the disk: masks that the recipe removes
+        (`data.masked`) must not judge a model either.
+        """
+        return self.data.training.file
+
+    @property
     def pictures(self) -> CocoInstances:
-        """All training photographs, those without masks too."""
+        """The photographs of `file`."""
         training = self.data.training
-        return CocoInstances(self.data.whole, training.folder, use=training.use)
+        return CocoInstances(self.file, training.folder, use=training.use)
 
     @property
     def known(self) -> set[str]:

@@ -84,7 +84,7 @@ def read_request(
     *,
     images: str | Path | None,
     val: str | Path | None,
-    out: Path,
+    out: Path | None,
     progress: Progress | None = None,
 ) -> AdaptRequest:
     """Opens a user's data and fills them into the recipe `adapt`.
@@ -94,7 +94,8 @@ def read_request(
         overrides: `key=value` of the recipe.
         images: folder of the photographs; None: where the data say.
         val: data to measure the result on.
-        out: folder of the run; converted copies go into OUT/data.
+        out: folder of the run, whose folder `data` gets converted copies; None: they go
+            where `open_source` puts them.
     Raises:
         InputError: the data cannot be read, the photographs are nowhere, or an override
             does not fit.
@@ -102,15 +103,16 @@ def read_request(
     recipe = load_recipe(RECIPE, list(overrides))
     if recipe.devices > 1:
         raise InputError("devices: adapting trains in one process; leave the key out")
-    source = open_source(data, images=images, folder=out / COPIES, progress=progress)
+    copies = None if out is None else out / COPIES
+    source = open_source(data, images=images, folder=copies, progress=progress)
     sources, changes = (
         [source],
         {"annotations": str(source.annotations), "images": str(source.photographs())},
     )
     if val is not None:
-        held = open_source(val, folder=out / COPIES, progress=progress)
+        held = open_source(val, folder=copies, progress=progress)
         if held.images is None and images is not None:
-            held = open_source(val, images=images, folder=out / COPIES, progress=progress)
+            held = open_source(val, images=images, folder=copies, progress=progress)
         sources.append(held)
         changes |= {
             "validation": str(held.annotations),

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from halfmask.errors import InputError
 from halfmask.training.adapt.adapt import adapt
+from halfmask.training.adapt.holdout import LEFT
 from halfmask.training.adapt.job import STATE
+from halfmask.training.adapt.outcome import reason_of
 from halfmask.training.adapt.request import AdaptRequest, checked_minutes
+from halfmask.training.data import read_training_data
 from halfmask.training.dry_run import measure_recipe
 from halfmask.training.folder import MODEL, remove_begun
 from halfmask.training.job import RunOptions
@@ -43,9 +47,7 @@ def adapt_to_data(
     if place_of(os.environ).launcher:
         raise InputError("adapting trains in one process: leave torchrun or srun out")
     if dry_run:
-        request = read(out=out)
-        planned = measure_recipe(request.recipe)
-        return Run(folder=out or Path(), steps=0, dry_run=planned, faults=request.faults)
+        return _planned(read(out=None), out, minutes)
     if out is None:
         raise InputError("train: --out RUN is missing: name a folder for the run")
     if (out / STATE).is_file() and not resume:
@@ -72,6 +74,17 @@ def adapt_to_data(
         notes=request.notes,
         resume_command=options.resume_command,
     )
+
+
+def _planned(request: AdaptRequest, out: Path | None, minutes: float) -> Run:
+    """Says what would be trained, and measures two steps if there are masks to learn from."""
+    run = Run(folder=out or Path(), steps=0, is_plan=True, faults=request.faults)
+    masks = read_training_data(request.recipe, needs_masks=False).masks
+    if masks < LEFT:
+        notes = [*request.notes, reason_of(None, masks, LEFT)]
+        return replace(run, notes=notes)
+    notes = [*request.notes, f"the steps are fitted to {minutes:g} minutes when it runs"]
+    return replace(run, notes=notes, dry_run=measure_recipe(request.recipe))
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def teach(job: AdaptationJob, checkpoints: Sequence[Path]) -> Path | None:
         object lacks a mask.
     """
     file, data = job.data.training.file, job.data
-    bare = data.whole.objects - data.masks
+    bare = job.file.objects - data.masks
     if bare < max(1.0, ABOUND * data.masks) or not isinstance(file, CocoFile):
         return None
     path = job.out / FOLDER / "filled.json"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from torch import Tensor
 
 from halfmask.data.dataset import CocoInstances
 from halfmask.distributed import current
+from halfmask.errors import InputError
 from halfmask.masks.crops import iou
 from halfmask.models.box_segmenter.quality import FEATURES
 from halfmask.models.build import build_model
 from halfmask.models.checkpoint import load_checkpoint, load_weights
 from halfmask.progress import Progress
-from halfmask.structures import Detection
+from halfmask.structures import Detection, Target
+
+logger = logging.getLogger("halfmask")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +100,12 @@ def measure_masks(
         pictures: images with the true masks.
         chosen: index of an image → rows of its Target (int64 [k]) that have a mask.
         title: of the task, for `progress`.
+    Raises:
+        InputError: none of the photographs can be read.
     """
     columns: list[tuple[Tensor, Tensor]] = []
     ids: list[tuple[int, int, int]] = []
-    for done, (index, rows) in enumerate(chosen.items()):
-        image, target = pictures[index]
+    for image, target, rows in readable(pictures, chosen, title=title, progress=progress):
         found, features = _drawn(model, image, target.boxes[rows], labels=target.labels[rows])
         true = target.masks.select(target.mask_row[rows])
         columns.append((features, iou(found.crops(), true)))
@@ -109,12 +114,33 @@ def measure_masks(
             (i, target.image_id, a)
             for i, a in zip(names, target.annotation_ids[rows].tolist(), strict=True)
         ]
-        progress(title, done + 1, len(chosen))
     classes, images, annotations = (list(column) for column in zip(*ids, strict=True))
     features, ious = (torch.cat(parts) for parts in zip(*columns, strict=True))
     return MeasuredMasks(
         features=features, ious=ious, classes=classes, images=images, annotations=annotations
     )
+
+
+def readable(
+    pictures: CocoInstances, chosen: Mapping[int, Tensor], *, title: str, progress: Progress
+) -> Iterator[tuple[Tensor, Target, Tensor]]:
+    """Yields image, Target and chosen rows; names photographs that cannot be read.
+
+    Raises:
+        InputError: none can be read.
+    """
+    faults = []
+    for done, (index, rows) in enumerate(chosen.items()):
+        try:
+            image, target = pictures[index]
+        except InputError as error:
+            faults.append(error)
+            logger.warning("%s: left out: %s", title, error)
+        else:
+            yield image, target, rows
+        progress(title, done + 1, len(chosen))
+    if faults and len(faults) == len(chosen):
+        raise faults[0]
 
 
 def scores_of(
@@ -128,12 +154,11 @@ def scores_of(
         The scores, float32 [n], and the masks' category ids.
     """
     scores, classes = [torch.zeros(0)], []
-    for done, (index, rows) in enumerate(chosen.items()):
-        image, target = pictures[index]
+    title = "scoring masks without a truth"
+    for image, target, rows in readable(pictures, chosen, title=title, progress=progress):
         found, _ = _drawn(model, image, target.boxes[rows], labels=target.labels[rows])
         scores.append(found.quality.cpu())
         classes += [pictures.file.categories[k - 1]["id"] for k in target.labels[rows].tolist()]
-        progress("scoring masks without a truth", done + 1, len(chosen))
     return torch.cat(scores), classes
 
 

@@ -283,6 +283,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert "unknown key" in line(half, "model.crop=3", "--images", images, "--out", out)
     assert "minutes" in line(half, "--images", images, "--minutes", 0, "--out", out)
     assert "add --resume" in line(half, "--images", images, "--out", adapted)
+    for key in ("hide=2", "rounds=2", "devices=2"):
+        assert "leave the key out" in line(half, key, "--images", images, "--out", out)
     nonsense = tmp_path / "notes.txt"
     nonsense.write_text("hello")
     assert "notes.txt" in line(nonsense, "--images", images, "--out", out)

@@ -101,8 +101,7 @@ def read_request(
             does not fit.
     """
     recipe = load_recipe(RECIPE, list(overrides))
-    if recipe.devices > 1:
-        raise InputError("devices: adapting trains in one process; leave the key out")
+    _refuse_unused_keys(recipe)
     copies = None if out is None else out / COPIES
     source = open_source(data, images=images, folder=copies, progress=progress)
     sources, changes = (
@@ -124,6 +123,18 @@ def read_request(
         sources=sources,
         steps=sum(stage.steps for stage in recipe.stages) if steps else None,
     )
+
+
+def _refuse_unused_keys(recipe: Recipe) -> None:
+    """Refuses keys that an adaptation decides itself, rather than ignore them."""
+    reasons = {
+        "devices": (recipe.devices > 1, "adapting trains in one process"),
+        "hide": (recipe.hide > 0, "adapting holds masks back by itself"),
+        "rounds": (recipe.rounds > 1, "adapting has teachers of its own"),
+    }
+    for key, (given, why) in reasons.items():
+        if given:
+            raise InputError(f"{key}: {why}; leave the key out")
 
 
 def _with_data(recipe: Recipe, changes: dict[str, Any]) -> Recipe:

@@ -22,7 +22,7 @@ from halfmask.masks.crops import encode_rle
 from halfmask.structures import Detection
 from halfmask.training.adapt.holdout import draw_rows
 from halfmask.training.adapt.job import AdaptationJob
-from halfmask.training.measure import load_for_measuring
+from halfmask.training.measure import load_for_measuring, readable
 
 logger = logging.getLogger("halfmask")
 
@@ -56,8 +56,8 @@ def teach(job: AdaptationJob, checkpoints: Sequence[Path]) -> Path | None:
     order = np.random.default_rng([job.recipe.seed, 21]).permutation(len(training))
     chosen = draw_rows(training, order[:LOOKED_AT].tolist(), MOST, masked=False)
     found: dict[tuple[int, int], dict[str, Any]] = {}
-    for done, (index, rows) in enumerate(chosen.items()):
-        image, target = training[index]
+    title, progress = "teachers draw masks", job.options.progress
+    for image, target, rows in readable(training, chosen, title=title, progress=progress):
         mean = mean_masks(models, image, target.boxes[rows], labels=target.labels[rows])
         masks = zip(encode_rle(mean.crops()), mean.quality.tolist(), strict=True)
         for annotation, (rle, score) in zip(
@@ -65,7 +65,6 @@ def teach(job: AdaptationJob, checkpoints: Sequence[Path]) -> Path | None:
         ):
             note = {"model": "teacher", "score": round(score, 4), "state": "filled"}
             found[target.image_id, annotation] = {"segmentation": rle, "halfmask": note}
-        job.options.progress("teachers draw masks", done + 1, len(chosen))
     rows_of_file = [_with_mask(row, found) for row in file.document["annotations"]]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {**file.document, "annotations": rows_of_file})

@@ -12,8 +12,11 @@ from PIL import Image
 
 from halfmask.coco.file import CocoFile
 from halfmask.data.dataset import CocoInstances, development_split
+from halfmask.errors import InputError
+from halfmask.models.fixed.baselines import build_baseline
 from halfmask.recipes.recipe import load_recipe
 from halfmask.training.adapt.holdout import MEASURED, HoldOut, draw_rows, hold_out
+from halfmask.training.measure import measure_masks
 
 
 def pictures(tmp_path: Path, masks: dict[str, int], images: int = 20) -> CocoInstances:
@@ -125,3 +128,18 @@ def test_the_sample_is_even_over_classes_and_photographs(tmp_path: Path) -> None
         assert found.target(index).has_mask[rows].all()
     assert classes_of(found, draw_rows(found, order, 60, masked=False)) == {"bare": 40}
     assert MEASURED >= 100
+
+
+def test_photographs_that_cannot_be_read_are_named_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = pictures(tmp_path, {"a": 20})
+    (tmp_path / "photos" / "3.png").write_bytes(b"no picture")
+    rows = draw_rows(found, range(len(found)), 100)
+    model = build_baseline("baseline:box")
+    measured = measure_masks(model, found, rows, title="t", progress=lambda *_: None)
+    assert sorted({*measured.images}) == [i for i in found.image_ids if i != 3]
+    assert "3.png" in caplog.text
+    only = {3: rows[3]}
+    with pytest.raises(InputError, match=r"3\.png"):
+        measure_masks(model, found, only, title="t", progress=lambda *_: None)

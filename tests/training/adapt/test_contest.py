@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halfmask.training.adapt.contest import Contest, expected_quality, student_t
+from halfmask.training.adapt.section import adaptation_section
 from halfmask.training.measure import MeasuredMasks
 
 
@@ -51,6 +54,17 @@ def test_unseen_classes_must_not_lose() -> None:
     parts = lost.to_json()
     assert parts["unseen_classes"]["masks"] == parts["new_photographs"]["masks"] == 40
     assert parts["unseen_classes"]["adapted"] < parts["unseen_classes"]["start"]
+
+
+def test_the_report_names_both_parts(tmp_path: Path) -> None:
+    numbers = contest([0.7, 0.8, 0.6, 0.9], [0.8, 0.9, 0.7, 0.9], unseen=True).to_json()
+    held = {"by": "classes", "names": ["owl", "cat"], **numbers}
+    state = {"held_out": held, "expected": None, "reason": "kept the adapted model"}
+    said = " ".join(adaptation_section(tmp_path, state).text)
+    assert "They were measured on 4 held-out masks." in said
+    assert "2 masks on new photographs: the mean IoU went from 75.0 to 80.0 %" in said
+    assert "2 masks of classes without any mask: the mean IoU went from 75.0 to 85.0 %" in said
+    assert "owl, cat" in said
 
 
 def test_the_json_holds_all_four_means() -> None:

@@ -32,8 +32,9 @@ pytestmark = pytest.mark.slow
 
 HELD = 1 << 25
 """Bytes of photographs that the page may hold here: full after some seconds."""
+LEAST = 4
+"""Masks that each reviewer decides, however long it takes."""
 JSON = {"content-type": "application/json"}
-
 
 BYTES = {"content-type": "application/octet-stream"}
 
@@ -44,10 +45,11 @@ Visit = Callable[[Ask, str, float], None]
 
 def reviewer(ask: Ask, name: str, until: float, made: list[tuple[int, int]]) -> None:
     """Looks at the next mask and its photograph, accepts it, goes on; now and then asks
-    the model.
+    the model. Stops at `until`, but not before LEAST decisions: a slow machine decides
+    later, not less.
     """
     count = 0
-    while time.monotonic() < until:
+    while count < LEAST or time.monotonic() < until:
         entries = ask("GET", f"/api/queue?state=filled&count=2&client={name}")[1]["items"]
         if not entries:
             break
@@ -144,7 +146,7 @@ def test_fifty_reviewers_lose_nothing(
     assert not [kind for kind in statuses if kind.split()[-1] not in ("200", "409", "429")], (
         statuses
     )
-    assert statuses["POST items decision 200"] >= 200, statuses
+    assert statuses["POST items decision 200"] >= 50 * LEAST, statuses
     lines = [json.loads(line) for line in written.journal.read_text().splitlines()[1:]]
     assert sorted(made) == sorted((line["at"], line["version"]) for line in lines)
     assert len({at for at, _ in made}) == len(

@@ -69,16 +69,17 @@ class MeasuredMasks:
         )
 
 
-def load_for_measuring(checkpoint: Path, *, plain: bool = False) -> Any:
+def load_for_measuring(checkpoint: Path, *, zooms: bool = True) -> Any:
     """Returns a checkpoint's model on the training's device, in evaluation mode.
 
     Args:
-        plain: read each box once, without mirror and zooms: a fraction of the time.
+        zooms: read each box with all of the model's contexts; else with the first one
+            alone, mirrored too where the model does so.
     """
     found = load_checkpoint(checkpoint)
     config = found.recipe.model
-    if plain and config.kind == "box_segmenter":
-        config = config.model_copy(update={"mirror": False, "zooms": []})
+    if not zooms and config.kind == "box_segmenter":
+        config = config.model_copy(update={"zooms": []})
     model = build_model(config, len(found.categories) + 1, pretrained=False)
     load_weights(model, found.state, checkpoint)
     return model.to(current().device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()

@@ -51,7 +51,9 @@ def teach(job: AdaptationJob, checkpoints: Sequence[Path]) -> Path | None:
     path = job.out / FOLDER / "filled.json"
     if path.is_file():
         return path
-    models = [load_for_measuring(checkpoint, plain=True) for checkpoint in checkpoints]
+    # The mirror makes the teacher better. Zooms do not, and the maps of several contexts
+    # cover different regions.
+    models = [load_for_measuring(checkpoint, zooms=False) for checkpoint in checkpoints]
     training = job.data.training
     order = np.random.default_rng([job.recipe.seed, 21]).permutation(len(training))
     chosen = draw_rows(training, order[:LOOKED_AT].tolist(), MOST, masked=False)

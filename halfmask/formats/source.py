@@ -16,6 +16,8 @@ from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.formats.detect import coco_inside, detect_format
 from halfmask.formats.origin import photographs_of_coco
+from halfmask.formats.read_only.panoptic import png_folder
+from halfmask.formats.read_only.parts import photograph_places
 from halfmask.formats.registry import READERS
 from halfmask.formats.report import ConversionReport, Options, steps_to
 from halfmask.formats.sink import CocoSink
@@ -37,7 +39,7 @@ class DataSource:
         annotations: the COCO file: the original, or the converted copy.
         images: folder of the photographs, as given or as the data set itself says; None
             if neither does.
-        format: coco, yolo, voc, cvat, label-studio or open-images.
+        format: coco, or the format of `convert` that it has.
         original: the data set as the user named it.
         report: faults and notes of the reading; empty for a COCO file.
     """
@@ -205,6 +207,11 @@ def _inputs(original: Path, format: str, options: Options) -> Iterator[Path]:
         folders = sorted({file.parent for file in labels})
         yield from (*([] if config is None else [config]), *found.photographs, *labels, *folders)
         return
+    if format == "coco-panoptic" and original.is_file():
+        yield from sorted(png_folder(original).glob("*.png"))
+    if format == "via":
+        folder = original if original.is_dir() else original.parent
+        yield from (p for place in photograph_places(folder) for p in sorted(place.glob("*.*")))
     if original.is_dir():
         yield from _files_below(original)
     else:

@@ -29,7 +29,10 @@ _LOOKED_FOR = (
 )
 _OBJECTS = {
     "labelme": r'"(shapes|imageData|imagePath)"\s*:',
-    "via": r'"_via_\w+"\s*:|"(shape|region)_attributes"\s*:|"filename"\s*:[^{}]*"regions"\s*:',
+    "via": (
+        r'"_via_\w+"\s*:|"(shape|region)_attributes"\s*:|"filename"\s*:[^{}]*"regions"\s*:'
+        r'|"project"\s*:\s*\{\s*"pid"\s*:'
+    ),
     "datumaro": r'"dm_format_version"\s*:|"categories"\s*:\s*\{',
     "supervisely": (
         r'"classTitle"\s*:|"size"\s*:\s*\{[^{}]*\}[\s\S]*"objects"\s*:\s*\['

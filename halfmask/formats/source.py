@@ -29,6 +29,13 @@ CACHE_VARIABLE = "HALFMASK_CACHE"
 """Environment variable that names the folder for converted copies."""
 _PHOTOGRAPHS = {"voc": "JPEGImages", "cvat": "images"}
 """Format → the folder in which its tools put photographs."""
+_WITHOUT_PARTS = {
+    "coco": "a COCO file",
+    "coco-panoptic": "a COCO panoptic file",
+    "label-studio": "an export of Label Studio",
+    "labelme": "a folder of labelme",
+    "via": "a file of VIA",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +112,10 @@ def open_source(
     if given is not None and not given.is_dir():
         raise InputError(f"{given}: no such folder of images")
     format = detect_format(original)
+    if split is not None and format in _WITHOUT_PARTS:
+        name = _WITHOUT_PARTS[format]
+        raise InputError(f"{original}: {name} has no parts to choose from ({split})")
     if format == "coco":
-        if split is not None:
-            raise InputError(f"{original}: a COCO file has no parts to choose from ({split})")
         file = coco_inside(original) or original
         found = given or photographs_of_coco(file)
         return DataSource(annotations=file, images=found, format=format, original=original)

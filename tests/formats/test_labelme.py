@@ -53,6 +53,10 @@ def png(bitmap: Any) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
+def flat(points: Any) -> list[float]:
+    return [v for point in points for v in point]
+
+
 def pixels(segmentation: Any) -> Any:
     """The mask of a segmentation as pycocotools draws it."""
     if isinstance(segmentation, dict):
@@ -84,7 +88,7 @@ def test_the_file_of_the_documentation(convert: Convert, tmp_path: Path) -> None
     assert not done.report.notes
     image = {"id": 1, "file_name": "a.jpg", "width": 80, "height": 60}
     assert done.document["images"] == [{**image, "attributes": {"night": True}}]
-    assert (pixels(mask["segmentation"]) == pixels([sum(POLYGON, [])])).all()
+    assert (pixels(mask["segmentation"]) == pixels([flat(POLYGON)])).all()
     assert mask["attributes"] == {"occluded": True}
     assert box["bbox"] == [40, 10.5, 10, 19.5]
     assert "segmentation" not in box
@@ -138,7 +142,7 @@ def test_a_group_is_one_object(convert: Convert, tmp_path: Path) -> None:
     done = convert("labelme", tmp_path / "a.json")
     both, alone, mixed, boxes = done.rows
     assert both["bbox"] == [0, 0, 75, 55]
-    parts = [sum(POLYGON, []), sum(other, [])]
+    parts = [flat(POLYGON), flat(other)]
     assert both["segmentation"] == parts
     assert (pixels(alone["segmentation"]) == pixels(parts[:1])).all()
     expected = pixels(parts[1:])

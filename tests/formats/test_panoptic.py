@@ -183,11 +183,15 @@ def test_no_png_name_leads_out(name: Any, convert: Convert, panoptic: Path) -> N
     assert done.count_of("PNGs") == 1
 
 
-def test_it_is_opened_with_its_photographs(panoptic: Path) -> None:
+def test_it_is_opened_with_its_photographs(panoptic: Path, convert: Convert) -> None:
     opened = open_source(panoptic)
     assert (opened.format, opened.images) == ("coco-panoptic", panoptic.parent.parent / "images")
+    with pytest.raises(InputError, match="has no parts to choose from"):
+        open_source(panoptic, split="train")
     with pytest.raises(InputError, match="or a folder with one only"):
-        open_source(panoptic.parent.parent)
+        convert("coco-panoptic", panoptic.parent.parent)
+    opened = open_source(panoptic.parent)
+    assert (opened.format, opened.images) == ("coco-panoptic", panoptic.parent.parent / "images")
 
 
 def test_a_new_png_is_read_again(panoptic: Path) -> None:

@@ -69,6 +69,10 @@ def project(root: Path, **datasets: dict[str, list[Any]]) -> Path:
     return root
 
 
+def flat(points: Any) -> list[float]:
+    return [v for point in points for v in point]
+
+
 def pixels(segmentation: Any) -> Any:
     if isinstance(segmentation, list):
         segmentation = coco.merge(coco.frPyObjects(segmentation, *SIZE))
@@ -105,9 +109,9 @@ def test_a_project(convert: Convert, tmp_path: Path) -> None:
     assert ring["attributes"] == {"situated": "outside", "like": True}
     assert box["bbox"] == old["bbox"] == [10, 20, 20, 15]
     assert "segmentation" not in box
-    full, cut = pixels([sum(TRIANGLE, [])]), pixels([sum(hole, [])])
+    full, cut = pixels([flat(TRIANGLE)]), pixels([flat(hole)])
     assert (pixels(road["segmentation"]) == full & ~cut).all()
-    assert plain["segmentation"] == [sum(TRIANGLE, [])]
+    assert plain["segmentation"] == [flat(TRIANGLE)]
     assert fine["bbox"] == [10.25, 20.5, 19.25, 14]
     assert [c["name"] for c in done.document["categories"]] == list(CLASSES)
     assert done.document["images"][0]["file_name"] == "ds0/img/a.jpg"
@@ -125,7 +129,7 @@ def test_data_sets_and_instances(convert: Convert, tmp_path: Path) -> None:
     root = project(tmp_path / "p", train={"a.jpg": parts}, val={"a.jpg": []})
     done = convert("supervisely", root)
     [row] = done.rows
-    expected = pixels([sum(TRIANGLE, [])])
+    expected = pixels([flat(TRIANGLE)])
     expected[:10, :12] |= RING > 0
     assert (pixels(row["segmentation"]) == expected).all()
     names = [image["file_name"] for image in done.document["images"]]
@@ -168,7 +172,7 @@ def test_what_is_left_out_is_counted(
     root = project(tmp_path / "p", ds0={"a.jpg": objects})
     done = convert("supervisely", root)
     road, unlisted = done.rows
-    assert road["segmentation"] == [sum(TRIANGLE, [])]
+    assert road["segmentation"] == [flat(TRIANGLE)]
     assert unlisted["bbox"] == [10, 20, 20, 15]
     for what in (
         "line shapes",

@@ -98,11 +98,13 @@ def test_every_shape_of_a_project(convert: Convert, tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("form", ["annotations", "via1", "csv", "csv1"])
 def test_annotations_as_json_and_csv(form: str, convert: Convert, tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir()
     regions = [region(RECT, name="a"), region(POLYGON, name="b")]
     entry = image(*regions, note="x")
-    Image.new("RGB", SIZE[::-1]).save(tmp_path / "swan.jpg")
+    Image.new("RGB", SIZE[::-1]).save(folder / "swan.jpg")
     if form.startswith("csv"):
-        file = tmp_path / "v.csv"
+        file = folder / "v.csv"
         mark = "#" * (form == "csv1")
         head = [f"{mark}filename", "file_size", "file_attributes", "region_count", "region_id"]
         with file.open("w", newline="", encoding="utf-8-sig") as opened:
@@ -114,11 +116,11 @@ def test_annotations_as_json_and_csv(form: str, convert: Convert, tmp_path: Path
     else:
         if form == "via1":
             entry |= {"regions": {str(i): r for i, r in enumerate(regions)}, "fileref": ""}
-        file = tmp_path / "v.json"
+        file = folder / "v.json"
         file.write_text(json.dumps({"swan.jpg62201": entry}))
     assert detect_format(file) == "via"
-    assert detect_format(tmp_path) == "via"
-    for source in (file, tmp_path):
+    assert detect_format(folder) == "via"
+    for source in (file, folder):
         done = convert("via", source)
         assert classes_of(done) == ["a", "b"]
         assert done.rows[0]["bbox"] == [174, 139, 108, 200]
@@ -243,7 +245,8 @@ def test_a_turned_photograph_has_its_upright_size(convert: Convert, tmp_path: Pa
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"project": {}, "file": {}, "metadata": {}, "_via_x": 1}', "found a file of VIA 3"),
+        ('{"project": {"pid": "x"}, "file": {}, "metadata": {}}', "found a project of VIA 3"),
+        ('{"_via_settings": {}}', "found no image with a filename"),
         ('{"_via_img_metadata": []}', "is no object"),
         ("[]", "found list"),
         ("{", "found something else"),
@@ -253,6 +256,9 @@ def test_files_that_are_not_read(text: str, message: str, convert: Convert, tmp_
     (tmp_path / "p.json").write_text(text)
     with pytest.raises(InputError, match=message):
         convert("via", tmp_path / "p.json")
+    if "_via" in text or "pid" in text:
+        with pytest.raises(InputError, match=message):
+            open_source(tmp_path / "p.json")
 
 
 @pytest.mark.parametrize(

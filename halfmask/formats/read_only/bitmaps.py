@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import zlib
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from halfmask.formats.sink import Size
@@ -74,5 +76,5 @@ def bitmap_of_png(data: bytes, most: Size) -> Bitmap:
 def _drawn(image: Image.Image) -> Bitmap:
     if "A" in image.mode or "transparency" in image.info:
         return (np.array(image.convert("RGBA"))[..., 3] > 0).astype(np.uint8)
-    values = np.array(image)
-    return (values.any(axis=-1) if values.ndim == 3 else values > 0).astype(np.uint8)
+    values: NDArray[Any] = np.array(image) > 0
+    return np.asarray(values.any(axis=-1) if values.ndim == 3 else values, dtype=np.uint8)

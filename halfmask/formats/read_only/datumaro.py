@@ -14,7 +14,7 @@ from halfmask.formats.read_only.parts import (
     UNREADABLE,
     ImageParts,
     ShapePart,
-    decoded,
+    part_of_rle,
     is_file,
     name_of_label,
     note_keys,
@@ -151,7 +151,7 @@ class _Reader:
         group = row.get("group")
         try:
             masked = kind == "mask"
-            part = decoded(row.get("rle"), parts.size) if masked else _SHAPES[kind](row)
+            part = part_of_rle(row.get("rle"), parts.size) if masked else _SHAPES[kind](row)
             joined = group if type(group) is int and group != 0 else None
             parts.add(label, part, where, group=joined, more=_more(row))
         except ValueError as error:

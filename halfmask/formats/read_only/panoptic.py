@@ -34,7 +34,7 @@ Ids = NDArray[np.uint32]
 
 
 def read_panoptic(source: Path, sink: CocoSink, options: Options) -> None:
-    """Adds the segments of things; those of stuff (`isthing: 0`) are counted, not added.
+    """Adds the segments of things; those of stuff (`isthing: 0`) are only counted.
 
     A segment is the pixels of its id in the PNG, id = R + 256 G + 65536 B. Images and
     classes keep their ids. Without pixels, the segment's `bbox` is a box-only
@@ -96,7 +96,7 @@ class _Segments:
         """Adds the segments of one image."""
         report = self._sink.report
         image = record.get("image_id") if isinstance(record, dict) else None
-        size = self._sink.size_of(image) if is_id(image) else None
+        size = self._sink.size_of(image) if image is not None and is_id(image) else None
         segments = record.get("segments_info") if isinstance(record, dict) else None
         if image is None or size is None or not isinstance(segments, list):
             report.fault("annotations without an image in the file, or segments: left out", where)

@@ -80,7 +80,7 @@ class ImageParts:
         group: str | int | None = None,
         more: dict[str, Any] | None = None,
     ) -> None:
-        """Adds a part to the object of its label and group; without a group it is alone.
+        """Adds a part to the object of its label and group; without a group it is one.
 
         Raises:
             ValueError: the part has no pixel on the image, or is malformed.
@@ -175,7 +175,7 @@ def cut_out(
     return ShapePart(bitmap=(canvas, (0, 0))) if filled > 1 else outline
 
 
-def decoded(rle: object, size: Size) -> ShapePart:
+def part_of_rle(rle: object, size: Size) -> ShapePart:
     """Returns the bitmap of COCO's RLE.
 
     Raises:

@@ -94,8 +94,9 @@ def _from_json(path: Path) -> tuple[list[Any], object]:
         raise InputError(f"{path}: {EXPECTED}, found {type(document).__name__}")
     if "_via_img_metadata" not in document:
         if not any(map(_is_image, document.values())):
-            version = " of VIA 3" if {"project", "file", "metadata"} <= document.keys() else ""
-            raise InputError(f"{path}: {EXPECTED}, found a file{version} without such images")
+            newer = {"project", "file", "metadata"} <= document.keys()
+            found = "a project of VIA 3" if newer else "no image with a filename"
+            raise InputError(f"{path}: {EXPECTED}, found {found}")
         return list(document.values()), None
     images, declared = document["_via_img_metadata"], document.get("_via_attributes")
     if not isinstance(images, dict):

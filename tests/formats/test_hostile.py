@@ -251,6 +251,7 @@ def test_supervisely(tmp_path: Path, data: Any) -> None:
     file = root / "ds0" / "ann" / "a.jpg.json"
     size = {"height": 60, "width": 80}
     document = {"description": "", "tags": [], "size": size, "objects": objects}
+    document = json.loads(json.dumps(document))  # the samples stay as they are
     file.write_text(json.dumps(spoiled(document, data.draw)))
     survives("supervisely", root)
 

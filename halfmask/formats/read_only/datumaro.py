@@ -14,11 +14,11 @@ from halfmask.formats.read_only.parts import (
     UNREADABLE,
     ImageParts,
     ShapePart,
-    part_of_rle,
     is_file,
     name_of_label,
     note_keys,
     note_photographs,
+    part_of_rle,
     plain_values,
     points_in_turn,
 )

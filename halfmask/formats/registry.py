@@ -69,15 +69,19 @@ READERS = {
     "label-studio": FormatReader(
         read_label_studio, "an export of Label Studio as JSON", ("--images",)
     ),
-    "labelme": FormatReader(read_labelme, "a folder of labelme's JSON files", ("--images",)),
-    "via": FormatReader(read_via, "a project or annotations of VIA (JSON or CSV)", ("--images",)),
+    "labelme": FormatReader(
+        read_labelme, "a folder of labelme's JSON files", options=("--images",)
+    ),
+    "via": FormatReader(
+        read_via, "a project or annotations of VIA (JSON or CSV)", options=("--images",)
+    ),
     "supervisely": FormatReader(
-        read_supervisely, "the folder of a Supervisely project", ("--images", "--split")
+        read_supervisely, "the folder of a Supervisely project", options=("--images", "--split")
     ),
     "datumaro": FormatReader(
-        read_datumaro, "Datumaro's JSON, or its folder", ("--images", "--split")
+        read_datumaro, "Datumaro's JSON, or its folder", options=("--images", "--split")
     ),
-    "coco-panoptic": FormatReader(read_panoptic, "a COCO panoptic file", ("--masks",)),
+    "coco-panoptic": FormatReader(read_panoptic, "a COCO panoptic file", options=("--masks",)),
     "lvis": FormatReader(read_coco_like, "an LVIS file"),
     "objects365": FormatReader(read_coco_like, "an Objects365 file"),
     "open-images": FormatReader(

@@ -17,8 +17,8 @@ def run(
     format: Annotated[
         str,
         typer.Argument(
-            help="To COCO: yolo, voc, cvat, label-studio, lvis, objects365, open-images, "
-            "visual-genome. "
+            help="To COCO: yolo, voc, cvat, label-studio, labelme, via, supervisely, datumaro, "
+            "coco-panoptic, lvis, objects365, open-images, visual-genome. "
             "From COCO: to-yolo, to-voc, to-cvat, to-label-studio.",
             metavar="FORMAT",
             autocompletion=complete_format,
@@ -48,7 +48,7 @@ def run(
         ),
     ] = None,
     masks: Annotated[
-        Path | None, typer.Option(help="Folder of the mask PNGs (voc, open-images).")
+        Path | None, typer.Option(help="Folder of the mask PNGs (voc, open-images, coco-panoptic).")
     ] = None,
     zero_based: Annotated[
         bool,

@@ -26,7 +26,27 @@ def read_coco_like(source: Path, sink: CocoSink, options: Options) -> None:
     Raises:
         InputError: not JSON, or not such a file.
     """
-    sink.add_categories(_categories(source, options))
+    sink.add_categories(categories_of(source, options))
+    add_images(source, sink, options)
+    classes = sink.category_ids
+    for position, row in enumerate(_items(source, "annotations", options)):
+        fault = _fault(row, classes, sink)
+        if fault:
+            number = row.get("id", "?") if isinstance(row, dict) else "?"
+            sink.report.fault(
+                f"annotations {fault}: left out", f"annotation {position}, id {str(number)[:40]}"
+            )
+        else:
+            box = row["bbox"]
+            sink.add_row({"area": box[2] * box[3], "iscrowd": 0, **row})
+
+
+def add_images(source: Path, sink: CocoSink, options: Options) -> None:
+    """Adds the images of a file that resembles COCO, with their ids and keys.
+
+    Raises:
+        InputError: no usable image in it.
+    """
     for position, record in enumerate(_items(source, "images", options)):
         image = _image(record)
         if image is None:
@@ -43,24 +63,18 @@ def read_coco_like(source: Path, sink: CocoSink, options: Options) -> None:
             sink.add_image_record(image, (image["height"], image["width"]))
     if not sink.images:
         raise InputError(f"{source}: expected a list images, found no usable image in it")
-    classes = sink.category_ids
-    for position, row in enumerate(_items(source, "annotations", options)):
-        fault = _fault(row, classes, sink)
-        if fault:
-            number = row.get("id", "?") if isinstance(row, dict) else "?"
-            sink.report.fault(
-                f"annotations {fault}: left out", f"annotation {position}, id {str(number)[:40]}"
-            )
-        else:
-            box = row["bbox"]
-            sink.add_row({"area": box[2] * box[3], "iscrowd": 0, **row})
 
 
 def _items(source: Path, key: str, options: Options) -> Iterator[Any]:
     return stream_items(source, f"{key}.item", options.advance_bytes(source, reads=3))
 
 
-def _categories(source: Path, options: Options) -> list[dict[str, Any]]:
+def categories_of(source: Path, options: Options) -> list[dict[str, Any]]:
+    """Returns the category records of a file that resembles COCO.
+
+    Raises:
+        InputError: it has none, or one without an id of its own and a name.
+    """
     records = list(_items(source, "categories", options))
     ok = all(
         isinstance(c, dict) and is_id(c.get("id")) and isinstance(c.get("name"), str)

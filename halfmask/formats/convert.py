@@ -82,7 +82,7 @@ def convert(
         images: folder of the photographs, for formats without sizes; from COCO, the
             names of the photographs found there are written.
         split: one part of the source: train, val, …; yolo: `all` for all in one file.
-        masks: folder of the mask PNGs (voc, open-images).
+        masks: folder of the mask PNGs (voc, open-images, coco-panoptic).
         zero_based: voc: boxes count from 0 and exclude the last pixel.
         image_url: to-label-studio: prefix of file names; local storage by default.
         tolerance: to-yolo, to-cvat, to-label-studio: pixels that polygons of masks

@@ -9,6 +9,9 @@ from typing import Any
 
 from halfmask.errors import InputError
 from halfmask.formats.json_stream import stream_items
+from halfmask.formats.read_only.datumaro import datumaro_files
+from halfmask.formats.read_only.supervisely import META, project_of
+from halfmask.formats.read_only.via import SHAPES
 from halfmask.formats.yolo.config import CONFIGS, NAME_FILES
 
 FOLDER_FILE = "halfmask.json"
@@ -20,10 +23,28 @@ _SECONDS = 5.0
 _HEAD = 4096
 """Bytes of a file that are looked at."""
 _LOOKED_FOR = (
-    "a COCO or Label Studio file (.json), CVAT's annotations.xml, a VOC folder with "
-    "Annotations/*.xml, a YOLO folder with data.yaml or classes.txt, or Open Images' "
-    "*annotations-bbox.csv"
+    "a COCO file (instances or panoptic), a JSON file of Label Studio, labelme, VIA or Datumaro, "
+    "CVAT's annotations.xml, a VOC folder with Annotations/*.xml, a YOLO folder with data.yaml or "
+    "classes.txt, a Supervisely folder with meta.json, or Open Images' *annotations-bbox.csv"
 )
+_OBJECTS = {
+    "labelme": r'"(shapes|imageData|imagePath)"\s*:',
+    "via": (
+        r'"_via_\w+"\s*:|"(shape|region)_attributes"\s*:|"filename"\s*:[^{}]*"regions"\s*:'
+        r'|"project"\s*:\s*\{\s*"pid"\s*:'
+    ),
+    "datumaro": r'"dm_format_version"\s*:|"categories"\s*:\s*\{',
+    "supervisely": (
+        r'"classTitle"\s*:|"size"\s*:\s*\{[^{}]*\}[\s\S]*"objects"\s*:\s*\['
+        r'|"classes"\s*:\s*\[\s*\{[^{}]*"title"\s*:'
+    ),
+}
+"""Format → what the beginning of its JSON objects has, and that of a COCO file has not."""
+_FIRST_KEY = re.compile(rb'"(segments_info|segmentation|bbox|category_id)"\s*:')
+"""The first of these keys tells a panoptic file from an instances file."""
+_CHUNK = 1 << 20
+_FEW = 20
+"""Files of a folder that are looked at."""
 
 
 def detect_format(data: str | Path) -> str:
@@ -37,7 +58,7 @@ def detect_format(data: str | Path) -> str:
     """
     path = Path(data)
     if path.is_dir():
-        found = next((name for name, fits in _FOLDERS if fits(path)), None)
+        found = next((name for name, fits in _FOLDERS if fits(path)), None) or _only_file(path)
         if found is None:
             raise InputError(f"{path}: expected {_LOOKED_FOR}; found none of them in this folder")
         return found
@@ -93,11 +114,13 @@ def _of_file(path: Path) -> str:
     if path.suffix.lower() in (".yaml", ".yml"):
         return "yolo"
     if path.suffix.lower() == ".csv":
-        return "open-images"
+        return "via" if SHAPES in _head(path) else "open-images"
     head = _head(path)
     if head[:1] == "[":
         return _of_list(path)
-    if head[:1] == "{" or not head or path.suffix.lower() == ".json":
+    if head[:1] == "{":
+        return _of_object(path, head)
+    if not head or path.suffix.lower() == ".json":
         return "coco"  # its reader says what is missing
     root = _root_of(head)
     if root == "annotations":
@@ -107,6 +130,31 @@ def _of_file(path: Path) -> str:
             f"{path}: one file of a VOC data set; expected its folder: name {path.parent}"
         )
     raise InputError(f"{path}: expected {_LOOKED_FOR}; the file is none of them")
+
+
+def _of_object(path: Path, head: str) -> str:
+    found = next((name for name, keys in _OBJECTS.items() if re.search(keys, head)), None)
+    if found == "supervisely":
+        above = (str(folder) for folder in path.parents if (folder / META).is_file())
+        folder = next(above, f"the folder with {META}")
+        raise InputError(
+            f"{path}: one file of a Supervisely project; expected its folder: name {folder}"
+        )
+    return found or ("coco-panoptic" if _is_panoptic(path) else "coco")
+
+
+def _is_panoptic(path: Path) -> bool:
+    """Whether the first annotation of a file has segments. Images before it are skipped."""
+    rest = b""
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                if found := _FIRST_KEY.search(rest + chunk):
+                    return found[1] == b"segments_info"
+                rest = chunk[-64:]
+    except OSError:
+        pass  # the reader reports the fault
+    return False
 
 
 def _of_list(path: Path) -> str:
@@ -147,6 +195,31 @@ def _has_xml(folder: Path, root: str) -> bool:
     return first is not None and _root_of(_head(first)) == root
 
 
+def _is_supervisely(folder: Path) -> bool:
+    depths = ("ann", "*/ann", "*/*/ann", "*/*/*/ann")
+    return project_of(folder) is not None and any(any(folder.glob(d)) for d in depths)
+
+
+def _has_object(files: list[Path], format: str) -> bool:
+    """Whether one of some files is of a format in `_OBJECTS`."""
+    keys = _OBJECTS[format]
+    heads = (_head(path) for path in files)
+    return any(head[:1] == "{" and re.search(keys, head) for head in heads)
+
+
+def _some_json(folder: Path) -> list[Path]:
+    return [*sorted(folder.glob("*.json"))[:_FEW], *sorted(folder.glob("*/*.json"))[:_FEW]]
+
+
+def _only_file(folder: Path) -> str | None:
+    """The format of the only JSON or CSV file of a folder, if halfmask reads it."""
+    found = coco_inside(folder)
+    tables = list(folder.glob("*.csv"))
+    if found is None and len(tables) == 1 and SHAPES in _head(tables[0]):
+        return "via"
+    return None if found is None else _of_file(found)
+
+
 def _is_yolo(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (*CONFIGS, *NAME_FILES))
 
@@ -161,6 +234,8 @@ _FOLDERS: list[tuple[str, Callable[[Path], bool]]] = [
     ("cvat", lambda folder: (folder / "annotations.xml").is_file()),
     ("open-images", lambda folder: any(folder.glob("*annotations-bbox.csv"))),
     ("label-studio", lambda folder: (folder / "tasks.json").is_file()),
-    ("coco", lambda folder: coco_inside(folder) is not None),
+    ("supervisely", _is_supervisely),
+    ("datumaro", lambda folder: _has_object(datumaro_files(folder)[:_FEW], "datumaro")),
+    ("labelme", lambda folder: _has_object(_some_json(folder), "labelme")),
 ]
 """Formats, and whether a folder holds them. The first that fits counts."""

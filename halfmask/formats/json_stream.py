@@ -29,7 +29,7 @@ def stream_items(
         InputError: the file is missing, not JSON, cut short, or not the list (or
             object) that the prefix needs.
     """
-    expected = "[" if prefix.startswith("item") else "{"
+    expected = "[" if prefix.split(".")[0] == "item" else "{"
     try:
         with path.open("rb") as file:
             _check_start(file.read(64), expected, path)

@@ -13,6 +13,11 @@ from halfmask.formats.export_source import ExportSource
 from halfmask.formats.label_studio.read import read_label_studio
 from halfmask.formats.label_studio.write import write_label_studio
 from halfmask.formats.open_images.read import read_open_images
+from halfmask.formats.read_only.datumaro import read_datumaro
+from halfmask.formats.read_only.labelme import read_labelme
+from halfmask.formats.read_only.panoptic import read_panoptic
+from halfmask.formats.read_only.supervisely import read_supervisely
+from halfmask.formats.read_only.via import read_via
 from halfmask.formats.report import Options
 from halfmask.formats.sink import CocoSink
 from halfmask.formats.voc.read import read_voc
@@ -64,6 +69,19 @@ READERS = {
     "label-studio": FormatReader(
         read_label_studio, "an export of Label Studio as JSON", ("--images",)
     ),
+    "labelme": FormatReader(
+        read_labelme, "a folder of labelme's JSON files", options=("--images",)
+    ),
+    "via": FormatReader(
+        read_via, "a project or annotations of VIA (JSON or CSV)", options=("--images",)
+    ),
+    "supervisely": FormatReader(
+        read_supervisely, "the folder of a Supervisely project", options=("--images", "--split")
+    ),
+    "datumaro": FormatReader(
+        read_datumaro, "Datumaro's JSON, or its folder", options=("--images", "--split")
+    ),
+    "coco-panoptic": FormatReader(read_panoptic, "a COCO panoptic file", options=("--masks",)),
     "lvis": FormatReader(read_coco_like, "an LVIS file"),
     "objects365": FormatReader(read_coco_like, "an Objects365 file"),
     "open-images": FormatReader(

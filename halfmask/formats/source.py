@@ -16,6 +16,8 @@ from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.formats.detect import coco_inside, detect_format
 from halfmask.formats.origin import photographs_of_coco
+from halfmask.formats.read_only.panoptic import png_folder
+from halfmask.formats.read_only.parts import photograph_places
 from halfmask.formats.registry import READERS
 from halfmask.formats.report import ConversionReport, Options, steps_to
 from halfmask.formats.sink import CocoSink
@@ -27,6 +29,13 @@ CACHE_VARIABLE = "HALFMASK_CACHE"
 """Environment variable that names the folder for converted copies."""
 _PHOTOGRAPHS = {"voc": "JPEGImages", "cvat": "images"}
 """Format → the folder in which its tools put photographs."""
+_WITHOUT_PARTS = {
+    "coco": "a COCO file",
+    "coco-panoptic": "a COCO panoptic file",
+    "label-studio": "an export of Label Studio",
+    "labelme": "a folder of labelme",
+    "via": "a file of VIA",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +46,7 @@ class DataSource:
         annotations: the COCO file: the original, or the converted copy.
         images: folder of the photographs, as given or as the data set itself says; None
             if neither does.
-        format: coco, yolo, voc, cvat, label-studio or open-images.
+        format: coco, or the format of `convert` that it has.
         original: the data set as the user named it.
         report: faults and notes of the reading; empty for a COCO file.
     """
@@ -103,9 +112,10 @@ def open_source(
     if given is not None and not given.is_dir():
         raise InputError(f"{given}: no such folder of images")
     format = detect_format(original)
+    if split is not None and format in _WITHOUT_PARTS:
+        name = _WITHOUT_PARTS[format]
+        raise InputError(f"{original}: {name} has no parts to choose from ({split})")
     if format == "coco":
-        if split is not None:
-            raise InputError(f"{original}: a COCO file has no parts to choose from ({split})")
         file = coco_inside(original) or original
         found = given or photographs_of_coco(file)
         return DataSource(annotations=file, images=found, format=format, original=original)
@@ -205,6 +215,11 @@ def _inputs(original: Path, format: str, options: Options) -> Iterator[Path]:
         folders = sorted({file.parent for file in labels})
         yield from (*([] if config is None else [config]), *found.photographs, *labels, *folders)
         return
+    if format == "coco-panoptic" and original.is_file():
+        yield from sorted(png_folder(original).glob("*.png"))
+    if format == "via":
+        folder = original if original.is_dir() else original.parent
+        yield from (p for place in photograph_places(folder) for p in sorted(place.glob("*.*")))
     if original.is_dir():
         yield from _files_below(original)
     else:

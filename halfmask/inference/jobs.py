@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 MOST_DETECTIONS = 100
 """Boxes of a results file that are filled in an image, by score, as in `evaluate`."""
+_WITHOUT_SIZES = ("open-images", "label-studio", "voc", "labelme", "via", "supervisely", "datumaro")
+"""Formats whose files may lack the sizes of photographs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,7 @@ def open_boxes(data: Path, folder: Path | None) -> DataSource:
     Raises:
         InputError: as `open_source`.
     """
-    needs_sizes = detect_format(data) in ("open-images", "label-studio", "voc")
+    needs_sizes = detect_format(data) in _WITHOUT_SIZES
     return open_source(data, images=folder if needs_sizes else None)
 
 

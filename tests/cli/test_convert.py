@@ -58,8 +58,8 @@ def test_wrong_use(halfmask_cli: Cli, source: Path, tmp_path: Path) -> None:
     for arguments, message in (
         (
             ("coco", source, out),
-            "no format coco; there are: yolo, voc, cvat, label-studio, lvis, objects365, "
-            "open-images, visual-genome, to-yolo",
+            "no format coco; there are: yolo, voc, cvat, label-studio, labelme, via, supervisely, "
+            "datumaro, coco-panoptic, lvis, objects365, open-images, visual-genome, to-yolo",
         ),
         (("visual-genome", source, out), "--coco-val FILE is missing"),
         (

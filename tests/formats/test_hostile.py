@@ -14,6 +14,12 @@ from PIL import Image
 from halfmask.coco.file import CocoFile
 from halfmask.errors import InputError
 from halfmask.formats.convert import convert
+from tests.conftest import RunsHalfmask
+from tests.formats import test_datumaro as datumaro
+from tests.formats import test_labelme as labelme
+from tests.formats import test_panoptic as panoptic
+from tests.formats import test_supervisely as supervisely
+from tests.formats import test_via as via
 
 values: Any = st.recursive(
     st.none()
@@ -188,6 +194,97 @@ def test_yolo(tmp_path: Path, lines: list[str]) -> None:
         count for what, count in report.faults.items() if not what.startswith("broken masks")
     )
     assert len(document["annotations"]) + reported == rows
+
+
+@any_file
+@given(st.data())
+def test_labelme(tmp_path: Path, data: Any) -> None:
+    shapes = [
+        labelme.shape("polygon", labelme.POLYGON, group_id=1),
+        labelme.shape("rectangle", [[1, 2], [9, 9]], group_id=1),
+        labelme.shape("circle", [[20, 20], [25, 20]]),
+        labelme.shape("mask", [[1, 2], [4, 5]], mask=labelme.png([[0, 1]] * 4), group_id=1),
+    ]
+    file = labelme.labelme(tmp_path / "e.json", *shapes)
+    file.write_text(json.dumps(spoiled(json.loads(file.read_text()), data.draw)))
+    survives("labelme", file)
+
+
+@any_file
+@given(st.data())
+def test_via(tmp_path: Path, data: Any) -> None:
+    kinds = {"c": {"type": "dropdown", "options": {"a": "A", "b": ""}}}
+    shapes = (via.RECT, via.POLYGON, via.CIRCLE, via.ELLIPSE)
+    regions = [via.region(shape, c="a", d={"x": True}) for shape in shapes]
+    file = via.project(tmp_path / "e.json", via.image(*regions, note="x"), attributes=kinds)
+    file.write_text(json.dumps(spoiled(json.loads(file.read_text()), data.draw)))
+    survives("via", file)
+
+
+@any_file
+@given(st.data())
+def test_panoptic(tmp_path: Path, data: Any) -> None:
+    panoptic.save(tmp_path / "e" / "000000000139.png", panoptic.ids())
+    document = spoiled(panoptic.document(*json.loads(json.dumps(panoptic.ALL))), data.draw)
+    (tmp_path / "e.json").write_text(json.dumps(document))
+    out = tmp_path / "out.json"
+    try:
+        convert("coco-panoptic", tmp_path / "e.json", out)
+    except InputError:
+        return
+    CocoFile.read(out)
+
+
+@any_file
+@given(st.data())
+def test_supervisely(tmp_path: Path, data: Any) -> None:
+    objects = [
+        supervisely.bitmap(supervisely.RING, 5, 7, instance="k", tags=[{"name": "t", "value": 1}]),
+        supervisely.outline(
+            "road", "polygon", supervisely.TRIANGLE, [[20, 10], [30, 10], [25, 20]]
+        ),
+        supervisely.outline("bike", "rectangle", supervisely.BOX),
+    ]
+    root = tmp_path / "p"
+    if not root.is_dir():
+        supervisely.project(root, ds0={"a.jpg": []})
+    file = root / "ds0" / "ann" / "a.jpg.json"
+    size = {"height": 60, "width": 80}
+    document = {"description": "", "tags": [], "size": size, "objects": objects}
+    document = json.loads(json.dumps(document))  # the samples stay as they are
+    file.write_text(json.dumps(spoiled(document, data.draw)))
+    survives("supervisely", root)
+
+
+@any_file
+@given(st.data())
+def test_datumaro(tmp_path: Path, data: Any) -> None:
+    rows = [
+        {**datumaro.BOX, "group": 1, "attributes": {"is_crowd": True, "score": 0.5}},
+        {**datumaro.MASK, "group": 1},
+        datumaro.POLYGON,
+        datumaro.annotation("ellipse", points=[10.0, 40.0, 30.0, 55.0]),
+        datumaro.annotation("rotated_bbox", points=[40, 30, 20, 10, 45]),
+    ]
+    document = datumaro.document(datumaro.item(*json.loads(json.dumps(rows))))
+    (tmp_path / "e.json").write_text(json.dumps(spoiled(document, data.draw)))
+    survives("datumaro", tmp_path / "e.json")
+
+
+@pytest.mark.parametrize("form", ["labelme", "via", "coco-panoptic", "supervisely", "datumaro"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "[" * 100_000, '{"a": 1' + "0" * 5000 + "}", '{"shapes": [}']
+)
+def test_a_file_that_is_no_json_of_the_format(
+    form: str, text: str, tmp_path: Path, halfmask_cli: RunsHalfmask
+) -> None:
+    (tmp_path / "e.json").write_text(text)
+    (tmp_path / "meta.json").write_text(text)
+    source = tmp_path if form == "supervisely" else tmp_path / "e.json"
+    outcome = halfmask_cli("convert", form, source, tmp_path / "out.json")
+    assert outcome.code == 2
+    assert outcome.line.startswith("halfmask: ")
+    assert not (tmp_path / "out.json").exists()
 
 
 @pytest.mark.parametrize("form", ["to-yolo", "to-voc", "to-cvat", "to-label-studio"])

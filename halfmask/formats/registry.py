@@ -62,7 +62,7 @@ READERS = {
     ),
     "cvat": FormatReader(read_cvat, "annotations.xml of CVAT for images 1.1"),
     "label-studio": FormatReader(
-        read_label_studio, "an export of Label Studio as JSON", ("--images",)
+        read_label_studio, "an export of Label Studio as JSON", ("--images", "--predictions")
     ),
     "lvis": FormatReader(read_coco_like, "an LVIS file"),
     "objects365": FormatReader(read_coco_like, "an Objects365 file"),

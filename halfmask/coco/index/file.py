@@ -11,7 +11,7 @@ from typing import Any, overload
 import numpy as np
 
 from halfmask.coco.annotations import Instance, Renaming
-from halfmask.coco.edit import relabel, strip_masks
+from halfmask.coco.edit import relabel, relabel_image, strip_masks
 from halfmask.coco.index.format import MASK_STATES, Array
 from halfmask.coco.index.store import Part, Store
 from halfmask.coco.records import Record
@@ -58,7 +58,7 @@ class CocoIndex:
     @property
     def images(self) -> Sequence[Record]:
         """The usable image records in file order, each read when requested."""
-        return _ImageRecords(self._store, self._rows)
+        return _ImageRecords(self._store, self._rows, self._id_of)
 
     @cached_property
     def image_ids(self) -> list[int]:
@@ -222,8 +222,8 @@ class CocoIndex:
 class _ImageRecords(Sequence[Record]):
     """Image records that are read when requested."""
 
-    def __init__(self, store: Store, rows: Array | None) -> None:
-        self._store = store
+    def __init__(self, store: Store, rows: Array | None, id_of: dict[int, int]) -> None:
+        self._store, self._id_of = store, id_of
         self._rows = np.arange(len(store.ids)) if rows is None else rows
 
     def __len__(self) -> int:
@@ -237,4 +237,5 @@ class _ImageRecords(Sequence[Record]):
         if isinstance(index, slice):
             return [self[k] for k in range(*index.indices(len(self)))]
         part, k = self._store.place(int(self._rows[index]))
-        return self._store.record(part.image, "id", k)
+        record: Record = relabel_image(self._store.record(part.image, "id", k), self._id_of)
+        return record

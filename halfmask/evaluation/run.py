@@ -161,8 +161,8 @@ def evaluate(
 
     AP counts the best 100 detections of an image over all classes, by LVIS's rules 300.
     A model that finds no boxes itself gets the file's own. Truth without a mask is
-    neither a miss nor makes detections wrong. Photographs that cannot be read are skipped, with their
-    truth.
+    neither a miss nor makes detections wrong. Photographs that cannot be read are
+    skipped, with their truth.
 
     Args:
         model: A loaded model, or anything that `load` takes.

@@ -72,7 +72,7 @@ def test_equals_lvis_on_any_detections(seed: int, kind: str) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(100, 10**6), st.sampled_from(["bbox", "segm"]))
 def test_equals_the_lvis_package_itself(
     tmp_path_factory: pytest.TempPathFactory, seed: int, kind: str

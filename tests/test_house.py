@@ -74,6 +74,7 @@ LONG_FUNCTIONS: dict[str, str] = {}
 TWIN = "the twin of a verb: its options"
 PARTS = "the parts of a network, which a builder makes"
 MANY_ARGUMENTS = {
+    "evaluation/measures/metrics.py:compute_metrics": "the measures of evaluate: its options",
     "evaluation/run.py:evaluate": TWIN,
     "formats/convert.py:convert": TWIN,
     "labelling/complete.py:complete": TWIN,

@@ -56,6 +56,14 @@ def run(
             "--zero-based", help="voc: pixels count from 0, and a box excludes its last pixel."
         ),
     ] = False,
+    predictions: Annotated[
+        bool,
+        typer.Option(
+            "--predictions",
+            help="label-studio: read the last prediction of a task without an annotation; its "
+            "masks count as filled by a model.",
+        ),
+    ] = False,
     image_url: Annotated[
         str | None,
         typer.Option(
@@ -107,6 +115,7 @@ def run(
         "split": split,
         "masks": masks,
         "zero_based": zero_based,
+        "predictions": predictions,
         "tolerance": tolerance,
     }
     genome: dict[str, Any] = {"coco_val": coco_val, "synsets": synsets, "test_count": test_count}

@@ -100,6 +100,20 @@ def run(
             help="Whether masks that halfmask filled count as true: none, accepted ones, or all."
         ),
     ] = "annotated",
+    protocol: Annotated[
+        Literal["auto", "coco", "lvis"],
+        typer.Option(
+            help="The rules of AP. auto: LVIS's where images have neg_category_ids or "
+            "not_exhaustive_category_ids, else COCO's."
+        ),
+    ] = "auto",
+    ignored: Annotated[
+        str | None,
+        typer.Option(
+            help="Classes a,b whose boxes are regions to ignore; none: no class. Default: classes "
+            "with a name such as DontCare."
+        ),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU if there is one.")
     ] = None,
@@ -119,7 +133,8 @@ def run(
     true IoU, the share of bad masks in the worst-scored fifth, and mean IoU by
     coverage.
 
-    Truth without a mask is neither a miss nor makes detections wrong. Photographs that
+    Truth without a mask is neither a miss nor makes detections wrong, and in boxes of a
+    class such as DontCare no detection is wrong. Photographs that
     cannot be read are skipped and counted (exit code 1).
 
     Example: halfmask evaluate runs/voc DATA.json --images photos --masked voc
@@ -131,8 +146,8 @@ def run(
             model, data, images=images, split=split, masked=masked, given_boxes=given_boxes,
             loosen=loosen, detector=detector, classes=classes, detections=detections,
             provider=provider,
-            reliability=reliability, sheet=sheet, boxes=boxes, use=use, device=device,
-            workers=workers, progress=progress,
+            reliability=reliability, sheet=sheet, boxes=boxes, use=use, protocol=protocol,
+            ignored=ignored, device=device, workers=workers, progress=progress,
         )
     # fmt: on
     if json is not None:  # before anything is printed: a reader like `head` may close the pipe

@@ -157,3 +157,16 @@ def _named(name: str, categories: Sequence[dict[str, Any]], file: str) -> list[i
         hint = f"; near: {', '.join(near)}" if near else ""
         raise InputError(f"{name!r} is not a class of {file} ({len(categories)} classes){hint}")
     return found
+
+
+_IGNORED = re.compile(
+    r"(dont|donot)care|ignored?(areas?|regions?|objects?)?|(areas?|regions?)(to)?ignored?"
+)
+
+
+def names_regions_to_ignore(name: str) -> bool:
+    """Returns whether a class has a name such as DontCare or ignored regions.
+
+    Data sets box what nobody has annotated under such a name.
+    """
+    return bool(_IGNORED.fullmatch(re.sub(r"[^a-z]", "", name.lower())))

@@ -105,5 +105,22 @@ def relabel(document: Document, ids: dict[int, int], categories: Sequence[Record
     return {
         **document,
         "categories": list(categories),
+        "images": [
+            relabel_image(image, ids) if isinstance(image, dict) else image
+            for image in document["images"]
+        ],
         "annotations": [moved(a) for a in document["annotations"]],
     }
+
+
+def relabel_image(image: Record, ids: dict[int, int]) -> Record:
+    """Returns an image record with other category ids in LVIS's lists of classes.
+
+    Ids without a new one are left out: the class is in no file then.
+    """
+    lists = {
+        key: [ids[i] for i in image[key] if type(i) is int and i in ids]
+        for key in ("neg_category_ids", "not_exhaustive_category_ids")
+        if isinstance(image.get(key), list)
+    }
+    return {**image, **lists} if lists else image

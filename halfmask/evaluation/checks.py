@@ -10,6 +10,7 @@ from halfmask.coco.index.place import open_annotations
 from halfmask.coco.supervision import Use
 from halfmask.data.dataset import CocoInstances
 from halfmask.errors import InputError
+from halfmask.evaluation.measures.protocol import ApProtocol
 from halfmask.inference.predictor import Predictor
 from halfmask.pictures.save import check_sheet
 from halfmask.progress import Progress
@@ -17,13 +18,16 @@ from halfmask.progress import Progress
 Boxes = Literal["auto", "tight", "loose"]
 
 
-def check_choices(loosen: float, boxes: str, use: str, *, sheet: str | Path | None) -> None:
+def check_choices(
+    loosen: float, boxes: str, use: str, *, sheet: str | Path | None, protocol: str
+) -> None:
     """Raises InputError for an option that cannot be used."""
     if sheet is not None:
         check_sheet(sheet)
     if not 0 <= loosen < 0.5:
         raise InputError(f"loosen: expected a share of at least 0 and below 0.5, found {loosen}")
-    for name, value, kind in (("boxes", boxes, Boxes), ("use", use, Use)):
+    choices = (("boxes", boxes, Boxes), ("use", use, Use), ("protocol", protocol, ApProtocol))
+    for name, value, kind in choices:
         if value not in get_args(kind):
             raise InputError(f"{name}: expected {' or '.join(get_args(kind))}, found {value!r}")
 

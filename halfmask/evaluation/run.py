@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from halfmask.coco.categories import resolve_masked
+from halfmask.coco.doctor.groups import MaskGroups
 from halfmask.coco.results import read_results
 from halfmask.coco.supervision import Use
 from halfmask.data.dataset import CocoInstances
@@ -22,7 +23,8 @@ from halfmask.evaluation.checks import (
     refuse_without_given_boxes,
 )
 from halfmask.evaluation.measures.given_boxes import IouTable
-from halfmask.evaluation.measures.metrics import MAX_DETECTIONS, Result, compute_metrics
+from halfmask.evaluation.measures.metrics import Result, compute_metrics
+from halfmask.evaluation.measures.protocol import ApProtocol, rules_of
 from halfmask.evaluation.sheet import draw_reliability, draw_sheet, focus_of
 from halfmask.evaluation.subject import BatchReader, Subject, are_loose
 from halfmask.evaluation.tables import table
@@ -63,6 +65,10 @@ class Evaluation:
         seconds: Time of the measurement, the model included.
         model: The model, and whose boxes it filled.
         version: The version of halfmask.
+        protocol: The rules of AP where they are not COCO's alone: `name` (coco, lvis),
+            `limit` (detections of an image), `images_without_lists` and
+            `unreadable_lists` of LVIS, `box` and `mask` (APr, APc, APf), `ignored`
+            (classes whose boxes are regions to ignore).
         provider: The provider's own model, given_boxes, quality, ambiguous, groups,
             seconds. Its groups are by the masks that the first model was given.
         masked: What was named as A; empty: the classes with many masks in training.
@@ -91,6 +97,7 @@ class Evaluation:
     seconds: float
     model: str
     version: str
+    protocol: dict[str, Any] | None = None
     provider: dict[str, Any] | None = None
     masked: str = ""
     loosen: float = 0.0
@@ -106,6 +113,8 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """The JSON of `halfmask evaluate --json`."""
         result = {key: getattr(self, key) for key in MEASURED}
+        if self.protocol is not None:
+            result["protocol"] = self.protocol
         if self.provider is not None:
             result["provider"] = self.provider
         if self.masked:
@@ -142,16 +151,18 @@ def evaluate(
     sheet: str | Path | None = None,
     boxes: Boxes = "auto",
     use: Use = "annotated",
+    protocol: ApProtocol = "auto",
+    ignored: str | None = None,
     device: str | None = None,
     workers: int = 2,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measures box and mask AP, and mask IoU in given boxes.
 
-    AP counts the best 100 detections of an image over all classes. A model that finds
-    no boxes itself gets the file's own. Truth without a mask is neither a miss nor
-    makes detections wrong. Photographs that cannot be read are skipped, with their
-    truth.
+    AP counts the best 100 detections of an image over all classes, by LVIS's rules 300.
+    A model that finds no boxes itself gets the file's own. Truth without a mask is
+    neither a miss nor makes detections wrong. Photographs that cannot be read are
+    skipped, with their truth.
 
     Args:
         model: A loaded model, or anything that `load` takes.
@@ -174,6 +185,11 @@ def evaluate(
         boxes: Whether given boxes end where their objects do: tight, loose, or auto,
             which measures it on masks of A.
         use: Which masks of halfmask's own in the file count as truth.
+        protocol: The rules of AP: coco, lvis, or auto: LVIS's where images have
+            `neg_category_ids` or `not_exhaustive_category_ids`.
+        ignored: Names `a,b` of classes whose boxes are regions to ignore: there,
+            detections of every class are neither right nor wrong. `none`: no class.
+            None: classes with a name such as DontCare or ignored regions.
         device: Where to run. None: a GPU where there is one.
         workers: Threads that decode photographs.
         progress: Called after each batch of images.
@@ -181,12 +197,13 @@ def evaluate(
         InputError: An argument or a file cannot be used, or there is nothing to
             measure.
     """
-    check_choices(loosen, boxes, use, sheet=sheet)
+    check_choices(loosen, boxes, use, sheet=sheet, protocol=protocol)
     refuse_two_sources(detector, detections)
     opened = open_source(data, images=images, split=split, progress=progress)
     file = open_truth(opened.annotations, progress)
     dataset = CocoInstances(file, opened.photographs(), use=use)
-    results = None if detections is None else read_results(detections, file, MAX_DETECTIONS)
+    rules = rules_of(file, protocol, ignored)
+    results = None if detections is None else read_results(detections, file, rules.limit)
     predictor = as_predictor(model, detector, device, classes=classes)
     known = predictor.masked_of(file.categories)
     in_a = resolve_masked(masked, file.categories, file.name) if masked else known
@@ -200,9 +217,8 @@ def evaluate(
     rivals = [] if provider is None else [as_predictor(provider, device=device)]
     subjects = [subject, *(Subject(p, file, loosen=loosen, loose=loose) for p in rivals)]
     reader, ious = BatchReader(dataset=dataset, workers=workers, progress=progress), IouTable()
-    given = predictor.masks_given
-    groups = None if given is None else given.groups_of(file.categories)
-    count = partial(compute_metrics, file, masked=in_a, groups=groups, use=use)
+    groups = _groups(predictor, rules.counted(file.categories))
+    count = partial(compute_metrics, file, masked=in_a, groups=groups, use=use, rules=rules)
     numbers = _measured(reader, subjects, given_boxes, measured=count, ious=ious)
     focus = focus_of(ious, groups, in_a, masked=masked)
     draw = partial(draw_sheet, ious=ious, focus=focus, progress=progress)
@@ -216,11 +232,16 @@ def evaluate(
         skipped=reader.skipped,
         outside=0 if results is None else results.outside,
         left_out=dict(subject.left_out),
-        not_found=subject.not_found,
+        not_found=rules.counted_names(file, subject.not_found),
         pictures=drawn,
         not_drawn=not_drawn,
         reading=opened.report,
     )
+
+
+def _groups(predictor: Predictor, categories: list[dict[str, Any]]) -> MaskGroups | None:
+    given = predictor.masks_given
+    return None if given is None else given.groups_of(categories)
 
 
 def _measured(

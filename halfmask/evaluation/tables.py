@@ -49,10 +49,41 @@ def table(result: dict[str, Any], per_category: bool = False, width: int = 100) 
     if parts:
         about = about_sets(result, result["model"] or "the model")
         text += textwrap.fill(about, width) + "\n"
+    if "protocol" in result:
+        text += textwrap.fill(_about_protocol(result["protocol"]), width) + "\n"
     if "provider" in result:
         text += f"provider: {result['provider']['model']}, {result['provider']['seconds']:.1f} s\n"
     name = f"{result['model']}: " if result["model"] else ""
     return f"{text}{name}{_last_line(result)}"
+
+
+def _about_protocol(rules: dict[str, Any]) -> str:
+    """Says which rules AP has, where they are not COCO's alone."""
+    parts = []
+    if rules["name"] == "lvis":
+        parts.append(
+            "AP by LVIS's rules (neg_category_ids, not_exhaustive_category_ids; the best "
+            f"{rules['limit']} detections of an image)."
+        )
+        for kind in ("box", "mask"):
+            values = [f"{key} {_number(v, '.1f')}" for key, v in rules.get(kind, {}).items()]
+            parts += [f"{kind.capitalize()} {', '.join(values)}."] if values else []
+        if rules["images_without_lists"]:
+            parts.append(
+                f"{rules['images_without_lists']} images have neither list: only the classes of "
+                "their own truth count there."
+            )
+        if rules["unreadable_lists"]:
+            parts.append(
+                f"{rules['unreadable_lists']} images have a list that is none of category ids: "
+                "what is not one does not count."
+            )
+    if rules.get("ignored"):
+        parts.append(
+            f"Regions to ignore, where no detection is wrong: {', '.join(rules['ignored'])} "
+            "(--ignored none: count them as any class)."
+        )
+    return " ".join(parts)
 
 
 def _last_line(result: dict[str, Any]) -> str:

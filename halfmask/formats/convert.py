@@ -63,6 +63,7 @@ def convert(
     split: str | None = None,
     masks: str | Path | None = None,
     zero_based: bool = False,
+    predictions: bool = False,
     image_url: str | None = None,
     tolerance: float | None = None,
     coco_val: str | Path | None = None,
@@ -84,6 +85,8 @@ def convert(
         split: one part of the source: train, val, …; yolo: `all` for all in one file.
         masks: folder of the mask PNGs (voc, open-images, coco-panoptic).
         zero_based: voc: boxes count from 0 and exclude the last pixel.
+        predictions: label-studio: whether a task without an annotation gets its last
+            prediction; its masks count as filled by a model.
         image_url: to-label-studio: prefix of file names; local storage by default.
         tolerance: to-yolo, to-cvat, to-label-studio: pixels that polygons of masks
             drawn by a model may be from the mask's border. Default: 1 in YOLO; CVAT and
@@ -109,6 +112,7 @@ def convert(
         masks=None if masks is None else Path(masks),
         split=split,
         zero_based=zero_based,
+        predictions=predictions,
         image_url=image_url,
         tolerance=None if tolerance is None else check_tolerance(tolerance),
         advance=advance,

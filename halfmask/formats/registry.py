@@ -67,7 +67,7 @@ READERS = {
     ),
     "cvat": FormatReader(read_cvat, "annotations.xml of CVAT for images 1.1"),
     "label-studio": FormatReader(
-        read_label_studio, "an export of Label Studio as JSON", ("--images",)
+        read_label_studio, "an export of Label Studio as JSON", ("--images", "--predictions")
     ),
     "labelme": FormatReader(
         read_labelme, "a folder of labelme's JSON files", options=("--images",)

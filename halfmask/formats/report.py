@@ -24,6 +24,7 @@ class Options:
         split: the part of the source to read.
         zero_based: VOC boxes count pixels from 0 and exclude the last one.
         image_url: prefix of file names in Label Studio; None: local storage.
+        predictions: Label Studio's predictions of tasks without an annotation are read.
         whole: read all parts, and keep what writing the same files again needs.
         tolerance: pixels that polygons of a model's masks may be from their border.
         advance: called with the steps just made and the steps in all.
@@ -34,6 +35,7 @@ class Options:
     split: str | None = None
     zero_based: bool = False
     image_url: str | None = None
+    predictions: bool = False
     whole: bool = False
     tolerance: float | None = None
     advance: Callable[[int, int], None] = _ignore

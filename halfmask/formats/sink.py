@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from halfmask.coco.categories import names_regions_to_ignore
 from halfmask.coco.records import clip_box, fault_of_box, is_id
 from halfmask.coco.stream import CocoStream, json_text
 from halfmask.coco.supervision import MaskState, judge
@@ -164,6 +165,16 @@ class CocoSink:
         self.masks += bool(row.get("segmentation"))
         self._put(self._rows, row)
 
+    def _note_ignored(self) -> None:
+        """Counts the classes that box regions to ignore."""
+        for record in self._categories:
+            if names_regions_to_ignore(str(record["name"])):
+                self.report.note(
+                    "classes that box regions to ignore, by their name: kept as classes; "
+                    "`evaluate` counts no detection in such a region as wrong, `train` learns them",
+                    record["name"],
+                )
+
     def counts(self) -> dict[str, int]:
         """Returns the numbers of images, annotations, masks and classes so far."""
         return {
@@ -179,6 +190,7 @@ class CocoSink:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
+                self._note_ignored()
                 if self.origin:
                     self._info["halfmask"] = {"source": self.origin}
                 head = {"info": self._info, "categories": self._categories}

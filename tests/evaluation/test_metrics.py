@@ -17,6 +17,7 @@ from pycocotools.cocoeval import COCOeval
 from halfmask.coco.file import CocoFile
 from halfmask.errors import InputError
 from halfmask.evaluation.measures.metrics import as_results, compute_metrics
+from halfmask.evaluation.measures.protocol import LIMITS
 from halfmask.structures import Detection
 
 Make = Callable[..., Any]
@@ -203,7 +204,7 @@ def test_the_limit_is_over_all_classes_and_not_for_each(
     limited = compute_metrics(file, found, masked={7})
     assert limited["box"]["A"]["AP"] == 0
     assert limited["box"]["B"]["AP"] == pytest.approx(100)
-    monkeypatch.setattr("halfmask.evaluation.measures.metrics.MAX_DETECTIONS", 101)
+    monkeypatch.setitem(LIMITS, "coco", 101)
     wider = compute_metrics(file, found, masked={7})
     assert wider["box"]["A"]["AP"] == pytest.approx(100)
 

@@ -72,6 +72,42 @@ def test_boxes_and_masks(convert: Convert, source: Path, photos: Path) -> None:
     assert not done.report.faults
 
 
+@pytest.mark.parametrize(
+    ("flag", "crowd", "odd"),
+    [
+        *((text, True, 0) for text in ("1", "1.0", "True", " true ")),
+        *((text, False, 0) for text in ("0", "0.0", "False", "-1", "")),
+        *((text, False, 1) for text in ("2", "yes", "group")),
+    ],
+)
+def test_groups_are_crowds_and_told(
+    convert: Convert, source: Path, photos: Path, flag: str, crowd: bool, odd: int
+) -> None:
+    row = f"aa01,xclick,/m/dog,1,0.1,0.3,0.1,0.9,0,0,{flag},0,0\n"
+    (source / "train-annotations-bbox.csv").write_text(HEAD + ROWS.splitlines()[0] + "\n" + row)
+    done = convert("open-images", source, images=photos)
+    dog = next(a for a in done.rows if a["category_id"] == 2)
+    assert dog["iscrowd"] == int(crowd)
+    assert done.count_of("boxes of groups (IsGroupOf): read as crowds") == int(crowd)
+    assert done.count_of("flags that are not 0, 1 or -1") == odd
+
+
+def test_a_group_with_a_mask_and_without_its_column(
+    convert: Convert, source: Path, photos: Path
+) -> None:
+    """The mask of a group stays with the crowd; a file without the column has no groups."""
+    path = source / "train-annotations-bbox.csv"
+    head, rows = HEAD, ROWS.replace("0.6,1,0,0,0,0", "0.6,1,0,1,0,0")
+    path.write_text(head + rows)
+    crowd = convert("open-images", source, images=photos).rows[0]
+    assert crowd["iscrowd"] == 1
+    assert crowd["area"] == 10 * 32
+    path.write_text("ImageID,LabelName,XMin,XMax,YMin,YMax\naa01,/m/dog,0.1,0.3,0.1,0.9\n")
+    done = convert("open-images", source, images=photos)
+    assert [a["iscrowd"] for a in done.rows] == [0, 0, 0]
+    assert not done.report.faults
+
+
 def test_masks_without_a_box_become_annotations(
     convert: Convert, source: Path, photos: Path
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any, overload
 import numpy as np
 
 from halfmask.coco.annotations import Instance, Renaming
-from halfmask.coco.edit import relabel, strip_masks
+from halfmask.coco.edit import relabel, relabel_image, strip_masks
 from halfmask.coco.index.format import MASK_STATES, Array
 from halfmask.coco.index.store import Part, Store
 from halfmask.coco.records import Record
@@ -58,7 +58,8 @@ class CocoIndex:
     @property
     def images(self) -> Sequence[Record]:
         """The usable image records in file order, each read when requested."""
-        return _ImageRecords(self._store, self._rows)
+        is_renamed = any(own != new for own, new in self._id_of.items())
+        return _ImageRecords(self._store, self._rows, self._id_of if is_renamed else None)
 
     @cached_property
     def image_ids(self) -> list[int]:
@@ -210,20 +211,21 @@ class CocoIndex:
 
     def _record(self, part: Part, row: int) -> Record:
         """Reads an annotation, with the changes that `part` makes."""
-        document: dict[str, Any] = {"annotations": [self._store.record(part.annotation, "id", row)]}
+        record: Record = self._store.record(part.annotation, "id", row)
+        document: dict[str, Any] = {"images": [], "annotations": [record]}
         if self._keep is not None:
             document = strip_masks(document, self._keep)
         if any(own != new for own, new in self._id_of.items()):
             document = relabel(document, self._id_of, self.categories)
-        record: Record = document["annotations"][0]
-        return record
+        changed: Record = document["annotations"][0]
+        return changed
 
 
 class _ImageRecords(Sequence[Record]):
     """Image records that are read when requested."""
 
-    def __init__(self, store: Store, rows: Array | None) -> None:
-        self._store = store
+    def __init__(self, store: Store, rows: Array | None, id_of: dict[int, int] | None) -> None:
+        self._store, self._id_of = store, id_of
         self._rows = np.arange(len(store.ids)) if rows is None else rows
 
     def __len__(self) -> int:
@@ -237,4 +239,5 @@ class _ImageRecords(Sequence[Record]):
         if isinstance(index, slice):
             return [self[k] for k in range(*index.indices(len(self)))]
         part, k = self._store.place(int(self._rows[index]))
-        return self._store.record(part.image, "id", k)
+        record = self._store.record(part.image, "id", k)
+        return record if self._id_of is None else relabel_image(record, self._id_of)

@@ -1,4 +1,4 @@
-"""Average precision of boxes or masks as COCO computes it.
+"""Average precision of boxes or masks as COCO and LVIS compute it.
 
 One matching of detections with the truth serves every set of classes.
 """
@@ -28,7 +28,8 @@ class PrecisionTable:
     """Precision and recall of one matching; −1 where a class has no truth.
 
     Axes: T IoU thresholds (0.5 … 0.95), R recall points, K classes, A areas (all, S, M,
-    L), L limits of detections (1, 10, 100).
+    L), L limits of detections (1, 10, 100). LVIS has one limit, 300, which is the last;
+    the others are −1.
 
     Attributes:
         precision: float64 [T, R, K, A, L].
@@ -89,11 +90,15 @@ class PrecisionStream:
     Args:
         categories: COCO categories.
         kind: bbox or segm.
+        lvis: Whether LVIS's rules apply: of an image only the classes of its truth and
+            of its `neg_category_ids` count, and a detection without a match is ignored
+            if its class is in `not_exhaustive_category_ids`. Crowds, which LVIS has
+            not, are ignored as in COCO.
     """
 
-    def __init__(self, categories: list[Record], kind: Kind) -> None:
+    def __init__(self, categories: list[Record], kind: Kind, *, lvis: bool = False) -> None:
         self._category_ids = tuple(sorted(category["id"] for category in categories))
-        self._matching = hotcoco.StreamingEval(categories, iou_type=kind)
+        self._matching = hotcoco.StreamingEval(categories, iou_type=kind, lvis_style=lvis)
         self._images: set[int] = set()
         self._waiting: tuple[list[Record], list[Record], list[Record]] = ([], [], [])
 
@@ -101,7 +106,7 @@ class PrecisionStream:
         """Matches one image; the order of images makes no difference.
 
         Args:
-            image: A COCO image that was not added before.
+            image: A COCO image that was not added before; for LVIS with both lists.
             truth: Its COCO annotations with bbox or segmentation, area, iscrowd. Their
                 ids are ignored.
             results: Its COCO results; for `segm` with segmentation and without bbox,
@@ -136,8 +141,15 @@ class PrecisionStream:
             evaluation.accumulate()
         tables = evaluation.eval
         assert tables is not None
-        precision, recall = np.asarray(tables["precision"]), np.asarray(tables["recall"])
+        precision, recall = (
+            _three_limits(np.asarray(tables[name])) for name in ("precision", "recall")
+        )
         return PrecisionTable(precision, recall, self._category_ids)
+
+
+def _three_limits(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    missing = 3 - values.shape[-1]
+    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(missing, 0)], constant_values=-1.0)
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -28,6 +28,7 @@ from halfmask.evaluation.measures.average_precision import (
     without,
 )
 from halfmask.evaluation.measures.given_boxes import IouTable
+from halfmask.evaluation.measures.protocol import Rules, rules_of
 from halfmask.evaluation.measures.truth import read_truth
 from halfmask.masks.crops import MaskCrops, decode, iou
 from halfmask.structures import Detection
@@ -35,10 +36,6 @@ from halfmask.structures import Detection
 Result = dict[str, Any]
 GivenMasks = tuple[int, Tensor, Detection]
 """Image id, annotation ids int64 [n], and the masks drawn into these annotations' boxes."""
-
-MAX_DETECTIONS = 100
-"""Detections kept for each image, the best over all classes together, as in the paper.
-COCO's own limit of 100 a class applies too."""
 
 
 def compute_metrics(
@@ -51,6 +48,7 @@ def compute_metrics(
     use: Use = "annotated",
     model: str = "",
     ious: IouTable | None = None,
+    rules: Rules | None = None,
 ) -> Result:
     """Measures a model; the result is the JSON of `halfmask evaluate --json`.
 
@@ -75,33 +73,36 @@ def compute_metrics(
         model: The name in the result.
         ious: An empty table to fill, for callers that need a row for each instance of
             `given`.
+        rules: The rules of AP. None: `rules_of` the file. Where they are not COCO's
+            alone, the result has `protocol`.
     Raises:
         InputError: An image id is not in the file.
     """
     start = time.perf_counter()
+    rules = rules_of(file) if rules is None else rules
     box_table = mask_table = None
     images: set[int] = set()
     if detections is not None:
-        box_table, mask_table, images = _detection_tables(
-            file, detections, use, limit=MAX_DETECTIONS
-        )
+        box_table, mask_table, images = _detection_tables(file, detections, use, rules=rules)
     ious = IouTable() if ious is None else ious
-    ambiguous, given_images = _given_tables(file, given or (), use, table=ious)
+    shown = rules.counted(file.categories)
+    ambiguous, given_images = _given_tables(
+        file, given or (), use, table=ious, ignored=rules.ignored
+    )
     tables = _Tables(box_table, mask_table, ious, ambiguous)
-    every = {category["id"] for category in file.categories}
+    every = {category["id"] for category in shown}
     in_a = every & set(masked)
     sets = {"all": None, "A": in_a, "B": every - in_a}
     blocks = {name: tables.blocks(members) for name, members in sets.items()}
     return {
         **{key: {name: blocks[name][key] for name in sets} for key in blocks["all"]},
         "groups": None if groups is None else _by_group(tables, groups),
-        "per_category": [
-            _of_category(tables, c, masked=in_a, groups=groups) for c in file.categories
-        ],
+        "per_category": [_of_category(tables, c, masked=in_a, groups=groups) for c in shown],
         "images": len(images | given_images),
         "seconds": round(time.perf_counter() - start, 3),
         "model": model,
         "version": __version__,
+        **_protocol(rules, file, {"box": box_table, "mask": mask_table}),
     }
 
 
@@ -125,6 +126,23 @@ class _Tables:
             "quality": self.ious.quality(members),
             "ambiguous": self.ambiguous.block(members),
         }
+
+
+def _protocol(rules: Rules, file: Annotations, tables: dict[str, PrecisionTable | None]) -> Result:
+    """The rules, if not COCO's alone, and by LVIS's the AP of rare, common, frequent classes."""
+    if rules == Rules():
+        return {}
+    found = rules.to_json()
+    if rules.ignored:
+        found["ignored"] = [str(c["name"]) for c in file.categories if c["id"] in rules.ignored]
+    often = {c["id"]: c.get("frequency") for c in file.categories}
+    if rules.protocol == "lvis" and set(often.values()) & {"r", "c", "f"}:
+        for kind, table in tables.items():
+            found[kind] = {
+                f"AP{letter}": _block(table, {i for i, f in often.items() if f == letter})["AP"]
+                for letter in "rcf"
+            }
+    return {"protocol": found}
 
 
 def _by_group(tables: _Tables, groups: MaskGroups) -> dict[str, dict[str, Any]]:
@@ -168,17 +186,22 @@ def _ratio(mask_ap: float | None, box_ap: float | None) -> float | None:
 
 
 def _detection_tables(
-    file: Annotations, detections: Iterable[tuple[int, Detection]], use: Use, *, limit: int
+    file: Annotations, detections: Iterable[tuple[int, Detection]], use: Use, *, rules: Rules
 ) -> tuple[PrecisionTable, PrecisionTable, set[int]]:
     """Tables of boxes and of masks, and the ids of the images."""
-    categories = [{"id": c["id"], "name": c["name"]} for c in file.categories]
-    category_ids = [c["id"] for c in categories]
-    boxes, masks = PrecisionStream(categories, "bbox"), PrecisionStream(categories, "segm")
+    category_ids = [c["id"] for c in file.categories]
+    categories = [{"id": c["id"], "name": c["name"]} for c in rules.counted(file.categories)]
+    lvis = rules.protocol == "lvis"
+    boxes = PrecisionStream(categories, "bbox", lvis=lvis)
+    masks = PrecisionStream(categories, "segm", lvis=lvis)
+    limit = None if rules.ignored else rules.limit
     image_ids: set[int] = set()
     for image_id, found in detections:
         image_ids.add(image_id)
-        truth = read_truth(file, image_id, use)
         results = as_results(image_id, found, category_ids, limit=limit)
+        results = [r for r in results if r["category_id"] not in rules.ignored][: rules.limit]
+        classes = {r["category_id"] for r in results}
+        truth = rules.apply(read_truth(file, image_id, use), classes)
         boxes.add(truth.image, truth.boxes, [without(record, "segmentation") for record in results])
         masks.add(truth.image, truth.masks, [without(record, "bbox") for record in results])
     return boxes.table(), masks.table(), image_ids
@@ -213,7 +236,12 @@ def as_results(
 
 
 def _given_tables(
-    file: Annotations, given: Iterable[GivenMasks], use: Use, *, table: IouTable
+    file: Annotations,
+    given: Iterable[GivenMasks],
+    use: Use,
+    *,
+    table: IouTable,
+    ignored: Collection[int],
 ) -> tuple[AmbiguousTable, set[int]]:
     """Fills `table`; returns the table of ambiguous boxes and the ids of the images."""
     ambiguous = AmbiguousTable()
@@ -221,7 +249,11 @@ def _given_tables(
     for image_id, annotation_ids, drawn in given:
         images.add(image_id)
         rows = _annotations(file, image_id, annotation_ids.tolist())
-        usable = [i for i, row in enumerate(rows) if file.state_of(row, use) is MaskState.MASK]
+        usable = [
+            i
+            for i, row in enumerate(rows)
+            if file.state_of(row, use) is MaskState.MASK and row["category_id"] not in ignored
+        ]
         size, kept = drawn.image_size, [rows[i] for i in usable]
         crops = [decode(row["segmentation"], size) for row in kept]
         truth = MaskCrops.from_bitmaps([c[0] for c in crops], [c[1] for c in crops], size)

@@ -1,11 +1,16 @@
-"""Label Studio's brush masks: the mask as RGBA in thi.ng's rle-pack, a bit stream."""
+"""Label Studio's masks: brushes (RGBA in thi.ng's rle-pack, a bit stream) and bitmasks (PNG)."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import io
+import re
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 _SIZES = (3, 4, 8, 16)
 """Bits of the four kinds of run length."""
@@ -74,3 +79,30 @@ class _Bits:
         window = int.from_bytes(self.data[first : (end + 7) // 8], "big")
         self.place = end
         return (window >> (-end % 8)) & ((1 << width) - 1)
+
+
+def unpack_bitmask(address: object, image_size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Returns the mask uint8 [H, W] of a bitmask region: 1 where alpha is not 0.
+
+    Args:
+        address: `imageDataURL`: a PNG with black pixels on transparent ground.
+        image_size: (H, W).
+    Raises:
+        ValueError: no such PNG, no transparency in it, or another size.
+    """
+    head, _, text = address.partition(",") if isinstance(address, str) else ("", "", "")
+    if not re.fullmatch(r"data:image/\w+;base64", head):
+        raise ValueError("the bitmask is no data:image/png;base64 address")
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(text, validate=True))) as image:
+            if (image.height, image.width) != image_size:
+                raise ValueError(
+                    f"the bitmask has {image.width} × {image.height} pixels, expected "
+                    f"{image_size[1]} × {image_size[0]}"
+                )
+            if not image.has_transparency_data:
+                raise ValueError("the bitmask has no transparency, so no background")
+            alpha = np.asarray(image.convert("RGBA"))[..., 3]
+    except (OSError, SyntaxError, Image.DecompressionBombError, binascii.Error) as error:
+        raise ValueError(f"the bitmask is no PNG: {str(error)[:80]}") from error
+    return (alpha > 0).astype(np.uint8)

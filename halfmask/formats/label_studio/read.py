@@ -1,218 +1,198 @@
-"""A Label Studio export (JSON) to COCO: rectangles, polygons, brushes, ellipses."""
+"""A Label Studio export (JSON) to COCO, task by task."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
-from halfmask.coco.supervision import MaskState, all_finite, judge
+from halfmask.coco.supervision import all_finite
 from halfmask.errors import InputError
-from halfmask.formats.export_source import differ
-from halfmask.formats.json_stream import stream_items
-from halfmask.formats.label_studio.brush import unpack_brush
-from halfmask.formats.report import Options
-from halfmask.formats.shapes import ellipse, extent, flat, pixels_of, rectangle, rotated
-from halfmask.formats.sink import CocoSink, Size, own_box, usable_size
-from halfmask.formats.source_files import leads_out, size_of_photograph
+from halfmask.formats.json_stream import CountBytes, stream_items
+from halfmask.formats.label_studio.addresses import Picture, file_names, image_tags, pictures_of
+from halfmask.formats.label_studio.regions import Region, add_region, regions_of, size_of_region
+from halfmask.formats.report import ConversionReport, Options
+from halfmask.formats.sink import CocoSink
+from halfmask.formats.source_files import size_of_photograph
 from halfmask.formats.xml_stream import elements
-from halfmask.masks.rle import rle_of
 
-_LABELS = ("rectanglelabels", "polygonlabels", "brushlabels", "ellipselabels", "labels")
-_UPLOAD = re.compile(r"^[0-9a-f]{8}-")
-"""Label Studio's prefix of the name of an uploaded file."""
+Task = dict[str, Any]
+CONFIG = "label_config.xml"
 
 
 def read_label_studio(source: Path, sink: CocoSink, options: Options) -> None:
     """Adds an export in the format JSON (not JSON-MIN) to a sink, task by task.
 
     Of a task's annotations the ground truth is used, else the first that was not
-    cancelled. A file name is the end of the image's address; with `options.images`, the
-    name that is found there, with or without the prefix of uploads. Classes have the
-    order of a `label_config.xml` beside the export, else of first use.
+    cancelled. With `options.predictions`, a task without one gets its last prediction:
+    boxes with a score, and masks that count as filled by a model. A task of several
+    images becomes several images. File names are those of `file_names`; `file_names`
+    and the choice of the pictures use the `label_config.xml` beside the export, if
+    any, and so does the order of the classes. The file is read twice, for the names
+    and for the regions.
 
     Raises:
         InputError: not a JSON list of tasks.
     """
     source = source / "tasks.json" if source.is_dir() else source
-    for name in _class_names(source.parent / "label_config.xml"):
+    config = source.parent / CONFIG
+    for name in _class_names(config):
         sink.category(name)
-    tasks = stream_items(source, progress=options.advance_bytes(source))
-    for position, task in enumerate(tasks):
+    reader = _Reader(sink, options, image_tags(config))
+    progress = options.advance_bytes(source, reads=2)
+    reader.read_names(_tasks(source, ConversionReport(), progress))
+    for where, task in _tasks(source, sink.report, progress):
+        reader.add(task, where)
+
+
+def _tasks(
+    source: Path, report: ConversionReport, progress: CountBytes
+) -> Iterator[tuple[str, Task]]:
+    """Yields the tasks with a name for the report; counts items that are none."""
+    for position, task in enumerate(stream_items(source, progress=progress)):
+        is_task = isinstance(task, dict) and isinstance(task.get("data"), dict)
         where = f"task {task.get('id', position)}" if isinstance(task, dict) else f"item {position}"
-        address = _address(task)
-        if address is None:
-            hint = (
-                "no image in its data; expected an address of one"
-                if position
-                else "expected an object with data and annotations: export as JSON, not JSON-MIN"
+        if is_task:
+            yield where, task
+        elif position:
+            report.fault("items that are no task with data: left out", where)
+        else:
+            raise InputError(
+                f"{source}: {where}: expected an object with data and annotations: export as "
+                "JSON, not JSON-MIN"
             )
-            raise InputError(f"{source}: {where}: {hint}")
-        name = _file_name(address, options.images)
-        more = {"address": address} if options.whole else {}
-        _add_task(task, name, where, sink=sink, images=options.images, more=more)
 
 
-def _add_task(
-    task: dict[str, Any],
-    name: str,
-    where: str,
-    *,
-    sink: CocoSink,
-    images: Path | None,
-    more: dict[str, str],
-) -> None:
-    results = _results(task, where, sink)
-    regions = [r for r in results if isinstance(r, dict) and isinstance(r.get("value"), dict)]
-    sizes = (s for s in map(_size, regions) if s is not None)
-    size = next(sizes, None) or size_of_photograph(images, name)
-    if size is None:
-        sink.report.fault(
-            "tasks without a region, so without a size: left out; name the photographs with "
-            "--images",
+@dataclass(frozen=True)
+class _Work:
+    """The results of a task that count, and the model that drew them, if one did."""
+
+    results: list[Any]
+    model: str | None = None
+
+
+class _Reader:
+    def __init__(self, sink: CocoSink, options: Options, tags: dict[str, str]) -> None:
+        self.sink, self.options, self.tags = sink, options, tags
+        self.names: dict[str, str | None] = {}
+
+    def read_names(self, tasks: Iterator[tuple[str, Task]]) -> None:
+        """Finds the file name of each picture."""
+        addresses: dict[str, None] = {}
+        for where, task in tasks:
+            work = _work(task, where, ConversionReport(), predictions=self.options.predictions)
+            if work is not None:
+                addresses |= dict.fromkeys(p.address for p in self._pictures(task, work, where))
+        self.names = file_names(addresses, self.options.images)
+
+    def add(self, task: Task, where: str) -> None:
+        """Adds the images of a task with their regions."""
+        report = self.sink.report
+        work = _work(task, where, report, predictions=self.options.predictions)
+        if work is None:
+            return
+        pictures = self._pictures(task, work, where, report=report)
+        regions = regions_of(work.results, where, self.sink) if pictures else []
+        for picture in pictures:
+            own = [region for region in regions if picture.has(region)]
+            self._add_image(picture, own, where, model=work.model)
+            regions = [region for region in regions if not picture.has(region)]
+        report.fault(
+            "regions that name none of their task's images (item_index, to_name): left out",
             where,
+            len(regions),
         )
-        return
-    number = sink.add_image(name, size, where, **more)
-    if number is not None:
-        for region in regions:
-            _add_region(
-                region, number, size, where=f"{where} region {region.get('id', '?')}", sink=sink
+
+    def _pictures(
+        self, task: Task, work: _Work, where: str, *, report: ConversionReport | None = None
+    ) -> list[Picture]:
+        try:
+            return pictures_of(task, work.results, self.tags, where=where)
+        except ValueError as error:
+            if report is not None:
+                report.fault(
+                    "tasks in which no value is clearly the picture: left out; put the project's "
+                    f"labelling configuration beside the export as {CONFIG}",
+                    f"{where}: {error}",
+                )
+            return []
+
+    def _add_image(
+        self, picture: Picture, regions: list[Region], where: str, *, model: str | None
+    ) -> None:
+        report, name = self.sink.report, self.names[picture.address]
+        if name is None:
+            report.fault(
+                "images whose photograph below --images is that of another address too: left "
+                "out; keep the folders of their addresses there",
+                f"{where}: {picture.address}",
             )
+            return
+        sizes = (s for s in map(size_of_region, regions) if s is not None)
+        size = next(sizes, None) or size_of_photograph(self.options.images, name)
+        if size is None:
+            report.fault(
+                "images without a region, so without a size: left out; name the photographs with "
+                "--images",
+                where,
+            )
+            return
+        if picture.embedded:
+            report.note("pictures inside the export: only named, by their task", where)
+        keep = self.options.whole and not picture.embedded
+        more = {"address": picture.address} if keep else {}
+        number = self.sink.add_image(name, size, where, **more)
+        for region in regions if number is not None else ():
+            place = f"{where} region {region.get('id', '?')}"
+            add_region(region, number or 0, size, where=place, sink=self.sink, model=model)
 
 
-def _results(task: dict[str, Any], where: str, sink: CocoSink) -> list[Any]:
-    """The regions of the annotation that counts."""
-    rows = task.get("annotations")
-    rows = rows if isinstance(rows, list) else []
-    done = [a for a in rows if isinstance(a, dict) and not a.get("was_cancelled")]
-    done.sort(key=lambda a: not a.get("ground_truth"))
-    if len(done) > 1:
-        sink.report.note(
+def _work(task: Task, where: str, report: ConversionReport, *, predictions: bool) -> _Work | None:
+    """The annotation or prediction that counts; None, and a fault, if there is none."""
+    rows = _objects(task.get("annotations") or task.get("completions"))
+    done = [a for a in rows if not (a.get("was_cancelled") or a.get("skipped"))]
+    drawn = [p for p in _objects(task.get("predictions")) if isinstance(p.get("result"), list)]
+    if done:
+        report.note("cancelled annotations: not used", where, len(rows) - len(done))
+        done.sort(key=lambda a: not a.get("ground_truth"))
+        report.note(
             "further annotations of a task: left out, the ground truth or the first is used",
             where,
             len(done) - 1,
         )
-    if not done and task.get("predictions"):
-        sink.report.note("tasks with predictions only: read as images without annotations", where)
-    found = done[0].get("result") if done else []
-    return found if isinstance(found, list) else []
-
-
-def _add_region(
-    region: dict[str, Any], image: int, size: Size, *, where: str, sink: CocoSink
-) -> None:
-    value = region["value"]
-    lists = (value[key] for key in _LABELS if isinstance(value.get(key), list))
-    labels = next((labels for labels in lists if labels), None)
-    if labels is None:
-        shaped = set(value) & {"points", "rle", "width", "radiusX"}
-        what = "regions without a label" if shaped else "results that are not regions"
-        sink.report.note(f"{what} ({str(region.get('type'))[:30]}): left out", where)
-        return
-    if len(labels) > 1:
-        sink.report.note("regions of several labels: the first is used", where)
-    if _size(region) != size or region.get("image_rotation"):
-        sink.report.fault(
-            "regions on a rotated image, or of another size than the first: left out", where
+        report.note("predictions beside an annotation: not used", where, len(drawn))
+        found = done[0].get("result")
+        return _Work(found if isinstance(found, list) else [])
+    if drawn and predictions:
+        report.note("tasks without an annotation: their last prediction is used", where)
+        return _of_model(drawn[-1])
+    if drawn:
+        report.fault(
+            "tasks with predictions only: left out; `convert label-studio --predictions` reads "
+            "them",
+            where,
         )
-        return
-    try:
-        bbox, segmentation = _shape(value, size, where, sink=sink)
-    except ValueError as error:
-        sink.report.fault("regions that cannot be read: left out", f"{where}: {error}")
-        return
-    bbox = _kept_box(region, segmentation, size) or bbox
-    label, more = str(labels[0]), _more(region)
-    sink.add(image, label, where, bbox=bbox, segmentation=segmentation, **more)
+    elif rows:
+        report.fault("tasks whose annotations are all cancelled: left out", where)
+    else:
+        report.fault("tasks that nobody has annotated: left out", where)
+    return None
 
 
-def _shape(
-    value: dict[str, Any], size: Size, where: str, *, sink: CocoSink
-) -> tuple[list[float] | None, Any]:
-    """Box and segmentation of a region, whose numbers are percent of the image's sides.
-
-    Raises:
-        ValueError: the region is malformed.
-    """
-    height, width = size
-    if "rle" in value:
-        return None, rle_of(unpack_brush(value["rle"], size), (0, 0), size)
-    if "points" in value:
-        corners = value["points"]
-        if not isinstance(corners, list) or not all(
-            isinstance(p, list) and len(p) == 2 and all_finite(p) for p in corners
-        ):
-            raise ValueError("expected points as pairs of numbers")
-        points = [(pixels_of(x / 100, width), pixels_of(y / 100, height)) for x, y in corners]
-        return (extent(points) if points else None), [[v for point in points for v in point]]
-    sides = [value.get(key) for key in ("width", "height", "radiusX", "radiusY")]
-    numbers = [value.get("x"), value.get("y"), *(side for side in sides if side is not None)]
-    degrees = value.get("rotation") or 0
-    if len(numbers) != 4 or not all_finite([*numbers, degrees]):
-        raise ValueError("expected x, y, and width, height or radiusX, radiusY in numbers")
-    x, y, w, h = (n * (width, height)[i % 2] / 100 for i, n in enumerate(numbers))
-    if "radiusX" in value:
-        sink.report.note("ellipses: drawn as polygons", where)
-        return None, [flat(ellipse((x, y), (w, h), degrees))]
-    if not degrees:
-        return [x, y, w, h], None
-    sink.report.note("rotated boxes: the upright box around them is used", where)
-    return extent(rotated(rectangle((x, y, w, h)), (x, y), degrees)), None
+def _of_model(prediction: dict[str, Any]) -> _Work:
+    """A prediction; regions without a score of their own get that of the prediction."""
+    score = prediction.get("score")
+    more = {"score": score} if all_finite([score]) else {}
+    results = [more | r if isinstance(r, dict) else r for r in prediction["result"]]
+    return _Work(results, str(prediction.get("model_version") or "prediction"))
 
 
-def _meta(region: dict[str, Any]) -> dict[str, Any]:
-    meta = region.get("meta")
-    return meta if isinstance(meta, dict) else {}
-
-
-def _more(region: dict[str, Any]) -> dict[str, Any]:
-    """The keys that `write_label_studio` keeps in `meta`, and an accepted prediction's score."""
-    meta = _meta(region)
-    keys = ("halfmask", "attributes")
-    more: dict[str, Any] = {key: meta[key] for key in keys if isinstance(meta.get(key), dict)}
-    if meta.get("iscrowd") == 1:
-        more["iscrowd"] = 1
-    if all_finite([region.get("score")]):
-        more["score"] = region["score"]
-    return more
-
-
-def _kept_box(region: dict[str, Any], segmentation: Any, size: Size) -> list[float] | None:
-    """The box that `write_label_studio` keeps beside a mask; None if the mask has changed."""
-    box, mask_box = (_meta(region).get(key) for key in ("bbox", "mask_box"))
-    if not all(isinstance(b, list) and len(b) == 4 and all_finite(b) for b in (box, mask_box)):
-        return None
-    sound = judge({"segmentation": segmentation}, size).state == MaskState.MASK
-    own = own_box(segmentation, size) if sound else None
-    return None if own is None or differ(own, mask_box or []) else box
-
-
-def _size(region: dict[str, Any]) -> Size | None:
-    return usable_size(region.get("original_height"), region.get("original_width"))
+def _objects(rows: Any) -> list[dict[str, Any]]:
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 def _class_names(config: Path) -> list[str]:
     if not config.is_file():
         return []
     return list(dict.fromkeys(element.get("value", "") for element in elements(config, {"Label"})))
-
-
-def _address(task: Any) -> str | None:
-    data = task.get("data") if isinstance(task, dict) else None
-    if not isinstance(data, dict):
-        return None
-    keys = ["image", *data]
-    return next((data[key] for key in keys if isinstance(data.get(key), str) and data[key]), None)
-
-
-def _file_name(address: str, images: Path | None) -> str:
-    """`a/b.jpg` of `/data/local-files/?d=a/b.jpg`, else the last part of the address."""
-    parts = urlsplit(address)
-    local = parse_qs(parts.query).get("d")
-    name = local[0] if local else PurePosixPath(unquote(parts.path)).name
-    if images is None or leads_out(name) or (images / name).is_file():
-        return name
-    tries = [_UPLOAD.sub("", name), PurePosixPath(name).name]
-    return next((t for t in tries if not leads_out(t) and (images / t).is_file()), name)

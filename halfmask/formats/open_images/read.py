@@ -19,6 +19,12 @@ from halfmask.formats.xml_stream import numbers_of
 from halfmask.masks.rle import rle_of
 
 _FLAGS = ("IsOccluded", "IsTruncated", "IsDepiction", "IsInside")
+_GROUP = "IsGroupOf"
+_FLAG_VALUES = {
+    **dict.fromkeys(("1", "1.0", "true"), 1),
+    **dict.fromkeys(("0", "0.0", "false", "-1", "-1.0", ""), 0),
+}
+"""Spellings of a flag that is set, and of one that is not, or not known (−1)."""
 _CORNERS = ("XMin", "XMax", "YMin", "YMax")
 _BOXES = {"ImageID", "LabelName", *_CORNERS}
 _MASK_BOX = ("BoxXMin", "BoxXMax", "BoxYMin", "BoxYMax")
@@ -32,8 +38,9 @@ def read_open_images(source: Path, sink: CocoSink, options: Options) -> None:
 
     The folder holds `*annotations-bbox.csv` and, optionally,
     `*class-descriptions*.csv` (names of classes), `*object-segmentation.csv` and
-    `masks/`. `IsGroupOf` becomes `iscrowd`. Only the ids of images are in memory; the
-    table of masks is a file.
+    `masks/`. `IsGroupOf` becomes `iscrowd`, and the report counts it: a box around many
+    objects, in which no detection of the class is wrong. Only the ids of images are in
+    memory; the table of masks is a file.
 
     Args:
         source: the folder, or the CSV of boxes in it.
@@ -142,8 +149,28 @@ class _Rows:
         name = row["LabelName"]
         path = row["MaskPath"] if table is None else table.take(row["ImageID"], name, corners)
         segmentation = None if path is None else self._mask(path, size)
-        label, more = self.names.get(name, name), _more(row)
+        label, more = self.names.get(name, name), self._more(row, where)
         self.sink.add(image, label, where, bbox=bbox, segmentation=segmentation, **more)
+
+    def _more(self, row: dict[str, str], where: str) -> dict[str, object]:
+        """iscrowd for a group, and the set flags as `attributes`; counts odd flags."""
+        values = {
+            flag: _FLAG_VALUES.get(row.get(flag, "").strip().lower()) for flag in (_GROUP, *_FLAGS)
+        }
+        odd = [flag for flag, value in values.items() if value is None]
+        self.sink.report.fault(
+            "flags that are not 0, 1 or -1: read as not set",
+            f"{where}: {', '.join(f'{flag} {row[flag][:20]!r}' for flag in odd)}",
+            len(odd),
+        )
+        group = values.pop(_GROUP) == 1
+        self.sink.report.note(
+            "boxes of groups (IsGroupOf): read as crowds (iscrowd: 1)", where, int(group)
+        )
+        attributes = {flag: 1 for flag, value in values.items() if value == 1}
+        return ({"iscrowd": 1} if group else {}) | (
+            {"attributes": attributes} if attributes else {}
+        )
 
     def _image(self, name: str, where: str) -> int | None:
         what = "rows of images without a photograph that can be read: left out"
@@ -184,13 +211,6 @@ class _Rows:
         if (gray.height, gray.width) != size:
             gray = gray.resize((size[1], size[0]), Image.Resampling.NEAREST)
         return rle_of(np.asarray(gray), (0, 0), size)
-
-
-def _more(row: dict[str, str]) -> dict[str, object]:
-    """iscrowd for a group, and the set flags as `attributes`."""
-    more: dict[str, object] = {"iscrowd": 1} if row.get("IsGroupOf") == "1" else {}
-    attributes = {flag: 1 for flag in _FLAGS if row.get(flag) == "1"}
-    return more | ({"attributes": attributes} if attributes else {})
 
 
 def _rows(

@@ -51,8 +51,8 @@ def teach(job: AdaptationJob, checkpoints: Sequence[Path]) -> Path | None:
     path = job.out / FOLDER / "filled.json"
     if path.is_file():
         return path
-    # The mirror makes the teacher better. Zooms do not, and the maps of several contexts
-    # cover different regions.
+    # The mirror makes the teacher better. Zooms do not, and the maps of several
+    # contexts cover different regions.
     models = [load_for_measuring(checkpoint, zooms=False) for checkpoint in checkpoints]
     training = job.data.training
     order = np.random.default_rng([job.recipe.seed, 21]).permutation(len(training))

@@ -137,8 +137,8 @@ def opened(path: str | Path | IO[bytes], where: str = "") -> Iterator[Image.Imag
     name = f"{name} ({where})" if where else name
     try:
         with ExitStack() as stack:
-            # By a file object: Pillow maps a TIFF that it opens by its path into memory,
-            # and then shows a turned one in disorder.
+            # By a file object: Pillow maps a TIFF that it opens by its path, and then
+            # reads a turned one in disorder.
             file = path
             if isinstance(file, str | Path):
                 file = stack.enter_context(Path(file).open("rb"))

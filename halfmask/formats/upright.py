@@ -1,4 +1,4 @@
-"""Turns annotations that are in stored pixels, for formats whose tools turn photographs.
+"""Turns annotations in stored pixels, for formats whose tools turn photographs.
 
 Ultralytics, CVAT and Label Studio apply a photograph's EXIF orientation, so that boxes
 in stored pixels would lie elsewhere.

@@ -38,8 +38,8 @@ def as_tensor(image: ImageLike) -> Tensor:
 def read_image(image: ImageLike) -> Pixels | Tensor:
     """Reads and checks an image.
 
-    A file is turned as its EXIF orientation says, like a viewer shows it; a PIL image or
-    an array is taken unchanged.
+    A file is turned as its EXIF orientation says, like a viewer shows it; a PIL image
+    or an array is taken unchanged.
 
     Args:
         image: a path; the bytes of an image file, or a file object open for reading

@@ -76,8 +76,8 @@ def predict(
 ) -> Predictions:
     """Finds and outlines objects; writes results, instances and overlays into OUT.
 
-    Photographs are turned as their EXIF orientation says, like a viewer shows them; those
-    of `data` as their size in it says. Those that cannot be read are skipped.
+    Photographs are turned as their EXIF orientation says, like a viewer shows them;
+    those of `data` as their size in it says. Those that cannot be read are skipped.
 
     Args:
         model: a loaded model, or a name or path for `load`.

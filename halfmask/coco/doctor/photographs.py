@@ -22,7 +22,7 @@ from halfmask.coco.images import (
 )
 from halfmask.coco.photographs.depth import ValueRange, is_dark
 from halfmask.coco.photographs.orientation import Frame, Orientation, Ruling, fault_of_frame
-from halfmask.coco.photographs.reader import evidence_of, rows_of
+from halfmask.coco.photographs.reader import evidence_of, sampled_rows
 from halfmask.coco.problems import Finding, Problem, ProblemKind, in_order
 from halfmask.coco.records import Record, file_name_of
 from halfmask.errors import InputError
@@ -59,9 +59,9 @@ def check_photographs(
         if i["id"] in absent
     ]
     present = [image for image in file.images if image["id"] not in absent]
-    seen: list[tuple[Record, Photograph]] = []
+    seen: list[tuple[Record, SeenPhotograph]] = []
 
-    def look(image: Record) -> Photograph | str:
+    def look(image: Record) -> SeenPhotograph | str:
         return _look(photograph_path(folder, file_name_of(image)))
 
     with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
@@ -73,7 +73,7 @@ def check_photographs(
                 seen.append((image, photograph))
             if progress is not None:
                 progress("checking photographs", done, len(present))
-    ruling = evidence_of(rows_of(file, folder)).ruling()
+    ruling = evidence_of(sampled_rows(file, folder)).ruling()
     for image, photograph in seen:
         size = file.size_of(image["id"])
         said = [*_of_frame(photograph.orientation, size, ruling), *_of_values(photograph)]
@@ -82,8 +82,8 @@ def check_photographs(
     return in_order([*found, *_twins(hashes)])
 
 
-@dataclass(frozen=True)
-class Photograph:
+@dataclass(frozen=True, kw_only=True)
+class SeenPhotograph:
     """What the findings about a photograph need.
 
     Attributes:
@@ -101,7 +101,7 @@ class Photograph:
     hash: Hash | None
 
 
-def _look(path: Path) -> Photograph | str:
+def _look(path: Path) -> SeenPhotograph | str:
     """Reads a photograph; returns why it cannot be read instead."""
     try:
         with opened(path) as image:
@@ -111,7 +111,13 @@ def _look(path: Path) -> Photograph | str:
         return str(error)
     equal = (pixels[..., :1] == pixels).all()
     dark = scale is not None and is_dark(pixels)
-    return Photograph(orientation, scale, dark, bool(equal), perceptual_hash(pixels))
+    return SeenPhotograph(
+        orientation=orientation,
+        range=scale,
+        dark=dark,
+        gray=bool(equal),
+        hash=perceptual_hash(pixels),
+    )
 
 
 def _of_frame(found: Orientation, size: tuple[int, int], ruling: Ruling) -> Iterator[Finding]:
@@ -130,7 +136,7 @@ def _of_frame(found: Orientation, size: tuple[int, int], ruling: Ruling) -> Iter
         yield ProblemKind.PHOTO_TURNED, f"{text}; to end the doubt, {remedy} and remove the tag"
 
 
-def _of_values(photograph: Photograph) -> Iterator[Finding]:
+def _of_values(photograph: SeenPhotograph) -> Iterator[Finding]:
     if photograph.range is not None:
         clear = photograph.range.plain and not photograph.dark
         kind = ProblemKind.PHOTO_DEEP if clear else ProblemKind.PHOTO_RANGE

@@ -1,6 +1,6 @@
 """Photographs of more than 8 bits: scaled to 8 by the range of their own values.
 
-Cameras and scanners store 10, 12 or 14 bits in 16; divided by 257 they are nearly black.
+Cameras and scanners store 10, 12 or 14 bits in 16: nearly black if divided by 257.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class ValueRange:
 def deep_values(image: Image.Image) -> Values | None:
     """Returns the values of an opened image of more than 8 bits, [H, W] or [H, W, C].
 
-    None for an image of 8 bits. Of 16-bit colours Pillow reads the high byte only; where
-    that suffices, so that the values use 16 bits, it is None too.
+    None for an image of 8 bits. Of 16-bit colours Pillow reads the high byte only; it
+    is None too where that suffices, since the values use 16 bits.
     """
     if image.mode.startswith("I") or image.mode == "F":
         return np.asarray(image, dtype=np.float64)
@@ -92,7 +92,7 @@ def range_of(values: Values, image: Image.Image) -> ValueRange:
 
 
 def is_dark(pixels: NDArray[np.uint8]) -> bool:
-    """Whether hardly a value of a picture uses the upper three quarters of its range."""
+    """Whether hardly a value uses the upper three quarters of the range."""
     return bool(np.percentile(pixels, _SHARE) < DARK)
 
 

@@ -146,11 +146,11 @@ def reader_of(
         folder: of the photographs.
         image_ids: the images that are needed; None: all.
     """
-    ruling = ruling_of(rows_of(file, folder, image_ids), file.name)
+    ruling = ruling_of(sampled_rows(file, folder, image_ids), file.name)
     return PhotographReader(Path(folder), ruling, file.name)
 
 
-def rows_of(
+def sampled_rows(
     file: Annotations, folder: str | Path, image_ids: Sequence[int] | None = None
 ) -> Iterator[Row]:
     """Yields the photographs of a file that a ruling is made from.
@@ -167,7 +167,7 @@ def rows_of(
 
 
 def row_of(file: Annotations, folder: Path, image_id: int) -> Row | None:
-    """Returns the photograph of an image with its size and boxes; None without a path."""
+    """Returns an image's photograph, size and boxes; None without a path."""
     try:
         path = photograph_path(folder, file.file_name_of(image_id))
     except InputError:

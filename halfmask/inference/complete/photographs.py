@@ -20,7 +20,14 @@ U = TypeVar("U")
 
 
 def photographs_of(reader: PhotographReader, pieces: Sequence[Piece]) -> list[Photograph]:
-    """Reads the photographs of a batch; an error stands for one that cannot be read."""
+    """Reads the photographs of a batch.
+
+    Args:
+        reader: of the file's photographs.
+        pieces: one for each photograph.
+    Returns:
+        Pixels in the frame of the record; an error stands for one that cannot be read.
+    """
 
     def read(piece: Piece) -> Photograph:
         try:

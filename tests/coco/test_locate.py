@@ -129,7 +129,7 @@ def test_a_photograph_of_another_image_is_not_taken(tmp_path: Path) -> None:
 def test_a_photograph_of_another_size_is_refused(tmp_path: Path) -> None:
     put(tmp_path / "sub/a.png", (30, 20))
     file = coco("a.png")
-    with pytest.raises(InputError, match="30 × 20 pixels, the file says 60 × 40"):
+    with pytest.raises(InputError, match="30 × 20 pixels, f says 60 × 40"):
         PhotographReader(tmp_path, Ruling(), "f").read(file.images[0], (HEIGHT, WIDTH))
     assert [str(p.kind) for p in check_photographs(file, tmp_path)] == ["photograph_size_differs"]
 

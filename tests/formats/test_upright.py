@@ -146,7 +146,7 @@ def test_labels_of_yolo_are_read_on_the_turned_picture(
     (tmp_path / "data/data.yaml").write_text("names: [a]\ntrain: images\nval: images\n")
     done = convert("yolo", tmp_path / "data/data.yaml")
     for image, row in zip(done.document["images"], done.rows, strict=True):
-        theirs = cv2.imread(str(tmp_path / "data" / image["file_name"]))
+        theirs = cv2.imread(str(tmp_path / "data/images" / Path(image["file_name"]).name))
         assert theirs is not None
         assert (image["height"], image["width"]) == theirs.shape[:2]
         assert row["bbox"] == [0, 0, theirs.shape[1] / 2, theirs.shape[0] / 2]

@@ -17,7 +17,7 @@ from halfmask.formats.report import ConversionReport, Options
 from halfmask.formats.shapes import sound_crop
 from halfmask.formats.sink import Size, own_box
 from halfmask.formats.source_files import orientation_of_photograph, stems_of
-from halfmask.formats.upright import TURNING, upright
+from halfmask.formats.yolo.upright import TURNING, upright
 from halfmask.masks.outline import outlines
 
 _KNOWN = {"id", "image_id", "category_id", "bbox", "area", "segmentation", "iscrowd", "halfmask"}

@@ -54,8 +54,9 @@ def run(
 
     OUT/instances.json is a COCO file of the objects with at least --score, for
     `review`, `complete` and `convert`. OUT/results.json holds every object as COCO
-    results, each with its file_name and the model's mask_score. The EXIF orientation is
-    not applied. Photographs that cannot be read are skipped and counted (exit code 1).
+    results, each with its file_name and the model's mask_score. Photographs are
+    turned as their EXIF orientation says. Those that cannot be read are skipped and
+    counted (exit code 1).
 
     Example: halfmask predict runs/voc photo.jpg more_photos --out found
 

@@ -1,6 +1,7 @@
-"""Reads photographs as COCO defines them: RGB, pixels as stored.
+"""Reads photographs: RGB, 8 bits, in the frame of their record.
 
-No EXIF rotation is applied, since boxes are in stored pixels.
+The size in the record decides whether the EXIF orientation is applied
+(`halfmask.coco.photographs.orientation`). Without a record it is, as in a viewer.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from halfmask.coco.locate import tree_of
+from halfmask.coco.photographs.depth import ValueRange, deep_values, is_deep, range_of
+from halfmask.coco.photographs.orientation import Frame, Orientation, Ruling, Size, fault_of_frame
 from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
 from halfmask.text import plural
@@ -93,18 +96,35 @@ def by_last_part(folder: str | Path, name: str) -> str | None:
     return found[0]
 
 
-def read_photograph(path: str | Path, where: str = "") -> Pixels:
+def read_photograph(
+    path: str | Path | IO[bytes],
+    where: str = "",
+    *,
+    size: Size | None = None,
+    ruling: Ruling | None = None,
+    file: str = "the file",
+) -> Pixels:
     """Reads the pixels of an image file of any mode, uint8 [H, W, 3] RGB.
 
     Args:
-        path: the file.
+        path: the file, or a file object open for reading bytes.
         where: added to the error, for example "image id 9".
+        size: (H, W) in the record, which decides the frame; None: as a viewer shows it.
+        ruling: of the data set, for sizes that do not decide.
+        file: what has the record, for the error.
     Raises:
-        InputError: the file is missing, truncated, not an image, or has too many pixels
-            (twice Pillow's limit).
+        InputError: the file is missing, truncated, not an image, has too many pixels
+            (twice Pillow's limit), or has the size in neither frame.
     """
     with opened(path, where) as image:
-        return to_rgb(image)
+        found = Orientation.of(image)
+        frame = Frame.TURNED if size is None else (ruling or Ruling()).frame(found, size)
+        pixels = None if frame is None else found.pixels_in(frame, to_rgb(image))
+    if pixels is None:
+        assert size is not None
+        name = f"{path} ({where})" if where else str(path)
+        raise InputError(f"{name}: {fault_of_frame(found, size, file)}")
+    return pixels
 
 
 @contextmanager
@@ -116,8 +136,13 @@ def opened(path: str | Path | IO[bytes], where: str = "") -> Iterator[Image.Imag
     name = str(path) if isinstance(path, str | Path) else "the image data"
     name = f"{name} ({where})" if where else name
     try:
-        with Image.open(path) as image:
-            yield image
+        with ExitStack() as stack:
+            # By a file object: Pillow maps a TIFF that it opens by its path, and then
+            # reads a turned one in disorder.
+            file = path
+            if isinstance(file, str | Path):
+                file = stack.enter_context(Path(file).open("rb"))
+            yield stack.enter_context(Image.open(file))
     except FileNotFoundError as error:
         raise InputError(f"{name}: expected a photograph, there is no such file") from error
     except Image.DecompressionBombError as error:
@@ -136,17 +161,23 @@ def opened(path: str | Path | IO[bytes], where: str = "") -> Iterator[Image.Imag
 
 
 def to_rgb(image: Image.Image) -> Pixels:
-    """Returns the pixels of a Pillow image, uint8 [H, W, 3] RGB.
+    """Returns the pixels of a Pillow image, uint8 [H, W, 3] RGB, as Pillow loads them.
 
-    16-bit and float images are scaled, transparency is dropped.
+    More than 8 bits are scaled by `range_of`, transparency is dropped.
     """
-    if image.mode.startswith("I;16") or image.mode == "I":
-        wide = np.asarray(image, dtype=np.float64)
-        return _three((wide / 257.0).round())
-    if image.mode == "F":
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-        return _three((values * 255.0 if values.max(initial=0.0) <= 1.0 else values).round())
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    return rgb_and_range(image)[0]
+
+
+def rgb_and_range(image: Image.Image) -> tuple[Pixels, ValueRange | None]:
+    """Returns the pixels as `to_rgb`, and the range of an image of more than 8 bits."""
+    deep = is_deep(image)
+    values = deep_values(image) if deep else None
+    if values is None:
+        pixels = np.array(image if image.mode == "RGB" else image.convert("RGB"))
+        return pixels, ValueRange(0, 65535, "16 bits") if deep else None
+    span = range_of(values, image)
+    pixels = span.to_bytes(values)
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2), span
 
 
 def check_folder(folder: str | Path, photographs: Iterable[tuple[int, str]], name: str) -> None:
@@ -256,7 +287,3 @@ def _is_there(root: Path, name: str, listed: dict[Path, set[str]]) -> bool:
         return bool(name) and (path.name in listed[path.parent] or path.is_file())
     except (OSError, ValueError):  # no file can have this name
         return False
-
-
-def _three(gray: NDArray[np.float64]) -> Pixels:
-    return np.repeat(np.clip(gray, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)

@@ -39,7 +39,10 @@ class ProblemKind(StrEnum):
     PHOTO_MISSING = "photograph_missing"
     PHOTO_UNREADABLE = "photograph_unreadable"
     PHOTO_SIZE = "photograph_size_differs"
+    PHOTO_EXCHANGED = "photograph_sides_exchanged"
+    PHOTO_RANGE = "photograph_range_unclear"
     PHOTO_TURNED = "photograph_turned_by_exif"
+    PHOTO_DEEP = "photograph_of_more_than_8_bits"
     PHOTO_GRAYSCALE = "photograph_grayscale"
     PHOTO_TWINS = "near_duplicate_photographs"
 
@@ -159,9 +162,25 @@ FACTS: dict[ProblemKind, Facts] = {
     _K.PHOTO_MISSING: Facts("missing photographs", "training stops and names them", "image"),
     _K.PHOTO_UNREADABLE: Facts("unreadable photographs", _SKIPPED, "image"),
     _K.PHOTO_SIZE: Facts("photographs whose size differs from the file's", _SKIPPED, "image"),
+    _K.PHOTO_EXCHANGED: Facts(
+        "image records with width and height exchanged: the boxes fit only the other way round",
+        f"{_SKIPPED}; exchange width and height",
+        "image",
+    ),
+    _K.PHOTO_RANGE: Facts(
+        "photographs of more than 8 bits that may be read too dark or too bright",
+        "read by the range in the message; save them with 8 bits",
+        "image",
+    ),
     _K.PHOTO_TURNED: Facts(
         "photographs with an EXIF rotation",
-        "read as stored; boxes must be in stored pixels",
+        "read turned or stored, as width and height fit; without the rotation all programs agree",
+        "image",
+        "info",
+    ),
+    _K.PHOTO_DEEP: Facts(
+        "photographs of more than 8 bits",
+        "scaled to 8 bits by the range in the message",
         "image",
         "info",
     ),

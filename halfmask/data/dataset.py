@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from halfmask.coco.annotations import Annotations
-from halfmask.coco.images import Pixels, check_folder, photograph_path, read_photograph
+from halfmask.coco.images import Pixels, check_folder
+from halfmask.coco.photographs.reader import reader_of
 from halfmask.coco.supervision import MaskState, Use
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops, decode
@@ -41,7 +42,7 @@ class CocoInstances(Dataset[tuple[Tensor, Target]]):
         cache: keep decoded photographs in memory, as uint8, in each worker process.
     Raises:
         InputError: photographs are missing, or an image id is not in the file; later, a
-            photograph is truncated or has another size than the file says.
+            photograph is truncated or has the size that the file says in neither frame.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class CocoInstances(Dataset[tuple[Tensor, Target]]):
         self.use: Use = use
         self._cache: dict[int, Pixels] | None = {} if cache else None
         check_folder(self.folder, ((i, file.file_name_of(i)) for i in self.image_ids), file.name)
+        self._reader = reader_of(file, self.folder)
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -88,16 +90,8 @@ class CocoInstances(Dataset[tuple[Tensor, Target]]):
         if self._cache is not None and index in self._cache:
             return self._cache[index]
         image_id = self.image_ids[index]
-        where = f"image id {image_id}"
-        path = photograph_path(self.folder, self.file.file_name_of(image_id), where)
-        pixels = read_photograph(path, where)
-        height, width = self.file.size_of(image_id)
-        if pixels.shape[:2] != (height, width):
-            raise InputError(
-                f"{path} (image id {image_id}): expected {width} × {height} pixels as "
-                f"{self.file.name} says, found {pixels.shape[1]} × {pixels.shape[0]}; correct "
-                "the file's width and height or the photograph"
-            )
+        record = {"id": image_id, "file_name": self.file.file_name_of(image_id)}
+        pixels = self._reader.read(record, self.file.size_of(image_id))
         if self._cache is not None:
             self._cache[index] = pixels
         return pixels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from halfmask.formats.origin import note_of, origin_of
 from halfmask.formats.report import ConversionReport, Options
 from halfmask.formats.shapes import sound_crop
 from halfmask.formats.sink import Size, own_box
-from halfmask.formats.source_files import size_of_photograph, stems_of
+from halfmask.formats.source_files import orientation_of_photograph, stems_of
+from halfmask.formats.yolo.upright import TURNING, upright
 from halfmask.masks.outline import outlines
 
 _KNOWN = {"id", "image_id", "category_id", "bbox", "area", "segmentation", "iscrowd", "halfmask"}
@@ -125,11 +126,18 @@ class ExportSource:
     ) -> ExportSource:
         """Reads a file; annotations without a usable box, image or class are counted.
 
+        For a tool that turns photographs, so are their annotations, unless the file
+        comes from that tool.
+
         Raises:
             InputError: not a COCO file.
         """
         file = CocoFile.read(path)
         source = cls(file=file, target=target, holds=frozenset(holds), options=options)
+        format = target.lower().replace(" ", "-")
+        origin = origin_of(file.document.get("info")).get("format")
+        if format in TURNING and origin != format and source.photographs is not None:
+            source = replace(source, file=upright(file, source.photographs, source.report))
         for problem in file.structure:
             source.report.fault(
                 f"{problem.facts.heading}: {problem.facts.consequence.split(':')[0]}",
@@ -202,7 +210,8 @@ class ExportSource:
     def _found(self, folder: Path, image: dict[str, Any], name: str) -> str:
         """The name of a photograph; one found by its last part must have the image's size."""
         found, size = relative_name(folder, name), self.file.size_of(image["id"])
-        if found != name and size_of_photograph(folder, found) != size:
+        shown = None if found == name else orientation_of_photograph(folder, found)
+        if shown is not None and size not in (shown.stored, shown.turned):
             self.report.fault(
                 "photographs found by their last part, of another size than the file says: the "
                 "name in the file is written",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from halfmask.coco.images import opened, photograph_path
+from halfmask.coco.photographs.orientation import Orientation
 from halfmask.errors import InputError
 
 PHOTOGRAPHS = {
@@ -54,18 +55,30 @@ def stems_of(names: list[str], source: str) -> dict[str, str]:
 
 
 def size_of_photograph(images: Path | None, name: str) -> tuple[int, int] | None:
-    """Returns (H, W) of a photograph in a folder; None if it is not found there.
+    """Returns (H, W) of a photograph in a folder, as a viewer shows it.
+
+    None if it is not found there.
 
     Raises:
         InputError: the photograph cannot be read, or several have the name's last part.
     """
     if images is None or leads_out(name):
         return None
+    found = orientation_of_photograph(images, name)
+    return None if found is None else found.turned
+
+
+def orientation_of_photograph(images: Path, name: str) -> Orientation | None:
+    """Returns the size of a photograph in both frames; None if it is not found.
+
+    Raises:
+        InputError: as `size_of_photograph`.
+    """
     path = photograph_path(images, name)
     if not path.is_file():
         return None
     with opened(path) as image:
-        return image.height, image.width
+        return Orientation.of(image)
 
 
 def photographs_in(folder: Path) -> Iterator[Path]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from halfmask.coco.images import Pixels, opened, read_photograph, to_rgb
+from halfmask.coco.images import Pixels, read_photograph, to_rgb
 from halfmask.coco.locate import files_below
 from halfmask.errors import InputError
 
@@ -38,7 +38,8 @@ def as_tensor(image: ImageLike) -> Tensor:
 def read_image(image: ImageLike) -> Pixels | Tensor:
     """Reads and checks an image.
 
-    The EXIF orientation is not applied: COCO's boxes are in stored pixels.
+    A file is turned as its EXIF orientation says, like a viewer shows it; a PIL image
+    or an array is taken unchanged.
 
     Args:
         image: a path; the bytes of an image file, or a file object open for reading
@@ -64,21 +65,7 @@ def read_image(image: ImageLike) -> Pixels | Tensor:
             "an image is a path, bytes, a file object, a PIL image, a NumPy array or a tensor; "
             f"found {type(image).__name__}"
         )
-    with opened(image) as picture:
-        return to_rgb(picture)
-
-
-def check_size(pixels: Pixels, size: tuple[int, int], where: str, *, file: str) -> None:
-    """Refuses a photograph that has another size (H, W) than its record says.
-
-    Raises:
-        InputError: as said; `where` names the photograph, `file` the record's file.
-    """
-    if pixels.shape[:2] != size:
-        raise InputError(
-            f"{where}: the photograph is {pixels.shape[1]} × {pixels.shape[0]} pixels, the "
-            f"{file} says {size[1]} × {size[0]}; correct the record"
-        )
+    return read_photograph(image)
 
 
 def images_in(folder: Path, skip: Path | None = None) -> list[Path]:

@@ -6,7 +6,7 @@ import datetime
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from halfmask._version import __version__
 from halfmask.coco.file import CocoFile
 from halfmask.coco.locate import name_key, nearest
+from halfmask.coco.photographs.reader import LOOKED_AT, Row
 from halfmask.coco.records import Box, clip_box, file_name_of
 from halfmask.coco.results import Results, read_results
 from halfmask.coco.supervision import is_crowd
@@ -44,6 +45,7 @@ class Job:
         boxes: xyxy, given by a file; None: the model finds them.
         category_ids: of the boxes.
         scores: of the boxes, if they are a detector's.
+        as_drawn: the boxes of a file, x, y, width, height, not clipped.
         categories: the file's.
     """
 
@@ -53,6 +55,7 @@ class Job:
     boxes: list[Box] | None = None
     category_ids: tuple[int, ...] = ()
     scores: list[float] | None = None
+    as_drawn: tuple[list[float], ...] = ()
     categories: tuple[Any, ...] = ()
 
 
@@ -169,9 +172,18 @@ def _job(path: Path, image_id: int, file: CocoFile, *, results: Results | None) 
         image_id=image_id,
         size=size,
         boxes=[box for _, box in kept],
+        as_drawn=tuple(a["bbox"] for a, _ in kept),
         category_ids=tuple(a["category_id"] for a, _ in kept),
         categories=categories,
     )
+
+
+def photographs_and_boxes(jobs: Sequence[Job]) -> Iterator[Row]:
+    """Yields the photographs with a size in a file, for a ruling; some of many."""
+    step = max(1, len(jobs) // LOOKED_AT)
+    for job in jobs[::step]:
+        if job.size is not None:
+            yield job.path, job.size, job.as_drawn
 
 
 def overlay_names(jobs: list[Job]) -> list[str]:

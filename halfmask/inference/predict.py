@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from halfmask.coco.images import read_photograph
+from halfmask.coco.photographs.orientation import Ruling
+from halfmask.coco.photographs.reader import ruling_of
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.formats.report import ConversionReport
-from halfmask.inference.images import check_size
 from halfmask.inference.jobs import (
     InstancesFile,
     Job,
@@ -21,6 +22,7 @@ from halfmask.inference.jobs import (
     name_below,
     open_boxes,
     overlay_names,
+    photographs_and_boxes,
     photographs_below,
 )
 from halfmask.inference.prediction import Prediction
@@ -74,7 +76,8 @@ def predict(
 ) -> Predictions:
     """Finds and outlines objects; writes results, instances and overlays into OUT.
 
-    The EXIF orientation is not applied. Photographs that cannot be read are skipped.
+    Photographs are turned as their EXIF orientation says, like a viewer shows them;
+    those of `data` as their size in it says. Those that cannot be read are skipped.
 
     Args:
         model: a loaded model, or a name or path for `load`.
@@ -105,12 +108,13 @@ def predict(
     predictor = as_predictor(model, detector, device, classes=classes)
     if data is None:
         _refuse_without_boxes(predictor)
+    ruling = ruling_of(photographs_and_boxes(jobs), str(data))
     results, skipped = [], []
     instances = InstancesFile(predictor, root)
     for number, (job, name) in enumerate(zip(jobs, overlay_names(jobs), strict=True)):
         report("predicting", number, len(jobs))
         try:
-            found = _predict(predictor, job)
+            found = _predict(predictor, job, ruling)
         except InputError as error:
             skipped.append(str(error))
             continue
@@ -156,12 +160,11 @@ def _check_sources(detector: object, data: object, detections: object) -> None:
         )
 
 
-def _predict(predictor: Predictor, job: Job) -> Prediction:
+def _predict(predictor: Predictor, job: Job, ruling: Ruling) -> Prediction:
     """The prediction, with the classes of the file if the boxes are a file's."""
-    pixels = read_photograph(job.path)
     if job.boxes is None or job.size is None:
-        return predictor.detect(pixels)
-    check_size(pixels, job.size, str(job.path), file="file of boxes")
+        return predictor.detect(read_photograph(job.path))
+    pixels = read_photograph(job.path, size=job.size, ruling=ruling, file="the file of boxes")
     label_of = predictor.labels_of(job.categories)
     found = predictor.segment(pixels, job.boxes, [label_of[number] for number in job.category_ids])
     place = {c["id"]: k + 1 for k, c in enumerate(job.categories)}

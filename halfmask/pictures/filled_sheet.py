@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from halfmask.coco.file import CocoFile
-from halfmask.coco.images import photograph_path, read_photograph
-from halfmask.coco.records import file_name_of
+from halfmask.coco.photographs.reader import PhotographReader, reader_of
 from halfmask.coco.supervision import MaskState, mask_weight
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops, decode
@@ -33,10 +32,11 @@ def draw_filling_sheet(out: Path, completed: Path, images: Path) -> Path:
     filled = _filled(file)
     if not filled:
         raise InputError(f"{out}: no sheet, since halfmask filled no mask in {completed}")
+    reader = reader_of(file, images)
     scores = [mask_weight(annotation) for annotation in filled]
     chosen = best_median_worst(range(len(filled)), scores)
     blocks = [
-        (f"{name} by score", [_cell(file, filled[row], images) for row in chosen[name]])
+        (f"{name} by score", [_cell(file, filled[row], reader) for row in chosen[name]])
         for name in BLOCKS
     ]
     title = f"Best, median and worst of {plural(len(filled), 'mask')} filled in: {completed.name}"
@@ -55,11 +55,10 @@ def _filled(file: CocoFile) -> list[dict[str, Any]]:
     ]
 
 
-def _cell(file: CocoFile, annotation: dict[str, Any], images: Path) -> Cell:
+def _cell(file: CocoFile, annotation: dict[str, Any], reader: PhotographReader) -> Cell:
     number = annotation["image_id"]
     image = next(record for record in file.images if record["id"] == number)
-    where = f"image id {number}"
-    pixels = read_photograph(photograph_path(images, file_name_of(image), where), where)
+    pixels = reader.read(image, file.size_of(number))
     bitmap, offset = decode(annotation["segmentation"], file.size_of(number))
     mask = MaskCrops.from_bitmaps([bitmap], [offset], file.size_of(number))
     x, y, w, h = annotation["bbox"]

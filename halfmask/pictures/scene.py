@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from halfmask.coco.file import CocoFile
-from halfmask.coco.images import photograph_path, read_photograph
-from halfmask.coco.records import clip_box, file_name_of
+from halfmask.coco.photographs.reader import reader_of
+from halfmask.coco.records import clip_box
 from halfmask.coco.supervision import MaskState
 from halfmask.masks.crops import MaskCrops, decode
 from halfmask.pictures.overlay import footer, overlay
@@ -50,11 +50,10 @@ def read_scene(file: CocoFile, image: Mapping[str, Any], folder: str | Path) -> 
         image: One of `file.images`.
         folder: The photographs' folder.
     Raises:
-        InputError: The photograph cannot be read.
+        InputError: The photograph cannot be read, or has another size.
     """
-    where = f"image id {image['id']}"
-    pixels = read_photograph(photograph_path(folder, file_name_of(dict(image)), where), where)
-    size = (int(pixels.shape[0]), int(pixels.shape[1]))
+    size = file.size_of(image["id"])
+    pixels = reader_of(file, folder).read(dict(image), size)
     rows, boxes, crops, has_mask = [], [], [], []
     for annotation in file.annotations_of(image["id"]):
         state = file.state_of(annotation, "filled")

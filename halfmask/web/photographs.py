@@ -1,4 +1,4 @@
-"""Photographs for a browser: in stored orientation, and only from inside the folder."""
+"""Photographs for a browser: in one frame, and only from inside the folder."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from halfmask.coco.images import Pixels, by_last_part, to_rgb
+from halfmask.coco.photographs.orientation import Frame, Orientation
 from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
 
@@ -26,7 +28,6 @@ LOSSLESS_PIXELS = 4_000_000
 """Pixels up to which a photograph that is no JPEG is sent as PNG."""
 LARGEST_CROP = 1024
 QUALITY = 90
-_ORIENTATION = 0x0112
 _MOST_BYTES = 1 << 28
 
 
@@ -103,42 +104,37 @@ def bytes_inside(folder: Path, image: dict[str, Any]) -> bytes:
     return data
 
 
-def read_size(data: bytes, where: str, most_pixels: int = MOST_PIXELS) -> tuple[int, int]:
-    """Returns (H, W) in stored orientation, without decoding.
+def orientation_of(data: bytes, where: str, most_pixels: int = MOST_PIXELS) -> Orientation:
+    """Returns the size of a photograph in both frames, without decoding.
 
     Raises:
         InputError: Pillow cannot read it, or it has too many pixels.
     """
     with _image(data, where) as image:
-        width, height = image.size
+        found = Orientation.of(image)
+    height, width = found.stored
     if width * height > most_pixels:
         raise InputError(
             f"{where}: {width} × {height} pixels, more than {most_pixels // 1_000_000} "
             "million; make it smaller"
         )
-    return height, width
+    return found
 
 
-def is_turned(data: bytes, where: str) -> bool:
-    """Whether the EXIF orientation makes other programs turn or mirror the photograph."""
-    with _image(data, where) as image:
-        turn: object = image.getexif().get(_ORIENTATION, 1)
-    return turn != 1
-
-
-def decoded(data: bytes, where: str, shrink: int = 1) -> Pixels:
-    """Returns the pixels of a photograph, uint8 [H, W, 3] RGB, in stored orientation.
+def decoded(data: bytes, where: str, shrink: int = 1, *, frame: Frame = Frame.TURNED) -> Pixels:
+    """Returns the pixels of a photograph, uint8 [H, W, 3] RGB, in a frame.
 
     Args:
         shrink: a JPEG may be decoded smaller, by at most this factor, which is faster.
     Raises:
         InputError: Pillow cannot read it, it is cut short, or it has too many pixels.
     """
-    height, width = read_size(data, where)
+    found = orientation_of(data, where)
+    height, width = found.stored
     with _image(data, where) as image:
         if shrink > 1:
             image.draft("RGB", (max(1, width // shrink), max(1, height // shrink)))
-        return to_rgb(image)
+        return found.pixels_in(frame, to_rgb(image))
 
 
 def shrink_for(width: float, height: float) -> int:
@@ -149,27 +145,30 @@ def shrink_for(width: float, height: float) -> int:
     return max(1, int(max(width, height) // LARGEST_CROP))
 
 
-def shown(data: bytes, where: str) -> Shown:
-    """Returns a photograph for a browser, in stored orientation, as masks are.
+def shown(data: bytes, where: str, frame: Frame = Frame.TURNED) -> Shown:
+    """Returns a photograph for a browser, in the frame of its masks.
 
     A JPEG keeps its bytes except the EXIF block, which holds orientation and location.
-    Formats that browsers cannot show are encoded again.
+    One that is turned, and formats that browsers cannot show, are encoded again.
 
     Raises:
         InputError: Pillow cannot read it, it is cut short, or it has too many pixels.
     """
-    size = read_size(data, where)
+    found = orientation_of(data, where)
+    size = found.stored
+    as_is = frame == Frame.STORED or found.turn == 1
     with _image(data, where) as image:
-        plain = image.format == "JPEG" and image.mode in ("L", "RGB") and max(size) <= LARGEST_SHOWN
+        known = image.format == "JPEG" and image.mode in ("L", "RGB")
+        plain = known and as_is and max(size) <= LARGEST_SHOWN
         if plain:
             image.load()  # reports a file that is cut short
         else:
             scale = min(1.0, LARGEST_SHOWN / max(size))
-            smaller = (math.ceil(size[1] * scale), math.ceil(size[0] * scale))
-            image.draft("RGB", smaller)  # decodes a JPEG at 1/2, 1/4 or 1/8 if that suffices
-            picture = (
-                image.convert("RGB") if image.format == "JPEG" else Image.fromarray(to_rgb(image))
-            )
+            height, width = (math.ceil(side * scale) for side in size)
+            image.draft("RGB", (width, height))  # a JPEG at 1/2, 1/4 or 1/8 if that suffices
+            pixels = np.array(image.convert("RGB")) if image.format == "JPEG" else to_rgb(image)
+            picture = Image.fromarray(found.pixels_in(frame, pixels))
+            smaller = (width, height) if found.size_in(frame) == size else (height, width)
             if picture.size != smaller and scale < 1:
                 picture = picture.resize(smaller, reducing_gap=2.0)
     if plain:

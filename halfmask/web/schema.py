@@ -232,12 +232,11 @@ class ModelView(BaseModel):
 
 
 class PhotoView(BaseModel):
-    """An uploaded photograph; `turned` if its EXIF orientation is not that of its pixels."""
+    """An uploaded photograph, turned as its EXIF orientation says."""
 
     photo: str
     width: int
     height: int
-    turned: bool
 
 
 class Fault(BaseModel):

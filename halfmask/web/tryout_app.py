@@ -16,7 +16,7 @@ from halfmask._version import __version__
 from halfmask.errors import InputError
 from halfmask.web import schema
 from halfmask.web.pages import application
-from halfmask.web.photographs import decoded, is_turned, read_size, shown, shrink_for
+from halfmask.web.photographs import decoded, orientation_of, shown, shrink_for
 from halfmask.web.segmenting import Segmenter
 from halfmask.web.server import LOOPBACK, PageServer
 
@@ -89,9 +89,8 @@ def tryout_app(segmenter: Segmenter) -> FastAPI:
     def upload(
         data: Annotated[bytes, Body(media_type="application/octet-stream")],
     ) -> schema.PhotoView:
-        height, width = read_size(data, PHOTO, MOST_PIXELS)
-        turned = is_turned(data, PHOTO)
-        return schema.PhotoView(photo=uploads.add(data), width=width, height=height, turned=turned)
+        height, width = orientation_of(data, PHOTO, MOST_PIXELS).turned
+        return schema.PhotoView(photo=uploads.add(data), width=width, height=height)
 
     @app.get("/api/photos/{photo}", response_class=Response)
     def show(photo: PhotoId) -> Response:
@@ -130,7 +129,7 @@ def _add_masks(app: FastAPI, segmenter: Segmenter, held: Callable[[str], bytes])
         pixels = decoded(data, PHOTO, shrink_for(width, height))
         box = (x, y, x + width, y + height)
         return schema.Segmented.of(
-            segmenter.segment(pixels, box, asked.label, size=read_size(data, PHOTO))
+            segmenter.segment(pixels, box, asked.label, size=orientation_of(data, PHOTO).turned)
         )
 
     @app.post("/api/photos/{photo}/detect")

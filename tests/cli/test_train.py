@@ -159,7 +159,7 @@ def test_a_run_that_fails_at_once_leaves_nothing(make: Make, world: Path, tmp_pa
 
     bad = make(BOXES, file=changed(world, tmp_path / "lies.json", lie))
     with pytest.raises(
-        InputError, match=r"expected 71 × 64 pixels as .*lies.json says, found 64 × 64"
+        InputError, match=r"the photograph is 64 × 64 pixels, .*lies.json says 71 × 64"
     ):
         trained(bad, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -19,8 +19,9 @@ from halfmask.coco.doctor.photographs import check_photographs
 from halfmask.coco.file import CocoFile
 from halfmask.coco.images import check_folder, missing_photographs, photograph_path
 from halfmask.coco.locate import files_below, plain_name
+from halfmask.coco.photographs.orientation import Ruling
+from halfmask.coco.photographs.reader import PhotographReader
 from halfmask.errors import InputError
-from halfmask.inference.complete.photographs import photograph_of
 from halfmask.web.photographs import path_inside
 
 WIDTH, HEIGHT = 60, 40
@@ -82,7 +83,9 @@ def test_the_photograph_with_the_same_last_part(
     assert "1 photograph found by their last part, such as" in record.getMessage()
     assert check_photographs(coco(name), folder) == []
     check_folder(folder, [(1, name)], "f.json")
-    assert photograph_of(folder, coco(name).images[0], (HEIGHT, WIDTH)).shape == (HEIGHT, WIDTH, 3)
+    assert PhotographReader(folder, Ruling(), "f").read(
+        coco(name).images[0], (HEIGHT, WIDTH)
+    ).shape == (HEIGHT, WIDTH, 3)
     assert path_inside(folder, name) == path.resolve()
 
 
@@ -126,8 +129,8 @@ def test_a_photograph_of_another_image_is_not_taken(tmp_path: Path) -> None:
 def test_a_photograph_of_another_size_is_refused(tmp_path: Path) -> None:
     put(tmp_path / "sub/a.png", (30, 20))
     file = coco("a.png")
-    with pytest.raises(InputError, match="30 × 20 pixels, the file says 60 × 40"):
-        photograph_of(tmp_path, file.images[0], (HEIGHT, WIDTH))
+    with pytest.raises(InputError, match="30 × 20 pixels, f says 60 × 40"):
+        PhotographReader(tmp_path, Ruling(), "f").read(file.images[0], (HEIGHT, WIDTH))
     assert [str(p.kind) for p in check_photographs(file, tmp_path)] == ["photograph_size_differs"]
 
 

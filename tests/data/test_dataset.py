@@ -163,7 +163,7 @@ def test_photographs_that_cannot_be_used(folder: Path) -> None:
     Image.new("RGB", (W, H + 1)).save(folder / "b.png")
     with pytest.raises(
         InputError,
-        match=r"b.png .image id 2.: expected 40 × 30 pixels as f.json says, found 40 × 31",
+        match=r"b.png .image id 2.: the photograph is 40 × 31 pixels, f.json says 40 × 30",
     ):
         data[1]
     with pytest.raises(InputError, match="there is no such folder"):

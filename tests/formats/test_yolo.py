@@ -98,7 +98,7 @@ def test_a_photograph_with_exif_orientation_is_reported(convert: Convert, tmp_pa
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (100, 50)).save(source / "images" / "b.jpg", exif=exif)
-    assert convert("yolo", source).count_of("photographs with an EXIF turn") == 1
+    assert convert("yolo", source).count_of("photographs with an EXIF rotation") == 1
 
 
 def test_splits_of_data_yaml(convert: Convert, tmp_path: Path) -> None:

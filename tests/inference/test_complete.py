@@ -336,7 +336,8 @@ def test_photographs_that_cannot_be_read_are_skipped_and_filled_later(
     text = "\n".join(done.skipped)
     assert "image id 1" in text
     assert "image id 2" in text
-    assert "60 × 48 pixels, the file says 64 × 48" in text
+    assert "the photograph is 60 × 48 pixels" in text
+    assert "says 64 × 48" in text
     assert {
         a["image_id"] for a in after["annotations"] if a["kind"] in FILLED and "halfmask" in a
     } == {4}

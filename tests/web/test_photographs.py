@@ -1,4 +1,4 @@
-"""Photographs for browsers: stored orientation, and nothing from outside the folder."""
+"""Photographs for browsers: one frame, and nothing from outside the folder."""
 
 import io
 import os
@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 
 from halfmask.coco.images import read_photograph
+from halfmask.coco.photographs.orientation import Frame
 from halfmask.errors import InputError
 from halfmask.web import photographs
 from halfmask.web.photographs import (
     bytes_inside,
     decoded,
-    is_turned,
+    orientation_of,
     path_inside,
-    read_size,
     shown,
     shrink_for,
 )
@@ -38,17 +38,29 @@ def jpeg(
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
-def test_a_jpeg_keeps_its_pixels_and_loses_its_turn(tmp_path: Path, turn: int) -> None:
+def test_a_jpeg_keeps_its_stored_pixels_and_loses_its_turn(tmp_path: Path, turn: int) -> None:
     data = jpeg(turn=turn)
-    assert is_turned(data, "x") == (turn != 1)
-    result = shown(data, "x")
+    assert orientation_of(data, "x").turn == turn
+    result = shown(data, "x", Frame.STORED)
     assert result.media_type == "image/jpeg"
     image = Image.open(io.BytesIO(result.data))
     assert not image.getexif()
     assert b"camera" not in result.data
-    (tmp_path / "x.jpg").write_bytes(data)
+    (tmp_path / "x.jpg").write_bytes(jpeg())
     assert np.array_equal(np.asarray(image), read_photograph(tmp_path / "x.jpg"))
-    assert np.array_equal(decoded(data, "x"), read_photograph(tmp_path / "x.jpg"))
+    assert np.array_equal(decoded(data, "x", frame=Frame.STORED), np.asarray(image))
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_turned_photograph_is_shown_as_it_is_read(tmp_path: Path, turn: int) -> None:
+    data = jpeg(turn=turn)
+    (tmp_path / "x.jpg").write_bytes(data)
+    expected = read_photograph(tmp_path / "x.jpg")
+    image = Image.open(io.BytesIO(shown(data, "x").data))
+    assert not image.getexif()
+    assert np.array_equal(np.asarray(image.convert("RGB")), expected)
+    assert np.array_equal(decoded(data, "x"), expected)
+    assert orientation_of(data, "x").turned == expected.shape[:2]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +86,7 @@ def test_cmyk_and_large_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Image.open(io.BytesIO(shown(jpeg(mode="CMYK"), "x").data)).mode == "RGB"
     monkeypatch.setattr(photographs, "LARGEST_SHOWN", 50)
     small = Image.open(io.BytesIO(shown(jpeg((400, 300), EXIF_TURN), "x").data))
-    assert small.size == (50, 38)
+    assert small.size == (38, 50)
     assert not small.getexif()
 
 
@@ -87,7 +99,7 @@ def test_a_jpeg_is_decoded_smaller_where_that_is_enough() -> None:
     ]
     data = jpeg((401, 300), EXIF_TURN)
     shapes = [decoded(data, "x", shrink).shape for shrink in (1, 2, 3, 4)]
-    assert shapes == [(300, 401, 3), (150, 201, 3), (150, 201, 3), (75, 101, 3)]
+    assert shapes == [(401, 300, 3), (201, 150, 3), (201, 150, 3), (101, 75, 3)]
     assert decoded(jpeg((401, 300), kind="PNG"), "x", 4).shape == (300, 401, 3)
 
 
@@ -104,8 +116,8 @@ def test_too_many_pixels_are_refused_before_they_are_decoded() -> None:
     out = io.BytesIO()
     Image.new("1", (20_000, 6_000)).save(out, "PNG")
     with pytest.raises(InputError, match="20000 × 6000 pixels, more than 89 million"):
-        read_size(out.getvalue(), "x")
-    assert read_size(jpeg(), "x") == (30, 40)
+        orientation_of(out.getvalue(), "x")
+    assert orientation_of(jpeg(), "x").stored == (30, 40)
 
 
 def test_only_files_below_the_folder_are_read(tmp_path: Path) -> None:

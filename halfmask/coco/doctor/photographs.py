@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,12 @@ from halfmask.coco.images import (
     missing_photographs,
     opened,
     photograph_path,
-    to_rgb,
+    rgb_and_range,
     why_missing,
 )
+from halfmask.coco.photographs.depth import ValueRange, is_dark
+from halfmask.coco.photographs.orientation import Frame, Orientation, Ruling, fault_of_frame
+from halfmask.coco.photographs.reader import evidence_of, sampled_rows
 from halfmask.coco.problems import Finding, Problem, ProblemKind, in_order
 from halfmask.coco.records import Record, file_name_of
 from halfmask.errors import InputError
@@ -31,7 +35,6 @@ On COCO-mini, halving the size and strong compression change at most 4 bits; dif
 photographs differ in at least 10.
 """
 _FLAT = 2.0  # smallest standard deviation of gray levels for which a hash is meaningful
-_EXIF_ORIENTATION = 274
 _BLOCK = 1024
 
 Hash = NDArray[np.bool_]
@@ -56,41 +59,92 @@ def check_photographs(
         if i["id"] in absent
     ]
     present = [image for image in file.images if image["id"] not in absent]
-    hashes: list[tuple[int, Hash]] = []
+    seen: list[tuple[Record, SeenPhotograph]] = []
 
-    def look(image: Record) -> tuple[list[Finding], Hash | None]:
-        return _look(photograph_path(folder, file_name_of(image)), file.size_of(image["id"]))
+    def look(image: Record) -> SeenPhotograph | str:
+        return _look(photograph_path(folder, file_name_of(image)))
 
     with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
         both = zip(present, pool.map(look, present), strict=True)
-        for done, (image, (findings, code)) in enumerate(both, 1):
-            found += [_problem(kind, image, text) for kind, text in findings]
-            if code is not None:
-                hashes.append((image["id"], code))
+        for done, (image, photograph) in enumerate(both, 1):
+            if isinstance(photograph, str):
+                found.append(_problem(ProblemKind.PHOTO_UNREADABLE, image, photograph))
+            else:
+                seen.append((image, photograph))
             if progress is not None:
                 progress("checking photographs", done, len(present))
+    ruling = evidence_of(sampled_rows(file, folder)).ruling()
+    for image, photograph in seen:
+        size = file.size_of(image["id"])
+        said = [*_of_frame(photograph.orientation, size, ruling), *_of_values(photograph)]
+        found += [_problem(kind, image, text) for kind, text in said]
+    hashes = [(image["id"], p.hash) for image, p in seen if p.hash is not None]
     return in_order([*found, *_twins(hashes)])
 
 
-def _look(path: Path, size: tuple[int, int]) -> tuple[list[Finding], Hash | None]:
+@dataclass(frozen=True, kw_only=True)
+class SeenPhotograph:
+    """What the findings about a photograph need.
+
+    Attributes:
+        orientation: its EXIF orientation and size.
+        range: of its values, if it has more than 8 bits.
+        dark: whether such a photograph is dark although it is scaled.
+        gray: whether its three channels are equal.
+        hash: see `perceptual_hash`.
+    """
+
+    orientation: Orientation
+    range: ValueRange | None
+    dark: bool
+    gray: bool
+    hash: Hash | None
+
+
+def _look(path: Path) -> SeenPhotograph | str:
+    """Reads a photograph; returns why it cannot be read instead."""
     try:
         with opened(path) as image:
-            turn = image.getexif().get(_EXIF_ORIENTATION, 1)
-            pixels = to_rgb(image)
+            orientation = Orientation.of(image)
+            pixels, scale = rgb_and_range(image)
     except InputError as error:
-        return [(ProblemKind.PHOTO_UNREADABLE, str(error))], None
-    findings: list[Finding] = []
-    height, width = pixels.shape[:2]
-    if (height, width) != size:
-        text = f"{width} × {height} pixels, the file says {size[1]} × {size[0]}"
-        if turn in (5, 6, 7, 8) and (width, height) == size:
-            text += "; they match once the photograph is rotated as its EXIF data say"
-        findings.append((ProblemKind.PHOTO_SIZE, text))
-    if turn in range(2, 9):
-        findings.append((ProblemKind.PHOTO_TURNED, f"EXIF orientation {turn}"))
-    if (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all():
-        findings.append((ProblemKind.PHOTO_GRAYSCALE, "three equal channels"))
-    return findings, perceptual_hash(pixels)
+        return str(error)
+    equal = (pixels[..., :1] == pixels).all()
+    dark = scale is not None and is_dark(pixels)
+    return SeenPhotograph(
+        orientation=orientation,
+        range=scale,
+        dark=dark,
+        gray=bool(equal),
+        hash=perceptual_hash(pixels),
+    )
+
+
+def _of_frame(found: Orientation, size: tuple[int, int], ruling: Ruling) -> Iterator[Finding]:
+    frame = ruling.frame(found, size)
+    if frame is None:
+        fits = size in (found.stored, found.turned)
+        kind = ProblemKind.PHOTO_EXCHANGED if fits else ProblemKind.PHOTO_SIZE
+        yield kind, fault_of_frame(found, size)
+    elif found.turn != 1:
+        undecided = found.stored == found.turned
+        why = "its size fits both frames, as most others" if undecided else "as its size says"
+        if undecided and not ruling.decided:
+            why = "its size fits both frames, as a viewer shows it"
+        remedy = "save it turned" if frame == Frame.TURNED else "keep its pixels"
+        text = f"EXIF orientation {found.turn}: read {frame}, {why}"
+        yield ProblemKind.PHOTO_TURNED, f"{text}; to end the doubt, {remedy} and remove the tag"
+
+
+def _of_values(photograph: SeenPhotograph) -> Iterator[Finding]:
+    if photograph.range is not None:
+        clear = photograph.range.plain and not photograph.dark
+        kind = ProblemKind.PHOTO_DEEP if clear else ProblemKind.PHOTO_RANGE
+        text = f"read by the range {photograph.range.name}"
+        dark = ", hardly a value in its upper three quarters" if photograph.dark else ""
+        yield kind, text + (dark if clear or dark else ", which not all values fit")
+    if photograph.gray:
+        yield ProblemKind.PHOTO_GRAYSCALE, "three equal channels"
 
 
 def perceptual_hash(pixels: Pixels) -> Hash | None:

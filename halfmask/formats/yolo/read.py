@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halfmask.coco.images import opened
+from halfmask.coco.photographs.orientation import Orientation
 from halfmask.errors import InputError
 from halfmask.formats.report import Options
 from halfmask.formats.shapes import extent, pairs, pixels_of
 from halfmask.formats.sink import CocoSink
 from halfmask.formats.source_files import leads_out
 from halfmask.formats.yolo.source import ALL, YoloSource, find_parts, find_source
-
-_ORIENTATION = 0x0112
-"""EXIF's tag; 1 is upright."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,19 +105,20 @@ def _note_parts(found: YoloSource, sink: CocoSink) -> None:
 def _add_photograph(photograph: Path, labels: Path, found: YoloSource, *, sink: CocoSink) -> None:
     try:
         with opened(photograph) as image:
-            size, turn = (image.height, image.width), image.getexif().get(_ORIENTATION, 1)
+            shown = Orientation.of(image)
     except InputError as error:
         sink.report.fault("photographs that cannot be read: left out with their labels", error)
         return
-    if turn != 1:
+    if shown.turn != 1:
         sink.report.note(
-            "photographs with an EXIF turn: read as stored, their labels may mean the rotated "
-            "picture",
+            "photographs with an EXIF rotation: their labels are read on the turned picture, as "
+            "Ultralytics and viewers show it",
             photograph,
         )
     split = found.split_of.get(photograph)
     more = {} if split is None else {"split": split}
-    number = sink.add_image(_name_below(found.root, photograph), size, photograph, **more)
+    name = _name_below(found.root, photograph)
+    number = sink.add_image(name, shown.turned, photograph, **more)
     if number is None or not labels.is_file():
         return
     text = labels.read_text(encoding="utf-8-sig", errors="replace")

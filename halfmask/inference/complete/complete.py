@@ -12,6 +12,7 @@ import torch
 
 from halfmask.coco.file import CocoFile
 from halfmask.coco.images import missing_photographs, why_missing
+from halfmask.coco.photographs.reader import reader_of
 from halfmask.coco.records import file_name_of
 from halfmask.coco.tightness import box_tightness, boxes_are_loose
 from halfmask.errors import InputError
@@ -202,7 +203,7 @@ def _drawer(
     return MaskDrawer(
         predictor=drawing,
         categories=file.categories,
-        folder=folder,
+        reader=reader_of(file, folder),
         tolerance=options.tolerance if options.polygons else None,
         workers=options.workers,
         loose=_are_loose(options.boxes, box_tightness(file), drawing),

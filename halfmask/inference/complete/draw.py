@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from halfmask.coco.images import Pixels
+from halfmask.coco.photographs.reader import PhotographReader
 from halfmask.errors import InputError
 from halfmask.inference.complete.filling import FilledMask, fillings
 from halfmask.inference.complete.photographs import Photograph, ahead, photographs_of
@@ -27,7 +27,7 @@ class MaskDrawer:
     Attributes:
         predictor: draws the masks that are written.
         categories: the file's.
-        folder: of its photographs.
+        reader: of its photographs.
         tolerance: of polygons, in pixels; None: RLE.
         workers: threads that decode photographs.
         loose: whether the boxes may be off.
@@ -36,7 +36,7 @@ class MaskDrawer:
 
     predictor: Predictor
     categories: list[Record]
-    folder: Path
+    reader: PhotographReader
     tolerance: float | None = None
     workers: int = 0
     loose: bool = False
@@ -69,7 +69,7 @@ class MaskDrawer:
         """
 
         def read(number: int) -> list[Photograph]:
-            return photographs_of(self.folder, batches[number])
+            return photographs_of(self.reader, batches[number])
 
         for number, photographs in ahead(rest, read, self.workers):
             yield number, self.draw(batches[number], photographs)

@@ -92,7 +92,8 @@ class FillingJob:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {
             "input": digest,
-            "images": str(drawer.folder.resolve()),
+            "images": str(drawer.reader.folder.resolve()),
+            "frame": drawer.reader.ruling.identity,
             "model": drawer.predictor.identity,
             "beside": None if drawer.beside is None else drawer.beside.identity,
             "tolerance": drawer.tolerance,
@@ -135,7 +136,7 @@ class FillingJob:
             note = {
                 "model": self.drawer.predictor.identity,
                 "date": date,
-                "images": str(self.drawer.folder.resolve()),
+                "images": str(self.drawer.reader.folder.resolve()),
             }
             write_completed(self.target, self.file.document, self.work, masks=masks, note=note)
         else:

@@ -14,13 +14,14 @@ import torch
 
 from halfmask._version import __version__
 from halfmask.coco.file import CocoFile
+from halfmask.coco.photographs.reader import PhotographReader, reader_of
 from halfmask.coco.results import Results, read_results
 from halfmask.errors import InputError
 from halfmask.formats.source import DataSource
 from halfmask.inference.arguments import checked_device
 from halfmask.inference.complete.additions import Additions, Found, add_new, new_ids, with_additions
 from halfmask.inference.complete.journal import Journal, journal_of
-from halfmask.inference.complete.photographs import ahead, photograph_of
+from halfmask.inference.complete.photographs import ahead
 from halfmask.inference.complete.plan import BATCH_IMAGES, Record
 from halfmask.inference.images import as_tensor
 from halfmask.inference.predictor import Predictor, load_detector
@@ -80,7 +81,7 @@ class AddOptions:
         finder = ObjectFinder(
             detector=self._loaded(file),
             least_score=self.least_score,
-            folder=opened.photographs(),
+            reader=reader_of(file, opened.photographs()),
             workers=self.workers,
         )
         found = finder.find(
@@ -107,13 +108,13 @@ class ObjectFinder:
     Attributes:
         detector: finds them, or the detections of a results file.
         least_score: of an object to add.
-        folder: of the photographs.
+        reader: of the photographs.
         workers: threads that decode photographs.
     """
 
     detector: Predictor | BoxDetector | Results
     least_score: float
-    folder: Path
+    reader: PhotographReader
     workers: int
 
     @property
@@ -180,7 +181,7 @@ class ObjectFinder:
         out: list[Any] = []
         for image in file.images[start : start + BATCH_IMAGES]:
             try:
-                out.append(photograph_of(self.folder, image, file.size_of(image["id"])))
+                out.append(self.reader.read(image, file.size_of(image["id"])))
             except InputError as error:
                 out.append(str(error))
         return out
@@ -218,7 +219,8 @@ class ObjectFinder:
         assert not isinstance(detector, Results)
         return {
             "input": digest,
-            "images": str(self.folder.resolve()),
+            "images": str(self.reader.folder.resolve()),
+            "frame": self.reader.ruling.identity,
             "detector": self.name,
             "classes": [str(c["name"]) for c in detector.categories],
             "least_score": self.least_score,

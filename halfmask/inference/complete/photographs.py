@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 
-from halfmask.coco.images import Pixels, photograph_path, read_photograph
-from halfmask.coco.records import file_name_of
+from halfmask.coco.images import Pixels
+from halfmask.coco.photographs.reader import PhotographReader
 from halfmask.errors import InputError
-from halfmask.inference.complete.plan import Piece, Record
-from halfmask.inference.images import check_size
+from halfmask.inference.complete.plan import Piece
 
 Photograph = Pixels | InputError
 """uint8 [H, W, 3] RGB, or why it cannot be read."""
@@ -21,28 +19,19 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-def photograph_of(folder: Path, image: Record, size: tuple[int, int]) -> Pixels:
-    """Reads the photograph of an image record.
+def photographs_of(reader: PhotographReader, pieces: Sequence[Piece]) -> list[Photograph]:
+    """Reads the photographs of a batch.
 
+    Args:
+        reader: of the file's photographs.
+        pieces: one for each photograph.
     Returns:
-        uint8 [H, W, 3], RGB, in stored orientation.
-    Raises:
-        InputError: the record has no name or one that leads out of the folder; the file
-            is missing, cut short or no image, or not of the size (H, W) in the record.
+        Pixels in the frame of the record; an error stands for one that cannot be read.
     """
-    where = f"image id {image['id']}"
-    path = photograph_path(folder, file_name_of(image), where)
-    pixels = read_photograph(path, where)
-    check_size(pixels, size, f"{path} ({where})", file="file")
-    return pixels
-
-
-def photographs_of(folder: Path, pieces: Sequence[Piece]) -> list[Photograph]:
-    """Reads the photographs of a batch; an error stands for one that cannot be read."""
 
     def read(piece: Piece) -> Photograph:
         try:
-            return photograph_of(folder, piece.image, piece.size)
+            return reader.read(piece.image, piece.size)
         except InputError as error:
             return error
 

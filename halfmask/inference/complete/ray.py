@@ -66,7 +66,7 @@ def drawn_on_ray(
 
     queue = deque(rest)
     with _connected(address), _errors_explained():
-        drawer = dataclasses.replace(drawer, folder=drawer.folder.resolve())
+        drawer = dataclasses.replace(drawer, reader=drawer.reader.resolved())
         workers = _workers(drawer, len(queue))
         asked: dict[Any, tuple[Any, int | None]] = {w.hello.remote(): (w, None) for w in workers}
         try:
@@ -106,7 +106,7 @@ class Worker:
 
     def draw(self, pieces: list[Piece]) -> FilledBatch:
         """Reads the photographs of a batch here and draws its masks."""
-        return self._drawer.draw(pieces, photographs_of(self._drawer.folder, pieces))
+        return self._drawer.draw(pieces, photographs_of(self._drawer.reader, pieces))
 
 
 def _workers(drawer: MaskDrawer, batches: int) -> list[Any]:

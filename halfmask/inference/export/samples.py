@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from halfmask.coco.file import CocoFile
-from halfmask.coco.images import missing_photographs, photograph_path, read_photograph
-from halfmask.coco.records import clip_box, file_name_of
+from halfmask.coco.images import missing_photographs
+from halfmask.coco.photographs.reader import reader_of
+from halfmask.coco.records import clip_box
 from halfmask.errors import InputError
 from halfmask.formats.source import DataSource
-from halfmask.inference.images import as_tensor, check_size, images_in
+from halfmask.inference.images import as_tensor, images_in
 
 T = TypeVar("T")
 
@@ -101,19 +102,13 @@ def _of_data(folder: Path, data: DataSource, limit: int) -> list[Sample]:
             if not a.get("iscrowd")
         ]
         usable = [box for box in clipped if box is not None][:BOXES]
-        path = photograph_path(folder, file_name_of(image), f"image id {image['id']}")
         if usable:
-            given.append((path, size, torch.tensor(usable, dtype=torch.float32)))
+            given.append((image, size, torch.tensor(usable, dtype=torch.float32)))
+    reader = reader_of(file, folder)
     return [
-        Sample(_of_size(path, size), rows, torch.zeros(len(rows), dtype=torch.int64))
-        for path, size, rows in _spread(given, limit)
+        Sample(as_tensor(reader.read(image, size)), rows, torch.zeros(len(rows), dtype=torch.int64))
+        for image, size, rows in _spread(given, limit)
     ]
-
-
-def _of_size(path: Path, size: tuple[int, int]) -> Tensor:
-    pixels = read_photograph(path)
-    check_size(pixels, size, str(path), file="file of boxes")
-    return as_tensor(pixels)
 
 
 def _spread(items: Sequence[T], limit: int) -> list[T]:

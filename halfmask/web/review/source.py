@@ -10,11 +10,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from halfmask.coco.images import Pixels
+from halfmask.coco.photographs.orientation import Frame, Ruling, fault_of_frame
+from halfmask.coco.photographs.reader import LOOKED_AT, Row, ruling_of
 from halfmask.coco.records import file_name_of
-from halfmask.coco.supervision import MaskState, judge
+from halfmask.coco.supervision import MaskState, is_box, judge
 from halfmask.errors import InputError
-from halfmask.web.photographs import Shown, bytes_inside, decoded, read_size, shown
+from halfmask.web.photographs import (
+    Shown,
+    bytes_inside,
+    decoded,
+    orientation_of,
+    path_inside,
+    shown,
+)
 from halfmask.web.review.decisions import Decision
 from halfmask.web.review.index import STATES, build_index
 
@@ -82,6 +93,8 @@ class ReviewedFile:
             )
         self.source = SourceFile(path)
         self._images = images
+        self._deciding = threading.Lock()
+        self._decided: Ruling | None = None
 
     def annotation(self, position: int) -> dict[str, Any]:
         return dict(self.source.read(*self.index.spans[position].tolist()))
@@ -118,23 +131,47 @@ class ReviewedFile:
         """Returns a photograph for the browser.
 
         Raises:
-            InputError: it is missing, outside the folder, cut short, or its size is not
-                the one in the file.
+            InputError: it is missing, outside the folder, cut short, or has the size in
+                the file in neither frame.
         """
-        data, name = self._photograph(row)
-        return shown(data, name)
+        data, name, frame = self._photograph(row)
+        return shown(data, name, frame)
 
     def pixels(self, row: int, shrink: int) -> Pixels:
         """Returns a photograph's pixels, uint8 [H, W, 3]; `shrink` and errors as in `decoded`."""
-        data, name = self._photograph(row)
-        return decoded(data, name, shrink)
+        data, name, frame = self._photograph(row)
+        return decoded(data, name, shrink, frame=frame)
 
-    def _photograph(self, row: int) -> tuple[bytes, str]:
-        image = self.image(row)
+    def _photograph(self, row: int) -> tuple[bytes, str, Frame]:
+        image, size = self.image(row), self._size(row)
         data, name = bytes_inside(self._images, image), file_name_of(image)
-        (height, width), (h, w) = self.index.sizes[row].tolist(), read_size(data, name)
-        if (h, w) != (height, width):
-            raise InputError(
-                f"{name}: the photograph is {w} × {h} pixels, the file says {width} × {height}"
-            )
-        return data, name
+        found = orientation_of(data, name)
+        frame = self._ruling().frame(found, size)
+        if frame is None:
+            raise InputError(f"{name}: {fault_of_frame(found, size)}")
+        return data, name, frame
+
+    def _ruling(self) -> Ruling:
+        """How photographs are turned; decided when the first is shown."""
+        with self._deciding:
+            if self._decided is None:
+                self._decided = ruling_of(self._some_rows(), str(self.source.path))
+            return self._decided
+
+    def _some_rows(self) -> Iterator[Row]:
+        """Some images, evenly chosen: the photograph, (H, W), and all boxes on it."""
+        total = len(self.index.sizes)
+        image_of = self.index.images[self.index.by_image]
+        for row in range(0, total, max(1, total // LOOKED_AT)):
+            try:
+                path = path_inside(self._images, file_name_of(self.image(row)))
+            except InputError:
+                continue
+            first, last = np.searchsorted(image_of, row), np.searchsorted(image_of, row + 1)
+            positions = self.index.by_image[first:last]
+            boxes = [self.annotation(position).get("bbox") for position in positions]
+            yield path, self._size(row), [box for box in boxes if is_box(box)]
+
+    def _size(self, row: int) -> tuple[int, int]:
+        height, width = self.index.sizes[row].tolist()
+        return height, width

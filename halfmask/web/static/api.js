@@ -43,7 +43,7 @@ export async function postBytes(path, blob) {
   return (await ask(path, { method: "POST", headers, body: blob })).json();
 }
 
-/** A photograph, decoded and ready to draw. The server has taken EXIF turns out of it. */
+/** A photograph, decoded and ready to draw. The server has applied EXIF turns, or taken them out. */
 export async function getPicture(path) {
   const blob = await (await ask(path)).blob();
   try {

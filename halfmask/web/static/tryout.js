@@ -8,7 +8,6 @@ import { Stage } from "/static/stage.js";
 import { BoxTool } from "/static/tools.js";
 
 const stage = new Stage($("stage"));
-const UPRIGHT_QUALITY = 0.95;
 let model, photo = null; // { id, name, width, height, picture }
 let objects = []; // { mask, box, label, score, rle, area, colour }
 let chosen = null; // the object of the cut-out
@@ -33,32 +32,11 @@ async function take(file, name = file.name || "photograph") {
     cover();
     setTool("box");
     list();
-    if (sent.turned) askTurn(file, name);
-    else if (model?.can_detect) await detect();
+    if (model?.can_detect) await detect();
   } catch (error) {
     if (mine === turn) cover();
     say(error.message, "bad");
   }
-}
-
-function askTurn(file, name) {
-  $("upright").onclick = async () => {
-    $("turn-dialog").close();
-    try {
-      const upright = await createImageBitmap(file, { imageOrientation: "from-image" });
-      const canvas = Object.assign(document.createElement("canvas"), { width: upright.width, height: upright.height });
-      canvas.getContext("2d").drawImage(upright, 0, 0);
-      const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", UPRIGHT_QUALITY));
-      await take(blob, name.replace(/(\.\w+)?$/, "-upright.jpg"));
-    } catch {
-      say("The browser cannot rotate this photograph", "bad");
-    }
-  };
-  $("keep-turn").onclick = () => {
-    $("turn-dialog").close();
-    if (model?.can_detect) detect();
-  };
-  $("turn-dialog").showModal();
 }
 
 // ---- masks ----

@@ -1,0 +1,130 @@
+"""Photographs of more than 8 bits: scaled to 8 by the range of their own values.
+
+Cameras and scanners store 10, 12 or 14 bits in 16: nearly black if divided by 257.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+DEPTHS = (8, 10, 12, 14, 16)
+"""Bits that are looked for; the fewest that hold the highest value are the range."""
+DARK = 64
+"""A picture of 8 bits with fewer than one value in a thousand from here on is dark."""
+_SHARE = 99.9
+_HIGHEST = 281  # TIFF's MaxSampleValue
+_LOW_BYTES = {"RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B", "RGB;16N": "RGB;16B"}
+_LOW_BYTES |= {
+    key.replace("RGB", "RGBA"): v.replace("RGB", "RGBA") for key, v in _LOW_BYTES.items()
+}
+"""Pillow's layout of 16-bit colours, of which it reads the high bytes, and of the low ones."""
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ValueRange:
+    """The values of a photograph of more than 8 bits.
+
+    Attributes:
+        low: becomes 0.
+        high: becomes 255.
+        name: of the range, for messages.
+        plain: whether the values leave no doubt about the range.
+    """
+
+    low: float
+    high: float
+    name: str
+    plain: bool = True
+
+    def to_bytes(self, values: Values) -> NDArray[np.uint8]:
+        """Returns values as uint8: `low` is 0 and `high` 255."""
+        finite = np.nan_to_num(values, nan=self.low, posinf=self.high, neginf=self.low)
+        scaled = (finite - self.low) * (255.0 / (self.high - self.low))
+        return np.clip(scaled.round(), 0, 255).astype(np.uint8)
+
+
+def deep_values(image: Image.Image) -> Values | None:
+    """Returns the values of an opened image of more than 8 bits, [H, W] or [H, W, C].
+
+    None for an image of 8 bits. Of 16-bit colours Pillow reads the high byte only; it
+    is None too where that suffices, since the values use 16 bits.
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        return np.asarray(image, dtype=np.float64)
+    if _layout(image) not in _LOW_BYTES:
+        return None
+    low = _low_bytes(image)
+    high = np.array(image)
+    if high.max(initial=0) >= 1 << 6:  # 14 bits do not hold it
+        return None
+    return high[..., :3] * 256.0 + low[..., :3]
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether an opened image, of which no pixel is read yet, has more than 8 bits."""
+    return image.mode.startswith("I") or image.mode == "F" or ";16" in _layout(image)
+
+
+def range_of(values: Values, image: Image.Image) -> ValueRange:
+    """Returns the range of a deep image: the file's own words, else the values'."""
+    finite = values[np.isfinite(values)]
+    low, high = float(finite.min(initial=0)), float(finite.max(initial=0))
+    whole = len(finite) == values.size
+    said = _said(image)
+    if said is not None and low >= 0 and high <= said:
+        return ValueRange(0, said, f"0 to {said:g}, as the file says", whole)
+    if image.mode == "F" and low >= 0 and high <= 1:
+        return ValueRange(0, 1, "0 to 1", whole)
+    if low < 0 or high >= 1 << DEPTHS[-1]:
+        return ValueRange(low, max(high, low + 1), f"{low:g} to {high:g}, its own values", False)
+    if image.mode == "F" and not (finite == finite.round()).all() and not DARK <= high <= 255:
+        return ValueRange(0, high, f"0 to {high:g}, its own values", False)
+    bits = next(depth for depth in DEPTHS if high < 1 << depth)
+    return ValueRange(0, (1 << bits) - 1, f"{bits} bits", whole)
+
+
+def is_dark(pixels: NDArray[np.uint8]) -> bool:
+    """Whether hardly a value uses the upper three quarters of the range."""
+    return bool(np.percentile(pixels, _SHARE) < DARK)
+
+
+def _layout(image: Image.Image) -> str:
+    """Pillow's name of the layout in the file; "" if the pixels are read already."""
+    tiles: list[Any] = list(getattr(image, "tile", []))
+    arguments = tiles[0][3] if tiles else ""
+    first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return first if isinstance(first, str) else ""
+
+
+def _low_bytes(image: Image.Image) -> NDArray[np.float64]:
+    """The low bytes of 16-bit colours: the same file, read in the other byte order."""
+    file: Any = getattr(image, "fp")  # noqa: B009 - Pillow's stubs do not name it
+    place = file.tell()
+    file.seek(0)
+    data = io.BytesIO(file.read())
+    file.seek(place)
+    with Image.open(data, formats=[image.format or ""]) as twin:
+        tiles = []
+        for codec, box, offset, arguments in list[Any](twin.tile):
+            layout = _LOW_BYTES[arguments if isinstance(arguments, str) else arguments[0]]
+            new = layout if isinstance(arguments, str) else (layout, *arguments[1:])
+            tiles.append(type(twin.tile[0])(codec, box, offset, new))
+        twin.tile = tiles
+        return np.asarray(twin, dtype=np.float64)
+
+
+def _said(image: Image.Image) -> float | None:
+    """The highest value that a TIFF says it may have."""
+    tags: Any = getattr(image, "tag_v2", {})
+    found = tags.get(_HIGHEST)
+    first = found[0] if isinstance(found, tuple) and found else found
+    usable = isinstance(first, int) and 0 < first < (1 << DEPTHS[-1]) - 1
+    return float(first) if usable else None

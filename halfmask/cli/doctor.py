@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import halfmask
+from halfmask.cli.shared.options import CrowdMasksOption, ReadAsOption
 from halfmask.files.atomic import write_json
 from halfmask.progress import Display
 from halfmask.text import plural
@@ -34,6 +35,8 @@ def run(
     images: Annotated[
         Path | None, typer.Option(help="Folder of the photographs, to check them too.")
     ] = None,
+    crowd_masks: CrowdMasksOption = False,
+    read_as: ReadAsOption = None,
     json: Annotated[Path | None, typer.Option(help="Write all findings to this JSON file.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write all findings to this HTML page.")] = None,
 ) -> None:
@@ -49,7 +52,14 @@ def run(
     Example: halfmask doctor instances_train.json --images train2017 --json report.json
     """
     with Display(quiet=True) as progress:
-        diagnosis = halfmask.doctor(data, images=images, html=html, progress=progress)
+        diagnosis = halfmask.doctor(
+            data,
+            images=images,
+            html=html,
+            crowd_masks=crowd_masks,
+            read_as=read_as,
+            progress=progress,
+        )
     _show(Console(), diagnosis)
     if json is not None:
         write_json(json, diagnosis.to_json(), indent=1)
@@ -65,7 +75,9 @@ def _show(console: Console, diagnosis: Diagnosis) -> None:
         f"[bold]{_plain(diagnosis.file)}[/]: {diagnosis.annotations['total']} annotations in "
         f"{diagnosis.images['total']} images. Masks: {diagnosis.groups().summary()}"
     )
-    console.print(_classes(classes, diagnosis.headings(), console.width))
+    console.print(_classes(diagnosis.used(), diagnosis.headings(), console.width))
+    if unused := len(classes) - len(diagnosis.used()):
+        console.print(f"{plural(unused, 'class', 'es')} without an annotation not shown")
     console.print(
         f"Training uses {training['boxes']} boxes and {training['masks']} masks; "
         f"{training['boxes_without_mask']} boxes are used without a mask; "

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 import halfmask
-from halfmask.cli.shared.options import ClassesOption, DetectorOption
+from halfmask.cli.shared.options import (
+    ClassesOption,
+    CrowdMasksOption,
+    DetectorOption,
+    ReadAsOption,
+)
 from halfmask.cli.shared.reading import fail_if_unread, show_report
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
@@ -100,6 +105,8 @@ def run(
             help="Whether masks that halfmask filled count as true: none, accepted ones, or all."
         ),
     ] = "annotated",
+    crowd_masks: CrowdMasksOption = False,
+    read_as: ReadAsOption = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU if there is one.")
     ] = None,
@@ -132,7 +139,7 @@ def run(
             loosen=loosen, detector=detector, classes=classes, detections=detections,
             provider=provider,
             reliability=reliability, sheet=sheet, boxes=boxes, use=use, device=device,
-            workers=workers, progress=progress,
+            workers=workers, crowd_masks=crowd_masks, read_as=read_as, progress=progress,
         )
     # fmt: on
     if json is not None:  # before anything is printed: a reader like `head` may close the pipe

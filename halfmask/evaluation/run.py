@@ -26,6 +26,7 @@ from halfmask.evaluation.measures.metrics import MAX_DETECTIONS, Result, compute
 from halfmask.evaluation.sheet import draw_reliability, draw_sheet, focus_of
 from halfmask.evaluation.subject import BatchReader, Subject, are_loose
 from halfmask.evaluation.tables import table
+from halfmask.formats.read_as import ReadAs
 from halfmask.formats.report import ConversionReport
 from halfmask.formats.source import open_source
 from halfmask.inference.predictor import Predictor, as_predictor
@@ -144,6 +145,8 @@ def evaluate(
     use: Use = "annotated",
     device: str | None = None,
     workers: int = 2,
+    crowd_masks: bool = False,
+    read_as: str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measures box and mask AP, and mask IoU in given boxes.
@@ -176,6 +179,8 @@ def evaluate(
         use: Which masks of halfmask's own in the file count as truth.
         device: Where to run. None: a GPU where there is one.
         workers: Threads that decode photographs.
+        crowd_masks: Of a COCO file: masks with iscrowd 1 are masks of single objects.
+        read_as: How a COCO file writes boxes or polygons; see `ReadAs.of`.
         progress: Called after each batch of images.
     Raises:
         InputError: An argument or a file cannot be used, or there is nothing to
@@ -183,8 +188,10 @@ def evaluate(
     """
     check_choices(loosen, boxes, use, sheet=sheet)
     refuse_two_sources(detector, detections)
-    opened = open_source(data, images=images, split=split, progress=progress)
+    as_ = ReadAs.of(crowd_masks, read_as)
+    opened = open_source(data, images=images, split=split, read_as=as_, progress=progress)
     file = open_truth(opened.annotations, progress)
+    opened.note_findings(file)
     dataset = CocoInstances(file, opened.photographs(), use=use)
     results = None if detections is None else read_results(detections, file, MAX_DETECTIONS)
     predictor = as_predictor(model, detector, device, classes=classes)

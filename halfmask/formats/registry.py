@@ -19,6 +19,7 @@ from halfmask.formats.read_only.panoptic import read_panoptic
 from halfmask.formats.read_only.supervisely import read_supervisely
 from halfmask.formats.read_only.via import read_via
 from halfmask.formats.report import Options
+from halfmask.formats.rewrite import write_coco
 from halfmask.formats.sink import CocoSink
 from halfmask.formats.voc.read import read_voc
 from halfmask.formats.voc.write import write_voc
@@ -89,6 +90,12 @@ READERS = {
     ),
 }
 WRITERS = {
+    "to-coco": FormatWriter(
+        write=write_coco,
+        name="COCO",
+        summary="{images} images, {annotations} annotations, {masks} of them with masks",
+        holds=("loose", "attributes", "halfmask", "polygons", "keys"),
+    ),
     "to-yolo": FormatWriter(
         write=write_yolo,
         name="YOLO",

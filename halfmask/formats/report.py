@@ -121,6 +121,12 @@ class ConversionReport:
                 report._count(counts, row["what"], row["first"], times=row["count"])
         return report
 
+    def add(self, other: ConversionReport) -> None:
+        """Adds what another report counts."""
+        for own, counts in ((self.faults, other.faults), (self.notes, other.notes)):
+            for what, count in counts.items():
+                self._count(own, what, other.first[what], times=count)
+
     def _count(self, counts: dict[str, int], what: str, where: object, *, times: int) -> None:
         if times:
             counts[what] = counts.get(what, 0) + times

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from halfmask.distributed import ProcessPlace, current
 from halfmask.errors import InputError, ProcessFailed
+from halfmask.formats.read_as import ReadAs
 from halfmask.models.build import with_embedding_size
 from halfmask.progress import Progress
 from halfmask.recipes.recipe import Recipe, load_recipe
@@ -40,6 +41,8 @@ def train(
     resume: bool = False,
     dry_run: bool = False,
     report: bool = True,
+    crowd_masks: bool = False,
+    read_as: str | None = None,
     resume_command: str | None = None,
     progress: Progress | None = None,
 ) -> Run:
@@ -64,6 +67,8 @@ def train(
         resume: continue the run in `out` from its last resume point.
         dry_run: check everything, measure two steps of each stage, write nothing.
         report: draw curves.png and write report.html.
+        crowd_masks: data only, COCO files: masks with iscrowd 1 are masks of objects.
+        read_as: data only: how COCO files write boxes or polygons; see `ReadAs.of`.
         resume_command: command that resumes the run, for messages.
         progress: called with a task's name, its steps done and its steps in all.
     Returns:
@@ -74,6 +79,7 @@ def train(
         ProcessFailed: another process of the training failed, and has said why.
     """
     _check_recipe(recipe, overrides)
+    as_ = ReadAs.of(crowd_masks, read_as)
     options = RunOptions(
         resume_command=resume_command or "",
         curves=report,
@@ -83,7 +89,15 @@ def train(
     if not isinstance(recipe, Recipe) and not is_recipe(recipe):
         command = _command(recipe, overrides, out=out, images=images, val=val, minutes=minutes)
         return adapt_to_data(
-            partial(read_request, recipe, overrides, images=images, val=val, progress=progress),
+            partial(
+                read_request,
+                recipe,
+                overrides,
+                images=images,
+                val=val,
+                read_as=as_,
+                progress=progress,
+            ),
             None if out is None else Path(out),
             replace(options, resume_command=resume_command or command),
             minutes=minutes,
@@ -91,6 +105,11 @@ def train(
             dry_run=dry_run,
         )
     _refuse_unused(recipe, images=images, val=val, minutes=minutes)
+    if as_.changes:
+        raise InputError(
+            "--crowd-masks and --read-as are for DATA; for a recipe write a copy first, with the "
+            "same option: halfmask convert to-coco FILE COPY"
+        )
     settings = _settings(recipe, overrides)
     steps = sum(stage.steps for stage in settings.stages)
     if dry_run:

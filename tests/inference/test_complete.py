@@ -67,7 +67,7 @@ def of_kind(document: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 def test_what_is_kept_and_what_is_filled(model: Predictor, write_file: WritesFile) -> None:
     source = write_file()
     before = json.loads(source.read_text())
-    done, after = run(model, source)
+    done, after = run(model, source, replace_broken=True)
     assert list(after) == list(before)
     assert [a["id"] for a in after["annotations"]] == [a["id"] for a in before["annotations"]]
     for key in ("licenses", "images", "categories", "more"):
@@ -96,10 +96,27 @@ def test_what_is_kept_and_what_is_filled(model: Predictor, write_file: WritesFil
     assert done.counts["crowd"] == 6
     assert done.counts["earlier"] == 3
     assert done.counts["rejected"] == 3
-    assert done.counts["broken"] == 3
+    assert done.counts["replaced"] == 3
+    assert done.broken == []
     assert done.unknown_classes == ["zebra"]
     assert not done.skipped
     assert done.unfilled == 0
+
+
+def test_a_broken_mask_stays_unless_it_is_to_be_replaced(
+    model: Predictor, write_file: WritesFile
+) -> None:
+    source = write_file()
+    before = of_kind(json.loads(source.read_text()))
+    done, after = run(model, source)
+    assert of_kind(after)["broken"] == before["broken"]
+    assert done.broken == [row["id"] for row in before["broken"]]
+    assert done.counts["broken"] == 3
+    assert done.to_json()["broken"] == done.broken
+    again, redone = run(model, source.parent / "out.json", out="2.json", replace_broken=True)
+    assert again.filled == again.counts["replaced"] == 3
+    for old, new in zip(before["broken"], of_kind(redone)["broken"], strict=True):
+        assert new["halfmask"]["replaced"] == old["segmentation"]
 
 
 def test_masks_stay_in_their_boxes(model: Predictor, write_file: WritesFile) -> None:
@@ -204,7 +221,7 @@ def test_a_file_without_anything_to_fill_is_copied_byte_for_byte(
 def test_redo_fills_what_nobody_accepted(model: Predictor, write_file: WritesFile) -> None:
     source = write_file()
     before = of_kind(json.loads(source.read_text()))
-    run(model, source)
+    run(model, source, replace_broken=True)
     done, redone = run(model, source.parent / "out.json", out="redone.json", redo_filled=True)
     kinds = of_kind(redone)
     for kind in ("filled", "rejected"):

@@ -23,7 +23,14 @@ PANELS: dict[str, tuple[str, ...]] = {
     INPUT: ("--images", "--val", "--split", "--masked", "--use", "--journal"),
     MASKS: (
         *("--boxes", "--data", "--detector", "--classes", "--detections", "--add-objects"),
-        *("--add-score", "--provider", "--redo-filled", "--given-boxes", "--loosen"),
+        *(
+            "--add-score",
+            "--provider",
+            "--redo-filled",
+            "--replace-broken",
+            "--given-boxes",
+            "--loosen",
+        ),
         *("--score", "--calibrate", "--precision"),
     ),
     OUTPUT: (

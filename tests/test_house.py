@@ -56,15 +56,12 @@ APART = [
 DOOR = "a verb: its options and one call"
 SHORT = {
     "cli/shared/completion.py": "verbs complete alike",
-    "cli/index.py": DOOR,
     "cli/shared/options.py": "the options that several verbs share",
     "cli/shared/reading.py": "every verb that opens a data set prints alike",
     "cli/serve.py": DOOR,
     "cli/split.py": DOOR,
     "cli/synth.py": DOOR,
-    "coco/reading/json_text.py": "annotation files and results files are parsed alike",
     "errors.py": "every room raises these errors",
-    "formats/rewrite.py": "a writer, as the others a file of its own",
     "formats/photograph_links.py": "yolo and voc link photographs alike",
     "pictures/save.py": "the one home of saved pictures",
     "text.py": "the one home of shortened lists",

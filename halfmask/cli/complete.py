@@ -16,10 +16,10 @@ from halfmask.cli.shared.options import (
     DetectorOption,
     ReadAsOption,
 )
-from halfmask.cli.shared.reading import show_report
+from halfmask.cli.shared.reading import show_additions, show_report
 from halfmask.files.atomic import write_json
 from halfmask.progress import Display
-from halfmask.text import lines_of, listed, plural, with_counts
+from halfmask.text import lines_of, listed, plural
 
 if TYPE_CHECKING:
     from halfmask.inference.complete.report import Completion
@@ -213,7 +213,7 @@ def _print_plan(done: Completion) -> None:
         Console().print(table)
     photographs = len(done.plan.photographs)
     print(f"would fill {done.plan.total} masks in {photographs} photographs; nothing was written")
-    _print_additions(done, "would be added")
+    show_additions(done.additions, "would be added")
     print(f"would leave alone: {_kept(done.counts)}")
     _print_broken(done)
     if done.unusable:
@@ -230,7 +230,7 @@ def _print_result(done: Completion) -> None:
     resumed = f" ({done.resumed} of them by the run before)" if done.resumed else ""
     filled = f"{done.filled} masks filled{resumed}{score}" if done.filled else "nothing was filled"
     print(f"{done.out}: {filled}")
-    _print_additions(done, "added")
+    show_additions(done.additions, "added")
     if done.coco not in (None, done.out):
         print(f"{done.coco}: the same as COCO, with each mask's score and state")
     if done.loose:
@@ -254,24 +254,6 @@ def _print_result(done: Completion) -> None:
     if done.sheet is not None:
         print(done.sheet)
     _print_faults(done)
-
-
-def _print_additions(done: Completion, verb: str) -> None:
-    found = done.additions
-    if found is None:
-        return
-    classes = ", ".join(with_counts(found.added))
-    print(
-        f"objects of {found.detector} {verb}: {sum(found.added.values())}"
-        + (f", {classes}" if classes else "")
-    )
-    print(
-        f"of its other detections {found.known_already} overlap a box, "
-        f"{found.in_crowd} lie in a crowd"
-    )
-    if found.unknown:
-        names = listed(with_counts(found.unknown), SHOWN)
-        print(f"not added, classes that the file lacks: {names}")
 
 
 def _print_broken(done: Completion) -> None:

@@ -35,10 +35,10 @@ def run(
     images: Annotated[
         Path | None, typer.Option(help="Folder of the photographs, to check them too.")
     ] = None,
-    crowd_masks: CrowdMasksOption = False,
-    read_as: ReadAsOption = None,
     json: Annotated[Path | None, typer.Option(help="Write all findings to this JSON file.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write all findings to this HTML page.")] = None,
+    crowd_masks: CrowdMasksOption = False,
+    read_as: ReadAsOption = None,
 ) -> None:
     """Describes a data set and its problems, and changes nothing.
 
@@ -51,15 +51,13 @@ def run(
 
     Example: halfmask doctor instances_train.json --images train2017 --json report.json
     """
+    # fmt: off
     with Display(quiet=True) as progress:
         diagnosis = halfmask.doctor(
-            data,
-            images=images,
-            html=html,
-            crowd_masks=crowd_masks,
-            read_as=read_as,
+            data, images=images, html=html, crowd_masks=crowd_masks, read_as=read_as,
             progress=progress,
         )
+    # fmt: on
     _show(Console(), diagnosis)
     if json is not None:
         write_json(json, diagnosis.to_json(), indent=1)

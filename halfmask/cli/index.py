@@ -49,16 +49,13 @@ def run(
 
     Example: halfmask index instances.json
     """
+    # fmt: off
     with Display(quiet=True) as progress:
         made = halfmask.index(
-            data,
-            folder=folder,
-            anew=anew,
-            images=images,
-            crowd_masks=crowd_masks,
-            read_as=read_as,
-            progress=progress,
+            data, folder=folder, anew=anew, images=images, crowd_masks=crowd_masks,
+            read_as=read_as, progress=progress,
         )
+    # fmt: on
     if Path(made.data) != data:
         print(f"read as COCO: {made.data}")
     print(f"{made.path}: {made.images} images, {made.boxes} boxes, {made.masks} masks")

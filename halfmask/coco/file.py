@@ -13,7 +13,6 @@ from halfmask.coco.problems import Problem, ProblemKind
 from halfmask.coco.reading.conventions import ConventionCheck
 from halfmask.coco.reading.forms import StandardRecord, standard_record
 from halfmask.coco.reading.ids import with_standard_ids
-from halfmask.coco.reading.json_text import parse_json
 from halfmask.coco.records import (
     Record,
     check_records,
@@ -28,6 +27,7 @@ from halfmask.coco.records import (
     usable_box,
 )
 from halfmask.coco.supervision import MaskState, Use, classify, is_crowd, mask_weight
+from halfmask.files.json_lines import parse_json
 
 
 class CocoFile:

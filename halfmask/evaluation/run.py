@@ -190,8 +190,7 @@ def evaluate(
     refuse_two_sources(detector, detections)
     as_ = ReadAs.of(crowd_masks, read_as)
     opened = open_source(data, images=images, split=split, read_as=as_, progress=progress)
-    file = open_truth(opened.annotations, progress)
-    opened.note_findings(file)
+    file = open_truth(opened, progress)
     dataset = CocoInstances(file, opened.photographs(), use=use)
     results = None if detections is None else read_results(detections, file, MAX_DETECTIONS)
     predictor = as_predictor(model, detector, device, classes=classes)
@@ -207,8 +206,7 @@ def evaluate(
     rivals = [] if provider is None else [as_predictor(provider, device=device)]
     subjects = [subject, *(Subject(p, file, loosen=loosen, loose=loose) for p in rivals)]
     reader, ious = BatchReader(dataset=dataset, workers=workers, progress=progress), IouTable()
-    given = predictor.masks_given
-    groups = None if given is None else given.groups_of(file.categories)
+    groups = (given := predictor.masks_given) and given.groups_of(file.categories)
     count = partial(compute_metrics, file, masked=in_a, groups=groups, use=use)
     numbers = _measured(reader, subjects, given_boxes, measured=count, ious=ious)
     focus = focus_of(ious, groups, in_a, masked=masked)

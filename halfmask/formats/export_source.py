@@ -13,8 +13,7 @@ from halfmask.coco.locate import plain_name
 from halfmask.coco.records import file_name_of
 from halfmask.coco.supervision import MaskState, provenance
 from halfmask.formats.origin import note_of, origin_of
-from halfmask.formats.read_as import note_findings
-from halfmask.formats.report import ConversionReport, Options
+from halfmask.formats.report import ConversionReport, Options, note_findings
 from halfmask.formats.shapes import sound_crop
 from halfmask.formats.sink import Size, own_box
 from halfmask.formats.source_files import size_of_photograph, stems_of

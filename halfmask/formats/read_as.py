@@ -1,18 +1,20 @@
-"""Reads a COCO file whose boxes, polygons or crowds are written unlike COCO, when asked to."""
+"""Reads a COCO file whose boxes, polygons or crowds are written unlike COCO, and writes COCO's."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from halfmask.coco.annotations import Annotations
 from halfmask.coco.file import CocoFile
 from halfmask.coco.reading.conventions import as_xywh
 from halfmask.coco.reading.forms import standard_record
 from halfmask.coco.records import Document, Record
-from halfmask.coco.supervision import all_finite, is_box, is_missing
+from halfmask.coco.supervision import MaskState, all_finite, is_box, is_missing
 from halfmask.errors import InputError
+from halfmask.files.atomic import write_json
+from halfmask.formats.export_source import ExportSource
 from halfmask.formats.report import ConversionReport
 
 BOXES = ("xywh", "xyxy", "cxcywh", "unit-xywh", "unit-xyxy", "unit-cxcywh")
@@ -58,6 +60,13 @@ class ReadAs:
         """What differs from COCO, as a part of a file name."""
         words = [*["crowd-masks"] * self.crowd_masks, self.boxes, self.polygons]
         return ".".join(word for word in words if word not in ("xywh", ""))
+
+    @property
+    def flags(self) -> list[str]:
+        """The options of the command line that say the same."""
+        words = [word for word in (self.boxes, self.polygons) if word not in ("xywh", "")]
+        forms = ["--read-as", ",".join(words)] if words else []
+        return [*["--crowd-masks"] * self.crowd_masks, *forms]
 
     @property
     def changes(self) -> bool:
@@ -133,11 +142,37 @@ def _area_in_pixels(row: Record, size: tuple[int, int]) -> dict[str, Any]:
     return {"area": round(float(area or 0) * size[0] * size[1], 4)}
 
 
-def note_findings(report: ConversionReport, file: Annotations) -> None:
-    """Counts what is read although COCO writes it otherwise, and suspected conventions.
+def write_coco(given: ExportSource, out: Path) -> dict[str, int]:
+    """Writes a COCO file as COCO writes it; returns the counts of what is written.
 
-    A suspicion and an unreadable part of a mask are faults, the rest are notes.
+    Annotations in COCO's own form, and those that cannot be used, keep every value.
+    Where a mask was in another form or had an unreadable part, where a box was turned,
+    and where ids were text or names, the value that halfmask reads is written. The
+    rotation of a turned box goes: it is in the box.
+
+    Raises:
+        InputError: `out` cannot be written.
     """
-    for problem in [*file.readings, *file.suspected]:
-        is_fault = problem.facts.severity == "problem"
-        (report.fault if is_fault else report.note)(problem.facts.heading, problem.message)
+    file = given.file
+    if out.is_dir():
+        raise InputError(f"{out}: expected a file to write, this is a folder")
+    rows = list(file.document["annotations"])
+    masks = 0
+    for image in file.images:
+        states = file.states_of(image["id"], "filled")
+        for read, state in zip(file.annotations_of(image["id"]), states, strict=True):
+            rows[file.position_of(read)] = _upright(read, rows[file.position_of(read)])
+            masks += state in (MaskState.MASK, MaskState.SUSPECT)
+        given.options.advance(1, len(file.images))
+    document = file.document | {"annotations": rows}
+    write_json(out, document)
+    return {"images": len(document["images"]), "annotations": len(rows), "masks": masks}
+
+
+def _upright(read: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """The record as read; without the rotation of its box if that is in the box."""
+    attributes = read.get("attributes")
+    if read["bbox"] == row["bbox"] or not isinstance(attributes, dict):
+        return read
+    kept = {key: value for key, value in attributes.items() if key != "rotation"}
+    return read | {"attributes": kept}

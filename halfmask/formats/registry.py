@@ -18,8 +18,8 @@ from halfmask.formats.read_only.labelme import read_labelme
 from halfmask.formats.read_only.panoptic import read_panoptic
 from halfmask.formats.read_only.supervisely import read_supervisely
 from halfmask.formats.read_only.via import read_via
+from halfmask.formats.read_as import write_coco
 from halfmask.formats.report import Options
-from halfmask.formats.rewrite import write_coco
 from halfmask.formats.sink import CocoSink
 from halfmask.formats.voc.read import read_voc
 from halfmask.formats.voc.write import write_voc

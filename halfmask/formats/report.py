@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from halfmask.coco.annotations import Annotations
 from halfmask.progress import Progress
 
 
@@ -131,3 +132,13 @@ class ConversionReport:
         if times:
             counts[what] = counts.get(what, 0) + times
             self.first.setdefault(what, str(where))
+
+
+def note_findings(report: ConversionReport, file: Annotations) -> None:
+    """Counts what is read although COCO writes it otherwise, and suspected conventions.
+
+    A suspicion and an unreadable part of a mask are faults, the rest are notes.
+    """
+    for problem in [*file.readings, *file.suspected]:
+        is_fault = problem.facts.severity == "problem"
+        (report.fault if is_fault else report.note)(problem.facts.heading, problem.message)

@@ -20,9 +20,9 @@ from halfmask.formats.detect import coco_inside, detect_format
 from halfmask.formats.origin import note_of, origin_of, photographs_of_coco
 from halfmask.formats.read_only.panoptic import png_folder
 from halfmask.formats.read_only.parts import photograph_places
-from halfmask.formats.read_as import ReadAs, note_findings
+from halfmask.formats.read_as import ReadAs
 from halfmask.formats.registry import READERS
-from halfmask.formats.report import ConversionReport, Options, steps_to
+from halfmask.formats.report import ConversionReport, Options, note_findings, steps_to
 from halfmask.formats.sink import CocoSink
 from halfmask.formats.yolo.config import config_path, names_path
 from halfmask.formats.yolo.source import find_parts

@@ -87,29 +87,20 @@ def train(
         progress=progress or show_nothing,
     )
     if not isinstance(recipe, Recipe) and not is_recipe(recipe):
-        command = _command(recipe, overrides, out=out, images=images, val=val, minutes=minutes)
+        options_of = {"out": out, "images": images, "val": val, "minutes": minutes}
+        command = _command(recipe, [*overrides, *as_.flags], **options_of)
+        request = partial(
+            read_request, recipe, overrides, images=images, val=val, read_as=as_, progress=progress
+        )
         return adapt_to_data(
-            partial(
-                read_request,
-                recipe,
-                overrides,
-                images=images,
-                val=val,
-                read_as=as_,
-                progress=progress,
-            ),
+            request,
             None if out is None else Path(out),
             replace(options, resume_command=resume_command or command),
             minutes=minutes,
             resume=resume,
             dry_run=dry_run,
         )
-    _refuse_unused(recipe, images=images, val=val, minutes=minutes)
-    if as_.changes:
-        raise InputError(
-            "--crowd-masks and --read-as are for DATA; for a recipe write a copy first, with the "
-            "same option: halfmask convert to-coco FILE COPY"
-        )
+    _refuse_unused(recipe, as_, images=images, val=val, minutes=minutes)
     settings = _settings(recipe, overrides)
     steps = sum(stage.steps for stage in settings.stages)
     if dry_run:
@@ -159,8 +150,14 @@ def _settings(recipe: str | Path | Recipe, overrides: Sequence[str]) -> Recipe:
     return settings
 
 
-def _refuse_unused(recipe: object, **options: object) -> None:
+def _refuse_unused(recipe: object, read_as: ReadAs, **options: object) -> None:
     """Refuses options that are for data in place of a recipe."""
+    if read_as.changes:
+        raise InputError(
+            f"{recipe}: a recipe names its own data; {read_as.flags[0]} is for data in its place: "
+            f"write a copy, halfmask convert to-coco FILE COPY {shlex.join(read_as.flags)}, and "
+            "name it in data.annotations"
+        )
     unused = [f"--{name}" for name, value in options.items() if value is not None]
     if unused:
         raise InputError(

@@ -59,9 +59,7 @@ def check_kept(data: Path, images: Path, out: Path) -> bool:
 def source(tmp_path: Path) -> bytes:
     """Two images and an annotation for each of FORMS; their photographs are in `photos`."""
     (tmp_path / "photos").mkdir()
-    images = [
-        {"id": i, "width": SIDE, "height": SIDE, "file_name": f"{i}.png"} for i in (1, 2, 3)
-    ]
+    images = [{"id": i, "width": SIDE, "height": SIDE, "file_name": f"{i}.png"} for i in (1, 2, 3)]
     for image in images:
         Image.new("RGB", (SIDE, SIDE), "gray").save(tmp_path / "photos" / image["file_name"])
     base = {"bbox": [4, 4, 20, 20], "area": 400, "iscrowd": 0}
@@ -74,9 +72,7 @@ def source(tmp_path: Path) -> bytes:
     return json.dumps(document).encode()
 
 
-def test_the_fuzz_corpus(
-    source: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_fuzz_corpus(source: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR, "halfmask")
     read = 0
     for case in range(CASES):

@@ -158,7 +158,9 @@ def test_the_remedy_of_a_finding_makes_the_file_sound(title: str, tmp_path: Path
     assert flag in problem.message
     assert [p.message for p in open_index(path).suspected] == [problem.message]
 
-    opened = open_source(path, read_as=ReadAs.of(option.get("crowd_masks", False), option.get("read_as")))
+    opened = open_source(
+        path, read_as=ReadAs.of(option.get("crowd_masks", False), option.get("read_as"))
+    )
     mended, truth = opened.read(), CocoFile.from_document(sound(), "truth.json")
     assert mended.suspected == []
     assert not opened.unread
@@ -213,10 +215,13 @@ def test_words_that_read_as_does_not_know(words: str) -> None:
 def test_crowds_of_coco_are_not_suspected() -> None:
     """A class with one crowd and few objects, its masks stripped, as `split` leaves it."""
     document = json.loads(PHOTOS.read_text())
-    crowd = [row for row in document["annotations"] if row["iscrowd"] == 0][0]
+    crowd = next(row for row in document["annotations"] if row["iscrowd"] == 0)
     document = changed(document, without_masks)
     size = next(i for i in document["images"] if i["id"] == crowd["image_id"])
-    counts = {"size": [size["height"], size["width"]], "counts": [9, size["height"] * size["width"] - 9]}
+    counts = {
+        "size": [size["height"], size["width"]],
+        "counts": [9, size["height"] * size["width"] - 9],
+    }
     document["annotations"].append(crowd | {"id": 1, "iscrowd": 1, "segmentation": counts})
     assert suspected(CocoFile.from_document(document, "data.json")) == []
 
@@ -231,3 +236,16 @@ def test_to_coco_writes_the_file_as_coco_does(tmp_path: Path) -> None:
     assert mended.mask_counts() == truth.mask_counts()
     boxes = [row["bbox"] for row in mended.document["annotations"]]
     assert np.allclose(boxes, [row["bbox"] for row in truth.document["annotations"]], atol=1e-3)
+
+
+def test_a_recipe_says_how_to_write_a_copy(tmp_path: Path) -> None:
+    """The remedy that it names is what the test above does."""
+    with pytest.raises(InputError, match="convert to-coco FILE COPY --crowd-masks"):
+        halfmask.train("coco_mini_voc2nonvoc_box_segmenter", out=tmp_path, crowd_masks=True)
+
+
+def test_the_flags_are_those_that_were_read() -> None:
+    as_ = ReadAs.of(True, "unit-xyxy, percent-polygons")
+    assert as_.flags == ["--crowd-masks", "--read-as", "unit-xyxy,percent-polygons"]
+    assert ReadAs.of(True, as_.flags[-1]) == as_
+    assert ReadAs.of().flags == []

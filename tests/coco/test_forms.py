@@ -204,7 +204,9 @@ def test_any_polygons_in_any_form_are_the_same_polygons(
     read = standard_record({"segmentation": [form(part) for part in parts]}, SIZE)
     assert read.record["segmentation"] == parts
     if len(parts) == 1:
-        assert standard_record({"segmentation": form(parts[0])}, SIZE).record["segmentation"] == parts
+        assert (
+            standard_record({"segmentation": form(parts[0])}, SIZE).record["segmentation"] == parts
+        )
 
 
 def corners(bbox: list[float], degrees: float) -> list[tuple[float, float]]:
@@ -220,10 +222,7 @@ def corners(bbox: list[float], degrees: float) -> list[tuple[float, float]]:
 
 
 @settings(max_examples=80, deadline=None, database=None)
-@given(
-    bbox=st.tuples(*[st.floats(1, 40)] * 4).map(list),
-    degrees=st.floats(-720, 720),
-)
+@given(bbox=st.tuples(*[st.floats(1, 40)] * 4).map(list), degrees=st.floats(-720, 720))
 def test_the_upright_box_is_around_the_turned_one(bbox: list[float], degrees: float) -> None:
     found = upright_box({"bbox": bbox, "attributes": {"rotation": degrees}}) or bbox
     xs, ys = zip(*corners(bbox, degrees), strict=True)
@@ -281,9 +280,7 @@ def test_the_upright_box_is_nearer_to_the_object_than_the_box_before_the_turn() 
     ]
 
     def iou(one: list[float], other: list[float]) -> float:
-        first, second = (
-            (box[0], box[1], box[0] + box[2], box[1] + box[3]) for box in (one, other)
-        )
+        first, second = ((box[0], box[1], box[0] + box[2], box[1] + box[3]) for box in (one, other))
         return box_iou(first, second)
 
     before = [iou(bbox, own) for bbox, _, own in rows]

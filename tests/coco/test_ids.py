@@ -110,9 +110,7 @@ def written(document: dict[str, Any], folder: Path, order: list[str] | None = No
     [["images", "annotations", "categories"], ["annotations", "categories", "images"]],
     ids=["as COCO", "annotations first"],
 )
-def test_ids_mean_the_records_that_they_name(
-    title: str, order: list[str], tmp_path: Path
-) -> None:
+def test_ids_mean_the_records_that_they_name(title: str, order: list[str], tmp_path: Path) -> None:
     build, kind = CASES[title]
     path = written(build(), tmp_path, order)
     file, index = CocoFile.read(path), open_index(path)

@@ -203,7 +203,10 @@ def test_parts_of_it_are_the_same_parts(tmp_path: Path, odd: Document) -> None:
         ),
         ({"images": [{"width": 4}]}, r"image record 0: expected a whole number as id"),
         ({"categories": [{"id": 1}]}, r"category record 0 .id 1.: expected a name"),
-        ({"categories": [{"id": 1, "name": n} for n in "ab"]}, r"category record 1: id 1 is used twice"),
+        (
+            {"categories": [{"id": 1, "name": n} for n in "ab"]},
+            r"category record 1: id 1 is used twice",
+        ),
         ({"categories": {}}, r"categories is missing"),
     ],
 )

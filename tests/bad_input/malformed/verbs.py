@@ -96,7 +96,7 @@ def _doctor(given: DataSet, out: Path, _: io.StringIO) -> str:
 
 
 def _split(given: DataSet, out: Path, _: io.StringIO) -> str:
-    split.run(given.data, "cat", out / "split.json")
+    _run(lambda: split.run(given.data, "cat", out / "split.json"))
     after = _first(out / "split.json")
     if json.dumps(after) == json.dumps(_numbered(given.first)):
         return "kept"
@@ -108,7 +108,7 @@ def _index(given: DataSet, out: Path, _: io.StringIO) -> str:
     from halfmask.coco.index.place import open_index
     from halfmask.data.dataset import build_target
 
-    index.run(given.data, out, anew=True)
+    _run(lambda: index.run(given.data, out, anew=True))
     file = open_index(given.data, folder=out)
     return _taught([build_target(file, i) for i in file.image_ids], given.first)
 

@@ -148,11 +148,11 @@ def run(
 
     Each new mask carries the model, a score and the state `filled`. Masks that exist
     keep their value. Crowds, and polygons that only repeat their box, stay as they are
-    and are reported, and so do masks that cannot be read (exit code 1): a person may
+    and are reported, and so are masks that cannot be read (exit code 1): a person may
     have drawn them. With --replace-broken they are filled, and the old value is kept
-    below halfmask.replaced. Classes that the model does not know are filled, too. After a
-    kill or an interruption the same command goes on where it stopped. Photographs that
-    cannot be read are skipped and counted (exit code 1).
+    below halfmask.replaced. Classes that the model does not know are filled, too. After
+    a kill or an interruption the same command goes on where it stopped. Photographs
+    that cannot be read are skipped and counted (exit code 1).
 
     Example: halfmask complete box-segmenter boxes.json --images photos --out masks.json
 
@@ -176,7 +176,8 @@ def run(
         done = halfmask.complete(
             model, data, images=images, out=out, out_format=out_format, polygons=polygons,
             tolerance=tolerance, redo_filled=redo_filled, replace_broken=replace_broken,
-            crowd_masks=crowd_masks, read_as=read_as, workers=workers, dry_run=dry_run, sheet=sheet, boxes=boxes, provider=provider, detector=detector, classes=classes,
+            crowd_masks=crowd_masks, read_as=read_as, workers=workers, dry_run=dry_run,
+            sheet=sheet, boxes=boxes, provider=provider, detector=detector, classes=classes,
             detections=detections, add_objects=add_objects, add_score=add_score, device=device,
             ray=ray, minutes=minutes, progress=progress,
         )

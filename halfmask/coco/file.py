@@ -35,8 +35,8 @@ class CocoFile:
 
     Unusable records are left out and reported. A file that is not COCO is an
     InputError. Annotations are as COCO writes them: masks in other forms, masks with an
-    unreadable part and turned boxes are read (`halfmask.coco.reading`); `document` keeps
-    the values of the file.
+    unreadable part and turned boxes are read (`halfmask.coco.reading`). `document`
+    keeps the values of the file.
 
     Attributes:
         name: name of the file in messages.

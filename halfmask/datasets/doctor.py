@@ -11,8 +11,8 @@ from halfmask.coco.doctor.diagnosis import Diagnosis, diagnose
 from halfmask.coco.doctor.groups import MASK_GROUPS
 from halfmask.coco.doctor.photographs import check_photographs
 from halfmask.coco.file import CocoFile
+from halfmask.coco.reading.read_as import ReadAs
 from halfmask.files.atomic import write_text
-from halfmask.formats.read_as import ReadAs
 from halfmask.formats.source import open_source
 from halfmask.progress import Progress
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from halfmask.coco.index.place import index_path, open_index
-from halfmask.formats.read_as import ReadAs
+from halfmask.coco.reading.read_as import ReadAs
 from halfmask.formats.report import ConversionReport
 from halfmask.formats.source import open_source
 from halfmask.progress import Progress

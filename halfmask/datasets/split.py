@@ -9,9 +9,9 @@ from typing import Any
 from halfmask.coco.categories import resolve_masked
 from halfmask.coco.edit import strip_masks
 from halfmask.coco.file import CocoFile
+from halfmask.coco.reading.read_as import ReadAs
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
-from halfmask.formats.read_as import ReadAs
 from halfmask.formats.report import ConversionReport
 from halfmask.formats.source import open_source
 from halfmask.progress import Progress

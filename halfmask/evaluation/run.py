@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from halfmask.coco.categories import resolve_masked
+from halfmask.coco.reading.read_as import ReadAs
 from halfmask.coco.results import read_results
 from halfmask.coco.supervision import Use
 from halfmask.data.dataset import CocoInstances
@@ -26,7 +27,6 @@ from halfmask.evaluation.measures.metrics import MAX_DETECTIONS, Result, compute
 from halfmask.evaluation.sheet import draw_reliability, draw_sheet, focus_of
 from halfmask.evaluation.subject import BatchReader, Subject, are_loose
 from halfmask.evaluation.tables import table
-from halfmask.formats.read_as import ReadAs
 from halfmask.formats.report import ConversionReport
 from halfmask.formats.source import open_source
 from halfmask.inference.predictor import Predictor, as_predictor

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from halfmask.coco.reading.read_as import ReadAs
 from halfmask.errors import InputError
 from halfmask.formats.detect import coco_inside
 from halfmask.formats.export_source import ExportSource
-from halfmask.formats.read_as import ReadAs
 from halfmask.formats.registry import READERS, WRITERS
 from halfmask.formats.report import ConversionReport, Options, steps_to
 from halfmask.formats.sink import CocoSink

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from halfmask.formats.coco_like import read_coco_like
+from halfmask.formats.coco_like import read_coco_like, write_coco
 from halfmask.formats.cvat.read import read_cvat
 from halfmask.formats.cvat.write import write_cvat
 from halfmask.formats.export_source import ExportSource
@@ -18,7 +18,6 @@ from halfmask.formats.read_only.labelme import read_labelme
 from halfmask.formats.read_only.panoptic import read_panoptic
 from halfmask.formats.read_only.supervisely import read_supervisely
 from halfmask.formats.read_only.via import read_via
-from halfmask.formats.read_as import write_coco
 from halfmask.formats.report import Options
 from halfmask.formats.sink import CocoSink
 from halfmask.formats.voc.read import read_voc

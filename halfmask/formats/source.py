@@ -14,13 +14,13 @@ from typing import Any
 from halfmask._version import __version__
 from halfmask.coco.annotations import Annotations
 from halfmask.coco.file import CocoFile
+from halfmask.coco.reading.read_as import ReadAs
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.formats.detect import coco_inside, detect_format
 from halfmask.formats.origin import note_of, origin_of, photographs_of_coco
 from halfmask.formats.read_only.panoptic import png_folder
 from halfmask.formats.read_only.parts import photograph_places
-from halfmask.formats.read_as import ReadAs
 from halfmask.formats.registry import READERS
 from halfmask.formats.report import ConversionReport, Options, note_findings, steps_to
 from halfmask.formats.sink import CocoSink
@@ -112,9 +112,9 @@ def open_source(
 ) -> DataSource:
     """Opens a data set of any format.
 
-    A COCO file is used in place, or as a copy if `read_as` changes it. Anything else is converted, with all its parts, to a
-    COCO file in which every image has its `split`. The copy is used again as long as
-    the data set does not change.
+    A COCO file is used in place, or as a copy if `read_as` changes it. Anything else is
+    converted, with all its parts, to a COCO file in which every image has its `split`.
+    The copy is used again as long as the data set does not change.
 
     Args:
         data: a file or folder in any format that `convert` reads.
@@ -181,7 +181,10 @@ def _reread(file: Path, target: Path, read_as: ReadAs, *, images: Path | None) -
     known = _known(beside, print_of) if target.is_file() else None
     if known is None:
         report = ConversionReport()
-        document = read_as.applied(CocoFile.read(file), report)
+        document, counts = read_as.applied(CocoFile.read(file))
+        for what, count in counts.items():
+            report.note(what, times=count)
+            report.fault("options without effect", what, times=count == 0)
         info = document.get("info")
         info = info if isinstance(info, dict) else {}
         origin = {**origin_of(info), "format": "coco", "data": str(file.resolve())}

@@ -11,8 +11,8 @@ from typing import Literal
 
 import torch
 
+from halfmask.coco.reading.read_as import ReadAs
 from halfmask.errors import InputError
-from halfmask.formats.read_as import ReadAs
 from halfmask.inference.complete.complete import FillOptions, check_filling, fill_missing
 from halfmask.inference.complete.finding import ADD_SCORE
 from halfmask.inference.complete.report import DOUBTFUL, Completion

@@ -9,9 +9,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from halfmask.coco.reading.read_as import ReadAs
 from halfmask.distributed import ProcessPlace, current
 from halfmask.errors import InputError, ProcessFailed
-from halfmask.formats.read_as import ReadAs
 from halfmask.models.build import with_embedding_size
 from halfmask.progress import Progress
 from halfmask.recipes.recipe import Recipe, load_recipe

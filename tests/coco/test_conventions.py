@@ -15,9 +15,9 @@ import halfmask
 from halfmask.coco.edit import strip_masks
 from halfmask.coco.file import CocoFile
 from halfmask.coco.index.place import open_index
+from halfmask.coco.reading.read_as import ReadAs
 from halfmask.coco.supervision import MaskState
 from halfmask.errors import InputError
-from halfmask.formats.read_as import ReadAs
 from halfmask.formats.source import open_source
 
 PHOTOS = Path(halfmask.__file__).parent / "assets/photos/photos.json"

@@ -1,6 +1,6 @@
 """Suspects that a whole file writes its boxes, polygons or crowds unlike COCO.
 
-Nothing here changes a file; `halfmask.formats.read_as` does, when it is asked to.
+Nothing here changes a file; `halfmask.coco.reading.read_as` does, when it is asked to.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _UNIT_SLACK = 0.01  # share of an image by which a box from 0 to 1 may reach bey
 
 @dataclass
 class BoxCounts:
-    """Boxes of a file at one scale: how many there are, and how many are impossible or stick out.
+    """Boxes of a file at one scale: how many are impossible, and how many stick out.
 
     Attributes:
         boxes: number of boxes.

@@ -57,10 +57,10 @@ def standard_record(annotation: Record, image_size: Size) -> StandardRecord:
 
 
 def upright_box(annotation: Record) -> list[float] | None:
-    """Returns the upright box around a box that `attributes.rotation` turns; None without.
+    """Returns the upright box around a box that `attributes.rotation` turns, or None.
 
     CVAT writes a turned box as it is before the turn by `rotation` degrees about its
-    centre. A box whose mask came with the file stays: the mask says where the object is.
+    centre. A box whose mask came with the file stays: the mask says where it is.
     """
     attributes = annotation.get("attributes")
     if not isinstance(attributes, dict) or "rotation" not in attributes:

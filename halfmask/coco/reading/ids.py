@@ -193,7 +193,7 @@ def once(rows: list[Any], merged: Counter[str], what: str) -> list[Any]:
     Args:
         rows: objects with an id; others stay.
         merged: `what` → how many are left out.
-        what: image, category or annotation. Ids of annotations may restart in each image.
+        what: image, category or annotation, whose ids may restart in each image.
     """
     seen: dict[Any, Any] = {}
     kept = []

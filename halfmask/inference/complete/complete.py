@@ -12,10 +12,10 @@ import torch
 
 from halfmask.coco.file import CocoFile
 from halfmask.coco.images import missing_photographs, why_missing
+from halfmask.coco.reading.read_as import ReadAs
 from halfmask.coco.records import file_name_of
 from halfmask.coco.tightness import box_tightness, boxes_are_loose
 from halfmask.errors import InputError
-from halfmask.formats.read_as import ReadAs
 from halfmask.formats.source import open_source
 from halfmask.inference.complete.draw import MaskDrawer
 from halfmask.inference.complete.fill import FillingJob

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
+from halfmask.coco.reading.read_as import ReadAs
 from halfmask.errors import InputError
-from halfmask.formats.read_as import ReadAs
 from halfmask.formats.source import DataSource, open_source
 from halfmask.progress import Progress
 from halfmask.recipes.recipe import Recipe, load_recipe, shipped_recipes

@@ -1,21 +1,17 @@
-"""Reads a COCO file whose boxes, polygons or crowds are written unlike COCO, and writes COCO's."""
+"""Reads a COCO file whose boxes, polygons or crowds are written unlike COCO."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from halfmask.coco.file import CocoFile
 from halfmask.coco.reading.conventions import as_xywh
 from halfmask.coco.reading.forms import standard_record
 from halfmask.coco.records import Document, Record
-from halfmask.coco.supervision import MaskState, all_finite, is_box, is_missing
+from halfmask.coco.supervision import all_finite, is_box, is_missing
 from halfmask.errors import InputError
-from halfmask.files.atomic import write_json
-from halfmask.formats.export_source import ExportSource
-from halfmask.formats.report import ConversionReport
 
 BOXES = ("xywh", "xyxy", "cxcywh", "unit-xywh", "unit-xyxy", "unit-cxcywh")
 POLYGONS = ("unit-polygons", "percent-polygons")
@@ -73,29 +69,35 @@ class ReadAs:
         """Whether the file is read in another way than as COCO."""
         return self != ReadAs()
 
-    def applied(self, file: CocoFile, report: ConversionReport) -> Document:
-        """Returns the document of a file as COCO writes it.
+    def applied(self, file: CocoFile) -> tuple[Document, dict[str, int]]:
+        """Returns the document of a file as COCO writes it, and what that changes.
 
         Args:
             file: the file, which is not changed.
-            report: counts what is read otherwise; a fault if that is nothing.
+        Returns:
+            The document; and for each part of the options in words how often it was
+                read otherwise, 0 for an option without effect.
         """
         changed: Counter[str] = Counter()
         rows = [
             self._standard(row, file, changed) if isinstance(row, dict) else row
             for row in file.document["annotations"]
         ]
-        wanted = {
-            f"boxes read as {self.boxes}": self.boxes != "xywh",
-            f"masks read from {self.polygons}": bool(self.polygons),
-            "masks with iscrowd 1 read as masks of single objects": self.crowd_masks,
+        asked = {
+            self._words["boxes"]: self.boxes != "xywh",
+            self._words["polygons"]: bool(self.polygons),
+            self._words["crowds"]: self.crowd_masks,
         }
-        for what in (what for what, asked in wanted.items() if asked):
-            if changed[what]:
-                report.note(what, times=changed[what])
-            else:
-                report.fault("options without effect, since the file has none", what)
-        return file.document | {"annotations": rows}
+        counts = {what: changed[what] for what, wanted in asked.items() if wanted}
+        return file.document | {"annotations": rows}, counts
+
+    @property
+    def _words(self) -> dict[str, str]:
+        return {
+            "boxes": f"boxes read as {self.boxes}",
+            "polygons": f"masks read from {self.polygons}",
+            "crowds": "masks with iscrowd 1 read as masks of single objects",
+        }
 
     def _standard(self, row: Record, file: CocoFile, changed: Counter[str]) -> Record:
         image = row.get("image_id")
@@ -106,10 +108,10 @@ class ReadAs:
             row = self._with_polygons(row, size, changed)
         if self.boxes != "xywh" and is_box(row.get("bbox")):
             row = self._with_box(row, size)
-            changed[f"boxes read as {self.boxes}"] += 1
+            changed[self._words["boxes"]] += 1
         if self.crowd_masks and row.get("iscrowd") == 1 and not is_missing(row.get("segmentation")):
             row = row | {"iscrowd": 0}
-            changed["masks with iscrowd 1 read as masks of single objects"] += 1
+            changed[self._words["crowds"]] += 1
         return row
 
     def _with_box(self, row: Record, size: tuple[int, int]) -> Record:
@@ -127,7 +129,7 @@ class ReadAs:
             isinstance(part, list) and all_finite(part) for part in mask
         ):
             return row
-        changed[f"masks read from {self.polygons}"] += bool(mask)
+        changed[self._words["polygons"]] += bool(mask)
         share = 1.0 if self.polygons == "unit-polygons" else 0.01
         factors = (size[1] * share, size[0] * share)
         scaled = [[round(v * factors[k % 2], 4) for k, v in enumerate(part)] for part in mask]
@@ -140,39 +142,3 @@ def _area_in_pixels(row: Record, size: tuple[int, int]) -> dict[str, Any]:
     if not all_finite([area]) or not 0 < float(area or 0) <= 1:
         return {}
     return {"area": round(float(area or 0) * size[0] * size[1], 4)}
-
-
-def write_coco(given: ExportSource, out: Path) -> dict[str, int]:
-    """Writes a COCO file as COCO writes it; returns the counts of what is written.
-
-    Annotations in COCO's own form, and those that cannot be used, keep every value.
-    Where a mask was in another form or had an unreadable part, where a box was turned,
-    and where ids were text or names, the value that halfmask reads is written. The
-    rotation of a turned box goes: it is in the box.
-
-    Raises:
-        InputError: `out` cannot be written.
-    """
-    file = given.file
-    if out.is_dir():
-        raise InputError(f"{out}: expected a file to write, this is a folder")
-    rows = list(file.document["annotations"])
-    masks = 0
-    for image in file.images:
-        states = file.states_of(image["id"], "filled")
-        for read, state in zip(file.annotations_of(image["id"]), states, strict=True):
-            rows[file.position_of(read)] = _upright(read, rows[file.position_of(read)])
-            masks += state in (MaskState.MASK, MaskState.SUSPECT)
-        given.options.advance(1, len(file.images))
-    document = file.document | {"annotations": rows}
-    write_json(out, document)
-    return {"images": len(document["images"]), "annotations": len(rows), "masks": masks}
-
-
-def _upright(read: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    """The record as read; without the rotation of its box if that is in the box."""
-    attributes = read.get("attributes")
-    if read["bbox"] == row["bbox"] or not isinstance(attributes, dict):
-        return read
-    kept = {key: value for key, value in attributes.items() if key != "rotation"}
-    return read | {"attributes": kept}

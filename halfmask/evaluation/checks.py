@@ -44,8 +44,8 @@ def open_truth(data: DataSource, progress: Progress | None) -> Annotations:
     data.note_findings(file)
     if not any(file.annotations_of(i) for i in file.image_ids):
         raise InputError(
-            f"{data.annotations}: no usable annotation to evaluate against; `halfmask doctor` lists "
-            "what is in the file"
+            f"{data.annotations}: no usable annotation to evaluate against; `halfmask doctor` "
+            "lists what is in the file"
         )
     return file
 

@@ -76,6 +76,7 @@ class ConventionCheck:
         self._turned: list[int] = []
         self._forms: Counter[str] = Counter()
         self._crowds: Counter[int] = Counter()
+        self._masks: Counter[int] = Counter()
         self._all: Counter[int] = Counter()
 
     def add(self, record: Record, image_size: tuple[int, int], *, form: str, turned: bool) -> None:
@@ -89,8 +90,9 @@ class ConventionCheck:
         """
         bbox, segmentation = record["bbox"], record.get("segmentation")
         self._all[record["category_id"]] += 1
-        if record.get("iscrowd") == 1 and not is_missing(segmentation):
-            self._crowds[record["category_id"]] += 1
+        if not is_missing(segmentation):
+            counts = self._crowds if is_crowd(record) else self._masks
+            counts[record["category_id"]] += 1
         if form:
             self._forms[form] += 1
         if turned:
@@ -220,12 +222,12 @@ class ConventionCheck:
         ]
 
     def _crowd_masks(self, known: set[int]) -> list[tuple[ProblemKind, str]]:
-        """Suspects classes at least half of which are crowds with a mask.
+        """Suspects classes of which half are crowds with a mask, or a fifth and no other mask.
 
         In COCO few objects of a class are crowds. CVAT and SAM tools write every mask
         that is an RLE with iscrowd 1.
         """
-        classes = [c for c, n in self._crowds.items() if c in known and 2 * n >= self._all[c]]
+        classes = [c for c in self._crowds if c in known and self._is_suspect(c)]
         masks = sum(self._crowds[c] for c in classes)
         if masks < FEWEST:
             return []
@@ -237,6 +239,11 @@ class ConventionCheck:
                 "--crowd-masks, or set iscrowd to 0; crowds are left out",
             )
         ]
+
+    def _is_suspect(self, category_id: int) -> bool:
+        crowds, objects = self._crowds[category_id], self._all[category_id]
+        alone = self._masks[category_id] == 0 and crowds >= FEWEST - 1
+        return 2 * crowds >= objects or (alone and 5 * crowds >= objects)
 
 
 def _scales(size: tuple[int, int], *names: str) -> dict[str, tuple[float, float]]:

@@ -206,7 +206,7 @@ def evaluate(
     rivals = [] if provider is None else [as_predictor(provider, device=device)]
     subjects = [subject, *(Subject(p, file, loosen=loosen, loose=loose) for p in rivals)]
     reader, ious = BatchReader(dataset=dataset, workers=workers, progress=progress), IouTable()
-    groups = (given := predictor.masks_given) and given.groups_of(file.categories)
+    groups = None if (given := predictor.masks_given) is None else given.groups_of(file.categories)
     count = partial(compute_metrics, file, masked=in_a, groups=groups, use=use)
     numbers = _measured(reader, subjects, given_boxes, measured=count, ious=ious)
     focus = focus_of(ious, groups, in_a, masked=masked)

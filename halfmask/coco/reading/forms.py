@@ -41,7 +41,8 @@ def standard_record(annotation: Record, image_size: Size) -> StandardRecord:
         image_size: (H, W) of its image.
     """
     segmentation = annotation.get("segmentation")
-    found, form, dropped = segmentation, "", []
+    found, form = segmentation, ""
+    dropped: list[str] = []
     if segmentation:
         found, form = _in_coco_form(segmentation)
         found, dropped = _readable(found, image_size)

@@ -9,7 +9,7 @@ from typing import Any
 from halfmask.coco.file import CocoFile
 from halfmask.coco.reading.conventions import as_xywh
 from halfmask.coco.reading.forms import standard_record
-from halfmask.coco.records import Document, Record
+from halfmask.coco.records import Document, Record, is_id
 from halfmask.coco.supervision import all_finite, is_box, is_missing
 from halfmask.errors import InputError
 
@@ -100,8 +100,8 @@ class ReadAs:
         }
 
     def _standard(self, row: Record, file: CocoFile, changed: Counter[str]) -> Record:
-        image = row.get("image_id")
-        if image not in file:
+        image: Any = row.get("image_id")
+        if not is_id(image) or image not in file:
             return row
         size = file.size_of(image)
         if self.polygons:

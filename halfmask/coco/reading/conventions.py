@@ -222,7 +222,9 @@ class ConventionCheck:
         ]
 
     def _crowd_masks(self, known: set[int]) -> list[tuple[ProblemKind, str]]:
-        """Suspects classes of which half are crowds with a mask, or a fifth and no other mask.
+        """Suspects classes half of which are crowds with a mask.
+
+        A fifth is enough if the class has no other mask.
 
         In COCO few objects of a class are crowds. CVAT and SAM tools write every mask
         that is an RLE with iscrowd 1.

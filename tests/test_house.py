@@ -56,7 +56,6 @@ APART = [
 DOOR = "a verb: its options and one call"
 SHORT = {
     "cli/shared/completion.py": "verbs complete alike",
-    "cli/index.py": DOOR,
     "cli/shared/options.py": "the options that several verbs share",
     "cli/shared/reading.py": "every verb that opens a data set prints alike",
     "cli/serve.py": DOOR,

@@ -10,11 +10,16 @@ from rich.console import Console
 from rich.table import Table
 
 import halfmask
-from halfmask.cli.shared.options import ClassesOption, DetectorOption
-from halfmask.cli.shared.reading import show_report
+from halfmask.cli.shared.options import (
+    ClassesOption,
+    CrowdMasksOption,
+    DetectorOption,
+    ReadAsOption,
+)
+from halfmask.cli.shared.reading import show_additions, show_report
 from halfmask.files.atomic import write_json
 from halfmask.progress import Display
-from halfmask.text import lines_of, listed, with_counts
+from halfmask.text import lines_of, listed, plural
 
 if TYPE_CHECKING:
     from halfmask.inference.complete.report import Completion
@@ -67,6 +72,15 @@ def run(
         bool,
         typer.Option("--redo-filled", help="Draw again the filled masks that nobody accepted."),
     ] = False,
+    replace_broken: Annotated[
+        bool,
+        typer.Option(
+            "--replace-broken",
+            help="Fill objects whose mask cannot be read, too; its value is kept in the file.",
+        ),
+    ] = False,
+    crowd_masks: CrowdMasksOption = False,
+    read_as: ReadAsOption = None,
     workers: Annotated[
         int, typer.Option(min=0, help="Threads that decode photographs. The result stays the same.")
     ] = 2,
@@ -134,10 +148,11 @@ def run(
 
     Each new mask carries the model, a score and the state `filled`. Masks that exist
     keep their value. Crowds, and polygons that only repeat their box, stay as they are
-    and are reported. A broken mask is replaced, and its old value is kept below
-    halfmask.replaced. Classes that the model does not know are filled, too. After a
-    kill or an interruption the same command goes on where it stopped. Photographs that
-    cannot be read are skipped and counted (exit code 1).
+    and are reported, and so are masks that cannot be read (exit code 1): a person may
+    have drawn them. With --replace-broken they are filled, and the old value is kept
+    below halfmask.replaced. Classes that the model does not know are filled, too. After
+    a kill or an interruption the same command goes on where it stopped. Photographs
+    that cannot be read are skipped and counted (exit code 1).
 
     Example: halfmask complete box-segmenter boxes.json --images photos --out masks.json
 
@@ -160,7 +175,8 @@ def run(
     with Display(quiet=True) as progress:
         done = halfmask.complete(
             model, data, images=images, out=out, out_format=out_format, polygons=polygons,
-            tolerance=tolerance, redo_filled=redo_filled, workers=workers, dry_run=dry_run,
+            tolerance=tolerance, redo_filled=redo_filled, replace_broken=replace_broken,
+            crowd_masks=crowd_masks, read_as=read_as, workers=workers, dry_run=dry_run,
             sheet=sheet, boxes=boxes, provider=provider, detector=detector, classes=classes,
             detections=detections, add_objects=add_objects, add_score=add_score, device=device,
             ray=ray, minutes=minutes, progress=progress,
@@ -175,7 +191,7 @@ def _show(done: Completion, json: Path | None) -> None:
         write_json(json, done.to_json(), indent=2)
     is_whole = [show_report(done.reading), show_report(done.writing)]
     _print_summary(done.summary)
-    if done.skipped or done.unusable or not all(is_whole):
+    if done.skipped or done.unusable or done.broken or not all(is_whole):
         raise typer.Exit(1)
 
 
@@ -198,8 +214,9 @@ def _print_plan(done: Completion) -> None:
         Console().print(table)
     photographs = len(done.plan.photographs)
     print(f"would fill {done.plan.total} masks in {photographs} photographs; nothing was written")
-    _print_additions(done, "would be added")
+    show_additions(done.additions, "would be added")
     print(f"would leave alone: {_kept(done.counts)}")
+    _print_broken(done)
     if done.unusable:
         typer.echo(
             f"annotations without a usable box, image or class: {listed(done.unusable, SHOWN)}",
@@ -214,7 +231,7 @@ def _print_result(done: Completion) -> None:
     resumed = f" ({done.resumed} of them by the run before)" if done.resumed else ""
     filled = f"{done.filled} masks filled{resumed}{score}" if done.filled else "nothing was filled"
     print(f"{done.out}: {filled}")
-    _print_additions(done, "added")
+    show_additions(done.additions, "added")
     if done.coco not in (None, done.out):
         print(f"{done.coco}: the same as COCO, with each mask's score and state")
     if done.loose:
@@ -225,9 +242,9 @@ def _print_result(done: Completion) -> None:
         )
         print(f"boxes count as loose{measured}; use --boxes tight if they are not")
     print(f"left alone: {_kept(done.counts)}")
-    if done.counts["broken"]:
+    if done.counts["replaced"]:
         print(
-            f"{done.counts['broken']} broken masks were replaced; their old value is kept "
+            f"{plural(done.counts['replaced'], 'broken mask')} replaced; the old values are kept "
             "below halfmask.replaced"
         )
     if done.suspects:
@@ -240,25 +257,18 @@ def _print_result(done: Completion) -> None:
     _print_faults(done)
 
 
-def _print_additions(done: Completion, verb: str) -> None:
-    found = done.additions
-    if found is None:
-        return
-    classes = ", ".join(with_counts(found.added))
-    print(
-        f"objects of {found.detector} {verb}: {sum(found.added.values())}"
-        + (f", {classes}" if classes else "")
-    )
-    print(
-        f"of its other detections {found.known_already} overlap a box, "
-        f"{found.in_crowd} lie in a crowd"
-    )
-    if found.unknown:
-        names = listed(with_counts(found.unknown), SHOWN)
-        print(f"not added, classes that the file lacks: {names}")
+def _print_broken(done: Completion) -> None:
+    if done.broken:
+        typer.echo(
+            f"{plural(len(done.broken), 'mask')} that cannot be read, left as in the file: "
+            f"annotations {listed(done.broken, SHOWN)}; `halfmask doctor` says why, and "
+            "--replace-broken fills them and keeps the old values",
+            err=True,
+        )
 
 
 def _print_faults(done: Completion) -> None:
+    _print_broken(done)
     if done.unusable:
         typer.echo(
             f"{len(done.unusable)} without a usable box, image or class: "
@@ -279,6 +289,7 @@ def _kept(counts: dict[str, int]) -> str:
         "earlier": "filled before",
         "rejected": "rejected in review",
         "suspect": "suspect",
+        "broken": "broken",
         "crowd": "crowds",
         "unusable": "unusable",
     }

@@ -9,6 +9,7 @@ import typer
 
 import halfmask
 from halfmask.cli.shared.completion import complete_format
+from halfmask.cli.shared.options import CrowdMasksOption, ReadAsOption
 from halfmask.files.atomic import write_json
 from halfmask.progress import Display
 
@@ -19,7 +20,7 @@ def run(
         typer.Argument(
             help="To COCO: yolo, voc, cvat, label-studio, labelme, via, supervisely, datumaro, "
             "coco-panoptic, lvis, objects365, open-images, visual-genome. "
-            "From COCO: to-yolo, to-voc, to-cvat, to-label-studio.",
+            "From COCO: to-coco (in its own forms), to-yolo, to-voc, to-cvat, to-label-studio.",
             metavar="FORMAT",
             autocompletion=complete_format,
         ),
@@ -79,6 +80,8 @@ def run(
             "may be from the mask's border. Default: 1 in YOLO; CVAT and Label Studio get masks.",
         ),
     ] = None,
+    crowd_masks: CrowdMasksOption = False,
+    read_as: ReadAsOption = None,
     coco_val: Annotated[
         Path | None,
         typer.Option(
@@ -117,6 +120,8 @@ def run(
         "zero_based": zero_based,
         "predictions": predictions,
         "tolerance": tolerance,
+        "crowd_masks": crowd_masks,
+        "read_as": read_as,
     }
     genome: dict[str, Any] = {"coco_val": coco_val, "synsets": synsets, "test_count": test_count}
     with Display(quiet=True) as progress:

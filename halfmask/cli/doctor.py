@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import halfmask
+from halfmask.cli.shared.options import CrowdMasksOption, ReadAsOption
 from halfmask.files.atomic import write_json
 from halfmask.progress import Display
 from halfmask.text import plural
@@ -36,6 +37,8 @@ def run(
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Write all findings to this JSON file.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write all findings to this HTML page.")] = None,
+    crowd_masks: CrowdMasksOption = False,
+    read_as: ReadAsOption = None,
 ) -> None:
     """Describes a data set and its problems, and changes nothing.
 
@@ -48,8 +51,13 @@ def run(
 
     Example: halfmask doctor instances_train.json --images train2017 --json report.json
     """
+    # fmt: off
     with Display(quiet=True) as progress:
-        diagnosis = halfmask.doctor(data, images=images, html=html, progress=progress)
+        diagnosis = halfmask.doctor(
+            data, images=images, html=html, crowd_masks=crowd_masks, read_as=read_as,
+            progress=progress,
+        )
+    # fmt: on
     _show(Console(), diagnosis)
     if json is not None:
         write_json(json, diagnosis.to_json(), indent=1)
@@ -65,7 +73,9 @@ def _show(console: Console, diagnosis: Diagnosis) -> None:
         f"[bold]{_plain(diagnosis.file)}[/]: {diagnosis.annotations['total']} annotations in "
         f"{diagnosis.images['total']} images. Masks: {diagnosis.groups().summary()}"
     )
-    console.print(_classes(classes, diagnosis.headings(), console.width))
+    console.print(_classes(diagnosis.used(), diagnosis.headings(), console.width))
+    if unused := len(classes) - len(diagnosis.used()):
+        console.print(f"{plural(unused, 'class', 'es')} without an annotation not shown")
     console.print(
         f"Training uses {training['boxes']} boxes and {training['masks']} masks; "
         f"{training['boxes_without_mask']} boxes are used without a mask; "

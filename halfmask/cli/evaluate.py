@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 import halfmask
-from halfmask.cli.shared.options import ClassesOption, DetectorOption
+from halfmask.cli.shared.options import (
+    ClassesOption,
+    CrowdMasksOption,
+    DetectorOption,
+    ReadAsOption,
+)
 from halfmask.cli.shared.reading import fail_if_unread, show_report
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
@@ -114,6 +119,8 @@ def run(
             "with a name such as DontCare."
         ),
     ] = None,
+    crowd_masks: CrowdMasksOption = False,
+    read_as: ReadAsOption = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU if there is one.")
     ] = None,
@@ -147,7 +154,8 @@ def run(
             loosen=loosen, detector=detector, classes=classes, detections=detections,
             provider=provider,
             reliability=reliability, sheet=sheet, boxes=boxes, use=use, protocol=protocol,
-            ignored=ignored, device=device, workers=workers, progress=progress,
+            ignored=ignored, device=device, workers=workers, crowd_masks=crowd_masks,
+            read_as=read_as, progress=progress,
         )
     # fmt: on
     if json is not None:  # before anything is printed: a reader like `head` may close the pipe

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import halfmask
+from halfmask.cli.shared.options import CrowdMasksOption, ReadAsOption
 from halfmask.cli.shared.reading import fail_if_unread
 from halfmask.progress import Display
 
@@ -36,6 +37,8 @@ def run(
         Path | None,
         typer.Option(help="Folder of the photographs, for formats without image sizes."),
     ] = None,
+    crowd_masks: CrowdMasksOption = False,
+    read_as: ReadAsOption = None,
 ) -> None:
     """Writes the index through which `train` and `evaluate` read a large file.
 
@@ -46,8 +49,13 @@ def run(
 
     Example: halfmask index instances.json
     """
+    # fmt: off
     with Display(quiet=True) as progress:
-        made = halfmask.index(data, folder=folder, anew=anew, images=images, progress=progress)
+        made = halfmask.index(
+            data, folder=folder, anew=anew, images=images, crowd_masks=crowd_masks,
+            read_as=read_as, progress=progress,
+        )
+    # fmt: on
     if Path(made.data) != data:
         print(f"read as COCO: {made.data}")
     print(f"{made.path}: {made.images} images, {made.boxes} boxes, {made.masks} masks")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import halfmask
+from halfmask.cli.shared.options import CrowdMasksOption, ReadAsOption
 from halfmask.cli.shared.reading import fail_if_unread
 from halfmask.progress import Display
 
@@ -30,6 +31,8 @@ def run(
         Path | None,
         typer.Option(help="Folder of the photographs, for formats without image sizes."),
     ] = None,
+    crowd_masks: CrowdMasksOption = False,
+    read_as: ReadAsOption = None,
 ) -> None:
     """Keeps the masks of the named classes and removes all others.
 
@@ -38,7 +41,15 @@ def run(
     Example: halfmask split instances_train.json --masked voc --out voc_masks.json
     """
     with Display(quiet=True) as progress:
-        done = halfmask.split(data, masked=masked, out=out, images=images, progress=progress)
+        done = halfmask.split(
+            data,
+            masked=masked,
+            out=out,
+            images=images,
+            crowd_masks=crowd_masks,
+            read_as=read_as,
+            progress=progress,
+        )
     print(
         f"{done.out}: masks of {done.masked} of {done.classes} classes kept, "
         f"{done.kept} masks stay, {done.removed} removed"

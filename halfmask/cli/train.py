@@ -9,6 +9,7 @@ import typer
 
 import halfmask
 from halfmask.cli.shared.completion import complete_recipe
+from halfmask.cli.shared.options import CrowdMasksOption, ReadAsOption
 from halfmask.errors import ProcessFailed
 from halfmask.files.atomic import write_json
 from halfmask.progress import Display
@@ -52,6 +53,8 @@ def run(
         bool,
         typer.Option("--dry-run", help="Check everything and measure two steps; write nothing."),
     ] = False,
+    crowd_masks: CrowdMasksOption = False,
+    read_as: ReadAsOption = None,
     json: Annotated[Path | None, typer.Option(help="Write the result to this file.")] = None,
 ) -> None:
     """Adapts the shipped model to your data, or trains a model by a recipe.
@@ -81,7 +84,8 @@ def run(
         with Display() as progress:
             done = halfmask.train(
                 recipe, overrides or (), out=out, images=images, val=val, minutes=minutes,
-                resume=resume, dry_run=dry_run, progress=progress,
+                resume=resume, dry_run=dry_run, crowd_masks=crowd_masks, read_as=read_as,
+                progress=progress,
             )
     except ProcessFailed as failed:
         raise typer.Exit(failed.code) from failed

@@ -66,8 +66,8 @@ def adopt_fillings(
             counts[fate] += 1
         if fate == "kept":
             bare |= {k: found[k] for k in ("segmentation", "halfmask", "area") if k in found}
-        replaced[id(annotation)] = bare
-    rows = [replaced.get(id(a), a) for a in file.document["annotations"]]
+        replaced[file.position_of(annotation)] = bare
+    rows = [replaced.get(k, a) for k, a in enumerate(file.document["annotations"])]
     return Adoption({**file.document, "annotations": rows}, **counts)
 
 

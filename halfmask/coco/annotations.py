@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from halfmask.coco.problems import Problem
 from halfmask.coco.records import Box, Record
 from halfmask.coco.supervision import MaskState, Use
 
@@ -44,6 +45,10 @@ class Annotations(Protocol):
     categories: list[Record]
     label_of: dict[int, int]
 
+    @property
+    def readings(self) -> list[Problem]: ...
+    @property
+    def suspected(self) -> list[Problem]: ...
     @property
     def images(self) -> Sequence[Record]: ...
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +10,9 @@ from typing import Any
 from halfmask.coco.annotations import Instance, Renaming
 from halfmask.coco.edit import relabel, strip_masks
 from halfmask.coco.problems import Problem, ProblemKind
+from halfmask.coco.reading.conventions import ConventionCheck
+from halfmask.coco.reading.forms import StandardRecord, standard_record
+from halfmask.coco.reading.ids import with_standard_ids
 from halfmask.coco.records import (
     Record,
     check_records,
@@ -25,27 +27,31 @@ from halfmask.coco.records import (
     usable_box,
 )
 from halfmask.coco.supervision import MaskState, Use, classify, is_crowd, mask_weight
-from halfmask.errors import InputError
+from halfmask.files.json_lines import parse_json
 
 
 class CocoFile:
     """A COCO instances file in memory.
 
     Unusable records are left out and reported. A file that is not COCO is an
-    InputError.
+    InputError. Annotations are as COCO writes them: masks in other forms, masks with an
+    unreadable part and turned boxes are read (`halfmask.coco.reading`). `document`
+    keeps the values of the file.
 
     Attributes:
         name: name of the file in messages.
-        document: the JSON as read; never changed.
+        document: the JSON as read, with whole numbers as ids; never changed.
         images: the usable image records, in file order.
         categories: the category records, by id; label i + 1 is categories[i].
         label_of: category id → label.
         structure: findings about the records that are left out.
+        readings: findings about what is read although COCO writes it otherwise: ids,
+            forms and parts of masks, turned boxes.
     """
 
     def __init__(self, document: object, name: str, *, not_strict: bool = False) -> None:
         self.name = name
-        self.document = check_root(document, name)
+        self.document, self.readings = with_standard_ids(check_root(document, name), name)
         self.categories = sorted(
             check_records(self.document["categories"], name, "category"), key=lambda c: int(c["id"])
         )
@@ -60,6 +66,8 @@ class CocoFile:
         self._sizes: dict[int, tuple[int, int]] = {}
         self.images = self._usable_images()
         self._of_image: dict[int, list[Record]] = {image["id"]: [] for image in self.images}
+        self._positions: dict[int, int] = {}
+        self._read_otherwise: dict[int, StandardRecord] = {}
         self._states: dict[Use, dict[int, list[MaskState]]] = {}
         self._index()
 
@@ -111,6 +119,21 @@ class CocoFile:
     def annotations_of(self, image_id: int) -> list[Record]:
         """Returns the annotations with a usable box, also crowds, in file order."""
         return self._of_image[image_id]
+
+    def position_of(self, annotation: Record) -> int:
+        """Returns the position in the document of an annotation from `annotations_of`."""
+        return self._positions[id(annotation)]
+
+    @cached_property
+    def suspected(self) -> list[Problem]:
+        """Findings of the whole file: conventions that it seems to have, and turned boxes."""
+        seen = ConventionCheck()
+        for image in self.images:
+            for row in self._of_image[image["id"]]:
+                read = self._read_otherwise.get(id(row), StandardRecord(record=row))
+                size = self._sizes[image["id"]]
+                seen.add(row, size, form=read.form, turned=read.turned)
+        return seen.found(self.name, set(self.label_of))
 
     def state_of(self, annotation: Record, use: Use = "annotated") -> MaskState:
         """Returns the state of the mask of an annotation from `annotations_of`."""
@@ -227,48 +250,22 @@ class CocoFile:
             image, category = annotation.get("image_id"), annotation.get("category_id")
             size = self._sizes.get(image) if is_id(image) else None
             known = is_id(category) and category in self.label_of
-            if usable_box(annotation, size, known) is not None:
-                self._of_image[image].append(annotation)
+            read = StandardRecord(record=annotation)
+            if size is not None:
+                read = standard_record(annotation, size)
+            if usable_box(read.record, size, known) is not None:
+                self._add(image, position, read)
                 continue
             kind, message = fault_of_annotation(annotation, size, known)
             self._report(kind, [annotation["id"]], f"annotation {annotation['id']}: {message}")
 
-
-def parse_json(path: Path, expected: str, constants: list[str]) -> object:
-    """Reads a JSON file into memory.
-
-    Args:
-        path: the file.
-        expected: what errors say that was expected.
-        constants: receives NaN, Infinity and -Infinity if the file has them.
-    Raises:
-        InputError: the file cannot be read or is not JSON in UTF-8.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: {expected} in UTF-8, byte {error.start} is not UTF-8; save it as UTF-8"
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"{path}: {expected}, cannot read it: {error.strerror or error}"
-        ) from error
-    if not text.strip():
-        raise InputError(f"{path}: {expected}, the file is empty")
-
-    def constant(literal: str) -> float:
-        constants.append(literal)
-        return float(literal)
-
-    try:
-        return json.loads(text, parse_constant=constant)
-    except json.JSONDecodeError as error:
-        why = f"something else: {error.msg} at line {error.lineno}, column {error.colno}"
-        raise InputError(f"{path}: {expected}, found {why}") from error
-    except RecursionError as error:
-        why = "lists or objects nested too deeply to be read"
-        raise InputError(f"{path}: {expected}, found {why}") from error
-    except ValueError as error:
-        why = f"something else: {str(error).split(';')[0]}"
-        raise InputError(f"{path}: {expected}, found {why}") from error
+    def _add(self, image_id: int, position: int, read: StandardRecord) -> None:
+        self._of_image[image_id].append(read.record)
+        self._positions[id(read.record)] = position
+        if read.form or read.turned:
+            self._read_otherwise[id(read.record)] = read
+        for fault in read.dropped:
+            number = read.record["id"]
+            self.readings.append(
+                Problem(ProblemKind.MASK_PART, (number,), f"annotation {number}: {fault}")
+            )

@@ -14,6 +14,15 @@ class ProblemKind(StrEnum):
     NOT_STRICT_JSON = "not_strict_json"
     DUPLICATE_KEY = "duplicate_key"
     BOXES_XYXY = "boxes_look_like_xyxy"
+    BOXES_CENTRE = "boxes_look_like_centre_and_size"
+    BOXES_UNIT = "boxes_from_0_to_1"
+    POLYGONS_SCALED = "polygons_in_other_units"
+    CROWD_MASKS = "masks_are_crowds"
+    BOXES_TURNED = "boxes_turned_by_rotation"
+    MASK_FORM = "masks_in_another_form"
+    IDS_AS_TEXT = "ids_as_text"
+    IDS_ARE_NAMES = "ids_are_names"
+    MERGED_RECORDS = "repeated_records"
     IMAGE_RECORD = "image_record"
     ANNOTATION_RECORD = "annotation_record"
     ORPHAN = "orphan_annotation"
@@ -28,6 +37,7 @@ class ProblemKind(StrEnum):
     BOX_OUTSIDE = "box_outside_image"
     BOX_STICKS_OUT = "box_sticks_out"
     BROKEN_MASK = "broken_mask"
+    MASK_PART = "unreadable_part_of_mask"
     SUSPECT_MASK = "suspect_mask"
     BOX_DISAGREES = "box_disagrees_with_mask"
     NO_AREA = "no_area"
@@ -123,6 +133,45 @@ FACTS: dict[ProblemKind, Facts] = {
         "read as COCO's, far too large; subtract x1 from x2 and y1 from y2",
         about="file",
     ),
+    _K.BOXES_CENTRE: Facts(
+        "files whose boxes look like centre and size; COCO's are x, y, width, height",
+        "read as COCO's, half their size too far right and down",
+        about="file",
+    ),
+    _K.BOXES_UNIT: Facts(
+        "files whose boxes are from 0 to 1; COCO's are in pixels",
+        "read as COCO's, smaller than a pixel",
+        about="file",
+    ),
+    _K.POLYGONS_SCALED: Facts(
+        "files whose polygons are from 0 to 1 or in percent; COCO's are in pixels",
+        "read as COCO's, far from their boxes",
+        about="file",
+    ),
+    _K.CROWD_MASKS: Facts(
+        "files in which most masks of a class are crowds (iscrowd 1)",
+        "left out: boxes and masks are not used",
+        about="file",
+    ),
+    _K.BOXES_TURNED: Facts(
+        "files with boxes that attributes.rotation turns",
+        "the upright box around each is used",
+        "file",
+        "info",
+    ),
+    _K.MASK_FORM: Facts(
+        "files whose masks are in another form than COCO's",
+        "read as COCO's; other tools may not read them",
+        "file",
+        "info",
+    ),
+    _K.IDS_AS_TEXT: Facts(
+        "files with ids as text or with a fraction", "read as whole numbers", "file", "info"
+    ),
+    _K.IDS_ARE_NAMES: Facts("files with names as ids", "numbered in file order", "file", "info"),
+    _K.MERGED_RECORDS: Facts(
+        "files with records that repeat an earlier one", "each is read once", "file", "info"
+    ),
     _K.IMAGE_RECORD: Facts(
         "unusable image records", "left out with all their annotations", about="image"
     ),
@@ -141,6 +190,7 @@ FACTS: dict[ProblemKind, Facts] = {
     _K.BOX_OUTSIDE: Facts("boxes entirely outside their image", _OUT),
     _K.BOX_STICKS_OUT: Facts("boxes that reach beyond their image", "clipped to the image"),
     _K.BROKEN_MASK: Facts("broken masks", _BOX_ONLY),
+    _K.MASK_PART: Facts("unreadable parts of masks", "left out; the other parts are the mask"),
     _K.SUSPECT_MASK: Facts("suspect masks: polygons that repeat their box", _BOX_ONLY),
     _K.BOX_DISAGREES: Facts("boxes that disagree with their mask", _USED),
     _K.NO_AREA: Facts(

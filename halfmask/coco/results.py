@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from halfmask.coco.annotations import Annotations
-from halfmask.coco.file import parse_json
 from halfmask.coco.records import Box, brief, clip_box, fault_of_box, is_id
 from halfmask.coco.supervision import all_finite, is_box
 from halfmask.errors import InputError
+from halfmask.files.json_lines import parse_json
 
 KEYS = ("image_id", "category_id", "bbox", "score")
 _EXPECTED = (

@@ -84,7 +84,7 @@ def judge(annotation: object, image_size: tuple[int, int], use: Use = "annotated
     if is_crowd(annotation):
         return Verdict(MaskState.CROWD)
     segmentation = annotation.get("segmentation")
-    if _is_missing(segmentation):
+    if is_missing(segmentation):
         return Verdict(MaskState.MISSING)
     fault = _fault(segmentation, image_size)
     if fault:
@@ -169,7 +169,8 @@ def all_finite(values: list[Any]) -> bool:
         return False
 
 
-def _is_missing(segmentation: object) -> bool:
+def is_missing(segmentation: object) -> bool:
+    """Whether a mask was never drawn: null, [] or [[]]."""
     return segmentation is None or (
         isinstance(segmentation, list) and all(part == [] for part in segmentation)
     )
@@ -184,7 +185,7 @@ def _fault(segmentation: object, image_size: tuple[int, int]) -> str | None:
             "an RLE object"
         )
     for number, polygon in enumerate(segmentation):
-        fault = _fault_of_polygon(polygon, image_size)
+        fault = fault_of_polygon(polygon, image_size)
         if fault:
             parts = len(segmentation)
             return fault if parts == 1 else f"part {number + 1} of {parts}: {fault}"
@@ -195,7 +196,8 @@ def _fault(segmentation: object, image_size: tuple[int, int]) -> str | None:
     return "the polygon covers no pixel of the image"
 
 
-def _fault_of_polygon(polygon: object, image_size: tuple[int, int]) -> str | None:
+def fault_of_polygon(polygon: object, image_size: tuple[int, int]) -> str | None:
+    """Says why a polygon cannot be read; None if it can."""
     if not isinstance(polygon, list):
         return (
             f"the polygon is {type(polygon).__name__}, expected a list of numbers x1, y1, x2, y2, …"

@@ -133,8 +133,11 @@ def tighten(data: str | Path, *, out: str | Path | None = None, filled: bool = F
     use: Use = "filled" if filled else "accepted"
     found = list(_measured(file, use))
     if out is not None:
-        changed = {id(one.annotation): one for one in found if one.loose}
-        rows = [_tightened(row, changed) for row in file.document["annotations"]]
+        changed = {file.position_of(one.annotation): one for one in found if one.loose}
+        rows = [
+            _tightened(row, changed[k]) if k in changed else row
+            for k, row in enumerate(file.document["annotations"])
+        ]
         write_json(out, file.document | {"annotations": rows})
     return _report(file, found, None if out is None else str(out), use=use)
 
@@ -166,14 +169,12 @@ def _own_box(segmentation: Any, size: tuple[int, int]) -> Corners:
     return own
 
 
-def _tightened(row: Any, changed: dict[int, BoxAndMask]) -> Any:
-    if id(row) not in changed:
-        return row
+def _tightened(row: Record, one: BoxAndMask) -> Record:
     note = row.get("halfmask")
     note = note if isinstance(note, dict) else {}
     # The reviewer's own box, or the one before an earlier run, stays.
     kept = note if "box" in note else {**note, "box": row["bbox"]}
-    return row | {"bbox": _xywh(changed[id(row)].own), "halfmask": kept}
+    return row | {"bbox": _xywh(one.own), "halfmask": kept}
 
 
 def _xywh(corners: Corners) -> list[float]:

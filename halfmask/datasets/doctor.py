@@ -11,6 +11,7 @@ from halfmask.coco.doctor.diagnosis import Diagnosis, diagnose
 from halfmask.coco.doctor.groups import MASK_GROUPS
 from halfmask.coco.doctor.photographs import check_photographs
 from halfmask.coco.file import CocoFile
+from halfmask.coco.reading.read_as import ReadAs
 from halfmask.files.atomic import write_text
 from halfmask.formats.source import open_source
 from halfmask.progress import Progress
@@ -26,6 +27,8 @@ def doctor(
     *,
     images: str | Path | None = None,
     html: str | Path | None = None,
+    crowd_masks: bool = False,
+    read_as: str | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
     """Examines a data set: its masks, boxes and problems, and what training will use.
@@ -37,12 +40,15 @@ def doctor(
         images: folder of the photographs. Without it those of a COCO file are not
             examined; those of another data set are, if it says where they are.
         html: writes a page with all findings to this file.
+        crowd_masks: of a COCO file: masks with iscrowd 1 are masks of single objects.
+        read_as: how a COCO file writes boxes or polygons; see `ReadAs.of`.
         progress: called after each image.
     Raises:
         InputError: `data` is no data set, there is no folder `images`, or `html`
             cannot be written.
     """
-    opened = open_source(data, images=images, progress=progress)
+    as_ = ReadAs.of(crowd_masks, read_as)
+    opened = open_source(data, images=images, read_as=as_, progress=progress)
     path = opened.annotations
     file = CocoFile.read(path, data)
     problems = [*duplicate_keys(path), *check(file, progress)]

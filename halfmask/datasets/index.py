@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from halfmask.coco.index.place import index_path, open_index
+from halfmask.coco.reading.read_as import ReadAs
 from halfmask.formats.report import ConversionReport
 from halfmask.formats.source import open_source
 from halfmask.progress import Progress
@@ -49,6 +50,8 @@ def index(
     folder: str | Path | None = None,
     anew: bool = False,
     images: str | Path | None = None,
+    crowd_masks: bool = False,
+    read_as: str | None = None,
     progress: Progress | None = None,
 ) -> Indexed:
     """Writes the index of a COCO file, unless a current one exists.
@@ -63,16 +66,20 @@ def index(
             look there too.
         anew: whether to write it even if a current one exists.
         images: folder of the photographs, for formats without image sizes.
+        crowd_masks: of a COCO file: masks with iscrowd 1 are masks of single objects.
+        read_as: how a COCO file writes boxes or polygons; see `ReadAs.of`.
         progress: reports MiB read.
     Raises:
         InputError: `data` is no data set, or the index cannot be written.
     """
     start = time.perf_counter()
-    opened = open_source(data, images=images, progress=progress)
+    as_ = ReadAs.of(crowd_masks, read_as)
+    opened = open_source(data, images=images, read_as=as_, progress=progress)
     path = opened.annotations
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
     made = open_index(path, progress, anew=anew, folder=folder)
+    opened.note_findings(made)
     target = index_path(path, folder)
     return Indexed(
         path=str(target),

@@ -9,6 +9,7 @@ from typing import Any
 from halfmask.coco.categories import resolve_masked
 from halfmask.coco.edit import strip_masks
 from halfmask.coco.file import CocoFile
+from halfmask.coco.reading.read_as import ReadAs
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.formats.report import ConversionReport
@@ -46,6 +47,8 @@ def split(
     masked: str,
     out: str | Path,
     images: str | Path | None = None,
+    crowd_masks: bool = False,
+    read_as: str | None = None,
     progress: Progress | None = None,
 ) -> Split:
     """Keeps the masks of the named classes and removes all others, with their `area`.
@@ -58,6 +61,8 @@ def split(
             `a,b,c`.
         out: COCO file to write; never the input.
         images: folder of the photographs, for formats without image sizes.
+        crowd_masks: of a COCO file: masks with iscrowd 1 are masks of single objects.
+        read_as: how a COCO file writes boxes or polygons; see `ReadAs.of`.
         progress: called while a data set in another format is read.
     Raises:
         InputError: `data` is no data set, `masked` names no class of it, or `out` is
@@ -69,8 +74,9 @@ def split(
             f"{out}: this is the input; expected another file for --out, since the removed "
             "masks would be lost"
         )
-    opened = open_source(source, images=images, progress=progress)
-    file = CocoFile.read(opened.annotations, data)
+    as_ = ReadAs.of(crowd_masks, read_as)
+    opened = open_source(source, images=images, read_as=as_, progress=progress)
+    file = opened.read()
     keep = resolve_masked(masked, file.categories, file.name)
     stripped = CocoFile.from_document(strip_masks(file.document, keep), str(out))
     before, after = sum(file.mask_counts().values()), sum(stripped.mask_counts().values())

@@ -11,6 +11,7 @@ from halfmask.coco.supervision import Use
 from halfmask.data.dataset import CocoInstances
 from halfmask.errors import InputError
 from halfmask.evaluation.measures.protocol import ApProtocol
+from halfmask.formats.source import DataSource
 from halfmask.inference.predictor import Predictor
 from halfmask.pictures.save import check_sheet
 from halfmask.progress import Progress
@@ -38,13 +39,17 @@ def refuse_two_sources(detector: object, detections: object) -> None:
         raise InputError("--detector and --detections both name the boxes to fill: give only one")
 
 
-def open_truth(data: str | Path, progress: Progress | None) -> Annotations:
-    """Opens the truth; raises InputError for a file without a usable annotation."""
-    file = open_annotations(data, progress)
+def open_truth(data: DataSource, progress: Progress | None) -> Annotations:
+    """Opens the truth; raises InputError for a file without a usable annotation.
+
+    What is suspected of the file is added to the report of `data`.
+    """
+    file = open_annotations(data.annotations, progress)
+    data.note_findings(file)
     if not any(file.annotations_of(i) for i in file.image_ids):
         raise InputError(
-            f"{data}: no usable annotation to evaluate against; `halfmask doctor` lists what is "
-            "in the file"
+            f"{data.annotations}: no usable annotation to evaluate against; `halfmask doctor` "
+            "lists what is in the file"
         )
     return file
 

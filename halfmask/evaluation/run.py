@@ -10,6 +10,7 @@ from typing import Any
 
 from halfmask.coco.categories import resolve_masked
 from halfmask.coco.doctor.groups import MaskGroups
+from halfmask.coco.reading.read_as import ReadAs
 from halfmask.coco.results import read_results
 from halfmask.coco.supervision import Use
 from halfmask.data.dataset import CocoInstances
@@ -155,6 +156,8 @@ def evaluate(
     ignored: str | None = None,
     device: str | None = None,
     workers: int = 2,
+    crowd_masks: bool = False,
+    read_as: str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measures box and mask AP, and mask IoU in given boxes.
@@ -192,6 +195,8 @@ def evaluate(
             None: classes with a name such as DontCare or ignored regions.
         device: Where to run. None: a GPU where there is one.
         workers: Threads that decode photographs.
+        crowd_masks: Of a COCO file: masks with iscrowd 1 are masks of single objects.
+        read_as: How a COCO file writes boxes or polygons; see `ReadAs.of`.
         progress: Called after each batch of images.
     Raises:
         InputError: An argument or a file cannot be used, or there is nothing to
@@ -199,8 +204,9 @@ def evaluate(
     """
     check_choices(loosen, boxes, use, sheet=sheet, protocol=protocol)
     refuse_two_sources(detector, detections)
-    opened = open_source(data, images=images, split=split, progress=progress)
-    file = open_truth(opened.annotations, progress)
+    as_ = ReadAs.of(crowd_masks, read_as)
+    opened = open_source(data, images=images, split=split, read_as=as_, progress=progress)
+    file = open_truth(opened, progress)
     dataset = CocoInstances(file, opened.photographs(), use=use)
     rules = rules_of(file, protocol, ignored)
     results = None if detections is None else read_results(detections, file, rules.limit)

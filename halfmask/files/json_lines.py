@@ -1,4 +1,4 @@
-"""An append-only file of JSON lines that survives a kill: the progress of a job."""
+"""JSON in files: lines that are appended and survive a kill, and whole files, checked."""
 
 from __future__ import annotations
 
@@ -102,3 +102,43 @@ def _open_locked(path: Path, busy: str) -> FileIO:
         file.close()
         raise InputError(f"{path}: {busy}")
     return file
+
+
+def parse_json(path: Path, expected: str, constants: list[str]) -> object:
+    """Reads a JSON file into memory.
+
+    Args:
+        path: the file.
+        expected: what errors say that was expected.
+        constants: receives NaN, Infinity and -Infinity if the file has them.
+    Raises:
+        InputError: the file cannot be read or is not JSON in UTF-8.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: {expected} in UTF-8, byte {error.start} is not UTF-8; save it as UTF-8"
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"{path}: {expected}, cannot read it: {error.strerror or error}"
+        ) from error
+    if not text.strip():
+        raise InputError(f"{path}: {expected}, the file is empty")
+
+    def constant(literal: str) -> float:
+        constants.append(literal)
+        return float(literal)
+
+    try:
+        return json.loads(text, parse_constant=constant)
+    except json.JSONDecodeError as error:
+        why = f"something else: {error.msg} at line {error.lineno}, column {error.colno}"
+        raise InputError(f"{path}: {expected}, found {why}") from error
+    except RecursionError as error:
+        why = "lists or objects nested too deeply to be read"
+        raise InputError(f"{path}: {expected}, found {why}") from error
+    except ValueError as error:
+        why = f"something else: {str(error).split(';')[0]}"
+        raise InputError(f"{path}: {expected}, found {why}") from error

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from halfmask.coco.reading.read_as import ReadAs
 from halfmask.errors import InputError
 from halfmask.formats.detect import coco_inside
 from halfmask.formats.export_source import ExportSource
 from halfmask.formats.registry import READERS, WRITERS
 from halfmask.formats.report import ConversionReport, Options, steps_to
 from halfmask.formats.sink import CocoSink
+from halfmask.formats.source import open_source
 from halfmask.formats.visual_genome.convert import IMAGES, OBJECTS, convert_visual_genome
 from halfmask.masks.outline import check_tolerance
 from halfmask.progress import Progress
@@ -69,6 +71,8 @@ def convert(
     coco_val: str | Path | None = None,
     synsets: int = 3000,
     test_count: int = 5000,
+    crowd_masks: bool = False,
+    read_as: str | None = None,
     progress: Progress | None = None,
 ) -> Conversion:
     """Converts another format to COCO, or COCO to another format.
@@ -96,6 +100,8 @@ def convert(
             80.
         test_count: visual-genome: number of the last images, outside COCO, that become
             test.
+        crowd_masks: from COCO: masks with iscrowd 1 are masks of single objects.
+        read_as: from COCO: how the file writes boxes or polygons; see `ReadAs.of`.
         progress: receives how far the conversion is.
     Raises:
         InputError: no such format, an option it does not use, a source that cannot be
@@ -118,9 +124,17 @@ def convert(
         advance=advance,
     )
     _check(format, options)
+    as_ = ReadAs.of(crowd_masks, read_as)
+    if as_.changes and format not in WRITERS:
+        raise InputError(
+            f"convert {format}: --crowd-masks and --read-as are for COCO files; expected "
+            f"{' or '.join(WRITERS)}"
+        )
     if out.exists() and source.exists() and out.samefile(source):
         raise InputError(f"{out}: is the source and would be overwritten; name another OUT")
-    return (_to_coco if format in READERS else _from_coco)(format, source, out, options=options)
+    if format in READERS:
+        return _to_coco(format, source, out, options=options)
+    return _from_coco(format, source, out, options=options, read_as=as_)
 
 
 def _check(format: str, options: Options) -> None:
@@ -156,11 +170,17 @@ def _to_coco(format: str, source: Path, out: Path, *, options: Options) -> Conve
     return Conversion(summary=f"{out}: {summary.format(**counts)}", counts=counts, report=report)
 
 
-def _from_coco(format: str, source: Path, out: Path, *, options: Options) -> Conversion:
+def _from_coco(
+    format: str, source: Path, out: Path, *, options: Options, read_as: ReadAs
+) -> Conversion:
     writer = WRITERS[format]
+    source = coco_inside(source) or source
+    opened = open_source(source, read_as=read_as) if read_as.changes else None
     given = ExportSource.read(
-        coco_inside(source) or source, writer.name, writer.holds, options=options
+        source if opened is None else opened.annotations, writer.name, writer.holds, options=options
     )
+    if opened is not None:
+        given.report.add(opened.report)
     counts = writer.write(given, out)
     summary = f"{out}: {writer.summary.format(**counts)}"
     return Conversion(summary=summary, counts=counts, report=given.report)

@@ -13,7 +13,7 @@ from halfmask.coco.locate import plain_name
 from halfmask.coco.records import file_name_of
 from halfmask.coco.supervision import MaskState, provenance
 from halfmask.formats.origin import note_of, origin_of
-from halfmask.formats.report import ConversionReport, Options
+from halfmask.formats.report import ConversionReport, Options, note_findings
 from halfmask.formats.shapes import sound_crop
 from halfmask.formats.sink import Size, own_box
 from halfmask.formats.source_files import orientation_of_photograph, stems_of
@@ -138,6 +138,7 @@ class ExportSource:
         origin = origin_of(file.document.get("info")).get("format")
         if format in TURNING and origin != format and source.photographs is not None:
             source = replace(source, file=upright(file, source.photographs, source.report))
+        note_findings(source.report, file)
         for problem in file.structure:
             source.report.fault(
                 f"{problem.facts.heading}: {problem.facts.consequence.split(':')[0]}",
@@ -221,7 +222,7 @@ class ExportSource:
         return found
 
     def _count_keys(self, what: str, records: list[dict[str, Any]], known: set[str]) -> None:
-        for record in records:
+        for record in [] if "keys" in self.holds else records:
             extra = ", ".join(key[:40] for key in sorted(set(record) - known))
             if extra:
                 where = "" if what == "files" else f"id {record['id']}"

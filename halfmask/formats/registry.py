@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from halfmask.formats.coco_like import read_coco_like
+from halfmask.formats.coco_like import read_coco_like, write_coco
 from halfmask.formats.cvat.read import read_cvat
 from halfmask.formats.cvat.write import write_cvat
 from halfmask.formats.export_source import ExportSource
@@ -89,6 +89,12 @@ READERS = {
     ),
 }
 WRITERS = {
+    "to-coco": FormatWriter(
+        write=write_coco,
+        name="COCO",
+        summary="{images} images, {annotations} annotations, {masks} of them with masks",
+        holds=("loose", "attributes", "halfmask", "polygons", "keys"),
+    ),
     "to-yolo": FormatWriter(
         write=write_yolo,
         name="YOLO",

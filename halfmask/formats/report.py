@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from halfmask.coco.annotations import Annotations
 from halfmask.progress import Progress
 
 
@@ -123,7 +124,23 @@ class ConversionReport:
                 report._count(counts, row["what"], row["first"], times=row["count"])
         return report
 
+    def add(self, other: ConversionReport) -> None:
+        """Adds what another report counts."""
+        for own, counts in ((self.faults, other.faults), (self.notes, other.notes)):
+            for what, count in counts.items():
+                self._count(own, what, other.first[what], times=count)
+
     def _count(self, counts: dict[str, int], what: str, where: object, *, times: int) -> None:
         if times:
             counts[what] = counts.get(what, 0) + times
             self.first.setdefault(what, str(where))
+
+
+def note_findings(report: ConversionReport, file: Annotations) -> None:
+    """Counts what is read although COCO writes it otherwise, and suspected conventions.
+
+    A suspicion and an unreadable part of a mask are faults, the rest are notes.
+    """
+    for problem in [*file.readings, *file.suspected]:
+        is_fault = problem.facts.severity == "problem"
+        (report.fault if is_fault else report.note)(problem.facts.heading, problem.message)

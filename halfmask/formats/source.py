@@ -7,19 +7,22 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from halfmask._version import __version__
+from halfmask.coco.annotations import Annotations
+from halfmask.coco.file import CocoFile
+from halfmask.coco.reading.read_as import ReadAs
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.formats.detect import coco_inside, detect_format
-from halfmask.formats.origin import photographs_of_coco
+from halfmask.formats.origin import note_of, origin_of, photographs_of_coco
 from halfmask.formats.read_only.panoptic import png_folder
 from halfmask.formats.read_only.parts import photograph_places
 from halfmask.formats.registry import READERS
-from halfmask.formats.report import ConversionReport, Options, steps_to
+from halfmask.formats.report import ConversionReport, Options, note_findings, steps_to
 from halfmask.formats.sink import CocoSink
 from halfmask.formats.yolo.config import config_path, names_path
 from halfmask.formats.yolo.source import find_parts
@@ -72,6 +75,21 @@ class DataSource:
             raise InputError(f"{self.images}: no such folder of images")
         return self.images
 
+    def read(self) -> CocoFile:
+        """Reads the annotations into memory; what is suspected of them is in `report`.
+
+        Raises:
+            InputError: no COCO file.
+        """
+        file = CocoFile.read(self.annotations, self.original)
+        self.note_findings(file)
+        return file
+
+    def note_findings(self, file: Annotations) -> None:
+        """Adds what is suspected of a COCO file to `report`; converted copies are COCO's."""
+        if self.format == "coco":
+            note_findings(self.report, file)
+
     @property
     def unread(self) -> list[str]:
         """A line for each kind of content that could not be read."""
@@ -89,13 +107,14 @@ def open_source(
     images: str | Path | None = None,
     split: str | None = None,
     folder: str | Path | None = None,
+    read_as: ReadAs | None = None,
     progress: Progress | None = None,
 ) -> DataSource:
     """Opens a data set of any format.
 
-    A COCO file is used in place. Anything else is converted, with all its parts, to a
-    COCO file in which every image has its `split`. The copy is used again as long as
-    the data set does not change.
+    A COCO file is used in place, or as a copy if `read_as` changes it. Anything else is
+    converted, with all its parts, to a COCO file in which every image has its `split`.
+    The copy is used again as long as the data set does not change.
 
     Args:
         data: a file or folder in any format that `convert` reads.
@@ -103,6 +122,7 @@ def open_source(
         split: only this part of the data set: train, val, …; None: all.
         folder: where the copy goes; None: the folder that the environment variable
             HALFMASK_CACHE names, else halfmask's folder in the user's cache.
+        read_as: of a COCO file; None: as COCO writes it.
         progress: reports how far the conversion is.
     Raises:
         InputError: no format fits, no image can be used, or the copy cannot be written.
@@ -118,7 +138,14 @@ def open_source(
     if format == "coco":
         file = coco_inside(original) or original
         found = given or photographs_of_coco(file)
+        if read_as is not None and read_as.changes:
+            target = Path(folder or cache_folder()) / _copy_name(file, None, read_as.label)
+            return _reread(file, target, read_as, images=found)
         return DataSource(annotations=file, images=found, format=format, original=original)
+    if read_as is not None and read_as.changes:
+        raise InputError(
+            f"{original}: --crowd-masks and --read-as are for COCO files; this one is {format}"
+        )
     given = given or _photographs_beside(original, format)
     # CVAT's file is read the same whatever the photographs.
     matter = None if format == "cvat" else given
@@ -141,6 +168,35 @@ def cache_folder() -> Path:
     else:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "halfmask"
+
+
+def _reread(file: Path, target: Path, read_as: ReadAs, *, images: Path | None) -> DataSource:
+    """Writes a copy of a COCO file in COCO's own forms, unless a current one is there."""
+    try:
+        status = file.stat()
+        print_of = f"{__version__} {status.st_size} {status.st_mtime_ns} {read_as}"
+    except OSError:
+        print_of = ""  # the reader reports the fault
+    beside = target.with_suffix(".source.json")
+    known = _known(beside, print_of) if target.is_file() else None
+    if known is None:
+        report = ConversionReport()
+        document, counts = read_as.applied(CocoFile.read(file))
+        for what, count in counts.items():
+            report.note(what, times=count)
+            report.fault("options without effect", what, times=count == 0)
+        info = document.get("info")
+        info = info if isinstance(info, dict) else {}
+        origin = {**origin_of(info), "format": "coco", "data": str(file.resolve())}
+        note = {**note_of(info), "source": origin | {"read_as": asdict(read_as)}}
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_json(target, document | {"info": {**info, "halfmask": note}})
+        known = {"fingerprint": print_of, "report": report.to_json()}
+        write_json(beside, known)
+    report = ConversionReport.from_json(known["report"])
+    return DataSource(
+        annotations=target, images=images, format="coco", original=file, report=report
+    )
 
 
 def _converted(original: Path, format: str, target: Path, *, options: Options) -> DataSource:

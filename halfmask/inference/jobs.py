@@ -104,7 +104,7 @@ def jobs_of(paths: list[Path], data: DataSource | None, detections: str | Path |
     """
     if data is None:
         return [Job(path=path, image_id=k + 1) for k, path in enumerate(paths)]
-    file = CocoFile.read(data.annotations, data.original)
+    file = data.read()
     results = None if detections is None else read_results(detections, file, MOST_DETECTIONS)
     if results is not None and results.outside:
         logger.warning("%s: boxes left out, outside their image: %d", detections, results.outside)

@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 
+from halfmask.coco.reading.read_as import ReadAs
 from halfmask.errors import InputError
 from halfmask.inference.complete.complete import FillOptions, check_filling, fill_missing
 from halfmask.inference.complete.finding import ADD_SCORE
@@ -45,6 +46,9 @@ def complete(
     polygons: bool = False,
     tolerance: float = 1.0,
     redo_filled: bool = False,
+    replace_broken: bool = False,
+    crowd_masks: bool = False,
+    read_as: str | None = None,
     workers: int = 2,
     dry_run: bool = False,
     sheet: str | Path | None = None,
@@ -63,8 +67,9 @@ def complete(
     """Writes a data set again with a mask for every box that lacks one.
 
     All keys and the order of annotations stay. A usable mask keeps its JSON value; a
-    suspect one (a polygon that repeats its box) and crowds stay as they are; a broken
-    one is replaced and kept below `halfmask.replaced`. A filled annotation gets
+    suspect one (a polygon that repeats its box), a broken one and crowds stay as they
+    are and are reported. With `replace_broken` a broken one is replaced, and its value
+    is kept below `halfmask.replaced`. A filled annotation gets
     segmentation, area and halfmask (model, score, state; with a provider also
     agreement). A file with nothing to fill is copied byte for byte.
 
@@ -87,6 +92,9 @@ def complete(
         polygons: outlines instead of RLE.
         tolerance: pixels that polygons may be from their mask's border; see `outlines`.
         redo_filled: also fill what halfmask filled and nobody accepted.
+        replace_broken: also fill objects whose mask cannot be read.
+        crowd_masks: of a COCO file: masks with iscrowd 1 are masks of single objects.
+        read_as: how a COCO file writes boxes or polygons; see `ReadAs.of`.
         workers: threads that decode photographs.
         dry_run: only look what there is to fill.
         sheet: a picture to draw of the best, median and worst new masks (.png, .jpg).
@@ -115,6 +123,8 @@ def complete(
         polygons=polygons,
         tolerance=tolerance,
         redo_filled=redo_filled,
+        replace_broken=replace_broken,
+        read_as=ReadAs.of(crowd_masks, read_as),
         workers=workers,
         dry_run=dry_run,
         sheet=sheet,
@@ -156,7 +166,9 @@ def _complete_auto(
         return fill_missing(START, data, options, images=images, out=out, progress=progress)
     place = out if out.name not in ("", "..") else out.resolve()
     run = place.with_name(f"{place.name}.run")
-    learned = _adapted(data, images, run, minutes=minutes, progress=progress)
+    learned = _adapted(
+        data, images, run, minutes=minutes, read_as=options.read_as, progress=progress
+    )
     done = fill_missing(run, data, options, images=images, out=out, progress=progress)
     return replace(done, learned=learned.to_json(), summary=_summary(learned, done, images))
 
@@ -194,11 +206,14 @@ def _adapted(
     run: Path,
     *,
     minutes: float,
+    read_as: ReadAs,
     progress: Progress | None,
 ) -> Adaptation:
     """Adapts the shipped model in the folder `run`, or goes on with it."""
     with clean_on_error(run):
-        request = read_request(data, (), images=images, val=None, out=run, progress=progress)
+        request = read_request(
+            data, (), images=images, val=None, out=run, read_as=read_as, progress=progress
+        )
         options = RunOptions(resume_command="the same command", progress=progress or show_nothing)
         try:
             return adapt(request.recipe, run, options, minutes=minutes, least=ENOUGH)

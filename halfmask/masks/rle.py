@@ -56,6 +56,18 @@ def compressed(segmentation: Segmentation, image_size: tuple[int, int]) -> dict[
     return _as_text(_united(segmentation, image_size), image_size)
 
 
+def united_rle(parts: list[Segmentation], image_size: tuple[int, int]) -> dict[str, Any]:
+    """Returns one compressed RLE of all the pixels of well-formed polygons and RLE.
+
+    Args:
+        parts: each a polygon x1, y1, x2, y2, … or an RLE.
+        image_size: (H, W).
+    """
+    wrapped: list[Segmentation] = [[p] if isinstance(p, list) else p for p in parts]
+    rles = [_united(part, image_size) for part in wrapped]
+    return _as_text(rles[0] if len(rles) == 1 else library.merge(rles), image_size)
+
+
 def crop_of(segmentation: Segmentation, image_size: tuple[int, int]) -> tuple[Bitmap, Place] | None:
     """Draws a well-formed segmentation exactly as pycocotools does.
 

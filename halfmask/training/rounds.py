@@ -82,7 +82,7 @@ def _fill(recipe: Recipe, model: Path, filled: Path, *, options: RunOptions) -> 
     done = fill_missing(
         model,
         bare,
-        FillOptions(redo_filled=True),
+        FillOptions(redo_filled=True, replace_broken=True),
         images=expand(recipe.data.images),
         out=filled,
         progress=options.progress,

@@ -86,6 +86,9 @@ def read_section(data: Data, in_memory: bool) -> Annotations:
     """
     path = expand(data.annotations)
     file = CocoFile.read(path) if in_memory else open_annotations(path)
+    for problem in [*file.readings, *file.suspected]:
+        if problem.facts.severity == "problem":
+            logger.warning(problem.message)
     if not file.categories:
         raise InputError(
             f"{file.name}: its list of categories is empty: expected at least one class to learn"

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from halfmask.coco.reading.read_as import ReadAs
 from halfmask.distributed import ProcessPlace, current
 from halfmask.errors import InputError, ProcessFailed
 from halfmask.models.build import with_embedding_size
@@ -40,6 +41,8 @@ def train(
     resume: bool = False,
     dry_run: bool = False,
     report: bool = True,
+    crowd_masks: bool = False,
+    read_as: str | None = None,
     resume_command: str | None = None,
     progress: Progress | None = None,
 ) -> Run:
@@ -64,6 +67,8 @@ def train(
         resume: continue the run in `out` from its last resume point.
         dry_run: check everything, measure two steps of each stage, write nothing.
         report: draw curves.png and write report.html.
+        crowd_masks: data only, COCO files: masks with iscrowd 1 are masks of objects.
+        read_as: data only: how COCO files write boxes or polygons; see `ReadAs.of`.
         resume_command: command that resumes the run, for messages.
         progress: called with a task's name, its steps done and its steps in all.
     Returns:
@@ -74,6 +79,7 @@ def train(
         ProcessFailed: another process of the training failed, and has said why.
     """
     _check_recipe(recipe, overrides)
+    as_ = ReadAs.of(crowd_masks, read_as)
     options = RunOptions(
         resume_command=resume_command or "",
         curves=report,
@@ -81,16 +87,20 @@ def train(
         progress=progress or show_nothing,
     )
     if not isinstance(recipe, Recipe) and not is_recipe(recipe):
-        command = _command(recipe, overrides, out=out, images=images, val=val, minutes=minutes)
+        options_of = {"out": out, "images": images, "val": val, "minutes": minutes}
+        command = _command(recipe, [*overrides, *as_.flags], **options_of)
+        request = partial(
+            read_request, recipe, overrides, images=images, val=val, read_as=as_, progress=progress
+        )
         return adapt_to_data(
-            partial(read_request, recipe, overrides, images=images, val=val, progress=progress),
+            request,
             None if out is None else Path(out),
             replace(options, resume_command=resume_command or command),
             minutes=minutes,
             resume=resume,
             dry_run=dry_run,
         )
-    _refuse_unused(recipe, images=images, val=val, minutes=minutes)
+    _refuse_unused(recipe, as_, images=images, val=val, minutes=minutes)
     settings = _settings(recipe, overrides)
     steps = sum(stage.steps for stage in settings.stages)
     if dry_run:
@@ -140,8 +150,14 @@ def _settings(recipe: str | Path | Recipe, overrides: Sequence[str]) -> Recipe:
     return settings
 
 
-def _refuse_unused(recipe: object, **options: object) -> None:
+def _refuse_unused(recipe: object, read_as: ReadAs, **options: object) -> None:
     """Refuses options that are for data in place of a recipe."""
+    if read_as.changes:
+        raise InputError(
+            f"{recipe}: a recipe names its own data; {read_as.flags[0]} is for data in its place: "
+            f"write a copy, halfmask convert to-coco FILE COPY {shlex.join(read_as.flags)}, and "
+            "name it in data.annotations"
+        )
     unused = [f"--{name}" for name, value in options.items() if value is not None]
     if unused:
         raise InputError(

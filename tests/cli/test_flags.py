@@ -18,6 +18,7 @@ COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[
 MEANINGS = {
     "--boxes": r"^Whether (the )?boxes end where their objects end",
     "--classes": r'^Class names "a, b, c"',
+    "--crowd-masks": r"^Masks with iscrowd 1 are masks of single objects",
     "--data": r"[Dd]ata set (whose boxes to fill|with boxes of these photographs)",
     "--detections": r"^COCO results file\b",
     "--detector": r"^What finds the boxes\b",
@@ -31,6 +32,7 @@ MEANINGS = {
     "--out": r"([Ff]ile|Folder)\b",
     "--port": r"Port of the page",
     "--provider": r"(A second|Another) model\b.*, for example sam:",
+    "--read-as": r"^How a COCO file writes its boxes",
     "--sheet": r"^Draw\b.*\bmasks\b.*\.png",
     "--split": r"^Part of (the source|a data set)\b.*: train, val, …",
     "--token": r"Require the token",

@@ -84,8 +84,8 @@ def test_read_accepts_a_byte_order_mark(document: dict[str, Any], tmp_path: Path
             "image record 0: expected an object, found 3",
         ),
         (
-            b'{"images": [{"id": "a"}], "annotations": [], "categories": []}',
-            "whole number as id, found 'a'",
+            b'{"images": [{"id": ["a"]}], "annotations": [], "categories": []}',
+            "whole number as id, found ['a']",
         ),
         (
             b'{"images": [{}], "annotations": [], "categories": []}',

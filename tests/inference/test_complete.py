@@ -48,7 +48,9 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(
     model: Predictor, source: Path, out: str = "out.json", **options: Any
 ) -> tuple[Completion, dict[str, Any]]:
+    """Fills broken masks too, unless `options` say otherwise."""
     target = source.parent / out
+    options = {"replace_broken": True} | options
     before = hashlib.sha256(source.read_bytes()).hexdigest()
     done = complete(model, source, images=source.parent / "photos", out=target, **options)
     assert hashlib.sha256(source.read_bytes()).hexdigest() == before, "the input was written to"
@@ -67,7 +69,7 @@ def of_kind(document: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 def test_what_is_kept_and_what_is_filled(model: Predictor, write_file: WritesFile) -> None:
     source = write_file()
     before = json.loads(source.read_text())
-    done, after = run(model, source)
+    done, after = run(model, source, replace_broken=True)
     assert list(after) == list(before)
     assert [a["id"] for a in after["annotations"]] == [a["id"] for a in before["annotations"]]
     for key in ("licenses", "images", "categories", "more"):
@@ -96,10 +98,27 @@ def test_what_is_kept_and_what_is_filled(model: Predictor, write_file: WritesFil
     assert done.counts["crowd"] == 6
     assert done.counts["earlier"] == 3
     assert done.counts["rejected"] == 3
-    assert done.counts["broken"] == 3
+    assert done.counts["replaced"] == 3
+    assert done.broken == []
     assert done.unknown_classes == ["zebra"]
     assert not done.skipped
     assert done.unfilled == 0
+
+
+def test_a_broken_mask_stays_unless_it_is_to_be_replaced(
+    model: Predictor, write_file: WritesFile
+) -> None:
+    source = write_file()
+    before = of_kind(json.loads(source.read_text()))
+    done, after = run(model, source, replace_broken=False)
+    assert of_kind(after)["broken"] == before["broken"]
+    assert sorted(done.broken) == sorted(row["id"] for row in before["broken"])
+    assert done.counts["broken"] == 3
+    assert done.to_json()["broken"] == done.broken
+    again, redone = run(model, source.parent / "out.json", out="2.json", replace_broken=True)
+    assert again.filled == again.counts["replaced"] == 3
+    for old, new in zip(before["broken"], of_kind(redone)["broken"], strict=True):
+        assert new["halfmask"]["replaced"] == old["segmentation"]
 
 
 def test_masks_stay_in_their_boxes(model: Predictor, write_file: WritesFile) -> None:
@@ -204,7 +223,7 @@ def test_a_file_without_anything_to_fill_is_copied_byte_for_byte(
 def test_redo_fills_what_nobody_accepted(model: Predictor, write_file: WritesFile) -> None:
     source = write_file()
     before = of_kind(json.loads(source.read_text()))
-    run(model, source)
+    run(model, source, replace_broken=True)
     done, redone = run(model, source.parent / "out.json", out="redone.json", redo_filled=True)
     kinds = of_kind(redone)
     for kind in ("filled", "rejected"):
@@ -256,6 +275,7 @@ def test_the_same_bytes_after_interruptions(
                 source,
                 images=source.parent / "photos",
                 out=out,
+                replace_broken=True,
                 progress=interrupt_after(count),
             )
         assert not out.exists()
@@ -271,7 +291,12 @@ def test_finished_batches_are_not_drawn_again(model: Predictor, write_file: Writ
     out = source.parent / "out.json"
     with pytest.raises(Killed):
         complete(
-            model, source, images=source.parent / "photos", out=out, progress=interrupt_after(2)
+            model,
+            source,
+            images=source.parent / "photos",
+            out=out,
+            replace_broken=True,
+            progress=interrupt_after(2),
         )
     seen: list[tuple[int, int]] = []
     done, _ = run(model, source, progress=lambda _, count, total: seen.append((count, total)))
@@ -289,7 +314,12 @@ def test_a_torn_last_line_is_dropped(model: Predictor, write_file: WritesFile, c
     out = source.parent / "out.json"
     with pytest.raises(Killed):
         complete(
-            model, source, images=source.parent / "photos", out=out, progress=interrupt_after(3)
+            model,
+            source,
+            images=source.parent / "photos",
+            out=out,
+            replace_broken=True,
+            progress=interrupt_after(3),
         )
     journal = journal_of(out)
     journal.write_bytes(journal.read_bytes()[:-cut])
@@ -304,7 +334,12 @@ def test_a_journal_of_another_job_is_not_used(model: Predictor, write_file: Writ
     out = source.parent / "out.json"
     with pytest.raises(Killed):
         complete(
-            model, source, images=source.parent / "photos", out=out, progress=interrupt_after(2)
+            model,
+            source,
+            images=source.parent / "photos",
+            out=out,
+            replace_broken=True,
+            progress=interrupt_after(2),
         )
     done, after = run(model, source, polygons=True)
     assert done.resumed == 0
@@ -364,6 +399,7 @@ def test_a_photograph_mended_between_interruptions_is_used(
             source,
             images=source.parent / "photos",
             out=source.parent / "out.json",
+            replace_broken=True,
             progress=interrupt_after(3),
         )
     photo.write_bytes(content)

@@ -20,10 +20,14 @@ PAGE = "Page"
 SOURCE = "Single formats"
 
 PANELS: dict[str, tuple[str, ...]] = {
-    INPUT: ("--images", "--val", "--split", "--masked", "--use", "--journal"),
+    INPUT: (
+        *("--images", "--val", "--split", "--masked", "--use", "--journal"),
+        *("--crowd-masks", "--read-as"),
+    ),
     MASKS: (
         *("--boxes", "--data", "--detector", "--classes", "--detections", "--add-objects"),
-        *("--add-score", "--provider", "--redo-filled", "--given-boxes", "--loosen"),
+        *("--add-score", "--provider", "--redo-filled", "--replace-broken"),
+        *("--given-boxes", "--loosen"),
         *("--score", "--calibrate", "--precision"),
     ),
     OUTPUT: (
@@ -52,6 +56,7 @@ METAVARS: dict[str, tuple[str, ...]] = {
     "DEVICE": ("--device",),
     "CLASSES": ("--masked",),
     "PART": ("--split",),
+    "FORMS": ("--read-as",),
     "URL": ("--image-url",),
     "ADDRESS": ("--host", "--ray"),
     "PORT": ("--port",),

@@ -13,6 +13,21 @@ DetectorOption = Annotated[
         "hf:NAME (transformers), or an ONNX file of the YOLOX family."
     ),
 ]
+CrowdMasksOption = Annotated[
+    bool,
+    typer.Option(
+        "--crowd-masks",
+        help="Masks with iscrowd 1 are masks of single objects, as CVAT writes brush masks.",
+    ),
+]
+ReadAsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="How a COCO file writes its boxes (xyxy, cxcywh, unit-xywh, unit-xyxy, "
+        "unit-cxcywh; unit: from 0 to 1) or polygons (unit-polygons, percent-polygons), or both "
+        "with a comma. Default: as COCO."
+    ),
+]
 ClassesOption = Annotated[
     str | None,
     typer.Option(

@@ -1,4 +1,4 @@
-"""Prints what a verb could not read of a data set, or could not write of it."""
+"""Prints what a verb could not read or write of a data set, and what it added."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from halfmask.text import listed, with_counts
+
 if TYPE_CHECKING:
     from halfmask.formats.report import ConversionReport
+    from halfmask.inference.complete.additions import Additions
 
 
 def show_report(report: ConversionReport) -> bool:
@@ -23,3 +26,21 @@ def fail_if_unread(report: ConversionReport) -> None:
     """Prints a report and ends with exit code 1 if there is a problem in it."""
     if not show_report(report):
         raise typer.Exit(1)
+
+
+def show_additions(found: Additions | None, verb: str) -> None:
+    """Prints what a detector added, and what of its detections it did not add."""
+    if found is None:
+        return
+    classes = ", ".join(with_counts(found.added))
+    print(
+        f"objects of {found.detector} {verb}: {sum(found.added.values())}"
+        + (f", {classes}" if classes else "")
+    )
+    print(
+        f"of its other detections {found.known_already} overlap a box, "
+        f"{found.in_crowd} lie in a crowd"
+    )
+    if found.unknown:
+        names = listed(with_counts(found.unknown), 10)
+        print(f"not added, classes that the file lacks: {names}")

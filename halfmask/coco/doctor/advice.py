@@ -78,13 +78,13 @@ def _transfer(
 
 def _half_masked(masked: Sequence[dict[str, Any]]) -> list[str]:
     """Counts the objects without a mask in classes that have many masks."""
-    without = {c["name"]: c["missing"] + c["broken"] for c in masked}
+    without = {c["name"]: c["missing"] for c in masked}
     rows = sorted((c for c in masked if without[c["name"]]), key=lambda c: -without[c["name"]])
     if not rows:
         return []
     count = _count(sum(without.values()), "object")
     return [
-        f"{count} of classes with many masks without a usable mask ({_names(rows)}): `halfmask "
+        f"{count} of classes with many masks without a mask ({_names(rows)}): `halfmask "
         "complete` fills them in."
     ]
 
@@ -99,8 +99,8 @@ def _states(result: dict[str, Any]) -> list[str]:
         )
     if counts["broken"]:
         lines.append(
-            f"{_count(counts['broken'], 'broken mask')}: `complete` replaces them and keeps "
-            "the old values."
+            f"{_count(counts['broken'], 'broken mask')}: `complete` leaves them as they are; "
+            "`complete --replace-broken` fills them and keeps the old values."
         )
     if counts["filled"]:
         lines.append(

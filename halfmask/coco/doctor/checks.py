@@ -11,15 +11,12 @@ import numpy as np
 
 from halfmask.coco.file import CocoFile
 from halfmask.coco.problems import Finding, Problem, ProblemKind, in_order
+from halfmask.coco.reading.conventions import STICKS_OUT
 from halfmask.coco.records import Box, Record, clip_box, overhang
 from halfmask.coco.supervision import MaskState, all_finite, is_crowd, judge
 from halfmask.masks.rle import box_iou, box_of, overlap
 from halfmask.progress import Progress
 
-STICKS_OUT = 1.0
-"""Pixels by which a box may reach beyond its image unreported: exporters round."""
-FEWEST_BOXES = 4
-"""Fewest boxes from which a file is suspected to hold corners (x1, y1, x2, y2)."""
 DISAGREES = 3.0
 """Pixels by which a side of a box may differ from its mask without a report."""
 TINY_AREA = 30.0
@@ -37,9 +34,10 @@ def check(file: CocoFile, progress: Progress | None = None) -> list[Problem]:
     """
     found = [
         *file.structure,
+        *file.readings,
+        *file.suspected,
         *_clashes(file),
         *_alike_names(file),
-        *_corner_boxes(file),
         *_empties(file),
     ]
     for done, image in enumerate(file.images, 1):
@@ -159,34 +157,6 @@ def _alike_names(file: CocoFile) -> Iterator[Problem]:
                 f"{first['id']}, {first['name']!r}"
             )
             yield Problem(ProblemKind.ALIKE_CATEGORY_NAMES, (first["id"], number), message)
-
-
-def _corner_boxes(file: CocoFile) -> Iterator[Problem]:
-    """Finds boxes written as corners x1, y1, x2, y2.
-
-    Read as COCO's x, y, width, height, most reach beyond their image; read as corners,
-    none does.
-    """
-    boxes = sticking = 0
-    for image in file.images:
-        height, width = file.size_of(image["id"])
-        for annotation in file.annotations_of(image["id"]):
-            x, y, right, bottom = annotation["bbox"]
-            if (
-                right <= x
-                or bottom <= y
-                or overhang([x, y, right - x, bottom - y], (height, width)) > STICKS_OUT
-            ):
-                return
-            boxes += 1
-            sticking += overhang(annotation["bbox"], (height, width)) > STICKS_OUT
-    if boxes >= FEWEST_BOXES and 2 * sticking > boxes:
-        message = (
-            f"{file.name}: {sticking} of {boxes} boxes reach beyond their image when read as "
-            "x, y, width, height, none when read as x1, y1, x2, y2: replace the last two "
-            "numbers by width = x2 − x1 and height = y2 − y1"
-        )
-        yield Problem(ProblemKind.BOXES_XYXY, (), message)
 
 
 def _empties(file: CocoFile) -> Iterator[Problem]:

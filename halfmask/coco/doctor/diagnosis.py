@@ -75,8 +75,8 @@ class Diagnosis:
         return {**vars(self), "problems": [problem.as_dict() for problem in self.problems]}
 
     def groups(self) -> MaskGroups:
-        """Returns the classes by the number of their usable masks."""
-        return MaskGroups({c["id"]: c["mask"] for c in self.categories}, self.masked_threshold)
+        """Returns the classes that the file uses by the number of their usable masks."""
+        return MaskGroups({c["id"]: c["mask"] for c in self.used()}, self.masked_threshold)
 
     def headings(self) -> dict[str, str]:
         """Returns the mask states worth a column, and their headings."""
@@ -85,6 +85,10 @@ class Diagnosis:
             for state, heading in HEADINGS.items()
             if state in ("mask", "missing") or self.annotations[state]
         }
+
+    def used(self) -> list[dict[str, Any]]:
+        """Returns the classes that have a usable annotation."""
+        return [category for category in self.categories if category["annotations"]]
 
     def by_kind(self) -> list[tuple[Facts, list[Problem]]]:
         """Returns the findings of each kind that occurs."""

@@ -13,7 +13,7 @@ from halfmask.coco.index.images import IndexImages
 
 
 def record_batches(
-    images: IndexImages, category_ids: Array, spool: Path, *, images_a_part: int
+    images: IndexImages, category_ids: Array, spool: Path, *, images_a_part: int, dropped: Array
 ) -> Iterator[Any]:
     """Yields one Arrow record batch for each part of the images.
 
@@ -22,13 +22,13 @@ def record_batches(
         category_ids: int64, ascending.
         spool: folder with one file of SPOOLED rows for each part.
         images_a_part: images in each part but the last.
+        dropped: offsets of annotations to leave out.
     """
-    import pyarrow as pa
-
-    names = pa.chunked_array(images.names, pa.large_string())
+    names = images.all_names()
     for first in range(0, len(images), images_a_part):
         last = min(first + images_a_part, len(images))
         rows = np.fromfile(spool / str(first // images_a_part), dtype=SPOOLED)
+        rows = rows[~np.isin(rows["offset"], dropped)] if len(dropped) else rows
         labels = _labels(category_ids, rows["category"])
         rows, labels = rows[labels > 0], labels[labels > 0]
         order = np.argsort(rows["image"], kind="stable")

@@ -14,6 +14,8 @@ from halfmask.coco.annotations import Instance, Renaming
 from halfmask.coco.edit import relabel, relabel_image, strip_masks
 from halfmask.coco.index.format import MASK_STATES, Array
 from halfmask.coco.index.store import Part, Store
+from halfmask.coco.problems import Problem, ProblemKind
+from halfmask.coco.reading.forms import standard_record
 from halfmask.coco.records import Record
 from halfmask.coco.supervision import MaskState, Use, classify, mask_weight
 
@@ -49,6 +51,14 @@ class CocoIndex:
         self.label_of: dict[int, int] = {c["id"]: k for k, c in enumerate(self.categories, 1)}
         self._id_of = id_of
         self._labels = np.array([0, *(self.label_of[id_of[i]] for i in self._own_ids)])
+
+    @property
+    def suspected(self) -> list[Problem]:
+        return [Problem(ProblemKind(k), tuple(ids), m) for k, ids, m in self.facts["suspected"]]
+
+    @property
+    def readings(self) -> list[Problem]:
+        return [Problem(ProblemKind(k), tuple(ids), m) for k, ids, m in self.facts["readings"]]
 
     @property
     def parts(self) -> list[Part]:
@@ -93,7 +103,7 @@ class CocoIndex:
     def annotations_of(self, image_id: int) -> list[Record]:
         part, k = self._place(image_id)
         rows = part.rows_of(k)
-        return [self._record(part, row) for row in range(rows.start, rows.stop)]
+        return [self._record(part, k, row) for row in range(rows.start, rows.stop)]
 
     def state_of(self, annotation: Record, use: Use = "annotated") -> MaskState:
         return classify(annotation, self.size_of(annotation["image_id"]), use)
@@ -120,7 +130,7 @@ class CocoIndex:
         for row, (number, label, box, state, read) in enumerate(
             zip(*(column.tolist() for column in columns), strict=True), rows.start
         ):
-            record = self._record(part, row) if read else {}
+            record = self._record(part, k, row) if read else {}
             mask = record["segmentation"] if state == _MASK else None
             instances.append(
                 Instance(
@@ -209,16 +219,21 @@ class CocoIndex:
                 chosen = np.repeat(images, np.diff(part.starts))
             yield part, chosen, own, self._states(part, every, use)
 
-    def _record(self, part: Part, row: int) -> Record:
-        """Reads an annotation, with the changes that `part` makes."""
-        record: Record = self._store.record(part.annotation, "id", row)
-        document: dict[str, Any] = {"images": [], "annotations": [record]}
+    def _record(self, part: Part, k: int, row: int) -> Record:
+        """Reads an annotation of image k of a part, with the changes that `part` makes."""
+        read = self._store.record(part.annotation, "id", row)
+        label = int(part.annotation["label"][row])
+        read = read | {
+            "image_id": int(part.image["id"][k]),
+            "category_id": self._own_ids[label - 1],
+        }
+        document: dict[str, Any] = {"images": [], "annotations": [read]}
         if self._keep is not None:
             document = strip_masks(document, self._keep)
         if any(own != new for own, new in self._id_of.items()):
             document = relabel(document, self._id_of, self.categories)
-        changed: Record = document["annotations"][0]
-        return changed
+        size = int(part.image["height"][k]), int(part.image["width"][k])
+        return standard_record(document["annotations"][0], size).record
 
 
 class _ImageRecords(Sequence[Record]):

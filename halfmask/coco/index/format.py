@@ -22,7 +22,7 @@ from halfmask.coco.supervision import MaskState, Use
 
 Array = NDArray[Any]
 
-FORMAT = 1
+FORMAT = 2
 KEY = b"halfmask"
 """Key of the schema's metadata; its value is a JSON object."""
 

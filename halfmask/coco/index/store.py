@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from halfmask.coco.index.format import KEY, Array
+from halfmask.coco.reading.ids import RecordIds, whole_number
 from halfmask.coco.records import Record, is_id
 from halfmask.errors import InputError
 
@@ -103,12 +104,13 @@ class Store:
             record = json.loads(text.decode("utf-8"))
         except ValueError:
             record = None
-        if not isinstance(record, dict) or record.get("id") != expected:
+        own = record.get("id") if isinstance(record, dict) else None
+        if own is None or whole_number(own) not in (None, expected):
             raise InputError(
                 f"{self._places[0]}: changed while it was in use (record of id {expected}); "
                 "start again"
             )
-        return record
+        return RecordIds.numbered(record, expected)
 
 
 def open_arrow(index: Path) -> Any:

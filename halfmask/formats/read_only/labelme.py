@@ -7,9 +7,9 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from halfmask.coco.file import parse_json
 from halfmask.coco.supervision import all_finite
 from halfmask.errors import InputError
+from halfmask.files.json_lines import parse_json
 from halfmask.formats.read_only.bitmaps import bitmap_of_png, png_of_text
 from halfmask.formats.read_only.parts import (
     ELLIPSES,

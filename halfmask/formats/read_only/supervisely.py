@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from halfmask.coco.file import parse_json
 from halfmask.errors import InputError
+from halfmask.files.json_lines import parse_json
 from halfmask.formats.read_only.bitmaps import bitmap_of_png, png_of_text, unzipped
 from halfmask.formats.read_only.parts import (
     LEFT_OUT,

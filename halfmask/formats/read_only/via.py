@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from halfmask.coco.file import parse_json
 from halfmask.coco.images import opened, photograph_path
 from halfmask.errors import InputError
+from halfmask.files.json_lines import parse_json
 from halfmask.formats.read_only.parts import (
     ELLIPSES,
     LEFT_OUT,

@@ -78,7 +78,8 @@ def _image(record: Record, found: dict[int, Orientation]) -> Record:
 
 
 def _annotation(record: Any, found: dict[int, Orientation]) -> Any:
-    orientation = found.get(record.get("image_id")) if isinstance(record, dict) else None
+    key: Any = record.get("image_id") if isinstance(record, dict) else None
+    orientation = found.get(key)
     if orientation is None:
         return record
     out = dict(record)

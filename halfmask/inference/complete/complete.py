@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ import torch
 from halfmask.coco.file import CocoFile
 from halfmask.coco.images import missing_photographs, why_missing
 from halfmask.coco.photographs.reader import reader_of
+from halfmask.coco.reading.read_as import ReadAs
 from halfmask.coco.records import file_name_of
 from halfmask.coco.tightness import box_tightness, boxes_are_loose
 from halfmask.errors import InputError
@@ -22,7 +23,7 @@ from halfmask.inference.complete.fill import FillingJob
 from halfmask.inference.complete.filling import FilledMask
 from halfmask.inference.complete.finding import ADD_SCORE, AddOptions, found_journal_of
 from halfmask.inference.complete.output import copy_file
-from halfmask.inference.complete.plan import FillingPlan, plan
+from halfmask.inference.complete.plan import FillingPlan, Redo, plan
 from halfmask.inference.complete.ray import check_ray
 from halfmask.inference.complete.report import DOUBTFUL, ClassToFill, Completion
 from halfmask.inference.complete.target import OutFormat, OutputPlace
@@ -44,6 +45,8 @@ class FillOptions:
     polygons: bool = False
     tolerance: float = 1.0
     redo_filled: bool = False
+    replace_broken: bool = False
+    read_as: ReadAs = field(default_factory=ReadAs)
     workers: int = 2
     dry_run: bool = False
     sheet: str | Path | None = None
@@ -66,6 +69,11 @@ class FillOptions:
             check_sheet(self.sheet)
         if self.ray is not None and not self.dry_run:
             check_ray()
+
+    @property
+    def redo(self) -> Redo:
+        """Which masks are drawn again."""
+        return Redo(filled=self.redo_filled, broken=self.replace_broken)
 
     @property
     def adding(self) -> AddOptions:
@@ -100,12 +108,12 @@ def fill_missing(
     """
     options = options or FillOptions()
     options.check()
-    opened = open_source(data, images=images, progress=progress)
+    opened = open_source(data, images=images, read_as=options.read_as, progress=progress)
     folder, dry_run = opened.photographs(), options.dry_run
     target = OutputPlace.of(Path(out), options.out_format, opened, tolerance=options.tolerance)
     noted = None if dry_run else target.out
     file, found = options.adding.applied(opened, noted, progress=progress)
-    work = plan(file, options.redo_filled, added=None if found is None else found.digest)
+    work = plan(file, options.redo, added=None if found is None else found.digest)
     if found is None or work.total:
         check_work(file, work, folder)
     done = target.begun(work, dry_run, found)
@@ -114,7 +122,7 @@ def fill_missing(
         return replace(done, classes=_classes(as_predictor(chosen, device="cpu"), file, work))
     if work.total:
         drawer = _drawer(model, file, folder, options=options)
-        job = target.job(opened, file, work, drawer=drawer, redo_filled=options.redo_filled)
+        job = target.job(opened, file, work, drawer=drawer, redo=options.redo)
         done = _filled(done, job, progress, ray=options.ray)
     else:
         copy_file(opened.annotations, target.file)
@@ -138,13 +146,13 @@ def check_filling(
     Raises:
         InputError: as `fill_missing`.
     """
-    opened = open_source(data, images=images, progress=progress)
+    opened = open_source(data, images=images, read_as=options.read_as, progress=progress)
     folder = opened.photographs()
     OutputPlace.of(Path(out), options.out_format, opened, tolerance=options.tolerance)
     if options.adding.wanted:
         return True
-    file = CocoFile.read(opened.annotations, opened.original)
-    work = plan(file, options.redo_filled)
+    file = opened.read()
+    work = plan(file, options.redo)
     check_work(file, work, folder)
     return work.total > 0
 

@@ -7,7 +7,7 @@ import datetime
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from halfmask.inference.complete.draw import MaskDrawer
 from halfmask.inference.complete.filling import FilledMask
 from halfmask.inference.complete.journal import Journal
 from halfmask.inference.complete.output import copy_file, sweep, write_completed
-from halfmask.inference.complete.plan import FillingPlan
+from halfmask.inference.complete.plan import FillingPlan, Redo
 from halfmask.inference.complete.ray import drawn_on_ray
 from halfmask.progress import Progress
 
@@ -37,7 +37,7 @@ class FillingJob:
         target: where the completed file goes.
         work: what is to be filled.
         drawer: draws it.
-        redo_filled: the option, which is part of what the output depends on.
+        redo: which masks are drawn again: the output depends on it.
         journal: the file with the finished batches.
         finish: called with the completed file before the journal goes.
     """
@@ -47,7 +47,7 @@ class FillingJob:
     target: Path
     work: FillingPlan
     drawer: MaskDrawer
-    redo_filled: bool
+    redo: Redo
     journal: Path
     finish: Callable[[Path], None]
 
@@ -98,7 +98,7 @@ class FillingJob:
             "beside": None if drawer.beside is None else drawer.beside.identity,
             "tolerance": drawer.tolerance,
             "loose": drawer.loose,
-            "redo_filled": self.redo_filled,
+            "redo": asdict(self.redo),
             "added": self.work.added,
             "batch": [planning.BATCH_IMAGES, planning.BATCH_BOXES, planning.BATCH_PIXELS],
             "versions": [__version__, torch.__version__],

@@ -75,7 +75,7 @@ class AddOptions:
         Raises:
             InputError: the detector cannot be loaded, or no photograph can be read.
         """
-        file = CocoFile.read(opened.annotations, opened.original)
+        file = opened.read()
         if not self.wanted:
             return file, None
         finder = ObjectFinder(

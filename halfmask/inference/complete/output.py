@@ -38,7 +38,7 @@ def write_completed(
     rows = list(document["annotations"])
     for position, filling in masks.items():
         rows[position] = _filled(
-            rows[position], filling, note["model"], broken=position in work.broken
+            rows[position], filling, note["model"], broken=position in work.replaced
         )
     info = _info(document.get("info"), note)
     write_json(target, document | {"annotations": rows, "info": info})

@@ -46,21 +46,24 @@ class FillingPlan:
 
     Attributes:
         batches: pieces in file order.
-        broken: positions of annotations with an unusable mask, which is replaced (its
-            old value is kept).
-        counts: annotations by what happens to them: `missing`, `broken` and `refilled`
-            are filled; `kept`, `earlier` (filled before), `rejected`, `suspect`,
-            `crowd` and `unusable` (no usable box) stay as they are.
+        replaced: positions of annotations with a broken mask that is replaced (its old
+            value is kept).
+        counts: annotations by what happens to them: `missing`, `replaced` (broken) and
+            `refilled` are filled; `kept`, `earlier` (filled before), `rejected`,
+            `suspect`, `broken`, `crowd` and `unusable` (no usable box) stay as they
+            are.
         suspects: ids of annotations whose polygon repeats their box.
+        broken: ids of annotations whose broken mask stays: a person may have drawn it.
         unusable: names of annotations without a usable box, image or class.
         to_fill: category id → how many masks are to be filled.
         added: digest of the objects that a detector added to the file; None without.
     """
 
     batches: list[list[Piece]] = field(default_factory=list)
-    broken: set[int] = field(default_factory=set)
+    replaced: set[int] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
     suspects: list[int] = field(default_factory=list)
+    broken: list[int] = field(default_factory=list)
     unusable: list[str] = field(default_factory=list)
     to_fill: Counter[int] = field(default_factory=Counter)
     added: str | None = None
@@ -76,28 +79,38 @@ class FillingPlan:
         return {piece.image["id"]: piece.image for batch in self.batches for piece in batch}
 
 
-def plan(file: CocoFile, redo_filled: bool = False, added: str | None = None) -> FillingPlan:
+@dataclass(frozen=True)
+class Redo:
+    """Which masks `complete` draws again, besides those that are missing.
+
+    Attributes:
+        filled: what halfmask filled and nobody reviewed, and what a reviewer rejected.
+        broken: masks that cannot be read.
+    """
+
+    filled: bool = False
+    broken: bool = False
+
+
+NOTHING_AGAIN = Redo()
+
+
+def plan(file: CocoFile, redo: Redo = NOTHING_AGAIN, added: str | None = None) -> FillingPlan:
     """Looks at every annotation of a file.
 
     Args:
         file: the file.
-        redo_filled: also fill what halfmask filled and nobody reviewed, and what a
-            reviewer rejected.
+        redo: what is drawn again.
         added: see `FillingPlan`.
     """
     out = FillingPlan(added=added)
     annotations = file.document["annotations"]
-    position_of = {id(annotation): k for k, annotation in enumerate(annotations)}
     pieces: list[Piece] = []
     seen: set[int] = set()
     for image in file.images:
-        positions = [position_of[id(a)] for a in file.annotations_of(image["id"])]
-        seen.update(positions)
-        chosen = [
-            k
-            for k in positions
-            if _is_chosen(out, file, annotations[k], position=k, redo_filled=redo_filled)
-        ]
+        rows = [(file.position_of(a), a) for a in file.annotations_of(image["id"])]
+        seen.update(position for position, _ in rows)
+        chosen = [row for row in rows if _is_chosen(out, file, row, redo=redo)]
         pieces += _pieces(file, image, chosen)
     out.unusable = [_label(a, k) for k, a in enumerate(annotations) if k not in seen]
     if out.unusable:
@@ -106,46 +119,48 @@ def plan(file: CocoFile, redo_filled: bool = False, added: str | None = None) ->
     return out
 
 
-def _is_chosen(
-    out: FillingPlan, file: CocoFile, annotation: Record, *, position: int, redo_filled: bool
-) -> bool:
-    """Whether the annotation is to be filled; counts it in any case."""
-    fate = _fate(file, annotation, redo_filled)
+def _is_chosen(out: FillingPlan, file: CocoFile, row: tuple[int, Record], *, redo: Redo) -> bool:
+    """Whether the annotation at a position is to be filled; counts it in any case."""
+    position, annotation = row
+    fate = _fate(file, annotation, redo)
     out.counts[fate] += 1
     if fate == "suspect":
         out.suspects.append(annotation["id"])
     if fate == "broken":
-        out.broken.add(position)
-    if fate not in ("missing", "broken", "refilled"):
+        out.broken.append(annotation["id"])
+    if fate == "replaced":
+        out.replaced.add(position)
+    if fate not in ("missing", "replaced", "refilled"):
         return False
     out.to_fill[annotation["category_id"]] += 1
     return True
 
 
-def _fate(file: CocoFile, annotation: Record, redo_filled: bool) -> str:
+def _fate(file: CocoFile, annotation: Record, redo: Redo) -> str:
     state = file.state_of(annotation)
-    if state in (MaskState.CROWD, MaskState.SUSPECT, MaskState.MISSING, MaskState.BROKEN):
+    if state == MaskState.BROKEN:
+        return "replaced" if redo.broken else "broken"
+    if state in (MaskState.CROWD, MaskState.SUSPECT, MaskState.MISSING):
         return str(state)
     origin = provenance(annotation)
     if state == MaskState.MASK or origin == "accepted":
         return "kept"
-    if redo_filled:
+    if redo.filled:
         return "refilled"
     return "rejected" if origin == "rejected" else "earlier"
 
 
-def _pieces(file: CocoFile, image: Record, positions: list[int]) -> Iterator[Piece]:
+def _pieces(file: CocoFile, image: Record, chosen: list[tuple[int, Record]]) -> Iterator[Piece]:
     size = file.size_of(image["id"])
-    for start in range(0, len(positions), BATCH_BOXES):
-        part = positions[start : start + BATCH_BOXES]
-        rows = [file.document["annotations"][k] for k in part]
-        boxes = [clip_box(row["bbox"], size) for row in rows]
+    for start in range(0, len(chosen), BATCH_BOXES):
+        part = chosen[start : start + BATCH_BOXES]
+        boxes = [clip_box(row["bbox"], size) for _, row in part]
         yield Piece(
             image=image,
             size=size,
-            positions=tuple(part),
+            positions=tuple(position for position, _ in part),
             boxes=tuple(box for box in boxes if box is not None),
-            categories=tuple(row["category_id"] for row in rows),
+            categories=tuple(row["category_id"] for _, row in part),
         )
 
 

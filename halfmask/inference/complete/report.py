@@ -95,6 +95,11 @@ class Completion:
         return self.plan.suspects
 
     @property
+    def broken(self) -> list[int]:
+        """Ids of annotations whose mask cannot be read; they stay as they are."""
+        return self.plan.broken
+
+    @property
     def unusable(self) -> list[str]:
         """Names of annotations without a usable box, image or class; they stay as they are."""
         return self.plan.unusable
@@ -124,6 +129,7 @@ class Completion:
             "mean_agreement": self.mean_agreement,
             "counts": dict(self.counts),
             "suspects": self.suspects,
+            "broken": self.broken,
             "skipped": list(self.skipped),
             "unusable": self.unusable,
             "unknown_classes": self.unknown_classes,

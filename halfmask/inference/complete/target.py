@@ -15,7 +15,7 @@ from halfmask.inference.complete.additions import Additions
 from halfmask.inference.complete.draw import MaskDrawer
 from halfmask.inference.complete.fill import FillingJob
 from halfmask.inference.complete.journal import journal_of
-from halfmask.inference.complete.plan import FillingPlan
+from halfmask.inference.complete.plan import FillingPlan, Redo
 from halfmask.inference.complete.report import Completion
 
 OutFormat = Literal["same", "coco", "yolo", "voc", "cvat", "label-studio"]
@@ -100,7 +100,7 @@ class OutputPlace:
         work: FillingPlan,
         *,
         drawer: MaskDrawer,
-        redo_filled: bool,
+        redo: Redo,
     ) -> FillingJob:
         """Returns the job that fills the file; its arguments are those of `FillingJob`."""
         return FillingJob(
@@ -109,7 +109,7 @@ class OutputPlace:
             target=self.file,
             work=work,
             drawer=drawer,
-            redo_filled=redo_filled,
+            redo=redo,
             journal=journal_of(self.out),
             finish=self.finish,
         )

@@ -11,7 +11,6 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from halfmask.coco.file import CocoFile
 from halfmask.coco.images import missing_photographs
 from halfmask.coco.photographs.reader import reader_of
 from halfmask.coco.records import clip_box
@@ -89,7 +88,7 @@ def some_boxes(
 
 
 def _of_data(folder: Path, data: DataSource, limit: int) -> list[Sample]:
-    file = CocoFile.read(data.annotations, data.original)
+    file = data.read()
     given = []
     absent = {image["id"] for image in missing_photographs(folder, file.images)}
     for image in file.images:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from halfmask.coco.reading.read_as import ReadAs
 from halfmask.errors import InputError
 from halfmask.formats.source import DataSource, open_source
 from halfmask.progress import Progress
@@ -85,6 +87,7 @@ def read_request(
     images: str | Path | None,
     val: str | Path | None,
     out: Path | None,
+    read_as: ReadAs | None = None,
     progress: Progress | None = None,
 ) -> AdaptRequest:
     """Opens a user's data and fills them into the recipe `adapt`.
@@ -96,6 +99,7 @@ def read_request(
         val: data to measure the result on.
         out: folder of the run, whose folder `data` gets converted copies; None: they go
             where `open_source` puts them.
+        read_as: how COCO files among the data are written.
     Raises:
         InputError: the data cannot be read, the photographs are nowhere, or an override
             does not fit.
@@ -103,15 +107,16 @@ def read_request(
     recipe = load_recipe(RECIPE, list(overrides))
     _refuse_unused_keys(recipe)
     copies = None if out is None else out / COPIES
-    source = open_source(data, images=images, folder=copies, progress=progress)
+    opened = partial(open_source, folder=copies, read_as=read_as, progress=progress)
+    source = opened(data, images=images)
     sources, changes = (
         [source],
         {"annotations": str(source.annotations), "images": str(source.photographs())},
     )
     if val is not None:
-        held = open_source(val, folder=copies, progress=progress)
+        held = opened(val)
         if held.images is None and images is not None:
-            held = open_source(val, images=images, folder=copies, progress=progress)
+            held = opened(val, images=images)
         sources.append(held)
         changes |= {
             "validation": str(held.annotations),

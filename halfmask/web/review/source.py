@@ -15,6 +15,7 @@ import numpy as np
 from halfmask.coco.images import Pixels
 from halfmask.coco.photographs.orientation import Frame, Ruling, fault_of_frame
 from halfmask.coco.photographs.reader import LOOKED_AT, Row, ruling_of
+from halfmask.coco.reading.forms import standard_record
 from halfmask.coco.records import file_name_of
 from halfmask.coco.supervision import MaskState, is_box, judge
 from halfmask.errors import InputError
@@ -121,8 +122,9 @@ class ReviewedFile:
         """Returns the current segmentation, or None and why there is none."""
         if decision.mask is not None:
             return decision.mask["segmentation"], None
-        annotation = self.annotation(position)
-        verdict = judge(annotation, self.size_of(position))
+        size = self.size_of(position)
+        annotation = standard_record(self.annotation(position), size).record
+        verdict = judge(annotation, size)
         if verdict.state in (MaskState.BROKEN, MaskState.MISSING):
             return None, verdict.reason or "the annotation has no mask"
         return annotation["segmentation"], None

@@ -26,7 +26,8 @@ def run_index(data: Path, images: Path, out: Path) -> None:
     from halfmask.coco.index.place import open_index
     from halfmask.data.dataset import build_target
 
-    index.run(data, None, anew=True)
+    with contextlib.suppress(typer.Exit):  # something in it was reported
+        index.run(data, None, anew=True)
     file = open_index(data)
     for image_id in file.image_ids:
         build_target(file, image_id)

@@ -58,6 +58,14 @@ def _rle(counts: object, size: object = SIZE) -> dict[str, object]:
     return {"size": size, "counts": counts}
 
 
+def _pairs(outline: list[int]) -> list[list[int]]:
+    return [[x, y] for x, y in zip(outline[0::2], outline[1::2], strict=True)]
+
+
+def _points(outline: list[int]) -> list[dict[str, int]]:
+    return [{"x": x, "y": y} for x, y in _pairs(outline)]
+
+
 RUNS = [4 * HEIGHT + 5, *[30, HEIGHT - 30] * 19, 30, WHOLE - 23 * HEIGHT - 35]
 """Uncompressed counts of the pixels of the box."""
 
@@ -76,6 +84,13 @@ MASKS = [
     _mask("`[[]]`", [[]], found=None),
     _mask("polygon with an odd count", [[*OUTLINE, 7]]),
     _mask("polygon of two points", [OUTLINE[:4]]),
+    _mask("two points beside a polygon", [OUTLINE, OUTLINE[:4]], READ, "unreadable_part_of_mask"),
+    _mask("text beside a polygon", [OUTLINE, "polygon"], READ, "unreadable_part_of_mask"),
+    _mask("polygon without the outer list", OUTLINE, READ, "masks_in_another_form"),
+    _mask("points [x, y]", [_pairs(OUTLINE)], READ, "masks_in_another_form"),
+    _mask("points [x, y] without the outer list", _pairs(OUTLINE), READ, "masks_in_another_form"),
+    _mask("points {x, y}", _points(OUTLINE), READ, "masks_in_another_form"),
+    _mask("contour of OpenCV", [[p] for p in _pairs(OUTLINE)], READ, "masks_in_another_form"),
     _mask("NaN in a polygon", _polygon(float("nan"))),
     _mask("infinity in a polygon", _polygon(float("inf"))),
     _mask("a number beyond any float", _polygon(10**400)),
@@ -92,6 +107,7 @@ MASKS = [
     _mask("polygon that repeats the box", [[4, 5, 24, 5, 24, 35, 4, 35]], "box", "suspect_mask"),
     _mask("RLE, uncompressed", _rle(RUNS), READ, None),
     _mask("RLE, compressed", _compressed(), READ, "compressed_rle_mask"),
+    _mask("a list of RLE", [_rle(RUNS), _compressed()], READ, "masks_in_another_form"),
     _mask("RLE of another size", _rle(RUNS, [WIDTH, HEIGHT])),
     _mask("RLE, counts of no pixel", _rle([WHOLE])),
     _mask("RLE, counts cut short", _rle(RUNS[:3])),
@@ -110,6 +126,23 @@ def _all_corners(document: Document, _: Path) -> None:
         row["bbox"] = [x + 20, y + 12, min(x + w + 14, WIDTH), min(y + h + 6, HEIGHT)]
 
 
+def _all_centres(document: Document, _: Path) -> None:
+    for row in document["annotations"]:
+        x, y, w, h = row["bbox"]
+        row["bbox"] = [x + w / 2, y + h / 2, w, h]
+
+
+def _all_shares(document: Document, _: Path) -> None:
+    for row in document["annotations"]:
+        x, y, w, h = row["bbox"]
+        row["bbox"] = [x / WIDTH, y / HEIGHT, w / WIDTH, h / HEIGHT]
+
+
+def _turned_box(document: Document, _: Path) -> None:
+    annotation(document).pop("segmentation")
+    annotation(document)["attributes"] = {"rotation": 90.0}
+
+
 BOXES = [
     State("no `bbox`", lambda d, _: annotation(d).pop("bbox"), "nothing", "box_malformed"),
     _box("three numbers", [4, 5, 20], "box_malformed"),
@@ -122,11 +155,35 @@ BOXES = [
     State(
         "x1, y1, x2, y2 in the whole file (suspected)", _all_corners, READ, "boxes_look_like_xyxy"
     ),
+    State(
+        "centre and size in the whole file (suspected)",
+        _all_centres,
+        READ,
+        "boxes_look_like_centre_and_size",
+    ),
+    State("0 to 1 in the whole file (suspected)", _all_shares, READ, "boxes_from_0_to_1"),
+    State("turned by `attributes.rotation`", _turned_box, "box", "boxes_turned_by_rotation"),
 ]
 
 
 def _twice(key: str) -> Spoil:
     return lambda d, _: d[key].append(dict(d[key][0]))
+
+
+def _again(key: str) -> Spoil:
+    return lambda d, _: d[key].append(d[key][0] | {"more": 1})
+
+
+def _named(document: Document, _: Path) -> None:
+    for record in document["images"]:
+        record["id"] = f"photo {record['id']}"
+    for record in document["annotations"]:
+        record["image_id"] = f"photo {record['image_id']}"
+
+
+def _by_file_name(document: Document, _: Path) -> None:
+    for record in document["annotations"]:
+        record["image_id"] = f"{record['image_id']}.png"
 
 
 def _other_id(value: object) -> Spoil:
@@ -168,8 +225,11 @@ RECORDS = [
         READ,
         "duplicate_annotation_id",
     ),
-    State("an image id twice", _twice("images"), "unread"),
-    State("a category id twice", _twice("categories"), "unread"),
+    State("an image twice", _twice("images"), READ, "repeated_records"),
+    State("a category twice", _twice("categories"), READ, "repeated_records"),
+    State("an annotation twice", _twice("annotations"), READ, "repeated_records"),
+    State("an image id twice", _again("images"), "unread"),
+    State("a category id twice", _again("categories"), "unread"),
     _row("its image is not there", {"image_id": 99}, "nothing", "orphan_annotation"),
     _row("its category is not there", {"category_id": 99}, "nothing", "orphan_annotation"),
     State("no list of categories", lambda d, _: d.pop("categories"), "unread"),
@@ -188,15 +248,19 @@ RECORDS = [
         READ,
         "category_names_alike",
     ),
-    _row("annotation id as text", {"id": "7"}, "nothing", "annotation_record"),
+    _row("annotation id as text", {"id": "7"}, READ, "ids_as_text"),
     _row("annotation id 7.5", {"id": 7.5}, "nothing", "annotation_record"),
-    _row("annotation id 7.0", {"id": 7.0}, "nothing", "annotation_record"),
+    _row("annotation id 7.0", {"id": 7.0}, READ, "ids_as_text"),
     _row("annotation id 2⁶²", {"id": 2**62}, READ, None),
     _row("annotation id 2⁷⁰", {"id": 2**70}, "nothing", "annotation_record"),
-    State("image id as text", _other_id("1"), "unread"),
-    State("image id 1.0", _other_id(1.0), "unread"),
+    State("image id as text", _other_id("1"), READ, "ids_as_text"),
+    State("image id 1.0", _other_id(1.0), READ, "ids_as_text"),
+    State("image ids that are names", _named, READ, "ids_are_names"),
+    State("file names as image ids of annotations", _by_file_name, READ, "ids_are_names"),
+    State("a name as image id beside numbers", _other_id("first"), "unread"),
     State("image id 2⁷⁰", _other_id(2**70), "unread"),
-    State("category id as text", _class_id("1"), "unread"),
+    State("category id as text", _class_id("1"), READ, "ids_as_text"),
+    _row("class name as category id", {"category_id": "cat"}, READ, "ids_are_names"),
     State("an annotation that is not an object", _no_object, "nothing", "annotation_record"),
     _image("an image without a height", {"height": None}, "nothing", "image_record"),
     _image("an image of 0 × 48", {"width": 0}, "nothing", "image_record"),

@@ -1,0 +1,74 @@
+"""The classes that a format gets: each name once, without characters that no format holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from halfmask.formats.report import ConversionReport
+
+_BREAKS = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]+")
+"""Control characters and ends of lines, which XML and lists of names cannot hold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportClasses:
+    """The classes to write.
+
+    Attributes:
+        names: each name once, in the order of the category ids.
+        ids: the category id of each name.
+        index_of: category id → its position in `names`, of every category.
+    """
+
+    names: list[str]
+    ids: list[int]
+    index_of: dict[int, int]
+
+    @classmethod
+    def of(
+        cls, categories: Sequence[dict[str, Any]], used: set[int], report: ConversionReport
+    ) -> ExportClasses:
+        """Returns the classes of a file.
+
+        Categories of one name are one class. Roboflow writes a root category without
+        annotations that may have the name of a real one.
+
+        Args:
+            categories: the records, by id.
+            used: ids of categories that have annotations.
+            report: counts names that change, and categories that share a name.
+        """
+        named: dict[str, list[int]] = {}
+        for category in categories:
+            named.setdefault(_tidy_name(category, report), []).append(category["id"])
+        kept = {name: _kept(name, ids, used, report) for name, ids in named.items()}
+        names = sorted(kept, key=kept.__getitem__)
+        return cls(
+            names=names,
+            ids=[kept[name] for name in names],
+            index_of={i: names.index(name) for name, ids in named.items() for i in ids},
+        )
+
+
+def _tidy_name(category: dict[str, Any], report: ConversionReport) -> str:
+    name = str(category["name"])
+    tidy = _BREAKS.sub(" ", name).strip() or f"class {category['id']}"
+    if tidy != name:
+        what = "class names with line breaks, control characters or spaces at their ends: "
+        report.note(f"{what}written without them", f"{name!r} → {tidy!r}")
+    return tidy
+
+
+def _kept(name: str, ids: list[int], used: set[int], report: ConversionReport) -> int:
+    """The first category of a name that has annotations, else the first."""
+    real = [i for i in ids if i in used] or ids[:1]
+    if len(real) > 1:
+        what = "classes with the name of another: written as one class"
+        report.note(what, f"{name!r}, ids {', '.join(map(str, real))}", times=len(real) - 1)
+    empty = [i for i in ids if i not in real]
+    what = "classes without annotations that have the name of another: left out"
+    report.note(what, f"{name!r}, id {', '.join(map(str, empty))}", times=len(empty))
+    return real[0]

@@ -13,7 +13,7 @@ from halfmask.coco.images import missing_photographs, relative_name, why_missing
 from halfmask.coco.locate import plain_name
 from halfmask.coco.records import file_name_of
 from halfmask.coco.supervision import MaskState, provenance
-from halfmask.formats.export_classes import ExportClasses
+from halfmask.formats.export_parts import ExportClasses
 from halfmask.formats.origin import note_of, origin_of
 from halfmask.formats.report import ConversionReport, Options
 from halfmask.formats.shapes import sound_crop

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from halfmask.files.atomic import new_folder, put_text
+from halfmask.formats.export_parts import PhotographLinks
 from halfmask.formats.export_source import ExportImage, ExportInstance, ExportSource
-from halfmask.formats.photograph_links import PhotographLinks
 from halfmask.formats.shapes import sound_crop
 from halfmask.formats.sink import Size
 from halfmask.formats.voc.read import FLAGS, SPLITS, VOID

@@ -176,7 +176,7 @@ def test_files_with_one_last_part_stay_two(tmp_path: Path) -> None:
     given = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "x"}]}
     source = put(given, tmp_path)
     convert("to-yolo", source, tmp_path / "yolo")
-    assert len(list((tmp_path / "yolo" / "labels").rglob("*.txt"))) == 4
+    assert len(list((tmp_path / "yolo").rglob("*.txt"))) == 4
     convert("to-voc", source, tmp_path / "voc")
     convert("voc", tmp_path / "voc", tmp_path / "back.json")
     found = json.loads((tmp_path / "back.json").read_text())

@@ -62,7 +62,6 @@ SHORT = {
     "cli/split.py": DOOR,
     "cli/synth.py": DOOR,
     "errors.py": "every room raises these errors",
-    "formats/photograph_links.py": "yolo and voc link photographs alike",
     "pictures/save.py": "the one home of saved pictures",
     "text.py": "the one home of shortened lists",
     "web/tryout.py": "the twin of serve; its application is a file of its own",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from halfmask.coco.images import missing_photographs, relative_name, why_missing
 from halfmask.coco.locate import plain_name
 from halfmask.coco.records import file_name_of
 from halfmask.coco.supervision import MaskState, provenance
+from halfmask.formats.export_parts import ExportClasses
 from halfmask.formats.origin import note_of, origin_of
 from halfmask.formats.report import ConversionReport, Options, note_findings
 from halfmask.formats.shapes import sound_crop
@@ -38,7 +40,7 @@ class ExportInstance:
 
     Attributes:
         annotation: the record.
-        label: index in the file's categories, from 0.
+        label: index in `ExportSource.classes`, from 0.
         name: name of the class.
         box: x, y, width, height, clipped to the image.
         mask: a valid segmentation, or None for a box-only annotation.
@@ -108,7 +110,7 @@ class ExportSource:
     Attributes:
         file: the file.
         target: name of the format, for the report.
-        holds: what the format can express: any of `halfmask`, `attributes`, `loose` and
+        holds: what the format can express: any of `halfmask`, `attributes` and
             `polygons` (several for one annotation).
         options: the options of the conversion.
         report: counts what is lost.
@@ -160,10 +162,12 @@ class ExportSource:
         named = note_of(info).get("images") or origin_of(info).get("images")
         return Path(named) if isinstance(named, str) and Path(named).is_dir() else None
 
-    @property
-    def names(self) -> list[str]:
-        """The class names, by label."""
-        return [str(category["name"]) for category in self.file.categories]
+    @cached_property
+    def classes(self) -> ExportClasses:
+        """The classes, each name once."""
+        rows = (a for i in self.file.images for a in self.file.annotations_of(i["id"]))
+        used = {annotation["category_id"] for annotation in rows}
+        return ExportClasses.of(self.file.categories, used, self.report)
 
     def __len__(self) -> int:
         return len(self.file.images)
@@ -234,10 +238,11 @@ class ExportSource:
             state = self.file.state_of({**annotation, "iscrowd": 0}, "filled")
         mask = annotation["segmentation"] if state in (MaskState.MASK, MaskState.SUSPECT) else None
         mask = self._editable(annotation, mask, size)
+        label = self.classes.index_of[annotation["category_id"]]
         instance = ExportInstance(
             annotation=annotation,
-            label=self.file.label_of[annotation["category_id"]] - 1,
-            name=self.file.name_of(annotation["category_id"]),
+            label=label,
+            name=self.classes.names[label],
             box=_clipped(annotation["bbox"], size),
             mask=mask,
             suspect=state == MaskState.SUSPECT,
@@ -267,9 +272,7 @@ class ExportSource:
         elif provenance(annotation) and "halfmask" not in self.holds:
             what = "masks with halfmask's note (state, score)"
             note(f"{what}: {self.target} has no field for the note")
-        if instance.loose and "loose" not in self.holds:
-            note(f"boxes that are not their mask's own: {self.target} uses the mask's")
-        if any(abs(a - b) > 0.5 for a, b in zip(instance.box, annotation["bbox"], strict=True)):
+        if differ(instance.box, annotation["bbox"], 0.01):
             note("boxes that extend beyond their image: clipped")
         for key in sorted(set(annotation) - _KNOWN - (self.holds & {"attributes"})):
             note(f"annotations with {key[:40]!r}: {self.target} has no field for it")

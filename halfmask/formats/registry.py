@@ -106,20 +106,20 @@ WRITERS = {
         name="VOC",
         summary="{images} images, {masks} masks in {pngs} PNGs",
         options=("--images",),
-        holds=("loose", "attributes"),
+        holds=("attributes",),
     ),
     "to-cvat": FormatWriter(
         write=write_cvat,
         name="CVAT",
         summary="{images} images, {shapes} shapes",
         options=("--images", "--tolerance"),
-        holds=("loose", "attributes", "halfmask", "polygons"),
+        holds=("attributes", "halfmask", "polygons"),
     ),
     "to-label-studio": FormatWriter(
         write=write_label_studio,
         name="Label Studio",
         summary="{tasks} tasks, {regions} regions",
         options=("--images", "--image-url", "--tolerance"),
-        holds=("loose", "attributes", "halfmask", "polygons"),
+        holds=("attributes", "halfmask", "polygons"),
     ),
 }

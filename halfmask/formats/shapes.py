@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfmask.masks.outline import rings
-from halfmask.masks.rle import Bitmap, Place, crop_of
+from halfmask.masks.rle import Bitmap, Place, crop_of, overlap
 
 Point = tuple[float, float]
 Ring = NDArray[np.float64]
@@ -87,9 +87,10 @@ def one_polygon(
 ) -> list[float]:
     """Returns a single polygon that covers the pixels of a valid segmentation.
 
-    It does so under the even-odd rule and under the non-zero rule. A polygon stays
-    unchanged. Parts that lie apart are joined unchanged. Parts that may overlap, and an
-    RLE, are drawn, and the outline of their pixels is used.
+    It does so under the even-odd rule and under the non-zero rule, and stays on the
+    image. A polygon on the image stays unchanged. Parts that lie apart are joined
+    unchanged. Parts that may overlap or reach beyond the image, and an RLE, are drawn,
+    and the outline of their pixels is used.
 
     Args:
         segmentation: polygons or RLE.
@@ -99,8 +100,11 @@ def one_polygon(
         x1, y1, x2, y2, …
     """
     if isinstance(segmentation, list):
-        parts = [_ring(part) for part in segmentation]
-        if all(_lie_apart(a, b) for a, b in combinations(parts, 2)):
+        given = [_ring(part) for part in segmentation]
+        parts = [part.clip(0, image_size[::-1]) for part in given]
+        kept = all(np.array_equal(a, b) for a, b in zip(given, parts, strict=True))
+        whole = kept or overlap(segmentation, _lists(parts), image_size) == 1.0
+        if whole and all(_lie_apart(a, b) for a, b in combinations(parts, 2)):
             return _joined(parts)
     crop, place = sound_crop(segmentation, image_size)
     return _joined([_ring(ring) for ring in rings(crop, place, tolerance)])
@@ -121,6 +125,10 @@ def _nearest(path: Ring, ring: Ring) -> tuple[int, int]:
     gaps = [((path - corner) ** 2).sum(1) for corner in ring]
     j = min(range(len(gaps)), key=lambda k: float(gaps[k].min()))
     return int(gaps[j].argmin()), j
+
+
+def _lists(parts: list[Ring]) -> list[list[float]]:
+    return [part.reshape(-1).tolist() for part in parts]
 
 
 def _lie_apart(a: Ring, b: Ring) -> bool:

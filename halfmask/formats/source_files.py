@@ -96,5 +96,5 @@ def photographs_in(folder: Path) -> Iterator[Path]:
 
 def text_lines(path: Path) -> list[str]:
     """Returns the lines of a text file, stripped and without blank ones."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     return [line.strip() for line in lines if line.strip()]

@@ -70,7 +70,7 @@ def _add_image(element: Element, sink: CocoSink, options: Options) -> None:
     subset = element.get("subset", "")
     if options.split not in (None, subset):
         return
-    more = {"split": subset} if options.whole and subset else {}
+    more = {"split": subset} if subset else {}
     name = element.get("name", "")
     size = whole_of(element.get("height")), whole_of(element.get("width"))
     number = sink.add_image(name, size, f"image {name!r}", **more)
@@ -129,7 +129,8 @@ def _add_shape(thing: _Object, shape: Element, size: Size) -> bool:
     outline = _ellipse(shape, degrees) if shape.tag == "ellipse" else _points(shape)
     if outline is None or len(outline) < 3:  # all parts are checked together later
         return False
-    thing.polygons.append(flat(outline))
+    is_ellipse = shape.tag == "ellipse"
+    thing.polygons.append(flat(outline) if is_ellipse else [v for point in outline for v in point])
     return True
 
 

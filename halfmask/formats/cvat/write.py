@@ -57,11 +57,11 @@ def _meta(given: ExportSource) -> Element:
     meta = Element("meta")
     labels = SubElement(SubElement(meta, "task"), "labels")
     used = _attribute_names(given)
-    for category in given.file.categories:
+    for number, name in enumerate(given.classes.names):
         label = SubElement(labels, "label")
-        SubElement(label, "name").text = xml_text(category["name"])
+        SubElement(label, "name").text = xml_text(name)
         attributes = SubElement(label, "attributes")
-        for name in sorted(used[category["id"]]):
+        for name in sorted(used[number]):
             attribute = SubElement(attributes, "attribute")
             values = {"name": name, "mutable": "False", "input_type": "text"}
             for tag, value in {**values, "default_value": "", "values": ""}.items():
@@ -70,11 +70,12 @@ def _meta(given: ExportSource) -> Element:
 
 
 def _attribute_names(given: ExportSource) -> dict[int, set[str]]:
-    """Category id → attributes of its annotations, which CVAT wants declared."""
-    used: dict[int, set[str]] = {category: set() for category in given.file.label_of}
+    """Label → attributes of its annotations, which CVAT wants declared."""
+    used: dict[int, set[str]] = {label: set() for label in range(len(given.classes.names))}
     for image in given.file.images:
         for annotation in given.file.annotations_of(image["id"]):
-            used[annotation["category_id"]] |= set(_attributes(annotation))
+            label = given.classes.index_of[annotation["category_id"]]
+            used[label] |= set(_attributes(annotation))
     return used
 
 
@@ -160,4 +161,5 @@ def _describe(shape: Element, instance: ExportInstance, group: int) -> None:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4f}".rstrip("0").rstrip(".")
+    """All digits: a corner at the border between two pixels stays on its side."""
+    return str(np.format_float_positional(float(value), trim="-"))

@@ -96,7 +96,7 @@ class _Reader:
         regions = regions_of(work.results, where, self.sink) if pictures else []
         for picture in pictures:
             own = [region for region in regions if picture.has(region)]
-            self._add_image(picture, own, where, model=work.model)
+            self._add_image(picture, own, where, model=work.model, split=task["data"].get("split"))
             regions = [region for region in regions if not picture.has(region)]
         report.fault(
             "regions that name none of their task's images (item_index, to_name): left out",
@@ -119,7 +119,13 @@ class _Reader:
             return []
 
     def _add_image(
-        self, picture: Picture, regions: list[Region], where: str, *, model: str | None
+        self,
+        picture: Picture,
+        regions: list[Region],
+        where: str,
+        *,
+        model: str | None,
+        split: object,
     ) -> None:
         report, name = self.sink.report, self.names[picture.address]
         if name is None:
@@ -142,6 +148,7 @@ class _Reader:
             report.note("pictures inside the export: only named, by their task", where)
         keep = self.options.whole and not picture.embedded
         more = {"address": picture.address} if keep else {}
+        more |= {"split": split} if isinstance(split, str) and split else {}
         number = self.sink.add_image(name, size, where, **more)
         for region in regions if number is not None else ():
             place = f"{where} region {region.get('id', '?')}"

@@ -53,17 +53,19 @@ def write_label_studio(given: ExportSource, out: Path) -> dict[str, int]:
                     and options.image_url is None
                 ):
                     address = own
-                task = _task(image, address)
+                task = {"id": number + 1, **_task(image, address)}
                 regions += len(task["annotations"][0]["result"])
                 file.write(("[\n" if number == 0 else ",\n") + json.dumps(task))
             file.write("\n]\n" if len(given) else "[]\n")
-        put_text(folder / "label_config.xml", _config(given.names))
+        put_text(folder / "label_config.xml", _config(given.classes.names))
     return {"tasks": len(given), "regions": regions}
 
 
 def _task(image: ExportImage, address: str) -> dict[str, Any]:
     results = [_region(instance) for instance in image.instances]
-    return {"data": {"image": address}, "annotations": [{"result": results}]}
+    split = image.record.get("split")
+    data = {"image": address, **({"split": split} if isinstance(split, str) else {})}
+    return {"data": data, "annotations": [{"result": results}]}
 
 
 def _region(instance: ExportInstance) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def read_voc(source: Path, sink: CocoSink, options: Options) -> None:
     if options.split is not None:
         stems = _split_stems(source, options.split)
         files = [file for file in files if file.stem in stems]
-    split_of = _splits(_root_folder(source)) if options.whole else {}
+    split_of = _splits(_root_folder(source))
     masks = options.masks or _root_folder(source) / "SegmentationObject"
     for file in files:
         try:
@@ -82,7 +82,7 @@ def _split_stems(source: Path, split: str) -> set[str]:
         raise InputError(
             f"{source}: no list ImageSets/Segmentation/{split}.txt or ImageSets/Main/{split}.txt"
         )
-    return {line.split()[0] for line in text_lines(found)}
+    return {_stem(line, _root_folder(source)) for line in text_lines(found)}
 
 
 def _root_folder(source: Path) -> Path:
@@ -97,8 +97,14 @@ def _splits(source: Path) -> dict[str, str]:
         for kind in KINDS:
             path = source / "ImageSets" / kind / f"{split}.txt"
             for line in text_lines(path) if path.is_file() else ():
-                split_of.setdefault(line.split()[0], split)
+                split_of.setdefault(_stem(line, source), split)
     return split_of
+
+
+def _stem(line: str, source: Path) -> str:
+    """The XML file that a line of a list names; per-class lists have a -1, 0 or 1 behind it."""
+    whole = (source / "Annotations" / f"{line}.xml").is_file()
+    return line if whole else line.split()[0]
 
 
 def _root(file: Path) -> Element:

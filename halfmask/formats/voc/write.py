@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element, SubElement
 
@@ -11,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from halfmask.files.atomic import new_folder, put_text
+from halfmask.formats.export_parts import PhotographLinks
 from halfmask.formats.export_source import ExportImage, ExportInstance, ExportSource
-from halfmask.formats.photograph_links import PhotographLinks
 from halfmask.formats.shapes import sound_crop
 from halfmask.formats.sink import Size
 from halfmask.formats.voc.read import FLAGS, SPLITS, VOID
@@ -40,23 +42,31 @@ def write_voc(given: ExportSource, out: Path) -> dict[str, int]:
     with new_folder(out) as folder:
         links = PhotographLinks(given.photographs, folder, given.report)
         for image in given.images():
-            stem = image.stem.replace("/", "_")
-            if stem in names:
-                stem = f"{stem}_{image.record['id']}"
+            stem = _free(image.stem.replace("/", "_"), names)
             names.append(stem)
             drawn = _put_mask(folder / "SegmentationObject" / f"{stem}.png", image)
             masks += drawn
             masked += [stem] if drawn else []
             put_text(folder / "Annotations" / f"{stem}.xml", _xml(image, drawn > 0))
             links.put(image.name, PurePosixPath("JPEGImages") / image.name)
-            if image.record.get("split") in SPLITS:
-                split_of[stem] = image.record["split"]
-        put_text(folder / "labels.txt", "".join(f"{name}\n" for name in given.names))
+            split = image.record.get("split")
+            if isinstance(split, str) and split in SPLITS:
+                split_of[stem] = split
+            elif split is not None:
+                what = "images of parts that VOC's readers do not know (not train, val, test)"
+                given.report.note(f"{what}: only in all.txt", f"{image.name}: {split}")
+        put_text(folder / "labels.txt", "".join(f"{name}\n" for name in given.classes.names))
         for kind, stems in (("Main", names), ("Segmentation", masked)):
             for part, lines in _lists(stems, split_of).items():
                 place = folder / "ImageSets" / kind / f"{part}.txt"
                 put_text(place, "".join(f"{line}\n" for line in lines))
     return {"images": len(names), "masks": masks, "pngs": len(masked)}
+
+
+def _free(stem: str, names: list[str]) -> str:
+    """A name that no other XML file has: `a/b.jpg` and `a_b.jpg` are two."""
+    tries = (f"{stem}_{number}" for number in count(2))
+    return stem if stem not in names else next(name for name in tries if name not in names)
 
 
 def _lists(stems: list[str], split_of: dict[str, str]) -> dict[str, list[str]]:
@@ -109,9 +119,17 @@ def _corners(box: Corners) -> Corners:
 def _rounded(corners: Corners, size: Size) -> tuple[int, int, int, int]:
     """Whole corners on the image, at least one pixel apart."""
     height, width = size
-    x0, y0, x1, y1 = (round(v) for v in corners)
-    x0, y0 = min(max(x0, 1), width), min(max(y0, 1), height)
-    return x0, y0, min(max(x1, x0), width), min(max(y1, y0), height)
+    (x0, x1), (y0, y1) = _pixels(corners[0::2], width), _pixels(corners[1::2], height)
+    return x0, y0, x1, y1
+
+
+def _pixels(ends: tuple[float, ...], side: int) -> tuple[int, int]:
+    """The first and last pixel; of a box that rounding would empty, the one in its middle."""
+    first, last = (round(v) for v in ends)
+    if last < first:
+        first = last = math.floor(sum(ends) / 2 + 0.5)
+    first = min(max(first, 1), side)
+    return first, min(max(last, first), side)
 
 
 def _put_mask(path: Path, image: ExportImage) -> int:

@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from halfmask.coco.locate import plain_name
+from halfmask.coco.records import file_name_of
 from halfmask.formats.origin import origin_of
 from halfmask.formats.yolo.config import SPLITS
 
 IMAGES, LABELS = "images", "labels"
+_PARTS = {"valid": "val", "validation": "val"}
+"""Other names of parts → YOLO's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +27,7 @@ class YoloLayout:
         is_yolo: whether the file was read from a YOLO data set.
         more: further keys of data.yaml.
         numbers: label → class number.
+        folders: folders at the beginning of file names that the layout writes itself.
     """
 
     parts: dict[str, list[str]]
@@ -30,6 +35,7 @@ class YoloLayout:
     is_yolo: bool
     more: dict[str, Any] = field(default_factory=dict)
     numbers: list[int]
+    folders: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, document: dict[str, Any], category_ids: Sequence[int]) -> YoloLayout:
@@ -43,29 +49,46 @@ class YoloLayout:
             more = layout.get("more")
             more = more if isinstance(more, dict) else {}
             return cls(parts=parts, keeps_names=True, is_yolo=True, more=more, numbers=numbers)
-        found = {i.get("split") for i in document["images"] if isinstance(i, dict)}
-        splits = [split for split in SPLITS if split in found]
-        parts = {split: [f"{IMAGES}/{split}"] for split in splits}
-        return cls(parts=parts, keeps_names=False, is_yolo=is_yolo, numbers=numbers)
+        placed = [(part_of(i), i) for i in document["images"] if isinstance(i, dict)]
+        splits = [split for split in SPLITS if split in {part for part, _ in placed}]
+        return cls(
+            parts={split: [f"{IMAGES}/{split}"] for split in splits},
+            keeps_names=False,
+            is_yolo=is_yolo,
+            numbers=numbers,
+            folders=_common_folders([(part, file_name_of(i)) for part, i in placed], splits),
+        )
 
     def photograph(self, name: str, split: object) -> PurePosixPath:
         """Returns where the photograph of an image goes, below the data set's folder."""
         place = PurePosixPath(name.replace("\\", "/"))
         if self.keeps_names:
             return place
-        below = place.relative_to(IMAGES) if place.parts[0] == IMAGES else place
+        below = self._without(IMAGES, place)
         if not self.parts:
             return IMAGES / below
         part = str(split) if split in self.parts else next(iter(self.parts))
-        inside = below.relative_to(part) if below.parts[0] == part else below
-        return PurePosixPath(IMAGES) / part / inside
+        return PurePosixPath(IMAGES) / part / self._without(part, below)
+
+    def _without(self, folder: str, place: PurePosixPath) -> PurePosixPath:
+        own = folder in self.folders and place.is_relative_to(folder)
+        return place.relative_to(folder) if own else place
+
+    @property
+    def absent(self) -> list[str]:
+        """The parts that Ultralytics needs and that no image is in."""
+        needs = bool(self.parts) and not self.keeps_names
+        return [part for part in ("train", "val") if needs and part not in self.parts]
 
     def config(self, names: Sequence[str]) -> dict[str, Any]:
         """Returns data.yaml.
 
-        It has no `path`: readers take the file's own folder.
+        It has no `path`: readers take the file's own folder. A data set without
+        the part val names the images of train there, as Ultralytics needs the key.
         """
         parts = self.parts or {"train": [IMAGES], "val": [IMAGES]}
+        if self.absent == ["val"]:
+            parts = {**parts, "val": parts["train"]}
         places = {key: value[0] if len(value) == 1 else value for key, value in parts.items()}
         numbered = dict(zip(self.numbers, names, strict=True))
         return {**places, **self.more, "names": numbered}
@@ -85,6 +108,29 @@ class YoloLayout:
             entry: [f"./{place}" for place, split in placed if split in parts]
             for entry, parts in wanted.items()
         }
+
+
+def part_of(image: dict[str, Any]) -> str | None:
+    """Returns the part of an image record: train, val, test; another name as it is."""
+    split = image.get("split")
+    return _PARTS.get(split, split) if isinstance(split, str) else None
+
+
+def _common_folders(placed: Sequence[tuple[str | None, str]], splits: list[str]) -> frozenset[str]:
+    """The folder `images`, and those of the parts, if all names begin with them.
+
+    Only then are they not repeated: `a.jpg` and `images/a.jpg` stay two files.
+    """
+    first = splits[0] if splits else None
+    names = [(part if part in splits else first, plain_name(name)) for part, name in placed]
+    folders = set()
+    if all(name.startswith(f"{IMAGES}/") for _, name in names):
+        folders.add(IMAGES)
+        names = [(part, name.removeprefix(f"{IMAGES}/")) for part, name in names]
+    for split in splits:
+        if all(name.startswith(f"{split}/") for part, name in names if part == split):
+            folders.add(split)
+    return frozenset(folders)
 
 
 def label_place(photograph: PurePosixPath) -> PurePosixPath:

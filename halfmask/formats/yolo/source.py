@@ -141,6 +141,7 @@ def _parts_by_config(config: YoloConfig) -> YoloSource:
     root = _common_root(config.base, photographs)
     layout = {key: [_below(root, p) for p in found] for key, found in places.items()}
     several = len({tuple(entries) for entries in layout.values()}) > 1
+    several |= any(PurePosixPath(e).name == key for key, found in layout.items() for e in found)
     return YoloSource(
         names=config.names,
         root=root,

@@ -11,10 +11,11 @@ import yaml
 from halfmask.coco.supervision import provenance
 from halfmask.errors import InputError
 from halfmask.files.atomic import new_folder, put_text
-from halfmask.formats.export_source import ExportImage, ExportInstance, ExportSource
-from halfmask.formats.photograph_links import PhotographLinks
-from halfmask.formats.shapes import one_polygon
-from halfmask.formats.yolo.layout import YoloLayout, label_place
+from halfmask.formats.export_parts import PhotographLinks
+from halfmask.formats.export_source import ExportImage, ExportInstance, ExportSource, differ
+from halfmask.formats.shapes import extent, one_polygon, pairs
+from halfmask.formats.source_files import PHOTOGRAPHS
+from halfmask.formats.yolo.layout import YoloLayout, label_place, part_of
 from halfmask.masks.outline import TOLERANCE
 
 
@@ -31,15 +32,15 @@ def write_yolo(given: ExportSource, out: Path) -> dict[str, int]:
     """
     wanted = given.options.tolerance
     tolerance = TOLERANCE if wanted is None else wanted
-    ids = [category["id"] for category in given.file.categories]
-    layout = YoloLayout.of(given.file.document, ids)
+    layout = YoloLayout.of(given.file.document, given.classes.ids)
     counts: Counter[str] = Counter()
     placed: list[tuple[PurePosixPath, object]] = []
     used: dict[PurePosixPath, str] = {}
     with new_folder(out) as folder:
         links = PhotographLinks(given.photographs, folder, given.report)
         for image in given.images():
-            place = layout.photograph(image.name, image.record.get("split"))
+            part = part_of(image.record)
+            place = layout.photograph(image.name, part)
             labels = label_place(place)
             if used.setdefault(labels, image.name) != image.name:
                 raise InputError(
@@ -49,8 +50,10 @@ def write_yolo(given: ExportSource, out: Path) -> dict[str, int]:
             lines = _label_lines(image, layout, counts, tolerance=tolerance)
             put_text(folder / labels, "".join(f"{line}\n" for line in lines))
             links.put(image.name, place)
-            placed.append((place, image.record.get("split")))
-        text = yaml.safe_dump(layout.config(given.names), sort_keys=False, allow_unicode=True)
+            placed.append((place, part))
+        text = yaml.safe_dump(
+            layout.config(given.classes.names), sort_keys=False, allow_unicode=True
+        )
         put_text(folder / "data.yaml", text)
         for name, rows in layout.lists(placed).items():
             put_text(folder / name, "".join(f"{row}\n" for row in rows))
@@ -73,8 +76,14 @@ def _note_losses(
         )
     if layout.parts and not layout.keeps_names:
         stray = [str(place) for place, split in placed if split not in layout.parts]
-        what = "images of no part: written to the first"
+        what = "images of no part, or of one that YOLO has no key for: written to the first"
         given.report.note(what, next(iter(stray), ""), times=len(stray))
+    for part in layout.absent:
+        there = "; data.yaml names those of train for it" if layout.absent == ["val"] else ""
+        given.report.note(f"parts without images ({part}), which Ultralytics needs{there}")
+    odd = [str(place) for place, _ in placed if place.suffix.lower() not in PHOTOGRAPHS]
+    what = "photographs whose ending YOLO readers do not know: they are not found with their labels"
+    given.report.note(what, next(iter(odd), ""), times=len(odd))
 
 
 def _label_lines(
@@ -116,7 +125,9 @@ def _lines(instance: ExportInstance, number: int, *, exact: bool, tolerance: flo
                 "bridges of no width"
             )
         polygon = one_polygon(instance.mask, instance.size, tolerance if instance.by_model else 0.0)
-        values = [min(max(v / (width, height)[i % 2], 0.0), 1.0) for i, v in enumerate(polygon)]
+        if instance.loose or differ(instance.box, extent(pairs(polygon))):
+            instance.note("boxes that are not their mask's own: YOLO uses the mask's")
+        values = [v / (width, height)[i % 2] for i, v in enumerate(polygon)]
     write = _same_fraction if exact and not provenance(instance.annotation) else _fraction
     return [" ".join([str(number), *map(write, values)])]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,6 +108,48 @@ def labels_by_name(names: Iterable[object], known: Mapping[str, int]) -> list[in
         near = folded.get(folded_name(name), set())
         out.append(known.get(name, min(near) if len(near) == 1 else 0))
     return out
+
+
+def distinct_classes(
+    categories: Sequence[dict[str, Any]], used: Collection[int]
+) -> tuple[list[dict[str, Any]], list[str], list[str]]:
+    """Returns classes that a format can hold which knows them by name only.
+
+    The root class is left out: without objects, and the supercategory of every other
+    class, as Roboflow writes it. Of classes with the same name, those without objects
+    are left out, and the others but the first are renamed.
+
+    Args:
+        categories: records with id and name.
+        used: ids of the classes with objects.
+    Returns:
+        The records that stay, and the names of those left out and of those renamed.
+    """
+    left = [c for c in categories if not _is_root(c, categories, used)]
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for record in left:
+        by_name.setdefault(str(record["name"]).strip(), []).append(record)
+    kept: list[dict[str, Any]] = []
+    renamed: list[str] = []
+    for name, twins in by_name.items():
+        filled = [c for c in twins if c["id"] in used]
+        for position, record in enumerate(filled or twins[:1]):
+            new, number = name, 1
+            while position and new in by_name:
+                new, number = f"{name} ({record['id']}{'*' * (number - 1)})", number + 1
+            renamed += [f"{name} → {new}"] if position else []
+            kept.append({**record, "name": new} if position else record)
+    ids = {record["id"] for record in kept}
+    return kept, [str(c["name"]) for c in categories if c["id"] not in ids], renamed
+
+
+def _is_root(
+    record: dict[str, Any], categories: Sequence[dict[str, Any]], used: Collection[int]
+) -> bool:
+    others = [c for c in categories if c is not record]
+    own, name = record.get("supercategory"), record["name"]
+    below = bool(others) and all(c.get("supercategory") == name for c in others)
+    return below and record["id"] not in used and own in (None, "", "none", name)
 
 
 def resolve_masked(

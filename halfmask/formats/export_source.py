@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from halfmask.coco.categories import distinct_classes
 from halfmask.coco.file import CocoFile
 from halfmask.coco.images import missing_photographs, relative_name, why_missing
 from halfmask.coco.locate import plain_name
@@ -128,9 +129,11 @@ class ExportSource:
         Raises:
             InputError: not a COCO file.
         """
-        file = CocoFile.read(path)
-        source = cls(file=file, target=target, holds=frozenset(holds), options=options)
-        for problem in file.structure:
+        given, report = CocoFile.read(path), ConversionReport()
+        file = _with_distinct_classes(given, report)
+        held = frozenset(holds)
+        source = cls(file=file, target=target, holds=held, options=options, report=report)
+        for problem in given.structure:
             source.report.fault(
                 f"{problem.facts.heading}: {problem.facts.consequence.split(':')[0]}",
                 problem.message,
@@ -263,6 +266,19 @@ class ExportSource:
             note("boxes that extend beyond their image: clipped")
         for key in sorted(set(annotation) - _KNOWN - (self.holds & {"attributes"})):
             note(f"annotations with {key[:40]!r}: {self.target} has no field for it")
+
+
+def _with_distinct_classes(file: CocoFile, report: ConversionReport) -> CocoFile:
+    """The file without an empty root class, and with each name once; both are counted."""
+    used = {row["category_id"] for i in file.images for row in file.annotations_of(i["id"])}
+    kept, left, renamed = distinct_classes(file.categories, used)
+    if not left and not renamed:
+        return file
+    what = "classes without objects that are a root, or that have the name of another: left out"
+    report.note(what, next(iter(left), ""), times=len(left))
+    what = "classes with objects and the name of another: renamed"
+    report.note(what, next(iter(renamed), ""), times=len(renamed))
+    return CocoFile.from_document({**file.document, "categories": kept}, file.name)
 
 
 def _clipped(bbox: list[float], size: Size) -> tuple[float, float, float, float]:

@@ -150,7 +150,6 @@ def test_without_data_yaml_and_photographs_elsewhere(convert: Convert, tmp_path:
     [
         "names: 3",
         "[1]",
-        "names: [a, a]",
         "names: {a: b}",
         "a: [",
         "names: []",

@@ -16,7 +16,7 @@ from halfmask.formats.report import Options
 from halfmask.formats.shapes import ellipse, extent, flat, pixels_of, rectangle, rotated
 from halfmask.formats.sink import CocoSink, Size, own_box, usable_size
 from halfmask.formats.source_files import leads_out, size_of_photograph
-from halfmask.formats.xml_stream import elements
+from halfmask.formats.xml_stream import root_of
 from halfmask.masks.rle import rle_of
 
 _LABELS = ("rectanglelabels", "polygonlabels", "brushlabels", "ellipselabels", "labels")
@@ -196,7 +196,9 @@ def _size(region: dict[str, Any]) -> Size | None:
 def _class_names(config: Path) -> list[str]:
     if not config.is_file():
         return []
-    return list(dict.fromkeys(element.get("value", "") for element in elements(config, {"Label"})))
+    lists = (e for e in root_of(config, "View").iter() if e.tag.endswith("Labels"))
+    found = (label.get("value", "") for each in lists for label in each.findall("Label"))
+    return list(dict.fromkeys(found))
 
 
 def _address(task: Any) -> str | None:

@@ -15,7 +15,9 @@ from halfmask.formats.export_source import ExportImage, ExportInstance, ExportSo
 from halfmask.formats.photograph_links import PhotographLinks
 from halfmask.formats.shapes import sound_crop
 from halfmask.formats.sink import Size
-from halfmask.formats.voc.read import FLAGS, SPLITS, VOID
+from halfmask.formats.voc.files import SPLITS
+from halfmask.formats.voc.objects import FLAGS
+from halfmask.formats.voc.read import VOID
 from halfmask.formats.xml_stream import indented, xml_text
 from halfmask.masks.rle import Bitmap, Place
 

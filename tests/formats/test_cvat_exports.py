@@ -38,7 +38,9 @@ OFFICIAL = """<?xml version="1.0" encoding="utf-8"?>
 </annotations>
 """
 """CVAT for images 1.1 as its documentation shows it."""
-TRACK = '<track id="0" label="car"><box frame="0" xtl="1" ytl="1" xbr="5" ybr="5" outside="0"/></track>'
+TRACK = (
+    '<track id="0" label="car"><box frame="0" xtl="1" ytl="1" xbr="5" ybr="5" outside="0"/></track>'
+)
 SKELETON = '<skeleton label="pose"><points label="nose" points="3,4"/></skeleton>'
 
 
@@ -60,7 +62,9 @@ def test_the_documented_sample(convert: Convert, tmp_path: Path, owner: str) -> 
 
 
 def test_only_children_of_the_root_count(convert: Convert, tmp_path: Path) -> None:
-    nested = '<group><image name="b.jpg" width="9" height="9"/><label><name>x</name></label></group>'
+    nested = (
+        '<group><image name="b.jpg" width="9" height="9"/><label><name>x</name></label></group>'
+    )
     done = convert("cvat", export(tmp_path / "a.xml", end=nested))
     assert len(done.document["images"]) == 1
     assert [c["name"] for c in done.document["categories"]] == ["car", "pose"]

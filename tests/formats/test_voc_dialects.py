@@ -192,7 +192,9 @@ def test_pixels_go_before_a_polygon(convert: Convert, tmp_path: Path) -> None:
 
 def test_content_that_is_not_known_is_counted(convert: Convert, tmp_path: Path) -> None:
     turned = "<robndbox><cx>30</cx><cy>20</cy><w>20</w><h>4</h><angle>1.5707963</angle></robndbox>"
-    attributes = "<attributes><attribute><name>hue</name><value>red</value></attribute></attributes>"
+    attributes = (
+        "<attributes><attribute><name>hue</name><value>red</value></attribute></attributes>"
+    )
     texts = {
         "a": xml(turned, "a.jpg"),
         "b": xml(f"{BOX}{attributes}<confidence>0.5</confidence>", "b.jpg"),
@@ -294,7 +296,9 @@ def test_lines_of_a_list(convert: Convert, tmp_path: Path) -> None:
 
 
 def test_nothing_found_is_not_nothing_there(convert: Convert, tmp_path: Path) -> None:
-    empty = xml().replace("<object>", "<objects><object>").replace("</object>", "</object></objects>")
+    empty = (
+        xml().replace("<object>", "<objects><object>").replace("</object>", "</object></objects>")
+    )
     done = convert("voc", put(tmp_path / "v", {"Annotations/a.xml": empty}))
     assert done.report.faults == {
         "elements <objects> of a VOC file: not known, not read": 1,

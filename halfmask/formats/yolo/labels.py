@@ -74,15 +74,22 @@ class LabelFiles:
 
 
 def _places(photograph: Path, root: Path, labels: Path | None) -> Iterator[Path]:
-    """Where the label file may be: in the folder of labels, in `labels` for `images`, beside."""
-    if labels is not None and photograph.is_relative_to(root):
-        yield (labels / photograph.relative_to(root)).with_suffix(".txt")
+    """Where the label file may be, as `a.txt` and as `a.jpg.txt`.
+
+    That is in the folder of labels, in `labels` for `images`, and beside.
+    """
+    like = (
+        [labels / photograph.relative_to(root)]
+        if labels and photograph.is_relative_to(root)
+        else []
+    )
     parts = photograph.parts
     for i in range(len(parts) - 2, -1, -1):
         if parts[i].lower() == _FOLDER:
-            yield Path(*parts[:i], _LABELS, *parts[i + 1 :]).with_suffix(".txt")
-    yield photograph.with_suffix(".txt")
-    yield photograph.with_name(f"{photograph.name}.txt")
+            like.append(Path(*parts[:i], _LABELS, *parts[i + 1 :]))
+    for path in (*like, photograph):
+        yield path.with_suffix(".txt")
+        yield path.with_name(f"{path.name}.txt")
 
 
 class _Listed:

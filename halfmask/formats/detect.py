@@ -12,7 +12,7 @@ from halfmask.formats.json_stream import stream_items
 from halfmask.formats.read_only.datumaro import datumaro_files
 from halfmask.formats.read_only.supervisely import META, project_of
 from halfmask.formats.read_only.via import SHAPES
-from halfmask.formats.source_files import PART_FOLDERS, decoded
+from halfmask.formats.source_files import PART_FOLDERS, text_of_bytes
 from halfmask.formats.yolo.config import CONFIGS, NAME_FILES
 
 FOLDER_FILE = "halfmask.json"
@@ -181,7 +181,7 @@ def _head(path: Path) -> str:
     """The beginning of a file; "" of one that is not there, whose reader says so."""
     try:
         with path.open("rb") as file:
-            return decoded(file.read(_HEAD)).lstrip()
+            return text_of_bytes(file.read(_HEAD)).lstrip()
     except OSError:
         return ""
 

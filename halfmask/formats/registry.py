@@ -90,12 +90,23 @@ READERS = {
         read_via, "a project or annotations of VIA (JSON or CSV)", "regions", options=("--images",)
     ),
     "supervisely": FormatReader(
-        read_supervisely, "the folder of a Supervisely project", "objects of ann/*.json", options=("--images", "--split")
+        read_supervisely,
+        "the folder of a Supervisely project",
+        "objects of ann/*.json",
+        options=("--images", "--split"),
     ),
     "datumaro": FormatReader(
-        read_datumaro, "Datumaro's JSON, or its folder", "annotations of items", options=("--images", "--split")
+        read_datumaro,
+        "Datumaro's JSON, or its folder",
+        "annotations of items",
+        options=("--images", "--split"),
     ),
-    "coco-panoptic": FormatReader(read_panoptic, "a COCO panoptic file", "the list annotations and segments_info", options=("--masks",)),
+    "coco-panoptic": FormatReader(
+        read_panoptic,
+        "a COCO panoptic file",
+        "the list annotations and segments_info",
+        options=("--masks",),
+    ),
     "lvis": FormatReader(read_coco_like, "an LVIS file", "the list annotations"),
     "objects365": FormatReader(read_coco_like, "an Objects365 file", "the list annotations"),
     "open-images": FormatReader(

@@ -163,14 +163,14 @@ def plain_file_name(name: str) -> str:
     return last if absolute and _ending(last) else name
 
 
-def decoded(data: bytes) -> str:
+def text_of_bytes(data: bytes) -> str:
     """Returns the text of a file: UTF-8, UTF-16 if it begins with its mark, else Windows-1252."""
     encoding = _encoding(data)
     return data.decode(encoding, "replace" if encoding == _LAST else "strict")
 
 
 def is_guessed(path: Path) -> bool:
-    """Whether a text file is not Unicode, so that `decoded` takes it for Windows-1252."""
+    """Whether a text file is not Unicode, so that `text_of_bytes` takes it for Windows-1252."""
     return _encoding(path.read_bytes()) == _LAST
 
 
@@ -187,8 +187,8 @@ def text_lines(path: Path, blank: bool = False) -> list[str]:
     """Returns the stripped lines of a text file.
 
     Args:
-        path: of the file; its encoding is that of `decoded`.
+        path: of the file; its encoding is that of `text_of_bytes`.
         blank: keep blank lines, except those at the end.
     """
-    lines = [line.strip() for line in decoded(path.read_bytes()).rstrip().splitlines()]
+    lines = [line.strip() for line in text_of_bytes(path.read_bytes()).rstrip().splitlines()]
     return lines if blank else [line for line in lines if line]

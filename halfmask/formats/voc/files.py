@@ -179,7 +179,7 @@ class VocFiles:
             by_key.setdefault(key, []).append(file)
             if len(key) > 1:
                 by_key.setdefault(key[-1:], []).append(file)
-        found = set()
+        found: set[Path] = set()
         for line in text_lines(path):
             tries = [line, re.sub(r"\s+-?[01]$", "", line)]
             keys = [name_key(without_ending(t)) for t in [*tries, *map(last_part, tries)]]

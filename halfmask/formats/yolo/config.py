@@ -15,11 +15,11 @@ from halfmask.coco.locate import plain_name
 from halfmask.errors import InputError
 from halfmask.formats.source_files import (
     PhotographIndex,
-    decoded,
     is_guessed,
     path_below,
     photographs_in,
     text_lines,
+    text_of_bytes,
 )
 
 SPLITS = ("train", "val", "test")
@@ -192,7 +192,7 @@ _TextLoader.yaml_implicit_resolvers = {"<": [("tag:yaml.org,2002:merge", re.comp
 def _values(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The content of a YAML file: as YAML means it, and as it is written."""
     try:
-        text = decoded(path.read_bytes())
+        text = text_of_bytes(path.read_bytes())
         values = yaml.safe_load(text)
         written = yaml.load(text, Loader=_TextLoader)
     except (yaml.YAMLError, OSError, RecursionError, ValueError) as error:

@@ -11,7 +11,7 @@ from halfmask.errors import InputError
 from halfmask.formats.report import Options
 from halfmask.formats.shapes import extent, pairs, pixels_of
 from halfmask.formats.sink import CocoSink
-from halfmask.formats.source_files import decoded, leads_out
+from halfmask.formats.source_files import leads_out, text_of_bytes
 from halfmask.formats.yolo.source import ALL, YoloSource, find_parts, find_source
 
 _ORIENTATION = 0x0112
@@ -153,7 +153,7 @@ def _add_photograph(photograph: Path, found: YoloSource, *, sink: CocoSink) -> N
     labels = found.labels.of.get(photograph)
     if number is None or labels is None:
         return
-    text = decoded(labels.read_bytes()).removeprefix("\ufeff")
+    text = text_of_bytes(labels.read_bytes()).removeprefix("\ufeff")
     for line_number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             _add_line(line, number, found, sink=sink, where=f"{labels} line {line_number}")

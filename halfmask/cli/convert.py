@@ -90,18 +90,21 @@ def run(
         ),
     ] = None,
     synsets: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=1, help="visual-genome: number of synsets to take as classes, besides COCO's 80."
+            min=1,
+            help="visual-genome: number of synsets to take as classes, besides COCO's 80. "
+            "Default: 3000.",
         ),
-    ] = 3000,
+    ] = None,
     test_count: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=0,
-            help="visual-genome: size of the part test, the last images that are not in COCO.",
+            help="visual-genome: size of the part test, the last images that are not in COCO. "
+            "Default: 5000.",
         ),
-    ] = 5000,
+    ] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write the report as JSON.")] = None,
 ) -> None:
     """Converts another format to COCO, or COCO to another format.

@@ -20,6 +20,7 @@ from halfmask.masks.outline import check_tolerance
 from halfmask.progress import Progress
 
 VISUAL_GENOME = "visual-genome"
+_GENOME_OPTIONS = ("--coco-val", "--synsets", "--test-count")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +70,8 @@ def convert(
     image_url: str | None = None,
     tolerance: float | None = None,
     coco_val: str | Path | None = None,
-    synsets: int = 3000,
-    test_count: int = 5000,
+    synsets: int | None = None,
+    test_count: int | None = None,
     crowd_masks: bool = False,
     read_as: str | None = None,
     progress: Progress | None = None,
@@ -97,9 +98,9 @@ def convert(
             Label Studio get an RLE as a mask, unless this is given.
         coco_val: visual-genome: COCO's instances_val2017.json, whose images become val.
         synsets: visual-genome: number of synsets that become classes, besides COCO's
-            80.
+            80; 3000 by default.
         test_count: visual-genome: number of the last images, outside COCO, that become
-            test.
+            test; 5000 by default.
         crowd_masks: from COCO: masks with iscrowd 1 are masks of single objects.
         read_as: from COCO: how the file writes boxes or polygons; see `ReadAs.of`.
         progress: receives how far the conversion is.
@@ -109,10 +110,6 @@ def convert(
     """
     source, out = Path(source), Path(out)
     advance = steps_to(progress, "converting")
-    if format == VISUAL_GENOME:
-        return _from_visual_genome(
-            source, out, coco_val, classes=synsets, test=test_count, advance=advance
-        )
     options = Options(
         images=None if images is None else Path(images),
         masks=None if masks is None else Path(masks),
@@ -123,12 +120,23 @@ def convert(
         tolerance=None if tolerance is None else check_tolerance(tolerance),
         advance=advance,
     )
-    _check(format, options)
+    genome = {"--coco-val": coco_val, "--synsets": synsets, "--test-count": test_count}
+    _check(format, options, [key for key, value in genome.items() if value is not None])
     as_ = ReadAs.of(crowd_masks, read_as)
     if as_.changes and format not in WRITERS:
         raise InputError(
             f"convert {format}: --crowd-masks and --read-as are for COCO files; expected "
             f"{' or '.join(WRITERS)}"
+        )
+    if format == VISUAL_GENOME:
+        classes, test = (3000 if synsets is None else synsets), test_count
+        return _from_visual_genome(
+            source,
+            out,
+            coco_val,
+            classes=classes,
+            test=5000 if test is None else test,
+            advance=advance,
         )
     if out.exists() and source.exists() and out.samefile(source):
         raise InputError(f"{out}: is the source and would be overwritten; name another OUT")
@@ -137,16 +145,24 @@ def convert(
     return _from_coco(format, source, out, options=options, read_as=as_)
 
 
-def _check(format: str, options: Options) -> None:
+def _check(format: str, options: Options, genome: list[str]) -> None:
+    """Raises InputError for a format that is none, or an option that it does not use.
+
+    Args:
+        format: as for `convert`.
+        options: those of the other formats.
+        genome: the options of `visual-genome` that are given.
+    """
     entry = READERS.get(format) or WRITERS.get(format)
-    if entry is None:
+    if entry is None and format != VISUAL_GENOME:
         raise InputError(
             f"convert: no format {format}; there are: "
             f"{', '.join([*READERS, VISUAL_GENOME, *WRITERS])}"
         )
-    unused = [option for option in options.given() if option not in entry.options]
+    uses = _GENOME_OPTIONS if entry is None else entry.options
+    unused = [option for option in [*options.given(), *genome] if option not in uses]
     if unused:
-        used = ", ".join(entry.options) or "no options"
+        used = ", ".join(uses) or "no options"
         raise InputError(f"convert {format}: does not use {unused[0]}; it uses: {used}")
     if options.images is not None and not options.images.is_dir():
         raise InputError(
@@ -163,6 +179,7 @@ def _to_coco(format: str, source: Path, out: Path, *, options: Options) -> Conve
         if not sink.images:
             first = next((f": {line}" for line in report.lines(report.faults)), "")
             raise InputError(f"{source}: no image could be used{first}")
+        sink.count_nothing(reader.objects)
     counts = sink.counts()
     summary = (
         "{images} images, {annotations} annotations, {masks} of them with masks, {classes} classes"

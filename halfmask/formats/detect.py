@@ -12,6 +12,7 @@ from halfmask.formats.json_stream import stream_items
 from halfmask.formats.read_only.datumaro import datumaro_files
 from halfmask.formats.read_only.supervisely import META, project_of
 from halfmask.formats.read_only.via import SHAPES
+from halfmask.formats.source_files import PART_FOLDERS, text_of_bytes
 from halfmask.formats.yolo.config import CONFIGS, NAME_FILES
 
 FOLDER_FILE = "halfmask.json"
@@ -22,6 +23,8 @@ _SECONDS = 5.0
 """Time by which files of one output may differ."""
 _HEAD = 4096
 """Bytes of a file that are looked at."""
+_FIRST_FILES = 20
+"""XML files of a folder that are looked at."""
 _LOOKED_FOR = (
     "a COCO file (instances or panoptic), a JSON file of Label Studio, labelme, VIA or Datumaro, "
     "CVAT's annotations.xml, a VOC folder with Annotations/*.xml, a YOLO folder with data.yaml or "
@@ -178,7 +181,7 @@ def _head(path: Path) -> str:
     """The beginning of a file; "" of one that is not there, whose reader says so."""
     try:
         with path.open("rb") as file:
-            return file.read(_HEAD).decode("utf-8-sig", "replace").lstrip()
+            return text_of_bytes(file.read(_HEAD)).lstrip()
     except OSError:
         return ""
 
@@ -186,13 +189,21 @@ def _head(path: Path) -> str:
 def _root_of(head: str) -> str | None:
     """Returns the name of the first element of an XML text."""
     text = re.sub(r"<!--.*?-->|<[?!].*?>", "", head, flags=re.DOTALL)
-    found = re.match(r"\s*<([\w.-]+)", text)
+    found = re.match(r"\s*<(?:[\w.-]+:)?([\w.-]+)", text)
     return found[1] if found else None
 
 
 def _has_xml(folder: Path, root: str) -> bool:
-    first = next(iter(sorted(folder.glob("*.xml"))), None) if folder.is_dir() else None
-    return first is not None and _root_of(_head(first)) == root
+    """Whether one of the first XML files of a folder has a root; some systems add litter."""
+    files = sorted(p for p in folder.glob("*") if p.suffix.lower() == ".xml" and p.is_file())
+    return any(_root_of(_head(file)) == root for file in files[:_FIRST_FILES])
+
+
+def _is_voc(folder: Path) -> bool:
+    """Whether XML files lie in the folder, in Annotations, or in one for each part."""
+    names = {"annotations", *PART_FOLDERS}
+    below = [p for p in sorted(folder.iterdir()) if p.is_dir() and p.name.lower() in names]
+    return any(_has_xml(p, "annotation") for p in (*below, folder))
 
 
 def _is_supervisely(folder: Path) -> bool:
@@ -227,10 +238,7 @@ def _is_yolo(folder: Path) -> bool:
 _FOLDERS: list[tuple[str, Callable[[Path], bool]]] = [
     ("coco", lambda folder: (folder / FOLDER_FILE).is_file()),
     ("yolo", _is_yolo),
-    (
-        "voc",
-        lambda folder: any(_has_xml(p, "annotation") for p in (folder / "Annotations", folder)),
-    ),
+    ("voc", _is_voc),
     ("cvat", lambda folder: (folder / "annotations.xml").is_file()),
     ("open-images", lambda folder: any(folder.glob("*annotations-bbox.csv"))),
     ("label-studio", lambda folder: (folder / "tasks.json").is_file()),

@@ -33,11 +33,13 @@ class FormatReader:
     Attributes:
         read: adds the source to a sink.
         source: what the source is, for messages.
+        objects: where its objects are looked for, for messages.
         options: the options that it uses.
     """
 
     read: Callable[[Path, CocoSink, Options], None]
     source: str
+    objects: str
     options: tuple[str, ...] = ()
 
 
@@ -61,31 +63,57 @@ class FormatWriter:
 
 
 READERS = {
-    "yolo": FormatReader(read_yolo, "a YOLO folder or its data.yaml", ("--images", "--split")),
-    "voc": FormatReader(
-        read_voc, "a Pascal VOC folder", ("--images", "--masks", "--split", "--zero-based")
+    "yolo": FormatReader(
+        read_yolo, "a YOLO folder or its data.yaml", "rows of label files", ("--images", "--split")
     ),
-    "cvat": FormatReader(read_cvat, "annotations.xml of CVAT for images 1.1"),
+    "voc": FormatReader(
+        read_voc,
+        "a Pascal VOC folder",
+        "elements object with a bndbox or polygon, below annotation",
+        ("--images", "--masks", "--split", "--zero-based"),
+    ),
+    "cvat": FormatReader(
+        read_cvat,
+        "annotations.xml of CVAT for images 1.1",
+        "elements box, polygon, mask and ellipse below image",
+    ),
     "label-studio": FormatReader(
-        read_label_studio, "an export of Label Studio as JSON", ("--images", "--predictions")
+        read_label_studio,
+        "an export of Label Studio as JSON",
+        "results with a label, of annotations that were not cancelled",
+        ("--images", "--predictions"),
     ),
     "labelme": FormatReader(
-        read_labelme, "a folder of labelme's JSON files", options=("--images",)
+        read_labelme, "a folder of labelme's JSON files", "shapes", options=("--images",)
     ),
     "via": FormatReader(
-        read_via, "a project or annotations of VIA (JSON or CSV)", options=("--images",)
+        read_via, "a project or annotations of VIA (JSON or CSV)", "regions", options=("--images",)
     ),
     "supervisely": FormatReader(
-        read_supervisely, "the folder of a Supervisely project", options=("--images", "--split")
+        read_supervisely,
+        "the folder of a Supervisely project",
+        "objects of ann/*.json",
+        options=("--images", "--split"),
     ),
     "datumaro": FormatReader(
-        read_datumaro, "Datumaro's JSON, or its folder", options=("--images", "--split")
+        read_datumaro,
+        "Datumaro's JSON, or its folder",
+        "annotations of items",
+        options=("--images", "--split"),
     ),
-    "coco-panoptic": FormatReader(read_panoptic, "a COCO panoptic file", options=("--masks",)),
-    "lvis": FormatReader(read_coco_like, "an LVIS file"),
-    "objects365": FormatReader(read_coco_like, "an Objects365 file"),
+    "coco-panoptic": FormatReader(
+        read_panoptic,
+        "a COCO panoptic file",
+        "the list annotations and segments_info",
+        options=("--masks",),
+    ),
+    "lvis": FormatReader(read_coco_like, "an LVIS file", "the list annotations"),
+    "objects365": FormatReader(read_coco_like, "an Objects365 file", "the list annotations"),
     "open-images": FormatReader(
-        read_open_images, "a folder with Open Images' CSV files", ("--images", "--masks", "--split")
+        read_open_images,
+        "a folder with Open Images' CSV files",
+        "rows of *annotations-bbox.csv and *object-segmentation.csv",
+        ("--images", "--masks", "--split"),
     ),
 }
 WRITERS = {

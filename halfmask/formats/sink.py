@@ -113,7 +113,7 @@ class CocoSink:
     def add(
         self,
         image: int,
-        label: str,
+        label: str | int,
         where: object,
         *,
         bbox: list[float] | None = None,
@@ -127,7 +127,7 @@ class CocoSink:
 
         Args:
             image: an id from `add_image`.
-            label: name of the class.
+            label: name of the class, or the id of one that `add_categories` added.
             where: file and line or id, for the report.
             bbox: x, y, width, height in pixels; clipped to the image if it extends
                 beyond it by less than a pixel.
@@ -149,7 +149,7 @@ class CocoSink:
         row = {
             "id": self.annotations + 1,
             "image_id": image,
-            "category_id": self.category(label),
+            "category_id": label if isinstance(label, int) else self.category(label),
             "bbox": bbox,
             "area": tidy(bbox[2] * bbox[3]),
             "iscrowd": 0,
@@ -174,6 +174,16 @@ class CocoSink:
                     "`evaluate` counts no detection in such a region as wrong, `train` learns them",
                     record["name"],
                 )
+
+    def count_nothing(self, objects: str) -> None:
+        """Counts the images as a fault if none of them has an annotation.
+
+        Args:
+            objects: where annotations were looked for.
+        """
+        if not self.annotations:
+            what = f"images and not one annotation: looked for {objects}"
+            self.report.fault(what, times=self.images)
 
     def counts(self) -> dict[str, int]:
         """Returns the numbers of images, annotations, masks and classes so far."""

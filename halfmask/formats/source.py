@@ -24,14 +24,15 @@ from halfmask.formats.read_only.parts import photograph_places
 from halfmask.formats.registry import READERS
 from halfmask.formats.report import ConversionReport, Options, note_findings, steps_to
 from halfmask.formats.sink import CocoSink
+from halfmask.formats.voc.files import photographs_of_voc
 from halfmask.formats.yolo.config import config_path, names_path
 from halfmask.formats.yolo.source import find_parts
 from halfmask.progress import Progress
 
+_READING = 2
+"""Grows when a reader finds more in the same files: copies are then made again."""
 CACHE_VARIABLE = "HALFMASK_CACHE"
 """Environment variable that names the folder for converted copies."""
-_PHOTOGRAPHS = {"voc": "JPEGImages", "cvat": "images"}
-"""Format → the folder in which its tools put photographs."""
 _WITHOUT_PARTS = {
     "coco": "a COCO file",
     "coco-panoptic": "a COCO panoptic file",
@@ -227,6 +228,7 @@ def _convert(original: Path, format: str, target: Path, *, options: Options) -> 
         if not sink.images:
             first = next((f": {line}" for line in report.lines(report.faults)), "")
             raise InputError(f"{original}: no image could be used{first}")
+        sink.count_nothing(READERS[format].objects)
         images = sink.origin.get("images")
     return {"images": images, "report": report.to_json()}
 
@@ -251,7 +253,9 @@ def _copy_name(original: Path, images: Path | None, split: str | None) -> str:
 
 def _fingerprint(original: Path, format: str, options: Options) -> str:
     """Names, sizes and times of all files that the reading depends on."""
-    digest = hashlib.blake2b(f"{__version__} {format} {options.split}".encode(), digest_size=16)
+    digest = hashlib.blake2b(
+        f"{__version__} {_READING} {format} {options.split}".encode(), digest_size=16
+    )
     for path in _inputs(original, format, options):
         try:
             status = path.stat()
@@ -266,9 +270,9 @@ def _inputs(original: Path, format: str, options: Options) -> Iterator[Path]:
     if format == "yolo":
         found = find_parts(original, options.images, options.split)
         config = config_path(original) or names_path(original)
-        labels = [found.label_file(p) for p in found.photographs]
+        labels = found.labels.of.values()
         # A folder's time changes when a file is added to it.
-        folders = sorted({file.parent for file in labels})
+        folders = sorted(found.labels.folders)
         yield from (*([] if config is None else [config]), *found.photographs, *labels, *folders)
         return
     if format == "coco-panoptic" and original.is_file():
@@ -291,10 +295,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def _photographs_beside(original: Path, format: str) -> Path | None:
-    if format not in _PHOTOGRAPHS:
-        return None
-    place = original if original.is_dir() else original.parent
-    places = [place, place.parent] if place.name == "Annotations" else [place]
-    return next(
-        (p / _PHOTOGRAPHS[format] for p in places if (p / _PHOTOGRAPHS[format]).is_dir()), None
-    )
+    if format == "voc":
+        return photographs_of_voc(original)
+    beside = (original if original.is_dir() else original.parent) / "images"
+    return beside if format == "cvat" and beside.is_dir() else None

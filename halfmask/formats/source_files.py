@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from halfmask.coco.images import opened, photograph_path
+from halfmask.coco.locate import files_below, last_part, name_key, nearest
 from halfmask.coco.photographs.orientation import Orientation
 from halfmask.errors import InputError
 
@@ -15,6 +17,15 @@ PHOTOGRAPHS = {
     *(".heic", ".avif"),
 }
 """Endings of photographs, in lower case."""
+PART_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Folder → the part of a data set that it holds."""
+_MARKS = [
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+]
+"""Byte order marks that Windows' editors write, and the encoding that each means."""
+_LAST = "cp1252"
 
 
 def leads_out(name: str) -> bool:
@@ -94,7 +105,103 @@ def photographs_in(folder: Path) -> Iterator[Path]:
     return (p for p in folder.rglob("*") if p.suffix.lower() in PHOTOGRAPHS and p.is_file())
 
 
-def text_lines(path: Path) -> list[str]:
-    """Returns the lines of a text file, stripped and without blank ones."""
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    return [line.strip() for line in lines if line.strip()]
+class PhotographIndex:
+    """Finds the photographs below a folder by names that may lack their ending."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._paths = {p for p in files_below(folder) if is_photograph(p)}
+        self._by_last: dict[str, list[str]] = {}
+        self._by_stem: dict[str, list[str]] = {}
+        for path in sorted(self._paths):
+            last = name_key(path)[-1]
+            self._by_last.setdefault(last, []).append(path)
+            self._by_stem.setdefault(without_ending(last), []).append(path)
+
+    def find(self, name: str) -> str | None:
+        """Returns the photograph's path below the folder; None if there is none, or several.
+
+        Its last part is that of the name, up to case, slashes and Unicode form; else
+        the two differ in their ending only. Of several, the one counts that also has
+        most of the folders before it.
+        """
+        if name in self._paths:
+            return name
+        key = name_key(name)
+        if not key:
+            return None
+        found = self._by_last.get(key[-1]) or self._by_stem.get(without_ending(key[-1]), [])
+        keys = [(*name_key(path)[:-1], key[-1]) for path in found]
+        near = nearest(key, keys)
+        return found[near[0]] if len(near) == 1 else None
+
+
+def path_below(folder: Path, parts: Sequence[str]) -> Path | None:
+    """Returns the path below a folder whose parts differ in case and Unicode form at most.
+
+    None if there is none, or several that differ.
+    """
+    place = folder
+    for part in parts:
+        if (place / part).exists():
+            place /= part
+            continue
+        key = name_key(part)
+        near = [p for p in place.iterdir() if name_key(p.name) == key] if place.is_dir() else []
+        if len(near) != 1:
+            return None
+        place = near[0]
+    return place
+
+
+def is_photograph(name: str) -> bool:
+    """Whether a name has the ending of a photograph."""
+    return PurePosixPath(name).suffix.lower() in PHOTOGRAPHS
+
+
+def without_ending(name: str) -> str:
+    """Returns a name without the ending of a photograph or an XML file."""
+    return name[: -len(_ending(name))] if _ending(name) else name
+
+
+def _ending(name: str) -> str:
+    suffix = PurePosixPath(name).suffix
+    return suffix if suffix.lower() in PHOTOGRAPHS or suffix.lower() == ".xml" else ""
+
+
+def plain_file_name(name: str) -> str:
+    """Returns the last part of a name that is an absolute path of another machine."""
+    absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute()
+    last = last_part(name)
+    return last if absolute and _ending(last) else name
+
+
+def text_of_bytes(data: bytes) -> str:
+    """Returns the text of a file: UTF-8, UTF-16 if it begins with its mark, else Windows-1252."""
+    encoding = _encoding(data)
+    return data.decode(encoding, "replace" if encoding == _LAST else "strict")
+
+
+def is_guessed(path: Path) -> bool:
+    """Whether a text file is not Unicode, so that `text_of_bytes` takes it for Windows-1252."""
+    return _encoding(path.read_bytes()) == _LAST
+
+
+def _encoding(data: bytes) -> str:
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError:
+        return _LAST
+    return encoding
+
+
+def text_lines(path: Path, blank: bool = False) -> list[str]:
+    """Returns the stripped lines of a text file.
+
+    Args:
+        path: of the file; its encoding is that of `text_of_bytes`.
+        blank: keep blank lines, except those at the end.
+    """
+    lines = [line.strip() for line in text_of_bytes(path.read_bytes()).rstrip().split("\n")]
+    return lines if blank else [line for line in lines if line]

@@ -6,7 +6,7 @@ defusedxml refuses document types, so no entity is ever expanded.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, indent, tostring
 
@@ -21,21 +21,38 @@ class XmlError(InputError):
     """The file is not readable XML."""
 
 
-def elements(path: Path, tags: set[str], progress: CountBytes | None = None) -> Iterator[Element]:
-    """Yields the elements with certain tags in the order in which they end.
+def root_of(path: Path, tag: str) -> Element:
+    """Returns the root of an XML file with everything in it.
 
-    An element is emptied as soon as the next one is requested.
+    Args:
+        path: an XML file; only as large as the memory.
+        tag: what the root must be called.
+    Raises:
+        XmlError: see `children_of`.
+    """
+    root = Element(tag)
+    root.extend(list(children_of(path, tag)))
+    return root
+
+
+def children_of(path: Path, tag: str, progress: CountBytes | None = None) -> Iterator[Element]:
+    """Yields the children of the document's root in the order in which they end.
+
+    Elements of the same name that lie deeper are part of the child around them. Tags
+    have no namespaces. A child that nobody keeps leaves the memory with the next one.
 
     Args:
         path: an XML file.
-        tags: tags of the elements.
+        tag: what the root must be called.
         progress: receives the bytes read.
     Raises:
-        XmlError: the file is missing, not well-formed XML, or has a DOCTYPE.
+        XmlError: the file is missing, not well-formed XML, has a DOCTYPE or another
+            root.
     """
     try:
         with path.open("rb") as file:
-            yield from counted(_finished(iterparse(file, forbid_dtd=True), tags), file, progress)
+            events = iterparse(file, events=("start", "end"), forbid_dtd=True)
+            yield from counted(_children(events, path, tag), file, progress)
     except DTDForbidden as error:
         raise XmlError(
             f"{path}: holds a DOCTYPE, which could define entities; remove it"
@@ -48,11 +65,28 @@ def elements(path: Path, tags: set[str], progress: CountBytes | None = None) -> 
         raise XmlError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _finished(events: Iterator[tuple[str, Element]], tags: set[str]) -> Iterator[Element]:
-    for _, element in events:
-        if element.tag in tags:
+def _children(events: Iterator[tuple[str, Element]], path: Path, tag: str) -> Iterator[Element]:
+    root, depth = None, 0
+    for event, element in events:
+        if event == "start":
+            element.tag = element.tag.rpartition("}")[2]
+            depth += 1
+            if root is None:
+                root = element
+                if root.tag != tag:
+                    raise XmlError(
+                        f"{path}: expected the root element {tag}, found {root.tag[:40]}"
+                    )
+            continue
+        depth -= 1
+        if root is not None and depth == 1:
+            root.remove(element)
             yield element
-            element.clear()
+
+
+def unknown_children(element: Element, known: Container[str]) -> Iterator[str]:
+    """Yields the tags of children that are not known, shortened for a message."""
+    return (child.tag[:40] for child in element if child.tag not in known)
 
 
 def text_of(element: Element, tag: str) -> str:

@@ -53,14 +53,8 @@ def test_every_shape(convert: Convert, tmp_path: Path) -> None:
     assert ellipse["area"] == pytest.approx(np.pi * 50, rel=0.03)
     assert np.abs(np.array(ellipse["bbox"]) - [15, 5, 10, 20]).max() < 0.05
     assert turned["bbox"] == [14, 6, 2, 10]
-    assert {what.split(" ")[0] for what in done.report.notes} == {
-        "ellipses:",
-        "rotated",
-        "polyline",
-        "points",
-        "tag",
-    }
-    assert not done.report.faults
+    assert {what.split(" ")[0] for what in done.report.notes} == {"ellipses:", "rotated"}
+    assert {what.split(" ")[0] for what in done.report.faults} == {"polyline", "points", "tag"}
 
 
 def test_a_group_is_one_object(convert: Convert, tmp_path: Path) -> None:

@@ -147,15 +147,7 @@ def test_without_data_yaml_and_photographs_elsewhere(convert: Convert, tmp_path:
 
 @pytest.mark.parametrize(
     "config",
-    [
-        "names: 3",
-        "[1]",
-        "names: [a, a]",
-        "names: {a: b}",
-        "a: [",
-        "names: []",
-        "names: [a]\ntrain: nowhere",
-    ],
+    ["names: 3", "[1]", "names: {a: b}", "a: [", "names: []", "names: [a]\ntrain: nowhere"],
 )
 def test_data_yaml_that_is_none(convert: Convert, tmp_path: Path, config: str) -> None:
     source = folder(tmp_path / "y", config=config)

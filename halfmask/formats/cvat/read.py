@@ -19,10 +19,20 @@ from halfmask.errors import InputError
 from halfmask.formats.report import Options
 from halfmask.formats.shapes import Point, ellipse, extent, flat, rectangle, rotated, sound_crop
 from halfmask.formats.sink import CocoSink, Size
-from halfmask.formats.xml_stream import elements, number_of, numbers_of, whole_of
+from halfmask.formats.source_files import plain_file_name
+from halfmask.formats.xml_stream import (
+    children_of,
+    number_of,
+    numbers_of,
+    unknown_children,
+    whole_of,
+)
 from halfmask.masks.rle import Bitmap, Place, rle_of
 
 _TRUE = ("true", "1", "True")
+_SHAPES = ("box", "polygon", "mask", "ellipse")
+_UNHELD = ("polyline", "points", "cuboid", "skeleton", "tag")
+_TRACKS = "tracks (CVAT for video): left out; export as CVAT for images"
 
 
 @dataclass(kw_only=True)
@@ -44,26 +54,39 @@ def read_cvat(source: Path, sink: CocoSink, options: Options) -> None:
     box of the group if the group has exactly one.
 
     Raises:
-        InputError: not XML, a DOCTYPE in it, or no image in it.
+        InputError: not XML, a DOCTYPE in it, no image in it, or no such subset.
     """
     path = source / "annotations.xml" if source.is_dir() else source
-    seen = 0
-    for element in elements(path, {"label", "image", "track"}, options.advance_bytes(path)):
-        if element.tag == "label":
-            if element.findtext("name") and element.find("parent") is None:
-                sink.category(str(element.findtext("name")))
+    seen, subsets = 0, set()
+    for element in children_of(path, "annotations", options.advance_bytes(path)):
+        if element.tag == "meta":
+            _add_labels(element, sink)
         elif element.tag == "track":
-            sink.report.fault(
-                "tracks (CVAT for video): left out; export as CVAT for images",
-                element.get("label", ""),
-            )
-        else:
+            sink.report.fault(_TRACKS, element.get("label", ""))
+        elif element.tag == "image":
             seen += 1
+            subsets.add(element.get("subset", ""))
             _add_image(element, sink, options)
+        elif element.tag != "version":
+            what = f"elements <{element.tag[:40]}> of the file: not known, not read"
+            sink.report.fault(what, path)
     if not seen:
+        tracks = sink.report.faults.get(_TRACKS, 0)
+        more = f" but {tracks} tracks: CVAT for video, export it as CVAT for images 1.1"
         raise InputError(
             f"{path}: expected an export as CVAT for images 1.1, found no element image"
+            f"{more if tracks else ''}"
         )
+    if options.split is not None and options.split not in subsets:
+        there = ", ".join(sorted(subsets - {""})) or "none"
+        raise InputError(f"{path}: has no subset {options.split}; there is: {there}")
+
+
+def _add_labels(meta: Element, sink: CocoSink) -> None:
+    """Adds the labels of the task, project or job, without the parts of skeletons."""
+    for label in meta.iterfind("*/labels/label"):
+        if label.findtext("name") and label.find("parent") is None:
+            sink.category(str(label.findtext("name")))
 
 
 def _add_image(element: Element, sink: CocoSink, options: Options) -> None:
@@ -71,7 +94,7 @@ def _add_image(element: Element, sink: CocoSink, options: Options) -> None:
     if options.split not in (None, subset):
         return
     more = {"split": subset} if subset else {}
-    name = element.get("name", "")
+    name = _plain_name(element.get("name", ""), sink)
     size = whole_of(element.get("height")), whole_of(element.get("width"))
     number = sink.add_image(name, size, f"image {name!r}", **more)
     if number is None:
@@ -88,14 +111,22 @@ def _add_image(element: Element, sink: CocoSink, options: Options) -> None:
             segmentation = None
 
 
+def _plain_name(name: str, sink: CocoSink) -> str:
+    plain = plain_file_name(name)
+    if plain != name:
+        sink.report.note("file names that are paths of another machine: their last part", name)
+    return plain
+
+
 def _objects(element: Element, name: str, size: Size, *, sink: CocoSink) -> Iterator[_Object]:
     objects: dict[object, _Object] = {}
     alone = count()
     for position, shape in enumerate(element, 1):
         where = f"image {name!r} shape {position} ({shape.tag})"
         label = shape.get("label", "")
-        if shape.tag not in ("box", "polygon", "mask", "ellipse"):
-            sink.report.note(f"{shape.tag} shapes: left out, COCO instances have none", where)
+        if shape.tag not in _SHAPES:
+            known = "COCO instances have none" if shape.tag in _UNHELD else "not known"
+            sink.report.fault(f"{shape.tag[:40]} shapes: left out, {known}", where)
             continue
         group = shape.get("group_id", "0")
         key = next(alone) if group in ("0", "") else (group, label)
@@ -105,12 +136,21 @@ def _objects(element: Element, name: str, size: Size, *, sink: CocoSink) -> Iter
             if not (thing.boxes or thing.polygons or thing.masks):
                 del objects[key]
             continue
-        if float(shape.get("rotation") or 0) and shape.tag == "box":
-            sink.report.note("rotated boxes: the upright box around them is used", where)
-        if shape.tag == "ellipse":
-            sink.report.note("ellipses: drawn as polygons", where)
+        _count(shape, sink, where)
         thing.more |= _more(shape)
     yield from objects.values()
+
+
+def _count(shape: Element, sink: CocoSink, where: str) -> None:
+    """Counts what a shape has and COCO has not, or what is not known."""
+    if shape.tag == "ellipse":
+        sink.report.note("ellipses: drawn as polygons", where)
+    elif number_of(shape.get("rotation")) and shape.tag == "box":
+        sink.report.note("rotated boxes: the upright box around them is used", where)
+    elif number_of(shape.get("rotation")):
+        sink.report.fault(f"rotated {shape.tag} shapes: read without the rotation", where)
+    for tag in unknown_children(shape, {"attribute"}):
+        sink.report.fault(f"elements <{tag}> of a shape: not known, not read", where)
 
 
 def _add_shape(thing: _Object, shape: Element, size: Size) -> bool:

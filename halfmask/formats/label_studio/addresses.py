@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from halfmask.formats.source_files import PHOTOGRAPHS, leads_out
-from halfmask.formats.xml_stream import elements
+from halfmask.formats.xml_stream import root_of
 
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")
 """Label Studio's prefix of the name of an uploaded file."""
@@ -49,7 +49,7 @@ def image_tags(config: Path) -> dict[str, str]:
     if not config.is_file():
         return {}
     found = {}
-    for element in elements(config, {"Image"}):
+    for element in root_of(config, "View").iter("Image"):
         value = element.get("valueList") or element.get("value") or ""
         if value.startswith("$"):
             found[element.get("name", "")] = value[1:]

@@ -15,7 +15,7 @@ from halfmask.formats.label_studio.regions import Region, add_region, regions_of
 from halfmask.formats.report import ConversionReport, Options
 from halfmask.formats.sink import CocoSink
 from halfmask.formats.source_files import size_of_photograph
-from halfmask.formats.xml_stream import elements
+from halfmask.formats.xml_stream import root_of
 
 Task = dict[str, Any]
 CONFIG = "label_config.xml"
@@ -202,4 +202,6 @@ def _objects(rows: Any) -> list[dict[str, Any]]:
 def _class_names(config: Path) -> list[str]:
     if not config.is_file():
         return []
-    return list(dict.fromkeys(element.get("value", "") for element in elements(config, {"Label"})))
+    lists = (e for e in root_of(config, "View").iter() if e.tag.endswith("Labels"))
+    found = (label.get("value", "") for each in lists for label in each.findall("Label"))
+    return list(dict.fromkeys(found))

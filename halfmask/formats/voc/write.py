@@ -17,7 +17,9 @@ from halfmask.formats.export_parts import PhotographLinks
 from halfmask.formats.export_source import ExportImage, ExportInstance, ExportSource
 from halfmask.formats.shapes import sound_crop
 from halfmask.formats.sink import Size
-from halfmask.formats.voc.read import FLAGS, SPLITS, VOID
+from halfmask.formats.voc.files import SPLITS
+from halfmask.formats.voc.objects import FLAGS
+from halfmask.formats.voc.read import VOID
 from halfmask.formats.xml_stream import indented, xml_text
 from halfmask.masks.rle import Bitmap, Place
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
+from halfmask.coco.locate import plain_name
 from halfmask.errors import InputError
-from halfmask.formats.source_files import photographs_in, text_lines
+from halfmask.formats.source_files import (
+    PhotographIndex,
+    is_guessed,
+    path_below,
+    photographs_in,
+    text_lines,
+    text_of_bytes,
+)
 
 SPLITS = ("train", "val", "test")
 CONFIGS = ("data.yaml", "data.yml", "dataset.yaml")
@@ -25,12 +35,14 @@ class YoloConfig:
         path: data.yaml; None if the folder has none.
         folder: the folder of data.yaml.
         values: the content of data.yaml.
-        names: class names, by label.
+        written: the same with every value as the text that is written.
+        names: class names, by label; "" for a class without a name.
     """
 
     path: Path | None
     folder: Path
     values: dict[str, Any]
+    written: dict[str, Any]
     names: dict[int, str]
 
     @classmethod
@@ -42,10 +54,10 @@ class YoloConfig:
         """
         folder = source if source.is_dir() else source.parent
         path = config_path(source)
-        values = {} if path is None else _values(path)
+        values, written = ({}, {}) if path is None else _values(path)
         has_names = "names" in values
-        names = _names(values["names"], source) if has_names else _names_of_file(folder)
-        return cls(path=path, folder=folder, values=values, names=names)
+        names = _names(written["names"], source) if has_names else _names_of_file(folder)
+        return cls(path=path, folder=folder, values=values, written=written, names=names)
 
     @property
     def keypoint_values(self) -> int:
@@ -59,21 +71,63 @@ class YoloConfig:
     @property
     def base(self) -> Path:
         """The folder of `path` in data.yaml, else the folder of data.yaml."""
-        base = self.folder / str(self.values.get("path") or ".")
+        base = self.folder / self._path
         return base if base.is_dir() else self.folder
+
+    @property
+    def _path(self) -> str:
+        return plain_name(str(self.written["path"])) if self.values.get("path") else "."
 
     @property
     def named(self) -> dict[str, list[str]]:
         """Part of the data set → its folders and lists in data.yaml."""
-        found = {key: self.values[key] for key in SPLITS if self.values.get(key)}
+        found = {key: self.written[key] for key in SPLITS if self.values.get(key)}
         return {
             key: [str(entry) for entry in (value if isinstance(value, list) else [value])]
             for key, value in found.items()
         }
 
-    def tries(self, entry: str) -> list[Path]:
-        """Where a folder or list may lie; some exports write `../train` for `train`."""
-        return [self.base / entry, self.folder / entry.removeprefix("../")]
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Yields what data.yaml says twice or against itself: a sentence and a place."""
+        count, names = self.written.get("nc"), len(self.names)
+        if isinstance(count, str) and count.strip() != str(names):
+            yield "counts of classes (nc) that are not the number of names", f"nc: {count}"
+        twice = [name for name, times in Counter(self.names.values()).items() if times > 1]
+        file = self.path if "names" in self.values else names_path(self.folder)
+        if file is not None and is_guessed(file):
+            yield "files of class names that are not Unicode: read as Windows-1252", str(file)
+        for name in filter(None, twice):
+            yield "class names used twice: kept as two classes", name
+
+    def is_there(self, entry: str) -> bool:
+        """Whether `find` finds the folder or list of an entry."""
+        return self.find(entry) is not None
+
+    def find(self, entry: str) -> Path | None:
+        """Returns the folder or list of an entry; None if it is not there.
+
+        Exports write `../train` for `train`, and paths of the machine that they come
+        from: of such a path the longest end counts that is there, below the folder of
+        data.yaml.
+        """
+        plain = plain_name(entry)
+        tries = [self.base / plain, self.folder / plain.removeprefix("../")]
+        found = next((place for place in tries if place.exists()), None)
+        return self.tail(entry) if found is None else found
+
+    def tail(self, entry: str) -> Path | None:
+        """Returns what the longest end of a path leads to below the folder of data.yaml."""
+        full = PurePosixPath(self._path) / plain_name(entry)
+        parts = [part for part in full.parts if part not in ("/", "..", ".")]
+        ends = (parts[k:] for k in range(len(parts)))
+        tries = (path_below(self.folder, end) for end in ends)
+        return next((place for place in tries if place is not None), None)
+
+    def is_tail(self, entry: str) -> bool:
+        """Whether an entry is found by its end only."""
+        plain = plain_name(entry)
+        tries = [self.base / plain, self.folder / plain.removeprefix("../")]
+        return not any(place.exists() for place in tries)
 
     def place(self, entry: str) -> Path:
         """Returns the folder or list of an entry.
@@ -81,14 +135,33 @@ class YoloConfig:
         Raises:
             InputError: there is none.
         """
-        tries = self.tries(entry)
-        found = next((place for place in tries if place.exists()), None)
+        found = self.find(entry)
         if found is None:
             raise InputError(
-                f"{tries[0]}: data.yaml names it, there is no such folder or list; name the "
+                f"{self.base / plain_name(entry)}: data.yaml names it, there is no such folder "
+                f"or list, and nothing below {self.folder} that ends like it; name the "
                 "photographs with --images"
             )
         return found
+
+    def photographs_at(self, place: Path) -> Iterator[Path]:
+        """Yields the photographs of a folder, or those that a list names.
+
+        Lines that lead nowhere are looked for by their end below the folder of
+        data.yaml.
+        """
+        if place.is_dir():
+            yield from photographs_in(place)
+            return
+        index = None
+        for line in map(plain_name, text_lines(place)):
+            tries = [place.parent / line, self.base / line]
+            found = next((path for path in tries if path.is_file()), None)
+            if found is None:
+                index = index or PhotographIndex(self.folder)
+                name = index.find(line)
+                found = tries[0] if name is None else self.folder / name
+            yield found
 
 
 def config_path(source: Path) -> Path | None:
@@ -109,34 +182,35 @@ def names_path(folder: Path) -> Path | None:
     return next((folder / name for name in NAME_FILES if (folder / name).is_file()), None)
 
 
-def photographs_at(place: Path) -> Iterator[Path]:
-    """Yields the photographs of a folder, or those that a list names."""
-    if place.is_dir():
-        return photographs_in(place)
-    return (place.parent / line for line in text_lines(place))
+class _TextLoader(yaml.SafeLoader):
+    """Reads every plain value as the text that is written: yes, 010 and 1e3 are names."""
 
 
-def _values(path: Path) -> dict[str, Any]:
+_TextLoader.yaml_implicit_resolvers = {"<": [("tag:yaml.org,2002:merge", re.compile(r"^(?:<<)$"))]}
+
+
+def _values(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The content of a YAML file: as YAML means it, and as it is written."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError, RecursionError) as error:
+        text = text_of_bytes(path.read_bytes())
+        values = yaml.safe_load(text)
+        written = yaml.load(text, Loader=_TextLoader)
+    except (yaml.YAMLError, OSError, RecursionError, ValueError) as error:
         raise InputError(f"{path}: expected YAML: {' '.join(str(error).split())[:120]}") from error
     if not isinstance(values, dict):
         raise InputError(
             f"{path}: expected keys and values (names, train, val), found {type(values).__name__}"
         )
-    return values
+    return values, written
 
 
 def _names(names: object, source: Path) -> dict[int, str]:
     rows = dict(enumerate(names)) if isinstance(names, list) else names
     if isinstance(rows, dict):
-        rows = {int(k) if str(k).isdecimal() else k: str(v) for k, v in rows.items()}
-        if all(type(k) is int for k in rows) and rows and len(set(rows.values())) == len(rows):
+        rows = {int(k) if str(k).isdecimal() else k: str(v).strip() for k, v in rows.items()}
+        if all(type(k) is int for k in rows) and any(rows.values()):
             return dict(sorted(rows.items()))
-    raise InputError(
-        f"{source}: names: expected class names, each once, as a list or as number: name"
-    )
+    raise InputError(f"{source}: names: expected class names, as a list or as number: name")
 
 
 def _names_of_file(folder: Path) -> dict[int, str]:
@@ -145,4 +219,4 @@ def _names_of_file(folder: Path) -> dict[int, str]:
         raise InputError(
             f"{folder}: expected class names: a data.yaml with names, or a classes.txt"
         )
-    return _names(text_lines(path), path)
+    return _names(text_lines(path, blank=True), path)

@@ -12,7 +12,7 @@ from halfmask.errors import InputError
 from halfmask.formats.report import Options
 from halfmask.formats.shapes import extent, pairs, pixels_of
 from halfmask.formats.sink import CocoSink
-from halfmask.formats.source_files import leads_out
+from halfmask.formats.source_files import leads_out, text_of_bytes
 from halfmask.formats.yolo.source import ALL, YoloSource, find_parts, find_source
 
 
@@ -81,17 +81,47 @@ def read_yolo(source: Path, sink: CocoSink, options: Options) -> None:
         _note_parts(found, sink)
     else:
         found = find_source(source, options.images, options.split)
-    sink.add_categories([{"id": label + 1, "name": name} for label, name in found.names.items()])
-    used = set()
+    names = found.config.names
+    sink.add_categories([{"id": label + 1, "name": name} for label, name in names.items() if name])
     for photograph in found.photographs:
-        labels = found.label_file(photograph)
-        used.add(labels)
-        _add_photograph(photograph, labels, found, sink=sink)
+        _add_photograph(photograph, found, sink=sink)
         options.advance(1, len(found.photographs))
-    orphans = sorted(_label_files(used) - used)
-    if orphans and options.split is None:
+    whole, named = options.split in (None, ALL), options.images is None
+    _count_files(found, sink, whole=whole, named=named)
+
+
+def _count_files(found: YoloSource, sink: CocoSink, *, whole: bool, named: bool) -> None:
+    """Counts what was looked for and not found, and label files that are not used.
+
+    Args:
+        found: the data set.
+        sink: whose report gets the counts.
+        whole: whether all parts were read, so that other label files are left over.
+        named: whether the photographs are where data.yaml says.
+    """
+    report, labels = sink.report, found.labels
+    for what, where in found.config.faults():
+        report.note(what, where)
+    tails = found.tails if named else []
+    what = "paths in data.yaml that are not here: found by their end"
+    report.note(what, next(iter(tails), ""), times=len(tails))
+    without = [p for p in found.photographs if p not in labels.of]
+    looked = ", ".join(map(str, labels.folders[:3]))
+    if not labels.of:
+        what = "photographs, and no label file of any: put them into `labels` beside `images`"
+        report.fault(what, f"looked for one in {looked}, below {found.config.folder}", len(without))
+    else:
+        what = "photographs without a label file: read as images without objects"
+        report.note(what, next(iter(without), ""), times=len(without))
+    if labels.elsewhere is not None:
+        what = "label files in a folder that no rule of YOLO names: used"
+        report.note(what, labels.elsewhere, times=len(labels.of))
+    what = "label files that fit several photographs: left out"
+    report.fault(what, next(iter(labels.unclear), ""), times=len(labels.unclear))
+    if whole:
+        orphans = labels.orphans()
         what = "label files without a photograph, so without a size: left out"
-        sink.report.fault(what, orphans[0], times=len(orphans))
+        report.fault(what, next(iter(orphans), ""), times=len(orphans))
 
 
 def _note_parts(found: YoloSource, sink: CocoSink) -> None:
@@ -102,7 +132,7 @@ def _note_parts(found: YoloSource, sink: CocoSink) -> None:
     sink.report.note(what, next(iter(found.shared), ""), times=len(found.shared))
 
 
-def _add_photograph(photograph: Path, labels: Path, found: YoloSource, *, sink: CocoSink) -> None:
+def _add_photograph(photograph: Path, found: YoloSource, *, sink: CocoSink) -> None:
     try:
         with opened(photograph) as image:
             shown = Orientation.of(image)
@@ -119,39 +149,45 @@ def _add_photograph(photograph: Path, labels: Path, found: YoloSource, *, sink: 
     more = {} if split is None else {"split": split}
     name = _name_below(found.root, photograph)
     number = sink.add_image(name, shown.turned, photograph, **more)
-    if number is None or not labels.is_file():
+    labels = found.labels.of.get(photograph)
+    if number is None or labels is None:
         return
-    text = labels.read_text(encoding="utf-8-sig", errors="replace")
+    text = text_of_bytes(labels.read_bytes()).removeprefix("\ufeff")
     for line_number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             _add_line(line, number, found, sink=sink, where=f"{labels} line {line_number}")
 
 
 def _add_line(line: str, image: int, found: YoloSource, *, sink: CocoSink, where: str) -> None:
-    row = parse_line(line, found.keypoint_values)
+    row = parse_line(line, found.config.keypoint_values)
     if isinstance(row, str):
         sink.report.fault(f"label lines with {row}: left out", where)
         return
-    if row.label not in found.names:
-        sink.report.fault(
-            f"label lines of a class beyond the {len(found.names)} names: left out", where
-        )
+    names = found.config.names
+    if row.label not in names:
+        sink.report.fault(f"label lines of a class beyond the {len(names)} names: left out", where)
         return
+    category = row.label + 1
+    if not names[row.label] and category not in sink.category_ids:
+        name = f"class {row.label}"
+        sink.report.note("classes without a name: called by their number", name)
+        sink.add_categories([{"id": category, "name": name}])
     size = sink.size_of(image)
     assert size is not None
     height, width = size
-    name = found.names[row.label]
     if row.keypoints:
         sink.report.note("rows with keypoints: their boxes are kept", where)
     if row.polygon is not None:
         polygon = [pixels_of(v, (width, height)[i % 2]) for i, v in enumerate(row.polygon)]
         # A box of its own, which stays if the polygon is broken.
-        sink.add(image, name, where, segmentation=[polygon], bbox=extent(pairs(polygon)))
+        sink.add(image, category, where, segmentation=[polygon], bbox=extent(pairs(polygon)))
         return
     assert row.box is not None
     cx, cy, w, h = row.box
     bbox = [(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height]
-    sink.add(image, name, where, bbox=bbox, **({} if row.score is None else {"score": row.score}))
+    sink.add(
+        image, category, where, bbox=bbox, **({} if row.score is None else {"score": row.score})
+    )
 
 
 def _name_below(root: Path, photograph: Path) -> str:
@@ -161,10 +197,3 @@ def _name_below(root: Path, photograph: Path) -> str:
     except ValueError:
         return photograph.name
     return photograph.name if leads_out(name) else name
-
-
-def _label_files(used: set[Path]) -> set[Path]:
-    """All label files in the folders of those that belong to photographs."""
-    folders = {labels.parent for labels in used}
-    files = {file for folder in folders for file in folder.glob("*.txt")}
-    return {file for file in files if file.name != "classes.txt"}

@@ -8,15 +8,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from halfmask.errors import InputError
-from halfmask.formats.source_files import photographs_in
-from halfmask.formats.yolo.config import YoloConfig, photographs_at
+from halfmask.formats.source_files import PART_FOLDERS, photographs_in
+from halfmask.formats.yolo.config import YoloConfig
+from halfmask.formats.yolo.labels import LabelFiles
 
 ALL = "all"
 """The `split` that stands for all parts in one file."""
 _NOT_KEPT = {"path", "names", "train", "val", "test", "kpt_shape", "flip_idx", "download"}
 """Keys of data.yaml that a writer does not repeat."""
-_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""Folder → the part that it holds where data.yaml does not say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,40 +23,34 @@ class YoloSource:
     """One part of a data set, or all of it.
 
     Attributes:
-        names: class names, by label.
+        config: what the data set says about itself.
         root: the folder that file names are relative to.
         photographs: sorted.
-        labels: folder of the label files; None if the photograph's path determines it.
-        keypoint_values: count of the numbers after the box in rows with keypoints.
+        labels: their label files.
         split_of: photograph → its part; empty if the data set has no parts.
         layout: what a writer needs to write the same folders again.
         absent: parts that data.yaml names and that are not there.
         shared: photographs that are in several parts.
     """
 
-    names: dict[int, str]
+    config: YoloConfig
     root: Path
     photographs: list[Path] = field(repr=False)
-    labels: Path | None = None
-    keypoint_values: int = 0
+    labels: LabelFiles
     split_of: dict[Path, str] = field(default_factory=dict, repr=False)
     layout: dict[str, Any] = field(default_factory=dict, repr=False)
     absent: tuple[str, ...] = ()
     shared: tuple[Path, ...] = ()
 
-    def label_file(self, photograph: Path) -> Path:
-        """Returns the label file of a photograph.
-
-        Without `labels`, the folder `images` in its path becomes `labels`; a path
-        without `images` has the label file beside the photograph.
-        """
-        if self.labels is not None:
-            return self.labels / photograph.relative_to(self.root).with_suffix(".txt")
-        parts = list(photograph.parts)
-        for i in range(len(parts) - 2, -1, -1):
-            if parts[i] == "images":
-                return Path(*parts[:i], "labels", *parts[i + 1 :]).with_suffix(".txt")
-        return photograph.with_suffix(".txt")
+    @property
+    def tails(self) -> list[str]:
+        """The paths in data.yaml that are found by their end only, and what they lead to."""
+        entries = {entry for entries in self.config.named.values() for entry in entries}
+        return [
+            f"{entry} → {found}"
+            for entry in sorted(entries)
+            if self.config.is_tail(entry) and (found := self.config.find(entry)) is not None
+        ]
 
 
 def find_source(source: Path, images: Path | None, split: str | None) -> YoloSource:
@@ -79,19 +72,17 @@ def find_source(source: Path, images: Path | None, split: str | None) -> YoloSou
         photographs, place = sorted(photographs_in(root)), root
         labels = labels / split if split and (labels / split).is_dir() else labels
     else:
+        _check_distinct(config, source)
         entries = config.named[_chosen(config.named, split, source)]
         places = [config.place(entry) for entry in entries]
-        root = places[0] if len(places) == 1 and places[0].is_dir() else config.base
-        photographs = sorted({p for place in places for p in photographs_at(place)})
+        photographs = sorted({p for place in places for p in config.photographs_at(place)})
         place, labels = places[0], None
+        _check_found(photographs, place)
+        single = len(places) == 1 and place.is_dir()
+        root = place if single else _common_root(config.base, photographs)
     _check_found(photographs, place)
-    return YoloSource(
-        names=config.names,
-        root=root,
-        photographs=photographs,
-        labels=labels,
-        keypoint_values=config.keypoint_values,
-    )
+    found = LabelFiles.find(photographs, root=root, labels=labels, folder=config.folder)
+    return YoloSource(config=config, root=root, photographs=photographs, labels=found)
 
 
 def find_parts(source: Path, images: Path | None, split: str | None) -> YoloSource:
@@ -108,6 +99,7 @@ def find_parts(source: Path, images: Path | None, split: str | None) -> YoloSour
     if images is not None or not config.named:
         found = _parts_by_folder(config, images)
     else:
+        _check_distinct(config, source)
         found = _parts_by_config(config)
     if split is None:
         return found
@@ -125,14 +117,15 @@ def _parts_by_config(config: YoloConfig) -> YoloSource:
     shared: list[Path] = []
     places: dict[str, list[Path]] = {}
     for split, entries in config.named.items():
-        there = [e for e in entries if any(place.exists() for place in config.tries(e))]
-        if not there and split == "test":  # exports name it even if it is empty
+        if split == "test" and not any(
+            map(config.is_there, entries)
+        ):  # exports name it even if it is empty
             continue
         places[split] = [config.place(e) for e in entries]
         if places[split] in [places[other] for other in places if other != split]:
             continue
         for place in places[split]:
-            found = (Path(os.path.normpath(p)) for p in photographs_at(place))
+            found = (Path(os.path.normpath(p)) for p in config.photographs_at(place))
             for photograph in sorted(found) if place.is_dir() else found:
                 if split_of.setdefault(photograph, split) != split:
                     shared.append(photograph)
@@ -143,10 +136,10 @@ def _parts_by_config(config: YoloConfig) -> YoloSource:
     several = len({tuple(entries) for entries in layout.values()}) > 1
     several |= any(PurePosixPath(e).name == key for key, found in layout.items() for e in found)
     return YoloSource(
-        names=config.names,
+        config=config,
         root=root,
         photographs=photographs,
-        keypoint_values=config.keypoint_values,
+        labels=LabelFiles.find(photographs, root=root, labels=None, folder=config.folder),
         split_of=split_of if several else {},
         layout={"parts": layout, **_kept(config)},
         absent=tuple(sorted({*config.named} - {*places})),
@@ -171,11 +164,10 @@ def _parts_by_folder(config: YoloConfig, images: Path | None) -> YoloSource:
         everything = ["images"] if _all_in_images(root, photographs) else ["."]
         layout["parts"] = several or {"train": everything, "val": everything}
     return YoloSource(
-        names=config.names,
+        config=config,
         root=root,
         photographs=photographs,
-        labels=labels,
-        keypoint_values=config.keypoint_values,
+        labels=LabelFiles.find(photographs, root=root, labels=labels, folder=config.folder),
         split_of={p: part for part, places in parts.items() for p in places},
         layout=layout,
     )
@@ -186,12 +178,12 @@ def _parts_of_folders(root: Path, photographs: list[Path]) -> dict[str, dict[Pat
     parts: dict[str, dict[Path, str]] = {}
     for photograph in photographs:
         folders = photograph.relative_to(root).parts[:-1]
-        at = next((i for i, name in enumerate(folders) if name in _FOLDERS), None)
+        at = next((i for i, name in enumerate(folders) if name in PART_FOLDERS), None)
         if at is None:
             continue
         end = at + 2 if folders[at + 1 : at + 2] == ("images",) else at + 1
         place = PurePosixPath(*folders[:end]).as_posix()
-        parts.setdefault(_FOLDERS[folders[at]], {})[photograph] = place
+        parts.setdefault(PART_FOLDERS[folders[at]], {})[photograph] = place
     return parts
 
 
@@ -223,6 +215,18 @@ def _below(root: Path, place: Path) -> str:
     top, full = (Path(os.path.normpath(p.absolute())) for p in (root, place))
     inside = full.is_relative_to(top)
     return PurePosixPath(full.relative_to(top) if inside else full.name).as_posix()
+
+
+def _check_distinct(config: YoloConfig, source: Path) -> None:
+    """Raises InputError if paths of other machines end alike and lead to one folder."""
+    of: dict[Path, str] = {}
+    for entry in (e for entries in config.named.values() for e in entries):
+        found = config.find(entry) if config.is_tail(entry) else None
+        if found is not None and of.setdefault(found, entry) != entry:
+            raise InputError(
+                f"{source}: {of[found]} and {entry} are not here, and both would be {found} by "
+                "their end; correct these paths, or name the photographs with --images"
+            )
 
 
 def _check_found(photographs: list[Path], place: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from halfmask.coco.images import opened, photograph_path
 from halfmask.errors import InputError
+from halfmask.files.regular import read_regular
 
 PHOTOGRAPHS = {
     *(".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".mpo", ".dng", ".pfm"),
@@ -71,6 +72,8 @@ def size_of_photograph(images: Path | None, name: str) -> tuple[int, int] | None
 def photographs_in(folder: Path) -> Iterator[Path]:
     """Yields the photographs in a folder and the folders below it.
 
+    Pipes, devices and links to nothing are yielded; their reader names them.
+
     Raises:
         InputError: there is no such folder.
     """
@@ -78,10 +81,17 @@ def photographs_in(folder: Path) -> Iterator[Path]:
         raise InputError(
             f"{folder}: expected the folder of the photographs, there is no such folder"
         )
-    return (p for p in folder.rglob("*") if p.suffix.lower() in PHOTOGRAPHS and p.is_file())
+    return (p for p in folder.rglob("*") if p.suffix.lower() in PHOTOGRAPHS and not p.is_dir())
 
 
 def text_lines(path: Path) -> list[str]:
-    """Returns the lines of a text file, stripped and without blank ones."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    """Returns the lines of a text file, stripped and without blank ones.
+
+    Raises:
+        InputError: it is not a regular file that can be read.
+    """
+    try:
+        lines = read_regular(path).decode("utf-8", "replace").splitlines()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     return [line.strip() for line in lines if line.strip()]

@@ -16,7 +16,7 @@ from halfmask._version import __version__
 from halfmask.errors import InputError
 from halfmask.web import schema
 from halfmask.web.pages import application
-from halfmask.web.photographs import decoded, is_turned, read_size, shown, shrink_for
+from halfmask.web.photographs import decoded, is_turned, read_size, room_for, shown, shrink_for
 from halfmask.web.segmenting import Segmenter
 from halfmask.web.server import LOOPBACK, PageServer
 
@@ -90,13 +90,15 @@ def tryout_app(segmenter: Segmenter) -> FastAPI:
         data: Annotated[bytes, Body(media_type="application/octet-stream")],
     ) -> schema.PhotoView:
         height, width = read_size(data, PHOTO, MOST_PIXELS)
-        turned = is_turned(data, PHOTO)
+        with room_for(data, PHOTO):
+            turned = is_turned(data, PHOTO)
         return schema.PhotoView(photo=uploads.add(data), width=width, height=height, turned=turned)
 
     @app.get("/api/photos/{photo}", response_class=Response)
     def show(photo: PhotoId) -> Response:
         data = held(photo)
-        picture = shown(data, PHOTO)
+        with room_for(data, PHOTO):
+            picture = shown(data, PHOTO)
         return Response(picture.data, media_type=picture.media_type)
 
     _add_masks(app, segmenter, held)
@@ -127,14 +129,15 @@ def _add_masks(app: FastAPI, segmenter: Segmenter, held: Callable[[str], bytes])
         if asked.label > known:
             raise InputError(f"label {asked.label}: the model knows labels 0 to {known}")
         x, y, width, height = asked.box
-        pixels = decoded(data, PHOTO, shrink_for(width, height))
-        box = (x, y, x + width, y + height)
-        return schema.Segmented.of(
-            segmenter.segment(pixels, box, asked.label, size=read_size(data, PHOTO))
-        )
+        box, shrink = (x, y, x + width, y + height), shrink_for(width, height)
+        with room_for(data, PHOTO, shrink):
+            pixels = decoded(data, PHOTO, shrink)
+            drawn = segmenter.segment(pixels, box, asked.label, size=read_size(data, PHOTO))
+        return schema.Segmented.of(drawn)
 
     @app.post("/api/photos/{photo}/detect")
     def detect(photo: PhotoId, asked: schema.DetectRequest) -> schema.Found:
         data = held(photo)
-        found = segmenter.detect(decoded(data, PHOTO), asked.least, MOST_FOUND)
+        with room_for(data, PHOTO):
+            found = segmenter.detect(decoded(data, PHOTO), asked.least, MOST_FOUND)
         return schema.Found(items=[schema.Segmented.of(drawn) for drawn in found])

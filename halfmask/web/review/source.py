@@ -14,7 +14,7 @@ from halfmask.coco.images import Pixels
 from halfmask.coco.records import file_name_of
 from halfmask.coco.supervision import MaskState, judge
 from halfmask.errors import InputError
-from halfmask.web.photographs import Shown, bytes_inside, decoded, read_size, shown
+from halfmask.web.photographs import Shown, bytes_inside, decoded, read_size, room_for, shown
 from halfmask.web.review.decisions import Decision
 from halfmask.web.review.index import STATES, build_index
 
@@ -120,14 +120,21 @@ class ReviewedFile:
         Raises:
             InputError: it is missing, outside the folder, cut short, or its size is not
                 the one in the file.
+            BusyError: too many requests wait for memory.
         """
         data, name = self._photograph(row)
-        return shown(data, name)
+        with room_for(data, name):
+            return shown(data, name)
 
-    def pixels(self, row: int, shrink: int) -> Pixels:
-        """Returns a photograph's pixels, uint8 [H, W, 3]; `shrink` and errors as in `decoded`."""
+    @contextmanager
+    def pixels(self, row: int, shrink: int) -> Iterator[Pixels]:
+        """Gives a block a photograph's pixels, uint8 [H, W, 3].
+
+        `shrink` and errors are those of `decoded` and `room_for`.
+        """
         data, name = self._photograph(row)
-        return decoded(data, name, shrink)
+        with room_for(data, name, shrink):
+            yield decoded(data, name, shrink)
 
     def _photograph(self, row: int) -> tuple[bytes, str]:
         image = self.image(row)

@@ -19,7 +19,7 @@ FOLDERS = sorted({path.parent for path in FILES})
 
 FLOORS: list[set[str]] = [
     {"_version", "errors", "text"},
-    {"files", "masks", "recipes", "distributed", "progress"},
+    {"files", "masks", "recipes", "distributed", "progress", "terminal"},
     {"structures"},
     {"coco"},
     {"formats"},
@@ -37,7 +37,13 @@ FLOORS: list[set[str]] = [
 ]
 """A room imports the rooms of the floors below its own, and itself."""
 FLOOR = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
-SAME_FLOOR = {("recipes", "files"), ("files", "masks"), ("_version", "errors"), ("text", "errors")}
+SAME_FLOOR = {
+    ("recipes", "files"),
+    ("files", "masks"),
+    ("progress", "terminal"),
+    ("_version", "errors"),
+    ("text", "errors"),
+}
 APART = [
     ("halfmask.models", "halfmask.data"),
     ("halfmask.models", "halfmask.training"),
@@ -64,7 +70,6 @@ SHORT = {
     "cli/synth.py": DOOR,
     "errors.py": "every room raises these errors",
     "formats/photograph_links.py": "yolo and voc link photographs alike",
-    "pictures/save.py": "the one home of saved pictures",
     "text.py": "the one home of shortened lists",
     "web/tryout.py": "the twin of serve; its application is a file of its own",
 }

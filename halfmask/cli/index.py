@@ -10,6 +10,7 @@ import typer
 import halfmask
 from halfmask.cli.shared.reading import fail_if_unread
 from halfmask.progress import Display
+from halfmask.terminal import say
 
 
 def run(
@@ -49,9 +50,9 @@ def run(
     with Display(quiet=True) as progress:
         made = halfmask.index(data, folder=folder, anew=anew, images=images, progress=progress)
     if Path(made.data) != data:
-        print(f"read as COCO: {made.data}")
-    print(f"{made.path}: {made.images} images, {made.boxes} boxes, {made.masks} masks")
+        say(f"read as COCO: {made.data}")
+    say(f"{made.path}: {made.images} images, {made.boxes} boxes, {made.masks} masks")
     for kind, count in made.left_out.items():
-        print(f"left out: {count} {kind.replace('_', ' ')}")
-    print(f"{made.bytes / 2**20:.1f} MiB, {made.seconds:.1f} s")
+        say(f"left out: {count} {kind.replace('_', ' ')}")
+    say(f"{made.bytes / 2**20:.1f} MiB, {made.seconds:.1f} s")
     fail_if_unread(made.reading)

@@ -10,6 +10,7 @@ import typer
 import halfmask
 from halfmask.cli.shared.reading import fail_if_unread
 from halfmask.progress import Display
+from halfmask.terminal import say
 
 
 def run(
@@ -39,7 +40,7 @@ def run(
     """
     with Display(quiet=True) as progress:
         done = halfmask.split(data, masked=masked, out=out, images=images, progress=progress)
-    print(
+    say(
         f"{done.out}: masks of {done.masked} of {done.classes} classes kept, "
         f"{done.kept} masks stay, {done.removed} removed"
     )

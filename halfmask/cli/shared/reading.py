@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from halfmask.terminal import say
+
 if TYPE_CHECKING:
     from halfmask.formats.report import ConversionReport
 
@@ -13,9 +15,9 @@ if TYPE_CHECKING:
 def show_report(report: ConversionReport) -> bool:
     """Prints notes to stdout and problems to stderr; returns whether there is no problem."""
     for note in report.lines(report.notes):
-        print(f"note: {note}")
+        say(f"note: {note}")
     for problem in report.lines(report.faults):
-        typer.echo(f"problem: {problem}", err=True)
+        say(f"problem: {problem}", err=True)
     return not report.faults
 
 

@@ -26,6 +26,7 @@ from halfmask.coco.records import (
 )
 from halfmask.coco.supervision import MaskState, Use, classify, is_crowd, mask_weight
 from halfmask.errors import InputError
+from halfmask.files.regular import read_regular
 
 
 class CocoFile:
@@ -245,7 +246,7 @@ def parse_json(path: Path, expected: str, constants: list[str]) -> object:
         InputError: the file cannot be read or is not JSON in UTF-8.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_regular(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}: {expected} in UTF-8, byte {error.start} is not UTF-8; save it as UTF-8"

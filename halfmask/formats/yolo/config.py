@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from halfmask.errors import InputError
-from halfmask.formats.source_files import photographs_in, text_lines
+from halfmask.formats.source_files import PHOTOGRAPHS, photographs_in, text_lines
+from halfmask.recipes.yaml_text import read_yaml
 
 SPLITS = ("train", "val", "test")
 CONFIGS = ("data.yaml", "data.yml", "dataset.yaml")
+_RARE = {".gif", ".ppm", ".pgm", ".pnm", ".jfif", ".jpe"}
 NAME_FILES = ("classes.txt", "labels/classes.txt", "obj.names")
 
 
@@ -113,14 +114,22 @@ def photographs_at(place: Path) -> Iterator[Path]:
     """Yields the photographs of a folder, or those that a list names."""
     if place.is_dir():
         return photographs_in(place)
-    return (place.parent / line for line in text_lines(place))
+    lines = text_lines(place)
+    odd = next((k for k, line in enumerate(lines, 1) if not _is_name(line)), None)
+    if odd is not None:  # any file of the machine may be named as a list: its text is not shown
+        raise InputError(
+            f"{place}: expected a list of photographs, one a line; line {odd} does not end like "
+            "a photograph (.jpg, .png, …)"
+        )
+    return (place.parent / line for line in lines)
+
+
+def _is_name(line: str) -> bool:
+    return Path(line).suffix.lower() in PHOTOGRAPHS | _RARE
 
 
 def _values(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError, RecursionError) as error:
-        raise InputError(f"{path}: expected YAML: {' '.join(str(error).split())[:120]}") from error
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise InputError(
             f"{path}: expected keys and values (names, train, val), found {type(values).__name__}"
@@ -131,7 +140,9 @@ def _values(path: Path) -> dict[str, Any]:
 def _names(names: object, source: Path) -> dict[int, str]:
     rows = dict(enumerate(names)) if isinstance(names, list) else names
     if isinstance(rows, dict):
-        rows = {int(k) if str(k).isdecimal() else k: str(v) for k, v in rows.items()}
+        rows = {
+            int(k) if re.fullmatch("[0-9]{1,9}", str(k)) else k: str(v) for k, v in rows.items()
+        }
         if all(type(k) is int for k in rows) and rows and len(set(rows.values())) == len(rows):
             return dict(sorted(rows.items()))
     raise InputError(

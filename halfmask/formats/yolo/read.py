@@ -8,6 +8,7 @@ from pathlib import Path
 
 from halfmask.coco.images import opened
 from halfmask.errors import InputError
+from halfmask.files.regular import read_regular
 from halfmask.formats.report import Options
 from halfmask.formats.shapes import extent, pairs, pixels_of
 from halfmask.formats.sink import CocoSink
@@ -120,9 +121,14 @@ def _add_photograph(photograph: Path, labels: Path, found: YoloSource, *, sink: 
     split = found.split_of.get(photograph)
     more = {} if split is None else {"split": split}
     number = sink.add_image(_name_below(found.root, photograph), size, photograph, **more)
-    if number is None or not labels.is_file():
+    if number is None or not labels.exists():
         return
-    text = labels.read_text(encoding="utf-8-sig", errors="replace")
+    try:
+        text = read_regular(labels).decode("utf-8-sig", "replace")
+    except OSError as error:
+        what = "label files that cannot be read: their photographs get no labels"
+        sink.report.fault(what, f"{labels}: {error.strerror or error}")
+        return
     for line_number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             _add_line(line, number, found, sink=sink, where=f"{labels} line {line_number}")

@@ -99,7 +99,7 @@ def _check_events(text: str) -> None:
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor in (anchor for anchor, _ in pending):
                 raise _TooLargeError(f"the alias *{event.anchor} stands inside what it repeats")
-            count += sizes.get(event.anchor, 0)
+            count += sizes.get(event.anchor or "", 0)
         count += isinstance(event, yaml.NodeEvent)
         if count > MOST_VALUES:
             raise _TooLargeError(f"more than {MOST_VALUES:,} values, with what aliases repeat")

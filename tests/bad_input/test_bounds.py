@@ -21,14 +21,16 @@ from halfmask.coco.file import CocoFile, parse_json
 from halfmask.coco.locate import plain_name
 from halfmask.coco.records import MOST_PIXELS
 from halfmask.errors import InputError
+from halfmask.formats import xml_stream
 from halfmask.formats.convert import convert
 from halfmask.formats.json_stream import stream_items
 from halfmask.formats.shapes import one_polygon
-from halfmask.formats.xml_stream import LONGEST_PIECE, XmlError, elements
+from halfmask.formats.xml_stream import XmlError, elements
 from halfmask.masks.outline import LEAST_IOU, outlines
 from halfmask.masks.rle import crop_of, rle_of
+from halfmask.recipes import yaml_text
 from halfmask.recipes.recipe import load_recipe, parse_recipe, shipped_recipes
-from halfmask.recipes.yaml_text import MOST_DEPTH, MOST_VALUES, parse_yaml, read_yaml
+from halfmask.recipes.yaml_text import MOST_DEPTH, parse_yaml, read_yaml
 from halfmask.web.security import _same
 
 
@@ -48,7 +50,7 @@ YAML = {
     **{f"nested {key}": (text, "nested deeper") for key, text in DEEP.items()},
     "laughs": (LAUGHS, "values, with what aliases repeat"),
     "alias in itself": ("a: &a [*a]", "stands inside what it repeats"),
-    "many": (f"[{'1,' * (MOST_VALUES + 1)}]", "more than 50,000 values"),
+    "many": ("[" + "1," * 3001 + "]", "more than 3,000 values"),
     "no int": ("a: !!int x", "a value that does not fit its tag"),
     "empty int": ("a: !!int ''", "a value that does not fit its tag"),
     "no float": ("a: !!float x", "a value that does not fit its tag"),
@@ -69,7 +71,10 @@ YAML = {
 
 
 @pytest.mark.parametrize("name", YAML)
-def test_yaml_that_asks_for_too_much_is_one_line(name: str) -> None:
+def test_yaml_that_asks_for_too_much_is_one_line(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yaml_text, "MOST_VALUES", 3000)
     text, words = YAML[name]
     with pytest.raises(InputError, match=words) as caught:
         parse_yaml(text, "recipe.yaml")
@@ -164,7 +169,7 @@ def test_an_option_that_asks_for_too_much_is_refused(arguments: list[str], tmp_p
     out = tmp_path / "out"
     done = CliRunner().invoke(app, [str(out) if a == "OUT" else a for a in arguments])
     assert done.exit_code == 2
-    assert "range" in done.output
+    assert "equal to" in " ".join(done.output.split())
     assert not out.exists()
 
 
@@ -320,9 +325,10 @@ def test_speckle_is_outlined_in_time_and_as_it_is(
 # XML, JSON, CSV, addresses
 @pytest.mark.parametrize("how", ["attribute", "text", "comment", "name"])
 def test_a_long_piece_of_xml_is_refused(
-    tmp_path: Path, how: str, seconds: Callable[[], float]
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    long = "x" * (LONGEST_PIECE + (2 << 20))
+    monkeypatch.setattr(xml_stream, "LONGEST_PIECE", 4 << 20)
+    long = "x" * (6 << 20)
     text = {
         "attribute": f'<a b="{long}"/>',
         "text": f"<a>{long}</a>",
@@ -330,9 +336,8 @@ def test_a_long_piece_of_xml_is_refused(
         "name": f"<{long}/>",
     }[how]
     (tmp_path / "a.xml").write_text(text)
-    with pytest.raises(XmlError, match="more than 32 MB"):
+    with pytest.raises(XmlError, match="more than 4 MB"):
         list(elements(tmp_path / "a.xml", {"a"}))
-    assert seconds() < 20
 
 
 def test_a_mask_of_megabytes_in_xml_is_read(tmp_path: Path) -> None:

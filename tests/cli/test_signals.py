@@ -41,7 +41,8 @@ def test_ctrl_c_prints_no_traceback(tmp_path: Path, times: int, gap: float) -> N
     out = tmp_path / "world"
     command = ["synth", str(out), "--image-count", "100000", "--seed", "1"]
     code, said = interrupted(command, out / "images" / "000001.png", times, gap)
-    assert code == 130, said
+    # A shell says 130 in both cases; the second is Ctrl-C while the interpreter ends.
+    assert code in (130, -signal.SIGINT), said
     assert "Traceback" not in said
     assert "Error" not in said
     assert said.count("\n") <= 4, said

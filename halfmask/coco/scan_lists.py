@@ -87,12 +87,7 @@ def scan_lists(
 
 
 class Brackets:
-    """Finds brackets outside of strings, chunk after chunk.
-
-    Attributes:
-        depth: of nesting after the last chunk.
-        deepest: the greatest depth so far.
-    """
+    """Finds brackets outside of strings, chunk after chunk; `deepest` is the greatest depth."""
 
     def __init__(self) -> None:
         self.depth = self.deepest = 0

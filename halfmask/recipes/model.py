@@ -11,18 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # A recipe may come from a stranger, in the header of a checkpoint; these bounds and
 # `halfmask.models.build.MOST_WEIGHTS` keep what it asks for within a machine.
-Width = Annotated[int, Field(ge=1, le=4096)]
-"""Channels of a layer."""
-Side = Annotated[int, Field(ge=1, le=16_384)]
-"""Length in pixels."""
-Few = Annotated[int, Field(ge=1, le=256)]
-"""Blocks of a stage, or cells of a small map's side."""
+Width = Annotated[int, Field(ge=1, le=4096)]  # channels of a layer
+Side = Annotated[int, Field(ge=1, le=16_384)]  # pixels
+Few = Annotated[int, Field(ge=1, le=256)]  # blocks of a stage, or cells of a small map's side
 Layers = Annotated[int, Field(ge=0, le=64)]
-"""Layers in a row."""
-Regions = Annotated[int, Field(ge=1, le=100_000)]
-"""Regions of a picture."""
-Sampling = Annotated[int, Field(ge=-1, le=16)]
-"""Points along a side of a pooled cell."""
+Regions = Annotated[int, Field(ge=1, le=100_000)]  # of a picture
+Sampling = Annotated[int, Field(ge=-1, le=16)]  # points along a side of a pooled cell
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 

@@ -73,7 +73,8 @@ def parse_yaml(text: str, where: str) -> Any:
     except _TooLargeError as error:
         raise InputError(f"{where}: {error}") from error
     except Exception as error:  # the constructors of scalars raise anything
-        words = " ".join(str(error).split())[:LONGEST_FAULT] or type(error).__name__
+        words = " ".join(str(error).split()).replace('in "<unicode string>", line', "at line")
+        words = words[:LONGEST_FAULT] or type(error).__name__
         kind = "" if isinstance(error, yaml.YAMLError) else "a value that does not fit its tag: "
         raise InputError(f"{where}: expected YAML: {kind}{words}") from error
 

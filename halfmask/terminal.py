@@ -1,7 +1,7 @@
-"""The one place that writes to a terminal: what comes from a user's file is text, never more.
+"""The one place that writes to a terminal; names from a file are text, never more.
 
-Names in a data set come from strangers. None of them is markup of rich, moves the cursor,
-or fails because the terminal has another encoding.
+They come from strangers. None of them is markup of rich, moves the cursor, or fails
+because the terminal has another encoding.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def one_polygon(
 
 
 def _joined(parts: list[Ring]) -> list[float]:
-    """Joins rings by bridges from the nearest corner of the path so far, there and back.
+    """Joins rings by bridges, there and back, from the path's nearest corner.
 
     More than `MOST_JOINED` rings are all joined at the first corner. A bridge covers
     no pixel, however long it is.

@@ -19,8 +19,9 @@ from halfmask.files.regular import open_regular
 from halfmask.formats.json_stream import CountBytes, counted
 
 LONGEST_PIECE = 32 << 20
-"""Bytes of a tag with its attributes and the text behind it; the mask of a photograph of
-a hundred million pixels has a tenth.
+"""Bytes of a tag with its attributes and the text behind it.
+
+The mask of a photograph of a hundred million pixels has a tenth.
 """
 _BLOCK = 1 << 20
 

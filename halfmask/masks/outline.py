@@ -126,7 +126,7 @@ def _strips(bitmap: Bitmap) -> list[Loop]:
         if not holes:
             polygons += [loop + np.array((shift, 0)) for loop in loops]
             continue
-        # Many holes: through the middle one, or a strip for each would be cut off in turn.
+        # Many holes: through the middle one, or a strip is cut off for each in turn.
         hole = holes[0] if len(holes) <= _MANY_HOLES else _middle(holes)
         # Through the hole, or along its left side if it is one pixel wide.
         cut = int(hole[:, 0].min() + hole[:, 0].max()) // 2

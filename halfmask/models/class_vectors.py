@@ -75,7 +75,7 @@ def _numbered_rows(path: Path, num_classes: int) -> NDArray[Any]:
 
 def _array(path: Path, lazily: bool = False) -> NDArray[Any]:
     try:
-        # Mapped: the header's size is compared with the file's before memory is asked for.
+        # Mapped: the header's size is compared with the file's before memory is used.
         check_regular(path)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(array, np.ndarray) and not lazily:

@@ -35,8 +35,8 @@ def check_sheet(path: str | Path) -> None:
 def new_figure(**options: Any) -> Figure:
     """Returns an empty matplotlib figure.
 
-    Unless MPLCONFIGDIR says otherwise, matplotlib keeps its list of fonts in a temporary
-    folder of this user, not below the home folder.
+    Unless MPLCONFIGDIR says otherwise, matplotlib keeps its list of fonts in a
+    temporary folder of this user, not below the home folder.
 
     Args:
         options: matplotlib's.

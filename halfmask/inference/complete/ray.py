@@ -67,8 +67,8 @@ def drawn_on_ray(
     queue = deque(rest)
     with _connected(address), _errors_explained():
         drawer = dataclasses.replace(drawer, folder=drawer.folder.resolve())
-        # Held until the end: Ray frees what nobody names, and a new worker in the place of
-        # a lost one gets the model from here.
+        # Held until the end: Ray frees what nobody names, and a new worker in the place
+        # of a lost one gets the model from here.
         shared = ray.put(drawer)
         workers = _workers(shared, drawer, len(queue))
         asked: dict[Any, tuple[Any, int | None]] = {w.hello.remote(): (w, None) for w in workers}

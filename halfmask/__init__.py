@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from halfmask._version import __version__
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from halfmask.training.train import train
     from halfmask.web.review.serve import review
     from halfmask.web.tryout import serve
+
+# Read when onnxruntime is imported: it would write a device id below the user's cache.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "complete": "halfmask.labelling.complete",

@@ -1,4 +1,10 @@
-"""The error that users see."""
+"""The error that users see, and texts made harmless for a terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_KEPT = "\n\t\u200c\u200d"  # the joiners are part of words and of emoji
 
 
 class InputError(Exception):
@@ -11,9 +17,22 @@ class InputError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(
-            "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in message)
-        )
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """Returns a text in which a terminal obeys no character.
+
+    Control characters, lone surrogates, and marks that turn the direction of writing
+    become escapes such as \\x1b. Line ends, tabs and spaces of any width stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or _is_kept(c) else _escaped(c) for c in text)
+
+
+def _is_kept(character: str) -> bool:
+    return character in _KEPT or unicodedata.category(character) == "Zs"
 
 
 def _escaped(character: str) -> str:

@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Mapping
 
 from rich import progress as bars
-from rich.console import Console
+
+from halfmask.errors import printable
+from halfmask.terminal import PlainConsole
 
 QUIET_SECONDS = 15.0
 """Time between two lines where nobody watches a bar."""
@@ -29,7 +31,7 @@ class Display:
     def __init__(self, quiet: bool = False) -> None:
         """quiet: where there is no bar, a task that is over in 15 seconds is not mentioned."""
         self._quiet = quiet
-        self._console = Console(stderr=True)
+        self._console = PlainConsole(stderr=True)
         self._progress: bars.Progress | None = None
         self._title, self._total, self._unit = "", 0, ""
         self._begin, self._first, self._done, self._last_line = 0.0, 0, 0, 0.0
@@ -57,18 +59,18 @@ class Display:
                 self._print(f"{title}: {total - done} {unit}s" + (f" after {done}" if done else ""))
             return
         columns = (
-            bars.TextColumn("{task.description}"),
+            bars.TextColumn("{task.description}", markup=False),
             bars.BarColumn(bar_width=24),
             bars.MofNCompleteColumn(),
             bars.TimeRemainingColumn(compact=True),
         )
         self._progress = bars.Progress(
             *columns,
-            bars.TextColumn("{task.fields[numbers]}"),
+            bars.TextColumn("{task.fields[numbers]}", markup=False),
             console=self._console,
             refresh_per_second=4,
         )
-        self._progress.add_task(title, total=total, completed=done, numbers="")
+        self._progress.add_task(printable(title), total=total, completed=done, numbers="")
         self._progress.start()
 
     def update(
@@ -88,7 +90,7 @@ class Display:
         ]
         if self._progress is not None:
             self._progress.update(
-                self._progress.task_ids[0], completed=done, numbers="  ".join(words)
+                self._progress.task_ids[0], completed=done, numbers=printable("  ".join(words))
             )
         elif now - self._last_line >= QUIET_SECONDS or (
             done >= self._total and not self._is_short(now)
@@ -106,7 +108,7 @@ class Display:
     def note(self, text: str) -> None:
         """Says beside the bar what goes on while it stands still."""
         if self._progress is not None:
-            self._progress.update(self._progress.task_ids[0], numbers=text)
+            self._progress.update(self._progress.task_ids[0], numbers=printable(text))
         else:
             self._print(text)
 
@@ -127,7 +129,7 @@ class Display:
         return self._console.is_terminal
 
     def _print(self, text: str) -> None:
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._console.print(text, soft_wrap=True)
 
 
 def _time(seconds: float) -> str:

@@ -19,7 +19,7 @@ FOLDERS = sorted({path.parent for path in FILES})
 
 FLOORS: list[set[str]] = [
     {"_version", "errors", "text"},
-    {"files", "masks", "recipes", "distributed", "progress"},
+    {"files", "masks", "recipes", "distributed", "progress", "terminal"},
     {"structures"},
     {"coco"},
     {"formats"},
@@ -37,7 +37,13 @@ FLOORS: list[set[str]] = [
 ]
 """A room imports the rooms of the floors below its own, and itself."""
 FLOOR = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
-SAME_FLOOR = {("recipes", "files"), ("files", "masks"), ("_version", "errors"), ("text", "errors")}
+SAME_FLOOR = {
+    ("recipes", "files"),
+    ("files", "masks"),
+    ("progress", "terminal"),
+    ("_version", "errors"),
+    ("text", "errors"),
+}
 APART = [
     ("halfmask.models", "halfmask.data"),
     ("halfmask.models", "halfmask.training"),

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 import halfmask
 from halfmask.cli.shared.options import (
@@ -19,6 +17,7 @@ from halfmask.cli.shared.options import (
 from halfmask.cli.shared.reading import show_additions, show_report
 from halfmask.files.atomic import write_json
 from halfmask.progress import Display
+from halfmask.terminal import PlainConsole, PlainTable, say
 from halfmask.text import lines_of, listed, plural
 
 if TYPE_CHECKING:
@@ -82,7 +81,10 @@ def run(
     crowd_masks: CrowdMasksOption = False,
     read_as: ReadAsOption = None,
     workers: Annotated[
-        int, typer.Option(min=0, help="Threads that decode photographs. The result stays the same.")
+        int,
+        typer.Option(
+            min=0, max=256, help="Threads that decode photographs. The result stays the same."
+        ),
     ] = 2,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be filled; write nothing.")
@@ -199,26 +201,28 @@ def _print_summary(summary: str) -> None:
     """Prints a paragraph at the width of the terminal, and the next command in one line."""
     paragraph, _, command = summary.partition("\n")
     if paragraph:
-        print()
-        Console().print(paragraph, markup=False, highlight=False)
+        say()
+        PlainConsole().print(paragraph)
     if command:
-        print(f"\n{command}")
+        say(f"\n{command}")
 
 
 def _print_plan(done: Completion) -> None:
-    table = Table("class", "would be filled", *[""] * any(not one.known for one in done.classes))
+    table = PlainTable(
+        "class", "would be filled", *[""] * any(not one.known for one in done.classes)
+    )
     for one in done.classes:
         note = [] if one.known else ["a class that the model does not know"]
         table.add_row(one.name, str(one.masks), *note)
     if done.classes:
-        Console().print(table)
+        PlainConsole().print(table)
     photographs = len(done.plan.photographs)
-    print(f"would fill {done.plan.total} masks in {photographs} photographs; nothing was written")
+    say(f"would fill {done.plan.total} masks in {photographs} photographs; nothing was written")
     show_additions(done.additions, "would be added")
-    print(f"would leave alone: {_kept(done.counts)}")
+    say(f"would leave alone: {_kept(done.counts)}")
     _print_broken(done)
     if done.unusable:
-        typer.echo(
+        say(
             f"annotations without a usable box, image or class: {listed(done.unusable, SHOWN)}",
             err=True,
         )
@@ -230,36 +234,36 @@ def _print_result(done: Completion) -> None:
         score += f", mean IoU with the model's own masks {done.mean_agreement:.2f}"
     resumed = f" ({done.resumed} of them by the run before)" if done.resumed else ""
     filled = f"{done.filled} masks filled{resumed}{score}" if done.filled else "nothing was filled"
-    print(f"{done.out}: {filled}")
+    say(f"{done.out}: {filled}")
     show_additions(done.additions, "added")
     if done.coco not in (None, done.out):
-        print(f"{done.coco}: the same as COCO, with each mask's score and state")
+        say(f"{done.coco}: the same as COCO, with each mask's score and state")
     if done.loose:
         measured = (
             ""
             if done.tightness is None
             else f" (mean IoU of {done.tightness:.2f} with the own boxes of the masks that exist)"
         )
-        print(f"boxes count as loose{measured}; use --boxes tight if they are not")
-    print(f"left alone: {_kept(done.counts)}")
+        say(f"boxes count as loose{measured}; use --boxes tight if they are not")
+    say(f"left alone: {_kept(done.counts)}")
     if done.counts["replaced"]:
-        print(
+        say(
             f"{plural(done.counts['replaced'], 'broken mask')} replaced; the old values are kept "
             "below halfmask.replaced"
         )
     if done.suspects:
-        print(f"suspect, the polygon repeats its box: annotations {listed(done.suspects, SHOWN)}")
+        say(f"suspect, the polygon repeats its box: annotations {listed(done.suspects, SHOWN)}")
     if done.unknown_classes:
         names = listed(done.unknown_classes, SHOWN)
-        print(f"filled although the model does not know the class: {names}")
+        say(f"filled although the model does not know the class: {names}")
     if done.sheet is not None:
-        print(done.sheet)
+        say(done.sheet)
     _print_faults(done)
 
 
 def _print_broken(done: Completion) -> None:
     if done.broken:
-        typer.echo(
+        say(
             f"{plural(len(done.broken), 'mask')} that cannot be read, left as in the file: "
             f"annotations {listed(done.broken, SHOWN)}; `halfmask doctor` says why, and "
             "--replace-broken fills them and keeps the old values",
@@ -270,17 +274,17 @@ def _print_broken(done: Completion) -> None:
 def _print_faults(done: Completion) -> None:
     _print_broken(done)
     if done.unusable:
-        typer.echo(
+        say(
             f"{len(done.unusable)} without a usable box, image or class: "
             f"{listed(done.unusable, SHOWN)}",
             err=True,
         )
     if done.skipped:
-        typer.echo(
+        say(
             f"{len(done.skipped)} photographs skipped, {done.unfilled} masks are still missing:",
             err=True,
         )
-        typer.echo("\n".join(lines_of(done.skipped, SHOWN)), err=True)
+        say("\n".join(lines_of(done.skipped, SHOWN)), err=True)
 
 
 def _kept(counts: dict[str, int]) -> str:

@@ -12,6 +12,7 @@ from halfmask.cli.shared.completion import complete_format
 from halfmask.cli.shared.options import CrowdMasksOption, ReadAsOption
 from halfmask.files.atomic import write_json
 from halfmask.progress import Display
+from halfmask.terminal import say
 
 
 def run(
@@ -135,11 +136,11 @@ def run(
 
 
 def _show(done: Any, json: Path | None) -> None:
-    print(done.summary)
+    say(done.summary)
     for note in done.notes:
-        print(f"note: {note}")
+        say(f"note: {note}")
     for problem in done.problems:
-        typer.echo(f"problem: {problem}", err=True)
+        say(f"problem: {problem}", err=True)
     if json is not None:
         write_json(json, done.to_json(), indent=2)
     if not done.ok:

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 import halfmask
 from halfmask.cli.shared.options import CrowdMasksOption, ReadAsOption
 from halfmask.files.atomic import write_json
 from halfmask.progress import Display
+from halfmask.terminal import PlainConsole, PlainTable, say, styled
 from halfmask.text import plural
 
 if TYPE_CHECKING:
@@ -58,21 +57,20 @@ def run(
             progress=progress,
         )
     # fmt: on
-    _show(Console(), diagnosis)
+    _show(PlainConsole(), diagnosis)
     if json is not None:
         write_json(json, diagnosis.to_json(), indent=1)
     for line in diagnosis.unread:
-        typer.echo(f"problem: {line}", err=True)
+        say(f"problem: {line}", err=True)
     if not diagnosis.ok:
         raise typer.Exit(1)
 
 
-def _show(console: Console, diagnosis: Diagnosis) -> None:
+def _show(console: PlainConsole, diagnosis: Diagnosis) -> None:
     training, classes = diagnosis.training, diagnosis.categories
-    console.print(
-        f"[bold]{_plain(diagnosis.file)}[/]: {diagnosis.annotations['total']} annotations in "
-        f"{diagnosis.images['total']} images. Masks: {diagnosis.groups().summary()}"
-    )
+    total = f"{diagnosis.annotations['total']} annotations in {diagnosis.images['total']} images"
+    masks = f"Masks: {diagnosis.groups().summary()}"
+    console.print(styled(diagnosis.file, "bold") + styled(f": {total}. {masks}"))
     console.print(_classes(diagnosis.used(), diagnosis.headings(), console.width))
     if unused := len(classes) - len(diagnosis.used()):
         console.print(f"{plural(unused, 'class', 'es')} without an annotation not shown")
@@ -84,19 +82,19 @@ def _show(console: Console, diagnosis: Diagnosis) -> None:
     )
     for name in ("boxes", "masks"):
         if diagnosis.sizes[name]["count"]:
-            console.print(_sizes(name, diagnosis.sizes[name]), highlight=False)
+            console.print(_sizes(name, diagnosis.sizes[name]))
     if diagnosis.advice:
-        console.print(_advice(diagnosis.advice), highlight=False)
-    console.print(_estimate(diagnosis.estimate), highlight=False)
+        console.print(_advice(diagnosis.advice))
+    console.print(_estimate(diagnosis.estimate))
     if diagnosis.problems:
         console.print(_problems(diagnosis))
     problems = sum(p.facts.severity == "problem" for p in diagnosis.problems)
     notes = len(diagnosis.problems) - problems
     style, word = ("green", "clean") if diagnosis.ok else ("red", plural(problems, "problem"))
-    console.print(f"[bold {style}]{word}[/], {notes} notes")
+    console.print(styled(word, f"bold {style}") + styled(f", {notes} notes"))
 
 
-def _classes(categories: list[dict[str, Any]], headings: dict[str, str], width: int) -> Table:
+def _classes(categories: list[dict[str, Any]], headings: dict[str, str], width: int) -> PlainTable:
     """Lists classes by masks and frequency, in as many column groups as fit."""
     longest = min(24, max((len(c["name"]) for c in categories), default=5))
     group = longest + 10 + sum(len(heading) + 3 for heading in headings.values())
@@ -108,7 +106,7 @@ def _classes(categories: list[dict[str, Any]], headings: dict[str, str], width: 
     rows = -(-len(shown) // groups)
     left = len(categories) - len(shown)
     caption = f"and {left} rarer classes: --json or --html lists all" if left else None
-    table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
+    table = PlainTable(box=None, pad_edge=False, caption=caption, caption_justify="left")
     for _ in range(groups):
         table.add_column("class", overflow="ellipsis", no_wrap=True, max_width=24)
         table.add_column("has")
@@ -119,7 +117,7 @@ def _classes(categories: list[dict[str, Any]], headings: dict[str, str], width: 
         cells: list[str] = []
         for category in shown[row::rows]:
             counts = (str(category[state] or "·") for state in headings)
-            cells += [_plain(category["name"]), words[category["group"]], *counts]
+            cells += [category["name"], words[category["group"]], *counts]
         table.add_row(*cells)
     return table
 
@@ -135,10 +133,14 @@ def _sizes(name: str, block: dict[str, Any]) -> str:
     )
 
 
-def _advice(lines: list[str]) -> Table:
-    table = Table.grid(padding=(0, 1))
+def _advice(lines: list[str]) -> PlainTable:
+    table = PlainTable(
+        box=None, padding=(0, 1), show_header=False, pad_edge=False, collapse_padding=True
+    )
+    table.add_column()
+    table.add_column()
     for line in lines[:ADVICE_LINES]:
-        table.add_row("[cyan]›[/]", _plain(line))
+        table.add_row(styled("›", "cyan"), line)
     if len(lines) > ADVICE_LINES:
         table.add_row(
             "", f"and {len(lines) - ADVICE_LINES} further hints: --json or --html lists all"
@@ -146,15 +148,15 @@ def _advice(lines: list[str]) -> Table:
     return table
 
 
-def _estimate(estimate: dict[str, Any]) -> str:
+def _estimate(estimate: dict[str, Any]) -> Text:
     style = "green" if estimate["possible"] else "yellow"
-    command = f"\n  {_plain(estimate['command'])}" if estimate["command"] else ""
-    text = f"{_plain(estimate['text'])}{command}"
-    return f"[bold {style}]How good will classes without masks be?[/] {text}"
+    command = f"\n  {estimate['command']}" if estimate["command"] else ""
+    question = styled("How good will classes without masks be?", f"bold {style}")
+    return question + styled(f" {estimate['text']}{command}")
 
 
-def _problems(diagnosis: Diagnosis) -> Table:
-    table = Table(box=None, pad_edge=False)
+def _problems(diagnosis: Diagnosis) -> PlainTable:
+    table = PlainTable(box=None, pad_edge=False)
     table.add_column("found", justify="right")
     table.add_column("what")
     table.add_column("first ids")
@@ -163,11 +165,6 @@ def _problems(diagnosis: Diagnosis) -> Table:
         ids = ", ".join("+".join(map(str, p.ids)) for p in rows[:FIRST_IDS] if p.ids)
         more = ", …" if ids and len(rows) > FIRST_IDS else ""
         style = "red" if facts.severity == "problem" else "dim"
-        found, what = f"[{style}]{len(rows)}[/]", f"[{style}]{facts.heading}[/]"
+        found, what = styled(len(rows), style), styled(facts.heading, style)
         table.add_row(found, what, ids + more, facts.consequence)
     return table
-
-
-def _plain(text: str) -> str:
-    """Returns a user's text for the terminal: no markup, no lone surrogates."""
-    return escape(text.encode("utf-8", "replace").decode())

@@ -18,6 +18,7 @@ from halfmask.cli.shared.reading import fail_if_unread, show_report
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.progress import Display
+from halfmask.terminal import say
 from halfmask.text import lines_of, listed, plural, with_counts
 
 if TYPE_CHECKING:
@@ -124,7 +125,9 @@ def run(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU if there is one.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Threads that decode photographs.")] = 2,
+    workers: Annotated[
+        int, typer.Option(min=0, max=256, help="Threads that decode photographs.")
+    ] = 2,
 ) -> None:
     """Measures box and mask AP, and mask IoU in given boxes.
 
@@ -160,23 +163,23 @@ def run(
     # fmt: on
     if json is not None:  # before anything is printed: a reader like `head` may close the pipe
         write_json(json, done.to_json(), indent=2)
-    print("\n".join([done.table(per_category), *map(str, done.pictures)]))
+    say("\n".join([done.table(per_category), *map(str, done.pictures)]))
     _report_left_out(done, detections)
     fail_if_unread(done.reading)
 
 
 def _report_left_out(done: Evaluation, detections: Path | None) -> None:
     if done.outside:
-        typer.echo(f"{detections}: boxes left out, outside their image: {done.outside}", err=True)
+        say(f"{detections}: boxes left out, outside their image: {done.outside}", err=True)
     if done.left_out:
         boxes = sum(done.left_out.values())
-        typer.echo(
+        say(
             f"{boxes} boxes of classes that the file lacks do not count: "
             f"{listed(with_counts(done.left_out), 10)}",
             err=True,
         )
     if done.not_found:
-        typer.echo(
+        say(
             f"classes that the detector does not know, so it misses their objects: "
             f"{listed(done.not_found, 10)}",
             err=True,
@@ -185,7 +188,7 @@ def _report_left_out(done: Evaluation, detections: Path | None) -> None:
         raise InputError("; ".join(done.not_drawn))
     if done.skipped:
         count = plural(len(done.skipped), "photograph")
-        typer.echo(f"{count} skipped; their truth does not count:", err=True)
-        typer.echo("\n".join(lines_of(list(done.skipped.values()), 10)), err=True)
+        say(f"{count} skipped; their truth does not count:", err=True)
+        say("\n".join(lines_of(list(done.skipped.values()), 10)), err=True)
         show_report(done.reading)
         raise typer.Exit(1)

@@ -9,6 +9,7 @@ import typer
 
 import halfmask
 from halfmask.cli.shared.reading import fail_if_unread
+from halfmask.terminal import say
 
 
 def run(
@@ -58,13 +59,13 @@ def run(
     )
     for graph in done.graphs:
         far = ", ".join(f"{key} {value:.1g}" for key, value in graph["largest_difference"].items())
-        print(
+        say(
             f"{out / graph['file']}: {graph['bytes'] / 2**20:.1f} MiB; largest difference from "
             f"the model on {graph['images']} images, {graph['boxes']} boxes: {far}"
         )
         if "int8" in graph:
-            print(_int8_line(out, graph["int8"]))
-    print(f"{out / 'model.json'}: classes, inputs and outputs")
+            say(_int8_line(out, graph["int8"]))
+    say(f"{out / 'model.json'}: classes, inputs and outputs")
     fail_if_unread(done.reading)
 
 

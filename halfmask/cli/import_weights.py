@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 import halfmask
+from halfmask.terminal import say
 
 Kind = Literal["detectron", "torchvision", "efficientnet-lite"]
 Head = Literal["transfer", "agnostic", "per_class", "none"]
@@ -78,4 +79,4 @@ def run(
         activation=activation,
         embedding=embedding,
     )
-    print("\n".join(done.lines()))
+    say("\n".join(done.lines()))

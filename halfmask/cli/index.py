@@ -11,6 +11,7 @@ import halfmask
 from halfmask.cli.shared.options import CrowdMasksOption, ReadAsOption
 from halfmask.cli.shared.reading import fail_if_unread
 from halfmask.progress import Display
+from halfmask.terminal import say
 
 
 def run(
@@ -57,9 +58,9 @@ def run(
         )
     # fmt: on
     if Path(made.data) != data:
-        print(f"read as COCO: {made.data}")
-    print(f"{made.path}: {made.images} images, {made.boxes} boxes, {made.masks} masks")
+        say(f"read as COCO: {made.data}")
+    say(f"{made.path}: {made.images} images, {made.boxes} boxes, {made.masks} masks")
     for kind, count in made.left_out.items():
-        print(f"left out: {count} {kind.replace('_', ' ')}")
-    print(f"{made.bytes / 2**20:.1f} MiB, {made.seconds:.1f} s")
+        say(f"left out: {count} {kind.replace('_', ' ')}")
+    say(f"{made.bytes / 2**20:.1f} MiB, {made.seconds:.1f} s")
     fail_if_unread(made.reading)

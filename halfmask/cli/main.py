@@ -7,13 +7,16 @@ import ctypes
 import importlib
 import logging
 import os
+import signal
 import sys
+from types import FrameType
 
 import typer
 
 from halfmask._version import __version__
 from halfmask.cli.shared.flags import VerbCommand
 from halfmask.errors import InputError
+from halfmask.terminal import escape_unencodable, say
 
 VERBS = {
     "doctor": "halfmask.cli.doctor",
@@ -47,6 +50,9 @@ MISMATCH = (
     "was built together, for example `pip install -c constraints.txt torch torchvision`"
 )
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
 app = typer.Typer(
     name="halfmask",
     help="Instance segmentation when only some of your classes have masks.",
@@ -59,7 +65,7 @@ app = typer.Typer(
 
 def _show_version(value: bool) -> None:
     if value:
-        typer.echo(f"halfmask {__version__}")
+        say(f"halfmask {__version__}")
         raise typer.Exit
 
 
@@ -88,7 +94,7 @@ class _Printer(logging.Handler):
     """Prints what the library logs: to stdout, warnings to stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        typer.echo(self.format(record), err=record.levelno >= logging.WARNING)
+        say(self.format(record), err=record.levelno >= logging.WARNING)
 
 
 def _show_log() -> None:
@@ -106,6 +112,8 @@ def main() -> None:
     # step several times as long. Before torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _keep_freed_memory()
+    escape_unencodable()
+    _end_quietly()
     _show_log()
     debug = "--debug" in sys.argv
     arguments = [a for a in sys.argv[1:] if a != "--debug"]  # welcome before or after the verb
@@ -114,13 +122,42 @@ def main() -> None:
     except InputError as error:
         _stop(str(error), 2, debug)
     except KeyboardInterrupt:
-        _stop("interrupted", 130, debug)
+        _stop("interrupted", INTERRUPTED, debug)
     except OSError as error:
         _stop(f"{error.filename or 'input or output'}: {error.strerror or error}", 2, debug)
     except RuntimeError as error:
         if "torchvision::nms does not exist" not in str(error):
             raise
         _stop(MISMATCH, 2, debug)
+
+
+def _end_quietly() -> None:
+    """Makes the first Ctrl-C raise KeyboardInterrupt, and the second end the process.
+
+    A second one could strike while the first is cleaned up, or while the interpreter
+    ends, and Python would print where. What is half written then is taken over by the
+    next run, as after a kill.
+    """
+    main_process, seen = os.getpid(), 0
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        nonlocal seen
+        if os.getpid() != main_process:  # a worker, which its parent ends
+            return
+        seen += 1
+        if seen > 1:
+            os._exit(INTERRUPTED)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, handle)
+    show = sys.unraisablehook
+
+    def unraisable(caught: sys.UnraisableHookArgs) -> None:
+        if not isinstance(caught.exc_value, KeyboardInterrupt):
+            show(caught)
+
+    sys.unraisablehook = unraisable
 
 
 def _keep_freed_memory() -> None:
@@ -140,7 +177,7 @@ def _keep_freed_memory() -> None:
 def _stop(message: str, code: int, debug: bool) -> None:
     if debug:
         raise  # the error that the caller's except block holds
-    typer.echo(f"halfmask: {message}", err=True)
+    say(f"halfmask: {message}", err=True)
     sys.exit(code)
 
 

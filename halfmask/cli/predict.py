@@ -11,6 +11,7 @@ import halfmask
 from halfmask.cli.shared.options import ClassesOption, DetectorOption
 from halfmask.cli.shared.reading import fail_if_unread, show_report
 from halfmask.progress import Display
+from halfmask.terminal import say
 from halfmask.text import lines_of
 
 if TYPE_CHECKING:
@@ -75,11 +76,11 @@ def run(
 
 
 def _show(found: Predictions) -> None:
-    print(f"{found.file}: {len(found.results)} objects in {found.photographs} photographs")
-    print(f"look at them: halfmask review {found.instances} --images {found.folder}")
+    say(f"{found.file}: {len(found.results)} objects in {found.photographs} photographs")
+    say(f"look at them: halfmask review {found.instances} --images {found.folder}")
     if found.skipped:
-        typer.echo(f"{len(found.skipped)} photographs skipped:", err=True)
-        typer.echo("\n".join(lines_of(found.skipped, SHOWN)), err=True)
+        say(f"{len(found.skipped)} photographs skipped:", err=True)
+        say("\n".join(lines_of(found.skipped, SHOWN)), err=True)
         show_report(found.reading)
         raise typer.Exit(1)
     fail_if_unread(found.reading)

@@ -10,6 +10,7 @@ import typer
 import halfmask
 from halfmask.cli.serve import LOCAL_HOST, Device, Host, Port, Token
 from halfmask.cli.shared.reading import fail_if_unread
+from halfmask.terminal import say
 
 
 def run(
@@ -75,10 +76,10 @@ def run(
 
 def _print_end(file: Path, out: Path, written: dict[str, int] | None) -> None:
     if written is None:
-        print(
+        say(
             f"\nto write the reviewed file: the page's Save button, or halfmask review {file} "
             f"--export --out {out}"
         )
         return
     counts = ", ".join(f"{count} {state}" for state, count in written.items())
-    print(f"{out}: {counts or 'no decisions yet'}")
+    say(f"{out}: {counts or 'no decisions yet'}")

@@ -11,6 +11,7 @@ import halfmask
 from halfmask.cli.shared.options import CrowdMasksOption, ReadAsOption
 from halfmask.cli.shared.reading import fail_if_unread
 from halfmask.progress import Display
+from halfmask.terminal import say
 
 
 def run(
@@ -50,7 +51,7 @@ def run(
             read_as=read_as,
             progress=progress,
         )
-    print(
+    say(
         f"{done.out}: masks of {done.masked} of {done.classes} classes kept, "
         f"{done.kept} masks stay, {done.removed} removed"
     )

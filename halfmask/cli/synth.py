@@ -9,19 +9,22 @@ import typer
 
 import halfmask
 from halfmask.progress import Display
+from halfmask.terminal import say
 
 
 def run(
     folder: Annotated[
         Path, typer.Argument(help="Folder to write: images/, instances.json, contact_sheet.png.")
     ],
-    image_count: Annotated[int, typer.Option(help="Number of pictures.")],
+    image_count: Annotated[int, typer.Option(max=10_000_000, help="Number of pictures.")],
     seed: Annotated[
         int, typer.Option(help="Random seed. The same seed gives the same pictures.")
     ] = 0,
     class_count: Annotated[int, typer.Option(help="Number of classes, 1 to 6144.")] = 32,
     size: Annotated[int, typer.Option(help="Side of the square pictures, pixels.")] = 112,
-    workers: Annotated[int, typer.Option(help="Processes that draw. 0: draw in this process.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=0, max=256, help="Processes that draw. 0: draw in this process.")
+    ] = 0,
 ) -> None:
     """Writes pictures with exact masks in COCO format.
 
@@ -39,8 +42,8 @@ def run(
             workers=workers,
             progress=progress,
         )
-    print(
+    say(
         f"{world.path}: {image_count} pictures, {class_count} classes, seed {seed}, "
         f"{world.seconds:.1f} s ({image_count / world.seconds:.0f} images/s)"
     )
-    print(f"{world.sheet}: the first of them with their masks")
+    say(f"{world.sheet}: the first of them with their masks")

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 import halfmask
 from halfmask.files.atomic import write_json
+from halfmask.terminal import PlainConsole, PlainTable, say
 from halfmask.text import listed
 
 if TYPE_CHECKING:
@@ -50,22 +49,19 @@ def run(
 
 def _show(done: Tightening) -> None:
     iou = "" if done.mean_iou is None else f", mean IoU with their masks' boxes {done.mean_iou:.2f}"
-    print(f"{done.loose} of {done.boxes} boxes with a mask are loose{iou}")
+    say(f"{done.loose} of {done.boxes} boxes with a mask are loose{iou}")
     loose = sorted((c for c in done.classes if c["loose"]), key=lambda c: -c["loose"])
     if loose:
-        table = Table("class", "boxes", "loose", "mean IoU of the loose")
+        table = PlainTable("class", "boxes", "loose", "mean IoU of the loose")
         for c in loose[:SHOWN]:
-            name = c["name"].encode("utf-8", "replace").decode().replace("[", r"\[")
-            table.add_row(name, str(c["boxes"]), str(c["loose"]), f"{c['mean_iou']:.2f}")
-        Console().print(table)
+            table.add_row(c["name"], str(c["boxes"]), str(c["loose"]), f"{c['mean_iou']:.2f}")
+        PlainConsole().print(table)
         if len(loose) > SHOWN:
-            print(f"and {len(loose) - SHOWN} classes with fewer: --json lists all")
-        print(f"loosest first: annotations {listed([one['id'] for one in done.worst], SHOWN)}")
+            say(f"and {len(loose) - SHOWN} classes with fewer: --json lists all")
+        say(f"loosest first: annotations {listed([one['id'] for one in done.worst], SHOWN)}")
     if done.left_out:
         states = (f"{count} {state}" for state, count in sorted(done.left_out.items()))
-        print(f"left alone: {', '.join(states)}")
+        say(f"left alone: {', '.join(states)}")
     if done.unusable:
-        typer.echo(
-            f"without a usable box, image or class: {listed(done.unusable, SHOWN)}", err=True
-        )
-    print("nothing was written: --out F writes the file" if done.out is None else done.out)
+        say(f"without a usable box, image or class: {listed(done.unusable, SHOWN)}", err=True)
+    say("nothing was written: --out F writes the file" if done.out is None else done.out)

@@ -13,6 +13,7 @@ from halfmask.cli.shared.options import CrowdMasksOption, ReadAsOption
 from halfmask.errors import ProcessFailed
 from halfmask.files.atomic import write_json
 from halfmask.progress import Display
+from halfmask.terminal import say
 
 if TYPE_CHECKING:
     from halfmask.training.run import Run
@@ -97,10 +98,10 @@ def _show(done: Run, json: Path | None) -> None:
     if json is not None:
         write_json(json, done.to_json(), indent=2)
     for note in done.notes:
-        typer.echo(f"note: {note}")
+        say(f"note: {note}")
     for line in done.lines():
-        typer.echo(line)
+        say(line)
     for fault in done.faults:
-        typer.echo(f"problem: {fault}", err=True)
+        say(f"problem: {fault}", err=True)
     if done.exit_code:
         raise typer.Exit(done.exit_code)

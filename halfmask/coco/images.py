@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +23,7 @@ from halfmask.coco.photographs.depth import ValueRange, deep_values, is_deep, ra
 from halfmask.coco.photographs.orientation import Frame, Orientation, Ruling, Size, fault_of_frame
 from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
+from halfmask.files.pictures import picture_of
 from halfmask.text import plural
 
 logger = logging.getLogger(__name__)
@@ -53,7 +55,7 @@ def photograph_path(folder: str | Path, name: str, where: str = "") -> Path:
     if not name:
         raise InputError(f"{of}the record has no file_name")
     leads_out, path = _leads_out(folder, name), Path(folder) / name
-    if not leads_out and os.path.isfile(path):  # noqa: PTH113 - never raises
+    if not leads_out and _is_no_folder(path):
         return path
     if found := by_last_part(folder, name):
         return Path(folder) / found
@@ -136,13 +138,8 @@ def opened(path: str | Path | IO[bytes], where: str = "") -> Iterator[Image.Imag
     name = str(path) if isinstance(path, str | Path) else "the image data"
     name = f"{name} ({where})" if where else name
     try:
-        with ExitStack() as stack:
-            # By a file object: Pillow maps a TIFF that it opens by its path, and then
-            # reads a turned one in disorder.
-            file = path
-            if isinstance(file, str | Path):
-                file = stack.enter_context(Path(file).open("rb"))
-            yield stack.enter_context(Image.open(file))
+        with picture_of(path) as image:
+            yield image
     except FileNotFoundError as error:
         raise InputError(f"{name}: expected a photograph, there is no such file") from error
     except Image.DecompressionBombError as error:
@@ -154,7 +151,8 @@ def opened(path: str | Path | IO[bytes], where: str = "") -> Iterator[Image.Imag
     except Exception as error:
         # Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error,
         # DecompressionBombError, …
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        reason = reason or type(error).__name__
         raise InputError(
             f"{name}: expected a photograph, cannot read it ({reason}); replace the file"
         ) from error
@@ -255,6 +253,14 @@ def _missing(
         what = plural(sum(name in found for _, name in odd), "photograph")
         logger.warning("%s: %s found by their last part, such as %s", root, what, few)
     return total, [(number, name) for number, name in odd if name not in found]
+
+
+def _is_no_folder(path: Path) -> bool:
+    """Whether there is a file, or a pipe or device, whose reader names it."""
+    try:
+        return not stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _folder(folder: str | Path) -> Path:

@@ -14,6 +14,7 @@ import stat
 import threading
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -131,7 +132,8 @@ def files_below(folder: str | Path, skip: str | Path | None = None) -> Iterator[
     """Yields the files below a folder, in order, with "/" in their paths.
 
     Links are followed, a folder that was listed already is not listed again, and hidden
-    folders are left out. Nothing is yielded for what cannot be listed.
+    folders are left out. Nothing is yielded for what cannot be listed. Pipes and
+    devices are yielded; their reader names them.
 
     Args:
         skip: a folder to leave out.
@@ -155,7 +157,7 @@ def files_below(folder: str | Path, skip: str | Path | None = None) -> Iterator[
             path = f"{inside}/{entry.name}" if inside else entry.name
             if _is(entry.is_dir):
                 below += [] if entry.name.startswith(".") else [path]
-            elif _is(entry.is_file):
+            elif _is(entry.is_file) or Path(entry.path).exists():
                 yield path
         pending += reversed(below)
 
@@ -173,7 +175,8 @@ def is_address(name: str) -> bool:
 def plain_name(name: str) -> str:
     """Returns a name with "/" between its parts; of an address, its path."""
     if is_address(name):
-        name = unquote(urlsplit(name).path).lstrip("/")
+        with suppress(ValueError):  # no valid address, as https://[ is: a name like any other
+            name = unquote(urlsplit(name).path).lstrip("/")
     return name.replace("\\", "/")
 
 

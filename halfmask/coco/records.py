@@ -21,7 +21,8 @@ LISTS = ("images", "annotations", "categories")
 EXPECTED_ROOT = (
     "expected a COCO instances file (an object with the lists images, annotations, categories)"
 )
-_MOST_PIXELS = 1 << 32  # COCO's RLE counts pixels in 32 bits
+MOST_PIXELS = 178_956_970
+"""Most pixels of an image: twice Pillow's limit, beyond which no photograph is read."""
 _LARGEST_ID = 1 << 63
 
 
@@ -45,7 +46,7 @@ def is_id(value: object) -> bool:
 def size_of_record(image: dict[str, Any]) -> tuple[int, int] | None:
     """Returns (H, W) of an image record; None if they are unusable."""
     height, width = _whole(image.get("height")), _whole(image.get("width"))
-    if height is None or width is None or height * width >= _MOST_PIXELS:
+    if height is None or width is None or height * width > MOST_PIXELS:
         return None
     return height, width
 
@@ -53,6 +54,10 @@ def size_of_record(image: dict[str, Any]) -> tuple[int, int] | None:
 def fault_of_size(image: dict[str, Any]) -> str:
     """Says why `size_of_record` refused an image record."""
     found = f"width {brief(image.get('width'))}, height {brief(image.get('height'))}"
+    height, width = _whole(image.get("height")), _whole(image.get("width"))
+    if height is not None and width is not None:
+        most = f"{MOST_PIXELS // 1_000_000} million pixels"
+        return f"image {image['id']}: {found}; expected at most {most}: cut it into tiles"
     return f"image {image['id']}: {found}; expected positive whole numbers of pixels"
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from halfmask.coco.records import EXPECTED_ROOT, LISTS, check_lists
 from halfmask.errors import InputError
+from halfmask.files.regular import open_regular
 from halfmask.progress import Progress
 
 MIB = 1 << 20
@@ -74,7 +75,7 @@ def scan_lists(
     scan = _Scan(path=path, take=take, constants=set() if constants is None else constants)
     try:
         total = -(-path.stat().st_size // MIB)
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while chunk := file.read(chunk_bytes or CHUNK):
                 on_chunk(chunk)
                 yield from scan.read(chunk)
@@ -85,11 +86,11 @@ def scan_lists(
     scan.finish()
 
 
-class _Brackets:
-    """Finds brackets outside of strings, chunk after chunk."""
+class Brackets:
+    """Finds brackets outside of strings, chunk after chunk; `deepest` is the greatest depth."""
 
     def __init__(self) -> None:
-        self.depth = 0
+        self.depth = self.deepest = 0
         self._inside = 0
         self._escaped = False
 
@@ -116,6 +117,7 @@ class _Brackets:
         step = np.where(opens, 1, -1).astype(np.int8)
         depth = self.depth + np.cumsum(step, dtype=np.int64)
         self.depth = int(depth[-1]) if len(depth) else self.depth
+        self.deepest = int(depth.max(initial=self.deepest))
         near = depth + ~opens <= 3
         return at[near], step[near], depth[near]
 
@@ -139,7 +141,7 @@ class _Scan:
     mark: int = 0
     keys: list[str] = field(default_factory=list)
     lists: set[str] = field(default_factory=set)
-    _brackets: _Brackets = field(default_factory=_Brackets)
+    _brackets: Brackets = field(default_factory=Brackets)
     _key: str | None = None
     _taking: bool = True
     _kind: int = 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -11,6 +9,7 @@ from torch.utils.data import Dataset
 from halfmask.data.dataset import Examples
 from halfmask.errors import InputError
 from halfmask.structures import Target
+from halfmask.terminal import say
 
 
 class SkipUnreadable(Dataset[tuple[Tensor, Target]]):
@@ -67,4 +66,4 @@ class SkipUnreadable(Dataset[tuple[Tensor, Target]]):
                 f"{self.most} may be left out. To fix: `halfmask doctor --images` lists all; "
                 "replace them, or raise data.unreadable)"
             ) from error
-        sys.stderr.write(f"left out: {error}\n")
+        say(f"left out: {error}", err=True)

@@ -7,11 +7,12 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 
 from halfmask.evaluation.measures.average_precision import AP_KEYS
 from halfmask.pictures.sets import ALL, about_sets, by_groups, shown_sets
+from halfmask.terminal import PlainConsole, PlainTable
 
 IOU_KEYS = ("miou", "miou_per_category_mean", "S", "M", "L", "polygon", "rle")
 IOU_HEADS = ("instances", "mean", "class mean", "S", "M", "L", "polygon", "RLE")
@@ -43,7 +44,7 @@ def table(result: dict[str, Any], per_category: bool = False, width: int = 100) 
         parts.append(_ambiguous_table(result))
     if per_category:
         parts.append(_category_table(result))
-    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console = PlainConsole(file=io.StringIO(), width=width, color_system=None)
     console.print(Group(*parts) if parts else "nothing was measured")
     text = console.file.getvalue()  # type: ignore[attr-defined]
     if parts:
@@ -97,7 +98,7 @@ def _last_line(result: dict[str, Any]) -> str:
 
 def _table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
     """An empty table with columns of names and, aligned right, of numbers."""
-    out = Table(title=title, title_justify="left")
+    out = PlainTable(title=title, title_justify="left")
     for name in names:
         out.add_column(name, no_wrap=True)
     for name in numbers:

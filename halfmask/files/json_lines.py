@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from halfmask.errors import InputError
 from halfmask.files.atomic import lock
+from halfmask.files.regular import read_regular
 
 
 class JsonLines:
@@ -115,7 +116,7 @@ def parse_json(path: Path, expected: str, constants: list[str]) -> object:
         InputError: the file cannot be read or is not JSON in UTF-8.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_regular(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}: {expected} in UTF-8, byte {error.start} is not UTF-8; save it as UTF-8"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from halfmask.errors import InputError
+from halfmask.files.regular import open_regular
 from halfmask.formats.json_stream import stream_items
 from halfmask.formats.read_only.datumaro import datumaro_files
 from halfmask.formats.read_only.supervisely import META, project_of
@@ -180,7 +181,7 @@ def _of_list(path: Path) -> str:
 def _head(path: Path) -> str:
     """The beginning of a file; "" of one that is not there, whose reader says so."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return text_of_bytes(file.read(_HEAD)).lstrip()
     except OSError:
         return ""

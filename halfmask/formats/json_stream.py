@@ -8,8 +8,12 @@ from typing import IO, Any, TypeVar
 
 import ijson
 
+from halfmask.coco.scan_lists import Brackets
 from halfmask.errors import InputError
+from halfmask.files.regular import open_regular
 
+MOST_DEPTH = 1_000
+"""Levels of nesting, as many as Python's own reader takes."""
 T = TypeVar("T")
 CountBytes = Callable[[int], None]
 """Called with the number of bytes read since the last call."""
@@ -31,10 +35,12 @@ def stream_items(
     """
     expected = "[" if prefix.split(".")[0] == "item" else "{"
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             _check_start(file.read(64), expected, path)
             file.seek(0)
-            yield from counted(ijson.items(file, prefix, use_float=True), file, progress)
+            yield from counted(
+                ijson.items(_Shallow(file, path), prefix, use_float=True), file, progress
+            )
     except ijson.JSONError as error:
         raise InputError(
             f"{path}: not JSON, or cut short: {_line(error)}; download or unpack it again"
@@ -43,6 +49,24 @@ def stream_items(
         raise InputError(f"{path}: expected UTF-8, found an invalid byte {error.start}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+class _Shallow:
+    """Reads a file for ijson, whose time for each level of nesting grows with its depth."""
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self._file, self._path = file, path
+        self._brackets = Brackets()
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._file.read(size)
+        if block:
+            self._brackets.find(block)
+        if self._brackets.deepest > MOST_DEPTH:
+            raise InputError(
+                f"{self._path}: lists or objects nested deeper than {MOST_DEPTH} levels"
+            )
+        return block
 
 
 def counted(items: Iterator[T], file: IO[bytes], progress: CountBytes | None) -> Iterator[T]:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from halfmask.files.regular import open_regular
 from halfmask.formats.source_files import leads_out
 
 _END = 1 << 18
@@ -33,7 +34,7 @@ def photographs_of_coco(path: Path) -> Path | None:
     whole.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(_END).decode("utf-8", "replace")
             file.seek(max(0, path.stat().st_size - _END))
             tail = file.read(_END).decode("utf-8", "replace")

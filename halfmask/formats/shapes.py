@@ -17,6 +17,8 @@ Point = tuple[float, float]
 Ring = NDArray[np.float64]
 
 ELLIPSE_CORNERS = 72
+MOST_JOINED = 1_000
+"""Parts that are joined at their nearest corners, and checked for overlap two by two."""
 
 
 def pairs(polygon: Sequence[float]) -> list[Point]:
@@ -104,18 +106,31 @@ def one_polygon(
         parts = [part.clip(0, image_size[::-1]) for part in given]
         kept = all(np.array_equal(a, b) for a, b in zip(given, parts, strict=True))
         whole = kept or overlap(segmentation, _lists(parts), image_size) == 1.0
-        if whole and all(_lie_apart(a, b) for a, b in combinations(parts, 2)):
+        few = len(parts) <= MOST_JOINED
+        if whole and few and all(_lie_apart(a, b) for a, b in combinations(parts, 2)):
             return _joined(parts)
     crop, place = sound_crop(segmentation, image_size)
     return _joined([_ring(ring) for ring in rings(crop, place, tolerance)])
 
 
 def _joined(parts: list[Ring]) -> list[float]:
-    """Joins rings by bridges from the nearest corner of the path so far, there and back."""
+    """Joins rings by bridges, there and back, from the path's nearest corner.
+
+    More than `MOST_JOINED` rings are all joined at the first corner. A bridge covers
+    no pixel, however long it is.
+    """
+    if len(parts) > MOST_JOINED:
+        start = parts[0][:1]
+        star = [row for ring in parts[1:] for row in (ring, ring[:1], start)]
+        return _corners(np.concatenate([start, *star, parts[0][1:]]))
     path = parts[0]
     for ring in parts[1:]:
         i, j = _nearest(path, ring)
         path = np.concatenate([path[: i + 1], ring[j:], ring[: j + 1], path[i:]])
+    return _corners(path)
+
+
+def _corners(path: Ring) -> list[float]:
     values: list[float] = path.reshape(-1).tolist()
     return values
 

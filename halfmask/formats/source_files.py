@@ -11,6 +11,7 @@ from halfmask.coco.images import opened, photograph_path
 from halfmask.coco.locate import files_below, last_part, name_key, nearest
 from halfmask.coco.photographs.orientation import Orientation
 from halfmask.errors import InputError
+from halfmask.files.regular import read_regular
 
 PHOTOGRAPHS = {
     *(".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".mpo", ".dng", ".pfm"),
@@ -95,6 +96,8 @@ def orientation_of_photograph(images: Path, name: str) -> Orientation | None:
 def photographs_in(folder: Path) -> Iterator[Path]:
     """Yields the photographs in a folder and the folders below it.
 
+    Pipes, devices and links to nothing are yielded; their reader names them.
+
     Raises:
         InputError: there is no such folder.
     """
@@ -102,7 +105,7 @@ def photographs_in(folder: Path) -> Iterator[Path]:
         raise InputError(
             f"{folder}: expected the folder of the photographs, there is no such folder"
         )
-    return (p for p in folder.rglob("*") if p.suffix.lower() in PHOTOGRAPHS and p.is_file())
+    return (p for p in folder.rglob("*") if p.suffix.lower() in PHOTOGRAPHS and not p.is_dir())
 
 
 class PhotographIndex:
@@ -202,6 +205,12 @@ def text_lines(path: Path, blank: bool = False) -> list[str]:
     Args:
         path: of the file; its encoding is that of `text_of_bytes`.
         blank: keep blank lines, except those at the end.
+    Raises:
+        InputError: it is not a regular file that can be read.
     """
-    lines = [line.strip() for line in text_of_bytes(path.read_bytes()).rstrip().split("\n")]
+    try:
+        data = read_regular(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    lines = [line.strip() for line in text_of_bytes(data).rstrip().split("\n")]
     return lines if blank else [line for line in lines if line]

@@ -8,17 +8,45 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 from xml.etree.ElementTree import Element, ParseError, indent, tostring
 
 from defusedxml import DTDForbidden
 from defusedxml.ElementTree import iterparse
 
 from halfmask.errors import InputError
+from halfmask.files.regular import open_regular
 from halfmask.formats.json_stream import CountBytes, counted
+
+LONGEST_PIECE = 32 << 20
+"""Bytes of a tag with its attributes and the text behind it.
+
+The mask of a photograph of a hundred million pixels has a tenth.
+"""
+_BLOCK = 1 << 20
 
 
 class XmlError(InputError):
     """The file is not readable XML."""
+
+
+class _Measured:
+    """Reads a file for expat, and stops before a tag or a text of any length.
+
+    expat reads a tag from its start again with each block that it gets, so blocks are
+    large, and pieces are bounded: in every encoding of XML, "<" holds the byte 0x3c.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._piece = file, 0
+
+    def read(self, _size: int = 0) -> bytes:
+        block = self._file.read(_BLOCK)
+        last = block.rfind(b"<")
+        self._piece = self._piece + len(block) if last < 0 else len(block) - last
+        if self._piece > LONGEST_PIECE:
+            raise ValueError(f"an attribute or a text of more than {LONGEST_PIECE >> 20} MB")
+        return block
 
 
 def root_of(path: Path, tag: str) -> Element:
@@ -46,12 +74,12 @@ def children_of(path: Path, tag: str, progress: CountBytes | None = None) -> Ite
         tag: what the root must be called.
         progress: receives the bytes read.
     Raises:
-        XmlError: the file is missing, not well-formed XML, has a DOCTYPE or another
-            root.
+        XmlError: the file is missing, not well-formed XML, has a DOCTYPE, another root,
+            or an attribute or a text of more than `LONGEST_PIECE` bytes.
     """
     try:
-        with path.open("rb") as file:
-            events = iterparse(file, events=("start", "end"), forbid_dtd=True)
+        with open_regular(path) as file:
+            events = iterparse(_Measured(file), events=("start", "end"), forbid_dtd=True)
             yield from counted(_children(events, path, tag), file, progress)
     except DTDForbidden as error:
         raise XmlError(

@@ -91,7 +91,8 @@ def open_checkpoint(path: Path) -> tuple[SegmentationModel, Checkpoint]:
     with _one_thread_without_collector():
         checkpoint = load_checkpoint(path)
         classes = len(checkpoint.categories) + 1
-        network = build_model(checkpoint.recipe.model, classes, pretrained=False)
+        stored = sum(tensor.numel() for tensor in checkpoint.state.values())
+        network = build_model(checkpoint.recipe.model, classes, pretrained=False, stored=stored)
         load_weights(network, checkpoint.state, path)
         fold_for_inference(network.eval())
     return network, checkpoint

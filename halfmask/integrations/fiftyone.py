@@ -16,13 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from halfmask.coco.file import CocoFile
-from halfmask.coco.images import photograph_path, read_photograph
+from halfmask.coco.images import opened, photograph_path, read_photograph
 from halfmask.coco.records import clip_box, file_name_of
 from halfmask.coco.supervision import is_crowd, provenance
-from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.inference.complete.filling import nonempty
 from halfmask.inference.predictor import Predictor, load
@@ -251,8 +249,5 @@ def _pixels(low: float, high: float, side: int) -> tuple[int, int]:
 
 def _size(path: Path) -> tuple[int, int]:
     """(H, W), from the header of the file."""
-    try:
-        with Image.open(path) as image:
-            return image.size[1], image.size[0]
-    except OSError as error:
-        raise InputError(f"{path}: expected a photograph, cannot read it: {error}") from error
+    with opened(path) as image:
+        return image.size[1], image.size[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import json
 import urllib.error
 import urllib.parse
@@ -15,6 +14,8 @@ from pathlib import Path
 from PIL import Image
 
 from halfmask.errors import InputError
+from halfmask.files.pictures import picture_of
+from halfmask.files.regular import read_regular
 
 LOCAL_FILES = "/data/local-files/"
 LARGEST = 200_000_000
@@ -49,11 +50,13 @@ class ImageSource:
         """
         shown = address if len(address) <= 100 else address[:99] + "…"
         try:
-            image = Image.open(io.BytesIO(self._bytes(address, shown)))
-            image.load()
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            with picture_of(self._bytes(address, shown)) as image:
+                image.load()
+                return image
+        except InputError:
+            raise
+        except Exception as error:  # Pillow's decoders raise anything
             raise InputError(f"{shown}: expected a picture, cannot read it: {error}") from error
-        return image
 
     def _bytes(self, address: str, shown: str) -> bytes:
         if address.startswith("data:"):
@@ -62,9 +65,12 @@ class ImageSource:
                 return base64.b64decode(body, validate=True) if head.endswith(";base64") else b""
             except binascii.Error as error:
                 raise InputError(f"{shown}: not base64: {error}") from error
-        url = urllib.parse.urlsplit(
-            urllib.parse.urljoin(self.label_studio.rstrip("/") + "/", address)
-        )
+        try:
+            url = urllib.parse.urlsplit(
+                urllib.parse.urljoin(self.label_studio.rstrip("/") + "/", address)
+            )
+        except ValueError as error:
+            raise InputError(f"{shown}: no valid address: {error}") from error
         home = urllib.parse.urlsplit(self.label_studio)
         at_home = (url.scheme, url.netloc) == (home.scheme, home.netloc)
         if at_home and url.path.startswith(LOCAL_FILES) and self.folder is not None:
@@ -86,7 +92,7 @@ class ImageSource:
         path = (folder / name).resolve()
         if not path.is_relative_to(folder) or not path.is_file():
             raise InputError(f"{shown}: no such file below {folder} (--images)")
-        return path.read_bytes()
+        return read_regular(path, LARGEST)
 
     def _authorization(self) -> str:
         """The header: a legacy token, or the short-lived one of a personal token (three parts)."""

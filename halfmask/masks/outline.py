@@ -25,6 +25,11 @@ TOLERANCE = 1.0
 """Pixels that polygons of our masks may be from the mask's border, unless said otherwise."""
 LEAST_IOU = 0.97
 """Least IoU of a mask with its simplified polygons; below it, a finer tolerance is used."""
+MOST_LOOPS, MOST_CORNERS = 1_000, 20_000
+"""Borders and corners of a mask that is simplified; a mask of more is speckle, and its
+polygons follow every pixel.
+"""
+_MANY_HOLES = 16
 _FINER = (1.0, 0.5, 0.25)
 _STEPS = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])
 """Steps along the border with the mask on the right (y points down): east, south, west, north."""
@@ -44,7 +49,8 @@ def outlines(
         offset: x and y of its upper left pixel in the image.
         tolerance: how far the polygons may be from the mask's border, in pixels; 0
             follows every pixel. It is halved, and finally 0, until the polygons' IoU
-            with the mask is at least `LEAST_IOU`. Every part keeps a polygon.
+            with the mask is at least `LEAST_IOU`. Every part keeps a polygon. Masks of
+            more than `MOST_LOOPS` borders or `MOST_CORNERS` corners get 0.
     Returns:
         For each polygon the list x0, y0, x1, y1, … of its corners; an empty list for an
             empty mask.
@@ -80,7 +86,8 @@ def _simplest(
     bitmap: Bitmap, trace: Callable[[Bitmap], list[Loop]], *, offset: Corner, tolerance: float
 ) -> list[list[float]]:
     exact = trace(bitmap)
-    if tolerance > 0:
+    is_speckle = len(exact) > MOST_LOOPS or sum(map(len, exact)) > MOST_CORNERS
+    if tolerance > 0 and not is_speckle:
         for share in _FINER:
             fewer = [thinned(loop, share * tolerance) for loop in exact]
             if _fits(fewer, bitmap):
@@ -115,14 +122,21 @@ def _strips(bitmap: Bitmap) -> list[Loop]:
     while pending:
         strip, shift = pending.pop()
         loops = _loops(strip)
-        hole = next((loop for loop in loops if signed_area(loop) < 0), None)
-        if hole is None:
+        holes = [loop for loop in loops if signed_area(loop) < 0]
+        if not holes:
             polygons += [loop + np.array((shift, 0)) for loop in loops]
             continue
+        # Many holes: through the middle one, or a strip is cut off for each in turn.
+        hole = holes[0] if len(holes) <= _MANY_HOLES else _middle(holes)
         # Through the hole, or along its left side if it is one pixel wide.
         cut = int(hole[:, 0].min() + hole[:, 0].max()) // 2
         pending += [(strip[:, cut:], shift + cut), (strip[:, :cut], shift)]
     return polygons
+
+
+def _middle(holes: list[Loop]) -> Loop:
+    """Returns the hole in the middle from left to right."""
+    return sorted(holes, key=lambda loop: float(loop[:, 0].min()))[len(holes) // 2]
 
 
 def _loops(bitmap: Bitmap) -> list[Loop]:

@@ -17,6 +17,7 @@ Bitmap = NDArray[np.uint8]
 Place = tuple[int, int]
 Runs = NDArray[np.int64]
 
+_MERGED = 64  # polygons that are united at a time
 _LONGEST_RUN = 1 << 32  # COCO's counts are uint32; the limit also keeps the sums below exact
 
 
@@ -128,7 +129,12 @@ def _united(segmentation: Segmentation, image_size: tuple[int, int]) -> dict[str
     rle: dict[str, Any]
     if isinstance(segmentation, list):
         parts = library.frPyObjects(segmentation, *image_size)
-        rle = parts[0] if len(parts) == 1 else library.merge(parts)
+        while len(parts) > 1:  # a union of thousands, one after the other, is quadratic
+            parts = [
+                library.merge(parts[start : start + _MERGED])
+                for start in range(0, len(parts), _MERGED)
+            ]
+        rle = parts[0]
     elif isinstance(segmentation["counts"], list):
         rle = library.frPyObjects(segmentation, *image_size)
     else:

@@ -11,6 +11,8 @@ Line = NDArray[np.float64]
 
 SHARP = 3.5
 """Pixels that both sides of a right angle must have to be a corner, not a step of a slope."""
+MOST_SIDES = 4_000
+"""Sides of a line that are compared two by two; a line of more counts as crossing."""
 _LEAST_AREA = 0.5
 """Share of its area that a line must keep; else it stays as it is."""
 
@@ -39,7 +41,12 @@ def thinned(loop: Line, tolerance: float) -> Line:
 
 
 def crosses(loop: Line) -> bool:
-    """Whether two sides of a closed line cross; a mere touch does not count."""
+    """Whether two sides of a closed line cross; a mere touch does not count.
+
+    True also for a line of more than `MOST_SIDES` sides, which is not compared.
+    """
+    if len(loop) > MOST_SIDES:
+        return True
     start = loop
     way = next_rows(loop) - start
 

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from halfmask.errors import InputError
+from halfmask.files.regular import check_regular
 from halfmask.text import listed
 
 logger = logging.getLogger("halfmask")
@@ -74,8 +75,12 @@ def _numbered_rows(path: Path, num_classes: int) -> NDArray[Any]:
 
 def _array(path: Path, lazily: bool = False) -> NDArray[Any]:
     try:
-        array = np.load(path, mmap_mode="r" if lazily else None, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        # Mapped: the header's size is compared with the file's before memory is used.
+        check_regular(path)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(array, np.ndarray) and not lazily:
+            array = np.array(array)
+    except Exception as error:  # a damaged header makes NumPy raise nearly anything
         raise InputError(
             f"{path}: class vectors cannot be read ({type(error).__name__}); expected a .npy file "
             "(rows in the order of the category ids) or a .safetensors file (by class name)"
@@ -147,6 +152,7 @@ def _common_size(path: Path, shapes: dict[str, list[int]]) -> int:
 
 def _tensors(path: Path) -> Any:
     try:
+        check_regular(path)
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
         raise InputError(

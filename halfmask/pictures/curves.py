@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfmask.errors import InputError
-from halfmask.pictures.save import save_figure
+from halfmask.pictures.save import new_figure, save_figure
 from halfmask.pictures.sets import ALL, shown_sets
 
 Floats = NDArray[np.float64]
@@ -42,10 +42,8 @@ def training_curves(run: str | Path) -> Path:
     if not losses:
         raise InputError(f"{log}: holds no losses; expected a column `step` and one for each loss")
     scores = _read_scores(folder / "metrics.json")
-    from matplotlib.figure import Figure  # no pyplot: no window system, no global state
-
     rows = 2 if scores else 1
-    figure = Figure(figsize=(5.4, 3.3 * rows), layout="constrained")
+    figure = new_figure(figsize=(5.4, 3.3 * rows), layout="constrained")
     axes = figure.subplots(rows, 1, squeeze=False)[:, 0]
     _plot_losses(axes[0], losses)
     if scores:
@@ -65,8 +63,6 @@ def ab_bars(results: Mapping[str, Mapping[str, Any]], out: str | Path) -> Path:
     Returns:
         The path written.
     """
-    from matplotlib.figure import Figure
-
     panels = (
         ("mask", "AP", 1.0, "mask AP"),
         ("given_boxes", "miou", 100.0, "mask IoU on given boxes, %"),
@@ -78,7 +74,7 @@ def ab_bars(results: Mapping[str, Mapping[str, Any]], out: str | Path) -> Path:
         )
 
     shown = [panel for panel in panels if is_known(panel[0], panel[1])] or panels
-    figure = Figure(figsize=(3.8 * len(shown), 3.2), layout="constrained")
+    figure = new_figure(figsize=(3.8 * len(shown), 3.2), layout="constrained")
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     for axis, (block, key, factor, title) in zip(axes, shown, strict=True):
         _plot_bars(axis, results, (block, key, factor))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from halfmask.errors import InputError
-from halfmask.pictures.save import save_figure
+from halfmask.pictures.save import new_figure, save_figure
 from halfmask.text import plural
 
 BELOW: dict[str, Any] = {
@@ -39,9 +39,7 @@ def reliability_plot(block: Mapping[str, Any], out: str | Path, title: str) -> P
     """
     if not block["instances"]:
         raise InputError(f"{out}: no reliability diagram, since no mask has a known truth")
-    from matplotlib.figure import Figure  # no pyplot: no window system, no global state
-
-    figure = Figure(figsize=(8.0, 4.7), layout="constrained")
+    figure = new_figure(figsize=(8.0, 4.7), layout="constrained")
     left, right = figure.subplots(1, 2)
     _plot_bins(left, block)
     _plot_coverage(right, block)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +30,33 @@ def check_sheet(path: str | Path) -> None:
         raise InputError(
             f"--sheet: {path} does not end like a picture; expected {', '.join(SUFFIXES)}"
         )
+
+
+def new_figure(**options: Any) -> Figure:
+    """Returns an empty matplotlib figure.
+
+    Unless MPLCONFIGDIR says otherwise, matplotlib keeps its list of fonts in a
+    temporary folder of this user, not below the home folder.
+
+    Args:
+        options: matplotlib's.
+    """
+    os.environ.setdefault("MPLCONFIGDIR", str(_own_folder()))
+    from matplotlib.figure import Figure  # no pyplot: no window system, no global state
+
+    return Figure(**options)
+
+
+def _own_folder() -> Path:
+    """A temporary folder that keeps its name, unless another user has taken it."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    path = Path(tempfile.gettempdir()) / f"halfmask-matplotlib-{user}"
+    with suppress(OSError):
+        path.mkdir(mode=0o700, exist_ok=True)
+        found = path.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == user and not found.st_mode & 0o022:
+            return path
+    return Path(tempfile.mkdtemp(prefix="halfmask-matplotlib-"))
 
 
 def save_figure(figure: Figure, out: str | Path) -> Path:

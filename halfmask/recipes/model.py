@@ -9,6 +9,16 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+# A recipe may come from a stranger, in the header of a checkpoint; these bounds and
+# `halfmask.models.build.MOST_WEIGHTS` keep what it asks for within a machine.
+Width = Annotated[int, Field(ge=1, le=4096)]  # channels of a layer
+Side = Annotated[int, Field(ge=1, le=16_384)]  # pixels
+Few = Annotated[int, Field(ge=1, le=256)]  # blocks of a stage, or cells of a small map's side
+Layers = Annotated[int, Field(ge=0, le=64)]
+Regions = Annotated[int, Field(ge=1, le=100_000)]  # of a picture
+Sampling = Annotated[int, Field(ge=-1, le=16)]  # points along a side of a pooled cell
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
 
 class Section(BaseModel):
     """A part of a recipe: it refuses unknown keys, and its values do not change."""
@@ -26,13 +36,13 @@ class Backbone(Section):
     """null: random. DEFAULT: torchvision's or timm's own, downloaded once. Else a
     .safetensors or .pth file with their key names.
     """
-    widths: list[int] | None = None
+    widths: Annotated[list[Width], Field(max_length=8)] | None = None
     """small_resnet only: channels of each stage; the first is also the stem's."""
-    blocks: list[int] | None = None
+    blocks: Annotated[list[Few], Field(max_length=8)] | None = None
     """small_resnet only: BasicBlocks in each stage."""
     norm: Literal["batch", "frozen"] = "batch"
     """frozen: BatchNorm's statistics and weights stay as loaded."""
-    trainable_stages: int = Field(default=5, ge=0)
+    trainable_stages: Layers = 5
     """How many of the last stages learn; the earlier ones stay as loaded."""
     stride_in_1x1: bool = False
     """ResNets of bottleneck blocks: the first 1×1 convolution of a block has the
@@ -41,31 +51,31 @@ class Backbone(Section):
 
 
 class Images(Section):
-    min_size: list[int]
+    min_size: Annotated[list[Side], Field(max_length=64)]
     """Length of the short side. Training draws one for each picture; inference uses the
     last.
     """
-    max_size: int
+    max_size: Side
     mean: list[float] = [0.485, 0.456, 0.406]
     std: list[float] = [0.229, 0.224, 0.225]
 
 
 class Detector(Section):
-    fpn_channels: int = 256
-    strides: list[int] = [4, 8, 16, 32]
+    fpn_channels: Width = 256
+    strides: Annotated[list[Side], Field(max_length=8)] = [4, 8, 16, 32]
     """Strides of the backbone's stages that the FPN uses."""
     extra_level: bool = True
     """Adds an RPN level, pooled from the last one (torchvision's `pool`)."""
-    anchor_sizes: list[int] = [32, 64, 128, 256, 512]
+    anchor_sizes: Annotated[list[Side], Field(max_length=16)] = [32, 64, 128, 256, 512]
     """One size for each RPN level."""
-    anchor_ratios: list[float] = [0.5, 1.0, 2.0]
-    box_width: int = 1024
+    anchor_ratios: Annotated[list[float], Field(max_length=64)] = [0.5, 1.0, 2.0]
+    box_width: Width = 1024
     """Width of fc6 and fc7."""
-    box_convs: int = Field(default=0, ge=0)
+    box_convs: Layers = 0
     """3×3 convolutions before a single fully connected layer. 0: two fully connected
     layers without convolutions.
     """
-    rpn_convs: int = Field(default=1, ge=1)
+    rpn_convs: int = Field(default=1, ge=1, le=64)
     """3×3 convolutions of the RPN."""
     norm: Literal["none", "batch"] = "none"
     """BatchNorm in the FPN and in the box head's convolutions (torchvision's v2
@@ -75,20 +85,20 @@ class Detector(Section):
     """Detectron's geometry, for weights trained in it: boxes include their last pixel,
     anchors are centred on their cells.
     """
-    box_roi_size: int = 7
-    box_sampling_ratio: int = 2
-    rpn_pre_nms: tuple[int, int] = (2000, 1000)
+    box_roi_size: Few = 7
+    box_sampling_ratio: Sampling = 2
+    rpn_pre_nms: tuple[Regions, Regions] = (2000, 1000)
     """Proposals of each level before NMS: in training, in inference."""
-    rpn_post_nms: tuple[int, int] = (2000, 1000)
+    rpn_post_nms: tuple[Regions, Regions] = (2000, 1000)
     """Proposals after NMS: in training, in inference."""
-    rpn_batch: int = 256
-    box_batch: int = 512
+    rpn_batch: Regions = 256
+    box_batch: Regions = 512
     """Regions sampled from each image for the box loss; at most a quarter are
     foreground.
     """
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
-    detections: int = 100
+    detections: Regions = 100
     """Boxes kept for each image, over all classes."""
 
 
@@ -114,9 +124,9 @@ class Transfer(Section):
     background row of zeros may stand first), or a .safetensors file with a vector under
     each class's name.
     """
-    embedding_size: int | None = Field(default=None, ge=1)
+    embedding_size: int | None = Field(default=None, ge=1, le=65_536)
     """Length of the vectors. null: 300 for `random`, the file's for `embedding`."""
-    seed: int = 0
+    seed: Seed = 0
     """input: random only."""
 
     @model_validator(mode="after")
@@ -128,21 +138,21 @@ class Transfer(Section):
 
 class MaskHead(Section):
     kind: Literal["agnostic", "per_class", "transfer"] = "transfer"
-    width: int = 256
+    width: Width = 256
     trunk: Literal["convs", "hourglass"] = "convs"
     """The layers before the predictor. convs: `convs` 3×3 convolutions (the paper's).
     hourglass: down to one cell and up again, with skips; it sees the whole region, is
     deep, and needs a narrow `width` (32 to 64) and a larger `roi_size` (16, 32).
     """
-    convs: int = 4
+    convs: Layers = 4
     """trunk: convs only."""
     norm: Literal["none", "batch", "group"] = "none"
     """After each of the trunk's convolutions. batch: BatchNorm (torchvision's v2
     models), trunk: convs only. group: GroupNorm, which needs no large batches.
     """
-    roi_size: int = 14
+    roi_size: Few = 14
     """Side of the pooled region; masks have twice that side."""
-    sampling_ratio: int = 2
+    sampling_ratio: Sampling = 2
     transfer: Transfer = Transfer()
     mlp: Literal["none", "light", "full"] = "none"
     """A class-agnostic branch whose map is added to the logits. full: the paper's, one
@@ -211,7 +221,7 @@ class FromBoxes(Section):
     """Weight: neighbours of like colour are both in the mask, or both out."""
     warmup: int = Field(default=0, ge=0)
     """Steps in which the weights grow to their value."""
-    regions_per_image: int = Field(default=4, ge=1)
+    regions_per_image: Regions = 4
     """Box-only objects drawn from each photograph."""
 
 
@@ -220,7 +230,7 @@ class BoxSegmenterConfig(Section):
     encoder: Backbone
     mean: list[float] = [0.485, 0.456, 0.406]
     std: list[float] = [0.229, 0.224, 0.225]
-    crop_size: int = 128
+    crop_size: Side = 128
     """Side of the square to which a box with its context is resampled; a multiple of
     32.
     """
@@ -230,7 +240,7 @@ class BoxSegmenterConfig(Section):
     """unet: the encoder's maps from coarse to fine. hourglass: all maps but the finest,
     added at stride 4, then down to one cell and up again.
     """
-    decoder_widths: list[int] = [128, 64, 48, 32]
+    decoder_widths: Annotated[list[Width], Field(max_length=8)] = [128, 64, 48, 32]
     """Channels of the decoder from stride 16 up to stride 2. hourglass: one number, for
     all of its maps.
     """
@@ -247,7 +257,7 @@ class BoxSegmenterConfig(Section):
     """
     crop_jitter: float = 0.0
     """Training: scale and place of the crop vary by up to this share."""
-    regions_per_image: int = 16
+    regions_per_image: Regions = 16
     """Training: masked objects drawn from each photograph."""
     class_balance: float = Field(default=0.0, ge=0.0, le=1.0)
     """Training: how those are drawn. 0: each object alike. 1: each class of the
@@ -271,7 +281,7 @@ class BoxSegmenterConfig(Section):
     """
     mirror: bool = False
     """Inference: averages each crop's mask with its mirror image's. Twice the time."""
-    zooms: list[Annotated[float, Field(ge=0.0)]] = []
+    zooms: Annotated[list[Annotated[float, Field(ge=0.0)]], Field(max_length=16)] = []
     """Inference: reads a box with each of these contexts and averages the masks. As
     many times the time. []: `context` alone.
     """

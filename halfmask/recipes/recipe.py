@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from halfmask.errors import InputError
@@ -29,6 +28,7 @@ from halfmask.recipes.model import (
     Transfer,
 )
 from halfmask.recipes.run import Data, Optimiser, Recipe, SelfTraining, Stage
+from halfmask.recipes.yaml_text import parse_yaml, read_yaml
 
 __all__ = [
     "RECIPE_FOLDER",
@@ -83,10 +83,7 @@ def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recip
             that does not fit.
     """
     path = _file_of(source)
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
+    document = read_yaml(path)
     if not isinstance(document, dict):
         raise InputError(f"{path}: a recipe is a mapping of keys, found {type(document).__name__}")
     for override in overrides or []:
@@ -132,9 +129,7 @@ def _override(document: dict[str, Any], text: str) -> None:
         node = _child(node, part, text)
     index: str | int = _index(node, last, text) if isinstance(node, list) else last
     try:
-        node[index] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"override {text!r}: the value is not YAML") from error
+        node[index] = parse_yaml(value, f"override {text!r}")
     except TypeError as error:
         raise InputError(f"override {text!r}: {'.'.join(parents)} has no keys") from error
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, model_validator
 
-from halfmask.recipes.model import BoxSegmenterConfig, MaskRCNN, Section
+from halfmask.recipes.model import BoxSegmenterConfig, MaskRCNN, Section, Seed
 
 LossKind = Literal["all", "boxes", "masks"]
 
@@ -61,7 +61,7 @@ class Data(Section):
     """Probability that masked objects of another training photograph are pasted into
     one (copy-paste).
     """
-    paste_most: int = Field(default=4, ge=1)
+    paste_most: int = Field(default=4, ge=1, le=1_000)
     """Objects pasted into a photograph, at most."""
     skip_unmasked: bool = False
     """Leaves out images without any mask (the box segmenter cannot learn from them)."""
@@ -70,7 +70,7 @@ class Data(Section):
     out of training. More than this share is an error. A missing photograph is found
     before the start, and always an error.
     """
-    workers: int = Field(default=0, ge=0)
+    workers: int = Field(default=0, ge=0, le=256)
     """Processes that read ahead; 0: the training's own."""
     cache: bool = False
     """Keeps decoded images in memory."""
@@ -103,8 +103,8 @@ class Stage(Section):
     names every part.
     """
     loss: LossKind = "all"
-    steps: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
+    steps: int = Field(ge=1, le=1_000_000_000)
+    batch_size: int = Field(ge=1, le=65_536)
     """Images in a step; regions if features are cached."""
     optimiser: Optimiser
     ema: float | None = Field(default=None, gt=0.0, lt=1.0)
@@ -145,15 +145,15 @@ class Recipe(Section):
     """A whole recipe."""
 
     name: str
-    seed: int = 3
+    seed: Seed = 3
     model: MaskRCNN | BoxSegmenterConfig = Field(discriminator="kind")
     data: Data
-    stages: list[Stage] = Field(min_length=1)
+    stages: list[Stage] = Field(min_length=1, max_length=100)
     init: str | None = None
     """The start: the fitting weights of a shipped model (box-segmenter), of a run's
     folder, of a checkpoint file, or of hf://OWNER/NAME.
     """
-    rounds: int = Field(default=1, ge=1)
+    rounds: int = Field(default=1, ge=1, le=1_000)
     """Rounds of training. After each but the last, its model fills the masks that
     `data` lacks (RUN/teacher/filled.json). The next round starts from the beginning and
     learns from them too; a box segmenter weights them by their score.
@@ -177,7 +177,7 @@ class Recipe(Section):
     precision: Literal["32", "bf16", "16"] = "32"
     """Mixed precision if the device has it; a CPU always uses 32."""
     channels_last: bool = False
-    devices: int = Field(default=1, ge=1)
+    devices: int = Field(default=1, ge=1, le=1_024)
     """Processes on this host that train the model together, one a GPU; on a CPU by
     gloo. torchrun and srun start their own processes, and this key is then unused.
     `batch_size` stays the batch of all of them (docs/guides/many_gpus.md).

@@ -8,11 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from halfmask import distributed
 from halfmask.errors import InputError
 from halfmask.recipes.recipe import Recipe, parse_recipe
+from halfmask.recipes.yaml_text import read_yaml
 from halfmask.training.loop.callback import RESUME_FILE
 
 MODEL = "model.safetensors"
@@ -75,9 +74,9 @@ def check_run_folder(recipe: Recipe, out: Path, resume: bool) -> bool:
 
 def _written(path: Path) -> Recipe:
     try:
-        return parse_recipe(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as YAML; name another folder with --out") from error
+        return parse_recipe(read_yaml(path), str(path))
+    except InputError as error:
+        raise InputError(f"{error}; or name another folder with --out") from error
 
 
 def _may_change(key: str) -> bool:

@@ -12,8 +12,8 @@ from fastapi.staticfiles import StaticFiles
 
 from halfmask._version import __version__
 from halfmask.errors import InputError
+from halfmask.web.budget import BusyError
 from halfmask.web.schema import Fault
-from halfmask.web.segmenting import BusyError
 
 STATIC = Path(__file__).parent / "static"
 FAULTS: dict[int | str, dict[str, Any]] = {
@@ -64,7 +64,7 @@ def _unusable(_: Request, error: Exception) -> JSONResponse:
 
 
 def _busy(_: Request, __: Exception) -> JSONResponse:
-    return fault(429, "the model is busy with others; try again in a moment")
+    return fault(429, "busy with other requests; try again in a moment")
 
 
 def _disk(_: Request, error: Exception) -> JSONResponse:

@@ -19,6 +19,8 @@ from halfmask.coco.images import Pixels, by_last_part, to_rgb
 from halfmask.coco.photographs.orientation import Frame, Orientation
 from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
+from halfmask.files.pictures import picture_of
+from halfmask.web.budget import Budget
 
 LARGEST_SHOWN = 4096
 """Longest side of a photograph in the browser; larger ones are sent smaller."""
@@ -29,6 +31,14 @@ LOSSLESS_PIXELS = 4_000_000
 LARGEST_CROP = 1024
 QUALITY = 90
 _MOST_BYTES = 1 << 28
+DECODING_BYTES = 1_200_000_000
+"""Memory of all photographs that are decoded, or wait for the model, at the same time."""
+_EIGHT_BIT_COST = 12
+"""Bytes for each pixel while a photograph of 8 bits is decoded, converted and encoded."""
+_WIDE_COST = 28
+"""The same of 16 and 32 bits, which are scaled in float64."""
+_WIDE_MODES = frozenset({"I", "F"})
+_DECODING = Budget(DECODING_BYTES)
 
 
 @dataclass(frozen=True)
@@ -121,6 +131,26 @@ def orientation_of(data: bytes, where: str, most_pixels: int = MOST_PIXELS) -> O
     return found
 
 
+@contextmanager
+def room_for(data: bytes, where: str, shrink: int = 1) -> Iterator[None]:
+    """Holds the memory that a photograph needs while a block decodes and uses it.
+
+    Arguments are those of `decoded`.
+
+    Raises:
+        InputError: as `orientation_of`.
+        BusyError: other requests use the memory.
+    """
+    height, width = orientation_of(data, where).stored
+    with _image(data, where) as image:
+        if shrink > 1:
+            image.draft("RGB", (max(1, width // shrink), max(1, height // shrink)))
+        is_wide = image.mode in _WIDE_MODES or image.mode.startswith("I;16")
+        cost = image.width * image.height * (_WIDE_COST if is_wide else _EIGHT_BIT_COST)
+    with _DECODING.room(cost):
+        yield
+
+
 def decoded(data: bytes, where: str, shrink: int = 1, *, frame: Frame = Frame.TURNED) -> Pixels:
     """Returns the pixels of a photograph, uint8 [H, W, 3] RGB, in a frame.
 
@@ -185,14 +215,12 @@ def shown(data: bytes, where: str, frame: Frame = Frame.TURNED) -> Shown:
 def _image(data: bytes, where: str) -> Iterator[Image.Image]:
     """Opens an image for a block that only reads it; any error becomes an InputError."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with picture_of(data) as image:
             yield image
     except Exception as error:
         # Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error,
         # DecompressionBombError, …
         reason = " ".join(str(error).split()) or type(error).__name__
-        if "BytesIO" in reason:
-            reason = "no picture that Pillow knows"
         raise InputError(
             f"{where}: expected a photograph, cannot read it ({reason}); replace the file"
         ) from error

@@ -24,6 +24,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_SECONDS = 60.0
 """A request that sends nothing for this long is refused."""
+ARRIVING_BYTES = 1 << 28
+"""Bytes of all requests' bodies at the same time; a request beyond them gets 429."""
 LONGEST_URL = 4096
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 CONTENT_SECURITY = "; ".join(
@@ -117,11 +119,12 @@ class Guard:
       another site cannot send.
     - A token, if there is one, comes once in the address, then in a cookie that scripts
       cannot read, or in `Authorization: Bearer`.
-    - Bodies are counted as they arrive, whatever their header says.
+    - Bodies are counted as they arrive, whatever their header says, each and all.
     """
 
     def __init__(self, app: App, access: Access) -> None:
         self._app, self._access = app, access
+        self._arriving = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -210,7 +213,7 @@ class Guard:
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on, and counts its body."""
-        left = self._access.most_bytes
+        left = most = self._access.most_bytes
         answered = False
 
         async def counted() -> Message:
@@ -221,9 +224,13 @@ class Guard:
                 message = await asyncio.wait_for(receive(), BODY_SECONDS)
             except TimeoutError:
                 raise HTTPException(408, "the request did not come in time") from None
-            left -= len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            left -= size
+            self._arriving += size
             if left < 0:
-                raise HTTPException(413, f"larger than {self._access.most_bytes >> 20} MB")
+                raise HTTPException(413, f"larger than {most >> 20} MB")
+            if self._arriving > ARRIVING_BYTES:
+                raise HTTPException(429, "busy with other uploads; try again in a moment")
             return message
 
         async def noted(message: Message) -> None:
@@ -231,11 +238,17 @@ class Guard:
             answered = True
             await send(message)
 
-        await self._app(scope, counted, noted)
+        try:
+            await self._app(scope, counted, noted)
+        finally:
+            self._arriving -= most - left
 
 
 def _same(origin: str, host: str) -> bool:
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:  # no valid address, as http://[ is
+        return False
     return parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower()
 
 

@@ -18,6 +18,7 @@ from halfmask.errors import InputError
 from halfmask.inference.complete.filling import FilledMask, fillings
 from halfmask.inference.predictor import Predictor, load
 from halfmask.structures import Detection
+from halfmask.web.budget import BusyError
 
 LONGEST_QUEUE = 8
 """Requests that may wait for the model; further ones get `BusyError`."""
@@ -30,10 +31,6 @@ SMALLEST_REACH = 64
 
 T = TypeVar("T")
 Box = tuple[float, float, float, float]
-
-
-class BusyError(Exception):
-    """Too many requests wait for the model."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from halfmask.errors import InputError
+from halfmask.web.connections import PatientProtocol, backlog, few_log_lines
 from halfmask.web.security import Guard, access_for
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class PageServer:
                 server_header=False,
                 proxy_headers=False,
                 ws="none",
+                http=PatientProtocol,
+                backlog=backlog(),
                 h11_max_incomplete_event_size=HEADER_BYTES,
                 timeout_graceful_shutdown=3,
             )
@@ -97,7 +100,8 @@ class PageServer:
         self.stop()
 
     def _serve(self) -> None:
-        self._server.run(sockets=[self._socket])
+        with few_log_lines():
+            self._server.run(sockets=[self._socket])
 
 
 def bind(host: str, port: int | None, first: int = 8000) -> socket.socket:

@@ -16,7 +16,7 @@ from halfmask._version import __version__
 from halfmask.errors import InputError
 from halfmask.web import schema
 from halfmask.web.pages import application
-from halfmask.web.photographs import decoded, orientation_of, shown, shrink_for
+from halfmask.web.photographs import decoded, orientation_of, room_for, shown, shrink_for
 from halfmask.web.segmenting import Segmenter
 from halfmask.web.server import LOOPBACK, PageServer
 
@@ -95,7 +95,8 @@ def tryout_app(segmenter: Segmenter) -> FastAPI:
     @app.get("/api/photos/{photo}", response_class=Response)
     def show(photo: PhotoId) -> Response:
         data = held(photo)
-        picture = shown(data, PHOTO)
+        with room_for(data, PHOTO):
+            picture = shown(data, PHOTO)
         return Response(picture.data, media_type=picture.media_type)
 
     _add_masks(app, segmenter, held)
@@ -126,14 +127,16 @@ def _add_masks(app: FastAPI, segmenter: Segmenter, held: Callable[[str], bytes])
         if asked.label > known:
             raise InputError(f"label {asked.label}: the model knows labels 0 to {known}")
         x, y, width, height = asked.box
-        pixels = decoded(data, PHOTO, shrink_for(width, height))
-        box = (x, y, x + width, y + height)
-        return schema.Segmented.of(
-            segmenter.segment(pixels, box, asked.label, size=orientation_of(data, PHOTO).turned)
-        )
+        box, shrink = (x, y, x + width, y + height), shrink_for(width, height)
+        size = orientation_of(data, PHOTO).turned
+        with room_for(data, PHOTO, shrink):
+            pixels = decoded(data, PHOTO, shrink)
+            drawn = segmenter.segment(pixels, box, asked.label, size=size)
+        return schema.Segmented.of(drawn)
 
     @app.post("/api/photos/{photo}/detect")
     def detect(photo: PhotoId, asked: schema.DetectRequest) -> schema.Found:
         data = held(photo)
-        found = segmenter.detect(decoded(data, PHOTO), asked.least, MOST_FOUND)
+        with room_for(data, PHOTO):
+            found = segmenter.detect(decoded(data, PHOTO), asked.least, MOST_FOUND)
         return schema.Found(items=[schema.Segmented.of(drawn) for drawn in found])

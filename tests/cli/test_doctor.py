@@ -54,7 +54,7 @@ def test_a_clean_file_exits_with_0_and_is_not_changed(data: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "clean" in result.stdout
     assert "1 masks; 1 boxes are used without a mask" in " ".join(result.stdout.split())
-    assert "[red]dog[/] <b>?" in result.stdout
+    assert r"[red]dog[/] <b>\ud800" in result.stdout
     assert data.read_bytes() == before
     assert [p.name for p in data.parent.iterdir()] == ["data.json"]
 

@@ -102,7 +102,7 @@ def test_the_last_override_wins(recipe_file: Path) -> None:
         ("stages.-1.steps=3", "the list has 2 items, found index -1"),
         ("name.first=3", "name has no keys"),
         ("name.first.second=3", "first has no keys"),
-        ("seed=[1", "not YAML"),
+        ("seed=[1", "expected YAML"),
         ("seed=three", "seed: "),
         ("stages.0.steps=0", "greater than or equal to 1"),
         ("stages.0.batch_size=0", "stages.0.batch_size"),
@@ -156,7 +156,7 @@ def test_files_that_are_no_recipe(tmp_path: Path, text: str) -> None:
 def test_a_binary_file_is_no_recipe(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(InputError, match="not a YAML file"):
+    with pytest.raises(InputError, match="expected YAML"):
         load_recipe(path)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from halfmask._version import __version__
 from halfmask.files.atomic import write_json
+from halfmask.terminal import say
 
 MARKER = ".halfmask-demo.json"
 """File that marks a demo's folder; has the settings and the time of each step."""
@@ -53,7 +54,7 @@ class Clock:
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Measures the block as a step."""
-        print(f"\n[{self._now()}] {name}", flush=True)
+        say(f"\n[{self._now()}] {name}")
         begin = time.perf_counter()
         spent = self.unfinished
         try:
@@ -65,7 +66,7 @@ class Clock:
 
     def reuse(self, name: str) -> None:
         """Prints a step whose result exists already."""
-        print(f"\n[{self._now()}] {name}: keeps the earlier result", flush=True)
+        say(f"\n[{self._now()}] {name}: keeps the earlier result")
 
     @property
     def total(self) -> float:

@@ -16,6 +16,7 @@ from halfmask.files.atomic import write_json
 from halfmask.masks.crops import iou
 from halfmask.masks.paste import paste
 from halfmask.pictures import attribution_of, before_after, names_by_label, read_scene
+from halfmask.terminal import say
 
 if TYPE_CHECKING:
     from halfmask.cli.demo.clock import Clock
@@ -93,8 +94,8 @@ def complete_photographs(folder: Path, model: str, clock: Clock) -> Photographs:
         )
         _save_pictures(result, folder)
         count = len(result.rows)
-        print(f"{completed}: {done.filled} masks drawn into the boxes of {count} photographs")
-        print(
+        say(f"{completed}: {done.filled} masks drawn into the boxes of {count} photographs")
+        say(
             f"mean IoU with the masks that people drew: {mean(result.ious):.2f} (the boxes: "
             f"{mean(result.box_ious):.2f})"
         )

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-
 from halfmask.coco.file import CocoFile
 from halfmask.pictures import ab_bars, read_scene
 from halfmask.pictures.curves import score
+from halfmask.terminal import PlainConsole, PlainTable
 
 if TYPE_CHECKING:
     from halfmask.cli.demo.clock import Settings
@@ -108,7 +106,7 @@ def _scenes(
 
 
 def print_table(results: dict[str, dict[str, Any]]) -> None:
-    table = Table(
+    table = PlainTable(
         "mask head",
         title="\nA: classes with masks in training; B: classes with boxes only",
         title_justify="left",
@@ -118,7 +116,7 @@ def print_table(results: dict[str, dict[str, Any]]) -> None:
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(*row)
-    Console(width=100).print(table)
+    PlainConsole(width=100).print(table)
 
 
 def ab_table(results: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:

@@ -12,6 +12,7 @@ import typer
 from halfmask._version import __version__
 from halfmask.cli.demo.clock import MARKER, Clock, Settings, plain
 from halfmask.errors import InputError
+from halfmask.terminal import say
 
 OWN = ("photographs", "world", "runs", "results", "report.html")
 """Everything that the demo writes in its folder, and everything that it ever removes."""
@@ -36,9 +37,9 @@ def run(
     try:
         report = make_demo(out, Settings())
     except KeyboardInterrupt:
-        typer.echo(f"\ninterrupted; to resume: halfmask demo --out {out}", err=True)
+        say(f"\ninterrupted; to resume: halfmask demo --out {out}", err=True)
         raise typer.Exit(130) from None
-    print(f"\nThe report: {report.resolve()}\n            {report.resolve().as_uri()}")
+    say(f"\nThe report: {report.resolve()}\n            {report.resolve().as_uri()}")
 
 
 def make_demo(out: Path, settings: Settings) -> Path:
@@ -77,10 +78,10 @@ def open_folder(out: Path, settings: Settings) -> Clock:
             )
         note = _read(marker)
         if note.get("version") == __version__ and note.get("settings") == plain(settings):
-            print(f"{out}: an earlier demo; keeps its results (remove the folder to start over)")
+            say(f"{out}: an earlier demo; keeps its results (remove the folder to start over)")
             clock.recall(note)
         else:
-            print(f"{out}: a demo of another version or size; starts over")
+            say(f"{out}: a demo of another version or size; starts over")
             _clear(out)
     out.mkdir(parents=True, exist_ok=True)
     clock.save()

@@ -25,6 +25,7 @@ from halfmask.data.synthetic.classes import attribute_split
 from halfmask.files.atomic import write_json
 from halfmask.progress import Display
 from halfmask.recipes.recipe import Recipe, load_recipe, parse_recipe
+from halfmask.terminal import say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,9 +77,7 @@ def _draw(out: Path, settings: Settings, clock: Clock) -> list[dict[str, Any]]:
     file = CocoFile.read(out / TRAIN / HALF)
     kept = attribute_split(file.categories, settings.masked, settings.seed)
     left = sum(file.mask_counts().values())
-    print(
-        f"{file.name}: {len(kept)} of {settings.classes} classes keep their masks, {left:,} in all"
-    )
+    say(f"{file.name}: {len(kept)} of {settings.classes} classes keep their masks, {left:,} in all")
     return [category for category in file.categories if category["id"] in kept]
 
 
@@ -160,7 +159,7 @@ def _complete(name: str, out: Path, clock: Clock) -> None:
         return
     with clock.step(title):
         done = halfmask.complete(run, test / HALF, images=test / "images", out=file)
-    print(f"{file}: {done.filled} masks filled, {done.counts['kept']} kept")
+    say(f"{file}: {done.filled} masks filled, {done.counts['kept']} kept")
 
 
 def _is_newer(out: Path, run: Path) -> bool:

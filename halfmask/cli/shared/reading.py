@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from halfmask.terminal import say
 from halfmask.text import listed, with_counts
 
 if TYPE_CHECKING:
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 def show_report(report: ConversionReport) -> bool:
     """Prints notes to stdout and problems to stderr; returns whether there is no problem."""
     for note in report.lines(report.notes):
-        print(f"note: {note}")
+        say(f"note: {note}")
     for problem in report.lines(report.faults):
-        typer.echo(f"problem: {problem}", err=True)
+        say(f"problem: {problem}", err=True)
     return not report.faults
 
 
@@ -33,14 +34,14 @@ def show_additions(found: Additions | None, verb: str) -> None:
     if found is None:
         return
     classes = ", ".join(with_counts(found.added))
-    print(
+    say(
         f"objects of {found.detector} {verb}: {sum(found.added.values())}"
         + (f", {classes}" if classes else "")
     )
-    print(
+    say(
         f"of its other detections {found.known_already} overlap a box, "
         f"{found.in_crowd} lie in a crowd"
     )
     if found.unknown:
         names = listed(with_counts(found.unknown), 10)
-        print(f"not added, classes that the file lacks: {names}")
+        say(f"not added, classes that the file lacks: {names}")

@@ -14,6 +14,7 @@ from halfmask.coco.problems import Finding, Problem, ProblemKind, in_order
 from halfmask.coco.reading.conventions import STICKS_OUT
 from halfmask.coco.records import Box, Record, clip_box, overhang
 from halfmask.coco.supervision import MaskState, all_finite, is_crowd, judge
+from halfmask.files.regular import read_regular
 from halfmask.masks.rle import box_iou, box_of, overlap
 from halfmask.progress import Progress
 
@@ -246,7 +247,7 @@ def duplicate_keys(path: Path) -> list[Problem]:
         if len({key for key, _ in pairs}) < len(pairs):
             found.append(_repeated_key(pairs))
 
-    json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=look)
+    json.loads(read_regular(path).decode("utf-8-sig"), object_pairs_hook=look)
     return found
 
 

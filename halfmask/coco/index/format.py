@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from halfmask._version import __version__
 from halfmask.coco.supervision import MaskState, Use
+from halfmask.files.regular import open_regular
 
 Array = NDArray[Any]
 
@@ -65,7 +66,7 @@ class Source:
     def of(cls, path: Path) -> Source:
         """Identifies the current content of a file."""
         digest = hashlib.blake2b(digest_size=16)
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             state = os.fstat(file.fileno())
             size = state.st_size
             places = {0: _END, max(0, size - _END): _END} | {

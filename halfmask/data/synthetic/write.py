@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 import zlib
 from collections.abc import Iterator
@@ -218,7 +219,10 @@ def _draw(
         yield from map(_draw_chunk, jobs)
         return
     processes = min(workers, os.cpu_count() or 1)
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    spawn = get_context("spawn")
+    # Ctrl-C reaches every process of the terminal; the first one ends the others.
+    quiet = (signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(processes, spawn, signal.signal, quiet) as pool:
         yield from pool.map(_draw_chunk, jobs)
 
 

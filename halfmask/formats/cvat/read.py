@@ -219,7 +219,7 @@ def _mask(shape: Element, size: Size) -> tuple[Bitmap, Place] | None:
     if x < 0 or y < 0 or x + width > size[1] or y + height > size[0] or sum(runs[1::2]) == 0:
         return None
     bits = np.zeros(height * width, dtype=np.uint8)
-    values = np.arange(len(runs)) % 2
+    values = np.arange(len(runs), dtype=np.uint8) % 2
     bits[: sum(runs)] = np.repeat(values, runs)
     return bits.reshape(height, width), (x, y)
 

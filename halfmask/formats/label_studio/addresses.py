@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from halfmask.formats.source_files import PHOTOGRAPHS, leads_out
 from halfmask.formats.xml_stream import root_of
@@ -135,9 +135,19 @@ def _ending(address: str) -> str:
     return "jpg" if kind == "jpeg" else kind
 
 
+def _split(address: str) -> SplitResult | None:
+    """The parts of an address; None of a plain path, or of what is none, as https://[ is."""
+    if not re.match(r"[a-z][\w+.-]+://|/", address):
+        return None
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return None
+
+
 def _path(address: str) -> tuple[str, ...]:
     """The folders and the name in an address; of a bucket or host, it comes first."""
-    parts = urlsplit(address) if re.match(r"[a-z][\w+.-]+://|/", address) else None
+    parts = _split(address)
     if parts is None:
         plain = re.sub(r"(\.\w+)\?.*$", r"\1", address.replace("\\", "/"))
         return _below(unquote(re.sub(r"^[A-Za-z]:", "", plain)))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import re
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from halfmask.files.pictures import picture_of
 
 _SIZES = (3, 4, 8, 16)
 """Bits of the four kinds of run length."""
@@ -94,7 +95,7 @@ def unpack_bitmask(address: object, image_size: tuple[int, int]) -> NDArray[np.u
     if not re.fullmatch(r"data:image/\w+;base64", head):
         raise ValueError("the bitmask is no data:image/png;base64 address")
     try:
-        with Image.open(io.BytesIO(base64.b64decode(text, validate=True))) as image:
+        with picture_of(base64.b64decode(text, validate=True)) as image:
             if (image.height, image.width) != image_size:
                 raise ValueError(
                     f"the bitmask has {image.width} × {image.height} pixels, expected "

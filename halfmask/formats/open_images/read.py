@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import sqlite3
 from collections.abc import Iterator, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from halfmask.coco.images import opened
 from halfmask.errors import InputError
+from halfmask.files.regular import open_regular
 from halfmask.formats.report import Options
 from halfmask.formats.sink import CocoSink, Size
 from halfmask.formats.source_files import PHOTOGRAPHS, leads_out
@@ -218,7 +220,7 @@ def _rows(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Yields file and line, and the columns, of the rows of a CSV."""
     try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        with _text_of(path) as file:
             reader = csv.DictReader(file)
             missing = columns - set(reader.fieldnames or [])
             if missing:
@@ -233,6 +235,10 @@ def _rows(
                 yield f"{path} line {reader.line_num}", texts
     except (csv.Error, OSError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
+
+
+def _text_of(path: Path) -> TextIOWrapper:
+    return TextIOWrapper(open_regular(path), encoding="utf-8-sig", errors="replace", newline="")
 
 
 def _file(folder: Path, pattern: str, split: str | None, *, optional: bool = False) -> Path | None:
@@ -252,6 +258,9 @@ def _class_names(path: Path | None) -> dict[str, str]:
     """Id of a class, for example /m/01g317, → its name. Only some versions have a header."""
     if path is None:
         return {}
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        rows = [row for row in csv.reader(file) if len(row) >= 2]
+    try:
+        with _text_of(path) as file:
+            rows = [row for row in csv.reader(file) if len(row) >= 2]
+    except (csv.Error, OSError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
     return {row[0]: row[1] for row in rows if row[0] != "LabelName"}

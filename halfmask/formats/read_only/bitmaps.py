@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import zlib
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from halfmask.files.pictures import picture_of
 from halfmask.formats.sink import Size
 from halfmask.masks.rle import Bitmap
 
@@ -62,7 +62,7 @@ def bitmap_of_png(data: bytes, most: Size) -> Bitmap:
         ValueError: no PNG, a broken one, or one larger than `most`.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        with picture_of(data) as image:
             if image.height <= most[0] and image.width <= most[1]:
                 return _drawn(image)
             found = f"{image.width} × {image.height}"

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from halfmask.coco.locate import plain_name
 from halfmask.errors import InputError
+from halfmask.files.regular import read_regular
 from halfmask.formats.source_files import (
+    PHOTOGRAPHS,
     PhotographIndex,
     is_guessed,
     path_below,
@@ -21,9 +21,11 @@ from halfmask.formats.source_files import (
     text_lines,
     text_of_bytes,
 )
+from halfmask.recipes.yaml_text import MOST_BYTES, parse_yaml
 
 SPLITS = ("train", "val", "test")
 CONFIGS = ("data.yaml", "data.yml", "dataset.yaml")
+_RARE = {".gif", ".ppm", ".pgm", ".pnm", ".jfif", ".jpe"}
 NAME_FILES = ("classes.txt", "labels/classes.txt", "obj.names")
 
 
@@ -153,8 +155,14 @@ class YoloConfig:
         if place.is_dir():
             yield from photographs_in(place)
             return
-        index = None
-        for line in map(plain_name, text_lines(place)):
+        index, lines = None, text_lines(place)
+        odd = next((k for k, line in enumerate(lines, 1) if not _is_name(line)), None)
+        if odd is not None:  # any file of the machine may be named as a list: it is not shown
+            raise InputError(
+                f"{place}: expected a list of photographs, one a line; line {odd} does not end "
+                "like a photograph (.jpg, .png, …)"
+            )
+        for line in map(plain_name, lines):
             tries = [place.parent / line, self.base / line]
             found = next((path for path in tries if path.is_file()), None)
             if found is None:
@@ -182,21 +190,19 @@ def names_path(folder: Path) -> Path | None:
     return next((folder / name for name in NAME_FILES if (folder / name).is_file()), None)
 
 
-class _TextLoader(yaml.SafeLoader):
-    """Reads every plain value as the text that is written: yes, 010 and 1e3 are names."""
-
-
-_TextLoader.yaml_implicit_resolvers = {"<": [("tag:yaml.org,2002:merge", re.compile(r"^(?:<<)$"))]}
+def _is_name(line: str) -> bool:
+    return Path(line).suffix.lower() in PHOTOGRAPHS | _RARE
 
 
 def _values(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The content of a YAML file: as YAML means it, and as it is written."""
     try:
-        text = text_of_bytes(path.read_bytes())
-        values = yaml.safe_load(text)
-        written = yaml.load(text, Loader=_TextLoader)
-    except (yaml.YAMLError, OSError, RecursionError, ValueError) as error:
-        raise InputError(f"{path}: expected YAML: {' '.join(str(error).split())[:120]}") from error
+        text = text_of_bytes(read_regular(path, MOST_BYTES)).removeprefix("\ufeff")
+    except OSError as error:
+        raise InputError(
+            f"{path}: expected YAML, cannot read it: {error.strerror or error}"
+        ) from error
+    values, written = parse_yaml(text, str(path)), parse_yaml(text, str(path), as_written=True)
     if not isinstance(values, dict):
         raise InputError(
             f"{path}: expected keys and values (names, train, val), found {type(values).__name__}"
@@ -207,7 +213,10 @@ def _values(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _names(names: object, source: Path) -> dict[int, str]:
     rows = dict(enumerate(names)) if isinstance(names, list) else names
     if isinstance(rows, dict):
-        rows = {int(k) if str(k).isdecimal() else k: str(v).strip() for k, v in rows.items()}
+        rows = {
+            int(k) if re.fullmatch("[0-9]{1,9}", str(k)) else k: str(v).strip()
+            for k, v in rows.items()
+        }
         if all(type(k) is int for k in rows) and any(rows.values()):
             return dict(sorted(rows.items()))
     raise InputError(f"{source}: names: expected class names, as a list or as number: name")

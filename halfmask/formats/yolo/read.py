@@ -9,6 +9,7 @@ from pathlib import Path
 from halfmask.coco.images import opened
 from halfmask.coco.photographs.orientation import Orientation
 from halfmask.errors import InputError
+from halfmask.files.regular import read_regular
 from halfmask.formats.report import Options
 from halfmask.formats.shapes import extent, pairs, pixels_of
 from halfmask.formats.sink import CocoSink
@@ -152,7 +153,12 @@ def _add_photograph(photograph: Path, found: YoloSource, *, sink: CocoSink) -> N
     labels = found.labels.of.get(photograph)
     if number is None or labels is None:
         return
-    text = text_of_bytes(labels.read_bytes()).removeprefix("\ufeff")
+    try:
+        text = text_of_bytes(read_regular(labels)).removeprefix("\ufeff")
+    except OSError as error:
+        what = "label files that cannot be read: their photographs get no labels"
+        sink.report.fault(what, f"{labels}: {error.strerror or error}")
+        return
     for line_number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             _add_line(line, number, found, sink=sink, where=f"{labels} line {line_number}")

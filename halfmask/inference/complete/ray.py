@@ -67,7 +67,10 @@ def drawn_on_ray(
     queue = deque(rest)
     with _connected(address), _errors_explained():
         drawer = dataclasses.replace(drawer, reader=drawer.reader.resolved())
-        workers = _workers(drawer, len(queue))
+        # Held until the end: Ray frees what nobody names, and a new worker in the place
+        # of a lost one gets the model from here.
+        shared = ray.put(drawer)
+        workers = _workers(shared, drawer, len(queue))
         asked: dict[Any, tuple[Any, int | None]] = {w.hello.remote(): (w, None) for w in workers}
         try:
             while queue or any(number is not None for _, number in asked.values()):
@@ -86,6 +89,7 @@ def drawn_on_ray(
         finally:
             for worker in workers:
                 ray.kill(worker)
+            del shared
 
 
 class Worker:
@@ -109,8 +113,12 @@ class Worker:
         return self._drawer.draw(pieces, photographs_of(self._drawer.reader, pieces))
 
 
-def _workers(drawer: MaskDrawer, batches: int) -> list[Any]:
-    """As many actors as the cluster has room for; those without room now start later."""
+def _workers(shared: Any, drawer: MaskDrawer, batches: int) -> list[Any]:
+    """As many actors as the cluster has room for; those without room now start later.
+
+    Args:
+        shared: Ray's reference to the drawer, so that it travels to each machine once.
+    """
     import ray
 
     threads = torch.get_num_threads()
@@ -127,7 +135,6 @@ def _workers(drawer: MaskDrawer, batches: int) -> list[Any]:
         )
     needs = {"num_gpus": 1} if on_gpu else {"num_cpus": threads}
     actor: Any = ray.remote(max_restarts=-1, max_task_retries=RETRIES, **needs)(Worker)
-    shared = ray.put(drawer)  # the model travels to each machine once
     return [actor.remote(shared, threads) for _ in range(min(int(room), batches))]
 
 

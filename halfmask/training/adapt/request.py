@@ -9,13 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from halfmask.coco.reading.read_as import ReadAs
 from halfmask.errors import InputError
 from halfmask.formats.source import DataSource, open_source
 from halfmask.progress import Progress
 from halfmask.recipes.recipe import Recipe, load_recipe, shipped_recipes
+from halfmask.recipes.yaml_text import read_yaml
 
 RECIPE = "adapt"
 """Shipped recipe. DATA and IMAGES in it stand for what a user names."""
@@ -74,8 +73,8 @@ def is_recipe(source: str | Path) -> bool:
     if path.suffix.lower() not in (".yaml", ".yml"):
         return not path.exists()
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        document = read_yaml(path)
+    except InputError:
         return True
     return not isinstance(document, dict) or bool({"stages", "model"} & document.keys())
 

@@ -60,6 +60,8 @@ class Interrupts:
         if os.getpid() != self._process:  # a loader's worker, which its parent ends
             return
         if self.received is not None:
+            # The next one finds what was there before: the command line's own handler.
+            signal.signal(number, self._before.get(number, signal.default_int_handler))
             raise KeyboardInterrupt
         self.received = number
         if self._throwaway:

@@ -161,10 +161,9 @@ class Review:
         predictor = self.segmenter.predictor()
         label = predictor.labels_of([{"id": 0, "name": category.get("name")}])[0]
         x, y, width, height = box
-        pixels = self.file.pixels(int(self.index.images[position]), shrink_for(width, height))
-        drawn = self.segmenter.segment(
-            pixels, (x, y, x + width, y + height), label, size=self.file.size_of(position)
-        )
+        row, corners = int(self.index.images[position]), (x, y, x + width, y + height)
+        with self.file.pixels(row, shrink_for(width, height)) as pixels:
+            drawn = self.segmenter.segment(pixels, corners, label, size=self.file.size_of(position))
         draft = secrets.token_hex(12)
         with self._drafting:
             self._drafts[draft] = (position, drawn)

@@ -25,6 +25,7 @@ from halfmask.web.photographs import (
     decoded,
     orientation_of,
     path_inside,
+    room_for,
     shown,
 )
 from halfmask.web.review.decisions import Decision
@@ -135,14 +136,21 @@ class ReviewedFile:
         Raises:
             InputError: it is missing, outside the folder, cut short, or has the size in
                 the file in neither frame.
+            BusyError: too many requests wait for memory.
         """
         data, name, frame = self._photograph(row)
-        return shown(data, name, frame)
+        with room_for(data, name):
+            return shown(data, name, frame)
 
-    def pixels(self, row: int, shrink: int) -> Pixels:
-        """Returns a photograph's pixels, uint8 [H, W, 3]; `shrink` and errors as in `decoded`."""
+    @contextmanager
+    def pixels(self, row: int, shrink: int) -> Iterator[Pixels]:
+        """Gives a block a photograph's pixels, uint8 [H, W, 3].
+
+        `shrink` and errors are those of `decoded` and `room_for`.
+        """
         data, name, frame = self._photograph(row)
-        return decoded(data, name, shrink, frame=frame)
+        with room_for(data, name, shrink):
+            yield decoded(data, name, shrink, frame=frame)
 
     def _photograph(self, row: int) -> tuple[bytes, str, Frame]:
         image, size = self.image(row), self._size(row)

@@ -18,7 +18,7 @@ from halfmask.files.regular import NotRegularError, open_regular, read_regular
 from halfmask.formats.source_files import photographs_in
 from halfmask.inference.images import images_in, read_image
 from halfmask.integrations.label_studio_images import ImageSource
-from halfmask.web.photographs import decoded, is_turned, read_size, shown
+from halfmask.web.photographs import decoded, orientation_of, shown
 
 PACKAGE = Path(__file__).parents[2] / "halfmask"
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
@@ -47,8 +47,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "opened": lambda path: opened(path).__enter__(),
     "read_image": read_image,
     "read_image of bytes": lambda path: read_image(path.read_bytes()),
-    "read_size": lambda path: read_size(path.read_bytes(), "x"),
-    "is_turned": lambda path: is_turned(path.read_bytes(), "x"),
+    "orientation_of": lambda path: orientation_of(path.read_bytes(), "x"),
     "decoded": lambda path: decoded(path.read_bytes(), "x"),
     "shown": lambda path: shown(path.read_bytes(), "x"),
     "label studio": lambda path: ImageSource("http://x", folder=str(path.parent)).open(

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from halfmask.files.pictures import picture_of
+
 DEPTHS = (8, 10, 12, 14, 16)
 """Bits that are looked for; the fewest that hold the highest value are the range."""
 DARK = 64
@@ -111,7 +113,7 @@ def _low_bytes(image: Image.Image) -> NDArray[np.float64]:
     file.seek(0)
     data = io.BytesIO(file.read())
     file.seek(place)
-    with Image.open(data, formats=[image.format or ""]) as twin:
+    with picture_of(data) as twin:
         tiles = []
         for codec, box, offset, arguments in list[Any](twin.tile):
             layout = _LOW_BYTES[arguments if isinstance(arguments, str) else arguments[0]]

@@ -113,7 +113,8 @@ def _low_bytes(image: Image.Image) -> NDArray[np.float64]:
     file.seek(0)
     data = io.BytesIO(file.read())
     file.seek(place)
-    with picture_of(data) as twin:
+    with picture_of(data) as opened:
+        twin: Any = opened  # Pillow's stubs do not name `tile`
         tiles = []
         for codec, box, offset, arguments in list[Any](twin.tile):
             layout = _LOW_BYTES[arguments if isinstance(arguments, str) else arguments[0]]

@@ -122,7 +122,7 @@ class PhotographIndex:
             self._by_stem.setdefault(without_ending(last), []).append(path)
 
     def find(self, name: str) -> str | None:
-        """Returns the photograph's path below the folder; None without one, or of several.
+        """Returns a photograph's path below the folder; None if none or several fit.
 
         Its last part is that of the name, up to case, slashes and Unicode form; else
         the two differ in their ending only. Of several, the one counts that also has

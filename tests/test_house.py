@@ -68,7 +68,6 @@ SHORT = {
     "cli/split.py": DOOR,
     "cli/synth.py": DOOR,
     "errors.py": "every room raises these errors",
-    "pictures/save.py": "the one home of saved pictures",
     "text.py": "the one home of shortened lists",
     "web/tryout.py": "the twin of serve; its application is a file of its own",
 }

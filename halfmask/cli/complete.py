@@ -222,10 +222,8 @@ def _print_plan(done: Completion) -> None:
     say(f"would leave alone: {_kept(done.counts)}")
     _print_broken(done)
     if done.unusable:
-        say(
-            f"annotations without a usable box, image or class: {listed(done.unusable, SHOWN)}",
-            err=True,
-        )
+        ids = listed(done.unusable, SHOWN)
+        say(f"annotations without a usable box, image or class: {ids}", err=True)
 
 
 def _print_result(done: Completion) -> None:
@@ -274,16 +272,11 @@ def _print_broken(done: Completion) -> None:
 def _print_faults(done: Completion) -> None:
     _print_broken(done)
     if done.unusable:
-        say(
-            f"{len(done.unusable)} without a usable box, image or class: "
-            f"{listed(done.unusable, SHOWN)}",
-            err=True,
-        )
+        ids = listed(done.unusable, SHOWN)
+        say(f"{len(done.unusable)} without a usable box, image or class: {ids}", err=True)
     if done.skipped:
-        say(
-            f"{len(done.skipped)} photographs skipped, {done.unfilled} masks are still missing:",
-            err=True,
-        )
+        missing = f"{done.unfilled} masks are still missing"
+        say(f"{len(done.skipped)} photographs skipped, {missing}:", err=True)
         say("\n".join(lines_of(done.skipped, SHOWN)), err=True)
 
 

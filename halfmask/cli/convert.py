@@ -117,21 +117,13 @@ def run(
 
     halfmask convert to-yolo masks.json dataset/ --images photos/
     """
-    options: dict[str, Any] = {
-        "images": images,
-        "split": split,
-        "masks": masks,
-        "zero_based": zero_based,
-        "predictions": predictions,
-        "tolerance": tolerance,
-        "crowd_masks": crowd_masks,
-        "read_as": read_as,
-    }
-    genome: dict[str, Any] = {"coco_val": coco_val, "synsets": synsets, "test_count": test_count}
+    options: dict[str, Any] = {"images": images, "split": split, "masks": masks}
+    options |= {"zero_based": zero_based, "predictions": predictions}
+    options |= {"image_url": image_url, "tolerance": tolerance}
+    options |= {"crowd_masks": crowd_masks, "read_as": read_as}
+    options |= {"coco_val": coco_val, "synsets": synsets, "test_count": test_count}
     with Display(quiet=True) as progress:
-        done = halfmask.convert(
-            format, source, out, image_url=image_url, progress=progress, **options, **genome
-        )
+        done = halfmask.convert(format, source, out, progress=progress, **options)
     _show(done, json)
 
 

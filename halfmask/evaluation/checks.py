@@ -20,9 +20,26 @@ Boxes = Literal["auto", "tight", "loose"]
 
 
 def check_choices(
-    loosen: float, boxes: str, use: str, *, sheet: str | Path | None, protocol: str
+    loosen: float,
+    boxes: str,
+    use: str,
+    *,
+    sheet: str | Path | None,
+    protocol: str,
+    fills: tuple[object, object],
 ) -> None:
-    """Raises InputError for an option that cannot be used."""
+    """Raises InputError for an option that cannot be used.
+
+    Args:
+        loosen: see `evaluate`, as for the others.
+        boxes: tight, loose or auto.
+        use: which masks count as truth.
+        sheet: the picture to draw.
+        protocol: the rules of AP.
+        fills: what names boxes to fill, a detector and a results file: one at most.
+    """
+    if None not in fills:
+        raise InputError("--detector and --detections both name the boxes to fill: give only one")
     if sheet is not None:
         check_sheet(sheet)
     if not 0 <= loosen < 0.5:
@@ -31,12 +48,6 @@ def check_choices(
     for name, value, kind in choices:
         if value not in get_args(kind):
             raise InputError(f"{name}: expected {' or '.join(get_args(kind))}, found {value!r}")
-
-
-def refuse_two_sources(detector: object, detections: object) -> None:
-    """Raises InputError if both a detector and a results file name the boxes."""
-    if detector is not None and detections is not None:
-        raise InputError("--detector and --detections both name the boxes to fill: give only one")
 
 
 def open_truth(data: DataSource, progress: Progress | None) -> Annotations:

@@ -20,7 +20,6 @@ from halfmask.evaluation.checks import (
     check_choices,
     check_masks,
     open_truth,
-    refuse_two_sources,
     refuse_without_given_boxes,
 )
 from halfmask.evaluation.measures.given_boxes import IouTable
@@ -202,8 +201,7 @@ def evaluate(
         InputError: An argument or a file cannot be used, or there is nothing to
             measure.
     """
-    check_choices(loosen, boxes, use, sheet=sheet, protocol=protocol)
-    refuse_two_sources(detector, detections)
+    check_choices(loosen, boxes, use, sheet=sheet, protocol=protocol, fills=(detector, detections))
     as_ = ReadAs.of(crowd_masks, read_as)
     opened = open_source(data, images=images, split=split, read_as=as_, progress=progress)
     file = open_truth(opened, progress)

@@ -48,7 +48,7 @@ class ExportClasses:
         named: dict[str, list[int]] = {}
         for category in categories:
             named.setdefault(_tidy_name(category, report), []).append(category["id"])
-        kept = {name: _kept(name, ids, used, report) for name, ids in named.items()}
+        kept = {name: _kept(name, ids, used, report=report) for name, ids in named.items()}
         names = sorted(kept, key=kept.__getitem__)
         return cls(
             names=names,
@@ -66,7 +66,7 @@ def _tidy_name(category: dict[str, Any], report: ConversionReport) -> str:
     return tidy
 
 
-def _kept(name: str, ids: list[int], used: set[int], report: ConversionReport) -> int:
+def _kept(name: str, ids: list[int], used: set[int], *, report: ConversionReport) -> int:
     """The first category of a name that has annotations, else the first."""
     real = [i for i in ids if i in used] or ids[:1]
     if len(real) > 1:

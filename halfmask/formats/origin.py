@@ -9,6 +9,7 @@ from typing import Any
 
 from halfmask.files.regular import open_regular
 from halfmask.formats.source_files import leads_out
+from halfmask.formats.voc.files import photographs_of_voc
 
 _END = 1 << 18
 """Bytes at the beginning and at the end of a file in which `info` is looked for."""
@@ -49,6 +50,14 @@ def photographs_of_coco(path: Path) -> Path | None:
     name = "" if first is None else json.loads(first[1], strict=False)
     places = [path.parent, path.parent / "images"] if name and not leads_out(name) else []
     return next((place for place in places if (place / name).is_file()), None)
+
+
+def photographs_beside(original: Path, format: str) -> Path | None:
+    """Returns the folder of photographs where VOC and CVAT keep it; None without one."""
+    if format == "voc":
+        return photographs_of_voc(original)
+    beside = (original if original.is_dir() else original.parent) / "images"
+    return beside if format == "cvat" and beside.is_dir() else None
 
 
 def _info_in(text: str) -> object:

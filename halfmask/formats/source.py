@@ -18,13 +18,12 @@ from halfmask.coco.reading.read_as import ReadAs
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.formats.detect import coco_inside, detect_format
-from halfmask.formats.origin import note_of, origin_of, photographs_of_coco
+from halfmask.formats.origin import note_of, origin_of, photographs_beside, photographs_of_coco
 from halfmask.formats.read_only.panoptic import png_folder
 from halfmask.formats.read_only.parts import photograph_places
 from halfmask.formats.registry import READERS
 from halfmask.formats.report import ConversionReport, Options, note_findings, steps_to
 from halfmask.formats.sink import CocoSink
-from halfmask.formats.voc.files import photographs_of_voc
 from halfmask.formats.yolo.config import config_path, names_path
 from halfmask.formats.yolo.source import find_parts
 from halfmask.progress import Progress
@@ -147,7 +146,7 @@ def open_source(
         raise InputError(
             f"{original}: --crowd-masks and --read-as are for COCO files; this one is {format}"
         )
-    given = given or _photographs_beside(original, format)
+    given = given or photographs_beside(original, format)
     # CVAT's file is read the same whatever the photographs.
     matter = None if format == "cvat" else given
     target = Path(folder or cache_folder()) / _copy_name(original, matter, split)
@@ -292,10 +291,3 @@ def _files_below(folder: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(folder):
         folders.sort()
         yield from (Path(place) / name for name in sorted(files))
-
-
-def _photographs_beside(original: Path, format: str) -> Path | None:
-    if format == "voc":
-        return photographs_of_voc(original)
-    beside = (original if original.is_dir() else original.parent) / "images"
-    return beside if format == "cvat" and beside.is_dir() else None

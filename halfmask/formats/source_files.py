@@ -122,7 +122,7 @@ class PhotographIndex:
             self._by_stem.setdefault(without_ending(last), []).append(path)
 
     def find(self, name: str) -> str | None:
-        """Returns the photograph's path below the folder; None if there is none, or several.
+        """Returns a photograph's path below the folder; None if none or several fit.
 
         Its last part is that of the name, up to case, slashes and Unicode form; else
         the two differ in their ending only. Of several, the one counts that also has
@@ -140,7 +140,7 @@ class PhotographIndex:
 
 
 def path_below(folder: Path, parts: Sequence[str]) -> Path | None:
-    """Returns the path below a folder whose parts differ in case and Unicode form at most.
+    """Returns the path below a folder that differs in case and Unicode form at most.
 
     None if there is none, or several that differ.
     """

@@ -106,8 +106,7 @@ def predict(
     paths, root = photographs_below(given, skip=Path(out))
     jobs = jobs_of(paths, opened, detections)
     predictor = as_predictor(model, detector, device, classes=classes)
-    if data is None:
-        _refuse_without_boxes(predictor)
+    _refuse_without_boxes(predictor, data)
     ruling = ruling_of(photographs_and_boxes(jobs), str(data))
     results, skipped = [], []
     instances = InstancesFile(predictor, root)
@@ -141,8 +140,8 @@ def predict(
     )
 
 
-def _refuse_without_boxes(predictor: Predictor) -> None:
-    if not predictor.can_detect:
+def _refuse_without_boxes(predictor: Predictor, data: object) -> None:
+    if data is None and not predictor.can_detect:
         raise InputError(
             f"{predictor.name} finds no boxes itself: add --detector DETECTOR (such as "
             f"{EXAMPLES}), or --data DATA.json"

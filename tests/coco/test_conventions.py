@@ -19,6 +19,7 @@ from halfmask.coco.reading.read_as import ReadAs
 from halfmask.coco.supervision import MaskState
 from halfmask.errors import InputError
 from halfmask.formats.source import open_source
+from tests.real_tools import real_tool
 
 PHOTOS = Path(halfmask.__file__).parent / "assets/photos/photos.json"
 Document = dict[str, Any]
@@ -147,6 +148,11 @@ def test_a_sound_file_is_not_suspected(tmp_path: Path) -> None:
         assert suspected(CocoFile.from_document(stripped, "data.json")) == []
 
 
+@real_tool(
+    tool="CVAT",
+    writes="COCO: masks of the brush, with `iscrowd` 1",
+    does="suspected, with a message; `--crowd-masks` reads them as masks of single objects",
+)
 @pytest.mark.parametrize("title", CASES)
 def test_the_remedy_of_a_finding_makes_the_file_sound(title: str, tmp_path: Path) -> None:
     change, kind, option = CASES[title]

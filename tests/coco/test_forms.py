@@ -21,6 +21,7 @@ from halfmask.coco.problems import Problem
 from halfmask.coco.reading.forms import standard_record, upright_box
 from halfmask.coco.supervision import MaskState
 from halfmask.masks.rle import box_iou, crop_of
+from tests.real_tools import real_tool
 
 SIZE = (48, 64)
 ONE = [4.5, 5.0, 24.0, 5.5, 14.0, 35.25]
@@ -269,6 +270,11 @@ def test_a_filled_mask_does_not_turn_its_box_back() -> None:
     assert upright_box(row | {"halfmask": {"state": "filled"}}) == [25.0, 5.0, 10.0, 20.0]
 
 
+@real_tool(
+    tool="CVAT",
+    writes="COCO: boxes before their turn, and `attributes.rotation`",
+    does="the upright box around the turned one",
+)
 def test_the_upright_box_is_nearer_to_the_object_than_the_box_before_the_turn() -> None:
     """CVAT's own numbers: the box before the turn, and the object's own box."""
     rows = [

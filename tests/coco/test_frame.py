@@ -31,6 +31,7 @@ from halfmask.inference.predict import predict
 from halfmask.inference.predictor import Predictor
 from halfmask.models.fixed.baselines import SIZE, Baseline
 from halfmask.pictures.scene import read_scene
+from tests.real_tools import real_tool
 
 H, W = 40, 64  # of the pixels in the file
 TURNS = range(1, 9)
@@ -273,6 +274,11 @@ def test_of_many_photographs_some_are_looked_at(
     assert reader_of(file, tmp_path).ruling == Ruling(Frame.STORED, decided=True)
 
 
+@real_tool(
+    tool="Label Studio",
+    writes="COCO: sizes before the EXIF rotation, boxes after it",
+    does="refused; width and height are to be exchanged in the record, which helps",
+)
 @pytest.mark.parametrize("frame", Frame)
 def test_exchanged_sides_are_refused_and_the_remedy_ends_it(tmp_path: Path, frame: Frame) -> None:
     """Label Studio's COCO export: stored sizes, and boxes on the turned photograph."""

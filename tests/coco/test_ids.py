@@ -13,6 +13,7 @@ from halfmask.coco.doctor.checks import check
 from halfmask.coco.file import CocoFile
 from halfmask.coco.index.place import open_index
 from halfmask.errors import InputError
+from tests.real_tools import real_tool
 
 
 def via() -> dict[str, Any]:
@@ -104,6 +105,11 @@ def written(document: dict[str, Any], folder: Path, order: list[str] | None = No
     return path
 
 
+@real_tool(
+    tool="VIA",
+    writes="COCO: image ids as numbers, references to them as text",
+    does="one number each: every annotation finds its image; said",
+)
 @pytest.mark.parametrize("title", CASES)
 @pytest.mark.parametrize(
     "order",

@@ -8,6 +8,7 @@ import pytest
 
 from halfmask.errors import InputError
 from halfmask.formats.source import open_source
+from tests.real_tools import real_tool
 
 Convert = Callable[..., Any]
 
@@ -49,6 +50,11 @@ def export(path: Path, owner: str = "task", more: str = "", end: str = "") -> Pa
     return path
 
 
+@real_tool(
+    tool="CVAT",
+    writes="the sample of its documentation, for a task, a project or a job",
+    does="read, with the labels of its head",
+)
 @pytest.mark.parametrize("owner", ["task", "project", "job"])
 def test_the_documented_sample(convert: Convert, tmp_path: Path, owner: str) -> None:
     done = convert("cvat", export(tmp_path / "annotations.xml", owner))
@@ -71,6 +77,11 @@ def test_only_children_of_the_root_count(convert: Convert, tmp_path: Path) -> No
     assert done.report.faults == {"elements <group> of the file: not known, not read": 1}
 
 
+@real_tool(
+    tool="CVAT",
+    writes="skeletons, cuboids, tracks, elements that are not known",
+    does="left out and counted by kind, exit code 1",
+)
 @pytest.mark.parametrize(
     ("more", "end", "sentence"),
     [
@@ -97,6 +108,7 @@ def test_what_is_left_out_is_a_problem(
     assert done.report.faults == {sentence: 1}
 
 
+@real_tool(tool="CVAT", writes="a box with a `rotation`", does="the upright box around it; counted")
 @pytest.mark.parametrize("degrees", ["90", "-90", "450", "90.0"])
 def test_a_rotation_is_told(convert: Convert, tmp_path: Path, degrees: str) -> None:
     box = f'<box label="car" xtl="10" ytl="10" xbr="20" ybr="12" rotation="{degrees}"/>'
@@ -105,6 +117,11 @@ def test_a_rotation_is_told(convert: Convert, tmp_path: Path, degrees: str) -> N
     assert done.report.notes == {"rotated boxes: the upright box around them is used": 1}
 
 
+@real_tool(
+    tool="CVAT",
+    writes="CVAT for video: tracks only",
+    does="refused; the message names CVAT for images 1.1",
+)
 def test_a_video_is_refused_with_its_tracks(convert: Convert, tmp_path: Path) -> None:
     (tmp_path / "a.xml").write_text(f"<annotations><version>1.1</version>{TRACK * 2}</annotations>")
     with pytest.raises(InputError, match=r"no element image but 2 tracks.*CVAT for images 1\.1"):

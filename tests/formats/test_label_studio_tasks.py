@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from halfmask.coco.supervision import MaskState, classify
 from halfmask.formats.label_studio.brush import pack_brush, unpack_bitmask
+from tests.real_tools import real_tool
 
 Convert = Callable[..., Any]
 Json = dict[str, Any]
@@ -132,6 +133,11 @@ def test_a_task_without_a_picture_is_left_out(read: Convert) -> None:
     assert len(done.report.faults) == 2
 
 
+@real_tool(
+    tool="Label Studio",
+    writes="a picture inside the task (`data:image/jpeg;base64,…`)",
+    does="named after the task; counted",
+)
 def test_a_picture_inside_the_task(read: Convert) -> None:
     done = read(task(4, {"image": "data:image/jpeg;base64,AA/BB/CC"}, region(CAT)))
     assert found(done) == {"task-4.jpg": [CAT_BOX]}
@@ -240,6 +246,11 @@ def test_a_configured_list(read: Convert, tmp_path: Path) -> None:
 
 
 # Annotations that are none, and predictions.
+@real_tool(
+    tool="Label Studio",
+    writes="cancelled annotations, and tasks that nobody annotated",
+    does="not used and counted; a task without another annotation is left out, exit code 1",
+)
 def test_cancelled_annotations_are_told(read: Convert) -> None:
     cancelled = {"result": [region(DOG)], "was_cancelled": True}
     done = read(
@@ -265,6 +276,11 @@ def predicted(*regions: Json, **more: Any) -> Json:
     return {"result": list(regions), "model_version": "yolo 3", "score": 0.25, **more}
 
 
+@real_tool(
+    tool="Label Studio",
+    writes="predictions of a model",
+    does="counted; `--predictions` reads them, their masks as filled",
+)
 def test_predictions_are_told_and_read_on_request(read: Convert) -> None:
     """The remedy of the message is carried out."""
     mask = np.zeros((100, 200), dtype=np.uint8)
@@ -319,6 +335,11 @@ def bitmask(mask: np.ndarray, mode: str = "RGBA") -> str:
     return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
 
 
+@real_tool(
+    tool="Label Studio",
+    writes="bitmasks: PNGs as text",
+    does="masks exact, with the box of their pixels",
+)
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_bitmasks(read: Convert, seed: int, mode: str) -> None:

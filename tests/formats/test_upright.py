@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from tests.real_tools import real_tool
+
 H, W = 40, 64
 BOX = [8, 10, 30, 20]  # x, y, width, height in stored pixels; the object fills it
 ENDINGS = {"to-yolo": "yolo", "to-cvat": "cvat", "to-label-studio": "label-studio"}
@@ -57,6 +59,11 @@ def as_opencv_sees(path: Path) -> Any:
     return image[..., 0] > 128
 
 
+@real_tool(
+    tool="Ultralytics",
+    writes="reads photographs turned by EXIF",
+    does="`to-yolo` writes the labels turned; boxes and masks lie on the object",
+)
 @pytest.mark.parametrize("turn", range(1, 9))
 @pytest.mark.parametrize("kind", ["box", "polygon", "rle"])
 def test_ultralytics_finds_the_object_where_the_label_says(

@@ -13,6 +13,7 @@ from halfmask.errors import InputError
 from halfmask.formats.detect import detect_format
 from halfmask.formats.source import open_source
 from halfmask.formats.xml_stream import XmlError, children_of, root_of
+from tests.real_tools import real_tool
 
 Convert = Callable[..., Any]
 
@@ -267,6 +268,11 @@ def test_the_same_name_in_two_folders(convert: Convert, tmp_path: Path) -> None:
     assert not done.report.faults
 
 
+@real_tool(
+    tool="Roboflow",
+    writes="VOC: photographs and XML files together, in a folder for each part",
+    does="read by parts (`--split`); the photographs are found",
+)
 def test_folders_for_parts(convert: Convert, tmp_path: Path) -> None:
     """As Roboflow writes VOC: photographs and XML files together, in a folder for each part."""
     files = {f"{part}/x.xml": xml(name="x.jpg") for part in ("train", "valid")}
@@ -311,6 +317,11 @@ def test_nothing_found_is_not_nothing_there(convert: Convert, tmp_path: Path) ->
         convert("voc", source, masks=tmp_path / "nowhere")
 
 
+@real_tool(
+    tool="supervision",
+    writes="VOC: a polygon and a box of each mask",
+    does="the polygon is read as the mask, the box within a pixel",
+)
 def test_supervision_writes_what_is_read(convert: Convert, tmp_path: Path) -> None:
     supervision = pytest.importorskip("supervision")
     from supervision.dataset.formats.pascal_voc import detections_to_pascal_voc

@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 
 from halfmask.errors import InputError
 from halfmask.formats.source import open_source
+from tests.real_tools import real_tool
 
 Convert = Callable[..., Any]
 ROWS = "0 0.5 0.5 0.4 0.4\n1 0.1 0.1 0.5 0.1 0.3 0.6\n"
@@ -85,6 +86,11 @@ LAYOUTS = {
 }
 
 
+@real_tool(
+    tool="Ultralytics",
+    writes="`data.yaml` with paths of another computer, of Windows or of a bucket",
+    does="the parts are found by the ends of the paths",
+)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_parts(convert: Convert, tmp_path: Path, layout: str) -> None:
     photographs, labels, config = LAYOUTS[layout]
@@ -256,6 +262,11 @@ def test_names_against_themselves(convert: Convert, tmp_path: Path) -> None:
     assert done.count_of("counts of classes (nc)") == 1
 
 
+@real_tool(
+    tool="CVAT",
+    writes="YOLO 1.1: `obj.names`, labels beside the photographs",
+    does="classes and labels are found",
+)
 def test_a_list_of_darknet(convert: Convert, tmp_path: Path) -> None:
     """CVAT's YOLO 1.1: obj.names, and labels beside the photographs."""
     source = put(tmp_path / "y", ["obj_train_data/1.jpg"], ["obj_train_data/1.txt"], None)

@@ -46,7 +46,7 @@ class VocObject:
 def read_object(
     thing: Element, report: ConversionReport, where: str, *, zero_based: bool
 ) -> VocObject | None:
-    """Returns an object; None, and a fault, without a box and a polygon or without a name.
+    """Returns an object; None and a fault without a name, or without box and polygon.
 
     VOC counts pixels from 1 and includes the last one. A rotated box (`robndbox`)
     becomes the upright box around it.

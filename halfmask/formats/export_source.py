@@ -179,7 +179,7 @@ class ExportSource:
             InputError: a file name leads out of the folder, or two differ in their
                 ending only.
         """
-        names = self._photographs()
+        names = self.names
         stems = stems_of(names, self.file.name)
         for image, name in zip(self.file.images, names, strict=True):
             size = self.file.size_of(image["id"])
@@ -194,7 +194,8 @@ class ExportSource:
             )
             self.options.advance(1, len(names))
 
-    def _photographs(self) -> list[str]:
+    @cached_property
+    def names(self) -> list[str]:
         """The name of each image: of the photograph that is found, else with "/" in it."""
         names = [file_name_of(image) for image in self.file.images]
         folder = self.options.images

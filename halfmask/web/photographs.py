@@ -35,7 +35,7 @@ DECODING_BYTES = 1_200_000_000
 """Memory of all photographs that are decoded, or wait for the model, at the same time."""
 _EIGHT_BIT_COST = 12
 """Bytes for each pixel while a photograph of 8 bits is decoded, converted and encoded."""
-_WIDE_COST = 28
+_WIDE_COST = 40
 """The same of 16 and 32 bits, which are scaled in float64."""
 _WIDE_MODES = frozenset({"I", "F"})
 _DECODING = Budget(DECODING_BYTES)

@@ -217,7 +217,7 @@ def test_what_is_no_data_set(tmp_path: Path, halfmask_cli: RunsHalfmask) -> None
     ):
         done = halfmask_cli(*arguments)
         assert done.code == 2, arguments
-        assert "expected a COCO or Label Studio file" in done.line
+        assert "expected a COCO file" in done.line
     assert [p.name for p in tmp_path.iterdir()] == ["empty"]
 
 

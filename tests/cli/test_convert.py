@@ -59,7 +59,8 @@ def test_wrong_use(halfmask_cli: Cli, source: Path, tmp_path: Path) -> None:
         (
             ("coco", source, out),
             "no format coco; there are: yolo, voc, cvat, label-studio, labelme, via, supervisely, "
-            "datumaro, coco-panoptic, lvis, objects365, open-images, visual-genome, to-yolo",
+            "datumaro, coco-panoptic, lvis, objects365, open-images, visual-genome, "
+            "to-coco, to-yolo",
         ),
         (("visual-genome", source, out), "--coco-val FILE is missing"),
         (

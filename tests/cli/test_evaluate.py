@@ -444,7 +444,7 @@ def test_input_that_cannot_be_used(
 
     assert "none of the 3 photographs" in line(tiny_segmenter, good, "--images", empty)
     assert "no such folder" in line(tiny_segmenter, good, "--images", absent)
-    assert "expected a COCO or Label Studio file" in line(tiny_segmenter, text, "--images", photos)
+    assert "expected a COCO file" in line(tiny_segmenter, text, "--images", photos)
     assert "cannot read it" in line(tiny_segmenter, absent, "--images", photos)
     assert "no such checkpoint" in line(absent, good, "--images", photos)
     assert "no such baseline" in line("baseline:magic", good, "--images", photos)

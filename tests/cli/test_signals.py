@@ -12,6 +12,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+def heeds_ctrl_c() -> None:
+    """A job in a shell's background ignores SIGINT, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def interrupted(command: list[str], ready: Path, times: int, gap: float) -> tuple[int, str]:
     """Sends Ctrl-C to a command and its workers once a path is there; returns code and output."""
     run = subprocess.Popen(
@@ -22,6 +27,7 @@ def interrupted(command: list[str], ready: Path, times: int, gap: float) -> tupl
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         start_new_session=True,
+        preexec_fn=heeds_ctrl_c,
     )
     while not ready.exists():
         assert run.poll() is None, run.communicate()[0]
@@ -75,6 +81,7 @@ def test_the_second_ctrl_c_ends_the_process_and_workers_ignore_it() -> None:
         text=True,
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
+        preexec_fn=heeds_ctrl_c,
         timeout=300,
     )
     assert (done.returncode, done.stdout) == (130, "first\nworker goes on\n")

@@ -166,7 +166,7 @@ def test_a_run_that_fails_at_once_leaves_nothing(make: Make, world: Path, tmp_pa
     kept = tmp_path / "kept"
     kept.mkdir()
     (kept / "note.txt").write_text("mine")
-    with pytest.raises(InputError, match="expected 71"):
+    with pytest.raises(InputError, match="71 × 64"):
         trained(bad, kept)
     assert [p.name for p in kept.iterdir()] == ["note.txt"]
     assert trained(make(BOXES), kept) is not None, "the corrected run may use the folder"

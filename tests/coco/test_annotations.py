@@ -92,7 +92,7 @@ def test_read_accepts_a_byte_order_mark(document: dict[str, Any], tmp_path: Path
             "whole number as id, found nothing",
         ),
         (
-            b'{"images": [{"id": 1}, {"id": 1}], "annotations": [], "categories": []}',
+            b'{"images": [{"id": 1}, {"id": 1, "width": 2}], "annotations": [], "categories": []}',
             "id 1 is used twice",
         ),
         (

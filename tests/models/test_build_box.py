@@ -127,7 +127,7 @@ def test_build_refuses_what_does_not_fit() -> None:
     with pytest.raises(InputError, match="crop_size"):
         build(crop_size=33)
     with pytest.raises(InputError, match="decoder_widths"):
-        build(decoder_widths=[8] * 9)
+        build(decoder_widths=[8] * 8)
     with pytest.raises(
         InputError,
         match=r"box_reach: masks may go beyond their box by 0\.2 of its side, but the closest "

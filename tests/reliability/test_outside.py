@@ -28,7 +28,7 @@ DATA = "data/in.json"
 IMAGES = ("--images", "data/images")
 LIGHT = [
     ["doctor", DATA, *IMAGES, "--json", "out/d.json", "--html", "out/d.html"],
-    ["convert", "to-yolo", DATA, "--out", "out/yolo"],
+    ["convert", "to-yolo", DATA, "out/yolo"],
     ["split", DATA, "--masked", "x", "--out", "out/split.json"],
     ["tighten", DATA, "--out", "out/tight.json"],
     ["synth", "out/world", "--image-count", "2", "--class-count", "4"],
@@ -91,7 +91,9 @@ def test_verbs_write_nothing_outside_their_outputs(tmp_path: Path, verbs: list[l
         timeout=580,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    after = {k: v for k, v in tree(tmp_path).items() if not k.startswith("temporary/halfmask-")}
+    # PyTorch makes an empty folder for its compiler when some of its modules are imported.
+    allowed = ("temporary/halfmask-", "temporary/torchinductor_")
+    after = {k: v for k, v in tree(tmp_path).items() if not k.startswith(allowed)}
     assert sorted(after.items()) == sorted(before.items())
 
 

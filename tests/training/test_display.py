@@ -94,7 +94,7 @@ def test_a_terminal_gets_a_bar_that_goes_away(monkeypatch: pytest.MonkeyPatch) -
 
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100)
-    monkeypatch.setattr(module, "Console", lambda **_: console)
+    monkeypatch.setattr(module, "PlainConsole", lambda **_: console)
     with Display(quiet=True) as display:
         for done in range(5):
             display("reading", done, 4)
@@ -108,7 +108,9 @@ def test_a_terminal_gets_a_bar_that_goes_away(monkeypatch: pytest.MonkeyPatch) -
 def test_a_notebook_has_bars_only_with_ipywidgets(
     monkeypatch: pytest.MonkeyPatch, widgets: object, bar: bool
 ) -> None:
-    monkeypatch.setattr(module, "Console", lambda **_: Console(stderr=True, force_jupyter=True))
+    monkeypatch.setattr(
+        module, "PlainConsole", lambda **_: Console(stderr=True, force_jupyter=True)
+    )
     monkeypatch.setattr(
         module.importlib.util, "find_spec", lambda name: widgets if name == "ipywidgets" else None
     )

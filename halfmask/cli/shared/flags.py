@@ -22,7 +22,7 @@ SOURCE = "Single formats"
 PANELS: dict[str, tuple[str, ...]] = {
     INPUT: (
         *("--images", "--val", "--split", "--masked", "--use", "--journal"),
-        *("--crowd-masks", "--read-as"),
+        *("--crowd-masks", "--read-as", "--predictions", "--protocol", "--ignored"),
     ),
     MASKS: (
         *("--boxes", "--data", "--detector", "--classes", "--detections", "--add-objects"),

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from halfmask.coco.locate import plain_name
-from halfmask.coco.records import file_name_of
+from halfmask.coco.file import CocoFile
 from halfmask.formats.origin import origin_of
 from halfmask.formats.yolo.config import SPLITS
 
@@ -38,9 +37,15 @@ class YoloLayout:
     folders: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, document: dict[str, Any], category_ids: Sequence[int]) -> YoloLayout:
-        """Returns the layout that a COCO document notes, else one folder for each part."""
-        origin = origin_of(document.get("info"))
+    def of(cls, file: CocoFile, category_ids: Sequence[int], names: Sequence[str]) -> YoloLayout:
+        """Returns the layout that a COCO file notes, else one folder for each part.
+
+        Args:
+            file: the file.
+            category_ids: of the classes to write.
+            names: of the photographs, in the order of the file's images.
+        """
+        origin = origin_of(file.document.get("info"))
         is_yolo = origin.get("format") == "yolo" and min(category_ids, default=1) > 0
         layout = origin.get("layout") if is_yolo else None
         numbers = [i - 1 for i in category_ids] if is_yolo else [*range(len(category_ids))]
@@ -49,14 +54,14 @@ class YoloLayout:
             more = layout.get("more")
             more = more if isinstance(more, dict) else {}
             return cls(parts=parts, keeps_names=True, is_yolo=True, more=more, numbers=numbers)
-        placed = [(part_of(i), i) for i in document["images"] if isinstance(i, dict)]
+        placed = [(part_of(i), name) for i, name in zip(file.images, names, strict=True)]
         splits = [split for split in SPLITS if split in {part for part, _ in placed}]
         return cls(
             parts={split: [f"{IMAGES}/{split}"] for split in splits},
             keeps_names=False,
             is_yolo=is_yolo,
             numbers=numbers,
-            folders=_common_folders([(part, file_name_of(i)) for part, i in placed], splits),
+            folders=_common_folders(placed, splits),
         )
 
     def photograph(self, name: str, split: object) -> PurePosixPath:
@@ -122,7 +127,7 @@ def _common_folders(placed: Sequence[tuple[str | None, str]], splits: list[str])
     Only then are they not repeated: `a.jpg` and `images/a.jpg` stay two files.
     """
     first = splits[0] if splits else None
-    names = [(part if part in splits else first, plain_name(name)) for part, name in placed]
+    names = [(part if part in splits else first, name) for part, name in placed]
     folders = set()
     if all(name.startswith(f"{IMAGES}/") for _, name in names):
         folders.add(IMAGES)

@@ -31,6 +31,7 @@ def test_the_generated_file(tmp_path: Path) -> None:
     assert 250 < states.count(MaskState.MASK) < 450
 
 
+@pytest.mark.slow
 def test_measures_both_files_and_removes_them(tmp_path: Path) -> None:
     settings = ("annotations=3000", "peer=1500", "reads=20", "workers=2", "repeats=1")
     result = annotations.run(Options(tmp_path, 1, 0, 1, overrides=settings, say=lambda _: None))

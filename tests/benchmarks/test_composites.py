@@ -88,6 +88,7 @@ def _read(written: Written) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.slow
 def test_the_same_bytes_whatever_the_workers_and_the_number_of_pictures(
     tmp_path: Path, source: Source
 ) -> None:

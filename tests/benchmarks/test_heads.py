@@ -210,6 +210,7 @@ HEADS_RUN = (
 )
 
 
+@pytest.mark.slow
 def test_the_plan_runs_and_resumes(tiny_recipe: str, tmp_path: Path) -> None:
     jobs = tuple(Job(4, split, head) for split in (0, 1) for head in HEADS_RUN)
     heads = matrix("T(cls)")

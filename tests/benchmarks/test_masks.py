@@ -20,6 +20,7 @@ def test_rows_and_table(tmp_path: Path) -> None:
     assert "Of 70 random cases" in result.tables["masks"]
 
 
+@pytest.mark.slow
 def test_random_cases_have_the_bytes_of_the_dense_way() -> None:
     found = differences(1400, seed=1)
     assert dict(found) == dict.fromkeys(KINDS, 0)

@@ -89,6 +89,7 @@ def test_a_folder_that_is_no_coco(coco: Path, tmp_path: Path) -> None:
         run_coco(options(tmp_path / "runs", coco))
 
 
+@pytest.mark.slow
 def test_a_verb_that_fails_stops_the_table(
     coco: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

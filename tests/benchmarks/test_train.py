@@ -60,6 +60,7 @@ def test_the_twin_has_our_losses(data: CocoInstances) -> None:
         assert value > 0
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_says_why() -> None:
     with pytest.raises(InputError, match=r"speed\.train:peek ended with 1: AttributeError"):
         in_fresh_process("speed.train:peek")

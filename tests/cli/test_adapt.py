@@ -157,6 +157,7 @@ def test_held_out_masks_change_no_training(world: Path, start: Path, tmp_path: P
     assert adaptation(two)["held_out"]["start"] != held["start"]
 
 
+@pytest.mark.slow
 def test_removed_masks_change_nothing(world: Path, start: Path, tmp_path: Path) -> None:
     """B's masks, removed by `data.masked`, neither teach nor judge nor calibrate."""
     settings = [*overrides(start, 4), "data.masked_threshold=1", "data.masked=c1,c2,c3,c4"]

@@ -226,6 +226,7 @@ def compare(cases: dict[str, Recipe], folder: Path) -> None:
         assert_same_training(folder / f"{name}-1", folder / f"{name}-2")
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does(world: Path, tmp_path: Path, quick: None) -> None:
     """Box segmenter and Mask R-CNN with learning BatchNorm, photographs of different
     sizes, and processes without any mask.

@@ -39,6 +39,7 @@ def test_a_picture_depends_on_seed_and_index_only() -> None:
     assert not np.array_equal(picture, render(spec, 4, 5)[0])
 
 
+@pytest.mark.slow
 def test_workers_and_number_of_pictures_change_nothing(tmp_path: Path, world: Path) -> None:
     synth(tmp_path / "two", image_count=60, seed=7, workers=2)
     assert (tmp_path / "two/instances.json").read_bytes() == (world / "instances.json").read_bytes()

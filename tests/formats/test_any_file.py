@@ -7,6 +7,7 @@ What a format can hold, in the terms of this test:
 """
 
 import json
+import os
 import shutil
 import tempfile
 from collections import Counter
@@ -32,6 +33,8 @@ from halfmask.masks.rle import area_of, crop_of, overlap, rle_of
 
 from .any_file import coco_files
 
+MANY = int(os.environ.get("HALFMASK_EXAMPLES", "100"))
+"""Files of the slow test; 1000 take about ten minutes a format."""
 FORMATS = ("yolo", "voc", "cvat", "label-studio")
 ENTRY = {"label-studio": "tasks.json"}
 BOX = {"yolo": 0.002, "voc": 0.501, "cvat": 0.002, "label-studio": 0.03}
@@ -253,7 +256,7 @@ def travel(form: str, document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parametrize("examples", [25, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [20, pytest.param(MANY, marks=pytest.mark.slow)])
 def test_each_object_returns(form: str, examples: int) -> None:
     @settings(max_examples=examples, deadline=None, suppress_health_check=[*HealthCheck])
     @given(document=coco_files())

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -226,7 +226,7 @@ def drawn(given: tuple[int, int, int, float]) -> np.ndarray[Any, Any]:
     return (np.random.default_rng(seed).random((height, width)) < share).astype(np.uint8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(bitmaps)
 def test_brush_masks_return(given: tuple[int, int, int, float]) -> None:
     mask = drawn(given)
@@ -239,7 +239,7 @@ def test_a_large_brush_mask() -> None:
     assert (unpack_brush(pack_brush(mask), mask.shape) == mask).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.integers(0, 255), max_size=60))
 def test_any_bytes_are_a_mask_or_a_value_error(data: list[int]) -> None:
     header = list((4 * 6).to_bytes(4, "big"))
@@ -248,7 +248,7 @@ def test_any_bytes_are_a_mask_or_a_value_error(data: list[int]) -> None:
             assert unpack_brush(rle, (2, 3)).shape == (2, 3)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(bitmaps)
 def test_label_studio_s_own_codec(given: tuple[int, int, int, float]) -> None:
     """Both ways: what it writes is read, what is written it reads."""

@@ -270,14 +270,7 @@ def test_the_same_bytes_after_interruptions(
     out = source.parent / "out.json"
     for count in kills:
         with pytest.raises(Killed):
-            complete(
-                model,
-                source,
-                images=source.parent / "photos",
-                out=out,
-                replace_broken=True,
-                progress=interrupt_after(count),
-            )
+            run(model, source, progress=interrupt_after(count))
         assert not out.exists()
     assert journal_of(out).exists() == (sum(kills) > 0), "a header alone is of no use"
     done, _ = run(model, source)
@@ -288,16 +281,9 @@ def test_the_same_bytes_after_interruptions(
 @pytest.mark.usefixtures("small_batches")
 def test_finished_batches_are_not_drawn_again(model: Predictor, write_file: WritesFile) -> None:
     source = write_file(images=5)
-    out = source.parent / "out.json"
+    source.parent / "out.json"
     with pytest.raises(Killed):
-        complete(
-            model,
-            source,
-            images=source.parent / "photos",
-            out=out,
-            replace_broken=True,
-            progress=interrupt_after(2),
-        )
+        run(model, source, progress=interrupt_after(2))
     seen: list[tuple[int, int]] = []
     done, _ = run(model, source, progress=lambda _, count, total: seen.append((count, total)))
     assert seen[0] == (done.resumed, 30)
@@ -313,14 +299,7 @@ def test_a_torn_last_line_is_dropped(model: Predictor, write_file: WritesFile, c
     run(model, source, out="whole.json")
     out = source.parent / "out.json"
     with pytest.raises(Killed):
-        complete(
-            model,
-            source,
-            images=source.parent / "photos",
-            out=out,
-            replace_broken=True,
-            progress=interrupt_after(3),
-        )
+        run(model, source, progress=interrupt_after(3))
     journal = journal_of(out)
     journal.write_bytes(journal.read_bytes()[:-cut])
     done, _ = run(model, source)
@@ -331,16 +310,9 @@ def test_a_torn_last_line_is_dropped(model: Predictor, write_file: WritesFile, c
 @pytest.mark.usefixtures("small_batches")
 def test_a_journal_of_another_job_is_not_used(model: Predictor, write_file: WritesFile) -> None:
     source = write_file(images=4)
-    out = source.parent / "out.json"
+    source.parent / "out.json"
     with pytest.raises(Killed):
-        complete(
-            model,
-            source,
-            images=source.parent / "photos",
-            out=out,
-            replace_broken=True,
-            progress=interrupt_after(2),
-        )
+        run(model, source, progress=interrupt_after(2))
     done, after = run(model, source, polygons=True)
     assert done.resumed == 0
     assert all(
@@ -394,14 +366,7 @@ def test_a_photograph_mended_between_interruptions_is_used(
     content = photo.read_bytes()
     photo.write_bytes(content[:300])
     with pytest.raises(Killed):
-        complete(
-            model,
-            source,
-            images=source.parent / "photos",
-            out=source.parent / "out.json",
-            replace_broken=True,
-            progress=interrupt_after(3),
-        )
+        run(model, source, progress=interrupt_after(3))
     photo.write_bytes(content)
     done, _ = run(model, source)
     assert done.resumed > 0

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from halfmask.coco.images import opened, photograph_path
+from halfmask.coco.photographs.orientation import Orientation
 from halfmask.errors import InputError
 from halfmask.files.json_lines import parse_json
 from halfmask.formats.read_only.parts import (
@@ -39,8 +40,6 @@ SHAPES, ATTRIBUTES = "region_shape_attributes", "region_attributes"
 _OF_IMAGE = {"filename", "size", "regions", "file_attributes", "fileref", "base64_img_data"}
 _OF_REGION = {"shape_attributes", "region_attributes"}
 _NO_AREA = ("polyline", "point", "line")
-_ORIENTATION = 0x0112
-"""EXIF's tag; from 5 on, width and height change places."""
 _LONGEST_CELL = 1 << 27
 
 Entry = dict[str, Any]
@@ -214,11 +213,11 @@ def _upright_size(root: Path, name: str, sink: CocoSink) -> Size | None:
     if not is_file(path.parent, path.name):
         return None
     with opened(path) as image:
-        size, turn = (image.height, image.width), image.getexif().get(_ORIENTATION, 1)
-    if turn != 1:
+        shown = Orientation.of(image)
+    if shown.turn != 1:
         what = "photographs with an EXIF turn: VIA's regions are read as on the upright picture"
         sink.report.note(what, path)
-    return size[::-1] if turn in (5, 6, 7, 8) else size
+    return shown.turned
 
 
 def _add_region(

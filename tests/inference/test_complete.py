@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as reference
@@ -449,9 +449,20 @@ ANNOTATION = st.fixed_dictionaries(
 SOUND = {"id": 77, "image_id": 1, "category_id": 2, "bbox": [1, 1, 20, 20]}
 
 
+def once(rows: list[Any]) -> list[Any]:
+    """The rows without those that repeat the first one of their id."""
+    kept, first = [], dict[Any, Any]()
+    for row in rows:
+        key = (row.get("image_id"), row["id"]) if isinstance(row, dict) and "id" in row else None
+        if key is None or first.setdefault(key, row) is row or first[key] != row:
+            kept.append(row)
+    return kept
+
+
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+@example([{"id": 0}, {"id": 0}])
 @given(st.lists(ANNOTATION | ANY_JSON, max_size=5))
 def test_whatever_the_annotations_are(
     model: Predictor, write_file: WritesFile, rows: list[Any]
@@ -461,7 +472,7 @@ def test_whatever_the_annotations_are(
     done, after = run(model, source)
     changed = [
         (old, new)
-        for old, new in zip(before["annotations"], after["annotations"], strict=True)
+        for old, new in zip(once(before["annotations"]), after["annotations"], strict=True)
         if json.dumps(old) != json.dumps(new)
     ]
     assert len(changed) == done.filled >= 1

@@ -164,7 +164,7 @@ class StandardIds:
 def with_standard_ids(document: Document, name: str) -> tuple[Document, list[Problem]]:
     """Returns a document with whole numbers as ids, each record once, and the findings.
 
-    A record that repeats an earlier one in every value is left out.
+    A record that repeats the first one of its id in every value is left out.
 
     Args:
         document: has COCO's three lists; it is not changed.
@@ -188,7 +188,7 @@ def with_standard_ids(document: Document, name: str) -> tuple[Document, list[Pro
 
 
 def once(rows: list[Any], merged: Counter[str], what: str) -> list[Any]:
-    """Returns the rows without those that repeat an earlier one in every value.
+    """Returns the rows without those that repeat the first one of their id in every value.
 
     Args:
         rows: objects with an id; others stay.

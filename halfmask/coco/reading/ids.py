@@ -188,7 +188,7 @@ def with_standard_ids(document: Document, name: str) -> tuple[Document, list[Pro
 
 
 def once(rows: list[Any], merged: Counter[str], what: str) -> list[Any]:
-    """Returns the rows without those that repeat the first one of their id in every value.
+    """Returns the rows without those that repeat the first of their id in every value.
 
     Args:
         rows: objects with an id; others stay.

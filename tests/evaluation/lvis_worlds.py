@@ -111,7 +111,7 @@ def _cell(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int] | None:
     """Scores, hits and ignored detections [T, n], and the number of true objects."""
     mine = sorted((r for r in results if r["image_id"] == image["id"]), key=lambda r: -r["score"])
-    found = [r for r in mine[:300] if r["category_id"] == category]
+    found = [r for r in mine[:300] if r["category_id"] == category and _area(r) > 0]
     truth = [
         a
         for a in document["annotations"]

@@ -15,6 +15,8 @@ import hotcoco
 import numpy as np
 from numpy.typing import NDArray
 
+from halfmask.masks.rle import area_of
+
 Kind = Literal["bbox", "segm"]
 Record = dict[str, Any]
 
@@ -92,12 +94,13 @@ class PrecisionStream:
         kind: bbox or segm.
         lvis: Whether LVIS's rules apply: of an image only the classes of its truth and
             of its `neg_category_ids` count, and a detection without a match is ignored
-            if its class is in `not_exhaustive_category_ids`. Crowds, which LVIS has
-            not, are ignored as in COCO.
+            if its class is in `not_exhaustive_category_ids`. Objects and detections of
+            no area do not count. Crowds, which LVIS has not, are ignored as in COCO.
     """
 
     def __init__(self, categories: list[Record], kind: Kind, *, lvis: bool = False) -> None:
         self._category_ids = tuple(sorted(category["id"] for category in categories))
+        self._lvis = lvis
         self._matching = hotcoco.StreamingEval(categories, iou_type=kind, lvis_style=lvis)
         self._images: set[int] = set()
         self._waiting: tuple[list[Record], list[Record], list[Record]] = ([], [], [])
@@ -116,6 +119,9 @@ class PrecisionStream:
         self._images.add(image["id"])
         if not self._category_ids:
             return
+        if self._lvis:
+            # As the lvis package's `get_ann_ids` chooses them.
+            truth, results = ([r for r in rs if _area_of(r) > 0] for rs in (truth, results))
         images, rows, found = self._waiting
         images.append(image)
         # New ids, since files repeat ids and COCO's evaluator reads an id of 0 as
@@ -145,6 +151,16 @@ class PrecisionStream:
             _three_limits(np.asarray(tables[name])) for name in ("precision", "recall")
         )
         return PrecisionTable(precision, recall, self._category_ids)
+
+
+def _area_of(record: Record) -> float:
+    """The area that a record states, else that of its box or of its RLE."""
+    if "area" in record:
+        return float(record["area"])
+    if "bbox" in record:
+        return float(record["bbox"][2] * record["bbox"][3])
+    height, width = record["segmentation"]["size"]
+    return area_of(record["segmentation"], (height, width))
 
 
 def _three_limits(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -81,6 +81,12 @@ def run(
             "may be from the mask's border. Default: 1 in YOLO; CVAT and Label Studio get masks.",
         ),
     ] = None,
+    copy: Annotated[
+        bool,
+        typer.Option(
+            "--copy", help="to-yolo, to-voc: photographs are copied into OUT, not linked."
+        ),
+    ] = False,
     crowd_masks: CrowdMasksOption = False,
     read_as: ReadAsOption = None,
     coco_val: Annotated[
@@ -119,7 +125,7 @@ def run(
     """
     options: dict[str, Any] = {"images": images, "split": split, "masks": masks}
     options |= {"zero_based": zero_based, "predictions": predictions}
-    options |= {"image_url": image_url, "tolerance": tolerance}
+    options |= {"image_url": image_url, "tolerance": tolerance, "copy": copy}
     options |= {"crowd_masks": crowd_masks, "read_as": read_as}
     options |= {"coco_val": coco_val, "synsets": synsets, "test_count": test_count}
     with Display(quiet=True) as progress:

@@ -72,6 +72,7 @@ def convert(
     coco_val: str | Path | None = None,
     synsets: int | None = None,
     test_count: int | None = None,
+    copy: bool = False,
     crowd_masks: bool = False,
     read_as: str | None = None,
     progress: Progress | None = None,
@@ -101,6 +102,8 @@ def convert(
             80; 3000 by default.
         test_count: visual-genome: number of the last images, outside COCO, that become
             test; 5000 by default.
+        copy: to-yolo, to-voc: photographs are copied into OUT. By default they are linked,
+            which some tools refuse, and which does not survive on another machine.
         crowd_masks: from COCO: masks with iscrowd 1 are masks of single objects.
         read_as: from COCO: how the file writes boxes or polygons; see `ReadAs.of`.
         progress: receives how far the conversion is.
@@ -118,6 +121,7 @@ def convert(
         predictions=predictions,
         image_url=image_url,
         tolerance=None if tolerance is None else check_tolerance(tolerance),
+        copy=copy,
         advance=advance,
     )
     genome = {"--coco-val": coco_val, "--synsets": synsets, "--test-count": test_count}

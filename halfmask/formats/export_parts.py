@@ -79,7 +79,7 @@ def _kept(name: str, ids: list[int], used: set[int], *, report: ConversionReport
 
 
 class PhotographLinks:
-    """Links photographs into a folder that is being written.
+    """Links photographs into a folder that is being written, or copies them.
 
     Every photograph has its own link: a reader that follows a linked folder would look
     for the labels beside the folder's target.
@@ -88,14 +88,17 @@ class PhotographLinks:
         photographs: the folder that they are in; None: nothing is linked.
         folder: the folder that is being written.
         report: counts photographs that are not there.
+        copy: whether photographs are copied.
     """
 
-    def __init__(self, photographs: Path | None, folder: Path, report: ConversionReport) -> None:
+    def __init__(
+        self, photographs: Path | None, folder: Path, report: ConversionReport, *, copy: bool
+    ) -> None:
         self._from, self._folder, self._report = photographs, folder, report
-        self._can_link = True
+        self._can_link = not copy
 
     def put(self, name: str, place: PurePosixPath) -> None:
-        """Links a photograph.
+        """Links or copies a photograph.
 
         Args:
             name: its name below the folder of the photographs.
@@ -106,10 +109,10 @@ class PhotographLinks:
         try:
             found = photograph_path(self._from, name)
         except InputError as error:
-            self._report.fault("photographs that are not there: not linked", error)
+            self._report.fault("photographs that are not there: left out", error)
             return
         if not found.is_file():
-            self._report.fault("photographs that are not there: not linked", found)
+            self._report.fault("photographs that are not there: left out", found)
             return
         target = self._folder / place
         target.parent.mkdir(parents=True, exist_ok=True)

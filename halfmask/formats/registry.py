@@ -127,13 +127,13 @@ WRITERS = {
         write=write_yolo,
         name="YOLO",
         summary="{images} images, {polygons} polygons, {boxes} boxes",
-        options=("--images", "--tolerance"),
+        options=("--images", "--copy", "--tolerance"),
     ),
     "to-voc": FormatWriter(
         write=write_voc,
         name="VOC",
         summary="{images} images, {masks} masks in {pngs} PNGs",
-        options=("--images",),
+        options=("--images", "--copy"),
         holds=("attributes",),
     ),
     "to-cvat": FormatWriter(

@@ -28,6 +28,7 @@ class Options:
         predictions: Label Studio's predictions of tasks without an annotation are read.
         whole: read all parts, and keep what writing the same files again needs.
         tolerance: pixels that polygons of a model's masks may be from their border.
+        copy: photographs are copied into the folder that is written, not linked.
         advance: called with the steps just made and the steps in all.
     """
 
@@ -39,6 +40,7 @@ class Options:
     predictions: bool = False
     whole: bool = False
     tolerance: float | None = None
+    copy: bool = False
     advance: Callable[[int, int], None] = _ignore
 
     def advance_bytes(self, path: Path, reads: int = 1) -> Callable[[int], None]:

@@ -27,6 +27,7 @@ PYTHONS = {
     "supervision": "HALFMASK_SUPERVISION",
     "cvat-sdk": "HALFMASK_CVAT_SDK",
     "label-studio-sdk": "HALFMASK_LABEL_STUDIO_SDK",
+    "datumaro": "HALFMASK_DATUMARO",
 }
 """Tool → the environment variable that names a python which has it."""
 SIZE = HEIGHT, WIDTH = 240, 320
@@ -133,7 +134,7 @@ def document(boxes: bool) -> dict[str, Any]:
 def written(tmp_path: Path) -> Callable[[str, bool], Path]:
     """`written(FORMAT, boxes)`: the document in a format, with photographs where it has them."""
 
-    def write(form: str, boxes: bool) -> Path:
+    def write(form: str, boxes: bool, **options: Any) -> Path:
         photos = tmp_path / "photos"
         photos.mkdir()
         for image in document(boxes)["images"]:
@@ -141,7 +142,7 @@ def written(tmp_path: Path) -> Callable[[str, bool], Path]:
         source = tmp_path / "given.json"
         source.write_text(json.dumps(document(boxes)))
         out = tmp_path / ("cvat.xml" if form == "cvat" else form)
-        assert convert(f"to-{form}", source, out, images=photos).ok
+        assert convert(f"to-{form}", source, out, images=photos, **options).ok
         return out
 
     return write
@@ -334,6 +335,56 @@ def merged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         box = [*corners[:, :2].min(0), *corners[:, 2:].max(0)]
         done.append({"name": members[0]["name"], "box": box, "mask": mask})
     return done
+
+
+DATUMARO = """
+from datumaro.components.dataset import Dataset
+kind = sys.argv[1]
+more = {"coordinate_mode": "voc-one-based"} if kind == "voc" else {}
+data = Dataset.import_from(sys.argv[2], kind, **more)
+names = data.categories()[next(k for k in data.categories() if k.name == "label")]
+for item in data:
+    if item.subset == "all":  # VOC's list of all images repeats the parts
+        continue
+    groups = {}
+    assert item.media.data.shape[:2] == (240, 320)
+    for i, one in enumerate(item.annotations):
+        # It counts VOC's objects from 0 and the values of the PNG, as VOC does, from 1.
+        first = kind == "voc" and one.type.name == "bbox"
+        groups.setdefault(one.group + first or ("alone", i), []).append(one)
+    for members in groups.values():
+        corners = [one.get_bbox() for one in members]
+        box = [min(x for x, *_ in corners), min(y for _, y, *_ in corners)]
+        box += [max(x + w for x, _, w, _ in corners), max(y + h for _, y, _, h in corners)]
+        masks = [np.asarray(one.image) > 0 for one in members if one.type.name == "mask"]
+        polygons = [list(one.points) for one in members if one.type.name == "polygon"]
+        add(item.id, names[members[0].label].name, box, masks[0] if masks else None)
+        if polygons:
+            found[item.id][-1]["mask"] = polygons
+        found[item.id][-1]["part"] = item.subset
+"""
+
+
+def of_files(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Image's name → its objects; Datumaro names images without their ending."""
+    names = [Path(image["file_name"]) for image in document(True)["images"]]
+    return {next(n.name for n in names if n.stem == Path(key).stem): v for key, v in found.items()}
+
+
+def test_datumaro_reads_to_cvat(written: Callable[[str, bool], Path], consume: Consume) -> None:
+    """It looks for the photographs in a folder `images` beside the file."""
+    file = written("cvat", True)
+    (file.parent / "photos").rename(file.parent / "images")
+    found = consume("datumaro", DATUMARO, "cvat", file)
+    compare(of_files(found), document(True), iou=1, box=1.01)
+    parts = {name: rows[0]["part"] for name, rows in of_files(found).items()}
+    assert parts == {i["file_name"]: i["split"] for i in document(True)["images"]}
+
+
+def test_datumaro_reads_to_voc(written: Callable[..., Path], consume: Consume) -> None:
+    """It refuses links to photographs, and a data set without labelmap.txt."""
+    found = consume("datumaro", DATUMARO, "voc", written("voc", True, copy=True))
+    compare(of_files(found), document(True), iou=1, box=1.01)
 
 
 LABEL_STUDIO = """

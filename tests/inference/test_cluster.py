@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from halfmask._version import __version__
 from halfmask.cli.main import app
+from halfmask.coco.photographs.reader import PhotographReader, ruling_of
 from halfmask.errors import InputError
 from halfmask.inference.complete import plan as planning
 from halfmask.inference.complete import ray as cluster
@@ -190,7 +191,8 @@ def test_a_batch_that_ends_every_worker_is_an_error(
         boxes=((1.0, 1.0, 9.0, 9.0),),
         categories=(2,),
     )
-    deadly = Deadly(predictor=model, categories=[], folder=tmp_path)
+    reader = PhotographReader(tmp_path, ruling_of([], "file.json"), "file.json")
+    deadly = Deadly(predictor=model, categories=[], reader=reader)
     with pytest.raises(InputError, match="workers were lost 2 times over one batch"):
         list(cluster.drawn_on_ray(deadly, [[piece]], [0], address="auto"))
 

@@ -501,7 +501,7 @@ def test_killed_by_the_system_it_goes_on(
     code = (
         "import sys, torch; torch.set_num_threads(1); from "
         "halfmask.labelling.complete import complete;"
-        "complete(*sys.argv[1:3], images=sys.argv[3], out=sys.argv[4])"
+        "complete(*sys.argv[1:3], images=sys.argv[3], out=sys.argv[4], replace_broken=True)"
     )
     command = [
         sys.executable,

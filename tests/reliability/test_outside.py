@@ -50,7 +50,7 @@ def data_set(folder: Path) -> None:
     for k in range(1, 4):
         Image.new("RGB", (64, 64), 40 * k).save(folder / "images" / f"{k}.png")
         images.append({"id": k, "file_name": f"{k}.png", "width": 64, "height": 64})
-        mask = [[5, 5, 40, 5, 40, 40, 5, 40]]
+        mask = [[5, 5, 40, 5, 40, 40, 22, 30, 5, 40]]
         row = {"image_id": k, "category_id": 1, "bbox": [5, 5, 35, 35], "iscrowd": 0}
         rows.append({"id": 2 * k, **row, "area": 1225, "segmentation": mask})
         rows.append({"id": 2 * k + 1, **row, "category_id": 2, "area": 1225})

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from halfmask.coco.supervision import all_finite, fault_of_polygon, is_box, is_missing, provenance
-from halfmask.masks.rle import fault_of_rle, united_rle
+from halfmask.masks.rle import area_of, fault_of_rle, united_rle
 
 Record = dict[str, Any]
 Size = tuple[int, int]
@@ -104,7 +104,10 @@ def _in_coco_form(value: Any) -> tuple[Any, str]:
 
 
 def _readable(value: Any, size: Size) -> tuple[Any, list[str]]:
-    """Returns the readable parts, and what is wrong with the others; all if none is.
+    """Returns the readable parts, and what is wrong with the others.
+
+    All parts stay if none is readable, or if those that are draw no pixel: the mask as a
+    whole is broken then.
 
     Parts of which one is an RLE become a single RLE.
     """
@@ -118,7 +121,8 @@ def _readable(value: Any, size: Size) -> tuple[Any, list[str]]:
     if not kept or (len(kept) == len(value) and not rle):
         return value, []
     said = [f"part {k} of {len(value)}: {fault}" for k, fault in enumerate(faults, 1) if fault]
-    return united_rle(kept, size) if rle else kept, said
+    found = united_rle(kept, size) if rle else kept
+    return (value, []) if said and area_of(found, size) == 0 else (found, said)
 
 
 def _fault_of_part(part: Any, size: Size) -> str | None:

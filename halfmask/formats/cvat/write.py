@@ -6,6 +6,7 @@ box.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,22 @@ def _text(element: Element) -> str:
 
 
 def _meta(given: ExportSource) -> Element:
+    """The labels, and the parts: as in CVAT's exports, each is a task of a project.
+
+    Readers such as Datumaro take the images of the parts that are named here.
+    """
     meta = Element("meta")
-    labels = SubElement(SubElement(meta, "task"), "labels")
+    splits = [image.get("split") for image in given.file.images]
+    parts = Counter(split for split in splits if isinstance(split, str))
+    whole = SubElement(meta, "project" if parts else "task")
+    labels = SubElement(whole, "labels")
+    if parts:
+        SubElement(whole, "subsets").text = xml_text("\n".join(parts))
+        tasks = SubElement(whole, "tasks")
+        for part, size in parts.items():
+            task = SubElement(tasks, "task")
+            for tag, value in {"name": part, "size": size, "subset": part}.items():
+                SubElement(task, tag).text = xml_text(value)
     used = _attribute_names(given)
     for number, name in enumerate(given.classes.names):
         label = SubElement(labels, "label")

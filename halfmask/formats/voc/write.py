@@ -1,8 +1,7 @@
-"""COCO to Pascal VOC: Annotations/*.xml, SegmentationObject/*.png, labels.txt and ImageSets."""
+"""COCO to Pascal VOC: Annotations, SegmentationObject and -Class, ImageSets, lists of classes."""
 
 from __future__ import annotations
 
-import colorsys
 import math
 from collections.abc import Iterator
 from itertools import count
@@ -10,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element, SubElement
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from halfmask.files.atomic import new_folder, put_text
@@ -24,6 +24,20 @@ from halfmask.formats.xml_stream import indented, xml_text
 from halfmask.masks.rle import Bitmap, Place
 
 Corners = tuple[float, float, float, float]
+
+
+def _colour(value: int) -> tuple[int, int, int]:
+    """VOC's colour of a value, as in VOCdevkit's colour map.
+
+    Bits 0, 1, 2 of the value are the highest bits of red, green, blue, the next three
+    the bits below, and so on.
+    """
+    channels = [sum((value >> 3 * i + c & 1) << 7 - i for i in range(3)) for c in range(3)]
+    return channels[0], channels[1], channels[2]
+
+
+COLOURS = tuple(map(_colour, range(256)))
+"""The palette of VOC's PNGs; readers that decode to RGB know an object by its colour."""
 
 
 def write_voc(given: ExportSource, out: Path) -> dict[str, int]:
@@ -42,11 +56,11 @@ def write_voc(given: ExportSource, out: Path) -> dict[str, int]:
     split_of: dict[str, str] = {}
     masks = 0
     with new_folder(out) as folder:
-        links = PhotographLinks(given.photographs, folder, given.report)
+        links = PhotographLinks(given.photographs, folder, given.report, copy=given.options.copy)
         for image in given.images():
             stem = _free(image.stem.replace("/", "_"), names)
             names.append(stem)
-            drawn = _put_mask(folder / "SegmentationObject" / f"{stem}.png", image)
+            drawn = _put_mask(folder, stem, image, given.classes.names)
             masks += drawn
             masked += [stem] if drawn else []
             put_text(folder / "Annotations" / f"{stem}.xml", _xml(image, drawn > 0))
@@ -57,7 +71,7 @@ def write_voc(given: ExportSource, out: Path) -> dict[str, int]:
             elif split is not None:
                 what = "images of parts that VOC's readers do not know (not train, val, test)"
                 given.report.note(f"{what}: only in all.txt", f"{image.name}: {split}")
-        put_text(folder / "labels.txt", "".join(f"{name}\n" for name in given.classes.names))
+        _put_classes(folder, given)
         for kind, stems in (("Main", names), ("Segmentation", masked)):
             for part, lines in _lists(stems, split_of).items():
                 place = folder / "ImageSets" / kind / f"{part}.txt"
@@ -134,8 +148,34 @@ def _pixels(ends: tuple[float, ...], side: int) -> tuple[int, int]:
     return first, min(max(last, first), side)
 
 
-def _put_mask(path: Path, image: ExportImage) -> int:
+def _put_classes(folder: Path, given: ExportSource) -> None:
+    """Writes labels.txt, and labelmap.txt with the colours, which CVAT and Datumaro read."""
+    names = given.classes.names
+    put_text(folder / "labels.txt", "".join(f"{name}\n" for name in names))
+    if len(names) >= VOID:
+        what = f"classes beyond the {VOID - 1}th: no labelmap.txt and no SegmentationClass"
+        given.report.note(what, names[VOID - 1])
+        return
+    broken = [name for name in names if ":" in name or name.startswith("#")]
+    given.report.note(
+        "class names with a colon or a # in front: no labelmap.txt, which cannot hold them",
+        repr(next(iter(broken), "")),
+        times=len(broken),
+    )
+    if not broken:
+        rows = ["# label:color_rgb:parts:actions"]
+        rows += [
+            f"{name}:{','.join(map(str, COLOURS[i]))}::"
+            for i, name in enumerate(["background", *names])
+        ]
+        put_text(folder / "labelmap.txt", "".join(f"{row}\n" for row in rows))
+
+
+def _put_mask(folder: Path, stem: str, image: ExportImage, names: list[str]) -> int:
     """Draws the masks of an image, small ones over large ones.
+
+    SegmentationObject has the position of an object in the XML file as the value of its
+    pixels, SegmentationClass that of its class in labels.txt, both from 1.
 
     Returns:
         The number of masks with at least one visible pixel.
@@ -157,11 +197,20 @@ def _put_mask(path: Path, image: ExportImage) -> int:
             )
         elif left[position] < int(bitmap.sum()):
             note("masks with pixels under another's, as a pixel holds one object")
+    _draw(folder / "SegmentationObject" / f"{stem}.png", values)
+    if len(names) < VOID:
+        classes = np.zeros(VOID + 1, dtype=np.uint8)
+        for position, instance in enumerate(image.instances[: VOID - 1], 1):
+            classes[position] = names.index(instance.name) + 1
+        _draw(folder / "SegmentationClass" / f"{stem}.png", classes[values])
+    return int((left[1:VOID] > 0).sum())
+
+
+def _draw(path: Path, values: NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     drawing = Image.fromarray(values, mode="P")
-    drawing.putpalette(_palette())
+    drawing.putpalette([channel for colour in COLOURS for channel in colour])
     drawing.save(path)
-    return int((left[1:VOID] > 0).sum())
 
 
 def _crops(image: ExportImage) -> Iterator[tuple[int, tuple[Bitmap, Place]]]:
@@ -179,14 +228,3 @@ def _crops(image: ExportImage) -> Iterator[tuple[int, tuple[Bitmap, Place]]]:
             )
         else:
             yield position, sound_crop(instance.mask, image.size)
-
-
-def _palette() -> list[int]:
-    """256 RGB colours: 0 black, 255 light gray, neighbouring values clearly different."""
-    colours = [(0.0, 0.0, 0.0)]
-    colours += [
-        colorsys.hsv_to_rgb(i * 0.618034 % 1, 0.9, 0.55 + 0.45 * (i % 3) / 2)
-        for i in range(1, VOID)
-    ]
-    colours.append((0.88, 0.88, 0.75))
-    return [round(255 * channel) for colour in colours for channel in colour]

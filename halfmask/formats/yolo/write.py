@@ -37,7 +37,7 @@ def write_yolo(given: ExportSource, out: Path) -> dict[str, int]:
     placed: list[tuple[PurePosixPath, object]] = []
     used: dict[PurePosixPath, str] = {}
     with new_folder(out) as folder:
-        links = PhotographLinks(given.photographs, folder, given.report)
+        links = PhotographLinks(given.photographs, folder, given.report, copy=given.options.copy)
         for image in given.images():
             part = part_of(image.record)
             place = layout.photograph(image.name, part)

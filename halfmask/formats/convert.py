@@ -102,8 +102,8 @@ def convert(
             80; 3000 by default.
         test_count: visual-genome: number of the last images, outside COCO, that become
             test; 5000 by default.
-        copy: to-yolo, to-voc: photographs are copied into OUT. By default they are linked,
-            which some tools refuse, and which does not survive on another machine.
+        copy: to-yolo, to-voc: photographs are copied into OUT. By default they are
+            linked: some tools refuse links, and they end on another machine.
         crowd_masks: from COCO: masks with iscrowd 1 are masks of single objects.
         read_as: from COCO: how the file writes boxes or polygons; see `ReadAs.of`.
         progress: receives how far the conversion is.

@@ -35,16 +35,21 @@ def check_sheet(path: str | Path) -> None:
 def new_figure(**options: Any) -> Figure:
     """Returns an empty matplotlib figure.
 
-    Unless MPLCONFIGDIR says otherwise, matplotlib keeps its list of fonts in a
-    temporary folder of this user, not below the home folder.
-
     Args:
         options: matplotlib's.
     """
-    os.environ.setdefault("MPLCONFIGDIR", str(_own_folder()))
+    keep_fonts_out_of_home()
     from matplotlib.figure import Figure  # no pyplot: no window system, no global state
 
     return Figure(**options)
+
+
+def keep_fonts_out_of_home() -> None:
+    """Gives matplotlib a temporary folder of this user for its list of fonts.
+
+    It acts before matplotlib's first import, unless MPLCONFIGDIR names a folder.
+    """
+    os.environ.setdefault("MPLCONFIGDIR", str(_own_folder()))
 
 
 def _own_folder() -> Path:

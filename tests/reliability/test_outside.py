@@ -97,6 +97,16 @@ def test_verbs_write_nothing_outside_their_outputs(tmp_path: Path, verbs: list[l
     assert sorted(after.items()) == sorted(before.items())
 
 
+def test_training_writes_nothing_below_the_home_folder(tmp_path: Path) -> None:
+    """Lightning imports matplotlib, which keeps a list of fonts."""
+    (tmp_path / "home").mkdir()
+    surroundings = {k: v for k, v in os.environ.items() if k not in ("MPLCONFIGDIR", "TMPDIR")}
+    surroundings |= {"HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+    code = "import halfmask.training.train, sys; assert 'matplotlib' in sys.modules"
+    subprocess.run([sys.executable, "-c", code], env=surroundings, check=True, timeout=300)
+    assert list((tmp_path / "home").rglob("*")) == []
+
+
 ASKS = "import halfmask, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
 
 

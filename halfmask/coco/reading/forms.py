@@ -106,8 +106,8 @@ def _in_coco_form(value: Any) -> tuple[Any, str]:
 def _readable(value: Any, size: Size) -> tuple[Any, list[str]]:
     """Returns the readable parts, and what is wrong with the others.
 
-    All parts stay if none is readable, or if those that are draw no pixel: the mask as a
-    whole is broken then.
+    All parts stay if none is readable, or if those that are draw no pixel: then the
+    whole mask is broken.
 
     Parts of which one is an RLE become a single RLE.
     """

@@ -60,7 +60,7 @@ def write_voc(given: ExportSource, out: Path) -> dict[str, int]:
         for image in given.images():
             stem = _free(image.stem.replace("/", "_"), names)
             names.append(stem)
-            drawn = _put_mask(folder, stem, image, given.classes.names)
+            drawn = _put_mask(folder, stem, image, names=given.classes.names)
             masks += drawn
             masked += [stem] if drawn else []
             put_text(folder / "Annotations" / f"{stem}.xml", _xml(image, drawn > 0))
@@ -171,7 +171,7 @@ def _put_classes(folder: Path, given: ExportSource) -> None:
         put_text(folder / "labelmap.txt", "".join(f"{row}\n" for row in rows))
 
 
-def _put_mask(folder: Path, stem: str, image: ExportImage, names: list[str]) -> int:
+def _put_mask(folder: Path, stem: str, image: ExportImage, *, names: list[str]) -> int:
     """Draws the masks of an image, small ones over large ones.
 
     SegmentationObject has the position of an object in the XML file as the value of its

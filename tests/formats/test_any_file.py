@@ -251,7 +251,7 @@ def check_counts(trip: Trip) -> None:
     broken = sum(s == MaskState.BROKEN for s in states)
     parts = sum(trip.dropped.get(a["id"], 0) for a in usable)
     # Chance makes files that look as if all boxes were written in another way.
-    suspected = sum(n for what, n in trip.out.faults.items() if what.startswith("files whose"))
+    suspected = sum(n for what, n in trip.out.faults.items() if what.startswith("files "))
     assert sum(trip.out.faults.values()) == unusable + broken + parts + suspected
     counted: dict[str, int] = {
         "masks that were rejected in review": sum(s == MaskState.REJECTED for s in states),

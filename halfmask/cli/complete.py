@@ -15,7 +15,6 @@ from halfmask.cli.shared.options import (
     ReadAsOption,
 )
 from halfmask.cli.shared.reading import show_additions, show_report
-from halfmask.files.atomic import write_json
 from halfmask.progress import Display
 from halfmask.terminal import PlainConsole, PlainTable, say
 from halfmask.text import lines_of, listed, plural
@@ -179,18 +178,16 @@ def run(
             model, data, images=images, out=out, out_format=out_format, polygons=polygons,
             tolerance=tolerance, redo_filled=redo_filled, replace_broken=replace_broken,
             crowd_masks=crowd_masks, read_as=read_as, workers=workers, dry_run=dry_run,
-            sheet=sheet, boxes=boxes, provider=provider, detector=detector, classes=classes,
-            detections=detections, add_objects=add_objects, add_score=add_score, device=device,
-            ray=ray, minutes=minutes, progress=progress,
+            json=json, sheet=sheet, boxes=boxes, provider=provider, detector=detector,
+            classes=classes, detections=detections, add_objects=add_objects, add_score=add_score,
+            device=device, ray=ray, minutes=minutes, progress=progress,
         )
     # fmt: on
-    _show(done, json)
+    _show(done)
 
 
-def _show(done: Completion, json: Path | None) -> None:
+def _show(done: Completion) -> None:
     (_print_plan if done.dry_run else _print_result)(done)
-    if json is not None and not done.dry_run:
-        write_json(json, done.to_json(), indent=2)
     is_whole = [show_report(done.reading), show_report(done.writing)]
     _print_summary(done.summary)
     if done.skipped or done.unusable or done.broken or not all(is_whole):

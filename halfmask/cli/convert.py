@@ -10,7 +10,6 @@ import typer
 import halfmask
 from halfmask.cli.shared.completion import complete_format
 from halfmask.cli.shared.options import CrowdMasksOption, ReadAsOption
-from halfmask.files.atomic import write_json
 from halfmask.progress import Display
 from halfmask.terminal import say
 
@@ -129,17 +128,15 @@ def run(
     options |= {"crowd_masks": crowd_masks, "read_as": read_as}
     options |= {"coco_val": coco_val, "synsets": synsets, "test_count": test_count}
     with Display(quiet=True) as progress:
-        done = halfmask.convert(format, source, out, progress=progress, **options)
-    _show(done, json)
+        done = halfmask.convert(format, source, out, json=json, progress=progress, **options)
+    _show(done)
 
 
-def _show(done: Any, json: Path | None) -> None:
+def _show(done: Any) -> None:
     say(done.summary)
     for note in done.notes:
         say(f"note: {note}")
     for problem in done.problems:
         say(f"problem: {problem}", err=True)
-    if json is not None:
-        write_json(json, done.to_json(), indent=2)
     if not done.ok:
         raise typer.Exit(1)

@@ -10,7 +10,6 @@ from rich.text import Text
 
 import halfmask
 from halfmask.cli.shared.options import CrowdMasksOption, ReadAsOption
-from halfmask.files.atomic import write_json
 from halfmask.progress import Display
 from halfmask.terminal import PlainConsole, PlainTable, say, styled
 from halfmask.text import plural
@@ -53,13 +52,11 @@ def run(
     # fmt: off
     with Display(quiet=True) as progress:
         diagnosis = halfmask.doctor(
-            data, images=images, html=html, crowd_masks=crowd_masks, read_as=read_as,
-            progress=progress,
+            data, images=images, json=json, html=html, crowd_masks=crowd_masks,
+            read_as=read_as, progress=progress,
         )
     # fmt: on
     _show(PlainConsole(), diagnosis)
-    if json is not None:
-        write_json(json, diagnosis.to_json(), indent=1)
     for line in diagnosis.unread:
         say(f"problem: {line}", err=True)
     if not diagnosis.ok:

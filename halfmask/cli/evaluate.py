@@ -16,7 +16,6 @@ from halfmask.cli.shared.options import (
 )
 from halfmask.cli.shared.reading import fail_if_unread, show_report
 from halfmask.errors import InputError
-from halfmask.files.atomic import write_json
 from halfmask.progress import Display
 from halfmask.terminal import say
 from halfmask.text import lines_of, listed, plural, with_counts
@@ -155,14 +154,12 @@ def run(
         done: Evaluation = halfmask.evaluate(
             model, data, images=images, split=split, masked=masked, given_boxes=given_boxes,
             loosen=loosen, detector=detector, classes=classes, detections=detections,
-            provider=provider,
+            provider=provider, json=json,
             reliability=reliability, sheet=sheet, boxes=boxes, use=use, protocol=protocol,
             ignored=ignored, device=device, workers=workers, crowd_masks=crowd_masks,
             read_as=read_as, progress=progress,
         )
     # fmt: on
-    if json is not None:  # before anything is printed: a reader like `head` may close the pipe
-        write_json(json, done.to_json(), indent=2)
     say("\n".join([done.table(per_category), *map(str, done.pictures)]))
     _report_left_out(done, detections)
     fail_if_unread(done.reading)

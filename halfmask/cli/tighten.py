@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import halfmask
-from halfmask.files.atomic import write_json
 from halfmask.terminal import PlainConsole, PlainTable, say
 from halfmask.text import listed
 
@@ -39,10 +38,8 @@ def run(
 
     Example: halfmask tighten masks.json --out tight.json
     """
-    done = halfmask.tighten(data, out=out, filled=filled)
+    done = halfmask.tighten(data, out=out, filled=filled, json=json)
     _show(done)
-    if json is not None:
-        write_json(json, done.to_json(), indent=1)
     if done.unusable:
         raise typer.Exit(1)
 

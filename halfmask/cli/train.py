@@ -11,7 +11,6 @@ import halfmask
 from halfmask.cli.shared.completion import complete_recipe
 from halfmask.cli.shared.options import CrowdMasksOption, ReadAsOption
 from halfmask.errors import ProcessFailed
-from halfmask.files.atomic import write_json
 from halfmask.progress import Display
 from halfmask.terminal import say
 
@@ -86,17 +85,15 @@ def run(
             done = halfmask.train(
                 recipe, overrides or (), out=out, images=images, val=val, minutes=minutes,
                 resume=resume, dry_run=dry_run, crowd_masks=crowd_masks, read_as=read_as,
-                progress=progress,
+                json=json, progress=progress,
             )
     except ProcessFailed as failed:
         raise typer.Exit(failed.code) from failed
     # fmt: on
-    _show(done, json)
+    _show(done)
 
 
-def _show(done: Run, json: Path | None) -> None:
-    if json is not None:
-        write_json(json, done.to_json(), indent=2)
+def _show(done: Run) -> None:
     for note in done.notes:
         say(f"note: {note}")
     for line in done.lines():

@@ -27,12 +27,11 @@ class CocoStream:
 
     def __init__(self, path: Path, head: dict[str, Any], images: Iterable[dict[str, Any]]) -> None:
         self.path = path
-        target = path.resolve() if path.is_symlink() else path  # the rename would replace a link
         self._separator = "\n"
         self._sealed = False
         with writing(path):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._part = PartFile(target)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._part = PartFile(path)
             self._file = io.TextIOWrapper(
                 self._part.file, encoding="utf-8", errors="replace", newline="\n"
             )

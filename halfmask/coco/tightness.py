@@ -12,8 +12,9 @@ from typing import Any
 from halfmask.coco.file import CocoFile
 from halfmask.coco.records import Record, clip_box
 from halfmask.coco.supervision import MaskState, Use
-from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
+from halfmask.files.guard import Output, guard
+from halfmask.files.kinds import COCO, report
 from halfmask.masks.rle import box_iou, box_of
 
 ENOUGH = 500
@@ -36,6 +37,7 @@ Tools round, or include or exclude the last pixel.
 """
 WORST = 20
 """How many of the loosest boxes are named."""
+REPORT = report("tighten", "boxes", "loose", "worst")
 
 Corners = tuple[float, float, float, float]
 
@@ -111,7 +113,13 @@ class BoxAndMask:
     loose: bool
 
 
-def tighten(data: str | Path, *, out: str | Path | None = None, filled: bool = False) -> Tightening:
+def tighten(
+    data: str | Path,
+    *,
+    out: str | Path | None = None,
+    filled: bool = False,
+    json: str | Path | None = None,
+) -> Tightening:
     """Replaces loose boxes by those of their masks, and reports them.
 
     A box is loose if a side is more than a pixel from its mask's. Masks of the file,
@@ -123,13 +131,13 @@ def tighten(data: str | Path, *, out: str | Path | None = None, filled: bool = F
         data: COCO file.
         out: file to write; never the input. None: only the report.
         filled: masks that halfmask filled in and nobody reviewed count too.
+        json: writes the report to this JSON file.
     Raises:
-        InputError: `data` is no COCO file, or `out` is the input or cannot be written.
+        InputError: `data` is no COCO file, or an output is the input, something else,
+            or cannot be written (see `guard`).
     """
-    source = Path(data)
-    if out is not None and Path(out).exists() and source.exists() and Path(out).samefile(source):
-        raise InputError(f"{out}: this is the input; expected another file for --out")
-    file = CocoFile.read(source)
+    guard([Output(out, "--out", COCO), Output(json, "--json", REPORT)], inputs=[data])
+    file = CocoFile.read(Path(data))
     use: Use = "filled" if filled else "accepted"
     found = list(_measured(file, use))
     if out is not None:
@@ -139,7 +147,10 @@ def tighten(data: str | Path, *, out: str | Path | None = None, filled: bool = F
             for k, row in enumerate(file.document["annotations"])
         ]
         write_json(out, file.document | {"annotations": rows})
-    return _report(file, found, None if out is None else str(out), use=use)
+    done = _report(file, found, None if out is None else str(out), use=use)
+    if json is not None:
+        write_json(json, done.to_json(), indent=1)
+    return done
 
 
 def _measured(file: CocoFile, use: Use) -> Iterator[BoxAndMask]:

@@ -12,20 +12,24 @@ from halfmask.coco.doctor.groups import MASK_GROUPS
 from halfmask.coco.doctor.photographs import check_photographs
 from halfmask.coco.file import CocoFile
 from halfmask.coco.reading.read_as import ReadAs
-from halfmask.files.atomic import write_text
-from halfmask.formats.source import open_source
+from halfmask.datasets.opening import open_guarded
+from halfmask.files.atomic import write_json, write_text
+from halfmask.files.guard import Output
+from halfmask.files.kinds import PAGE, report
 from halfmask.progress import Progress
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 ASSETS = Path(__file__).parents[1] / "assets"
+REPORT = report("doctor", "training", "advice", "problems")
 
 
 def doctor(
     data: str | Path,
     *,
     images: str | Path | None = None,
+    json: str | Path | None = None,
     html: str | Path | None = None,
     crowd_masks: bool = False,
     read_as: str | None = None,
@@ -39,16 +43,18 @@ def doctor(
         data: a data set in any format that `convert` reads.
         images: folder of the photographs. Without it those of a COCO file are not
             examined; those of another data set are, if it says where they are.
+        json: writes all findings to this JSON file.
         html: writes a page with all findings to this file.
         crowd_masks: of a COCO file: masks with iscrowd 1 are masks of single objects.
         read_as: how a COCO file writes boxes or polygons; see `ReadAs.of`.
         progress: called after each image.
     Raises:
-        InputError: `data` is no data set, there is no folder `images`, or `html`
-            cannot be written.
+        InputError: `data` is no data set, there is no folder `images`, or an output
+            cannot be written, is an input or something else (see `guard`).
     """
+    outputs = [Output(json, "--json", REPORT), Output(html, "--html", PAGE)]
     as_ = ReadAs.of(crowd_masks, read_as)
-    opened = open_source(data, images=images, read_as=as_, progress=progress)
+    opened = open_guarded(data, outputs, images=images, read_as=as_, progress=progress)
     path = opened.annotations
     file = CocoFile.read(path, data)
     problems = [*duplicate_keys(path), *check(file, progress)]
@@ -58,6 +64,8 @@ def doctor(
     diagnosis = diagnose(file, problems, unread=opened.unread)
     if html is not None:
         write_page(diagnosis, html)
+    if json is not None:
+        write_json(json, diagnosis.to_json(), indent=1)
     return diagnosis
 
 

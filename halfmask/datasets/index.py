@@ -9,8 +9,10 @@ from typing import Any
 
 from halfmask.coco.index.place import index_path, open_index
 from halfmask.coco.reading.read_as import ReadAs
+from halfmask.datasets.opening import open_guarded
+from halfmask.files.guard import Output
+from halfmask.files.kinds import ANY_FOLDER, OWN_NAME
 from halfmask.formats.report import ConversionReport
-from halfmask.formats.source import open_source
 from halfmask.progress import Progress
 
 
@@ -70,12 +72,15 @@ def index(
         read_as: how a COCO file writes boxes or polygons; see `ReadAs.of`.
         progress: reports MiB read.
     Raises:
-        InputError: `data` is no data set, or the index cannot be written.
+        InputError: `data` is no data set, or the index cannot be written or would
+            be an input (see `guard`).
     """
     start = time.perf_counter()
+    named = [Output(folder, "--folder", ANY_FOLDER)]
     as_ = ReadAs.of(crowd_masks, read_as)
-    opened = open_source(data, images=images, read_as=as_, progress=progress)
+    opened = open_guarded(data, named, images=images, read_as=as_, progress=progress)
     path = opened.annotations
+    opened.guard([Output(index_path(path, folder), "the index", OWN_NAME)])
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
     made = open_index(path, progress, anew=anew, folder=folder)

@@ -10,10 +10,11 @@ from halfmask.coco.categories import resolve_masked
 from halfmask.coco.edit import strip_masks
 from halfmask.coco.file import CocoFile
 from halfmask.coco.reading.read_as import ReadAs
-from halfmask.errors import InputError
+from halfmask.datasets.opening import open_guarded
 from halfmask.files.atomic import write_json
+from halfmask.files.guard import Output
+from halfmask.files.kinds import COCO
 from halfmask.formats.report import ConversionReport
-from halfmask.formats.source import open_source
 from halfmask.progress import Progress
 
 
@@ -66,16 +67,12 @@ def split(
         progress: called while a data set in another format is read.
     Raises:
         InputError: `data` is no data set, `masked` names no class of it, or `out` is
-            the input or cannot be written.
+            the input, something else, or cannot be written (see `guard`).
     """
-    source, target = Path(data), Path(out)
-    if target.exists() and source.exists() and target.samefile(source):
-        raise InputError(
-            f"{out}: this is the input; expected another file for --out, since the removed "
-            "masks would be lost"
-        )
+    target = Path(out)
+    outputs = [Output(target, "--out", COCO)]
     as_ = ReadAs.of(crowd_masks, read_as)
-    opened = open_source(source, images=images, read_as=as_, progress=progress)
+    opened = open_guarded(data, outputs, images=images, read_as=as_, progress=progress)
     file = opened.read()
     keep = resolve_masked(masked, file.categories, file.name)
     stripped = CocoFile.from_document(strip_masks(file.document, keep), str(out))

@@ -11,12 +11,15 @@ from halfmask.coco.supervision import Use
 from halfmask.data.dataset import CocoInstances
 from halfmask.errors import InputError
 from halfmask.evaluation.measures.protocol import ApProtocol
+from halfmask.files.guard import Output
+from halfmask.files.kinds import PICTURE, report
 from halfmask.formats.source import DataSource
 from halfmask.inference.predictor import Predictor
 from halfmask.pictures.save import check_sheet
 from halfmask.progress import Progress
 
 Boxes = Literal["auto", "tight", "loose"]
+REPORT = report("evaluate", "box", "mask", "given_boxes", "quality")
 
 
 def check_choices(
@@ -48,6 +51,12 @@ def check_choices(
     for name, value, kind in choices:
         if value not in get_args(kind):
             raise InputError(f"{name}: expected {' or '.join(get_args(kind))}, found {value!r}")
+
+
+def outputs_of(json: str | Path | None, *pictures: str | Path | None) -> list[Output]:
+    """Returns what `evaluate` writes; `pictures` are the sheet and the plot of reliability."""
+    named = zip(pictures, ("--sheet", "--reliability"), strict=True)
+    return [Output(json, "--json", REPORT), *(Output(path, flag, PICTURE) for path, flag in named)]
 
 
 def open_truth(data: DataSource, progress: Progress | None) -> Annotations:

@@ -9,27 +9,28 @@ from pathlib import Path
 from typing import Any
 
 from halfmask.coco.categories import resolve_masked
-from halfmask.coco.doctor.groups import MaskGroups
 from halfmask.coco.reading.read_as import ReadAs
 from halfmask.coco.results import read_results
 from halfmask.coco.supervision import Use
 from halfmask.data.dataset import CocoInstances
+from halfmask.datasets.opening import open_guarded
 from halfmask.errors import InputError
 from halfmask.evaluation.checks import (
     Boxes,
     check_choices,
     check_masks,
     open_truth,
+    outputs_of,
     refuse_without_given_boxes,
 )
 from halfmask.evaluation.measures.given_boxes import IouTable
 from halfmask.evaluation.measures.metrics import Result, compute_metrics
 from halfmask.evaluation.measures.protocol import ApProtocol, rules_of
 from halfmask.evaluation.sheet import draw_reliability, draw_sheet, focus_of
-from halfmask.evaluation.subject import BatchReader, Subject, are_loose
+from halfmask.evaluation.subject import BatchReader, Subject, are_loose, groups_by
 from halfmask.evaluation.tables import table
+from halfmask.files.atomic import write_json
 from halfmask.formats.report import ConversionReport
-from halfmask.formats.source import open_source
 from halfmask.inference.predictor import Predictor, as_predictor
 from halfmask.models.detectors.base import BoxDetector
 from halfmask.progress import Progress
@@ -147,6 +148,7 @@ def evaluate(
     classes: str | Sequence[str] | None = None,
     detections: str | Path | None = None,
     provider: str | Path | Predictor | None = None,
+    json: str | Path | None = None,
     reliability: str | Path | None = None,
     sheet: str | Path | None = None,
     boxes: Boxes = "auto",
@@ -182,6 +184,7 @@ def evaluate(
         classes: Names for a detector of open vocabulary; see `load`.
         detections: A COCO results file with boxes of any detector, which `model` fills.
         provider: A second model to measure in the same given boxes.
+        json: A file to write the result to.
         reliability: A picture to draw of how far the model's score can be trusted.
         sheet: A picture to draw of the best, median and worst masks.
         boxes: Whether given boxes end where their objects do: tight, loose, or auto,
@@ -198,12 +201,13 @@ def evaluate(
         read_as: How a COCO file writes boxes or polygons; see `ReadAs.of`.
         progress: Called after each batch of images.
     Raises:
-        InputError: An argument or a file cannot be used, or there is nothing to
-            measure.
+        InputError: An argument or a file cannot be used, there is nothing to measure,
+            or an output is refused (see `guard`).
     """
     check_choices(loosen, boxes, use, sheet=sheet, protocol=protocol, fills=(detector, detections))
-    as_ = ReadAs.of(crowd_masks, read_as)
-    opened = open_source(data, images=images, split=split, read_as=as_, progress=progress)
+    outputs, read = outputs_of(json, sheet, reliability), (model, detector, detections, provider)
+    options = {"read_as": ReadAs.of(crowd_masks, read_as), "split": split, "progress": progress}
+    opened = open_guarded(data, outputs, read, images=images, **options)
     file = open_truth(opened, progress)
     dataset = CocoInstances(file, opened.photographs(), use=use)
     rules = rules_of(file, protocol, ignored)
@@ -221,14 +225,14 @@ def evaluate(
     rivals = [] if provider is None else [as_predictor(provider, device=device)]
     subjects = [subject, *(Subject(p, file, loosen=loosen, loose=loose) for p in rivals)]
     reader, ious = BatchReader(dataset=dataset, workers=workers, progress=progress), IouTable()
-    groups = _groups(predictor, rules.counted(file.categories))
+    groups = groups_by(predictor, rules.counted(file.categories))
     count = partial(compute_metrics, file, masked=in_a, groups=groups, use=use, rules=rules)
     numbers = _measured(reader, subjects, given_boxes, measured=count, ious=ious)
     focus = focus_of(ious, groups, in_a, masked=masked)
     draw = partial(draw_sheet, ious=ious, focus=focus, progress=progress)
     plot = partial(draw_reliability, ious, focus, data=file.name)
-    drawn, not_drawn = _drawn((reliability, plot), (sheet, lambda out: draw(out, dataset, subject)))
-    return Evaluation(
+    return _saved(
+        json,
         **numbers,
         masked=masked or "",
         loosen=loosen,
@@ -237,15 +241,17 @@ def evaluate(
         outside=0 if results is None else results.outside,
         left_out=dict(subject.left_out),
         not_found=rules.counted_names(file, subject.not_found),
-        pictures=drawn,
-        not_drawn=not_drawn,
+        **_drawn((reliability, plot), (sheet, lambda out: draw(out, dataset, subject))),
         reading=opened.report,
     )
 
 
-def _groups(predictor: Predictor, categories: list[dict[str, Any]]) -> MaskGroups | None:
-    given = predictor.masks_given
-    return None if given is None else given.groups_of(categories)
+def _saved(json: str | Path | None, **fields: Any) -> Evaluation:
+    """Returns an evaluation, and writes it to a file if one is named."""
+    done = Evaluation(**fields)
+    if json is not None:
+        write_json(json, done.to_json(), indent=2)
+    return done
 
 
 def _measured(
@@ -274,10 +280,8 @@ def _measured(
     return numbers
 
 
-def _drawn(
-    *pictures: tuple[str | Path | None, Callable[[str | Path], Path]],
-) -> tuple[list[Path], list[str]]:
-    """Draws the pictures that have a path; returns paths, and why others are missing.
+def _drawn(*pictures: tuple[str | Path | None, Callable[[str | Path], Path]]) -> dict[str, Any]:
+    """Draws the pictures that have a path; returns `pictures` and `not_drawn`.
 
     A failure must not lose the measurement, which may have taken hours.
     """
@@ -288,4 +292,4 @@ def _drawn(
                 written.append(draw(out))
         except InputError as error:
             failures.append(str(error))
-    return written, failures
+    return {"pictures": written, "not_drawn": failures}

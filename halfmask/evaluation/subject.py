@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from halfmask.coco.annotations import Annotations
 from halfmask.coco.categories import labels_by_name
+from halfmask.coco.doctor.groups import MaskGroups
 from halfmask.coco.results import FoundBoxes, Results
 from halfmask.coco.tightness import ENOUGH, boxes_are_loose
 from halfmask.data.dataset import CocoInstances
@@ -206,3 +208,9 @@ def _label_maps(predictor: Predictor, file: Annotations) -> tuple[Tensor, Tensor
     by_name = {c["name"]: file.label_of[c["id"]] for c in file.categories}
     to_file = torch.tensor([0, *labels_by_name([c["name"] for c in predictor.categories], by_name)])
     return to_model, to_file
+
+
+def groups_by(predictor: Predictor, categories: list[dict[str, Any]]) -> MaskGroups | None:
+    """Returns the classes by the masks that the model was given; None: not recorded."""
+    given = predictor.masks_given
+    return None if given is None else given.groups_of(categories)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,19 +13,20 @@ from pathlib import Path
 from typing import IO, Any
 
 from halfmask.errors import InputError
+from halfmask.files.held import HeldFolder, refuse_link
 
 HAS_LOCKS = sys.platform != "win32"
 if sys.platform != "win32":
     import fcntl
 
 
-def lock(file: IO[Any] | io.FileIO, wait: bool = False) -> bool:
+def lock(file: IO[Any] | io.FileIO | int, wait: bool = False) -> bool:
     """Locks an open file for this process until the file is closed.
 
     Windows has no locks of this kind; there every call succeeds.
 
     Args:
-        file: an open file.
+        file: an open file or folder, or its descriptor.
         wait: whether to wait while another process holds the lock.
     Returns:
         False where another process holds it.
@@ -45,7 +46,8 @@ class PartFile:
 
     A killed process leaves its unlocked part behind; the next process that writes the
     same target reuses it, so parts never pile up. While another process writes the
-    target, the part has this process's number in its name.
+    target, or something else has the part's name, this process's number is in the name.
+    The folder is held by descriptor, and no link in it is followed.
 
     Args:
         target: a file that may exist; no symbolic link, since the rename would replace
@@ -53,12 +55,17 @@ class PartFile:
     Attributes:
         file: to write to.
     Raises:
-        OSError: the part cannot be written.
+        OSError: the part cannot be written, or the target is a link.
     """
 
     def __init__(self, target: Path) -> None:
-        self._target = target
-        self._path, self.file = _open(target)
+        refuse_link(target)
+        self._name, self._folder = target.name, HeldFolder(target.parent)
+        try:
+            self._part, self.file = _open(self._folder, target.name)
+        except BaseException:
+            self._folder.close()
+            raise
         self._committed = False
 
     def flush(self) -> None:
@@ -70,9 +77,10 @@ class PartFile:
         """Renames the part to the target; call `flush` first."""
         if os.name == "nt":  # Windows cannot rename an open file, and has no lock to keep
             self.file.close()
-        self._path.replace(self._target)
+        self._folder.rename(self._part, self._name)
         self._committed = True
         self.file.close()
+        self._folder.close()
 
     def drop(self) -> None:
         """Removes the part and keeps the target; does nothing after `commit`."""
@@ -81,40 +89,56 @@ class PartFile:
         if os.name == "nt":
             self.file.close()
         with suppress(OSError):
-            self._path.unlink()
+            self._folder.unlink(self._part)
         with suppress(OSError):  # the disk may still be too full for the buffer
             self.file.close()
+        self._folder.close()
 
 
-def _open(target: Path) -> tuple[Path, IO[bytes]]:
-    own = _numbered(target)
-    if sys.platform == "win32":
-        return own, own.open("wb")
-    path = target.with_name(f".{target.name}.part")
-    while True:
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+def _open(folder: HeldFolder, name: str) -> tuple[str, IO[bytes]]:
+    """Opens the part that all processes share, else one of this process."""
+    shared = f".{name}.part"
+    while HAS_LOCKS:
         try:
-            locked = lock(file)
-        except OSError:  # a file system without locks
-            locked = False
-        if not locked:
+            file = folder.create(shared)
+        except FileExistsError:
+            try:
+                file = folder.own(shared)
+            except FileNotFoundError:
+                continue  # its writer has renamed or removed it in the meantime
+            except OSError:  # a link, a pipe, or a file of another user
+                break
+        if not locks(file):
             file.close()
-            return own, own.open("wb")
-        if _is_at(path, file):
+            break
+        if folder.is_at(shared, file):
             file.truncate()
-            return path, file
-        file.close()  # its writer has renamed or removed it in the meantime
+            return shared, file
+        file.close()
+    return _open_numbered(folder, name)
 
 
-def _is_at(path: Path, file: IO[bytes]) -> bool:
+def _open_numbered(folder: HeldFolder, name: str) -> tuple[str, IO[bytes]]:
+    """Makes a part with this process's number in its name, locked where locks exist."""
+    for number in itertools.count():
+        own = f".{name}.{os.getpid()}{f'-{number}' if number else ''}.part"
+        try:
+            file = folder.create(own)
+        except FileExistsError:
+            continue
+        locks(file)
+        if folder.is_at(own, file):  # else another run took it for a leftover
+            return own, file
+        file.close()
+    raise AssertionError
+
+
+def locks(file: IO[Any] | int) -> bool:
+    """Locks as `lock` does; False also where the file system has no locks."""
     try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
+        return lock(file)
+    except OSError:
         return False
-
-
-def _numbered(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{os.getpid()}.part")
 
 
 def write_json(path: str | Path, document: object, indent: int | None = None) -> None:
@@ -153,11 +177,9 @@ def written_beside(path: str | Path) -> Iterator[IO[bytes]]:
     left of it. Missing folders are made.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: the file cannot be written, or `path` is a link.
     """
     target = Path(path)
-    if target.is_symlink():
-        target = target.resolve()  # or the rename would replace the link
     with writing(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         part = PartFile(target)
@@ -178,47 +200,24 @@ def path_beside(path: Path) -> Iterator[Path]:
     succeeds; otherwise it is removed. Missing folders are made.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written, or `path` is a link.
     """
-    beside = _numbered(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield beside
-        with beside.open("rb") as written:
-            os.fsync(written.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Yields a folder beside `path`, renamed to `path` when the block succeeds.
-
-    If the block fails, the folder is removed.
-
-    Raises:
-        InputError: `path` exists and is not an empty folder, or cannot be written.
-    """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path}: already exists; name a folder that is new or empty")
-    target = path.absolute()
-    beside = _numbered(target)
-    try:
-        with writing(path):
-            beside.mkdir(parents=True)
-            yield beside
-            if target.is_dir():
-                target.rmdir()
-            beside.replace(target)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def put_text(path: Path, text: str) -> None:
-    """Writes a text file inside a `new_folder`; makes missing folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+    refuse_link(path)
+    with HeldFolder(path.parent) as folder:
+        name, held = _open_numbered(folder, path.name)
+        try:
+            with held:  # the library writes to the same file, which stays locked
+                if os.name == "nt":
+                    held.close()
+                beside = path.with_name(name)
+                yield beside
+                with beside.open("rb") as written:
+                    os.fsync(written.fileno())
+                folder.rename(name, path.name)
+        finally:
+            with suppress(OSError):
+                folder.unlink(name)
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from typing import IO, Any
 
 from halfmask.errors import InputError
 from halfmask.files.atomic import lock
-from halfmask.files.regular import read_regular
+from halfmask.files.held import open_in_place
+from halfmask.files.regular import open_regular, read_regular
 
 
 class JsonLines:
@@ -22,13 +23,17 @@ class JsonLines:
         path: the file; it and its folders are made if missing.
         busy: the error message if another process holds the file.
     Raises:
-        InputError: another process holds the file.
+        InputError: another process holds the file, or it is a link, no regular file, or
+            cannot be written.
     """
 
     def __init__(self, path: Path, busy: str) -> None:
         self.path = path
         self._file = _open_locked(path, busy)
-        self._reader: IO[bytes] = path.open("rb")
+        self._reader: IO[bytes] = open_regular(path)
+        if not os.path.samestat(os.fstat(self._reader.fileno()), os.fstat(self._file.fileno())):
+            self.close()
+            raise InputError(f"{path}: was replaced while it was opened; start again")
         self._reading = threading.Lock()
         self._end = 0
 
@@ -92,9 +97,13 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def _open_locked(path: Path, busy: str) -> FileIO:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Unbuffered: after a failed write no buffer can reach the file later.
-    file = FileIO(path, "r+" if path.exists() else "w+")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Unbuffered: after a failed write no buffer can reach the file later.
+        with open_in_place(path) as opened:
+            file = FileIO(os.dup(opened.fileno()), "r+")
+    except OSError as error:
+        raise InputError(f"{path}: cannot write here: {error.strerror or error}") from error
     try:
         locked = lock(file)
     except OSError:  # a file system without locks

@@ -1,7 +1,8 @@
-"""Opens pictures by a closed list of decoders; no other code of the package opens one.
+"""Opens pictures by a closed list of decoders, and saves those that halfmask draws.
 
-Pillow tries some forty decoders whatever a file is called. One of them starts another
-program (EPS: Ghostscript); most are rarely used and rarely tested.
+No other code of the package opens one. Pillow tries some forty decoders whatever a file
+is called. One of them starts another program (EPS: Ghostscript); most are rarely used
+and rarely tested.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ import io
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
+from halfmask.files.atomic import written_beside
+from halfmask.files.kinds import MARK
 from halfmask.files.regular import open_regular
 
 DECODERS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
@@ -59,6 +63,29 @@ def picture_of(source: str | Path | bytes | IO[bytes]) -> Iterator[Image.Image]:
         if image.tile and image.tile[0][0] == "ppm_plain":
             _check_plain(image)
         yield image
+
+
+def save_marked(picture: Image.Image, path: Path, **options: Any) -> None:
+    """Writes a picture whole, in the format of its name, else PNG.
+
+    PNG and JPEG files get a mark, by which a later call knows them as halfmask's.
+
+    Args:
+        picture: the picture.
+        path: the file; links are not followed.
+        options: Pillow's, for the format.
+    Raises:
+        InputError: the file cannot be written.
+    """
+    form = Image.registered_extensions().get(path.suffix.lower(), "PNG")
+    if form == "PNG":
+        note = PngInfo()
+        note.add_text("Software", MARK)
+        options["pnginfo"] = note
+    elif form == "JPEG":
+        options["comment"] = MARK.encode()
+    with written_beside(path) as file:
+        picture.save(file, form, **options)
 
 
 def _check_scans(file: IO[bytes]) -> None:

@@ -9,17 +9,26 @@ from typing import Any
 
 from halfmask.coco.reading.read_as import ReadAs
 from halfmask.errors import InputError
+from halfmask.files.atomic import write_json
+from halfmask.files.guard import Output, guard
+from halfmask.files.kinds import COCO, CVAT, NEW_FOLDER, report
 from halfmask.formats.detect import coco_inside
 from halfmask.formats.export_source import ExportSource
 from halfmask.formats.registry import READERS, WRITERS
 from halfmask.formats.report import ConversionReport, Options, steps_to
 from halfmask.formats.sink import CocoSink
 from halfmask.formats.source import open_source
-from halfmask.formats.visual_genome.convert import IMAGES, OBJECTS, convert_visual_genome
+from halfmask.formats.visual_genome.convert import (
+    IMAGES,
+    OBJECTS,
+    convert_visual_genome,
+    genome_files,
+)
 from halfmask.masks.outline import check_tolerance
 from halfmask.progress import Progress
 
 VISUAL_GENOME = "visual-genome"
+REPORT = report("convert", "written", "faults", "notes")
 _GENOME_OPTIONS = ("--coco-val", "--synsets", "--test-count")
 
 
@@ -75,6 +84,7 @@ def convert(
     copy: bool = False,
     crowd_masks: bool = False,
     read_as: str | None = None,
+    json: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Conversion:
     """Converts another format to COCO, or COCO to another format.
@@ -106,12 +116,16 @@ def convert(
             linked: some tools refuse links, and they end on another machine.
         crowd_masks: from COCO: masks with iscrowd 1 are masks of single objects.
         read_as: from COCO: how the file writes boxes or polygons; see `ReadAs.of`.
+        json: writes the report to this JSON file.
         progress: receives how far the conversion is.
     Raises:
         InputError: no such format, an option it does not use, a source that cannot be
-            used, or an `out` that is the source or cannot be written.
+            used, or an output that is an input, something else, or cannot be written
+            (see `guard`).
     """
     source, out = Path(source), Path(out)
+    read = (source, images, masks, coco_val)
+    guard(_outputs(format, out, json), inputs=read, photographs=(source, images, masks))
     advance = steps_to(progress, "converting")
     options = Options(
         images=None if images is None else Path(images),
@@ -133,20 +147,26 @@ def convert(
             f"{' or '.join(WRITERS)}"
         )
     if format == VISUAL_GENOME:
-        classes, test = (3000 if synsets is None else synsets), test_count
-        return _from_visual_genome(
-            source,
-            out,
-            coco_val,
-            classes=classes,
-            test=5000 if test is None else test,
-            advance=advance,
-        )
-    if out.exists() and source.exists() and out.samefile(source):
-        raise InputError(f"{out}: is the source and would be overwritten; name another OUT")
-    if format in READERS:
-        return _to_coco(format, source, out, options=options)
-    return _from_coco(format, source, out, options=options, read_as=as_)
+        numbers = {"classes": synsets or 3000, "test": 5000 if test_count is None else test_count}
+        done = _from_visual_genome(source, out, coco_val, **numbers, advance=advance)
+    elif format in READERS:
+        done = _to_coco(format, source, out, options=options)
+    else:
+        done = _from_coco(format, source, out, options=options, read_as=as_)
+    if json is not None:
+        write_json(json, done.to_json(), indent=2)
+    return done
+
+
+def _outputs(format: str, out: Path, json: str | Path | None) -> list[Output]:
+    """What a conversion writes."""
+    side = Output(json, "--json", REPORT)
+    if format == VISUAL_GENOME:
+        return [side, *(Output(path, "OUT", COCO) for path in genome_files(out).values())]
+    if format == "to-cvat":
+        return [side, Output(out, "OUT", CVAT)]
+    is_folder = format in WRITERS and format != "to-coco"
+    return [side, Output(out, "OUT", NEW_FOLDER if is_folder else COCO)]
 
 
 def _check(format: str, options: Options, genome: list[str]) -> None:

@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 from halfmask.errors import InputError
-from halfmask.files.atomic import new_folder, written_beside
+from halfmask.files.atomic import written_beside
+from halfmask.files.folders import new_folder
 from halfmask.formats.detect import FOLDER_FILE
 from halfmask.formats.export_source import ExportSource
 from halfmask.formats.registry import WRITERS
@@ -46,17 +47,6 @@ def coco_beside(out: Path, format: str) -> Path:
     if is_folder_format(format):
         return out / FOLDER_FILE
     return out.with_name(f"{out.stem}.{FOLDER_FILE}")
-
-
-def check_new(out: Path, format: str) -> None:
-    """Raises InputError if an output of this format cannot go there."""
-    if not is_folder_format(format):
-        if out.is_dir():
-            raise InputError(f"{out}: --out names the file to write, found a folder")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(
-            f"{out}: already exists; --out names the folder to write, which must be new or empty"
-        )
 
 
 def deliver(

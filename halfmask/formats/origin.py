@@ -1,9 +1,12 @@
-"""What a COCO file says about where it comes from: `info.halfmask`, read from its ends."""
+"""Where a COCO file comes from, by its `info.halfmask`, and where copies of a data set go."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ from halfmask.files.regular import open_regular
 from halfmask.formats.source_files import leads_out
 from halfmask.formats.voc.files import photographs_of_voc
 
+CACHE_VARIABLE = "HALFMASK_CACHE"
+"""Environment variable that names the folder for converted copies."""
 _END = 1 << 18
 """Bytes at the beginning and at the end of a file in which `info` is looked for."""
 
@@ -68,3 +73,25 @@ def _info_in(text: str) -> object:
         except ValueError:
             continue
     return None
+
+
+def cache_folder() -> Path:
+    """Returns the folder of converted copies."""
+    named = os.environ.get(CACHE_VARIABLE)
+    if named:
+        return Path(named)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "halfmask"
+
+
+def copy_name(original: Path, images: Path | None, split: str | None) -> str:
+    """Returns a name of its own for each data set, folder of photographs and part."""
+    whole = f"{original.resolve()}\0{None if images is None else images.resolve()}\0{split}"
+    own = hashlib.blake2b(whole.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+    stem = original.resolve().name if original.is_dir() else original.stem
+    return ".".join([stem or "data", *([] if split is None else [split]), own, "json"])

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,16 @@ from halfmask.coco.file import CocoFile
 from halfmask.coco.reading.read_as import ReadAs
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
+from halfmask.files.guard import Given, Output, guard
 from halfmask.formats.detect import coco_inside, detect_format
-from halfmask.formats.origin import note_of, origin_of, photographs_beside, photographs_of_coco
+from halfmask.formats.origin import (
+    cache_folder,
+    copy_name,
+    note_of,
+    origin_of,
+    photographs_beside,
+    photographs_of_coco,
+)
 from halfmask.formats.read_only.panoptic import png_folder
 from halfmask.formats.read_only.parts import photograph_places
 from halfmask.formats.registry import READERS
@@ -30,8 +37,6 @@ from halfmask.progress import Progress
 
 _READING = 2
 """Grows when a reader finds more in the same files: copies are then made again."""
-CACHE_VARIABLE = "HALFMASK_CACHE"
-"""Environment variable that names the folder for converted copies."""
 _WITHOUT_PARTS = {
     "coco": "a COCO file",
     "coco-panoptic": "a COCO panoptic file",
@@ -74,6 +79,15 @@ class DataSource:
         if not self.images.is_dir():
             raise InputError(f"{self.images}: no such folder of images")
         return self.images
+
+    def guard(self, outputs: Iterable[Output], *inputs: Given) -> None:
+        """Refuses outputs that are the data set, an input, or among its photographs.
+
+        Raises:
+            InputError: see `guard`.
+        """
+        read = (self.original, self.annotations, *inputs)
+        guard(outputs, inputs=read, photographs=[self.images])
 
     def read(self) -> CocoFile:
         """Reads the annotations into memory; what is suspected of them is in `report`.
@@ -139,7 +153,7 @@ def open_source(
         file = coco_inside(original) or original
         found = given or photographs_of_coco(file)
         if read_as is not None and read_as.changes:
-            target = Path(folder or cache_folder()) / _copy_name(file, None, read_as.label)
+            target = Path(folder or cache_folder()) / copy_name(file, None, read_as.label)
             return _reread(file, target, read_as, images=found)
         return DataSource(annotations=file, images=found, format=format, original=original)
     if read_as is not None and read_as.changes:
@@ -149,25 +163,11 @@ def open_source(
     given = given or photographs_beside(original, format)
     # CVAT's file is read the same whatever the photographs.
     matter = None if format == "cvat" else given
-    target = Path(folder or cache_folder()) / _copy_name(original, matter, split)
+    target = Path(folder or cache_folder()) / copy_name(original, matter, split)
     options = Options(
         images=given, split=split, whole=True, advance=steps_to(progress, "reading the data set")
     )
     return _converted(original, format, target, options=options)
-
-
-def cache_folder() -> Path:
-    """Returns the folder of converted copies."""
-    named = os.environ.get(CACHE_VARIABLE)
-    if named:
-        return Path(named)
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "halfmask"
 
 
 def _reread(file: Path, target: Path, read_as: ReadAs, *, images: Path | None) -> DataSource:
@@ -240,14 +240,6 @@ def _known(beside: Path, print_of: str) -> dict[str, Any] | None:
         return None
     fits = isinstance(known, dict) and known.get("fingerprint") == print_of
     return known if fits else None
-
-
-def _copy_name(original: Path, images: Path | None, split: str | None) -> str:
-    """A name of its own for each data set, folder of photographs and part."""
-    whole = f"{original.resolve()}\0{None if images is None else images.resolve()}\0{split}"
-    own = hashlib.blake2b(whole.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
-    stem = original.resolve().name if original.is_dir() else original.stem
-    return ".".join([stem or "data", *([] if split is None else [split]), own, "json"])
 
 
 def _fingerprint(original: Path, format: str, options: Options) -> str:

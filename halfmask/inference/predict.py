@@ -14,6 +14,8 @@ from halfmask.coco.photographs.orientation import Ruling
 from halfmask.coco.photographs.reader import ruling_of
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
+from halfmask.files.guard import Output, guard
+from halfmask.files.kinds import ANY_FOLDER, COCO, PICTURE, RESULTS
 from halfmask.formats.report import ConversionReport
 from halfmask.inference.jobs import (
     InstancesFile,
@@ -101,16 +103,18 @@ def predict(
     _check_sources(detector, data, detections)
     report, folder = progress or (lambda *_: None), Path(out)
     given = [images] if isinstance(images, str | Path) else images
-    only = Path(given[0]) if len(given) == 1 and Path(given[0]).is_dir() else None
-    opened = None if data is None else open_boxes(Path(data), only)
+    read = (model, *given, detector, data, detections)
+    guard(_outputs(folder, ()), inputs=read, photographs=given)
+    opened = None if data is None else open_boxes(Path(data), _only_folder(given))
     paths, root = photographs_below(given, skip=Path(out))
     jobs = jobs_of(paths, opened, detections)
+    names = overlay_names(jobs)
+    guard(_outputs(folder, names if overlays else ()), inputs=(*read, *paths), photographs=given)
     predictor = as_predictor(model, detector, device, classes=classes)
     _refuse_without_boxes(predictor, data)
     ruling = ruling_of(photographs_and_boxes(jobs), str(data))
-    results, skipped = [], []
-    instances = InstancesFile(predictor, root)
-    for number, (job, name) in enumerate(zip(jobs, overlay_names(jobs), strict=True)):
+    results, skipped, instances = [], [], InstancesFile(predictor, root)
+    for number, (job, name) in enumerate(zip(jobs, names, strict=True)):
         report("predicting", number, len(jobs))
         try:
             found = _predict(predictor, job, ruling)
@@ -126,11 +130,8 @@ def predict(
     report("predicting", len(jobs), len(jobs))
     if len(skipped) == len(jobs):
         raise InputError(f"none of the {len(jobs)} photographs can be used; first: {skipped[0]}")
-    write_json(folder / "instances.json", instances.document())
-    file = folder / "results.json"
-    write_json(file, results)
     return Predictions(
-        file=file,
+        file=_written(folder, results, instances),
         results=results,
         photographs=len(jobs) - len(skipped),
         skipped=tuple(skipped),
@@ -138,6 +139,28 @@ def predict(
         folder=root,
         reading=ConversionReport() if opened is None else opened.report,
     )
+
+
+def _only_folder(given: Sequence[str | Path]) -> Path | None:
+    return Path(given[0]) if len(given) == 1 and Path(given[0]).is_dir() else None
+
+
+def _written(folder: Path, results: list[dict[str, Any]], instances: InstancesFile) -> Path:
+    """Writes both JSON files; returns the one with the results."""
+    write_json(folder / "instances.json", instances.document())
+    write_json(folder / "results.json", results)
+    return folder / "results.json"
+
+
+def _outputs(folder: Path, pictures: Sequence[str]) -> list[Output]:
+    """The folder and what is written into it."""
+    return [
+        Output(folder, "--out", ANY_FOLDER),
+        Output(folder / "results.json", "--out", RESULTS),
+        Output(folder / "instances.json", "--out", COCO),
+        Output(folder / "overlays", "--out", ANY_FOLDER),
+        *(Output(folder / "overlays" / name, "--out", PICTURE) for name in pictures),
+    ]
 
 
 def _refuse_without_boxes(predictor: Predictor, data: object) -> None:

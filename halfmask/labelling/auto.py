@@ -9,6 +9,7 @@ from pathlib import Path
 
 from halfmask.coco.reading.read_as import ReadAs
 from halfmask.inference.complete.complete import FillOptions, check_filling, fill_missing
+from halfmask.inference.complete.journal import run_of
 from halfmask.inference.complete.report import DOUBTFUL, Completion
 from halfmask.progress import Progress
 from halfmask.text import plural
@@ -42,8 +43,7 @@ def complete_auto(
         return replace(planned, summary=_intention(planned, minutes))
     if not check_filling(data, options, images=images, out=out, progress=progress):
         return fill_missing(START, data, options, images=images, out=out, progress=progress)
-    place = out if out.name not in ("", "..") else out.resolve()
-    run = place.with_name(f"{place.name}.run")
+    run = run_of(out)
     learned = _adapted(
         data, images, run, minutes=minutes, read_as=options.read_as, progress=progress
     )

@@ -10,8 +10,12 @@ import torch
 
 from halfmask.coco.reading.read_as import ReadAs
 from halfmask.errors import InputError
+from halfmask.files.atomic import write_json
+from halfmask.files.guard import Output, guard
+from halfmask.files.kinds import ANYTHING, RUN
 from halfmask.inference.complete.complete import FillOptions, fill_missing
 from halfmask.inference.complete.finding import ADD_SCORE
+from halfmask.inference.complete.journal import run_of
 from halfmask.inference.complete.report import Completion
 from halfmask.inference.complete.target import OutFormat
 from halfmask.inference.predictor import Predictor
@@ -36,6 +40,7 @@ def complete(
     read_as: str | None = None,
     workers: int = 2,
     dry_run: bool = False,
+    json: str | Path | None = None,
     sheet: str | Path | None = None,
     boxes: Literal["auto", "tight", "loose"] = "auto",
     provider: Predictor | str | Path | None = None,
@@ -82,6 +87,7 @@ def complete(
         read_as: how a COCO file writes boxes or polygons; see `ReadAs.of`.
         workers: threads that decode photographs.
         dry_run: only look what there is to fill.
+        json: a JSON file to write the report to, unless it is a dry run.
         sheet: a picture to draw of the best, median and worst new masks (.png, .jpg).
         boxes: whether the file's boxes end where their objects do; auto measures it on
             the objects that have a mask.
@@ -101,7 +107,8 @@ def complete(
         progress: called after each batch.
     Raises:
         InputError: no data set, no box in it, no such folder, none of the photographs
-            there, `out` is the input, no such model, or no Ray.
+            there, an output is an input or something else (see `guard`), no such
+            model, or no Ray.
     """
     options = FillOptions(
         out_format=out_format,
@@ -112,6 +119,7 @@ def complete(
         read_as=ReadAs.of(crowd_masks, read_as),
         workers=workers,
         dry_run=dry_run,
+        json=json,
         sheet=sheet,
         boxes=boxes,
         provider=provider,
@@ -124,13 +132,31 @@ def complete(
         ray=ray,
     )
     options.check()
-    if model != AUTO:
-        if minutes is not None:
-            raise InputError("--minutes is for `complete auto`, which adapts a model")
-        return fill_missing(model, data, options, images=images, out=out, progress=progress)
+    if model != AUTO and minutes is not None:
+        raise InputError("--minutes is for `complete auto`, which adapts a model")
+    out = Path(out)
+    outputs = [Output(out, "--out", ANYTHING), *options.side_outputs]
+    outputs += [Output(run_of(out), "the run of --out", RUN)] * (model == AUTO)
+    guard(outputs, inputs=(model, data, images, *options.inputs), photographs=[images])
+    if model == AUTO:
+        done = _complete_auto(data, options, images, out=out, minutes=minutes, progress=progress)
+    else:
+        done = fill_missing(model, data, options, images=images, out=out, progress=progress)
+    if json is not None and not dry_run:
+        write_json(json, done.to_json(), indent=2)
+    return done
+
+
+def _complete_auto(
+    data: str | Path,
+    options: FillOptions,
+    images: str | Path | None,
+    *,
+    out: Path,
+    minutes: float | None,
+    progress: Progress | None,
+) -> Completion:
     # Lightning takes two seconds of start-up, which only adapting needs.
     from halfmask.labelling.auto import complete_auto
 
-    return complete_auto(
-        data, options, images=images, out=Path(out), minutes=minutes, progress=progress
-    )
+    return complete_auto(data, options, images=images, out=out, minutes=minutes, progress=progress)

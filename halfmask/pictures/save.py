@@ -13,6 +13,8 @@ from PIL import Image
 
 from halfmask.errors import InputError
 from halfmask.files.atomic import written_beside
+from halfmask.files.kinds import MARK
+from halfmask.files.pictures import save_marked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,8 +75,20 @@ def save_figure(figure: Figure, out: str | Path) -> Path:
     path = Path(out)
     with written_beside(path) as file:
         form = path.suffix.removeprefix(".") or None
-        figure.savefig(file, format=form, dpi=150, facecolor="white")
+        figure.savefig(file, format=form, dpi=150, facecolor="white", **_marked(form))
     return path
+
+
+def _marked(form: str | None) -> dict[str, Any]:
+    """Options of matplotlib that mark a file as halfmask's."""
+    match (form or "png").lower():
+        case "png":
+            return {"metadata": {"Software": MARK}}
+        case "jpg" | "jpeg":
+            return {"pil_kwargs": {"comment": MARK.encode()}}
+        case "svg" | "pdf" | "ps" | "eps":
+            return {"metadata": {"Creator": MARK}}
+    return {}
 
 
 def save_picture(picture: Image.Image, out: str | Path, **options: Any) -> Path:
@@ -86,7 +100,5 @@ def save_picture(picture: Image.Image, out: str | Path, **options: Any) -> Path:
         InputError: The file cannot be written.
     """
     path = Path(out)
-    form = Image.registered_extensions().get(path.suffix.lower(), "PNG")
-    with written_beside(path) as file:
-        picture.save(file, form, **options)
+    save_marked(picture, path, **options)
     return path

@@ -51,13 +51,18 @@ __all__ = [
 ]
 
 
+_VARIABLE = re.compile(r"\$\{?(\w+)")
+
+
 def expand(path: str) -> Path:
     """Fills `~` and environment variables into a recipe's path.
 
-    HALFMASK_SHARED defaults to ../shared.
+    HALFMASK_SHARED defaults to ../shared. Where nothing is at the filled path, the
+    error shows it as the recipe writes it: a stranger's recipe may name a variable that
+    holds a secret.
 
     Raises:
-        InputError: an environment variable is not set.
+        InputError: an environment variable is not set, or nothing is there.
     """
     os.environ.setdefault("HALFMASK_SHARED", "../shared")
     filled = os.path.expandvars(path)
@@ -68,7 +73,20 @@ def expand(path: str) -> Path:
             f"{path}: the environment variable {name} is not set: export {name}=/your/folder, "
             "or name the path itself"
         )
-    return Path(filled).expanduser()
+    found = Path(filled).expanduser()
+    of_others = set(_VARIABLE.findall(path)) - {"HALFMASK_SHARED"}
+    if of_others and not _exists(found):
+        raise InputError(
+            f"{path}: there is no such file or folder; check the environment variables in it"
+        )
+    return found
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # no path can have this name
+        return False
 
 
 def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recipe:

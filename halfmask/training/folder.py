@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from halfmask import distributed
 from halfmask.errors import InputError
-from halfmask.recipes.recipe import Recipe, parse_recipe
+from halfmask.files.guard import Output, guard
+from halfmask.files.kinds import OWN_NAME, RUN
+from halfmask.recipes.recipe import Recipe, expand, parse_recipe
 from halfmask.recipes.yaml_text import read_yaml
 from halfmask.training.loop.callback import RESUME_FILE
 
@@ -30,8 +33,43 @@ MAY_CHANGE = {
 """Keys that may differ in a resumed run, because they do not change what the model
 learns. Data may have moved; the data keys hold for a stage's own data too.
 """
+FILES = (
+    *(MODEL, RESUME_FILE, "recipe.yaml", "report.html", "curves.png", "metrics.json"),
+    *("adaptation.json", "quality.json", "reliability.png"),
+)
+"""Files of a run; `logs` and the folders of helping trainings are beside them."""
 SHARED_SECONDS = 60.0
 """Time until a file that one host writes appears on another."""
+
+
+def run_outputs(out: str | Path | None) -> list[Output]:
+    """Returns the folder of a run and the files in it, for `guard`."""
+    if out is None:
+        return []
+    files = (Output(Path(out) / name, "--out", OWN_NAME) for name in FILES)
+    return [Output(out, "--out", RUN), *files]
+
+
+def guard_recipe(recipe: Recipe, outputs: Iterable[Output]) -> None:
+    """Refuses outputs that are what a recipe reads, or among its photographs.
+
+    Raises:
+        InputError: see `guard`; or a path of the recipe does not exist.
+    """
+    parts = [recipe.data, *(stage.data for stage in recipe.stages if stage.data is not None)]
+    names = [name for d in parts for name in (d.annotations, d.validation) if name is not None]
+    folders = [name for d in parts for name in (d.images, d.validation_images) if name is not None]
+    starts = [] if recipe.init is None else [recipe.init]
+    inputs, photographs = ([_quiet(name) for name in some] for some in (names + starts, folders))
+    guard(outputs, inputs=[*inputs, *photographs], photographs=photographs)
+
+
+def _quiet(name: str) -> Path | None:
+    """A path of a recipe; None if its reader will say what is wrong with it."""
+    try:
+        return expand(name)
+    except InputError:
+        return None
 
 
 def check_run_folder(recipe: Recipe, out: Path, resume: bool) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor
 from halfmask import distributed
 from halfmask.data.dataset import CocoInstances
 from halfmask.files.atomic import write_text
+from halfmask.files.folders import sweep_parts
 from halfmask.models.base import SegmentationModel
 from halfmask.models.box_segmenter.model import BoxSegmenter
 from halfmask.models.box_segmenter.prototypes import PER_CLASS
@@ -67,8 +68,7 @@ def prepare(job: TrainingJob) -> None:
         if not (out / RESUME_FILE).is_file():  # which holds the prototypes
             _learn_looks(job)
         out.mkdir(parents=True, exist_ok=True)
-        for scrap in out.glob(".*.part"):  # left by a killed process
-            scrap.unlink()
+        sweep_parts(out)
         write_text(out / "recipe.yaml", job.recipe.to_yaml())
     members.wait()
     await_folder(out)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from halfmask.files.kinds import report
 from halfmask.training.adapt.outcome import Adaptation
 from halfmask.training.dry_run import DryRun
 
@@ -85,6 +86,9 @@ class Run:
             "faults": self.faults,
             "notes": self.notes,
         }
+
+
+REPORT = report("train", "folder", "checkpoint", "steps", "metrics")
 
 
 def metrics_of(out: Path) -> list[dict[str, Any]]:

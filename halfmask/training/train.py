@@ -12,19 +12,27 @@ from pathlib import Path
 from halfmask.coco.reading.read_as import ReadAs
 from halfmask.distributed import ProcessPlace, current
 from halfmask.errors import InputError, ProcessFailed
+from halfmask.files.atomic import write_json
+from halfmask.files.guard import Output, guard
 from halfmask.models.build import with_embedding_size
 from halfmask.progress import Progress
 from halfmask.recipes.recipe import Recipe, load_recipe
 from halfmask.training.adapt.request import is_recipe, read_request, refuse_placeholders
 from halfmask.training.adapt.run import adapt_to_data
 from halfmask.training.dry_run import measure_recipe
-from halfmask.training.folder import MODEL, check_run_folder, for_processes
+from halfmask.training.folder import (
+    MODEL,
+    check_run_folder,
+    for_processes,
+    guard_recipe,
+    run_outputs,
+)
 from halfmask.training.hide import learn_hidden
 from halfmask.training.job import RunOptions, show_nothing
 from halfmask.training.loop.callback import RESUME_FILE
 from halfmask.training.loop.resume import read_resume_point
 from halfmask.training.rounds import train_rounds
-from halfmask.training.run import INTERRUPTED, Run, metrics_of
+from halfmask.training.run import INTERRUPTED, REPORT, Run, metrics_of
 from halfmask.training.several.launch import end_with_launcher, launch
 from halfmask.training.several.processes import joined, place_of
 from halfmask.training.single import Stopped, open_run
@@ -43,6 +51,7 @@ def train(
     report: bool = True,
     crowd_masks: bool = False,
     read_as: str | None = None,
+    json: str | Path | None = None,
     resume_command: str | None = None,
     progress: Progress | None = None,
 ) -> Run:
@@ -69,17 +78,21 @@ def train(
         report: draw curves.png and write report.html.
         crowd_masks: data only, COCO files: masks with iscrowd 1 are masks of objects.
         read_as: data only: how COCO files write boxes or polygons; see `ReadAs.of`.
+        json: writes the result to this JSON file.
         resume_command: command that resumes the run, for messages.
         progress: called with a task's name, its steps done and its steps in all.
     Returns:
         The run; its `checkpoint` is None if a signal stopped it.
     Raises:
         InputError: the recipe does not fit its data or its model, the data cannot be
-            read, `out` holds another run, or the loss is not finite.
+            read, `out` holds another run or something else, an output is an input (see
+            `guard`), or the loss is not finite.
         ProcessFailed: another process of the training failed, and has said why.
     """
     _check_recipe(recipe, overrides)
     as_ = ReadAs.of(crowd_masks, read_as)
+    outputs = [*run_outputs(out), Output(json, "--json", REPORT)]
+    guard(outputs, inputs=[recipe, images, val], photographs=[images])
     options = RunOptions(
         resume_command=resume_command or "",
         curves=report,
@@ -92,7 +105,7 @@ def train(
         request = partial(
             read_request, recipe, overrides, images=images, val=val, read_as=as_, progress=progress
         )
-        return adapt_to_data(
+        done = adapt_to_data(
             request,
             None if out is None else Path(out),
             replace(options, resume_command=resume_command or command),
@@ -100,8 +113,27 @@ def train(
             resume=resume,
             dry_run=dry_run,
         )
-    _refuse_unused(recipe, as_, images=images, val=val, minutes=minutes)
-    settings = _settings(recipe, overrides)
+    else:
+        _refuse_unused(recipe, as_, images=images, val=val, minutes=minutes)
+        settings = _settings(recipe, overrides)
+        guard_recipe(settings, outputs)
+        words = None if isinstance(recipe, Recipe) else [str(recipe), *overrides]
+        done = _by_recipe(settings, words, out=out, options=options, resume=resume, dry_run=dry_run)
+    if json is not None:
+        write_json(json, done.to_json(), indent=2)
+    return done
+
+
+def _by_recipe(
+    settings: Recipe,
+    words: list[str] | None,
+    *,
+    out: str | Path | None,
+    options: RunOptions,
+    resume: bool,
+    dry_run: bool,
+) -> Run:
+    """Trains by a recipe, which the `words` of a command name."""
     steps = sum(stage.steps for stage in settings.stages)
     if dry_run:
         settings = for_processes(settings, Path(), resume=False, world=settings.devices)
@@ -109,11 +141,10 @@ def train(
         return Run(folder=Path(out or "."), steps=steps, dry_run=measured, is_plan=True)
     if out is None:
         raise InputError("train: --out RUN is missing: name a folder for the run")
-    arguments = ["train", str(recipe), *overrides, "--out", str(out)]
-    named = None if isinstance(recipe, Recipe) else arguments
-    if resume_command is None:
+    named = None if words is None else ["train", *words, "--out", str(out)]
+    if not options.resume_command:
         command = "the same call with resume=True"
-        command = command if named is None else " ".join(["halfmask", *arguments, "--resume"])
+        command = command if named is None else " ".join(["halfmask", *named, "--resume"])
         options = replace(options, resume_command=command)
     return _train_recipe(settings, Path(out), options, arguments=named, resume=resume)
 

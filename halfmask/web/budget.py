@@ -3,16 +3,54 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 MOST_WAITING = 8
 """Requests that may wait for room; further ones get `BusyError` at once."""
 WAIT_SECONDS = 10.0
 
 
+ASKING: ContextVar[str] = ContextVar("asking", default="")
+"""Address of the client whose request is answered; "" outside of one."""
+
+
 class BusyError(Exception):
     """Too many requests wait for the model, or for memory."""
+
+
+class ClientShares:
+    """Counts what each client holds, so that one does not take everything.
+
+    Args:
+        most: how many one client may hold at a time.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held: Counter[str] = Counter()
+        self._counting = threading.Lock()
+
+    @contextmanager
+    def one(self, client: str) -> Iterator[None]:
+        """Holds one for a block; the client "" has no share to keep to.
+
+        Raises:
+            BusyError: the client holds its share already.
+        """
+        with self._counting:
+            if client and self._held[client] >= self._most:
+                raise BusyError
+            self._held[client] += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._held[client] -= 1
+                if not self._held[client]:
+                    del self._held[client]
 
 
 class Budget:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from halfmask.coco.images import Pixels, by_last_part, to_rgb
 from halfmask.coco.photographs.orientation import Frame, Orientation
 from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
+from halfmask.files.held import open_below
 from halfmask.files.pictures import picture_of
 from halfmask.web.budget import Budget
 
@@ -101,11 +101,8 @@ def bytes_inside(folder: Path, image: dict[str, Any]) -> bytes:
         raise InputError(f"image id {image.get('id')}: the record has no file_name")
     path = path_inside(folder, name)
     try:
-        # The path may have become a link since it was resolved; a pipe must not block.
-        handle = os.open(
-            path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-        )
-        with os.fdopen(handle, "rb") as file:
+        # Held by descriptor: a folder on the way may become a link at any moment.
+        with open_below(folder.resolve(), path) as file:
             data = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error

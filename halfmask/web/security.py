@@ -16,6 +16,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse
 
+from halfmask.web.budget import ASKING
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -140,6 +142,7 @@ class Guard:
             answer = RedirectResponse("/", 303, {"set-cookie": cookie})
             await answer(scope, receive, guarded)
         else:
+            ASKING.set(str((scope.get("client") or ("",))[0]))
             await self._pass_on(scope, receive, guarded)
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:

@@ -18,10 +18,12 @@ from halfmask.errors import InputError
 from halfmask.inference.complete.filling import FilledMask, fillings
 from halfmask.inference.predictor import Predictor, load
 from halfmask.structures import Detection
-from halfmask.web.budget import BusyError
+from halfmask.web.budget import ASKING, BusyError, ClientShares
 
 LONGEST_QUEUE = 8
 """Requests that may wait for the model; further ones get `BusyError`."""
+MOST_OF_ONE = LONGEST_QUEUE // 2
+"""How many of them one address may have, so that others get a turn."""
 
 WHOLE_PIXELS = 4_000_000
 """Pixels of a photograph beyond which a box segmenter sees the box's surroundings only."""
@@ -80,6 +82,7 @@ class Segmenter:
         self._loading = threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="halfmask-model")
         self._waiting = threading.BoundedSemaphore(LONGEST_QUEUE)
+        self._shares = ClientShares(MOST_OF_ONE)
 
     def warm_up(self) -> None:
         """Loads the model in the background and runs it once: the first run is slower."""
@@ -163,12 +166,13 @@ class Segmenter:
 
     def _ask(self, question: Callable[[Predictor], T]) -> T:
         """Asks in one thread, since torch keeps memory for every thread that runs it."""
-        if not self._waiting.acquire(blocking=False):
-            raise BusyError
-        try:
-            return self._thread.submit(lambda: question(self.predictor())).result()
-        finally:
-            self._waiting.release()
+        with self._shares.one(ASKING.get()):
+            if not self._waiting.acquire(blocking=False):
+                raise BusyError
+            try:
+                return self._thread.submit(lambda: question(self.predictor())).result()
+            finally:
+                self._waiting.release()
 
     def _warm(self) -> None:
         with suppress(InputError):  # the first request for a mask reports it

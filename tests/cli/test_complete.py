@@ -211,7 +211,7 @@ def test_input_that_cannot_be_used(
         assert not out.exists()
         return str(outcome.line)
 
-    assert "the input itself" in line(tiny_segmenter, good, photos, good)
+    assert "--out is the input" in line(tiny_segmenter, good, photos, good)
     assert "none of the 3 photographs" in line(tiny_segmenter, good, empty)
     assert "no such folder" in line(tiny_segmenter, good, absent)
     assert "expected a COCO instances file" in line(tiny_segmenter, text, photos)

@@ -86,7 +86,7 @@ def test_wrong_use(halfmask_cli: Cli, source: Path, tmp_path: Path) -> None:
         "convert", "visual-genome", source, tmp_path / "instances.json", "--coco-val", kept
     )
     assert own.code == 2
-    assert "is --coco-val and would be overwritten" in own.line
+    assert "OUT is the input" in own.line
     assert kept.read_bytes() == val.read_bytes()
 
 

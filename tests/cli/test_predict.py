@@ -129,7 +129,8 @@ def test_nested_folders_are_walked_without_the_output(
     nested = tmp_path / "nested"
     (nested / "day" / "one").mkdir(parents=True)
     (nested / ".cache").mkdir()
-    shutil.copy(photos / "1.jpg", nested / "1.jpg")
+    (nested / "night").mkdir()
+    shutil.copy(photos / "1.jpg", nested / "night" / "1.jpg")
     shutil.copy(photos / "2.jpg", nested / "day" / "1.jpg")
     shutil.copy(photos / "3.jpg", nested / "day" / "one" / "3.JPG")
     shutil.copy(photos / "3.jpg", nested / ".cache" / "3.jpg")
@@ -140,7 +141,7 @@ def test_nested_folders_are_walked_without_the_output(
         assert outcome.code == 0, outcome.err
         assert "in 3 photographs" in outcome.out
     names = {r["file_name"] for r in results(nested / "out")}
-    assert names == {"1.jpg", "day/1.jpg", "day/one/3.JPG"}
+    assert names == {"night/1.jpg", "day/1.jpg", "day/one/3.JPG"}
     assert len(list((nested / "out" / "overlays").iterdir())) == 3
 
 

@@ -116,7 +116,7 @@ def test_what_cannot_be_used_is_counted(data: Path, halfmask_cli: RunsHalfmask) 
 
 def test_it_never_writes_over_its_input(data: Path, halfmask_cli: RunsHalfmask) -> None:
     before = data.read_bytes()
-    with pytest.raises(InputError, match="this is the input"):
+    with pytest.raises(InputError, match="--out is the input"):
         halfmask.tighten(data, out=data)
     assert halfmask_cli("tighten", data, "--out", data).code == 2
     assert data.read_bytes() == before

@@ -48,12 +48,19 @@ def test_a_place_that_is_a_folder(tmp_path: Path) -> None:
         write_json(tmp_path, [1])
 
 
-def test_a_link_stays_a_link(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["real.json", "new.json", "folder"])
+def test_a_link_is_refused_and_its_target_stays(tmp_path: Path, target: str) -> None:
     write_json(tmp_path / "real.json", [1])
-    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
-    write_json(tmp_path / "link.json", [2])
-    assert (tmp_path / "link.json").is_symlink()
-    assert (tmp_path / "real.json").read_text() == "[2]"
+    (tmp_path / "folder").mkdir()
+    link = tmp_path / "link.json"
+    link.symlink_to(tmp_path / target)
+    with pytest.raises(InputError, match="it is a link to"):
+        write_json(link, [2])
+    with pytest.raises(OSError, match="it is a link to"), path_beside(link):
+        pass
+    assert link.is_symlink()
+    assert (tmp_path / "real.json").read_text() == "[1]"
+    assert {p.name for p in tmp_path.iterdir()} == {"real.json", "folder", "link.json"}
 
 
 def stopped_half_way(target: Path) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from halfmask.errors import InputError
-from halfmask.files.atomic import new_file, new_folder
+from halfmask.files.atomic import new_file
+from halfmask.files.folders import new_folder
 from halfmask.formats.source_files import leads_out
 
 

@@ -2,6 +2,7 @@
 was interrupted.
 """
 
+import datetime
 import hashlib
 import json
 import os
@@ -278,6 +279,31 @@ def test_the_same_bytes_after_interruptions(
     assert out.read_bytes() == (source.parent / "whole.json").read_bytes()
 
 
+NOW = datetime.datetime.now
+
+
+class Tomorrow(datetime.datetime):
+    @classmethod
+    def now(cls, tz: Any = None) -> Any:
+        return NOW(tz) + datetime.timedelta(days=1)
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_the_same_bytes_when_another_day_goes_on(
+    model: Predictor, write_file: WritesFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_file()
+    _, whole = run(model, source, "whole.json")
+    with pytest.raises(Killed):
+        run(model, source, progress=interrupt_after(2))
+    monkeypatch.setattr("halfmask.inference.complete.fill.datetime.datetime", Tomorrow)
+    run(model, source)
+    folder = source.parent
+    assert (folder / "out.json").read_bytes() == (folder / "whole.json").read_bytes()
+    _, later = run(model, source, "later.json")
+    assert later["info"]["halfmask"]["date"] > whole["info"]["halfmask"]["date"]
+
+
 @pytest.mark.usefixtures("small_batches")
 def test_finished_batches_are_not_drawn_again(model: Predictor, write_file: WritesFile) -> None:
     source = write_file(images=5)
@@ -398,9 +424,9 @@ def test_places_and_files_that_cannot_be_used(
     text = tmp_path / "text.json"
     text.write_text("hello")
     cases: list[tuple[tuple[Path, Path, Path], str]] = [
-        ((source, photos, source), "the input itself"),
-        ((source, photos, link), "the input itself"),
-        ((source, photos, photos), "found a folder"),
+        ((source, photos, source), "is the input"),
+        ((source, photos, link), "found a link"),
+        ((source, photos, photos), "is the input"),
         ((source, empty, out), "none of the 3 photographs"),
         ((source, tmp_path / "absent", out), "no such folder"),
         ((text, photos, out), "expected a COCO JSON file"),

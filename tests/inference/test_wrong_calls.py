@@ -135,8 +135,8 @@ OTHERS: list[tuple[Callable[[Predictor, Path], object], str]] = [
     (lambda m, p: halfmask.predict(m, "a.jpg", out=p, detector="x"), "loaded already"),
     (lambda m, p: halfmask.export("baseline:box", out=p), "is a rule, not a network|onnx"),
     (lambda m, p: halfmask.export(m, out=p, precision="int4"), "float32 or int8, found 'int4'"),  # type: ignore[arg-type]
-    (lambda m, p: halfmask.export(m, out=p, calibrate=p), "are for --precision int8"),
-    (lambda m, p: halfmask.complete(m, p / "a.json", images=p, out=p), "found a folder"),
+    (lambda m, p: halfmask.export(m, out=p / "o", calibrate=p), "are for --precision int8"),
+    (lambda m, p: halfmask.complete(m, p / "a.json", images=p, out=p), "is the input"),
     (lambda m, p: halfmask.complete(m, p / "a", images=p, out=p / "b"), "cannot read"),
     (
         lambda m, p: halfmask.complete(m, "a", images=p, out=p / "b", boxes="wide"),  # type: ignore[arg-type]

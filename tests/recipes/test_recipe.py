@@ -178,6 +178,12 @@ def test_expand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert expand("${HALFMASK_SHARED}/data") == Path("../shared/data")
     monkeypatch.setenv("HALFMASK_SHARED", "/elsewhere")
     assert expand("$HALFMASK_SHARED/data") == Path("/elsewhere/data")
+    monkeypatch.setenv("PASSWORD", "hunter2")
+    for written in ("$PASSWORD", "${PASSWORD}/model.safetensors", "a/$PASSWORD"):
+        with pytest.raises(InputError) as refused:
+            expand(written)
+        assert str(refused.value).startswith(f"{written}: there is no such file")
+        assert "hunter2" not in str(refused.value)
     assert expand("~/x") == Path.home() / "x"
     assert expand("plain/x") == Path("plain/x")
     monkeypatch.delenv("COCO_ROOT", raising=False)

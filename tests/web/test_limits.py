@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,11 @@ from starlette.exceptions import HTTPException
 
 from halfmask.errors import InputError
 from halfmask.web import connections, photographs, security
-from halfmask.web.budget import Budget, BusyError
+from halfmask.web.budget import ASKING, Budget, BusyError, ClientShares
 from halfmask.web.connections import FewLines, connection_limit
 from halfmask.web.photographs import DECODING_BYTES, decoded, room_for
 from halfmask.web.security import Access, Guard
+from halfmask.web.segmenting import MOST_OF_ONE, Segmenter
 from halfmask.web.server import PageServer
 
 ROOT = Path(__file__).parents[2]
@@ -233,6 +234,7 @@ import resource, sys, time
 resource.setrlimit(resource.RLIMIT_NOFILE, (96, 96))
 from fastapi import FastAPI
 from halfmask.web import connections
+from halfmask.web.segmenting import MOST_OF_ONE, Segmenter
 from halfmask.web.server import PageServer
 connections.HEADER_SECONDS = 1.0
 app = FastAPI()
@@ -302,3 +304,44 @@ def test_few_lines_of_many_are_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [few.filter(record) for record in records[50:]] == [True] * 3 + [False] * 47
     assert records[50].getMessage() == "line 50 (and 47 lines before it not shown)"
     assert records[51].getMessage() == "line 51"
+
+
+def test_one_client_does_not_take_the_whole_queue() -> None:
+    shares = ClientShares(MOST_OF_ONE)
+    with ExitStack() as held:
+        for _ in range(MOST_OF_ONE):
+            held.enter_context(shares.one("10.0.0.1"))
+        with pytest.raises(BusyError), shares.one("10.0.0.1"):
+            pass
+        with shares.one("10.0.0.2"), shares.one(""):
+            pass
+    with shares.one("10.0.0.1"):
+        pass
+
+
+def test_the_model_knows_who_asks(tiny_segmenter: Path) -> None:
+    segmenter = Segmenter(str(tiny_segmenter), device="cpu")
+    pixels = np.zeros((48, 64, 3), dtype=np.uint8)
+    asking = ASKING.set("10.0.0.1")
+    try:
+        with ExitStack() as held:
+            for _ in range(MOST_OF_ONE):
+                held.enter_context(segmenter._shares.one("10.0.0.1"))
+            with pytest.raises(BusyError):
+                segmenter.segment(pixels, (1, 1, 20, 20))
+        assert segmenter.segment(pixels, (1, 1, 20, 20)).area > 0
+    finally:
+        ASKING.reset(asking)
+        segmenter.close()
+
+
+def test_the_guard_says_who_asks() -> None:
+    seen = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(ASKING.get())
+
+    scope = {"type": "http", "path": "/", "method": "GET", "headers": [(b"host", b"localhost")]}
+    scope |= {"query_string": b"", "raw_path": b"/", "client": ("10.0.0.7", 5)}
+    asyncio.run(Guard(app, Access(token=None, names=frozenset()))(scope, None, None))  # type: ignore[arg-type]
+    assert seen == ["10.0.0.7"]

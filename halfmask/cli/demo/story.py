@@ -11,7 +11,8 @@ import typer
 
 from halfmask._version import __version__
 from halfmask.cli.demo.clock import MARKER, Clock, Settings, plain
-from halfmask.errors import InputError
+from halfmask.files.guard import Output, guard
+from halfmask.files.kinds import DEMO
 from halfmask.terminal import say
 
 OWN = ("photographs", "world", "runs", "results", "report.html")
@@ -67,15 +68,10 @@ def open_folder(out: Path, settings: Settings) -> Clock:
     Raises:
         InputError: it is a file, or a folder with files of others.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: expected a folder for the demo, found a file")
+    guard([Output(out, "--out", DEMO)], inputs=[])
     marker = out / MARKER
     clock = Clock(folder=out, settings=settings)
     if out.exists() and any(out.iterdir()):
-        if not marker.is_file():
-            raise InputError(
-                f"{out}: this folder holds files that no demo made; name another one with --out"
-            )
         note = _read(marker)
         if note.get("version") == __version__ and note.get("settings") == plain(settings):
             say(f"{out}: an earlier demo; keeps its results (remove the folder to start over)")

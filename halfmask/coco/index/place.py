@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import logging
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +18,8 @@ from halfmask.coco.index.format import Source, is_of
 from halfmask.coco.index.store import facts_of, open_arrow
 from halfmask.errors import InputError
 from halfmask.files.atomic import HAS_LOCKS, lock, path_beside, writing
+from halfmask.files.folders import sweep_parts
+from halfmask.files.held import open_in_place, refuse_link
 from halfmask.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -118,8 +118,7 @@ def _fits(path: Path, target: Path) -> bool:
 
 def _write(path: Path, target: Path, progress: Progress | None, *, sweep: bool) -> None:
     if sweep:
-        for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.part*"):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+        sweep_parts(target.parent, target.name)
     source = _source(path)
     if source.size > WORTH_A_LINE:
         logger.info("indexing %s (%.0f MiB), once", path, source.size / 2**20)
@@ -136,7 +135,8 @@ def _alone(path: Path, target: Path) -> Iterator[bool]:
     """Makes other processes that need the same index wait; yields whether they do."""
     lock = target.with_name(f".{target.name}.lock")
     try:
-        file = lock.open("wb")
+        refuse_link(target)
+        file = open_in_place(lock)
     except OSError as error:
         raise InputError(
             f"{target}: cannot write the index of {path.name} here: {error.strerror or error}; "

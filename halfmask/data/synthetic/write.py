@@ -26,7 +26,10 @@ from halfmask.data.synthetic.classes import (
 )
 from halfmask.data.synthetic.render import Array, WorldInstance, WorldSpec, render
 from halfmask.errors import InputError
-from halfmask.files.atomic import write_json
+from halfmask.files.atomic import write_json, write_text
+from halfmask.files.guard import Output, guard
+from halfmask.files.kinds import ANY_FOLDER, COCO, OWN_NAME, PICTURE
+from halfmask.files.pictures import save_marked
 from halfmask.masks.crops import MaskCrops, encode_rle
 from halfmask.progress import Progress
 
@@ -44,6 +47,8 @@ COLOURS = (
 
 OWN_DESCRIPTIONS = ("halfmask procedural world", "halfmask composites")
 """Files that halfmask makes have descriptions that begin like this."""
+BEGUN = ".halfmask-world"
+"""Marks a folder as this function's own until instances.json is there."""
 CHUNK = 50
 """Pictures that a worker draws before it returns their annotations."""
 SHEET_PICTURES = 24
@@ -98,7 +103,7 @@ def synth(
         progress: receives ("drawing", pictures written, pictures).
     Raises:
         InputError: a number out of range, or the folder holds an instances.json that
-            halfmask did not write.
+            halfmask did not write, or pictures of others.
     """
     start = time.perf_counter()
     if image_count < 1 or seed < 0:
@@ -108,8 +113,10 @@ def synth(
         )
     spec = world_spec(class_count, size)
     folder = Path(folder)
-    refuse_foreign(folder)
+    sheet, path = folder / "contact_sheet.png", folder / "instances.json"
+    _check_folder(folder, sheet, path)
     (folder / "images").mkdir(parents=True, exist_ok=True)
+    write_text(folder / BEGUN, "")
     annotations: list[dict[str, Any]] = []
     for number, part in enumerate(
         _draw(folder / "images", image_count, seed, spec=spec, workers=workers), 1
@@ -117,9 +124,9 @@ def synth(
         annotations.extend(part)
         if progress is not None:
             progress("drawing", min(number * CHUNK, image_count), image_count)
-    sheet, path = folder / "contact_sheet.png", folder / "instances.json"
-    _world_sheet(spec, seed, min(image_count, SHEET_PICTURES)).save(sheet)
+    save_marked(_world_sheet(spec, seed, min(image_count, SHEET_PICTURES)), sheet)
     write_json(path, _document(spec, seed, image_count, annotations=annotations))
+    (folder / BEGUN).unlink()
     seconds = time.perf_counter() - start
     return WrittenWorld(
         path=path, sheet=sheet, images=image_count, classes=class_count, seed=seed, seconds=seconds
@@ -142,6 +149,18 @@ def world_spec(classes: int = DEFAULT_CLASSES, size: int = 112) -> WorldSpec:
     scale = size / WorldSpec.size if not 96 <= size <= 128 else 1.0
     group_size = round(low * scale), round(high * scale)
     return WorldSpec(size=size, classes=tuple(world_classes(classes)), group_size=group_size)
+
+
+def _check_folder(folder: Path, sheet: Path, path: Path) -> None:
+    """Raises InputError if the world would be written over something else."""
+    images, begun = folder / "images", folder / BEGUN
+    kinds = {folder: ANY_FOLDER, images: ANY_FOLDER, sheet: PICTURE, path: COCO, begun: OWN_NAME}
+    guard((Output(one, "FOLDER", kind) for one, kind in kinds.items()), inputs=[])
+    refuse_foreign(folder)
+    own, found = path.is_file() or begun.is_file(), images.iterdir() if images.is_dir() else ()
+    odd = next((one for one in found if not own or one.is_symlink() or not one.is_file()), None)
+    if odd is not None:
+        raise InputError(f"{odd}: not made by `halfmask synth`; name another folder")
 
 
 def refuse_foreign(folder: Path) -> None:

@@ -67,6 +67,12 @@ class _Image:
     split: str
 
 
+def genome_files(out: Path) -> dict[str, Path]:
+    """Returns the file of each split of OUT, which may end in `.json`."""
+    base = str(out).removesuffix(".json")
+    return {split: Path(f"{base}_{split}.json") for split in SPLITS}
+
+
 def convert_visual_genome(
     source: Path,
     out: Path,
@@ -95,11 +101,7 @@ def convert_visual_genome(
         InputError: a file is missing, not JSON or not of Visual Genome, no synset is
             mentioned, or no image is left for training.
     """
-    base = str(out).removesuffix(".json")
-    files = {split: Path(f"{base}_{split}.json") for split in SPLITS}
-    for file in files.values():
-        if file.exists() and file.samefile(coco_val):
-            raise InputError(f"{file}: is --coco-val and would be overwritten; name another OUT")
+    files = genome_files(out)
     images = _read_images(source / IMAGES, coco_val, test, progress=progress)
     counts = _count_synsets(source / OBJECTS, progress)
     if not counts:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from halfmask.files.atomic import new_folder, put_text
+from halfmask.files.folders import new_folder, put_text
 from halfmask.formats.export_parts import PhotographLinks
 from halfmask.formats.export_source import ExportImage, ExportInstance, ExportSource
 from halfmask.formats.shapes import sound_crop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +107,10 @@ def _count_files(found: YoloSource, sink: CocoSink, *, whole: bool, named: bool)
     tails = found.tails if named else []
     what = "paths in data.yaml that are not here: found by their end"
     report.note(what, next(iter(tails), ""), times=len(tails))
+    home = Path(os.path.normpath(found.config.folder.absolute()))
+    away = [p for p in found.photographs if not _is_below(p, home)] if named else []
+    what = "photographs outside the folder of data.yaml, which names them: read"
+    report.note(what, next(iter(away), ""), times=len(away))
     without = [p for p in found.photographs if p not in labels.of]
     looked = ", ".join(map(str, labels.folders[:3]))
     if not labels.of:
@@ -123,6 +128,11 @@ def _count_files(found: YoloSource, sink: CocoSink, *, whole: bool, named: bool)
         orphans = labels.orphans()
         what = "label files without a photograph, so without a size: left out"
         report.fault(what, next(iter(orphans), ""), times=len(orphans))
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    """Whether a path lies in a folder, by the names alone: links are the user's own."""
+    return Path(os.path.normpath(path.absolute())).is_relative_to(folder)
 
 
 def _note_parts(found: YoloSource, sink: CocoSink) -> None:

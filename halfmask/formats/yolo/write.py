@@ -10,7 +10,7 @@ import yaml
 
 from halfmask.coco.supervision import provenance
 from halfmask.errors import InputError
-from halfmask.files.atomic import new_folder, put_text
+from halfmask.files.folders import new_folder, put_text
 from halfmask.formats.export_parts import PhotographLinks
 from halfmask.formats.export_source import ExportImage, ExportInstance, ExportSource, differ
 from halfmask.formats.shapes import extent, one_polygon, pairs

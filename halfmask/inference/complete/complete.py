@@ -17,6 +17,8 @@ from halfmask.coco.reading.read_as import ReadAs
 from halfmask.coco.records import file_name_of
 from halfmask.coco.tightness import box_tightness, boxes_are_loose
 from halfmask.errors import InputError
+from halfmask.files.guard import Given, Output
+from halfmask.files.kinds import PICTURE
 from halfmask.formats.source import open_source
 from halfmask.inference.complete.draw import MaskDrawer
 from halfmask.inference.complete.fill import FillingJob
@@ -25,7 +27,7 @@ from halfmask.inference.complete.finding import ADD_SCORE, AddOptions, found_jou
 from halfmask.inference.complete.output import copy_file
 from halfmask.inference.complete.plan import FillingPlan, Redo, plan
 from halfmask.inference.complete.ray import check_ray
-from halfmask.inference.complete.report import DOUBTFUL, ClassToFill, Completion
+from halfmask.inference.complete.report import DOUBTFUL, REPORT, ClassToFill, Completion
 from halfmask.inference.complete.target import OutFormat, OutputPlace
 from halfmask.inference.predictor import Predictor, as_predictor
 from halfmask.masks.outline import check_tolerance
@@ -49,6 +51,7 @@ class FillOptions:
     read_as: ReadAs = field(default_factory=ReadAs)
     workers: int = 2
     dry_run: bool = False
+    json: str | Path | None = None
     sheet: str | Path | None = None
     boxes: Literal["auto", "tight", "loose"] = "auto"
     provider: Predictor | str | Path | None = None
@@ -69,6 +72,16 @@ class FillOptions:
             check_sheet(self.sheet)
         if self.ray is not None and not self.dry_run:
             check_ray()
+
+    @property
+    def side_outputs(self) -> list[Output]:
+        """What is written beside the data set."""
+        return [Output(self.json, "--json", REPORT), Output(self.sheet, "--sheet", PICTURE)]
+
+    @property
+    def inputs(self) -> tuple[Given, ...]:
+        """What is read beside the data set and the model."""
+        return self.provider, self.detector, self.detections
 
     @property
     def redo(self) -> Redo:
@@ -111,6 +124,7 @@ def fill_missing(
     opened = open_source(data, images=images, read_as=options.read_as, progress=progress)
     folder, dry_run = opened.photographs(), options.dry_run
     target = OutputPlace.of(Path(out), options.out_format, opened, tolerance=options.tolerance)
+    target.guard(options.side_outputs, model, images, *options.inputs)
     noted = None if dry_run else target.out
     file, found = options.adding.applied(opened, noted, progress=progress)
     work = plan(file, options.redo, added=None if found is None else found.digest)
@@ -148,7 +162,8 @@ def check_filling(
     """
     opened = open_source(data, images=images, read_as=options.read_as, progress=progress)
     folder = opened.photographs()
-    OutputPlace.of(Path(out), options.out_format, opened, tolerance=options.tolerance)
+    target = OutputPlace.of(Path(out), options.out_format, opened, tolerance=options.tolerance)
+    target.guard(options.side_outputs, images, *options.inputs)
     if options.adding.wanted:
         return True
     file = opened.read()

@@ -16,6 +16,12 @@ def journal_of(out: Path) -> Path:
     return out.with_name(f"{out.name}.journal")
 
 
+def run_of(out: Path) -> Path:
+    """Returns the folder of the run that `complete auto` makes for an output."""
+    place = out if out.name not in ("", "..") else out.resolve()
+    return place.with_name(f"{place.name}.run")
+
+
 class Journal:
     """An append-only file of JSON lines that makes a job resumable.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 import shutil
 from pathlib import Path
 from typing import Any
 
 from halfmask._version import __version__
 from halfmask.files.atomic import write_json, written_beside
+from halfmask.files.folders import sweep_parts
 from halfmask.inference.complete.filling import FilledMask
 from halfmask.inference.complete.plan import FillingPlan, Record
 
@@ -56,8 +56,7 @@ def copy_file(source: Path, target: Path) -> None:
 
 def sweep(target: Path) -> None:
     """Removes what killed runs left beside the output; the caller holds the journal's lock."""
-    for leftover in target.parent.glob(glob.escape(f".{target.name}.") + "*.part"):
-        leftover.unlink(missing_ok=True)
+    sweep_parts(target.parent, target.name)
 
 
 def _filled(old: Record, filling: FilledMask, model: str, *, broken: bool) -> Record:

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from halfmask.files.kinds import report
 from halfmask.formats.report import ConversionReport
 from halfmask.inference.complete.additions import Additions
 from halfmask.inference.complete.plan import FillingPlan
 
 DOUBTFUL = 0.7
 """Masks with a lower score are counted, for a person to look at first."""
+REPORT = report("complete", "out", "coco", "filled", "counts")
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from halfmask.coco.file import CocoFile
-from halfmask.errors import InputError
-from halfmask.formats.deliver import check_new, chosen_format, coco_beside, deliver
+from halfmask.files.guard import Given, Output
+from halfmask.files.kinds import COCO, CVAT, FILLING, NEW_FOLDER, OWN_NAME
+from halfmask.formats.deliver import chosen_format, coco_beside, deliver, is_folder_format
 from halfmask.formats.report import ConversionReport
 from halfmask.formats.source import DataSource
 from halfmask.inference.complete.additions import Additions
 from halfmask.inference.complete.draw import MaskDrawer
 from halfmask.inference.complete.fill import FillingJob
+from halfmask.inference.complete.finding import found_journal_of
 from halfmask.inference.complete.journal import journal_of
 from halfmask.inference.complete.plan import FillingPlan, Redo
 from halfmask.inference.complete.report import Completion
@@ -41,19 +44,37 @@ class OutputPlace:
 
     @classmethod
     def of(cls, out: Path, asked: str, opened: DataSource, *, tolerance: float) -> OutputPlace:
-        """Chooses the format and checks the place.
+        """Chooses the format.
 
         Raises:
-            InputError: no such format, or OUT is the input or cannot be used.
+            InputError: no such format.
         """
-        for given in (opened.original, opened.annotations):
-            if out.exists() and given.exists() and out.samefile(given):
-                raise InputError(
-                    f"{out}: --out is the input itself, which is never written to; name another"
-                )
         format = chosen_format(asked, opened.format)
-        check_new(out, format)
         return cls(out=out, format=format, opened=opened, tolerance=tolerance)
+
+    def guard(self, side: Iterable[Output], *inputs: Given) -> None:
+        """Refuses outputs and journals that are inputs, or of another kind.
+
+        Args:
+            side: further outputs of the call.
+            inputs: what it reads beside the data set.
+        Raises:
+            InputError: see `halfmask.files.guard`.
+        """
+        if is_folder_format(self.format):
+            kind = NEW_FOLDER
+        else:
+            kind = COCO if self.format == "coco" else CVAT
+        outputs = [
+            Output(self.out, "--out", kind),
+            Output(journal_of(self.out), "the journal of --out", FILLING),
+            Output(found_journal_of(self.out), "the journal of --add-objects", FILLING),
+        ]
+        if self.format == "cvat":
+            outputs.append(Output(self.coco, "the COCO file of --out", COCO))
+        if self.format != "coco":
+            outputs.append(Output(self.file, "the COCO file that becomes --out", OWN_NAME))
+        self.opened.guard([*outputs, *side], *inputs)
 
     @property
     def file(self) -> Path:

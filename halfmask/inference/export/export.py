@@ -19,6 +19,9 @@ from torch import Tensor, nn
 
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
+from halfmask.files.folders import replaced_folder
+from halfmask.files.guard import Output, guard
+from halfmask.files.kinds import EXPORT
 from halfmask.formats.report import ConversionReport
 from halfmask.formats.source import DataSource
 from halfmask.inference.export.graphs import BoxSegmenterGraph, DetectorGraph, RegionSegmenterGraph
@@ -86,6 +89,8 @@ def export(
         InputError: the extra `export` is not installed, the options do not fit, or the
             model has no graph (a rule, Detectron's geometry).
     """
+    read = (model, detector, calibrate, data)
+    guard([Output(out, "--out", EXPORT)], inputs=read, photographs=[calibrate])
     calibration: list[Sample] = []
     source: DataSource | None = None
     if precision == "int8":
@@ -115,13 +120,15 @@ def write_graphs(
 ) -> dict[str, Any]:
     """Writes the graphs and model.json; returns what model.json holds.
 
+    An older export in the folder is replaced as a whole, or not at all.
+
     Args:
         calibration: photographs to make 8-bit copies with; without any, no copies.
     Raises:
         InputError: as `export`.
     """
     require_extra()
-    out.mkdir(parents=True, exist_ok=True)
+    EXPORT.check(out, "out")
     report: dict[str, Any] = {
         "model": predictor.identity,
         "version": predictor.version,
@@ -136,14 +143,16 @@ def write_graphs(
         "opset": OPSET,
         "graphs": {},
     }
-    for graph in graphs_of(predictor):
-        path = out / f"{graph.name}.onnx"
-        write_graph(graph, path)
-        entry = {"file": path.name, "bytes": path.stat().st_size, **parity(graph, path)}
-        if calibration:
-            entry["int8"] = write_int8(path, calibration)
-        report["graphs"][graph.name] = entry
-    write_json(out / "model.json", report, indent=1)
+    graphs = graphs_of(predictor)
+    with replaced_folder(out) as folder:
+        for graph in graphs:
+            path = folder / f"{graph.name}.onnx"
+            write_graph(graph, path)
+            entry = {"file": path.name, "bytes": path.stat().st_size, **parity(graph, path)}
+            if calibration:
+                entry["int8"] = write_int8(path, calibration)
+            report["graphs"][graph.name] = entry
+        write_json(folder / "model.json", report, indent=1)
     return report
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from halfmask.errors import InputError
 from halfmask.files.atomic import written_beside
+from halfmask.files.kinds import MARK
 from halfmask.models.backbones.encoder import read_weights
 
 NETWORKS = tuple(f"tf_efficientnet_lite{size}" for size in range(5))
@@ -32,7 +33,7 @@ def import_efficientnet_lite(source: Path, out: Path) -> str:
     """
     name, weights = to_timm(read_weights(source), str(source))
     with written_beside(out) as file:
-        file.write(safetensors.torch.save(weights))
+        file.write(safetensors.torch.save(dict(weights), metadata={"written by": MARK}))
     return name
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from halfmask.coco.categories import COCO_NAMES, resolve_masked
 from halfmask.errors import InputError
+from halfmask.files.guard import Output, guard
+from halfmask.files.kinds import WEIGHTS
 from halfmask.models.backbones.encoder import read_weights
 from halfmask.models.checkpoint import Category, Checkpoint, save_checkpoint
 from halfmask.models.imported.assemble import MASK_BRANCH, ImportedModel, checkpoint_of
@@ -103,13 +105,13 @@ def import_weights(
         embedding: detectron: the blob with T's class vectors, if there are several.
     Raises:
         InputError: no such kind, a file that is not such a model, another number of
-            classes, or an `out` that is the source or cannot be written.
+            classes, or an `out` that is an input, something else, or cannot be written
+            (see `guard`).
     """
     source, out = Path(source), Path(out)
     if out.suffix != ".safetensors":
         raise InputError(f"{out}: expected a name that ends in .safetensors")
-    if out.exists() and source.exists() and out.samefile(source):
-        raise InputError(f"{out}: is the file to import and would be overwritten; name another OUT")
+    guard([Output(out, "OUT", WEIGHTS)], inputs=[source, categories])
     if kind == "efficientnet-lite":
         name = import_efficientnet_lite(source, out)
         overrides = [f"model.encoder.name=timm/{name}", f"model.encoder.weights={out}"]

@@ -15,6 +15,7 @@ from halfmask.formats.source import DataSource, open_source
 from halfmask.progress import Progress
 from halfmask.recipes.recipe import Recipe, load_recipe, shipped_recipes
 from halfmask.recipes.yaml_text import read_yaml
+from halfmask.training.folder import run_outputs
 
 RECIPE = "adapt"
 """Shipped recipe. DATA and IMAGES in it stand for what a user names."""
@@ -108,6 +109,7 @@ def read_request(
     copies = None if out is None else out / COPIES
     opened = partial(open_source, folder=copies, read_as=read_as, progress=progress)
     source = opened(data, images=images)
+    source.guard(run_outputs(out), val)
     sources, changes = (
         [source],
         {"annotations": str(source.annotations), "images": str(source.photographs())},
@@ -116,6 +118,7 @@ def read_request(
         held = opened(val)
         if held.images is None and images is not None:
             held = opened(val, images=images)
+        held.guard(run_outputs(out), data)
         sources.append(held)
         changes |= {
             "validation": str(held.annotations),

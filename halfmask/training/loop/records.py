@@ -6,6 +6,7 @@ Only the main process has some.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import time
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ import torch
 
 from halfmask import distributed
 from halfmask.files.atomic import new_file, write_text
+from halfmask.files.held import open_in_place
 from halfmask.progress import Display, Progress
 from halfmask.recipes.recipe import Recipe
 from halfmask.training.loop.trackers import Trackers
@@ -159,8 +161,10 @@ class MetricsCsv:
         if any(name not in self._columns for name in row):
             self._rewrite()
             return
-        with self._path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self._columns).writerow(row)
+        with open_in_place(self._path) as raw:
+            raw.seek(0, io.SEEK_END)
+            with io.TextIOWrapper(raw, encoding="utf-8", newline="") as file:
+                csv.DictWriter(file, self._columns).writerow(row)
 
     def _rewrite(self) -> None:
         for row in self._rows:

@@ -19,21 +19,6 @@ from halfmask.web.review.source import SourceFile
 BLOCK = 1 << 20
 
 
-def check_out(out: Path, source: Path, journal: Path) -> None:
-    """Checks where the reviewed file goes.
-
-    Raises:
-        InputError: `out` is a folder, the input or the journal.
-    """
-    if out.is_dir():
-        raise InputError(f"{out}: --out names the file to write, found a folder")
-    for other, what in ((source, "the input, which is never written to"), (journal, "the journal")):
-        if out.resolve() == other.resolve() or (
-            out.exists() and other.exists() and out.samefile(other)
-        ):
-            raise InputError(f"{out}: --out is {what}; name another file")
-
-
 def export_review(
     source: SourceFile, index: ReviewIndex, decisions: Decisions, *, out: Path
 ) -> dict[str, int]:

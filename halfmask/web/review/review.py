@@ -10,11 +10,13 @@ from pathlib import Path
 from halfmask._version import __version__
 from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
+from halfmask.files.guard import Output, guard
+from halfmask.files.kinds import COCO, REVIEW
 from halfmask.masks.rle import area_of, compressed, fault_of_rle
 from halfmask.web import schema
 from halfmask.web.photographs import shrink_for
 from halfmask.web.review.decisions import Decision, Decisions, Mask
-from halfmask.web.review.export import check_out, export_review
+from halfmask.web.review.export import export_review
 from halfmask.web.review.index import STATES
 from halfmask.web.review.queue import Queue
 from halfmask.web.review.source import ReviewedFile
@@ -43,7 +45,8 @@ class Review:
     def __init__(
         self, data: Path, segmenter: Segmenter, *, images: Path, journal: Path, out: Path
     ) -> None:
-        check_out(out, data, journal)
+        outputs = [Output(out, "--out", COCO), Output(journal, "--journal", REVIEW)]
+        guard(outputs, inputs=[data])
         self.segmenter, self._out = segmenter, out
         self.file = ReviewedFile(data, images)
         self.index = self.file.index

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from halfmask.errors import InputError
+from halfmask.files.guard import Output, guard
+from halfmask.files.kinds import COCO, REVIEW
 from halfmask.formats.detect import completed_file
 from halfmask.formats.report import ConversionReport
 from halfmask.formats.source import open_source
@@ -75,11 +77,14 @@ def review(
         InputError: a file or folder is missing or not usable, or the address cannot be
             used.
     """
+    named = _outputs(out, journal)
+    guard(named, inputs=[data, model, images], photographs=[images])
     source = open_source(completed_file(Path(data)), images=images)
     # Another format is read through a copy; what is written lies beside the original.
     beside = source.annotations if source.format == "coco" else source.original
     out = Path(out) if out else beside.with_name(f"{beside.stem}.reviewed.json")
     journal = Path(journal) if journal else beside.with_name(f"{beside.name}.review.jsonl")
+    source.guard(_outputs(out, journal), data, beside, model)
     folder = beside.parent if export else source.photographs()
     if export and not journal.is_file():
         raise InputError(
@@ -102,6 +107,10 @@ def review(
     finally:
         opened.close()
     return Reviewed(out=out, journal=journal, masks=masks, written=written, reading=source.report)
+
+
+def _outputs(out: str | Path | None, journal: str | Path | None) -> list[Output]:
+    return [Output(out, "--out", COCO), Output(journal, "--journal", REVIEW)]
 
 
 def _serve(opened: Review, host: str, port: int | None, *, token: bool) -> None:

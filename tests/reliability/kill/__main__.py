@@ -142,7 +142,8 @@ def _count_operations(folder: Path, last: int | None) -> list[int]:
         if (
             (writes or event in FILE_EVENTS)
             and isinstance(arguments[0], str | Path)
-            and str(arguments[0]).startswith(within)
+            # A name alone is relative to a folder that the command holds.
+            and (str(arguments[0]).startswith(within) or not Path(arguments[0]).is_absolute())
         ):
             count[0] += 1
             if count[0] == last:

@@ -98,7 +98,7 @@ VERBS: list[tuple[int, list[str]]] = [
     (2, ["evaluate", "baseline:box", IN, *PHOTOS]),
     (1, ["evaluate", "baseline:box", "their/plain.json", *PHOTOS, "--sheet", "their/sheet.png"]),
     (0, ["convert", "to-voc", "their/one.json", "their/voc", *PHOTOS]),
-    (1, ["train", "their/plain.json", *PHOTOS, "--out", "their/run2", "--dry-run"]),
+    (0, ["train", "their/plain.json", *PHOTOS, "--out", "their/run2", "--dry-run"]),
     (2, ["import-weights", "torchvision", "their/w.pth", "their/w.safetensors"]),
     (2, ["complete", BOX, IN, *PHOTOS, "--out", "their/linked.json"]),
     (2, ["complete", BOX, IN, *PHOTOS, "--out", "their/objects.json"]),

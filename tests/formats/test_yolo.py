@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from halfmask.errors import InputError
+from halfmask.formats.convert import convert as converted
 from halfmask.formats.shapes import one_polygon
 from halfmask.formats.yolo.read import YoloRow, parse_line
 from halfmask.masks.rle import crop_of, rle_of
@@ -253,3 +254,16 @@ def test_hotcoco_reads_the_boxes_that_are_written(
     theirs = hotcoco.COCO.from_yolo(str(labels), str(kinds_photos)).dataset["annotations"]
     ours = [a["bbox"] for a in kinds["annotations"] if a["image_id"] == 1]
     assert np.abs(np.array([a["bbox"] for a in theirs]) - np.array(ours)).max() < 1e-3
+
+
+def test_photographs_outside_the_folder_of_data_yaml_are_read_and_named(tmp_path: Path) -> None:
+    for name in ("set", "far/images", "far/labels"):
+        (tmp_path / name).mkdir(parents=True)
+    Image.new("RGB", (20, 10)).save(tmp_path / "far" / "images" / "a.jpg")
+    (tmp_path / "far" / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "set" / "data.yaml").write_text("names: [cat]\ntrain: ../far/images\n")
+    done = converted("yolo", tmp_path / "set" / "data.yaml", tmp_path / "out.json")
+    assert done.ok
+    assert done.counts["annotations"] == 1
+    [line] = [note for note in done.notes if "outside the folder of data.yaml" in note]
+    assert "a.jpg" in line

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
+import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import IO, Any
@@ -16,8 +19,33 @@ from halfmask.files.held import open_in_place
 from halfmask.files.regular import open_regular, read_regular
 
 
+CHECK = "crc32"
+"""Last key of a line, which `JsonLines` adds: the checksum of the line without it."""
+_CHECK = re.compile(rb',"crc32":"([0-9a-f]{8})"\}')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A line of a `JsonLines`.
+
+    Attributes:
+        start, end: its first byte, and its last byte + 1.
+        record: without the checksum; None if it is cut off or damaged.
+        cut_off: whether the file ends within the line: it was never confirmed.
+        damaged: whether the line is not as it was written; the record may be whole.
+    """
+
+    start: int
+    end: int
+    record: dict[str, Any] | None
+    cut_off: bool = False
+    damaged: bool = False
+
+
 class JsonLines:
     """A file of JSON objects, one per line, that one process writes.
+
+    Each line ends with a checksum, so that a changed bit costs that line alone.
 
     Args:
         path: the file; it and its folders are made if missing.
@@ -41,16 +69,23 @@ class JsonLines:
         self._reader.close()
         self._file.close()
 
-    def lines(self) -> Iterator[tuple[int, int, dict[str, Any] | None]]:
-        """Yields each line's first byte, last byte + 1 and record.
-
-        The record is None if the line is cut off or not a JSON object.
-        """
+    def lines(self) -> Iterator[Line]:
+        """Yields all lines, damaged ones too."""
         end = 0
         self._reader.seek(0)
-        for line in self._reader:
-            start, end = end, end + len(line)
-            yield start, end, _parse(line)
+        for raw in self._reader:
+            for piece in _pieces(raw):
+                start, end = end, end + len(piece)
+                whole = piece.endswith(b"\n")
+                record = _record(piece)
+                cut_off = not whole and (record is None or piece.endswith(b"}"))
+                yield Line(
+                    start=start,
+                    end=end,
+                    record=None if cut_off else record,
+                    cut_off=cut_off,
+                    damaged=not cut_off and (record is None or not whole),
+                )
 
     def cut(self, end: int) -> None:
         """Removes everything from byte `end` on; the next line starts there."""
@@ -65,7 +100,7 @@ class JsonLines:
         Raises:
             OSError: the line cannot be written (disk full); the file is unchanged.
         """
-        start, line = self._end, json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        start, line = self._end, _line(record)
         rest = memoryview(line)
         try:
             while rest:
@@ -78,19 +113,48 @@ class JsonLines:
         return start, self._end
 
     def read(self, start: int, end: int) -> dict[str, Any]:
-        """Reads a line at a place that `lines` or `append` returned; thread-safe."""
+        """Reads a line at a place that `lines` or `append` returned; thread-safe.
+
+        Raises:
+            InputError: the line is damaged.
+        """
         with self._reading:
             self._reader.seek(start)
             line = self._reader.read(end - start)
-        record: dict[str, Any] = json.loads(line)
+        record = _record(line)
+        if record is None:
+            raise InputError(
+                f"{self.path}: the line at byte {start} is damaged: something else wrote to the file"
+            )
         return record
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
-    if not line.endswith(b"\n"):
+def _line(record: dict[str, Any]) -> bytes:
+    text = json.dumps(record, separators=(",", ":")).encode()
+    return text[:-1] + f',"{CHECK}":"{zlib.crc32(text):08x}"}}\n'.encode()
+
+
+def _pieces(raw: bytes) -> Iterator[bytes]:
+    """Splits what a damaged end of a line has joined."""
+    start = 0
+    for check in _CHECK.finditer(raw):
+        end = min(check.end() + 1, len(raw))
+        yield raw[start:end]
+        start = end
+    if start < len(raw):
+        yield raw[start:]
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """The record of a line; None if it is cut off or damaged."""
+    check = _CHECK.search(line, max(0, len(line) - len(',"crc32":"00000000"}\n')))
+    if check is None:
+        return None
+    text = line[: check.start()] + b"}"
+    if zlib.crc32(text) != int(check[1], 16):
         return None
     try:
-        record = json.loads(line)
+        record = json.loads(text)
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None

@@ -66,11 +66,9 @@ class FillingJob:
         notes = {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
         path = self.journal
         try:
-            with Journal(path, self._identity(), notes) as journal:
-                if journal.replaced:
-                    logger.warning(
-                        "%s belongs to another input, model or setting: starting again", path
-                    )
+            accept = self.accept_changes
+            with Journal(path, self._identity(), notes, accept_changes=accept) as journal:
+                journal.check_photographs(accept)
                 masks: dict[int, FilledMask] = {}
                 for earlier in journal.batches.values():
                     masks.update((position, filling) for position, filling in earlier)

@@ -9,6 +9,7 @@ import typer
 
 import halfmask
 from halfmask.cli.shared.options import (
+    AcceptChangesOption,
     ClassesOption,
     CrowdMasksOption,
     DetectorOption,
@@ -137,6 +138,7 @@ def run(
     minutes: Annotated[
         float | None, typer.Option(help="How long adapting may take, with auto. Default: 10.")
     ] = None,
+    accept_changes: AcceptChangesOption = False,
 ) -> None:
     """Writes a data set again with a mask for every box that lacks one.
 
@@ -180,7 +182,8 @@ def run(
             crowd_masks=crowd_masks, read_as=read_as, workers=workers, dry_run=dry_run,
             json=json, sheet=sheet, boxes=boxes, provider=provider, detector=detector,
             classes=classes, detections=detections, add_objects=add_objects, add_score=add_score,
-            device=device, ray=ray, minutes=minutes, progress=progress,
+            device=device, ray=ray, minutes=minutes, accept_changes=accept_changes,
+            progress=progress,
         )
     # fmt: on
     _show(done)

@@ -9,7 +9,7 @@ import typer
 
 import halfmask
 from halfmask.cli.shared.completion import complete_recipe
-from halfmask.cli.shared.options import CrowdMasksOption, ReadAsOption
+from halfmask.cli.shared.options import AcceptChangesOption, CrowdMasksOption, ReadAsOption
 from halfmask.errors import ProcessFailed
 from halfmask.progress import Display
 from halfmask.terminal import say
@@ -49,6 +49,7 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out from its last saved state.")
     ] = False,
+    accept_changes: AcceptChangesOption = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Check everything and measure two steps; write nothing."),
@@ -84,8 +85,8 @@ def run(
         with Display() as progress:
             done = halfmask.train(
                 recipe, overrides or (), out=out, images=images, val=val, minutes=minutes,
-                resume=resume, dry_run=dry_run, crowd_masks=crowd_masks, read_as=read_as,
-                json=json, progress=progress,
+                resume=resume, accept_changes=accept_changes, dry_run=dry_run,
+                crowd_masks=crowd_masks, read_as=read_as, json=json, progress=progress,
             )
     except ProcessFailed as failed:
         raise typer.Exit(failed.code) from failed

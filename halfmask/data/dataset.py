@@ -96,6 +96,11 @@ class CocoInstances(Dataset[tuple[Tensor, Target]]):
             self._cache[index] = pixels
         return pixels
 
+    def path_of(self, image_id: int) -> Path:
+        """Returns where the photograph of an image is."""
+        name = self.file.file_name_of(image_id)
+        return self._reader.path_of({"id": image_id, "file_name": name})
+
 
 def build_target(file: Annotations, image_id: int, use: Use = "annotated") -> Target:
     """Returns the Target of one image of a COCO file, without crowds."""

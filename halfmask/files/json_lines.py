@@ -18,7 +18,6 @@ from halfmask.files.atomic import lock
 from halfmask.files.held import open_in_place
 from halfmask.files.regular import open_regular, read_regular
 
-
 CHECK = "crc32"
 """Last key of a line, which `JsonLines` adds: the checksum of the line without it."""
 _CHECK = re.compile(rb',"crc32":"([0-9a-f]{8})"\}')

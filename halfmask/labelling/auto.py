@@ -17,6 +17,7 @@ from halfmask.training.adapt.adapt import adapt
 from halfmask.training.adapt.outcome import Adaptation
 from halfmask.training.adapt.request import checked_minutes, read_request
 from halfmask.training.adapt.run import clean_on_error
+from halfmask.training.inputs import alone_in
 from halfmask.training.job import RunOptions, show_nothing
 from halfmask.training.single import Stopped
 
@@ -45,7 +46,13 @@ def complete_auto(
         return fill_missing(START, data, options, images=images, out=out, progress=progress)
     run = run_of(out)
     learned = _adapted(
-        data, images, run, minutes=minutes, read_as=options.read_as, progress=progress
+        data,
+        images,
+        run,
+        minutes=minutes,
+        read_as=options.read_as,
+        accept_changes=options.accept_changes,
+        progress=progress,
     )
     done = fill_missing(run, data, options, images=images, out=out, progress=progress)
     return replace(done, learned=learned.to_json(), summary=_summary(learned, done, images))
@@ -85,14 +92,19 @@ def _adapted(
     *,
     minutes: float,
     read_as: ReadAs,
+    accept_changes: bool,
     progress: Progress | None,
 ) -> Adaptation:
     """Adapts the shipped model in the folder `run`, or goes on with it."""
-    with clean_on_error(run):
+    with clean_on_error(run), alone_in(run):
         request = read_request(
             data, (), images=images, val=None, out=run, read_as=read_as, progress=progress
         )
-        options = RunOptions(resume_command="the same command", progress=progress or show_nothing)
+        options = RunOptions(
+            resume_command="the same command",
+            accept_changes=accept_changes,
+            progress=progress or show_nothing,
+        )
         try:
             return adapt(request.recipe, run, options, minutes=minutes, least=ENOUGH)
         except (Stopped, KeyboardInterrupt) as stopped:

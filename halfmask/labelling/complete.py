@@ -52,6 +52,7 @@ def complete(
     device: str | torch.device | None = None,
     ray: str | None = None,
     minutes: float | None = None,
+    accept_changes: bool = False,
     progress: Progress | None = None,
 ) -> Completion:
     """Writes a data set again with a mask for every box that lacks one.
@@ -103,6 +104,8 @@ def complete(
         device: where to run the models that are not loaded yet.
         ray: draw on a Ray cluster: its address, `auto` (the one that runs here, else
             one of this machine) or `local`.
+        accept_changes: go on with an interrupted run although the data, the model or
+            the options have changed: what depends on them is done again.
         minutes: auto only: how long adapting may take, 10 by default.
         progress: called after each batch.
     Raises:
@@ -130,6 +133,7 @@ def complete(
         add_score=add_score,
         device=device,
         ray=ray,
+        accept_changes=accept_changes,
     )
     options.check()
     if model != AUTO and minutes is not None:

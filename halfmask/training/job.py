@@ -22,6 +22,7 @@ from halfmask.recipes.recipe import Recipe
 from halfmask.structures import Target
 from halfmask.training.data import TrainingData
 from halfmask.training.folder import await_folder
+from halfmask.training.inputs import check_inputs, note_inputs
 from halfmask.training.loop.callback import RESUME_FILE
 
 logger = logging.getLogger("halfmask")
@@ -40,6 +41,7 @@ class RunOptions:
         curves: draw curves.png.
         report: write report.html.
         evaluate: measure the held-out images on the way.
+        accept_changes: go on although the data or the versions have changed.
         progress: see `halfmask.progress`.
     """
 
@@ -47,6 +49,7 @@ class RunOptions:
     curves: bool = True
     report: bool = True
     evaluate: bool = True
+    accept_changes: bool = False
     progress: Progress = show_nothing
 
 
@@ -65,11 +68,15 @@ def prepare(job: TrainingJob) -> None:
     """Prepares model and folder in the main process; `fit` copies the model to the others."""
     members, out = distributed.current(), job.out
     if members.is_main:
+        accept = job.options.accept_changes
+        to_note = check_inputs(job.recipe, job.data, out, accept_changes=accept)
         if not (out / RESUME_FILE).is_file():  # which holds the prototypes
             _learn_looks(job)
         out.mkdir(parents=True, exist_ok=True)
         sweep_parts(out)
         write_text(out / "recipe.yaml", job.recipe.to_yaml())
+        if to_note:
+            note_inputs(job.recipe, job.data, out)
     members.wait()
     await_folder(out)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from halfmask.training.folder import (
     run_outputs,
 )
 from halfmask.training.hide import learn_hidden
+from halfmask.training.inputs import alone_in
 from halfmask.training.job import RunOptions, show_nothing
 from halfmask.training.loop.callback import RESUME_FILE
 from halfmask.training.loop.resume import read_resume_point
@@ -47,6 +49,7 @@ def train(
     val: str | Path | None = None,
     minutes: float | None = None,
     resume: bool = False,
+    accept_changes: bool = False,
     dry_run: bool = False,
     report: bool = True,
     crowd_masks: bool = False,
@@ -74,6 +77,8 @@ def train(
         val: data only: other data to measure the result on.
         minutes: data only: how long it may take, 10 by default.
         resume: continue the run in `out` from its last resume point.
+        accept_changes: with `resume`: go on although the data, the photographs or the
+            versions of halfmask and PyTorch have changed since the run began.
         dry_run: check everything, measure two steps of each stage, write nothing.
         report: draw curves.png and write report.html.
         crowd_masks: data only, COCO files: masks with iscrowd 1 are masks of objects.
@@ -97,6 +102,7 @@ def train(
         resume_command=resume_command or "",
         curves=report,
         report=report,
+        accept_changes=accept_changes,
         progress=progress or show_nothing,
     )
     if not isinstance(recipe, Recipe) and not is_recipe(recipe):
@@ -212,7 +218,8 @@ def _train_here(
         if not team.is_main:
             options = replace(options, progress=show_nothing)
         try:
-            _train_all(recipe, out, options, resume=resume)
+            with alone_in(out) if team.is_main else nullcontext():
+                _train_all(recipe, out, options, resume=resume)
         except Stopped as signal:
             stopped = signal.step
     return _run(recipe, out, options, step=stopped, is_main=team.is_main)

@@ -45,7 +45,7 @@ PANELS: dict[str, tuple[str, ...]] = {
         "--test-count",
     ),
     PAGE: ("--host", "--port", "--token"),
-    TRAINING: ("--minutes", "--resume"),
+    TRAINING: ("--minutes", "--resume", "--accept-changes"),
     MACHINE: ("--device", "--workers", "--ray"),
 }
 """Panel of the help → its flags. A flag that is not here stands among the options."""

@@ -20,6 +20,14 @@ CrowdMasksOption = Annotated[
         help="Masks with iscrowd 1 are masks of single objects, as CVAT writes brush masks.",
     ),
 ]
+AcceptChangesOption = Annotated[
+    bool,
+    typer.Option(
+        "--accept-changes",
+        help="Go on with an interrupted run although the data, the model, the options or the "
+        "versions have changed since it began; what depends on them is done again.",
+    ),
+]
 ReadAsOption = Annotated[
     str | None,
     typer.Option(

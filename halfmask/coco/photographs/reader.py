@@ -132,8 +132,16 @@ class PhotographReader:
                 file is missing, cut short or no image, or has the size in no frame.
         """
         where = f"image id {image['id']}"
-        path = photograph_path(self.folder, file_name_of(image), where)
+        path = self.path_of(image)
         return read_photograph(path, where, size=size, ruling=self.ruling, file=self.name)
+
+    def path_of(self, image: Record) -> Path:
+        """Returns where the photograph of an image record is.
+
+        Raises:
+            InputError: the record has no name or one that leads out of the folder.
+        """
+        return photograph_path(self.folder, file_name_of(image), f"image id {image['id']}")
 
 
 def reader_of(

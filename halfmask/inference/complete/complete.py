@@ -62,6 +62,7 @@ class FillOptions:
     add_score: float = ADD_SCORE
     device: str | torch.device | None = None
     ray: str | None = None
+    accept_changes: bool = False
 
     def check(self) -> None:
         """Raises InputError for a value that cannot be used."""
@@ -99,6 +100,7 @@ class FillOptions:
             least_score=self.add_score,
             workers=self.workers,
             device=self.device,
+            accept_changes=self.accept_changes,
         )
 
 
@@ -136,7 +138,14 @@ def fill_missing(
         return replace(done, classes=_classes(as_predictor(chosen, device="cpu"), file, work))
     if work.total:
         drawer = _drawer(model, file, folder, options=options)
-        job = target.job(opened, file, work, drawer=drawer, redo=options.redo)
+        job = target.job(
+            opened,
+            file,
+            work,
+            drawer=drawer,
+            redo=options.redo,
+            accept_changes=options.accept_changes,
+        )
         done = _filled(done, job, progress, ray=options.ray)
     else:
         copy_file(opened.annotations, target.file)

@@ -39,6 +39,8 @@ class FillingJob:
         drawer: draws it.
         redo: which masks are drawn again: the output depends on it.
         journal: the file with the finished batches.
+        accept_changes: whether to go on where the journal is of another job, or
+            photographs have changed.
         finish: called with the completed file before the journal goes.
     """
 
@@ -49,6 +51,7 @@ class FillingJob:
     drawer: MaskDrawer
     redo: Redo
     journal: Path
+    accept_changes: bool
     finish: Callable[[Path], None]
 
     def run(
@@ -122,7 +125,8 @@ class FillingJob:
                 if faults:  # not noted: the photograph may be there when the job continues
                     skipped[number] = faults
                 else:
-                    journal.append(number, rows)
+                    images = [piece.image for piece in batches[number]]
+                    journal.append(number, rows, map(self.drawer.reader.path_of, images))
                 masks.update(rows)
                 done += sum(len(piece.positions) for piece in batches[number])
                 progress("filling masks", done, self.work.total)

@@ -45,6 +45,7 @@ class AddOptions:
     least_score: float
     workers: int
     device: str | torch.device | None
+    accept_changes: bool = False
 
     def __post_init__(self) -> None:
         """Raises InputError for options that do not fit together."""
@@ -83,6 +84,7 @@ class AddOptions:
             least_score=self.least_score,
             reader=reader_of(file, opened.photographs()),
             workers=self.workers,
+            accept_changes=self.accept_changes,
         )
         found = finder.find(
             file, opened.annotations, target, progress=progress or (lambda *_: None)
@@ -110,12 +112,14 @@ class ObjectFinder:
         least_score: of an object to add.
         reader: of the photographs.
         workers: threads that decode photographs.
+        accept_changes: see `FillingJob`.
     """
 
     detector: Predictor | BoxDetector | Results
     least_score: float
     reader: PhotographReader
     workers: int
+    accept_changes: bool = False
 
     @property
     def name(self) -> str:
@@ -159,7 +163,11 @@ class ObjectFinder:
             journal = None
             if target is not None:
                 path = found_journal_of(target)
-                journal = stack.enter_context(Journal(path, self._identity(digest)))
+                accept = self.accept_changes
+                journal = stack.enter_context(
+                    Journal(path, self._identity(digest), accept_changes=accept)
+                )
+                journal.check_photographs(accept)
             done = {} if journal is None else journal.batches
             starts = range(0, len(file.images), BATCH_IMAGES)
             rest = [start for start in starts if start not in done]
@@ -173,7 +181,7 @@ class ObjectFinder:
                     rows = [p if isinstance(p, str) else find(p) for p in photographs]
                     # A photograph that is missing may be there when the job continues.
                     if journal is not None and not any(isinstance(row, str) for row in rows):
-                        journal.append(start, rows)
+                        journal.append(start, rows, map(self.reader.path_of, images))
                 progress("finding objects", start + len(images), len(file.images))
                 yield from zip(images, rows, strict=True)
 

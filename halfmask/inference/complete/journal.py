@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 from halfmask.errors import InputError
 from halfmask.files.atomic import writing
 from halfmask.files.json_lines import JsonLines
+from halfmask.files.prints import FilePrint, changed_of, prints_of
 from halfmask.text import listed, plural
 
 logger = logging.getLogger(__name__)
@@ -67,7 +66,7 @@ class Journal:
         """
         self.path = path
         self.batches: dict[int, Any] = {}
-        self._of: dict[int, Prints] = {}
+        self._of: dict[int, dict[str, FilePrint]] = {}
         self._digest = _digest(job)
         self._lines = JsonLines(path, BUSY)
         try:
@@ -100,7 +99,7 @@ class Journal:
         Raises:
             InputError: it cannot be written (the disk is full); earlier notes stay.
         """
-        files = {str(path): print_of(path) for path in photographs}
+        files = prints_of(photographs)
         more = {"photographs": files} if files else {}
         self._append({"of": self._digest, "batch": batch, "result": result, **more})
         self._count += 1
@@ -114,10 +113,7 @@ class Journal:
         Raises:
             InputError: some changed, and that is not accepted.
         """
-        changed = {
-            batch: [path for path, known in prints.items() if has_changed(Path(path), known)]
-            for batch, prints in self._of.items()
-        }
+        changed = {batch: changed_of(prints) for batch, prints in self._of.items()}
         names = sorted({path for paths in changed.values() for path in paths})
         if names and not accept_changes:
             raise InputError(
@@ -136,9 +132,7 @@ class Journal:
         with writing(self.path):
             self._lines.append(record)
 
-    def _read(
-        self, job: dict[str, Any], accept_changes: bool
-    ) -> tuple[dict[str, Any] | None, int]:
+    def _read(self, job: dict[str, Any], accept_changes: bool) -> tuple[dict[str, Any] | None, int]:
         """The header of an earlier run of this job, and where the last line to keep ends."""
         header, other, good, damaged, seen = None, None, 0, [], 0
         for seen, line in enumerate(self._lines.lines(), 1):
@@ -168,32 +162,6 @@ class Journal:
                 "is" if len(damaged) == 1 else "are",
             )
         return header, good
-
-
-Prints = dict[str, list[int]]
-"""Path of a photograph → what `print_of` said of it."""
-
-
-def print_of(path: Path) -> list[int]:
-    """Returns size, time of the last change (ns) and CRC-32 of a file; empty if absent."""
-    try:
-        with path.open("rb") as file:
-            state = os.fstat(file.fileno())
-            return [state.st_size, state.st_mtime_ns, zlib.crc32(file.read())]
-    except OSError:
-        return []
-
-
-def has_changed(path: Path, known: list[int]) -> bool:
-    """Whether a file has another content than `print_of` saw; reads it only if it was touched."""
-    try:
-        state = path.stat()
-    except OSError:
-        return bool(known)
-    if known[:2] == [state.st_size, state.st_mtime_ns]:
-        return False
-    now = print_of(path)
-    return now[:1] + now[2:] != known[:1] + known[2:]
 
 
 def _digest(job: dict[str, Any]) -> str:

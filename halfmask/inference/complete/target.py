@@ -122,6 +122,7 @@ class OutputPlace:
         *,
         drawer: MaskDrawer,
         redo: Redo,
+        accept_changes: bool,
     ) -> FillingJob:
         """Returns the job that fills the file; its arguments are those of `FillingJob`."""
         return FillingJob(
@@ -132,5 +133,6 @@ class OutputPlace:
             drawer=drawer,
             redo=redo,
             journal=journal_of(self.out),
+            accept_changes=accept_changes,
             finish=self.finish,
         )

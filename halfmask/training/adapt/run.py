@@ -17,6 +17,7 @@ from halfmask.training.adapt.request import AdaptRequest, checked_minutes
 from halfmask.training.data import read_training_data
 from halfmask.training.dry_run import measure_recipe
 from halfmask.training.folder import MODEL, remove_begun
+from halfmask.training.inputs import alone_in
 from halfmask.training.job import RunOptions
 from halfmask.training.run import Run, metrics_of
 from halfmask.training.several.processes import place_of
@@ -55,7 +56,7 @@ def adapt_to_data(
             f"{out} holds a run already: add --resume to continue it, or name another folder "
             "with --out"
         )
-    with clean_on_error(out):
+    with clean_on_error(out), alone_in(out):
         request = read(out=out)
         found, step, steps = None, 0, 0
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -15,7 +16,10 @@ from numpy.typing import NDArray
 from halfmask._version import __version__
 from halfmask.errors import InputError
 from halfmask.files.json_lines import JsonLines
+from halfmask.text import listed
 from halfmask.web.review.index import STATES, ReviewIndex
+
+logger = logging.getLogger("halfmask")
 
 BUSY = "another review of the same file is running; use its page, or stop it first"
 DECIDED = ("accepted", "redrawn", "rejected")
@@ -57,8 +61,9 @@ class Decisions:
     A line has the annotation's position and id, its new version, state, by, when and
     new mask, if any. `before` holds the first and last byte + 1 of the line that an
     undo restores, or null for the state in the file. A line without `before` restored
-    the state in the file. A last line that is cut off was never confirmed and is
-    dropped.
+    the state in the file. `of` is the beginning of the file's digest. A last line that
+    is cut off was never confirmed and is dropped. A damaged line stays in the journal
+    and costs its decision alone.
 
     Args:
         path: the journal.
@@ -66,9 +71,9 @@ class Decisions:
         own: returns the state in the file of a position.
     Attributes:
         states: uint8 [n], the current code of STATES of every position.
+        damaged: numbers of the damaged lines, from 1.
     Raises:
-        InputError: another review uses the journal, it belongs to another file, or a
-            line other than the last is damaged.
+        InputError: another review uses the journal, or it belongs to another file.
     """
 
     def __init__(self, path: Path, index: ReviewIndex, own: Callable[[int], Decision]) -> None:
@@ -80,6 +85,7 @@ class Decisions:
         self._people: list[str] = [""]
         self._by: NDArray[np.int32] = np.zeros(count, dtype=np.int32)
         self._lock = threading.Lock()
+        self.damaged: list[int] = []
         self._journal = JsonLines(path, BUSY)
         try:
             self._read()
@@ -183,6 +189,7 @@ class Decisions:
         line = {
             "at": position,
             "id": int(self._index.ids[position]),
+            "of": self._of,
             "version": now.version,
             "state": now.state,
             "by": now.by or "",
@@ -204,30 +211,42 @@ class Decisions:
 
     def _read(self) -> None:
         """Reads the journal of an earlier review, or begins one."""
-        torn = None
-        good = 0
-        for number, (start, end, line) in enumerate(self._journal.lines(), 1):
-            if torn is not None:
-                raise InputError(
-                    f"{self._journal.path}: line {torn} is damaged; repair it, or move the "
-                    "journal away"
-                )
-            if line is None:
-                torn = number
+        good = whole = 0
+        for number, line in enumerate(self._journal.lines(), 1):
+            if line.cut_off:
+                break
+            whole += line.record is not None
+            good, record = line.end, line.record
+            self.damaged += [number] if line.damaged else []
+            if record is None:
                 continue
             if number == 1:
-                self._check_header(line)
-            elif not self._fits(line):
+                self._check_header(record)
+            elif not self._fits(record):
                 raise InputError(
                     f"{self._journal.path}: line {number} is not a decision about this file; "
                     "move the journal away"
                 )
             else:
-                self._set(line["at"], line, (start, end))
-            good = end
+                self._set(record["at"], record, (line.start, line.end))
+        if good and not whole:
+            raise InputError(
+                f"{self._journal.path}: not the journal of a review, or damaged in every line; "
+                "move it away, or name another with --journal"
+            )
         self._journal.cut(good)
+        if self.damaged:
+            logger.warning(
+                "%s: damaged: line %s; what these decisions said is lost, all others are here",
+                self._journal.path,
+                listed(self.damaged, 5),
+            )
         if not good:
             self._journal.append({"review": 1, "input": self._index.digest, "version": __version__})
+
+    @property
+    def _of(self) -> str:
+        return self._index.digest[:16]
 
     def _check_header(self, line: dict[str, Any]) -> None:
         path = self._journal.path
@@ -247,7 +266,12 @@ class Decisions:
             type(at) is int
             and 0 <= at < len(self.states)
             and line.get("id") == self._index.ids[at]
-            and version == self._versions[at] + 1
+            and line.get("of") == self._of
+            and type(version) is int
+            # After a damaged line a version may be missing.
+            and (
+                version == self._versions[at] + 1 or (self.damaged and version > self._versions[at])
+            )
             and line.get("state") in STATES[1:]
             and isinstance(by, str)
             and "when" in line

@@ -49,13 +49,14 @@ class JsonLines:
     Args:
         path: the file; it and its folders are made if missing.
         busy: the error message if another process holds the file.
+        moved: what to do if the file is not the same any more while it is in use.
     Raises:
         InputError: another process holds the file, or it is a link, no regular file, or
             cannot be written.
     """
 
-    def __init__(self, path: Path, busy: str) -> None:
-        self.path = path
+    def __init__(self, path: Path, busy: str, moved: str = "start again") -> None:
+        self.path, self._moved = path, moved
         self._file = _open_locked(path, busy)
         self._reader: IO[bytes] = open_regular(path)
         if not os.path.samestat(os.fstat(self._reader.fileno()), os.fstat(self._file.fileno())):
@@ -98,8 +99,10 @@ class JsonLines:
             The line's first byte and last byte + 1.
         Raises:
             OSError: the line cannot be written (disk full); the file is unchanged.
+            InputError: the file was removed, replaced, cut or added to by another.
         """
-        start, line = self._end, _line(record)
+        self._confirm()
+        start, line = self._end, line_of(record)
         rest = memoryview(line)
         try:
             while rest:
@@ -110,6 +113,17 @@ class JsonLines:
             raise
         self._end = start + len(line)
         return start, self._end
+
+    def _confirm(self) -> None:
+        """Lines must go where the next run looks for them, after those that are known."""
+        mine = os.fstat(self._file.fileno())
+        try:
+            moved = not os.path.samestat(mine, self.path.lstat())
+        except OSError:
+            moved = True
+        if moved or mine.st_size != self._end:
+            what = "removed or replaced" if moved else "changed by another program"
+            raise InputError(f"{self.path}: was {what} while it was in use; {self._moved}")
 
     def read(self, start: int, end: int) -> dict[str, Any]:
         """Reads a line at a place that `lines` or `append` returned; thread-safe.
@@ -128,7 +142,8 @@ class JsonLines:
         return record
 
 
-def _line(record: dict[str, Any]) -> bytes:
+def line_of(record: dict[str, Any]) -> bytes:
+    """Returns a record as `append` writes it."""
     text = json.dumps(record, separators=(",", ":")).encode()
     return text[:-1] + f',"{CHECK}":"{zlib.crc32(text):08x}"}}\n'.encode()
 

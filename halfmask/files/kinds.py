@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from halfmask.errors import InputError
+from halfmask.files.json_lines import CHECK
 from halfmask.files.regular import open_regular
 
 MARK = "halfmask"
@@ -170,13 +171,16 @@ def _is_empty(folder: Path) -> bool:
     return not _names(folder)
 
 
-def _begins(head: bytes) -> Callable[[Path], bool]:
-    """Whether a file begins like this; one that was cut off earlier does, too."""
+def _is_journal(head: bytes) -> Callable[[Path], bool]:
+    """Whether a file is a journal with this head; a cut or damaged one may be.
+
+    Of a damaged one the checksum of a line tells what it is.
+    """
 
     def fits(path: Path) -> bool:
         with open_regular(path) as file:
-            found = file.read(len(head))
-        return head.startswith(found)
+            found = file.read(1 << 16)
+        return head.startswith(found[: len(head)]) or f',"{CHECK}":"'.encode() in found
 
     return fits
 
@@ -189,8 +193,8 @@ PAGE = Kind(name="a page of halfmask", fits=_is_page)
 WEIGHTS = Kind(name="weights that halfmask wrote", fits=_is_weights)
 OWN_NAME = Kind(name="a file of its own", fits=_anything)
 """A file whose name says what it is, such as an index; a damaged one is written again."""
-FILLING = Kind(name="the journal of complete", fits=_begins(b'{"job":'), in_place=True)
-REVIEW = Kind(name="the journal of a review", fits=_begins(b'{"review":'), in_place=True)
+FILLING = Kind(name="the journal of complete", fits=_is_journal(b'{"job":'), in_place=True)
+REVIEW = Kind(name="the journal of a review", fits=_is_journal(b'{"review":'), in_place=True)
 ANYTHING = Kind(name="its output", fits=_anything, is_folder=None)
 """For a first look, until the format of an output is known."""
 ANY_FOLDER = Kind(name="a folder", fits=_anything, is_folder=True)

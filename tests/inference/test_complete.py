@@ -334,16 +334,84 @@ def test_a_torn_last_line_is_dropped(model: Predictor, write_file: WritesFile, c
 
 
 @pytest.mark.usefixtures("small_batches")
-def test_a_journal_of_another_job_is_not_used(model: Predictor, write_file: WritesFile) -> None:
+def test_a_run_of_another_job_is_named_and_replaced_only_if_asked(
+    model: Predictor, write_file: WritesFile
+) -> None:
     source = write_file(images=4)
-    source.parent / "out.json"
+    journal = journal_of(source.parent / "out.json")
     with pytest.raises(Killed):
         run(model, source, progress=interrupt_after(2))
-    done, after = run(model, source, polygons=True)
+    before = journal.read_bytes()
+    with pytest.raises(InputError, match=r"a run with other tolerance began here.*accept-changes"):
+        run(model, source, polygons=True)
+    assert journal.read_bytes() == before
+    done, after = run(model, source, polygons=True, accept_changes=True)
     assert done.resumed == 0
     assert all(
         isinstance(a["segmentation"], list) for a in after["annotations"] if a["kind"] in FILLED
     )
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_a_photograph_that_changed_is_named_and_done_again_if_asked(
+    model: Predictor, write_file: WritesFile
+) -> None:
+    source = write_file(images=4)
+    with pytest.raises(Killed):
+        run(model, source, progress=interrupt_after(3))
+    photograph = source.parent / "photos" / "1.png"
+    os.utime(photograph, ns=(1, 1))
+    whole = photograph.read_bytes()
+    Image.new("RGB", Image.open(photograph).size, "red").save(photograph)
+    with pytest.raises(InputError, match=r"1 photograph changed since the run began.*1\.png"):
+        run(model, source)
+    done, _ = run(model, source, accept_changes=True)
+    assert 0 < done.resumed < 18
+    photograph.write_bytes(whole)
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_a_photograph_that_was_only_touched_is_the_same(
+    model: Predictor, write_file: WritesFile
+) -> None:
+    source = write_file(images=4)
+    with pytest.raises(Killed):
+        run(model, source, progress=interrupt_after(3))
+    for photograph in (source.parent / "photos").iterdir():
+        os.utime(photograph, ns=(1, 1))
+    assert run(model, source)[0].resumed > 0
+
+
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize("line", [0, 2])
+def test_a_damaged_line_of_the_journal_is_told_and_costs_its_batch_alone(
+    model: Predictor, write_file: WritesFile, line: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = write_file(images=4)
+    run(model, source, out="whole.json")
+    with pytest.raises(Killed):
+        run(model, source, progress=interrupt_after(4))
+    journal = journal_of(source.parent / "out.json")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    count = len(lines) - 1
+    lines[line] = lines[line].replace(b"1", b"2", 1)
+    journal.write_bytes(b"".join(lines))
+    done, after = run(model, source)
+    assert f"line {line + 1} is damaged" in caplog.text
+    assert done.resumed > 0
+    assert count > 1
+    whole = json.loads((source.parent / "whole.json").read_text())
+    assert after["annotations"] == whole["annotations"]
+
+
+def test_what_is_no_journal_is_refused(model: Predictor, write_file: WritesFile) -> None:
+    source = write_file()
+    journal = journal_of(source.parent / "out.json")
+    for text in ('{"job": 1}\n', "[]\n", "nonsense\n", '{"job": {}, "batch": []}\n'):
+        journal.write_text(text)
+        with pytest.raises(InputError, match="journal"):
+            run(model, source)
+        assert journal.read_text() == text
 
 
 def test_two_runs_into_one_output_are_refused(model: Predictor, write_file: WritesFile) -> None:

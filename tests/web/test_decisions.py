@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from halfmask.errors import InputError
+from halfmask.files.json_lines import line_of
 from halfmask.web.review.decisions import ConflictError, Decision, Decisions
 from halfmask.web.review.index import STATES, build_index
 
@@ -92,7 +93,9 @@ def test_a_torn_last_line_is_dropped(case: Cases, cut: int) -> None:
     assert opened(written).current(1).state == "rejected"
 
 
-def test_a_damaged_line_in_the_middle_is_never_skipped(case: Cases) -> None:
+def test_a_damaged_line_costs_its_decision_alone_and_is_told(
+    case: Cases, caplog: pytest.LogCaptureFixture
+) -> None:
     written = case()
     log = opened(written)
     for position in (0, 1, 3):
@@ -101,9 +104,47 @@ def test_a_damaged_line_in_the_middle_is_never_skipped(case: Cases) -> None:
     lines = written.journal.read_bytes().splitlines(keepends=True)
     before = b"".join([*lines[:2], b"\0\0\0\n", *lines[3:]])
     written.journal.write_bytes(before)
-    with pytest.raises(InputError, match="line 3 is damaged"):
-        opened(written)
-    assert written.journal.read_bytes() == before
+    log = opened(written)
+    assert [log.current(position).version for position in (0, 1, 3)] == [1, 0, 1]
+    assert "damaged: line 3" in caplog.text
+    log.decide(1, 0, "rejected", by="Anna")
+    log.close()
+    assert written.journal.read_bytes().startswith(before), "the damaged line stays"
+    log = opened(written)
+    assert [log.current(p).state for p in (0, 1, 3)] == ["accepted", "rejected", "accepted"]
+    log.close()
+
+
+def test_decisions_after_a_damaged_one_of_the_same_mask_hold(case: Cases) -> None:
+    written = case()
+    log = opened(written)
+    for version, state in enumerate(("accepted", "rejected", "accepted")):
+        log.decide(0, version, state, by="Anna")
+    log.close()
+    lines = written.journal.read_bytes().splitlines(keepends=True)
+    lines[2] = lines[2].replace(b"rejected", b"rejectee")
+    written.journal.write_bytes(b"".join(lines))
+    log = opened(written)
+    assert (log.current(0).version, log.current(0).state) == (3, "accepted")
+    with pytest.raises(InputError, match="is damaged"):
+        log.undo(0, 3, "Anna")  # what came before is lost
+    log.decide(0, 3, "rejected", by="Anna")
+    log.close()
+
+
+@pytest.mark.parametrize("line", [0, 1])
+def test_a_damaged_header_or_a_single_line_loses_nothing_else(case: Cases, line: int) -> None:
+    written = case()
+    log = opened(written)
+    log.decide(0, 0, "accepted", by="Anna")
+    log.decide(1, 0, "accepted", by="Anna")
+    log.close()
+    lines = written.journal.read_bytes().splitlines(keepends=True)
+    lines[line] = lines[line].replace(b"e", b"f", 1)
+    written.journal.write_bytes(b"".join(lines))
+    log = opened(written)
+    assert [log.current(position).version for position in (0, 1)] == [int(line != 1), 1]
+    log.close()
 
 
 @pytest.mark.parametrize(
@@ -112,6 +153,7 @@ def test_a_damaged_line_in_the_middle_is_never_skipped(case: Cases) -> None:
         {"at": 99},
         {"at": -1},
         {"id": 8},
+        {"of": "another file"},
         {"version": 2},
         {"state": "good"},
         {"by": None},
@@ -124,7 +166,9 @@ def test_a_line_that_does_not_fit_is_refused(case: Cases, change: dict[str, Any]
     log.decide(0, 0, "accepted", by="Anna")
     log.close()
     header, line = written.journal.read_text().splitlines()
-    written.journal.write_text(f"{header}\n{json.dumps(json.loads(line) | change)}\n")
+    record = json.loads(line)
+    del record["crc32"]
+    written.journal.write_bytes(f"{header}\n".encode() + line_of(record | change))
     with pytest.raises(InputError, match="line 2 is not a decision about this file"):
         opened(written)
 

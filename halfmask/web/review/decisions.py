@@ -22,6 +22,7 @@ from halfmask.web.review.index import STATES, ReviewIndex
 logger = logging.getLogger("halfmask")
 
 BUSY = "another review of the same file is running; use its page, or stop it first"
+MOVED = "save the review now, which has every decision so far, then start again"
 DECIDED = ("accepted", "redrawn", "rejected")
 
 Mask = dict[str, Any]
@@ -86,7 +87,7 @@ class Decisions:
         self._by: NDArray[np.int32] = np.zeros(count, dtype=np.int32)
         self._lock = threading.Lock()
         self.damaged: list[int] = []
-        self._journal = JsonLines(path, BUSY)
+        self._journal = JsonLines(path, BUSY, MOVED)
         try:
             self._read()
         except BaseException:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from halfmask.errors import InputError
-from halfmask.files.atomic import written_beside
+from halfmask.files.atomic import lock, written_beside
+from halfmask.files.held import open_in_place
 from halfmask.masks.crops import decode
 from halfmask.masks.outline import outlines
 from halfmask.web.review.decisions import Decision, Decisions
@@ -17,6 +19,36 @@ from halfmask.web.review.index import ReviewIndex
 from halfmask.web.review.source import SourceFile
 
 BLOCK = 1 << 20
+
+
+class OutputLock:
+    """Keeps other reviews from saving to the same file.
+
+    Args:
+        out: the reviewed file.
+    Raises:
+        InputError: another review saves there, or the folder cannot be written.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._path = out.with_name(f".{out.name}.lock")
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open_in_place(self._path)
+        except OSError as error:
+            raise InputError(f"{out}: cannot be written: {error.strerror or error}") from error
+        with suppress(OSError):  # a file system without locks
+            if not lock(self._file):
+                self._file.close()
+                raise InputError(
+                    f"{out}: another review saves to this file; stop it, or name another --out"
+                )
+
+    def close(self) -> None:
+        """Lets others save there."""
+        with suppress(OSError):
+            self._path.unlink()
+        self._file.close()
 
 
 def export_review(

@@ -16,7 +16,7 @@ from halfmask.masks.rle import area_of, compressed, fault_of_rle
 from halfmask.web import schema
 from halfmask.web.photographs import shrink_for
 from halfmask.web.review.decisions import Decision, Decisions, Mask
-from halfmask.web.review.export import export_review
+from halfmask.web.review.export import OutputLock, export_review
 from halfmask.web.review.index import STATES
 from halfmask.web.review.queue import Queue
 from halfmask.web.review.source import ReviewedFile
@@ -48,9 +48,14 @@ class Review:
         outputs = [Output(out, "--out", COCO), Output(journal, "--journal", REVIEW)]
         guard(outputs, inputs=[data])
         self.segmenter, self._out = segmenter, out
-        self.file = ReviewedFile(data, images)
-        self.index = self.file.index
-        self.decisions = Decisions(journal, self.index, self.file.decision)
+        self._held = OutputLock(out)
+        try:
+            self.file = ReviewedFile(data, images)
+            self.index = self.file.index
+            self.decisions = Decisions(journal, self.index, self.file.decision)
+        except BaseException:
+            self._held.close()
+            raise
         self.queue = Queue(self.index, self.decisions)
         self._drafts: OrderedDict[str, tuple[int, Drawn]] = OrderedDict()
         self._drafting, self._exporting = threading.Lock(), threading.Lock()
@@ -59,6 +64,7 @@ class Review:
         self.segmenter.close()
         self.decisions.close()
         self.file.source.close()
+        self._held.close()
 
     def session(self) -> schema.ReviewSession:
         """Returns the facts that stay the same while the server runs."""
@@ -135,13 +141,15 @@ class Review:
         """Writes a decision to the journal.
 
         Raises:
-            InputError: the request contradicts itself, or its mask cannot be used.
+            InputError: the request contradicts itself, or its mask cannot be used; or
+                the file or the journal is not what it was.
             ConflictError, OSError: as in `Decisions.decide`.
         """
         if (asked.state == "redrawn") != (asked.mask is not None):
             raise InputError("the state redrawn needs a mask, other states take none")
         if asked.draft is not None and asked.state != "accepted":
             raise InputError("a draft is a mask of the model; it needs the state accepted")
+        self.file.source.confirm()
         mask: Mask | None = None
         if asked.mask is not None:
             mask = _drawn_by_hand(asked.mask, self.file.size_of(position))

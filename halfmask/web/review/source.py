@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -35,16 +36,21 @@ from halfmask.web.review.index import STATES, build_index
 class SourceFile:
     """The reviewed file, opened once; its items are read by their bytes.
 
+    A file that was only touched, or restored, is the same file: its content decides.
+
+    Args:
+        path: of the file.
+        digest: SHA-256 of its content.
     Raises:
-        InputError: from `read` and `reopened`, if the file was changed since it was
-            opened.
+        InputError: also from `read`, `reopened` and `confirm`: the content is another.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, digest: str) -> None:
+        self.path, self._digest = path, digest
         self._file: IO[bytes] = path.open("rb")
         self._lock = threading.Lock()
-        self._stamp = _stamp(self._file)
+        self._good: set[tuple[int, ...]] = set()
+        self._check(self._file)
 
     def close(self) -> None:
         self._file.close()
@@ -64,11 +70,30 @@ class SourceFile:
             yield file
             self._check(file)
 
-    def _check(self, file: IO[bytes]) -> None:
-        if _stamp(file) != self._stamp:
+    def confirm(self) -> None:
+        """Raises InputError unless the path still names a file of the same content."""
+        try:
+            with self.path.open("rb") as file:
+                self._check(file)
+        except OSError as error:
             raise InputError(
-                f"{self.path}: was changed during the review; restore it, or start the review again"
+                f"{self.path}: cannot be read any more ({error.strerror or error}); restore it, "
+                "and go on: decisions so far are in the journal"
+            ) from error
+
+    def _check(self, file: IO[bytes]) -> None:
+        stamp = _stamp(file)
+        if stamp in self._good:
+            return
+        file.seek(0)
+        if hashlib.file_digest(file, "sha256").hexdigest() != self._digest:  # type: ignore[arg-type]
+            raise InputError(
+                f"{self.path}: was changed during the review; restore it, and go on: decisions "
+                "so far are in the journal. Or start a review of the new file"
             )
+        file.seek(0)
+        if _stamp(file) == stamp:
+            self._good.add(stamp)
 
 
 def _stamp(file: IO[bytes]) -> tuple[int, ...]:
@@ -93,7 +118,7 @@ class ReviewedFile:
                 f"{path}: no mask in it was filled by halfmask, so there is nothing to review; "
                 "fill masks first: halfmask complete"
             )
-        self.source = SourceFile(path)
+        self.source = SourceFile(path, self.index.digest)
         self._images = images
         self._deciding = threading.Lock()
         self._decided: Ruling | None = None

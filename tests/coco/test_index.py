@@ -383,3 +383,75 @@ def test_other_programs_read_it(tmp_path: Path, document: Document) -> None:
     place = rows[1]["annotations"][0]
     text = path.read_bytes()[place["offset"] : place["offset"] + place["length"]]
     assert json.loads(text) == document["annotations"][2]
+
+
+FLIPS = """
+import json, random, sys
+from pathlib import Path
+from halfmask.coco.index.file import CocoIndex
+from halfmask.coco.index.format import Source, is_of
+from halfmask.coco.index.place import index_path
+from halfmask.coco.index.store import facts_of, open_arrow
+path, wrong = Path(sys.argv[1]), 0
+index = index_path(path)
+whole, source = index.read_bytes(), Source.of(path)
+draw = random.Random(int(sys.argv[2]))
+
+def said(index):
+    ids = index.image_ids
+    return repr([
+        (index.size_of(i), index.file_name_of(i), index.instances_of(i), index.annotations_of(i))
+        for i in ids
+    ]), index.categories
+
+expected, damaged, told = said(CocoIndex(path, index)), index.with_name("b.arrow"), 0
+for _ in range(int(sys.argv[3])):
+    changed = bytearray(whole)
+    for _ in range(int(sys.argv[4])):
+        place = draw.randrange(8 * len(whole))
+        changed[place // 8] ^= 1 << place % 8
+    damaged.write_bytes(changed)
+    try:
+        if is_of(facts_of(open_arrow(damaged)), source):
+            wrong += said(CocoIndex(path, damaged)) != expected
+        else:
+            told += 1
+    except (OSError, ValueError):
+        told += 1
+print(json.dumps([wrong, told]))
+"""
+
+
+def flipped(path: Path, seed: int, count: int, bits: int) -> list[int]:
+    """[read as something else, found to be damaged] of `count` damaged copies of an index."""
+    command = [sys.executable, "-c", FLIPS, str(path), str(seed), str(count), str(bits)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found: list[int] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("count", "bits"), [(100, 1), pytest.param(1000, 1, marks=pytest.mark.slow), (50, 200)]
+)
+def test_no_flipped_bit_is_read_as_something_else(tmp_path: Path, count: int, bits: int) -> None:
+    """In a process of its own: Arrow would end it if it trusted a damaged length."""
+    path = many(tmp_path / "a.json", 60)
+    open_index(path)
+    wrong, told = flipped(path, count, count, bits)
+    assert wrong == 0
+    assert told > count / 3
+
+
+def test_a_damaged_index_is_told_and_written_again(
+    tmp_path: Path, document: Document, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "a.json", document)
+    open_index(path)
+    index = index_path(path)
+    whole = index.read_bytes()
+    place = whole.index(b"a.pngb.png")
+    index.write_bytes(whole[:place] + b"A" + whole[place + 1 :])
+    same(open_index(path), CocoFile.read(path))
+    assert "damaged" in caplog.text
+    assert index.read_bytes() == whole

@@ -18,7 +18,17 @@ from typing import Any
 import numpy as np
 
 from halfmask.coco.index.batches import record_batches
-from halfmask.coco.index.format import MASK_STATES, SPOOLED, USES, Array, Source, metadata, schema
+from halfmask.coco.index.format import (
+    CHECK,
+    MASK_STATES,
+    SPOOLED,
+    USES,
+    Array,
+    Source,
+    checksum,
+    metadata,
+    schema,
+)
 from halfmask.coco.index.images import IndexImages, read_span
 from halfmask.coco.problems import Problem, ProblemKind
 from halfmask.coco.reading.conventions import ConventionCheck
@@ -250,4 +260,4 @@ class _Builder:
                     images_a_part=self._images_a_part,
                     dropped=dropped,
                 ):
-                    writer.write_batch(batch)
+                    writer.write_batch(batch, custom_metadata={CHECK: checksum(batch)})

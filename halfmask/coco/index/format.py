@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,11 @@ from halfmask.files.regular import open_regular
 
 Array = NDArray[Any]
 
-FORMAT = 2
+FORMAT = 3
 KEY = b"halfmask"
 """Key of the schema's metadata; its value is a JSON object."""
+CHECK = b"crc32"
+"""Key of the checksum of a record batch, and of the schema's metadata."""
 
 MASK_STATES = tuple(MaskState)
 USES: tuple[Use, ...] = ("annotated", "accepted", "filled")
@@ -110,8 +114,32 @@ def schema() -> Any:
 
 def metadata(source: Source, facts: dict[str, Any]) -> dict[bytes, bytes]:
     """Returns the schema's metadata: format, version, source and `facts`."""
-    text = json.dumps({"format": FORMAT, "version": __version__, "source": asdict(source), **facts})
-    return {KEY: text.encode()}
+    made = {"format": FORMAT, "version": __version__, "source": asdict(source), **facts}
+    text = json.dumps(made).encode()
+    return {KEY: text, CHECK: b"%08x" % zlib.crc32(text)}
+
+
+def checksum(batch: Any) -> bytes:
+    """Returns the checksum of a record batch: of all values, however Arrow keeps them."""
+    crc = 0
+    for array in _arrays(batch):
+        crc = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1), crc)
+    return b"%08x" % crc
+
+
+def _arrays(batch: Any) -> Iterator[Array]:
+    names, lists = batch.column("file_name"), batch.column("annotations")
+    _, places, text = names.buffers()
+    ends = np.frombuffer(places, np.int64)[names.offset : names.offset + len(names) + 1]
+    yield ends - ends[0]
+    if text is not None:
+        yield np.frombuffer(text, np.uint8)[ends[0] : ends[-1]]
+    for name in ("id", "height", "width", "offset", "length"):
+        yield batch.column(name).to_numpy(zero_copy_only=True)
+    yield lists.offsets.to_numpy(zero_copy_only=True)
+    for column in lists.values.flatten():
+        flat = column.flatten() if column.type.num_fields else column
+        yield flat.to_numpy(zero_copy_only=True)
 
 
 def is_of(facts: dict[str, Any], source: Source) -> bool:

@@ -97,7 +97,13 @@ def open_index(
         with _alone(path, target) as alone:
             if anew or not _fits(path, target):
                 _write(path, target, progress, sweep=alone)
-    return CocoIndex(path, target)
+    try:
+        return CocoIndex(path, target)
+    except (OSError, ValueError) as damaged:
+        if anew:
+            raise InputError(f"{target}: cannot be read: {damaged}") from damaged
+        logger.warning("%s: damaged (%s), written again", target, damaged)
+    return open_index(path, progress, anew=True, folder=folder)
 
 
 def _source(path: Path) -> Source:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from halfmask.coco.index.format import KEY, Array
+from halfmask.coco.index.format import CHECK, KEY, Array, checksum, schema
 from halfmask.coco.reading.ids import RecordIds, whole_number
 from halfmask.coco.records import Record, is_id
 from halfmask.errors import InputError
@@ -51,12 +53,27 @@ class Store:
         parts: the record batches in order.
     """
 
-    def __init__(self, path: Path, index: Path) -> None:
+    def __init__(self, path: Path, index: Path, *, checked: bool = False) -> None:
+        """Opens the files.
+
+        Args:
+            path: the JSON file.
+            index: of it.
+            checked: whether a Store of this process or its parent has checked the index.
+        Raises:
+            OSError, ValueError: the index is damaged, or no index.
+        """
         self._places = path, index
         self._json = path.open("rb", buffering=0)
-        reader = open_arrow(index)
-        self.facts = facts_of(reader)
-        self.parts = [_part(reader.get_batch(k)) for k in range(reader.num_record_batches)]
+        with _damage_as_value_error():
+            reader = open_arrow(index)
+            self.facts = facts_of(reader)
+            self.parts = []
+            for k in range(reader.num_record_batches):
+                found = reader.get_batch_with_custom_metadata(k)
+                if not checked:
+                    _check(found.batch, found.custom_metadata, k)
+                self.parts.append(_part(found.batch))
         sizes = [len(part.image["id"]) for part in self.parts]
         self.firsts = [0, *np.cumsum(sizes, dtype=np.int64).tolist()]
         self.ids = np.concatenate(
@@ -66,8 +83,8 @@ class Store:
         self._order = None if rising else np.argsort(self.ids, kind="stable")
         self._sorted = self.ids if self._order is None else self.ids[self._order]
 
-    def __reduce__(self) -> tuple[type[Store], tuple[Path, Path]]:
-        return Store, self._places
+    def __reduce__(self) -> tuple[Any, tuple[Path, Path]]:
+        return _checked, self._places
 
     def find(self, image_id: object) -> int | None:
         """Returns the row of an image; None if there is none."""
@@ -113,6 +130,33 @@ class Store:
         return RecordIds.numbered(record, expected)
 
 
+def _checked(path: Path, index: Path) -> Store:
+    return Store(path, index, checked=True)
+
+
+def _check(batch: Any, noted: Any, number: int) -> None:
+    """Raises ValueError for a record batch that was not written like this."""
+    # Offsets and lengths first: values are read by them.
+    batch.validate(full=True)
+    if not batch.schema.equals(schema(), check_metadata=False):
+        raise ValueError(f"record batch {number} has other columns")
+    if any(column.null_count for column in batch.columns):
+        raise ValueError(f"record batch {number} has nulls")
+    if dict(noted or {}).get(CHECK) != checksum(batch):
+        raise ValueError(f"the checksum of record batch {number} differs")
+
+
+@contextmanager
+def _damage_as_value_error() -> Iterator[None]:
+    """A damaged file can raise any of Arrow's errors."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, ArithmeticError, LookupError, MemoryError, TypeError) as error:
+        raise ValueError(str(error)) from error
+
+
 def open_arrow(index: Path) -> Any:
     """Returns a reader of the mapped index.
 
@@ -121,12 +165,18 @@ def open_arrow(index: Path) -> Any:
     """
     import pyarrow as pa
 
-    return pa.ipc.open_file(pa.memory_map(str(index)))
+    with _damage_as_value_error():
+        return pa.ipc.open_file(pa.memory_map(str(index)))
 
 
 def facts_of(reader: Any) -> dict[str, Any]:
-    """Returns the metadata of the index."""
-    facts: dict[str, Any] = json.loads((reader.schema.metadata or {}).get(KEY, b"{}"))
+    """Returns the metadata of the index; none if they are damaged."""
+    with _damage_as_value_error():
+        found = reader.schema.metadata or {}
+    text = found.get(KEY, b"{}")
+    if found.get(CHECK) != b"%08x" % zlib.crc32(text):
+        return {}
+    facts: dict[str, Any] = json.loads(text)
     return facts
 
 

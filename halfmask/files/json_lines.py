@@ -137,7 +137,7 @@ class JsonLines:
         record = _record(line)
         if record is None:
             raise InputError(
-                f"{self.path}: the line at byte {start} is damaged: something else wrote to the file"
+                f"{self.path}: the line at byte {start} is damaged: something else wrote to it"
             )
         return record
 

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 FilePrint = list[int | None]
-"""Size in bytes, time of the last change in ns, and CRC-32 (None: not read); [] if the file is
-missing.
+"""Size in bytes, time of the last change in ns, and CRC-32 (None: not read).
+
+Empty if the file is missing.
 """
 READ_AT_MOST = 2 << 30
 """Bytes that `prints_of` reads in all; of further files it notes size and time only."""
@@ -27,7 +28,10 @@ def print_of(path: Path, *, read: bool = True) -> FilePrint:
 
 
 def prints_of(paths: Iterable[Path]) -> dict[str, FilePrint]:
-    """Returns path → print of files."""
+    """Returns path → print of files.
+
+    The content is read as long as the files before have READ_AT_MOST bytes in all.
+    """
     out: dict[str, FilePrint] = {}
     left = READ_AT_MOST
     for path in paths:

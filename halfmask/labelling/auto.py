@@ -17,8 +17,8 @@ from halfmask.training.adapt.adapt import adapt
 from halfmask.training.adapt.outcome import Adaptation
 from halfmask.training.adapt.request import checked_minutes, read_request
 from halfmask.training.adapt.run import clean_on_error
-from halfmask.training.inputs import alone_in
 from halfmask.training.job import RunOptions, show_nothing
+from halfmask.training.loop.inputs import alone_in
 from halfmask.training.single import Stopped
 
 logger = logging.getLogger("halfmask")

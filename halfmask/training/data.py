@@ -77,6 +77,17 @@ class TrainingData:
             return None
         return HeldOutEvaluation(self.development, self.masked, groups=self.given, workers=workers)
 
+    def files(self, recipe: Recipe) -> dict[str, list[Path]]:
+        """Returns the files that a run of the recipe reads: annotations and photographs."""
+        sections = [recipe.data, *(stage.data for stage in recipe.stages if stage.data)]
+        names = [name for data in sections for name in (data.annotations, data.validation) if name]
+        parts = [self.main.training, *(pictures.training for pictures in self.own.values())]
+        parts += [] if self.development is None else [self.development]
+        return {
+            "annotations": [expand(name) for name in names],
+            "photographs": [part.path_of(i) for part in parts for i in part.image_ids],
+        }
+
     def started_from(self, start: Checkpoint) -> TrainingData:
         """Returns the same data, for a model with the weights of another checkpoint."""
         before, own = start.masks_given.by_name, self.mask_counts

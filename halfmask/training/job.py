@@ -22,8 +22,8 @@ from halfmask.recipes.recipe import Recipe
 from halfmask.structures import Target
 from halfmask.training.data import TrainingData
 from halfmask.training.folder import await_folder
-from halfmask.training.inputs import check_inputs, note_inputs
 from halfmask.training.loop.callback import RESUME_FILE
+from halfmask.training.loop.inputs import check_inputs, note_inputs
 
 logger = logging.getLogger("halfmask")
 
@@ -69,14 +69,15 @@ def prepare(job: TrainingJob) -> None:
     members, out = distributed.current(), job.out
     if members.is_main:
         accept = job.options.accept_changes
-        to_note = check_inputs(job.recipe, job.data, out, accept_changes=accept)
+        files = job.data.files(job.recipe)
+        to_note = check_inputs(files, out, accept_changes=accept)
         if not (out / RESUME_FILE).is_file():  # which holds the prototypes
             _learn_looks(job)
         out.mkdir(parents=True, exist_ok=True)
         sweep_parts(out)
         write_text(out / "recipe.yaml", job.recipe.to_yaml())
         if to_note:
-            note_inputs(job.recipe, job.data, out)
+            note_inputs(files, out)
     members.wait()
     await_folder(out)
 

@@ -29,9 +29,9 @@ from halfmask.training.folder import (
     run_outputs,
 )
 from halfmask.training.hide import learn_hidden
-from halfmask.training.inputs import alone_in
 from halfmask.training.job import RunOptions, show_nothing
 from halfmask.training.loop.callback import RESUME_FILE
+from halfmask.training.loop.inputs import alone_in
 from halfmask.training.loop.resume import read_resume_point
 from halfmask.training.rounds import train_rounds
 from halfmask.training.run import INTERRUPTED, REPORT, Run, metrics_of

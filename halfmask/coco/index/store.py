@@ -59,7 +59,7 @@ class Store:
         Args:
             path: the JSON file.
             index: of it.
-            checked: whether a Store of this process or its parent has checked the index.
+            checked: whether this process or its parent has checked the index.
         Raises:
             OSError, ValueError: the index is damaged, or no index.
         """

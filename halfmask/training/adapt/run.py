@@ -17,8 +17,8 @@ from halfmask.training.adapt.request import AdaptRequest, checked_minutes
 from halfmask.training.data import read_training_data
 from halfmask.training.dry_run import measure_recipe
 from halfmask.training.folder import MODEL, remove_begun
-from halfmask.training.inputs import alone_in
 from halfmask.training.job import RunOptions
+from halfmask.training.loop.inputs import alone_in
 from halfmask.training.run import Run, metrics_of
 from halfmask.training.several.processes import place_of
 from halfmask.training.single import Stopped

@@ -271,7 +271,8 @@ class Decisions:
             and type(version) is int
             # After a damaged line a version may be missing.
             and (
-                version == self._versions[at] + 1 or (self.damaged and version > self._versions[at])
+                version == self._versions[at] + 1
+                or (len(self.damaged) > 0 and version > self._versions[at])
             )
             and line.get("state") in STATES[1:]
             and isinstance(by, str)

@@ -37,6 +37,7 @@ MEANINGS = {
     "--split": r"^Part of (the source|a data set)\b.*: train, val, …",
     "--token": r"Require the token",
     "--tolerance": r"[Hh]ow far polygons\b.* may be from (their|the) mask's border",
+    "--accept-changes": r"^Go on with an interrupted run although ",
     "--workers": r"^(Processes|Threads) that ",
 }
 """Flag of several verbs → what the help of each of them says."""

@@ -79,7 +79,7 @@ class Kind:
         if stat.S_ISDIR(mode):
             if self.is_folder is False:
                 return "a folder"
-            return "" if self._is_one(path) else "a folder of something else"
+            return "" if self._is_one(path) else "a folder with other files"
         if not stat.S_ISREG(mode):
             return "a pipe, a socket or a device"
         if self.is_folder:

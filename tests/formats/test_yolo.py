@@ -184,7 +184,7 @@ def test_existing_outputs_and_names_outside_the_folder(
 
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("mine")
-    with pytest.raises(InputError, match="already exists"):
+    with pytest.raises(InputError, match="found a folder with other files"):
         convert("to-yolo", kinds_file, tmp_path / "full")
     for name, message in (
         ("../x.png", "leads out"),

@@ -59,7 +59,7 @@ def test_a_box_segmenter_in_8_bits(tiny_segmenter: Path, photos: Path, tmp_path:
     assert 0.5 < int8["mean_iou"] <= 1
     assert int8["p5_iou"] <= int8["mean_iou"]
     exact, coarse = (
-        session_of(tmp_path / "out" / "segment.onnx"),
+        session_of(tmp_path / "segment.onnx"),
         session_of(tmp_path / "segment.int8.onnx"),
     )
     feed = feeds_of(exact, samples(photos, limit=1))[0]
@@ -72,9 +72,9 @@ def test_a_detector_in_8_bits(tiny_detector: Path, photos: Path, tmp_path: Path)
     predictor = load(tiny_detector, device="cpu")
     with torch.no_grad():
         predictor.model.box_heads.box_predictor.cls_score.weight.mul_(20)  # type: ignore[operator, union-attr]
-    report = write_graphs(predictor, tmp_path / "out", samples(photos))
+    report = write_graphs(predictor, tmp_path, samples(photos))
     int8 = report["graphs"]["detect"]["int8"]
-    assert (tmp_path / "out" / "detect.int8.onnx").stat().st_size == int8["bytes"] > 0
+    assert (tmp_path / "detect.int8.onnx").stat().st_size == int8["bytes"] > 0
     assert int8["masks"] > 0
     assert 0 < int8["found"] <= 1
     assert report["graphs"]["segment"]["int8"]["found"] == 1
@@ -87,16 +87,16 @@ def test_a_model_that_finds_nothing_cannot_be_calibrated(
     with torch.no_grad():
         predictor.model.box_heads.box_predictor.cls_score.bias[0] += 50  # type: ignore[index, operator, union-attr]
     with pytest.raises(InputError, match="finds nothing on these photographs"):
-        write_graphs(predictor, tmp_path / "out", samples(photos))
-    assert not (tmp_path / "out" / "detect.int8.onnx").exists()
+        write_graphs(predictor, tmp_path, samples(photos))
+    assert not (tmp_path / "detect.int8.onnx").exists()
 
 
 def test_other_masks_are_told(tiny_segmenter: Path, photos: Path, tmp_path: Path) -> None:
     """The same weights with another head: the IoU falls."""
     predictor = load(tiny_segmenter, device="cpu")
     given = samples(photos)
-    write_graphs(predictor, tmp_path / "out")
-    exact = session_of(tmp_path / "out" / "segment.onnx")
+    write_graphs(predictor, tmp_path)
+    exact = session_of(tmp_path / "segment.onnx")
     assert agreement(exact, exact, given)["mean_iou"] == 1
     with torch.no_grad():
         for parameter in predictor.model.predictor.parameters():  # type: ignore[union-attr]

@@ -1,6 +1,7 @@
 """`halfmask split`: removes masks and nothing else, never over its own input."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def test_it_never_writes_over_its_input(data: Path, tmp_path: Path, how: str) ->
     (tmp_path / "link.json").symlink_to(data)
     result = invoke(data, "--masked", "dog", "--out", out)
     assert isinstance(result.exception, InputError)
-    assert "is the input" in str(result.exception)
+    assert re.search("is the input|found a link", str(result.exception))
     assert data.read_bytes() == before
 
 

@@ -83,7 +83,7 @@ def completed(
 def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     mine = tmp_path / "thesis.txt"
     mine.write_text("years of work")
-    with pytest.raises(InputError, match="no demo made"):
+    with pytest.raises(InputError, match="found a folder with other files"):
         open_folder(tmp_path, Settings())
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
     with pytest.raises(InputError, match="found a file"):

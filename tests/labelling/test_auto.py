@@ -150,7 +150,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         ([source, "--images", tmp_path / "other", "--out", out], "none of the 2 photographs"),
         ([boxless, "--images", photos, "--out", out], "no box to fill a mask into"),
         ([source, "--images", photos, "--out", taken], "found a folder"),
-        ([source, "--images", photos, "--out", taken, "--out-format", "yolo"], "found a folder with other files"),
+        (
+            [source, "--images", photos, "--out", taken, "--out-format", "yolo"],
+            "found a folder with other files",
+        ),
         ([source, "--images", photos, "--out", source], "is the input"),
         ([source, "--images", photos, "--out", out, "--minutes", "0"], "more than 0"),
         ([source, "--images", photos, "--out", out, "--minutes", "nan"], "more than 0"),

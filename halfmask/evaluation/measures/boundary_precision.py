@@ -102,12 +102,10 @@ class BoundaryStream:
         near = (ious >= LIMITS[0]) & ~crowd
         rows, columns = (np.flatnonzero(near.any(axis)) for axis in (1, 0))
         if len(rows):
-            bands = [
-                self._bands([kept[i] for i in chosen], size)
-                for kept, chosen in ((masks[0], rows), (masks[1], columns))
-            ]
-            borders = np.zeros_like(ious)
-            borders[np.ix_(rows, columns)] = overlaps(*bands, np.zeros(len(columns), dtype=bool))
+            found_bands = self._bands([masks[0][i] for i in rows], size)
+            true_bands = self._bands([masks[1][i] for i in columns], size)
+            borders, single = np.zeros_like(ious), np.zeros(len(columns), dtype=bool)
+            borders[np.ix_(rows, columns)] = overlaps(found_bands, true_bands, single)
             ious = np.where(crowd, ious, np.minimum(ious, borders))
         return ious
 

@@ -73,6 +73,9 @@ class BoundaryStream:
             results: Its COCO results with segmentation.
         """
         size = image["height"], image["width"]
+        if self._lvis:
+            truth = [r for r in truth if r["area"] > 0]
+            results = [r for r in results if area_of(r["segmentation"], size) > 0]
         present = {record["category_id"] for record in truth}
         counted = present | {record["category_id"] for record in results}
         if self._lvis:

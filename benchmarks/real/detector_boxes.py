@@ -273,9 +273,9 @@ def _corner_table(corners: dict[str, Any]) -> str:
     for size, block in corners.items():
         values = [block["outward"]["any side"]["50"]]
         values += [block["absolute"][f"{q:g}"] for q in SHOWN]
-        lines.append(
-            f"| {size} | {block['boxes']} | {' | '.join(f'{100 * v:.1f}' for v in values)} |"
-        )
+        # Adding 0 makes -0.0 a plain zero.
+        cells = " | ".join(f"{round(100 * v, 1) + 0:.1f}" for v in values)
+        lines.append(f"| {size} | {block['boxes']} | {cells} |")
     return "\n".join(lines)
 
 

@@ -226,7 +226,7 @@ def distribution(errors: Floats, sides: Floats) -> dict[str, Any]:
         some = errors[rows]
         if len(some) < 2:
             continue
-        links = np.corrcoef(some.T)
+        links: Floats = np.atleast_2d(np.corrcoef(some.T))
         found[size] = {
             "boxes": len(some),
             "outward": {"any side": _quantiles(some)}

@@ -22,6 +22,7 @@ BENCHMARKS = {
     "real": "benchmarks.real.recipes",
     "adapt": "benchmarks.real.adapt",
     "ambiguous": "benchmarks.real.ambiguous",
+    "boxes": "benchmarks.real.detector_boxes",
     "two-stages": "benchmarks.paper.two_stages",
     "vg": "benchmarks.real.visual_genome",
     "mlp": "benchmarks.paper.mlp",
@@ -65,7 +66,7 @@ def run(
         typer.Option(
             "--set",
             help="table1 --data coco: key=value for every recipe; segmenter: options to run; "
-            "real: a model to train; heads: ways=a;b; "
+            "real: a model to train; boxes: model=MODEL; heads: ways=a;b; "
             "annotations, evaluation: sizes; adapt: minutes=5, steps=150, masks=50.",
         ),
     ] = None,
@@ -92,7 +93,8 @@ def run(
     close. `vg`: the mask branch with 81 and with 3002 classes, and generated data to
     train the latter on. `segmenter`: the box segmenter's options, one at a time, on
     folds of COCO-mini's training photographs. `real`: its recipes, on val. `adapt`: what
-    adapting the shipped model gives, by the number of masks. `ambiguous`: whether a label changes its mask in boxes that two objects share. `two-stages`: a
+    adapting the shipped model gives, by the number of masks. `ambiguous`: whether a label changes its mask in boxes that two objects share.
+    `boxes`: masks in the boxes of a detector, and how far its boxes are off. `two-stages`: a
     detector with a box segmenter, beside region heads. `mlp`: the MLP branches of the
     mask head. `classes`: cost against the number of classes. `objects`: images of up to
     3000 masked objects, and the loader. `masks`: probabilities to run lengths. `train`:

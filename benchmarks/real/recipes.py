@@ -28,12 +28,13 @@ HIDDEN = 5
 the all-masks model, which has no B.
 """
 LOOSE = 0.1
-SHOWN = ("miou", "S", "M", "L", "polygon", "rle")
+SHOWN = ("miou", "S", "M", "L", "polygon", "rle", "boundary")
 BAR_IOU, BAR_SHARE, BAR_LOOSE = 77.0, 98.0, 3.0
 
 
 class Measure(NamedTuple):
-    """Of one model and direction: B's `given_boxes` block in percent, its mean IoU with
+    """Of one model and direction: B's `given_boxes` block in percent (`boundary`: the mean
+    boundary IoU), its mean IoU with
     boxes moved by up to LOOSE, how far the score is right (`quality`), and shared boxes
     (`ambiguous`).
     """
@@ -105,7 +106,8 @@ def _measured(
     blocks = []
     for loosen in (0.0, LOOSE):
         result = folder / f"{masked}-{loosen:g}.json"
-        if not result.is_file():
+        # A measurement of an older version has no boundary IoU.
+        if not result.is_file() or '"boundary"' not in result.read_text(encoding="utf-8"):
             folder.mkdir(parents=True, exist_ok=True)
             truth = [
                 str(data / "instances_val.json"),
@@ -128,7 +130,9 @@ def _measured(
             )
         blocks.append(json.loads(result.read_text(encoding="utf-8")))
     tight, loose = blocks
-    shown = {key: 100 * tight["given_boxes"][side][key] for key in SHOWN}
+    block = tight["given_boxes"][side]
+    shown = {key: 100 * block[key] for key in SHOWN if key != "boundary"}
+    shown["boundary"] = 100 * block["boundary"]["miou"]
     return Measure(
         shown,
         100 * loose["given_boxes"][side]["miou"],
@@ -157,7 +161,7 @@ def _loss(found: Found) -> float:
 
 
 def _table(found: Found) -> str:
-    heads = ["mean", "S", "M", "L", "polygon", "RLE", "loose boxes"]
+    heads = ["mean", "S", "M", "L", "polygon", "RLE", "boundary IoU", "loose boxes"]
     lines = []
     own = "**halfmask, masks of the other classes only**"
     names: list[tuple[str, str | None]] = [(f"`{rule}`", rule) for rule in RULES]

@@ -137,6 +137,10 @@ def run(
     own, a detector's (--detector) or those of a COCO results file with DATA's image and
     category ids (--detections).
 
+    Beside each stands the same by boundary IoU (Cheng et al., 2021), which compares the
+    bands along the masks' borders, 2 % of the image's diagonal wide. Boundary AP counts
+    the lesser of both IoUs.
+
     In given boxes it also measures how far the model's score of each mask can be
     trusted. The JSON's `quality` has rank correlation and calibration error against the
     true IoU, the share of bad masks in the worst-scored fifth, and mean IoU by

@@ -36,7 +36,8 @@ from halfmask.models.detectors.base import BoxDetector
 from halfmask.progress import Progress
 
 MEASURED = (
-    *("box", "mask", "mask_over_box", "given_boxes", "quality", "ambiguous", "groups"),
+    *("box", "mask", "boundary", "mask_over_box", "given_boxes", "quality", "ambiguous"),
+    "groups",
     *("per_category", "images", "seconds", "model", "version"),
 )
 """Keys of every result."""
@@ -53,15 +54,17 @@ class Evaluation:
 
     Attributes:
         box, mask: AP, AP50, AP75, APs, APm, APl in percent, by set.
+        boundary: The same by the lesser of mask IoU and boundary IoU.
         mask_over_box: Mask AP divided by box AP, by set.
-        given_boxes: Mask IoU in the file's own boxes, by set (`IouTable.block`).
+        given_boxes: Mask and boundary IoU in the file's own boxes, by set
+            (`IouTable.block`).
         quality: How far the model's scores can be trusted, by set (`reliability`).
         ambiguous: Boxes shared with another class, by set (`AmbiguousTable.block`).
         groups: For `no_masks`, `few` and `many` masks in training: the number of
             `classes`, their least and most `masks`, and all the measures above. None:
             the model's masks are not recorded.
         per_category: A row for each class: id, name, masked (in A), masks_in_training,
-            group, box_AP, mask_AP, miou.
+            group, box_AP, mask_AP, boundary_AP, miou, boundary_iou.
         images: Images that were read.
         seconds: Time of the measurement, the model included.
         model: The model, and whose boxes it filled.
@@ -88,6 +91,7 @@ class Evaluation:
 
     box: BySet
     mask: BySet
+    boundary: BySet
     mask_over_box: dict[str, float | None]
     given_boxes: BySet
     quality: BySet
@@ -163,6 +167,7 @@ def evaluate(
 ) -> Evaluation:
     """Measures box and mask AP, and mask IoU in given boxes.
 
+    Both also by boundary IoU (`boundary_iou`; for AP the lesser of both IoUs).
     AP counts the best 100 detections of an image over all classes, by LVIS's rules 300.
     A model that finds no boxes itself gets the file's own. Truth without a mask is
     neither a miss nor makes detections wrong. Photographs that cannot be read are

@@ -182,7 +182,13 @@ def _cells(
         for row in chosen:
             picture = _picture(image, target, drawn, place=ious.places[row])
             name = dataset.file.name_of(ious.categories[row])
-            cells[row] = Cell(picture, name, ious.ious[row], ious.scores[row])
+            cells[row] = Cell(
+                picture=picture,
+                name=name,
+                iou=ious.ious[row],
+                score=ious.scores[row],
+                boundary=ious.boundary_ious[row],
+            )
         if progress is not None:
             progress("drawing", done, len(of_image))
     return cells

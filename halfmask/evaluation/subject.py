@@ -21,7 +21,7 @@ from halfmask.coco.results import FoundBoxes, Results
 from halfmask.coco.tightness import ENOUGH, boxes_are_loose
 from halfmask.data.dataset import CocoInstances
 from halfmask.errors import InputError
-from halfmask.evaluation.measures.metrics import GivenMasks
+from halfmask.evaluation.measures.given_boxes import GivenMasks
 from halfmask.inference.complete.photographs import ahead
 from halfmask.inference.predictor import Predictor
 from halfmask.masks.crops import tightness

@@ -25,7 +25,7 @@ QUALITY_HEADS = (
 def table(result: dict[str, Any], per_category: bool = False, width: int = 100) -> str:
     """Formats the result of `halfmask evaluate` as text.
 
-    AP is in percent, mask IoU in [0, 1]; a dash is a value that cannot be computed.
+    AP is in percent, IoU in [0, 1]; a dash is a value that cannot be computed.
 
     Args:
         result: The JSON of `halfmask evaluate --json`.
@@ -36,10 +36,11 @@ def table(result: dict[str, Any], per_category: bool = False, width: int = 100) 
     if any(result[kind]["all"]["AP"] is not None for kind in ("box", "mask")):
         parts.append(_ap_table(result))
     if result["given_boxes"]["all"]["instances"]:
-        parts += [_iou_table(result), _quality_table(result)]
+        parts += [*_iou_tables(result), _quality_table(result)]
     if "provider" in result:
         provider = result | result["provider"]
-        parts += [_iou_table(provider, ", the provider"), _quality_table(provider, "The provider")]
+        parts += _iou_tables(provider, ", the provider")
+        parts.append(_quality_table(provider, "The provider"))
     if result["ambiguous"]["all"]["instances"]:
         parts.append(_ambiguous_table(result))
     if per_category:
@@ -66,7 +67,7 @@ def _about_protocol(rules: dict[str, Any]) -> str:
             "AP by LVIS's rules (neg_category_ids, not_exhaustive_category_ids; the best "
             f"{rules['limit']} detections of an image)."
         )
-        for kind in ("box", "mask"):
+        for kind in ("box", "mask", "boundary"):
             values = [f"{key} {_number(v, '.1f')}" for key, v in rules.get(kind, {}).items()]
             parts += [f"{kind.capitalize()} {', '.join(values)}."] if values else []
         if rules["images_without_lists"]:
@@ -108,7 +109,7 @@ def _table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
 
 def _ap_table(result: dict[str, Any]) -> Table:
     out = _table("Average precision, percent", ("", "classes"), (*AP_KEYS, "of box AP"))
-    for kind in ("box", "mask"):
+    for kind in ("box", "mask", "boundary"):
         for title, measures in shown_sets(result).items():
             cells = [_number(measures[kind][key], ".1f") for key in AP_KEYS]
             cells.append(_number(measures["mask_over_box"], ".0%") if kind == "mask" else "")
@@ -116,13 +117,18 @@ def _ap_table(result: dict[str, Any]) -> Table:
     return out
 
 
-def _iou_table(result: dict[str, Any], whose: str = "") -> Table:
-    out = _table(f"Mask IoU on given boxes{whose}", ("classes",), IOU_HEADS)
-    for title, measures in shown_sets(result).items():
-        block = measures["given_boxes"]
-        cells = [_number(block[key], ".3f") for key in IOU_KEYS]
-        out.add_row(title, str(block["instances"]), *cells)
-    return out
+def _iou_tables(result: dict[str, Any], whose: str = "") -> list[Table]:
+    """IoU of the masks, and of the bands along their borders, of the same objects."""
+    tables = []
+    for kind in ("Mask", "Boundary"):
+        out = _table(f"{kind} IoU on given boxes{whose}", ("classes",), IOU_HEADS)
+        for title, measures in shown_sets(result).items():
+            block = measures["given_boxes"]
+            values = block if kind == "Mask" else block["boundary"]
+            cells = [_number(values[key], ".3f") for key in IOU_KEYS]
+            out.add_row(title, str(block["instances"]), *cells)
+        tables.append(out)
+    return tables
 
 
 def _quality_table(result: dict[str, Any], whose: str = "The model") -> Table:
@@ -156,14 +162,16 @@ def _category_table(result: dict[str, Any]) -> Table:
         "masks in training": ("masks_in_training", ","),
         "box AP": ("box_AP", ".1f"),
         "mask AP": ("mask_AP", ".1f"),
+        "boundary AP": ("boundary_AP", ".1f"),
         "mask IoU": ("miou", ".3f"),
+        "boundary IoU": ("boundary_iou", ".3f"),
     }
     for head, (key, _) in list(columns.items()):
         if all(row[key] is None for row in rows):
             del columns[head]
     out = _table("Classes", ("class", *(("set",) if with_sets else ())), tuple(columns))
     for row in rows:
-        if any(row[key] is not None for key in ("box_AP", "mask_AP", "miou")):
+        if any(row[key] is not None for key, _ in columns.values() if key != "masks_in_training"):
             sets = ["A" if row["masked"] else "B"] if with_sets else []
             cells = [_number(row[key], form) for key, form in columns.values()]
             out.add_row(row["name"], *sets, *cells)

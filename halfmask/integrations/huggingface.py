@@ -25,11 +25,13 @@ from halfmask.pictures.sets import shown_sets
 
 METRICS = "metrics.json"
 ROWS = (
-    ("box AP, %", "box", "AP"),
-    ("mask AP, %", "mask", "AP"),
-    ("mask IoU on given boxes", "given_boxes", "miou"),
+    ("box AP, %", ("box", "AP")),
+    ("mask AP, %", ("mask", "AP")),
+    ("boundary AP, %", ("boundary", "AP")),
+    ("mask IoU on given boxes", ("given_boxes", "miou")),
+    ("boundary IoU on given boxes", ("given_boxes", "boundary", "miou")),
 )
-"""The card's rows: name, and block and key in the run's last evaluation."""
+"""The card's rows: name, and keys in the run's last evaluation."""
 TAGS = ["halfmask", "instance-segmentation", "partially-supervised"]
 
 
@@ -177,10 +179,10 @@ def _classes(checkpoint: Checkpoint) -> str:
 
 def _table(numbers: dict[str, Any]) -> str:
     rows, sets = [], shown_sets(numbers)
-    for name, block, key in ROWS:
-        values = [score(measures, block, key) for measures in sets.values()]
+    for name, keys in ROWS:
+        values = [score(measures, *keys) for measures in sets.values()]
         if any(value is not None for value in values):
-            form = ".3f" if key == "miou" else ".1f"
+            form = ".3f" if keys[-1] == "miou" else ".1f"
             texts = ["–" if v is None else format(v, form) for v in values]
             rows.append(f"| {name} | {' | '.join(texts)} |")
     if not rows:

@@ -52,6 +52,20 @@ def overlap(first: Segmentation, second: Segmentation, image_size: tuple[int, in
     return float(library.iou([pair[0]], [pair[1]], [0])[0][0])
 
 
+def overlaps(
+    found: list[dict[str, Any]], truth: list[dict[str, Any]], crowd: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Returns the IoU of each of D masks with each of G, float64 [D, G].
+
+    Args:
+        found, truth: Compressed RLE of one image.
+        crowd: bool [G], the truths of which the share of the other's pixels counts.
+    """
+    if not found or not truth:
+        return np.zeros((len(found), len(truth)))
+    return np.asarray(library.iou(found, truth, crowd.astype(int).tolist()), dtype=np.float64)
+
+
 def compressed(segmentation: Segmentation, image_size: tuple[int, int]) -> dict[str, Any]:
     """Returns a well-formed segmentation as one compressed RLE that fits into JSON."""
     return _as_text(_united(segmentation, image_size), image_size)

@@ -41,7 +41,7 @@ Window = tuple[int, int, int, int]
 Lines = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cell:
     """One object of a sheet.
 
@@ -50,12 +50,20 @@ class Cell:
         name: The name of its class.
         iou: IoU of mask and truth, None where the truth is unknown.
         score: The model's own estimate of the IoU.
+        boundary: Boundary IoU of mask and truth, None where it is not measured.
     """
 
     picture: Image.Image
     name: str
     iou: float | None
     score: float
+    boundary: float | None = None
+
+    @property
+    def agreement(self) -> str:
+        """How well mask and truth agree, as text; empty where the truth is unknown."""
+        shown = {"IoU": self.iou, "boundary": self.boundary}
+        return ", ".join(f"{name} {v:.2f}" for name, v in shown.items() if v is not None)
 
 
 def best_median_worst(
@@ -261,9 +269,9 @@ def _draw_block(
         spare = CELL - cell.picture.width, CELL - cell.picture.height
         sheet.paste(cell.picture, (left + spare[0] // 2, top + spare[1] // 2))
         draw.text((left, top + CELL + 4), _fitted(cell.name, 14, CELL), fill=TEXT, font=font(14))
-        iou = "" if cell.iou is None else f"IoU {cell.iou:.2f} · "
-        numbers = f"{iou}score {cell.score:.2f}"
-        draw.text((left, top + CELL + 23), numbers, fill=FAINT, font=font(13))
+        numbers = " · ".join([*filter(None, [cell.agreement]), f"score {cell.score:.2f}"])
+        numbers = _fitted(numbers, 12, CELL)
+        draw.text((left, top + CELL + 24), numbers, fill=FAINT, font=font(12))
 
 
 def _fitted(text: str, size: int, width: float) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from halfmask.coco.doctor.groups import MASK_GROUPS, MaskGroup, group_title, summary_of
 
-MEASURES = ("box", "mask", "mask_over_box", "given_boxes", "quality", "ambiguous")
+MEASURES = ("box", "mask", "boundary", "mask_over_box", "given_boxes", "quality", "ambiguous")
 ALL = "all classes"
 
 Blocks = dict[str, Any]

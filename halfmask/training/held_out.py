@@ -13,6 +13,7 @@ from halfmask.coco.doctor.groups import MaskGroups
 from halfmask.data.dataset import CocoInstances
 from halfmask.data.loader import build_loader
 from halfmask.evaluation.measures.metrics import compute_metrics
+from halfmask.pictures.curves import score
 from halfmask.pictures.sets import ALL, short_title, shown_sets
 from halfmask.progress import Progress
 from halfmask.structures import Detection, Target
@@ -24,21 +25,22 @@ BATCH = 4
 Segment = Callable[[list[Tensor], list[Target]], list[Detection]]
 
 
-MEASURED = ("box", "mask", "given_boxes")
+MEASURED = ("box", "mask", "boundary", "given_boxes")
 LEFT_OUT = ("mask_over_box", "quality", "ambiguous")
 """Measures that `halfmask evaluate` has and metrics.json has not."""
 SHOWN = (
-    ("box AP", "box", "AP", 1),
-    ("mask AP", "mask", "AP", 1),
-    ("IoU on given boxes", "given_boxes", "miou", 100),
+    ("box AP", ("box", "AP"), 1),
+    ("mask AP", ("mask", "AP"), 1),
+    ("IoU on given boxes", ("given_boxes", "miou"), 100),
+    ("boundary IoU", ("given_boxes", "boundary", "miou"), 100),
 )
 
 
 def _line(blocks: dict[str, Any]) -> str:
     """Summarises an evaluation in percent, without values that do not exist."""
     parts, sets = [], shown_sets(blocks)
-    for title, block, key, factor in SHOWN:
-        found = {name: measures[block][key] for name, measures in sets.items()}
+    for title, keys, factor in SHOWN:
+        found = {name: score(measures, *keys) for name, measures in sets.items()}
         values = {name: v * factor for name, v in found.items() if v is not None}
         every = values.pop(ALL, None)
         if every is not None:

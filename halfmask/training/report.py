@@ -86,7 +86,10 @@ def _headlines(last: dict[str, Any], quality: dict[str, Any] | None) -> list[Hea
         count = score(measures, "given_boxes", "instances")
         if value is not None and (name != ALL or not heads):
             label = f"mask IoU, {_whose(name)}"
-            note = f"{amount_of(round(count or 0), 'object')} on held-out images, true boxes given"
+            border = score(measures, "given_boxes", "boundary", "miou")
+            beside = "" if border is None else f"boundary IoU {border * 100:.0f} %; "
+            objects = amount_of(round(count or 0), "object")
+            note = f"{beside}{objects} on held-out images, true boxes given"
             heads.append(Headline(f"{value * 100:.0f}", "%", label, note))
     if quality is not None:
         low, high, mean = (quality["estimate"][key] * 100 for key in ("low", "high", "miou"))

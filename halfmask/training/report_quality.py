@@ -37,7 +37,8 @@ def numbers(last: dict[str, Any], data: TrainingData) -> ReportSection:
     sets = shown_sets(last)
     columns, rows = _measures(sets)
     note = (
-        "Mask IoU in [0, 1], in the true boxes; AP in percent, of a model that finds boxes. "
+        "Mask IoU in [0, 1], in the true boxes; boundary IoU is that of the bands along both "
+        "borders. AP in percent, of a model that finds boxes. "
         "A dash: no such mask is held out."
     )
     text = [
@@ -55,28 +56,33 @@ def numbers(last: dict[str, Any], data: TrainingData) -> ReportSection:
 
 def _bars(sets: Mapping[str, Mapping[str, Any]]) -> Bars | None:
     """Returns bars to compare the sets; None where fewer than two are measured."""
-    known = {title: score(measures, "given_boxes", "miou") for title, measures in sets.items()}
-    groups = [(title, "", [value]) for title, value in known.items() if value is not None]
-    return Bars(["mask IoU, %"], groups) if len(groups) > 2 else None
+    known = {
+        title: [score(measures, "given_boxes", *keys) for keys in (("miou",), ("boundary", "miou"))]
+        for title, measures in sets.items()
+    }
+    groups = [(title, "", values) for title, values in known.items() if values[0] is not None]
+    return Bars(["mask IoU, %", "boundary IoU, %"], groups) if len(groups) > 2 else None
 
 
 def _measures(sets: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Returns columns and a row for each set, without measures that none of them has."""
     measures = {
-        "box AP": ("box", "AP", ".1f"),
-        "mask AP": ("mask", "AP", ".1f"),
-        "mask AP50": ("mask", "AP50", ".1f"),
-        "mask IoU": ("given_boxes", "miou", ".3f"),
-        "objects": ("given_boxes", "instances", ".0f"),
+        "box AP": (("box", "AP"), ".1f"),
+        "mask AP": (("mask", "AP"), ".1f"),
+        "mask AP50": (("mask", "AP50"), ".1f"),
+        "boundary AP": (("boundary", "AP"), ".1f"),
+        "mask IoU": (("given_boxes", "miou"), ".3f"),
+        "boundary IoU": (("given_boxes", "boundary", "miou"), ".3f"),
+        "objects": (("given_boxes", "instances"), ".0f"),
     }
     known = {
-        title: (block, key, form)
-        for title, (block, key, form) in measures.items()
-        if any(score(measures, block, key) is not None for measures in sets.values())
+        title: (keys, form)
+        for title, (keys, form) in measures.items()
+        if any(score(measures, *keys) is not None for measures in sets.values())
     }
     rows = []
     for shown, blocks in sets.items():
-        values = [(score(blocks, block, key), form) for block, key, form in known.values()]
+        values = [(score(blocks, *keys), form) for keys, form in known.values()]
         rows.append([shown, *("–" if v is None else format(v, form) for v, form in values)])
     return ["classes", *known], rows
 
@@ -136,7 +142,7 @@ def mask_examples(job: TrainingJob, last: dict[str, Any]) -> ReportSection | Non
     )
     strips = [
         Strip(
-            [(cell.picture, f"{cell.name} · IoU {cell.iou:.2f}") for cell in cells],
+            [(cell.picture, f"{cell.name} · {cell.agreement}") for cell in cells],
             heading.capitalize().replace(" iou ", " IoU "),
         )
         for heading, cells in blocks

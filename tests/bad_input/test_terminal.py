@@ -108,7 +108,7 @@ def test_every_way_to_the_terminal_is_plain(
         display.note(text)
         display.update(3)
     rows = [{"name": text, "masked": True, "masks_in_training": 1, "box_AP": 1.0, "mask_AP": 1.0}]
-    rows[0]["miou"] = 0.5
+    rows[0] |= {"boundary_AP": 0.5, "miou": 0.5, "boundary_iou": 0.5}
     console.print(_category_table({"per_category": rows, "groups": {}, "categories": rows}))
     shown = "".join(capsys.readouterr()) + console.file.getvalue()  # type: ignore[attr-defined]
     assert not OBEYED.search(shown)

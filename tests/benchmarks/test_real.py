@@ -38,6 +38,8 @@ def fake(own: float, oracle: float, lost: float) -> tuple[list[list[str]], Any]:
         sides = {"B": 0.01, "A": -0.01} if direction == "voc" else {"B": -0.01, "A": 0.01}
         keys, fall = ("miou", "S", "M", "L", "polygon", "rle"), lost if loosen else 0
         boxes = {side: dict.fromkeys(keys, base + more - fall) for side, more in sides.items()}
+        for block in boxes.values():
+            block["boundary"] = {"miou": block["miou"] - 0.1}
         quality = {"spearman": 0.7, "calibration_error": 0.02, "bad_found": 0.6, "bad": None}
         result = {"given_boxes": boxes, "quality": dict.fromkeys("AB", quality)}
         result["ambiguous"] = {side: {"told_apart": 0.5} for side in "AB"}
@@ -66,7 +68,8 @@ def test_the_table_and_the_bars(tmp_path: Path) -> None:
     voc, _, both = [line for line in lines if line.startswith("| **halfmask")]
     assert voc.split(" | ")[1] == "79.0 ± 0.0"
     assert voc.endswith("| 77.0 ± 0.0 |"), "with loose boxes"
-    assert len(voc.split(" | ")) == 8
+    assert voc.split(" | ")[7] == "69.0 ± 0.0", "boundary IoU"
+    assert len(voc.split(" | ")) == 9
     assert both.endswith("only** | 78.0 ± 0.0 |")
     assert "| `baseline:box` | 61.0 |" in result.tables["real"]
     assert "share of the all-masks model: 97.5 %." in result.tables["real"]

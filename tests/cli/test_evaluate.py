@@ -37,7 +37,7 @@ def test_a_detector_with_everything(
         "--given-boxes",
         "--per-category",
     )
-    blocks = ["box", "mask", "mask_over_box", "given_boxes", "quality", "ambiguous"]
+    blocks = ["box", "mask", "boundary", "mask_over_box", "given_boxes", "quality", "ambiguous"]
     assert list(result) == [
         *blocks,
         "groups",

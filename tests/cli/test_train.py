@@ -104,7 +104,16 @@ def test_a_run(make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     assert result.metrics == entries
     assert json.loads(json.dumps(result.to_json()))["checkpoint"] == str(path)
     assert [e["step"] for e in entries] == [5, 7]
-    assert set(entries[0]) == {"step", "epoch", "seconds", "box", "mask", "given_boxes", "groups"}
+    assert set(entries[0]) == {
+        "step",
+        "epoch",
+        "seconds",
+        "box",
+        "mask",
+        "boundary",
+        "given_boxes",
+        "groups",
+    }
     held_out = entries[0]["given_boxes"]
     assert held_out["A"]["instances"] > 0
     assert held_out["B"]["instances"] > 0, "held-out images keep all masks that the file has"

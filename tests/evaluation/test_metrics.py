@@ -228,6 +228,7 @@ def test_without_detections_ap_is_null_and_without_given_boxes_iou_is(
     assert given["box"]["all"] == given["mask"]["A"] == dict.fromkeys(AP_KEYS)
     found = compute_metrics(file, [(1, detection([ONE], [7]))])["given_boxes"]["all"]
     assert found.pop("instances") == 0
+    assert set(found.pop("boundary").values()) == {None}
     assert set(found.values()) == {None}
 
 

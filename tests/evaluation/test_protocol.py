@@ -121,7 +121,7 @@ def test_the_lists_of_a_file_are_honoured(
     assert coco["box"]["all"]["AP"] < lvis["box"]["all"]["AP"] == pytest.approx(75)
     assert "protocol" not in coco
     rules = lvis["protocol"]
-    for kind in ("box", "mask"):  # a dog is rare and a cat common in this file
+    for kind in ("box", "mask", "boundary"):  # a dog is rare and a cat common in this file
         rare, common, frequent = rules.pop(kind).values()
         assert (rare, common, frequent) == (pytest.approx(100), pytest.approx(50), None)
     lists = {"images_without_lists": 0, "unreadable_lists": 0}

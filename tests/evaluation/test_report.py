@@ -34,6 +34,8 @@ def test_both_tables_and_the_classes(document: Make, annotation: Make, detection
     assert text.count("100%") == 2, "mask AP of box AP for A and all; B has no truth"
     assert "Mask IoU on given boxes" in text
     assert "0.78" in text
+    assert text.count("│ boundary") == 3, "AP of A, B and all"
+    assert "Boundary IoU on given boxes" in text
     assert "own score of these masks" in text
     assert "cat" in text
     assert "sofa" not in text

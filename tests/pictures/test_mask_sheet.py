@@ -107,7 +107,10 @@ def test_any_size_and_place(
 
 
 def cells(n: int, name: str = "cup") -> list[Cell]:
-    return [Cell(Image.new("RGB", (CELL, CELL), (0, 90 + k, 0)), name, 0.9, 0.8) for k in range(n)]
+    return [
+        Cell(picture=Image.new("RGB", (CELL, CELL), (0, 90 + k, 0)), name=name, iou=0.9, score=0.8)
+        for k in range(n)
+    ]
 
 
 def test_blocks_below_each_other_eight_in_a_row() -> None:

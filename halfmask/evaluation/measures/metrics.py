@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from halfmask._version import __version__
 from halfmask.coco.annotations import Annotations
 from halfmask.coco.doctor.groups import MaskGroups, masks_in
-from halfmask.coco.records import clip_box
-from halfmask.coco.supervision import MaskState, Use, is_crowd
+from halfmask.coco.supervision import Use
 from halfmask.evaluation.measures.ambiguous import AmbiguousTable
 from halfmask.evaluation.measures.average_precision import (
     PrecisionStream,
@@ -27,15 +25,15 @@ from halfmask.evaluation.measures.average_precision import (
     empty_block,
     without,
 )
-from halfmask.evaluation.measures.given_boxes import IouTable
+from halfmask.evaluation.measures.boundary_precision import BoundaryStream
+from halfmask.evaluation.measures.given_boxes import GivenMasks, IouTable, measure_given
 from halfmask.evaluation.measures.protocol import Rules, rules_of
 from halfmask.evaluation.measures.truth import read_truth
-from halfmask.masks.crops import MaskCrops, decode, iou
 from halfmask.structures import Detection
 
 Result = dict[str, Any]
-GivenMasks = tuple[int, Tensor, Detection]
-"""Image id, annotation ids int64 [n], and the masks drawn into these annotations' boxes."""
+KINDS = ("box", "mask", "boundary")
+"""Kinds of AP: by box IoU, by mask IoU, and by the lesser of mask and boundary IoU."""
 
 
 def compute_metrics(
@@ -54,6 +52,9 @@ def compute_metrics(
 
     Exactly the images in `detections` (for AP) and in `given` (for IoU) count. Both are
     consumed one image at a time: with generators, `seconds` includes the model.
+
+    AP is by box IoU (`box`), by mask IoU (`mask`), and by the lesser of mask and
+    boundary IoU (`boundary`).
 
     `mask_over_box` is mask AP divided by box AP, null where either is null or box AP is
     0. Each AP has its own truth: annotations without a usable mask count in box AP
@@ -80,16 +81,16 @@ def compute_metrics(
     """
     start = time.perf_counter()
     rules = rules_of(file) if rules is None else rules
-    box_table = mask_table = None
+    precision: dict[str, PrecisionTable] = {}
     images: set[int] = set()
     if detections is not None:
-        box_table, mask_table, images = _detection_tables(file, detections, use, rules=rules)
+        precision, images = _detection_tables(file, detections, use, rules=rules)
     ious = IouTable() if ious is None else ious
     shown = rules.counted(file.categories)
-    ambiguous, given_images = _given_tables(
+    ambiguous, given_images = measure_given(
         file, given or (), use, table=ious, ignored=rules.ignored
     )
-    tables = _Tables(box_table, mask_table, ious, ambiguous)
+    tables = _Tables(precision, ious, ambiguous)
     every = {category["id"] for category in shown}
     in_a = every & set(masked)
     sets = {"all": None, "A": in_a, "B": every - in_a}
@@ -102,7 +103,7 @@ def compute_metrics(
         "seconds": round(time.perf_counter() - start, 3),
         "model": model,
         "version": __version__,
-        **_protocol(rules, file, {"box": box_table, "mask": mask_table}),
+        **_protocol(rules, file, tables),
     }
 
 
@@ -110,25 +111,29 @@ def compute_metrics(
 class _Tables:
     """What was measured, for the numbers of any set of classes."""
 
-    box: PrecisionTable | None
-    mask: PrecisionTable | None
+    precision: dict[str, PrecisionTable]
     ious: IouTable
     ambiguous: AmbiguousTable
 
     def blocks(self, members: Collection[int] | None) -> dict[str, Any]:
         """All measures over some classes (None: all)."""
-        box, mask = _block(self.box, members), _block(self.mask, members)
+        found = {kind: self.average_precision(kind, members) for kind in KINDS}
         return {
-            "box": box,
-            "mask": mask,
-            "mask_over_box": _ratio(mask["AP"], box["AP"]),
+            **found,
+            "mask_over_box": _ratio(found["mask"]["AP"], found["box"]["AP"]),
             "given_boxes": self.ious.block(members),
             "quality": self.ious.quality(members),
             "ambiguous": self.ambiguous.block(members),
         }
 
+    def average_precision(
+        self, kind: str, members: Collection[int] | None
+    ) -> dict[str, float | None]:
+        """AP of one of `KINDS`; null where nothing was detected."""
+        return self.precision[kind].block(members) if self.precision else empty_block()
 
-def _protocol(rules: Rules, file: Annotations, tables: dict[str, PrecisionTable | None]) -> Result:
+
+def _protocol(rules: Rules, file: Annotations, tables: _Tables) -> Result:
     """The rules, if not COCO's alone, and by LVIS's the AP of rare, common, frequent classes."""
     if rules == Rules():
         return {}
@@ -137,11 +142,10 @@ def _protocol(rules: Rules, file: Annotations, tables: dict[str, PrecisionTable 
         found["ignored"] = [str(c["name"]) for c in file.categories if c["id"] in rules.ignored]
     often = {c["id"]: c.get("frequency") for c in file.categories}
     if rules.protocol == "lvis" and set(often.values()) & {"r", "c", "f"}:
-        for kind, table in tables.items():
-            found[kind] = {
-                f"AP{letter}": _block(table, {i for i, f in often.items() if f == letter})["AP"]
-                for letter in "rcf"
-            }
+        members = {letter: {i for i, f in often.items() if f == letter} for letter in "rcf"}
+        for kind in KINDS:
+            values = {f"AP{k}": tables.average_precision(kind, m)["AP"] for k, m in members.items()}
+            found[kind] = values
     return {"protocol": found}
 
 
@@ -162,22 +166,17 @@ def _of_category(
 ) -> dict[str, Any]:
     number = category["id"]
     count = None if groups is None else groups.counts.get(number)
+    given = tables.ious.block({number})
     return {
         "id": number,
         "name": category["name"],
         "masked": number in masked,
         "masks_in_training": count,
         "group": None if groups is None or count is None else groups.group_of(number),
-        "box_AP": _block(tables.box, {number})["AP"],
-        "mask_AP": _block(tables.mask, {number})["AP"],
-        "miou": tables.ious.block({number})["miou"],
+        **{f"{kind}_AP": tables.average_precision(kind, {number})["AP"] for kind in KINDS},
+        "miou": given["miou"],
+        "boundary_iou": given["boundary"]["miou"],
     }
-
-
-def _block(
-    table: PrecisionTable | None, members: Collection[int] | None
-) -> dict[str, float | None]:
-    return empty_block() if table is None else table.block(members)
 
 
 def _ratio(mask_ap: float | None, box_ap: float | None) -> float | None:
@@ -187,13 +186,14 @@ def _ratio(mask_ap: float | None, box_ap: float | None) -> float | None:
 
 def _detection_tables(
     file: Annotations, detections: Iterable[tuple[int, Detection]], use: Use, *, rules: Rules
-) -> tuple[PrecisionTable, PrecisionTable, set[int]]:
-    """Tables of boxes and of masks, and the ids of the images."""
+) -> tuple[dict[str, PrecisionTable], set[int]]:
+    """A table of each of `KINDS`, and the ids of the images."""
     category_ids = [c["id"] for c in file.categories]
     categories = [{"id": c["id"], "name": c["name"]} for c in rules.counted(file.categories)]
     lvis = rules.protocol == "lvis"
     boxes = PrecisionStream(categories, "bbox", lvis=lvis)
     masks = PrecisionStream(categories, "segm", lvis=lvis)
+    borders = BoundaryStream(categories, lvis=lvis)
     limit = None if rules.ignored else rules.limit
     image_ids: set[int] = set()
     for image_id, found in detections:
@@ -204,7 +204,9 @@ def _detection_tables(
         truth = rules.apply(read_truth(file, image_id, use), classes)
         boxes.add(truth.image, truth.boxes, [without(record, "segmentation") for record in results])
         masks.add(truth.image, truth.masks, [without(record, "bbox") for record in results])
-    return boxes.table(), masks.table(), image_ids
+        borders.add(truth.image, truth.masks, results)
+    tables = (boxes.table(), masks.table(), borders.table())
+    return dict(zip(KINDS, tables, strict=True)), image_ids
 
 
 def as_results(
@@ -233,53 +235,3 @@ def as_results(
         }
         for (x0, y0, x1, y1), label, score, rle in rows
     ]
-
-
-def _given_tables(
-    file: Annotations,
-    given: Iterable[GivenMasks],
-    use: Use,
-    *,
-    table: IouTable,
-    ignored: Collection[int],
-) -> tuple[AmbiguousTable, set[int]]:
-    """Fills `table`; returns the table of ambiguous boxes and the ids of the images."""
-    ambiguous = AmbiguousTable()
-    images: set[int] = set()
-    for image_id, annotation_ids, drawn in given:
-        images.add(image_id)
-        rows = _annotations(file, image_id, annotation_ids.tolist())
-        usable = [
-            i
-            for i, row in enumerate(rows)
-            if file.state_of(row, use) is MaskState.MASK and row["category_id"] not in ignored
-        ]
-        size, kept = drawn.image_size, [rows[i] for i in usable]
-        crops = [decode(row["segmentation"], size) for row in kept]
-        truth = MaskCrops.from_bitmaps([c[0] for c in crops], [c[1] for c in crops], size)
-        predicted = drawn.select(torch.tensor(usable, dtype=torch.int64)).crops()
-        # The file's own boxes, even if the model was given loosened ones.
-        corners = [clip_box(row["bbox"], size) or (0.0, 0.0, 0.0, 0.0) for row in kept]
-        boxes = torch.tensor(corners).reshape(-1, 4)
-        labels = [row["category_id"] for row in kept]
-        ambiguous.add_image(labels, boxes, truth=truth, predicted=predicted)
-        values, areas = iou(truth, predicted).tolist(), truth.areas().tolist()
-        for i, row, value, area in zip(usable, kept, values, areas, strict=True):
-            table.add(
-                row["category_id"],
-                value,
-                area,
-                from_rle=isinstance(row["segmentation"], dict),
-                score=float(drawn.quality[i]),
-                instance=(image_id, i),
-            )
-    return ambiguous, images
-
-
-def _annotations(file: Annotations, image_id: int, numbers: list[int]) -> list[Record]:
-    """The annotations with these ids; a repeated id means them in file order."""
-    waiting: dict[int, list[Record]] = {}
-    for annotation in file.annotations_of(image_id):
-        if not is_crowd(annotation):
-            waiting.setdefault(annotation["id"], []).append(annotation)
-    return [waiting[number].pop(0) for number in numbers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 
 from torch import nn
@@ -31,6 +32,7 @@ from halfmask.models.heads.predictors import (
 from halfmask.models.heads.trunks import HourglassTrunk, MaskTrunk
 from halfmask.models.mask_rcnn.box_heads import BoxHeads, DetectionRules, region_pool
 from halfmask.models.mask_rcnn.detectron_geometry import DetectronAnchors
+from halfmask.models.mask_rcnn.detectron_training import RpnRules, start_xavier
 from halfmask.models.mask_rcnn.images import propose_in_full_precision
 from halfmask.models.mask_rcnn.mask_branch import MaskBranch, ObjectTeacher
 from halfmask.models.mask_rcnn.matching import match_in_parts
@@ -66,6 +68,7 @@ def build_mask_rcnn(
     )
     rpn = _rpn(detector)
     box_heads = _box_heads(detector, num_classes)
+    whole = sys.maxsize if config.minibatch is None else config.minibatch
     head = config.mask_head
     return PartialMaskRCNN(
         GeneralizedRCNNTransform(tuple(images.min_size), images.max_size, images.mean, images.std),
@@ -85,6 +88,12 @@ def build_mask_rcnn(
             names=names,
         ),
         legacy=detector.legacy_boxes,
+        rpn_rules=RpnRules(
+            detector.straddling_anchors,
+            detector.rpn_divisor == "fixed",
+            whole if detector.rpn_post_nms_per == "minibatch" else None,
+        ),
+        minibatch=whole if head.divisor == "minibatch" else None,
     )
 
 
@@ -119,7 +128,7 @@ def _rpn(detector: Detector) -> RegionProposalNetwork:
 
 def _anchors(detector: Detector, levels: int) -> AnchorGenerator | DetectronAnchors:
     sizes, ratios = detector.anchor_sizes, detector.anchor_ratios
-    if detector.legacy_boxes:
+    if detector.legacy_boxes or detector.centred_anchors:
         return DetectronAnchors([detector.strides[0] << i for i in range(levels)], sizes, ratios)
     return AnchorGenerator(tuple((size,) for size in sizes), (tuple(ratios),) * levels)
 
@@ -137,6 +146,7 @@ def _box_heads(detector: Detector, num_classes: int) -> BoxHeads:
         _box_predictor(detector.box_width, num_classes),
         batch=detector.box_batch,
         rules=DetectionRules(detector.score_threshold, detector.nms_threshold, detector.detections),
+        beta=detector.box_beta,
     )
 
 
@@ -146,6 +156,8 @@ def _box_head(detector: Detector) -> nn.Module:
     if detector.box_convs:
         convs = [width] * detector.box_convs
         head = FastRCNNConvFCHead((width, side, side), convs, [detector.box_width], _norm(detector))
+    if detector.fc_init == "xavier":
+        start_xavier(head)
     return head
 
 

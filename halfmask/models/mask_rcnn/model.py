@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
@@ -24,7 +25,12 @@ from halfmask.models.mask_rcnn.box_heads import (
     with_masks,
 )
 from halfmask.models.mask_rcnn.detector import RegionDetector
-from halfmask.models.mask_rcnn.detectron_geometry import MASK_SHIFT, DetectronPool
+from halfmask.models.mask_rcnn.detectron_geometry import (
+    MASK_SHIFT,
+    DetectronPool,
+    without_last_pixel,
+)
+from halfmask.models.mask_rcnn.detectron_training import RpnRules
 from halfmask.models.mask_rcnn.images import inference_batch, size_of
 from halfmask.models.mask_rcnn.loss import region_loss
 from halfmask.models.mask_rcnn.mask_branch import MaskBranch
@@ -35,6 +41,7 @@ from halfmask.models.mask_rcnn.regions import (
     MaskRegions,
     RegionPlaces,
     batch_targets,
+    rows_of,
 )
 from halfmask.recipes.run import LossKind
 from halfmask.structures import Detection, Target
@@ -49,6 +56,8 @@ class PartialMaskRCNN(RegionDetector):
     Args:
         mask_pool: pools regions for the mask branch.
         mask_branch: regions → mask logits.
+        minibatch: images over whose regions the mask loss is a mean, before the mean of
+            these; None: all.
         others: as RegionDetector's.
     """
 
@@ -63,8 +72,19 @@ class PartialMaskRCNN(RegionDetector):
         mask_pool: RegionPool | DetectronPool,
         mask_branch: MaskBranch,
         legacy: bool = False,
+        rpn_rules: RpnRules | None = None,
+        minibatch: int | None = None,
     ) -> None:
-        super().__init__(transform, backbone, fpn, rpn=rpn, box_heads=box_heads, legacy=legacy)
+        super().__init__(
+            transform,
+            backbone,
+            fpn,
+            rpn=rpn,
+            box_heads=box_heads,
+            legacy=legacy,
+            rpn_rules=rpn_rules or RpnRules(),
+        )
+        self.minibatch = minibatch
         self.mask_pool = mask_pool
         self.mask_branch = mask_branch
         self.mask_shift = MASK_SHIFT if legacy else HALF_PIXEL
@@ -93,7 +113,8 @@ class PartialMaskRCNN(RegionDetector):
         regions of masked objects are drawn.
         """
         if loss == "masks":
-            return {"loss_mask": self.mask_loss(self.mask_regions(images, targets))}
+            pooled, places = self.placed_regions(images, targets)
+            return {"loss_mask": self._mean_mask_loss(pooled, places.regions)}
         with use_image_seeds(targets):
             batch, boxes = self._batch(images, targets)
             features = self.features(batch.tensors)
@@ -105,7 +126,7 @@ class PartialMaskRCNN(RegionDetector):
                 own = self._own_boxes(boxes, teaching)
                 masked = with_masks(regions, teaching) if own is None else own
                 pooled, _ = self._pool_masked(features, masked, batch, targets=targets)
-                losses["loss_mask"] = self.mask_loss(pooled)
+                losses["loss_mask"] = self._mean_mask_loss(pooled, masked.boxes)
         return losses
 
     @torch.no_grad()
@@ -131,6 +152,17 @@ class PartialMaskRCNN(RegionDetector):
     def mask_loss(self, regions: MaskRegions) -> Tensor:
         """Returns the mask loss of pooled regions, by the branch's rules; 0 for none."""
         return region_loss(self.mask_branch, regions, self.class_rows())
+
+    def _mean_mask_loss(self, regions: MaskRegions, of_images: list[Tensor]) -> Tensor:
+        """Returns the mask loss; `of_images` holds a row for each region of each image."""
+        if self.minibatch is None:
+            return self.mask_loss(regions)
+        counts = [len(rows) for rows in of_images]
+        step = self.minibatch
+        sums = [sum(counts[i : i + step]) for i in range(0, len(counts), step)]
+        rows = torch.arange(sum(counts), device=regions.labels.device)
+        means = [self.mask_loss(rows_of(regions, part)) for part in torch.split(rows, sums)]
+        return torch.stack(means).mean()
 
     def class_weights(self) -> Tensor:
         """Returns the class weights that the mask head reads, float [K, D]."""
@@ -261,7 +293,9 @@ class PartialMaskRCNN(RegionDetector):
         originals = [target.masks.image_size for target in targets]
         resized = self._resized(regions.boxes, batch.image_sizes, originals)
         places = RegionPlaces([boxes + shift for boxes in resized], regions.matched)
-        drawn, unknown, has_mask = batch_targets(targets, places, 2 * self.mask_pool.output_size[0])
+        frames = [without_last_pixel(b) for b in resized] if self.legacy else resized
+        side = 2 * self.mask_pool.output_size[0]
+        drawn, unknown, has_mask = batch_targets(targets, places, side, frames=frames)
         pooled = self.mask_pool(features, regions.boxes, batch.image_sizes)
         labels = torch.cat(regions.labels)
         found = MaskRegions(
@@ -272,7 +306,11 @@ class PartialMaskRCNN(RegionDetector):
     def _teaching(self, targets: list[Target], boxes: BoxTargets) -> list[Tensor]:
         """Returns bool [n] for each image: the objects that teach the mask head."""
         flags = [t.has_mask.to(b["boxes"].device) for t, b in zip(targets, boxes, strict=True)]
-        return flags if self.mask_branch.teacher is None else [torch.ones_like(f) for f in flags]
+        if self.mask_branch.teacher is not None:
+            flags = [torch.ones_like(f) for f in flags]
+        # Rows of crowds follow; none of them teaches.
+        crowds = [0 if t.crowds is None else len(t.crowds) for t in targets]
+        return [F.pad(f, (0, count)) for f, count in zip(flags, crowds, strict=True)]
 
     def _own_boxes(self, boxes: BoxTargets, has_mask: list[Tensor]) -> SampledRegions | None:
         """Returns the objects' own boxes, if the rules ask for them."""

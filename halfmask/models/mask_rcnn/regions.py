@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from halfmask import distributed
+from halfmask.masks.polygons import draw_outline
 from halfmask.masks.sample import sample
 from halfmask.structures import Target
 
@@ -121,11 +122,18 @@ def rows_of(regions: MaskRegions, index: Tensor) -> MaskRegions:
 
 
 def batch_targets(
-    targets: list[Target], places: RegionPlaces, side: int
+    targets: list[Target],
+    places: RegionPlaces,
+    side: int,
+    *,
+    frames: list[Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns `region_targets` of all images, and bool [R]: whose object has a mask."""
-    rows = zip(targets, places.matched, places.regions, strict=True)
-    drawn = [region_targets(target, matched, place, side=side) for target, matched, place in rows]
+    rows = zip(targets, places.matched, places.regions, frames or places.regions, strict=True)
+    drawn = [
+        region_targets(target, matched, place, side=side, frame=frame)
+        for target, matched, place, frame in rows
+    ]
     pairs = zip(targets, places.matched, strict=True)
     has_mask = [target.has_mask.to(matched.device)[matched] for target, matched in pairs]
     cells, unknown = zip(*drawn, strict=True)
@@ -133,7 +141,7 @@ def batch_targets(
 
 
 def region_targets(
-    target: Target, matched: Tensor, regions: Tensor, *, side: int
+    target: Target, matched: Tensor, regions: Tensor, *, side: int, frame: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Returns targets and unknown cells of one image's regions.
 
@@ -142,6 +150,8 @@ def region_targets(
         matched: int64 [R], the object of each region.
         regions: float32 [R, 4] xyxy, see `RegionPlaces.regions`.
         side: M.
+        frame: float32 [R, 4] xyxy, the rectangles over which an object's outlines are
+            drawn, if it has some; None: `regions`.
     Returns:
         float32 [R, M, M] in [0, 1], see `MaskRegions.targets`; and bool [R, M, M], see
         `unknown_cells`.
@@ -151,6 +161,14 @@ def region_targets(
     with_mask, without = torch.where(own >= 0)[0], torch.where(own < 0)[0]
     out = torch.zeros((len(regions), side, side), dtype=torch.float32, device=regions.device)
     out[with_mask] = sample(target.masks, own[with_mask], regions[with_mask], size=side)
+    if target.outlines is not None:
+        out[with_mask] = (out[with_mask] >= COVERED).to(out.dtype)
+        rows, boxes = own.tolist(), (regions if frame is None else frame).cpu().numpy()
+        for region in with_mask.tolist():
+            outline = target.outlines[rows[region]]
+            if outline is not None:
+                drawn = draw_outline(outline, boxes[region], side)
+                out[region] = torch.from_numpy(drawn).to(out)
     if len(without):
         out[without] = _neighbours(target, regions[without], side)
     boxes_only = torch.where(~has_mask)[0]

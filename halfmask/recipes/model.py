@@ -24,6 +24,7 @@ from halfmask.recipes.detector import (
 )
 from halfmask.recipes.detectron import with_own_conventions
 
+
 class Transfer(Section):
     """The transfer function T (paper, section 3.1)."""
 

@@ -19,12 +19,7 @@ from halfmask.errors import InputError
 from halfmask.recipes import RECIPE_FOLDER, shipped_recipes
 from halfmask.recipes.detector import Backbone, Detector, Images
 from halfmask.recipes.faults import fault_of, override_of
-from halfmask.recipes.model import (
-    BoxSegmenterConfig,
-    MaskHead,
-    MaskRCNN,
-    Transfer,
-)
+from halfmask.recipes.model import BoxSegmenterConfig, MaskHead, MaskRCNN, Transfer
 from halfmask.recipes.run import Data, Optimiser, Recipe, SelfTraining, Stage
 from halfmask.recipes.yaml_text import parse_yaml, read_yaml
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from halfmask.errors import InputError
+from halfmask.models.backbones.blobs import Blobs
 from halfmask.models.backbones.detectron import (
     DEPTHS,
     LEFT_OVER,
@@ -22,7 +23,6 @@ from halfmask.models.backbones.detectron import (
     rgb_first,
 )
 from halfmask.models.imported.assemble import MASK_BRANCH, ImportedModel, assemble, untrained
-from halfmask.models.backbones.blobs import Blobs
 from halfmask.recipes.detectron import PIXEL_MEANS
 from halfmask.recipes.recipe import Backbone, Detector, Images, MaskHead, MaskRCNN, Transfer
 
@@ -38,6 +38,7 @@ SIZES = ("cls_score_w", "fc6_w", "fpn_inner_res5_2_sum_w")
 BODY = "backbone.body."
 MASK_BLOBS = ("_[mask]_", "conv5_mask", "mask_fcn_logits")
 BOX_HEAD = ("cls_score_w", "cls_score_b", "bbox_pred_w", "bbox_pred_b")
+
 
 def import_detectron(
     blobs: Blobs,

@@ -135,11 +135,7 @@ class _Sums:
 
 
 def _losses(
-    objectness: Tensor,
-    deltas: Tensor,
-    goals: Tensor,
-    *,
-    drawn: tuple[list[Tensor], list[Tensor]],
+    objectness: Tensor, deltas: Tensor, goals: Tensor, *, drawn: tuple[list[Tensor], list[Tensor]]
 ) -> _Sums:
     """Returns the sums over drawn anchors (flags [A] of each image, fore- and background)."""
     foreground, background = (torch.cat(flags) > 0 for flags in drawn)

@@ -122,11 +122,7 @@ def rows_of(regions: MaskRegions, index: Tensor) -> MaskRegions:
 
 
 def batch_targets(
-    targets: list[Target],
-    places: RegionPlaces,
-    side: int,
-    *,
-    frames: list[Tensor] | None = None,
+    targets: list[Target], places: RegionPlaces, side: int, *, frames: list[Tensor] | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns `region_targets` of all images, and bool [R]: whose object has a mask."""
     rows = zip(targets, places.matched, places.regions, frames or places.regions, strict=True)
@@ -160,21 +156,36 @@ def region_targets(
     own = target.mask_row.to(matched.device)[matched] if len(target) else matched
     with_mask, without = torch.where(own >= 0)[0], torch.where(own < 0)[0]
     out = torch.zeros((len(regions), side, side), dtype=torch.float32, device=regions.device)
-    out[with_mask] = sample(target.masks, own[with_mask], regions[with_mask], size=side)
-    if target.outlines is not None:
-        out[with_mask] = (out[with_mask] >= COVERED).to(out.dtype)
-        rows, boxes = own.tolist(), (regions if frame is None else frame).cpu().numpy()
-        for region in with_mask.tolist():
-            outline = target.outlines[rows[region]]
-            if outline is not None:
-                drawn = draw_outline(outline, boxes[region], side)
-                out[region] = torch.from_numpy(drawn).to(out)
+    boxes = regions if frame is None else frame
+    out[with_mask] = _own_masks(
+        target, own[with_mask], regions[with_mask], frame=boxes[with_mask], side=side
+    )
     if len(without):
         out[without] = _neighbours(target, regions[without], side)
     boxes_only = torch.where(~has_mask)[0]
     itself = matched[:, None] == boxes_only[None]
-    boxes = target.boxes.to(regions)[boxes_only]
-    return out, unknown_cells(regions + HALF_PIXEL, out, boxes, itself=itself)
+    others = target.boxes.to(regions)[boxes_only]
+    return out, unknown_cells(regions + HALF_PIXEL, out, others, itself=itself)
+
+
+def _own_masks(
+    target: Target, rows: Tensor, regions: Tensor, *, frame: Tensor, side: int
+) -> Tensor:
+    """Returns float32 [R, M, M]: the masks `rows` on regions, from outlines if read."""
+    regions = regions.float()  # of masks; a model's own arithmetic may be finer
+    if target.outlines is None:
+        return sample(target.masks, rows, regions, size=side)
+    outlines = [target.outlines[row] for row in rows.tolist()]
+    bitmaps = torch.tensor([i for i, o in enumerate(outlines) if o is None], dtype=torch.int64)
+    bitmaps = bitmaps.to(rows.device)
+    out = regions.new_zeros((len(rows), side, side))
+    shares = sample(target.masks, rows[bitmaps], regions[bitmaps], size=side)
+    out[bitmaps] = (shares >= COVERED).to(out.dtype)
+    drawn = zip(outlines, frame.cpu().numpy(), strict=True)
+    for region, (outline, box) in enumerate(drawn):
+        if outline is not None:
+            out[region] = torch.from_numpy(draw_outline(outline, box, side)).to(out)
+    return out
 
 
 def _neighbours(target: Target, regions: Tensor, side: int) -> Tensor:

@@ -117,8 +117,10 @@ END_TO_END = {
     "stages.0.train.0": "all",
     "stages.0.loss": "all",
     "init": None,
+    "data.skip_unannotated": True,
 }
 R101 = {
+    "model.minibatch": 1,
     "model.backbone.name": "resnet101",
     "stages.0.batch_size": 8,
     "stages.0.steps": 180_000,
@@ -129,8 +131,7 @@ R101 = {
 
 
 def glove() -> dict[str, Any]:
-    file = "${HALFMASK_SHARED}/data/embeddings/coco_glove.npy"
-    return {f"{T}input": "embedding", f"{T}embedding": file, f"{T}embedding_size": 300}
+    return {f"{T}input": "embedding", f"{T}embedding": "${GLOVE_FILE}", f"{T}embedding_size": 300}
 
 
 def grabcut(direction: str) -> dict[str, Any]:
@@ -210,6 +211,7 @@ def test_the_stages_fit_each_other() -> None:
         f"stages.0.train.{i}": part for i, part in enumerate(["backbone", "fpn", "rpn", "box_head"])
     }
     expected = {
+        "data.skip_unannotated": True,
         "stages.0.name": "boxes",
         "stages.0.loss": "boxes",
         "init": None,

@@ -337,7 +337,13 @@ def difference(found: Tensor | None, truth: Tensor | None) -> float:
 BOUND = 1e-6
 
 
-@pytest.mark.parametrize("variant", ["stop-gradient", "a minibatch without masks"])
+@pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param("stop-gradient", marks=pytest.mark.slow),
+        "a minibatch without masks",
+    ],
+)
 def test_ten_steps(backbone: tuple[Path, dict[str, Any]], variant: str) -> None:
     """Also without stop-gradient, and with one image for each GPU, one of them without
     masks: the divisor counts it.

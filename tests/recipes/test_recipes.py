@@ -18,6 +18,7 @@ from PIL import Image
 
 from halfmask.coco.categories import COCO_NAMES, resolve_masked
 from halfmask.coco.edit import strip_masks
+from halfmask.evaluation.run import evaluate
 from halfmask.labelling.complete import complete
 from halfmask.models.checkpoint import load_checkpoint
 from halfmask.recipes.recipe import RECIPE_FOLDER, Recipe, load_recipe, shipped_recipes
@@ -409,6 +410,45 @@ def test_two_steps_on_coco_mini(
         load_checkpoint(tmp_path / "run" / "model.safetensors").recipe.data.images
         == "${COCO_ROOT}/train2017"
     )
+
+
+FEW = 6
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+def test_the_commands_of_the_guide_on_coco_mini(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stage 1, a row of Table 1 on its detector, and the evaluation, in COCO's layout and
+    the authors' arithmetic; the networks are small and so are the photographs.
+    """
+    root = tmp_path / "coco"
+    (root / "annotations").mkdir(parents=True)
+    for part, year in (("train", "train2017"), ("val", "val2017")):
+        document = json.loads((shared_data / "coco-mini" / f"instances_{part}.json").read_text())
+        kept = {image["id"] for image in document["images"][:FEW]}
+        document["images"] = document["images"][:FEW]
+        rows = document["annotations"]
+        document["annotations"] = [row for row in rows if row["image_id"] in kept]
+        (root / "annotations" / f"instances_{year}.json").write_text(json.dumps(document))
+        (root / year).symlink_to(shared_data / "coco-mini" / part)
+    monkeypatch.setenv("COCO_ROOT", str(root))
+    stage1 = tmp_path / "runs" / STAGE1
+    for name, run in ((STAGE1, stage1), ("coco_t1a_voc2nonvoc_cls_box", tmp_path / "row")):
+        recipe = shrunk(name, root, stage1, side=160)
+        assert recipe.detectron == "exact"
+        assert train(recipe, out=run, report=False).finished
+    found = evaluate(
+        tmp_path / "row",
+        root / "annotations" / "instances_val2017.json",
+        images=root / "val2017",
+        masked="voc",
+        given_boxes=True,
+    ).to_json()
+    assert found["images"] == FEW
+    assert found["given_boxes"]["B"]["instances"] > 0
+    assert found["mask"]["all"]["AP"] is not None
 
 
 @pytest.mark.slow

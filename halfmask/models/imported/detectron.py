@@ -106,7 +106,8 @@ class _File:
             absent = ", ".join(sorted({name, *(n for n in SIZES if n not in self.blobs)}))
             raise InputError(
                 f"{self.where}: missing: {absent}; expected an FPN model with two fully connected "
-                "layers in its box head"
+                "layers in its box head (a backbone alone, R-50.pkl, is for a recipe: "
+                "model.backbone.weights=FILE)"
             )
         shape = self.blobs[name].shape
         if len(shape) < 2 or 0 in shape:

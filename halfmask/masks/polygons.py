@@ -33,8 +33,8 @@ def outline_of(segmentation: Any) -> Outline | None:
 def mirror_outline(outline: Outline, width: int) -> Outline:
     """Returns the outline in the mirrored image, as Detectron places it.
 
-    It maps x to width − 1 − x, so a mirrored outline lies one pixel left of the mirrored
-    bitmap.
+    It maps x to width − 1 − x, so a mirrored outline lies one pixel left of the
+    mirrored bitmap.
     """
     out = []
     for polygon in outline:

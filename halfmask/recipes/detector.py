@@ -50,8 +50,8 @@ class Backbone(Section):
     """How many of the last stages learn; the earlier ones stay as loaded."""
     stride_in_1x1: bool = False
     """ResNets of bottleneck blocks: the first 1×1 convolution of a block has the
-    stride, as in Detectron's weights, not the 3×3 one. A .pkl file of `weights` sets it,
-    and Detectron's pixel means.
+    stride, as in Detectron's weights, not the 3×3 one. A .pkl file of `weights` sets
+    it, and Detectron's pixel means.
     """
 
 
@@ -104,7 +104,8 @@ class Detector(Section):
     regression by each image's own number.
     """
     box_beta: float = Field(default=1 / 9, gt=0.0)
-    """β of the box head's smooth L1 loss: quadratic below, linear above. The authors: 1.
+    """β of the box head's smooth L1 loss: quadratic below it, linear above. The
+    authors: 1.
     """
     fc_init: Literal["torch", "xavier"] = "torch"
     """Start of the box head's fully connected layers. torch: PyTorch's default. xavier

@@ -65,7 +65,7 @@ def with_own_conventions(document: Any) -> Any:
     weights = document["backbone"].get("weights")
     if not isinstance(weights, str) or not weights.endswith(".pkl"):
         return document
-    own = {
+    own: dict[str, dict[str, Any]] = {
         "backbone": {"stride_in_1x1": True},
         "images": {"mean": [mean / 255 for mean in PIXEL_MEANS], "std": [1 / 255] * 3},
     }

@@ -71,13 +71,13 @@ class Data(Section):
     """Leaves out images without an object of any class, crowds aside (the authors')."""
     crowds: Literal["ignore", "label"] = "ignore"
     """A mask_rcnn's training. ignore: a region on a crowd is background. label (the
-    authors'): it has the crowd's class, and the box of the object that it overlaps most.
-    It teaches no mask, and the RPN ignores crowds either way.
+    authors'): it has the crowd's class, and the box of the object that it overlaps
+    most. It teaches no mask, and the RPN ignores crowds either way.
     """
     mask_targets: Literal["bitmap", "polygon"] = "bitmap"
     """A mask_rcnn's training. bitmap: the share of each cell that the mask covers.
-    polygon (the authors'): the polygons drawn on the cells by COCO's rule, 0 or 1. Masks
-    that are no polygons then count as covering a cell from one half on.
+    polygon (the authors'): the polygons drawn on the cells by COCO's rule, 0 or 1.
+    Masks that are no polygons then cover a cell from one half on.
     """
     unreadable: float = Field(default=0.01, ge=0.0, lt=1.0)
     """Share of the photographs that may turn out unreadable: they are named and left
@@ -95,9 +95,9 @@ class Optimiser(Section):
     lr: float = Field(gt=0.0)
     momentum: float = 0.9
     momentum_of: Literal["gradients", "steps"] = "gradients"
-    """sgd: what momentum sums up. gradients: PyTorch's. steps (Caffe2's): gradients times
-    the rate of their time, rescaled if the rate changes by more than a tenth at once.
-    Only warm-up tells them apart.
+    """sgd: what momentum sums up. gradients: PyTorch's. steps (Caffe2's): gradients
+    times the rate of their time, rescaled if the rate changes by more than a tenth at
+    once. Only warm-up tells them apart.
     """
     weight_decay: float = 1e-4
     bias_lr_factor: float = 1.0

@@ -314,8 +314,9 @@ class Network:
         hidden = self.linear("fc6", torch.cat(x).flatten(1)).relu()
         hidden = self.linear("fc7", hidden).relu()
         scores, offsets = self.linear("cls_score", hidden), self.linear("bbox_pred", hidden)
-        truth, goal = torch.from_numpy(np.concatenate(labels)), torch.from_numpy(
-            np.concatenate(goals)
+        truth, goal = (
+            torch.from_numpy(np.concatenate(labels)),
+            torch.from_numpy(np.concatenate(goals)),
         )
         rows = torch.arange(len(truth))
         cls = (torch.logsumexp(scores, 1) - scores[rows, truth]).mean()
@@ -323,9 +324,7 @@ class Network:
         box = (smooth_l1(own - goal, 1.0).sum(1) * (truth > 0)).sum() / len(truth)
         return {"loss_classifier": cls, "loss_box_reg": box}
 
-    def mask_loss(
-        self, maps: list[Tensor], pictures: Sequence[Picture], draws: Draws
-    ) -> Tensor:
+    def mask_loss(self, maps: list[Tensor], pictures: Sequence[Picture], draws: Draws) -> Tensor:
         """Dense: K maps of each region, with −1 for what does not count."""
         p = self.p
         classes = len(p["cls_score_w"])

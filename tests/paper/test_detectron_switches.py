@@ -40,7 +40,9 @@ def model_of(**detector: Any) -> PartialMaskRCNN:
     whole = {**MODEL, "detector": {**MODEL["detector"], **detector}}
     whole["mask_head"] = {"width": 8, "convs": 1, "roi_size": 4}
     torch.manual_seed(0)
-    recipe = parse_recipe({"name": "x", "model": whole, "data": DATA, "stages": [stage(WHOLE)]}, "x")
+    recipe = parse_recipe(
+        {"name": "x", "model": whole, "data": DATA, "stages": [stage(WHOLE)]}, "x"
+    )
     model = build_model(recipe.model, 7)
     assert isinstance(model, PartialMaskRCNN)
     return model
@@ -264,7 +266,9 @@ def test_a_name_of_torchvisions_weights(monkeypatch: pytest.MonkeyPatch) -> None
     build_encoder("resnet18", "IMAGENET1K_V1")
     build_encoder("resnet18", None)
     assert asked == ["IMAGENET1K_V1", None]
-    with pytest.raises(InputError, match="no weights IMAGENET1K_V2 for it; there are: IMAGENET1K_V1"):
+    with pytest.raises(
+        InputError, match="no weights IMAGENET1K_V2 for it; there are: IMAGENET1K_V1"
+    ):
         build_encoder("resnet18", "IMAGENET1K_V2")
     with pytest.raises(InputError, match="no such file"):
         build_encoder("resnet18", "imagenet.pth")
@@ -284,7 +288,7 @@ def test_a_pickle_of_something_else_is_refused(
         read_weights(path)
     assert "this ran" not in capsys.readouterr().out
     path.write_bytes(pickle.dumps({"conv1_w": np.zeros((64, 3, 7, 7), np.float32)}, 2))
-    with pytest.raises(InputError, match="expected Detectron's R-50.pkl"):
+    with pytest.raises(InputError, match=r"expected Detectron's R-50\.pkl"):
         read_weights(path)
 
 

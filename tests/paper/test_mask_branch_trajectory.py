@@ -94,9 +94,7 @@ def loss_and_gradients(p: Blobs, vectors: Array, truth: Array) -> tuple[float, B
     g["up_w"] = np.einsum("nchw,nohawb->coab", y, folded)
     dy = np.einsum("nohawb,coab->nchw", folded, p["up_w"])
     for i in reversed(range(CONVS)):
-        dy, g[f"fcn{i}_w"], g[f"fcn{i}_b"] = conv_back(
-            dy * (outs[i] > 0), seen[i], p[f"fcn{i}_w"]
-        )
+        dy, g[f"fcn{i}_w"], g[f"fcn{i}_b"] = conv_back(dy * (outs[i] > 0), seen[i], p[f"fcn{i}_w"])
     g["x"] = dy
     return loss, g, dvectors
 
@@ -119,13 +117,7 @@ class Sides:
         transfer = {"input": source, "stop_gradient": not end_to_end}
         transfer |= {"embedding_size": INPUTS["random"]} if source == "random" else {}
         head = MaskHead.model_validate(
-            {
-                "width": CHANNELS,
-                "convs": CONVS,
-                "roi_size": SIDE,
-                "mlp": mlp,
-                "transfer": transfer,
-            }
+            {"width": CHANNELS, "convs": CONVS, "roi_size": SIDE, "mlp": mlp, "transfer": transfer}
         )
         branch = build_mask_branch(head, CHANNELS, CLASSES, box_width=WIDTH)
         assert isinstance(branch, MaskBranch)

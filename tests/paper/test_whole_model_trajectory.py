@@ -5,21 +5,12 @@ written out (`detectron_reference`): losses, gradients and weights of every step
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tests.paper.detectron_reference import (
-    Caffe2Sgd,
-    Draws,
-    Network,
-    Picture,
-    mirrored,
-    mirrored_polygon,
-)
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -33,6 +24,14 @@ from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.recipes.recipe import Recipe, parse_recipe
 from halfmask.structures import Target
 from halfmask.training.loop.optim import build_optimiser
+from tests.paper.detectron_reference import (
+    Caffe2Sgd,
+    Draws,
+    Network,
+    Picture,
+    mirrored,
+    mirrored_polygon,
+)
 
 Record = dict[str, Any]
 CLASSES, FPN, WIDTH, MASK = 5, 6, 10, 6
@@ -236,8 +235,7 @@ class Run:
                 _, target = mirror(rgb, target)
                 boxes = mirrored(boxes, width)
                 polygons = [
-                    None if p is None else [mirrored_polygon(q, width) for q in p]
-                    for p in polygons
+                    None if p is None else [mirrored_polygon(q, width) for q in p] for p in polygons
                 ]
             picture = Picture(
                 rgb,
@@ -338,11 +336,7 @@ BOUND = 1e-6
 
 
 @pytest.mark.parametrize(
-    "variant",
-    [
-        pytest.param("stop-gradient", marks=pytest.mark.slow),
-        "a minibatch without masks",
-    ],
+    "variant", [pytest.param("stop-gradient", marks=pytest.mark.slow), "a minibatch without masks"]
 )
 def test_ten_steps(backbone: tuple[Path, dict[str, Any]], variant: str) -> None:
     """Also without stop-gradient, and with one image for each GPU, one of them without
@@ -378,11 +372,7 @@ OFF = {
     },
     "crowds": {"data__crowds": "ignore"},
     "binary targets": {"data__mask_targets": "bitmap"},
-    "mask divisor": {
-        "second": False,
-        "model__minibatch": 1,
-        "model__mask_head__divisor": "batch",
-    },
+    "mask divisor": {"second": False, "model__minibatch": 1, "model__mask_head__divisor": "batch"},
     "momentum": {"stages__0__optimiser__momentum_of": "gradients"},
     "stride in the 3×3": {"weights": "moved", "model__images__mean": [0.4815, 0.4547, 0.4038]},
     "pixel means": {"weights": "moved", "model__backbone__stride_in_1x1": True},

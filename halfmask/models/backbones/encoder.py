@@ -109,7 +109,9 @@ def encoder_of(
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Reads name → tensor from a file of weights (.safetensors, .pth, Detectron's .pkl).
+    """Reads name → tensor from a file of weights.
+
+    It is a .safetensors or .pth file, or a backbone of Detectron (.pkl).
 
     Raises:
         InputError: no such file, or not one of these.

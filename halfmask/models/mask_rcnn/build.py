@@ -50,15 +50,7 @@ def build_mask_rcnn(
 ) -> PartialMaskRCNN:
     """Builds a Mask R-CNN; the arguments are those of `build_model`."""
     detector, images = config.detector, config.images
-    strides = detector.strides
-    if (
-        not strides
-        or strides[0] not in (2, 4, 8, 16, 32)
-        or strides != [strides[0] << i for i in range(len(strides))]
-    ):
-        raise InputError(
-            f"detector.strides: expected powers of two, each twice the one before, found {strides}"
-        )
+    strides = _checked_strides(detector)
     backbone = encoder_of(config.backbone, pretrained, strides)
     norm_in_place(backbone.body)
     width = detector.fpn_channels
@@ -68,7 +60,7 @@ def build_mask_rcnn(
     )
     rpn = _rpn(detector)
     box_heads = _box_heads(detector, num_classes)
-    whole = sys.maxsize if config.minibatch is None else config.minibatch
+    minibatch = sys.maxsize if config.minibatch is None else config.minibatch
     head = config.mask_head
     return PartialMaskRCNN(
         GeneralizedRCNNTransform(tuple(images.min_size), images.max_size, images.mean, images.std),
@@ -88,12 +80,30 @@ def build_mask_rcnn(
             names=names,
         ),
         legacy=detector.legacy_boxes,
-        rpn_rules=RpnRules(
-            detector.straddling_anchors,
-            detector.rpn_divisor == "fixed",
-            whole if detector.rpn_post_nms_per == "minibatch" else None,
-        ),
-        minibatch=whole if head.divisor == "minibatch" else None,
+        rpn_rules=_rpn_rules(detector, minibatch),
+        minibatch=minibatch if head.divisor == "minibatch" else None,
+    )
+
+
+def _checked_strides(detector: Detector) -> list[int]:
+    strides = detector.strides
+    if (
+        not strides
+        or strides[0] not in (2, 4, 8, 16, 32)
+        or strides != [strides[0] << i for i in range(len(strides))]
+    ):
+        raise InputError(
+            f"detector.strides: expected powers of two, each twice the one before, found {strides}"
+        )
+    return strides
+
+
+def _rpn_rules(detector: Detector, minibatch: int) -> RpnRules:
+    shared = detector.rpn_post_nms_per == "minibatch"
+    return RpnRules(
+        straddling=detector.straddling_anchors,
+        fixed_divisor=detector.rpn_divisor == "fixed",
+        group=minibatch if shared else None,
     )
 
 

@@ -30,6 +30,8 @@ class RegionDetector(SegmentationModel):
         rpn: torchvision's.
         box_heads: torchvision's RoI heads for boxes.
         legacy: Detectron's geometry (`legacy_boxes`), for weights trained in it.
+
+    Attributes:
         rpn_rules: how the RPN learns and proposes in training.
     """
 
@@ -42,7 +44,6 @@ class RegionDetector(SegmentationModel):
         rpn: RegionProposalNetwork,
         box_heads: BoxHeads,
         legacy: bool,
-        rpn_rules: RpnRules,
     ) -> None:
         super().__init__()
         self.transform = transform
@@ -52,7 +53,7 @@ class RegionDetector(SegmentationModel):
         self.rpn.fg_bg_sampler = ImageSampler(rpn.fg_bg_sampler, ANCHORS)
         self.box_heads = box_heads
         self.legacy = legacy
-        self.rpn_rules = rpn_rules
+        self.rpn_rules = RpnRules()
         self._resize = resize_detectron if legacy else resize_boxes
 
     @property

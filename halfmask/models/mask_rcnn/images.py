@@ -55,11 +55,12 @@ def training_batch(
     if resize is not None:
         for row, target, image, size in zip(placed, dicts, images, batch.image_sizes, strict=True):
             row["boxes"] = resize(target["boxes"], size_of(image), size)
-    for row, target, image, size in zip(placed, targets, given, batch.image_sizes, strict=True):
-        if target.crowds is not None:
-            crowds = target.crowds.to(device)
+    sizes = zip(given, batch.image_sizes, strict=True)
+    for row, known, (image, size) in zip(placed, targets, sizes, strict=True):
+        if known.crowds is not None:
+            crowds = known.crowds.to(device)
             row["crowds"] = (resize or resize_boxes)(crowds, size_of(image), size)
-            row["crowd_labels"] = target.crowd_labels.to(device)
+            row["crowd_labels"] = known.crowd_labels.to(device)
     return _padded_for_all(batch), placed
 
 

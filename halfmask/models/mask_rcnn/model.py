@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
@@ -25,11 +24,8 @@ from halfmask.models.mask_rcnn.box_heads import (
     with_masks,
 )
 from halfmask.models.mask_rcnn.detector import RegionDetector
-from halfmask.models.mask_rcnn.detectron_geometry import (
-    MASK_SHIFT,
-    DetectronPool,
-    without_last_pixel,
-)
+from halfmask.models.mask_rcnn.detectron_geometry import MASK_SHIFT, DetectronPool
+from halfmask.models.mask_rcnn.detectron_geometry import without_last_pixel as inclusive
 from halfmask.models.mask_rcnn.detectron_training import RpnRules
 from halfmask.models.mask_rcnn.images import inference_batch, size_of
 from halfmask.models.mask_rcnn.loss import region_loss
@@ -41,7 +37,8 @@ from halfmask.models.mask_rcnn.regions import (
     MaskRegions,
     RegionPlaces,
     batch_targets,
-    rows_of,
+    minibatches,
+    teaching_rows,
 )
 from halfmask.recipes.run import LossKind
 from halfmask.structures import Detection, Target
@@ -56,8 +53,8 @@ class PartialMaskRCNN(RegionDetector):
     Args:
         mask_pool: pools regions for the mask branch.
         mask_branch: regions → mask logits.
-        minibatch: images over whose regions the mask loss is a mean, before the mean of
-            these; None: all.
+        minibatch: images of each mean of the mask loss; None: all of a batch.
+        rpn_rules: None: torchvision's.
         others: as RegionDetector's.
     """
 
@@ -75,15 +72,8 @@ class PartialMaskRCNN(RegionDetector):
         rpn_rules: RpnRules | None = None,
         minibatch: int | None = None,
     ) -> None:
-        super().__init__(
-            transform,
-            backbone,
-            fpn,
-            rpn=rpn,
-            box_heads=box_heads,
-            legacy=legacy,
-            rpn_rules=rpn_rules or RpnRules(),
-        )
+        super().__init__(transform, backbone, fpn, rpn=rpn, box_heads=box_heads, legacy=legacy)
+        self.rpn_rules = rpn_rules or RpnRules()
         self.minibatch = minibatch
         self.mask_pool = mask_pool
         self.mask_branch = mask_branch
@@ -155,14 +145,8 @@ class PartialMaskRCNN(RegionDetector):
 
     def _mean_mask_loss(self, regions: MaskRegions, of_images: list[Tensor]) -> Tensor:
         """Returns the mask loss; `of_images` holds a row for each region of each image."""
-        if self.minibatch is None:
-            return self.mask_loss(regions)
-        counts = [len(rows) for rows in of_images]
-        step = self.minibatch
-        sums = [sum(counts[i : i + step]) for i in range(0, len(counts), step)]
-        rows = torch.arange(sum(counts), device=regions.labels.device)
-        means = [self.mask_loss(rows_of(regions, part)) for part in torch.split(rows, sums)]
-        return torch.stack(means).mean()
+        parts = minibatches(regions, [len(rows) for rows in of_images], self.minibatch)
+        return torch.stack([self.mask_loss(part) for part in parts]).mean()
 
     def class_weights(self) -> Tensor:
         """Returns the class weights that the mask head reads, float [K, D]."""
@@ -271,12 +255,10 @@ class PartialMaskRCNN(RegionDetector):
         )
 
     def _check_labels(self, labels: Tensor) -> None:
-        classes = self.box_heads.box_predictor.cls_score.out_features
-        if len(labels) and (int(labels.min()) < 0 or int(labels.max()) >= classes):
-            raise InputError(
-                f"labels: expected 1…{classes - 1} (0 where unknown), found "
-                f"{int(labels.min())}…{int(labels.max())}"
-            )
+        last = self.box_heads.box_predictor.cls_score.out_features - 1
+        low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
+        if low < 0 or high > last:
+            raise InputError(f"labels: expected 1…{last} (0 where unknown), found {low}…{high}")
 
     def _pool_masked(
         self,
@@ -293,28 +275,26 @@ class PartialMaskRCNN(RegionDetector):
         originals = [target.masks.image_size for target in targets]
         resized = self._resized(regions.boxes, batch.image_sizes, originals)
         places = RegionPlaces([boxes + shift for boxes in resized], regions.matched)
-        frames = [without_last_pixel(b) for b in resized] if self.legacy else resized
+        frames = [inclusive(b) for b in resized] if self.legacy else resized
         side = 2 * self.mask_pool.output_size[0]
         drawn, unknown, has_mask = batch_targets(targets, places, side, frames=frames)
-        pooled = self.mask_pool(features, regions.boxes, batch.image_sizes)
-        labels = torch.cat(regions.labels)
         found = MaskRegions(
-            features=pooled, labels=labels, targets=drawn, unknown=unknown, has_mask=has_mask
+            features=self.mask_pool(features, regions.boxes, batch.image_sizes),
+            labels=torch.cat(regions.labels),
+            targets=drawn,
+            unknown=unknown,
+            has_mask=has_mask,
         )
         return found, places
 
     def _teaching(self, targets: list[Target], boxes: BoxTargets) -> list[Tensor]:
-        """Returns bool [n] for each image: the objects that teach the mask head."""
-        flags = [t.has_mask.to(b["boxes"].device) for t, b in zip(targets, boxes, strict=True)]
-        if self.mask_branch.teacher is not None:
-            flags = [torch.ones_like(f) for f in flags]
-        # Rows of crowds follow; none of them teaches.
-        crowds = [0 if t.crowds is None else len(t.crowds) for t in targets]
-        return [F.pad(f, (0, count)) for f, count in zip(flags, crowds, strict=True)]
+        """Returns bool [n + c] for each image: which of its rows teach the mask head."""
+        every = self.mask_branch.teacher is not None
+        rows = zip(targets, boxes, strict=True)
+        return [teaching_rows(t, every).to(b["boxes"].device) for t, b in rows]
 
     def _own_boxes(self, boxes: BoxTargets, has_mask: list[Tensor]) -> SampledRegions | None:
         """Returns the objects' own boxes, if the rules ask for them."""
-        rules = self.mask_branch.rules
-        if rules.source != "boxes":
-            return None
-        return own_boxes(boxes, has_mask, self.box_heads.foreground_limit, jitter=rules.jitter)
+        rules, most = self.mask_branch.rules, self.box_heads.foreground_limit
+        own = rules.source == "boxes"
+        return own_boxes(boxes, has_mask, most, jitter=rules.jitter) if own else None

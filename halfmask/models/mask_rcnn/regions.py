@@ -121,6 +121,22 @@ def rows_of(regions: MaskRegions, index: Tensor) -> MaskRegions:
     )
 
 
+def minibatches(regions: MaskRegions, counts: list[int], size: int | None) -> list[MaskRegions]:
+    """Returns the regions of each `size` images, None: of all; `counts` is of each image."""
+    if size is None:
+        return [regions]
+    sums = [sum(counts[i : i + size]) for i in range(0, len(counts), size)]
+    rows = torch.arange(sum(counts), device=regions.labels.device)
+    return [rows_of(regions, part) for part in torch.split(rows, sums)]
+
+
+def teaching_rows(target: Target, every: bool) -> Tensor:
+    """Returns bool [n + c]: the objects with a mask, or every one; no crowd."""
+    objects = torch.ones_like(target.has_mask) if every else target.has_mask
+    crowds = 0 if target.crowds is None else len(target.crowds)
+    return torch.cat([objects, objects.new_zeros(crowds)])
+
+
 def batch_targets(
     targets: list[Target], places: RegionPlaces, side: int, *, frames: list[Tensor] | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:

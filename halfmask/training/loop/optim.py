@@ -42,7 +42,7 @@ class StepMomentum(torch.optim.Optimizer):
         super().__init__(params, defaults)
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Any = None) -> Any:
         """Takes a step; `closure` computes the loss again, if it is given."""
         loss = None
         if closure is not None:
@@ -60,9 +60,9 @@ class StepMomentum(torch.optim.Optimizer):
         for p in learning:
             self.state[p].setdefault("velocity", torch.zeros_like(p))
         velocities = [self.state[p]["velocity"] for p in learning]
-        steps = [p.grad for p in learning]
-        if group["weight_decay"]:
-            steps = torch._foreach_add(steps, learning, alpha=group["weight_decay"])
+        decay = group["weight_decay"]
+        grads = [p.grad for p in learning]
+        steps = torch._foreach_add(grads, learning, alpha=decay) if decay else grads
         torch._foreach_mul_(velocities, group["momentum"] * correction)
         torch._foreach_add_(velocities, steps, alpha=group["lr"])
         torch._foreach_sub_(learning, velocities)

@@ -30,7 +30,8 @@ from halfmask.models.heads.predictors import (
     TransferPredictor,
 )
 from halfmask.models.heads.trunks import HourglassTrunk, MaskTrunk
-from halfmask.models.mask_rcnn.box_heads import BoxHeads, DetectionRules, region_pool
+from halfmask.models.mask_rcnn.box_heads import BoxHeads, region_pool
+from halfmask.models.mask_rcnn.detections import DetectionRules
 from halfmask.models.mask_rcnn.detectron_geometry import DetectronAnchors
 from halfmask.models.mask_rcnn.detectron_training import RpnRules, start_xavier
 from halfmask.models.mask_rcnn.images import propose_in_full_precision
@@ -80,7 +81,7 @@ def build_mask_rcnn(
             names=names,
         ),
         legacy=detector.legacy_boxes,
-        rpn_rules=_rpn_rules(detector, minibatch),
+        rpn_rules=RpnRules.of(detector, minibatch),
         minibatch=minibatch if head.divisor == "minibatch" else None,
     )
 
@@ -96,15 +97,6 @@ def _checked_strides(detector: Detector) -> list[int]:
             f"detector.strides: expected powers of two, each twice the one before, found {strides}"
         )
     return strides
-
-
-def _rpn_rules(detector: Detector, minibatch: int) -> RpnRules:
-    shared = detector.rpn_post_nms_per == "minibatch"
-    return RpnRules(
-        straddling=detector.straddling_anchors,
-        fixed_divisor=detector.rpn_divisor == "fixed",
-        group=minibatch if shared else None,
-    )
 
 
 def _norm(detector: Detector) -> type[nn.Module] | None:

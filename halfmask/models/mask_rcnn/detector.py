@@ -13,7 +13,8 @@ from halfmask import distributed
 from halfmask.models.backbones.encoder import Encoder
 from halfmask.models.base import SegmentationModel, precise
 from halfmask.models.image_rng import ANCHORS, ImageSampler
-from halfmask.models.mask_rcnn.box_heads import BoxHeads, BoxTargets, Features, Sizes
+from halfmask.models.mask_rcnn.box_heads import BoxHeads, BoxTargets, Features
+from halfmask.models.mask_rcnn.detections import Sizes
 from halfmask.models.mask_rcnn.detectron_geometry import padded, resize_detectron
 from halfmask.models.mask_rcnn.detectron_training import RpnRules, propose
 from halfmask.models.mask_rcnn.images import inference_batch, size_of, training_batch, training_flag

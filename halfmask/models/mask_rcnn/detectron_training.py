@@ -15,6 +15,8 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 from torchvision.ops import box_iou
 
+from halfmask.recipes.detector import Detector
+
 RPN_BETA = 1 / 9
 """β of the RPN's smooth L1 loss, the same in torchvision and in Detectron."""
 
@@ -35,6 +37,16 @@ class RpnRules:
     straddling: bool = True
     fixed_divisor: bool = False
     group: int | None = None
+
+    @classmethod
+    def of(cls, detector: Detector, minibatch: int) -> RpnRules:
+        """Returns a recipe's rules, for minibatches of that many images."""
+        shared = detector.rpn_post_nms_per == "minibatch"
+        return cls(
+            straddling=detector.straddling_anchors,
+            fixed_divisor=detector.rpn_divisor == "fixed",
+            group=minibatch if shared else None,
+        )
 
     @property
     def are_torchvisions(self) -> bool:

@@ -19,10 +19,10 @@ from halfmask.models.mask_rcnn.box_heads import (
     BoxTargets,
     Features,
     SampledRegions,
-    Sizes,
     own_boxes,
     with_masks,
 )
+from halfmask.models.mask_rcnn.detections import Sizes
 from halfmask.models.mask_rcnn.detector import RegionDetector
 from halfmask.models.mask_rcnn.detectron_geometry import MASK_SHIFT, DetectronPool
 from halfmask.models.mask_rcnn.detectron_geometry import without_last_pixel as inclusive
@@ -115,8 +115,8 @@ class PartialMaskRCNN(RegionDetector):
                 teaching = self._teaching(targets, boxes)
                 own = self._own_boxes(boxes, teaching)
                 masked = with_masks(regions, teaching) if own is None else own
-                pooled, _ = self._pool_masked(features, masked, batch, targets=targets)
-                losses["loss_mask"] = self._mean_mask_loss(pooled, masked.boxes)
+                pooled, places = self._pool_masked(features, masked, batch, targets=targets)
+                losses["loss_mask"] = self._mean_mask_loss(pooled, places.regions)
         return losses
 
     @torch.no_grad()
@@ -288,10 +288,9 @@ class PartialMaskRCNN(RegionDetector):
         return found, places
 
     def _teaching(self, targets: list[Target], boxes: BoxTargets) -> list[Tensor]:
-        """Returns bool [n + c] for each image: which of its rows teach the mask head."""
-        every = self.mask_branch.teacher is not None
-        rows = zip(targets, boxes, strict=True)
-        return [teaching_rows(t, every).to(b["boxes"].device) for t, b in rows]
+        """Returns bool [n + c] for each image: the rows that teach the mask head."""
+        every, device = self.mask_branch.teacher is not None, boxes[0]["boxes"].device
+        return [teaching_rows(target, every).to(device) for target in targets]
 
     def _own_boxes(self, boxes: BoxTargets, has_mask: list[Tensor]) -> SampledRegions | None:
         """Returns the objects' own boxes, if the rules ask for them."""

@@ -77,10 +77,14 @@ class MaskHead(Section):
     """Side of the pooled region; masks have twice that side."""
     sampling_ratio: Sampling = 2
     transfer: Transfer = Transfer()
-    mlp: Literal["none", "light", "full"] = "none"
+    mlp: Literal["none", "light", "full", "only"] = "none"
     """A class-agnostic branch whose map is added to the logits. full: the paper's, one
     fully connected layer on the deconvolution's output (157 million weights at width
-    256). light: pooled, narrowed features through a hidden layer (0.9 million).
+    256). light: pooled, narrowed features through a hidden layer (0.9 million). only:
+    the full branch alone, in place of the last convolution; `kind: agnostic`.
+    """
+    mlp_layers: int = Field(default=1, ge=1, le=3)
+    """mlp: full and only. Fully connected layers; hidden ones are 1024 wide, with ReLU.
     """
     regions: Literal["proposals", "boxes"] = "proposals"
     """Training. proposals: the detector's proposals and the objects' boxes, as sampled
@@ -120,6 +124,10 @@ class MaskHead(Section):
                 "`norm: batch` cannot average over the hourglass's one cell of one region: use "
                 "group or none"
             )
+        if self.mlp == "only" and self.kind != "agnostic":
+            raise ValueError("`mlp: only` knows no classes: it needs `kind: agnostic`")
+        if self.mlp_layers > 1 and self.mlp not in ("full", "only"):
+            raise ValueError("`mlp_layers` is for `mlp: full` and `mlp: only`")
         if self.box_only == "taught" and self.kind == "agnostic":
             raise ValueError(
                 "`box_only: taught` teaches filters of classes: it needs `kind: transfer` or "

@@ -21,7 +21,7 @@ from halfmask.errors import InputError
 from halfmask.models.backbones.encoder import encoder_of
 from halfmask.models.backbones.norm import norm_in_place
 from halfmask.models.class_weights import ClassWeights, NoWeights, build_class_weights
-from halfmask.models.heads.mlp import LightMlpBranch, MlpBranch
+from halfmask.models.heads.mlp import LightMlpBranch, MlpBranch, MlpPredictor
 from halfmask.models.heads.predictors import (
     AgnosticPredictor,
     MaskPredictor,
@@ -201,7 +201,9 @@ def build_mask_branch(
         )
     else:
         predictor, weights = _PREDICTORS[head.kind](head.width, num_classes), NoWeights()
-    mlp = _MLPS[head.mlp](head.width, 2 * head.roi_size)
+    if head.mlp == "only":
+        predictor = MlpPredictor(head.width, 2 * head.roi_size, head.mlp_layers)
+    mlp = _MLPS[head.mlp](head)
     trunk = _TRUNKS[head.trunk](head, in_channels)
     teacher = ObjectTeacher(head.width) if head.box_only == "taught" else None
     return MaskBranch(trunk, predictor, weights, mlp=mlp, teacher=teacher, rules=region_rules(head))
@@ -241,8 +243,9 @@ _TRUNKS: dict[str, Callable[[MaskHead, int], nn.Module]] = {
         in_channels, head.width, head.roi_size, norm=head.norm
     ),
 }
-_MLPS: dict[str, Callable[[int, int], nn.Module | None]] = {
-    "none": lambda width, side: None,  # noqa: ARG005
-    "light": LightMlpBranch,
-    "full": MlpBranch,
+_MLPS: dict[str, Callable[[MaskHead], nn.Module | None]] = {
+    "none": lambda _: None,
+    "only": lambda _: None,
+    "light": lambda head: LightMlpBranch(head.width, 2 * head.roi_size),
+    "full": lambda head: MlpBranch(head.width, 2 * head.roi_size, head.mlp_layers),
 }

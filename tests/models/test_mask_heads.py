@@ -31,7 +31,7 @@ CLASSES, WIDTH, SIDE, BOX_WIDTH = 7, 6, 4, 5
 HEADS: dict[str, dict[str, Any]] = {
     "agnostic": {"kind": "agnostic"},
     "agnostic+mlp": {"kind": "agnostic", "mlp": "full"},
-    "agnostic+mlp of 3": {"kind": "agnostic", "mlp": "full", "mlp_layers": 3},
+    "agnostic+mlp of 2": {"kind": "agnostic", "mlp": "full", "mlp_layers": 2},
     "mlp only": {"kind": "agnostic", "mlp": "only"},
     "agnostic+light mlp": {"kind": "agnostic", "mlp": "light"},
     "per_class": {"kind": "per_class"},

@@ -462,6 +462,7 @@ def test_the_papers_model_at_full_size_on_coco_mini(
         "model.images.min_size=[240]",
         "model.images.max_size=400",
         "stages.0.batch_size=1",
+        "model.minibatch=1",
         "data.workers=0",
     ]
     # Every weight of the paper's model; only the pictures are smaller.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -192,15 +193,15 @@ def _own_masks(
     if target.outlines is None:
         return sample(target.masks, rows, regions, size=side)
     outlines = [target.outlines[row] for row in rows.tolist()]
+    pairs = zip(outlines, frame.cpu().numpy(), strict=True)
+    drawn = [draw_outline(outline or (), box, side) for outline, box in pairs]
+    if not drawn:
+        return regions.new_zeros((0, side, side))
+    out = torch.from_numpy(np.stack(drawn)).to(regions)  # one copy to the device
     bitmaps = torch.tensor([i for i, o in enumerate(outlines) if o is None], dtype=torch.int64)
     bitmaps = bitmaps.to(rows.device)
-    out = regions.new_zeros((len(rows), side, side))
     shares = sample(target.masks, rows[bitmaps], regions[bitmaps], size=side)
     out[bitmaps] = (shares >= COVERED).to(out.dtype)
-    drawn = zip(outlines, frame.cpu().numpy(), strict=True)
-    for region, (outline, box) in enumerate(drawn):
-        if outline is not None:
-            out[region] = torch.from_numpy(draw_outline(outline, box, side)).to(out)
     return out
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from halfmask.masks.crops import MaskCrops, encode_rle
 from halfmask.masks.paste import grown, paste
+from halfmask.masks.polygons import Outline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,10 @@ class Target:
             drew it, less if a model did. None: all 1.
         loose_box: bool [n], boxes that an augmentation has made loose, so that they do
             not show where their object ends. None: no box.
+        crowds: float32 [c, 4] xyxy, boxes of crowds; None: not read.
+        crowd_labels: int64 [c], 1…K−1.
+        outlines: of each of the m masks, the polygons that draw it
+            (`masks.polygons.Outline`), None for another mask. None: not read.
         draws: seed of the random draws of a training step for this image; None: the
             process's own generator.
     """
@@ -45,6 +50,9 @@ class Target:
     annotation_ids: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     mask_weight: Tensor | None = None
     loose_box: Tensor | None = None
+    crowds: Tensor | None = None
+    crowd_labels: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    outlines: tuple[Outline | None, ...] | None = None
     draws: int | None = None
 
     def __post_init__(self) -> None:
@@ -71,6 +79,8 @@ class Target:
             masks=self.masks.to(device),
             mask_weight=None if self.mask_weight is None else self.mask_weight.to(device),
             loose_box=None if self.loose_box is None else self.loose_box.to(device),
+            crowds=None if self.crowds is None else self.crowds.to(device),
+            crowd_labels=self.crowd_labels.to(device),
         )
 
 

@@ -97,7 +97,7 @@ POSITIONAL = {
     "masks/crops.py:_pair_iou": "takes two crops, each a bitmap and its place",
     "models/box_segmenter/model.py:_detection": ROW,
     "models/fixed/baselines.py:_one": "takes the coordinates of a box",
-    "models/mask_rcnn/box_heads.py:_of_image": ROW,
+    "models/mask_rcnn/detections.py:_of_image": ROW,
     "models/mask_rcnn/model.py:_detection": ROW,
     "web/schema.py:xywh": "takes the coordinates of a box",
     "web/segmenting.py:_drawn": ROW,

@@ -107,7 +107,8 @@ def run_coco(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
     """Trains and measures what is missing, for both directions.
 
     Raises:
-        InputError: COCO's files are not where they should be, or a run fails.
+        InputError: COCO's files or GloVe's vectors are not where they should be, or a
+            run fails.
     """
     root = options.root
     if root is None:
@@ -127,6 +128,11 @@ def run_coco(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
                 f"{path}: not there; bench table1 --data coco needs COCO 2017 as its authors "
                 "lay it out"
             )
+    if "GLOVE_FILE" not in os.environ:
+        raise InputError(
+            "bench table1 --data coco: the rows of GloVe need the environment variable GLOVE_FILE, "
+            "the file of the class vectors (docs/paper.md says where it comes from)"
+        )
     _keep_overrides(options)
     measures: list[Measure] = []
     heads = list(dict.fromkeys(head for _, rows, _ in PARTS.values() for _, head in rows))

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from benchmarks.measuring import Step, allocations_of, alternate
 from benchmarks.speed.torchvision_peer import mask_head, mask_head_loss
-from halfmask.models.mask_rcnn.box_heads import BoxHeads, DetectionRules, detections
+from halfmask.models.mask_rcnn.box_heads import BoxHeads
 from halfmask.models.mask_rcnn.build import build_mask_branch
+from halfmask.models.mask_rcnn.detections import DetectionRules, detections
 from halfmask.models.mask_rcnn.loss import region_loss
 from halfmask.models.mask_rcnn.mask_branch import MaskBranch
 from halfmask.models.mask_rcnn.pooling import RegionPool

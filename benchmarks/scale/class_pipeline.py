@@ -17,8 +17,8 @@ from benchmarks.measuring import alternate, in_fresh_process, process_peak_of
 from benchmarks.speed.torchvision_peer import torchvision_twin
 from halfmask.masks.crops import iou
 from halfmask.masks.paste import paste
-from halfmask.models.mask_rcnn.box_heads import DetectionRules, detections
 from halfmask.models.mask_rcnn.build import build_mask_rcnn
+from halfmask.models.mask_rcnn.detections import DetectionRules, detections
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.recipes.recipe import MaskRCNN
 

@@ -17,6 +17,7 @@ from halfmask.coco.photographs.reader import reader_of
 from halfmask.coco.supervision import MaskState, Use
 from halfmask.errors import InputError
 from halfmask.masks.crops import MaskCrops, decode
+from halfmask.masks.polygons import outline_of
 from halfmask.structures import Target
 
 
@@ -40,6 +41,8 @@ class CocoInstances(Dataset[tuple[Tensor, Target]]):
         image_ids: the images, in this order; None: all.
         use: which of halfmask's own masks count (`Data.use`).
         cache: keep decoded photographs in memory, as uint8, in each worker process.
+        crowds: whether targets carry the boxes of crowds.
+        outlines: whether targets carry the polygons of masks.
     Raises:
         InputError: photographs are missing, or an image id is not in the file; later, a
             photograph is truncated or has the size that the file says in neither frame.
@@ -53,7 +56,10 @@ class CocoInstances(Dataset[tuple[Tensor, Target]]):
         *,
         use: Use = "annotated",
         cache: bool = False,
+        crowds: bool = False,
+        outlines: bool = False,
     ) -> None:
+        self._parts = {"crowds": crowds, "outlines": outlines}
         self.image_ids = list(file.image_ids if image_ids is None else image_ids)
         unknown = [i for i in self.image_ids if i not in file]
         if unknown:
@@ -79,12 +85,17 @@ class CocoInstances(Dataset[tuple[Tensor, Target]]):
 
     def target(self, index: int) -> Target:
         """Returns an image's Target without reading the photograph."""
-        return build_target(self.file, self.image_ids[index], self.use)
+        return build_target(self.file, self.image_ids[index], self.use, **self._parts)
 
     def with_masks(self) -> list[int]:
         """Returns the ids of images with at least one usable mask, in order."""
         masked = self.file.with_masks(self.use)
         return [i for i in self.image_ids if i in masked]
+
+    def with_objects(self) -> list[int]:
+        """Returns the ids of images with at least one object, crowds aside, in order."""
+        file, use = self.file, self.use
+        return [i for i in self.image_ids if set(file.states_of(i, use)) - {MaskState.CROWD}]
 
     def _pixels(self, index: int) -> Pixels:
         if self._cache is not None and index in self._cache:
@@ -102,10 +113,22 @@ class CocoInstances(Dataset[tuple[Tensor, Target]]):
         return self._reader.path_of({"id": image_id, "file_name": name})
 
 
-def build_target(file: Annotations, image_id: int, use: Use = "annotated") -> Target:
-    """Returns the Target of one image of a COCO file, without crowds."""
+def build_target(
+    file: Annotations,
+    image_id: int,
+    use: Use = "annotated",
+    *,
+    crowds: bool = False,
+    outlines: bool = False,
+) -> Target:
+    """Returns the Target of one image of a COCO file.
+
+    Crowds are no objects of it. `crowds` and `outlines` add its fields of that name.
+    """
     size = file.size_of(image_id)
-    rows = [row for row in file.instances_of(image_id, use) if row.state != MaskState.CROWD]
+    instances = file.instances_of(image_id, use)
+    rows = [row for row in instances if row.state != MaskState.CROWD]
+    many = [row for row in instances if row.state == MaskState.CROWD] if crowds else []
     crops = [decode(row.segmentation, size) for row in rows if row.state == MaskState.MASK]
     weights = [row.weight for row in rows]
     weighted = any(w != 1 for w in weights)
@@ -117,6 +140,11 @@ def build_target(file: Annotations, image_id: int, use: Use = "annotated") -> Ta
         image_id=image_id,
         annotation_ids=torch.tensor([row.annotation_id for row in rows], dtype=torch.int64),
         mask_weight=torch.tensor(weights, dtype=torch.float32) if weighted else None,
+        crowds=torch.tensor([row.box for row in many], dtype=torch.float32) if many else None,
+        crowd_labels=torch.tensor([row.label for row in many], dtype=torch.int64),
+        outlines=tuple(outline_of(row.segmentation) for row in rows if row.state == MaskState.MASK)
+        if outlines
+        else None,
     )
 
 

@@ -130,3 +130,8 @@ class FixedSegmenter(SegmentationModel):
     @property
     def needs_labels(self) -> bool:
         return False
+
+
+def precise(tensor: Tensor) -> Tensor:
+    """Returns a half-precision tensor as float32, any other as it came."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -5,101 +5,24 @@ The text below a field documents it.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-# A recipe may come from a stranger, in the header of a checkpoint; these bounds and
-# `halfmask.models.build.MOST_WEIGHTS` keep what it asks for within a machine.
-Width = Annotated[int, Field(ge=1, le=4096)]  # channels of a layer
-Side = Annotated[int, Field(ge=1, le=16_384)]  # pixels
-Few = Annotated[int, Field(ge=1, le=256)]  # blocks of a stage, or cells of a small map's side
-Layers = Annotated[int, Field(ge=0, le=64)]
-Regions = Annotated[int, Field(ge=1, le=100_000)]  # of a picture
-Sampling = Annotated[int, Field(ge=-1, le=16)]  # points along a side of a pooled cell
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-
-
-class Section(BaseModel):
-    """A part of a recipe: it refuses unknown keys, and its values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Backbone(Section):
-    name: str
-    """A torchvision classification model (resnet18 … resnet101, mobilenet_v2,
-    mobilenet_v3_large, …), a timm model (timm/tf_efficientnet_lite2, …) or
-    `small_resnet`.
-    """
-    weights: str | None = None
-    """null: random. DEFAULT: torchvision's or timm's own, downloaded once. Else a
-    .safetensors or .pth file with their key names.
-    """
-    widths: Annotated[list[Width], Field(max_length=8)] | None = None
-    """small_resnet only: channels of each stage; the first is also the stem's."""
-    blocks: Annotated[list[Few], Field(max_length=8)] | None = None
-    """small_resnet only: BasicBlocks in each stage."""
-    norm: Literal["batch", "frozen"] = "batch"
-    """frozen: BatchNorm's statistics and weights stay as loaded."""
-    trainable_stages: Layers = 5
-    """How many of the last stages learn; the earlier ones stay as loaded."""
-    stride_in_1x1: bool = False
-    """ResNets of bottleneck blocks: the first 1×1 convolution of a block has the
-    stride, as in Detectron's weights, not the 3×3 one.
-    """
-
-
-class Images(Section):
-    min_size: Annotated[list[Side], Field(max_length=64)]
-    """Length of the short side. Training draws one for each picture; inference uses the
-    last.
-    """
-    max_size: Side
-    mean: list[float] = [0.485, 0.456, 0.406]
-    std: list[float] = [0.229, 0.224, 0.225]
-
-
-class Detector(Section):
-    fpn_channels: Width = 256
-    strides: Annotated[list[Side], Field(max_length=8)] = [4, 8, 16, 32]
-    """Strides of the backbone's stages that the FPN uses."""
-    extra_level: bool = True
-    """Adds an RPN level, pooled from the last one (torchvision's `pool`)."""
-    anchor_sizes: Annotated[list[Side], Field(max_length=16)] = [32, 64, 128, 256, 512]
-    """One size for each RPN level."""
-    anchor_ratios: Annotated[list[float], Field(max_length=64)] = [0.5, 1.0, 2.0]
-    box_width: Width = 1024
-    """Width of fc6 and fc7."""
-    box_convs: Layers = 0
-    """3×3 convolutions before a single fully connected layer. 0: two fully connected
-    layers without convolutions.
-    """
-    rpn_convs: int = Field(default=1, ge=1, le=64)
-    """3×3 convolutions of the RPN."""
-    norm: Literal["none", "batch"] = "none"
-    """BatchNorm in the FPN and in the box head's convolutions (torchvision's v2
-    models).
-    """
-    legacy_boxes: bool = False
-    """Detectron's geometry, for weights trained in it: boxes include their last pixel,
-    anchors are centred on their cells.
-    """
-    box_roi_size: Few = 7
-    box_sampling_ratio: Sampling = 2
-    rpn_pre_nms: tuple[Regions, Regions] = (2000, 1000)
-    """Proposals of each level before NMS: in training, in inference."""
-    rpn_post_nms: tuple[Regions, Regions] = (2000, 1000)
-    """Proposals after NMS: in training, in inference."""
-    rpn_batch: Regions = 256
-    box_batch: Regions = 512
-    """Regions sampled from each image for the box loss; at most a quarter are
-    foreground.
-    """
-    score_threshold: float = 0.05
-    nms_threshold: float = 0.5
-    detections: Regions = 100
-    """Boxes kept for each image, over all classes."""
+from halfmask.recipes.detector import (
+    Backbone,
+    Detector,
+    Few,
+    Images,
+    Layers,
+    Regions,
+    Sampling,
+    Section,
+    Seed,
+    Side,
+    Width,
+)
+from halfmask.recipes.detectron import with_own_conventions
 
 
 class Transfer(Section):
@@ -154,10 +77,14 @@ class MaskHead(Section):
     """Side of the pooled region; masks have twice that side."""
     sampling_ratio: Sampling = 2
     transfer: Transfer = Transfer()
-    mlp: Literal["none", "light", "full"] = "none"
+    mlp: Literal["none", "light", "full", "only"] = "none"
     """A class-agnostic branch whose map is added to the logits. full: the paper's, one
     fully connected layer on the deconvolution's output (157 million weights at width
-    256). light: pooled, narrowed features through a hidden layer (0.9 million).
+    256). light: pooled, narrowed features through a hidden layer (0.9 million). only:
+    the full branch alone, in place of the last convolution; `kind: agnostic`.
+    """
+    mlp_layers: int = Field(default=1, ge=1, le=3)
+    """mlp: full and only. Fully connected layers; hidden ones are 1024 wide, with ReLU.
     """
     regions: Literal["proposals", "boxes"] = "proposals"
     """Training. proposals: the detector's proposals and the objects' boxes, as sampled
@@ -184,6 +111,11 @@ class MaskHead(Section):
     its answer is the target for regions of box-only objects, less the cells that masked
     neighbours cover. Cells in boxes of other box-only objects do not count.
     """
+    divisor: Literal["batch", "minibatch"] = "batch"
+    """Training. The mask loss is the mean over the regions of the batch, or (the
+    authors') the mean of each `minibatch`, averaged over these; one without a masked
+    object then adds 0. minibatch needs `normaliser: rank`.
+    """
 
     @model_validator(mode="after")
     def _together(self) -> MaskHead:
@@ -192,6 +124,10 @@ class MaskHead(Section):
                 "`norm: batch` cannot average over the hourglass's one cell of one region: use "
                 "group or none"
             )
+        if self.mlp == "only" and self.kind != "agnostic":
+            raise ValueError("`mlp: only` knows no classes: it needs `kind: agnostic`")
+        if self.mlp_layers > 1 and self.mlp not in ("full", "only"):
+            raise ValueError("`mlp_layers` is for `mlp: full` and `mlp: only`")
         if self.box_only == "taught" and self.kind == "agnostic":
             raise ValueError(
                 "`box_only: taught` teaches filters of classes: it needs `kind: transfer` or "
@@ -208,6 +144,16 @@ class MaskRCNN(Section):
     images: Images
     detector: Detector = Detector()
     mask_head: MaskHead = MaskHead()
+    minibatch: int | None = Field(default=None, ge=1, le=65_536)
+    """Training. Images of a minibatch, where a key names one: those of one GPU of the
+    authors (2, with ResNet-101 1). A batch is cut into minibatches in its order. null:
+    the batch of a process.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _conventions(cls, document: Any) -> Any:
+        return with_own_conventions(document)
 
 
 class FromBoxes(Section):

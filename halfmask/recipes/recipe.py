@@ -1,7 +1,7 @@
 """Recipes: one YAML file describes a whole run.
 
 `load_recipe` reads one, and `a.b=c` on the command line overrides a key. The schema is
-in `halfmask.recipes.model` and `halfmask.recipes.run`.
+in `halfmask.recipes.model`, `halfmask.recipes.detector` and `halfmask.recipes.run`.
 """
 
 from __future__ import annotations
@@ -17,16 +17,9 @@ from pydantic import ValidationError
 
 from halfmask.errors import InputError
 from halfmask.recipes import RECIPE_FOLDER, shipped_recipes
+from halfmask.recipes.detector import Backbone, Detector, Images
 from halfmask.recipes.faults import fault_of, override_of
-from halfmask.recipes.model import (
-    Backbone,
-    BoxSegmenterConfig,
-    Detector,
-    Images,
-    MaskHead,
-    MaskRCNN,
-    Transfer,
-)
+from halfmask.recipes.model import BoxSegmenterConfig, MaskHead, MaskRCNN, Transfer
 from halfmask.recipes.run import Data, Optimiser, Recipe, SelfTraining, Stage
 from halfmask.recipes.yaml_text import parse_yaml, read_yaml
 

@@ -6,12 +6,14 @@ or steps.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, model_validator
 
-from halfmask.recipes.model import BoxSegmenterConfig, MaskRCNN, Section, Seed
+from halfmask.recipes.detector import Section, Seed
+from halfmask.recipes.detectron import with_exact_keys
+from halfmask.recipes.model import BoxSegmenterConfig, MaskRCNN
 
 LossKind = Literal["all", "boxes", "masks"]
 
@@ -65,6 +67,18 @@ class Data(Section):
     """Objects pasted into a photograph, at most."""
     skip_unmasked: bool = False
     """Leaves out images without any mask (the box segmenter cannot learn from them)."""
+    skip_unannotated: bool = False
+    """Leaves out images without an object of any class, crowds aside (the authors')."""
+    crowds: Literal["ignore", "label"] = "ignore"
+    """A mask_rcnn's training. ignore: a region on a crowd is background. label (the
+    authors'): it has the crowd's class, and the box of the object that it overlaps
+    most. It teaches no mask, and the RPN ignores crowds either way.
+    """
+    mask_targets: Literal["bitmap", "polygon"] = "bitmap"
+    """A mask_rcnn's training. bitmap: the share of each cell that the mask covers.
+    polygon (the authors'): the polygons drawn on the cells by COCO's rule, 0 or 1.
+    Masks that are no polygons then cover a cell from one half on.
+    """
     unreadable: float = Field(default=0.01, ge=0.0, lt=1.0)
     """Share of the photographs that may turn out unreadable: they are named and left
     out of training. More than this share is an error. A missing photograph is found
@@ -80,6 +94,11 @@ class Optimiser(Section):
     name: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(gt=0.0)
     momentum: float = 0.9
+    momentum_of: Literal["gradients", "steps"] = "gradients"
+    """sgd: what momentum sums up. gradients: PyTorch's. steps (Caffe2's): gradients
+    times the rate of their time, rescaled if the rate changes by more than a tenth at
+    once. Only warm-up tells them apart.
+    """
     weight_decay: float = 1e-4
     bias_lr_factor: float = 1.0
     """The paper: 2, and no decay on biases."""
@@ -146,6 +165,10 @@ class Recipe(Section):
 
     name: str
     seed: Seed = 3
+    detectron: Literal["exact"] | None = None
+    """exact: gives every key that names the authors their value, unless the recipe sets
+    another (docs/paper.md lists them). null: torchvision's ways.
+    """
     model: MaskRCNN | BoxSegmenterConfig = Field(discriminator="kind")
     data: Data
     stages: list[Stage] = Field(min_length=1, max_length=100)
@@ -193,6 +216,18 @@ class Recipe(Section):
     processes. null: stream for one process, image for several.
     """
 
+    @model_validator(mode="before")
+    @classmethod
+    def _exact(cls, document: Any) -> Any:
+        return with_exact_keys(document)
+
+    @model_validator(mode="after")
+    def _of_the_authors(self) -> Recipe:
+        fault = _fault_of_authors_keys(self)
+        if fault:
+            raise ValueError(fault)
+        return self
+
     @model_validator(mode="after")
     def _one_held_out(self) -> Recipe:
         if self.data.validation is not None and self.data.development > 0:
@@ -213,3 +248,30 @@ class Recipe(Section):
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def _fault_of_authors_keys(recipe: Recipe) -> str | None:
+    """Says which of the authors' keys does not fit the rest of a recipe; None if all do."""
+    data = [recipe.data, *(stage.data for stage in recipe.stages if stage.data is not None)]
+    polygons = [d for d in data if d.mask_targets == "polygon"]
+    if recipe.model.kind != "mask_rcnn":
+        if polygons or any(d.crowds == "label" for d in data):
+            return "data.mask_targets: polygon and data.crowds: label are for a mask_rcnn"
+        return None
+    if any(d.paste > 0 or d.rotation > 0 for d in polygons):
+        return "data.mask_targets: polygon: pasted or turned objects have no polygons; set bitmap"
+    minibatch, by_minibatch = recipe.model.minibatch, recipe.model.mask_head.divisor == "minibatch"
+    if by_minibatch and recipe.normaliser != "rank":
+        return "model.mask_head.divisor: minibatch needs `normaliser: rank`"
+    for stage in recipe.stages:
+        if by_minibatch and stage.cache_features:
+            return (
+                f"stage {stage.name}: cached regions belong to no minibatch; set "
+                "cache_features: false, or model.mask_head.divisor: batch"
+            )
+        if minibatch is not None and stage.batch_size % (minibatch * recipe.devices):
+            return (
+                f"stage {stage.name}: batch_size: expected a multiple of model.minibatch × devices "
+                f"({minibatch * recipe.devices}), found {stage.batch_size}"
+            )
+    return None

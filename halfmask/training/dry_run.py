@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from halfmask.models.backbones.networks import is_weights_name
 from halfmask.recipes.recipe import Recipe
 from halfmask.training.data import read_training_data
 from halfmask.training.hide import plan_hiding
@@ -107,10 +108,11 @@ def _without_download(recipe: Recipe) -> Recipe:
     """Replaces weights that would be downloaded by random ones."""
     part = "backbone" if recipe.model.kind == "mask_rcnn" else "encoder"
     network = getattr(recipe.model, part)
-    if network.weights != "DEFAULT":
+    if network.weights is None or not is_weights_name(network.weights):
         return recipe
     logger.info(
-        "weights: DEFAULT: the training downloads them at its start; the dry run uses random ones"
+        f"weights: {network.weights}: the training downloads them at its start; the dry run uses "
+        "random ones"
     )
     random = recipe.model.model_copy(update={part: network.model_copy(update={"weights": None})})
     return recipe.model_copy(update={"model": random})

@@ -147,8 +147,18 @@ def add_teacher(pictures: Pictures, recipe: Recipe, filled: Path) -> Pictures:
 
 
 def _images(data: Data, file: Annotations, ids: list[int], *, use: Use) -> CocoInstances:
-    folder = expand(data.images)
-    images = CocoInstances(file, folder, ids, use=use, cache=data.cache)
-    if not data.skip_unmasked:
-        return images
-    return CocoInstances(file, folder, images.with_masks(), use=use, cache=data.cache)
+    def read(image_ids: list[int]) -> CocoInstances:
+        return CocoInstances(
+            file,
+            expand(data.images),
+            image_ids,
+            use=use,
+            cache=data.cache,
+            crowds=data.crowds == "label",
+            outlines=data.mask_targets == "polygon",
+        )
+
+    images = read(ids)
+    if data.skip_unmasked:
+        return read(images.with_masks())
+    return read(images.with_objects()) if data.skip_unannotated else images

@@ -19,6 +19,11 @@ def options(out: Path, root: Path | None, *overrides: str) -> Options:
     return Options(out, 1, 3, 1, "coco", root, overrides, None, lambda line: None)
 
 
+@pytest.fixture(autouse=True)
+def glove(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOVE_FILE", "coco_glove.npy")
+
+
 @pytest.fixture
 def coco(tmp_path: Path) -> Path:
     root = tmp_path / "coco"
@@ -84,6 +89,10 @@ def test_what_is_missing_is_trained_once_and_measured_by_direction(
 def test_a_folder_that_is_no_coco(coco: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--root"):
         run_coco(options(tmp_path / "runs", None))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("GLOVE_FILE")
+        with pytest.raises(InputError, match="GLOVE_FILE"):
+            run_coco(options(tmp_path / "runs", coco))
     (coco / "annotations" / "instances_val2017.json").unlink()
     with pytest.raises(InputError, match=r"instances_val2017\.json: not there"):
         run_coco(options(tmp_path / "runs", coco))

@@ -397,6 +397,7 @@ def test_the_papers_recipe_fits_its_model(world: Path, halfmask_cli: RunsHalfmas
     ]
     smaller = [
         "stages.0.batch_size=1",
+        "model.minibatch=1",
         "model.images.min_size=[64]",
         "model.images.max_size=64",
         "model.mask_head.mlp=none",

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halfmask.errors import InputError
-from halfmask.models.imported.blobs import read_blobs
+from halfmask.models.backbones.blobs import read_blobs
 
 BLOBS = {
     "conv1_w": np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2),

@@ -9,9 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from torch import Tensor
 
-from halfmask.models.heads.mlp import LightMlpBranch, MlpBranch
+from halfmask.models.heads.mlp import HIDDEN, LightMlpBranch, MlpBranch
 from halfmask.models.heads.predictors import (
     AgnosticPredictor,
     PerClassPredictor,
@@ -30,6 +31,8 @@ CLASSES, WIDTH, SIDE, BOX_WIDTH = 7, 6, 4, 5
 HEADS: dict[str, dict[str, Any]] = {
     "agnostic": {"kind": "agnostic"},
     "agnostic+mlp": {"kind": "agnostic", "mlp": "full"},
+    "agnostic+mlp of 2": {"kind": "agnostic", "mlp": "full", "mlp_layers": 2},
+    "mlp only": {"kind": "agnostic", "mlp": "only"},
     "agnostic+light mlp": {"kind": "agnostic", "mlp": "light"},
     "per_class": {"kind": "per_class"},
     "transfer cls": {"transfer": {"input": "cls", "layers": 1}},
@@ -294,3 +297,43 @@ def test_no_widened_map_of_all_regions_is_kept() -> None:
     assert (
         max(kept) <= 70 * WIDTH * SIDE * SIDE
     )  # the convolutions' maps; the widened ones are four times as large
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("mlp", ["full", "only"])
+def test_an_mlp_of_one_to_three_layers_beside_numpy(mlp: str, layers: int) -> None:
+    """`full` adds its map to the convolution's, `only` is the map."""
+    head = MaskHead.model_validate(
+        {"kind": "agnostic", "width": 4, "convs": 1, "roi_size": 3, "mlp": mlp}
+        | {"mlp_layers": layers}
+    )
+    branch = build_mask_branch(head, 5, 3, box_width=8).double()
+    found = branch.mlp if mlp == "full" else branch.predictor.mlp
+    assert isinstance(found, MlpBranch)
+    features = torch.randn(6, 5, 3, 3, dtype=torch.float64)
+    hidden, labels = branch.trunk(features), torch.ones(6, dtype=torch.int64)
+    x = hidden.detach().numpy().reshape(6, -1)
+    for layer in found.hidden:
+        assert layer.out_features == HIDDEN
+        x = np.maximum(x @ layer.weight.detach().numpy().T + layer.bias.detach().numpy(), 0)
+    wanted = x @ found.linear.weight.detach().numpy().T + found.linear.bias.detach().numpy()
+    if mlp == "full":
+        wanted = wanted + branch.predictor.conv(hidden).detach().numpy().reshape(6, -1)
+    logits = branch(features, labels, torch.zeros(3, 0))
+    np.testing.assert_allclose(logits.detach().numpy().reshape(6, -1), wanted, rtol=1e-9)
+    assert len(found.hidden) == layers - 1
+    if mlp == "only":
+        assert not branch.predictor.needs_labels
+        assert branch.mlp is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"kind": "transfer", "mlp": "only"}, "needs `kind: agnostic`"),
+        ({"mlp": "light", "mlp_layers": 2}, "`mlp_layers` is for"),
+    ],
+)
+def test_mlps_that_do_not_fit_are_refused(keys: dict[str, object], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        MaskHead.model_validate(keys)

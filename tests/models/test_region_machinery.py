@@ -16,7 +16,8 @@ from torchvision.ops.poolers import LevelMapper
 from halfmask.models.backbones.encoder import build_encoder
 from halfmask.models.backbones.norm import InPlaceFrozenNorm, norm_in_place
 from halfmask.models.mask_rcnn import matching as box_matching
-from halfmask.models.mask_rcnn.box_heads import BoxHeads, DetectionRules, detections
+from halfmask.models.mask_rcnn.box_heads import BoxHeads
+from halfmask.models.mask_rcnn.detections import DetectionRules, detections
 from halfmask.models.mask_rcnn.matching import BoxMatcher, BoxPairs
 from halfmask.models.mask_rcnn.pooling import RegionPool
 

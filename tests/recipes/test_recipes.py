@@ -18,6 +18,7 @@ from PIL import Image
 
 from halfmask.coco.categories import COCO_NAMES, resolve_masked
 from halfmask.coco.edit import strip_masks
+from halfmask.evaluation.run import evaluate
 from halfmask.labelling.complete import complete
 from halfmask.models.checkpoint import load_checkpoint
 from halfmask.recipes.recipe import RECIPE_FOLDER, Recipe, load_recipe, shipped_recipes
@@ -117,8 +118,10 @@ END_TO_END = {
     "stages.0.train.0": "all",
     "stages.0.loss": "all",
     "init": None,
+    "data.skip_unannotated": True,
 }
 R101 = {
+    "model.minibatch": 1,
     "model.backbone.name": "resnet101",
     "stages.0.batch_size": 8,
     "stages.0.steps": 180_000,
@@ -129,8 +132,7 @@ R101 = {
 
 
 def glove() -> dict[str, Any]:
-    file = "${HALFMASK_SHARED}/data/embeddings/coco_glove.npy"
-    return {f"{T}input": "embedding", f"{T}embedding": file, f"{T}embedding_size": 300}
+    return {f"{T}input": "embedding", f"{T}embedding": "${GLOVE_FILE}", f"{T}embedding_size": 300}
 
 
 def grabcut(direction: str) -> dict[str, Any]:
@@ -210,6 +212,7 @@ def test_the_stages_fit_each_other() -> None:
         f"stages.0.train.{i}": part for i, part in enumerate(["backbone", "fpn", "rpn", "box_head"])
     }
     expected = {
+        "data.skip_unannotated": True,
         "stages.0.name": "boxes",
         "stages.0.loss": "boxes",
         "init": None,
@@ -409,6 +412,45 @@ def test_two_steps_on_coco_mini(
     )
 
 
+FEW = 6
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+def test_the_commands_of_the_guide_on_coco_mini(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stage 1, a row of Table 1 on its detector, and the evaluation, in COCO's layout and
+    the authors' arithmetic; the networks are small and so are the photographs.
+    """
+    root = tmp_path / "coco"
+    (root / "annotations").mkdir(parents=True)
+    for part, year in (("train", "train2017"), ("val", "val2017")):
+        document = json.loads((shared_data / "coco-mini" / f"instances_{part}.json").read_text())
+        kept = {image["id"] for image in document["images"][:FEW]}
+        document["images"] = document["images"][:FEW]
+        rows = document["annotations"]
+        document["annotations"] = [row for row in rows if row["image_id"] in kept]
+        (root / "annotations" / f"instances_{year}.json").write_text(json.dumps(document))
+        (root / year).symlink_to(shared_data / "coco-mini" / part)
+    monkeypatch.setenv("COCO_ROOT", str(root))
+    stage1 = tmp_path / "runs" / STAGE1
+    for name, run in ((STAGE1, stage1), ("coco_t1a_voc2nonvoc_cls_box", tmp_path / "row")):
+        recipe = shrunk(name, root, stage1, side=160)
+        assert recipe.detectron == "exact"
+        assert train(recipe, out=run, report=False).finished
+    found = evaluate(
+        tmp_path / "row",
+        root / "annotations" / "instances_val2017.json",
+        images=root / "val2017",
+        masked="voc",
+        given_boxes=True,
+    ).to_json()
+    assert found["images"] == FEW
+    assert found["given_boxes"]["B"]["instances"] > 0
+    assert found["mask"]["all"]["AP"] is not None
+
+
 @pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["coco_t2_r50_voc2nonvoc_maskx", STAGE1])
@@ -420,6 +462,7 @@ def test_the_papers_model_at_full_size_on_coco_mini(
         "model.images.min_size=[240]",
         "model.images.max_size=400",
         "stages.0.batch_size=1",
+        "model.minibatch=1",
         "data.workers=0",
     ]
     # Every weight of the paper's model; only the pictures are smaller.

@@ -10,6 +10,7 @@ from torchvision.transforms.v2 import functional
 
 from halfmask.data.augment.paste import CopyPaste
 from halfmask.data.augment.rotate import rotate
+from halfmask.masks.polygons import mirror_outline
 from halfmask.structures import Target
 
 ROTATED = 0.5
@@ -74,6 +75,19 @@ class Augment:
 def mirror(image: Tensor, target: Target) -> tuple[Tensor, Target]:
     """Swaps left and right of an example."""
     width = image.shape[-1]
-    x0, y0, x1, y1 = target.boxes.unbind(1)
-    boxes = torch.stack([width - x1, y0, width - x0, y1], 1)
-    return image.flip(-1), replace(target, boxes=boxes, masks=target.masks.flip_horizontal())
+    outlines = target.outlines
+    if outlines is not None:
+        outlines = tuple(None if o is None else mirror_outline(o, width) for o in outlines)
+    flipped = replace(
+        target,
+        boxes=_mirrored(target.boxes, width),
+        masks=target.masks.flip_horizontal(),
+        crowds=None if target.crowds is None else _mirrored(target.crowds, width),
+        outlines=outlines,
+    )
+    return image.flip(-1), flipped
+
+
+def _mirrored(boxes: Tensor, width: int) -> Tensor:
+    x0, y0, x1, y1 = boxes.unbind(1)
+    return torch.stack([width - x1, y0, width - x0, y1], 1)

@@ -15,7 +15,8 @@ from halfmask.masks.paste import best_threshold, expected_iou, recentred
 from halfmask.models.box_segmenter.crops import MAX_LEVEL, crop_regions, inside_box, resample
 from halfmask.models.box_segmenter.model import THRESHOLDS, BoxSegmenter
 from halfmask.models.box_segmenter.quality import agreement_of, mask_features
-from halfmask.models.mask_rcnn.box_heads import Features, Sizes
+from halfmask.models.mask_rcnn.box_heads import Features
+from halfmask.models.mask_rcnn.detections import Sizes
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 
 

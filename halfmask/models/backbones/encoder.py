@@ -11,7 +11,13 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from halfmask.errors import InputError
 from halfmask.models.backbones.cut import cut_network
-from halfmask.models.backbones.networks import Network, build_network, move_stride_to_1x1
+from halfmask.models.backbones.detectron import read_detectron_backbone
+from halfmask.models.backbones.networks import (
+    Network,
+    build_network,
+    is_weights_name,
+    move_stride_to_1x1,
+)
 from halfmask.models.backbones.timm import split_keys
 from halfmask.recipes.recipe import Backbone, expand
 
@@ -51,8 +57,9 @@ def build_encoder(
     Args:
         name: a torchvision classification CNN, a timm one (`timm/efficientnet_lite2`),
             or `small_resnet`.
-        weights: None (random), `DEFAULT` (torchvision's or timm's own), or a
-            .safetensors or .pth file with their key names.
+        weights: None (random), `DEFAULT` (torchvision's or timm's own), another name of
+            torchvision's (`IMAGENET1K_V1`), a .safetensors or .pth file with their key
+            names, or a ResNet's .pkl file of Detectron.
         widths: `small_resnet` only, channels of each stage.
         blocks: `small_resnet` only, blocks in each stage; None: one each.
         norm: `batch`, or `frozen`: BatchNorm's statistics and weights stay as loaded.
@@ -68,7 +75,7 @@ def build_encoder(
             vision transformer, say), or weights that do not fit.
     """
     network = build_network(name, weights, widths, blocks=blocks)
-    if weights is not None and weights != "DEFAULT":
+    if weights is not None and not is_weights_name(weights):
         _load(network, expand(weights), strides)
     if stride_in_1x1:
         move_stride_to_1x1(network.module, name)
@@ -102,9 +109,17 @@ def encoder_of(
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Reads name → tensor from a .safetensors or .pth file, or raises InputError."""
+    """Reads name → tensor from a file of weights.
+
+    It is a .safetensors or .pth file, or a backbone of Detectron (.pkl).
+
+    Raises:
+        InputError: no such file, or not one of these.
+    """
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a .safetensors or .pth file of weights")
+    if path.suffix == ".pkl":
+        return read_detectron_backbone(path)
     try:
         if path.suffix == ".safetensors":
             return dict(safetensors.torch.load_file(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from urllib.error import URLError
@@ -42,15 +43,25 @@ def build_network(
 ) -> Network:
     """Returns the network of a name; the arguments are those of `build_encoder`."""
     if name == "small_resnet":
-        if weights == "DEFAULT":
+        if weights is not None and is_weights_name(weights):
             raise InputError(
-                "backbone small_resnet: there are no DEFAULT weights for it; use null or a file"
+                f"backbone small_resnet: there are no {weights} weights for it; use null or a file"
             )
         return Network(_small_resnet(widths, blocks))
     if not name.startswith(PREFIX):
         return Network(_torchvision_network(name, weights))
+    if weights != "DEFAULT" and weights is not None and is_weights_name(weights):
+        raise InputError(
+            f"backbone {name}: {weights} is a name of torchvision's weights; use DEFAULT, which is "
+            "timm's own, null or a file"
+        )
     network = timm_network(name.removeprefix(PREFIX), weights)
     return Network(network, split_norms(network), stage_ends(network), padded_layers())
+
+
+def is_weights_name(weights: str) -> bool:
+    """Whether `weights` is a name (DEFAULT, IMAGENET1K_V1), not a file."""
+    return re.fullmatch(r"[A-Z][A-Z0-9_]*", weights) is not None
 
 
 def move_stride_to_1x1(network: nn.Module, name: str) -> None:
@@ -133,13 +144,19 @@ def _torchvision_network(name: str, weights: str | None) -> nn.Module:
             f"backbone {name}: no torchvision classification network of that name; near: "
             f"{', '.join(near) or 'resnet50, mobilenet_v2, small_resnet'}"
         )
+    named = weights if weights is not None and is_weights_name(weights) else None
+    if named is not None:
+        known = list(torchvision.models.get_model_weights(name).__members__)
+        if named not in known:
+            raise InputError(
+                f"backbone {name}: torchvision has no weights {named} for it; there are: "
+                f"{', '.join(known)}; or name a file"
+            )
     try:
-        network: nn.Module = torchvision.models.get_model(
-            name, weights="DEFAULT" if weights == "DEFAULT" else None
-        )
+        network: nn.Module = torchvision.models.get_model(name, weights=named)
     except (URLError, OSError) as error:
         raise InputError(
-            f"backbone {name}: DEFAULT weights could not be fetched ({error}); they need a "
+            f"backbone {name}: {named} weights could not be fetched ({error}); they need a "
             "network once, or name a local file"
         ) from error
     return network

@@ -2,30 +2,68 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from halfmask.models.class_weights import ClassVectors
+from halfmask.models.heads.predictors import MaskPredictor
+
+HIDDEN = 1024
+"""Width of the hidden layers of `MlpBranch` (the authors')."""
+
 
 class MlpBranch(nn.Module):
-    """One fully connected layer on the whole region; its map is added to the logits.
+    """Fully connected layers on the whole region; their map is added to the logits.
 
     Args:
         channels: C of the trunk's output.
-        side: M, of the trunk's output and the map. C·M²·M² + M² parameters (157 million
-            for C 256, M 28).
+        side: M, of the trunk's output and the map.
+        layers: 1 (C·M²·M² + M² parameters: 157 million for C 256, M 28), or 2 or 3,
+            with hidden layers of 1024 and ReLU. Hidden layers start Gaussian with the
+            fan-out deviation (Caffe2's MSRAFill), the last with deviation 0.001.
     """
 
-    def __init__(self, channels: int, side: int) -> None:
+    def __init__(self, channels: int, side: int, layers: int = 1) -> None:
         super().__init__()
+        assert layers >= 1, layers
         self.side = side
-        self.linear = nn.Linear(channels * side * side, side * side)
+        widths = [channels * side * side, *[HIDDEN] * (layers - 1)]
+        self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(widths))
+        self.linear = nn.Linear(widths[-1], side * side)
+        for layer in self.hidden:
+            assert isinstance(layer, nn.Linear)
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
         nn.init.normal_(self.linear.weight, std=0.001)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Returns logits [R, M, M] of float [R, C, M, M]."""
-        logits: Tensor = self.linear(features.flatten(1))
+        seen = features.flatten(1)
+        for layer in self.hidden:
+            seen = F.relu(layer(seen))
+        logits: Tensor = self.linear(seen)
         return logits.reshape(-1, self.side, self.side)
+
+
+class MlpPredictor(MaskPredictor):
+    """`MlpBranch` as the whole last layer: a class-agnostic map without convolution.
+
+    Args:
+        channels, side, layers: of the branch.
+    """
+
+    needs_labels = False
+
+    def __init__(self, channels: int, side: int, layers: int) -> None:
+        super().__init__()
+        self.mlp = MlpBranch(channels, side, layers)
+
+    def forward(self, features: Tensor, labels: Tensor, class_weights: ClassVectors) -> Tensor:
+        logits: Tensor = self.mlp(features)
+        return logits
 
 
 class LightMlpBranch(nn.Module):

@@ -13,8 +13,17 @@ import torch
 from torch import Tensor
 
 from halfmask.errors import InputError
+from halfmask.models.backbones.blobs import Blobs
+from halfmask.models.backbones.detectron import (
+    DEPTHS,
+    LEFT_OVER,
+    affine_norms,
+    backbone_keys,
+    layer_keys,
+    rgb_first,
+)
 from halfmask.models.imported.assemble import MASK_BRANCH, ImportedModel, assemble, untrained
-from halfmask.models.imported.blobs import Blobs
+from halfmask.recipes.detectron import PIXEL_MEANS
 from halfmask.recipes.recipe import Backbone, Detector, Images, MaskHead, MaskRCNN, Transfer
 
 BACKUP = "_jcvbackup"
@@ -22,27 +31,13 @@ BACKUP = "_jcvbackup"
 
 The blobs without it may be cut to COCO's classes.
 """
-PIXEL_MEANS = (122.7717, 115.9465, 102.9801)
-"""RGB, of 0 … 255."""
-DEPTHS = {
-    6: ("resnet50", (3, 4, 6, 3)),
-    23: ("resnet101", (3, 4, 23, 3)),
-    36: ("resnet152", (3, 8, 36, 3)),
-}
-"""Blocks of res4 → torchvision's name, blocks of res2 … res5."""
-LEFT_OVER = re.compile(r"res\d_\d+_branch(1|2[abc])_b|conv1_b|(fc1000|pred)_[wb]|lr")
-"""Blobs from ImageNet training that Detectron does not use."""
 EMBEDDINGS = ("v_glove", "v_randn_0")
 """Names of class vectors in the paper's code."""
 SIZES = ("cls_score_w", "fc6_w", "fpn_inner_res5_2_sum_w")
 """Blobs whose shapes determine the size of the model."""
+BODY = "backbone.body."
 MASK_BLOBS = ("_[mask]_", "conv5_mask", "mask_fcn_logits")
 BOX_HEAD = ("cls_score_w", "cls_score_b", "bbox_pred_w", "bbox_pred_b")
-FROZEN_EPS = 1e-5
-"""Epsilon of the model's BatchNorm.
-
-With a variance of 1 − epsilon, scale and shift equal AffineChannel's to the bit.
-"""
 
 
 def import_detectron(
@@ -82,7 +77,7 @@ def import_detectron(
         detector=Detector(fpn_channels=fpn, box_width=width, box_roi_size=size, legacy_boxes=True),
         mask_head=head,
     )
-    keys = dict([*_backbone_keys(counts), *_detector_keys(counts)])
+    keys = dict([*backbone_keys(counts, BODY), *_detector_keys(counts)])
     keys |= dict(_mask_keys(head)) if trained else {}
     values = _used(blobs, set(keys.values()))
     state = assemble(model, classes, values=values, name_of=keys.get, where=where)
@@ -90,7 +85,7 @@ def import_detectron(
     return ImportedModel(
         source="detectron",
         model=model,
-        state=_affine(state),
+        state=affine_norms(state),
         classes=classes,
         trained_masks=trained,
         masked_rows=masked_rows if trained else 0,
@@ -111,7 +106,8 @@ class _File:
             absent = ", ".join(sorted({name, *(n for n in SIZES if n not in self.blobs)}))
             raise InputError(
                 f"{self.where}: missing: {absent}; expected an FPN model with two fully connected "
-                "layers in its box head"
+                "layers in its box head (a backbone alone, R-50.pkl, is for a recipe: "
+                "model.backbone.weights=FILE)"
             )
         shape = self.blobs[name].shape
         if len(shape) < 2 or 0 in shape:
@@ -146,9 +142,7 @@ def _used(blobs: Blobs, needed: set[str]) -> dict[str, Tensor]:
     """The blobs of the model as tensors, with RGB for Detectron's BGR."""
     idle = {name for name in blobs if name in EMBEDDINGS or LEFT_OVER.fullmatch(name)} - needed
     values = {name: torch.from_numpy(array) for name, array in blobs.items() if name not in idle}
-    if "conv1_w" in values and values["conv1_w"].ndim == 4:
-        values["conv1_w"] = values["conv1_w"].flip(1)
-    return values
+    return rgb_first(values)
 
 
 def _depth(file: _File) -> tuple[str, tuple[int, ...]]:
@@ -198,28 +192,12 @@ def _transfer(file: _File, activation: str, embedding: str | None) -> Transfer:
     )
 
 
-def _backbone_keys(counts: tuple[int, ...]) -> Iterator[tuple[str, str]]:
-    """Yields the model's keys and their blobs."""
-    body = "backbone.body."
-    yield body + "conv1.weight", "conv1_w"
-    yield from _layer(body + "bn1", "res_conv1_bn", "sb")
-    for stage, count in enumerate(counts, 1):
-        for i in range(count):
-            here, blob = f"{body}layer{stage}.{i}.", f"res{stage + 1}_{i}_branch"
-            for k, letter in enumerate("abc", 1):
-                yield f"{here}conv{k}.weight", f"{blob}2{letter}_w"
-                yield from _layer(f"{here}bn{k}", f"{blob}2{letter}_bn", "sb")
-            if i == 0:
-                yield f"{here}downsample.0.weight", f"{blob}1_w"
-                yield from _layer(f"{here}downsample.1", f"{blob}1_bn", "sb")
-
-
 def _detector_keys(counts: tuple[int, ...]) -> Iterator[tuple[str, str]]:
     for level, count in enumerate(counts):
         top = f"res{level + 2}_{count - 1}_sum"
         lateral = f"fpn_inner_{top}" + ("" if level == len(counts) - 1 else "_lateral")
-        yield from _layer(f"fpn.inner_blocks.{level}.0", lateral)
-        yield from _layer(f"fpn.layer_blocks.{level}.0", f"fpn_{top}")
+        yield from layer_keys(f"fpn.inner_blocks.{level}.0", lateral)
+        yield from layer_keys(f"fpn.layer_blocks.{level}.0", f"fpn_{top}")
     for key, blob in {
         "rpn.head.conv.0.0": "conv_rpn_fpn2",
         "rpn.head.cls_logits": "rpn_cls_logits_fpn2",
@@ -229,34 +207,21 @@ def _detector_keys(counts: tuple[int, ...]) -> Iterator[tuple[str, str]]:
         "box_heads.box_predictor.cls_score": "cls_score",
         "box_heads.box_predictor.bbox_pred": "bbox_pred",
     }.items():
-        yield from _layer(key, blob)
+        yield from layer_keys(key, blob)
 
 
 def _mask_keys(head: MaskHead) -> Iterator[tuple[str, str]]:
     for i in range(head.convs):
-        yield from _layer(f"{MASK_BRANCH}trunk.convs.{2 * i}", f"_[mask]_fcn{i + 1}")
-    yield from _layer(f"{MASK_BRANCH}trunk.upsample", "conv5_mask")
+        yield from layer_keys(f"{MASK_BRANCH}trunk.convs.{2 * i}", f"_[mask]_fcn{i + 1}")
+    yield from layer_keys(f"{MASK_BRANCH}trunk.upsample", "conv5_mask")
     if head.mlp == "full":
-        yield from _layer(f"{MASK_BRANCH}mlp.linear", "mask_mlp_logits_raw")
+        yield from layer_keys(f"{MASK_BRANCH}mlp.linear", "mask_mlp_logits_raw")
     if head.kind != "transfer":
-        yield from _layer(f"{MASK_BRANCH}predictor.conv", "mask_fcn_logits")
+        yield from layer_keys(f"{MASK_BRANCH}predictor.conv", "mask_fcn_logits")
         return
     t = head.transfer
     for i in range(t.layers):  # an activation stands between two layers
         blob = "mask_fcn_logits_w_flat" if i == t.layers - 1 else f"bbox2mask_mlp_l{i + 1}"
-        yield from _layer(f"{MASK_BRANCH}predictor.transfer.layers.{2 * i}", blob)
+        yield from layer_keys(f"{MASK_BRANCH}predictor.transfer.layers.{2 * i}", blob)
     if t.embedding is not None:
         yield f"{MASK_BRANCH}class_weights.vectors", t.embedding
-
-
-def _layer(key: str, blob: str, endings: str = "wb") -> Iterator[tuple[str, str]]:
-    yield f"{key}.weight", f"{blob}_{endings[0]}"
-    yield f"{key}.bias", f"{blob}_{endings[1]}"
-
-
-def _affine(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Gives AffineChannel, which has no statistics, a mean of 0 and a variance + eps of 1."""
-    return {
-        key: torch.full_like(t, 1 - FROZEN_EPS) if key.endswith("running_var") else t
-        for key, t in state.items()
-    }

@@ -12,10 +12,10 @@ from halfmask.coco.categories import COCO_NAMES, resolve_masked
 from halfmask.errors import InputError
 from halfmask.files.guard import Output, guard
 from halfmask.files.kinds import WEIGHTS
+from halfmask.models.backbones.blobs import read_blobs
 from halfmask.models.backbones.encoder import read_weights
 from halfmask.models.checkpoint import Category, Checkpoint, save_checkpoint
 from halfmask.models.imported.assemble import MASK_BRANCH, ImportedModel, checkpoint_of
-from halfmask.models.imported.blobs import read_blobs
 from halfmask.models.imported.detectron import import_detectron
 from halfmask.models.imported.efficientnet_lite import import_efficientnet_lite
 from halfmask.models.imported.torchvision_models import import_torchvision

@@ -11,23 +11,27 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder
-from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
-from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
+from torchvision.models.detection.roi_heads import RoIHeads
 
 from halfmask import distributed
+from halfmask.models.base import precise
 from halfmask.models.image_rng import MASKS, REGIONS, ImageSampler, image_rng
+from halfmask.models.mask_rcnn.detections import DetectionRules, Sizes, detections
 from halfmask.models.mask_rcnn.detectron_geometry import DetectronPool
+from halfmask.models.mask_rcnn.detectron_training import (
+    RPN_BETA,
+    box_losses,
+    goal_boxes,
+    with_crowds,
+)
 from halfmask.models.mask_rcnn.pooling import RegionPool
 
 Features = dict[str, Tensor]
-Sizes = list[tuple[int, int]]
 BoxTargets = list[dict[str, Tensor]]
 
 FOREGROUND = 0.25
 """Greatest share of foreground among sampled regions."""
-SMALLEST = 1e-2
-"""Least side of a box that counts, pixels; torchvision's."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class SampledRegions:
     Attributes:
         boxes: float32 [r, 4] xyxy, pixels of the resized image.
         matched: int64 [r], row of the object that each region is matched to (0 in an
-            image without objects).
+            image without objects); rows beyond the objects are crowds.
         labels: int64 [r], class of the matched object, 0 for background.
         box_targets: float32 [r, 4], encoded offsets to the matched object's box.
     """
@@ -46,15 +50,6 @@ class SampledRegions:
     matched: list[Tensor]
     labels: list[Tensor]
     box_targets: list[Tensor]
-
-
-@dataclass(frozen=True)
-class DetectionRules:
-    """Least score, IoU of two boxes of a class from which NMS drops one, most boxes."""
-
-    score: float
-    nms: float
-    most: int
 
 
 class BoxHeads(RoIHeads):
@@ -68,6 +63,7 @@ class BoxHeads(RoIHeads):
         batch: regions sampled for each image, a quarter at most foreground (IoU ≥ 0.5
             with an object).
         rules: of the detections.
+        beta: of the box loss (`box_beta`).
     """
 
     def __init__(
@@ -78,6 +74,7 @@ class BoxHeads(RoIHeads):
         *,
         batch: int = 512,
         rules: DetectionRules | None = None,
+        beta: float = RPN_BETA,
     ) -> None:
         rules = rules or DetectionRules(0.05, 0.5, 100)
         super().__init__(
@@ -94,12 +91,19 @@ class BoxHeads(RoIHeads):
             detections_per_img=rules.most,
         )
         self.rules = rules
+        self.beta = beta
         sampler = BalancedPositiveNegativeSampler(batch, FOREGROUND)
         self.fg_bg_sampler = ImageSampler(sampler, REGIONS)
 
     def sample(self, proposals: list[Tensor], targets: BoxTargets) -> SampledRegions:
         """Returns torchvision's training regions: proposals and objects' boxes."""
-        return SampledRegions(*self.select_training_samples(proposals, targets))
+        if not any("crowds" in target for target in targets):
+            return SampledRegions(*self.select_training_samples(proposals, targets))
+        boxes, matched, labels = self._assigned(proposals, targets)
+        rows = zip(boxes, matched, targets, strict=True)
+        goals = self.box_coder.encode([goal_boxes(*row) for row in rows], boxes)
+        every = SampledRegions(boxes, matched, labels, list(goals))
+        return _picked(every, self.subsample(labels))
 
     def sample_masked(
         self, proposals: list[Tensor], targets: BoxTargets, has_mask: list[Tensor]
@@ -110,10 +114,7 @@ class BoxHeads(RoIHeads):
         may draw, and box-only objects take none of them. A region that matches a
         box-only object is left out, never assigned to a neighbour.
         """
-        boxes = self.add_gt_proposals(proposals, [t["boxes"] for t in targets])
-        matched, labels = self.assign_targets_to_proposals(
-            boxes, [t["boxes"] for t in targets], [t["labels"] for t in targets]
-        )
+        boxes, matched, labels = self._assigned(proposals, targets)
         kept = []
         for index, (match, label, mask) in enumerate(zip(matched, labels, has_mask, strict=True)):
             usable = _with_mask(label, match, mask)
@@ -121,6 +122,16 @@ class BoxHeads(RoIHeads):
                 order = torch.randperm(len(usable), device=usable.device)[: self.foreground_limit]
             kept.append(usable[order].sort().values)
         return _picked(SampledRegions(boxes, matched, labels, [b[:, :0] for b in boxes]), kept)
+
+    def _assigned(
+        self, proposals: list[Tensor], targets: BoxTargets
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Returns candidates, the row of the object or crowd of each, and their labels."""
+        boxes = self.add_gt_proposals(
+            proposals, [t["boxes"].to(p) for t, p in zip(targets, proposals, strict=True)]
+        )
+        places, classes = zip(*(with_crowds(target) for target in targets), strict=True)
+        return boxes, *self.assign_targets_to_proposals(boxes, list(places), list(classes))
 
     @property
     def foreground_limit(self) -> int:
@@ -132,7 +143,8 @@ class BoxHeads(RoIHeads):
     ) -> dict[str, Tensor]:
         """Returns `loss_classifier` and `loss_box_reg` of every object, masked or not."""
         logits, offsets = self._score(features, regions.boxes, sizes)
-        classifier, box_reg = fastrcnn_loss(logits, offsets, regions.labels, regions.box_targets)
+        labels, goals = torch.cat(regions.labels), torch.cat(regions.box_targets)
+        classifier, box_reg = box_losses(logits, offsets, labels, goals=goals, beta=self.beta)
         scale = distributed.mean_scale(len(logits))  # both are means over the sampled regions
         return {"loss_classifier": classifier * scale, "loss_box_reg": box_reg * scale}
 
@@ -172,7 +184,7 @@ class BoxHeads(RoIHeads):
     ) -> tuple[Tensor, Tensor]:
         hidden = self.box_head(self.box_roi_pool(features, boxes, sizes))
         logits, offsets = self.box_predictor(hidden)
-        return logits.float(), offsets.float()  # boxes are as precise as their offsets
+        return precise(logits), precise(offsets)  # boxes are as precise as their offsets
 
 
 def with_masks(regions: SampledRegions, has_mask: list[Tensor]) -> SampledRegions:
@@ -208,52 +220,6 @@ def region_pool(
 ) -> RegionPool | DetectronPool:
     """Returns RoIAlign over levels "0", "1", …; `legacy`: in Detectron's geometry."""
     return (DetectronPool if legacy else RegionPool)(strides, size, sampling_ratio)
-
-
-def detections(
-    logits: Tensor,
-    offsets: Tensor,
-    proposals: list[Tensor],
-    *,
-    sizes: Sizes,
-    coder: BoxCoder,
-    rules: DetectionRules,
-) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Returns boxes [n, 4], scores and labels [n] of each image, best first.
-
-    Values and order are those of torchvision's `postprocess_detections`, but only boxes
-    above the score threshold are decoded, clipped and copied.
-
-    Args:
-        logits: float [R, K] of the proposals of all images, one image after another.
-        offsets: float [R, 4K], which `coder` turns into boxes.
-        proposals: float [r, 4] xyxy for each image.
-        sizes: (H, W) of each image; boxes are clipped to it.
-    """
-    counts = [p.shape[0] for p in proposals]  # len would fix the number in a traced graph
-    scores = torch.split(logits.softmax(-1), counts)
-    columns = zip(scores, torch.split(offsets, counts), proposals, sizes, strict=True)
-    found = [_of_image(*column, coder, rules) for column in columns]
-    return [f[0] for f in found], [f[1] for f in found], [f[2] for f in found]
-
-
-def _of_image(
-    scores: Tensor,
-    offsets: Tensor,
-    proposals: Tensor,
-    size: tuple[int, int],
-    coder: BoxCoder,
-    rules: DetectionRules,
-) -> tuple[Tensor, Tensor, Tensor]:
-    row, label = torch.where(scores[:, 1:] > rules.score)  # row after row, torchvision's order
-    label = label + 1
-    kept = scores[row, label]
-    offset = offsets.view(proposals.shape[0], scores.shape[1], 4)[row, label]
-    boxes = clip_boxes_to_image(coder.decode_single(offset, proposals[row]).reshape(-1, 4), size)
-    large = remove_small_boxes(boxes, SMALLEST)
-    boxes, kept, label = boxes[large], kept[large], label[large]
-    best = batched_nms(boxes, kept, label, rules.nms)[: rules.most]
-    return boxes[best], kept[best], label[best]
 
 
 def _with_mask(labels: Tensor, matched: Tensor, has_mask: Tensor) -> Tensor:

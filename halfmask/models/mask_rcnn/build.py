@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 
 from torch import nn
@@ -20,7 +21,7 @@ from halfmask.errors import InputError
 from halfmask.models.backbones.encoder import encoder_of
 from halfmask.models.backbones.norm import norm_in_place
 from halfmask.models.class_weights import ClassWeights, NoWeights, build_class_weights
-from halfmask.models.heads.mlp import LightMlpBranch, MlpBranch
+from halfmask.models.heads.mlp import LightMlpBranch, MlpBranch, MlpPredictor
 from halfmask.models.heads.predictors import (
     AgnosticPredictor,
     MaskPredictor,
@@ -29,8 +30,10 @@ from halfmask.models.heads.predictors import (
     TransferPredictor,
 )
 from halfmask.models.heads.trunks import HourglassTrunk, MaskTrunk
-from halfmask.models.mask_rcnn.box_heads import BoxHeads, DetectionRules, region_pool
+from halfmask.models.mask_rcnn.box_heads import BoxHeads, region_pool
+from halfmask.models.mask_rcnn.detections import DetectionRules
 from halfmask.models.mask_rcnn.detectron_geometry import DetectronAnchors
+from halfmask.models.mask_rcnn.detectron_training import RpnRules, start_xavier
 from halfmask.models.mask_rcnn.images import propose_in_full_precision
 from halfmask.models.mask_rcnn.mask_branch import MaskBranch, ObjectTeacher
 from halfmask.models.mask_rcnn.matching import match_in_parts
@@ -48,15 +51,7 @@ def build_mask_rcnn(
 ) -> PartialMaskRCNN:
     """Builds a Mask R-CNN; the arguments are those of `build_model`."""
     detector, images = config.detector, config.images
-    strides = detector.strides
-    if (
-        not strides
-        or strides[0] not in (2, 4, 8, 16, 32)
-        or strides != [strides[0] << i for i in range(len(strides))]
-    ):
-        raise InputError(
-            f"detector.strides: expected powers of two, each twice the one before, found {strides}"
-        )
+    strides = _checked_strides(detector)
     backbone = encoder_of(config.backbone, pretrained, strides)
     norm_in_place(backbone.body)
     width = detector.fpn_channels
@@ -66,6 +61,7 @@ def build_mask_rcnn(
     )
     rpn = _rpn(detector)
     box_heads = _box_heads(detector, num_classes)
+    minibatch = sys.maxsize if config.minibatch is None else config.minibatch
     head = config.mask_head
     return PartialMaskRCNN(
         GeneralizedRCNNTransform(tuple(images.min_size), images.max_size, images.mean, images.std),
@@ -85,7 +81,22 @@ def build_mask_rcnn(
             names=names,
         ),
         legacy=detector.legacy_boxes,
+        rpn_rules=RpnRules.of(detector, minibatch),
+        minibatch=minibatch if head.divisor == "minibatch" else None,
     )
+
+
+def _checked_strides(detector: Detector) -> list[int]:
+    strides = detector.strides
+    if (
+        not strides
+        or strides[0] not in (2, 4, 8, 16, 32)
+        or strides != [strides[0] << i for i in range(len(strides))]
+    ):
+        raise InputError(
+            f"detector.strides: expected powers of two, each twice the one before, found {strides}"
+        )
+    return strides
 
 
 def _norm(detector: Detector) -> type[nn.Module] | None:
@@ -119,7 +130,7 @@ def _rpn(detector: Detector) -> RegionProposalNetwork:
 
 def _anchors(detector: Detector, levels: int) -> AnchorGenerator | DetectronAnchors:
     sizes, ratios = detector.anchor_sizes, detector.anchor_ratios
-    if detector.legacy_boxes:
+    if detector.legacy_boxes or detector.centred_anchors:
         return DetectronAnchors([detector.strides[0] << i for i in range(levels)], sizes, ratios)
     return AnchorGenerator(tuple((size,) for size in sizes), (tuple(ratios),) * levels)
 
@@ -137,6 +148,7 @@ def _box_heads(detector: Detector, num_classes: int) -> BoxHeads:
         _box_predictor(detector.box_width, num_classes),
         batch=detector.box_batch,
         rules=DetectionRules(detector.score_threshold, detector.nms_threshold, detector.detections),
+        beta=detector.box_beta,
     )
 
 
@@ -146,6 +158,8 @@ def _box_head(detector: Detector) -> nn.Module:
     if detector.box_convs:
         convs = [width] * detector.box_convs
         head = FastRCNNConvFCHead((width, side, side), convs, [detector.box_width], _norm(detector))
+    if detector.fc_init == "xavier":
+        start_xavier(head)
     return head
 
 
@@ -187,7 +201,9 @@ def build_mask_branch(
         )
     else:
         predictor, weights = _PREDICTORS[head.kind](head.width, num_classes), NoWeights()
-    mlp = _MLPS[head.mlp](head.width, 2 * head.roi_size)
+    if head.mlp == "only":
+        predictor = MlpPredictor(head.width, 2 * head.roi_size, head.mlp_layers)
+    mlp = _MLPS[head.mlp](head)
     trunk = _TRUNKS[head.trunk](head, in_channels)
     teacher = ObjectTeacher(head.width) if head.box_only == "taught" else None
     return MaskBranch(trunk, predictor, weights, mlp=mlp, teacher=teacher, rules=region_rules(head))
@@ -227,8 +243,9 @@ _TRUNKS: dict[str, Callable[[MaskHead, int], nn.Module]] = {
         in_channels, head.width, head.roi_size, norm=head.norm
     ),
 }
-_MLPS: dict[str, Callable[[int, int], nn.Module | None]] = {
-    "none": lambda width, side: None,  # noqa: ARG005
-    "light": LightMlpBranch,
-    "full": MlpBranch,
+_MLPS: dict[str, Callable[[MaskHead], nn.Module | None]] = {
+    "none": lambda _: None,
+    "only": lambda _: None,
+    "light": lambda head: LightMlpBranch(head.width, 2 * head.roi_size),
+    "full": lambda head: MlpBranch(head.width, 2 * head.roi_size, head.mlp_layers),
 }

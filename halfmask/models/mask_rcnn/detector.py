@@ -11,10 +11,12 @@ from torchvision.ops import FeaturePyramidNetwork
 
 from halfmask import distributed
 from halfmask.models.backbones.encoder import Encoder
-from halfmask.models.base import SegmentationModel
+from halfmask.models.base import SegmentationModel, precise
 from halfmask.models.image_rng import ANCHORS, ImageSampler
-from halfmask.models.mask_rcnn.box_heads import BoxHeads, BoxTargets, Features, Sizes
+from halfmask.models.mask_rcnn.box_heads import BoxHeads, BoxTargets, Features
+from halfmask.models.mask_rcnn.detections import Sizes
 from halfmask.models.mask_rcnn.detectron_geometry import padded, resize_detectron
+from halfmask.models.mask_rcnn.detectron_training import RpnRules, propose
 from halfmask.models.mask_rcnn.images import inference_batch, size_of, training_batch, training_flag
 from halfmask.structures import Target
 
@@ -29,6 +31,9 @@ class RegionDetector(SegmentationModel):
         rpn: torchvision's.
         box_heads: torchvision's RoI heads for boxes.
         legacy: Detectron's geometry (`legacy_boxes`), for weights trained in it.
+
+    Attributes:
+        rpn_rules: how the RPN learns and proposes in training.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class RegionDetector(SegmentationModel):
         self.rpn.fg_bg_sampler = ImageSampler(rpn.fg_bg_sampler, ANCHORS)
         self.box_heads = box_heads
         self.legacy = legacy
+        self.rpn_rules = RpnRules()
         self._resize = resize_detectron if legacy else resize_boxes
 
     @property
@@ -60,7 +66,7 @@ class RegionDetector(SegmentationModel):
         maps = self.backbone(images)
         features: Features = self.fpn({str(i): m for i, m in enumerate(maps.values())})
         # In mixed precision too: anchors and RoIAlign are as precise as the maps.
-        return {name: level.float() for name, level in features.items()}
+        return {name: precise(level) for name, level in features.items()}
 
     def find_boxes(
         self, features: Features, batch: ImageList, originals: Sizes
@@ -95,8 +101,15 @@ class RegionDetector(SegmentationModel):
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Returns training proposals and RPN losses; a frozen RPN proposes as many."""
         with training_flag(self.rpn, True):
-            proposals, losses = self.rpn(padded(batch) if self.legacy else batch, features, boxes)
-        scale = distributed.mean_scale(self.rpn.fg_bg_sampler.drawn)  # means over sampled anchors
+            if self.rpn_rules.are_torchvisions:
+                proposals, losses = self.rpn(batch, features, boxes)
+            else:
+                proposals, losses = propose(
+                    self.rpn, self.rpn_rules, batch, features=features, targets=boxes
+                )
+        # Means over sampled anchors, or over images.
+        fixed, drawn = self.rpn_rules.fixed_divisor, self.rpn.fg_bg_sampler.drawn
+        scale = distributed.mean_scale(len(boxes) if fixed else drawn)
         return proposals, {name: loss * scale for name, loss in losses.items()}
 
     def _place(

@@ -12,6 +12,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
 from halfmask import distributed
+from halfmask.models.base import precise
 from halfmask.models.image_rng import SCALE, has_image_seeds, image_rng
 from halfmask.models.mask_rcnn.box_heads import BoxTargets
 from halfmask.structures import Target
@@ -35,6 +36,8 @@ def training_batch(
 ) -> tuple[ImageList, BoxTargets]:
     """Returns images [3, H, W] resized for training, and their boxes and labels.
 
+    Images with crowds have `crowds` and `crowd_labels` too.
+
     Args:
         resize: (boxes, size before, size after) → boxes; None: torchvision's.
     """
@@ -52,6 +55,12 @@ def training_batch(
     if resize is not None:
         for row, target, image, size in zip(placed, dicts, images, batch.image_sizes, strict=True):
             row["boxes"] = resize(target["boxes"], size_of(image), size)
+    sizes = zip(given, batch.image_sizes, strict=True)
+    for row, known, (image, size) in zip(placed, targets, sizes, strict=True):
+        if known.crowds is not None:
+            crowds = known.crowds.to(device)
+            row["crowds"] = (resize or resize_boxes)(crowds, size_of(image), size)
+            row["crowd_labels"] = known.crowd_labels.to(device)
     return _padded_for_all(batch), placed
 
 
@@ -109,7 +118,7 @@ def training_flag(module: nn.Module, training: bool) -> Iterator[None]:
 
 
 def propose_in_full_precision(head: nn.Module) -> None:
-    """Lets torchvision's RPN head answer in float32, as boxes need it."""
+    """Lets torchvision's RPN head answer in float32 at least, as boxes need it."""
     head.register_forward_hook(_as_float32)
 
 
@@ -117,4 +126,4 @@ def _as_float32(
     _: nn.Module, __: Any, found: tuple[list[Tensor], list[Tensor]]
 ) -> tuple[list[Tensor], list[Tensor]]:
     scores, offsets = found
-    return [s.float() for s in scores], [o.float() for o in offsets]
+    return [precise(s) for s in scores], [precise(o) for o in offsets]

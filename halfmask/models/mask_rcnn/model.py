@@ -19,12 +19,14 @@ from halfmask.models.mask_rcnn.box_heads import (
     BoxTargets,
     Features,
     SampledRegions,
-    Sizes,
     own_boxes,
     with_masks,
 )
+from halfmask.models.mask_rcnn.detections import Sizes
 from halfmask.models.mask_rcnn.detector import RegionDetector
 from halfmask.models.mask_rcnn.detectron_geometry import MASK_SHIFT, DetectronPool
+from halfmask.models.mask_rcnn.detectron_geometry import without_last_pixel as inclusive
+from halfmask.models.mask_rcnn.detectron_training import RpnRules
 from halfmask.models.mask_rcnn.images import inference_batch, size_of
 from halfmask.models.mask_rcnn.loss import region_loss
 from halfmask.models.mask_rcnn.mask_branch import MaskBranch
@@ -35,6 +37,8 @@ from halfmask.models.mask_rcnn.regions import (
     MaskRegions,
     RegionPlaces,
     batch_targets,
+    minibatches,
+    teaching_rows,
 )
 from halfmask.recipes.run import LossKind
 from halfmask.structures import Detection, Target
@@ -49,6 +53,8 @@ class PartialMaskRCNN(RegionDetector):
     Args:
         mask_pool: pools regions for the mask branch.
         mask_branch: regions → mask logits.
+        minibatch: images of each mean of the mask loss; None: all of a batch.
+        rpn_rules: None: torchvision's.
         others: as RegionDetector's.
     """
 
@@ -63,8 +69,12 @@ class PartialMaskRCNN(RegionDetector):
         mask_pool: RegionPool | DetectronPool,
         mask_branch: MaskBranch,
         legacy: bool = False,
+        rpn_rules: RpnRules | None = None,
+        minibatch: int | None = None,
     ) -> None:
         super().__init__(transform, backbone, fpn, rpn=rpn, box_heads=box_heads, legacy=legacy)
+        self.rpn_rules = rpn_rules or RpnRules()
+        self.minibatch = minibatch
         self.mask_pool = mask_pool
         self.mask_branch = mask_branch
         self.mask_shift = MASK_SHIFT if legacy else HALF_PIXEL
@@ -93,7 +103,8 @@ class PartialMaskRCNN(RegionDetector):
         regions of masked objects are drawn.
         """
         if loss == "masks":
-            return {"loss_mask": self.mask_loss(self.mask_regions(images, targets))}
+            pooled, places = self.placed_regions(images, targets)
+            return {"loss_mask": self._mean_mask_loss(pooled, places.regions)}
         with use_image_seeds(targets):
             batch, boxes = self._batch(images, targets)
             features = self.features(batch.tensors)
@@ -104,8 +115,8 @@ class PartialMaskRCNN(RegionDetector):
                 teaching = self._teaching(targets, boxes)
                 own = self._own_boxes(boxes, teaching)
                 masked = with_masks(regions, teaching) if own is None else own
-                pooled, _ = self._pool_masked(features, masked, batch, targets=targets)
-                losses["loss_mask"] = self.mask_loss(pooled)
+                pooled, places = self._pool_masked(features, masked, batch, targets=targets)
+                losses["loss_mask"] = self._mean_mask_loss(pooled, places.regions)
         return losses
 
     @torch.no_grad()
@@ -131,6 +142,11 @@ class PartialMaskRCNN(RegionDetector):
     def mask_loss(self, regions: MaskRegions) -> Tensor:
         """Returns the mask loss of pooled regions, by the branch's rules; 0 for none."""
         return region_loss(self.mask_branch, regions, self.class_rows())
+
+    def _mean_mask_loss(self, regions: MaskRegions, of_images: list[Tensor]) -> Tensor:
+        """Returns the mask loss; `of_images` holds a row for each region of each image."""
+        parts = minibatches(regions, [len(rows) for rows in of_images], self.minibatch)
+        return torch.stack([self.mask_loss(part) for part in parts]).mean()
 
     def class_weights(self) -> Tensor:
         """Returns the class weights that the mask head reads, float [K, D]."""
@@ -239,12 +255,10 @@ class PartialMaskRCNN(RegionDetector):
         )
 
     def _check_labels(self, labels: Tensor) -> None:
-        classes = self.box_heads.box_predictor.cls_score.out_features
-        if len(labels) and (int(labels.min()) < 0 or int(labels.max()) >= classes):
-            raise InputError(
-                f"labels: expected 1…{classes - 1} (0 where unknown), found "
-                f"{int(labels.min())}…{int(labels.max())}"
-            )
+        last = self.box_heads.box_predictor.cls_score.out_features - 1
+        low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
+        if low < 0 or high > last:
+            raise InputError(f"labels: expected 1…{last} (0 where unknown), found {low}…{high}")
 
     def _pool_masked(
         self,
@@ -261,22 +275,25 @@ class PartialMaskRCNN(RegionDetector):
         originals = [target.masks.image_size for target in targets]
         resized = self._resized(regions.boxes, batch.image_sizes, originals)
         places = RegionPlaces([boxes + shift for boxes in resized], regions.matched)
-        drawn, unknown, has_mask = batch_targets(targets, places, 2 * self.mask_pool.output_size[0])
-        pooled = self.mask_pool(features, regions.boxes, batch.image_sizes)
-        labels = torch.cat(regions.labels)
+        frames = [inclusive(b) for b in resized] if self.legacy else resized
+        side = 2 * self.mask_pool.output_size[0]
+        drawn, unknown, has_mask = batch_targets(targets, places, side, frames=frames)
         found = MaskRegions(
-            features=pooled, labels=labels, targets=drawn, unknown=unknown, has_mask=has_mask
+            features=self.mask_pool(features, regions.boxes, batch.image_sizes),
+            labels=torch.cat(regions.labels),
+            targets=drawn,
+            unknown=unknown,
+            has_mask=has_mask,
         )
         return found, places
 
     def _teaching(self, targets: list[Target], boxes: BoxTargets) -> list[Tensor]:
-        """Returns bool [n] for each image: the objects that teach the mask head."""
-        flags = [t.has_mask.to(b["boxes"].device) for t, b in zip(targets, boxes, strict=True)]
-        return flags if self.mask_branch.teacher is None else [torch.ones_like(f) for f in flags]
+        """Returns bool [n + c] for each image: the rows that teach the mask head."""
+        every, device = self.mask_branch.teacher is not None, boxes[0]["boxes"].device
+        return [teaching_rows(target, every).to(device) for target in targets]
 
     def _own_boxes(self, boxes: BoxTargets, has_mask: list[Tensor]) -> SampledRegions | None:
         """Returns the objects' own boxes, if the rules ask for them."""
-        rules = self.mask_branch.rules
-        if rules.source != "boxes":
-            return None
-        return own_boxes(boxes, has_mask, self.box_heads.foreground_limit, jitter=rules.jitter)
+        rules, most = self.mask_branch.rules, self.box_heads.foreground_limit
+        own = rules.source == "boxes"
+        return own_boxes(boxes, has_mask, most, jitter=rules.jitter) if own else None

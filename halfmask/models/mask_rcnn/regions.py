@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from halfmask import distributed
+from halfmask.masks.polygons import draw_outline
 from halfmask.masks.sample import sample
 from halfmask.structures import Target
 
@@ -120,12 +122,31 @@ def rows_of(regions: MaskRegions, index: Tensor) -> MaskRegions:
     )
 
 
+def minibatches(regions: MaskRegions, counts: list[int], size: int | None) -> list[MaskRegions]:
+    """Returns the regions of each `size` images, None: of all; `counts` is of each image."""
+    if size is None:
+        return [regions]
+    sums = [sum(counts[i : i + size]) for i in range(0, len(counts), size)]
+    rows = torch.arange(sum(counts), device=regions.labels.device)
+    return [rows_of(regions, part) for part in torch.split(rows, sums)]
+
+
+def teaching_rows(target: Target, every: bool) -> Tensor:
+    """Returns bool [n + c]: the objects with a mask, or every one; no crowd."""
+    objects = torch.ones_like(target.has_mask) if every else target.has_mask
+    crowds = 0 if target.crowds is None else len(target.crowds)
+    return torch.cat([objects, objects.new_zeros(crowds)])
+
+
 def batch_targets(
-    targets: list[Target], places: RegionPlaces, side: int
+    targets: list[Target], places: RegionPlaces, side: int, *, frames: list[Tensor] | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns `region_targets` of all images, and bool [R]: whose object has a mask."""
-    rows = zip(targets, places.matched, places.regions, strict=True)
-    drawn = [region_targets(target, matched, place, side=side) for target, matched, place in rows]
+    rows = zip(targets, places.matched, places.regions, frames or places.regions, strict=True)
+    drawn = [
+        region_targets(target, matched, place, side=side, frame=frame)
+        for target, matched, place, frame in rows
+    ]
     pairs = zip(targets, places.matched, strict=True)
     has_mask = [target.has_mask.to(matched.device)[matched] for target, matched in pairs]
     cells, unknown = zip(*drawn, strict=True)
@@ -133,7 +154,7 @@ def batch_targets(
 
 
 def region_targets(
-    target: Target, matched: Tensor, regions: Tensor, *, side: int
+    target: Target, matched: Tensor, regions: Tensor, *, side: int, frame: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Returns targets and unknown cells of one image's regions.
 
@@ -142,6 +163,8 @@ def region_targets(
         matched: int64 [R], the object of each region.
         regions: float32 [R, 4] xyxy, see `RegionPlaces.regions`.
         side: M.
+        frame: float32 [R, 4] xyxy, the rectangles over which an object's outlines are
+            drawn, if it has some; None: `regions`.
     Returns:
         float32 [R, M, M] in [0, 1], see `MaskRegions.targets`; and bool [R, M, M], see
         `unknown_cells`.
@@ -150,13 +173,36 @@ def region_targets(
     own = target.mask_row.to(matched.device)[matched] if len(target) else matched
     with_mask, without = torch.where(own >= 0)[0], torch.where(own < 0)[0]
     out = torch.zeros((len(regions), side, side), dtype=torch.float32, device=regions.device)
-    out[with_mask] = sample(target.masks, own[with_mask], regions[with_mask], size=side)
+    boxes = regions if frame is None else frame
+    out[with_mask] = _own_masks(
+        target, own[with_mask], regions[with_mask], frame=boxes[with_mask], side=side
+    )
     if len(without):
         out[without] = _neighbours(target, regions[without], side)
     boxes_only = torch.where(~has_mask)[0]
     itself = matched[:, None] == boxes_only[None]
-    boxes = target.boxes.to(regions)[boxes_only]
-    return out, unknown_cells(regions + HALF_PIXEL, out, boxes, itself=itself)
+    others = target.boxes.to(regions)[boxes_only]
+    return out, unknown_cells(regions + HALF_PIXEL, out, others, itself=itself)
+
+
+def _own_masks(
+    target: Target, rows: Tensor, regions: Tensor, *, frame: Tensor, side: int
+) -> Tensor:
+    """Returns float32 [R, M, M]: the masks `rows` on regions, from outlines if read."""
+    regions = regions.float()  # of masks; a model's own arithmetic may be finer
+    if target.outlines is None:
+        return sample(target.masks, rows, regions, size=side)
+    outlines = [target.outlines[row] for row in rows.tolist()]
+    pairs = zip(outlines, frame.cpu().numpy(), strict=True)
+    drawn = [draw_outline(outline or (), box, side) for outline, box in pairs]
+    if not drawn:
+        return regions.new_zeros((0, side, side))
+    out = torch.from_numpy(np.stack(drawn)).to(regions)  # one copy to the device
+    bitmaps = torch.tensor([i for i, o in enumerate(outlines) if o is None], dtype=torch.int64)
+    bitmaps = bitmaps.to(rows.device)
+    shares = sample(target.masks, rows[bitmaps], regions[bitmaps], size=side)
+    out[bitmaps] = (shares >= COVERED).to(out.dtype)
+    return out
 
 
 def _neighbours(target: Target, regions: Tensor, side: int) -> Tensor:

@@ -16,6 +16,63 @@ from halfmask.recipes.recipe import Optimiser, Stage
 
 WARMUP_START = 1 / 3
 """Share of the rate at which warm-up starts (paper, Detectron's hyper-parameters)."""
+JUMP = 1.1
+"""Detectron rescales momentum where a rate changes by more than this factor."""
+SMALLEST_RATE = 1e-7
+"""It does not where the rate before was no larger."""
+
+
+class StepMomentum(torch.optim.Optimizer):
+    """Caffe2's SGD: its momentum sums up steps, each with the rate of its time.
+
+    v ← momentum · v + lr · (g + weight_decay · w); w ← w − v. Where the rate changes by
+    more than a tenth from one step to the next, v is rescaled with it, as in Detectron.
+
+    Args:
+        params: parameters, or groups of them with their own `lr` and `weight_decay`.
+        lr: learning rate.
+        momentum: share of the last step that is kept.
+        weight_decay: of groups without their own.
+    """
+
+    def __init__(
+        self, params: Any, lr: float, momentum: float = 0.9, weight_decay: float = 0.0
+    ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "last_lr": 0.0}
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Takes a step; `closure` computes the loss again, if it is given."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            self._step(group, _momentum_factor(group["last_lr"], group["lr"]))
+            group["last_lr"] = group["lr"]
+        return loss
+
+    def _step(self, group: dict[str, Any], correction: float) -> None:
+        learning = [p for p in group["params"] if p.grad is not None]
+        if not learning:
+            return
+        for p in learning:
+            self.state[p].setdefault("velocity", torch.zeros_like(p))
+        velocities = [self.state[p]["velocity"] for p in learning]
+        decay = group["weight_decay"]
+        grads = [p.grad for p in learning]
+        steps = torch._foreach_add(grads, learning, alpha=decay) if decay else grads
+        torch._foreach_mul_(velocities, group["momentum"] * correction)
+        torch._foreach_add_(velocities, steps, alpha=group["lr"])
+        torch._foreach_sub_(learning, velocities)
+
+
+def _momentum_factor(last: float, rate: float) -> float:
+    """Returns the factor of a velocity for a new rate: 1, unless the rate has jumped."""
+    if last <= SMALLEST_RATE or rate <= 0:
+        return 1.0
+    return rate / last if max(rate / last, last / rate) > JUMP else 1.0
 
 
 def build_optimiser(
@@ -50,7 +107,9 @@ def build_optimiser(
     # float16, and foreach is as fast.
     fused = all(p.device.type == "cpu" for _, p in named)
     optimiser: torch.optim.Optimizer
-    if settings.name == "sgd":
+    if settings.name == "sgd" and settings.momentum_of == "steps":
+        optimiser = StepMomentum(groups, lr=settings.lr, momentum=settings.momentum)
+    elif settings.name == "sgd":
         optimiser = torch.optim.SGD(
             groups, lr=settings.lr, momentum=settings.momentum, fused=fused or None
         )

@@ -124,7 +124,7 @@ def test_yolo_returns_with_its_parts(
         assert (out / part / "images" / f"{name}.png").is_file()
     refused = halfmask_cli("complete", "baseline:ellipse", data, "--out", out)
     assert refused.code == 2
-    assert "must be new or empty" in refused.line
+    assert "name another place" in refused.line
 
 
 def test_review_and_convert_go_on_from_the_folder(
@@ -213,7 +213,15 @@ def test_what_is_no_data_set(tmp_path: Path, halfmask_cli: RunsHalfmask) -> None
         ["evaluate", "baseline:box", tmp_path / "empty"],
         ["complete", "baseline:box", tmp_path / "empty", "--out", tmp_path / "o"],
         ["review", tmp_path / "empty"],
-        ["predict", "baseline:box", tmp_path, "--data", tmp_path / "empty", "--out", tmp_path],
+        [
+            "predict",
+            "baseline:box",
+            tmp_path,
+            "--data",
+            tmp_path / "empty",
+            "--out",
+            tmp_path / "p",
+        ],
     ):
         done = halfmask_cli(*arguments)
         assert done.code == 2, arguments

@@ -76,6 +76,7 @@ def test_a_run_with_hidden_classes(
     names = {p.name for p in run.iterdir()}
     assert names == {
         "recipe.yaml",
+        "inputs.json",
         "model.safetensors",
         "metrics.json",
         "logs",

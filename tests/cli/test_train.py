@@ -89,6 +89,7 @@ def test_a_run(make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     pictures = {"curves.png", "report.html"}
     assert {p.name for p in run.iterdir()} == {
         "recipe.yaml",
+        "inputs.json",
         "model.safetensors",
         "metrics.json",
         "logs",

@@ -185,7 +185,7 @@ def test_wrong_numbers_are_refused_and_nothing_written(tmp_path: Path) -> None:
 def test_somebodys_own_file_is_not_written_over(tmp_path: Path) -> None:
     for text in ('{"info": {"description": "my data"}, "images": []}', "[1]", "no json"):
         (tmp_path / "instances.json").write_text(text)
-        with pytest.raises(InputError, match="was not made by `halfmask synth`"):
+        with pytest.raises(InputError, match="found another file; name another place"):
             synth(tmp_path, image_count=1)
         assert [p.name for p in tmp_path.iterdir()] == ["instances.json"]
         assert (tmp_path / "instances.json").read_text() == text

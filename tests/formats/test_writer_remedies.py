@@ -47,7 +47,7 @@ def test_renamed(
 @pytest.mark.parametrize("form", WRITERS)
 def test_another_out(form: str, kinds_file: Path, tmp_path: Path) -> None:
     before = kinds_file.read_bytes()
-    with pytest.raises(InputError, match="name another OUT"):
+    with pytest.raises(InputError, match="name another"):
         convert(form, kinds_file, kinds_file)
     convert(form, kinds_file, tmp_path / "another")
     assert kinds_file.read_bytes() == before
@@ -108,8 +108,10 @@ def twice_named() -> Kinds:
 
 @pytest.mark.parametrize("form", WRITERS)
 def test_classes_with_one_name_are_one_class(form: str, tmp_path: Path) -> None:
-    Image.new("RGB", (80, 60)).save(tmp_path / "a.png")
-    done = convert(form, put(twice_named(), tmp_path), tmp_path / "out", images=tmp_path)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (80, 60)).save(photos / "a.png")
+    done = convert(form, put(twice_named(), tmp_path), tmp_path / "out", images=photos)
     assert notes(done, "classes without annotations that have the name of another") == 1
     assert notes(done, "classes with the name of another: written as one class") == 1
     assert notes(done, "class names with line breaks") == 1

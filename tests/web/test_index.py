@@ -27,7 +27,8 @@ def test_the_queue_is_worst_first_and_holds_only_what_halfmask_filled(case: Case
 
 def test_items_are_read_alone_by_their_place(case: Cases) -> None:
     written = case()
-    index, source = build_index(written.data), SourceFile(written.data)
+    index = build_index(written.data)
+    source = SourceFile(written.data, index.digest)
     rows = annotations()
     assert [source.read(*span) for span in index.spans.tolist()] == rows
     assert index.digest == hashlib.sha256(written.data.read_bytes()).hexdigest()
@@ -36,7 +37,8 @@ def test_items_are_read_alone_by_their_place(case: Cases) -> None:
 
 def test_a_file_that_changes_under_the_review_is_noticed(case: Cases) -> None:
     written = case()
-    index, source = build_index(written.data), SourceFile(written.data)
+    index = build_index(written.data)
+    source = SourceFile(written.data, index.digest)
     with written.data.open("ab") as file:
         file.write(b" ")
     with pytest.raises(InputError, match="was changed during the review"):

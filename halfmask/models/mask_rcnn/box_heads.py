@@ -17,6 +17,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 
 from halfmask import distributed
 from halfmask.models.image_rng import MASKS, REGIONS, ImageSampler, image_rng
+from halfmask.models.mask_rcnn.added_classes import ClassGroup, GrownPredictor, merged
 from halfmask.models.mask_rcnn.detectron_geometry import DetectronPool
 from halfmask.models.mask_rcnn.pooling import RegionPool
 
@@ -152,26 +153,58 @@ class BoxHeads(RoIHeads):
             frame: the proposals in another frame and its sizes, in which offsets apply
                 and boxes are returned.
         """
-        logits, offsets = self._score(features, proposals, sizes)
         places, limits = (proposals, sizes) if frame is None else frame
-        boxes, scores, labels = detections(
-            logits, offsets, places, sizes=limits, coder=self.box_coder, rules=self.rules
-        )
+        parts = []
+        for group in self._groups(features, proposals, sizes):
+            boxes, scores, labels = detections(
+                group.logits,
+                group.offsets,
+                places,
+                sizes=limits,
+                coder=self.box_coder,
+                rules=self.rules,
+            )
+            parts.append((boxes, scores, [label + group.first for label in labels]))
+        if len(parts) > 1:
+            images = zip(*(zip(*part, strict=True) for part in parts), strict=True)
+            boxes, scores, labels = map(list, zip(*map(merged, images), strict=True))
         return boxes, labels, scores
 
     def classify(
         self, features: Features, boxes: list[Tensor], sizes: Sizes
     ) -> tuple[Tensor, Tensor]:
         """Returns each box's likeliest foreground class, int64 [R], and its score."""
-        logits, _ = self._score(features, boxes, sizes)
-        scores, labels = logits.float().softmax(1)[:, 1:].max(1)
+        groups = self._groups(features, boxes, sizes)
+        scores, labels = torch.cat([g.logits.softmax(1)[:, 1:] for g in groups], 1).max(1)
         return labels + 1, scores
+
+    @property
+    def added(self) -> list[int]:
+        """The first label of each group of classes added to the trained ones."""
+        predictor = self.box_predictor
+        return predictor.firsts if isinstance(predictor, GrownPredictor) else []
+
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """Returns the weights of classes and boxes, [K, D] and [4K, D]."""
+        predictor = self.box_predictor
+        if isinstance(predictor, GrownPredictor):
+            return predictor.rows()
+        return predictor.cls_score.weight, predictor.bbox_pred.weight
+
+    def hidden(self, features: Features, boxes: list[Tensor], sizes: Sizes) -> Tensor:
+        """Returns what the box predictor reads of given boxes, float [R, D]."""
+        found: Tensor = self.box_head(self.box_roi_pool(features, boxes, sizes))
+        return found
+
+    def _groups(self, features: Features, boxes: list[Tensor], sizes: Sizes) -> list[ClassGroup]:
+        if isinstance(self.box_predictor, GrownPredictor):
+            return self.box_predictor.groups(self.hidden(features, boxes, sizes))
+        return [ClassGroup(0, *self._score(features, boxes, sizes))]
 
     def _score(
         self, features: Features, boxes: list[Tensor], sizes: Sizes
     ) -> tuple[Tensor, Tensor]:
-        hidden = self.box_head(self.box_roi_pool(features, boxes, sizes))
-        logits, offsets = self.box_predictor(hidden)
+        logits, offsets = self.box_predictor(self.hidden(features, boxes, sizes))
         return logits.float(), offsets.float()  # boxes are as precise as their offsets
 
 

@@ -29,6 +29,7 @@ from halfmask.models.heads.predictors import (
     TransferPredictor,
 )
 from halfmask.models.heads.trunks import HourglassTrunk, MaskTrunk
+from halfmask.models.mask_rcnn.added_classes import GrownPredictor
 from halfmask.models.mask_rcnn.box_heads import BoxHeads, DetectionRules, region_pool
 from halfmask.models.mask_rcnn.detectron_geometry import DetectronAnchors
 from halfmask.models.mask_rcnn.images import propose_in_full_precision
@@ -134,7 +135,7 @@ def _box_heads(detector: Detector, num_classes: int) -> BoxHeads:
     return BoxHeads(
         pool,
         _box_head(detector),
-        _box_predictor(detector.box_width, num_classes),
+        _grown_predictor(detector, num_classes),
         batch=detector.box_batch,
         rules=DetectionRules(detector.score_threshold, detector.nms_threshold, detector.detections),
     )
@@ -147,6 +148,17 @@ def _box_head(detector: Detector) -> nn.Module:
         convs = [width] * detector.box_convs
         head = FastRCNNConvFCHead((width, side, side), convs, [detector.box_width], _norm(detector))
     return head
+
+
+def _grown_predictor(detector: Detector, num_classes: int) -> FastRCNNPredictor | GrownPredictor:
+    added = detector.added_classes
+    if num_classes - sum(added) < 2:
+        raise InputError(
+            f"detector.added_classes: {sum(added)} of {num_classes - 1} classes leave none that "
+            "the model was trained on; remove the key to train it on all"
+        )
+    trained = _box_predictor(detector.box_width, num_classes - sum(added))
+    return GrownPredictor(trained.cls_score, trained.bbox_pred, added) if added else trained
 
 
 def _box_predictor(width: int, num_classes: int) -> FastRCNNPredictor:

@@ -14,6 +14,7 @@ from halfmask.masks.paste import expected_iou
 from halfmask.models.backbones.encoder import Encoder
 from halfmask.models.class_weights import ClassRows
 from halfmask.models.image_rng import use_image_seeds
+from halfmask.models.mask_rcnn.added_classes import by_group
 from halfmask.models.mask_rcnn.box_heads import (
     BoxHeads,
     BoxTargets,
@@ -134,21 +135,22 @@ class PartialMaskRCNN(RegionDetector):
 
     def class_weights(self) -> Tensor:
         """Returns the class weights that the mask head reads, float [K, D]."""
-        predictor = self.box_heads.box_predictor
-        weights: Tensor = self.mask_branch.class_weights(
-            predictor.cls_score.weight, predictor.bbox_pred.weight
-        )
+        weights: Tensor = self.mask_branch.class_weights(*self.box_heads.rows())
         return weights
 
     def class_rows(self) -> ClassRows:
         """Returns `class_weights` with rows made on demand."""
-        predictor = self.box_heads.box_predictor
-        return self.mask_branch.rows(predictor.cls_score.weight, predictor.bbox_pred.weight)
+        return self.mask_branch.rows(*self.box_heads.rows())
 
     @torch.no_grad()
     def mask_probs(self, features: Tensor, labels: Tensor) -> Tensor:
         """Returns float32 [n, M, M] of regions [n, C, S, S] with labels int64 [n]."""
-        weights = self.class_rows()
+        weights, added = self.class_rows(), self.box_heads.added
+        if added:
+            return by_group(labels, added, lambda rows: self._draw(features[rows], labels[rows], weights))
+        return self._draw(features, labels, weights)
+
+    def _draw(self, features: Tensor, labels: Tensor, weights: ClassRows) -> Tensor:
         chunks = zip(torch.split(features, CHUNK), torch.split(labels, CHUNK), strict=True)
         return torch.cat([self.mask_branch(f, c, weights).float().sigmoid() for f, c in chunks])
 
@@ -239,7 +241,7 @@ class PartialMaskRCNN(RegionDetector):
         )
 
     def _check_labels(self, labels: Tensor) -> None:
-        classes = self.box_heads.box_predictor.cls_score.out_features
+        classes = len(self.box_heads.rows()[0])
         if len(labels) and (int(labels.min()) < 0 or int(labels.max()) >= classes):
             raise InputError(
                 f"labels: expected 1…{classes - 1} (0 where unknown), found "

@@ -1,0 +1,152 @@
+"""Classes added to a trained detector: rows of their own beside its box predictor.
+
+The trained layers stay as they are, and what they say is computed by the same calls on
+the same tensors. So neither a score nor a box nor a mask of an earlier class changes,
+not even in its last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+NEVER = -1e4
+"""Bias of a class that no box has taught: its score is 0."""
+
+
+@dataclass(frozen=True)
+class ClassGroup:
+    """The classes that were added together, or those of the first training.
+
+    Attributes:
+        first: label that its column 0 stands for; the group's classes follow.
+        logits: float [R, 1 + n]; column 0 is background, for added classes all that is
+            none of them.
+        offsets: float [R, 4 + 4n], those of column 0 unused.
+    """
+
+    first: int
+    logits: Tensor
+    offsets: Tensor
+
+
+class AddedRows(nn.Module):
+    """The rows of n classes that were added together.
+
+    They start as rows of classes that are never found.
+
+    Args:
+        width: of the box head.
+        classes: n.
+    """
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.cls_score = nn.Linear(width, classes)
+        self.bbox_pred = nn.Linear(width, 4 * classes)
+        for layer in (self.cls_score, self.bbox_pred):
+            nn.init.zeros_(layer.weight)
+        nn.init.constant_(self.cls_score.bias, NEVER)
+        nn.init.zeros_(self.bbox_pred.bias)
+
+
+class GrownPredictor(nn.Module):
+    """A trained box predictor, and rows of classes added to it.
+
+    Earlier classes keep their scores, a softmax over themselves and background. Each
+    group of added classes has a softmax of its own, over its classes and, as one rest,
+    all that came before: a class scores high where its logit exceeds all logits of the
+    first training and of the groups before it.
+
+    Args:
+        cls_score, bbox_pred: the trained layers; they keep their names in the state
+            dict.
+        added: number of classes of each group.
+    """
+
+    def __init__(self, cls_score: nn.Linear, bbox_pred: nn.Linear, added: Sequence[int]) -> None:
+        super().__init__()
+        self.cls_score, self.bbox_pred = cls_score, bbox_pred
+        self.added = nn.ModuleList(AddedRows(cls_score.in_features, n) for n in added)
+
+    @property
+    def firsts(self) -> list[int]:
+        """The first label of each added group."""
+        firsts, label = [], self.cls_score.out_features
+        for rows in self.added:
+            assert isinstance(rows, AddedRows)
+            firsts.append(label)
+            label += rows.cls_score.out_features
+        return firsts
+
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """Returns the weights of all classes, [K, D] and [4K, D]."""
+        layers = [(self.cls_score, self.bbox_pred), *self._added_layers()]
+        return torch.cat([c.weight for c, _ in layers]), torch.cat([b.weight for _, b in layers])
+
+    def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns logits [R, K] and offsets [R, 4K] of all classes, as training needs them."""
+        layers = [(self.cls_score, self.bbox_pred), *self._added_layers()]
+        return torch.cat([c(hidden) for c, _ in layers], 1), torch.cat(
+            [b(hidden) for _, b in layers], 1
+        )
+
+    def groups(self, hidden: Tensor) -> list[ClassGroup]:
+        """Returns the groups' logits and offsets, the first training's first.
+
+        Args:
+            hidden: float [R, D] of the box head.
+        """
+        logits, offsets = self.cls_score(hidden).float(), self.bbox_pred(hidden).float()
+        out, rest = [ClassGroup(0, logits, offsets)], logits.logsumexp(1, keepdim=True)
+        unused = offsets[:, :4]
+        for first, (classes, boxes) in zip(self.firsts, self._added_layers(), strict=True):
+            logits = torch.cat([rest, classes(hidden).float()], 1)
+            offsets = torch.cat([unused, boxes(hidden).float()], 1)
+            out.append(ClassGroup(first - 1, logits, offsets))
+            rest = logits.logsumexp(1, keepdim=True)
+        return out
+
+    def _added_layers(self) -> list[tuple[nn.Module, nn.Module]]:
+        return [(rows.cls_score, rows.bbox_pred) for rows in self.added]
+
+
+def merged(groups: Sequence[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Joins the groups' detections in an image: boxes [n, 4], scores [n], labels [n].
+
+    Best first; of equal scores the earlier group's first.
+    """
+    boxes, scores, labels = (torch.cat(column) for column in zip(*groups, strict=True))
+    # `sort` has no stable form in ONNX; its TopK keeps the order of equal values.
+    if torch.jit.is_tracing():  # type: ignore[no-untyped-call]
+        order = scores.topk(scores.shape[0]).indices
+    else:
+        order = scores.sort(descending=True, stable=True).indices
+    return boxes[order], scores[order], labels[order]
+
+
+def by_group(
+    labels: Tensor, firsts: Sequence[int], draw: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Lets each group of classes be drawn by a call of its own.
+
+    A matrix product may round differently beside other rows.
+
+    Args:
+        labels: int64 [R].
+        firsts: first label of each added group, rising.
+        draw: rows int64 [r] → [r, …].
+    Returns:
+        The answers in the order of the labels, [R, …].
+    """
+    limits = [0, *firsts, torch.iinfo(torch.int64).max]
+    rows = [
+        torch.where((labels >= low) & (labels < high))[0]
+        for low, high in zip(limits, limits[1:], strict=False)
+    ]
+    order = torch.cat(rows)
+    place = torch.zeros_like(order).scatter(0, order, torch.ones_like(order).cumsum(0) - 1)
+    return torch.cat([draw(index) for index in rows]).index_select(0, place)

@@ -22,6 +22,7 @@ BENCHMARKS = {
     "real": "benchmarks.real.recipes",
     "adapt": "benchmarks.real.adapt",
     "ambiguous": "benchmarks.real.ambiguous",
+    "add-class": "benchmarks.paper.add_class",
     "two-stages": "benchmarks.paper.two_stages",
     "vg": "benchmarks.real.visual_genome",
     "mlp": "benchmarks.paper.mlp",

@@ -26,6 +26,7 @@ VERBS = {
     "index": "halfmask.cli.index",
     "synth": "halfmask.cli.synth",
     "train": "halfmask.cli.train",
+    "add-class": "halfmask.cli.add_class",
     "evaluate": "halfmask.cli.evaluate",
     "import-weights": "halfmask.cli.import_weights",
     "demo": "halfmask.cli.demo.story",
@@ -38,7 +39,7 @@ VERBS = {
 """Verb → its module, whose `run` is the command. The help keeps this order."""
 GROUPS = {
     "Data": ("doctor", "convert", "split", "tighten", "index", "synth"),
-    "Model": ("train", "evaluate", "import-weights", "demo"),
+    "Model": ("train", "add-class", "evaluate", "import-weights", "demo"),
     "Masks and review": ("complete", "review"),
     "Use and deploy": ("predict", "serve", "export"),
 }

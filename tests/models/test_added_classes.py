@@ -70,8 +70,10 @@ def test_given_boxes_of_earlier_classes_are_drawn_alike(config: Any, scene: Any)
     # Boxes of new classes stand between them.
     mixed = [torch.cat([b, b + 1, b]) for b in boxes]
     rows = [len(b) for b in boxes]
-    kinds = [torch.cat([torch.full((n,), CLASSES), k, torch.full((n,), CLASSES + 2)])
-             for n, k in zip(rows, labels, strict=True)]
+    kinds = [
+        torch.cat([torch.full((n,), CLASSES), k, torch.full((n,), CLASSES + 2)])
+        for n, k in zip(rows, labels, strict=True)
+    ]
     mixed = [torch.cat([b, b, b]) for b in boxes]
     found = larger.segment(images, mixed, kinds)
     for one, other, n in zip(found, wanted, rows, strict=True):
@@ -81,9 +83,7 @@ def test_given_boxes_of_earlier_classes_are_drawn_alike(config: Any, scene: Any)
         larger.segment(images[:1], boxes[:1], [torch.full((rows[0],), CLASSES + 3)])
 
 
-def test_earlier_classes_are_found_alike_in_onnx(
-    config: Any, scene: Any, tmp_path: Path
-) -> None:
+def test_earlier_classes_are_found_alike_in_onnx(config: Any, scene: Any, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     from halfmask.inference.export.export import _detect_graph, _segment_graph, write_graph
     from halfmask.inference.export.int8 import answer, session_of

@@ -7,6 +7,7 @@ not even in its last bit.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -128,9 +129,7 @@ def merged(groups: Sequence[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Ten
     return boxes[order], scores[order], labels[order]
 
 
-def by_group(
-    labels: Tensor, firsts: Sequence[int], draw: Callable[[Tensor], Tensor]
-) -> Tensor:
+def by_group(labels: Tensor, firsts: Sequence[int], draw: Callable[[Tensor], Tensor]) -> Tensor:
     """Lets each group of classes be drawn by a call of its own.
 
     A matrix product may round differently beside other rows.
@@ -145,7 +144,7 @@ def by_group(
     limits = [0, *firsts, torch.iinfo(torch.int64).max]
     rows = [
         torch.where((labels >= low) & (labels < high))[0]
-        for low, high in zip(limits, limits[1:], strict=False)
+        for low, high in itertools.pairwise(limits)
     ]
     order = torch.cat(rows)
     place = torch.zeros_like(order).scatter(0, order, torch.ones_like(order).cumsum(0) - 1)

@@ -196,6 +196,11 @@ class BoxHeads(RoIHeads):
         found: Tensor = self.box_head(self.box_roi_pool(features, boxes, sizes))
         return found
 
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Returns the class logits of all classes, float32 [R, K], of `hidden`'s answer."""
+        found: Tensor = self.box_predictor(hidden)[0].float()
+        return found
+
     def _groups(self, features: Features, boxes: list[Tensor], sizes: Sizes) -> list[ClassGroup]:
         if isinstance(self.box_predictor, GrownPredictor):
             return self.box_predictor.groups(self.hidden(features, boxes, sizes))

@@ -147,7 +147,9 @@ class PartialMaskRCNN(RegionDetector):
         """Returns float32 [n, M, M] of regions [n, C, S, S] with labels int64 [n]."""
         weights, added = self.class_rows(), self.box_heads.added
         if added:
-            return by_group(labels, added, lambda rows: self._draw(features[rows], labels[rows], weights))
+            return by_group(
+                labels, added, lambda rows: self._draw(features[rows], labels[rows], weights)
+            )
         return self._draw(features, labels, weights)
 
     def _draw(self, features: Tensor, labels: Tensor, weights: ClassRows) -> Tensor:

@@ -26,7 +26,7 @@ VERBS = {
     "index": "halfmask.cli.index",
     "synth": "halfmask.cli.synth",
     "train": "halfmask.cli.train",
-    "add-class": "halfmask.cli.add_class",
+    "add-class": "halfmask.cli.model.add_class",
     "evaluate": "halfmask.cli.evaluate",
     "import-weights": "halfmask.cli.import_weights",
     "demo": "halfmask.cli.demo.story",

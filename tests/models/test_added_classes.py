@@ -37,6 +37,7 @@ def grown(config: Any, model: PartialMaskRCNN, **mask_head: Any) -> PartialMaskR
         torch.nn.init.normal_(rows.cls_score.weight, std=0.3)
         torch.nn.init.normal_(rows.bbox_pred.weight, std=0.1)
         torch.nn.init.constant_(rows.cls_score.bias, 1.5)
+        torch.nn.init.normal_(rows.read_cls, std=0.3)
     return larger.eval()
 
 
@@ -83,6 +84,7 @@ def test_given_boxes_of_earlier_classes_are_drawn_alike(config: Any, scene: Any)
         larger.segment(images[:1], boxes[:1], [torch.full((rows[0],), CLASSES + 3)])
 
 
+@pytest.mark.slow
 def test_earlier_classes_are_found_alike_in_onnx(config: Any, scene: Any, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     from halfmask.inference.export.export import _detect_graph, _segment_graph, write_graph

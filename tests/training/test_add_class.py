@@ -17,7 +17,7 @@ from halfmask.formats.convert import convert
 from halfmask.models.build import build_model
 from halfmask.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from halfmask.training.add_class.regions import BoxRegions
-from halfmask.training.add_class.rows import fit_rows
+from halfmask.training.add_class.rows import SPREAD, RowPrior, fit_rows
 from tests.cli.runs import (
     BOX_STAGE,
     REGION_HEADS,
@@ -79,6 +79,8 @@ def test_only_new_rows_are_new(world: Path, run: Made, tmp_path: Path) -> None:
         prefix + "cls_score.bias": (2,),
         prefix + "bbox_pred.weight": (8, 24),
         prefix + "bbox_pred.bias": (8,),
+        prefix + "read_cls": (2, 24),
+        prefix + "read_box": (8, 24),
     }
     assert [c["name"] for c in done.classes] == ["c5", "c6"]
     document = json.loads((world / "instances.json").read_text())
@@ -265,15 +267,44 @@ def test_fitted_rows_tell_classes_apart_and_resemble_the_trained_ones() -> None:
     hidden = regions.hidden.float()
     logits = torch.cat([regions.rest[:, None], hidden @ rows.cls_weight.T + rows.cls_bias], 1)
     assert (logits.argmax(1) == regions.labels).float().mean() > 0.99
-    mean = trained[1:].mean(0)
-    far = (trained[1:] - mean).norm(dim=1).mean()
-    torch.testing.assert_close((rows.cls_weight - mean).norm(dim=1).mean(), far, rtol=0.1, atol=0)
+    # What T reads differs from the mean as trained rows do, and as much.
+    prior = RowPrior(trained[1:], SPREAD)
+    far = prior.moves_of(rows.read_cls).square().sum(1).mean()
+    torch.testing.assert_close(float(far), prior.typical, rtol=0.1, atol=0)
+    assert rows.read_box.shape == (12, 16)
     assert rows.box_weight.shape == (12, 16)
     own = torch.where(regions.labels > 0)[0]
     found = (hidden[own] @ rows.box_weight.T + rows.box_bias).reshape(-1, 3, 4)
     errors = found[torch.arange(len(own)), regions.labels[own] - 1] - regions.offsets[own]
     plain = regions.offsets[own] - regions.offsets[own].mean(0)
     assert errors.abs().mean() < 0.5 * plain.abs().mean()
+
+
+def test_a_prior_has_the_mean_and_covariance_of_its_rows() -> None:
+    torch.manual_seed(0)
+    trained = torch.randn(5, 9) @ torch.randn(9, 9)
+    away = trained - trained.mean(0)
+    for spread in (0.1, 1.0):
+        prior = RowPrior(trained, spread)
+        even = spread * away.square().sum() / 5 / 9 * torch.eye(9)
+        wanted = (1 - spread) * away.T @ away / 5 + even
+        root = prior.rows(torch.eye(9)) - prior.mean
+        torch.testing.assert_close(root.T @ root, wanted, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(
+            prior.rows(prior.moves_of(trained)), trained, rtol=1e-3, atol=1e-3
+        )
+
+
+def test_few_boxes_leave_rows_near_the_mean() -> None:
+    regions, trained, boxes = blobs(1)
+    few = torch.cat([torch.where(regions.labels == 0)[0], torch.where(regions.labels == 1)[0][:2]])
+    some = BoxRegions(**{k: v[few] for k, v in vars(regions).items()})
+    mean = trained[1:].mean(0)
+    one, two = (
+        (fit_rows(r, 1, cls_weight=trained, box_weight=boxes).cls_weight - mean).norm()
+        for r in (some, regions)
+    )
+    assert one < 0.7 * two
 
 
 def test_weights_stand_for_regions_that_were_left_out() -> None:

@@ -56,7 +56,15 @@ MANY = 7
 METAVARS: dict[str, tuple[str, ...]] = {
     "OUT": ("--out",),
     "DIR": ("--images", "--masks", "--folder", "--calibrate"),
-    "FILE": ("--json", "--html", "--journal", "--detections", "--coco-val", "--categories", "--vectors"),
+    "FILE": (
+        "--json",
+        "--html",
+        "--journal",
+        "--detections",
+        "--coco-val",
+        "--categories",
+        "--vectors",
+    ),
     "PICTURE": ("--sheet", "--reliability"),
     "MODEL": ("--provider",),
     "DETECTOR": ("--detector",),

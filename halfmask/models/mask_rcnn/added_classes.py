@@ -37,12 +37,18 @@ class ClassGroup:
 class AddedRows(nn.Module):
     """The rows of n classes that were added together.
 
-    They start as rows of classes that are never found.
+    They start as rows of classes that are never found. The layers find objects. The
+    mask head reads rows of its own, which look like those that it has learned from.
 
     Args:
-        width: of the box head.
+        width: of the box head, D.
         classes: n.
+    Attributes:
+        read_cls, read_box: float32 [n, D] and [4n, D], what the mask head reads.
     """
+
+    read_cls: Tensor
+    read_box: Tensor
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
@@ -52,6 +58,8 @@ class AddedRows(nn.Module):
             nn.init.zeros_(layer.weight)
         nn.init.constant_(self.cls_score.bias, NEVER)
         nn.init.zeros_(self.bbox_pred.bias)
+        self.register_buffer("read_cls", torch.zeros(classes, width))
+        self.register_buffer("read_box", torch.zeros(4 * classes, width))
 
 
 class GrownPredictor(nn.Module):
@@ -77,16 +85,16 @@ class GrownPredictor(nn.Module):
     def firsts(self) -> list[int]:
         """The first label of each added group."""
         firsts, label = [], self.cls_score.out_features
-        for rows in self.added:
-            assert isinstance(rows, AddedRows)
+        for rows in self._groups():
             firsts.append(label)
             label += rows.cls_score.out_features
         return firsts
 
     def rows(self) -> tuple[Tensor, Tensor]:
-        """Returns the weights of all classes, [K, D] and [4K, D]."""
-        layers = [(self.cls_score, self.bbox_pred), *self._added_layers()]
-        return torch.cat([c.weight for c, _ in layers]), torch.cat([b.weight for _, b in layers])
+        """Returns the rows of all classes that the mask head reads, [K, D] and [4K, D]."""
+        cls = [self.cls_score.weight, *(rows.read_cls for rows in self._groups())]
+        boxes = [self.bbox_pred.weight, *(rows.read_box for rows in self._groups())]
+        return torch.cat(cls), torch.cat(boxes)
 
     def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Returns logits [R, K] and offsets [R, 4K] of all classes, as training needs them."""
@@ -111,22 +119,39 @@ class GrownPredictor(nn.Module):
             rest = logits.logsumexp(1, keepdim=True)
         return out
 
+    def _groups(self) -> list[AddedRows]:
+        return [rows for rows in self.added if isinstance(rows, AddedRows)]
+
     def _added_layers(self) -> list[tuple[nn.Module, nn.Module]]:
-        return [(rows.cls_score, rows.bbox_pred) for rows in self.added]
+        return [(rows.cls_score, rows.bbox_pred) for rows in self._groups()]
 
 
-def merged(groups: Sequence[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Joins the groups' detections in an image: boxes [n, 4], scores [n], labels [n].
+Found = tuple[list[Tensor], list[Tensor], list[Tensor]]
+"""Boxes [n, 4], scores [n] and labels [n] of each image."""
 
-    Best first; of equal scores the earlier group's first.
+
+def merged(groups: Sequence[Found], firsts: Sequence[int]) -> Found:
+    """Joins the groups' detections, best first; of equal scores the earlier group's first.
+
+    Args:
+        groups: their labels are columns of `ClassGroup.logits`.
+        firsts: `ClassGroup.first` of each.
     """
-    boxes, scores, labels = (torch.cat(column) for column in zip(*groups, strict=True))
-    # `sort` has no stable form in ONNX; its TopK keeps the order of equal values.
-    if torch.jit.is_tracing():  # type: ignore[no-untyped-call]
-        order = scores.topk(scores.shape[0]).indices
-    else:
-        order = scores.sort(descending=True, stable=True).indices
-    return boxes[order], scores[order], labels[order]
+    if len(groups) == 1:
+        return groups[0]
+    images = []
+    for image in range(len(groups[0][0])):
+        boxes = torch.cat([found[0][image] for found in groups])
+        scores = torch.cat([found[1][image] for found in groups])
+        labels = [found[2][image] + first for found, first in zip(groups, firsts, strict=True)]
+        # `sort` has no stable form in ONNX; its TopK keeps the order of equal values.
+        if torch.jit.is_tracing():  # type: ignore[no-untyped-call]
+            order = scores.topk(scores.shape[0]).indices
+        else:
+            order = scores.sort(descending=True, stable=True).indices
+        images.append((boxes[order], scores[order], torch.cat(labels)[order]))
+    boxes_of_all, scores_of_all, labels_of_all = zip(*images, strict=True)
+    return list(boxes_of_all), list(scores_of_all), list(labels_of_all)
 
 
 def by_group(labels: Tensor, firsts: Sequence[int], draw: Callable[[Tensor], Tensor]) -> Tensor:

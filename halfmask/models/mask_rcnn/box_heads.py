@@ -8,6 +8,7 @@ detector under a mask head that learns needs its caller to decide.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -154,20 +155,10 @@ class BoxHeads(RoIHeads):
                 and boxes are returned.
         """
         places, limits = (proposals, sizes) if frame is None else frame
-        parts = []
-        for group in self._groups(features, proposals, sizes):
-            boxes, scores, labels = detections(
-                group.logits,
-                group.offsets,
-                places,
-                sizes=limits,
-                coder=self.box_coder,
-                rules=self.rules,
-            )
-            parts.append((boxes, scores, [label + group.first for label in labels]))
-        if len(parts) > 1:
-            images = zip(*(zip(*part, strict=True) for part in parts), strict=True)
-            boxes, scores, labels = map(list, zip(*map(merged, images), strict=True))
+        rules: Any = {"sizes": limits, "coder": self.box_coder, "rules": self.rules}
+        groups = self._groups(features, proposals, sizes)
+        parts = [detections(g.logits, g.offsets, places, **rules) for g in groups]
+        boxes, scores, labels = merged(parts, [g.first for g in groups])
         return boxes, labels, scores
 
     def classify(

@@ -27,7 +27,7 @@ from halfmask.models.mask_rcnn.added_classes import AddedRows
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.progress import Progress
 from halfmask.recipes.recipe import MaskRCNN, Recipe, Transfer
-from halfmask.training.add_class.choose import boxes_of, count_boxes, new_classes
+from halfmask.training.add_class.choose import added_boxes, count_boxes, new_classes
 from halfmask.training.add_class.regions import sample_box_regions
 from halfmask.training.add_class.rows import FittedRows, fit_rows
 from halfmask.training.folder import MODEL
@@ -114,13 +114,13 @@ def add_class(
     new = new_classes(checkpoint.categories, file, wanted, where=str(path))
     grown, state = _with_classes(checkpoint, new), dict(checkpoint.state)
     if vectors is not None:
-        state = _with_vectors(state, checkpoint.recipe, Path(vectors), new)
+        state = _with_vectors(state, checkpoint.recipe, Path(vectors), new=new)
     learned = _Learned(classes=[{**c, "boxes": 0, "regions": 0} for c in new])
     rows = None
     if source and file is not None:
         assert isinstance(network, PartialMaskRCNN)
-        examples = CocoInstances(boxes_of(file, new), source.photographs())
-        rows, learned = _learned(network, checkpoint.recipe, examples, new, progress=progress)
+        examples = CocoInstances(added_boxes(file, new), source.photographs())
+        rows, learned = _learned(network, checkpoint.recipe, examples, new=new, progress=progress)
     if isinstance(network, PartialMaskRCNN):
         state |= _rows_of(network, rows, len(new))
     result = AddedClasses(
@@ -210,7 +210,7 @@ def _with_classes(checkpoint: Checkpoint, new: list[Category]) -> Checkpoint:
 
 
 def _with_vectors(
-    state: dict[str, Tensor], recipe: Recipe, path: Path, new: list[Category]
+    state: dict[str, Tensor], recipe: Recipe, path: Path, *, new: list[Category]
 ) -> dict[str, Tensor]:
     """Returns the state with the new names' vectors after those of the model."""
     transfer = _transfer_of(recipe)
@@ -230,8 +230,8 @@ def _learned(
     network: PartialMaskRCNN,
     recipe: Recipe,
     examples: CocoInstances,
-    new: list[Category],
     *,
+    new: list[Category],
     progress: Progress | None,
 ) -> tuple[FittedRows, _Learned]:
     regions = sample_box_regions(
@@ -257,6 +257,8 @@ def _rows_of(network: PartialMaskRCNN, rows: FittedRows | None, classes: int) ->
             layer.cls_score.bias.copy_(rows.cls_bias)
             layer.bbox_pred.weight.copy_(rows.box_weight)
             layer.bbox_pred.bias.copy_(rows.box_bias)
+            layer.read_cls.copy_(rows.read_cls)
+            layer.read_box.copy_(rows.read_box)
     group = len(network.box_heads.added)
     prefix = f"box_heads.box_predictor.added.{group}."
     return {prefix + name: value for name, value in layer.state_dict().items()}

@@ -56,7 +56,7 @@ def new_classes(
     return sorted(new, key=lambda category: category["id"])
 
 
-def boxes_of(file: CocoFile, new: Sequence[Category]) -> CocoFile:
+def added_boxes(file: CocoFile, new: Sequence[Category]) -> CocoFile:
     """Returns the file with the annotations of the new classes alone, labels 1…n."""
     ids = {int(_record(c["name"], file)["id"]): c["id"] for c in new}
     document: dict[str, Any] = {

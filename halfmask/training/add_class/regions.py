@@ -34,7 +34,7 @@ class BoxRegions:
 
     Attributes:
         hidden: float16 [R, D], the box head's answer for each region.
-        rest: float32 [R], logsumexp of the logits of all earlier classes and background.
+        rest: float32 [R], logsumexp of all logits before the added ones.
         labels: int64 [R], 1…n; 0: none of the added classes.
         offsets: float32 [R, 4], encoded offsets to the object's box; of label 0 unused.
         weights: float32 [R], how many sampled regions each stands for.

@@ -3,9 +3,12 @@
 With the box head fixed, both losses of Faster R-CNN are convex in the rows. So there is
 one best answer, which does not depend on a learning rate, a schedule or a draw.
 
-T reads the rows. It has learned from the rows of the trained classes alone, and can say
-nothing sensible of rows that look like none of these. So the trained rows are the
-prior: new ones start at their mean, and may lie as far from it as they do.
+T reads rows too. It has learned from those of the trained classes alone, and says
+nothing sensible of rows that look like none of these: on the world's development seed
+the rows that find objects best give masks of IoU 0.09. So there are two fits. The rows
+that find objects are the likeliest ones. Those that T reads differ from the mean as
+trained rows differ from each other, and lie as far from it: T meets nothing new, and
+its masks have an IoU of 0.75 there.
 """
 
 from __future__ import annotations
@@ -22,11 +25,13 @@ from halfmask.training.add_class.regions import BoxRegions
 
 BETA = 1 / 9
 """Where smooth L1 turns from squared to absolute; torchvision's."""
-ITERATIONS = 100
+ITERATIONS = 60
 """Of L-BFGS, at most."""
+SPREAD = 0.1
+"""Share of variance that the prior of what T reads spreads over all directions."""
 HALVINGS = 8
 """Steps of the search for the prior's strength, each on a logarithmic scale."""
-WEAKEST, STRONGEST = 1e-7, 1e1
+WEAKEST, STRONGEST = 1e-7, 1e0
 """Bounds of the strength: a loss is a mean over regions, about 1 at the start."""
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -37,8 +42,9 @@ class FittedRows:
     """Rows of n added classes.
 
     Attributes:
-        cls_weight, cls_bias: float32 [n, D] and [n].
-        box_weight, box_bias: float32 [4n, D] and [4n].
+        cls_weight, cls_bias: float32 [n, D] and [n]: find objects.
+        box_weight, box_bias: float32 [4n, D] and [4n]: find objects.
+        read_cls, read_box: float32 [n, D] and [4n, D]: what the mask head reads.
         loss: of the classes, a mean over the sampled regions.
     """
 
@@ -46,6 +52,8 @@ class FittedRows:
     cls_bias: Tensor
     box_weight: Tensor
     box_bias: Tensor
+    read_cls: Tensor
+    read_box: Tensor
     loss: float
 
 
@@ -68,7 +76,6 @@ def fit_rows(
         losses = F.cross_entropy(logits, regions.labels, reduction="none")
         return (losses * regions.weights).sum() / regions.weights.sum()
 
-    cls, cls_bias = _fit(classifier, cls_weight[1:], classes, width)
     objects = torch.where(regions.labels > 0)[0]
     seen, label, wanted = hidden[objects], regions.labels[objects] - 1, regions.offsets[objects]
 
@@ -76,44 +83,98 @@ def fit_rows(
         found = (seen @ weight.T + bias).reshape(-1, classes, 4)[torch.arange(len(label)), label]
         return F.smooth_l1_loss(found, wanted, beta=BETA, reduction="sum") / len(label)
 
-    boxes, box_bias = _fit(box_reg, box_weight.reshape(-1, 4 * width)[1:], classes, width)
+    samples = float(len(label))
+    cls, boxes = cls_weight[1:], box_weight.reshape(-1, 4 * width)[1:]
+    found = _likeliest(classifier, RowPrior(cls), classes, width=width, samples=samples)
     with torch.no_grad():
-        loss = float(classifier(cls, cls_bias))
+        loss = float(classifier(*found))
+    placed = _likeliest(box_reg, RowPrior(boxes), classes, width=width, samples=samples)
     return FittedRows(
-        cls_weight=cls,
-        cls_bias=cls_bias,
-        box_weight=boxes.reshape(4 * classes, width),
-        box_bias=box_bias,
+        cls_weight=found[0],
+        cls_bias=found[1],
+        box_weight=placed[0],
+        box_bias=placed[1],
+        read_cls=_typical(classifier, RowPrior(cls, SPREAD), classes, width=width),
+        read_box=_typical(box_reg, RowPrior(boxes, SPREAD), classes, width=width),
         loss=loss,
     )
 
 
-def _fit(loss: Loss, trained: Tensor, classes: int, width: int) -> tuple[Tensor, Tensor]:
-    """Returns weights [m, D] and biases [m] whose classes are as far from the mean as trained ones.
-
-    A stronger prior keeps them nearer; its strength is found by halving an interval.
+class RowPrior:
+    """A Gaussian with the mean and the covariance of trained rows.
 
     Args:
-        loss: of weights [m, D] and biases [m], m a multiple of n.
-        trained: float [k, P], the weights of each trained class, P a multiple of D.
-        classes: n.
+        trained: float [k, P], a row for each trained class.
+        spread: the share of their variance that is spread evenly over all directions:
+            there are fewer rows than directions. 1: no direction is preferred.
     """
-    mean = trained.detach().mean(0)
-    far = float((trained.detach() - mean).norm(dim=1).mean())
-    moves = torch.zeros((classes, len(mean)), requires_grad=True)
-    bias = torch.zeros(classes * len(mean) // width, requires_grad=True)
+
+    def __init__(self, trained: Tensor, spread: float = 1.0) -> None:
+        trained = trained.detach()
+        count, self.size = trained.shape
+        self.mean = trained.mean(0)
+        _, values, self._axes = torch.linalg.svd(trained - self.mean, full_matrices=False)
+        variance = values.square() / count
+        floor = max(spread * float(variance.sum()) / self.size, 1e-12)
+        self._floor = floor**0.5
+        self._scales = ((1 - spread) * variance + floor).sqrt()
+        self.typical = float(self.moves_of(trained).square().sum(1).mean())
+
+    def rows(self, moves: Tensor) -> Tensor:
+        """Returns rows [n, P] of moves [n, P], which are standard normal."""
+        along = (moves @ self._axes.T) * (self._scales - self._floor)
+        return self.mean + self._floor * moves + along @ self._axes
+
+    def moves_of(self, rows: Tensor) -> Tensor:
+        """Returns the moves [n, P] of rows [n, P]; `rows` reversed."""
+        away = rows - self.mean
+        along = (away @ self._axes.T) * (1 / self._scales - 1 / self._floor)
+        return away / self._floor + along @ self._axes
+
+
+def _likeliest(
+    loss: Loss, prior: RowPrior, classes: int, *, width: int, samples: float
+) -> tuple[Tensor, Tensor]:
+    """Returns the weights [m, D] and biases [m] of the greatest posterior density.
+
+    Args:
+        loss: of weights and biases, a mean; m is a multiple of n.
+        prior: of rows [P], P a multiple of D.
+        classes: n.
+        samples: the number of regions of objects, which weigh against the prior.
+    """
+    moves = torch.zeros((classes, prior.size), requires_grad=True)
+    bias = torch.zeros(classes * prior.size // width, requires_grad=True)
+
+    def objective() -> Tensor:
+        weights = prior.rows(moves).reshape(-1, width)
+        return loss(weights, bias) + moves.square().sum() / (2 * samples)
+
+    _minimise(objective, [moves, bias])
+    return prior.rows(moves.detach()).reshape(-1, width), bias.detach()
+
+
+def _typical(loss: Loss, prior: RowPrior, classes: int, *, width: int) -> Tensor:
+    """Returns the best weights [m, D] that are as far from the mean as trained ones.
+
+    The prior's strength for that is found by halving an interval. Biases stay 0, as
+    trained ones nearly do: else they would take over what the trained rows say of how
+    frequent an object is. Arguments as for `_likeliest`.
+    """
+    moves = torch.zeros((classes, prior.size), requires_grad=True)
+    none = torch.zeros(classes * prior.size // width)
     low, high = math.log(WEAKEST), math.log(STRONGEST)
     for _ in range(HALVINGS):
         strength = math.exp((low + high) / 2)
 
         def objective(strength: float = strength) -> Tensor:
-            weights = mean + far * moves
-            return loss(weights.reshape(-1, width), bias) + strength / 2 * moves.square().sum()
+            weights = prior.rows(moves).reshape(-1, width)
+            return loss(weights, none) + strength / 2 * moves.square().sum()
 
-        _minimise(objective, [moves, bias])
-        distance = float(moves.detach().norm(dim=1).mean())
-        low, high = ((low + high) / 2, high) if distance > 1 else (low, (low + high) / 2)
-    return (mean + far * moves.detach()).reshape(-1, width), bias.detach()
+        _minimise(objective, [moves])
+        far = float(moves.detach().square().sum(1).mean()) > prior.typical
+        low, high = ((low + high) / 2, high) if far else (low, (low + high) / 2)
+    return prior.rows(moves.detach()).reshape(-1, width)
 
 
 def _minimise(objective: Callable[[], Tensor], parameters: list[Tensor]) -> None:

@@ -81,6 +81,12 @@ def _options(
         help="Print the version.",
     ),
     debug: bool = typer.Option(False, "--debug", metavar="", help="Show tracebacks."),
+    trust: bool = typer.Option(
+        False,
+        "--trust",
+        metavar="",
+        help="Import parts of a model from packages that are not installed.",
+    ),
 ) -> None:
     """Instance segmentation when only some of your classes have masks."""
 
@@ -117,7 +123,10 @@ def main() -> None:
     _end_quietly()
     _show_log()
     debug = "--debug" in sys.argv
-    arguments = [a for a in sys.argv[1:] if a != "--debug"]  # welcome before or after the verb
+    if "--trust" in sys.argv:
+        os.environ["HALFMASK_TRUST"] = "1"  # read where models are built, in any process
+    # Welcome before or after the verb.
+    arguments = [a for a in sys.argv[1:] if a not in ("--debug", "--trust")]
     try:
         app(args=arguments)
     except InputError as error:

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from halfmask.recipes.outside import OutsideParts
+
 # A recipe may come from a stranger, in the header of a checkpoint; these bounds and
 # `halfmask.models.build.MOST_WEIGHTS` keep what it asks for within a machine.
 Width = Annotated[int, Field(ge=1, le=4096)]  # channels of a layer
@@ -140,14 +142,8 @@ class Transfer(Section):
         return self
 
 
-class MaskHead(Section):
-    kind: Literal["agnostic", "per_class", "transfer"] = "transfer"
+class MaskHead(OutsideParts, Section):
     width: Width = 256
-    trunk: Literal["convs", "hourglass"] = "convs"
-    """The layers before the predictor. convs: `convs` 3×3 convolutions (the paper's).
-    hourglass: down to one cell and up again, with skips; it sees the whole region, is
-    deep, and needs a narrow `width` (32 to 64) and a larger `roi_size` (16, 32).
-    """
     convs: Layers = 4
     """trunk: convs only."""
     norm: Literal["none", "batch", "group"] = "none"

@@ -131,7 +131,9 @@ Found = tuple[list[Tensor], list[Tensor], list[Tensor]]
 
 
 def merged(groups: Sequence[Found], firsts: Sequence[int]) -> Found:
-    """Joins the groups' detections, best first; of equal scores the earlier group's first.
+    """Joins the groups' detections, best first.
+
+    Of equal scores the earlier group's comes first.
 
     Args:
         groups: their labels are columns of `ClassGroup.logits`.

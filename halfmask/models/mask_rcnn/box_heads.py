@@ -7,6 +7,7 @@ detector under a mask head that learns needs its caller to decide.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -187,11 +188,6 @@ class BoxHeads(RoIHeads):
         found: Tensor = self.box_head(self.box_roi_pool(features, boxes, sizes))
         return found
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Returns the class logits of all classes, float32 [R, K], of `hidden`'s answer."""
-        found: Tensor = self.box_predictor(hidden)[0].float()
-        return found
-
     def _groups(self, features: Features, boxes: list[Tensor], sizes: Sizes) -> list[ClassGroup]:
         if isinstance(self.box_predictor, GrownPredictor):
             return self.box_predictor.groups(self.hidden(features, boxes, sizes))
@@ -208,6 +204,12 @@ def with_masks(regions: SampledRegions, has_mask: list[Tensor]) -> SampledRegion
     """Returns the foreground regions whose matched object has a mask."""
     rows = zip(regions.labels, regions.matched, has_mask, strict=True)
     return _picked(regions, [_with_mask(*row) for row in rows])
+
+
+def picked_by(regions: SampledRegions, sampler: Callable[..., Tensor]) -> SampledRegions:
+    """Returns the rows that a sampler takes of each image, by boxes and labels."""
+    images = zip(regions.boxes, regions.labels, strict=True)
+    return _picked(regions, [sampler(*image) for image in images])
 
 
 def own_boxes(

@@ -37,6 +37,7 @@ from halfmask.models.mask_rcnn.mask_branch import MaskBranch, ObjectTeacher
 from halfmask.models.mask_rcnn.matching import match_in_parts
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.models.mask_rcnn.regions import RegionRules
+from halfmask.models.outside import is_outside, outside_function, outside_predictor, outside_trunk
 from halfmask.recipes.recipe import Detector, MaskHead, MaskRCNN, Transfer
 
 
@@ -188,7 +189,11 @@ def build_mask_branch(
 
     T may read the rows of a box head of width `box_width`; others as in `build_model`.
     """
-    if head.kind == "transfer":
+    if is_outside(head.kind):
+        predictor, weights = _outside(
+            head, num_classes, box_width=box_width, pretrained=pretrained, names=names
+        )
+    elif head.kind == "transfer":
         predictor, weights = _transfer(
             head.transfer,
             head.width,
@@ -200,9 +205,42 @@ def build_mask_branch(
     else:
         predictor, weights = _PREDICTORS[head.kind](head.width, num_classes), NoWeights()
     mlp = _MLPS[head.mlp](head.width, 2 * head.roi_size)
-    trunk = _TRUNKS[head.trunk](head, in_channels)
-    teacher = ObjectTeacher(head.width) if head.box_only == "taught" else None
-    return MaskBranch(trunk, predictor, weights, mlp=mlp, teacher=teacher, rules=region_rules(head))
+    if is_outside(head.trunk):
+        given = {"in_channels": in_channels, "width": head.width, "side": head.roi_size}
+        trunk = outside_trunk(head.trunk, head.trunk_options, given)
+    else:
+        trunk = _TRUNKS[head.trunk](head, in_channels)
+    return MaskBranch(
+        trunk,
+        predictor,
+        weights,
+        mlp=mlp,
+        teacher=ObjectTeacher(head.width) if head.box_only == "taught" else None,
+        rules=region_rules(head),
+        loss=outside_function(head.loss, head.loss_options, "loss", arguments=3),
+        sampler=outside_function(head.sampler, head.sampler_options, "sampler", arguments=2),
+    )
+
+
+def _outside(
+    head: MaskHead,
+    num_classes: int,
+    *,
+    box_width: int,
+    pretrained: bool,
+    names: Sequence[str] | None,
+) -> tuple[MaskPredictor, ClassWeights]:
+    """Builds another package's predictor; `transfer` says which class weights it reads."""
+    weights, size = build_class_weights(
+        head.transfer, num_classes, box_width, pretrained=pretrained, names=names
+    )
+    given = {
+        "channels": head.width,
+        "side": 2 * head.roi_size,
+        "num_classes": num_classes,
+        "class_size": size,
+    }
+    return outside_predictor(head.kind, head.options, given), weights
 
 
 def region_rules(head: MaskHead) -> RegionRules:

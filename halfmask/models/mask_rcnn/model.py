@@ -22,6 +22,7 @@ from halfmask.models.mask_rcnn.box_heads import (
     SampledRegions,
     Sizes,
     own_boxes,
+    picked_by,
     with_masks,
 )
 from halfmask.models.mask_rcnn.detector import RegionDetector
@@ -259,6 +260,8 @@ class PartialMaskRCNN(RegionDetector):
         targets: list[Target],
     ) -> tuple[MaskRegions, RegionPlaces]:
         """Pools regions, and draws their targets in the original images."""
+        if self.mask_branch.sampler is not None:
+            regions = picked_by(regions, self.mask_branch.sampler)
         # `sample` draws half a pixel up and left, as RoIAlign reads features: masks are
         # then HALF_PIXEL away from their box.
         shift = self.mask_shift - HALF_PIXEL

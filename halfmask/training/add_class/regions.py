@@ -88,7 +88,7 @@ def sample_box_regions(
             kept = [_kept(labels, most) for labels in found.labels]
             part = _picked(found, [index for index, _ in kept])
             hidden = model.box_heads.hidden(features, part.boxes, batch.image_sizes)
-            rest = model.box_heads.logits(hidden).logsumexp(1)
+            rest = model.box_heads.box_predictor(hidden)[0].float().logsumexp(1)
         columns = (torch.cat(part.labels), torch.cat(part.box_targets))
         rows.append((hidden.half(), rest, *columns, torch.cat([weight for _, weight in kept])))
         if progress is not None:

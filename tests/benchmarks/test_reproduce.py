@@ -10,6 +10,7 @@ from benchmarks.paper import reproduce
 from benchmarks.paper.reproduce import COCO2017, PUBLISHED, Expected, check_coco, run
 from benchmarks.result import Options
 from halfmask.errors import InputError
+from tests.imported.conftest import Python2Pickle, backbone_shapes, fill, head_shapes
 
 
 def options(out: Path, root: Path | None, stage: str, *overrides: str, said: Any = None) -> Options:
@@ -114,7 +115,7 @@ def test_a_tenth_of_the_schedule_on_the_imported_detector(
     )  # fmt: skip
     result = run(given, fake)
     trained = [words for words in fake.ran if words[0] == "train"]
-    assert len(trained) == 5 + 0, "the oracle is one run"
+    assert len(trained) == 5, "the oracle is one run"
     for words in trained:
         assert {"stages.0.steps=9000", "stages.0.optimiser.steps=[6000, 8000]"} <= {*words}
         assert words.index(f"init={tmp_path / 'out' / 'faster_r50.safetensors'}") == 2
@@ -148,3 +149,50 @@ def test_what_is_missing_is_said(
 def test_published_numbers_are_those_of_the_model_zoo() -> None:
     assert (PUBLISHED["mask_r50"].box, PUBLISHED["mask_r50"].mask) == (37.7, 33.9)
     assert (PUBLISHED["mask_r101"].box, PUBLISHED["mask_r101"].mask) == (40.0, 35.9)
+
+
+def in_process(arguments: list[str], root: Path) -> None:
+    """Runs a verb here: torch is loaded once."""
+    import os
+
+    from halfmask.cli.main import app
+
+    os.environ["COCO_ROOT"] = str(root)
+    app(arguments, standalone_mode=False)
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+def test_import_and_short_on_coco_mini(
+    tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Generated weights of a Faster R-CNN R-50-FPN, in Detectron's file; two steps a row."""
+    monkeypatch.setenv("COCO_ROOT", "")
+    root, mini = tmp_path / "coco", shared_data / "coco-mini"
+    (root / "annotations").mkdir(parents=True)
+    for part, count in (("train", 6), ("val", 3)):
+        (root / f"{part}2017").symlink_to(mini / part)
+        document = json.loads((mini / f"instances_{part}.json").read_text())
+        shown = {a["image_id"] for a in document["annotations"] if a["category_id"] == 1}
+        images = [i for i in document["images"] if i["id"] in shown][:count]
+        kept = {i["id"] for i in images}
+        rows = [a for a in document["annotations"] if a["image_id"] in kept]
+        small = {**document, "images": images, "annotations": rows}
+        (root / "annotations" / f"instances_{part}2017.json").write_text(json.dumps(small))
+    shapes = backbone_shapes() | head_shapes(81, 16, 24, 7)
+    file = tmp_path / "model_final.pkl"
+    file.write_bytes(Python2Pickle().dumps({"blobs": fill(shapes)}))
+    tiny = [
+        "model.images.min_size=[64]", "model.images.max_size=96", "model.mask_head.width=12",
+        "model.mask_head.convs=1", "stages.0.steps=2", "stages.0.optimiser.steps=[1]",
+        "stages.0.batch_size=1", "stages.0.optimiser.warmup=0", "data.workers=0",
+        "model.detector.rpn_post_nms=[20,20]",
+    ]  # fmt: skip
+    names = [f"weights.faster_r50={file}", "expect=none"]
+    first = run(options(tmp_path / "out", root, "import", *names), in_process)
+    assert [row["name"] for row in first.rows] == ["box AP of faster_r50"]
+    assert first.rows[0]["ok"] is False
+    said: list[str] = []
+    second = run(options(tmp_path / "out", root, "short", *names, *tiny, said=said), in_process)
+    assert len(second.tables["reproduce:short"].splitlines()) == 4
+    assert len(list((tmp_path / "out" / "short").iterdir())) == 5

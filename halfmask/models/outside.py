@@ -49,7 +49,7 @@ def outside_predictor(
     Raises:
         InputError: it is not there, not trusted, no such class, or does not take these.
     """
-    kind = _class_of(name, MaskPredictor, "mask_head.kind")
+    kind: type[MaskPredictor] = _class_of(name, MaskPredictor, "mask_head.kind")
     _check_forward(kind, name, ("features", "labels", "class_weights"))
     made = _made(kind, name, options, given=given, key="mask_head.options")
     channels, side = given["channels"], given["side"]
@@ -77,7 +77,7 @@ def outside_trunk(name: str, options: Mapping[str, Any], given: Mapping[str, int
     Raises:
         InputError: as `outside_predictor`.
     """
-    kind = _class_of(name, nn.Module, "mask_head.trunk")
+    kind: type[nn.Module] = _class_of(name, nn.Module, "mask_head.trunk")
     _check_forward(kind, name, ("features",))
     made = _made(kind, name, options, given=given, key="mask_head.trunk_options")
     side = given["side"]
@@ -155,7 +155,7 @@ def _installed_packages() -> set[str]:
     return set(importlib.metadata.packages_distributions())
 
 
-def _class_of(name: str, base: type[Part], key: str) -> type[Part]:
+def _class_of(name: str, base: type, key: str) -> Any:
     found = _found(name, key)
     if not inspect.isclass(found) or not issubclass(found, base) or inspect.isabstract(found):
         raise InputError(

@@ -102,13 +102,13 @@ def test_earlier_classes_are_found_alike_in_onnx(config: Any, scene: Any, tmp_pa
             paths[name, graph.name] = session_of(path)
     images, targets = scene([(64, 80), (72, 64), (300, 200)])
     for image, target in zip(images, targets, strict=True):
-        before = answer(paths["before", "detect"], [image])
-        after = answer(paths["after", "detect"], [image])
+        before = answer(paths["before", "detect"], (image,))
+        after = answer(paths["after", "detect"], (image,))
         old = after[1] < CLASSES
         assert 0 < old.sum() < len(old)
         for wanted, found in zip(before, after, strict=True):
             np.testing.assert_array_equal(found[old], wanted)
-        given = [image, target.boxes, target.labels]
+        given = (image, target.boxes, target.labels)
         for wanted, found in zip(
             answer(paths["before", "segment"], given),
             answer(paths["after", "segment"], given),

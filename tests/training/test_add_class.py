@@ -15,7 +15,7 @@ import halfmask
 from halfmask.errors import InputError
 from halfmask.formats.convert import convert
 from halfmask.models.build import build_model
-from halfmask.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from halfmask.models.checkpoint import Category, Checkpoint, load_checkpoint, save_checkpoint
 from halfmask.training.add_class.regions import BoxRegions
 from halfmask.training.add_class.rows import SPREAD, RowPrior, fit_rows
 from tests.cli.runs import (
@@ -29,7 +29,7 @@ from tests.cli.runs import (
     written,
 )
 
-OLD = [{"id": i, "name": f"c{i}"} for i in range(1, 5)]
+OLD: list[Category] = [{"id": i, "name": f"c{i}"} for i in range(1, 5)]
 Made = Callable[..., Path]
 
 
@@ -45,7 +45,8 @@ def run(world: Path, tmp_path: Path) -> Made:
     """`run(mask_head)`: an untrained model of c1 to c4, in a run's folder."""
 
     def make(model: Any = None, **mask_head: Any) -> Path:
-        model = model or {**REGION_HEADS, "mask_head": {**REGION_HEADS["mask_head"], **mask_head}}
+        usual: Any = REGION_HEADS["mask_head"]
+        model = model or {**REGION_HEADS, "mask_head": {**usual, **mask_head}}
         stage = BOX_STAGE if model["kind"] == "mask_rcnn" else SEGMENTER_STAGE
         recipe = tiny_recipe(model, data_of(world), stage)
         torch.manual_seed(0)
@@ -116,10 +117,10 @@ def test_earlier_classes_answer_alike_after_two_additions(
             for name, wanted in columns(before).items():
                 assert torch.equal(columns(after)[name][old], wanted), name
     boxes = [[10.0, 10.0, 40.0, 44.0], [4.0, 6.0, 50.0, 30.0]]
-    before = models[0].segment(photographs[0], boxes, ["c1", "c2"]).mask_probs
-    after = models[2].segment(photographs[0], boxes * 2, ["c1", "c2", "c5", "c6"]).mask_probs
-    assert torch.equal(after[:2], before)
-    assert not torch.equal(after[2:], before)
+    drawn = models[0].segment(photographs[0], boxes, ["c1", "c2"]).mask_probs
+    more = models[2].segment(photographs[0], boxes * 2, ["c1", "c2", "c5", "c6"]).mask_probs
+    assert torch.equal(more[:2], drawn)
+    assert not torch.equal(more[2:], drawn)
 
 
 @pytest.mark.parametrize("form", ["yolo", "voc", "cvat"])
@@ -198,7 +199,8 @@ def test_what_cannot_be_added(
     world: Path, run: Made, tmp_path: Path, mask_head: Any, arguments: Any, message: str
 ) -> None:
     first = run(**mask_head)
-    given = {"data": world / "instances.json", "images": world / "images", "out": tmp_path / "more"}
+    given: dict[str, Any] = {"data": world / "instances.json", "images": world / "images"}
+    given["out"] = tmp_path / "more"
     given |= arguments
     if given["out"] == "run":
         given["out"] = first

@@ -147,7 +147,7 @@ def merged(groups: Sequence[Found], firsts: Sequence[int]) -> Found:
         scores = torch.cat([found[1][image] for found in groups])
         labels = [found[2][image] + first for found, first in zip(groups, firsts, strict=True)]
         # `sort` has no stable form in ONNX; its TopK keeps the order of equal values.
-        if torch.jit.is_tracing():  # type: ignore[no-untyped-call]
+        if torch.onnx.is_in_onnx_export():
             order = scores.topk(scores.shape[0]).indices
         else:
             order = scores.sort(descending=True, stable=True).indices

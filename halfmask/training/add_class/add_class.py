@@ -156,7 +156,7 @@ def _check_model(path: Path, recipe: Recipe, *, with_boxes: bool, vectors: objec
     is_detector = isinstance(config, MaskRCNN)
     transfer = _transfer_of(recipe)
     reads = None if transfer is None else transfer.input
-    if is_detector and config.mask_head.kind == "per_class":
+    if isinstance(config, MaskRCNN) and config.mask_head.kind == "per_class":
         raise InputError(
             f"{path}: its mask head has a filter for each class, learned from masks; a new class "
             "needs `mask_head.kind: transfer`, whose filters come from the box head, or agnostic"

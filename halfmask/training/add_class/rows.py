@@ -123,13 +123,15 @@ class RowPrior:
     def rows(self, moves: Tensor) -> Tensor:
         """Returns rows [n, P] of moves [n, P], which are standard normal."""
         along = (moves @ self._axes.T) * (self._scales - self._floor)
-        return self.mean + self._floor * moves + along @ self._axes
+        rows: Tensor = self.mean + self._floor * moves + along @ self._axes
+        return rows
 
     def moves_of(self, rows: Tensor) -> Tensor:
         """Returns the moves [n, P] of rows [n, P]; `rows` reversed."""
         away = rows - self.mean
         along = (away @ self._axes.T) * (1 / self._scales - 1 / self._floor)
-        return away / self._floor + along @ self._axes
+        moves: Tensor = away / self._floor + along @ self._axes
+        return moves
 
 
 def _likeliest(

@@ -86,6 +86,7 @@ MANY_ARGUMENTS = {
     "integrations/label_studio.py:serve_backend": "a command line of its own: its options",
     "models/box_segmenter/model.py:__init__": PARTS,
     "models/imported/import_weights.py:import_weights": TWIN,
+    "models/mask_rcnn/mask_branch.py:__init__": PARTS,
     "models/mask_rcnn/model.py:__init__": PARTS,
     "training/train.py:train": TWIN,
     "web/review/serve.py:review": TWIN,

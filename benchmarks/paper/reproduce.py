@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -248,7 +249,8 @@ def _imported(key: str, file: Path, out: Path) -> tuple[Path, list[str]]:
     if not model.is_file() or not kept.is_file():
         out.mkdir(parents=True, exist_ok=True)
         done = import_weights(PUBLISHED[key].program, file, model)
-        write_json(kept, done.overrides)
+        # They are written for a shell.
+        write_json(kept, [word for text in done.overrides for word in shlex.split(text)])
     overrides: list[str] = json.loads(kept.read_text(encoding="utf-8"))
     return model, overrides
 

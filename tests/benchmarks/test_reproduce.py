@@ -63,7 +63,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def fake(program: str, file: Path, out: Path) -> Any:
         assert program in ("detectron", "torchvision")
         out.touch()
-        return type("Done", (), {"overrides": [f"init={out}", "model.backbone.weights=null"]})
+        return type("Done", (), {"overrides": [f"init={out}", "model.images.std='[1.0, 1.0]'"]})
 
     monkeypatch.setattr(reproduce, "import_weights", fake)
     return tmp_path / "model_final.pkl"
@@ -119,6 +119,7 @@ def test_a_tenth_of_the_schedule_on_the_imported_detector(
     for words in trained:
         assert {"stages.0.steps=9000", "stages.0.optimiser.steps=[6000, 8000]"} <= {*words}
         assert words.index(f"init={tmp_path / 'out' / 'faster_r50.safetensors'}") == 2
+        assert "model.images.std=[1.0, 1.0]" in words  # as a shell would pass it on
         assert words[-4] == "stages.0.batch_size=8"
     assert [row["ok"] for row in result.rows] == [True, False]
     table = result.tables["reproduce:short"]

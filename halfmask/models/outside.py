@@ -89,7 +89,7 @@ def outside_trunk(name: str, options: Mapping[str, Any], given: Mapping[str, int
 def outside_function(
     name: str | None, options: Mapping[str, Any], key: str, *, arguments: int
 ) -> Callable[..., Tensor] | None:
-    """Returns a function of another package with the recipe's keywords; None for no name.
+    """Returns a function of another package with its keywords; None without a name.
 
     Raises:
         InputError: it is not there, not trusted, or does not take these.

@@ -9,7 +9,6 @@ import typer
 
 import halfmask
 from halfmask.cli.shared.reading import fail_if_unread
-from halfmask.files.atomic import write_json
 from halfmask.progress import Display
 from halfmask.terminal import say
 
@@ -56,11 +55,9 @@ def run(
     with Display(quiet=True) as progress:
         done = halfmask.add_class(
             run, data, out=out, images=images, split=split, names=names, vectors=vectors,
-            progress=progress,
+            json=json, progress=progress,
         )  # fmt: skip
     _show(done)
-    if json is not None:
-        write_json(json, done.to_json(), indent=1)
     fail_if_unread(done.reading)
 
 

@@ -75,6 +75,7 @@ def add_class(
     split: str | None = None,
     names: str | Sequence[str] | None = None,
     vectors: str | Path | None = None,
+    json: str | Path | None = None,
     progress: Progress | None = None,
 ) -> AddedClasses:
     """Adds classes to a trained model, without masks and without training it again.
@@ -97,6 +98,7 @@ def add_class(
         names: the classes to add, "a,b" or a list; None: all of the data that the model
             does not have.
         vectors: a .safetensors file, a vector under each new class's name.
+        json: a file for the result.
         progress: called with a task's name, its steps done and its steps in all.
     Raises:
         InputError: the model cannot take classes, a class is known already or has no
@@ -131,6 +133,8 @@ def add_class(
         reading=source.report if source else ConversionReport(),
     )
     _write(target, replace(grown, state=state), result)
+    if json is not None:
+        write_json(Path(json), result.to_json(), indent=1)
     return result
 
 

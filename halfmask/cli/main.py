@@ -26,6 +26,7 @@ VERBS = {
     "index": "halfmask.cli.index",
     "synth": "halfmask.cli.synth",
     "train": "halfmask.cli.train",
+    "add-class": "halfmask.cli.model.add_class",
     "evaluate": "halfmask.cli.evaluate",
     "import-weights": "halfmask.cli.import_weights",
     "demo": "halfmask.cli.demo.story",
@@ -38,7 +39,7 @@ VERBS = {
 """Verb → its module, whose `run` is the command. The help keeps this order."""
 GROUPS = {
     "Data": ("doctor", "convert", "split", "tighten", "index", "synth"),
-    "Model": ("train", "evaluate", "import-weights", "demo"),
+    "Model": ("train", "add-class", "evaluate", "import-weights", "demo"),
     "Masks and review": ("complete", "review"),
     "Use and deploy": ("predict", "serve", "export"),
 }
@@ -80,6 +81,12 @@ def _options(
         help="Print the version.",
     ),
     debug: bool = typer.Option(False, "--debug", metavar="", help="Show tracebacks."),
+    trust: bool = typer.Option(
+        False,
+        "--trust",
+        metavar="",
+        help="Import parts of a model from packages that are not installed.",
+    ),
 ) -> None:
     """Instance segmentation when only some of your classes have masks."""
 
@@ -116,7 +123,10 @@ def main() -> None:
     _end_quietly()
     _show_log()
     debug = "--debug" in sys.argv
-    arguments = [a for a in sys.argv[1:] if a != "--debug"]  # welcome before or after the verb
+    if "--trust" in sys.argv:
+        os.environ["HALFMASK_TRUST"] = "1"  # read where models are built, in any process
+    # Welcome before or after the verb.
+    arguments = [a for a in sys.argv[1:] if a not in ("--debug", "--trust")]
     try:
         app(args=arguments)
     except InputError as error:

@@ -129,4 +129,8 @@ class Detector(Section):
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     detections: Regions = 100
-    """Boxes kept for each image, over all classes."""
+    """Boxes kept for each image, over all classes; as many of added classes besides."""
+    added_classes: Annotated[list[Regions], Field(max_length=64)] = []
+    """Set by `halfmask add-class`: how many classes each call added. They have scores
+    of their own, beside those of the classes before them.
+    """

@@ -23,6 +23,7 @@ from halfmask.recipes.detector import (
     Width,
 )
 from halfmask.recipes.detectron import with_own_conventions
+from halfmask.recipes.outside import OutsideParts
 
 
 class Transfer(Section):
@@ -59,14 +60,8 @@ class Transfer(Section):
         return self
 
 
-class MaskHead(Section):
-    kind: Literal["agnostic", "per_class", "transfer"] = "transfer"
+class MaskHead(OutsideParts, Section):
     width: Width = 256
-    trunk: Literal["convs", "hourglass"] = "convs"
-    """The layers before the predictor. convs: `convs` 3×3 convolutions (the paper's).
-    hourglass: down to one cell and up again, with skips; it sees the whole region, is
-    deep, and needs a narrow `width` (32 to 64) and a larger `roi_size` (16, 32).
-    """
     convs: Layers = 4
     """trunk: convs only."""
     norm: Literal["none", "batch", "group"] = "none"

@@ -43,6 +43,7 @@ class Inputs:
         recipe: two steps of training on `data`.
         weights: a Mask R-CNN of torchvision.
         model: a box segmenter.
+        detector: a Mask R-CNN of other classes than `data`.
         out: what they write lies here.
     """
 
@@ -53,6 +54,7 @@ class Inputs:
     recipe: Path
     weights: Path
     model: Path
+    detector: Path
     out: Path
 
 
@@ -108,6 +110,17 @@ TWINS: dict[str, Twin] = {
         arguments=lambda i: [i.recipe, "seed=3", "--out", i.out],
         call=lambda i: halfmask.train(i.recipe, ["seed=3"], out=i.out),
         files="model.safetensors",
+    ),
+    "add-class": Twin(
+        arguments=lambda i: [
+            *(i.detector, i.data, "--images", i.photos, "--names", "cat", "--out", i.out)
+        ],
+        call=lambda i: halfmask.add_class(
+            i.detector, i.data, images=i.photos, names=["cat"], out=i.out
+        ),
+        files="model.safetensors",
+        json=True,
+        ignored=frozenset({"seconds"}),
     ),
     "evaluate": Twin(
         arguments=lambda i: [i.model, i.data, "--images", i.photos, "--given-boxes"],
@@ -175,8 +188,25 @@ def inputs(
         recipe=recipe,
         weights=tmp_path / "weights.pth",
         model=tiny_segmenter,
+        detector=_detector(tmp_path / "detector.safetensors", recipe),
         out=tmp_path / "out",
     )
+
+
+def _detector(path: Path, recipe: Path) -> Path:
+    from halfmask.models.build import build_model
+    from halfmask.models.checkpoint import Checkpoint, save_checkpoint
+    from halfmask.recipes.model import MaskRCNN
+    from halfmask.recipes.recipe import load_recipe
+    from tests.cli.runs import REGION_HEADS
+
+    config = MaskRCNN.model_validate(REGION_HEADS)
+    torch.manual_seed(0)
+    state = build_model(config, 2).state_dict()
+    made = load_recipe(recipe).model_copy(update={"model": config})
+    categories = [{"id": 9, "name": "bird"}]
+    save_checkpoint(path, Checkpoint(state=state, recipe=made, categories=categories, masked=[]))
+    return path
 
 
 def _decided(filled: Path, photos: Path, journal: Path) -> Path:

@@ -150,3 +150,4 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     printed = "".join(o.get("text", "") for c in notebook.cells for o in c.get("outputs", []))
     assert "43 masks filled" in printed
     assert "B mask IoU on given boxes" in printed
+    assert "the first two classes unchanged: True" in printed

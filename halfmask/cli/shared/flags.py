@@ -45,7 +45,7 @@ PANELS: dict[str, tuple[str, ...]] = {
         "--test-count",
     ),
     PAGE: ("--host", "--port", "--token"),
-    TRAINING: ("--minutes", "--resume", "--accept-changes"),
+    TRAINING: ("--minutes", "--resume", "--accept-changes", "--names", "--vectors"),
     MACHINE: ("--device", "--workers", "--ray"),
 }
 """Panel of the help → its flags. A flag that is not here stands among the options."""
@@ -56,11 +56,19 @@ MANY = 7
 METAVARS: dict[str, tuple[str, ...]] = {
     "OUT": ("--out",),
     "DIR": ("--images", "--masks", "--folder", "--calibrate"),
-    "FILE": ("--json", "--html", "--journal", "--detections", "--coco-val", "--categories"),
+    "FILE": (
+        "--json",
+        "--html",
+        "--journal",
+        "--detections",
+        "--coco-val",
+        "--categories",
+        "--vectors",
+    ),
     "PICTURE": ("--sheet", "--reliability"),
     "MODEL": ("--provider",),
     "DETECTOR": ("--detector",),
-    "NAMES": ("--classes",),
+    "NAMES": ("--classes", "--names"),
     "DEVICE": ("--device",),
     "CLASSES": ("--masked",),
     "PART": ("--split",),

@@ -15,6 +15,7 @@ from halfmask.masks.paste import best_threshold, expected_iou, recentred
 from halfmask.models.box_segmenter.crops import MAX_LEVEL, crop_regions, inside_box, resample
 from halfmask.models.box_segmenter.model import THRESHOLDS, BoxSegmenter
 from halfmask.models.box_segmenter.quality import agreement_of, mask_features
+from halfmask.models.mask_rcnn.added_classes import by_group
 from halfmask.models.mask_rcnn.box_heads import Features
 from halfmask.models.mask_rcnn.detections import Sizes
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
@@ -171,8 +172,15 @@ def _masks(
     model: PartialMaskRCNN, features: Features, boxes: list[Tensor], *, labels: Tensor, sizes: Sizes
 ) -> Tensor:
     pooled = model.mask_pool(features, boxes, sizes)
-    logits: Tensor = model.mask_branch(pooled, labels, model.class_rows())
-    return logits.float().sigmoid()
+    weights, added = model.class_rows(), model.box_heads.added
+
+    def draw(features: Tensor, classes: Tensor) -> Tensor:
+        logits: Tensor = model.mask_branch(features, classes, weights)
+        return logits.float().sigmoid()
+
+    if added:
+        return by_group(labels, added, lambda rows: draw(pooled[rows], labels[rows]))
+    return draw(pooled, labels)
 
 
 def _size(image: Tensor) -> list[int]:

@@ -7,7 +7,9 @@ detector under a mask head that learns needs its caller to decide.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,7 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from halfmask import distributed
 from halfmask.models.base import precise
 from halfmask.models.image_rng import MASKS, REGIONS, ImageSampler, image_rng
+from halfmask.models.mask_rcnn.added_classes import ClassGroup, GrownPredictor, merged
 from halfmask.models.mask_rcnn.detections import DetectionRules, Sizes, detections
 from halfmask.models.mask_rcnn.detectron_geometry import DetectronPool
 from halfmask.models.mask_rcnn.detectron_training import (
@@ -164,26 +167,48 @@ class BoxHeads(RoIHeads):
             frame: the proposals in another frame and its sizes, in which offsets apply
                 and boxes are returned.
         """
-        logits, offsets = self._score(features, proposals, sizes)
         places, limits = (proposals, sizes) if frame is None else frame
-        boxes, scores, labels = detections(
-            logits, offsets, places, sizes=limits, coder=self.box_coder, rules=self.rules
-        )
+        rules: Any = {"sizes": limits, "coder": self.box_coder, "rules": self.rules}
+        groups = self._groups(features, proposals, sizes)
+        parts = [detections(g.logits, g.offsets, places, **rules) for g in groups]
+        boxes, scores, labels = merged(parts, [g.first for g in groups])
         return boxes, labels, scores
 
     def classify(
         self, features: Features, boxes: list[Tensor], sizes: Sizes
     ) -> tuple[Tensor, Tensor]:
         """Returns each box's likeliest foreground class, int64 [R], and its score."""
-        logits, _ = self._score(features, boxes, sizes)
-        scores, labels = logits.float().softmax(1)[:, 1:].max(1)
+        groups = self._groups(features, boxes, sizes)
+        scores, labels = torch.cat([g.logits.softmax(1)[:, 1:] for g in groups], 1).max(1)
         return labels + 1, scores
+
+    @property
+    def added(self) -> list[int]:
+        """The first label of each group of classes added to the trained ones."""
+        predictor = self.box_predictor
+        return predictor.firsts if isinstance(predictor, GrownPredictor) else []
+
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """Returns the weights of classes and boxes, [K, D] and [4K, D]."""
+        predictor = self.box_predictor
+        if isinstance(predictor, GrownPredictor):
+            return predictor.rows()
+        return predictor.cls_score.weight, predictor.bbox_pred.weight
+
+    def hidden(self, features: Features, boxes: list[Tensor], sizes: Sizes) -> Tensor:
+        """Returns what the box predictor reads of given boxes, float [R, D]."""
+        found: Tensor = self.box_head(self.box_roi_pool(features, boxes, sizes))
+        return found
+
+    def _groups(self, features: Features, boxes: list[Tensor], sizes: Sizes) -> list[ClassGroup]:
+        if isinstance(self.box_predictor, GrownPredictor):
+            return self.box_predictor.groups(self.hidden(features, boxes, sizes))
+        return [ClassGroup(0, *self._score(features, boxes, sizes))]
 
     def _score(
         self, features: Features, boxes: list[Tensor], sizes: Sizes
     ) -> tuple[Tensor, Tensor]:
-        hidden = self.box_head(self.box_roi_pool(features, boxes, sizes))
-        logits, offsets = self.box_predictor(hidden)
+        logits, offsets = self.box_predictor(self.hidden(features, boxes, sizes))
         return precise(logits), precise(offsets)  # boxes are as precise as their offsets
 
 
@@ -191,6 +216,12 @@ def with_masks(regions: SampledRegions, has_mask: list[Tensor]) -> SampledRegion
     """Returns the foreground regions whose matched object has a mask."""
     rows = zip(regions.labels, regions.matched, has_mask, strict=True)
     return _picked(regions, [_with_mask(*row) for row in rows])
+
+
+def picked_by(regions: SampledRegions, sampler: Callable[..., Tensor]) -> SampledRegions:
+    """Returns the rows that a sampler takes of each image, by boxes and labels."""
+    images = zip(regions.boxes, regions.labels, strict=True)
+    return _picked(regions, [sampler(*image) for image in images])
 
 
 def own_boxes(

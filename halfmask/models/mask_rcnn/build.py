@@ -30,6 +30,7 @@ from halfmask.models.heads.predictors import (
     TransferPredictor,
 )
 from halfmask.models.heads.trunks import HourglassTrunk, MaskTrunk
+from halfmask.models.mask_rcnn.added_classes import GrownPredictor
 from halfmask.models.mask_rcnn.box_heads import BoxHeads, region_pool
 from halfmask.models.mask_rcnn.detections import DetectionRules
 from halfmask.models.mask_rcnn.detectron_geometry import DetectronAnchors
@@ -39,6 +40,7 @@ from halfmask.models.mask_rcnn.mask_branch import MaskBranch, ObjectTeacher
 from halfmask.models.mask_rcnn.matching import match_in_parts
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 from halfmask.models.mask_rcnn.regions import RegionRules
+from halfmask.models.outside import is_outside, outside_function, outside_predictor, outside_trunk
 from halfmask.recipes.recipe import Detector, MaskHead, MaskRCNN, Transfer
 
 
@@ -145,7 +147,7 @@ def _box_heads(detector: Detector, num_classes: int) -> BoxHeads:
     return BoxHeads(
         pool,
         _box_head(detector),
-        _box_predictor(detector.box_width, num_classes),
+        _grown_predictor(detector, num_classes),
         batch=detector.box_batch,
         rules=DetectionRules(detector.score_threshold, detector.nms_threshold, detector.detections),
         beta=detector.box_beta,
@@ -161,6 +163,17 @@ def _box_head(detector: Detector) -> nn.Module:
     if detector.fc_init == "xavier":
         start_xavier(head)
     return head
+
+
+def _grown_predictor(detector: Detector, num_classes: int) -> FastRCNNPredictor | GrownPredictor:
+    added = detector.added_classes
+    if num_classes - sum(added) < 2:
+        raise InputError(
+            f"detector.added_classes: {sum(added)} of {num_classes - 1} classes leave none that "
+            "the model was trained on; remove the key to train it on all"
+        )
+    trained = _box_predictor(detector.box_width, num_classes - sum(added))
+    return GrownPredictor(trained.cls_score, trained.bbox_pred, added) if added else trained
 
 
 def _box_predictor(width: int, num_classes: int) -> FastRCNNPredictor:
@@ -190,7 +203,11 @@ def build_mask_branch(
 
     T may read the rows of a box head of width `box_width`; others as in `build_model`.
     """
-    if head.kind == "transfer":
+    if is_outside(head.kind):
+        predictor, weights = _outside(
+            head, num_classes, box_width=box_width, pretrained=pretrained, names=names
+        )
+    elif head.kind == "transfer":
         predictor, weights = _transfer(
             head.transfer,
             head.width,
@@ -204,9 +221,42 @@ def build_mask_branch(
     if head.mlp == "only":
         predictor = MlpPredictor(head.width, 2 * head.roi_size, head.mlp_layers)
     mlp = _MLPS[head.mlp](head)
-    trunk = _TRUNKS[head.trunk](head, in_channels)
-    teacher = ObjectTeacher(head.width) if head.box_only == "taught" else None
-    return MaskBranch(trunk, predictor, weights, mlp=mlp, teacher=teacher, rules=region_rules(head))
+    if is_outside(head.trunk):
+        given = {"in_channels": in_channels, "width": head.width, "side": head.roi_size}
+        trunk = outside_trunk(head.trunk, head.trunk_options, given)
+    else:
+        trunk = _TRUNKS[head.trunk](head, in_channels)
+    return MaskBranch(
+        trunk,
+        predictor,
+        weights,
+        mlp=mlp,
+        teacher=ObjectTeacher(head.width) if head.box_only == "taught" else None,
+        rules=region_rules(head),
+        loss=outside_function(head.loss, head.loss_options, "loss", arguments=3),
+        sampler=outside_function(head.sampler, head.sampler_options, "sampler", arguments=2),
+    )
+
+
+def _outside(
+    head: MaskHead,
+    num_classes: int,
+    *,
+    box_width: int,
+    pretrained: bool,
+    names: Sequence[str] | None,
+) -> tuple[MaskPredictor, ClassWeights]:
+    """Builds another package's predictor; `transfer` says which class weights it reads."""
+    weights, size = build_class_weights(
+        head.transfer, num_classes, box_width, pretrained=pretrained, names=names
+    )
+    given = {
+        "channels": head.width,
+        "side": 2 * head.roi_size,
+        "num_classes": num_classes,
+        "class_size": size,
+    }
+    return outside_predictor(head.kind, head.options, given), weights
 
 
 def region_rules(head: MaskHead) -> RegionRules:
@@ -226,9 +276,8 @@ def _transfer(
     weights, size = build_class_weights(
         t, num_classes, box_width, pretrained=pretrained, names=names
     )
-    return TransferPredictor(
-        TransferFunction(size, width, t.layers, activation=t.activation)
-    ), weights
+    function = TransferFunction(size, width, t.layers, activation=t.activation)
+    return TransferPredictor(function), weights
 
 
 _PREDICTORS: dict[str, Callable[[int, int], MaskPredictor]] = {

@@ -27,7 +27,18 @@ def region_loss(branch: MaskBranch, regions: MaskRegions, class_weights: ClassVe
     if branch.teacher is not None:
         return _taught(branch, regions, class_weights)
     regions, known = branch.rules.taught(regions)
-    return mask_bce(branch(regions.features, regions.labels, class_weights), regions.targets, known)
+    logits = branch(regions.features, regions.labels, class_weights)
+    return _masked_loss(branch, logits, regions.targets, known=known)
+
+
+def _masked_loss(
+    branch: MaskBranch, logits: Tensor, targets: Tensor, *, known: Tensor | None
+) -> Tensor:
+    """Returns the branch's own loss, or `mask_bce`; of no region always the latter's 0."""
+    if branch.loss is None or logits.numel() == 0:
+        return mask_bce(logits, targets, known)
+    cells = logits.numel() if known is None else known.sum()
+    return branch.loss(logits, targets, known) * distributed.mean_scale(cells)
 
 
 def _taught(branch: MaskBranch, regions: MaskRegions, class_weights: ClassVectors) -> Tensor:
@@ -41,7 +52,7 @@ def _taught(branch: MaskBranch, regions: MaskRegions, class_weights: ClassVector
     logits = branch.predict(hidden, torch.cat([masked.labels, box_only.labels]), class_weights)
     maps, count = branch.teacher(hidden), len(masked.labels)
     assert masked.unknown is not None
-    loss = mask_bce(logits[:count], masked.targets, known) + mask_bce(
+    loss = _masked_loss(branch, logits[:count], masked.targets, known=known) + mask_bce(
         maps[:count], masked.targets, ~masked.unknown
     )
     return loss + mask_bce(logits[count:], *pseudo_targets(maps[count:], box_only))

@@ -5,6 +5,8 @@ It computes one map per region, whatever K is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -54,6 +56,9 @@ class MaskBranch(nn.Module):
         teacher: makes pseudo-targets for regions of box-only objects; None: these
             regions teach nothing.
         rules: the regions to learn from, and which of their cells count.
+        loss: logits, targets [R, M, M], cells that count [R, M, M] or None → the mean
+            loss; None: binary cross-entropy.
+        sampler: boxes [r, 4], labels [r] of an image → rows that teach; None: all.
     """
 
     def __init__(
@@ -65,6 +70,8 @@ class MaskBranch(nn.Module):
         mlp: nn.Module | None = None,
         teacher: ObjectTeacher | None = None,
         rules: RegionRules | None = None,
+        loss: Callable[..., Tensor] | None = None,
+        sampler: Callable[..., Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.trunk = trunk
@@ -73,6 +80,7 @@ class MaskBranch(nn.Module):
         self.mlp = mlp
         self.teacher = teacher
         self.rules = rules or RegionRules()
+        self.loss, self.sampler = loss, sampler
 
     def rows(self, cls_weight: Tensor, box_weight: Tensor) -> ClassRows:
         """Returns class weights [K, D] for `forward`, made row by row on demand."""

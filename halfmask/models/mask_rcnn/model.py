@@ -9,23 +9,27 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork
 
-from halfmask.errors import InputError
 from halfmask.masks.paste import expected_iou
 from halfmask.models.backbones.encoder import Encoder
 from halfmask.models.class_weights import ClassRows
 from halfmask.models.image_rng import use_image_seeds
+from halfmask.models.mask_rcnn.added_classes import by_group
 from halfmask.models.mask_rcnn.box_heads import (
     BoxHeads,
     BoxTargets,
     Features,
     SampledRegions,
     own_boxes,
+    picked_by,
     with_masks,
 )
 from halfmask.models.mask_rcnn.detections import Sizes
 from halfmask.models.mask_rcnn.detector import RegionDetector
-from halfmask.models.mask_rcnn.detectron_geometry import MASK_SHIFT, DetectronPool
-from halfmask.models.mask_rcnn.detectron_geometry import without_last_pixel as inclusive
+from halfmask.models.mask_rcnn.detectron_geometry import (
+    MASK_SHIFT,
+    DetectronPool,
+    without_last_pixel,
+)
 from halfmask.models.mask_rcnn.detectron_training import RpnRules
 from halfmask.models.mask_rcnn.images import inference_batch, size_of
 from halfmask.models.mask_rcnn.loss import region_loss
@@ -37,6 +41,7 @@ from halfmask.models.mask_rcnn.regions import (
     MaskRegions,
     RegionPlaces,
     batch_targets,
+    check_labels,
     minibatches,
     teaching_rows,
 )
@@ -150,21 +155,22 @@ class PartialMaskRCNN(RegionDetector):
 
     def class_weights(self) -> Tensor:
         """Returns the class weights that the mask head reads, float [K, D]."""
-        predictor = self.box_heads.box_predictor
-        weights: Tensor = self.mask_branch.class_weights(
-            predictor.cls_score.weight, predictor.bbox_pred.weight
-        )
+        weights: Tensor = self.mask_branch.class_weights(*self.box_heads.rows())
         return weights
 
     def class_rows(self) -> ClassRows:
         """Returns `class_weights` with rows made on demand."""
-        predictor = self.box_heads.box_predictor
-        return self.mask_branch.rows(predictor.cls_score.weight, predictor.bbox_pred.weight)
+        return self.mask_branch.rows(*self.box_heads.rows())
 
     @torch.no_grad()
     def mask_probs(self, features: Tensor, labels: Tensor) -> Tensor:
         """Returns float32 [n, M, M] of regions [n, C, S, S] with labels int64 [n]."""
-        weights = self.class_rows()
+        weights, added = self.class_rows(), self.box_heads.added
+        if added:
+            return by_group(labels, added, lambda r: self._draw(features[r], labels[r], weights))
+        return self._draw(features, labels, weights)
+
+    def _draw(self, features: Tensor, labels: Tensor, weights: ClassRows) -> Tensor:
         chunks = zip(torch.split(features, CHUNK), torch.split(labels, CHUNK), strict=True)
         return torch.cat([self.mask_branch(f, c, weights).float().sigmoid() for f, c in chunks])
 
@@ -226,9 +232,8 @@ class PartialMaskRCNN(RegionDetector):
         counts = [len(b) for b in boxes]
         given = torch.zeros(sum(counts), dtype=torch.int64) if labels is None else torch.cat(labels)
         given = given.to(images[0].device, torch.int64)
-        self._check_labels(given)
-        scores = torch.ones(len(given), device=given.device)
-        unknown = given == 0
+        check_labels(len(self.box_heads.rows()[0]), given)
+        scores, unknown = torch.ones(len(given), device=given.device), given == 0
         if self.needs_labels and bool(unknown.any()):
             guessed, likely = self.box_heads.classify(features, placed, sizes)
             given = torch.where(unknown, guessed, given)
@@ -254,12 +259,6 @@ class PartialMaskRCNN(RegionDetector):
             image_size=size,
         )
 
-    def _check_labels(self, labels: Tensor) -> None:
-        last = self.box_heads.box_predictor.cls_score.out_features - 1
-        low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
-        if low < 0 or high > last:
-            raise InputError(f"labels: expected 1…{last} (0 where unknown), found {low}…{high}")
-
     def _pool_masked(
         self,
         features: Features,
@@ -269,13 +268,15 @@ class PartialMaskRCNN(RegionDetector):
         targets: list[Target],
     ) -> tuple[MaskRegions, RegionPlaces]:
         """Pools regions, and draws their targets in the original images."""
+        if self.mask_branch.sampler is not None:
+            regions = picked_by(regions, self.mask_branch.sampler)
         # `sample` draws half a pixel up and left, as RoIAlign reads features: masks are
         # then HALF_PIXEL away from their box.
         shift = self.mask_shift - HALF_PIXEL
         originals = [target.masks.image_size for target in targets]
         resized = self._resized(regions.boxes, batch.image_sizes, originals)
         places = RegionPlaces([boxes + shift for boxes in resized], regions.matched)
-        frames = [inclusive(b) for b in resized] if self.legacy else resized
+        frames = [without_last_pixel(b) for b in resized] if self.legacy else resized
         side = 2 * self.mask_pool.output_size[0]
         drawn, unknown, has_mask = batch_targets(targets, places, side, frames=frames)
         found = MaskRegions(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from halfmask import distributed
+from halfmask.errors import InputError
 from halfmask.masks.polygons import draw_outline
 from halfmask.masks.sample import sample
 from halfmask.structures import Target
@@ -246,3 +247,10 @@ def unknown_cells(
         inside = inside & ~itself[:, :, None, None]
     x, y = inside.float().unbind(-1)  # [R, n, M] each
     return (torch.einsum("rny,rnx->ryx", y, x) > 0) & (targets < COVERED)
+
+
+def check_labels(classes: int, labels: Tensor) -> None:
+    """Raises InputError for a label that is none of `classes`, background included."""
+    low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
+    if low < 0 or high >= classes:
+        raise InputError(f"labels: expected 1…{classes - 1} (0 where unknown), found {low}…{high}")

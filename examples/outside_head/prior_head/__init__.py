@@ -1,0 +1,1 @@
+"""Parts of a mask head that halfmask builds by their dotted path."""

@@ -70,6 +70,8 @@ OPTIONS: dict[str, list[str]] = {
     "not mirrored in inference": ["model.mirror=false"],
     "cut at one half": ["model.decision=half"],
     "three contexts in inference": ["model.zooms=[0.12, 0.22, 0.36]"],
+    "settled masks": ["model.settle=true"],
+    "the other boxes": ["model.neighbours=true"],
     "B's boxes: projection": [
         "data.skip_unmasked=false",
         f"{FROM_BOXES}={{projection: 0.5, warmup: 60}}",
@@ -90,7 +92,7 @@ OPTIONS: dict[str, list[str]] = {
     "all masks (oracle)": ORACLE,
 }
 """One change each. More can be given: `--set "name: key=value key=value"`."""
-INFERENCE = ("model.mirror", "model.zooms", "model.decision")
+INFERENCE = ("model.mirror", "model.zooms", "model.decision", "model.settle")
 """Keys that change nothing in training."""
 
 

@@ -177,6 +177,8 @@ class BoxSegmenterConfig(Section):
     """
     context: float = 0.22
     """Share of the box's side added on each side of it."""
+    neighbours: bool = False
+    """Shows the network the boxes that are given together, smaller and larger apart."""
     decoder: Literal["unet", "hourglass"] = "unet"
     """unet: the encoder's maps from coarse to fine. hourglass: all maps but the finest,
     added at stride 4, then down to one cell and up again.
@@ -226,6 +228,8 @@ class BoxSegmenterConfig(Section):
     """Inference: reads a box with each of these contexts and averages the masks. As
     many times the time. []: `context` alone.
     """
+    settle: bool = False
+    """Inference: settles overlapping masks, unless those of the training overlap too."""
     decision: Literal["half", "best_iou"] = "half"
     """Inference: the cells of the mask. half: those more likely in than out. best_iou:
     those with the greatest expected IoU, the measure of masks; where the model is

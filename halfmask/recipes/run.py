@@ -16,6 +16,14 @@ from halfmask.recipes.detectron import with_exact_keys
 from halfmask.recipes.model import BoxSegmenterConfig, MaskRCNN
 
 LossKind = Literal["all", "boxes", "masks"]
+Precision = Literal["32", "bf16", "16"]
+
+
+class MoreData(Section):
+    """A COCO file and its photographs."""
+
+    annotations: str
+    images: str
 
 
 class Data(Section):
@@ -25,6 +33,11 @@ class Data(Section):
     """
     images: str
     """Folder of its images."""
+    more: tuple[MoreData, ...] = ()
+    """Further COCO files and their folders, to learn from together with the first:
+    objects are pasted across all of them. Classes are matched by name. Nothing of them
+    is held out. Files of any size are read whole.
+    """
     masked: str | None = None
     """Simulates partial supervision: the classes voc, nonvoc, random:TRIAL:COUNT or
     a,b,c keep their masks; masks of all others are removed before the file is used.
@@ -197,8 +210,10 @@ class Recipe(Section):
     """Steps between evaluations on the development part; 0: only at the end."""
     checkpoint_every: int = Field(default=200, ge=1)
     """Steps between resume points; slow steps get one every five minutes besides."""
-    precision: Literal["32", "bf16", "16"] = "32"
-    """Mixed precision if the device has it; a CPU always uses 32."""
+    precision: Precision = "32"
+    """Mixed precision if the device has it, else 32. A CPU has bf16 with AMX or
+    AVX512-BF16.
+    """
     channels_last: bool = False
     devices: int = Field(default=1, ge=1, le=1_024)
     """Processes on this host that train the model together, one a GPU; on a CPU by

@@ -19,7 +19,13 @@ from halfmask.models.checkpoint import Checkpoint
 from halfmask.recipes.recipe import Data, Recipe, Stage, expand
 from halfmask.training.held_out import HeldOutEvaluation
 from halfmask.training.loop.fit import Loaders
-from halfmask.training.section import Pictures, add_teacher, read_section, section_pictures
+from halfmask.training.section import (
+    Pictures,
+    SectionFiles,
+    add_teacher,
+    read_section,
+    section_pictures,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +87,7 @@ class TrainingData:
         """Returns the files that a run of the recipe reads: annotations and photographs."""
         sections = [recipe.data, *(stage.data for stage in recipe.stages if stage.data)]
         names = [name for data in sections for name in (data.annotations, data.validation) if name]
+        names += [more.annotations for data in sections for more in data.more]
         parts = [self.main.training, *(pictures.training for pictures in self.own.values())]
         parts += [] if self.development is None else [self.development]
         return {
@@ -120,13 +127,16 @@ def read_training_data(
             have a class that the recipe's do not.
     """
     in_memory = in_memory or filled is not None
-    whole = read_section(recipe.data, in_memory)
+    section = read_section(recipe.data, in_memory)
+    whole = section.whole
     share, fold = recipe.data.development, recipe.data.development_fold
-    learn, hold = development_split(whole.image_ids, share, fold)
-    main = section_pictures(recipe.data, whole, learn, categories=whole.categories)
+    held = set(development_split(section.own, share, fold)[1])
+    learn = [i for i in whole.image_ids if i not in held]
+    hold = [i for i in section.own if i in held]
+    main = section_pictures(recipe.data, section, learn, categories=whole.categories)
     if filled is not None:
         main = add_teacher(main, recipe, filled)
-    development = _held_out(recipe.data, whole, hold)
+    development = _held_out(recipe.data, section, hold)
     own = _own_pictures(recipe, main, whole, in_memory=in_memory)
     if needs_masks:
         _check(recipe, main, own)
@@ -148,8 +158,9 @@ def read_training_data(
     )
 
 
-def _held_out(data: Data, whole: Annotations, hold: list[int]) -> CocoInstances | None:
+def _held_out(data: Data, section: SectionFiles, hold: list[int]) -> CocoInstances | None:
     """Returns the images for evaluations on the way, with all of their masks."""
+    whole = section.whole
     if data.validation is not None:
         file = open_annotations(expand(data.validation))
         ids, images = file.image_ids, data.validation_images or data.images
@@ -159,8 +170,8 @@ def _held_out(data: Data, whole: Annotations, hold: list[int]) -> CocoInstances 
         return CocoInstances(file, expand(images), ids, use=data.use)
     if not hold:
         return None
-    folder = expand(data.images)
-    return CocoInstances(whole.part(hold), folder, hold, use=data.use, cache=data.cache)
+    file = whole.part(hold)
+    return CocoInstances(file, section.folder, hold, use=data.use, cache=data.cache)
 
 
 def _classes(file: Annotations) -> list[tuple[int, str]]:
@@ -179,7 +190,7 @@ def _own_pictures(
             if data not in read:
                 _refuse_held_out(recipe, index, data)
                 theirs = read_section(data, in_memory)
-                ids = theirs.image_ids
+                ids = theirs.whole.image_ids
                 read[data] = section_pictures(data, theirs, ids, categories=whole.categories)
             own[index] = read[data]
             _refuse_missing_classes(stage, read[data], whole)

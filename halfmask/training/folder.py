@@ -118,6 +118,7 @@ def _written(path: Path) -> Recipe:
 
 
 def _may_change(key: str) -> bool:
+    key = re.sub(r"(?<=data\.)more\.\d+\.", "", key)
     return re.sub(r"^stages\.\d+\.(?=data\.)|(?<=^loggers)\.\d+$", "", key) in MAY_CHANGE
 
 

@@ -71,8 +71,9 @@ def prepare(job: TrainingJob) -> None:
         accept = job.options.accept_changes
         files = job.data.files(job.recipe)
         to_note = check_inputs(files, out, accept_changes=accept)
-        if not (out / RESUME_FILE).is_file():  # which holds the prototypes
+        if not (out / RESUME_FILE).is_file():  # which holds what is learned here
             _learn_looks(job)
+            _learn_overlaps(job)
         out.mkdir(parents=True, exist_ok=True)
         sweep_parts(out)
         write_text(out / "recipe.yaml", job.recipe.to_yaml())
@@ -99,6 +100,20 @@ def _learn_looks(job: TrainingJob) -> None:
     training = job.data.main.training
     pictures = CocoInstances(training.file, training.folder)
     job.model.learn_prototypes(_examples(pictures, job.options.progress))
+
+
+def _learn_overlaps(job: TrainingJob) -> None:
+    """Measures how far the training's masks contain each other, if the model settles masks."""
+    settling = job.model.settling if isinstance(job.model, BoxSegmenter) else None
+    if settling is None:
+        return
+    training = job.data.main.training
+    settling.learn(training.target(k) for k in range(len(training)))
+    if not settling.active:
+        logger.info(
+            "model.settle: not used: %.0f%% of a smaller mask lies in the larger one around it",
+            100 * float(settling.nested),
+        )
 
 
 def _examples(pictures: CocoInstances, progress: Progress) -> Iterator[tuple[Tensor, Target]]:

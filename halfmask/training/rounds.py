@@ -12,7 +12,7 @@ from halfmask import distributed
 from halfmask.coco.file import CocoFile
 from halfmask.files.atomic import write_json
 from halfmask.inference.complete.complete import FillOptions, fill_missing
-from halfmask.recipes.recipe import Recipe, expand
+from halfmask.recipes.recipe import Recipe
 from halfmask.training.data import read_training_data
 from halfmask.training.folder import MODEL
 from halfmask.training.job import RunOptions
@@ -76,14 +76,14 @@ def _teach(recipe: Recipe, out: Path, options: RunOptions) -> Path:
 def _fill(recipe: Recipe, model: Path, filled: Path, *, options: RunOptions) -> None:
     bare = filled.with_name("to_fill.json")
     once = recipe.model_copy(update={"rounds": 1, "hide": 0})
-    file = read_training_data(once, in_memory=True).training.file
-    assert isinstance(file, CocoFile)
-    write_json(bare, file.document)
+    training = read_training_data(once, in_memory=True).training
+    assert isinstance(training.file, CocoFile)
+    write_json(bare, training.file.document)
     done = fill_missing(
         model,
         bare,
         FillOptions(redo_filled=True, replace_broken=True),
-        images=expand(recipe.data.images),
+        images=training.folder,
         out=filled,
         progress=options.progress,
     )

@@ -13,6 +13,7 @@ from halfmask.coco.categories import resolve_masked
 from halfmask.coco.edit import matching_ids
 from halfmask.coco.file import CocoFile
 from halfmask.coco.index.place import open_annotations
+from halfmask.coco.join import join_files
 from halfmask.coco.supervision import Use
 from halfmask.data.augment.augment import Augment
 from halfmask.data.augment.paste import CopyPaste
@@ -78,14 +79,43 @@ class Pictures:
         )
 
 
-def read_section(data: Data, in_memory: bool) -> Annotations:
-    """Reads the annotation file of a section.
+@dataclass(frozen=True, kw_only=True)
+class SectionFiles:
+    """The annotations of a data section.
+
+    Attributes:
+        whole: all of its files, joined.
+        folder: of the photographs of all.
+        own: ids of the images of its first file; only these may be held out.
+    """
+
+    whole: Annotations
+    folder: Path
+    own: list[int]
+
+
+def read_section(data: Data, in_memory: bool) -> SectionFiles:
+    """Reads the annotation files of a section, and joins them if there are several.
 
     Args:
         in_memory: read files of any size whole, without an index.
     """
-    path = expand(data.annotations)
-    file = CocoFile.read(path) if in_memory else open_annotations(path)
+    path, folder = expand(data.annotations), expand(data.images)
+    if not data.more:
+        file = CocoFile.read(path) if in_memory else open_annotations(path)
+        _check_file(file)
+        return SectionFiles(whole=file, folder=folder, own=file.image_ids)
+    first = CocoFile.read(path)
+    parts = [(first, folder)]
+    parts += [(CocoFile.read(expand(m.annotations)), expand(m.images)) for m in data.more]
+    for part, _ in parts:
+        _check_file(part)
+    whole, folder = join_files(parts)
+    return SectionFiles(whole=whole, folder=folder, own=first.image_ids)
+
+
+def _check_file(file: Annotations) -> None:
+    """Warns of suspected problems. Raises InputError without classes."""
     for problem in [*file.readings, *file.suspected]:
         if problem.facts.severity == "problem":
             logger.warning(problem.message)
@@ -93,13 +123,13 @@ def read_section(data: Data, in_memory: bool) -> Annotations:
         raise InputError(
             f"{file.name}: its list of categories is empty: expected at least one class to learn"
         )
-    return file
 
 
 def section_pictures(
-    data: Data, whole: Annotations, ids: list[int], *, categories: list[dict[str, Any]]
+    data: Data, section: SectionFiles, ids: list[int], *, categories: list[dict[str, Any]]
 ) -> Pictures:
-    """Returns the images `ids` of a file, in the categories of the model."""
+    """Returns the images `ids` of a section, in the categories of the model."""
+    whole = section.whole
     named = (
         None if data.masked is None else resolve_masked(data.masked, whole.categories, whole.name)
     )
@@ -117,7 +147,7 @@ def section_pictures(
         {i for i, n in counts.items() if n >= data.masked_threshold} if named is None else named
     )
     return Pictures(
-        training=_images(data, file, ids, use=data.use),
+        training=_images(data, section.folder, file, ids=ids, use=data.use),
         masked=masked,
         mask_counts=counts,
         objects=file.objects,
@@ -143,14 +173,18 @@ def add_teacher(pictures: Pictures, recipe: Recipe, filled: Path) -> Pictures:
         f"{taken.loose} that do not fill their box"
     )
     file = CocoFile.from_document(taken.document, before.file.name)
-    return replace(pictures, training=_images(data, file, file.image_ids, use="filled"))
+    return replace(
+        pictures, training=_images(data, before.folder, file, ids=file.image_ids, use="filled")
+    )
 
 
-def _images(data: Data, file: Annotations, ids: list[int], *, use: Use) -> CocoInstances:
+def _images(
+    data: Data, folder: Path, file: Annotations, *, ids: list[int], use: Use
+) -> CocoInstances:
     def read(image_ids: list[int]) -> CocoInstances:
         return CocoInstances(
             file,
-            expand(data.images),
+            folder,
             image_ids,
             use=use,
             cache=data.cache,

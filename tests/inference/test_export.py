@@ -121,6 +121,24 @@ def test_a_graph_knows_labels(tmp_path: Path) -> None:
     np.testing.assert_allclose(answers[0][0][2], answers[1][0][2], atol=1e-6)
 
 
+def test_a_graph_sees_the_other_boxes(tmp_path: Path) -> None:
+    changes = ["model.neighbours=true", "model.settle=true", "model.zooms=[0.1, 0.3]"]
+    recipe = load_recipe("world_box_segmenter", [*changes, "model.decision=best_iou"])
+    torch.manual_seed(0)
+    model = build_model(recipe.model, 9).eval()
+    first = next(m for m in model.modules() if isinstance(m, torch.nn.Conv2d))
+    torch.nn.init.normal_(first.weight[:, 4:])
+    predictor = Predictor(model, None, "tiny", digest="", device=torch.device("cpu"))
+    largest = write_graphs(predictor, tmp_path)["graphs"]["segment"]["largest_difference"]
+    assert largest["quality"] < 1e-3
+    assert largest["mask_probs"] < 5e-3
+    image, boxes, labels = next(case for case in cases(0) if len(case[1]) > 1)
+    session = session_of(tmp_path / "segment.onnx")
+    together = answer(session, (image, boxes, labels))[0][0]
+    alone = answer(session, (image, boxes[:1], labels[:1]))[0][0]
+    assert np.abs(together - alone).max() > 1e-3
+
+
 def test_a_wrong_graph_is_noticed(deployed: Path) -> None:
     other = load("box-segmenter", device="cpu")
     graph = graphs_of(other)[0]

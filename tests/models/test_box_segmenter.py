@@ -466,3 +466,45 @@ def test_a_mask_cut_at_its_greatest_expected_iou_keeps_its_score_and_is_another_
         for m in found
     ]
     assert (expected[1] >= expected[0] - 1e-6).all()
+
+
+# --- the other boxes of a photograph ------------------------------------------------------------------------------------------------
+
+
+def test_neighbours_change_an_answer_and_their_order_does_not() -> None:
+    model = build(neighbours=True, zooms=[0.1, 0.3], mirror=True).eval()
+    first = next(m for m in model.encoder.modules() if isinstance(m, nn.Conv2d))
+    assert not first.weight[:, 3:].any(), "the initial answers are those of a model without"
+    nn.init.normal_(first.weight[:, 4:])
+    image, target = discs(1, count=40)
+    found = model.segment([image, image], [target.boxes, target.boxes[:5]])
+    turned = model.segment([image], [target.boxes.flip(0)])[0]
+    torch.testing.assert_close(turned.mask_probs.flip(0), found[0].mask_probs, atol=1e-4, rtol=0)
+    assert float((found[0].mask_probs[:5] - found[1].mask_probs).abs().max()) > 1e-3
+    alone = torch.cat([model.segment([image], [box[None]])[0].mask_probs for box in target.boxes])
+    nn.init.zeros_(first.weight[:, 4:])
+    none = model.segment([image], [target.boxes])[0].mask_probs
+    torch.testing.assert_close(alone, none, atol=1e-4, rtol=0)
+
+
+def test_training_crops_show_the_other_boxes_except_in_some() -> None:
+    model = build(neighbours=True, regions_per_image=40)
+    image, target = discs(2, count=40)
+    torch.manual_seed(0)
+    drawn = model.sampler.draw([image], [target], model.mask_size, hide_labels=False)
+    assert drawn is not None
+    assert drawn.crops.shape == (40, 6, 32, 32)
+    shown = drawn.crops[:, 4:].flatten(1).any(1)
+    assert 0.5 < float(shown.float().mean()) < 0.95
+    assert model.sampler.nothing([image], 8).crops.shape == (0, 6, 32, 32)
+
+
+def test_settled_masks_overlap_less_and_lie_in_the_masks_of_before() -> None:
+    image, target = discs(3, count=12)
+    before = build(mirror=True).eval().segment([image], [target.boxes])[0]
+    model = build(mirror=True, settle=True).eval()
+    found = model.segment([image], [target.boxes])[0]
+    assert (found.mask_probs <= before.mask_probs).all()
+    assert torch.equal(found.quality, before.quality)
+    alone = model.segment([image], [target.boxes[:1]])[0]
+    torch.testing.assert_close(alone.mask_probs, before.mask_probs[:1], atol=1e-5, rtol=0)

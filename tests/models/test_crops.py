@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from halfmask.models.box_segmenter.crops import (
+    Boxes,
     ImagePyramid,
     Jitter,
     crop_regions,
     inside_box,
+    other_boxes,
     resample,
 )
 
@@ -98,3 +101,29 @@ def test_resample_reads_a_plane_exactly_and_repeats_the_edge() -> None:
     torch.testing.assert_close(resample(plane(regions), regions, regions), plane(regions))
     far = resample(plane(regions), regions, regions + 1000)
     torch.testing.assert_close(far, plane(regions)[:, -1:, -1:].expand(-1, size, size))
+
+
+def test_other_boxes_count_per_cell_smaller_and_larger_ones_apart() -> None:
+    generator = torch.Generator().manual_seed(3)
+    corners = torch.randint(0, 33, (7, 2, 2), generator=generator)
+    every = torch.cat([corners.amin(1), corners.amax(1) + 1], 1).float()
+    own = torch.tensor([0, 4, 4, 6])
+    regions = torch.tensor([[0.0, 0.0, 32.0, 32.0]]).repeat(4, 1)
+    regions[2] = torch.tensor([8.0, 0.0, 24.0, 16.0])
+    found = other_boxes(Boxes(every, own), regions, 16)
+    area = (every[:, 2:] - every[:, :2]).prod(1)
+    for k, row in enumerate(own.tolist()):
+        counts = np.zeros((2, 64, 64))  # pixels; cells of 2 × 2, then of one
+        for other in range(len(every)):
+            x0, y0, x1, y1 = every[other].int().tolist()
+            if other != row:
+                counts[int(area[other] >= area[row]), y0:y1, x0:x1] += 1
+        x, y, right, bottom = regions[k].int().tolist()
+        part = counts[:, y:bottom, x:right]
+        part = part.reshape(2, 16, part.shape[1] // 16, 16, part.shape[2] // 16).mean((2, 4))
+        np.testing.assert_allclose(found[k].numpy(), part / (1 + part), atol=1e-5)
+
+
+def test_a_box_without_others_has_empty_maps() -> None:
+    boxes = torch.tensor([[2.0, 2.0, 9.0, 9.0]])
+    assert not other_boxes(Boxes(boxes, torch.tensor([0])), boxes, 8).any()

@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from halfmask.recipes.recipe import Optimiser
+from halfmask.recipes.run import Precision
 from halfmask.training.loop.optim import build_optimiser, lr_factor
+from halfmask.training.loop.trainer import precision_on
 
 
 def rates(steps: int, **settings: Any) -> list[float]:
@@ -98,3 +100,21 @@ def test_a_step_is_torchs_own(name: str) -> None:
             net(x).square().sum().backward()
             optimiser.step()
     assert torch.allclose(ours.weight, theirs.weight, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("has", "wanted", "used"),
+    [
+        ({"avx512_bf16": True}, "bf16", "bf16"),
+        ({"amx_bf16": True}, "bf16", "bf16"),
+        ({"avx512_f": True}, "bf16", "32"),
+        ({"avx512_bf16": True}, "16", "32"),
+        ({"avx512_bf16": True}, "32", "32"),
+    ],
+)
+def test_a_cpu_takes_the_precision_that_it_has(
+    has: dict[str, bool], wanted: Precision, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
+    assert precision_on(torch.device("cpu"), wanted) == used
+    assert precision_on(torch.device("cuda"), wanted) == wanted

@@ -12,7 +12,15 @@ from torchvision.models.detection.transform import resize_boxes
 from torchvision.ops import roi_align
 
 from halfmask.masks.paste import best_threshold, expected_iou, recentred
-from halfmask.models.box_segmenter.crops import MAX_LEVEL, crop_regions, inside_box, resample
+from halfmask.models.box_segmenter.crops import (
+    MAX_LEVEL,
+    Boxes,
+    CropReader,
+    crop_regions,
+    inside_box,
+    other_boxes,
+    resample,
+)
 from halfmask.models.box_segmenter.model import THRESHOLDS, BoxSegmenter
 from halfmask.models.box_segmenter.quality import agreement_of, mask_features
 from halfmask.models.mask_rcnn.added_classes import by_group
@@ -52,8 +60,7 @@ class BoxSegmenterGraph(nn.Module):
         closest, regions, count = places[0], torch.cat(places), boxes.shape[0]
         # All contexts in one call: a few boxes leave a processor idle, and a runtime
         # prepares one network instead of several.
-        box = inside_box(boxes.repeat(len(places), 1), regions, reader.size)
-        crops = torch.cat([_read(levels, regions, reader.size), box[:, None]], 1)
+        crops = _crops(reader, levels, boxes=boxes, regions=regions)
         looks = self.model.readings(crops, labels.repeat(len(places)))
         views, means = [], []
         for k, place in enumerate(places):
@@ -79,7 +86,20 @@ class BoxSegmenterGraph(nn.Module):
         quality = self.model.quality_score.curve(features) if self.fitted else features[:, 0]
         if self.model.best_iou:
             probs = recentred(probs, best_threshold(probs * visible).clamp(*THRESHOLDS))
+        if self.model.settling is not None:
+            probs = self.model.settling(probs, closest, limits, at_once=True)
         return probs, closest, quality
+
+
+def _crops(reader: CropReader, levels: list[Tensor], *, boxes: Tensor, regions: Tensor) -> Tensor:
+    """Reads crops like `CropReader.read`; regions: those of all boxes, context by context."""
+    times = len(reader.contexts)
+    box = inside_box(boxes.repeat(times, 1), regions, reader.size)
+    parts = [_read(levels, regions, reader.size), box[:, None]]
+    if reader.neighbours:
+        own = torch.ones_like(boxes[:, 0], dtype=torch.int64).cumsum(0) - 1
+        parts.append(other_boxes(Boxes(boxes, own.repeat(times)), regions, reader.size))
+    return torch.cat(parts, 1)
 
 
 def _levels(image: Tensor) -> list[Tensor]:

@@ -16,6 +16,7 @@ from halfmask.models.box_segmenter.decoder import Decoder, HourglassDecoder
 from halfmask.models.box_segmenter.losses import CropLossWeights
 from halfmask.models.box_segmenter.model import BoxSegmenter
 from halfmask.models.box_segmenter.sampler import CropSampler
+from halfmask.models.box_segmenter.settle import Settling
 from halfmask.models.class_weights import FixedWeights, build_class_weights
 from halfmask.models.heads.predictors import (
     AgnosticPredictor,
@@ -61,7 +62,7 @@ def build_box_segmenter(
     )
     predictor = _predictor(config.condition, decoder.out_channels, vectors)
     b = config.from_boxes
-    return BoxSegmenter(
+    model = BoxSegmenter(
         encoder,
         decoder,
         predictor,
@@ -71,6 +72,8 @@ def build_box_segmenter(
         from_boxes=None if b is None else BoxSupervision(b.projection, b.colour, b.warmup),
         best_iou=config.decision == "best_iou",
     )
+    model.settling = Settling() if config.settle else None
+    return model
 
 
 def _reader(config: BoxSegmenterConfig) -> CropReader:
@@ -86,9 +89,11 @@ def _reader(config: BoxSegmenterConfig) -> CropReader:
             f"side, but the closest context shows {closest}"
         )
     c = config
-    return CropReader(
+    reader = CropReader(
         c.crop_size, c.context, c.mean, std=c.std, mirror=c.mirror, zooms=c.zooms, reach=c.box_reach
     )
+    reader.neighbours = c.neighbours
+    return reader
 
 
 def _decoder(config: BoxSegmenterConfig, encoder: Encoder) -> Decoder | HourglassDecoder:
@@ -128,7 +133,7 @@ def _encoder(config: BoxSegmenterConfig, pretrained: bool) -> Encoder:
     encoder = encoder_of(config.encoder, pretrained)
     if isinstance(encoder.body, fx.GraphModule):
         fold_frozen_norm(encoder.body)
-    _widen_first_convolution(encoder, config.encoder.name)
+    _widen_first_convolution(encoder, config.encoder.name, 6 if config.neighbours else 4)
     return encoder
 
 
@@ -182,11 +187,11 @@ def _predictor(
     return TransferPredictor(transfer)
 
 
-def _widen_first_convolution(encoder: Encoder, name: str) -> None:
-    """Gives the first convolution a fourth input channel of zero weights.
+def _widen_first_convolution(encoder: Encoder, name: str, channels: int) -> None:
+    """Gives the first convolution input channels of zero weights beside RGB.
 
     The network's initial answers stay the same. Its weights learn even if
-    `trainable_stages` freezes the stem, because the new channel must.
+    `trainable_stages` freezes the stem, because the new channels must.
     """
     found = [
         (n, m)
@@ -201,7 +206,7 @@ def _widen_first_convolution(encoder: Encoder, name: str) -> None:
     path, old = found[0]
     # Of the same class: it may compute TensorFlow's padding in its forward.
     new = type(old)(
-        4,
+        channels,
         old.out_channels,
         old.kernel_size,  # type: ignore[arg-type]
         old.stride,  # type: ignore[arg-type]

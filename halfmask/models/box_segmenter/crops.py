@@ -1,7 +1,7 @@
-"""Crops of boxes with context: their places, their pixels, and the channel of the box.
+"""Crops of boxes with context: their places, their pixels, and the channels of boxes.
 
-Shape letters: R regions (one a box), S side of a crop. Regions and boxes are float32
-[R, 4] xyxy in pixels of their image.
+Shape letters: R regions (one a box), S side of a crop, n boxes of an image. Regions and
+boxes are float32 [R, 4] xyxy in pixels of their image.
 """
 
 from __future__ import annotations
@@ -42,6 +42,54 @@ def inside_box(boxes: Tensor, regions: Tensor, size: int) -> Tensor:
         torch.minimum(high[:, :, None], cells + 1) - torch.maximum(low[:, :, None], cells)
     ).clamp(0, 1)
     return cover[:, 1, :, None] * cover[:, 0, None, :]
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """The boxes of a photograph, and which of them is the own box of each region.
+
+    Attributes:
+        every: float32 [n, 4].
+        own: int64 [R], rows of `every`; −1: none.
+    """
+
+    every: Tensor
+    own: Tensor
+
+
+def other_boxes(boxes: Boxes, regions: Tensor, size: int) -> Tensor:
+    """Returns how the other boxes of a photograph cover each region.
+
+    A small box inside the own one often holds something that lies on the object; a
+    large box around it, something behind. So they have a map each.
+
+    Args:
+        boxes: n boxes.
+        regions: float32 [R, 4].
+        size: S.
+    Returns:
+        float32 [R, 2, S, S]: k / (1 + k) for k boxes over a cell, of those that are
+            smaller than the region's own box, and of the others.
+    """
+    every, own = boxes.every, boxes.own
+    count, spots = every.shape[0], regions.shape[0]
+    sides = (regions[:, 2:] - regions[:, :2]).clamp_min(1e-6)[:, None]
+    low = (every[None, :, :2] - regions[:, None, :2]) / sides * size
+    high = (every[None, :, 2:] - regions[:, None, :2]) / sides * size
+    cells = torch.arange(size, dtype=regions.dtype, device=regions.device)
+    # [R, n, 2, S]: how much of each column (x) and row (y) of cells a box covers.
+    cover = (
+        torch.minimum(high[..., None], cells + 1) - torch.maximum(low[..., None], cells)
+    ).clamp(0, 1)
+    other = own[:, None] != torch.arange(count, device=own.device)
+    areas = (every[:, 2:] - every[:, :2]).prod(1)
+    smaller = areas[None].expand(spots, count) < areas[own.clamp_min(0)][:, None]
+    maps = []
+    for chosen in (other & smaller, other & ~smaller):
+        rows = cover[:, :, 1] * chosen[..., None].to(cover.dtype)
+        total = torch.matmul(rows.transpose(1, 2), cover[:, :, 0])
+        maps.append(total / (1 + total))
+    return torch.stack(maps, 1)
 
 
 def resample(maps: Tensor, regions: Tensor, places: Tensor) -> Tensor:
@@ -165,6 +213,7 @@ class CropReader(nn.Module):
         reach: how far a mask may go beyond a loose box, share of the box's side.
 
     Attributes:
+        neighbours: whether crops show the other boxes of the photograph too.
         loose: in inference, whether boxes are loose.
     """
 
@@ -187,11 +236,17 @@ class CropReader(nn.Module):
         self.context = context
         self.mirror = mirror
         self.reach = reach
+        self.neighbours = False
         self.loose = False
         # The closest one first: masks cover its regions, where their cells are finest.
         self.contexts = tuple(sorted(zooms)) or (context,)
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
+
+    @property
+    def channels(self) -> int:
+        """C, channels of a crop."""
+        return 6 if self.neighbours else 4
 
     def pyramid(self, image: Tensor) -> ImagePyramid:
         return ImagePyramid(image, self.mean, self.std)
@@ -207,14 +262,31 @@ class CropReader(nn.Module):
         return torch.where(loose[:, None], wide, boxes)
 
     def read(
-        self, image: ImagePyramid, boxes: Tensor, regions: Tensor, *, loose: Tensor | None = None
+        self,
+        image: ImagePyramid,
+        boxes: Tensor,
+        regions: Tensor,
+        *,
+        among: Boxes | None = None,
+        loose: Tensor | None = None,
     ) -> Tensor:
-        """Returns crops, float32 [R, 4, S, S]. loose: bool [R]; None: `self.loose`."""
+        """Returns crops, float32 [R, C, S, S], with C `self.channels`.
+
+        Args:
+            image: the pixels.
+            boxes, regions: float32 [R, 4].
+            among: the photograph's boxes, for `neighbours`; None: `boxes` are all.
+            loose: bool [R]; None: `self.loose`.
+        """
         if loose is None:
             loose = torch.full((len(boxes),), self.loose, device=boxes.device)
         height = torch.where(loose, LOOSE, 1.0).to(boxes)
         box = inside_box(boxes, regions, self.size) * height[:, None, None]
-        return torch.cat([image.read(regions, self.size), box[:, None]], 1)
+        parts = [image.read(regions, self.size), box[:, None]]
+        if self.neighbours:
+            among = among or Boxes(boxes, torch.arange(len(boxes), device=boxes.device))
+            parts.append(other_boxes(among, regions, self.size))
+        return torch.cat(parts, 1)
 
     def colours(self, crops: Tensor) -> Tensor:
         """Returns RGB in [0, 1], float32 [R, 3, S, S], of crops that `read` made."""

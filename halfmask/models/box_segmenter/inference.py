@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from halfmask.models.box_segmenter.crops import (
+    Boxes,
     CropReader,
     ImagePyramid,
     crop_regions,
@@ -28,7 +29,7 @@ cache.
 """
 
 Readings = Callable[[Tensor, Tensor], list[Tensor]]
-"""Crops [R, 4, S, S], labels [R] → several maps of probabilities, float32 [R, M, M]."""
+"""Crops [R, C, S, S], labels [R] → several maps of probabilities, float32 [R, M, M]."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def zoomed_masks(
     readings: Readings,
     images: list[ImagePyramid],
     *,
-    boxes: list[Tensor],
+    boxes: list[Boxes],
     labels: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Averages the masks of all contexts, over the regions of the closest context.
@@ -70,17 +71,18 @@ def zoomed_masks(
     Args:
         readings: the network.
         images: one for each entry of `boxes`.
-        boxes: float32 [n, 4] each, r boxes in all.
+        boxes: all of each image, and which of them are read, r in all.
         labels: int64 [r].
     Returns:
         float32 [r, M, M], and the agreement of all readings, float32 [r, 3].
     """
-    every, count = torch.cat(boxes), len(labels)
+    read = [some.every[some.own] for some in boxes]
+    every, count = torch.cat(read), len(labels)
     closest = crop_regions(every, reader.contexts[0])
     crops = [
-        reader.read(image, some, crop_regions(some, context))
+        reader.read(image, some, crop_regions(some, context), among=among)
         for context in reader.contexts
-        for image, some in zip(images, boxes, strict=True)
+        for image, some, among in zip(images, read, boxes, strict=True)
     ]
     maps = _in_parts(readings, torch.cat(crops), labels.repeat(len(reader.contexts)))
     views: list[Tensor] = []

@@ -10,12 +10,17 @@ from torch import Tensor
 from halfmask import distributed
 from halfmask.masks.crops import tightness
 from halfmask.masks.sample import sample
-from halfmask.models.box_segmenter.crops import CropReader, Jitter, inside_box
+from halfmask.models.box_segmenter.crops import Boxes, CropReader, Jitter, inside_box
 from halfmask.models.image_rng import MASKS, image_rng
 from halfmask.structures import Target
 
 LABEL_DROPOUT = 0.1
 """Share of the crops whose class is hidden, so that the model works without labels too.
+"""
+
+ALONE = 0.25
+"""Share of the crops that do not show the other boxes (if any do), so that the model
+works in a single box too.
 """
 
 
@@ -24,7 +29,7 @@ class CropBatch:
     """Crops of r objects.
 
     Attributes:
-        crops: float32 [r, 4, S, S], see `CropReader.read`.
+        crops: float32 [r, C, S, S], see `CropReader.read`.
         masks: float32 [r, M, M] in [0, 1], the truth; 0 for a box-only object.
         counts: bool [r, M, M], the cells whose truth is known.
         true_inside: float32 [r, M, M], share of a cell that lies in the file's own box.
@@ -94,7 +99,7 @@ class CropSampler:
     def nothing(self, images: list[Tensor], mask_size: int) -> CropBatch:
         """Returns no crops, for a process without any: the norms need all processes."""
         size = self.reader.size
-        crops = images[0].new_zeros((0, 4, size, size))
+        crops = images[0].new_zeros((0, self.reader.channels, size, size))
         maps = images[0].new_zeros((0, mask_size, mask_size))
         flags = torch.zeros(0, dtype=torch.bool, device=maps.device)
         return CropBatch(
@@ -135,7 +140,11 @@ class CropSampler:
     ) -> CropBatch:
         boxes, loose = self.jitter.move_boxes(target.boxes[rows])
         regions = self.jitter.move_regions(self.reader.regions(boxes))
-        crops = self.reader.read(self.reader.pyramid(image), boxes, regions, loose=loose)
+        crops = self.reader.read(
+            self.reader.pyramid(image), boxes, regions, among=Boxes(target.boxes, rows), loose=loose
+        )
+        if self.reader.neighbours:
+            _hide_neighbours(crops)
         has_mask = target.has_mask[rows]
         masks = boxes.new_zeros((len(rows), mask_size, mask_size))
         # `sample` takes a pixel's value at its corner, as torchvision does for mask
@@ -163,6 +172,12 @@ class CropSampler:
             weight=weight,
             has_mask=has_mask,
         )
+
+
+def _hide_neighbours(crops: Tensor) -> None:
+    """Clears the maps of other boxes in a random share ALONE of the crops."""
+    alone = torch.rand(len(crops)) < ALONE
+    crops[alone.to(crops.device), 4:] = 0
 
 
 def _in_other_boxes(target: Target, rows: Tensor, regions: Tensor, *, size: int) -> Tensor:

@@ -17,6 +17,7 @@ from halfmask.recipes.recipe import Recipe, Stage
 from halfmask.training.loop.batches import ImageBatch, RegionBatch
 from halfmask.training.loop.fit import CACHE_BATCH, Loaders
 from halfmask.training.loop.stage import StageBatch, build_stage
+from halfmask.training.loop.trainer import precision_on
 
 CPU_IMAGES = 2
 """Images on a CPU, which may lack the memory for a whole batch."""
@@ -56,8 +57,9 @@ def measure(
         model.to(memory_format=torch.channels_last)
     module = build_stage(model, recipe, stage, learnable=learnable)
     optimiser = module.configure_optimizers()["optimizer"]
-    mixed = recipe.precision != "32" and device.type == "cuda"
-    dtype = torch.float16 if recipe.precision == "16" else torch.bfloat16
+    precision = precision_on(device, recipe.precision)
+    mixed = precision != "32"
+    dtype = torch.float16 if precision == "16" else torch.bfloat16
     batch, seconds = _batch(model, recipe, stage, data=data), 0.0
     for _ in range(2):
         start = time.perf_counter()

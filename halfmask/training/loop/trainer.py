@@ -14,10 +14,24 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from halfmask import distributed
 from halfmask.recipes.recipe import Recipe, Stage
+from halfmask.recipes.run import Precision
 from halfmask.training.loop.callback import RunCallback
 from halfmask.training.loop.resume import ResumeFile
 
-PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+PRECISION: dict[Precision, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def precision_on(device: torch.device, wanted: Precision) -> Precision:
+    """Returns the precision of a recipe that a device computes fast; else 32.
+
+    A CPU has bf16 with AMX or AVX512-BF16, and no 16.
+    """
+    if device.type == "cuda":
+        return wanted
+    # Older versions of torch do not say what the CPU has.
+    has: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    fast = bool(has.get("amx_bf16") or has.get("avx512_bf16"))
+    return "bf16" if wanted == "bf16" and fast else "32"
 
 
 def build_trainer(
@@ -41,7 +55,7 @@ def build_trainer(
         devices=place.local_world,
         num_nodes=place.hosts,
         strategy=strategy,
-        precision=PRECISION[recipe.precision if device.type == "cuda" else "32"],
+        precision=PRECISION[precision_on(device, recipe.precision)],
         max_steps=stage.steps,
         max_epochs=-1,
         gradient_clip_val=stage.optimiser.clip_norm,

@@ -47,7 +47,10 @@ def fault(document: dict[str, Any]) -> str:
             "model.mask_head.width=3",
             "model.mask_head: unknown key; it is a key of `kind: mask_rcnn`",
         ),
-        ("foo=1", "foo: unknown key; the keys here are: name, seed, detectron, model, data, stages, "),
+        (
+            "foo=1",
+            "foo: unknown key; the keys here are: name, seed, detectron, model, data, stages, ",
+        ),
     ],
 )
 def test_overrides_name_the_nearest_keys(tmp_path: Path, override: str, words: str) -> None:

@@ -39,6 +39,7 @@ INPUTS = {
     *(("import-weights", "source"), ("import-weights", "categories"), ("complete", "data")),
     *(("complete", "images"), ("complete", "detections"), ("review", "data")),
     *(("review", "images"), ("predict", "images"), ("predict", "data")),
+    *(("add-class", "data"), ("add-class", "images"), ("add-class", "vectors")),
     *(("predict", "detections"), ("export", "calibrate"), ("export", "data")),
 }
 """Verb and path option that is read only."""
@@ -118,6 +119,10 @@ def _cases() -> Iterator[Case]:
     train = ("DATA", "--images", "PHOTOS", "--val", "VAL")
     yield add("train", "out", *train, suffix="/", inputs=(*SHOW, "val"))
     yield add("train", "json", *train, "--out", "NEW", suffix=".json", inputs=(*SHOW, "val"))
+    add_class = ("MODEL", *DATA)
+    inputs = ("model", *SHOW)
+    yield add("add-class", "out", *add_class, suffix="/", inputs=inputs)
+    yield add("add-class", "json", *add_class, "--out", "NEW", suffix=".json", inputs=inputs)
     pictures = {"json": ".json", "sheet": ".png", "reliability": ".png"}
     for option, suffix in pictures.items():
         others = tuple((name, end) for name, end in pictures.items() if name != option)

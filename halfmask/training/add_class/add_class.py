@@ -17,6 +17,8 @@ from halfmask.coco.file import CocoFile
 from halfmask.data.dataset import CocoInstances
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json, write_text
+from halfmask.files.guard import Output, guard
+from halfmask.files.kinds import NEW_FOLDER, report
 from halfmask.formats.report import ConversionReport
 from halfmask.formats.source import open_source
 from halfmask.inference.checkpoints import find_checkpoint, open_checkpoint
@@ -34,6 +36,9 @@ from halfmask.training.folder import MODEL
 
 VECTORS = "class_weights.vectors"
 """End of the name of a checkpoint's class vectors."""
+
+
+REPORT = report("add-class", "classes", "loss", "seconds", "model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,15 +107,20 @@ def add_class(
         progress: called with a task's name, its steps done and its steps in all.
     Raises:
         InputError: the model cannot take classes, a class is known already or has no
-            usable box, the data cannot be read, or `out` holds a run.
+            usable box, the data cannot be read, `out` is not empty, or an output is an
+            input (see `guard`).
     """
     start, path, target = time.perf_counter(), find_checkpoint(run), Path(out)
     _check_out(target)
+    outputs = [Output(out, "--out", NEW_FOLDER), Output(json, "--json", REPORT)]
+    guard(outputs, inputs=[path, data, images, vectors], photographs=[images])
     network, checkpoint = open_checkpoint(path)
     _check_model(path, checkpoint.recipe, with_boxes=data is not None, vectors=vectors)
     if data is None and (images is not None or split is not None):
         raise InputError("add-class: --images and --split are for data; name them after RUN")
     source = data and open_source(data, images=images, split=split, progress=progress)
+    if source:
+        source.guard(outputs, path, vectors)
     file = source.read() if source else None
     wanted = [n.strip() for n in names.split(",")] if isinstance(names, str) else names
     new = new_classes(checkpoint.categories, file, wanted, where=str(path))

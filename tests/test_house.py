@@ -88,6 +88,7 @@ MANY_ARGUMENTS = {
     "models/imported/import_weights.py:import_weights": TWIN,
     "models/mask_rcnn/mask_branch.py:__init__": PARTS,
     "models/mask_rcnn/model.py:__init__": PARTS,
+    "pictures/overlay.py:overlay": "the columns of its objects, and how they look",
     "training/add_class/add_class.py:add_class": TWIN,
     "training/train.py:train": TWIN,
     "web/review/serve.py:review": TWIN,

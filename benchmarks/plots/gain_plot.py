@@ -13,7 +13,12 @@ from halfmask.pictures.save import save_figure
 TEXT, LINE, POINT = "#30343A", "#0072B2", "#9AB8D0"
 
 
-def gain_plot(points: Mapping[int, Sequence[float]], classes: int, out: str | Path) -> Path:
+def gain_plot(
+    points: Mapping[int, Sequence[float]],
+    classes: int,
+    out: str | Path,
+    masks: Mapping[int, float] | None = None,
+) -> Path:
     """Draws relative gains in mask AP on B.
 
     Args:
@@ -21,6 +26,7 @@ def gain_plot(points: Mapping[int, Sequence[float]], classes: int, out: str | Pa
             class-agnostic head.
         classes: A ∪ B.
         out: the .png or .svg to write.
+        masks: |A| → masks of a class of A, the second axis, above; None: no such axis.
     """
     from matplotlib.figure import Figure  # no pyplot: no window system, no global state
     from matplotlib.ticker import PercentFormatter
@@ -38,8 +44,18 @@ def gain_plot(points: Mapping[int, Sequence[float]], classes: int, out: str | Pa
     axis.set_xticks(sizes)
     axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axis.set_xlabel(f"classes with masks, |A| of {classes}", color=TEXT)
+    if masks is not None:
+        above = axis.secondary_xaxis("top")
+        above.set_xticks(sizes, [f"{masks[size]:.0f}" for size in sizes])
+        above.set_xlabel("masks per class of A, mean", color=TEXT, fontsize=8)
+        above.tick_params(labelsize=8, length=0)
+        above.spines["top"].set_visible(False)
     axis.set_title(
-        "Gain of transfer over class-agnostic, mask AP on B", fontsize=10, loc="left", color=TEXT
+        "Gain of transfer over class-agnostic, mask AP on B",
+        fontsize=10,
+        loc="left",
+        color=TEXT,
+        pad=10,
     )
     axis.text(
         0.99,

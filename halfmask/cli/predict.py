@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -47,6 +47,19 @@ def run(
     overlays: Annotated[
         bool, typer.Option(help="Also draw a picture of each photograph with its masks.")
     ] = True,
+    colour_by: Annotated[
+        Literal["class", "supervision"],
+        typer.Option(
+            help="Colours of the pictures. supervision: green for classes with masks in "
+            "training, red for classes with boxes only, yellow for few masks."
+        ),
+    ] = "class",
+    beside: Annotated[
+        str | None,
+        typer.Option(
+            help="Another model: each picture shows its masks for the same boxes at the right."
+        ),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU if there is one.")
     ] = None,
@@ -63,13 +76,16 @@ def run(
 
     Example: halfmask predict box-segmenter photos --out found --detector
     torchvision:fasterrcnn_mobilenet_v3_large_320_fpn
+
+    Example: halfmask predict runs/transfer photos --out found --colour-by supervision
+    --beside runs/agnostic
     """
     # fmt: off
     with Display(quiet=True) as progress:
         found = halfmask.predict(
             model, images, out=out, detector=detector, classes=classes, data=data,
-            detections=detections, score=score, overlays=overlays, device=device,
-            progress=progress,
+            detections=detections, score=score, overlays=overlays, colour_by=colour_by,
+            beside=beside, device=device, progress=progress,
         )
     # fmt: on
     _show(found)

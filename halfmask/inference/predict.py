@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from halfmask.coco.images import read_photograph
 from halfmask.coco.photographs.orientation import Ruling
@@ -31,6 +32,7 @@ from halfmask.inference.prediction import Prediction
 from halfmask.inference.predictor import Predictor, as_predictor
 from halfmask.models.detectors.base import BoxDetector
 from halfmask.models.detectors.build import EXAMPLES
+from halfmask.pictures.legend import COLOUR_BY, ColourBy, side_by_side, supervision_colours
 from halfmask.pictures.save import save_picture
 from halfmask.progress import Progress
 
@@ -73,6 +75,8 @@ def predict(
     detections: str | Path | None = None,
     score: float = 0.5,
     overlays: bool = True,
+    colour_by: ColourBy = "class",
+    beside: Predictor | str | Path | None = None,
     device: str | torch.device | None = None,
     progress: Progress | None = None,
 ) -> Predictions:
@@ -94,16 +98,22 @@ def predict(
         score: overlays and instances.json hold objects with at least this score; of
             `data`, all.
         overlays: whether to draw a picture for each photograph.
+        colour_by: `class`, or `supervision`: green where the class had masks in the
+            model's training, red where it had boxes only; see `Prediction.plot`.
+        beside: another model. Each picture shows its masks for the same boxes at the
+            right of those of `model`; the files hold only those of `model`.
         device: where to run a model that is not loaded yet.
         progress: called after each photograph.
     Raises:
-        InputError: no photograph can be used, the file of boxes names none of them, or
-            the model finds no boxes and got none.
+        InputError: no photograph can be used, the file of boxes names none of them,
+            the model finds no boxes and got none, or a model does not know which
+            classes had masks in its training.
     """
     _check_sources(detector, data, detections)
+    _check_pictures(overlays, colour_by, beside)
     report, folder = progress or (lambda *_: None), Path(out)
     given = [images] if isinstance(images, str | Path) else images
-    read = (model, *given, detector, data, detections)
+    read = (model, *given, detector, data, detections, beside)
     guard(_outputs(folder, ()), inputs=read, photographs=given)
     opened = None if data is None else open_boxes(Path(data), _only_folder(given))
     paths, root = photographs_below(given, skip=Path(out))
@@ -112,6 +122,8 @@ def predict(
     guard(_outputs(folder, names if overlays else ()), inputs=(*read, *paths), photographs=given)
     predictor = as_predictor(model, detector, device, classes=classes)
     _refuse_without_boxes(predictor, data)
+    other = None if beside is None else as_predictor(beside, None, device)
+    _check_colours(colour_by, predictor, other)
     ruling = ruling_of(photographs_and_boxes(jobs), str(data))
     results, skipped, instances = [], [], InstancesFile(predictor, root)
     for number, (job, name) in enumerate(zip(jobs, names, strict=True)):
@@ -126,7 +138,8 @@ def predict(
         shown = found if found.given else found.select(found.scores >= score)
         instances.add(job, shown)
         if overlays:
-            save_picture(shown.plot(), folder / "overlays" / name, quality=92)
+            picture = _picture(shown, predictor, other, colour_by=colour_by)
+            save_picture(picture, folder / "overlays" / name, quality=92)
     report("predicting", len(jobs), len(jobs))
     if len(skipped) == len(jobs):
         raise InputError(f"none of the {len(jobs)} photographs can be used; first: {skipped[0]}")
@@ -180,6 +193,50 @@ def _check_sources(detector: object, data: object, detections: object) -> None:
             "--detections has image and category ids only: add --data DATA.json, the COCO file "
             "that says which photographs and classes they are"
         )
+
+
+def _check_pictures(overlays: bool, colour_by: object, beside: object) -> None:
+    if colour_by not in COLOUR_BY:
+        raise InputError(f"--colour-by: expected {' or '.join(COLOUR_BY)}, found {colour_by!r}")
+    if not overlays and (colour_by != "class" or beside is not None):
+        flag = "--beside" if beside is not None else f"--colour-by {colour_by}"
+        raise InputError(f"{flag} is about the pictures: leave out --no-overlays")
+
+
+def _check_colours(colour_by: ColourBy, *models: Predictor | None) -> None:
+    for one in models if colour_by == "supervision" else ():
+        if one is not None:
+            supervision_colours((), one.masks_given, one.masked_names, name=one.name)
+
+
+def _picture(
+    found: Prediction, model: Predictor, other: Predictor | None, *, colour_by: ColourBy
+) -> Image.Image:
+    """The overlay; with another model, its masks for the same boxes at the right."""
+    picture = found.plot(colour_by=colour_by)
+    if other is None:
+        return picture
+    right = _same_boxes(found, other).plot(colour_by=colour_by)
+    names = (model.name, other.name)
+    if names[0] == names[1]:
+        names = (model.identity, other.identity)
+    return side_by_side([(names[0], picture), (names[1], right)])
+
+
+def _same_boxes(found: Prediction, other: Predictor) -> Prediction:
+    """Another model's masks for the boxes and classes of a prediction."""
+    label_of = other.labels_of(found.categories)
+    own = torch.tensor([0, *(label_of[c["id"]] for c in found.categories)])
+    drawn = other.segment_batch([found.image], [found.boxes], [own[found.labels]])[0]
+    return replace(
+        found,
+        mask_probs=drawn.mask_probs,
+        regions=drawn.regions,
+        quality=drawn.quality,
+        reach=drawn.reach,
+        masks_given=other.masks_given,
+        masked_names=frozenset(other.masked_names),
+    )
 
 
 def _predict(predictor: Predictor, job: Job, ruling: Ruling) -> Prediction:

@@ -10,11 +10,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from halfmask.coco.doctor.groups import MasksGiven
 from halfmask.coco.images import Pixels
 from halfmask.errors import InputError
 from halfmask.inference.images import as_tensor
 from halfmask.masks.outline import check_tolerance, outlines
 from halfmask.models.checkpoint import Category
+from halfmask.pictures.legend import (
+    COLOUR_BY,
+    GREY,
+    NO_CLASS,
+    ColourBy,
+    supervision_colours,
+    with_legend,
+)
 from halfmask.pictures.overlay import overlay
 from halfmask.pictures.save import save_picture
 from halfmask.structures import Detection
@@ -28,11 +37,15 @@ class Prediction(Detection):
         image: uint8 [H, W, 3] RGB or [H, W]; or a tensor [3, H, W] as it was given.
         categories: label i + 1 is categories[i]; empty if the model knows no classes.
         given: whether the boxes were given, so that scores say nothing.
+        masks_given: masks in the model's training by class; None without a checkpoint.
+        masked_names: the classes that had masks in the model's training (set A).
     """
 
     image: Pixels | Tensor
     categories: tuple[Category, ...] = ()
     given: bool = False
+    masks_given: MasksGiven | None = None
+    masked_names: frozenset[str] = frozenset()
 
     @property
     def names(self) -> list[str]:
@@ -40,32 +53,55 @@ class Prediction(Detection):
         names = ["", *(category["name"] for category in self.categories)]
         return [names[label] for label in self.labels.tolist()]
 
-    def plot(self) -> Image.Image:
+    def plot(self, *, colour_by: ColourBy = "class") -> Image.Image:
         """Draws masks, boxes, class names and scores on the image.
 
         A small image is enlarged by a whole factor, so that names are legible. Scores
         are left out where the boxes were given.
+
+        Args:
+            colour_by: `class`, or `supervision`: classes with masks in the model's
+                training (set A) are green, those with boxes only (B) red, those with
+                few masks yellow, and a legend stands below.
+        Raises:
+            InputError: another word, or the model does not know its set A.
         """
+        if colour_by not in COLOUR_BY:
+            raise InputError(f"colour_by: expected {' or '.join(COLOUR_BY)}, found {colour_by!r}")
         pixels = self.image
         if isinstance(pixels, Tensor):
             unit = as_tensor(pixels).cpu().clamp(0, 1)
             pixels = (unit * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         names = {k + 1: category["name"] for k, category in enumerate(self.categories)}
-        scores = None if self.given else self.scores
-        return overlay(
-            pixels, self.boxes, self.crops(), labels=self.labels, names=names, scores=scores
+        colours, entries = None, ()
+        if colour_by == "supervision":
+            found = supervision_colours(self.categories, self.masks_given, self.masked_names)
+            colours, entries = found.of_label, found.entries
+            entries += ((GREY, NO_CLASS),) if bool((self.labels == 0).any()) else ()
+        picture = overlay(
+            pixels,
+            self.boxes,
+            self.crops(),
+            labels=self.labels,
+            names=names,
+            scores=None if self.given else self.scores,
+            colours=colours,
         )
+        return with_legend(picture, entries) if entries else picture
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, colour_by: ColourBy = "class") -> Path:
         """Writes `plot()` as an image file (.png, .jpg, …) and returns its path.
 
+        Args:
+            path: the file to write.
+            colour_by: as for `plot`.
         Raises:
-            InputError: the name does not end like an image file, or the file cannot be
-                written.
+            InputError: the name does not end like an image file, the file cannot be
+                written, or as `plot`.
         """
         out = _picture_path(path)
         options = {"quality": 92} if out.suffix.lower() in (".jpg", ".jpeg") else {}
-        return save_picture(self.plot(), out, **options)
+        return save_picture(self.plot(colour_by=colour_by), out, **options)
 
     def polygons(self, tolerance: float = 1.0) -> list[list[list[float]]]:
         """Returns the outlines of each mask, x0, y0, x1, y1, … in pixels.

@@ -45,8 +45,7 @@ class Predictor:
         version: the halfmask that trained the model.
         categories: label i + 1 is categories[i]; empty if the model knows no classes.
         label_of: class name → label.
-        masked: ids (of the segmenter's own classes) of the classes that had masks in
-            training.
+        masked: ids (the segmenter's own) of the classes that had masks in training.
         masked_names: their names, which match them with the classes of other files.
         masks_given: masks in training by class; None without a checkpoint.
     """
@@ -210,8 +209,9 @@ class Predictor:
         return {int(c["id"]) for c in categories if labels_by_name([c["name"]], names)[0]}
 
     def _prediction(self, found: Detection, pixels: Any, given: bool = False) -> Prediction:
-        classes = tuple(self.categories)
-        return Prediction(**vars(found), image=pixels, categories=classes, given=given)
+        more: dict[str, Any] = {"categories": tuple(self.categories), "given": given}
+        more |= {"masks_given": self.masks_given, "masked_names": frozenset(self.masked_names)}
+        return Prediction(**vars(found), image=pixels, **more)
 
 
 def load(

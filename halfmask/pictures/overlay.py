@@ -71,6 +71,7 @@ def overlay(
     scores: Tensor | None = None,
     attribution: str | None = None,
     fill: float = FILL,
+    colours: Mapping[int, Colour] | None = None,
 ) -> Image.Image:
     """Draws each mask's outline and translucent fill, each box, and a label per object.
 
@@ -88,9 +89,10 @@ def overlay(
         scores: float32 [n] in [0, 1], printed after the name.
         attribution: A line printed on a strip below the picture.
         fill: Opacity of the masks' inside.
+        colours: Label → colour; None: `colour_of`.
     """
     canvas = _open_canvas(image)
-    items = _items(boxes, masks, labels, names=names, scores=scores)
+    items = _items(boxes, masks, labels, names=names, scores=scores, colours=colours)
     items.sort(key=lambda item: -item.area)  # small objects on top of large ones
     for item in items:
         _draw_mask(canvas, item, fill)
@@ -155,6 +157,7 @@ def _items(
     *,
     names: Mapping[int, str],
     scores: Tensor | None,
+    colours: Mapping[int, Colour] | None,
 ) -> list[_Item]:
     n = len(labels)
     for rows in (boxes, masks, scores):
@@ -173,10 +176,11 @@ def _items(
     if scores is not None:
         scored = zip(texts, scores.tolist(), strict=True)
         texts = [f"{text} {score:.2f}".strip() for text, score in scored]
-    columns = zip(labels.tolist(), texts, frames, bitmaps, offsets, strict=True)
+    shades = [colour_of(k) if colours is None else colours[k] for k in labels.tolist()]
+    columns = zip(shades, texts, frames, bitmaps, offsets, strict=True)
     return [
-        _Item(colour=colour_of(label), text=text, box=frame, bitmap=bitmap, offset=offset)
-        for label, text, frame, bitmap, offset in columns
+        _Item(colour=colour, text=text, box=frame, bitmap=bitmap, offset=offset)
+        for colour, text, frame, bitmap, offset in columns
     ]
 
 

@@ -16,7 +16,7 @@ from benchmarks.paper.end_to_end import END_TO_END, train_end_to_end
 from benchmarks.paper.experiment import Job, Plan, run_plan
 from benchmarks.paper.region_heads import HEADS, INPUTS, head_settings, train_head
 from benchmarks.paper.sources import Composites, World
-from benchmarks.paper.table1 import table1_jobs
+from benchmarks.paper.table1 import masks_per_class, table1_jobs
 from benchmarks.paper.world import world_jobs
 from halfmask.coco.categories import NONVOC_IDS, VOC_IDS
 from halfmask.coco.file import CocoFile
@@ -70,6 +70,20 @@ def test_every_job_is_measured(tiny: Tiny) -> None:
         assert 0 <= m["iou"]["B"] <= 1
         assert m["mask_AP"]["B"] is not None
         assert m["seed"] == 0
+
+
+def test_masks_per_class_of_a(tiny: Tiny) -> None:
+    plan, folder, _ = tiny
+    document = json.loads((folder / "seed-0/train/instances.json").read_text())
+    learnt = {image["id"] for image in document["images"][: plan.mask_images]}
+    classes = [a["category_id"] for a in document["annotations"] if a["image_id"] in learnt]
+    file = CocoFile.read(folder / "seed-0/train/instances.json")
+    expected = {
+        masked: sum(c in plan.source.split(file, masked, 0, 0) for c in classes) / masked
+        for masked in (4, 6)
+    }
+    assert masks_per_class(plan, folder) == pytest.approx(expected)
+    assert sum(expected.values()) > 0
 
 
 def test_what_is_there_is_not_done_again(tiny: Tiny) -> None:

@@ -92,3 +92,8 @@ def test_gains_are_relative_and_drawn(measures: list[dict[str, Any]], tmp_path: 
     assert points[16][0] == pytest.approx(1.0)
     with Image.open(gain_plot(points, 32, tmp_path / "gain.png")) as picture:
         assert picture.size[0] > 600
+    with Image.open(gain_plot(points, 32, tmp_path / "masks.png", {16: 126.4})) as picture:
+        assert picture.size[0] > 600
+    written = gain_plot(points, 32, tmp_path / "masks.svg", {16: 126.4}).read_text()
+    assert "<!-- 126 -->" in written
+    assert "<!-- masks per class of A, mean -->" in written

@@ -174,3 +174,50 @@ def test_boxes_are_matched_by_the_names_ends(
     assert outcome.code == 0, outcome.err
     assert {r["file_name"] for r in results(tmp_path / "o")} == {"a/1.jpg", "2.jpg"}
     assert outcome.err.count("another photograph has the same name in") == 3
+
+
+def test_two_models_for_the_same_boxes(
+    halfmask_cli: Cli, tiny_segmenter: Path, tiny_detector: Path, photos: Path, tmp_path: Path
+) -> None:
+    alone, pair, same = (tmp_path / name for name in ("alone", "pair", "same"))
+    base = ("predict", tiny_detector, photos / "1.jpg", "--score", 0, "--colour-by", "supervision")
+    assert halfmask_cli(*base, "--out", alone).code == 0
+    outcome = halfmask_cli(*base, "--out", pair, "--beside", tiny_segmenter)
+    assert outcome.code == 0, outcome.err
+    assert halfmask_cli(*base, "--out", same, "--beside", tiny_detector).code == 0
+    assert results(pair) == results(alone), "the files hold the first model's masks"
+    sides = {}
+    for out in (alone, pair, same):
+        with Image.open(out / "overlays" / "1.jpg") as picture:
+            sides[out] = np.asarray(picture.convert("RGB")).astype(int)
+    height, width = sides[alone].shape[:2]
+    for out in (pair, same):
+        left = sides[out][-height:, :width]
+        assert np.abs(left - sides[alone]).mean() < 3, "JPEG only"
+    right = {out: sides[out][-height:, -width:] for out in (pair, same)}
+    assert np.abs(right[same] - sides[alone]).mean() < 3
+    assert np.abs(right[pair] - sides[alone]).mean() > 3, "the other model's masks"
+
+
+def test_pictures_that_cannot_be_drawn(
+    halfmask_cli: Cli,
+    tiny_segmenter: Path,
+    coco_file: Callable[..., Path],
+    photos: Path,
+    tmp_path: Path,
+) -> None:
+    out, data = tmp_path / "out", coco_file()
+
+    def line(model: object, *arguments: object) -> str:
+        outcome = halfmask_cli("predict", model, photos, "--data", data, "--out", out, *arguments)
+        assert outcome.code == 2
+        assert not out.exists()
+        return str(outcome.err.strip().splitlines()[-1])
+
+    colours = ("--colour-by", "supervision")
+    assert "baseline:box does not know which classes" in line("baseline:box", *colours)
+    assert "baseline:box does not" in line(tiny_segmenter, *colours, "--beside", "baseline:box")
+    assert "leave out --no-overlays" in line(tiny_segmenter, *colours, "--no-overlays")
+    beside = ("--beside", "baseline:box")
+    assert "--beside is about" in line(tiny_segmenter, *beside, "--no-overlays")
+    assert "no such" in line(tiny_segmenter, "--beside", tmp_path / "absent")

@@ -1,6 +1,7 @@
 """A prediction draws, saves and converts itself; images, boxes and labels in any form."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import torch
 from PIL import Image
 from pycocotools import mask as reference
 
+from halfmask.errors import InputError
 from halfmask.inference.predictor import Predictor, load
+from halfmask.pictures.legend import GREEN, GREY, RED
 
 torch.set_num_threads(1)
 
@@ -108,3 +111,33 @@ def test_what_a_detector_finds_can_be_selected(tiny_detector: Path, pixels: np.n
     few = found.select(found.scores >= found.scores.max())
     assert set(few.names) <= {"cat", "dog", "tree"}
     assert few.plot().size == found.plot().size
+
+
+def test_masks_in_the_colours_of_supervision(model: Predictor, pixels: np.ndarray) -> None:
+    """Cat and dog had masks, tree had none."""
+
+    def drawn(labels: list[int]) -> np.ndarray:
+        found = model.segment(pixels, BOXES, ["cat", "tree"])
+        found = replace(found, labels=torch.tensor(labels))
+        plain, coloured = found.plot(), found.plot(colour_by="supervision")
+        assert coloured.width == plain.width
+        assert coloured.height > plain.height, "a legend"
+        return np.asarray(coloured)[: plain.height]
+
+    def has(picture: np.ndarray) -> list[bool]:
+        return [bool((picture == colour).all(-1).any()) for colour in (GREEN, RED, GREY)]
+
+    assert has(drawn([1, 2])) == [True, False, False]
+    assert has(drawn([1, 3])) == [True, True, False]
+    assert has(drawn([0, 3])) == [False, True, True]
+    found = model.segment(pixels, BOXES, ["cat", "tree"])
+    assert found.plot(colour_by="class").tobytes() == found.plot().tobytes()
+
+
+def test_colours_that_nobody_knows(model: Predictor, pixels: np.ndarray, tmp_path: Path) -> None:
+    rule = load("baseline:box", device="cpu").segment(pixels, BOXES)
+    with pytest.raises(InputError, match="does not know which classes had masks"):
+        rule.save(tmp_path / "a.png", colour_by="supervision")
+    with pytest.raises(InputError, match="expected class or supervision, found 'score'"):
+        model.segment(pixels, BOXES).plot(colour_by="score")  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []

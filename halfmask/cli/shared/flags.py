@@ -33,7 +33,7 @@ PANELS: dict[str, tuple[str, ...]] = {
     OUTPUT: (
         *("--out", "--out-format", "--json", "--html", "--sheet", "--reliability"),
         *("--per-category", "--polygons"),
-        *("--overlays", "--dry-run", "--export", "--tolerance"),
+        *("--overlays", "--colour-by", "--beside", "--dry-run", "--export", "--tolerance"),
     ),
     SOURCE: (
         "--masks",
@@ -66,7 +66,7 @@ METAVARS: dict[str, tuple[str, ...]] = {
         "--vectors",
     ),
     "PICTURE": ("--sheet", "--reliability"),
-    "MODEL": ("--provider",),
+    "MODEL": ("--provider", "--beside"),
     "DETECTOR": ("--detector",),
     "NAMES": ("--classes", "--names"),
     "DEVICE": ("--device",),

@@ -78,12 +78,14 @@ def supervision_colours(
     found = labels_by_name(names, {known: k for k, known in enumerate(own, 1)})
     names = [own[k - 1] if k else name for k, name in zip(found, names, strict=True)]
     groups = given.groups_of({"id": k, "name": known} for k, known in enumerate(names, 1))
-    entries = {k: _entry(known, k, groups, masked) for k, known in enumerate(names, 1)}
+    entries = {
+        k: _entry(known, k, groups=groups, masked=masked) for k, known in enumerate(names, 1)
+    }
     shown = sorted(set(entries.values()), key=lambda e: (_ORDER.index(e[0]), e[1]))
     return SupervisionColours({0: GREY} | {k: e[0] for k, e in entries.items()}, tuple(shown))
 
 
-def _entry(name: str, label: int, groups: MaskGroups | None, masked: Container[str]) -> Entry:
+def _entry(name: str, label: int, *, groups: MaskGroups | None, masked: Container[str]) -> Entry:
     """The colour of a class and what it stands for; sets A and B where no number is known."""
     group = "not_recorded" if groups is None else groups.group_of(label)
     if groups is not None and group != "not_recorded":

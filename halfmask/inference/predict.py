@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -122,8 +122,7 @@ def predict(
     guard(_outputs(folder, names if overlays else ()), inputs=(*read, *paths), photographs=given)
     predictor = as_predictor(model, detector, device, classes=classes)
     _refuse_without_boxes(predictor, data)
-    other = None if beside is None else as_predictor(beside, None, device)
-    _check_colours(colour_by, predictor, other)
+    draw = _drawer(predictor, beside, device, colour_by=colour_by)
     ruling = ruling_of(photographs_and_boxes(jobs), str(data))
     results, skipped, instances = [], [], InstancesFile(predictor, root)
     for number, (job, name) in enumerate(zip(jobs, names, strict=True)):
@@ -138,11 +137,9 @@ def predict(
         shown = found if found.given else found.select(found.scores >= score)
         instances.add(job, shown)
         if overlays:
-            picture = _picture(shown, predictor, other, colour_by=colour_by)
-            save_picture(picture, folder / "overlays" / name, quality=92)
+            save_picture(draw(shown), folder / "overlays" / name, quality=92)
     report("predicting", len(jobs), len(jobs))
-    if len(skipped) == len(jobs):
-        raise InputError(f"none of the {len(jobs)} photographs can be used; first: {skipped[0]}")
+    _refuse_all_skipped(jobs, skipped)
     return Predictions(
         file=_written(folder, results, instances),
         results=results,
@@ -152,6 +149,11 @@ def predict(
         folder=root,
         reading=ConversionReport() if opened is None else opened.report,
     )
+
+
+def _refuse_all_skipped(jobs: Sequence[Job], skipped: Sequence[str]) -> None:
+    if len(skipped) == len(jobs):
+        raise InputError(f"none of the {len(jobs)} photographs can be used; first: {skipped[0]}")
 
 
 def _only_folder(given: Sequence[str | Path]) -> Path | None:
@@ -203,24 +205,30 @@ def _check_pictures(overlays: bool, colour_by: object, beside: object) -> None:
         raise InputError(f"{flag} is about the pictures: leave out --no-overlays")
 
 
-def _check_colours(colour_by: ColourBy, *models: Predictor | None) -> None:
+def _drawer(
+    model: Predictor,
+    beside: Predictor | str | Path | None,
+    device: str | torch.device | None,
+    *,
+    colour_by: ColourBy,
+) -> Callable[[Prediction], Image.Image]:
+    """What draws a prediction of `model`, with the other model's masks at the right."""
+    other = None if beside is None else as_predictor(beside, None, device)
+    models = [model] if other is None else [model, other]
     for one in models if colour_by == "supervision" else ():
-        if one is not None:
-            supervision_colours((), one.masks_given, one.masked_names, name=one.name)
+        supervision_colours((), one.masks_given, one.masked_names, name=one.name)
+    names = [one.name for one in models]
+    if len(set(names)) < len(names):
+        names = [one.identity for one in models]
 
+    def draw(found: Prediction) -> Image.Image:
+        if other is None:
+            return found.plot(colour_by=colour_by)
+        both = (found, _same_boxes(found, other))
+        pictures = [one.plot(colour_by=colour_by) for one in both]
+        return side_by_side(list(zip(names, pictures, strict=True)))
 
-def _picture(
-    found: Prediction, model: Predictor, other: Predictor | None, *, colour_by: ColourBy
-) -> Image.Image:
-    """The overlay; with another model, its masks for the same boxes at the right."""
-    picture = found.plot(colour_by=colour_by)
-    if other is None:
-        return picture
-    right = _same_boxes(found, other).plot(colour_by=colour_by)
-    names = (model.name, other.name)
-    if names[0] == names[1]:
-        names = (model.identity, other.identity)
-    return side_by_side([(names[0], picture), (names[1], right)])
+    return draw
 
 
 def _same_boxes(found: Prediction, other: Predictor) -> Prediction:

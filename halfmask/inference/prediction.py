@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,13 @@ from halfmask.pictures.legend import (
     GREY,
     NO_CLASS,
     ColourBy,
+    Entry,
     supervision_colours,
     with_legend,
 )
 from halfmask.pictures.overlay import overlay
 from halfmask.pictures.save import save_picture
+from halfmask.pictures.style import Colour
 from halfmask.structures import Detection
 
 
@@ -73,7 +76,8 @@ class Prediction(Detection):
             unit = as_tensor(pixels).cpu().clamp(0, 1)
             pixels = (unit * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         names = {k + 1: category["name"] for k, category in enumerate(self.categories)}
-        colours, entries = None, ()
+        colours: Mapping[int, Colour] | None = None
+        entries: tuple[Entry, ...] = ()
         if colour_by == "supervision":
             found = supervision_colours(self.categories, self.masks_given, self.masked_names)
             colours, entries = found.of_label, found.entries

@@ -24,6 +24,7 @@ GREY: Colour = (170, 176, 184)
 COLOURS: dict[MaskGroup, Colour] = {"no_masks": RED, "few": YELLOW, "many": GREEN}
 IN_A, IN_B = "A: masks in training", "B: boxes only"
 NOT_RECORDED, NO_CLASS = "masks not recorded", "no class"
+UNKNOWN = "class not known to the model"
 _ORDER = (GREEN, YELLOW, RED, GREY)
 STRIP, INK, PAPER = (24, 26, 29), (214, 217, 221), (255, 255, 255)
 
@@ -79,20 +80,25 @@ def supervision_colours(
     names = [own[k - 1] if k else name for k, name in zip(found, names, strict=True)]
     groups = given.groups_of({"id": k, "name": known} for k, known in enumerate(names, 1))
     entries = {
-        k: _entry(known, k, groups=groups, masked=masked) for k, known in enumerate(names, 1)
+        k: _entry(known, k, groups=groups, masked=masked, own=own)
+        for k, known in enumerate(names, 1)
     }
     shown = sorted(set(entries.values()), key=lambda e: (_ORDER.index(e[0]), e[1]))
     return SupervisionColours({0: GREY} | {k: e[0] for k, e in entries.items()}, tuple(shown))
 
 
-def _entry(name: str, label: int, *, groups: MaskGroups | None, masked: Container[str]) -> Entry:
+def _entry(
+    name: str, label: int, *, groups: MaskGroups | None, masked: Container[str], own: Container[str]
+) -> Entry:
     """The colour of a class and what it stands for; sets A and B where no number is known."""
     group = "not_recorded" if groups is None else groups.group_of(label)
     if groups is not None and group != "not_recorded":
         return COLOURS[group], f"{groups.title(group)} in training"
     if name in masked:
         return GREEN, IN_A
-    return (RED, IN_B) if groups is None else (GREY, NOT_RECORDED)
+    if groups is not None:
+        return GREY, NOT_RECORDED
+    return (RED, IN_B) if name in own else (GREY, UNKNOWN)
 
 
 def with_legend(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:

@@ -13,6 +13,7 @@ from halfmask.pictures.legend import (
     IN_B,
     NOT_RECORDED,
     RED,
+    UNKNOWN,
     YELLOW,
     side_by_side,
     supervision_colours,
@@ -39,8 +40,8 @@ def test_three_groups_where_the_numbers_are_known() -> None:
 def test_sets_a_and_b_where_only_the_sets_are_known() -> None:
     given = MasksGiven({"cat": None, "tree": None})
     found = supervision_colours(rows("cat", "tree", "zebra"), given, {"cat"})
-    assert found.of_label == {0: GREY, 1: GREEN, 2: RED, 3: RED}
-    assert found.entries == ((GREEN, IN_A), (RED, IN_B))
+    assert found.of_label == {0: GREY, 1: GREEN, 2: RED, 3: GREY}
+    assert found.entries == ((GREEN, IN_A), (RED, IN_B), (GREY, UNKNOWN))
 
 
 def test_what_is_not_recorded_is_no_set_b() -> None:

@@ -6,24 +6,26 @@ inside it would need a canvas for each object.
 
 from __future__ import annotations
 
+import json
 import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from halfmask.errors import InputError
-from halfmask.files.atomic import write_json
+from halfmask.files.atomic import write_text
 from halfmask.files.folders import replaced_folder
 from halfmask.files.guard import Output, guard
 from halfmask.files.kinds import EXPORT
 from halfmask.formats.report import ConversionReport
 from halfmask.formats.source import DataSource
+from halfmask.inference.export.checksums import REPORT, digest_of, sealed
 from halfmask.inference.export.graphs import BoxSegmenterGraph, DetectorGraph, RegionSegmenterGraph
 from halfmask.inference.export.int8 import quantize_graph, session_of
 from halfmask.inference.export.parity import Graph, cases, parity
@@ -75,7 +77,7 @@ def export(
     """Writes a model as ONNX graphs and measures how far they are from the model.
 
     The folder gets segment.onnx (masks for given boxes), detect.onnx if the model finds
-    boxes, and model.json: classes, inputs, outputs and differences.
+    boxes, and model.json: classes, inputs, outputs, differences and checksums.
 
     Args:
         model: a model on the CPU, or a name or path for `load`.
@@ -152,8 +154,10 @@ def write_graphs(
             if calibration:
                 entry["int8"] = write_int8(path, calibration)
             report["graphs"][graph.name] = entry
-        write_json(folder / "model.json", report, indent=1)
-    return report
+        report["files"] = {path.name: digest_of(path) for path in sorted(folder.glob("*.onnx"))}
+        text = sealed(report)
+        write_text(folder / REPORT, text)
+    return cast("dict[str, Any]", json.loads(text))
 
 
 def write_int8(path: Path, calibration: Sequence[Sample]) -> dict[str, Any]:

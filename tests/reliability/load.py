@@ -1,0 +1,237 @@
+"""Serves the shipped model in a process of its own, and lets many clients upload the
+largest allowed pictures all the time.
+
+    python -m tests.reliability.load --minutes 10 --clients 50
+
+Each client has an address of its own. It uploads a picture of 40 million pixels and 32
+MB, looks at it, and draws a box; every fifth client's has 16 bits. The verdict: the
+server's memory stays below `STATED_BYTES`, each client is served, and no answer is
+anything but success, *busy* (429), or that the photograph made room for newer ones (404).
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import io
+import json
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+
+from halfmask.web.budget import MOST_WAITING
+from halfmask.web.photographs import _WIDE_COST, DECODING_BYTES
+from halfmask.web.security import ARRIVING_BYTES
+from halfmask.web.segmenting import LONGEST_QUEUE
+from halfmask.web.tryout_app import MOST_HELD, MOST_PIXELS, UPLOAD_BYTES
+
+MODEL_BYTES = 1_000_000_000
+"""Python, PyTorch, the shipped model, and what the allocator keeps."""
+STATED_BYTES = (
+    max(DECODING_BYTES, _WIDE_COST * MOST_PIXELS)
+    + 2 * ARRIVING_BYTES
+    + MOST_HELD
+    + (MOST_WAITING + LONGEST_QUEUE) * UPLOAD_BYTES
+    + MODEL_BYTES
+)
+"""What the server may use: pictures in work (one of 16 bits goes alone), bodies that
+arrive, in pieces and joined, the pictures held, those that requests wait with after
+newer ones took their place, and the model.
+"""
+WIDTH, HEIGHT = 8000, 5000
+assert WIDTH * HEIGHT == MOST_PIXELS
+BOX = [3000, 2000, 900, 900]
+PAUSE, PATIENCE = 0.2, 300.0
+"""Seconds before a client tries again; and for an answer, or for the first success."""
+GONE, BUSY = "no longer has this photograph", "busy"
+OCTETS = {"content-type": "application/octet-stream"}
+JSON = {"content-type": "application/json"}
+
+
+def largest(is_wide: bool) -> bytes:
+    """A JPEG of noise, or a PNG of 16 bits, of as many pixels and bytes as are allowed."""
+    out = io.BytesIO()
+    if is_wide:
+        row = np.arange(WIDTH, dtype=np.uint16) * 8
+        Image.fromarray(np.tile(row, (HEIGHT, 1))).save(out, "PNG", compress_level=1)
+    else:
+        noise = np.random.default_rng(0).integers(0, 256, (500, 500, 3), dtype=np.uint8)
+        picture = Image.fromarray(np.tile(noise, (HEIGHT // 500, WIDTH // 500, 1)))
+        picture.save(out, "JPEG", quality=40)
+    data = out.getvalue()
+    assert len(data) <= UPLOAD_BYTES, len(data)
+    return data + bytes(UPLOAD_BYTES - len(data))  # decoders stop before it
+
+
+@dataclass
+class Server:
+    """A running `halfmask serve`."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    port: int = 0
+
+    def memory(self, key: str) -> int:
+        """Bytes of VmRSS (now) or VmHWM (the peak)."""
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        return 1024 * int(text.split(f"{key}:")[1].split()[0])
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Server]:
+    """Starts the server and ends it with Ctrl-C."""
+    log = folder / "log.txt"
+    command = [sys.executable, "-m", "halfmask", "serve", "box-segmenter", "--port", "0"]
+    with log.open("wb") as file:
+        process = subprocess.Popen([*command, "--device", "cpu"], stdout=file, stderr=file)
+    server = Server(process, log)
+    try:
+        until = time.monotonic() + PATIENCE
+        while (found := re.search(r"http://[\w.]+:(\d+)", log.read_text())) is None:
+            if process.poll() is not None or time.monotonic() > until:
+                raise SystemExit(log.read_text())
+            time.sleep(0.1)
+        server.port = int(found[1])
+        yield server
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(60)
+        process.kill()
+        process.wait()
+
+
+@dataclass
+class Client:
+    """One visitor.
+
+    Attributes:
+        answers: kind of request and answer → number.
+        served: uploads that succeeded.
+    """
+
+    port: int
+    number: int
+    picture: bytes
+    answers: Counter[str] = field(default_factory=Counter)
+    served: int = 0
+
+    def ask(self, what: str, method: str, path: str, body: bytes | None = None) -> Any:
+        """Returns the answer's bytes if it is a success, and None if it is not."""
+        own = f"127.0.1.{self.number % 250 + 1}"
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.port, timeout=PATIENCE, source_address=(own, 0)
+        )
+        try:
+            # A refusal may come, and the connection close, before the whole body is sent.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, path, body, OCTETS if what == "upload" else JSON)
+            answer = connection.getresponse()
+            data = answer.read()
+        except Exception as error:
+            self.answers[f"{what}: {error!r}"] += 1
+            return None
+        finally:
+            connection.close()
+        self.answers[f"{what}: {_kind(answer.status, data)}"] += 1
+        return data if answer.status == 200 else None
+
+    def visit(self, until: float) -> None:
+        """Uploads, looks and draws until `until`, and until it was served."""
+        last = until + PATIENCE
+        while (now := time.monotonic()) < until or (not self.served and now < last):
+            answer = self.ask("upload", "POST", "/api/photos", self.picture)
+            if answer is not None:
+                self.served += 1
+                photo = f"/api/photos/{json.loads(answer)['photo']}"
+                self.ask("look", "GET", photo)
+                box = json.dumps({"box": BOX, "label": 0}).encode()
+                self.ask("draw", "POST", f"{photo}/segment", box)
+            time.sleep(PAUSE)
+
+
+def _kind(status: int, data: bytes) -> str:
+    if status == 200:
+        return "success"
+    if status == 429 and BUSY.encode() in data:
+        return "busy"
+    if status == 404 and GONE.encode() in data:
+        return "gone"
+    return f"{status} {data[:200]!r}"
+
+
+def crowd(server: Server, clients: int, seconds: float) -> list[Client]:
+    """Lets the clients visit at the same time."""
+    narrow, wide = largest(False), largest(True)
+    until = time.monotonic() + seconds
+    visitors = [Client(server.port, k, narrow if k % 5 else wide) for k in range(clients)]
+    threads = [threading.Thread(target=visitor.visit, args=(until,)) for visitor in visitors]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return visitors
+
+
+def faults(server: Server, visitors: list[Client], peak: int, say: Callable[[str], None]) -> int:
+    """Says what was answered and what is wrong; returns the number of faults."""
+    answers = sum((visitor.answers for visitor in visitors), Counter[str]())
+    for what, count in sorted(answers.items()):
+        say(f"{what}: {count}")
+    wrong = [what for what in answers if what.split(": ")[1] not in ("success", "busy", "gone")]
+    hungry = [visitor.number for visitor in visitors if not visitor.served]
+    served = [visitor.served for visitor in visitors]
+    say(f"uploads that succeeded: {min(served)} to {max(served)} of each client")
+    found = [f"answered neither with success nor with busy: {what}" for what in wrong]
+    found += [f"never served: clients {hungry}"] * bool(hungry)
+    found += [f"{peak >> 20} MiB are more than stated"] * (peak > STATED_BYTES)
+    found += ["the server ended"] * (server.process.poll() is not None)
+    found += ["a traceback in the log"] * ("Traceback" in server.log.read_text())
+    for fault in found:
+        say(f"FAULT: {fault}")
+    return len(found)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--clients", type=int, default=50)
+    options = parser.parse_args()
+    console = Console(width=150, highlight=False)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False)
+
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as server:
+        rest = server.memory("VmRSS")
+        visitors = crowd(server, options.clients, 60 * options.minutes)
+        ended = server.process.poll() is not None
+        peak, after = (0, 0) if ended else (server.memory("VmHWM"), server.memory("VmRSS"))
+        wrong = faults(server, visitors, peak, say)
+    say(
+        f"memory: {rest >> 20} MiB at rest, {peak >> 20} MiB at the most, {after >> 20} MiB at "
+        f"the end; stated: {STATED_BYTES >> 20} MiB"
+    )
+    say("FAILED" if wrong else "held")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

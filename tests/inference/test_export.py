@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from halfmask.cli.main import app
 from halfmask.errors import InputError
+from halfmask.inference.export.checksums import check_export
 from halfmask.inference.export.export import graphs_of, write_graphs
 from halfmask.inference.export.int8 import answer, session_of
 from halfmask.inference.export.parity import CASES, cases, parity
@@ -49,6 +50,8 @@ def test_the_shipped_model_as_a_graph(deployed: Path) -> None:
     assert graph["largest_difference"]["mask_probs"] < 5e-3
     assert report["categories"][0]["name"] == "person"
     assert sorted(p.name for p in deployed.iterdir()) == ["model.json", "segment.onnx"]
+    assert check_export(deployed) == report
+    assert set(report["files"]) == {"segment.onnx"}
 
 
 def test_masks_on_a_photograph_without_torch(deployed: Path) -> None:

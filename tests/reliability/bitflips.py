@@ -73,7 +73,7 @@ def outcome(is_equal: bool, is_told: bool, is_possible: bool) -> str:
     return "equal" if is_equal else "silent"
 
 
-class Interrupted(Exception):
+class StoppedError(Exception):
     """Ends `complete` as a full disk or a kill would."""
 
 
@@ -94,14 +94,14 @@ def interrupted_complete(folder: Path) -> tuple[Path, Path]:
         nonlocal drawn
         drawn += 1
         if drawn > BATCHES:
-            raise Interrupted
+            raise StoppedError
         return draw(self, *arguments)
 
     with mock.patch.object(plan, "BATCH_BOXES", 4):
         try:
             with mock.patch.object(MaskDrawer, "draw", some):
                 halfmask.complete(MODEL, source, images=folder / "images", out=out)
-        except Interrupted:
+        except StoppedError:
             pass
         journal = folder / "copy.journal"
         journal.write_bytes(journal_of(out).read_bytes())

@@ -1,4 +1,4 @@
-"""Kills `train`, `complete`, `index`, `convert` and `review` at random moments, checks
+"""Kills `train`, `complete`, `index`, `convert`, `export` and `review` at random moments, checks
 the files, runs the same command again, and checks its result.
 
     python -m tests.reliability.kill --kills 200 --seed 0

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -47,9 +49,14 @@ class Case(ABC):
 
 class Training(Case):
     verb = name = "train"
+    recipe: ClassVar[str] = "recipe.yaml"
+    helper: ClassVar[str] = ""
+    """Folder, in the run's, of the training that comes before."""
+    same: ClassVar[tuple[str, ...]] = ("model.safetensors", "recipe.yaml")
+    """Files with the same bytes as without a kill."""
 
     def arguments(self, folder: Path) -> list[str]:
-        return ["train", str(self.inputs / "recipe.yaml"), "--out", str(folder / "run")]
+        return ["train", str(self.inputs / self.recipe), "--out", str(folder / "run")]
 
     def again(self, folder: Path) -> list[str]:
         return [*self.arguments(folder), "--resume"]
@@ -59,16 +66,17 @@ class Training(Case):
         from halfmask.training.loop.resume import read_resume_point
 
         run, whole = folder / "run", reference / "run"
-        wrong = _other_bytes(run, whole, ["model.safetensors", "recipe.yaml"]) + _broken(run)
+        wrong = _other_bytes(run, whole, self.same) + _broken(run)
         if (run / "model.safetensors").exists():
             return "model written", wrong
         try:
             step = read_resume_point(run / "resume.ckpt")["halfmask"]["course"]["step"]
         except InputError as error:
-            missing = not (run / "resume.ckpt").exists()
-            return (
-                ("before the first resume point", wrong) if missing else ("?", [*wrong, str(error)])
-            )
+            if (run / "resume.ckpt").exists():
+                return "?", [*wrong, str(error)]
+            if self.helper and (run / self.helper).exists():
+                return "first of two trainings", wrong
+            return "before the first resume point", wrong
         return ("last resume point" if step == 2 * STEPS else "between resume points"), wrong
 
     def finished(self, folder: Path, reference: Path) -> list[str]:
@@ -78,7 +86,17 @@ class Training(Case):
         wrong = [f"{name} is missing" for name in lacking] + [
             f"{name} is left over" for name in extra
         ]
-        return wrong + _other_bytes(run, whole, ["model.safetensors", "recipe.yaml"]) + _broken(run)
+        return wrong + _other_bytes(run, whole, self.same) + _broken(run)
+
+
+class TrainingRounds(Training):
+    name, recipe, helper = "train, rounds: 2", "rounds.yaml", "teacher"
+    same = (*Training.same, "teacher/model.safetensors", "teacher/filled.json")
+
+
+class TrainingHidden(Training):
+    name, recipe, helper = "train, hide: 1", "hide.yaml", "hidden"
+    same = (*Training.same, "hidden/model.safetensors", "quality.json")
 
 
 class Completing(Case):
@@ -156,32 +174,96 @@ class FromYolo(Case):
         return _other_tree(folder / "out", reference / "out")
 
 
-class ToVoc(Case):
-    verb, name = "convert", "convert to-voc"
+class FromCoco(Case):
+    """`convert to-FORMAT`."""
+
+    verb = "convert"
+    target: ClassVar[str]
 
     def arguments(self, folder: Path) -> list[str]:
-        return [
-            "convert",
-            "to-voc",
-            str(self.inputs / "instances.json"),
-            str(folder / "out" / "voc"),
-        ]
+        data, out = self.inputs / "instances.json", folder / "out" / self.target
+        images = ["--images", str(self.inputs / "images")] if self.target in WITH_IMAGES else []
+        return [*self.name.split(), str(data), str(out), *images]
 
     def left(self, folder: Path, reference: Path) -> tuple[str, list[str]]:
         out, whole = folder / "out", reference / "out"
-        return _where(out), _other_tree(out / "voc", whole / "voc") if (
-            out / "voc"
-        ).exists() else []
+        is_there = (out / self.target).exists()
+        return _where(out), _other_tree(out, whole) if is_there else _subset(out, whole)
 
     def again(self, folder: Path) -> list[str]:
         # A folder that is there whole is refused on purpose: the second command writes
         # beside it.
-        if (folder / "out" / "voc").exists():
-            (folder / "out" / "voc").rename(folder / "first")
+        if (folder / "out" / self.target).is_dir():
+            (folder / "out" / self.target).rename(folder / "first")
         return self.arguments(folder)
 
     def finished(self, folder: Path, reference: Path) -> list[str]:
-        return _other_tree(folder / "out", reference / "out")
+        return _scraps(folder / "out") + _other_tree(folder / "out", reference / "out")
+
+
+WITH_IMAGES = ("yolo",)
+"""Targets with photographs in them."""
+
+
+class ToVoc(FromCoco):
+    name, target = "convert to-voc", "voc"
+
+
+class ToYolo(FromCoco):
+    name, target = "convert to-yolo", "yolo"
+
+
+class ToCoco(FromCoco):
+    name, target = "convert to-coco", "coco"
+
+
+class ToCvat(FromCoco):
+    name, target = "convert to-cvat", "cvat.xml"
+
+
+class ToLabelStudio(FromCoco):
+    name, target = "convert to-label-studio", "label-studio"
+
+
+class Exporting(Case):
+    """`export`, over an older export: it is there whole, or the new one is."""
+
+    verb = name = "export"
+    older: ClassVar[str] = "int8"
+    more: ClassVar[tuple[str, ...]] = ()
+
+    def arguments(self, folder: Path) -> list[str]:
+        model, out = self.inputs / "model.safetensors", folder / "out" / "deployed"
+        more = [word.format(inputs=self.inputs) for word in self.more]
+        return ["export", str(model), "--out", str(out), *more]
+
+    def watch(self, folder: Path) -> None:
+        if not (folder / "out").exists():
+            copy = folder / "copy"
+            shutil.copytree(self.inputs / self.older, copy / "deployed", dirs_exist_ok=True)
+            copy.rename(folder / "out")  # at once: a kill may fall here, too
+
+    def left(self, folder: Path, reference: Path) -> tuple[str, list[str]]:
+        out, whole = folder / "out", reference / "out"
+        if not out.exists():
+            return "before the older export", []
+        wrong = _other_tree(out / "deployed", whole / "deployed")
+        if not wrong:
+            return "result written", wrong
+        scraps = any(path.name.startswith(".") for path in out.iterdir())
+        where = "writing beside" if scraps else "before the first byte"
+        return where, _other_tree(out / "deployed", self.inputs / self.older)
+
+    def finished(self, folder: Path, reference: Path) -> list[str]:
+        from halfmask.inference.export.checksums import check_export
+
+        check_export(folder / "out" / "deployed")
+        return _scraps(folder / "out") + _other_tree(folder / "out", reference / "out")
+
+
+class ExportingInt8(Exporting):
+    name, older = "export --precision int8", "float32"
+    more = ("--precision", "int8", "--calibrate", "{inputs}/images")
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -243,7 +325,7 @@ def _other_tree(out: Path, whole: Path) -> list[str]:
     ]
 
 
-def _other_bytes(out: Path, whole: Path, names: list[str]) -> list[str]:
+def _other_bytes(out: Path, whole: Path, names: Sequence[str]) -> list[str]:
     there = [name for name in names if (out / name).exists()]
     return [
         f"{name} is not as without the kill"

@@ -12,10 +12,18 @@ from tests.reliability.kill.cases import (
     STEPS,
     Case,
     Completing,
+    Exporting,
+    ExportingInt8,
     FromYolo,
     Indexing,
+    ToCoco,
+    ToCvat,
+    ToLabelStudio,
     ToVoc,
+    ToYolo,
     Training,
+    TrainingHidden,
+    TrainingRounds,
 )
 from tests.reliability.kill.reviewing import Reviewing
 
@@ -32,10 +40,13 @@ HEAVY = (
     "halfmask.formats.registry",
     "halfmask.coco.index.place",
     "halfmask.inference.complete.complete",
+    "halfmask.inference.export.export",
     "halfmask.models.build",
     "halfmask.pictures.curves",
     "halfmask.web.review.review",
     "halfmask.web.review.app",
+    "onnx",
+    "onnxruntime.quantization",
     "safetensors.torch",
     "torch.utils.tensorboard",
     "uvicorn",
@@ -54,7 +65,22 @@ stages:
 checkpoint_every: {every}
 evaluate_every: {steps}
 """
-CASES: tuple[type[Case], ...] = (Training, Completing, Indexing, FromYolo, ToVoc, Reviewing)
+CASES: tuple[type[Case], ...] = (
+    Training,
+    Completing,
+    Indexing,
+    FromYolo,
+    ToVoc,
+    Reviewing,
+    Exporting,
+    TrainingRounds,
+    ToYolo,
+    ExportingInt8,
+    TrainingHidden,
+    ToCoco,
+    ToCvat,
+    ToLabelStudio,
+)
 
 
 def preload() -> None:
@@ -82,7 +108,9 @@ def make_inputs(folder: Path, run: Callable[[Case, list[str], Path], int]) -> No
         for row in document["annotations"]
     ]
     (folder / "large.json").write_text(json.dumps(document | {"annotations": many}))
-    (folder / "recipe.yaml").write_text(RECIPE.format(world=folder, steps=STEPS, every=SAVE_EVERY))
+    recipe = RECIPE.format(world=folder, steps=STEPS, every=SAVE_EVERY)
+    for name, more in (("recipe", ""), ("rounds", "rounds: 2\n"), ("hide", "hide: 1\n")):
+        (folder / f"{name}.yaml").write_text(recipe + more)
     work = folder.parent / "making"
     work.mkdir()
     training = Training(folder)
@@ -102,6 +130,12 @@ def make_inputs(folder: Path, run: Callable[[Case, list[str], Path], int]) -> No
     if run(completing, completing.arguments(work), work) != 0:
         raise SystemExit((work / "log.txt").read_text())
     (work / "out" / "masks.json").rename(folder / "filled.json")
+    export = ["export", str(folder / "model.safetensors"), "--precision"]
+    calibrate = ["--calibrate", str(folder / "images")]
+    for precision, more in (("float32", []), ("int8", calibrate)):
+        arguments = [*export, precision, "--out", str(folder / precision), *more]
+        if run(completing, arguments, work) != 0:
+            raise SystemExit((work / "log.txt").read_text())
 
 
 def _masked(row: dict[str, object]) -> dict[str, object]:

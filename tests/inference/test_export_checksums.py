@@ -1,6 +1,7 @@
 """An export says by itself whether its files are what was written."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,9 +57,9 @@ def test_each_flipped_bit_is_found(
     ],
 )
 def test_what_is_missing_or_not_of_it_is_named(
-    harm: "object", message: str, tmp_path: Path
+    harm: Callable[[Path], object], message: str, tmp_path: Path
 ) -> None:
     folder = write(tmp_path)
-    harm(folder)  # type: ignore[operator]
+    harm(folder)
     with pytest.raises(InputError, match=message):
         check_export(folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from halfmask.errors import InputError
-from halfmask.files.regular import open_regular, read_regular
+from halfmask.files.regular import read_regular
 
 REPORT = "model.json"
 _SEAL = ',\n "sha256": "'
@@ -20,8 +20,7 @@ _SEAL = ',\n "sha256": "'
 
 def digest_of(path: Path) -> str:
     """Returns the SHA-256 of a file, in hexadecimal digits."""
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(read_regular(path)).hexdigest()
 
 
 def sealed(report: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The checksums of an export: a file that changed on its way is found before it is used.
+"""The checksums of an export: a file that changed on its way is found before its use.
 
 They find damage, not an attacker: whoever changes a file can change its checksum too.
 """

@@ -284,7 +284,7 @@ def test_a_file_with_the_counts_of_val2017_is_as_expected(tmp_path: Path) -> Non
     assert published == {name: counted["found"][name] for name in published}
     printed = " ".join(result.stdout.split())
     assert "As in coco2017 val: images, annotations, images without annotations, cla" in printed
-    assert "annotations of VOC classes 9904, not checked: unpublished" in printed
+    assert "annotations of VOC classes 34664, not checked: unpublished" in printed
 
 
 def test_each_difference_from_coco_is_a_line_with_both_numbers(tmp_path: Path) -> None:

@@ -136,12 +136,7 @@ def diagnose(
         "ok": not (unread or (counted and counted.differences))
         and not any(p.facts.severity == "problem" for p in problems),
         "masked_threshold": threshold,
-        "images": {
-            "total": len(file.document["images"]),
-            "usable": len(file.images),
-            "with_masks": len(file.with_masks()),
-            "without_annotations": counts[ProblemKind.IMAGE_EMPTY],
-        },
+        "images": _images(file, counts),
         "annotations": {
             "total": len(file.document["annotations"]),
             **_named(total),
@@ -162,6 +157,15 @@ def diagnose(
         "problems": problems,
     }
     return Diagnosis(**result, advice=advice(result), unread=[*unread], counted=counted)
+
+
+def _images(file: CocoFile, counts: Counter[ProblemKind]) -> dict[str, int]:
+    return {
+        "total": len(file.document["images"]),
+        "usable": len(file.images),
+        "with_masks": len(file.with_masks()),
+        "without_annotations": counts[ProblemKind.IMAGE_EMPTY],
+    }
 
 
 def _named(states: Counter[MaskState]) -> dict[str, int]:

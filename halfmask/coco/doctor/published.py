@@ -22,8 +22,11 @@ PUBLISHED_COUNTS: dict[str, dict[str, dict[str, int]]] = {
         "val": {IMAGES: 5_000, ANNOTATIONS: 36_781, EMPTY: 48, **_OF_CLASSES},
     }
 }
-"""Data set → part → what its `instances` file holds. How many annotations the VOC classes have is
-published nowhere, so a file's own numbers of them are reported, and compared with nothing."""
+"""Data set → part → what its `instances` file holds.
+
+How many annotations the VOC classes have is published nowhere, so a file's own numbers
+of them are reported, and compared with nothing.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ from benchmarks.paper.table1_coco import (
     run_halfmask,
 )
 from benchmarks.result import Options, Result, Row
+from halfmask.coco.doctor.published import compare_counts
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
 from halfmask.models.imported.import_weights import import_weights
@@ -64,18 +65,8 @@ PUBLISHED = {
 Genome, for which nobody published AP."""
 
 
-@dataclass(frozen=True)
-class Expected:
-    """What a file of COCO holds."""
-
-    images: int
-    annotations: int
-    empty: int
-
-
-COCO2017 = {"train": Expected(118_287, 860_001, 1_021), "val": Expected(5_000, 36_781, 48)}
-VOC, OTHERS = 20, 60
-"""Classes of the paper's split."""
+COCO2017 = "coco2017"
+PARTS_OF_COCO = ("train", "val")
 
 HEALTHY = {
     0: (math.log(2), math.log(2), "ln 2: the mask head starts undecided"),
@@ -100,7 +91,7 @@ def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
         )
     own = dict(_own(o) for o in options.overrides if o.startswith(SETTINGS))
     recipes = tuple(o for o in options.overrides if not o.startswith(SETTINGS))
-    check_coco(options.root, own.get("expect", "coco2017"), options.say)
+    check_coco(options.root, own.get("expect", COCO2017), options.say)
     options = replace(options, overrides=recipes)
     stage = STAGES.get(options.stage)
     if stage is None:
@@ -123,40 +114,34 @@ def check_coco(root: Path, expect: str, say: Callable[[str], None]) -> None:
     Args:
         expect: coco2017, or none: only the layout is checked.
     Raises:
-        InputError: what is not there, or differs, by part; all faults in one message.
+        InputError: `expect` is neither; or what is not there, or differs, by part, all
+            faults in one message.
     """
+    if expect not in (COCO2017, "none"):
+        raise InputError(f"reproduce: --set expect={expect}: expected {COCO2017} or none")
     faults = []
-    for part, wanted in COCO2017.items():
+    for part in PARTS_OF_COCO:
         path, folder = root / "annotations" / f"instances_{part}2017.json", root / f"{part}2017"
         if not path.is_file() or not folder.is_dir():
             faults.append(f"{path if folder.is_dir() else folder} is not there")
             continue
         document = json.loads(path.read_text(encoding="utf-8"))
-        images, rows = document["images"], document["annotations"]
         names = {photo.name for photo in folder.iterdir()}
-        lacking = sum(image["file_name"] not in names for image in images)
-        found = Expected(
-            len(images), len(rows), len(images) - len({row["image_id"] for row in rows})
-        )
-        say(
-            f"{part}: {found.images} images, {found.annotations} annotations, {found.empty} images "
-            f"without one, {lacking} photographs missing"
-        )
+        lacking = sum(image["file_name"] not in names for image in document["images"])
+        counted = compare_counts(document, data_set=COCO2017, name=path.name)
+        found = ", ".join(f"{number} {name}" for name, number in counted.found.items())
+        say(f"{part}: {found}, {lacking} photographs missing")
         if lacking:
             faults.append(f"{part}: {lacking} photographs are not in {folder}")
-        if expect == "coco2017":
-            faults += _differences(part, found, wanted, len(document["categories"]))
+        if expect == COCO2017:
+            faults += counted.differences
+            for line in counted.unchecked:
+                say(line)
     if faults:
         raise InputError(
             f"reproduce: {root} is not COCO 2017: {'; '.join(faults)}; download it again, or add "
             "--set expect=none for other data in this layout"
         )
-
-
-def _differences(part: str, found: Expected, wanted: Expected, classes: int) -> list[str]:
-    pairs = [(name, getattr(found, name), getattr(wanted, name)) for name in vars(wanted)]
-    pairs.append(("classes", classes, VOC + OTHERS))
-    return [f"{part}: {name} {got}, expected {want}" for name, got, want in pairs if got != want]
 
 
 def run_import(options: Options, files: dict[str, Path], halfmask: Halfmask) -> Result:

@@ -16,6 +16,7 @@ from halfmask.text import plural
 
 if TYPE_CHECKING:
     from halfmask.coco.doctor.diagnosis import Diagnosis
+    from halfmask.coco.doctor.published import CountComparison
 
 CLASS_ROWS = 18
 """Most rows of classes, so that everything fits on one screen."""
@@ -37,6 +38,10 @@ def run(
     html: Annotated[Path | None, typer.Option(help="Write all findings to this HTML page.")] = None,
     crowd_masks: CrowdMasksOption = False,
     read_as: ReadAsOption = None,
+    expect: Annotated[
+        str | None,
+        typer.Option(help="Compare the counts with published ones: coco2017 (train or val)."),
+    ] = None,
 ) -> None:
     """Describes a data set and its problems, and changes nothing.
 
@@ -44,8 +49,12 @@ def run(
     will use, what would help, and whether the quality on classes without masks can be
     measured. A class has no masks, few (1–9) or many (10 or more).
 
-    Exit code 0: clean; 1: problems were found (notes do not count); 2: this is not a
-    data set.
+    --expect coco2017 compares images, annotations, images without annotations and
+    classes with COCO 2017's. The file's name, or its number of images, says whether it
+    is train or val.
+
+    Exit code 0: clean; 1: problems were found (notes do not count), or a count differs
+    from the expected one; 2: this is not a data set.
 
     Example: halfmask doctor instances_train.json --images train2017 --json report.json
     """
@@ -53,7 +62,7 @@ def run(
     with Display(quiet=True) as progress:
         diagnosis = halfmask.doctor(
             data, images=images, json=json, html=html, crowd_masks=crowd_masks,
-            read_as=read_as, progress=progress,
+            read_as=read_as, expect=expect, progress=progress,
         )
     # fmt: on
     _show(PlainConsole(), diagnosis)
@@ -85,10 +94,24 @@ def _show(console: PlainConsole, diagnosis: Diagnosis) -> None:
     console.print(_estimate(diagnosis.estimate))
     if diagnosis.problems:
         console.print(_problems(diagnosis))
+    if diagnosis.counted:
+        _show_counted(console, diagnosis.counted)
     problems = sum(p.facts.severity == "problem" for p in diagnosis.problems)
     notes = len(diagnosis.problems) - problems
     style, word = ("green", "clean") if diagnosis.ok else ("red", plural(problems, "problem"))
+    if diagnosis.counted and (differ := len(diagnosis.counted.differences)):
+        word += f", {plural(differ, 'count')} not as expected"
     console.print(styled(word, f"bold {style}") + styled(f", {notes} notes"))
+
+
+def _show_counted(console: PlainConsole, counted: CountComparison) -> None:
+    equal = [name for name in counted.published if name not in counted.differing]
+    for line in counted.differences:
+        console.print(styled(line, "red"))
+    if equal:
+        console.print(f"As in {counted.data_set} {counted.part}: {', '.join(equal)}.")
+    for line in counted.unchecked:
+        console.print(styled(line, "dim"))
 
 
 def _classes(categories: list[dict[str, Any]], headings: dict[str, str], width: int) -> PlainTable:

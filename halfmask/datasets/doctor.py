@@ -10,6 +10,7 @@ from halfmask.coco.doctor.checks import check, duplicate_keys
 from halfmask.coco.doctor.diagnosis import Diagnosis, diagnose
 from halfmask.coco.doctor.groups import MASK_GROUPS
 from halfmask.coco.doctor.photographs import check_photographs
+from halfmask.coco.doctor.published import compare_counts, published_counts
 from halfmask.coco.file import CocoFile
 from halfmask.coco.reading.read_as import ReadAs
 from halfmask.datasets.opening import open_guarded
@@ -33,6 +34,7 @@ def doctor(
     html: str | Path | None = None,
     crowd_masks: bool = False,
     read_as: str | None = None,
+    expect: str | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
     """Examines a data set: its masks, boxes and problems, and what training will use.
@@ -47,21 +49,29 @@ def doctor(
         html: writes a page with all findings to this file.
         crowd_masks: of a COCO file: masks with iscrowd 1 are masks of single objects.
         read_as: how a COCO file writes boxes or polygons; see `ReadAs.of`.
+        expect: the data set with whose published counts those of `data` are compared:
+            coco2017; see `compare_counts`.
         progress: called after each image.
     Raises:
         InputError: `data` is no data set, there is no folder `images`, or an output
-            cannot be written, is an input or something else (see `guard`).
+            cannot be written, is an input or something else (see `guard`); nothing is
+            known of `expect`, or it is unclear which part of it `data` is.
     """
     outputs = [Output(json, "--json", REPORT), Output(html, "--html", PAGE)]
     as_ = ReadAs.of(crowd_masks, read_as)
+    if expect is not None:
+        published_counts(expect)
     opened = open_guarded(data, outputs, images=images, read_as=as_, progress=progress)
     path = opened.annotations
     file = CocoFile.read(path, data)
+    counted = None
+    if expect is not None:
+        counted = compare_counts(file.document, data_set=expect, name=Path(data).name)
     problems = [*duplicate_keys(path), *check(file, progress)]
     folder = opened.images if opened.format != "coco" else images
     if folder is not None:
         problems += check_photographs(file, folder, progress)
-    diagnosis = diagnose(file, problems, unread=opened.unread)
+    diagnosis = diagnose(file, problems, unread=opened.unread, counted=counted)
     if html is not None:
         write_page(diagnosis, html)
     if json is not None:

@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.paper import reproduce
-from benchmarks.paper.reproduce import COCO2017, PUBLISHED, Expected, check_coco, run
+from benchmarks.paper.reproduce import PARTS_OF_COCO, PUBLISHED, check_coco, run
+from benchmarks.paper.table1_coco import DIRECTIONS, PARTS, STAGE_1, recipe_name
 from benchmarks.result import Options
+from halfmask.coco.doctor.published import PUBLISHED_COUNTS
 from halfmask.errors import InputError
 from tests.imported.conftest import Python2Pickle, backbone_shapes, fill, head_shapes
 
@@ -22,7 +25,7 @@ def options(out: Path, root: Path | None, stage: str, *overrides: str, said: Any
 def coco(tmp_path: Path) -> Path:
     """Two images of COCO's layout in each part, one of them empty."""
     root = tmp_path / "coco"
-    for part in COCO2017:
+    for part in PARTS_OF_COCO:
         (root / f"{part}2017").mkdir(parents=True)
         (root / "annotations").mkdir(exist_ok=True)
         images = [{"id": i, "file_name": f"{i}.jpg"} for i in (1, 2)]
@@ -71,11 +74,20 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_all_differences_from_coco_are_named(coco: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    with pytest.raises(InputError, match=r"train: images 2, expected 118287.*val: empty 1"):
+    with pytest.raises(
+        InputError,
+        match=r"train: images 2, expected 118287.*val: images without annotations 1, expected 48",
+    ):
         check_coco(coco, "coco2017", said.append)
-    assert said[0].startswith("train: 2 images, 2 annotations, 1 images without one, 0 photo")
+    assert said[0].startswith("train: 2 images, 2 annotations, 1 images without annotations, 80 c")
+    assert said[0].endswith("0 photographs missing")
+    assert "coco2017 train: annotations of VOC classes 0, not checked: unpublished" in said
+    with pytest.raises(InputError, match="expect=coco2014: expected coco2017 or none"):
+        check_coco(coco, "coco2014", said.append)
     check_coco(coco, "none", said.append)
-    monkeypatch.setattr(reproduce, "COCO2017", dict.fromkeys(COCO2017, Expected(2, 2, 1)))
+    classes = {name: 0 if name == "VOC classes" else 80 for name in ("VOC classes", "classes")}
+    small = {"images": 2, "annotations": 2, "images without annotations": 1, **classes}
+    monkeypatch.setitem(PUBLISHED_COUNTS, "coco2017", dict.fromkeys(PARTS_OF_COCO, small))
     check_coco(coco, "coco2017", said.append)
     (coco / "val2017" / "2.jpg").unlink()
     with pytest.raises(InputError, match="val: 1 photographs are not in"):
@@ -162,38 +174,80 @@ def in_process(arguments: list[str], root: Path) -> None:
     app(arguments, standalone_mode=False)
 
 
-@pytest.mark.slow
-@pytest.mark.shared
-def test_import_and_short_on_coco_mini(
-    tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Generated weights of a Faster R-CNN R-50-FPN, in Detectron's file; two steps a row."""
+@pytest.fixture
+def mini(tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A few photographs of COCO-mini with persons, in COCO's layout."""
     monkeypatch.setenv("COCO_ROOT", "")
-    root, mini = tmp_path / "coco", shared_data / "coco-mini"
+    root, source = tmp_path / "coco", shared_data / "coco-mini"
     (root / "annotations").mkdir(parents=True)
     for part, count in (("train", 6), ("val", 3)):
-        (root / f"{part}2017").symlink_to(mini / part)
-        document = json.loads((mini / f"instances_{part}.json").read_text())
+        (root / f"{part}2017").symlink_to(source / part)
+        document = json.loads((source / f"instances_{part}.json").read_text())
         shown = {a["image_id"] for a in document["annotations"] if a["category_id"] == 1}
         images = [i for i in document["images"] if i["id"] in shown][:count]
         kept = {i["id"] for i in images}
         rows = [a for a in document["annotations"] if a["image_id"] in kept]
         small = {**document, "images": images, "annotations": rows}
         (root / "annotations" / f"instances_{part}2017.json").write_text(json.dumps(small))
+    return root
+
+
+TINY = [
+    "model.images.min_size=[64]", "model.images.max_size=96", "model.mask_head.width=12",
+    "model.mask_head.convs=1", "stages.0.steps=2", "stages.0.optimiser.steps=[1]",
+    "stages.0.batch_size=2", "stages.0.optimiser.warmup=0", "data.workers=0",
+    "model.detector.rpn_post_nms=[20,20]",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+def test_import_and_short_on_coco_mini(tmp_path: Path, mini: Path) -> None:
+    """Generated weights of a Faster R-CNN R-50-FPN, in Detectron's file; two steps a row."""
     shapes = backbone_shapes() | head_shapes(81, 16, 24, 7)
     file = tmp_path / "model_final.pkl"
     file.write_bytes(Python2Pickle().dumps({"blobs": fill(shapes)}))
-    tiny = [
-        "model.images.min_size=[64]", "model.images.max_size=96", "model.mask_head.width=12",
-        "model.mask_head.convs=1", "stages.0.steps=2", "stages.0.optimiser.steps=[1]",
-        "stages.0.batch_size=1", "stages.0.optimiser.warmup=0", "data.workers=0",
-        "model.detector.rpn_post_nms=[20,20]",
-    ]  # fmt: skip
     names = [f"weights.faster_r50={file}", "expect=none"]
-    first = run(options(tmp_path / "out", root, "import", *names), in_process)
+    first = run(options(tmp_path / "out", mini, "import", *names), in_process)
     assert [row["name"] for row in first.rows] == ["box AP of faster_r50"]
     assert first.rows[0]["ok"] is False
     said: list[str] = []
-    second = run(options(tmp_path / "out", root, "short", *names, *tiny, said=said), in_process)
+    second = run(options(tmp_path / "out", mini, "short", *names, *TINY, said=said), in_process)
     assert len(second.tables["reproduce:short"].splitlines()) == 4
     assert len(list((tmp_path / "out" / "short").iterdir())) == 5
+
+
+SMALL_DETECTOR = [
+    "model.backbone.name=small_resnet", "model.backbone.weights=null",
+    "model.backbone.widths=[6,8,8,8]", "model.backbone.blocks=[1,1,1,1]",
+    "model.backbone.stride_in_1x1=false", "model.detector.fpn_channels=8",
+    "model.detector.box_width=12", "model.detector.box_roi_size=3",
+    "model.detector.rpn_pre_nms=[40,40]", "model.mask_head.roi_size=7",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+def test_every_row_of_table_1_on_coco_mini(
+    tmp_path: Path, mini: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`full` trains and measures each recipe: a small network of generated weights,
+    generated class vectors, two steps a row.
+    """
+    vectors = tmp_path / "vectors.npy"
+    np.save(vectors, np.random.default_rng(1).normal(size=(80, 300)))
+    monkeypatch.setenv("GLOVE_FILE", str(vectors))
+    given = options(tmp_path / "out", mini, "full", "expect=none", *TINY, *SMALL_DETECTOR)
+    result = run(given, in_process)
+    assert "--stage full" in result.command
+    table = result.tables["table1:coco"]
+    heads = {head for _, rows, _ in PARTS.values() for _, head in rows}
+    runs = {recipe_name(head, direction) for head in heads for direction in DIRECTIONS}
+    found = {path.name for path in (tmp_path / "out" / "seed-3").iterdir()}
+    assert found == {*runs, STAGE_1}
+    assert len(result.details["measures"]) == len(heads) * len(DIRECTIONS)
+    for _, rows, _ in PARTS.values():
+        assert all(f"| {label} |" in table for label, _ in rows)
+    again = Fake()
+    assert run(given, again).tables == result.tables
+    assert again.ran == [], "what is there is not done again"

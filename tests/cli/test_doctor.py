@@ -12,6 +12,8 @@ from typer.testing import CliRunner, Result
 
 import halfmask
 from halfmask.cli import doctor
+from halfmask.coco.categories import COCO_NAMES
+from halfmask.coco.doctor.published import PUBLISHED_COUNTS, compare_counts
 from halfmask.errors import InputError
 
 TRIANGLE = [2.0, 3.0, 20.0, 3.0, 11.0, 21.0]
@@ -248,3 +250,88 @@ def test_coco_mini(shared_data: Path, tmp_path: Path) -> None:
     assert found["counts"]["near_duplicate_annotation"] == 13
     assert len(found["problems"]) == sum(found["counts"].values()) == 99
     assert (tmp_path / "r.html").stat().st_size < 200_000
+
+
+def coco_like(images: int, annotations: int, empty: int) -> dict[str, Any]:
+    """COCO's 80 classes; boxes of the classes in turn; the first `empty` images have none."""
+    ids, used = list(COCO_NAMES), images - empty
+    return {
+        "images": [
+            {"id": i, "file_name": f"{i}.jpg", "width": 40, "height": 30} for i in range(images)
+        ],
+        "categories": [{"id": i, "name": name} for i, name in COCO_NAMES.items()],
+        "annotations": [
+            {
+                "id": i,
+                "image_id": empty + i % used,
+                "category_id": ids[i // used % 80],
+                "iscrowd": 0,
+            }
+            | {"bbox": [i // used % 20, i // used // 20, 9, 9], "area": 81.0}
+            for i in range(annotations)
+        ],
+    }
+
+
+def test_a_file_with_the_counts_of_val2017_is_as_expected(tmp_path: Path) -> None:
+    path = tmp_path / "renamed.json"
+    path.write_text(json.dumps(coco_like(5_000, 36_781, 48)))
+    result = invoke(path, "--expect", "coco2017", "--json", tmp_path / "r.json")
+    assert result.exit_code == 0, result.output
+    counted = json.loads((tmp_path / "r.json").read_text())["counted"]
+    assert (counted["part"], counted["differences"]) == ("val", [])
+    published = counted["published"]
+    assert published == {name: counted["found"][name] for name in published}
+    printed = " ".join(result.stdout.split())
+    assert "As in coco2017 val: images, annotations, images without annotations, cla" in printed
+    assert "annotations of VOC classes 34664, not checked: unpublished" in printed
+
+
+def test_each_difference_from_coco_is_a_line_with_both_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "instances_train2017.json"
+    document = coco_like(6, 9, 2)
+    document["categories"].pop()  # toothbrush, which is not of VOC
+    path.write_text(json.dumps(document))
+    assert invoke(path).exit_code == 0
+    result = invoke(path, "--expect", "coco2017", "--html", tmp_path / "r.html")
+    assert result.exit_code == 1
+    assert [line for line in result.stdout.splitlines() if "expected " in line] == [
+        "coco2017 train: images 6, expected 118287",
+        "coco2017 train: annotations 9, expected 860001",
+        "coco2017 train: images without annotations 2, expected 1021",
+        "coco2017 train: classes 79, expected 80",
+        "coco2017 train: non-VOC classes 59, expected 60",
+    ]
+    assert "0 problems, 5 counts not as expected" in result.stdout
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert page.count('<span class="bad">differs</span>') == 5
+    assert page.count(">not checked<") == 2
+    assert "Problems found" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "part"),
+    [
+        ("instances_val2017.json", 118_287, "val"),
+        ("train", 3, "train"),
+        ("train_and_val.json", 5_000, "val"),
+        ("evaluation.json", 118_287, "train"),
+        ("minival.json", 3, None),
+    ],
+)
+def test_the_part_is_named_or_recognised_by_its_images(
+    name: str, images: int, part: str | None
+) -> None:
+    document = {"images": [{"id": 1}] * images, "annotations": [None], "categories": [[]]}
+    if part is None:
+        with pytest.raises(InputError, match=r"which part.*5000 \(val\)"):
+            compare_counts(document, data_set="coco2017", name=name)
+        return
+    found = compare_counts(document, data_set="coco2017", name=name)
+    assert found.part == part
+    assert found.published is PUBLISHED_COUNTS["coco2017"][part]
+
+
+def test_an_unknown_data_set_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"expect coco2014: no published counts.*coco2017"):
+        halfmask.doctor(tmp_path / "no.json", expect="coco2014")

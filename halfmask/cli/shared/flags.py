@@ -22,7 +22,7 @@ SOURCE = "Single formats"
 PANELS: dict[str, tuple[str, ...]] = {
     INPUT: (
         *("--images", "--val", "--split", "--masked", "--use", "--journal"),
-        *("--crowd-masks", "--read-as", "--predictions", "--protocol", "--ignored"),
+        *("--crowd-masks", "--read-as", "--predictions", "--protocol", "--ignored", "--expect"),
     ),
     MASKS: (
         *("--boxes", "--data", "--detector", "--classes", "--detections", "--add-objects"),
@@ -72,6 +72,7 @@ METAVARS: dict[str, tuple[str, ...]] = {
     "DEVICE": ("--device",),
     "CLASSES": ("--masked",),
     "PART": ("--split",),
+    "SET": ("--expect",),
     "FORMS": ("--read-as",),
     "URL": ("--image-url",),
     "ADDRESS": ("--host", "--ray"),

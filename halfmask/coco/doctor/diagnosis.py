@@ -11,6 +11,7 @@ from typing import Any
 from halfmask.coco.doctor.advice import advice
 from halfmask.coco.doctor.estimate import estimability
 from halfmask.coco.doctor.groups import MaskGroups, mask_group
+from halfmask.coco.doctor.published import CountComparison
 from halfmask.coco.file import CocoFile
 from halfmask.coco.problems import FACTS, Facts, Problem, ProblemKind
 from halfmask.coco.records import Record, clip_box
@@ -38,7 +39,8 @@ class Diagnosis:
 
     Attributes:
         file: its name.
-        ok: whether no finding is a problem (notes do not count) and all could be read.
+        ok: whether no finding is a problem (notes do not count), all could be read, and
+            no published count differs.
         masked_threshold: usable masks from which on a class has many (set A).
         images: numbers of images.
         annotations: annotations in each MaskState; `skipped` cannot be used at all.
@@ -53,6 +55,7 @@ class Diagnosis:
         problems: each finding.
         advice: sentences for a reader.
         unread: a line for each kind of content of another format that is left out.
+        counted: comparison with published counts, if one was asked for.
     """
 
     file: str
@@ -70,9 +73,14 @@ class Diagnosis:
     problems: Sequence[Problem]
     advice: list[str]
     unread: list[str] = field(default_factory=list)
+    counted: CountComparison | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "problems": [problem.as_dict() for problem in self.problems]}
+        return {
+            **vars(self),
+            "problems": [problem.as_dict() for problem in self.problems],
+            "counted": self.counted and self.counted.to_json(),
+        }
 
     def groups(self) -> MaskGroups:
         """Returns the classes that the file uses by the number of their usable masks."""
@@ -97,7 +105,12 @@ class Diagnosis:
 
 
 def diagnose(
-    file: CocoFile, problems: Sequence[Problem], threshold: int = 10, *, unread: Sequence[str] = ()
+    file: CocoFile,
+    problems: Sequence[Problem],
+    threshold: int = 10,
+    *,
+    unread: Sequence[str] = (),
+    counted: CountComparison | None = None,
 ) -> Diagnosis:
     """Returns the diagnosis of a file.
 
@@ -106,6 +119,7 @@ def diagnose(
         problems: the findings of `check` and of `check_photographs`.
         threshold: usable masks from which on a class has many (set A).
         unread: what of a data set in another format could not be read.
+        counted: comparison of its counts with published ones.
     """
     states = {category["id"]: Counter[MaskState]() for category in file.categories}
     origins: Counter[str] = Counter()
@@ -119,14 +133,10 @@ def diagnose(
     used = Counter(c["group"] for c in categories if c["annotations"] > c["crowd"])
     result: dict[str, Any] = {
         "file": file.name,
-        "ok": not unread and not any(p.facts.severity == "problem" for p in problems),
+        "ok": not (unread or (counted and counted.differences))
+        and not any(p.facts.severity == "problem" for p in problems),
         "masked_threshold": threshold,
-        "images": {
-            "total": len(file.document["images"]),
-            "usable": len(file.images),
-            "with_masks": len(file.with_masks()),
-            "without_annotations": counts[ProblemKind.IMAGE_EMPTY],
-        },
+        "images": _images(file, counts),
         "annotations": {
             "total": len(file.document["annotations"]),
             **_named(total),
@@ -146,7 +156,16 @@ def diagnose(
         "counts": {str(kind): counts[kind] for kind in FACTS if counts[kind]},
         "problems": problems,
     }
-    return Diagnosis(**result, advice=advice(result), unread=[*unread])
+    return Diagnosis(**result, advice=advice(result), unread=[*unread], counted=counted)
+
+
+def _images(file: CocoFile, counts: Counter[ProblemKind]) -> dict[str, int]:
+    return {
+        "total": len(file.document["images"]),
+        "usable": len(file.images),
+        "with_masks": len(file.with_masks()),
+        "without_annotations": counts[ProblemKind.IMAGE_EMPTY],
+    }
 
 
 def _named(states: Counter[MaskState]) -> dict[str, int]:

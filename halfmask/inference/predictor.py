@@ -74,10 +74,10 @@ class Predictor:
             masks = detector if isinstance(detector, Predictor) else None
             self.masked = [] if masks is None else list(masks.masked)
             self.masked_names = set() if masks is None else set(masks.masked_names)
-        own = {c["name"]: i + 1 for i, c in enumerate(trained)}
-        self.label_of = {c["name"]: i + 1 for i, c in enumerate(self.categories)}
+        own, mine = ([c["name"] for c in some] for some in (trained, self.categories))
+        of_own, self.label_of = ({n: i for i, n in enumerate(names, 1)} for names in (own, mine))
         # Between this predictor's labels and the segmenter's; 0 for an unknown class.
-        self._to_own = torch.tensor([0, *labels_by_name(self.label_of, own)])
+        self._to_own = torch.tensor([0, *labels_by_name(mine, of_own)])
         self._from_own = torch.tensor([0, *labels_by_name(own, self.label_of)])
 
     @property

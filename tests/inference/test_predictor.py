@@ -1,6 +1,7 @@
 """Loading, and the three ways to ask a model."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import halfmask
 from halfmask.errors import InputError
 from halfmask.inference.checkpoints import find_checkpoint
 from halfmask.inference.predictor import Predictor, load
+from halfmask.models.checkpoint import load_checkpoint, save_checkpoint
 
 torch.set_num_threads(1)
 
@@ -54,6 +56,19 @@ def test_what_a_predictor_knows(
     file = [{"id": 1, "name": "tree"}, {"id": 9, "name": "zebra"}, {"id": 4, "name": "cat"}]
     assert segmenter.labels_of(file) == {1: 3, 9: 0, 4: 1}
     assert segmenter.masked_of(file) == {4}
+
+
+def test_two_classes_of_one_name_have_a_label_each(
+    tiny_segmenter: Path, pixels: np.ndarray, tmp_path: Path
+) -> None:
+    """As in exports with a root class that has the name of a real one."""
+    made = load_checkpoint(tiny_segmenter)
+    names = ["tree", "dog", "tree"]
+    renamed = [{**c, "name": name} for c, name in zip(made.categories, names, strict=True)]
+    save_checkpoint(tmp_path / "two.safetensors", replace(made, categories=renamed))
+    model = load(tmp_path / "two.safetensors", device="cpu")
+    drawn = model.segment_batch([pixels], [BOXES], [torch.tensor([1, 3])])
+    assert drawn[0].labels.tolist() == [1, 3]
 
 
 def test_every_form_of_an_image_gives_the_same(

@@ -1,4 +1,4 @@
-"""The short forms of `python -m tests.reliability.bitflips` and of `tests.reliability.load`."""
+"""The short form of `python -m tests.reliability.bitflips`."""
 
 import subprocess
 import sys
@@ -22,10 +22,3 @@ def run(*words: str) -> str:
 def test_no_flipped_bit_is_silent() -> None:
     pytest.importorskip("onnxruntime", reason="exports: needs the extra `export`")
     assert "seed 1" in run("tests.reliability.bitflips", "--flips", "150", "--seed", "1")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory from /proc")
-def test_twenty_clients_with_the_largest_pictures() -> None:
-    out = run("tests.reliability.load", "--minutes", "0.33", "--clients", "20")
-    assert out.rstrip().endswith("held")

@@ -111,8 +111,10 @@ def provenance(annotation: dict[str, Any]) -> str | None:
     if not isinstance(note, dict):
         return None
     state = note.get("state")
-    if note.keys() == {"box"}:
-        return None  # `tighten` kept the old box of an annotation; its mask is the file's
+    if note.keys() == {"box"} or state in ("annotated", "confirmed"):
+        # `tighten` kept the old box, or a reviewer changed or confirmed an annotation
+        # whose mask is the file's.
+        return None
     # An unreadable note still shows that no person drew the mask.
     return state if state in ("accepted", "rejected", "redrawn") else "filled"
 

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import FileIO
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -101,9 +102,21 @@ class JsonLines:
             OSError: the line cannot be written (disk full); the file is unchanged.
             InputError: the file was removed, replaced, cut or added to by another.
         """
+        return self.append_all([record])[0]
+
+    def append_all(self, records: list[dict[str, Any]]) -> list[tuple[int, int]]:
+        """Writes lines to the disk at once; as `append`.
+
+        A kill in between leaves the first of them: the reader has to know that they
+        belong together.
+
+        Returns:
+            Each line's first byte and last byte + 1.
+        """
         self._confirm()
-        start, line = self._end, line_of(record)
-        rest = memoryview(line)
+        start = self._end
+        lines = [line_of(record) for record in records]
+        rest = memoryview(b"".join(lines))
         try:
             while rest:
                 rest = rest[self._file.write(rest) :]
@@ -111,8 +124,14 @@ class JsonLines:
         except OSError:
             self.cut(start)
             raise
-        self._end = start + len(line)
-        return start, self._end
+        ends = [start, *(start + end for end in accumulate(map(len, lines)))]
+        self._end = ends[-1]
+        return list(pairwise(ends))
+
+    @property
+    def end(self) -> int:
+        """The byte at which the next line starts."""
+        return self._end
 
     def _confirm(self) -> None:
         """Lines must go where the next run looks for them, after those that are known."""
@@ -131,15 +150,41 @@ class JsonLines:
         Raises:
             InputError: the line is damaged.
         """
-        with self._reading:
-            self._reader.seek(start)
-            line = self._reader.read(end - start)
-        record = _record(line)
+        record = _record(self._bytes(start, end))
         if record is None:
             raise InputError(
                 f"{self.path}: the line at byte {start} is damaged: something else wrote to it"
             )
         return record
+
+    def read_all(self, start: int, end: int) -> Iterator[Line]:
+        """Yields the lines between two bytes, damaged ones too; thread-safe.
+
+        Args:
+            start: first byte of a line.
+            end: last byte + 1 of a line.
+        """
+        for raw in self._bytes(start, end).splitlines(keepends=True):
+            for piece in _pieces(raw):
+                start, first = start + len(piece), start
+                record = _record(piece)
+                yield Line(start=first, end=start, record=record, damaged=record is None)
+
+    def is_start(self, at: int) -> bool:
+        """Whether a line starts at a byte, or the next one will; thread-safe."""
+        return 0 <= at <= self._end and (at == 0 or self._bytes(at - 1, at) == b"\n")
+
+    def line_end(self, at: int, end: int) -> int:
+        """Returns the first byte from `at` on at which a line starts, at most `end`."""
+        while 0 < at < end and not self.is_start(at):
+            found = self._bytes(at, min(at + (1 << 16), end)).find(b"\n")
+            at = min(at + (1 << 16), end) if found < 0 else at + found + 1
+        return at
+
+    def _bytes(self, start: int, end: int) -> bytes:
+        with self._reading:
+            self._reader.seek(start)
+            return self._reader.read(end - start)
 
 
 def line_of(record: dict[str, Any]) -> bytes:

@@ -16,6 +16,7 @@ import torch
 from halfmask.coco.images import Pixels
 from halfmask.errors import InputError
 from halfmask.inference.complete.filling import FilledMask, fillings
+from halfmask.inference.looks import Look, looks
 from halfmask.inference.predictor import Predictor, load
 from halfmask.structures import Detection
 from halfmask.web.budget import ASKING, BusyError, ClientShares
@@ -46,6 +47,7 @@ class Drawn:
         box: xyxy, the box that it was asked for or found.
         label: its class, 0 for none.
         confidence: of a detected object.
+        clicks: number of clicks that the mask fits.
     """
 
     rle: dict[str, Any]
@@ -54,6 +56,7 @@ class Drawn:
     box: Box
     label: int = 0
     confidence: float = 1.0
+    clicks: int = 0
 
 
 class Segmenter:
@@ -142,6 +145,26 @@ class Segmenter:
 
         return _drawn(self._ask(draw), box, label)
 
+    def looks(
+        self, pixels: Pixels, box: Box, label: int = 0, *, size: tuple[int, int]
+    ) -> list[Look]:
+        """Returns the model's looks at a box, in pixels of the photograph.
+
+        Arguments and errors are those of `segment`.
+        """
+        across, down = size[1] / pixels.shape[1], size[0] / pixels.shape[0]
+        small = (box[0] / across, box[1] / down, box[2] / across, box[3] / down)
+
+        def look(predictor: Predictor) -> list[Look]:
+            x0, y0, x1, y1 = _window(small, pixels.shape[:2], predictor.can_detect)
+            moved = (small[0] - x0, small[1] - y0, small[2] - x0, small[3] - y0)
+            found = looks(predictor, pixels[y0:y1, x0:x1], moved, label)
+            return [
+                replace(one, region=_moved(one.region, (x0, y0), (across, down))) for one in found
+            ]
+
+        return self._ask(look)
+
     def detect(self, pixels: Pixels, least: float, most: int) -> list[Drawn]:
         """Returns the objects that a model with a detector finds, best first.
 
@@ -193,6 +216,13 @@ def _window(box: Box, size: tuple[int, int], whole: bool) -> tuple[int, int, int
     if whole or height * width <= WHOLE_PIXELS or x1 <= x0 or y1 <= y0:
         return 0, 0, width, height
     return x0, y0, x1, y1
+
+
+def _moved(region: Box, offset: tuple[int, int], scale: tuple[float, float]) -> Box:
+    """Moves a rectangle from a part of a smaller copy to the photograph."""
+    (x, y), (across, down) = offset, scale
+    x0, y0, x1, y1 = region
+    return (x0 + x) * across, (y0 + y) * down, (x1 + x) * across, (y1 + y) * down
 
 
 def _on_photograph(

@@ -33,8 +33,10 @@ from halfmask.inference.complete import plan
 from halfmask.inference.complete.draw import MaskDrawer
 from halfmask.inference.complete.journal import Journal, journal_of
 from halfmask.inference.export.checksums import check_export
-from halfmask.web.review.decisions import Decision, Decisions
+from halfmask.web.review.log.decision import Decision
+from halfmask.web.review.log.decisions import Decisions
 from halfmask.web.review.index import STATES, ReviewIndex, build_index
+from halfmask.web.review.table import Table as ReviewTable
 
 PHOTOGRAPHS, BATCHES = 12, 8
 MODEL = "box-segmenter"
@@ -143,7 +145,7 @@ def reviewed(file: Path) -> tuple[Path, ReviewIndex, list[list[Decision]]]:
         The journal, the file's index, and by position all decisions in their order.
     """
     journal, index = file.with_name("review.jsonl"), build_index(file)
-    log = Decisions(journal, index, _own(index))
+    log = Decisions(journal, ReviewTable(index), _own(index))
     history = [[log.current(position)] for position in range(len(index.ids))]
     for position, past in enumerate(history):
         past.append(log.decide(position, 0, "accepted", by="Anna"))
@@ -167,7 +169,7 @@ def reviewing(
 
     def opening() -> str:
         try:
-            log = Decisions(journal, index, _own(index))
+            log = Decisions(journal, ReviewTable(index), _own(index))
         except InputError:
             return "refused"
         found = [log.current(position) for position in range(len(history))]

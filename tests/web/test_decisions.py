@@ -13,8 +13,10 @@ import pytest
 
 from halfmask.errors import InputError
 from halfmask.files.json_lines import line_of
-from halfmask.web.review.decisions import ConflictError, Decision, Decisions
 from halfmask.web.review.index import STATES, build_index
+from halfmask.web.review.log.decision import ConflictError, Decision
+from halfmask.web.review.log.decisions import Decisions
+from halfmask.web.review.table import Table
 
 from .conftest import Case, filled
 
@@ -25,7 +27,7 @@ MASK = {"segmentation": {"size": [48, 64], "counts": "x"}, "area": 7}
 def opened(written: Case) -> Decisions:
     index = build_index(written.data)
     return Decisions(
-        written.journal, index, lambda p: Decision(version=0, state=STATES[index.states[p]])
+        written.journal, Table(index), lambda p: Decision(version=0, state=STATES[index.states[p]])
     )
 
 
@@ -42,7 +44,8 @@ def test_a_decision_is_found_again(case: Cases) -> None:
     assert now.when is not None
     assert again.current(1).mask == MASK
     assert again.current(3) == Decision(version=0, state="filled")
-    assert again.reviewers() == {"Bö": {"accepted": 0, "redrawn": 1, "rejected": 1}}
+    none = {"accepted": 0, "confirmed": 0, "deleted": 0}
+    assert again.reviewers() == {"Bö": none | {"redrawn": 1, "rejected": 1}}
     assert [(p, d.state) for p, d in again.decided()] == [(0, "rejected"), (1, "redrawn")]
     again.close()
 
@@ -226,10 +229,12 @@ def test_many_reviewers_at_once_lose_no_decision(case: Cases) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from halfmask.web.review.decisions import Decision, Decisions
+from halfmask.web.review.log.decision import Decision
+from halfmask.web.review.log.decisions import Decisions
 from halfmask.web.review.index import build_index
+from halfmask.web.review.table import Table
 index = build_index(Path(sys.argv[1]))
-log = Decisions(Path(sys.argv[2]), index, lambda p: Decision(version=0, state="filled"))
+log = Decisions(Path(sys.argv[2]), Table(index), lambda p: Decision(version=0, state="filled"))
 for version in range(100_000):
     log.decide(version % 5, version // 5, "accepted", by=f"n{version}")
     print(version, flush=True)

@@ -44,7 +44,9 @@ def test_session_and_item(ask: Ask) -> None:
     assert item["mask"] == compressed(rectangle(5, 5, 20, 30), (48, 64))
     assert (item["box"], item["others"]) == ([5, 5, 20, 30], [[6, 5, 20, 30], [1, 1, 9, 9]])
     assert (item["state"], item["version"], item["rank"]) == ("filled", 0, 4)
-    for position in (2, 6, 10**9):
+    own = client.get("/api/items/2").json()
+    assert (own["state"], own["origin"], own["score"]) == ("annotated", "person", None)
+    for position in (6, 10**9):
         assert client.get(f"/api/items/{position}").status_code == 404
 
 
@@ -63,9 +65,9 @@ def test_the_queue_is_filtered_and_paged(ask: Ask) -> None:
     assert queue(client, state="filled") == [2, 3, 5, 1]
     assert queue(client, state=["filled", "accepted"]) == [4, 2, 3, 5, 1]
     progress = client.get("/api/progress", params={"category": 5}).json()
-    assert progress["states"] == {"filled": 1, "accepted": 1, "redrawn": 0, "rejected": 0}
+    assert {k: v for k, v in progress["states"].items() if v} == {"filled": 1, "accepted": 1}
     assert progress["all_states"]["filled"] == 4
-    assert progress["reviewers"] == {"A": {"accepted": 1, "redrawn": 0, "rejected": 0}}
+    assert {k: v for k, v in progress["reviewers"]["A"].items() if v} == {"accepted": 1}
 
 
 def test_reviewers_are_offered_different_masks_for_a_while(

@@ -4,31 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from halfmask.errors import InputError
 from halfmask.web import schema
 from halfmask.web.pages import application, fault
-from halfmask.web.review.decisions import ConflictError, Decision
-from halfmask.web.review.queue import Filter
+from halfmask.web.review.app_edits import Position, Row, add_edits, check_item
+from halfmask.web.review.app_steps import add_steps, filter_of
+from halfmask.web.review.log.decision import ConflictError
+from halfmask.web.review.log.statistics import changes_since
+from halfmask.web.review.queue import Order
 from halfmask.web.review.review import Review
 from halfmask.web.server import LOOPBACK, PageServer
 
 REQUEST_BYTES = 1 << 23
 """Bytes of a request; the runs of the largest drawn mask take several megabytes."""
-PAGE = 100
-Position = Annotated[
-    int, Path(ge=0, le=schema.LARGEST_ID, description="Index of the annotation in the file's list.")
-]
-Row = Annotated[
-    int, Path(ge=0, le=schema.LARGEST_ID, description="Index of the image in the file's list.")
-]
-States = Annotated[list[schema.State], Query(max_length=8)]
-Categories = Annotated[
-    list[Annotated[int, Path(ge=-schema.LARGEST_ID, le=schema.LARGEST_ID)]], Query(max_length=2000)
-]
-Score = Annotated[float, Query(ge=0, le=1, allow_inf_nan=False)]
+MOST_COMMENTS = 200
+Name = Annotated[str, Query(max_length=schema.LONGEST_NAME)]
 
 
 def review_server(
@@ -44,7 +37,10 @@ def review_app(review: Review) -> FastAPI:
     app = application("halfmask review", "review.html")
     _add_queue(app, review)
     _add_items(app, review)
-    _add_deciding(app, review)
+    _add_photographs(app, review)
+    _add_conflicts(app, review)
+    add_edits(app, review)
+    add_steps(app, review)
     return app
 
 
@@ -54,43 +50,61 @@ def _add_queue(app: FastAPI, review: Review) -> None:
         return review.session()
 
     @app.get("/api/queue")
-    def queue(
-        state: States = [],  # noqa: B006 - FastAPI copies it
-        category: Categories = [],  # noqa: B006
-        low: Score = 0.0,
-        *,
-        high: Score = 1.0,
-        after: Annotated[int, Query(ge=-1, le=schema.LARGEST_ID)] = -1,
-        count: Annotated[int, Query(ge=1, le=PAGE)] = 12,
-        backwards: bool = False,
-        client: Annotated[str, Query(max_length=64)] = "",
-    ) -> schema.QueuePage:
-        wanted = Filter(frozenset(state), frozenset(category), low, high)
-        ranks = review.queue.page(wanted, after, count, backwards=backwards, client=client)
-        return schema.QueuePage(
-            items=[review.entry(r) for r in ranks], selected=review.queue.count(wanted)
+    def queue(asked: Annotated[schema.QueueRequest, Query()]) -> schema.QueuePage:
+        order, wanted = Order(sort=asked.sort, reverse=asked.reverse), filter_of(asked)
+        after = asked.after if asked.beyond < 0 else review.queue.rank(asked.beyond, order)
+        positions = review.queue.page(
+            wanted,
+            after,
+            asked.count,
+            order=order,
+            step=asked.step,
+            backwards=asked.backwards,
+            client=asked.client,
         )
+        items = [schema.QueueEntry(**review.views.row(p, order)) for p in positions]
+        return schema.QueuePage(items=items, selected=review.queue.count(wanted))
 
     @app.get("/api/progress")
-    def progress(
-        category: Categories = [],  # noqa: B006
-        low: Score = 0.0,
-        high: Score = 1.0,
-    ) -> schema.Progress:
-        wanted = Filter(frozenset(), frozenset(category), low, high)
+    def progress(asked: Annotated[schema.FilterRequest, Query()]) -> schema.Progress:
         return schema.Progress(
-            states=review.queue.progress(wanted),
-            all_states=review.queue.progress(Filter()),
+            states=review.queue.progress(filter_of(asked)),
+            all_states=review.all_states(),
             reviewers=review.decisions.reviewers(),
         )
+
+    @app.get("/api/statistics")
+    def statistics() -> schema.StatisticsView:
+        return review.statistics.view()
+
+    @app.get("/api/changes")
+    def changes(
+        since: Annotated[int, Query(ge=0, le=schema.LARGEST_ID)], by: Name = ""
+    ) -> schema.ChangesView:
+        return changes_since(review.decisions, since, by)
+
+    @app.post("/api/export")
+    def export() -> schema.Exported:
+        return review.export()
 
 
 def _add_items(app: FastAPI, review: Review) -> None:
     @app.get("/api/items/{position}")
     def item(position: Position) -> schema.ItemView:
-        _check(review, position)
+        check_item(review, position)
         return review.item(position)
 
+    @app.get("/api/items/{position}/history")
+    def history(position: Position) -> schema.HistoryView:
+        check_item(review, position)
+        return review.views.history(position)
+
+    @app.get("/api/comments")
+    def comments(*, open: bool = True) -> schema.CommentList:
+        return review.views.open_comments(MOST_COMMENTS, only_open=open)
+
+
+def _add_photographs(app: FastAPI, review: Review) -> None:
     @app.get("/api/photos/{row}", response_class=Response)
     def photo(row: Row) -> Response:
         if row >= len(review.index.image_spans):
@@ -102,46 +116,17 @@ def _add_items(app: FastAPI, review: Review) -> None:
         kept = {"cache-control": "private, max-age=600"}
         return Response(shown.data, media_type=shown.media_type, headers=kept)
 
+    @app.get("/api/photos/{row}/items", response_model=schema.PhotoItems)
+    def photo_items(row: Row, *, masks: bool = False) -> schema.PhotoItems | JSONResponse:
+        if row >= len(review.index.image_spans):
+            return fault(404, f"there is no image {row}")
+        return review.views.photo_items(row, masks=masks)
 
-def _add_deciding(app: FastAPI, review: Review) -> None:
-    def answer(now: Decision) -> schema.Decided:
-        return schema.Decided(
-            version=now.version,
-            state=now.state,
-            by=now.by,
-            when=now.when,
-            all_states=review.queue.progress(Filter()),
-        )
 
+def _add_conflicts(app: FastAPI, review: Review) -> None:
     @app.exception_handler(ConflictError)
     def too_late(_: Request, conflict: ConflictError) -> JSONResponse:
         now = conflict.current
         text = f"{now.by or 'Another reviewer'} decided first: the mask is {now.state} now"
         view = schema.ConflictView(detail=text, current=review.item(conflict.position, now))
         return JSONResponse(view.model_dump(mode="json"), 409)
-
-    responses: dict[int | str, dict[str, object]] = {409: {"model": schema.ConflictView}}
-
-    @app.post("/api/items/{position}/decision", responses=responses)
-    def decide(position: Position, asked: schema.DecisionRequest) -> schema.Decided:
-        _check(review, position)
-        return answer(review.decide(position, asked))
-
-    @app.post("/api/items/{position}/undo", responses=responses)
-    def undo(position: Position, asked: schema.UndoRequest) -> schema.Decided:
-        _check(review, position)
-        return answer(review.decisions.undo(position, asked.version, asked.by))
-
-    @app.post("/api/items/{position}/segment")
-    def segment(position: Position, asked: schema.SegmentRequest) -> schema.Segmented:
-        _check(review, position)
-        return review.segment(position, asked.box)
-
-    @app.post("/api/export")
-    def export() -> schema.Exported:
-        return review.export()
-
-
-def _check(review: Review, position: int) -> None:
-    if review.queue.rank(position) < 0:
-        raise HTTPException(404, f"annotation {position} of the list is not in the review")

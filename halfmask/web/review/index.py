@@ -16,10 +16,27 @@ from numpy.typing import NDArray
 
 from halfmask.coco.records import is_id
 from halfmask.coco.scan_lists import scan_lists
-from halfmask.coco.supervision import all_finite, is_crowd, provenance
+from halfmask.coco.supervision import all_finite, is_crowd, is_missing, provenance
 
-STATES = ("", "filled", "accepted", "redrawn", "rejected")
-"""State of a mask by its code; 0 means that halfmask did not fill it."""
+STATES = (
+    "",
+    "filled",
+    "accepted",
+    "redrawn",
+    "rejected",
+    "annotated",
+    "confirmed",
+    "missing",
+    "deleted",
+)
+"""State of an annotation by its code; 0 means that it cannot be reviewed.
+
+annotated: a person's mask that came with the file. confirmed: one that a reviewer
+accepted. missing: the annotation has no mask.
+"""
+FILLED = STATES.index("rejected")
+"""The last code of masks that halfmask filled."""
+NO_SCORE = -1.0
 LARGEST_SIDE = 1 << 20
 CHUNK = 1 << 19
 """Bytes of the file that are parsed at once: a large file must not fill the memory."""
@@ -36,15 +53,15 @@ class ReviewIndex:
         spans: int64 [n, 2], first byte and last + 1.
         images: int32 [n], row of the annotation's image; −1 for an unknown one.
         classes: int32 [n], row in `categories`; −1 for an unknown one.
-        scores: float32 [n], the model's estimate of the mask's IoU; 0 where there is
-            none, which puts the mask first in the queue.
-        states: uint8 [n], codes of STATES; not 0 for masks in the review.
+        scores: float32 [n], the model's estimate of a filled mask's IoU; 0 where there
+            is none, which puts the mask first in the queue. NO_SCORE of other masks.
+        states: uint8 [n], codes of STATES.
         boxes: float32 [n, 4] xyxy, clipped to the image; zeros where unusable.
         image_spans: int64 [m, 2], first byte and last + 1 of each image record.
         sizes: int32 [m, 2], height and width.
-        queue: int64 [q], positions of the masks in the review, worst score first, then
-            in the order of the file.
-        by_image: int64 [n], positions sorted by image row.
+        queue: int32 [q], positions of the masks that halfmask filled, worst score
+            first, then in the order of the file.
+        by_image: int32 [n], positions sorted by image row.
     """
 
     digest: str
@@ -58,10 +75,10 @@ class ReviewIndex:
     boxes: NDArray[np.float32]
     image_spans: NDArray[np.int64]
     sizes: NDArray[np.int32]
-    queue: NDArray[np.int64]
-    by_image: NDArray[np.int64]
+    queue: NDArray[np.int32]
+    by_image: NDArray[np.int32]
 
-    def of_image(self, row: int) -> NDArray[np.int64]:
+    def of_image(self, row: int) -> NDArray[np.int32]:
         """Returns the positions of an image's annotations."""
         rows = self.images[self.by_image]
         first, last = np.searchsorted(rows, row), np.searchsorted(rows, row, side="right")
@@ -83,16 +100,18 @@ class _Columns:
             record.get(key) if is_id(record.get(key)) else -1
             for key in ("id", "image_id", "category_id")
         ]
-        origin = None if not record or is_crowd(record) else provenance(record)
-        score: Any = record["halfmask"].get("score") if origin else None
+        state = _state_of(record)
+        is_filled = 0 < STATES.index(state) <= FILLED
+        score: Any = record["halfmask"].get("score") if is_filled else NO_SCORE
         bbox: Any = record.get("bbox")
         sound = isinstance(bbox, list) and len(bbox) == 4 and all_finite(bbox)
         self.ids.append(ids[0])
         self.image_ids.append(ids[1])
         self.category_ids.append(ids[2])
         self.spans.extend(span)
-        self.scores.append(min(max(float(score), 0.0), 1.0) if all_finite([score]) else 0.0)
-        self.states.append(STATES.index(origin) if origin else 0)
+        least = 0.0 if is_filled else NO_SCORE
+        self.scores.append(min(max(float(score), least), 1.0) if all_finite([score]) else least)
+        self.states.append(STATES.index(state))
         self.boxes.extend(bbox if sound else (0, 0, 0, 0))
 
     def add_image(self, value: Any, span: tuple[int, int]) -> None:
@@ -105,6 +124,19 @@ class _Columns:
         self.image_record_ids.append(value["id"])
         self.image_spans.extend(span)
         self.sizes.extend((int(sides[0]), int(sides[1])) if usable else (0, 0))
+
+
+def _state_of(record: dict[str, Any]) -> str:
+    if not record or is_crowd(record):
+        return ""
+    origin = provenance(record)
+    if origin is not None:
+        return origin
+    if is_missing(record.get("segmentation")):
+        return "missing"
+    note = record.get("halfmask")
+    is_confirmed = isinstance(note, dict) and note.get("state") == "confirmed"
+    return "confirmed" if is_confirmed else "annotated"
 
 
 def build_index(path: Path) -> ReviewIndex:
@@ -138,7 +170,7 @@ def _assembled(digest: str, columns: _Columns, categories: list[dict[str, Any]])
     )
     states = np.array(columns.states, dtype=np.uint8) * usable
     scores = np.array(columns.scores, dtype=np.float32)
-    reviewed = np.flatnonzero(states)
+    filled = np.flatnonzero((states > 0) & (states <= FILLED))
     return ReviewIndex(
         digest=digest,
         categories=categories,
@@ -151,8 +183,8 @@ def _assembled(digest: str, columns: _Columns, categories: list[dict[str, Any]])
         boxes=boxes,
         image_spans=np.array(columns.image_spans).reshape(-1, 2),
         sizes=sizes,
-        queue=reviewed[np.argsort(scores[reviewed], kind="stable")],
-        by_image=np.argsort(images, kind="stable"),
+        queue=filled[np.argsort(scores[filled], kind="stable")].astype(np.int32),
+        by_image=np.argsort(images, kind="stable").astype(np.int32),
     )
 
 

@@ -1,121 +1,220 @@
-"""The order of the masks in a review, its filters, and the progress."""
+"""The order of the annotations in a review, its filters, and the progress."""
 
 from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from halfmask.web.review.decisions import Decisions
+from halfmask.errors import InputError
+from halfmask.web.review.filters import Filter, Selection
 from halfmask.web.review.index import STATES, ReviewIndex
+from halfmask.web.review.log.decisions import Decisions
 
 HOLD_SECONDS = 90.0
-"""How long a mask that one reviewer sees is kept from the others."""
+"""How long an annotation that one reviewer sees is kept from the others."""
 HELD_AHEAD = 2
-"""Masks that are held for a reviewer besides the current one."""
+"""Annotations that are held for a reviewer besides the current one."""
 MOST_HOLDS = 4096
+SORTS = ("score", "class", "size", "file")
+Step = Literal["item", "class", "photo"]
 
 
-@dataclass(frozen=True)
-class Filter:
-    """Selects masks.
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """How a queue is sorted.
 
     Attributes:
-        states: names of STATES; an empty set selects all.
-        categories: category ids; an empty set selects all.
-        low, high: bounds of the score, inclusive.
+        sort: one of SORTS, or a name given to `Queue.order_by`.
+        reverse: whether the order is turned around.
     """
 
-    states: frozenset[str] = frozenset()
-    categories: frozenset[int] = frozenset()
-    low: float = 0.0
-    high: float = 1.0
+    sort: str = "score"
+    reverse: bool = False
 
 
 class Queue:
-    """The masks in the review by *rank*, 0 for the worst score. Ranks never change."""
+    """The annotations in a review.
 
-    def __init__(self, index: ReviewIndex, decisions: Decisions) -> None:
-        self.index, self._decisions = index, decisions
-        self._ids = np.array([c["id"] for c in index.categories], dtype=np.int64)
-        self._classes = index.classes[index.queue]
-        self._scores = index.scores[index.queue].astype(np.float64).round(6)
-        self._ranks = np.full(len(index.ids), -1, dtype=np.int64)
-        self._ranks[index.queue] = np.arange(len(index.queue))
+    An annotation's *rank* is its place in an order, 0 for the first; the lowest score is
+    the first of the usual order.
+
+    Args:
+        index: of the reviewed file.
+        decisions: of the review.
+        people: whether people's masks are reviewed; None: if halfmask filled none.
+    """
+
+    def __init__(
+        self, index: ReviewIndex, decisions: Decisions, people: bool | None = None
+    ) -> None:
+        self.index, self.table = index, decisions.table
+        self.people = not len(index.queue) if people is None else people
+        self._selection = Selection(decisions, people=self.people)
+        self.selected = self._selection.of
+        self._values: dict[str, NDArray[np.float32]] = {}
+        self._orders: dict[Order, tuple[int, NDArray[np.int32], NDArray[np.int32]]] = {}
         self._holds: dict[int, tuple[str, float]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
-    def rank(self, position: int) -> int:
-        """Returns the rank of an annotation, −1 if it is not in the review."""
-        return int(self._ranks[position]) if 0 <= position < len(self._ranks) else -1
+    def __len__(self) -> int:
+        """Returns the number of annotations in the review that are not deleted."""
+        return self.count(Filter())
+
+    @property
+    def sorts(self) -> list[str]:
+        """Names of the orders."""
+        return [*SORTS, *self._values]
+
+    def order_by(self, name: str, values: NDArray[Any]) -> None:
+        """Gives every annotation of the file a value to sort by, highest first.
+
+        Args:
+            name: of the order.
+            values: float [n]; NaN comes last.
+        Raises:
+            InputError: there is not one value for each annotation of the file.
+        """
+        if len(values) != self.table.file_count:
+            raise InputError(
+                f"{name}: expected {self.table.file_count} values, one for each annotation of "
+                f"the file, found {len(values)}"
+            )
+        with self._lock:
+            self._values[name] = np.asarray(values, dtype=np.float32)
+            self._orders = {o: known for o, known in self._orders.items() if o.sort != name}
+
+    def value(self, name: str, position: int) -> float | None:
+        """Returns the value of an annotation in an order of `order_by`; None: without one."""
+        values = self._values.get(name)
+        if values is None or position >= len(values) or not np.isfinite(values[position]):
+            return None
+        return float(values[position])
+
+    def rank(self, position: int, order: Order = Order()) -> int:
+        """Returns the rank of an annotation, −1 if it cannot be reviewed."""
+        if not self.table.is_item(position):
+            return -1
+        return int(self._order(order)[1][position])
 
     def page(
-        self, wanted: Filter, after: int, count: int, *, backwards: bool, client: str
+        self,
+        wanted: Filter,
+        after: int,
+        count: int,
+        *,
+        order: Order = Order(),
+        step: Step = "item",
+        backwards: bool = False,
+        client: str = "",
     ) -> list[int]:
-        """Returns ranks that the filter selects.
+        """Returns positions that the filter selects, in the order.
 
-        Masks that other clients see are left out, except backwards or when no other
-        mask is left. The client's current mask (`after`) and the next ones are held for
-        it.
+        Annotations that other clients see are left out, except backwards or when no
+        other is left. The client's current annotation (`after`) and the next ones are
+        held for it.
 
         Args:
             wanted: the filter.
-            after: returns ranks after this one; −1 starts at the worst score.
-            count: the largest number of ranks.
-            backwards: returns ranks before `after` instead, nearest first.
+            after: returns what comes after this rank; −1 starts at the first.
+            count: the largest number of positions.
+            order: of the queue.
+            step: class: only those of the same class as the current annotation; photo:
+                only those on other photographs.
+            backwards: returns what comes before `after` instead, nearest first.
             client: identifies the browser window.
         """
-        with self._lock:  # a decision between selecting and holding would offer its mask again
-            ranks = np.flatnonzero(self._selected(wanted))
+        with self._lock:  # a decision between selecting and holding would offer it again
+            positions, _ = self._order(order)
+            now = positions[after : after + 1] if after >= 0 else positions[:0]
+            chosen = self._reached(wanted, now, step)[positions]
             if backwards:
-                before: list[int] = ranks[ranks < after][::-1][:count].tolist()
+                behind = max(after, 0)
+                before: list[int] = positions[:behind][chosen[:behind]][::-1][:count].tolist()
                 return before
-            ahead = ranks[ranks > after]
+            ahead = positions[after + 1 :][chosen[after + 1 :]]
             busy = self._held_by_others(client)
             free = ahead[~np.isin(ahead, busy)] if busy else ahead
             if not len(free) and after < 0:
-                free = ahead  # no other mask is left
+                free = ahead  # no other is left
             page: list[int] = free[:count].tolist()
-            self._hold([after, *page[:HELD_AHEAD]], client)
+            self._hold([*now.tolist(), *page[:HELD_AHEAD]], client)
         return page
 
+    def _reached(self, wanted: Filter, now: NDArray[np.int32], step: Step) -> NDArray[np.bool_]:
+        """Returns what a step from the current annotation (at most one) may lead to."""
+        chosen, table = self.selected(wanted), self.table
+        if len(now) and step == "class":
+            chosen &= table.classes == table.classes[now]
+        elif len(now) and step == "photo":
+            chosen &= table.images != table.images[now]
+        return chosen
+
     def count(self, wanted: Filter) -> int:
-        """Returns how many masks the filter selects."""
-        return int(self._selected(wanted).sum())
+        """Returns how many annotations the filter selects."""
+        return int(self.selected(wanted).sum())
 
     def progress(self, wanted: Filter) -> dict[str, int]:
-        """Returns state → masks of the filter's classes and scores; ignores its states."""
-        everything = Filter(frozenset(), wanted.categories, wanted.low, wanted.high)
-        states = self._decisions.states[self.index.queue][self._selected(everything)]
+        """Returns state → annotations that the filter selects; ignores its states."""
+        everything = replace(wanted, states=frozenset(STATES))
+        states = self.table.states[self.selected(everything)]
         counts = np.bincount(states, minlength=len(STATES)).tolist()
         return {state: counts[code] for code, state in enumerate(STATES) if state}
 
     def by_category(self) -> list[int]:
-        """Returns the masks of each category, in the order of `ReviewIndex.categories`."""
-        counts: list[int] = np.bincount(self._classes, minlength=len(self._ids)).tolist()
+        """Returns the annotations of each class in the review that are not deleted."""
+        classes = self.table.classes[self.selected(Filter())]
+        counts: list[int] = np.bincount(classes, minlength=len(self.index.categories)).tolist()
         return counts
 
-    def _selected(self, wanted: Filter) -> NDArray[np.bool_]:
-        selected = (self._scores >= wanted.low) & (self._scores <= wanted.high)
-        if wanted.categories:
-            selected &= np.isin(self._ids[self._classes], list(wanted.categories))
-        if wanted.states:
-            codes = [STATES.index(state) for state in wanted.states]
-            selected &= np.isin(self._decisions.states[self.index.queue], codes)
-        return selected
+    def _order(self, order: Order) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Returns all positions in an order, and the rank of each position."""
+        with self._lock:
+            table = self.table
+            # Added annotations, and classes and boxes that change, make it anew.
+            stamp = len(table) + (table.edits << 32 if order.sort in ("class", "size") else 0)
+            known = self._orders.get(order)
+            if known is None or known[0] != stamp:
+                items = np.flatnonzero(table.states).astype(np.int32)
+                positions = items[np.lexsort(self._keys(order.sort, items))]
+                if order.reverse:
+                    positions = positions[::-1]
+                ranks = np.full(len(table.states), -1, dtype=np.int32)
+                ranks[positions] = np.arange(len(positions), dtype=np.int32)
+                known = self._orders[order] = (stamp, positions, ranks)
+            return known[1], known[2]
+
+    def _keys(self, sort: str, items: NDArray[np.int32]) -> list[NDArray[Any]]:
+        """Returns the columns to sort by, the first one last; ties keep the file's order."""
+        table = self.table
+        scores = np.where(table.scores[items] < 0, 2, table.scores[items])  # those without: last
+        if sort == "score":
+            return [items, scores]
+        if sort == "class":
+            return [items, scores, table.classes[items]]
+        if sort == "size":
+            return [items, self._selection.areas()[items]]
+        if sort == "file":
+            return [items]
+        if sort not in self._values:
+            raise InputError(f"the queue cannot be sorted by {sort!r}; it knows {self.sorts}")
+        values = np.full(len(table.states), np.nan, dtype=np.float32)
+        values[: table.file_count] = self._values[sort]
+        return [items, -values[items]]
 
     def _held_by_others(self, client: str) -> list[int]:
         now = time.monotonic()
-        self._holds = {rank: hold for rank, hold in self._holds.items() if hold[1] > now}
-        return [rank for rank, (holder, _) in self._holds.items() if holder != client]
+        self._holds = {at: hold for at, hold in self._holds.items() if hold[1] > now}
+        return [at for at, (holder, _) in self._holds.items() if holder != client]
 
-    def _hold(self, ranks: list[int], client: str) -> None:
-        """Holds masks for a client, and releases the ones that it held before."""
+    def _hold(self, positions: list[int], client: str) -> None:
+        """Holds annotations for a client, and releases the ones that it held before."""
         if not client:
             return
-        self._holds = {rank: hold for rank, hold in self._holds.items() if hold[0] != client}
+        self._holds = {at: hold for at, hold in self._holds.items() if hold[0] != client}
         if len(self._holds) < MOST_HOLDS:
-            self._holds |= dict.fromkeys(ranks, (client, time.monotonic() + HOLD_SECONDS))
+            self._holds |= dict.fromkeys(positions, (client, time.monotonic() + HOLD_SECONDS))

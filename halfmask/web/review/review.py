@@ -2,48 +2,56 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
-from collections import OrderedDict
 from pathlib import Path
 
 from halfmask._version import __version__
-from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
 from halfmask.files.guard import Output, guard
 from halfmask.files.kinds import COCO, REVIEW
-from halfmask.masks.rle import area_of, compressed, fault_of_rle
 from halfmask.web import schema
-from halfmask.web.photographs import shrink_for
-from halfmask.web.review.decisions import Decision, Decisions, Mask
+from halfmask.web.review.batch import THRESHOLD, Batch
+from halfmask.web.review.drafts import Drafts
+from halfmask.web.review.editing import Edited, Editor, drawn_by_hand
 from halfmask.web.review.export import OutputLock, export_review
-from halfmask.web.review.index import STATES
+from halfmask.web.review.filters import Filter
+from halfmask.web.review.log.decision import Decision, Mask
+from halfmask.web.review.log.decisions import Decisions
+from halfmask.web.review.log.statistics import Statistics
 from halfmask.web.review.queue import Queue
 from halfmask.web.review.source import ReviewedFile
-from halfmask.web.segmenting import Drawn, Segmenter
-
-MOST_OTHERS = 100
-"""Boxes of other objects that come with a mask."""
-MOST_DRAFTS = 512
-"""The model's masks that are kept until a reviewer accepts them."""
+from halfmask.web.review.views import Views, plain_text
+from halfmask.web.segmenting import Segmenter
 
 
 class Review:
     """Everything that the review page asks for; safe to use from several threads.
 
     Args:
-        data: the completed COCO file; never written to.
+        data: the COCO file; never written to.
         segmenter: draws the masks of boxes that reviewers drag.
         images: folder of the photographs.
         journal: file of the decisions.
         out: the reviewed file.
+        people: whether people's masks are reviewed, not those that halfmask filled;
+            None: if it filled none.
+    Attributes:
+        file, index, table: what is reviewed, and its current state.
+        decisions, queue, views, editor, batch, drafts, statistics: parts of the review.
     Raises:
-        InputError: `data` is no COCO file, or has no mask that halfmask filled; or the
-            journal or `out` cannot be used.
+        InputError: `data` is no COCO file, or has nothing to review; or the journal or
+            `out` cannot be used.
     """
 
     def __init__(
-        self, data: Path, segmenter: Segmenter, *, images: Path, journal: Path, out: Path
+        self,
+        data: Path,
+        segmenter: Segmenter,
+        *,
+        images: Path,
+        journal: Path,
+        out: Path,
+        people: bool | None = None,
     ) -> None:
         outputs = [Output(out, "--out", COCO), Output(journal, "--journal", REVIEW)]
         guard(outputs, inputs=[data])
@@ -51,14 +59,18 @@ class Review:
         self._held = OutputLock(out)
         try:
             self.file = ReviewedFile(data, images)
-            self.index = self.file.index
-            self.decisions = Decisions(journal, self.index, self.file.decision)
+            self.index, self.table = self.file.index, self.file.table
+            self.decisions = Decisions(journal, self.table, self.file.decision)
         except BaseException:
             self._held.close()
             raise
-        self.queue = Queue(self.index, self.decisions)
-        self._drafts: OrderedDict[str, tuple[int, Drawn]] = OrderedDict()
-        self._drafting, self._exporting = threading.Lock(), threading.Lock()
+        self.queue = Queue(self.index, self.decisions, people)
+        self.views = Views(self.file, self.decisions, self.queue)
+        self.editor = Editor(self.file, self.decisions)
+        self.batch = Batch(self.decisions, self.queue, self.editor)
+        self.drafts = Drafts(self.file, segmenter)
+        self.statistics = Statistics(self.decisions)
+        self._exporting = threading.Lock()
 
     def close(self) -> None:
         self.segmenter.close()
@@ -71,150 +83,133 @@ class Review:
         counts = self.queue.by_category()
         categories = [
             schema.CategoryItem(
-                id=c["id"], name=_text(c.get("name")), label=row + 1, count=counts[row]
+                id=c["id"], name=plain_text(c.get("name")), label=row + 1, count=counts[row]
             )
             for row, c in enumerate(self.index.categories)
-            if counts[row]
         ]
         return schema.ReviewSession(
             file=self.file.source.path.name,
             out=self._out.name,
             model=self.segmenter.name,
-            categories=categories,
-            total=len(self.index.queue),
+            categories=[c for c in categories if c.count],
+            all_categories=categories,
+            total=len(self.queue),
             version=__version__,
+            origin="person" if self.queue.people else "filled",
+            sorts=self.queue.sorts,
+            threshold=THRESHOLD,
+            seq=self.decisions.journal.end,
         )
 
-    def entry(self, rank: int) -> schema.QueueEntry:
-        """Returns a mask for the list."""
-        position = int(self.index.queue[rank])
-        row = int(self.index.classes[position])
-        return schema.QueueEntry(
-            position=position,
-            rank=rank,
-            id=int(self.index.ids[position]),
-            score=round(float(self.index.scores[position]), 4),
-            category=_text(self.index.categories[row].get("name")),
-            label=row + 1,
-            state=STATES[self.decisions.states[position]],
-        )
+    def all_states(self) -> dict[str, int]:
+        """Returns state → number of annotations in the review."""
+        return self.queue.progress(Filter())
 
     def item(self, position: int, decision: Decision | None = None) -> schema.ItemView:
-        """Returns a mask with everything that the page shows beside it.
+        """Returns an annotation with everything that the page shows beside it."""
+        return self.views.item(position, decision)
 
-        Args:
-            position: of the annotation.
-            decision: its current decision; None reads it.
-        """
-        decision = decision or self.decisions.current(position)
-        size, row = self.file.size_of(position), int(self.index.images[position])
-        mask, fault = self.file.mask(position, decision)
-        entry = self.entry(self.queue.rank(position))
-        boxes = self.index.boxes
-        return schema.ItemView(
-            version=decision.version,
-            state=decision.state,
-            by=decision.by,
-            when=decision.when,
-            position=position,
-            rank=entry.rank,
-            id=entry.id,
-            score=entry.score,
-            mask_score=(decision.mask or {}).get("score", entry.score),
-            category=schema.CategoryItem(
-                id=self.index.categories[entry.label - 1]["id"],
-                name=entry.category,
-                label=entry.label,
-            ),
-            image=self._image_view(row),
-            box=schema.xywh(*boxes[position].tolist()),
-            mask=None if mask is None else schema.Rle(**compressed(mask, size)),
-            fault=fault,
-            others=[
-                schema.xywh(*boxes[other].tolist())
-                for other in self.index.of_image(row)[:MOST_OTHERS]
-                if other != position and boxes[other][2] > boxes[other][0]
-            ],
-        )
-
-    def decide(self, position: int, asked: schema.DecisionRequest) -> Decision:
+    def decide(self, position: int, asked: schema.DecisionRequest) -> Edited:
         """Writes a decision to the journal.
 
         Raises:
             InputError: the request contradicts itself, or its mask cannot be used; or
                 the file or the journal is not what it was.
-            ConflictError, OSError: as in `Decisions.decide`.
+            ConflictError, OSError: as in `Decisions.act`.
         """
         if (asked.state == "redrawn") != (asked.mask is not None):
             raise InputError("the state redrawn needs a mask, other states take none")
         if asked.draft is not None and asked.state != "accepted":
             raise InputError("a draft is a mask of the model; it needs the state accepted")
         self.file.source.confirm()
-        mask: Mask | None = None
-        if asked.mask is not None:
-            mask = _drawn_by_hand(asked.mask, self.file.size_of(position))
-        elif asked.draft is not None:
-            mask = self._drawn_by_model(asked.draft, position)
-        elif asked.state == "accepted":
-            fault = self.file.mask(position, self.decisions.current(position))[1]
-            if fault:
-                raise InputError(f"there is no mask to accept: {fault}")
-        return self.decisions.decide(position, asked.version, asked.state, by=asked.by, mask=mask)
+        mask, _ = self._new_mask(("item", position), asked.mask, asked.draft)
+        return self.editor.decide(position, asked.version, asked.by, state=asked.state, mask=mask)
+
+    def set_class(self, position: int, asked: schema.ClassRequest) -> Edited:
+        """Sets the class of an annotation."""
+        self.file.source.confirm()
+        return self.editor.set_class(position, asked.version, asked.by, category=asked.category)
+
+    def set_box(self, position: int, asked: schema.BoxRequest) -> Edited:
+        """Sets the box of an annotation, and its mask if one comes along."""
+        self.file.source.confirm()
+        mask, state = self._new_mask(("item", position), asked.mask, asked.draft)
+        return self.editor.set_box(
+            position, asked.version, asked.by, box=asked.box, mask=mask, state=state
+        )
+
+    def delete(self, position: int, asked: schema.EditRequest) -> Edited:
+        """Deletes an annotation."""
+        self.file.source.confirm()
+        return self.editor.delete(position, asked.version, asked.by)
+
+    def split(self, position: int, asked: schema.SplitRequest) -> Edited:
+        """Makes several annotations of one."""
+        self.file.source.confirm()
+        size = self.file.size_of(position)
+        parts = None if asked.parts is None else [drawn_by_hand(p, size) for p in asked.parts]
+        return self.editor.split(position, asked.version, asked.by, parts=parts)
+
+    def merge(self, asked: schema.MergeRequest) -> Edited:
+        """Makes one annotation of several."""
+        self.file.source.confirm()
+        return self.editor.merge(asked.positions, asked.versions, asked.by)
+
+    def add(self, row: int, asked: schema.AddRequest) -> Edited:
+        """Adds an annotation to a photograph."""
+        self.file.source.confirm()
+        mask, state = self._new_mask(("photo", row), asked.mask, asked.draft, row=row)
+        return self.editor.add(
+            row, asked.by, category=asked.category, box=asked.box, mask=mask, state=state
+        )
 
     def segment(self, position: int, box: schema.Box) -> schema.Segmented:
-        """Returns the model's mask for another box, and keeps it until it is accepted.
+        """Returns the model's mask for another box; see `Drafts.segment`."""
+        row = int(self.table.images[position])
+        category = int(self.table.classes[position])
+        return self.drafts.segment(("item", position), row, box, category)
 
-        Raises:
-            InputError: the photograph cannot be used, or the box lies outside it.
-            BusyError: too many requests wait.
-        """
-        category = self.index.categories[int(self.index.classes[position])]
-        predictor = self.segmenter.predictor()
-        label = predictor.labels_of([{"id": 0, "name": category.get("name")}])[0]
-        x, y, width, height = box
-        row, corners = int(self.index.images[position]), (x, y, x + width, y + height)
-        with self.file.pixels(row, shrink_for(width, height)) as pixels:
-            drawn = self.segmenter.segment(pixels, corners, label, size=self.file.size_of(position))
-        draft = secrets.token_hex(12)
-        with self._drafting:
-            self._drafts[draft] = (position, drawn)
-            while len(self._drafts) > MOST_DRAFTS:
-                self._drafts.popitem(last=False)
-        return schema.Segmented.of(drawn, draft)
+    def segment_new(self, row: int, asked: schema.NewSegmentRequest) -> schema.Segmented:
+        """Returns the model's mask for the box of a new annotation."""
+        category = self._class_row(asked.category)
+        return self.drafts.segment(("photo", row), row, asked.box, category)
+
+    def refine(self, position: int, asked: schema.RefineRequest) -> schema.Refined:
+        """Returns a mask that fits clicks; see `Drafts.refine`."""
+        row = int(self.table.images[position])
+        category = int(self.table.classes[position])
+        return self.drafts.refine(("item", position), row, asked, category=category)
+
+    def refine_new(self, row: int, asked: schema.NewRefineRequest) -> schema.Refined:
+        """Returns a mask that fits clicks, for a new annotation."""
+        category = self._class_row(asked.category)
+        return self.drafts.refine(("photo", row), row, asked, category=category)
 
     def export(self) -> schema.Exported:
         """Writes the reviewed file."""
         with self._exporting:
-            counts = export_review(self.file.source, self.index, self.decisions, out=self._out)
-        return schema.Exported(out=self._out.name, counts=counts)
+            written = export_review(self.file, self.decisions, out=self._out)
+        return schema.Exported(
+            out=self._out.name, comments_open=self.statistics.open_comments(), **written.to_json()
+        )
 
-    def _image_view(self, row: int) -> schema.ImageView:
-        image = self.file.image(row)
-        height, width = self.index.sizes[row].tolist()
-        name = _text(file_name_of(image))
-        return schema.ImageView(row=row, id=image["id"], file_name=name, width=width, height=height)
+    def _class_row(self, category: int | None) -> int | None:
+        return None if category is None else self.table.class_row(category)
 
-    def _drawn_by_model(self, draft: str, position: int) -> Mask:
-        with self._drafting:
-            owner, drawn = self._drafts.get(draft, (-1, None))
-        if drawn is None or owner != position:
-            raise InputError("the server no longer has the model's mask; segment again")
-        return {
-            "segmentation": drawn.rle,
-            "area": drawn.area,
-            "model": self.segmenter.predictor().identity,
-            "score": drawn.score,
-            "box": [round(v, 2) for v in schema.xywh(*drawn.box)],
-        }
-
-
-def _drawn_by_hand(runs: schema.Runs, size: tuple[int, int]) -> Mask:
-    rle = {"size": list(runs.size), "counts": runs.counts}
-    if fault := fault_of_rle(rle, size):
-        raise InputError(f"the drawn mask cannot be used: {fault}")
-    return {"segmentation": compressed(rle, size), "area": area_of(rle, size)}
-
-
-def _text(value: object) -> str:
-    """Returns text that JSON can carry; half of a surrogate pair becomes a question mark."""
-    return str(value).encode("utf-8", "replace").decode()
+    def _new_mask(
+        self,
+        owner: tuple[str, int],
+        drawn: schema.Runs | None,
+        draft: str | None,
+        *,
+        row: int | None = None,
+    ) -> tuple[Mask | None, str]:
+        """Returns a drawn or a model's mask and its state: redrawn, accepted or missing."""
+        if drawn is not None and draft is not None:
+            raise InputError("give a drawn mask or a draft of the model, not both")
+        if drawn is not None:
+            size = self.file.size_of(owner[1]) if row is None else self.file.size_of_image(row)
+            return drawn_by_hand(drawn, size), "redrawn"
+        if draft is not None:
+            return self.drafts.mask(draft, owner), "accepted"
+        return None, "missing"

@@ -29,8 +29,9 @@ from halfmask.web.photographs import (
     room_for,
     shown,
 )
-from halfmask.web.review.decisions import Decision
 from halfmask.web.review.index import STATES, build_index
+from halfmask.web.review.log.decision import Decision
+from halfmask.web.review.table import Table
 
 BLOCK = 1 << 20
 
@@ -59,10 +60,14 @@ class SourceFile:
 
     def read(self, start: int, end: int) -> Any:
         """Returns the JSON value at bytes start … end − 1."""
+        return json.loads(self.read_bytes(start, end))
+
+    def read_bytes(self, start: int, end: int) -> bytes:
+        """Returns bytes start … end − 1."""
         with self._lock:
             self._check(self._file)
             self._file.seek(start)
-            return json.loads(self._file.read(end - start))
+            return self._file.read(end - start)
 
     @contextmanager
     def reopened(self) -> Iterator[IO[bytes]]:
@@ -110,25 +115,29 @@ class ReviewedFile:
     """The records of the reviewed file: annotations by *position*, images by *row*.
 
     Args:
-        path: the completed COCO file; never written to.
+        path: the COCO file; never written to.
         images: folder of its photographs.
     Raises:
-        InputError: it is no COCO file, or halfmask filled no mask in it.
+        InputError: it is no COCO file, or has no annotation that can be reviewed.
     """
 
     def __init__(self, path: Path, images: Path) -> None:
         self.index = build_index(path)
-        if not len(self.index.queue):
+        if not self.index.states.any():
             raise InputError(
-                f"{path}: no mask in it was filled by halfmask, so there is nothing to review; "
-                "fill masks first: halfmask complete"
+                f"{path}: no annotation in it has a known image, a known class and a box, so "
+                "there is nothing to review"
             )
+        self.table = Table(self.index)
         self.source = SourceFile(path, self.index.digest)
         self._images = images
         self._deciding = threading.Lock()
         self._decided: Ruling | None = None
 
     def annotation(self, position: int) -> dict[str, Any]:
+        """Returns an annotation of the file; an added one has no record there."""
+        if position >= self.table.file_count:
+            return {}
         return dict(self.source.read(*self.index.spans[position].tolist()))
 
     def image(self, row: int) -> dict[str, Any]:
@@ -136,8 +145,7 @@ class ReviewedFile:
 
     def size_of(self, position: int) -> tuple[int, int]:
         """Returns (H, W) of the annotation's photograph, from the file."""
-        height, width = self.index.sizes[self.index.images[position]].tolist()
-        return height, width
+        return self.size_of_image(int(self.table.images[position]))
 
     def decision(self, position: int) -> Decision:
         """Returns the state in the file, with reviewer and time of an earlier review."""
@@ -183,7 +191,7 @@ class ReviewedFile:
             yield decoded(data, name, shrink, frame=frame)
 
     def _photograph(self, row: int) -> tuple[bytes, str, Frame]:
-        image, size = self.image(row), self._size(row)
+        image, size = self.image(row), self.size_of_image(row)
         data, name = bytes_inside(self._images, image), file_name_of(image)
         found = orientation_of(data, name)
         frame = self._ruling().frame(found, size)
@@ -210,8 +218,9 @@ class ReviewedFile:
             first, last = np.searchsorted(image_of, row), np.searchsorted(image_of, row + 1)
             positions = self.index.by_image[first:last]
             boxes = [self.annotation(position).get("bbox") for position in positions]
-            yield path, self._size(row), [box for box in boxes if is_box(box)]
+            yield path, self.size_of_image(row), [box for box in boxes if is_box(box)]
 
-    def _size(self, row: int) -> tuple[int, int]:
+    def size_of_image(self, row: int) -> tuple[int, int]:
+        """Returns (H, W) of a photograph, from the file."""
         height, width = self.index.sizes[row].tolist()
         return height, width

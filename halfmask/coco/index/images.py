@@ -11,7 +11,7 @@ import numpy as np
 from halfmask.coco.index.format import Array
 from halfmask.coco.reading.ids import StandardIds
 from halfmask.coco.records import file_name_of, repeated_id, size_of_record
-from halfmask.coco.scan_lists import Batch
+from halfmask.coco.scan.lists import Batch
 from halfmask.errors import InputError
 
 
@@ -99,14 +99,24 @@ class IndexImages:
             self._ids.merged["image"] = len(offsets)
         return offsets
 
-    def find(self, ids: list[int]) -> list[int]:
-        """Returns the row of each id, −1 if there is none."""
-        wanted = np.array(ids, dtype=np.int64)
+    def find(self, ids: Array) -> Array:
+        """Returns the row of each id, −1 if there is none.
+
+        Args:
+            ids: int64 [n].
+        """
         if not len(self._sorted):
-            return [-1] * len(ids)
-        place = np.minimum(np.searchsorted(self._sorted, wanted), len(self._sorted) - 1)
-        rows: list[int] = np.where(self._sorted[place] == wanted, self._order[place], -1).tolist()
-        return rows
+            return np.full(len(ids), -1, dtype=np.int64)
+        place = np.minimum(np.searchsorted(self._sorted, ids), len(self._sorted) - 1)
+        return np.where(self._sorted[place] == ids, self._order[place], -1)
+
+    def sizes_of(self, rows: Array) -> Array:
+        """Returns int64 [n, 2], H and W of each row; 0 for a row of −1."""
+        sizes = np.zeros((len(rows), 2), dtype=np.int64)
+        found = np.flatnonzero(rows >= 0)
+        for k, side in enumerate(("height", "width")):
+            sizes[found, k] = self.table[side][rows[found]]
+        return sizes
 
     def __len__(self) -> int:
         return len(self._sorted)

@@ -1,13 +1,12 @@
 """Reads the lists of a large JSON object in chunks, with the byte span of each item.
 
-Written here since JSON libraries give no byte spans. Brackets outside of strings are
-found with array operations; the text between them is parsed, many items in one call.
+Brackets outside of strings are found with array operations; the text between them is
+parsed, many items in one call.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfmask.coco.records import EXPECTED_ROOT, LISTS, check_lists
+from halfmask.coco.scan.brackets import BLANK, LOWER, OPEN, Brackets
 from halfmask.errors import InputError
 from halfmask.files.regular import open_regular
 from halfmask.progress import Progress
@@ -25,10 +25,11 @@ MIB = 1 << 20
 CHUNK = 4 * MIB
 LONGEST = 256 * MIB
 """Largest item in bytes; an item must fit into memory."""
+DEEPEST = 100
+"""Depth from which Python's JSON reader alone reads, which has a limit."""
 
-_QUOTE, _OPEN, _CLOSE = ord('"'), ord("{"), ord("}")  # "[" and "]" are 32 less
-_LOWER = 32
-_BLANK = b" \t\r\n"
+Spans = NDArray[np.int64]
+NONE: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,26 @@ class Batch:
     Attributes:
         key: name of the list.
         first: position of the first item in its list.
-        items: JSON values.
-        spans: first byte and last byte + 1 of each item; (-1, -1) for an item that is
+        items: JSON values; none if they are in `decoded`.
+        spans: first byte and last byte + 1 of each item in the file; (-1, -1) for one that is
             neither object nor list.
+        decoded: what `decode` returned for these items.
+        start: where the text that `decode` got begins in the file.
     """
 
     key: str
     first: int
     items: list[Any]
     spans: list[tuple[int, int]]
+    decoded: Any = None
+    start: int = 0
+
+
+Decode = Callable[[str, bytes, Spans], Any]
+"""Reads many items at once: from the name of their list, a text and the int64 [n, 2]
+spans of the items in it, between which lie only single commas and blanks. It returns None
+for items that it leaves to Python's JSON reader. It must not accept text that is no JSON.
+"""
 
 
 def scan_lists(
@@ -55,6 +67,7 @@ def scan_lists(
     *,
     progress: Progress | None = None,
     constants: set[str] | None = None,
+    decode: Decode | None = None,
     on_chunk: Callable[[bytes], object] = len,
     chunk_bytes: int | None = None,
 ) -> Iterator[Batch]:
@@ -66,13 +79,16 @@ def scan_lists(
             items are wanted. Other lists are skipped unparsed.
         progress: called after each chunk; counts MiB.
         constants: receives NaN, Infinity and -Infinity if the file has them.
+        decode: reads items faster than Python's JSON reader; None: nothing does.
         on_chunk: called with each chunk of the file, for a digest of it.
         chunk_bytes: bytes read at once; None: CHUNK. Smaller chunks need less memory.
     Raises:
         InputError: the file is unreadable, not JSON, cut short, or no object with the
             lists images, annotations, categories.
     """
-    scan = _Scan(path=path, take=take, constants=set() if constants is None else constants)
+    scan = _Scan(
+        path=path, take=take, constants=set() if constants is None else constants, decode=decode
+    )
     try:
         total = -(-path.stat().st_size // MIB)
         with open_regular(path) as file:
@@ -84,42 +100,6 @@ def scan_lists(
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     scan.finish()
-
-
-class Brackets:
-    """Finds brackets outside of strings, chunk after chunk; `deepest` is the greatest depth."""
-
-    def __init__(self) -> None:
-        self.depth = self.deepest = 0
-        self._inside = 0
-        self._escaped = False
-
-    def find(self, chunk: bytes) -> tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np.int64]]:
-        """Returns the brackets of the first three levels.
-
-        Returns:
-            Positions in the chunk; +1 for an opening, −1 for a closing bracket; the
-                depth after it.
-        """
-        text = b"_" + chunk[1:] if self._escaped else chunk
-        if b"\\" in text:
-            text = re.sub(rb"\\.", b"__", text, flags=re.DOTALL)
-        self._escaped = text.endswith(b"\\")
-        data = np.frombuffer(text, dtype=np.uint8)
-        lower = data | _LOWER
-        at = np.flatnonzero((data == _QUOTE) | (lower == _OPEN) | (lower == _CLOSE))
-        kinds = data[at]
-        quotes = kinds == _QUOTE
-        inside = (np.cumsum(quotes) + self._inside) & 1
-        self._inside = int(inside[-1]) if len(inside) else self._inside
-        bracket = ~quotes & (inside == 0)
-        at, opens = at[bracket], (kinds[bracket] | _LOWER) == _OPEN
-        step = np.where(opens, 1, -1).astype(np.int8)
-        depth = self.depth + np.cumsum(step, dtype=np.int64)
-        self.depth = int(depth[-1]) if len(depth) else self.depth
-        self.deepest = int(depth.max(initial=self.deepest))
-        near = depth + ~opens <= 3
-        return at[near], step[near], depth[near]
 
 
 @dataclass(kw_only=True)
@@ -136,6 +116,7 @@ class _Scan:
     path: Path
     take: Callable[[str], bool]
     constants: set[str]
+    decode: Decode | None
     end: int = 0
     window: bytes = b""
     mark: int = 0
@@ -146,7 +127,7 @@ class _Scan:
     _taking: bool = True
     _kind: int = 0
     _count: int = 0
-    _starts: list[int] = field(default_factory=list)
+    _starts: NDArray[np.int64] = field(default_factory=lambda: NONE)
     _closed: bool = False
 
     def read(self, chunk: bytes) -> Iterator[Batch]:
@@ -169,10 +150,10 @@ class _Scan:
     def finish(self) -> None:
         """Checks that the file is complete and has the lists."""
         if not self._closed:
-            if not self.keys and self._brackets.depth == 0 and not self.window.strip(_BLANK):
+            if not self.keys and self._brackets.depth == 0 and not self.window.strip(BLANK):
                 raise InputError(f"{self.path}: expected a COCO JSON file, the file is empty")
             raise self._fault("the file ends early (cut short?)", self.end)
-        if self.window.strip(_BLANK):
+        if self.window.strip(BLANK):
             raise self._fault("something after the end", self.mark)
         check_lists(self.lists, self.keys, str(self.path))
 
@@ -194,7 +175,7 @@ class _Scan:
         before = self._bytes(self.mark, at)
         if self.mark == 0:
             before = before.removeprefix(b"\xef\xbb\xbf")
-        if before.strip(_BLANK):
+        if before.strip(BLANK):
             raise self._fault("no object at the start", 0)
         if self._bytes(at, at + 1) == b"[":
             raise InputError(
@@ -207,8 +188,8 @@ class _Scan:
         """Begins a list or object of the root."""
         self._named(self._bytes(self.mark, at), at, last=False)
         self._key, self._kind = self.keys[-1], self._bytes(at, at + 1)[0]
-        self._count, self._starts, self.mark = 0, [], at + 1
-        if self._kind + _LOWER == _OPEN:
+        self._count, self._starts, self.mark = 0, NONE, at + 1
+        if self._kind + LOWER == OPEN:
             self.lists.add(self._key)
         self._taking = self._key in LISTS and self._key in self.lists and self.take(self._key)
 
@@ -216,8 +197,8 @@ class _Scan:
         """Ends a list or object of the root."""
         if self._bytes(at, at + 1)[0] - 2 != self._kind:
             raise self._fault("brackets that do not match", at)
-        if self._taking and (rest := self._bytes(self.mark, at)).strip(_BLANK):
-            yield self._batch(rest, [])
+        if self._taking and (rest := self._bytes(self.mark, at)).strip(BLANK):
+            yield self._parse(rest, [])
         self._key, self._taking, self.mark = None, True, at + 1
 
     def _named(self, text: bytes, at: int, last: bool) -> None:
@@ -225,10 +206,10 @@ class _Scan:
 
         It holds a comma, perhaps keys with short values, and the next key.
         """
-        text = text.strip(_BLANK)
+        text = text.strip(BLANK)
         if self.keys and text[:1] == b",":
             text = text[1:]
-            if last and not text.strip(_BLANK):
+            if last and not text.strip(BLANK):
                 raise self._fault("a comma before the end", at)
         elif self.keys and not (last and not text):
             raise self._fault("no comma between two keys", at)
@@ -245,24 +226,40 @@ class _Scan:
         """Parses the items that end at these brackets of the current list."""
         if self._key is None or not self._taking:
             return
-        self._starts += at[step > 0].tolist()
-        ends = (at[step < 0] + 1).tolist()
-        if ends:
-            starts, self._starts = self._starts[: len(ends)], self._starts[len(ends) :]
-            text = self._bytes(self.mark, ends[-1])
-            yield self._batch(text, list(zip(starts, ends, strict=True)))
-            self.mark = ends[-1]
+        starts = np.concatenate([self._starts, at[step > 0]])
+        ends = at[step < 0] + 1
+        self._starts = starts[len(ends) :]
+        if len(ends):
+            spans = np.stack([starts[: len(ends)], ends], axis=1)
+            text = self._bytes(self.mark, int(ends[-1]))
+            yield self._decode(text, spans) or self._parse(text, spans.tolist())
+            self.mark = int(ends[-1])
 
-    def _batch(self, text: bytes, spans: list[tuple[int, int]]) -> Batch:
+    def _decode(self, text: bytes, spans: Spans) -> Batch | None:
+        """Reads items with `decode`; None if it cannot."""
         assert self._key is not None
-        text = text.lstrip(_BLANK)
+        before = b"," if self._count else b""
+        if self.decode is None or self._brackets.deepest > DEEPEST:
+            return None
+        if text[: int(spans[0, 0]) - self.mark].strip(BLANK) != before:
+            return None
+        decoded = self.decode(self._key, text, spans - self.mark)
+        if decoded is None:
+            return None
+        first, self._count = self._count, self._count + len(spans)
+        return Batch(self._key, first, [], [], decoded, self.mark)
+
+    def _parse(self, text: bytes, places: list[list[int]]) -> Batch:
+        assert self._key is not None
+        text = text.lstrip(BLANK)
         if self._count:
-            if text[:1] != b"," or not text[1:].strip(_BLANK):
+            if text[:1] != b"," or not text[1:].strip(BLANK):
                 raise self._fault(
                     f"no comma between two items of {self._key}, or one too many", self.mark
                 )
             text = text[1:]
         items = self._parsed(b"[" + text + b"]", self.mark, None)
+        spans = [(start, end) for start, end in places]
         if len(items) > len(spans):  # some are numbers, strings, …
             known = iter(spans)
             spans = [next(known) if isinstance(item, dict | list) else (-1, -1) for item in items]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from halfmask.coco.index.batches import record_batches
-from halfmask.coco.index.decode import decode_annotations
+from halfmask.coco.index.decode import decode_records
 from halfmask.coco.index.format import CHECK, SPOOLED, Array, Source, checksum, metadata, schema
 from halfmask.coco.index.images import IndexImages, read_span
 from halfmask.coco.index.rows import AnnotationRows
@@ -118,13 +118,7 @@ class _Builder:
 
     def _scanned(self, take: Callable[[str], bool], progress: Progress | None) -> Iterator[Batch]:
         return scan_lists(
-            self.path,
-            take,
-            progress=progress,
-            constants=self._constants,
-            decode=lambda key, text, spans: (
-                decode_annotations(text, spans) if key == "annotations" else None
-            ),
+            self.path, take, progress=progress, constants=self._constants, decode=decode_records
         )
 
     def _begin_annotations(self) -> None:
@@ -156,7 +150,7 @@ class _Builder:
     def _repeated(self) -> Array:
         """Returns the offsets of annotations that repeat an earlier one of their image."""
         found: list[int] = []
-        for k in range(len(self._parts)):
+        for k in range(0 if self._rows.rising else len(self._parts)):
             rows = np.fromfile(self._spool / str(k), dtype=SPOOLED)
             rows = rows[np.lexsort((rows["offset"], rows["id"], rows["image"]))]
             same = (rows["id"][1:] == rows["id"][:-1]) & (rows["image"][1:] == rows["image"][:-1])

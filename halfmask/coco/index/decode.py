@@ -1,8 +1,8 @@
-"""Reads many annotations at once into Arrow columns, as COCO's types.
+"""Reads many images or annotations at once into Arrow columns, as COCO's types.
 
 Arrow's JSON reader is several times as fast as Python's. It refuses what has another
-type, and what is no JSON; such annotations are left to Python's reader. Where Arrow
-accepts more than Python does, the text is left to Python as a whole.
+type, and what is no JSON; such records are left to Python's reader. Where Arrow accepts
+more than Python does, the text is left to Python as a whole.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from halfmask.coco.index.format import Array
 from halfmask.coco.scan.brackets import commas_between
 
 _FEWEST = 64
-"""Annotations that are read one by one if one of them has another type."""
+"""Records that are read one by one if one of them has another type."""
 _DIGITS, _STEP = 4300, 64
 """Python reads no number of more digits; the text is looked at in steps."""
 _CONSTANT = re.compile(rb"NaN|Inf")
 _MASK_FORM = re.compile(rb'"segmentation"\s*:\s*\{|"counts"\s*:\s*\[')
 
 
-class MaskForm(IntEnum):
-    """How the masks of a group of annotations are written."""
+class Form(IntEnum):
+    """What a group of records is; of annotations, how their masks are written."""
 
     POLYGONS = 0
     """Lists of polygons, or no mask."""
@@ -37,32 +37,34 @@ class MaskForm(IntEnum):
     """Compressed RLE."""
     RUNS = 2
     """Uncompressed RLE."""
+    IMAGES = 3
+    """No annotations, but images."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Annotations whose masks are written alike.
+    """Records that are written alike.
 
     Attributes:
         rows: int64, their positions among the items.
-        form: of their masks.
+        form: see `Form`.
         table: Arrow table, see `_schema`.
     """
 
     rows: Array
-    form: MaskForm
+    form: Form
     table: Any
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """Annotations as columns.
+    """Images or annotations as columns.
 
     Attributes:
         text: the JSON text.
         spans: int64 [n, 2], first byte and last byte + 1 of each in the text.
-        groups: the annotations that Arrow read.
-        others: position → JSON value, for the annotations that it did not.
+        groups: the records that Arrow read.
+        others: position → JSON value, for the records that it did not.
     """
 
     text: bytes
@@ -71,7 +73,7 @@ class Decoded:
     others: dict[int, Any]
 
     def item(self, row: int) -> Any:
-        """Returns an annotation as a JSON value."""
+        """Returns a record as a JSON value."""
         found = self.others.get(row)
         return self._parsed(row) if found is None else found
 
@@ -80,13 +82,17 @@ class Decoded:
         return json.loads(self.text[start:end])
 
 
-def decode_annotations(text: bytes, spans: Array) -> Decoded | None:
-    """Reads annotations; None if only Python's JSON reader surely reads the text alike.
+def decode_records(key: str, text: bytes, spans: Array, *, is_guess: bool) -> Decoded | None:
+    """Reads records; None if Python's JSON reader might read the text in another way.
 
     Args:
+        key: name of their list; only `images` and `annotations` are read.
         text: JSON, perhaps damaged.
-        spans: int64 [n, 2], of each annotation in it.
+        spans: int64 [n, 2], of each record in it.
+        is_guess: see `Decode`.
     """
+    if key not in ("images", "annotations"):
+        return None
     commas = commas_between(text, spans)
     if commas is None or not _is_plain(text):
         return None
@@ -94,8 +100,13 @@ def decode_annotations(text: bytes, spans: Array) -> Decoded | None:
     np.frombuffer(blank, dtype=np.uint8)[commas] = ord(" ")
     groups: list[Group] = []
     failed: list[int] = []
-    for form, rows in _forms(text, spans):
-        for part, table in _tables(blank, spans, rows, form=form):
+    every = np.arange(len(spans))
+    forms = [(Form.IMAGES, every)] if key == "images" else _forms(text, spans)
+    for form, rows in forms:
+        fewest = len(rows) if is_guess else _FEWEST
+        for part, table in _tables(blank, spans, rows, form=form, fewest=fewest):
+            if table is None and is_guess:
+                return None
             if table is None:
                 failed += part.tolist()
             else:
@@ -130,7 +141,7 @@ def _is_plain(text: bytes) -> bool:
     return not (digits[run:] - digits[:-run] == run).any()
 
 
-def _forms(text: bytes, spans: Array) -> Iterator[tuple[MaskForm, Array]]:
+def _forms(text: bytes, spans: Array) -> Iterator[tuple[Form, Array]]:
     """Yields the rows of each form, as far as a look at the text says.
 
     A wrong guess costs time alone: Arrow refuses what it cannot read.
@@ -140,27 +151,27 @@ def _forms(text: bytes, spans: Array) -> Iterator[tuple[MaskForm, Array]]:
     if objects > len(spans):
         for match in _MASK_FORM.finditer(text):
             row = int(np.searchsorted(spans[:, 0], match.start(), side="right")) - 1
-            form = MaskForm.TEXT if match.group().endswith(b"{") else MaskForm.RUNS
+            form = Form.TEXT if match.group().endswith(b"{") else Form.RUNS
             forms[max(row, 0)] = max(forms[max(row, 0)], form)
-    for form in MaskForm:
+    for form in (Form.POLYGONS, Form.TEXT, Form.RUNS):
         rows = np.flatnonzero(forms == form)
         if len(rows):
             yield form, rows
 
 
 def _tables(
-    text: bytearray, spans: Array, rows: Array, *, form: MaskForm
+    text: bytearray, spans: Array, rows: Array, *, form: Form, fewest: int
 ) -> Iterator[tuple[Array, Any]]:
     """Yields rows with their table; without one where Arrow cannot read them."""
     table = _table(_text_of(text, spans, rows), form)
     if table is not None and len(table) == len(rows):
         yield rows, table
-    elif len(rows) <= _FEWEST:
+    elif len(rows) <= fewest:
         yield rows, None
     else:
         half = len(rows) // 2
         for part in (rows[:half], rows[half:]):
-            yield from _tables(text, spans, part, form=form)
+            yield from _tables(text, spans, part, form=form, fewest=fewest)
 
 
 def _text_of(text: bytearray, spans: Array, rows: Array) -> bytes | memoryview:
@@ -171,7 +182,7 @@ def _text_of(text: bytearray, spans: Array, rows: Array) -> bytes | memoryview:
     return b"\n".join(text[start:end] for start, end in spans[rows].tolist())
 
 
-def _table(text: bytes | memoryview, form: MaskForm) -> Any:
+def _table(text: bytes | memoryview, form: Form) -> Any:
     """Returns the Arrow table of the text; None if Arrow refuses it."""
     import pyarrow as pa
     from pyarrow import json as reader
@@ -191,16 +202,20 @@ def _table(text: bytes | memoryview, form: MaskForm) -> Any:
 
 
 @cache
-def _schema(form: MaskForm) -> Any:
-    """The columns that say what an annotation teaches; others are skipped."""
+def _schema(form: Form) -> Any:
+    """The columns that say what a record teaches; others are skipped."""
     import pyarrow as pa
 
+    if form is Form.IMAGES:
+        whole = pa.int64()
+        sides = [("height", whole), ("width", whole)]
+        return pa.schema([("id", whole), *sides, ("file_name", pa.large_string())])
     number, whole, numbers = pa.float64(), pa.int64(), pa.list_(pa.float64())
     size, points = ("size", pa.list_(whole)), ("all_points_x", numbers)
     masks = {
-        MaskForm.POLYGONS: pa.list_(numbers),
-        MaskForm.TEXT: pa.struct([size, ("counts", pa.string()), points]),
-        MaskForm.RUNS: pa.struct([size, ("counts", pa.list_(whole)), points]),
+        Form.POLYGONS: pa.list_(numbers),
+        Form.TEXT: pa.struct([size, ("counts", pa.string()), points]),
+        Form.RUNS: pa.struct([size, ("counts", pa.list_(whole)), points]),
     }
     return pa.schema(
         [

@@ -39,7 +39,8 @@ class PolygonMasks:
         """
         corner, side = boxes[:, :2], boxes[:, 2:]
         near, far = self.extent[:, :2] - corner, self.extent[:, 2:] - corner - side
-        worst = np.maximum(np.abs(near), np.abs(far)).max(axis=1)
+        worst = np.maximum(np.abs(near), np.abs(far))
+        worst = np.maximum(worst[:, 0], worst[:, 1])
         return ~np.isin(self.corners, (8, 10)) | (worst > SUSPECT_TOLERANCE)
 
 
@@ -63,7 +64,8 @@ def polygon_masks(column: Any, sizes: Array) -> PolygonMasks:
         parts, of_row, lengths = parts.filter(_mask(kept)), of_row[kept], lengths[kept]
     extent = np.zeros((rows, 4))
     if len(of_row):
-        _judge(parts, of_row, sizes, sound=sound, extent=extent)
+        with np.errstate(over="ignore", invalid="ignore"):
+            _judge(parts, of_row, sizes, sound=sound, extent=extent)
     corners = np.zeros(rows, dtype=np.int64)
     corners[of_row] = lengths
     corners[counts != 1] = 0
@@ -84,7 +86,7 @@ def _judge(parts: Any, of_row: Array, sizes: Array, *, sound: Array, extent: Arr
     starts, own = bounds[:-1], sizes[of_row]
     left, right = np.minimum.reduceat(x, starts), np.maximum.reduceat(x, starts)
     top, bottom = np.minimum.reduceat(y, starts), np.maximum.reduceat(y, starts)
-    reach = own.max(axis=1)
+    reach = np.maximum(own[:, 0], own[:, 1])
     inside = (np.minimum(left, top) >= -reach) & (np.maximum(right, bottom) <= 2 * reach)
     sound[of_row[~inside]] = False
     low, high = np.trunc(STEPS * left + 0.5), np.trunc(STEPS * right + 0.5)

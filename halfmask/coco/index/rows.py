@@ -31,6 +31,7 @@ class AnnotationRows:
         left_out: kind → number of annotations that cannot be used.
         seen: category id → number of rows.
         unknown_names: whether an annotation names its category.
+        rising: whether each id is greater than the one before, so that none repeats.
     """
 
     def __init__(self, path: Path, images: IndexImages, ids: StandardIds) -> None:
@@ -38,12 +39,14 @@ class AnnotationRows:
         self.left_out: Counter[str] = Counter()
         self.seen: Counter[int] = Counter()
         self.unknown_names = False
+        self.rising = True
         self._path = path
         self._images = images
         self._ids = ids
         self._conventions = ConventionCheck()
         self._dropped = ""
         self._faulty = 0
+        self._last = -(1 << 63) - 1
 
     def add(self, batch: Batch) -> Array:
         """Returns the usable annotations of a batch as SPOOLED, in file order."""
@@ -53,11 +56,15 @@ class AnnotationRows:
             numbered = enumerate(batch.items, batch.first)
             packed = self._add_each(list(numbered), batch.spans)[0]
         self.seen.update(_counted(packed["category"]))
+        ids = packed["id"]
+        if len(ids):
+            self.rising &= int(ids[0]) > self._last and bool((ids[1:] > ids[:-1]).all())
+            self._last = int(ids[-1])
         return packed
 
     def _add_decoded(self, decoded: Decoded, first: int, start: int) -> Array:
         judged = [judge_group(group, self._images) for group in decoded.groups]
-        judged = self._without_compared(judged, len(decoded.spans))
+        judged = self._compared(judged, len(decoded.spans))
         packed = np.zeros(len(decoded.spans), dtype=SPOOLED)
         used = np.zeros(len(packed), dtype=bool)
         for some in judged:
@@ -79,17 +86,26 @@ class AnnotationRows:
             packed[at], used[at] = rows, True
         return packed if used.all() else packed[used]
 
-    def _without_compared(self, judged: list[Judged], count: int) -> list[Judged]:
-        """Leaves out the first polygons, which are compared with their boxes one by one."""
+    def _compared(self, judged: list[Judged], count: int) -> list[Judged]:
+        """Compares the first masks of the file with their boxes.
+
+        Masks of annotations that are read one by one are compared where these are read.
+        If there are such, all wanted masks are read like this, for the order counts.
+        """
         wanted = self._conventions.wanted
         if wanted <= 0:
             return judged
         polygons = np.zeros(count, dtype=bool)
         for some in judged:
             polygons[some.rows] = some.polygons
-        compared = np.zeros(count, dtype=bool)
-        compared[np.flatnonzero(polygons)[:wanted]] = True
-        return [some.only(~compared[some.rows]) for some in judged]
+        first = np.zeros(count, dtype=bool)
+        first[np.flatnonzero(polygons)[:wanted]] = True
+        if sum(len(some.rows) for some in judged) < count:
+            return [some.only(~first[some.rows]) for some in judged]
+        for some in judged:
+            chosen = some.only(first[some.rows])
+            self._conventions.compare_many(chosen.boxes, chosen.sizes, chosen.extent)
+        return judged
 
     def _add_each(
         self, numbered: list[tuple[int, Any]], spans: list[_SPAN]

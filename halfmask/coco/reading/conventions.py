@@ -109,6 +109,26 @@ class ConventionCheck:
                     if box_iou(box, own) >= _AGREES:
                         self._agree[form, box_scale, scale] += 1
 
+    def compare_many(self, boxes: Array, sizes: Array, extents: Array) -> None:
+        """Compares boxes with the extents of their polygons, as `add` does.
+
+        Args:
+            boxes: float64 [n, 4], x, y, width, height as in the file, at most `wanted`.
+            sizes: [n, 2], H and W of their images.
+            extents: float64 [n, 4], x0, y0, x1, y1 of all points of each mask.
+        """
+        self._compared += len(boxes)
+        size, own = (sizes[:, 0], sizes[:, 1]), extents.T
+        for form in BOX_FORMS:
+            x, y, w, h = as_xywh(boxes.T, form)
+            for box_scale, (sx, sy) in _scales(size, "pixel", "unit").items():
+                box = (x * sx, y * sy, (x + w) * sx, (y + h) * sy)
+                for scale, (px, py) in _scales(size, "pixel", "unit", "percent").items():
+                    scaled = (own[0] * px, own[1] * py, own[2] * px, own[3] * py)
+                    agree = int((_ious(box, scaled) >= _AGREES).sum())
+                    if agree:
+                        self._agree[form, box_scale, scale] += agree
+
     def found(self, name: str, known: set[int]) -> list[Problem]:
         """Returns the findings of the file.
 
@@ -237,14 +257,20 @@ class ConventionCheck:
         return 2 * crowds >= objects or (alone and 5 * crowds >= objects)
 
 
-def _scales(size: tuple[int, int], *names: str) -> dict[str, tuple[float, float]]:
+def _ious(one: tuple[Array, ...], other: tuple[Array, ...]) -> Array:
+    """Returns `box_iou` of n pairs of boxes, each side an array [n]."""
+    width = np.minimum(one[2], other[2]) - np.maximum(one[0], other[0])
+    height = np.minimum(one[3], other[3]) - np.maximum(one[1], other[1])
+    common = np.maximum(width, 0.0) * np.maximum(height, 0.0)
+    first, second = ((b[2] - b[0]) * (b[3] - b[1]) for b in (one, other))
+    ious: Array = common / np.maximum(first + second - common, 1e-9)
+    return ious
+
+
+def _scales(size: tuple[Any, Any], *names: str) -> dict[str, tuple[Any, Any]]:
     """Scale → what x and y are multiplied by to be pixels."""
     height, width = size
-    factors = {
-        "pixel": (1.0, 1.0),
-        "unit": (float(width), float(height)),
-        "percent": (width / 100, height / 100),
-    }
+    factors = {"pixel": (1.0, 1.0), "unit": (width, height), "percent": (width / 100, height / 100)}
     return {name: factors[name] for name in names}
 
 

@@ -26,6 +26,10 @@ class Brackets:
         self._inside = 0
         self._escaped = False
 
+    def begin(self, depth: int) -> None:
+        """Begins outside of strings at a depth; `deepest` stays."""
+        self.depth, self._inside, self._escaped = depth, 0, False
+
     def find(self, chunk: bytes) -> tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np.int64]]:
         """Returns the brackets of the first three levels.
 

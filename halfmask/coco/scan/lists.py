@@ -6,59 +6,16 @@ parsed, many items in one call.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from halfmask.coco.records import EXPECTED_ROOT, LISTS, check_lists
-from halfmask.coco.scan.brackets import BLANK, LOWER, OPEN, Brackets
+from halfmask.coco.scan.batch import MIB, Batch, Decode
+from halfmask.coco.scan.state import Scan
 from halfmask.errors import InputError
 from halfmask.files.regular import open_regular
 from halfmask.progress import Progress
 
-MIB = 1 << 20
 CHUNK = 4 * MIB
-LONGEST = 256 * MIB
-"""Largest item in bytes; an item must fit into memory."""
-DEEPEST = 100
-"""Depth from which Python's JSON reader alone reads, which has a limit."""
-
-Spans = NDArray[np.int64]
-NONE: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Consecutive items of one of the lists.
-
-    Attributes:
-        key: name of the list.
-        first: position of the first item in its list.
-        items: JSON values; none if they are in `decoded`.
-        spans: first byte and last byte + 1 of each item in the file; (-1, -1) for one that is
-            neither object nor list.
-        decoded: what `decode` returned for these items.
-        start: where the text that `decode` got begins in the file.
-    """
-
-    key: str
-    first: int
-    items: list[Any]
-    spans: list[tuple[int, int]]
-    decoded: Any = None
-    start: int = 0
-
-
-Decode = Callable[[str, bytes, Spans], Any]
-"""Reads many items at once: from the name of their list, a text and the int64 [n, 2]
-spans of the items in it, between which lie only single commas and blanks. It returns None
-for items that it leaves to Python's JSON reader. It must not accept text that is no JSON.
-"""
 
 
 def scan_lists(
@@ -86,7 +43,7 @@ def scan_lists(
         InputError: the file is unreadable, not JSON, cut short, or no object with the
             lists images, annotations, categories.
     """
-    scan = _Scan(
+    scan = Scan(
         path=path, take=take, constants=set() if constants is None else constants, decode=decode
     )
     try:
@@ -97,201 +54,7 @@ def scan_lists(
                 yield from scan.read(chunk)
                 if progress is not None:
                     progress(f"reading {path.name} (MiB)", -(-scan.end // MIB), total)
+            yield from scan.rest()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     scan.finish()
-
-
-@dataclass(kw_only=True)
-class _Scan:
-    """State of the scan of a file.
-
-    Attributes:
-        end: bytes read so far.
-        window: the bytes before `end` that are still needed, from `mark` on; empty
-            while a value is skipped.
-        keys: keys of the root so far; `lists` are those whose value is a list.
-    """
-
-    path: Path
-    take: Callable[[str], bool]
-    constants: set[str]
-    decode: Decode | None
-    end: int = 0
-    window: bytes = b""
-    mark: int = 0
-    keys: list[str] = field(default_factory=list)
-    lists: set[str] = field(default_factory=set)
-    _brackets: Brackets = field(default_factory=Brackets)
-    _key: str | None = None
-    _taking: bool = True
-    _kind: int = 0
-    _count: int = 0
-    _starts: NDArray[np.int64] = field(default_factory=lambda: NONE)
-    _closed: bool = False
-
-    def read(self, chunk: bytes) -> Iterator[Batch]:
-        at, step, depth = self._brackets.find(chunk)
-        at = at + self.end
-        self.window += chunk
-        self.end += len(chunk)
-        root = np.flatnonzero(np.where(step > 0, depth <= 2, depth <= 1))
-        start = 0
-        for event in root.tolist():
-            yield from self._items(at[start:event], step[start:event])
-            yield from self._root(int(at[event]), int(step[event]), int(depth[event]))
-            start = event + 1
-        yield from self._items(at[start:], step[start:])
-        needed = self.end - self.mark
-        self.window = self.window[len(self.window) - needed :] if self._taking else b""
-        if len(self.window) > LONGEST:
-            raise self._fault(f"an item of more than {LONGEST // MIB} MiB", self.mark)
-
-    def finish(self) -> None:
-        """Checks that the file is complete and has the lists."""
-        if not self._closed:
-            if not self.keys and self._brackets.depth == 0 and not self.window.strip(BLANK):
-                raise InputError(f"{self.path}: expected a COCO JSON file, the file is empty")
-            raise self._fault("the file ends early (cut short?)", self.end)
-        if self.window.strip(BLANK):
-            raise self._fault("something after the end", self.mark)
-        check_lists(self.lists, self.keys, str(self.path))
-
-    def _root(self, at: int, step: int, depth: int) -> Iterator[Batch]:
-        """Handles a bracket of the root, or of a value of the root."""
-        if self._closed or depth < 0:
-            raise self._fault("something after the end", at)
-        if step > 0 and depth == 1:
-            self._begin(at)
-        elif step > 0:
-            self._enter(at)
-        elif depth == 1:
-            yield from self._leave(at)
-        else:
-            self._named(self._bytes(self.mark, at), at, last=True)
-            self.mark, self._closed = at + 1, True
-
-    def _begin(self, at: int) -> None:
-        before = self._bytes(self.mark, at)
-        if self.mark == 0:
-            before = before.removeprefix(b"\xef\xbb\xbf")
-        if before.strip(BLANK):
-            raise self._fault("no object at the start", 0)
-        if self._bytes(at, at + 1) == b"[":
-            raise InputError(
-                f"{self.path}: {EXPECTED_ROOT}, found a list; a list of detections is a "
-                "results file"
-            )
-        self.mark = at + 1
-
-    def _enter(self, at: int) -> None:
-        """Begins a list or object of the root."""
-        self._named(self._bytes(self.mark, at), at, last=False)
-        self._key, self._kind = self.keys[-1], self._bytes(at, at + 1)[0]
-        self._count, self._starts, self.mark = 0, NONE, at + 1
-        if self._kind + LOWER == OPEN:
-            self.lists.add(self._key)
-        self._taking = self._key in LISTS and self._key in self.lists and self.take(self._key)
-
-    def _leave(self, at: int) -> Iterator[Batch]:
-        """Ends a list or object of the root."""
-        if self._bytes(at, at + 1)[0] - 2 != self._kind:
-            raise self._fault("brackets that do not match", at)
-        if self._taking and (rest := self._bytes(self.mark, at)).strip(BLANK):
-            yield self._parse(rest, [])
-        self._key, self._taking, self.mark = None, True, at + 1
-
-    def _named(self, text: bytes, at: int, last: bool) -> None:
-        """Parses the text between two values of the root.
-
-        It holds a comma, perhaps keys with short values, and the next key.
-        """
-        text = text.strip(BLANK)
-        if self.keys and text[:1] == b",":
-            text = text[1:]
-            if last and not text.strip(BLANK):
-                raise self._fault("a comma before the end", at)
-        elif self.keys and not (last and not text):
-            raise self._fault("no comma between two keys", at)
-        pairs = self._parsed(b"{" + text + (b"}" if last else b"null}"), self.mark, list)
-        names = [key for key, _ in pairs]
-        twice = [
-            key for key in names if key in LISTS and (key in self.keys or names.count(key) > 1)
-        ]
-        if twice:
-            raise self._fault(f"the key {twice[0]} twice", at)
-        self.keys += names
-
-    def _items(self, at: NDArray[np.int64], step: NDArray[np.int8]) -> Iterator[Batch]:
-        """Parses the items that end at these brackets of the current list."""
-        if self._key is None or not self._taking:
-            return
-        starts = np.concatenate([self._starts, at[step > 0]])
-        ends = at[step < 0] + 1
-        self._starts = starts[len(ends) :]
-        if len(ends):
-            spans = np.stack([starts[: len(ends)], ends], axis=1)
-            text = self._bytes(self.mark, int(ends[-1]))
-            yield self._decode(text, spans) or self._parse(text, spans.tolist())
-            self.mark = int(ends[-1])
-
-    def _decode(self, text: bytes, spans: Spans) -> Batch | None:
-        """Reads items with `decode`; None if it cannot."""
-        assert self._key is not None
-        before = b"," if self._count else b""
-        if self.decode is None or self._brackets.deepest > DEEPEST:
-            return None
-        if text[: int(spans[0, 0]) - self.mark].strip(BLANK) != before:
-            return None
-        decoded = self.decode(self._key, text, spans - self.mark)
-        if decoded is None:
-            return None
-        first, self._count = self._count, self._count + len(spans)
-        return Batch(self._key, first, [], [], decoded, self.mark)
-
-    def _parse(self, text: bytes, places: list[list[int]]) -> Batch:
-        assert self._key is not None
-        text = text.lstrip(BLANK)
-        if self._count:
-            if text[:1] != b"," or not text[1:].strip(BLANK):
-                raise self._fault(
-                    f"no comma between two items of {self._key}, or one too many", self.mark
-                )
-            text = text[1:]
-        items = self._parsed(b"[" + text + b"]", self.mark, None)
-        spans = [(start, end) for start, end in places]
-        if len(items) > len(spans):  # some are numbers, strings, …
-            known = iter(spans)
-            spans = [next(known) if isinstance(item, dict | list) else (-1, -1) for item in items]
-        first, self._count = self._count, self._count + len(items)
-        return Batch(self._key, first, items, spans)
-
-    def _parsed(
-        self, text: bytes, at: int, pairs: Callable[[list[tuple[str, Any]]], Any] | None
-    ) -> Any:
-        def constant(literal: str) -> float:
-            self.constants.add(literal)
-            return float(literal)
-
-        try:
-            return json.loads(
-                text.decode("utf-8"), parse_constant=constant, object_pairs_hook=pairs
-            )
-        except UnicodeDecodeError as error:
-            raise self._fault(
-                "bytes that are not UTF-8; save it as UTF-8", at + error.start
-            ) from error
-        except json.JSONDecodeError as error:
-            raise self._fault(error.msg, at + error.pos) from error
-        except (RecursionError, ValueError) as error:
-            raise self._fault(str(error).split(";")[0], at) from error
-
-    def _bytes(self, start: int, end: int) -> bytes:
-        base = self.end - len(self.window)
-        return self.window[start - base : end - base]
-
-    def _fault(self, reason: str, at: int) -> InputError:
-        return InputError(
-            f"{self.path}: expected a COCO JSON file, found something else: {reason}, near "
-            f"byte {at}"
-        )

@@ -132,3 +132,6 @@ def open_review(tiny_segmenter: Path) -> Iterator[Callable[[Case], Any]]:
     yield start
     for review in opened:
         review.close()
+
+
+from .browser import chromium, served, visit  # noqa: E402, F401 - fixtures of every test here

@@ -7,8 +7,7 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,86 +20,10 @@ from halfmask.web.review.app import review_server
 from halfmask.web.segmenting import Segmenter
 from halfmask.web.tryout_app import tryout_server
 
+from .browser import PHONE, at, on_photo, shows
 from .conftest import Case, filled
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="needs playwright (pip install 'halfmask[dev]')"
-)
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs Chromium (apt-get install chromium)")
-
 Cases = Callable[..., Case]
-DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(
-            executable_path=BROWSER, args=["--no-sandbox"]
-        )  # CI runs as root
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
-    """Opens an address in a window of its own; at the end no page may have complained."""
-    complaints: list[str] = []
-    contexts = []
-
-    def go(
-        address: str, name: str | None = "Anna", size: dict[str, int] = DESK, **options: Any
-    ) -> Any:
-        context = chromium.new_context(viewport=size, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(15_000)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "console",
-            lambda line: complaints.append(line.text) if "Content Security" in line.text else None,
-        )
-        page.goto(address)
-        if name:
-            page.fill("#name-input", name)
-            page.keyboard.press("Enter")
-            page.wait_for_selector("body.ready")
-        return page
-
-    yield go
-    for context in contexts:
-        context.close()
-    assert not complaints
-
-
-@pytest.fixture
-def served(case: Cases, open_review: Callable[[Case], Any]) -> Iterator[tuple[str, Any, Case]]:
-    written = case()
-    review = open_review(written)
-    with review_server(review) as server:
-        yield server.address, review, written
-
-
-def on_photo(page: Any, *points: tuple[float, float], steps: int = 6) -> None:
-    """Drags from one point of the 64 × 48 photograph to the next."""
-    page.keyboard.press("f")  # the whole photograph
-    frame = page.locator("#stage").bounding_box()
-    scale = min((frame["width"] - 48) / 64, (frame["height"] - 48) / 48, 40)
-    left = frame["x"] + (frame["width"] - 64 * scale) / 2
-    top = frame["y"] + (frame["height"] - 48 * scale) / 2
-    for number, (x, y) in enumerate(points):
-        page.mouse.move(left + x * scale, top + y * scale, steps=steps)
-        if number == 0:
-            page.mouse.down()
-    page.mouse.up()
-    page.keyboard.press("f")
-
-
-def shows(page: Any, selector: str, text: str) -> None:
-    playwright.expect(page.locator(selector)).to_have_text(re.compile(text))
 
 
 def test_a_review_from_the_first_key_to_the_file(
@@ -173,29 +96,19 @@ def test_box_and_polygon(visit: Callable[..., Any], served: tuple[str, Any, Case
     page.keyboard.press("g")
     page.keyboard.press("f")
     for corner in ((40, 4), (60, 4), (60, 20), (40, 20)):
-        on_photo_click(page, corner)
+        page.mouse.click(*at(page, corner))
     page.keyboard.press("Enter")
     shows(page, "#edit-text", "Redrawn, not saved")
     page.keyboard.press("Control+z")
     shows(page, "#accept", "Accept")
     for corner in ((40, 4), (60, 4), (60, 20), (40, 20)):
-        on_photo_click(page, corner)
+        page.mouse.click(*at(page, corner))
     page.keyboard.press("Enter")
     page.keyboard.press("Enter")
     shows(page, "#facts", "annotation 3")
     bitmap, (x, y) = decode(review.decisions.current(1).mask["segmentation"], (48, 64))
     corner = bitmap[4 - y : 20 - y, 40 - x : 60 - x]
     assert corner.float().mean() > 0.9  # what the polygon encloses
-
-
-def on_photo_click(page: Any, point: tuple[float, float]) -> None:
-    frame = page.locator("#stage").bounding_box()
-    scale = min((frame["width"] - 48) / 64, (frame["height"] - 48) / 48, 40)
-    left, top = (
-        frame["x"] + (frame["width"] - 64 * scale) / 2,
-        frame["y"] + (frame["height"] - 48 * scale) / 2,
-    )
-    page.mouse.click(left + point[0] * scale, top + point[1] * scale)
 
 
 @pytest.mark.slow

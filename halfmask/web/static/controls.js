@@ -39,7 +39,7 @@ export function toggle(stage, id, field) {
 
 /** Zoom, fit and mask buttons; gives the keys that do the same. */
 export function viewKeys(stage, fit) {
-  const [closer, farther, mask] = [() => stage.zoom(1.3), () => stage.zoom(1 / 1.3), () => toggle(stage, "show-mask", "showMasks")];
+  const [closer, farther, mask] = [() => stage.zoomGently(1.3), () => stage.zoomGently(1 / 1.3), () => toggle(stage, "show-mask", "showMasks")];
   for (const [id, action] of [["zoom-in", closer], ["zoom-out", farther], ["fit", fit], ["show-mask", mask]]) $(id).addEventListener("click", action);
   document.addEventListener("keyup", (event) => { if (event.key === " ") stage.holdToPan = false; });
   return { "+": closer, "=": closer, "-": farther, f: fit, m: mask, " ": () => { stage.holdToPan = true; } };

@@ -44,14 +44,15 @@ export function typing(event) {
   return at.isContentEditable || /^(INPUT|SELECT|TEXTAREA)$/.test(at.tagName);
 }
 
-/** keys: { "a": action, "Shift+a": …, "Control+z": … }. A held key repeats only where `repeats` has it. */
+/** keys: { "a": action, "Shift+a": …, "Control+Shift+z": … }; a letter without an action of its own for Shift takes the plain one. A held key repeats only where `repeats` has it. */
 export function listenToKeys(keys, repeats = new Set()) {
   document.addEventListener("keydown", (event) => {
     if (typing(event)) return;
     const control = event.ctrlKey || event.metaKey;
     if (event.altKey && !control) return;
     const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    const action = keys[`${control ? "Control+" : ""}${event.shiftKey && event.key.length > 1 ? "Shift+" : ""}${name}`];
+    const before = control ? "Control+" : "", shifted = keys[`${before}Shift+${name}`];
+    const action = event.shiftKey ? shifted ?? (control || name.length > 1 ? undefined : keys[name]) : keys[`${before}${name}`];
     const pressesButton = (name === " " || name === "Enter") && /^(button|submit|checkbox)$/.test(event.target.type ?? "");
     if (!action || pressesButton || (event.repeat && !repeats.has(name))) return;
     event.preventDefault();
@@ -81,4 +82,4 @@ export function download(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-export const percent = (value) => `${Math.round(value * 100)} %`;
+export const percent = (value) => (value === null || value === undefined ? "–" : `${Math.round(value * 100)} %`);

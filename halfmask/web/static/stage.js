@@ -1,24 +1,33 @@
 // The picture: a photograph with masks and boxes, zoom and pan, and a tool that takes the pointer.
-import { css } from "./palette.js";
+import { Gestures } from "/static/gestures.js";
+import { frame, paintObject } from "/static/paint.js";
+import { css } from "/static/palette.js";
 
 const MARGIN = 24;
 const CLOSEST = 40; // screen pixels for a pixel of the photograph
+const SECONDS = 0.16; // of a zoom by key or button
+const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Stage {
-  /** canvas: fills its parent. */
+  /** canvas: fills its parent. The photograph lies on a canvas of its own below it, whose brightness can change. */
   constructor(canvas) {
     this.canvas = canvas;
     this.context = canvas.getContext("2d");
-    this.scene = null; // { width, height, picture, objects: [{ mask, box, colour, faint }], others }
+    this.ground = document.createElement("canvas");
+    this.ground.setAttribute("aria-hidden", "true");
+    canvas.before(this.ground);
+    this.scene = null; // { width, height, picture, objects: [{ mask, box, colour, faint }], others: [box or the same as objects] }
     this.tool = null;
     this.showMasks = true;
     this.showOthers = false;
+    this.contourOnly = false;
+    this.layer = null; // draws sharper parts of a large photograph: { paint(context, stage) }
     this.view = { scale: 1, x: 0, y: 0 }; // screen = photograph × scale + (x, y), in CSS pixels
-    this.pointers = new Map();
     this.cursor = null;
     this.onview = () => {};
+    this.ondrawn = () => {};
     new ResizeObserver(() => this.#resize()).observe(canvas);
-    this.#listen();
+    this.gestures = new Gestures(this);
     this.#resize();
   }
 
@@ -26,10 +35,10 @@ export class Stage {
   show(scene, focus = null) {
     this.scene = scene;
     this.focus = focus;
-    this.lookAt(focus);
+    this.lookAt(focus, { atOnce: true });
   }
 
-  lookAt(box) {
+  lookAt(box, { atOnce = false } = {}) {
     if (!this.scene) return this.draw();
     const { width, height } = this.scene;
     const [x, y, w, h] = box ?? [0, 0, width, height];
@@ -40,8 +49,10 @@ export class Stage {
     // The object in the middle, as far as the photograph reaches.
     const place = (side, length, middle) => (length * scale <= side ? (side - length * scale) / 2
       : Math.min(MARGIN, Math.max(side - MARGIN - length * scale, side / 2 - middle * scale)));
-    this.#setView(scale, place(cw, width, x + w / 2), place(ch, height, y + h / 2));
+    const wanted = { scale, x: place(cw, width, x + w / 2), y: place(ch, height, y + h / 2) };
     this.near = Boolean(box);
+    if (atOnce) this.#setView(wanted);
+    else this.#glide(wanted);
     this.draw();
   }
 
@@ -50,15 +61,36 @@ export class Stage {
     this.lookAt(this.near ? null : this.focus);
   }
 
+  /** Zooms about a point of the screen, at once. */
   zoom(factor, at = [this.size[0] / 2, this.size[1] / 2]) {
-    const { scale, x, y } = this.view;
-    const next = Math.min(CLOSEST, Math.max(this.#smallest(), scale * factor));
-    this.#setView(next, at[0] - ((at[0] - x) * next) / scale, at[1] - ((at[1] - y) * next) / scale);
+    this.stop();
+    this.#setView(this.#zoomed(this.view, factor, at));
     this.draw();
   }
 
+  /** Zooms about the middle, gently. */
+  zoomGently(factor) {
+    this.moved = true;
+    this.#glide(this.#zoomed(this.target ?? this.view, factor, [this.size[0] / 2, this.size[1] / 2]));
+  }
+
+  #zoomed({ scale, x, y }, factor, at) {
+    const next = Math.min(CLOSEST, Math.max(this.#smallest(), scale * factor));
+    return { scale: next, x: at[0] - ((at[0] - x) * next) / scale, y: at[1] - ((at[1] - y) * next) / scale };
+  }
+
   pan(dx, dy) {
-    this.#setView(this.view.scale, this.view.x + dx, this.view.y + dy);
+    this.stop();
+    this.#setView({ ...this.view, x: this.view.x + dx, y: this.view.y + dy });
+    this.draw();
+  }
+
+  /** Brings a point of the photograph into the middle. */
+  centre([x, y]) {
+    this.stop();
+    const [cw, ch] = this.size, { scale } = this.view;
+    this.moved = true;
+    this.#setView({ scale, x: cw / 2 - x * scale, y: ch / 2 - y * scale });
     this.draw();
   }
 
@@ -66,6 +98,13 @@ export class Stage {
   toPhoto([sx, sy]) {
     const { scale, x, y } = this.view;
     return [(sx - x) / scale, (sy - y) / scale];
+  }
+
+  /** The part of the photograph in sight: x, y, width, height. */
+  get inSight() {
+    const [x0, y0] = this.toPhoto([0, 0]), [x1, y1] = this.toPhoto(this.size), { width, height } = this.scene;
+    const [left, top] = [Math.max(0, x0), Math.max(0, y0)];
+    return [left, top, Math.min(width, x1) - left, Math.min(height, y1) - top];
   }
 
   /** Draws at the browser's next frame. */
@@ -80,12 +119,36 @@ export class Stage {
     return [this.canvas.clientWidth || 1, this.canvas.clientHeight || 1];
   }
 
+  /** Ends a gentle zoom where it is. */
+  stop() {
+    cancelAnimationFrame(this.gliding);
+    this.target = null;
+  }
+
+  #glide(to) {
+    this.stop();
+    if (still.matches) return this.#setView(to), this.draw();
+    const from = this.view, began = performance.now();
+    this.target = to;
+    const step = (now) => {
+      const t = Math.min(1, (now - began) / 1000 / SECONDS), eased = 1 - (1 - t) ** 3;
+      const scale = from.scale * (to.scale / from.scale) ** eased;
+      // Linear in 1 / scale, so that the point that both views share stays in its place.
+      const share = to.scale === from.scale ? eased : (scale - from.scale) / (to.scale - from.scale);
+      this.#setView(t < 1 ? { scale, x: from.x + (to.x - from.x) * share, y: from.y + (to.y - from.y) * share } : to);
+      this.draw();
+      if (t < 1) this.gliding = requestAnimationFrame(step);
+      else this.target = null;
+    };
+    this.gliding = requestAnimationFrame(step);
+  }
+
   #smallest() {
     if (!this.scene) return 0.01;
     return Math.min(this.size[0] / this.scene.width, this.size[1] / this.scene.height, 1) * 0.5;
   }
 
-  #setView(scale, x, y) {
+  #setView({ scale, x, y }) {
     if (this.scene) { // a part of the photograph stays in sight
       const [cw, ch] = this.size, keep = 48;
       x = Math.min(cw - keep, Math.max(keep - this.scene.width * scale, x));
@@ -97,133 +160,44 @@ export class Stage {
 
   #resize() {
     const ratio = window.devicePixelRatio || 1, [width, height] = this.size;
-    this.canvas.width = Math.round(width * ratio);
-    this.canvas.height = Math.round(height * ratio);
-    if (this.scene && !this.moved) this.lookAt(this.near ? this.focus : null);
+    for (const canvas of [this.canvas, this.ground]) Object.assign(canvas, { width: Math.round(width * ratio), height: Math.round(height * ratio) });
+    if (this.scene && !this.moved) this.lookAt(this.near ? this.focus : null, { atOnce: true });
     this.#render();
   }
 
   #render() {
-    const { context, scene, view } = this, ratio = window.devicePixelRatio || 1;
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    if (!scene) return;
-    context.setTransform(ratio * view.scale, 0, 0, ratio * view.scale, ratio * view.x, ratio * view.y);
-    context.imageSmoothingEnabled = view.scale < 3;
-    context.imageSmoothingQuality = "high";
-    if (scene.picture) context.drawImage(scene.picture, 0, 0, scene.width, scene.height);
-    else this.#blank();
-    const thin = 1 / view.scale;
-    if (this.showOthers) for (const box of scene.others ?? []) this.#frame(box, "rgb(255 255 255 / .75)", thin, []);
-    for (const object of scene.objects) this.#object(object, thin);
-    this.tool?.paint?.(context, thin, this);
-  }
-
-  #object({ mask, box, colour, faint }, thin) {
-    const { context } = this;
-    if (mask && this.showMasks) {
-      context.globalAlpha = faint ? 0.6 : 1;
-      context.imageSmoothingEnabled = false;
-      context.drawImage(mask.picture, mask.x, mask.y, mask.picture.width * mask.step, mask.picture.height * mask.step);
-      context.lineCap = "square";
-      context.setLineDash([]);
-      for (const [style, width] of [["rgb(0 0 0 / .65)", 3.5], [css(colour), 1.75]]) {
-        context.strokeStyle = style;
-        context.lineWidth = width * thin;
-        context.stroke(mask.outline);
-      }
-      context.globalAlpha = 1;
+    const { context, scene, view } = this, ratio = window.devicePixelRatio || 1, under = this.ground.getContext("2d");
+    for (const each of [context, under]) {
+      each.setTransform(1, 0, 0, 1, 0, 0);
+      each.clearRect(0, 0, this.canvas.width, this.canvas.height);
+      each.setTransform(ratio * view.scale, 0, 0, ratio * view.scale, ratio * view.x, ratio * view.y);
     }
-    if (box) this.#frame(box, css(colour, faint ? 0.7 : 1), 1.5 * thin, [6 * thin, 4 * thin]);
+    if (scene) {
+      this.#photograph(under);
+      const thin = 1 / view.scale;
+      if (this.showOthers) for (const other of scene.others ?? []) this.#other(other, thin);
+      for (const object of scene.objects) paintObject(context, object, thin, this);
+      this.tool?.paint?.(context, thin, this);
+    }
+    this.ondrawn();
   }
 
-  #frame([x, y, w, h], style, width, dash) {
-    const { context } = this;
-    context.setLineDash([]);
-    context.strokeStyle = "rgb(0 0 0 / .5)";
-    context.lineWidth = width * 2;
-    context.strokeRect(x, y, w, h);
-    context.setLineDash(dash);
-    context.strokeStyle = style;
-    context.lineWidth = width;
-    context.strokeRect(x, y, w, h);
-    context.setLineDash([]);
-  }
-
-  #blank() {
-    const { context, scene } = this;
+  #photograph(context) {
+    const { scene, view } = this;
+    context.imageSmoothingEnabled = view.scale * (scene.width / (scene.picture?.width ?? scene.width)) < 3;
+    context.imageSmoothingQuality = "high";
+    if (scene.picture) {
+      context.drawImage(scene.picture, 0, 0, scene.width, scene.height);
+      this.layer?.paint(context, this);
+      return;
+    }
     context.fillStyle = "#3a4048";
     context.fillRect(0, 0, scene.width, scene.height);
   }
 
-  #at(event) {
-    const frame = this.canvas.getBoundingClientRect();
-    return [event.clientX - frame.left, event.clientY - frame.top];
-  }
-
-  #listen() {
-    const { canvas } = this;
-    canvas.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      if (!this.scene) return;
-      this.moved = true;
-      this.zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0018)), this.#at(event));
-    }, { passive: false });
-    canvas.addEventListener("pointerdown", (event) => this.#down(event));
-    canvas.addEventListener("pointermove", (event) => this.#move(event));
-    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => this.#up(event));
-    canvas.addEventListener("pointerleave", () => { this.cursor = null; this.draw(); });
-    canvas.addEventListener("dblclick", () => this.scene && this.tool?.double?.());
-    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-  }
-
-  #down(event) {
-    if (!this.scene) return;
-    const at = this.#at(event);
-    try { this.canvas.setPointerCapture(event.pointerId); } catch { /* a pointer that has gone already */ }
-    this.pointers.set(event.pointerId, at);
-    if (this.pointers.size > 1) { // a second finger: zoom and pan, whatever the tool
-      if (this.drag === "tool") this.tool?.cancel?.();
-      this.drag = "pinch";
-    } else if (this.tool && event.button === 0 && !this.holdToPan) {
-      this.drag = "tool";
-      this.tool.down(this.toPhoto(at), event);
-    } else {
-      this.drag = "pan";
-    }
-    this.cursor = at;
-    this.draw();
-  }
-
-  #move(event) {
-    const at = this.#at(event), before = this.pointers.get(event.pointerId);
-    this.cursor = event.pointerType === "touch" && !before ? null : at;
-    if (!before) {
-      this.tool?.hover?.(this.toPhoto(at));
-      return this.draw();
-    }
-    if (this.drag === "pinch") this.#pinch(event.pointerId, at);
-    this.pointers.set(event.pointerId, at);
-    if (this.drag === "pan") {
-      this.moved = true;
-      this.pan(at[0] - before[0], at[1] - before[1]);
-    } else if (this.drag === "tool") this.tool?.move?.(this.toPhoto(at), event);
-    this.draw();
-  }
-
-  #pinch(id, at) {
-    const other = [...this.pointers].find(([key]) => key !== id)?.[1], before = this.pointers.get(id);
-    if (!other) return;
-    const length = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]) || 1;
-    this.moved = true;
-    this.zoom(length(at, other) / length(before, other), other);
-    this.pan((at[0] - before[0]) / 2, (at[1] - before[1]) / 2);
-  }
-
-  #up(event) {
-    if (!this.pointers.delete(event.pointerId)) return;
-    if (this.drag === "tool" && !this.pointers.size) this.tool?.up?.(this.toPhoto(this.#at(event)), event);
-    if (!this.pointers.size) this.drag = null;
-    this.draw();
+  #other(other, thin) {
+    if (Array.isArray(other)) return frame(this.context, other, "rgb(255 255 255 / .75)", thin, []);
+    if (other.mask) paintObject(this.context, { mask: other.mask, colour: other.colour, faint: true }, thin, this);
+    frame(this.context, other.box, css(other.colour, 0.9), thin, [2 * thin, 3 * thin]);
   }
 }

@@ -1,4 +1,5 @@
 // Tools that take the pointer on the stage. Points are in pixels of the photograph.
+import { handle, strokeTwice } from "/static/paint.js";
 
 const CLOSE = 12; // screen pixels within which a click closes a polygon
 const SMALLEST_BOX = 3; // screen pixels
@@ -32,64 +33,59 @@ export class BoxTool {
 
   paint(context, thin) {
     if (!this.from) return;
-    const frame = [this.from[0], this.from[1], this.to[0] - this.from[0], this.to[1] - this.from[1]];
-    for (const [style, width] of [["#000", 3], ["#fff", 1.5]]) {
-      context.strokeStyle = style;
-      context.lineWidth = width * thin;
-      context.strokeRect(...frame);
-    }
+    context.beginPath();
+    context.rect(this.from[0], this.from[1], this.to[0] - this.from[0], this.to[1] - this.from[1]);
+    strokeTwice(context, thin);
   }
 }
 
 /** Paints or erases. radius() is in screen pixels, so that zooming in makes the brush finer. */
 export class BrushTool {
-  constructor(stage, mask, radius, adds, changed) {
-    Object.assign(this, { stage, mask, radius, adds, changed, last: null });
+  /** edit(): the current one. */
+  constructor(stage, edit, radius, adds, changed) {
+    Object.assign(this, { stage, edit, radius, adds, changed, last: null });
   }
 
   down(point, event) {
     this.on = event.altKey || event.shiftKey ? !this.adds : this.adds;
-    this.mask.remember();
+    this.edit().begin();
     this.move(point);
   }
 
   move(point) {
-    this.mask.stroke(this.last ?? point, point, this.radius() / this.stage.view.scale, this.on);
+    this.edit().mask.stroke(this.last ?? point, point, this.radius() / this.stage.view.scale, this.on);
     this.last = point;
   }
 
   up() {
     if (!this.last) return;
     this.last = null;
-    this.mask.trace();
+    this.edit().mask.trace();
+    this.edit().commitByHand();
     this.changed();
   }
 
   /** A second finger came: undoes the stroke of the first one. */
   cancel() {
     this.last = null;
-    this.mask.back();
+    this.edit().abandon();
   }
 
   paint(context, thin, stage) {
     if (!stage.cursor) return;
     const [x, y] = stage.toPhoto(stage.cursor);
-    for (const [style, width] of [["#000", 3], ["#fff", 1.5]]) {
-      context.strokeStyle = style;
-      context.lineWidth = width * thin;
-      context.setLineDash(this.adds ? [] : [4 * thin, 4 * thin]);
-      context.beginPath();
-      context.arc(x, y, this.radius() * thin, 0, 2 * Math.PI);
-      context.stroke();
-    }
+    context.setLineDash(this.adds ? [] : [4 * thin, 4 * thin]);
+    context.beginPath();
+    context.arc(x, y, this.radius() * thin, 0, 2 * Math.PI);
+    strokeTwice(context, thin);
     context.setLineDash([]);
   }
 }
 
 /** Corners by clicks; a click on the first one, a double click or finish() closes. With Shift it cuts out. */
 export class PolygonTool {
-  constructor(stage, mask, changed) {
-    Object.assign(this, { stage, mask, changed, points: [], next: null });
+  constructor(stage, edit, changed) {
+    Object.assign(this, { stage, edit, changed, points: [], next: null });
   }
 
   get busy() {
@@ -118,8 +114,9 @@ export class PolygonTool {
     const points = this.points;
     this.points = [];
     if (points.length > 2) {
-      this.mask.remember();
-      this.mask.polygon(points, !this.cuts);
+      this.edit().begin();
+      this.edit().mask.polygon(points, !this.cuts);
+      this.edit().commitByHand();
       this.changed();
     }
     this.stage.draw();
@@ -150,19 +147,7 @@ export class PolygonTool {
     const line = [...this.points, ...(this.next ? [this.next] : [])];
     context.beginPath();
     line.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
-    for (const [style, width] of [["#000", 3.5], ["#fff", 1.75]]) {
-      context.strokeStyle = style;
-      context.lineWidth = width * thin;
-      context.stroke();
-    }
-    this.points.forEach(([x, y], i) => {
-      context.beginPath();
-      context.arc(x, y, (i ? 3.5 : 6) * thin, 0, 2 * Math.PI);
-      context.fillStyle = "#fff";
-      context.fill();
-      context.strokeStyle = "#000";
-      context.lineWidth = 1.5 * thin;
-      context.stroke();
-    });
+    strokeTwice(context, thin, 1.75);
+    this.points.forEach((point, i) => handle(context, point, thin, i ? 3.5 : 6));
   }
 }

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.speed.signal_stack import kept_signal_stack
 from benchmarks.speed.torchvision_peer import torchvision_twin
 from halfmask.errors import InputError
 from halfmask.inference.export.export import graphs_of, write_graph
 from halfmask.inference.export.int8 import answer, save_ranges, session_of, write_quantized
 from halfmask.inference.predictor import Predictor
+from halfmask.inference.runtime.engines import kept_signal_stack
 from halfmask.masks.crops import MaskCrops, encode_rle
 from halfmask.masks.paste import paste
 from halfmask.models.backbones.norm import fold_for_inference

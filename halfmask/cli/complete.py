@@ -13,7 +13,10 @@ from halfmask.cli.shared.options import (
     ClassesOption,
     CrowdMasksOption,
     DetectorOption,
+    EffortOption,
+    PrecisionOption,
     ReadAsOption,
+    RuntimeOption,
 )
 from halfmask.cli.shared.reading import show_additions, show_report
 from halfmask.progress import Display
@@ -127,6 +130,9 @@ def run(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU if there is one.")
     ] = None,
+    effort: EffortOption = None,
+    runtime: RuntimeOption = "torch",
+    precision: PrecisionOption = "float32",
     ray: Annotated[
         str | None,
         typer.Option(
@@ -182,8 +188,8 @@ def run(
             crowd_masks=crowd_masks, read_as=read_as, workers=workers, dry_run=dry_run,
             json=json, sheet=sheet, boxes=boxes, provider=provider, detector=detector,
             classes=classes, detections=detections, add_objects=add_objects, add_score=add_score,
-            device=device, ray=ray, minutes=minutes, accept_changes=accept_changes,
-            progress=progress,
+            device=device, effort=effort, runtime=runtime, precision=precision, ray=ray,
+            minutes=minutes, accept_changes=accept_changes, progress=progress,
         )
     # fmt: on
     _show(done)

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 import halfmask
-from halfmask.cli.shared.options import ClassesOption, DetectorOption
+from halfmask.cli.shared.options import (
+    ClassesOption,
+    DetectorOption,
+    EffortOption,
+    PrecisionOption,
+    RuntimeOption,
+)
 from halfmask.cli.shared.reading import fail_if_unread, show_report
 from halfmask.progress import Display
 from halfmask.terminal import say
@@ -63,6 +69,9 @@ def run(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: a GPU if there is one.")
     ] = None,
+    effort: EffortOption = None,
+    runtime: RuntimeOption = "torch",
+    precision: PrecisionOption = "float32",
 ) -> None:
     """Finds and outlines objects, and draws a picture for each photograph.
 
@@ -85,7 +94,8 @@ def run(
         found = halfmask.predict(
             model, images, out=out, detector=detector, classes=classes, data=data,
             detections=detections, score=score, overlays=overlays, colour_by=colour_by,
-            beside=beside, device=device, progress=progress,
+            beside=beside, device=device, effort=effort, runtime=runtime, precision=precision,
+            progress=progress,
         )
     # fmt: on
     _show(found)

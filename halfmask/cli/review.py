@@ -9,6 +9,7 @@ import typer
 
 import halfmask
 from halfmask.cli.serve import LOCAL_HOST, Device, Host, Port, Token
+from halfmask.cli.shared.options import EffortOption, PrecisionOption, RuntimeOption
 from halfmask.cli.shared.reading import fail_if_unread
 from halfmask.terminal import say
 
@@ -46,6 +47,9 @@ def run(
     port: Port = None,
     token: Token = False,
     device: Device = None,
+    effort: EffortOption = None,
+    runtime: RuntimeOption = "torch",
+    precision: PrecisionOption = "float32",
 ) -> None:
     """Serves a page on which people review filled masks, lowest score first.
 
@@ -69,6 +73,9 @@ def run(
         port=port,
         token=token,
         device=device,
+        effort=effort,
+        runtime=runtime,
+        precision=precision,
     )
     _print_end(data, done.out, done.written)
     fail_if_unread(done.reading)

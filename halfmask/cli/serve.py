@@ -7,7 +7,13 @@ from typing import Annotated
 import typer
 
 import halfmask
-from halfmask.cli.shared.options import ClassesOption, DetectorOption
+from halfmask.cli.shared.options import (
+    ClassesOption,
+    DetectorOption,
+    EffortOption,
+    PrecisionOption,
+    RuntimeOption,
+)
 
 LOCAL_HOST = "127.0.0.1"
 Host = Annotated[
@@ -39,6 +45,9 @@ def run(
     port: Port = None,
     token: Token = False,
     device: Device = None,
+    effort: EffortOption = None,
+    runtime: RuntimeOption = "torch",
+    precision: PrecisionOption = "float32",
 ) -> None:
     """Serves a page on which people try a model out.
 
@@ -50,6 +59,6 @@ def run(
     # fmt: off
     halfmask.serve(
         model, detector=detector, classes=classes, host=host, port=port, token=token,
-        device=device,
+        device=device, effort=effort, runtime=runtime, precision=precision,
     )
     # fmt: on

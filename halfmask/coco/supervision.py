@@ -18,9 +18,9 @@ SUSPECT_TOLERANCE = 1.0
 Exporters round, or include or exclude the last pixel.
 """
 
-_STEPS = 5
+STEPS = 5
 """COCO's rasteriser rounds to this fraction of a pixel."""
-_SURE = 3.0
+SURE_PIXELS = 3.0
 """Pixels of a column that survive any rounding."""
 
 
@@ -57,7 +57,9 @@ class Verdict:
     reason: str = ""
 
 
-_COUNTED: dict[str, frozenset[str]] = {
+ORIGINS = ("accepted", "rejected", "redrawn")
+"""States that a reviewer gives a mask from halfmask; any other note means `filled`."""
+COUNTED: dict[str, frozenset[str]] = {
     "annotated": frozenset({"redrawn"}),  # drawn by a person, in review
     "accepted": frozenset({"redrawn", "accepted"}),
     "filled": frozenset({"redrawn", "accepted", "filled"}),
@@ -92,7 +94,7 @@ def judge(annotation: object, image_size: tuple[int, int], use: Use = "annotated
     origin = provenance(annotation)
     if origin == "rejected":
         return Verdict(MaskState.REJECTED)
-    if origin is not None and origin not in _COUNTED[use]:
+    if origin is not None and origin not in COUNTED[use]:
         return Verdict(MaskState.FILLED)
     return Verdict(MaskState.SUSPECT if repeats_box(annotation) else MaskState.MASK)
 
@@ -116,7 +118,7 @@ def provenance(annotation: dict[str, Any]) -> str | None:
         # whose mask is the file's.
         return None
     # An unreadable note still shows that no person drew the mask.
-    return state if state in ("accepted", "rejected", "redrawn") else "filled"
+    return state if state in ORIGINS else "filled"
 
 
 def mask_weight(annotation: dict[str, Any]) -> float:
@@ -224,12 +226,12 @@ def _surely_has_pixels(polygon: list[Any], image_size: tuple[int, int]) -> bool:
     pixel.
     """
     # Rounded as in the rasteriser, which decides the side of the line.
-    xs = [int(_STEPS * x + 0.5) for x in polygon[0::2]]
+    xs = [int(STEPS * x + 0.5) for x in polygon[0::2]]
     ys = polygon[1::2]
     low, high = min(xs), max(xs)
-    if low < 0 or min(ys) < 0 or high > _STEPS * image_size[1] or max(ys) > image_size[0]:
+    if low < 0 or min(ys) < 0 or high > STEPS * image_size[1] or max(ys) > image_size[0]:
         return False
-    line = _STEPS * ((low + high) // (2 * _STEPS)) + _STEPS / 2
+    line = STEPS * ((low + high) // (2 * STEPS)) + STEPS / 2
     crossings = []
     x0, y0 = xs[-1], ys[-1]
     for x1, y1 in zip(xs, ys, strict=True):
@@ -238,5 +240,6 @@ def _surely_has_pixels(polygon: list[Any], image_size: tuple[int, int]) -> bool:
         x0, y0 = x1, y1
     crossings.sort()
     return any(
-        end - start > _SURE for start, end in zip(crossings[::2], crossings[1::2], strict=True)
+        end - start > SURE_PIXELS
+        for start, end in zip(crossings[::2], crossings[1::2], strict=True)
     )

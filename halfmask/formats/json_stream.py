@@ -8,7 +8,7 @@ from typing import IO, Any, TypeVar
 
 import ijson
 
-from halfmask.coco.scan_lists import Brackets
+from halfmask.coco.scan.brackets import Brackets
 from halfmask.errors import InputError
 from halfmask.files.regular import open_regular
 

@@ -13,15 +13,36 @@ from halfmask.errors import InputError
 from halfmask.models.backbones.norm import fold_for_inference
 from halfmask.models.base import SegmentationModel
 from halfmask.models.build import build_model
-from halfmask.models.checkpoint import Checkpoint, load_checkpoint, load_weights
-from halfmask.models.fixed.baselines import PREFIX
-from halfmask.models.fixed.sam import EXAMPLES
+from halfmask.models.checkpoint import Checkpoint, file_digest, load_checkpoint, load_weights
+from halfmask.models.fixed.baselines import PREFIX, build_baseline
+from halfmask.models.fixed.sam import EXAMPLES, build_sam
+from halfmask.models.fixed.sam import PREFIXES as SAM_PREFIXES
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SHIPPED_NAMES = ("box-segmenter",)
 FILE = "model.safetensors"
 """Name of the checkpoint in a run directory and in a repository of the Hub."""
 SCHEME = "hf://"
+
+
+def open_model(model: str | Path) -> tuple[SegmentationModel, Checkpoint | None, str, str]:
+    """Returns the network that a name stands for, its checkpoint, its name and digest.
+
+    Args:
+        model: as in `halfmask.load`. A rule and SAM have no checkpoint, a rule has no
+            digest.
+    Raises:
+        InputError: there is no such model, or the file is no checkpoint or of another
+            version.
+    """
+    name = str(model)
+    if name.startswith(PREFIX):
+        return build_baseline(name), None, name, ""
+    if name.startswith(SAM_PREFIXES):
+        network, name, digest = build_sam(name)
+        return network, None, name, digest
+    path = find_checkpoint(model)
+    return *open_checkpoint(path), shown_name(name, path), file_digest(path)
 
 
 def find_checkpoint(model: str | Path) -> Path:

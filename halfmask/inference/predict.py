@@ -30,6 +30,8 @@ from halfmask.inference.jobs import (
 )
 from halfmask.inference.prediction import Prediction
 from halfmask.inference.predictor import Predictor, as_predictor
+from halfmask.inference.runtime.names import Computing, Precision, Runtime
+from halfmask.models.box_segmenter.looks import Effort
 from halfmask.models.detectors.base import BoxDetector
 from halfmask.models.detectors.build import EXAMPLES
 from halfmask.pictures.legend import COLOUR_BY, ColourBy, side_by_side, supervision_colours
@@ -78,6 +80,9 @@ def predict(
     colour_by: ColourBy = "class",
     beside: Predictor | str | Path | None = None,
     device: str | torch.device | None = None,
+    effort: Effort | None = None,
+    runtime: Runtime = "torch",
+    precision: Precision = "float32",
     progress: Progress | None = None,
 ) -> Predictions:
     """Finds and outlines objects; writes results, instances and overlays into OUT.
@@ -103,6 +108,9 @@ def predict(
         beside: another model. Each picture shows its masks for the same boxes at the
             right of those of `model`; the files hold only those of `model`.
         device: where to run a model that is not loaded yet.
+        effort: how often the model looks at each box: `fast` once, `balanced` twice,
+            `best` as its recipe says; None: as the model is set.
+        runtime, precision: see `load`.
         progress: called after each photograph.
     Raises:
         InputError: no photograph can be used, the file of boxes names none of them,
@@ -120,7 +128,9 @@ def predict(
     jobs = jobs_of(paths, opened, detections)
     names = overlay_names(jobs)
     guard(_outputs(folder, names if overlays else ()), inputs=(*read, *paths), photographs=given)
-    predictor = as_predictor(model, detector, device, classes=classes)
+    computing = Computing(runtime, precision)
+    predictor = as_predictor(model, detector, device, classes=classes, computing=computing)
+    predictor.effort.set(effort)
     _refuse_without_boxes(predictor, data)
     draw = _drawer(predictor, beside, device, colour_by=colour_by)
     ruling = ruling_of(photographs_and_boxes(jobs), str(data))

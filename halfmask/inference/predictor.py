@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,26 +11,28 @@ import torch
 from torch import Tensor
 
 from halfmask._version import __version__
-from halfmask.coco.categories import labels_by_name
 from halfmask.errors import InputError
 from halfmask.inference.arguments import checked_boxes, checked_device, checked_labels
-from halfmask.inference.checkpoints import find_checkpoint, open_checkpoint, shown_name
+from halfmask.inference.checkpoints import open_model
+from halfmask.inference.classes import KnownClasses
+from halfmask.inference.effort import EffortChoice
 from halfmask.inference.images import ImageLike, as_tensor, read_image
 from halfmask.inference.prediction import Prediction
+from halfmask.inference.runtime.names import IN_TORCH, Computing, Precision, Runtime
+from halfmask.inference.runtime.use import use_runtime
 from halfmask.models.base import SegmentationModel
+from halfmask.models.box_segmenter.looks import Effort
 from halfmask.models.box_segmenter.model import BoxSegmenter
-from halfmask.models.checkpoint import Category, Checkpoint, file_digest
+from halfmask.models.checkpoint import Checkpoint
 from halfmask.models.detectors.base import BoxDetector, ScoredBoxes
 from halfmask.models.detectors.build import EXAMPLES, build_detector, is_box_detector
-from halfmask.models.fixed.baselines import PREFIX, build_baseline
-from halfmask.models.fixed.sam import PREFIXES as SAM_PREFIXES
-from halfmask.models.fixed.sam import SamSegmenter, build_sam
+from halfmask.models.fixed.sam import SamSegmenter
 from halfmask.structures import Detection
 
 SHOWN_SCORE = 0.05  # least score of a `BoxDetector`'s boxes in `detect`
 
 
-class Predictor:
+class Predictor(KnownClasses):
     """A model on its device, in evaluation mode, with its classes.
 
     With a detector, `categories` and all labels are the detector's; they are matched by
@@ -43,11 +45,8 @@ class Predictor:
         digest: of the checkpoint file; for SAM of its weights or its revision; empty
             for a rule.
         version: the halfmask that trained the model.
-        categories: label i + 1 is categories[i]; empty if the model knows no classes.
-        label_of: class name → label.
-        masked: ids (the segmenter's own) of the classes that had masks in training.
-        masked_names: their names, which match them with the classes of other files.
-        masks_given: masks in training by class; None without a checkpoint.
+        runtime: computes the network: `torch`, or a runtime, its version and precision.
+        effort: how often the model looks at each box (`EffortChoice`).
     """
 
     def __init__(
@@ -64,21 +63,9 @@ class Predictor:
         self.name, self.digest, self.device = name, digest, device
         self.version = __version__ if checkpoint is None else checkpoint.version
         self.detector = detector
-        trained = [] if checkpoint is None else checkpoint.categories
-        self.masks_given = None if checkpoint is None else checkpoint.masks_given
-        self.categories: list[Category] = list(trained if detector is None else detector.categories)
-        if checkpoint is not None:
-            self.masked = list(checkpoint.masked)
-            self.masked_names = {c["name"] for c in trained if c["id"] in set(checkpoint.masked)}
-        else:
-            masks = detector if isinstance(detector, Predictor) else None
-            self.masked = [] if masks is None else list(masks.masked)
-            self.masked_names = set() if masks is None else set(masks.masked_names)
-        own, mine = ([c["name"] for c in some] for some in (trained, self.categories))
-        of_own, self.label_of = ({n: i for i, n in enumerate(names, 1)} for names in (own, mine))
-        # Between this predictor's labels and the segmenter's; 0 for an unknown class.
-        self._to_own = torch.tensor([0, *labels_by_name(mine, of_own)])
-        self._from_own = torch.tensor([0, *labels_by_name(own, self.label_of)])
+        super().__init__(checkpoint, detector)
+        self.runtime = "torch"
+        self.effort = EffortChoice(self.model, name)
 
     @property
     def identity(self) -> str:
@@ -132,7 +119,13 @@ class Predictor:
         ]
 
     def segment(
-        self, image: ImageLike, boxes: Any, labels: Any = None, *, loose: bool = False
+        self,
+        image: ImageLike,
+        boxes: Any,
+        labels: Any = None,
+        *,
+        loose: bool = False,
+        effort: Effort | None = None,
     ) -> Prediction:
         """Draws masks for boxes that you have.
 
@@ -142,11 +135,13 @@ class Predictor:
             labels: [n], names or labels of `categories`; 0 for an object of unknown
                 class. None if no class is known.
             loose: the boxes may be off; see `segment_batch`.
+            effort: looks at each box: `fast` one, `balanced` two, `best` as the recipe
+                says. None: as the predictor is set.
         Returns:
             Rows in the order of the boxes, on the CPU; scores are 1.
         Raises:
             InputError: the image cannot be read, a box is not finite or has no pixel in
-                the image, or a class is unknown.
+                the image, a class is unknown, or the model has no looks to choose.
         """
         pixels = read_image(image)
         tensor = as_tensor(pixels)
@@ -155,7 +150,7 @@ class Predictor:
         if labels is not None:
             known = len(self.categories)
             classes = [checked_labels(labels, len(rows), self.label_of, classes=known)]
-        found = self.segment_batch([tensor], [rows], classes, loose=loose)[0]
+        found = self.segment_batch([tensor], [rows], classes, loose=loose, effort=effort)[0]
         return self._prediction(found, pixels, given=True)
 
     def segment_batch(
@@ -165,6 +160,7 @@ class Predictor:
         labels: Sequence[Tensor] | None = None,
         *,
         loose: bool = False,
+        effort: Effort | None = None,
     ) -> list[Detection]:
         """Draws masks for several images in one call of the model.
 
@@ -178,15 +174,17 @@ class Predictor:
             boxes: float32 [n, 4] for each image; not checked.
             labels: int64 [n] for each image; not checked.
             loose: the boxes may be off.
+            effort: as in `segment`.
         """
+        self.effort.expect(effort)
         if isinstance(self.model, BoxSegmenter | SamSegmenter):
             self.model.expect_loose_boxes(loose)  # each call sets it
         pixels = [as_tensor(image).to(self.device) for image in images]
         on_device = [b.to(self.device, torch.float32) for b in boxes]
-        own = None if labels is None else [self._to_own[r.cpu()].to(self.device) for r in labels]
+        own = None if labels is None else [self.to_own(r).to(self.device) for r in labels]
         with torch.inference_mode():
             drawn = [d.on_cpu() for d in self.model.segment(pixels, on_device, own)]
-        drawn = [replace(d, labels=self._from_own[d.labels]) for d in drawn]
+        drawn = [replace(d, labels=self.from_own(d.labels)) for d in drawn]
         if labels is None:
             return drawn
         given = [row.to("cpu", torch.int64) for row in labels]
@@ -194,19 +192,6 @@ class Predictor:
             replace(d, labels=torch.where(row > 0, row, d.labels))
             for d, row in zip(drawn, given, strict=True)
         ]
-
-    def labels_of(self, categories: Iterable[Mapping[str, Any]]) -> dict[int, int]:
-        """Maps the category ids of a data file to this model's labels, matched by name.
-
-        A class that the model does not know has label 0; see `labels_by_name`.
-        """
-        ids = {int(c["id"]): c["name"] for c in categories}
-        return dict(zip(ids, labels_by_name(ids.values(), self.label_of), strict=True))
-
-    def masked_of(self, categories: Iterable[Mapping[str, Any]]) -> set[int]:
-        """Returns the category ids of a data file that are in the model's set A, by name."""
-        names = {name: k for k, name in enumerate(self.masked_names, 1)}
-        return {int(c["id"]) for c in categories if labels_by_name([c["name"]], names)[0]}
 
     def _prediction(self, found: Detection, pixels: Any, given: bool = False) -> Prediction:
         more: dict[str, Any] = {"categories": tuple(self.categories), "given": given}
@@ -220,6 +205,9 @@ def load(
     device: str | torch.device | None = None,
     *,
     classes: str | Sequence[str] | None = None,
+    runtime: Runtime = "torch",
+    precision: Precision = "float32",
+    effort: Effort | None = None,
 ) -> Predictor:
     """Loads a trained model.
 
@@ -233,9 +221,15 @@ def load(
             family (`models.detectors.build`), or a `BoxDetector`.
         device: where to run; None takes a GPU if there is one.
         classes: names for a detector of open vocabulary, or one whose file names none.
+        runtime: what computes the network of a box segmenter on the CPU: `torch`,
+            `onnx` (ONNX Runtime), `openvino`, or `auto`, the fastest that is installed
+            and draws the same masks.
+        precision: `int8` computes in 8 bits what loses little by it.
+        effort: see `Predictor.segment`.
     Raises:
         InputError: there is no such model or device, the file is no checkpoint or of
-            another version, or the detector finds no boxes.
+            another version, the detector finds no boxes, or the runtime is not
+            installed or does not fit the model.
     """
     if not isinstance(model, str | Path):
         raise InputError(f"model: expected a name or a path, found {type(model).__name__}")
@@ -243,17 +237,11 @@ def load(
     finder = None if detector is None else load_detector(detector, chosen, classes)
     if detector is None and classes is not None:
         raise InputError("--classes names the classes of a --detector: add one")
-    name, checkpoint = str(model), None
-    network: SegmentationModel
-    if name.startswith(PREFIX):
-        network, digest = build_baseline(name), ""
-    elif name.startswith(SAM_PREFIXES):
-        network, name, digest = build_sam(name)
-    else:
-        path = find_checkpoint(model)
-        network, checkpoint = open_checkpoint(path)
-        name, digest = shown_name(name, path), file_digest(path)
-    return Predictor(network, checkpoint, name, digest=digest, device=chosen, detector=finder)
+    network, checkpoint, name, digest = open_model(model)
+    found = Predictor(network, checkpoint, name, digest=digest, device=chosen, detector=finder)
+    found.effort.set(effort)
+    found.runtime = use_runtime(found.model, runtime, precision, name=name, digest=digest)
+    return found
 
 
 def load_detector(
@@ -287,14 +275,16 @@ def as_predictor(
     device: str | torch.device | None = None,
     *,
     classes: str | Sequence[str] | None = None,
+    computing: Computing = IN_TORCH,
 ) -> Predictor:
     """Returns a loaded model unchanged, and loads any other; arguments as for `load`.
 
     Raises:
-        InputError: as `load`, or a loaded model comes with a detector.
+        InputError: as `load`, or a loaded model comes with a detector or a runtime.
     """
     if not isinstance(model, Predictor):
-        return load(model, detector, device, classes=classes)
+        return load(model, detector, device, classes=classes, **vars(computing))
     if detector is not None or classes is not None:
         raise InputError("the model is loaded already: name the detector when you load it")
+    computing.refuse_for_loaded()
     return model

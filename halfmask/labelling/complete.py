@@ -19,6 +19,8 @@ from halfmask.inference.complete.journal import run_of
 from halfmask.inference.complete.report import Completion
 from halfmask.inference.complete.target import OutFormat
 from halfmask.inference.predictor import Predictor
+from halfmask.inference.runtime.names import Computing, Precision, Runtime
+from halfmask.models.box_segmenter.looks import Effort
 from halfmask.models.detectors.base import BoxDetector
 from halfmask.progress import Progress
 
@@ -50,6 +52,9 @@ def complete(
     add_objects: bool = False,
     add_score: float = ADD_SCORE,
     device: str | torch.device | None = None,
+    effort: Effort | None = None,
+    runtime: Runtime = "torch",
+    precision: Precision = "float32",
     ray: str | None = None,
     minutes: float | None = None,
     accept_changes: bool = False,
@@ -102,6 +107,10 @@ def complete(
             class of the file. They carry `halfmask.added`.
         add_score: least score of an object to add.
         device: where to run the models that are not loaded yet.
+        effort: how often the model looks at each box: `fast` once, `balanced` twice,
+            `best` as its recipe says; None: best.
+        runtime, precision: see `halfmask.load`. Masks of another runtime differ in
+            single pixels, so an interrupted run goes on with the one that began it.
         ray: draw on a Ray cluster: its address, `auto` (the one that runs here, else
             one of this machine) or `local`.
         accept_changes: go on with an interrupted run although the data, the model or
@@ -132,6 +141,8 @@ def complete(
         add_objects=add_objects,
         add_score=add_score,
         device=device,
+        effort=effort,
+        computing=Computing(runtime, precision),
         ray=ray,
         accept_changes=accept_changes,
     )

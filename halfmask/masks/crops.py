@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
 
+from halfmask.masks.operators import box_iou
 from halfmask.masks.rle import Place, Segmentation, crop_of, rle_of
 
 

@@ -18,7 +18,7 @@ Place = tuple[int, int]
 Runs = NDArray[np.int64]
 
 _MERGED = 64  # polygons that are united at a time
-_LONGEST_RUN = 1 << 32  # COCO's counts are uint32; the limit also keeps the sums below exact
+LONGEST_RUN = 1 << 32  # COCO's counts are uint32; the limit also keeps the sums below exact
 
 
 def box_of(
@@ -193,7 +193,7 @@ def _plain(counts: object) -> Runs:
         )
     if not set(map(type, counts)) <= {int}:
         raise ValueError("counts are not all whole numbers")
-    if counts and (min(counts) < 0 or max(counts) > _LONGEST_RUN):
+    if counts and (min(counts) < 0 or max(counts) > LONGEST_RUN):
         raise ValueError("a run length is negative or longer than any image")
     return np.array(counts, dtype=np.int64)
 
@@ -222,7 +222,7 @@ def _decompress(text: str) -> Runs:
     runs -= np.where(digits[ends] & 16, np.int64(1) << (5 * lengths), 0)
     runs[1::2] = np.cumsum(runs[1::2])
     runs[2::2] = np.cumsum(runs[2::2])
-    if runs.min() < 0 or runs.max() > _LONGEST_RUN:
+    if runs.min() < 0 or runs.max() > LONGEST_RUN:
         raise ValueError("a run length is negative or longer than any image")
     return runs
 

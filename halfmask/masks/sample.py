@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.ops import roi_align
 
 from halfmask.masks.crops import MaskCrops
+from halfmask.masks.operators import roi_align
 
 
 def sample(crops: MaskCrops, rows: Tensor, regions: Tensor, *, size: int) -> Tensor:

@@ -30,7 +30,7 @@ LONGEST_HEADER = 100_000_000
 MENTIONED = 3
 """How many keys an error names."""
 QUALITY = "quality_score."
-"""Prefix of the quality score's keys. Older files have none: an unfitted score."""
+"""Prefix of the quality scores' keys. Older files lack some scores: these are unfitted."""
 
 
 class Category(TypedDict):
@@ -165,9 +165,9 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], where: str | Pat
             message.
     """
     own = model.state_dict()
-    unfitted = not any(k.startswith(QUALITY) for k in state)
+    fitted = {k.rpartition(".")[0] for k in state if k.startswith(QUALITY)}
     missing = [k for k in own if k not in state and not _is_counter(k)]
-    missing = [k for k in missing if not (unfitted and k.startswith(QUALITY))]
+    missing = [k for k in missing if not k.startswith(QUALITY) or k.rpartition(".")[0] in fitted]
     unknown = [k for k in state if k not in own]
     if missing or unknown:
         fault = f"has {listed(unknown, MENTIONED)}, which the model does not know"

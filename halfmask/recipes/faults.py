@@ -16,18 +16,20 @@ KeyPath = tuple[str | int, ...]
 def fault_of(error: ValidationError, schema: type[BaseModel]) -> str:
     """Returns the most telling fault of a document as `key: what is wrong`.
 
-    An unknown key comes first: it often is the reason why another one is missing.
+    A fault of the document as a whole has no key. An unknown key comes first: it often
+    is the reason why another one is missing.
     """
     faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     first, others = faults[0], len(faults) - 1
-    path, words = first["loc"], first["msg"]
+    path, words = first["loc"], first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         words = f"unknown key; {nearest_keys(schema, path)}"
     elif first["type"] == "union_tag_not_found":
         kinds = ", ".join(tag for tag, _ in _tags(_at(schema, path)))
         words = f"the key `kind` is missing; it is one of: {kinds}"
     more = f" ({others} more)" if others else ""
-    return f"{'.'.join(map(str, written_path(schema, path)))}: {words}{more}"
+    key = ".".join(map(str, written_path(schema, path)))
+    return f"{key}: {words}{more}" if key else f"{words}{more}"
 
 
 def nearest_keys(schema: type[BaseModel], path: KeyPath) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from halfmask.data.dataset import CocoInstances
 from halfmask.distributed import current
 from halfmask.errors import InputError
 from halfmask.masks.crops import iou
+from halfmask.models.box_segmenter.looks import LIGHTER, Effort, expect_effort
 from halfmask.models.box_segmenter.quality import FEATURES
 from halfmask.models.build import build_model
 from halfmask.models.checkpoint import load_checkpoint, load_weights
@@ -24,6 +25,9 @@ from halfmask.progress import Progress
 from halfmask.structures import Detection, Target
 
 logger = logging.getLogger("halfmask")
+
+Columns = tuple[Tensor, Tensor]
+"""Features float32 [n, F] of masks, and their IoUs float32 [n]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,7 @@ class MeasuredMasks:
         features: float32 [n, F], see `models.box_segmenter.quality`.
         ious: float32 [n], with the true masks.
         classes, images, annotations: ids of each mask.
+        lighter: features and IoUs of the same objects with fewer looks, by effort.
     """
 
     features: Tensor
@@ -41,10 +46,13 @@ class MeasuredMasks:
     classes: list[int]
     images: list[int]
     annotations: list[int]
+    lighter: dict[Effort, Columns] = field(default_factory=dict)
 
     def calibrate(self, model: Any) -> None:
-        """Fits a box segmenter's quality score to these masks."""
+        """Fits a box segmenter's quality scores to these masks, one for each effort."""
         model.quality_score.fit(self.features, self.ious)
+        for effort, columns in self.lighter.items():
+            model.quality_score.of(effort).fit(*columns)
 
     def select(self, rows: Sequence[bool] | NDArray[np.bool_]) -> MeasuredMasks:
         """Returns the masks at which `rows` (bool [n]) is true."""
@@ -55,6 +63,7 @@ class MeasuredMasks:
             classes=[self.classes[k] for k in places],
             images=[self.images[k] for k in places],
             annotations=[self.annotations[k] for k in places],
+            lighter={e: (f[places], i[places]) for e, (f, i) in self.lighter.items()},
         )
 
     @classmethod
@@ -66,6 +75,11 @@ class MeasuredMasks:
             classes=[i for p in parts for i in p.classes],
             images=[i for p in parts for i in p.images],
             annotations=[i for p in parts for i in p.annotations],
+            lighter={
+                effort: _joined([p.lighter[effort] for p in parts])
+                for effort in LIGHTER
+                if all(effort in p.lighter for p in parts)
+            },
         )
 
 
@@ -104,22 +118,50 @@ def measure_masks(
     Raises:
         InputError: none of the photographs can be read.
     """
-    columns: list[tuple[Tensor, Tensor]] = []
+    columns: list[Columns] = []
+    lighter: dict[Effort, list[Columns]] = {}
     ids: list[tuple[int, int, int]] = []
     for image, target, rows in readable(pictures, chosen, title=title, progress=progress):
-        found, features = _drawn(model, image, target.boxes[rows], labels=target.labels[rows])
+        boxes, labels = target.boxes[rows], target.labels[rows]
         true = target.masks.select(target.mask_row[rows])
+        found, features = _drawn(model, image, boxes, labels=labels)
         columns.append((features, iou(found.crops(), true)))
+        for effort, drawn, marks in _drawn_lighter(model, image, boxes, labels=labels):
+            lighter.setdefault(effort, []).append((marks, iou(drawn.crops(), true)))
         names = [pictures.file.categories[k - 1]["id"] for k in target.labels[rows].tolist()]
         ids += [
             (i, target.image_id, a)
             for i, a in zip(names, target.annotation_ids[rows].tolist(), strict=True)
         ]
     classes, images, annotations = (list(column) for column in zip(*ids, strict=True))
-    features, ious = (torch.cat(parts) for parts in zip(*columns, strict=True))
+    features, ious = _joined(columns)
     return MeasuredMasks(
-        features=features, ious=ious, classes=classes, images=images, annotations=annotations
+        features=features,
+        ious=ious,
+        classes=classes,
+        images=images,
+        annotations=annotations,
+        lighter={effort: _joined(parts) for effort, parts in lighter.items()},
     )
+
+
+def _joined(parts: Sequence[Columns]) -> Columns:
+    features, ious = zip(*parts, strict=True)
+    return torch.cat(features), torch.cat(ious)
+
+
+def _drawn_lighter(
+    model: Any, image: Tensor, boxes: Tensor, *, labels: Tensor
+) -> Iterator[tuple[Effort, Detection, Tensor]]:
+    """Yields the masks of a box segmenter's lighter efforts, and their features."""
+    if not hasattr(model, "best_looks"):
+        return
+    try:
+        for effort in LIGHTER:
+            expect_effort(model, effort)
+            yield effort, *_drawn(model, image, boxes, labels=labels)
+    finally:
+        expect_effort(model, "best")
 
 
 def readable(

@@ -18,6 +18,8 @@ from halfmask.errors import InputError
 from halfmask.inference.complete.filling import FilledMask, fillings
 from halfmask.inference.looks import Look, looks
 from halfmask.inference.predictor import Predictor, load
+from halfmask.inference.runtime.names import IN_TORCH, Computing
+from halfmask.models.box_segmenter.looks import Effort
 from halfmask.structures import Detection
 from halfmask.web.budget import ASKING, BusyError, ClientShares
 
@@ -67,6 +69,7 @@ class Segmenter:
         detector: what finds the boxes that `model` fills, as in `halfmask.load`.
         device: as in `halfmask.load`.
         classes: as in `halfmask.load`.
+        computing, effort: as in `halfmask.load`.
     """
 
     def __init__(
@@ -76,10 +79,12 @@ class Segmenter:
         device: str | None = None,
         *,
         classes: str | Sequence[str] | None = None,
+        computing: Computing = IN_TORCH,
+        effort: Effort | None = None,
     ) -> None:
         self.name = model
         self._model, self._detector, self._device = model, detector, device
-        self._classes = classes
+        self._classes, self._computing, self._effort = classes, computing, effort
         self._predictor: Predictor | None = None
         self._fault: InputError | None = None
         self._loading = threading.Lock()
@@ -107,7 +112,12 @@ class Segmenter:
             if self._predictor is None:
                 try:
                     self._predictor = load(
-                        self._model, self._detector, self._device, classes=self._classes
+                        self._model,
+                        self._detector,
+                        self._device,
+                        classes=self._classes,
+                        effort=self._effort,
+                        **vars(self._computing),
                     )
                 except InputError as error:
                     self._fault = error

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from halfmask.inference.runtime.names import Computing, Precision, Runtime
+from halfmask.models.box_segmenter.looks import Effort
 from halfmask.web.segmenting import Segmenter
 from halfmask.web.tryout_app import tryout_server
 
@@ -18,6 +20,9 @@ def serve(
     port: int | None = None,
     token: bool = False,
     device: str | None = None,
+    effort: Effort | None = None,
+    runtime: Runtime = "torch",
+    precision: Precision = "float32",
 ) -> None:
     """Serves the try-out page of a model until Ctrl-C; logs its address.
 
@@ -30,11 +35,14 @@ def serve(
         host: the address to bind; one that other machines reach requires a token.
         port: the port, 0 for any free one; None takes the first free one from 8000 on.
         token: whether this machine needs the token, too.
-        device: as in `halfmask.load`.
+        device, effort, runtime, precision: as in `halfmask.load`.
     Raises:
         InputError: there is no such model, or the address cannot be used.
     """
-    segmenter = Segmenter(str(model), detector, device, classes=classes)
+    computing = Computing(runtime, precision)
+    segmenter = Segmenter(
+        str(model), detector, device, classes=classes, computing=computing, effort=effort
+    )
     segmenter.predictor()  # reports a wrong name before the page opens
     server = tryout_server(segmenter, host=host, port=port, token=token)
     segmenter.warm_up()

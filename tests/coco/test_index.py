@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from halfmask.coco import scan_lists as json_scan
+from halfmask.coco.scan import lists as json_scan
 from halfmask.coco.annotations import Annotations
 from halfmask.coco.file import CocoFile
 from halfmask.coco.index import build as index_build

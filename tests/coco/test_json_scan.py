@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from halfmask.coco import scan_lists as json_scan
+from halfmask.coco.scan import lists as json_scan
+from halfmask.coco.scan import state
 from halfmask.coco.records import LISTS
-from halfmask.coco.scan_lists import scan_lists
+from halfmask.coco.scan.lists import scan_lists
 from halfmask.errors import InputError
 
 TEXTS = st.text(st.sampled_from('a"\\{}[],:é\n'), max_size=6)
@@ -148,6 +149,6 @@ def test_an_endless_item_is_refused_before_it_fills_the_memory(
     path = tmp_path / "long.json"
     path.write_text('{"images": [{"a": "' + "x" * 5000)
     monkeypatch.setattr(json_scan, "CHUNK", 100)
-    monkeypatch.setattr(json_scan, "LONGEST", 1000)
+    monkeypatch.setattr(state, "LONGEST", 1000)
     with pytest.raises(InputError, match="an item of more than"):
         scanned(path)

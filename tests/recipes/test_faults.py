@@ -81,6 +81,14 @@ def test_a_model_without_its_kind() -> None:
     assert fault(DOCUMENT | {"model": {"knd": "mask_rcnn"}}) == f"r.yaml: model: {words}"
 
 
+def test_a_fault_of_the_whole_recipe_has_no_key() -> None:
+    document = copy.deepcopy(DOCUMENT)
+    document["data"] |= {"validation": "v.json", "development": 0.2}
+    assert fault(document) == (
+        "r.yaml: data.validation names the images that are measured; set data.development=0"
+    )
+
+
 def test_a_stage_has_data_of_its_own() -> None:
     stage = DOCUMENT["stages"][0] | {"data": {"annotations": "a", "images": "b", "flipp": 0}}
     assert fault(DOCUMENT | {"stages": [stage]}) == (

@@ -28,7 +28,7 @@ PANELS: dict[str, tuple[str, ...]] = {
         *("--boxes", "--data", "--detector", "--classes", "--detections", "--add-objects"),
         *("--add-score", "--provider", "--redo-filled", "--replace-broken"),
         *("--given-boxes", "--loosen"),
-        *("--score", "--calibrate", "--precision"),
+        *("--score", "--calibrate"),
     ),
     OUTPUT: (
         *("--out", "--out-format", "--json", "--html", "--sheet", "--reliability"),
@@ -46,7 +46,7 @@ PANELS: dict[str, tuple[str, ...]] = {
     ),
     PAGE: ("--host", "--port", "--token"),
     TRAINING: ("--minutes", "--resume", "--accept-changes", "--names", "--vectors"),
-    MACHINE: ("--device", "--workers", "--ray"),
+    MACHINE: ("--device", "--effort", "--runtime", "--precision", "--workers", "--ray"),
 }
 """Panel of the help → its flags. A flag that is not here stands among the options."""
 PANEL_OF = {flag: panel for panel, flags in PANELS.items() for flag in flags}

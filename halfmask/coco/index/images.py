@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from halfmask.coco.index.decode import Decoded
 from halfmask.coco.index.format import Array
 from halfmask.coco.reading.ids import StandardIds
-from halfmask.coco.records import file_name_of, repeated_id, size_of_record
-from halfmask.coco.scan_lists import Batch
+from halfmask.coco.records import MOST_PIXELS, file_name_of, repeated_id, size_of_record
+from halfmask.coco.scan.lists import Batch
 from halfmask.errors import InputError
 
 
@@ -35,14 +37,57 @@ class IndexImages:
 
     def add(self, batch: Batch, name: str) -> int:
         """Adds a batch; returns the number of unusable images in it."""
+        if not isinstance(batch.decoded, Decoded):
+            return self._add_each(batch.items, batch.spans, first=batch.first, name=name)
+        if self._add_many(batch.decoded, batch.start):
+            return 0
+        count, (starts, ends) = len(batch.decoded.spans), (batch.decoded.spans + batch.start).T
+        items = [batch.decoded.item(k) for k in range(count)]
+        spans = list(zip(starts.tolist(), ends.tolist(), strict=True))
+        return self._add_each(items, spans, first=batch.first, name=name)
+
+    def _add_many(self, decoded: Decoded, start: int) -> bool:
+        """Adds images as in COCO; returns False, and adds none, if one is not."""
+        if decoded.others:
+            return False
+        [group] = decoded.groups
+        ids, height, width, names = (
+            group.table.column(key).combine_chunks()
+            for key in ("id", "height", "width", "file_name")
+        )
+        if any(column.null_count for column in (ids, height, width, names)):
+            return False
+        sides = np.stack([height.to_numpy(), width.to_numpy()])
+        in_range = (sides > 0).all() and (sides <= MOST_PIXELS).all()
+        if not in_range or (sides.prod(axis=0) > MOST_PIXELS).any():
+            return False
+        lengths = np.diff(np.frombuffer(names.buffers()[1], dtype=np.int64, count=len(names) + 1))
+        numbers = ids.to_numpy()
+        if not lengths.all() or not self._ids.images.own_many(numbers.tolist(), names.to_pylist):
+            return False
+        offsets = decoded.spans[:, 0] + start
+        places = offsets, decoded.spans[:, 1] - decoded.spans[:, 0]
+        self._every.append(np.stack([numbers, *places], axis=1))
+        self._append((numbers, *sides, *places))
+        self._names.append(names)
+        return True
+
+    def _append(self, columns: Iterable[Array]) -> None:
+        for column, values in zip(self.columns.values(), columns, strict=True):
+            column.append(values)
+
+    def _add_each(
+        self, records: list[Any], places: list[tuple[int, int]], *, first: int, name: str
+    ) -> int:
+        """Adds images one by one; returns the number of unusable ones."""
         import pyarrow as pa
 
         kept, names = [], []
         items = [
             self._ids.images.own(record, position, name)
-            for position, record in enumerate(batch.items, batch.first)
+            for position, record in enumerate(records, first)
         ]
-        spans = [(start, end - start) for start, end in batch.spans]
+        spans = [(start, end - start) for start, end in places]
         every = [(record["id"], *span) for record, span in zip(items, spans, strict=True)]
         self._every.append(np.array(every, dtype=np.int64).reshape(-1, 3))
         for record, span in zip(items, spans, strict=True):
@@ -50,12 +95,9 @@ class IndexImages:
             if size is not None:
                 kept.append((record["id"], *size, *span))
                 names.append(file_name_of(record))
-        for column, values in zip(
-            self.columns.values(), np.array(kept, dtype=np.int64).reshape(-1, 5).T, strict=True
-        ):
-            column.append(values.copy())
+        self._append(column.copy() for column in np.array(kept, np.int64).reshape(-1, 5).T)
         self._names.append(pa.array(names, pa.large_string()))
-        return len(batch.items) - len(kept)
+        return len(records) - len(kept)
 
     def close(self, name: str) -> None:
         """Ends the list of images; images that repeat an earlier one are left out.
@@ -99,14 +141,29 @@ class IndexImages:
             self._ids.merged["image"] = len(offsets)
         return offsets
 
-    def find(self, ids: list[int]) -> list[int]:
-        """Returns the row of each id, −1 if there is none."""
-        wanted = np.array(ids, dtype=np.int64)
+    def find(self, ids: Array) -> Array:
+        """Returns the row of each id, −1 if there is none.
+
+        Args:
+            ids: int64 [n].
+        """
         if not len(self._sorted):
-            return [-1] * len(ids)
-        place = np.minimum(np.searchsorted(self._sorted, wanted), len(self._sorted) - 1)
-        rows: list[int] = np.where(self._sorted[place] == wanted, self._order[place], -1).tolist()
-        return rows
+            return np.full(len(ids), -1, dtype=np.int64)
+        last = len(self._sorted) - 1
+        low, high = int(self._sorted[0]), int(self._sorted[-1])
+        if high - low == last:  # without gaps
+            known = (ids >= low) & (ids <= high)
+            return np.where(known, self._order[np.where(known, ids - low, 0)], -1)
+        place = np.minimum(np.searchsorted(self._sorted, ids), last)
+        return np.where(self._sorted[place] == ids, self._order[place], -1)
+
+    def sizes_of(self, rows: Array) -> Array:
+        """Returns int64 [n, 2], H and W of each row; 0 for a row of −1."""
+        sizes = np.zeros((len(rows), 2), dtype=np.int64)
+        found = np.flatnonzero(rows >= 0)
+        for k, side in enumerate(("height", "width")):
+            sizes[found, k] = self.table[side][rows[found]]
+        return sizes
 
     def __len__(self) -> int:
         return len(self._sorted)

@@ -6,10 +6,12 @@ Nothing here changes a file; `halfmask.coco.reading.read_as` does, when it is as
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from halfmask.coco.problems import Problem, ProblemKind
+from halfmask.coco.reading.boxes import BOX_FORMS, FEWEST, Array, BoxCounts, as_xywh
 from halfmask.coco.records import Record
 from halfmask.coco.supervision import all_finite, is_crowd, is_missing
 from halfmask.masks.rle import box_iou
@@ -17,53 +19,12 @@ from halfmask.text import listed, plural
 
 STICKS_OUT = 1.0
 """Pixels by which a box may reach beyond its image unreported: exporters round."""
-FEWEST = 4
-"""Fewest boxes, polygons or crowds from which a convention of the file is suspected."""
-BOX_FORMS = ("xywh", "xyxy", "cxcywh")
-"""COCO's x, y, width, height; two corners; centre and size."""
 LIKELY, UNLIKELY = 0.8, 0.3
 """Shares of masks that must agree with their boxes, and may under COCO's own reading."""
 _COMPARED = 2000
 """Masks whose extent is compared with their box; more would say the same."""
 _AGREES = 0.6  # IoU of a box with the extent of its polygons
 _UNIT_SLACK = 0.01  # share of an image by which a box from 0 to 1 may reach beyond it
-
-
-@dataclass
-class BoxCounts:
-    """Boxes of a file at one scale: how many are impossible, and how many stick out.
-
-    Attributes:
-        boxes: number of boxes.
-        impossible: form → boxes that cannot be of it.
-        sticking: form → boxes that reach beyond their image, read in it.
-    """
-
-    boxes: int = 0
-    impossible: Counter[str] = field(default_factory=Counter)
-    sticking: Counter[str] = field(default_factory=Counter)
-
-    def add(self, bbox: list[float], size: tuple[float, float], slack: float) -> None:
-        """Counts a box of an image of size (H, W), in the box's own units."""
-        self.boxes += 1
-        for form in BOX_FORMS:
-            x, y, w, h = as_xywh(bbox, form)
-            if w <= 0 or h <= 0:
-                self.impossible[form] += 1
-            elif max(-x, -y, x + w - size[1], y + h - size[0]) > slack:
-                self.sticking[form] += 1
-
-    def fits(self, form: str) -> bool:
-        """Whether every box can be of a form and lies on its image."""
-        return self.boxes >= FEWEST and not self.impossible[form] and not self.sticking[form]
-
-
-def as_xywh(bbox: list[float], form: str) -> list[float]:
-    """Returns a box of a form as x, y, width, height, in the same units."""
-    a, b, c, d = bbox
-    if form == "xyxy":
-        return [a, b, c - a, d - b]
-    return [a - c / 2, b - d / 2, c, d] if form == "cxcywh" else [a, b, c, d]
 
 
 class ConventionCheck:
@@ -104,6 +65,34 @@ class ConventionCheck:
         if self._compared < _COMPARED and not is_crowd(record):
             self._compare(bbox, segmentation, image_size)
 
+    @property
+    def wanted(self) -> int:
+        """Number of masks that are still compared with their box."""
+        return _COMPARED - self._compared
+
+    def add_many(
+        self, boxes: Array, sizes: Array, *, categories: Array, masked: Array, crowd: Array
+    ) -> None:
+        """Counts annotations with usable boxes as `add` does, and compares no masks.
+
+        Args:
+            boxes: float64 [n, 4], x, y, width, height as in the file.
+            sizes: [n, 2], H and W of their images.
+            categories: int64 [n], ids.
+            masked: bool [n], the annotation has a mask.
+            crowd: bool [n].
+        """
+        for counts, chosen in (
+            (self._all, np.ones(len(boxes), dtype=bool)),
+            (self._crowds, masked & crowd),
+            (self._masks, masked & ~crowd),
+        ):
+            ids, times = np.unique(categories[chosen], return_counts=True)
+            counts.update(dict(zip(ids.tolist(), times.tolist(), strict=True)))
+        self._pixel.add_many(boxes, sizes, STICKS_OUT)
+        unit = (boxes.max(axis=1, initial=-np.inf) <= 1 + _UNIT_SLACK) & (sizes.min(axis=1) > 4)
+        self._unit.add_many(boxes[unit], np.ones((int(unit.sum()), 2)), _UNIT_SLACK)
+
     def _compare(self, bbox: list[float], segmentation: Any, size: tuple[int, int]) -> None:
         """Compares a box with the extent of its polygons, in every form and scale of both."""
         extent = _extent(segmentation)
@@ -119,6 +108,26 @@ class ConventionCheck:
                     own = (x0 * px, y0 * py, x1 * px, y1 * py)
                     if box_iou(box, own) >= _AGREES:
                         self._agree[form, box_scale, scale] += 1
+
+    def compare_many(self, boxes: Array, sizes: Array, extents: Array) -> None:
+        """Compares boxes with the extents of their polygons, as `add` does.
+
+        Args:
+            boxes: float64 [n, 4], x, y, width, height as in the file, at most `wanted`.
+            sizes: [n, 2], H and W of their images.
+            extents: float64 [n, 4], x0, y0, x1, y1 of all points of each mask.
+        """
+        self._compared += len(boxes)
+        size, own = (sizes[:, 0], sizes[:, 1]), extents.T
+        for form in BOX_FORMS:
+            x, y, w, h = as_xywh(boxes.T, form)
+            for box_scale, (sx, sy) in _scales(size, "pixel", "unit").items():
+                box = (x * sx, y * sy, (x + w) * sx, (y + h) * sy)
+                for scale, (px, py) in _scales(size, "pixel", "unit", "percent").items():
+                    scaled = (own[0] * px, own[1] * py, own[2] * px, own[3] * py)
+                    agree = int((_ious(box, scaled) >= _AGREES).sum())
+                    if agree:
+                        self._agree[form, box_scale, scale] += agree
 
     def found(self, name: str, known: set[int]) -> list[Problem]:
         """Returns the findings of the file.
@@ -248,14 +257,20 @@ class ConventionCheck:
         return 2 * crowds >= objects or (alone and 5 * crowds >= objects)
 
 
-def _scales(size: tuple[int, int], *names: str) -> dict[str, tuple[float, float]]:
+def _ious(one: tuple[Array, ...], other: tuple[Array, ...]) -> Array:
+    """Returns `box_iou` of n pairs of boxes, each side an array [n]."""
+    width = np.minimum(one[2], other[2]) - np.maximum(one[0], other[0])
+    height = np.minimum(one[3], other[3]) - np.maximum(one[1], other[1])
+    common = np.maximum(width, 0.0) * np.maximum(height, 0.0)
+    first, second = ((b[2] - b[0]) * (b[3] - b[1]) for b in (one, other))
+    ious: Array = common / np.maximum(first + second - common, 1e-9)
+    return ious
+
+
+def _scales(size: tuple[Any, Any], *names: str) -> dict[str, tuple[Any, Any]]:
     """Scale → what x and y are multiplied by to be pixels."""
     height, width = size
-    factors = {
-        "pixel": (1.0, 1.0),
-        "unit": (float(width), float(height)),
-        "percent": (width / 100, height / 100),
-    }
+    factors = {"pixel": (1.0, 1.0), "unit": (width, height), "percent": (width / 100, height / 100)}
     return {name: factors[name] for name in names}
 
 

@@ -46,6 +46,7 @@ class RecordIds:
         self.by_alias = 0
         self._alias = alias
         self._aliases: dict[str, int | None] = {}
+        self._unread: list[tuple[Callable[[], list[str]], list[int]]] = []
         self._number: object = None
 
     def own(self, record: Any, position: int, name: str) -> Any:
@@ -74,11 +75,35 @@ class RecordIds:
                 f"{brief(next(iter(self.names)))}, and numbers, such as {brief(self._number)}; "
                 f"give every {self.what} a whole number, or every one a name"
             )
-        alias = self._alias(record)
-        known = self._aliases.setdefault(alias, record["id"])
-        if known != record["id"]:
-            self._aliases[alias] = None
+        self._also(self._alias(record), record["id"])
         return record
+
+    def own_many(self, numbers: list[int], aliases: Callable[[], list[str]]) -> bool:
+        """Takes records whose ids are whole numbers, as `own` does.
+
+        Args:
+            numbers: their ids.
+            aliases: returns their other names; called if an annotation uses one.
+        Returns:
+            False if earlier ids are names, so that `own` must refuse one of these.
+        """
+        if self.names:
+            return False
+        self._number = numbers[-1] if numbers else self._number
+        self._unread.append((aliases, numbers))
+        return True
+
+    def _also(self, alias: str, number: int) -> None:
+        """Notes another name of a record; it means none if several have it."""
+        if self._aliases.setdefault(alias, number) != number:
+            self._aliases[alias] = None
+
+    def _meant(self, alias: str) -> int | None:
+        while self._unread:
+            aliases, numbers = self._unread.pop()
+            for other, number in zip(aliases(), numbers, strict=True):
+                self._also(other, number)
+        return self._aliases.get(alias)
 
     @staticmethod
     def numbered(record: Record, number: int) -> Record:
@@ -102,7 +127,7 @@ class RecordIds:
         if number is not None and not self.names:
             self.references += 1
             return number
-        meant = self._aliases.get(value) if isinstance(value, str) and value else None
+        meant = self._meant(value) if isinstance(value, str) and value else None
         self.by_alias += meant is not None
         return value if meant is None else meant
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from halfmask.coco.file import CocoFile
-from halfmask.coco.reading.conventions import as_xywh
+from halfmask.coco.reading.boxes import as_xywh
 from halfmask.coco.reading.forms import standard_record
 from halfmask.coco.records import Document, Record, is_id
 from halfmask.coco.supervision import all_finite, is_box, is_missing

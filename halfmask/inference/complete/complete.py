@@ -30,7 +30,9 @@ from halfmask.inference.complete.ray import check_ray
 from halfmask.inference.complete.report import DOUBTFUL, REPORT, ClassToFill, Completion
 from halfmask.inference.complete.target import OutFormat, OutputPlace
 from halfmask.inference.predictor import Predictor, as_predictor
+from halfmask.inference.runtime.names import IN_TORCH, Computing
 from halfmask.masks.outline import check_tolerance
+from halfmask.models.box_segmenter.looks import Effort
 from halfmask.models.detectors.base import BoxDetector
 from halfmask.pictures.filled_sheet import draw_filling_sheet
 from halfmask.pictures.save import check_sheet
@@ -61,12 +63,15 @@ class FillOptions:
     add_objects: bool = False
     add_score: float = ADD_SCORE
     device: str | torch.device | None = None
+    effort: Effort | None = None
+    computing: Computing = IN_TORCH
     ray: str | None = None
     accept_changes: bool = False
 
     def check(self) -> None:
         """Raises InputError for a value that cannot be used."""
         check_tolerance(self.tolerance)
+        self.computing.check()
         if self.boxes not in ("auto", "tight", "loose"):
             raise InputError(f"boxes: expected auto, tight or loose, found {self.boxes!r}")
         if self.sheet is not None and not self.dry_run:
@@ -193,6 +198,8 @@ def _filled(
         unread=skipped,
         tightness=box_tightness(job.file),
         loose=job.drawer.loose and drawing.knows_loose_boxes,
+        looks=job.drawer.looks,
+        runtime=drawing.runtime,
     )
 
 
@@ -228,10 +235,10 @@ def _are_loose(boxes: str, tightness: float | None, drawing: Predictor) -> bool:
 def _drawer(
     model: Predictor | str | Path, file: CocoFile, folder: Path, *, options: FillOptions
 ) -> MaskDrawer:
-    own = as_predictor(model, device=options.device)
-    drawing = own
-    if options.provider is not None:
-        drawing = as_predictor(options.provider, device=options.device)
+    chosen = model if options.provider is None else options.provider
+    drawing = as_predictor(chosen, device=options.device, computing=options.computing)
+    drawing.effort.checked(options.effort)
+    beside = None if options.provider is None else as_predictor(model, device=options.device)
     return MaskDrawer(
         predictor=drawing,
         categories=file.categories,
@@ -239,7 +246,8 @@ def _drawer(
         tolerance=options.tolerance if options.polygons else None,
         workers=options.workers,
         loose=_are_loose(options.boxes, box_tightness(file), drawing),
-        beside=None if options.provider is None else own,
+        beside=beside,
+        effort=options.effort,
     )
 
 

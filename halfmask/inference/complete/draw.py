@@ -14,6 +14,7 @@ from halfmask.inference.complete.filling import FilledMask, fillings
 from halfmask.inference.complete.photographs import Photograph, ahead, photographs_of
 from halfmask.inference.complete.plan import Piece, Record
 from halfmask.inference.predictor import Predictor
+from halfmask.models.box_segmenter.looks import Effort
 from halfmask.structures import Detection
 
 FilledBatch = tuple[list[tuple[int, FilledMask]], list[str]]
@@ -32,6 +33,7 @@ class MaskDrawer:
         workers: threads that decode photographs.
         loose: whether the boxes may be off.
         beside: draws masks to compare with, if the written masks are a provider's.
+        effort: how often `predictor` looks at each box; None: as it is set.
     """
 
     predictor: Predictor
@@ -41,6 +43,12 @@ class MaskDrawer:
     workers: int = 0
     loose: bool = False
     beside: Predictor | None = None
+    effort: Effort | None = None
+
+    @property
+    def looks(self) -> int | None:
+        """How often the model looks at each box; None for one without looks."""
+        return self.predictor.effort.looks(self.effort)
 
     def draw(self, pieces: list[Piece], photographs: list[Photograph]) -> FilledBatch:
         """Draws the masks of a batch."""
@@ -53,8 +61,10 @@ class MaskDrawer:
                 there.append((piece, photograph))
         if not there:
             return [], faults
-        drawn = self._segment(self.predictor, there)
-        others = [None] * len(there) if self.beside is None else self._segment(self.beside, there)
+        drawn = self._segment(self.predictor, there, self.effort)
+        others = (
+            [None] * len(there) if self.beside is None else self._segment(self.beside, there, None)
+        )
         rows: list[tuple[int, FilledMask]] = []
         for (piece, _), detection, other in zip(there, drawn, others, strict=True):
             rows += zip(piece.positions, fillings(detection, self.tolerance, other), strict=True)
@@ -74,7 +84,9 @@ class MaskDrawer:
         for number, photographs in ahead(rest, read, self.workers):
             yield number, self.draw(batches[number], photographs)
 
-    def _segment(self, predictor: Predictor, there: list[tuple[Piece, Pixels]]) -> list[Detection]:
+    def _segment(
+        self, predictor: Predictor, there: list[tuple[Piece, Pixels]], effort: Effort | None
+    ) -> list[Detection]:
         label_of = predictor.labels_of(self.categories)
         return predictor.segment_batch(
             [photograph for _, photograph in there],
@@ -84,4 +96,5 @@ class MaskDrawer:
                 for piece, _ in there
             ],
             loose=self.loose and predictor.knows_loose_boxes,
+            effort=effort,
         )

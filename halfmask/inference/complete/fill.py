@@ -104,6 +104,8 @@ class FillingJob:
             "batch": [planning.BATCH_IMAGES, planning.BATCH_BOXES, planning.BATCH_PIXELS],
             "versions": [__version__, torch.__version__],
             "device": str(drawer.predictor.device),
+            "looks": drawer.looks,
+            "runtime": drawer.predictor.runtime,
             "threads": torch.get_num_threads(),
         }
 
@@ -135,11 +137,13 @@ class FillingJob:
 
     def _write(self, masks: dict[int, FilledMask], date: str) -> None:
         if masks:
-            note = {
+            note: dict[str, Any] = {
                 "model": self.drawer.predictor.identity,
                 "date": date,
                 "images": str(self.drawer.reader.folder.resolve()),
             }
+            if self.drawer.looks is not None:
+                note |= {"looks": self.drawer.looks, "runtime": self.drawer.predictor.runtime}
             write_completed(self.target, self.file.document, self.work, masks=masks, note=note)
         else:
             copy_file(self.source, self.target)

@@ -191,5 +191,6 @@ NAMES = {
     "redo": "options",
     "added": "added objects",
     "batch": "sizes of batches",
+    "looks": "looks at each box (--effort)",
 }
 """Key of a job → what a person calls it."""

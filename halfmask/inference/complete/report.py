@@ -51,6 +51,8 @@ class Completion:
         tightness: mean IoU of the file's boxes with their masks' own boxes; None
             without masks.
         loose: whether the boxes counted as loose, for a model that knows loose boxes.
+        looks: how often the model looked at each box; None for one without looks.
+        runtime: what computed the network; see `Predictor.runtime`.
         sheet: the picture of new masks, if it was wanted.
         additions: the objects that a detector added, if that was wanted.
         coco: the COCO file with every mask's score and state: `out`, or kept with it.
@@ -72,6 +74,8 @@ class Completion:
     mean_agreement: float | None = None
     tightness: float | None = None
     loose: bool = False
+    looks: int | None = None
+    runtime: str = "torch"
     sheet: Path | None = None
     additions: Additions | None = None
     coco: Path | None = None
@@ -127,6 +131,8 @@ class Completion:
             "unfilled": self.unfilled,
             "mean_score": self.mean_score,
             "doubtful": self.doubtful,
+            "looks": self.looks,
+            "runtime": self.runtime,
             "learned": self.learned,
             "mean_agreement": self.mean_agreement,
             "counts": dict(self.counts),

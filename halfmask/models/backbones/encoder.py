@@ -7,9 +7,9 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from torchvision.ops import FrozenBatchNorm2d
 
 from halfmask.errors import InputError
+from halfmask.masks.operators import FrozenBatchNorm2d
 from halfmask.models.backbones.cut import cut_network
 from halfmask.models.backbones.detectron import read_detectron_backbone
 from halfmask.models.backbones.networks import (

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.ops import FrozenBatchNorm2d
+
+from halfmask.masks.operators import FrozenBatchNorm2d
 
 
 class InPlaceFrozenNorm(nn.Module):

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
+from halfmask.masks.operators import roi_align
 from halfmask.masks.paste import grown
 
 MAX_LEVEL = 6

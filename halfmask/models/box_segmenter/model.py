@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,10 @@ from halfmask.models.box_segmenter.box_losses import BoxSupervision
 from halfmask.models.box_segmenter.crops import Boxes, ImagePyramid, crop_regions, inside_box
 from halfmask.models.box_segmenter.decoder import Decoder, HourglassDecoder
 from halfmask.models.box_segmenter.inference import ChunkPiece, chunks, zoomed_masks
+from halfmask.models.box_segmenter.looks import EffortScores, Looks
 from halfmask.models.box_segmenter.losses import CropLossWeights, crop_losses
 from halfmask.models.box_segmenter.prototypes import class_prototypes
-from halfmask.models.box_segmenter.quality import QualityScore, mask_features
+from halfmask.models.box_segmenter.quality import mask_features
 from halfmask.models.box_segmenter.sampler import CropBatch, CropSampler, batch_tightness
 from halfmask.models.box_segmenter.settle import Settling
 from halfmask.models.class_weights import FixedWeights
@@ -52,6 +53,7 @@ class BoxSegmenter(SegmentationModel):
 
     Attributes:
         settling: settles the masks of an image in inference; None: they may overlap.
+        engine: computes `look` in inference instead of PyTorch; None: PyTorch does.
     """
 
     def __init__(
@@ -78,7 +80,9 @@ class BoxSegmenter(SegmentationModel):
         self.from_boxes = from_boxes
         self.best_iou = best_iou
         self.settling: Settling | None = None
-        self.quality_score = QualityScore()
+        self.engine: Callable[[Tensor, Tensor], Tensor] | None = None
+        self.best_looks = Looks(self.reader.contexts, self.reader.mirror)
+        self.quality_score = EffortScores()
 
     def parts(self) -> dict[str, nn.Module]:
         return {"encoder": self.encoder, "decoder": self.decoder, "mask_head": self.predictor}
@@ -126,10 +130,15 @@ class BoxSegmenter(SegmentationModel):
 
     def readings(self, crops: Tensor, labels: Tensor) -> list[Tensor]:
         """Returns probabilities [R, M, M] of crops [R, C, S, S], plain and mirrored."""
-        found = [self.logits(crops, labels).float().sigmoid()]
+        look = self.engine or self.look
+        found = [look(crops, labels)]
         if self.reader.mirror:
-            found.append(self.logits(crops.flip(3), labels).float().sigmoid().flip(2))
+            found.append(look(crops.flip(3), labels).flip(2))
         return found
+
+    def look(self, crops: Tensor, labels: Tensor) -> Tensor:
+        """Returns probabilities, float32 [R, M, M], of crops [R, C, S, S]."""
+        return self.logits(crops, labels).float().sigmoid()
 
     def forward(
         self, images: list[Tensor], targets: list[Target], loss: LossKind = "all"

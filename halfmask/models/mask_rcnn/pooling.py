@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 from torchvision.ops.poolers import LevelMapper
+
+from halfmask.masks.operators import roi_align
 
 Sizes = list[tuple[int, int]]
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfmask.coco.records import is_id
-from halfmask.coco.scan_lists import scan_lists
+from halfmask.coco.scan.lists import scan_lists
 from halfmask.coco.supervision import all_finite, is_crowd, is_missing, provenance
 
 STATES = (

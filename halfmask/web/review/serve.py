@@ -13,6 +13,8 @@ from halfmask.files.kinds import COCO, REVIEW
 from halfmask.formats.detect import completed_file
 from halfmask.formats.report import ConversionReport
 from halfmask.formats.source import open_source
+from halfmask.inference.runtime.names import Computing, Precision, Runtime
+from halfmask.models.box_segmenter.looks import Effort
 from halfmask.web.review.review import Review
 from halfmask.web.segmenting import Segmenter
 
@@ -55,6 +57,9 @@ def review(
     port: int | None = None,
     token: bool = False,
     device: str | None = None,
+    effort: Effort | None = None,
+    runtime: Runtime = "torch",
+    precision: Precision = "float32",
 ) -> Reviewed:
     """Serves the review page of a completed file until Ctrl-C; logs its address.
 
@@ -72,12 +77,13 @@ def review(
         host: the address to bind; one that other machines reach requires a token.
         port: the port, 0 for any free one; None takes the first free one from 8000 on.
         token: whether this machine needs the token, too.
-        device: as in `halfmask.load`.
+        device, effort, runtime, precision: as in `halfmask.load`.
     Raises:
         InputError: a file or folder is missing or not usable, or the address cannot be
             used.
     """
-    named = _outputs(out, journal)
+    named, computing = _outputs(out, journal), Computing(runtime, precision)
+    computing.check()
     guard(named, inputs=[data, model, images], photographs=[images])
     source = open_source(completed_file(Path(data)), images=images)
     # Another format is read through a copy; what is written lies beside the original.
@@ -92,7 +98,7 @@ def review(
         )
     opened = Review(
         source.annotations,
-        Segmenter(str(model), device=device),
+        Segmenter(str(model), device=device, computing=computing, effort=effort),
         images=folder,
         journal=journal,
         out=out,

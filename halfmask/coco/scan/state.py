@@ -1,13 +1,8 @@
-"""Reads the lists of a large JSON object in chunks, with the byte span of each item.
-
-Written here since JSON libraries give no byte spans. Brackets outside of strings are
-found with array operations; the text between them is parsed, many items in one call.
-"""
+"""The state of a scan of a large JSON file; `scan_lists` feeds it with chunks."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,113 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfmask.coco.records import EXPECTED_ROOT, LISTS, check_lists
+from halfmask.coco.scan.batch import DEEPEST, LONGEST, LONGEST_AGAIN, MIB, Batch, Decode, Spans
+from halfmask.coco.scan.brackets import BLANK, LOWER, OPEN, Brackets
+from halfmask.coco.scan.guess import guess_objects
 from halfmask.errors import InputError
-from halfmask.files.regular import open_regular
-from halfmask.progress import Progress
 
-MIB = 1 << 20
-CHUNK = 4 * MIB
-LONGEST = 256 * MIB
-"""Largest item in bytes; an item must fit into memory."""
-
-_QUOTE, _OPEN, _CLOSE = ord('"'), ord("{"), ord("}")  # "[" and "]" are 32 less
-_LOWER = 32
-_BLANK = b" \t\r\n"
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Consecutive items of one of the lists.
-
-    Attributes:
-        key: name of the list.
-        first: position of the first item in its list.
-        items: JSON values.
-        spans: first byte and last byte + 1 of each item; (-1, -1) for an item that is
-            neither object nor list.
-    """
-
-    key: str
-    first: int
-    items: list[Any]
-    spans: list[tuple[int, int]]
-
-
-def scan_lists(
-    path: Path,
-    take: Callable[[str], bool],
-    *,
-    progress: Progress | None = None,
-    constants: set[str] | None = None,
-    on_chunk: Callable[[bytes], object] = len,
-    chunk_bytes: int | None = None,
-) -> Iterator[Batch]:
-    """Yields the items of the lists at the root of a COCO file, in file order.
-
-    Args:
-        path: a UTF-8 JSON file with COCO's three lists at its root.
-        take: called with the name of each list where it begins; returns whether its
-            items are wanted. Other lists are skipped unparsed.
-        progress: called after each chunk; counts MiB.
-        constants: receives NaN, Infinity and -Infinity if the file has them.
-        on_chunk: called with each chunk of the file, for a digest of it.
-        chunk_bytes: bytes read at once; None: CHUNK. Smaller chunks need less memory.
-    Raises:
-        InputError: the file is unreadable, not JSON, cut short, or no object with the
-            lists images, annotations, categories.
-    """
-    scan = _Scan(path=path, take=take, constants=set() if constants is None else constants)
-    try:
-        total = -(-path.stat().st_size // MIB)
-        with open_regular(path) as file:
-            while chunk := file.read(chunk_bytes or CHUNK):
-                on_chunk(chunk)
-                yield from scan.read(chunk)
-                if progress is not None:
-                    progress(f"reading {path.name} (MiB)", -(-scan.end // MIB), total)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    scan.finish()
-
-
-class Brackets:
-    """Finds brackets outside of strings, chunk after chunk; `deepest` is the greatest depth."""
-
-    def __init__(self) -> None:
-        self.depth = self.deepest = 0
-        self._inside = 0
-        self._escaped = False
-
-    def find(self, chunk: bytes) -> tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np.int64]]:
-        """Returns the brackets of the first three levels.
-
-        Returns:
-            Positions in the chunk; +1 for an opening, −1 for a closing bracket; the
-                depth after it.
-        """
-        text = b"_" + chunk[1:] if self._escaped else chunk
-        if b"\\" in text:
-            text = re.sub(rb"\\.", b"__", text, flags=re.DOTALL)
-        self._escaped = text.endswith(b"\\")
-        data = np.frombuffer(text, dtype=np.uint8)
-        lower = data | _LOWER
-        at = np.flatnonzero((data == _QUOTE) | (lower == _OPEN) | (lower == _CLOSE))
-        kinds = data[at]
-        quotes = kinds == _QUOTE
-        inside = (np.cumsum(quotes) + self._inside) & 1
-        self._inside = int(inside[-1]) if len(inside) else self._inside
-        bracket = ~quotes & (inside == 0)
-        at, opens = at[bracket], (kinds[bracket] | _LOWER) == _OPEN
-        step = np.where(opens, 1, -1).astype(np.int8)
-        depth = self.depth + np.cumsum(step, dtype=np.int64)
-        self.depth = int(depth[-1]) if len(depth) else self.depth
-        self.deepest = int(depth.max(initial=self.deepest))
-        near = depth + ~opens <= 3
-        return at[near], step[near], depth[near]
+_GUESSES = 2
+"""Wrong guesses in a row after which there is no other."""
+_NO_STARTS: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(kw_only=True)
-class _Scan:
+class Scan:
     """State of the scan of a file.
 
     Attributes:
@@ -131,11 +31,14 @@ class _Scan:
         window: the bytes before `end` that are still needed, from `mark` on; empty
             while a value is skipped.
         keys: keys of the root so far; `lists` are those whose value is a list.
+
+    Brackets are known up to `_looked`. `_guesses` more may be wrong.
     """
 
     path: Path
     take: Callable[[str], bool]
     constants: set[str]
+    decode: Decode | None
     end: int = 0
     window: bytes = b""
     mark: int = 0
@@ -146,14 +49,26 @@ class _Scan:
     _taking: bool = True
     _kind: int = 0
     _count: int = 0
-    _starts: list[int] = field(default_factory=list)
+    _starts: NDArray[np.int64] = field(default_factory=lambda: _NO_STARTS)
     _closed: bool = False
+    _looked: int = 0
+    _guesses: int = _GUESSES
 
     def read(self, chunk: bytes) -> Iterator[Batch]:
-        at, step, depth = self._brackets.find(chunk)
-        at = at + self.end
+        """Yields the items that end in the next chunk, perhaps without the last ones."""
         self.window += chunk
         self.end += len(chunk)
+        if (batch := self._guess()) is not None:
+            yield batch
+            self.window = self._bytes(self.mark, self.end)
+        else:
+            yield from self.rest()
+
+    def rest(self) -> Iterator[Batch]:
+        """Yields the items that end in what was not looked at."""
+        text, first = self._bytes(self._looked, self.end), self._looked
+        at, step, depth = self._brackets.find(text)
+        at, self._looked = at + first, self.end
         root = np.flatnonzero(np.where(step > 0, depth <= 2, depth <= 1))
         start = 0
         for event in root.tolist():
@@ -161,18 +76,46 @@ class _Scan:
             yield from self._root(int(at[event]), int(step[event]), int(depth[event]))
             start = event + 1
         yield from self._items(at[start:], step[start:])
-        needed = self.end - self.mark
-        self.window = self.window[len(self.window) - needed :] if self._taking else b""
+        self.window = self._bytes(self.mark, self.end) if self._taking else b""
+        self._look_again()
         if len(self.window) > LONGEST:
             raise self._fault(f"an item of more than {LONGEST // MIB} MiB", self.mark)
+
+    def _guess(self) -> Batch | None:
+        """Reads the items of the current list that seem to end in the window."""
+        if self._guesses < 1 or not self._is_between:
+            return None
+        text = self._bytes(self.mark, self.end)
+        spans = guess_objects(text, DEEPEST)
+        if spans is None:
+            return None
+        end = self.mark + int(spans[-1, 1])
+        batch = self._decode(text[: end - self.mark], spans + self.mark, is_guess=True)
+        self._guesses = self._guesses - 1 if batch is None else _GUESSES
+        if batch is not None:
+            self.mark = self._looked = end
+        return batch
+
+    @property
+    def _is_between(self) -> bool:
+        """Whether nothing but blanks and items lies before what was looked at."""
+        in_list = self._taking and self._key in self.lists and not self._closed
+        return in_list and self._looked == self.mark and self.decode is not None
+
+    def _look_again(self) -> None:
+        """Forgets the brackets after the last item, so that a guess can begin there."""
+        in_list = self._key in self.lists and self._taking and not self._closed
+        if self.decode is not None and in_list and self.end - self.mark < LONGEST_AGAIN:
+            self._brackets.begin(depth=2)
+            self._looked, self._starts = self.mark, _NO_STARTS
 
     def finish(self) -> None:
         """Checks that the file is complete and has the lists."""
         if not self._closed:
-            if not self.keys and self._brackets.depth == 0 and not self.window.strip(_BLANK):
+            if not self.keys and self._brackets.depth == 0 and not self.window.strip(BLANK):
                 raise InputError(f"{self.path}: expected a COCO JSON file, the file is empty")
             raise self._fault("the file ends early (cut short?)", self.end)
-        if self.window.strip(_BLANK):
+        if self.window.strip(BLANK):
             raise self._fault("something after the end", self.mark)
         check_lists(self.lists, self.keys, str(self.path))
 
@@ -194,7 +137,7 @@ class _Scan:
         before = self._bytes(self.mark, at)
         if self.mark == 0:
             before = before.removeprefix(b"\xef\xbb\xbf")
-        if before.strip(_BLANK):
+        if before.strip(BLANK):
             raise self._fault("no object at the start", 0)
         if self._bytes(at, at + 1) == b"[":
             raise InputError(
@@ -207,8 +150,8 @@ class _Scan:
         """Begins a list or object of the root."""
         self._named(self._bytes(self.mark, at), at, last=False)
         self._key, self._kind = self.keys[-1], self._bytes(at, at + 1)[0]
-        self._count, self._starts, self.mark = 0, [], at + 1
-        if self._kind + _LOWER == _OPEN:
+        self._count, self._starts, self.mark = 0, _NO_STARTS, at + 1
+        if self._kind + LOWER == OPEN:
             self.lists.add(self._key)
         self._taking = self._key in LISTS and self._key in self.lists and self.take(self._key)
 
@@ -216,8 +159,8 @@ class _Scan:
         """Ends a list or object of the root."""
         if self._bytes(at, at + 1)[0] - 2 != self._kind:
             raise self._fault("brackets that do not match", at)
-        if self._taking and (rest := self._bytes(self.mark, at)).strip(_BLANK):
-            yield self._batch(rest, [])
+        if self._taking and (rest := self._bytes(self.mark, at)).strip(BLANK):
+            yield self._parse(rest, [])
         self._key, self._taking, self.mark = None, True, at + 1
 
     def _named(self, text: bytes, at: int, last: bool) -> None:
@@ -225,10 +168,10 @@ class _Scan:
 
         It holds a comma, perhaps keys with short values, and the next key.
         """
-        text = text.strip(_BLANK)
+        text = text.strip(BLANK)
         if self.keys and text[:1] == b",":
             text = text[1:]
-            if last and not text.strip(_BLANK):
+            if last and not text.strip(BLANK):
                 raise self._fault("a comma before the end", at)
         elif self.keys and not (last and not text):
             raise self._fault("no comma between two keys", at)
@@ -245,24 +188,40 @@ class _Scan:
         """Parses the items that end at these brackets of the current list."""
         if self._key is None or not self._taking:
             return
-        self._starts += at[step > 0].tolist()
-        ends = (at[step < 0] + 1).tolist()
-        if ends:
-            starts, self._starts = self._starts[: len(ends)], self._starts[len(ends) :]
-            text = self._bytes(self.mark, ends[-1])
-            yield self._batch(text, list(zip(starts, ends, strict=True)))
-            self.mark = ends[-1]
+        starts = np.concatenate([self._starts, at[step > 0]])
+        ends = at[step < 0] + 1
+        self._starts = starts[len(ends) :]
+        if len(ends):
+            spans = np.stack([starts[: len(ends)], ends], axis=1)
+            text = self._bytes(self.mark, int(ends[-1]))
+            yield self._decode(text, spans) or self._parse(text, spans.tolist())
+            self.mark = int(ends[-1])
 
-    def _batch(self, text: bytes, spans: list[tuple[int, int]]) -> Batch:
+    def _decode(self, text: bytes, spans: Spans, *, is_guess: bool = False) -> Batch | None:
+        """Reads items with `decode`; None if it cannot."""
         assert self._key is not None
-        text = text.lstrip(_BLANK)
+        before = b"," if self._count else b""
+        if self.decode is None or self._brackets.deepest > DEEPEST:
+            return None
+        if text[: int(spans[0, 0]) - self.mark].strip(BLANK) != before:
+            return None
+        decoded = self.decode(self._key, text, spans - self.mark, is_guess=is_guess)
+        if decoded is None:
+            return None
+        first, self._count = self._count, self._count + len(spans)
+        return Batch(self._key, first, [], [], decoded, self.mark)
+
+    def _parse(self, text: bytes, places: list[list[int]]) -> Batch:
+        assert self._key is not None
+        text = text.lstrip(BLANK)
         if self._count:
-            if text[:1] != b"," or not text[1:].strip(_BLANK):
+            if text[:1] != b"," or not text[1:].strip(BLANK):
                 raise self._fault(
                     f"no comma between two items of {self._key}, or one too many", self.mark
                 )
             text = text[1:]
         items = self._parsed(b"[" + text + b"]", self.mark, None)
+        spans = [(start, end) for start, end in places]
         if len(items) > len(spans):  # some are numbers, strings, …
             known = iter(spans)
             spans = [next(known) if isinstance(item, dict | list) else (-1, -1) for item in items]

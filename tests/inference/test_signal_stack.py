@@ -10,7 +10,7 @@ pytest.importorskip("openvino")
 SCRIPT = """
 import ctypes, sys
 from contextlib import nullcontext
-from benchmarks.speed.signal_stack import _Stack, kept_signal_stack
+from halfmask.inference.runtime.engines import _Stack, kept_signal_stack
 def stack():
     found = _Stack()
     ctypes.CDLL(None).sigaltstack(None, ctypes.byref(found))

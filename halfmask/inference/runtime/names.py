@@ -1,0 +1,89 @@
+"""What can compute a network: runtimes, precisions, and whether they are installed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Literal
+
+from halfmask.errors import InputError
+
+Runtime = Literal["auto", "torch", "onnx", "openvino"]
+Precision = Literal["float32", "int8"]
+RUNTIMES: tuple[Runtime, ...] = ("auto", "torch", "onnx", "openvino")
+PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+
+PACKAGES: dict[Runtime, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
+"""Runtime → the package that it needs."""
+TITLES: dict[Runtime, str] = {"torch": "PyTorch", "onnx": "ONNX Runtime", "openvino": "OpenVINO"}
+NEEDED: dict[Runtime, tuple[str, ...]] = {
+    "onnx": ("onnx", "onnxruntime"),
+    "openvino": ("onnx", "openvino"),
+}
+"""Runtime → what has to be installed; `onnx` writes the graph."""
+WRITERS: dict[Precision, tuple[str, ...]] = {"float32": (), "int8": ("onnxruntime",)}
+"""Precision → what has to be installed as well: ONNX Runtime's tool makes 8-bit graphs."""
+EXTRAS: dict[Runtime, str] = {"onnx": "export", "openvino": "export,openvino"}
+"""Runtime → the extras of halfmask that install what it needs."""
+
+
+@dataclass(frozen=True)
+class Computing:
+    """What computes a network; see `halfmask.load`."""
+
+    runtime: Runtime = "torch"
+    precision: Precision = "float32"
+
+    def check(self) -> None:
+        """Raises InputError for a name that does not exist, or 8 bits in PyTorch."""
+        if self.runtime not in RUNTIMES:
+            raise InputError(
+                f"runtime: expected {', '.join(RUNTIMES)}, found {str(self.runtime)!r}"
+            )
+        if self.precision not in PRECISIONS:
+            raise InputError(
+                f"precision: expected {' or '.join(PRECISIONS)}, found {str(self.precision)!r}"
+            )
+        if self.runtime == "torch" and self.precision == "int8":
+            raise InputError(
+                "--precision int8: PyTorch computes in float32; add --runtime auto, onnx or "
+                "openvino"
+            )
+
+    def refuse_for_loaded(self) -> None:
+        """Raises InputError if a loaded model shall change its runtime."""
+        if self != IN_TORCH:
+            raise InputError("the model is loaded already: name the runtime when you load it")
+
+
+IN_TORCH = Computing()
+
+
+def missing(runtime: Runtime, precision: Precision) -> list[str]:
+    """Returns the packages that a runtime lacks."""
+    names = (*NEEDED.get(runtime, ()), *WRITERS[precision])
+    return [name for name in dict.fromkeys(names) if find_spec(name) is None]
+
+
+def require_runtime(runtime: Runtime, precision: Precision) -> None:
+    """Makes sure that a runtime is installed.
+
+    Raises:
+        InputError: a package is missing.
+    """
+    absent = missing(runtime, precision)
+    if absent:
+        raise InputError(
+            f"--runtime {runtime}: {' and '.join(absent)} "
+            f"{'is' if len(absent) == 1 else 'are'} not installed: pip install "
+            f"'halfmask[{EXTRAS[runtime]}]'"
+        )
+
+
+def version_of(package: str) -> str:
+    """Returns the version of an installed package; empty if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from halfmask.web.review.app import review_server
 
@@ -105,3 +108,42 @@ def test_another_object_is_opened_by_a_click_on_it(
         page.keyboard.press("f")
         page.mouse.click(*at(page, (47, 12)))
         shows(page, "#facts", "annotation 2")
+
+
+def test_quick_presses_of_undo_are_all_counted(
+    visit: Callable[..., Any], served: tuple[str, Any, Case]
+) -> None:
+    address, review, _ = served
+    page = visit(address)
+    for annotation in (4, 2, 3):
+        shows(page, "#facts", f"annotation {annotation}")
+        page.keyboard.press("a")
+    shows(page, "#facts", "annotation 5")
+    for _ in range(3):
+        page.keyboard.press("Control+z")
+    shows(page, "#progress-text", "0 of 5")
+    shows(page, "#facts", "annotation 4")
+    assert [review.item(position).state for position in (4, 1, 3)] == ["filled"] * 3
+
+
+def test_a_large_photograph_is_sharp_where_it_is_zoomed(
+    visit: Callable[..., Any], case: Cases, open_review: Callable[[Case], Any]
+) -> None:
+    size = {"width": 9000, "height": 3000}
+    box = {"bbox": [6000, 1500, 60, 40], "segmentation": [[6010, 1510, 6050, 1510, 6050, 1535]]}
+    written = case([filled(1, **box)], images=[{"id": 1, "file_name": "1.jpg", **size}])
+    pixels = np.zeros((3000, 9000, 3), dtype=np.uint8)
+    pixels[::2] = 255  # lines of one pixel, grey in a smaller copy
+    Image.fromarray(pixels).save(written.photos / "1.jpg", quality=95)
+    with review_server(open_review(written)) as server:
+        page = visit(server.address)
+        until(page, "[...stage.layer.tiles.values()].some((tile) => tile.picture)")
+        page.locator("#minimap").wait_for(state="visible")
+        page.keyboard.press("m")
+        page.wait_for_timeout(200)
+        shot = Image.open(io.BytesIO(page.locator("#stage").screenshot())).convert("L")
+        column = np.asarray(shot)[300:500, 200].astype(int)
+        assert column.max() - column.min() > 200  # black and white lines
+        middle = page.locator("#minimap").bounding_box()
+        page.mouse.click(middle["x"] + 10, middle["y"] + 10)
+        until(page, "stage.inSight[0] < 1000")

@@ -110,7 +110,7 @@ def _add_photographs(app: FastAPI, review: Review) -> None:
         if row >= len(review.index.image_spans):
             return fault(404, f"there is no image {row}")
         try:
-            shown = review.file.photograph(row)
+            shown = review.file.photo(row).shown()
         except InputError as error:
             return fault(404, str(error))
         kept = {"cache-control": "private, max-age=600"}

@@ -17,7 +17,7 @@ from PIL import Image
 
 from halfmask.coco.images import Pixels, by_last_part, to_rgb
 from halfmask.coco.photographs.depth import is_deep
-from halfmask.coco.photographs.orientation import SIDEWAYS, Frame, Orientation, Size, turned
+from halfmask.coco.photographs.orientation import SIDEWAYS, Frame, Orientation, Size
 from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
 from halfmask.files.held import open_below
@@ -37,6 +37,16 @@ AS_IS_BYTES = 1 << 24
 """Bytes of a JPEG up to which it is sent as it is, without its EXIF block."""
 QUALITY = 90
 _BACK = {6: 8, 8: 6}
+_TRANSPOSED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How Pillow turns pixels by an EXIF orientation."""
 _MOST_BYTES = 1 << 28
 
 Source = bytes | IO[bytes]
@@ -140,7 +150,19 @@ def decoded(
     window: Window | None = None,
     size: Size | None = None,
 ) -> Pixels:
-    """Returns the pixels of a photograph, uint8 [H, W, 3] RGB, in a frame.
+    """Returns the pixels of `part_of` a photograph, uint8 [H, W, 3] RGB."""
+    return np.asarray(part_of(source, where, frame=frame, window=window, size=size))
+
+
+def part_of(
+    source: Source,
+    where: str,
+    *,
+    frame: Frame = Frame.TURNED,
+    window: Window | None = None,
+    size: Size | None = None,
+) -> Image.Image:
+    """Returns a part of a photograph, RGB.
 
     Args:
         source: the photograph's file.
@@ -162,8 +184,9 @@ def decoded(
     height, width = size or (y1 - y0, x1 - x0)
     wanted = (height, width) if turn in SIDEWAYS else (width, height)
     with _image(source, where) as image:
-        pixels = np.asarray(_part(image, box, wanted))
-    return turned(pixels, turn)
+        part = _part(image, box, wanted)
+    del image  # it may take more than the part
+    return part if turn == 1 else part.transpose(_TRANSPOSED[turn])
 
 
 def _turn_to(frame: Frame, found: Orientation) -> int:
@@ -224,24 +247,24 @@ def shown(source: Source, where: str, frame: Frame = Frame.TURNED) -> Shown:
     found = orientation_of(source, where)
     with _image(source, where) as image:
         is_jpeg = image.format == "JPEG"
-        data = _bytes_of(source) if is_jpeg and image.mode in ("L", "RGB") else b""
         as_is = frame == Frame.STORED or found.turn == 1
-        fits = max(found.stored) <= LARGEST_SHOWN and 0 < len(data) <= AS_IS_BYTES
-        if as_is and fits:
+        fits = max(found.stored) <= LARGEST_SHOWN
+        if is_jpeg and image.mode in ("L", "RGB") and as_is and fits:
             image.load()  # reports a file that is cut short
-            return Shown(b"".join(_without_exif(data)), "image/jpeg")
-    del data
+            if len(data := _bytes_of(source)) <= AS_IS_BYTES:
+                return Shown(b"".join(_without_exif(data)), "image/jpeg")
+            del data
     height, width = whole = found.size_in(frame)
     scale = _first_scale(whole, is_jpeg)
     size = (math.ceil(height * scale), math.ceil(width * scale))
     return encoded(
-        decoded(source, where, frame=frame, size=size), lossless=height * width <= LOSSLESS_PIXELS
+        part_of(source, where, frame=frame, size=size), lossless=height * width <= LOSSLESS_PIXELS
     )
 
 
-def encoded(pixels: Pixels, *, lossless: bool = False) -> Shown:
-    """Returns pixels, uint8 [H, W, 3], as a PNG or a JPEG."""
-    picture, out = Image.fromarray(pixels), io.BytesIO()
+def encoded(picture: Image.Image, *, lossless: bool = False) -> Shown:
+    """Returns a picture as a PNG or a JPEG."""
+    out = io.BytesIO()
     if lossless:
         picture.save(out, "PNG", compress_level=1)
         return Shown(out.getvalue(), "image/png")

@@ -24,10 +24,7 @@ from .conftest import HEIGHT, WIDTH, Case, filled
 
 pytestmark = pytest.mark.slow
 Cases = Callable[..., Case]
-SIZES = [
-    pytest.param({"size": DESK}, id="desk"),
-    pytest.param({"size": PHONE} | TOUCH, id="phone"),
-]
+SIZES = [pytest.param({"size": DESK}, id="desk"), pytest.param({"size": PHONE} | TOUCH, id="phone")]
 DOG, CAT = 5, 2
 
 

@@ -1,12 +1,13 @@
-"""A large photograph's pixels on disk at several sizes, so that parts are read fast.
+"""A large photograph's pixels in a file at several sizes, so that parts are read fast.
 
-Level k is the photograph reduced by 2 ** k. Each is a NumPy file, of which the system
-reads only the pages that a part needs.
+Level k is the photograph reduced by 2 ** k: its rows of RGB, one after the other. The
+levels follow each other. Of the file, the system reads only what a part needs.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import mmap
+from typing import IO
 
 import numpy as np
 from PIL import Image
@@ -18,50 +19,74 @@ from halfmask.web.photographs import Window
 LEVELS = 4
 BAND = 1024
 """Rows that are reduced at a time; a multiple of 2 ** (LEVELS − 1)."""
+_EDGE = 8
+"""Pixels around a part that the filter sees."""
 
 
 def bytes_of_levels(size: Size) -> int:
-    """Returns the bytes on disk of a photograph of a size (H, W)."""
-    return sum(3 * -(-size[0] // (1 << k)) * -(-size[1] // (1 << k)) for k in range(LEVELS))
+    """Returns the bytes of all levels of a photograph of a size (H, W)."""
+    return sum(_bytes(_size_of(level, size)) for level in range(LEVELS))
 
 
-def write_levels(pixels: Pixels, folder: Path) -> None:
-    """Writes a photograph, uint8 [H, W, 3], into an empty folder."""
-    np.save(folder / "0.npy", pixels)
-    for level in range(1, LEVELS):
-        step = 1 << level
-        height, width = (-(-side // step) for side in pixels.shape[:2])
-        out = np.lib.format.open_memmap(folder / f"{level}.npy", "w+", np.uint8, (height, width, 3))
-        for start in range(0, len(pixels), BAND):
-            band = Image.fromarray(pixels[start : start + BAND]).reduce(step)
-            out[start // step : start // step + band.height] = np.asarray(band)
-        out.flush()
-        del out
+def write_levels(picture: Image.Image, file: IO[bytes]) -> None:
+    """Writes all levels of a photograph, RGB, to an empty file.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    size = (picture.height, picture.width)
+    places = [_start_of(level, size) for level in range(LEVELS)]
+    for start in range(0, picture.height, BAND):
+        end = min(start + BAND, picture.height)
+        band = picture.crop((0, start, picture.width, end))
+        for level in range(LEVELS):
+            band = band.reduce(2) if level else band
+            file.seek(places[level])
+            places[level] += file.write(band.tobytes())
+    file.flush()
 
 
-def read_part(folder: Path, window: Window, size: Size) -> Pixels:
-    """Returns a part of a photograph, uint8 [H, W, 3], at a size (H, W).
+def read_part(file: IO[bytes], whole: Size, *, window: Window, size: Size) -> Image.Image:
+    """Returns a part of a photograph at a size (H, W).
 
     Args:
-        folder: of its levels.
-        window: inside the photograph, pixels of the photograph.
+        file: its levels.
+        whole: (H, W) of the photograph.
+        window: inside the photograph.
         size: not larger than the window.
     """
     x0, y0, x1, y1 = window
     scale = min((y1 - y0) / size[0], (x1 - x0) / size[1])
     level = max(k for k in range(LEVELS) if scale >= 1 << k or k == 0)
     step = 1 << level
-    found = np.load(folder / f"{level}.npy", mmap_mode="r")
-    edge = 8  # what the filter sees around the part
-    left, top = max(0, x0 // step - edge), max(0, y0 // step - edge)
-    right, bottom = -(-x1 // step) + edge, -(-y1 // step) + edge
-    part = Image.fromarray(np.ascontiguousarray(found[top:bottom, left:right]))
+    left, top = max(0, x0 // step - _EDGE), max(0, y0 // step - _EDGE)
+    right, bottom = -(-x1 // step) + _EDGE, -(-y1 // step) + _EDGE
+    part = Image.fromarray(_rows(file, whole, level)[top:bottom, left:right].copy())
     box = (
         x0 / step - left,
         y0 / step - top,
         min(x1 / step - left, part.width),
         min(y1 / step - top, part.height),
     )
-    if (x1 - x0, y1 - y0) == size[::-1]:
-        return np.asarray(part.crop(box))
-    return np.asarray(part.resize(size[::-1], box=box, reducing_gap=2.0))
+    if (y1 - y0, x1 - x0) == size:
+        return part.crop(box)
+    return part.resize(size[::-1], box=box, reducing_gap=2.0)
+
+
+def _rows(file: IO[bytes], whole: Size, level: int) -> Pixels:
+    height, width = _size_of(level, whole)
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    flat = np.frombuffer(mapped, np.uint8, height * width * 3, _start_of(level, whole))
+    return flat.reshape(height, width, 3)
+
+
+def _start_of(level: int, whole: Size) -> int:
+    return sum(_bytes(_size_of(k, whole)) for k in range(level))
+
+
+def _size_of(level: int, whole: Size) -> Size:
+    return -(-whole[0] // (1 << level)), -(-whole[1] // (1 << level))
+
+
+def _bytes(size: Size) -> int:
+    return 3 * size[0] * size[1]

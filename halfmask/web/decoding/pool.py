@@ -51,7 +51,9 @@ class DecodingProcess:
     def pid(self) -> int | None:
         return self._process.pid if self._process is not None else None
 
-    def ask(self, asked: wire.Header, source: bytes | bytearray | IO[bytes]) -> wire.Header:
+    def ask(
+        self, asked: wire.Header, source: bytes | bytearray | IO[bytes], output: IO[bytes] | None
+    ) -> wire.Header:
         """Sends a request; returns the answer's header, with the payload's length.
 
         Raises:
@@ -62,7 +64,8 @@ class DecodingProcess:
         if isinstance(source, bytes | bytearray):
             wire.send(sock, asked, source)
         else:
-            wire.send(sock, asked, files=[source.fileno()])
+            files = [source] if output is None else [source, output]
+            wire.send(sock, asked, files=[file.fileno() for file in files])
         header, size, _ = wire.receive(sock)
         return header | {"size": size}
 
@@ -121,7 +124,13 @@ class Decoders:
         _end_all(self.members)
 
     def ask(
-        self, task: str, source: bytes | bytearray | IO[bytes], where: str, **more: Any
+        self,
+        task: str,
+        source: bytes | bytearray | IO[bytes],
+        where: str,
+        *,
+        output: IO[bytes] | None = None,
+        **more: Any,
     ) -> tuple[wire.Header, bytearray]:
         """Asks a decoder; its answer counts as memory until the request is answered.
 
@@ -129,6 +138,7 @@ class Decoders:
             task: name of a function of the worker.
             source: the photograph's file.
             where: its name, for errors.
+            output: a file that the task writes to.
             more: the task's arguments.
         Returns:
             The answer's header and payload.
@@ -137,7 +147,7 @@ class Decoders:
             BusyError: too many requests wait, or the memory is used by others.
         """
         with self._turns.room(1), self._one(where) as decoder:
-            header = decoder.ask({"task": task, "where": where, **more}, source)
+            header = decoder.ask({"task": task, "where": where, **more}, source, output)
             if "error" in header:
                 raise InputError(header["error"])
             if "too_large" in header:

@@ -31,7 +31,7 @@ def send(
         sock: a connected Unix socket.
         header: JSON, at most `MOST_HEADER` bytes.
         payload: any number of bytes.
-        files: descriptors; the other side gets its own.
+        files: at most two descriptors; the other side gets its own.
     Raises:
         LostError: the other side is gone.
     """
@@ -59,7 +59,7 @@ def receive(sock: socket.socket) -> tuple[Header, int, list[int]]:
     """
     files: list[int] = []
     try:
-        prefix, files, _, _ = socket.recv_fds(sock, _LENGTHS.size, 1)
+        prefix, files, _, _ = socket.recv_fds(sock, _LENGTHS.size, 2)
         prefix += receive_bytes(sock, _LENGTHS.size - len(prefix)) if prefix else b""
         if len(prefix) < _LENGTHS.size:
             raise LostError

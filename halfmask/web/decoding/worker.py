@@ -15,8 +15,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from PIL import Image
@@ -25,7 +24,7 @@ from halfmask.coco.photographs.orientation import Frame
 from halfmask.errors import InputError
 from halfmask.web.decoding import wire
 from halfmask.web.decoding.levels import read_part, write_levels
-from halfmask.web.photographs import Source, decoded, encoded, orientation_of, shown
+from halfmask.web.photographs import Source, encoded, orientation_of, part_of, shown
 
 Answer = tuple[wire.Header, wire.Payload]
 
@@ -51,7 +50,7 @@ def show(source: Source, where: str, asked: wire.Header) -> Answer:
 
 
 def pixels(source: Source, where: str, asked: wire.Header) -> Answer:
-    found = np.ascontiguousarray(_part(source, where, asked))
+    found = np.asarray(_part(source, where, asked))
     return {"shape": found.shape}, found.reshape(-1).data
 
 
@@ -61,20 +60,24 @@ def picture(source: Source, where: str, asked: wire.Header) -> Answer:
 
 
 def levels(source: Source, where: str, asked: wire.Header) -> Answer:
-    rgb = decoded(source, where, frame=Frame(asked["frame"]))
-    write_levels(rgb, Path(asked["folder"]))
+    whole = part_of(source, where, frame=Frame(asked["frame"]))
+    try:
+        write_levels(whole, asked["output"])
+    except OSError:
+        return {"disk_full": True}, b""
     return {}, b""
 
 
-def tile(_: Source, __: str, asked: wire.Header) -> Answer:
-    found = read_part(Path(asked["folder"]), tuple(asked["window"]), tuple(asked["size"]))
-    result = encoded(found)
+def tile(source: Source, _: str, asked: wire.Header) -> Answer:
+    assert not isinstance(source, bytes)
+    whole, window, wanted = (tuple(asked[key]) for key in ("whole", "window", "size"))
+    result = encoded(read_part(source, whole, window=window, size=wanted))
     return {"media_type": result.media_type}, result.data
 
 
-def _part(source: Source, where: str, asked: wire.Header) -> Any:
+def _part(source: Source, where: str, asked: wire.Header) -> Image.Image:
     frame, window, size = (asked[key] for key in ("frame", "window", "size"))
-    return decoded(
+    return part_of(
         source,
         where,
         frame=Frame(frame),
@@ -106,14 +109,17 @@ def answer_requests(sock: socket.socket, seconds: int) -> None:
     while True:
         asked, size, files = wire.receive(sock)
         file: IO[bytes] | None = os.fdopen(files[0], "rb") if files else None
+        if files[1:]:
+            asked["output"] = os.fdopen(files[1], "wb")
         source = file or bytes(wire.receive_bytes(sock, size))
         # The page ends a request that takes too long; if it is gone, nobody would.
         signal.alarm(seconds)
         header, payload = answer_to(asked, source)
         signal.alarm(0)
         del source
-        if file is not None:
-            file.close()
+        for opened in (file, asked.pop("output", None)):
+            if opened is not None:
+                opened.close()
         wire.send(sock, header, payload)
         del payload
 

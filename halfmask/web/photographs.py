@@ -1,26 +1,21 @@
-"""Photographs for a browser: in one frame, and only from inside the folder."""
+"""Photographs for a browser, in one frame: measured, decoded and encoded."""
 
 from __future__ import annotations
 
 import io
 import math
-import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from PIL import Image
 
-from halfmask.coco.images import Pixels, by_last_part, to_rgb
+from halfmask.coco.images import Pixels, to_rgb
 from halfmask.coco.photographs.depth import is_deep
 from halfmask.coco.photographs.orientation import SIDEWAYS, Frame, Orientation, Size
-from halfmask.coco.records import file_name_of
 from halfmask.errors import InputError
-from halfmask.files.held import open_below
 from halfmask.files.pictures import picture_of
 
 LARGEST_SHOWN = 4096
@@ -47,7 +42,6 @@ _TRANSPOSED = {
     8: Image.Transpose.ROTATE_90,
 }
 """How Pillow turns pixels by an EXIF orientation."""
-_MOST_BYTES = 1 << 28
 
 Source = bytes | IO[bytes]
 """A photograph's file: its bytes, or a file object open for reading bytes."""
@@ -66,63 +60,6 @@ class Shown:
 
     data: bytes | memoryview
     media_type: str
-
-
-def path_inside(folder: Path, name: str) -> Path:
-    """Returns the real path of a file below a folder.
-
-    Where there is no such file, it is the only one with the same last part.
-
-    Raises:
-        InputError: there is no such file, or it lies outside the folder: by `..`, by an
-            absolute path, or through a link.
-    """
-    try:
-        return _real_path(folder, name)
-    except InputError:
-        found = by_last_part(folder, name)
-        if found is None:
-            raise
-        return _real_path(folder, found)
-
-
-def _real_path(folder: Path, name: str) -> Path:
-    root = folder.resolve()
-    try:
-        path = (root / name).resolve(strict=True)
-        inside = path.is_relative_to(root) and stat.S_ISREG(path.stat().st_mode)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"{name}: expected a photograph in {folder.name}, there is no such file"
-        ) from error
-    if not inside:
-        raise InputError(
-            f"{name}: lies outside the folder {folder.name}, or is no file; put the "
-            "photographs into the folder"
-        )
-    return path
-
-
-def open_inside(folder: Path, image: dict[str, Any]) -> IO[bytes]:
-    """Opens an image record's file below a folder.
-
-    Raises:
-        InputError: the record has no file name, there is no such file, it lies outside
-            the folder, or it is too large.
-    """
-    name = file_name_of(image)
-    if not name:
-        raise InputError(f"image id {image.get('id')}: the record has no file_name")
-    path = path_inside(folder, name)
-    try:
-        # Held by descriptor: a folder on the way may become a link at any moment.
-        file = open_below(folder.resolve(), path)
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
-    if os.fstat(file.fileno()).st_size > _MOST_BYTES:
-        file.close()
-        raise InputError(f"{name}: larger than {_MOST_BYTES >> 20} MB")
-    return file
 
 
 def orientation_of(source: Source, where: str, most_pixels: int = MOST_PIXELS) -> Orientation:
@@ -150,11 +87,11 @@ def decoded(
     window: Window | None = None,
     size: Size | None = None,
 ) -> Pixels:
-    """Returns the pixels of `part_of` a photograph, uint8 [H, W, 3] RGB."""
-    return np.asarray(part_of(source, where, frame=frame, window=window, size=size))
+    """Returns the pixels of `picture_part` a photograph, uint8 [H, W, 3] RGB."""
+    return np.asarray(picture_part(source, where, frame=frame, window=window, size=size))
 
 
-def part_of(
+def picture_part(
     source: Source,
     where: str,
     *,
@@ -258,7 +195,8 @@ def shown(source: Source, where: str, frame: Frame = Frame.TURNED) -> Shown:
     scale = _first_scale(whole, is_jpeg)
     size = (math.ceil(height * scale), math.ceil(width * scale))
     return encoded(
-        part_of(source, where, frame=frame, size=size), lossless=height * width <= LOSSLESS_PIXELS
+        picture_part(source, where, frame=frame, size=size),
+        lossless=height * width <= LOSSLESS_PIXELS,
     )
 
 

@@ -232,7 +232,7 @@ def test_a_folder_that_is_swapped_under_a_review_leaks_nothing(tmp_path: Path) -
     from threading import Event, Thread
 
     from halfmask.errors import InputError
-    from halfmask.web.photographs import open_inside
+    from halfmask.web.inside import open_inside
 
     root, outside = tmp_path / "photos", tmp_path / "outside"
     for folder in (root / "day", outside):

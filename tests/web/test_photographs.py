@@ -12,7 +12,8 @@ from halfmask.coco.images import read_photograph
 from halfmask.coco.photographs.orientation import Frame
 from halfmask.errors import InputError
 from halfmask.web import photographs
-from halfmask.web.photographs import decoded, open_inside, orientation_of, path_inside, shown
+from halfmask.web.inside import open_inside, path_inside
+from halfmask.web.photographs import decoded, orientation_of, shown
 
 EXIF_TURN = 6
 

@@ -136,11 +136,14 @@ def test_of_a_large_photograph_the_model_sees_the_surroundings_only(
     )
     box = (100.0, 80.0, 500.0, 400.0)
     whole = segmenter.segment(smooth, box)
-    monkeypatch.setattr(surroundings, "WINDOW_PIXELS", 400 * 300)
+    corner = (500.0, 350.0, 700.0, 550.0)
+    in_corner = segmenter.segment(smooth, corner)
+    monkeypatch.setattr(surroundings, "WINDOW_PIXELS", 300 * 200)
     small = segmenter.segment(smooth, box)
-    assert looked[-1][0] * looked[-1][1] <= 400 * 301
+    assert looked[-1][0] * looked[-1][1] <= 300 * 201
     assert small.rle["size"] == [600, 800]
     assert overlap(small.rle, whole.rle, (600, 800)) > 0.95
+    assert overlap(segmenter.segment(smooth, corner).rle, in_corner.rle, (600, 800)) > 0.9
     with pytest.raises(InputError, match="is not an xyxy box"):
         segmenter.segment(pixels, (900.0, 10.0, 950.0, 20.0))
 

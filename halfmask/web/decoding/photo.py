@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -44,14 +44,14 @@ class Photo:
 
     def pixels(self, window: Window, size: Size) -> Pixels:
         """Returns a window at a size (H, W), uint8 [H, W, 3]."""
-        wanted = {"frame": self.frame, "window": window, "size": size}
+        wanted: dict[str, Any] = {"frame": self.frame, "window": window, "size": size}
         with self.source() as source:
             header, data = self.decoders.ask("pixels", source, self.where, **wanted)
         return np.frombuffer(data, np.uint8).reshape(header["shape"])
 
     def picture(self, window: Window, size: Size) -> Shown:
         """Returns a window at a size (H, W) as a JPEG."""
-        wanted = {"frame": self.frame, "window": window, "size": size}
+        wanted: dict[str, Any] = {"frame": self.frame, "window": window, "size": size}
         with self.source() as source:
             header, data = self.decoders.ask("picture", source, self.where, **wanted)
         return Shown(memoryview(data), header["media_type"])

@@ -31,7 +31,7 @@ Key = tuple[int, ...]
 """Row, and what tells a file from another that takes its place."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Levels:
     """A photograph's pixels on disk.
 
@@ -120,7 +120,7 @@ class Tiles:
             free = shutil.disk_usage(tempfile.gettempdir()).free
             if self._used() + size > self._most or size > free // 2:
                 return None
-            levels = Levels(tempfile.TemporaryFile(), size)  # noqa: SIM115 - kept open
+            levels = Levels(file=tempfile.TemporaryFile(), size=size)  # noqa: SIM115 - kept open
         self._held[key] = levels  # the last one is the most recently used
         levels.readers += 1
         return levels

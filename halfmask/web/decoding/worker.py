@@ -24,7 +24,7 @@ from halfmask.coco.photographs.orientation import Frame
 from halfmask.errors import InputError
 from halfmask.web.decoding import wire
 from halfmask.web.decoding.levels import read_part, write_levels
-from halfmask.web.photographs import Source, encoded, orientation_of, part_of, shown
+from halfmask.web.photographs import Source, encoded, orientation_of, picture_part, shown
 
 Answer = tuple[wire.Header, wire.Payload]
 
@@ -60,7 +60,7 @@ def picture(source: Source, where: str, asked: wire.Header) -> Answer:
 
 
 def levels(source: Source, where: str, asked: wire.Header) -> Answer:
-    whole = part_of(source, where, frame=Frame(asked["frame"]))
+    whole = picture_part(source, where, frame=Frame(asked["frame"]))
     try:
         write_levels(whole, asked["output"])
     except OSError:
@@ -77,7 +77,7 @@ def tile(source: Source, _: str, asked: wire.Header) -> Answer:
 
 def _part(source: Source, where: str, asked: wire.Header) -> Image.Image:
     frame, window, size = (asked[key] for key in ("frame", "window", "size"))
-    return part_of(
+    return picture_part(
         source,
         where,
         frame=Frame(frame),

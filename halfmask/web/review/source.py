@@ -21,7 +21,7 @@ from halfmask.coco.supervision import MaskState, is_box, judge
 from halfmask.errors import InputError
 from halfmask.web.decoding.photo import Photo, measured
 from halfmask.web.decoding.pool import decoders
-from halfmask.web.photographs import open_inside, path_inside
+from halfmask.web.inside import open_inside, path_inside
 from halfmask.web.review.index import STATES, build_index
 from halfmask.web.review.log.decision import Decision
 from halfmask.web.review.table import Table

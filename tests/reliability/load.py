@@ -1,13 +1,15 @@
 """Serves the shipped model in a process of its own, and lets many clients upload the
 largest allowed pictures all the time.
 
-    python -m tests.reliability.load --minutes 10 --clients 50
+    python -m tests.reliability.load --minutes 10 --clients 50 --stalling 20
 
 Each client has an address of its own. It uploads a picture of 40 million pixels and 32
 MB, looks at it, and draws a box; every fifth client's has 16 bits. The verdict: the
 memory of the server with its decoders stays below `STATED_BYTES`, each client is served,
 no answer is anything but success or *busy* (503), and no photograph is gone that its
-client still works with.
+client still works with. Beside them, some clients stall: half an upload, an answer that
+they do not read, the most expensive JSON, uploads of unknown length. They only have to
+leave the server below its bound.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from rich.console import Console
 
 from halfmask.web.connections import CONNECTION_BYTES, MOST_CONNECTIONS
 from halfmask.web.decoding.pool import DECODER_BYTES, DECODERS, LIBRARY_BYTES, RESULT_BYTES
-from halfmask.web.flow import ANSWER_BYTES, ARRIVING_BYTES
+from halfmask.web.flow import ANSWER_BYTES, ARRIVING_BYTES, JSON_BYTES, PIECE
 from halfmask.web.tryout_app import MOST_PIXELS, UPLOAD_BYTES
 from halfmask.web.uploads import MOST_HELD
 
@@ -58,6 +60,8 @@ assert WIDTH * HEIGHT == MOST_PIXELS
 BOX = [3000, 2000, 900, 900]
 PAUSE, PATIENCE = 0.2, 300.0
 """Seconds before a client tries again; and for an answer, or for the first success."""
+STALL = 10.0
+"""Seconds that a stalling client does nothing."""
 GONE, BUSY = "no longer has this photograph", "busy"
 OCTETS = {"content-type": "application/octet-stream"}
 JSON = {"content-type": "application/json"}
@@ -169,23 +173,30 @@ class Client:
     answers: Counter[str] = field(default_factory=Counter)
     served: int = 0
 
-    def ask(self, what: str, method: str, path: str, body: bytes | None = None) -> Any:
-        """Returns the answer's bytes if it is a success, and None if it is not."""
+    @contextmanager
+    def connected(self) -> Iterator[http.client.HTTPConnection]:
+        """Gives a block a connection from the client's own address."""
         own = f"127.0.1.{self.number % 250 + 1}"
         connection = http.client.HTTPConnection(
             "127.0.0.1", self.port, timeout=PATIENCE, source_address=(own, 0)
         )
         try:
-            # A refusal may come, and the connection close, before the whole body is sent.
-            with suppress(BrokenPipeError, ConnectionResetError):
-                connection.request(method, path, body, OCTETS if what == "upload" else JSON)
-            answer = connection.getresponse()
-            data = answer.read()
+            yield connection
+        finally:
+            connection.close()
+
+    def ask(self, what: str, method: str, path: str, body: bytes | None = None) -> Any:
+        """Returns the answer's bytes if it is a success, and None if it is not."""
+        try:
+            with self.connected() as connection:
+                # A refusal may come, and the connection close, before all is sent.
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    connection.request(method, path, body, OCTETS if what == "upload" else JSON)
+                answer = connection.getresponse()
+                data = answer.read()
         except Exception as error:
             self.answers[f"{what}: {error!r}"] += 1
             return None
-        finally:
-            connection.close()
         self.answers[f"{what}: {_kind(answer.status, data)}"] += 1
         return data if answer.status == 200 else None
 
@@ -203,6 +214,28 @@ class Client:
             time.sleep(PAUSE)
 
 
+def stall(client: Client, until: float) -> None:
+    """Holds as much of the server's memory as a client can, again and again."""
+    objects = b"[" + b"{}," * (JSON_BYTES // 3 - 1) + b"{}]"
+    path = "/api/photos"
+    while time.monotonic() < until:
+        with suppress(OSError, http.client.HTTPException), client.connected() as half:
+            half.putrequest("POST", path)
+            half.putheader("content-type", OCTETS["content-type"])
+            half.putheader("content-length", str(len(client.picture)))
+            half.endheaders(client.picture[: len(client.picture) // 2])
+            client.ask("objects", "POST", f"{path}/none/segment", objects)
+            pieces = (client.picture[k : k + PIECE] for k in range(0, UPLOAD_BYTES, PIECE))
+            with client.connected() as unknown:
+                unknown.request("POST", path, pieces, OCTETS, encode_chunked=True)
+                sent = json.loads(unknown.getresponse().read())
+            if "photo" in sent:
+                with client.connected() as unread:
+                    unread.request("GET", f"{path}/{sent['photo']}")
+                    time.sleep(STALL)
+            time.sleep(STALL)
+
+
 def _kind(status: int, data: bytes) -> str:
     if status == 200:
         return "success"
@@ -213,12 +246,14 @@ def _kind(status: int, data: bytes) -> str:
     return f"{status} {data[:200]!r}"
 
 
-def crowd(server: Server, clients: int, seconds: float) -> list[Client]:
-    """Lets the clients visit at the same time."""
+def crowd(server: Server, clients: int, stalling: int, *, seconds: float) -> list[Client]:
+    """Lets the clients visit at the same time; returns those that do not stall."""
     narrow, wide = largest(False), largest(True)
     until = time.monotonic() + seconds
     visitors = [Client(server.port, k, narrow if k % 5 else wide) for k in range(clients)]
     threads = [threading.Thread(target=visitor.visit, args=(until,)) for visitor in visitors]
+    stallers = [Client(server.port, clients + k, narrow) for k in range(stalling)]
+    threads += [threading.Thread(target=stall, args=(one, until)) for one in stallers]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -251,6 +286,7 @@ def main() -> int:
     )
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--stalling", type=int, default=0)
     options = parser.parse_args()
     console = Console(width=150, highlight=False)
 
@@ -260,7 +296,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as server:
         rest = sum(server.memory("VmRSS"))
         with Watch(server) as watch:
-            visitors = crowd(server, options.clients, 60 * options.minutes)
+            visitors = crowd(
+                server, options.clients, options.stalling, seconds=60 * options.minutes
+            )
         after = sum(server.memory("VmRSS")) if server.process.poll() is None else 0
         wrong = faults(server, visitors, watch.peaks[0], say)
     say(

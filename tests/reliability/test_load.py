@@ -16,7 +16,11 @@ ROOT = Path(__file__).parents[2]
 def test_twenty_clients_with_the_largest_pictures() -> None:
     command = [sys.executable, "-m", "tests.reliability.load", "--minutes", "0.33"]
     done = subprocess.run(
-        [*command, "--clients", "20"], cwd=ROOT, capture_output=True, text=True, check=False
+        [*command, "--clients", "20", "--stalling", "6"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.rstrip().endswith("held")

@@ -81,7 +81,7 @@ def _measured(
     median = {name: statistics.median(all_of) for name, all_of in seconds.items()}
     count = quality[PEER]["instances"]
     result = Result(
-        _rows(median, quality, count, BASE if base else PEER),
+        _rows(median, quality, BASE if base else PEER),
         {"complete": _table(median, quality, count, BASE if base else PEER)},
         "python -m benchmarks complete --threads 1",
         {"seconds": seconds, "quality": quality},
@@ -139,9 +139,7 @@ def _crops(one: dict[str, Any], sizes: dict[int, tuple[int, int]]) -> MaskCrops:
     return MaskCrops.from_bitmaps([bitmap], [place], size)
 
 
-def _rows(
-    seconds: dict[str, float], quality: dict[str, dict[str, Any]], count: int, peer: str
-) -> list[Row]:
+def _rows(seconds: dict[str, float], quality: dict[str, dict[str, Any]], peer: str) -> list[Row]:
     rows = []
     for name, spent in seconds.items():
         if name == peer:

@@ -658,10 +658,15 @@ def test_loose_boxes_are_seen_in_the_masks_that_exist(
     before = Predictor.segment_batch
 
     def noted(
-        self: Predictor, images: Any, boxes: Any, labels: Any = None, loose: bool = False
+        self: Predictor,
+        images: Any,
+        boxes: Any,
+        labels: Any = None,
+        loose: bool = False,
+        **more: Any,
     ) -> Any:
         told.append(loose)
-        return before(self, images, boxes, labels, loose=loose)
+        return before(self, images, boxes, labels, loose=loose, **more)
 
     monkeypatch.setattr(Predictor, "segment_batch", noted)
     done = complete(

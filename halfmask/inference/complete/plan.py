@@ -16,7 +16,9 @@ Record = dict[str, Any]
 BATCH_IMAGES = 8
 BATCH_BOXES = 64
 BATCH_PIXELS = 16_000_000
-"""Limits of a batch (at least one image). Never a setting, never fitted to the machine:
+TILE = 2048
+"""Limits of a batch (at least one image), and the side of the squares by which the
+boxes of an image of more than BATCH_PIXELS are grouped. Never a setting, never fitted to the machine:
 the output's bytes depend on them.
 """
 
@@ -72,6 +74,12 @@ class FillingPlan:
     def total(self) -> int:
         """How many masks are to be filled."""
         return sum(self.to_fill.values())
+
+    @property
+    def large(self) -> dict[int, Record]:
+        """The records of the images that are drawn in parts, as they are very large."""
+        pieces = (piece for batch in self.batches for piece in batch)
+        return {p.image["id"]: p.image for p in pieces if p.size[0] * p.size[1] > BATCH_PIXELS}
 
     @property
     def photographs(self) -> dict[int, Record]:
@@ -152,8 +160,7 @@ def _fate(file: CocoFile, annotation: Record, redo: Redo) -> str:
 
 def _pieces(file: CocoFile, image: Record, chosen: list[tuple[int, Record]]) -> Iterator[Piece]:
     size = file.size_of(image["id"])
-    for start in range(0, len(chosen), BATCH_BOXES):
-        part = chosen[start : start + BATCH_BOXES]
+    for part in _parts(chosen, size):
         boxes = [clip_box(row["bbox"], size) for _, row in part]
         yield Piece(
             image=image,
@@ -162,6 +169,23 @@ def _pieces(file: CocoFile, image: Record, chosen: list[tuple[int, Record]]) -> 
             boxes=tuple(box for box in boxes if box is not None),
             categories=tuple(row["category_id"] for _, row in part),
         )
+
+
+def _parts(
+    chosen: list[tuple[int, Record]], size: tuple[int, int]
+) -> Iterator[list[tuple[int, Record]]]:
+    """Cuts the boxes of an image into pieces, those of a very large one by their places."""
+    groups = [chosen]
+    if size[0] * size[1] > BATCH_PIXELS:
+        by_tile: dict[tuple[int, int], list[tuple[int, Record]]] = {}
+        for row in chosen:
+            x, y, width, height = row[1]["bbox"]
+            tile = int((y + height / 2) // TILE), int((x + width / 2) // TILE)
+            by_tile.setdefault(tile, []).append(row)
+        groups = [by_tile[tile] for tile in sorted(by_tile)]
+    for group in groups:
+        for start in range(0, len(group), BATCH_BOXES):
+            yield group[start : start + BATCH_BOXES]
 
 
 def _batches(pieces: list[Piece]) -> Iterator[list[Piece]]:

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from halfmask.coco.scan import lists as json_scan
 from halfmask.coco.annotations import Annotations
 from halfmask.coco.file import CocoFile
 from halfmask.coco.index import build as index_build
 from halfmask.coco.index import place as index_place
 from halfmask.coco.index.file import CocoIndex
 from halfmask.coco.index.place import FOLDER_VARIABLE, index_path, open_annotations, open_index
+from halfmask.coco.scan import lists as json_scan
 from halfmask.errors import InputError
 
 Document = dict[str, Any]

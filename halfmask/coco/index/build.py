@@ -25,7 +25,8 @@ from halfmask.coco.index.rows import AnnotationRows
 from halfmask.coco.problems import ProblemKind
 from halfmask.coco.reading.ids import StandardIds, once
 from halfmask.coco.records import check_records
-from halfmask.coco.scan.lists import Batch, scan_lists
+from halfmask.coco.scan.batch import Batch
+from halfmask.coco.scan.lists import scan_lists
 from halfmask.progress import Progress
 
 BYTES_A_PART = 48 << 20

@@ -13,7 +13,7 @@ from halfmask.coco.index.decode import Decoded
 from halfmask.coco.index.format import Array
 from halfmask.coco.reading.ids import StandardIds
 from halfmask.coco.records import MOST_PIXELS, file_name_of, repeated_id, size_of_record
-from halfmask.coco.scan.lists import Batch
+from halfmask.coco.scan.batch import Batch
 from halfmask.errors import InputError
 
 

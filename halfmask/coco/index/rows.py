@@ -17,7 +17,7 @@ from halfmask.coco.reading.conventions import ConventionCheck
 from halfmask.coco.reading.forms import StandardRecord, standard_record
 from halfmask.coco.reading.ids import StandardIds
 from halfmask.coco.records import fault_of_annotation, fault_of_record, is_id, usable_box
-from halfmask.coco.scan.lists import Batch
+from halfmask.coco.scan.batch import Batch
 from halfmask.coco.supervision import classify, provenance
 from halfmask.text import plural
 

@@ -16,6 +16,7 @@ from halfmask.files.regular import open_regular
 from halfmask.progress import Progress
 
 CHUNK = 4 * MIB
+"""Bytes that are read at once."""
 
 
 def scan_lists(

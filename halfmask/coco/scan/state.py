@@ -209,7 +209,7 @@ class Scan:
         if decoded is None:
             return None
         first, self._count = self._count, self._count + len(spans)
-        return Batch(self._key, first, [], [], decoded, self.mark)
+        return Batch(key=self._key, first=first, decoded=decoded, start=self.mark)
 
     def _parse(self, text: bytes, places: list[list[int]]) -> Batch:
         assert self._key is not None
@@ -226,7 +226,7 @@ class Scan:
             known = iter(spans)
             spans = [next(known) if isinstance(item, dict | list) else (-1, -1) for item in items]
         first, self._count = self._count, self._count + len(items)
-        return Batch(self._key, first, items, spans)
+        return Batch(key=self._key, first=first, items=items, spans=spans)
 
     def _parsed(
         self, text: bytes, at: int, pairs: Callable[[list[tuple[str, Any]]], Any] | None

@@ -22,7 +22,7 @@ Spans = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class ListBatch:
     """Consecutive items of one of the lists.
 
     Attributes:

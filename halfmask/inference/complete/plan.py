@@ -13,6 +13,8 @@ from halfmask.coco.supervision import MaskState, provenance
 
 Record = dict[str, Any]
 
+FATES_TO_FILL = ("missing", "replaced", "refilled")
+"""Counts of a plan whose annotations get a new mask."""
 BATCH_IMAGES = 8
 BATCH_BOXES = 64
 BATCH_PIXELS = 16_000_000
@@ -59,6 +61,7 @@ class FillingPlan:
         unusable: names of annotations without a usable box, image or class.
         to_fill: category id → how many masks are to be filled.
         added: digest of the objects that a detector added to the file; None without.
+        counted_images: number of images to fill in a plan without batches.
     """
 
     batches: list[list[Piece]] = field(default_factory=list)
@@ -69,6 +72,12 @@ class FillingPlan:
     unusable: list[str] = field(default_factory=list)
     to_fill: Counter[int] = field(default_factory=Counter)
     added: str | None = None
+    counted_images: int = 0
+
+    @property
+    def image_count(self) -> int:
+        """How many images have masks to be filled."""
+        return self.counted_images or len(self.photographs)
 
     @property
     def total(self) -> int:
@@ -120,7 +129,7 @@ def plan(file: CocoFile, redo: Redo = NOTHING_AGAIN, added: str | None = None) -
         seen.update(position for position, _ in rows)
         chosen = [row for row in rows if _is_chosen(out, file, row, redo=redo)]
         pieces += _pieces(file, image, chosen)
-    out.unusable = [_label(a, k) for k, a in enumerate(annotations) if k not in seen]
+    out.unusable = [annotation_name(a, k) for k, a in enumerate(annotations) if k not in seen]
     if out.unusable:
         out.counts["unusable"] = len(out.unusable)
     out.batches = list(_batches(pieces))
@@ -138,7 +147,7 @@ def _is_chosen(out: FillingPlan, file: CocoFile, row: tuple[int, Record], *, red
         out.broken.append(annotation["id"])
     if fate == "replaced":
         out.replaced.add(position)
-    if fate not in ("missing", "replaced", "refilled"):
+    if fate not in FATES_TO_FILL:
         return False
     out.to_fill[annotation["category_id"]] += 1
     return True
@@ -202,6 +211,7 @@ def _batches(pieces: list[Piece]) -> Iterator[list[Piece]]:
         yield batch
 
 
-def _label(annotation: object, position: int) -> str:
+def annotation_name(annotation: object, position: int) -> str:
+    """Names an annotation by its id, or by its position if it has none."""
     number = annotation.get("id") if isinstance(annotation, dict) else None
     return f"annotation {number}" if isinstance(number, int) else f"item {position} of annotations"

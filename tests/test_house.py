@@ -63,9 +63,7 @@ DOOR = "a verb: its options and one call"
 SHORT = {
     "datasets/opening.py": "verbs that write open a data set alike",
     "cli/shared/completion.py": "verbs complete alike",
-    "cli/shared/options.py": "the options that several verbs share",
     "cli/shared/reading.py": "every verb that opens a data set prints alike",
-    "cli/serve.py": DOOR,
     "cli/split.py": DOOR,
     "cli/synth.py": DOOR,
     "errors.py": "every room raises these errors",

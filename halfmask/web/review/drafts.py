@@ -13,7 +13,6 @@ from halfmask.errors import InputError
 from halfmask.masks.rle import crop_of, rle_of
 from halfmask.web import schema
 from halfmask.web.clicks import Area, area_around, fitted, points_of
-from halfmask.web.photographs import shrink_for
 from halfmask.web.review.editing import drawn_by_hand
 from halfmask.web.review.log.decision import Mask
 from halfmask.web.review.source import ReviewedFile
@@ -54,10 +53,8 @@ class Drafts:
         """
         x, y, width, height = box
         corners = (x, y, x + width, y + height)
-        with self._file.pixels(row, shrink_for(width, height)) as pixels:
-            drawn = self._segmenter.segment(
-                pixels, corners, self._label(category), size=self._file.size_of_image(row)
-            )
+        photo = self._file.photo(row)
+        drawn = self._segmenter.segment_in(photo, corners, self._label(category))
         return schema.Segmented.of(drawn, self._keep(owner, drawn))
 
     def refine(
@@ -83,8 +80,7 @@ class Drafts:
         points = points_of(asked.clicks, box, size)
         area = area_around(box, points, size)
         drawn = None if asked.mask is None else _pixels(asked.mask, area, size)
-        with self._file.pixels(row, shrink_for(width, height)) as pixels:
-            found = self._segmenter.looks(pixels, box, self._label(category), size=size)
+        found = self._segmenter.looks(self._file.photo(row), box, self._label(category))
         mask = fitted(found, points, area, drawn=drawn)
         if not mask.any():
             raise InputError("these clicks leave no pixel of the mask; take one back")

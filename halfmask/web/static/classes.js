@@ -85,6 +85,7 @@ function take(category) {
 export function startClasses() {
   $("class-search").addEventListener("input", search);
   $("class-search").addEventListener("keydown", (event) => {
+    if (event.isComposing) return;
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key], shown = Math.min(found.length, MOST);
     if (step && shown) {
       event.preventDefault();

@@ -8,6 +8,7 @@ export function markTool(stage, name) {
     button.setAttribute("aria-checked", on);
     button.tabIndex = on ? 0 : -1;
   }
+  if (!$("tools").querySelector("[tabindex='0']")) $("tools").firstElementChild.tabIndex = 0; // a tool without a button here
   stage.canvas.dataset.tool = name;
 }
 

@@ -17,7 +17,7 @@ const TEXTS = {
   box: "Drag a side, or a new box", click: "Click inside; Alt-click outside", brush: "Paint missing parts",
   eraser: "Erase wrong parts", polygon: "Click corners; Enter closes the polygon", vertices: "Drag corners or the outline", merge: "Click another part of the same object",
 };
-if (matchMedia("(pointer: coarse)").matches) TEXTS.click = "Tap inside the object";
+if (matchMedia("(pointer: coarse)").matches) Object.assign(TEXTS, { click: "Tap inside the object", polygon: "Tap corners; the first one closes it" });
 const radius = () => Number($("radius").value);
 const edit = () => desk.edit;
 
@@ -107,7 +107,7 @@ export function edits() {
   $("step-back").hidden = $("step-forward").hidden = !changed && !desk.edit?.future.length;
   $("step-back").disabled = !changed;
   $("step-forward").disabled = !desk.edit?.future.length;
-  $("cancel").textContent = changed ? "Cancel" : "Close";
+  $("cancel").textContent = changed || desk.edit?.asked ? "Cancel" : "Done";
   const words = adding ? "Add" : { redrawn: "Save redrawn", draft: "Accept this", box: "Save box" }[kind];
   $("accept").querySelector("b").textContent = words ?? (desk.item?.origin === "person" ? "Confirm" : "Accept");
   $("accept").querySelector("kbd").textContent = words ? "↵" : "A";

@@ -244,6 +244,7 @@ let forced = false; // others are shown because the tool needs them
 Object.assign(desk, { open, next, show, onchange: describe, onstep: stepped, choose });
 desk.ontool = (name) => {
   hideCrosshair();
+  $("merge").setAttribute("aria-pressed", name === "merge");
   const needs = Boolean(desk.adding) || name === "merge";
   if (needs && !stage.showOthers) showOthers(forced = true);
   else if (!needs && forced) showOthers(forced = false);

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from halfmask.web.review.app import review_server
+from tests.browser import BROWSER
 
 from .conftest import HEIGHT, WIDTH, Case
 
@@ -25,13 +25,11 @@ def chromium() -> Iterator[Any]:
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="needs playwright (pip install 'halfmask[dev]')"
     )
-    names = ("chromium", "chromium-browser", "google-chrome")
-    browser = next(filter(None, map(shutil.which, names)), None)
-    if browser is None:
+    if BROWSER is None:
         pytest.skip("needs Chromium (apt-get install chromium)")
     with playwright.sync_playwright() as started:
         # CI runs as root, where Chromium's sandbox refuses to start.
-        launched = started.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        launched = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         yield launched
         launched.close()
 

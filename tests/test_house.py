@@ -90,6 +90,7 @@ MANY_ARGUMENTS = {
     "training/add_class/add_class.py:add_class": TWIN,
     "training/train.py:train": TWIN,
     "web/review/serve.py:review": TWIN,
+    "web/tryout.py:serve": TWIN,
 }
 """Functions of more than eight arguments outside cli/, and why."""
 ROW = "takes a row of a zip"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from halfmask.errors import InputError
@@ -38,6 +40,20 @@ class EffortChoice:
             InputError: there is no such effort, or the model has no looks.
         """
         self.usual = self.checked(effort) or self.usual
+
+    @contextmanager
+    def temporarily(self, effort: Effort | None) -> Iterator[None]:
+        """Sets the effort of calls that name none, until the block ends.
+
+        Raises:
+            InputError: as `checked`.
+        """
+        before = self.usual
+        self.set(effort)
+        try:
+            yield
+        finally:
+            self.usual = before
 
     def checked(self, effort: Effort | None) -> Effort | None:
         """Returns the effort.

@@ -130,20 +130,18 @@ def predict(
     guard(_outputs(folder, names if overlays else ()), inputs=(*read, *paths), photographs=given)
     computing = Computing(runtime, precision)
     predictor = as_predictor(model, detector, device, classes=classes, computing=computing)
-    predictor.effort.set(effort)
-    _refuse_without_boxes(predictor, data)
+    _check_model(predictor, data, effort)
     draw = _drawer(predictor, beside, device, colour_by=colour_by)
     ruling = ruling_of(photographs_and_boxes(jobs), str(data))
     results, skipped, instances = [], [], InstancesFile(predictor, root)
     for number, (job, name) in enumerate(zip(jobs, names, strict=True)):
         report("predicting", number, len(jobs))
         try:
-            found = _predict(predictor, job, ruling)
+            found = _predict(predictor, job, ruling, effort=effort)
         except InputError as error:
             skipped.append(str(error))
             continue
-        image = {"image_id": job.image_id, "file_name": name_below(root, job.path)}
-        results += [image | row for row in found.to_coco(job.image_id)]
+        results += _rows(found, job, root)
         shown = found if found.given else found.select(found.scores >= score)
         instances.add(job, shown)
         if overlays:
@@ -188,7 +186,14 @@ def _outputs(folder: Path, pictures: Sequence[str]) -> list[Output]:
     ]
 
 
-def _refuse_without_boxes(predictor: Predictor, data: object) -> None:
+def _rows(found: Prediction, job: Job, root: Path) -> list[dict[str, Any]]:
+    """Returns COCO results of a photograph, each with its file name."""
+    image = {"image_id": job.image_id, "file_name": name_below(root, job.path)}
+    return [image | row for row in found.to_coco(job.image_id)]
+
+
+def _check_model(predictor: Predictor, data: object, effort: Effort | None) -> None:
+    predictor.effort.checked(effort)
     if data is None and not predictor.can_detect:
         raise InputError(
             f"{predictor.name} finds no boxes itself: add --detector DETECTOR (such as "
@@ -257,16 +262,20 @@ def _same_boxes(found: Prediction, other: Predictor) -> Prediction:
     )
 
 
-def _predict(predictor: Predictor, job: Job, ruling: Ruling) -> Prediction:
+def _predict(
+    predictor: Predictor, job: Job, ruling: Ruling, *, effort: Effort | None
+) -> Prediction:
     """The prediction, with the classes of the file if the boxes are a file's."""
     if job.boxes is None or job.size is None:
-        return predictor.detect(read_photograph(job.path))
+        with predictor.effort.temporarily(effort):
+            return predictor.detect(read_photograph(job.path))
     pixels = read_photograph(job.path, size=job.size, ruling=ruling, file="the file of boxes")
     label_of = predictor.labels_of(job.categories)
-    found = predictor.segment(pixels, job.boxes, [label_of[number] for number in job.category_ids])
+    labels = [label_of[number] for number in job.category_ids]
+    found = predictor.segment(pixels, job.boxes, labels, effort=effort)
     place = {c["id"]: k + 1 for k, c in enumerate(job.categories)}
-    labels = torch.tensor([place[number] for number in job.category_ids], dtype=torch.int64)
-    found = replace(found, labels=labels, categories=job.categories)
+    own = torch.tensor([place[number] for number in job.category_ids], dtype=torch.int64)
+    found = replace(found, labels=own, categories=job.categories)
     if job.scores is None:
         return found
     return replace(found, scores=torch.tensor(job.scores, dtype=torch.float32), given=False)

@@ -20,8 +20,8 @@ BATCH_BOXES = 64
 BATCH_PIXELS = 16_000_000
 TILE = 2048
 """Limits of a batch (at least one image), and the side of the squares by which the
-boxes of an image of more than BATCH_PIXELS are grouped. Never a setting, never fitted to the machine:
-the output's bytes depend on them.
+boxes of an image of more than BATCH_PIXELS are grouped. Never a setting, never fitted
+to the machine: the output's bytes depend on them.
 """
 
 

@@ -46,7 +46,7 @@ class Made:
 
 
 def kept_graph(
-    name: str, digest: str, precision: Precision, make: Callable[[], Made], *, more: dict[str, Any]
+    name: str, digest: str, precision: Precision, *, make: Callable[[], Made], more: dict[str, Any]
 ) -> Made:
     """Returns the graph of a model from the cache, or makes and keeps it.
 

@@ -98,7 +98,7 @@ def _made(model: BoxSegmenter, precision: Precision, *, name: str, digest: str) 
         graph, facts = build_graph(model, precision)
         return Made(graph=graph, facts=facts | {"runtimes": _compare(model, graph, precision)})
 
-    return kept_graph(name, digest, precision, make, more=more | {"threads": threads})
+    return kept_graph(name, digest, precision, make=make, more=more | {"threads": threads})
 
 
 @torch.no_grad()
@@ -137,7 +137,9 @@ def _engine(model: BoxSegmenter, runtime: Runtime, graph: bytes) -> Engine:
 
 
 def _chosen(made: Made, tried: list[Runtime], precision: Precision, *, asked: Runtime) -> Runtime:
-    """The fastest runtime that draws the same masks; PyTorch, if `auto` finds none faster.
+    """Returns the fastest runtime that draws the same masks.
+
+    With `auto` that is PyTorch if none is faster.
 
     Raises:
         InputError: none draws the same masks, and PyTorch was not left open.

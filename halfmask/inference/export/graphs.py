@@ -12,6 +12,7 @@ from torchvision.models.detection.transform import resize_boxes
 from torchvision.ops import roi_align
 
 from halfmask.masks.paste import best_threshold, expected_iou, recentred
+from halfmask.models.box_segmenter.border import FINER, Maps
 from halfmask.models.box_segmenter.crops import (
     MAX_LEVEL,
     Boxes,
@@ -61,7 +62,8 @@ class BoxSegmenterGraph(nn.Module):
         # All contexts in one call: a few boxes leave a processor idle, and a runtime
         # prepares one network instead of several.
         crops = _crops(reader, levels, boxes=boxes, regions=regions)
-        looks = self.model.readings(crops, labels.repeat(len(places)))
+        kept: list[Maps] = []
+        looks = self.model.readings(crops, labels.repeat(len(places)), kept)
         views, means = [], []
         for k, place in enumerate(places):
             found = [maps[k * count : (k + 1) * count] for maps in looks]
@@ -84,6 +86,12 @@ class BoxSegmenterGraph(nn.Module):
         visible = inside_box(limits, closest, size) > 0.5
         features = mask_features(probs, visible, boxes, regions=closest, agreement=agreement)
         quality = self.model.quality_score.curve(features) if self.fitted else features[:, 0]
+        if self.model.border is not None:
+            pixels = _read(levels, closest, size * FINER**2)
+            box = inside_box(boxes, closest, size * FINER**2)[:, None]
+            maps = tuple(side[:count] for side in kept[0])
+            probs = self.model.border(torch.cat([pixels, box], 1), probs, maps).sigmoid()
+            visible = inside_box(limits, closest, size * FINER) > 0.5
         if self.model.best_iou:
             probs = recentred(probs, best_threshold(probs * visible).clamp(*THRESHOLDS))
         if self.model.settling is not None:
@@ -99,6 +107,8 @@ def _crops(reader: CropReader, levels: list[Tensor], *, boxes: Tensor, regions: 
     if reader.neighbours:
         own = torch.ones_like(boxes[:, 0], dtype=torch.int64).cumsum(0) - 1
         parts.append(other_boxes(Boxes(boxes, own.repeat(times)), regions, reader.size))
+    if reader.clicks:  # no input of the graph: as for a box without clicks
+        parts.append(torch.zeros_like(parts[0]))
     return torch.cat(parts, 1)
 
 

@@ -89,8 +89,9 @@ class BoxSegmenter(SegmentationModel):
         self.quality_score = EffortScores()
 
     def parts(self) -> dict[str, nn.Module]:
-        parts = {"encoder": self.encoder, "decoder": self.decoder, "mask_head": self.predictor}
-        return parts if self.border is None else {**parts, "border": self.border}
+        border = {} if self.border is None else {"border": self.border}
+        first = {"encoder": self.encoder, "decoder": self.decoder, "mask_head": self.predictor}
+        return {**first, **border}
 
     @property
     def has_detector(self) -> bool:

@@ -156,5 +156,5 @@ def test_without_masks_and_beside_the_first_look() -> None:
     )
     nothing = model([image], [bare])
     assert set(nothing) == set(losses)
-    assert all(float(v) == 0 for v in nothing.values())
+    assert all(v.item() == 0 for v in nothing.values())
     torch.stack(list(nothing.values())).sum().backward()

@@ -91,8 +91,8 @@ def test_the_loss_is_cross_entropy_with_the_teacher_s_answer() -> None:
         F.binary_cross_entropy_with_logits(row[seen], look[seen])
         for row, look, seen in zip(logits, batch.looks, batch.counts, strict=True)
     ]
-    assert float(losses["loss_looks"]) == pytest.approx(
-        0.5 * float(torch.stack(each).mean()), rel=1e-3
+    assert losses["loss_looks"].item() == pytest.approx(
+        0.5 * torch.stack(each).mean().item(), rel=1e-3
     )
 
 
@@ -100,8 +100,8 @@ def test_boxes_alone_teach() -> None:
     student = taught(build(seed=1), build().eval())
     image, target = photograph(masked=0)
     losses = student([image], [target])
-    assert float(losses["loss_mask"]) == 0
-    assert float(losses["loss_looks"]) > 0
+    assert losses["loss_mask"].item() == 0
+    assert losses["loss_looks"].item() > 0
     torch.stack(list(losses.values())).sum().backward()
     assert any(float(p.grad.abs().sum()) > 0 for p in student.parameters() if p.grad is not None)
     nothing = replace(

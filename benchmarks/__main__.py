@@ -24,6 +24,7 @@ BENCHMARKS = {
     "adapt": "benchmarks.real.adapt",
     "ambiguous": "benchmarks.real.ambiguous",
     "boxes": "benchmarks.real.detector_boxes",
+    "clicks": "benchmarks.real.clicks",
     "add-class": "benchmarks.paper.add_class",
     "two-stages": "benchmarks.paper.two_stages",
     "vg": "benchmarks.real.visual_genome",
@@ -80,7 +81,7 @@ def run(
             "--set",
             help="table1 --data coco: key=value for every recipe; segmenter: options to run; "
             "reproduce: weights.KEY=FILE, expect=none, keys of the recipes; add-class: steps, "
-            "pictures; real: a model to train; boxes: model=MODEL; heads: ways=a;b; "
+            "pictures; real: a model to train; boxes: model=MODEL; clicks: model=RUN, masked=voc, fold=0; heads: ways=a;b; "
             "annotations, evaluation: sizes; complete: base, rounds; adapt: minutes=5, steps=150, masks=50.",
         ),
     ] = None,
@@ -110,7 +111,8 @@ def run(
     train the latter on. `segmenter`: the box segmenter's options, one at a time, on
     folds of COCO-mini's training photographs. `real`: its recipes, on val. `adapt`: what
     adapting the shipped model gives, by the number of masks. `ambiguous`: whether a label changes its mask in boxes that two objects share.
-    `boxes`: masks in the boxes of a detector, and how far its boxes are off. `two-stages`: a
+    `boxes`: masks in the boxes of a detector, and how far its boxes are off. `clicks`:
+    the IoU of a mask after clicks on its errors. `two-stages`: a
     detector with a box segmenter, beside region heads. `mlp`: the MLP branches of the
     mask head. `classes`: cost against the number of classes. `objects`: images of up to
     3000 masked objects, and the loader. `masks`: probabilities to run lengths. `train`:

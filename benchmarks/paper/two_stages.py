@@ -15,7 +15,7 @@ from benchmarks.paper.heads import matrix
 from benchmarks.paper.sources import World
 from benchmarks.paper.table1_page import spread
 from benchmarks.paper.world import own_head
-from benchmarks.real.segmenter import Halfmask, run_halfmask
+from benchmarks.real.command import Halfmask, run_halfmask
 from benchmarks.result import Options, Result, Row
 from halfmask.files.atomic import write_json
 from halfmask.models.checkpoint import Checkpoint, save_checkpoint

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.paper.sources import Composites
 from benchmarks.paper.table1_page import spread
-from benchmarks.real.segmenter import Halfmask, run_halfmask
+from benchmarks.real.command import Halfmask, run_halfmask
 from benchmarks.result import Options, Result, Row
 
 RECIPE = "coco_mini_voc2nonvoc_box_segmenter"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.paper.table1_page import spread
-from benchmarks.real.segmenter import Halfmask, run_halfmask
+from benchmarks.real.command import Halfmask, run_halfmask
 from benchmarks.result import Options, Result, Row
 from halfmask.errors import InputError
 from halfmask.recipes.recipe import expand

@@ -66,6 +66,8 @@ def run(
         if "int8" in graph:
             say(_int8_line(out, graph["int8"]))
     say(f"{out / 'model.json'}: classes, inputs and outputs")
+    if done.left_out:
+        say(f"left out: {done.left_out}")
     fail_if_unread(done.reading)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from halfmask._version import __version__
 from halfmask.coco.doctor.groups import MasksGiven
 from halfmask.errors import InputError
 from halfmask.files.atomic import path_beside
+from halfmask.models.box_segmenter.clicks import CHANNELS
 from halfmask.recipes.recipe import Recipe, parse_recipe
 from halfmask.text import listed
 
@@ -31,6 +33,8 @@ MENTIONED = 3
 """How many keys an error names."""
 QUALITY = "quality_score."
 """Prefix of the quality scores' keys. Older files lack some scores: these are unfitted."""
+CROP_CHANNELS = 4, 6
+"""Input channels of a box segmenter without clicks."""
 
 
 class Category(TypedDict):
@@ -193,16 +197,25 @@ def load_fitting_weights(model: nn.Module, state: Mapping[str, Tensor]) -> list[
     values, except `num_batches_tracked`.
     """
     own = model.state_dict()
+    # A model of the same weights may take clicks now: channels that start at zero.
+    known = {k: _with_clicks(t, own[k]) for k, t in state.items() if k in own}
     fitting = {
         k: t
-        for k, t in state.items()
-        if k in own
-        and own[k].shape == t.shape
+        for k, t in known.items()
+        if own[k].shape == t.shape
         and not k.endswith("class_weights.vectors")
         and not k.startswith(QUALITY)
     }
     model.load_state_dict(fitting, strict=False)
     return [k for k in own if k not in fitting and not _is_counter(k)]
+
+
+def _with_clicks(tensor: Tensor, own: Tensor) -> Tensor:
+    """Adds channels of zeros to a crop's first convolution that had none for clicks."""
+    plain = tensor.dim() == own.dim() == 4 and tensor.shape[1] in CROP_CHANNELS
+    wider = plain and own.shape[1] == tensor.shape[1] + CHANNELS
+    same = tensor.shape[:1] + tensor.shape[2:] == own.shape[:1] + own.shape[2:]
+    return F.pad(tensor, (0, 0, 0, 0, 0, CHANNELS)) if wider and same else tensor
 
 
 def _is_counter(key: str) -> bool:

@@ -24,6 +24,7 @@ from halfmask.recipes.detector import (
 )
 from halfmask.recipes.detectron import with_own_conventions
 from halfmask.recipes.outside import OutsideParts
+from halfmask.recipes.teachers import FromBoxes
 
 
 class Transfer(Section):
@@ -151,19 +152,13 @@ class MaskRCNN(Section):
         return with_own_conventions(document)
 
 
-class FromBoxes(Section):
-    """Losses of objects that have only a box (BoxInst's, on crops)."""
+class Border(Section):
+    """A second look at the border of a mask (`border`)."""
 
-    projection: float = Field(default=0.0, ge=0.0)
-    """Weight: the mask touches the four sides of its box. It falls by itself if the
-    boxes of masked objects are loose.
-    """
-    colour: float = Field(default=0.0, ge=0.0)
-    """Weight: neighbours of like colour are both in the mask, or both out."""
-    warmup: int = Field(default=0, ge=0)
-    """Steps in which the weights grow to their value."""
-    regions_per_image: Regions = 4
-    """Box-only objects drawn from each photograph."""
+    width: Width = 24
+    """Channels of its network."""
+    blocks: Layers = 4
+    """Residual blocks."""
 
 
 class BoxSegmenterConfig(Section):
@@ -179,6 +174,11 @@ class BoxSegmenterConfig(Section):
     """Share of the box's side added on each side of it."""
     neighbours: bool = False
     """Shows the network the boxes that are given together, smaller and larger apart."""
+    clicks: bool = False
+    """Takes clicks on and beside the object, and an earlier mask, as three more input
+    channels. Half of the training crops have up to three clicks on the model's own
+    errors; without clicks the same weights work as before.
+    """
     decoder: Literal["unet", "hourglass"] = "unet"
     """unet: the encoder's maps from coarse to fine. hourglass: all maps but the finest,
     added at stride 4, then down to one cell and up again.
@@ -192,6 +192,11 @@ class BoxSegmenterConfig(Section):
     box's side, and the model learns which boxes are loose. The others count as tight.
     In inference boxes count as tight unless the file's masks, or an option, say that
     they are loose.
+    """
+    box_noise: Literal["uniform", "detector"] = "uniform"
+    """Training: how those corners move. uniform: by up to `box_jitter`. detector: as
+    the boxes of a real detector are off, by the size of the box; `box_jitter` is then
+    unused.
     """
     box_reach: float = Field(default=0.0, ge=0.0)
     """How far a mask may go beyond a loose box, share of the box's side: the part of
@@ -227,6 +232,12 @@ class BoxSegmenterConfig(Section):
     zooms: Annotated[list[Annotated[float, Field(ge=0.0)]], Field(max_length=16)] = []
     """Inference: reads a box with each of these contexts and averages the masks. As
     many times the time. []: `context` alone.
+    """
+    border: Border | None = None
+    """Reads each box again at four times the mask's resolution, and corrects the mask
+    at twice its resolution. null: no second look. A stage of its own teaches it
+    (`train: [border]`), on `data` that the stages before did not learn from: their
+    masks must have true errors.
     """
     settle: bool = False
     """Inference: settles overlapping masks, unless those of the training overlap too."""

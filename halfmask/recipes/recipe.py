@@ -20,15 +20,18 @@ from halfmask.recipes import RECIPE_FOLDER, shipped_recipes
 from halfmask.recipes.detector import Backbone, Detector, Images
 from halfmask.recipes.faults import fault_of, override_of
 from halfmask.recipes.model import BoxSegmenterConfig, MaskHead, MaskRCNN, Transfer
-from halfmask.recipes.run import Data, Optimiser, Recipe, SelfTraining, Stage
+from halfmask.recipes.run import Data, Optimiser, Recipe, Stage
+from halfmask.recipes.teachers import AVERAGE, Distil, SelfTraining
 from halfmask.recipes.yaml_text import parse_yaml, read_yaml
 
 __all__ = [
+    "AVERAGE",
     "RECIPE_FOLDER",
     "Backbone",
     "BoxSegmenterConfig",
     "Data",
     "Detector",
+    "Distil",
     "Images",
     "MaskHead",
     "MaskRCNN",

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from halfmask.recipes.detector import Section, Seed
 from halfmask.recipes.detectron import with_exact_keys
 from halfmask.recipes.model import BoxSegmenterConfig, MaskRCNN
+from halfmask.recipes.teachers import Distil, SelfTraining
 
 LossKind = Literal["all", "boxes", "masks"]
 Precision = Literal["32", "bf16", "16"]
@@ -164,15 +165,6 @@ class Stage(Section):
         return self
 
 
-class SelfTraining(Section):
-    """The teacher's masks that the next round learns from (`rounds`)."""
-
-    min_score: float = Field(default=0.6, ge=0.0, le=1.0)
-    """Least score of a mask."""
-    min_tightness: float = Field(default=0.7, ge=0.0, le=1.0)
-    """Least IoU of a mask's own box with its annotation's box."""
-
-
 class Recipe(Section):
     """A whole recipe."""
 
@@ -195,6 +187,11 @@ class Recipe(Section):
     learns from them too; a box segmenter weights them by their score.
     """
     self_training: SelfTraining = SelfTraining()
+    distil: Distil | None = None
+    """A teacher's answer as a further target, for masked and box-only objects. The
+    teacher reads each box in all of its contexts, mirrored too, while the model learns
+    from one look. null: no teacher. box_segmenter only.
+    """
     hide: int = Field(default=0, ge=0)
     """Masked classes, chosen by the seed, whose masks are hidden from a first training
     (RUN/hidden). The result is measured on them: the IoU to expect on box-only classes
@@ -249,6 +246,16 @@ class Recipe(Section):
             raise ValueError(
                 "data.validation names the images that are measured; set data.development=0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _taught(self) -> Recipe:
+        if self.distil is None:
+            return self
+        if self.model.kind != "box_segmenter":
+            raise ValueError("distil is for a box_segmenter")
+        if self.distil.follows and any(s.ema is None for s in self.stages):
+            raise ValueError("distil.teacher: average needs `ema` in every stage")
         return self
 
     @model_validator(mode="after")

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 
 from halfmask.models.backbones.networks import is_weights_name
-from halfmask.recipes.recipe import Recipe
+from halfmask.models.base import SegmentationModel
+from halfmask.recipes.recipe import AVERAGE, Recipe
 from halfmask.training.data import read_training_data
 from halfmask.training.hide import plan_hiding
+from halfmask.training.job import set_teacher
 from halfmask.training.loop.cost import Cost, measure
 from halfmask.training.loop.optim import built_to_learn
 from halfmask.training.single import build_for, describe, with_start
@@ -87,6 +89,7 @@ def measure_recipe(recipe: Recipe) -> DryRun:
     if recipe.hide:
         logger.info(plan_hiding(recipe).describe())
     model = build_for(_without_download(recipe), data)
+    _set_teacher(model, recipe)
     learnable = built_to_learn(model)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
@@ -102,6 +105,16 @@ def measure_recipe(recipe: Recipe) -> DryRun:
             for index, stage in enumerate(recipe.stages)
         ],
     )
+
+
+def _set_teacher(model: SegmentationModel, recipe: Recipe) -> None:
+    """Gives the model its teacher; itself for one that the training makes first."""
+    distil = recipe.distil
+    if distil is None or distil.teacher is not None or recipe.rounds == 1:
+        set_teacher(model, recipe)
+        return
+    average = distil.model_copy(update={"teacher": AVERAGE})
+    set_teacher(model, recipe.model_copy(update={"distil": average}))
 
 
 def _without_download(recipe: Recipe) -> Recipe:

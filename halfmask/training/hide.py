@@ -17,15 +17,15 @@ from torch import Tensor
 from halfmask.coco.doctor.estimate import hideable
 from halfmask.distributed import current
 from halfmask.errors import InputError
+from halfmask.models.checkpoint import Checkpoint
 from halfmask.progress import Progress
-from halfmask.recipes.recipe import Data, Recipe
+from halfmask.recipes.recipe import AVERAGE, Data, Recipe
 from halfmask.training.data import TrainingData, read_training_data
-from halfmask.training.job import RunOptions
+from halfmask.training.job import RunOptions, read_start
 from halfmask.training.measure import MeasuredMasks, load_for_measuring, measure_masks
 from halfmask.training.quality import report_quality
 from halfmask.training.rounds import train_helper
 from halfmask.training.section import Pictures
-from halfmask.training.single import read_init
 
 logger = logging.getLogger("halfmask")
 
@@ -136,14 +136,21 @@ def _without(data: Data, pictures: Pictures, hidden: set[str]) -> Data:
 
 
 def _refuse_start(recipe: Recipe, hidden: set[str]) -> None:
-    if recipe.init is None:
-        return
-    source, start = read_init(recipe.init)
+    named = {
+        "init": recipe.init,
+        "distil.teacher": recipe.distil.teacher if recipe.distil else None,
+    }
+    for key, name in named.items():
+        if name is not None and name != AVERAGE:
+            _refuse_masks_of(hidden, *read_start(name, key), key=f"hide={recipe.hide}: {key}")
+
+
+def _refuse_masks_of(hidden: set[str], source: Path, start: Checkpoint, *, key: str) -> None:
     had = {i for i, n in start.mask_counts.items() if n > 0} | set(start.masked)
     seen = sorted(c["name"] for c in start.categories if c["id"] in had and c["name"] in hidden)
     if seen:
         raise InputError(
-            f"hide={recipe.hide}: init: {source} has learnt masks of {seen[0]}, which is to be "
+            f"{key}: {source} has learnt masks of {seen[0]}, which is to be "
             "hidden: the estimate would be too good; "
             "start from another checkpoint, or leave hide out"
         )

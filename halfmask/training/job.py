@@ -8,17 +8,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from halfmask import distributed
 from halfmask.data.dataset import CocoInstances
+from halfmask.errors import InputError
 from halfmask.files.atomic import write_text
 from halfmask.files.folders import sweep_parts
+from halfmask.inference.checkpoints import SCHEME, SHIPPED_NAMES, find_checkpoint
 from halfmask.models.base import SegmentationModel
+from halfmask.models.box_segmenter.looks import Distillation
 from halfmask.models.box_segmenter.model import BoxSegmenter
 from halfmask.models.box_segmenter.prototypes import PER_CLASS
+from halfmask.models.build import build_model
+from halfmask.models.checkpoint import Checkpoint, load_checkpoint, load_weights
 from halfmask.progress import Progress
-from halfmask.recipes.recipe import Recipe
+from halfmask.recipes.recipe import Recipe, expand
 from halfmask.structures import Target
 from halfmask.training.data import TrainingData
 from halfmask.training.folder import await_folder
@@ -62,6 +67,77 @@ class TrainingJob:
     model: SegmentationModel
     out: Path
     options: RunOptions
+
+
+def read_start(name: str, key: str) -> tuple[Path, Checkpoint]:
+    """Reads the checkpoint that a key names: a shipped model, a run or a file.
+
+    Args:
+        key: of the recipe, for messages.
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    where = name if name.startswith(SCHEME) else str(expand(name))
+    if not (where.startswith(SCHEME) or where in SHIPPED_NAMES or Path(where).exists()):
+        raise InputError(
+            f"{key}: {where}: no such file, run directory or shipped model "
+            f"({', '.join(SHIPPED_NAMES)})"
+        )
+    source = find_checkpoint(where)
+    return source, load_checkpoint(source)
+
+
+def teacher_of(recipe: Recipe, previous: Path | None = None) -> str | None:
+    """Names the checkpoint that teaches a recipe's model.
+
+    Args:
+        previous: checkpoint of the previous round, if there was one.
+    Returns:
+        None without a teacher, and for one that follows the model.
+    """
+    if recipe.distil is None or recipe.distil.follows:
+        return None
+    name = recipe.distil.teacher or (str(previous) if previous else recipe.init)
+    if name is None:
+        raise InputError(
+            "distil: no teacher: name one (distil.teacher), a start (init), or set rounds to 2"
+        )
+    return name
+
+
+def set_teacher(model: nn.Module, recipe: Recipe, previous: Path | None = None) -> None:
+    """Gives a box segmenter its teacher, if the recipe has `distil`.
+
+    A teacher that follows the model is set by the stage.
+
+    Raises:
+        InputError: the teacher cannot be read, or is no box segmenter with the same
+            classes.
+    """
+    if recipe.distil is None:
+        return
+    assert isinstance(model, BoxSegmenter)
+    settings = recipe.distil
+    teaching = Distillation(settings.weight, settings.regions_per_image, follows=settings.follows)
+    name = teacher_of(recipe, previous)
+    if name is not None:
+        source, found = read_start(name, "distil.teacher")
+        teacher = build_model(found.recipe.model, len(found.categories) + 1, pretrained=False)
+        if not isinstance(teacher, BoxSegmenter):
+            raise InputError(f"{source}: distil.teacher: expected a box segmenter")
+        load_weights(teacher, found.state, source)
+        if teacher.mask_size != model.mask_size:
+            raise InputError(
+                f"{source}: distil.teacher: its masks have {teacher.mask_size} cells a side, those "
+                f"of this recipe {model.mask_size}; set the same crop_size and decoder"
+            )
+        teaching.teacher = teacher.eval().requires_grad_(False)
+        contexts = teacher.reader.contexts
+        logger.info(
+            f"distil: {name} teaches by {len(contexts) * (1 + teacher.reader.mirror)} looks at "
+            "each box"
+        )
+    model.sampler.distillation = teaching
 
 
 def prepare(job: TrainingJob) -> None:

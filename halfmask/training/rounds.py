@@ -12,7 +12,7 @@ from halfmask import distributed
 from halfmask.coco.file import CocoFile
 from halfmask.files.atomic import write_json
 from halfmask.inference.complete.complete import FillOptions, fill_missing
-from halfmask.recipes.recipe import Recipe
+from halfmask.recipes.recipe import Distil, Recipe
 from halfmask.training.data import read_training_data
 from halfmask.training.folder import MODEL
 from halfmask.training.job import RunOptions
@@ -63,7 +63,9 @@ def _teach(recipe: Recipe, out: Path, options: RunOptions) -> Path:
     filled = folder / "filled.json"
     logger.info(f"round {recipe.rounds - 1} of {recipe.rounds}: the teacher")
     # Only the last round needs an estimate from hidden classes.
-    earlier = recipe.model_copy(update={"rounds": recipe.rounds - 1, "hide": 0})
+    earlier = recipe.model_copy(
+        update={"rounds": recipe.rounds - 1, "hide": 0, "distil": _earlier(recipe)}
+    )
     model = train_helper(earlier, folder, options)
     members = distributed.current()
     if members.is_main and not filled.is_file():
@@ -71,6 +73,13 @@ def _teach(recipe: Recipe, out: Path, options: RunOptions) -> Path:
     members.wait()
     logger.info(f"round {recipe.rounds} of {recipe.rounds}")
     return filled
+
+
+def _earlier(recipe: Recipe) -> Distil | None:
+    """Returns what teaches the previous round: not itself, in the first one."""
+    distil = recipe.distil
+    first = recipe.rounds == 2 and recipe.init is None
+    return None if distil is not None and distil.teacher is None and first else distil
 
 
 def _fill(recipe: Recipe, model: Path, filled: Path, *, options: RunOptions) -> None:

@@ -11,20 +11,14 @@ import torch
 
 from halfmask import distributed
 from halfmask.errors import InputError
-from halfmask.inference.checkpoints import SCHEME, SHIPPED_NAMES, find_checkpoint
 from halfmask.models.base import SegmentationModel
 from halfmask.models.build import build_model, with_embedding_size
-from halfmask.models.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    load_fitting_weights,
-    save_checkpoint,
-)
+from halfmask.models.checkpoint import Checkpoint, load_fitting_weights, save_checkpoint
 from halfmask.pictures.curves import training_curves
-from halfmask.recipes.recipe import Recipe, expand
+from halfmask.recipes.recipe import AVERAGE, Recipe
 from halfmask.training.data import TrainingData, read_training_data
 from halfmask.training.folder import MODEL, check_run_folder, for_processes, remove_begun
-from halfmask.training.job import RunOptions, TrainingJob, prepare
+from halfmask.training.job import RunOptions, TrainingJob, prepare, read_start, set_teacher
 from halfmask.training.loop.callback import RESUME_FILE
 from halfmask.training.loop.fit import Outcome, fit
 from halfmask.training.report import report_run
@@ -87,6 +81,7 @@ def train_single(
     with members.in_turn():
         data = read_training_data(recipe, filled)
         model = build_for(recipe, data)
+        set_teacher(model, recipe, None if filled is None else filled.with_name(MODEL))
         data = with_start(recipe, data)
     describe(recipe, data)
     job = TrainingJob(recipe=recipe, data=data, model=model, out=out, options=options)
@@ -134,11 +129,12 @@ def _finish(job: TrainingJob) -> None:
     categories: list[Any] = [{"id": c["id"], "name": c["name"]} for c in data.categories]
     counts = {i: n for i, n in data.given.counts.items() if n is not None}
     many = {i for i in counts if data.given.group_of(i) == "many"}
+    before = job.recipe.init or (job.recipe.distil and job.recipe.distil.teacher)
     made = Checkpoint(
         state=state,
         recipe=job.recipe,
         categories=categories,
-        masked=sorted(data.masked | (many if job.recipe.init else set())),
+        masked=sorted(data.masked | (many if before else set())),
         mask_counts=counts,
     )
     save_checkpoint(job.out / MODEL, made)
@@ -180,24 +176,18 @@ def build_for(recipe: Recipe, data: TrainingData) -> SegmentationModel:
 
 
 def read_init(init: str) -> tuple[Path, Checkpoint]:
-    """Reads the checkpoint that `init` names: a shipped model, a run or a file.
-
-    Raises:
-        InputError: there is none, or it cannot be read.
-    """
-    name = init if init.startswith(SCHEME) else str(expand(init))
-    if not (name.startswith(SCHEME) or name in SHIPPED_NAMES or Path(name).exists()):
-        raise InputError(
-            f"init: {name}: no such file, run directory or shipped model "
-            f"({', '.join(SHIPPED_NAMES)})"
-        )
-    source = find_checkpoint(name)
-    return source, load_checkpoint(source)
+    """Reads the checkpoint that `init` names; see `read_start`."""
+    return read_start(init, "init")
 
 
 def with_start(recipe: Recipe, data: TrainingData) -> TrainingData:
-    """Returns the data with the masks that the initial weights have learned from counted."""
-    return data if recipe.init is None else data.started_from(read_init(recipe.init)[1])
+    """Returns the data with the masks counted that `init` or a teacher has learned from."""
+    if recipe.init is not None:
+        data = data.started_from(read_init(recipe.init)[1])
+    named = recipe.distil.teacher if recipe.distil else None
+    if named is not None and named != AVERAGE:
+        data = data.started_from(read_start(named, "distil.teacher")[1])
+    return data
 
 
 def describe(recipe: Recipe, data: TrainingData) -> None:

@@ -10,8 +10,16 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.real import segmenter
-from benchmarks.real.segmenter import BASE, BUDGET, DIRECTIONS, OPTIONS, ORACLE, chosen_options, run
+from benchmarks.real import segmenter_runs
+from benchmarks.real.segmenter import run
+from benchmarks.real.segmenter_options import (
+    BASE,
+    BUDGET,
+    DIRECTIONS,
+    OPTIONS,
+    ORACLE,
+    chosen_options,
+)
 from benchmarks.result import Options
 from halfmask.errors import InputError
 from halfmask.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -202,7 +210,7 @@ def test_the_oracle_is_measured_on_bs_objects(
     oracle = [m for m in result.details["measures"] if m["option"] == name]
     assert [m["B"] for m in oracle] == [77.0, 77.0]
     assert {a[a.index("--masked") + 1] for a in made if a[0] == "evaluate"} == set(DIRECTIONS)
-    assert segmenter.FOLDS == 3
+    assert segmenter_runs.FOLDS == 3
 
 
 def test_a_measure_of_a_recipe_that_has_changed_is_not_taken(
@@ -212,7 +220,7 @@ def test_a_measure_of_a_recipe_that_has_changed_is_not_taken(
     run(options(tmp_path, BASE, seeds=1), halfmask)
     assert len(made) == 2
     monkeypatch.setattr(
-        segmenter,
+        segmenter_runs,
         "load_recipe",
         lambda name, keys: load_recipe(name, [*keys, "model.crop_jitter=0.2"]),
     )

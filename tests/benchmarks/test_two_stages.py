@@ -9,7 +9,7 @@ import yaml
 from benchmarks.paper.experiment import Plan
 from benchmarks.paper.sources import World
 from benchmarks.paper.two_stages import REGION_HEADS, WAYS, run
-from benchmarks.real.segmenter import run_halfmask
+from benchmarks.real.command import run_halfmask
 from benchmarks.result import Options
 from halfmask.recipes.recipe import RECIPE_FOLDER, load_recipe
 

@@ -82,9 +82,11 @@ def test_the_second_round_learns_from_what_the_first_filled_in(
     assert same_weights(tmp_path / "alone", teacher), "the first round is an ordinary training"
 
 
+@pytest.mark.parametrize("looks", [None, {"weight": 1.0}])
 def test_nothing_of_bs_masks_leaks_through_the_teacher(
-    make: Make, world: Path, tmp_path: Path
+    make: Make, world: Path, tmp_path: Path, looks: dict[str, float] | None
 ) -> None:
+    """Neither by the masks that it fills in, nor by its looks at B's boxes."""
     document = json.loads((world / "instances.json").read_text())
     rng = torch.Generator().manual_seed(0)
     for annotation in document["annotations"]:
@@ -98,7 +100,7 @@ def test_nothing_of_bs_masks_leaks_through_the_teacher(
     other = tmp_path / "other.json"
     other.write_text(json.dumps(document))
     for name, file in (("true", None), ("false", other)):
-        trained(make(file), tmp_path / name)
+        trained(make(file, distil=looks), tmp_path / name)
     assert same_weights(tmp_path / "true", tmp_path / "false")
 
 

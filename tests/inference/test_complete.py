@@ -30,7 +30,7 @@ from halfmask.inference.complete.journal import journal_of
 from halfmask.inference.complete.report import Completion
 from halfmask.inference.predictor import Predictor, load
 from halfmask.labelling.complete import complete
-from halfmask.models.box_segmenter.crops import Jitter
+from halfmask.models.box_segmenter.box_noise import Jitter
 
 WritesFile = Callable[..., Path]
 

@@ -190,3 +190,22 @@ def _example() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.mark.slow
+def test_a_graph_looks_at_borders_twice_and_says_that_it_takes_no_clicks(tmp_path: Path) -> None:
+    changes = ["model.clicks=true", "model.border={width: 8, blocks: 2}", "model.mirror=true"]
+    recipe = load_recipe("world_box_segmenter", [*changes, "model.zooms=[0.1, 0.3]"])
+    torch.manual_seed(0)
+    model = build_model(recipe.model, 9).eval()
+    torch.nn.init.normal_(model.border.last.weight)  # type: ignore[union-attr]
+    first = next(m for m in model.modules() if isinstance(m, torch.nn.Conv2d))
+    torch.nn.init.normal_(first.weight[:, 4:])
+    predictor = Predictor(model, None, "tiny", digest="", device=torch.device("cpu"))
+    report = write_graphs(predictor, tmp_path)
+    largest = report["graphs"]["segment"]["largest_difference"]
+    assert largest["mask_probs"] < 5e-3
+    assert report["left_out"].startswith("clicks and earlier masks")
+    image, boxes, labels = next(case for case in cases(0) if len(case[1]) > 1)
+    probs = answer(session_of(tmp_path / "segment.onnx"), (image, boxes, labels))[0]
+    assert probs.shape[-1] == 2 * model.mask_size  # type: ignore[operator]

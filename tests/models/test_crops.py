@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from halfmask.models.box_segmenter.box_noise import Jitter
 from halfmask.models.box_segmenter.crops import (
     Boxes,
     ImagePyramid,
-    Jitter,
     crop_regions,
     inside_box,
     other_boxes,

@@ -32,6 +32,7 @@ from halfmask.inference.export.parity import Graph, cases, parity
 from halfmask.inference.export.samples import Sample, samples
 from halfmask.inference.jobs import open_boxes
 from halfmask.inference.predictor import Predictor, as_predictor
+from halfmask.inference.refine import takes_clicks
 from halfmask.models.box_segmenter.model import BoxSegmenter
 from halfmask.models.detectors.base import BoxDetector
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
@@ -59,6 +60,11 @@ class Export:
     def graphs(self) -> list[dict[str, Any]]:
         """Each graph's file, bytes, largest_difference from the model, and int8 copy."""
         return list(self.report["graphs"].values())
+
+    @property
+    def left_out(self) -> str | None:
+        """What the model takes and its graphs do not."""
+        return self.report.get("left_out")
 
     def to_json(self) -> dict[str, Any]:
         """Returns what OUT/model.json holds."""
@@ -149,6 +155,8 @@ def write_graphs(
         "opset": OPSET,
         "graphs": {},
     }
+    if takes_clicks(predictor):
+        report["left_out"] = "clicks and earlier masks: the graph draws the mask of a box alone"
     graphs = graphs_of(predictor)
     with replaced_folder(out) as folder:
         for graph in graphs:

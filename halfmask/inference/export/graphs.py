@@ -12,6 +12,7 @@ from torchvision.models.detection.transform import resize_boxes
 from torchvision.ops import roi_align
 
 from halfmask.masks.paste import best_threshold, expected_iou, recentred
+from halfmask.models.box_segmenter.border import FINER, Maps
 from halfmask.models.box_segmenter.crops import (
     MAX_LEVEL,
     Boxes,
@@ -61,7 +62,8 @@ class BoxSegmenterGraph(nn.Module):
         # All contexts in one call: a few boxes leave a processor idle, and a runtime
         # prepares one network instead of several.
         crops = _crops(reader, levels, boxes=boxes, regions=regions)
-        looks = self.model.readings(crops, labels.repeat(len(places)))
+        kept: list[Maps] = []
+        looks = self.model.readings(crops, labels.repeat(len(places)), kept)
         views, means = [], []
         for k, place in enumerate(places):
             found = [maps[k * count : (k + 1) * count] for maps in looks]
@@ -71,24 +73,35 @@ class BoxSegmenterGraph(nn.Module):
             means.append(torch.stack(found).mean(0))
         probs = torch.stack(means).mean(0)
         agreement = agreement_of(views, probs, inside_box(boxes, closest, size) > 0.5)
-        height, width = image.shape[1], image.shape[2]
-        limits = torch.stack(
-            [
-                boxes[:, 0].clamp(min=0),
-                boxes[:, 1].clamp(min=0),
-                boxes[:, 2].clamp(max=width),
-                boxes[:, 3].clamp(max=height),
-            ],
-            1,
-        )
+        limits = _within(image, boxes)
         visible = inside_box(limits, closest, size) > 0.5
         features = mask_features(probs, visible, boxes, regions=closest, agreement=agreement)
         quality = self.model.quality_score.curve(features) if self.fitted else features[:, 0]
+        if self.model.border is not None:
+            fine = size * FINER**2
+            pixels = torch.cat(
+                [_read(levels, closest, fine), inside_box(boxes, closest, fine)[:, None]], 1
+            )
+            maps = tuple(side[:count] for side in kept[0])
+            probs = self.model.border(pixels, probs, maps).sigmoid()
+            visible = inside_box(limits, closest, size * FINER) > 0.5
         if self.model.best_iou:
             probs = recentred(probs, best_threshold(probs * visible).clamp(*THRESHOLDS))
         if self.model.settling is not None:
             probs = self.model.settling(probs, closest, limits, at_once=True)
         return probs, closest, quality
+
+
+def _within(image: Tensor, boxes: Tensor) -> Tensor:
+    """Returns boxes float32 [R, 4] clipped to an image [3, H, W]."""
+    height, width = image.shape[1], image.shape[2]
+    sides = [
+        boxes[:, 0].clamp(min=0),
+        boxes[:, 1].clamp(min=0),
+        boxes[:, 2].clamp(max=width),
+        boxes[:, 3].clamp(max=height),
+    ]
+    return torch.stack(sides, 1)
 
 
 def _crops(reader: CropReader, levels: list[Tensor], *, boxes: Tensor, regions: Tensor) -> Tensor:
@@ -99,6 +112,8 @@ def _crops(reader: CropReader, levels: list[Tensor], *, boxes: Tensor, regions: 
     if reader.neighbours:
         own = torch.ones_like(boxes[:, 0], dtype=torch.int64).cumsum(0) - 1
         parts.append(other_boxes(Boxes(boxes, own.repeat(times)), regions, reader.size))
+    if reader.clicks:  # no input of the graph: as for a box without clicks
+        parts.append(torch.zeros_like(parts[0]))
     return torch.cat(parts, 1)
 
 

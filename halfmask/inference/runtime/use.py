@@ -74,6 +74,8 @@ def _unfit(model: Any) -> str:
     """Says why a model's network runs in PyTorch alone; empty if it does not."""
     if not isinstance(model, BoxSegmenter):
         return "is no box segmenter, and runs in PyTorch alone"
+    if model.border is not None:
+        return "looks at borders twice, by maps that only PyTorch keeps"
     device = model.reader.mean.device
     return f"is on {device}, where PyTorch is used" if device.type != "cpu" else ""
 

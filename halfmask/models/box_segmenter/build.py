@@ -10,8 +10,10 @@ from torch import fx, nn
 from halfmask.errors import InputError
 from halfmask.models.backbones.encoder import Encoder, encoder_of
 from halfmask.models.backbones.norm import fold_frozen_norm
+from halfmask.models.box_segmenter.border import BorderLook
 from halfmask.models.box_segmenter.box_losses import BoxSupervision
-from halfmask.models.box_segmenter.crops import CropReader, Jitter
+from halfmask.models.box_segmenter.box_noise import Jitter
+from halfmask.models.box_segmenter.crops import CropReader
 from halfmask.models.box_segmenter.decoder import Decoder, HourglassDecoder
 from halfmask.models.box_segmenter.losses import CropLossWeights
 from halfmask.models.box_segmenter.model import BoxSegmenter
@@ -43,7 +45,8 @@ def build_box_segmenter(
 
     Only class conditioning needs `num_classes` and `names`.
     """
-    encoder = _encoder(config, pretrained)
+    reader = _reader(config)
+    encoder = _encoder(config, reader.channels, pretrained)
     coarsest = max(encoder.channels)
     # Twice the stride at least: BatchNorm cannot learn from a map of one cell.
     if config.crop_size < 2 * coarsest or config.crop_size % coarsest:
@@ -66,22 +69,25 @@ def build_box_segmenter(
         encoder,
         decoder,
         predictor,
-        sampler=_sampler(config, _reader(config)),
+        sampler=_sampler(config, reader),
         class_weights=vectors,
         loss_weights=CropLossWeights(config.dice_weight, config.boundary_weight),
         from_boxes=None if b is None else BoxSupervision(b.projection, b.colour, b.warmup),
         best_iou=config.decision == "best_iou",
     )
     model.settling = Settling() if config.settle else None
+    if config.border is not None:
+        maps = [encoder.channels[min(encoder.channels)], decoder.out_channels]
+        model.border = BorderLook(maps, config.border.width, config.border.blocks)
     return model
 
 
 def _reader(config: BoxSegmenterConfig) -> CropReader:
     closest = min([config.context, *config.zooms])
-    if config.box_reach > 0 and config.box_jitter == 0:
+    if config.box_reach > 0 and not (config.box_jitter or config.box_noise == "detector"):
         raise InputError(
             "model.box_reach: masks go beyond loose boxes, and no box is made loose: set "
-            "box_jitter to about as much"
+            "box_jitter to about as much, or box_noise to detector"
         )
     if config.box_reach > closest:
         raise InputError(
@@ -92,7 +98,7 @@ def _reader(config: BoxSegmenterConfig) -> CropReader:
     reader = CropReader(
         c.crop_size, c.context, c.mean, std=c.std, mirror=c.mirror, zooms=c.zooms, reach=c.box_reach
     )
-    reader.neighbours = c.neighbours
+    reader.neighbours, reader.clicks = c.neighbours, c.clicks
     return reader
 
 
@@ -121,7 +127,7 @@ def _decoder(config: BoxSegmenterConfig, encoder: Encoder) -> Decoder | Hourglas
 def _sampler(config: BoxSegmenterConfig, reader: CropReader) -> CropSampler:
     return CropSampler(
         reader,
-        Jitter(config.box_jitter, config.crop_jitter),
+        Jitter(config.box_jitter, config.crop_jitter, config.box_noise == "detector"),
         config.regions_per_image,
         box_only_per_image=0 if config.from_boxes is None else config.from_boxes.regions_per_image,
         ignore_unknown=config.unknown == "ignore",
@@ -129,11 +135,11 @@ def _sampler(config: BoxSegmenterConfig, reader: CropReader) -> CropSampler:
     )
 
 
-def _encoder(config: BoxSegmenterConfig, pretrained: bool) -> Encoder:
+def _encoder(config: BoxSegmenterConfig, channels: int, pretrained: bool) -> Encoder:
     encoder = encoder_of(config.encoder, pretrained)
     if isinstance(encoder.body, fx.GraphModule):
         fold_frozen_norm(encoder.body)
-    _widen_first_convolution(encoder, config.encoder.name, 6 if config.neighbours else 4)
+    _widen_first_convolution(encoder, config.encoder.name, channels)
     return encoder
 
 

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from halfmask.masks.operators import roi_align
 from halfmask.masks.paste import grown
+from halfmask.models.box_segmenter.clicks import CHANNELS, Hints, hint_maps
 
 MAX_LEVEL = 6
-LOOSE_SHARE = 1 / 3
-"""Share of the boxes in training that are made loose, if any are."""
 
 
 def crop_regions(boxes: Tensor, context: float, smallest: float = 1.0) -> Tensor:
@@ -51,10 +50,12 @@ class Boxes:
     Attributes:
         every: float32 [n, 4].
         own: int64 [R], rows of `every`; −1: none.
+        hints: clicks and earlier masks of `every`, if there are any.
     """
 
     every: Tensor
     own: Tensor
+    hints: Hints | None = None
 
 
 def other_boxes(boxes: Boxes, regions: Tensor, size: int) -> Tensor:
@@ -155,45 +156,6 @@ class ImagePyramid:
         return out
 
 
-@dataclass(frozen=True)
-class Jitter:
-    """Random changes of boxes and crops in training, from torch's global generator.
-
-    Attributes:
-        box: the corners of some boxes, marked as loose, move by up to this share of the
-            box's side.
-        crop: place and side of the crop change by up to this share.
-    """
-
-    box: float = 0.0
-    crop: float = 0.0
-
-    def move_boxes(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns boxes [R, 4], and bool [R]: which of them are loose now."""
-        loose = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
-        if self.box == 0:
-            return boxes, loose
-        sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-        loose = (torch.rand(len(boxes)) < LOOSE_SHARE).to(boxes.device)
-        moved = boxes + _uniform(boxes.shape, boxes) * self.box * sides
-        return torch.where(loose[:, None], moved, boxes), loose
-
-    def move_regions(self, regions: Tensor) -> Tensor:
-        if self.crop == 0:
-            return regions
-        half = (regions[:, 2:] - regions[:, :2]) / 2
-        centre = (regions[:, :2] + regions[:, 2:]) / 2 + _uniform(
-            half.shape, half
-        ) * self.crop * half
-        half = half * torch.exp(_uniform(half.shape, half) * self.crop)
-        return torch.cat([centre - half, centre + half], 1)
-
-
-def _uniform(shape: torch.Size, like: Tensor) -> Tensor:
-    """Draws from [−1, 1) on the CPU, so that every device sees the same numbers."""
-    return (torch.rand(shape) * 2 - 1).to(like.device, like.dtype)
-
-
 LOOSE = 0.5
 """Height of a loose box's channel; a tight one's is 1."""
 
@@ -214,6 +176,7 @@ class CropReader(nn.Module):
 
     Attributes:
         neighbours: whether crops show the other boxes of the photograph too.
+        clicks: whether they have channels for clicks and an earlier mask.
         loose: in inference, whether boxes are loose.
     """
 
@@ -237,6 +200,7 @@ class CropReader(nn.Module):
         self.mirror = mirror
         self.reach = reach
         self.neighbours = False
+        self.clicks = False
         self.loose = False
         # The closest one first: masks cover its regions, where their cells are finest.
         self.contexts = tuple(sorted(zooms)) or (context,)
@@ -246,7 +210,7 @@ class CropReader(nn.Module):
     @property
     def channels(self) -> int:
         """C, channels of a crop."""
-        return 6 if self.neighbours else 4
+        return 4 + 2 * self.neighbours + CHANNELS * self.clicks
 
     def pyramid(self, image: Tensor) -> ImagePyramid:
         return ImagePyramid(image, self.mean, self.std)
@@ -275,7 +239,8 @@ class CropReader(nn.Module):
         Args:
             image: the pixels.
             boxes, regions: float32 [R, 4].
-            among: the photograph's boxes, for `neighbours`; None: `boxes` are all.
+            among: the photograph's boxes, for `neighbours` and `clicks`; None: `boxes`
+                are all.
             loose: bool [R]; None: `self.loose`.
         """
         if loose is None:
@@ -283,9 +248,11 @@ class CropReader(nn.Module):
         height = torch.where(loose, LOOSE, 1.0).to(boxes)
         box = inside_box(boxes, regions, self.size) * height[:, None, None]
         parts = [image.read(regions, self.size), box[:, None]]
+        among = among or Boxes(boxes, torch.arange(len(boxes), device=boxes.device))
         if self.neighbours:
-            among = among or Boxes(boxes, torch.arange(len(boxes), device=boxes.device))
             parts.append(other_boxes(among, regions, self.size))
+        if self.clicks:
+            parts.append(hint_maps(among.hints, among.own, regions, size=self.size))
         return torch.cat(parts, 1)
 
     def colours(self, crops: Tensor) -> Tensor:

@@ -1,8 +1,12 @@
-"""How often a box segmenter looks at each box, and the quality score for each number.
+"""How often a box segmenter looks at each box, the scores of that, and its distillation.
 
 A look is one pass of the network over a crop: of one context, plain or mirrored. Masks
 are the means of all looks. The score's features depend on them: a single look cannot
-disagree with others. So each effort has a fit of its own.
+disagree with others. So each effort has a fit of its own. By distillation one look
+learns the mean of a teacher's looks: the teacher answers for every box, masked or not,
+so boxes without masks are data too.
+
+Shape letters: r crops, R boxes of one image, M side of a mask.
 """
 
 from __future__ import annotations
@@ -10,8 +14,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import Tensor
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+from halfmask import distributed
+from halfmask.models.box_segmenter.clicks import in_inference
+from halfmask.models.box_segmenter.crops import Boxes, CropReader, crop_regions, resample
+from halfmask.models.box_segmenter.inference import zoomed_masks
 from halfmask.models.box_segmenter.quality import QualityScore
 
 Effort = Literal["fast", "balanced", "best"]
@@ -97,3 +107,68 @@ def expect_effort(model: Any, effort: Effort) -> None:
     looks = looks_of(effort, model.best_looks, model.reader.context)
     model.reader.contexts, model.reader.mirror = looks.contexts, looks.mirror
     model.quality_score.effort = "best" if looks == model.best_looks else effort
+
+
+@dataclass(eq=False)
+class Distillation:
+    """What a box segmenter learns from a teacher.
+
+    It is no module: the teacher's weights are not the model's, and no state dict has
+    them.
+
+    Attributes:
+        weight: of the loss.
+        regions_per_image: box-only objects drawn from each image.
+        follows: whether the teacher is the moving average of the weights.
+        teacher: reads the boxes with all of its contexts, mirrored too if it does so;
+            None until the training has set it.
+    """
+
+    weight: float
+    regions_per_image: int
+    follows: bool = False
+    teacher: Any = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Distillation:
+        """Shares the teacher: the average of the weights needs no copy of it."""
+        return self
+
+    @torch.no_grad()
+    def looks(self, image: Tensor, boxes: Tensor, labels: Tensor, *, regions: Tensor) -> Tensor:
+        """Returns the mean of the teacher's looks at boxes of one image.
+
+        Args:
+            image: float32 [3, H, W].
+            boxes: float32 [R, 4] xyxy; the file's, even where the student's are moved.
+            labels: int64 [R], 0 for an unknown class.
+            regions: float32 [R, 4], that the answer covers.
+        Returns:
+            float32 [R, M, M], probabilities.
+        """
+        assert isinstance(self.teacher, nn.Module), "the training sets the teacher"
+        teacher = self.teacher.to(image.device)
+        reader: CropReader = teacher.reader  # type: ignore[assignment]
+        own = Boxes(boxes, torch.arange(len(boxes), device=boxes.device))
+        with in_inference(teacher):
+            mean, _ = zoomed_masks(
+                reader,
+                teacher.readings,  # type: ignore[arg-type]
+                [reader.pyramid(image)],
+                boxes=[own],
+                labels=labels,
+            )
+        return resample(mean, crop_regions(boxes, reader.contexts[0]), regions)
+
+    def loss(self, logits: Tensor, looks: Tensor, counts: Tensor) -> Tensor:
+        """Returns cross-entropy with the teacher's probabilities, the mean over crops.
+
+        Args:
+            logits, looks: float [r, M, M]; r may be 0.
+            counts: bool [r, M, M], the cells that count.
+        """
+        if len(logits) == 0:
+            return logits.sum() * 0
+        entropy = F.binary_cross_entropy_with_logits(logits.float(), looks, reduction="none")
+        cells = counts.sum((1, 2)).clamp_min(1)
+        mean = ((entropy * counts).sum((1, 2)) / cells).mean()
+        return self.weight * mean * distributed.mean_scale(len(logits))

@@ -1,11 +1,19 @@
-"""Losses of a mask on a crop of a box with context."""
+"""Losses of masks on crops of boxes with context, and those of a training batch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from halfmask import distributed
+from halfmask.models.box_segmenter.clicks import in_inference, simulate_clicks
+from halfmask.models.box_segmenter.sampler import CropBatch, batch_tightness
+from halfmask.models.image_rng import use_image_seeds
+from halfmask.structures import Target
 
 
 @dataclass(frozen=True)
@@ -70,3 +78,71 @@ def dice_loss(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tensor:
     probs, truth = logits.float().sigmoid().flatten(1), targets.float().flatten(1)
     overlap = 2 * (probs * truth).sum(1) + smooth
     return 1 - overlap / (probs.sum(1) + truth.sum(1) + smooth)
+
+
+def training_losses(model: Any, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+    """Returns the losses of a batch; see `BoxSegmenter.forward`.
+
+    Args:
+        model: a BoxSegmenter.
+    """
+    with use_image_seeds(targets):
+        batch = model.sampler.draw(images, targets, model.mask_size, hide_labels=model.needs_labels)
+    if distributed.total(0 if batch is None else len(batch.labels)) == 0:
+        return _no_losses(model)
+    batch = batch or model.sampler.nothing(images, model.mask_size)
+    if model.takes_clicks:
+        batch = replace(batch, crops=clicked_crops(model, batch))
+    logits = model.logits(batch.crops, batch.labels)
+    losses = _mask_losses(logits, batch, model.loss_weights)
+    if model.from_boxes is not None:
+        rows = ~batch.has_mask
+        rgb = model.reader.colours(batch.crops[rows])
+        losses |= model.from_boxes(
+            logits[rows], rgb, batch.true_inside[rows], batch_tightness(targets)
+        )
+    distillation = model.sampler.distillation
+    if distillation is not None:
+        losses["loss_looks"] = distillation.loss(logits, batch.looks, batch.counts)
+    return losses
+
+
+def clicked_crops(model: Any, batch: CropBatch) -> Tensor:
+    """Returns the batch's crops with simulated clicks on the model's errors."""
+
+    def predict(crops: Tensor, rows: Tensor) -> Tensor:
+        masks: Tensor = model.logits(crops, batch.labels[rows]) >= 0
+        return masks & batch.counts[rows]
+
+    with in_inference(model):
+        return simulate_clicks(
+            batch.crops,
+            (batch.masks >= 0.5) & batch.counts,
+            clicks=batch.clicks,
+            shown=batch.shown,
+            predict=predict,
+        )
+
+
+def _mask_losses(logits: Tensor, batch: CropBatch, weights: CropLossWeights) -> dict[str, Tensor]:
+    rows = batch.has_mask
+    scale = distributed.mean_scale(batch.weight[rows].sum())
+    if not bool(rows.any()):
+        return {"loss_mask": logits.sum() * 0, "loss_dice": logits.sum() * 0}
+    entropy, dice = crop_losses(
+        logits[rows],
+        batch.masks[rows],
+        batch.counts[rows],
+        weight=batch.weight[rows],
+        boundary_weight=weights.boundary,
+    )
+    return {"loss_mask": entropy * scale, "loss_dice": weights.dice * dice * scale}
+
+
+def _no_losses(model: Any) -> dict[str, Tensor]:
+    """Returns zeros that depend on every parameter."""
+    nothing = torch.stack([p.sum() * 0.0 for p in model.parameters() if p.requires_grad]).sum()
+    names = ["loss_mask", "loss_dice"]
+    names += [] if model.from_boxes is None else ["loss_projection", "loss_colour"]
+    names += [] if model.sampler.distillation is None else ["loss_looks"]
+    return dict.fromkeys(names, nothing)

@@ -10,7 +10,10 @@ from torch import Tensor
 from halfmask import distributed
 from halfmask.masks.crops import tightness
 from halfmask.masks.sample import sample
-from halfmask.models.box_segmenter.crops import Boxes, CropReader, Jitter, inside_box
+from halfmask.models.box_segmenter.box_noise import Jitter
+from halfmask.models.box_segmenter.clicks import drawn_clicks
+from halfmask.models.box_segmenter.crops import Boxes, CropReader, inside_box
+from halfmask.models.box_segmenter.looks import Distillation
 from halfmask.models.image_rng import MASKS, image_rng
 from halfmask.structures import Target
 
@@ -36,6 +39,8 @@ class CropBatch:
         labels: int64 [r], 0 where the class is hidden.
         weight: float32 [r], how much each mask counts (`Target.mask_weight`).
         has_mask: bool [r].
+        clicks, shown: int64 and bool [r], see `clicks.drawn_clicks`.
+        looks: float32 [r, M, M], a teacher's probabilities; zeros without one.
     """
 
     crops: Tensor
@@ -45,6 +50,9 @@ class CropBatch:
     labels: Tensor
     weight: Tensor
     has_mask: Tensor
+    clicks: Tensor
+    shown: Tensor
+    looks: Tensor
 
 
 class CropSampler:
@@ -56,6 +64,9 @@ class CropSampler:
         ignore_unknown: cells in the box of another object without a mask do not count.
         class_balance: 0 draws each masked object of an image alike, 1 each class alike;
             in between, an object counts its class's number to the power of -balance.
+
+    Attributes:
+        distillation: its teacher looks at the objects too; None: no teacher.
     """
 
     def __init__(
@@ -74,6 +85,7 @@ class CropSampler:
         self.box_only_per_image = box_only_per_image
         self.ignore_unknown = ignore_unknown
         self.class_balance = class_balance
+        self.distillation: Distillation | None = None
 
     @torch.no_grad()
     def draw(
@@ -86,7 +98,7 @@ class CropSampler:
         parts = []
         for index, (image, target) in enumerate(zip(images, targets, strict=True)):
             with image_rng(index, MASKS):
-                rows = self._rows(target)
+                rows = self.rows(target)
                 if len(rows):
                     parts.append(
                         self._cut(image, target, rows, mask_size=mask_size, hide_labels=hide_labels)
@@ -110,14 +122,19 @@ class CropSampler:
             labels=flags.long(),
             weight=flags.float(),
             has_mask=flags,
+            clicks=flags.long(),
+            shown=flags,
+            looks=maps,
         )
 
-    def _rows(self, target: Target) -> Tensor:
+    def rows(self, target: Target) -> Tensor:
         """Returns int64: the objects to learn from, masked ones first."""
         # A box that was made loose teaches nothing without a mask.
         bare = ~target.has_mask
         bare = bare if target.loose_box is None else bare & ~target.loose_box
-        groups = ((target.has_mask, self.regions_per_image), (bare, self.box_only_per_image))
+        distilled = 0 if self.distillation is None else self.distillation.regions_per_image
+        box_only = max(self.box_only_per_image, distilled)
+        groups = ((target.has_mask, self.regions_per_image), (bare, box_only))
         chosen = []
         for belongs, limit in groups:
             rows = torch.where(belongs)[0].cpu()
@@ -163,6 +180,7 @@ class CropSampler:
         weight = boxes.new_ones(len(boxes))
         weight = weight if target.mask_weight is None else target.mask_weight[rows]
         true_inside = inside_box(target.boxes[rows], regions, mask_size)
+        clicks, shown = self._hints(has_mask)
         return CropBatch(
             crops=crops,
             masks=masks,
@@ -171,13 +189,31 @@ class CropSampler:
             labels=labels,
             weight=weight,
             has_mask=has_mask,
+            clicks=clicks,
+            shown=shown,
+            looks=self._looks(image, target, rows, regions=regions, like=masks),
         )
+
+    def _looks(
+        self, image: Tensor, target: Target, rows: Tensor, *, regions: Tensor, like: Tensor
+    ) -> Tensor:
+        if self.distillation is None:
+            return torch.zeros_like(like)
+        boxes, labels = target.boxes[rows], target.labels[rows]
+        return self.distillation.looks(image, boxes, labels, regions=regions)
+
+    def _hints(self, has_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Draws `drawn_clicks`; only a crop with a true mask has some."""
+        if not self.reader.clicks:  # draws nothing, so that other runs stay the same
+            return torch.full_like(has_mask, -1, dtype=torch.int64), torch.zeros_like(has_mask)
+        clicks, shown = (rows.to(has_mask.device) for rows in drawn_clicks(len(has_mask)))
+        return torch.where(has_mask, clicks, -1), shown & has_mask
 
 
 def _hide_neighbours(crops: Tensor) -> None:
     """Clears the maps of other boxes in a random share ALONE of the crops."""
     alone = torch.rand(len(crops)) < ALONE
-    crops[alone.to(crops.device), 4:] = 0
+    crops[alone.to(crops.device), 4:6] = 0
 
 
 def _in_other_boxes(target: Target, rows: Tensor, regions: Tensor, *, size: int) -> Tensor:

@@ -67,6 +67,9 @@ class StageModule(pl.LightningModule):
             parameter.requires_grad_(name in self._learning)
         self.average = None if ema is None else average_of(model, ema)
         self.losses: dict[str, Tensor] = {}
+        distillation = getattr(getattr(model, "sampler", None), "distillation", None)
+        if distillation is not None and distillation.follows:
+            distillation.teacher = self.best
         self.train()
 
     def train(self, mode: bool = True) -> StageModule:

@@ -102,7 +102,7 @@ POSITIONAL = {
     "models/fixed/baselines.py:_one": "takes the coordinates of a box",
     "models/mask_rcnn/detections.py:_of_image": ROW,
     "models/mask_rcnn/model.py:_detection": ROW,
-    "web/schema.py:xywh": "takes the coordinates of a box",
+    "web/schema/base.py:xywh": "takes the coordinates of a box",
     "web/segmenting.py:_drawn": ROW,
 }
 """Functions of more than three positional arguments, and why."""

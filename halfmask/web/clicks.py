@@ -66,7 +66,7 @@ class Area:
         return 0 <= point.x - self.x < self.width and 0 <= point.y - self.y < self.height
 
 
-def points_of(clicks: Sequence[Any], box: Box, size: tuple[int, int]) -> list[Point]:
+def click_points(clicks: Sequence[Any], box: Box, size: tuple[int, int]) -> list[Point]:
     """Returns the pixels of clicks.
 
     Args:
@@ -133,7 +133,7 @@ def fitted(
         mask = np.pad(mask, [(0, n - m) for n, m in zip(area.shape, mask.shape, strict=True)])
     for point in known:
         if mask[area.cell(point)] != point.positive:
-            _correct(mask, maps[0], point, known, area=area)
+            _correct(mask, maps[0], point, others=known, area=area)
     full = np.repeat(np.repeat(mask, area.step, axis=0), area.step, axis=1)
     full = full[: area.height, : area.width]
     for point in known:  # on a coarse grid, several clicks may share a cell
@@ -154,7 +154,7 @@ def _best(maps: list[NDArray[np.float32]], points: Sequence[Point], area: Area) 
 
 
 def _correct(
-    mask: Bits, probs: NDArray[np.float32], point: Point, points: Sequence[Point], *, area: Area
+    mask: Bits, probs: NDArray[np.float32], point: Point, *, others: Sequence[Point], area: Area
 ) -> None:
     """Adds or removes the cells about a click that look like it, in place.
 
@@ -164,7 +164,7 @@ def _correct(
     y, x = np.mgrid[: mask.shape[0], : mask.shape[1]]
     own = (y - row) ** 2 + (x - column) ** 2
     near = own <= (SPREAD * max(mask.shape)) ** 2
-    for other in points:
+    for other in others:
         if other.positive != point.positive:
             there = area.cell(other)
             near &= own < (y - there[0]) ** 2 + (x - there[1]) ** 2

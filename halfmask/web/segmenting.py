@@ -168,7 +168,7 @@ class Segmenter:
         def look(predictor: Predictor) -> list[Look]:
             x0, y0, x1, y1 = _window(small, pixels.shape[:2], predictor.can_detect)
             moved = (small[0] - x0, small[1] - y0, small[2] - x0, small[3] - y0)
-            found = looks(predictor, pixels[y0:y1, x0:x1], moved, label)
+            found = looks(predictor, pixels[y0:y1, x0:x1], moved, label=label)
             return [
                 replace(one, region=_moved(one.region, (x0, y0), (across, down))) for one in found
             ]

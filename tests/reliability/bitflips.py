@@ -36,7 +36,7 @@ from halfmask.inference.export.checksums import check_export
 from halfmask.web.review.log.decision import Decision
 from halfmask.web.review.log.decisions import Decisions
 from halfmask.web.review.index import STATES, ReviewIndex, build_index
-from halfmask.web.review.table import Table as ReviewTable
+from halfmask.web.review.table import AnnotationTable as ReviewTable
 
 PHOTOGRAPHS, BATCHES = 12, 8
 MODEL = "box-segmenter"

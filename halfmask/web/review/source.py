@@ -31,7 +31,7 @@ from halfmask.web.photographs import (
 )
 from halfmask.web.review.index import STATES, build_index
 from halfmask.web.review.log.decision import Decision
-from halfmask.web.review.table import Table
+from halfmask.web.review.table import AnnotationTable
 
 BLOCK = 1 << 20
 
@@ -128,7 +128,7 @@ class ReviewedFile:
                 f"{path}: no annotation in it has a known image, a known class and a box, so "
                 "there is nothing to review"
             )
-        self.table = Table(self.index)
+        self.table = AnnotationTable(self.index)
         self.source = SourceFile(path, self.index.digest)
         self._images = images
         self._deciding = threading.Lock()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,9 @@ from halfmask.cli.serve import LOCAL_HOST, Device, Host, Port, Token
 from halfmask.cli.shared.options import EffortOption, PrecisionOption, RuntimeOption
 from halfmask.cli.shared.reading import fail_if_unread
 from halfmask.terminal import say
-from halfmask.web.review.serve import Reviewed
+
+if TYPE_CHECKING:
+    from halfmask.web.review.serve import Reviewed
 
 
 def run(

@@ -33,9 +33,9 @@ from halfmask.inference.complete import plan
 from halfmask.inference.complete.draw import MaskDrawer
 from halfmask.inference.complete.journal import Journal, journal_of
 from halfmask.inference.export.checksums import check_export
+from halfmask.web.review.index import STATES, ReviewIndex, build_index
 from halfmask.web.review.log.decision import Decision
 from halfmask.web.review.log.decisions import Decisions
-from halfmask.web.review.index import STATES, ReviewIndex, build_index
 from halfmask.web.review.table import AnnotationTable as ReviewTable
 
 PHOTOGRAPHS, BATCHES = 12, 8

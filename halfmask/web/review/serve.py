@@ -118,12 +118,7 @@ def review(
     finally:
         opened.close()
     return Reviewed(
-        out=out,
-        journal=journal,
-        masks=masks,
-        written=written,
-        edits=edits,
-        reading=source.report,
+        out=out, journal=journal, masks=masks, written=written, edits=edits, reading=source.report
     )
 
 

@@ -35,6 +35,7 @@ BENCHMARKS = {
     "masks": "benchmarks.scale.masks",
     "train": "benchmarks.speed.train",
     "inference": "benchmarks.speed.inference",
+    "complete": "benchmarks.speed.complete",
 }
 """Name → module, whose `run` takes Options and gives a Result."""
 
@@ -80,7 +81,7 @@ def run(
             help="table1 --data coco: key=value for every recipe; segmenter: options to run; "
             "reproduce: weights.KEY=FILE, expect=none, keys of the recipes; add-class: steps, "
             "pictures; real: a model to train; boxes: model=MODEL; heads: ways=a;b; "
-            "annotations, evaluation: sizes; adapt: minutes=5, steps=150, masks=50.",
+            "annotations, evaluation: sizes; complete: base, rounds; adapt: minutes=5, steps=150, masks=50.",
         ),
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Write rows and all measures here.")] = None,
@@ -114,7 +115,8 @@ def run(
     mask head. `classes`: cost against the number of classes. `objects`: images of up to
     3000 masked objects, and the loader. `masks`: probabilities to run lengths. `train`:
     a training step beside torchvision. `inference`: photograph to RLE beside
-    torchvision, in PyTorch, ONNX Runtime and OpenVINO. `annotations`: a file of ten
+    torchvision, in PyTorch, ONNX Runtime and OpenVINO. `complete`: the command complete
+    from file to file, by effort and runtime. `annotations`: a file of ten
     million annotations, indexed, opened and read. `evaluation`: AP at COCO's size,
     beside pycocotools.
 

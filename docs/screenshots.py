@@ -52,8 +52,9 @@ def main() -> None:
             page = browser.new_context(viewport=DESK).new_page()
             begin(page, server.address, dog_in(filled))
             take(page, "review")
-            page.keyboard.press("e")
-            drag(page, (0.085, -0.14), (0.08, 0.05))
+            page.keyboard.press("d")
+            page.mouse.move(600, 420)
+            page.wait_for_timeout(300)
             take(page, "review_redraw")
             context = browser.new_context(
                 viewport=PHONE, has_touch=True, device_scale_factor=2, color_scheme="dark"

@@ -63,9 +63,7 @@ DOOR = "a verb: its options and one call"
 SHORT = {
     "datasets/opening.py": "verbs that write open a data set alike",
     "cli/shared/completion.py": "verbs complete alike",
-    "cli/shared/options.py": "the options that several verbs share",
     "cli/shared/reading.py": "every verb that opens a data set prints alike",
-    "cli/serve.py": DOOR,
     "cli/split.py": DOOR,
     "cli/synth.py": DOOR,
     "errors.py": "every room raises these errors",
@@ -251,9 +249,9 @@ def test_files_have_60_to_300_lines() -> None:
     assert [name for name in SHORT if lines.get(name, 60) >= 60] == []
 
 
-def test_the_package_has_at_most_380_files() -> None:
+def test_the_package_has_at_most_400_files() -> None:
     """Twelve formats to read take some sixty of them."""
-    assert len([p for p in FILES if p.name != "__init__.py"]) <= 380
+    assert len([p for p in FILES if p.name != "__init__.py"]) <= 400
 
 
 # 3. Thin doors.

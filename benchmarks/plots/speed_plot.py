@@ -11,7 +11,7 @@ from halfmask.pictures.save import save_figure
 
 
 def speed_plot(
-    panels: Mapping[str, Mapping[str, float]], out: Path, ours: str = "halfmask"
+    panels: Mapping[str, Mapping[str, float]], out: Path, ours: str | tuple[str, ...] = "halfmask"
 ) -> Path:
     """Draws a panel of horizontal bars for each title.
 

@@ -30,7 +30,6 @@ from halfmask.inference.images import as_tensor
 from halfmask.inference.predictor import Predictor, load
 from halfmask.masks.crops import MaskCrops, encode_rle, iou
 from halfmask.masks.paste import paste
-from halfmask.models.box_segmenter.model import BoxSegmenter
 from halfmask.models.fixed.sam import SamSegmenter
 
 PHOTOS = Path(__file__).parents[2] / "halfmask" / "assets" / "photos"
@@ -145,11 +144,7 @@ def _ours(folder: Path, calibration: Sequence[Sample]) -> dict[str, Draw]:
 
 
 def _one_look() -> Predictor:
-    predictor = load("box-segmenter", device="cpu")
-    assert isinstance(predictor.model, BoxSegmenter)
-    predictor.model.reader.mirror = False
-    predictor.model.reader.contexts = (predictor.model.reader.context,)
-    return predictor
+    return load("box-segmenter", device="cpu", effort="fast")
 
 
 Runner = Callable[[Tensor, Tensor], list[Any]]

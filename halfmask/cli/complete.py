@@ -222,7 +222,7 @@ def _print_plan(done: Completion) -> None:
         table.add_row(one.name, str(one.masks), *note)
     if done.classes:
         PlainConsole().print(table)
-    photographs = len(done.plan.photographs)
+    photographs = done.plan.image_count
     say(f"would fill {done.plan.total} masks in {photographs} photographs; nothing was written")
     show_additions(done.additions, "would be added")
     say(f"would leave alone: {_kept(done.counts)}")

@@ -233,6 +233,7 @@ def load(
     """
     if not isinstance(model, str | Path):
         raise InputError(f"model: expected a name or a path, found {type(model).__name__}")
+    Computing(runtime, precision).check()
     chosen = checked_device(device)
     finder = None if detector is None else load_detector(detector, chosen, classes)
     if detector is None and classes is not None:

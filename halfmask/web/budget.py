@@ -5,20 +5,56 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 
 MOST_WAITING = 8
 """Requests that may wait for room; further ones get `BusyError` at once."""
 WAIT_SECONDS = 10.0
-
-
-ASKING: ContextVar[str] = ContextVar("asking", default="")
-"""Address of the client whose request is answered; "" outside of one."""
+RETRY_SECONDS = 3
+"""When a client that was told *busy* should ask again."""
 
 
 class BusyError(Exception):
     """Too many requests wait for the model, or for memory."""
+
+
+class Holds:
+    """What a request holds until its last byte is sent.
+
+    Attributes:
+        counted: bytes of its answer that are in a budget already.
+    """
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self.counted = 0
+
+    def keep(self, hold: Hold) -> None:
+        """Keeps a part of a budget until the request's answer is sent."""
+        self._stack.enter_context(hold)
+        self.counted += hold.amount
+
+    def __enter__(self) -> Holds:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+ASKING: ContextVar[str] = ContextVar("asking", default="")
+"""Address of the client whose request is answered; "" outside of one."""
+HELD: ContextVar[Holds | None] = ContextVar("held", default=None)
+"""What the request holds; None outside of one."""
+
+
+def until_sent(hold: Hold) -> None:
+    """Keeps a part of a budget as long as the request lasts; outside of one, no time."""
+    if (held := HELD.get()) is not None:
+        held.keep(hold)
+        return
+    with hold:
+        pass
 
 
 class ClientShares:
@@ -74,21 +110,31 @@ class Budget:
     def used(self) -> int:
         return self._used
 
-    @contextmanager
-    def room(self, amount: int) -> Iterator[None]:
-        """Holds an amount for a block; one that is larger than all there is goes alone.
+    def room(self, amount: int) -> Hold:
+        """Takes an amount; one that is larger than all there is goes alone.
 
+        Returns:
+            What gives it back, as a context manager.
         Raises:
             BusyError: too many requests wait, or none ended in time.
         """
         with self._freed:
             self._take(amount)
-        try:
-            yield
-        finally:
-            with self._freed:
-                self._used -= amount
-                self._freed.notify_all()
+        return Hold(self, amount)
+
+    def room_now(self, amount: int) -> Hold:
+        """As `room`, but never waits."""
+        with self._freed:
+            if not self._fits(amount):
+                raise BusyError
+            self._used += amount
+        return Hold(self, amount)
+
+    def give_back(self, amount: int) -> None:
+        """Returns an amount that was taken."""
+        with self._freed:
+            self._used -= amount
+            self._freed.notify_all()
 
     def _take(self, amount: int) -> None:
         if not self._fits(amount):
@@ -104,3 +150,18 @@ class Budget:
 
     def _fits(self, amount: int) -> bool:
         return self._used == 0 or self._used + amount <= self._most
+
+
+class Hold:
+    """A part of a budget. Leaving its block gives it back, once."""
+
+    def __init__(self, budget: Budget, amount: int) -> None:
+        self._budget, self.amount = budget, amount
+
+    def __enter__(self) -> Hold:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        amount, self.amount = self.amount, 0
+        if amount:
+            self._budget.give_back(amount)

@@ -14,7 +14,15 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADER_SECONDS = 15.0
 """A connection without a whole request's headers for this long is closed."""
-MOST_CONNECTIONS = 1_000
+ANSWER_SECONDS = 120.0
+"""A visitor who does not take an answer in this time is disconnected."""
+MOST_CONNECTIONS = 400
+READ_BYTES = 1 << 16
+"""Bytes that are read from a connection at a time."""
+CONNECTION_BYTES = 6 * READ_BYTES
+"""Memory of a connection: a read, what is parsed and waits, a piece of an answer and
+what the visitor has not taken.
+"""
 LOG_LINES = 10
 """Lines of a library that are logged in `LOG_SECONDS`; the rest is counted."""
 LOG_SECONDS = 60.0
@@ -46,6 +54,7 @@ class PatientProtocol(H11Protocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._deadline: asyncio.TimerHandle | None = None
+        self._slow: asyncio.TimerHandle | None = None
         self._most = connection_limit()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -53,10 +62,13 @@ class PatientProtocol(H11Protocol):
         if len(self.connections) > self._most:
             transport.abort()
         else:
+            if hasattr(transport, "max_size"):  # asyncio's own; other loops read little
+                transport.max_size = READ_BYTES
             self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._stop_hurrying()
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
@@ -66,7 +78,24 @@ class PatientProtocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         self._wait()
+        if not self.flow.write_paused:
+            self._stop_hurrying()
         super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._slow is None:
+            self._slow = self.loop.call_later(ANSWER_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self._is_answering():
+            self._stop_hurrying()
+
+    def _stop_hurrying(self) -> None:
+        if self._slow is not None:
+            self._slow.cancel()
+            self._slow = None
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete

@@ -13,11 +13,12 @@ from fastapi.staticfiles import StaticFiles
 from halfmask._version import __version__
 from halfmask.errors import InputError
 from halfmask.web.budget import BusyError
+from halfmask.web.flow import busy_answer
 from halfmask.web.schema import Fault
 
 STATIC = Path(__file__).parent / "static"
 FAULTS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Fault} for status in (400, 401, 403, 404, 408, 409, 413, 422, 429, 507)
+    status: {"model": Fault} for status in (400, 401, 403, 404, 408, 409, 413, 422, 503, 507)
 }
 
 
@@ -64,7 +65,7 @@ def _unusable(_: Request, error: Exception) -> JSONResponse:
 
 
 def _busy(_: Request, __: Exception) -> JSONResponse:
-    return fault(429, "busy with other requests; try again in a moment")
+    return busy_answer()
 
 
 def _disk(_: Request, error: Exception) -> JSONResponse:

@@ -1,44 +1,52 @@
-"""Photographs for a browser: in one frame, and only from inside the folder."""
+"""Photographs for a browser, in one frame: measured, decoded and encoded."""
 
 from __future__ import annotations
 
 import io
 import math
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
 from PIL import Image
 
-from halfmask.coco.images import Pixels, by_last_part, to_rgb
-from halfmask.coco.photographs.orientation import Frame, Orientation
-from halfmask.coco.records import file_name_of
+from halfmask.coco.images import Pixels, to_rgb
+from halfmask.coco.photographs.depth import is_deep
+from halfmask.coco.photographs.orientation import SIDEWAYS, Frame, Orientation, Size
 from halfmask.errors import InputError
-from halfmask.files.held import open_below
 from halfmask.files.pictures import picture_of
-from halfmask.web.budget import Budget
 
 LARGEST_SHOWN = 4096
 """Longest side of a photograph in the browser; larger ones are sent smaller."""
-MOST_PIXELS = 89_000_000
-"""Pixels of a photograph; Pillow takes more for an attack."""
+HUGE_PIXELS = 40_000_000
+"""Pixels of a JPEG beyond which the first view has fewer, so that it comes in a second."""
+LEAST_SHOWN = LARGEST_SHOWN // 2
+"""Longest side that the first view of such a JPEG has at least."""
+MOST_PIXELS = 178_000_000
+"""Pixels of a photograph; other commands refuse more, too."""
 LOSSLESS_PIXELS = 4_000_000
 """Pixels up to which a photograph that is no JPEG is sent as PNG."""
-LARGEST_CROP = 1024
+AS_IS_BYTES = 1 << 24
+"""Bytes of a JPEG up to which it is sent as it is, without its EXIF block."""
 QUALITY = 90
-_MOST_BYTES = 1 << 28
-DECODING_BYTES = 1_200_000_000
-"""Memory of all photographs that are decoded, or wait for the model, at the same time."""
-_EIGHT_BIT_COST = 12
-"""Bytes for each pixel while a photograph of 8 bits is decoded, converted and encoded."""
-_WIDE_COST = 40
-"""The same of 16 and 32 bits, which are scaled in float64."""
-_WIDE_MODES = frozenset({"I", "F"})
-_DECODING = Budget(DECODING_BYTES)
+_BACK = {6: 8, 8: 6}
+_TRANSPOSED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How Pillow turns pixels by an EXIF orientation."""
+
+Source = bytes | IO[bytes]
+"""A photograph's file: its bytes, or a file object open for reading bytes."""
+Window = tuple[int, int, int, int]
+"""x0, y0, x1, y1: a part of a photograph, pixels of its frame."""
 
 
 @dataclass(frozen=True)
@@ -50,74 +58,17 @@ class Shown:
         media_type: its type.
     """
 
-    data: bytes
+    data: bytes | memoryview
     media_type: str
 
 
-def path_inside(folder: Path, name: str) -> Path:
-    """Returns the real path of a file below a folder.
-
-    Where there is no such file, it is the only one with the same last part.
-
-    Raises:
-        InputError: there is no such file, or it lies outside the folder: by `..`, by an
-            absolute path, or through a link.
-    """
-    try:
-        return _real_path(folder, name)
-    except InputError:
-        found = by_last_part(folder, name)
-        if found is None:
-            raise
-        return _real_path(folder, found)
-
-
-def _real_path(folder: Path, name: str) -> Path:
-    root = folder.resolve()
-    try:
-        path = (root / name).resolve(strict=True)
-        inside = path.is_relative_to(root) and stat.S_ISREG(path.stat().st_mode)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"{name}: expected a photograph in {folder.name}, there is no such file"
-        ) from error
-    if not inside:
-        raise InputError(
-            f"{name}: lies outside the folder {folder.name}, or is no file; put the "
-            "photographs into the folder"
-        )
-    return path
-
-
-def bytes_inside(folder: Path, image: dict[str, Any]) -> bytes:
-    """Returns the content of an image record's file below a folder.
-
-    Raises:
-        InputError: the record has no file name, there is no such file, or it lies
-            outside the folder.
-    """
-    name = file_name_of(image)
-    if not name:
-        raise InputError(f"image id {image.get('id')}: the record has no file_name")
-    path = path_inside(folder, name)
-    try:
-        # Held by descriptor: a folder on the way may become a link at any moment.
-        with open_below(folder.resolve(), path) as file:
-            data = file.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
-    if len(data) > _MOST_BYTES:
-        raise InputError(f"{name}: larger than {_MOST_BYTES >> 20} MB")
-    return data
-
-
-def orientation_of(data: bytes, where: str, most_pixels: int = MOST_PIXELS) -> Orientation:
+def orientation_of(source: Source, where: str, most_pixels: int = MOST_PIXELS) -> Orientation:
     """Returns the size of a photograph in both frames, without decoding.
 
     Raises:
         InputError: Pillow cannot read it, or it has too many pixels.
     """
-    with _image(data, where) as image:
+    with _image(source, where) as image:
         found = Orientation.of(image)
     height, width = found.stored
     if width * height > most_pixels:
@@ -128,51 +79,100 @@ def orientation_of(data: bytes, where: str, most_pixels: int = MOST_PIXELS) -> O
     return found
 
 
-@contextmanager
-def room_for(data: bytes, where: str, shrink: int = 1) -> Iterator[None]:
-    """Holds the memory that a photograph needs while a block decodes and uses it.
-
-    Arguments are those of `decoded`.
-
-    Raises:
-        InputError: as `orientation_of`.
-        BusyError: other requests use the memory.
-    """
-    height, width = orientation_of(data, where).stored
-    with _image(data, where) as image:
-        if shrink > 1:
-            image.draft("RGB", (max(1, width // shrink), max(1, height // shrink)))
-        is_wide = image.mode in _WIDE_MODES or image.mode.startswith("I;16")
-        cost = image.width * image.height * (_WIDE_COST if is_wide else _EIGHT_BIT_COST)
-    with _DECODING.room(cost):
-        yield
+def decoded(
+    source: Source,
+    where: str,
+    *,
+    frame: Frame = Frame.TURNED,
+    window: Window | None = None,
+    size: Size | None = None,
+) -> Pixels:
+    """Returns the pixels of `picture_part` a photograph, uint8 [H, W, 3] RGB."""
+    return np.asarray(picture_part(source, where, frame=frame, window=window, size=size))
 
 
-def decoded(data: bytes, where: str, shrink: int = 1, *, frame: Frame = Frame.TURNED) -> Pixels:
-    """Returns the pixels of a photograph, uint8 [H, W, 3] RGB, in a frame.
+def picture_part(
+    source: Source,
+    where: str,
+    *,
+    frame: Frame = Frame.TURNED,
+    window: Window | None = None,
+    size: Size | None = None,
+) -> Image.Image:
+    """Returns a part of a photograph, RGB.
 
     Args:
-        shrink: a JPEG may be decoded smaller, by at most this factor, which is faster.
+        source: the photograph's file.
+        where: its name, for errors.
+        frame: the frame of the window and of the result.
+        window: the part that is wanted, inside the photograph; None: all.
+        size: (H, W) of the result; None: that of the window.
     Raises:
         InputError: Pillow cannot read it, it is cut short, or it has too many pixels.
     """
-    found = orientation_of(data, where)
-    height, width = found.stored
-    with _image(data, where) as image:
-        if shrink > 1:
-            image.draft("RGB", (max(1, width // shrink), max(1, height // shrink)))
-        return found.pixels_in(frame, to_rgb(image))
+    found = orientation_of(source, where)
+    whole = found.size_in(frame)
+    x0, y0, x1, y1 = window or (0, 0, whole[1], whole[0])
+    turn = _turn_to(frame, found)
+    # From here on, all sides are those of the pixels as Pillow loads them.
+    loaded = Orientation(_BACK.get(turn, turn), whole)
+    (ax, ay), (bx, by) = loaded.point_turned((x0, y0)), loaded.point_turned((x1, y1))
+    box = (min(ax, bx), min(ay, by), max(ax, bx), max(ay, by))
+    height, width = size or (y1 - y0, x1 - x0)
+    wanted = (height, width) if turn in SIDEWAYS else (width, height)
+    with _image(source, where) as image:
+        part = _part(image, box, wanted)
+    del image  # it may take more than the part
+    return part if turn == 1 else part.transpose(_TRANSPOSED[turn])
 
 
-def shrink_for(width: float, height: float) -> int:
-    """Returns how much smaller a photograph may be for a box of these sides in pixels.
+def _turn_to(frame: Frame, found: Orientation) -> int:
+    """Returns the EXIF turn that brings the pixels, as Pillow loads them, into a frame."""
+    if frame == Frame.TURNED:
+        return 1 if found.loads_turned else found.turn
+    return _BACK.get(found.turn, found.turn) if found.loads_turned else 1
 
-    The box still has at least as many pixels as the crop of any model.
+
+def _part(
+    image: Image.Image, box: tuple[float, float, float, float], size: tuple[int, int]
+) -> Image.Image:
+    """Returns a part of an opened image, RGB, of a size (W, H).
+
+    A JPEG is decoded smaller where that is enough.
     """
-    return max(1, int(max(width, height) // LARGEST_CROP))
+    full, deep = image.size, is_deep(image)
+    scale = min((box[2] - box[0]) / size[0], (box[3] - box[1]) / size[1])
+    if scale >= 2 and not deep:
+        image.draft(image.mode, (math.ceil(full[0] / scale), math.ceil(full[1] / scale)))
+    step = _step(full, image.size)
+    x0, y0, x1, y1 = (side / step for side in box)
+    if deep:
+        image = Image.fromarray(to_rgb(image))
+    if image.mode != "RGB":
+        # Only the part is converted, with what the filter sees around it.
+        edge = math.ceil(4 * max(1.0, scale / step))
+        left, top = max(0, math.floor(x0) - edge), max(0, math.floor(y0) - edge)
+        right, bottom = math.ceil(x1) + edge, math.ceil(y1) + edge
+        image.load()
+        right, bottom = min(right, image.width), min(bottom, image.height)
+        image = image.crop((left, top, right, bottom)).convert("RGB")
+        x0, y0, x1, y1 = x0 - left, y0 - top, x1 - left, y1 - top
+    else:
+        image.load()
+    x1, y1 = min(x1, image.width), min(y1, image.height)
+    if image.size == size and (x0, y0) == (0, 0):
+        return image
+    if x1 - x0 == size[0] and y1 - y0 == size[1]:
+        return image.crop((int(x0), int(y0), int(x1), int(y1)))
+    return image.resize(size, box=(x0, y0, x1, y1), reducing_gap=2.0)
 
 
-def shown(data: bytes, where: str, frame: Frame = Frame.TURNED) -> Shown:
+def _step(full: tuple[int, int], drafted: tuple[int, int]) -> int:
+    """Returns the power of two by which a JPEG is decoded smaller."""
+    return next(s for s in (1, 2, 4, 8) if drafted == tuple(math.ceil(side / s) for side in full))
+
+
+def shown(source: Source, where: str, frame: Frame = Frame.TURNED) -> Shown:
     """Returns a photograph for a browser, in the frame of its masks.
 
     A JPEG keeps its bytes except the EXIF block, which holds orientation and location.
@@ -181,38 +181,56 @@ def shown(data: bytes, where: str, frame: Frame = Frame.TURNED) -> Shown:
     Raises:
         InputError: Pillow cannot read it, it is cut short, or it has too many pixels.
     """
-    found = orientation_of(data, where)
-    size = found.stored
-    as_is = frame == Frame.STORED or found.turn == 1
-    with _image(data, where) as image:
-        known = image.format == "JPEG" and image.mode in ("L", "RGB")
-        plain = known and as_is and max(size) <= LARGEST_SHOWN
-        if plain:
+    found = orientation_of(source, where)
+    with _image(source, where) as image:
+        is_jpeg = image.format == "JPEG"
+        as_is = frame == Frame.STORED or found.turn == 1
+        fits = max(found.stored) <= LARGEST_SHOWN
+        if is_jpeg and image.mode in ("L", "RGB") and as_is and fits:
             image.load()  # reports a file that is cut short
-        else:
-            scale = min(1.0, LARGEST_SHOWN / max(size))
-            height, width = (math.ceil(side * scale) for side in size)
-            image.draft("RGB", (width, height))  # a JPEG at 1/2, 1/4 or 1/8 if that suffices
-            pixels = np.array(image.convert("RGB")) if image.format == "JPEG" else to_rgb(image)
-            picture = Image.fromarray(found.pixels_in(frame, pixels))
-            smaller = (width, height) if found.size_in(frame) == size else (height, width)
-            if picture.size != smaller and scale < 1:
-                picture = picture.resize(smaller, reducing_gap=2.0)
-    if plain:
-        return Shown(b"".join(_without_exif(data)), "image/jpeg")
+            if len(data := _bytes_of(source)) <= AS_IS_BYTES:
+                return Shown(b"".join(_without_exif(data)), "image/jpeg")
+            del data
+    height, width = whole = found.size_in(frame)
+    scale = _first_scale(whole, is_jpeg)
+    size = (math.ceil(height * scale), math.ceil(width * scale))
+    return encoded(
+        picture_part(source, where, frame=frame, size=size),
+        lossless=height * width <= LOSSLESS_PIXELS,
+    )
+
+
+def encoded(picture: Image.Image, *, lossless: bool = False) -> Shown:
+    """Returns a picture as a PNG or a JPEG."""
     out = io.BytesIO()
-    if size[0] * size[1] <= LOSSLESS_PIXELS:
+    if lossless:
         picture.save(out, "PNG", compress_level=1)
         return Shown(out.getvalue(), "image/png")
     picture.save(out, "JPEG", quality=QUALITY)
     return Shown(out.getvalue(), "image/jpeg")
 
 
+def _first_scale(size: Size, is_jpeg: bool) -> float:
+    """Returns how large the first view of a photograph of a size (H, W) is."""
+    longest = max(size)
+    if is_jpeg and size[0] * size[1] > HUGE_PIXELS:
+        step = next(s for s in (8, 4, 2, 1) if longest / s >= LEAST_SHOWN or s == 1)
+        return min(1 / step, LARGEST_SHOWN / longest)
+    return min(1.0, LARGEST_SHOWN / longest)
+
+
+def _bytes_of(source: Source) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    source.seek(0)
+    return source.read(AS_IS_BYTES + 1)
+
+
 @contextmanager
-def _image(data: bytes, where: str) -> Iterator[Image.Image]:
+def _image(source: Source, where: str) -> Iterator[Image.Image]:
     """Opens an image for a block that only reads it; any error becomes an InputError."""
     try:
-        with picture_of(data) as image:
+        with picture_of(_rewound(source)) as image:
             yield image
     except Exception as error:
         # Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error,
@@ -221,6 +239,12 @@ def _image(data: bytes, where: str) -> Iterator[Image.Image]:
         raise InputError(
             f"{where}: expected a photograph, cannot read it ({reason}); replace the file"
         ) from error
+
+
+def _rewound(source: Source) -> Source:
+    if not isinstance(source, bytes):
+        source.seek(0)
+    return source
 
 
 def _without_exif(data: bytes) -> Iterator[bytes]:

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import ipaddress
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse
 
-from halfmask.web.budget import ASKING
+from halfmask.web.budget import ASKING, HELD, Budget, BusyError, Holds
+from halfmask.web.flow import (
+    ANSWER_BYTES,
+    ARRIVING_BYTES,
+    JSON_BYTES,
+    JSON_COST,
+    Answer,
+    Body,
+    ClientTurns,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    busy_answer,
+)
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-BODY_SECONDS = 60.0
-"""A request that sends nothing for this long is refused."""
-ARRIVING_BYTES = 1 << 28
-"""Bytes of all requests' bodies at the same time; a request beyond them gets 429."""
 LONGEST_URL = 4096
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 CONTENT_SECURITY = "; ".join(
@@ -63,13 +66,15 @@ class Access:
         token: secret that visitors need; None if only this machine reaches the page.
         names: host names that requests may use, besides localhost and IP addresses.
         most_bytes: the largest body of a request.
+        uploads: paths whose body is a file, kept in memory once.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
     token: str | None = None
     names: frozenset[str] = field(default_factory=frozenset)
-    most_bytes: int = 1 << 23
+    most_bytes: int = JSON_BYTES
+    uploads: frozenset[str] = frozenset()
 
     @property
     def cookie(self) -> str:
@@ -84,7 +89,14 @@ class Access:
         return f"http://{shown}:{self.port}/" + (f"?token={self.token}" if self.token else "")
 
 
-def access_for(host: str, port: int, most_bytes: int, *, demand_token: bool = False) -> Access:
+def access_for(
+    host: str,
+    port: int,
+    most_bytes: int,
+    *,
+    demand_token: bool = False,
+    uploads: frozenset[str] = frozenset(),
+) -> Access:
     """Returns the rules for an address, with a token if other machines can reach it."""
     token = secrets.token_urlsafe(24) if demand_token or not is_loopback(host) else None
     names = (
@@ -92,7 +104,14 @@ def access_for(host: str, port: int, most_bytes: int, *, demand_token: bool = Fa
         if not is_loopback(host)
         else set()
     )
-    return Access(host=host, port=port, token=token, names=frozenset(names), most_bytes=most_bytes)
+    return Access(
+        host=host,
+        port=port,
+        token=token,
+        names=frozenset(names),
+        most_bytes=most_bytes,
+        uploads=uploads,
+    )
 
 
 def is_loopback(host: str) -> bool:
@@ -122,11 +141,13 @@ class Guard:
     - A token, if there is one, comes once in the address, then in a cookie that scripts
       cannot read, or in `Authorization: Bearer`.
     - Bodies are counted as they arrive, whatever their header says, each and all.
+    - Answers go out in pieces as the visitor takes them. The large ones are counted.
     """
 
     def __init__(self, app: App, access: Access) -> None:
         self._app, self._access = app, access
-        self._arriving = 0
+        self._arriving, self._leaving = Budget(ARRIVING_BYTES), Budget(ANSWER_BYTES)
+        self._turns = ClientTurns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -143,7 +164,11 @@ class Guard:
             await answer(scope, receive, guarded)
         else:
             ASKING.set(str((scope.get("client") or ("",))[0]))
-            await self._pass_on(scope, receive, guarded)
+            try:
+                async with self._turns.one(ASKING.get()):
+                    await self._pass_on(scope, receive, guarded)
+            except BusyError:  # of the turn; the application answers its own
+                await busy_answer()(scope, receive, guarded)
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > LONGEST_URL:
@@ -161,8 +186,8 @@ class Guard:
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit():
             return 400, "content-length is no number"
-        if int(length[:20]) > self._access.most_bytes:
-            return 413, f"larger than {self._access.most_bytes >> 20} MB"
+        if int(length[:20]) > (most := self._most(scope, headers)):
+            return 413, f"larger than {most >> 20} MB"
         return None
 
     def _knows_host(self, value: str) -> bool:
@@ -215,36 +240,35 @@ class Guard:
         return f"{self._access.cookie}={self._access.token}; HttpOnly; SameSite=Strict; Path=/"
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, and counts its body."""
-        left = most = self._access.most_bytes
-        answered = False
-
-        async def counted() -> Message:
-            nonlocal left
-            if answered:  # now only the visitor's disconnection can follow
-                return await receive()
+        """Passes the request on; counts its body, and its answer until it is sent."""
+        headers = Headers(scope=scope)
+        is_upload = self._is_upload(scope, headers)
+        length = headers.get("content-length")
+        body = Body(
+            receive,
+            most=self._most(scope, headers),
+            declared=None if length is None else int(length),
+            # An upload of unknown length is in memory twice when its pieces are joined.
+            cost=(2 - (length is not None)) if is_upload else JSON_COST,
+            arriving=self._arriving,
+        )
+        with Holds() as held:
+            HELD.set(held)
+            answer = Answer(send, body, held, self._leaving)
             try:
-                message = await asyncio.wait_for(receive(), BODY_SECONDS)
-            except TimeoutError:
-                raise HTTPException(408, "the request did not come in time") from None
-            size = len(message.get("body", b""))
-            left -= size
-            self._arriving += size
-            if left < 0:
-                raise HTTPException(413, f"larger than {most >> 20} MB")
-            if self._arriving > ARRIVING_BYTES:
-                raise HTTPException(429, "busy with other uploads; try again in a moment")
-            return message
+                await self._app(scope, body.receive, answer.send)
+                if answer.is_refused:
+                    await busy_answer()(scope, receive, send)
+            finally:
+                body.forget()
 
-        async def noted(message: Message) -> None:
-            nonlocal answered
-            answered = True
-            await send(message)
+    def _is_upload(self, scope: Scope, headers: Headers) -> bool:
+        kind = headers.get("content-type", "").split(";")[0].strip().lower()
+        return scope["path"] in self._access.uploads and kind == "application/octet-stream"
 
-        try:
-            await self._app(scope, counted, noted)
-        finally:
-            self._arriving -= most - left
+    def _most(self, scope: Scope, headers: Headers) -> int:
+        most = self._access.most_bytes
+        return most if self._is_upload(scope, headers) else min(most, JSON_BYTES)
 
 
 def _same(origin: str, host: str) -> bool:

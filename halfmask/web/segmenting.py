@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
+import ctypes
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 
 from halfmask.coco.images import Pixels
 from halfmask.errors import InputError
@@ -22,20 +22,17 @@ from halfmask.inference.runtime.names import IN_TORCH, Computing
 from halfmask.models.box_segmenter.looks import Effort
 from halfmask.structures import Detection
 from halfmask.web.budget import ASKING, BusyError, ClientShares
+from halfmask.web.surroundings import Box, Readable, View, Whole, view_of, whole_view
 
 LONGEST_QUEUE = 8
 """Requests that may wait for the model; further ones get `BusyError`."""
 MOST_OF_ONE = LONGEST_QUEUE // 2
 """How many of them one address may have, so that others get a turn."""
 
-WHOLE_PIXELS = 4_000_000
-"""Pixels of a photograph beyond which a box segmenter sees the box's surroundings only."""
-SURROUNDINGS = 1.0
-"""Margin around the box, in its longer sides; models look less than half as far."""
-SMALLEST_REACH = 64
+TIDY_SECONDS = 2.0
+"""Freed memory goes back to the system at most this often."""
 
 T = TypeVar("T")
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +88,7 @@ class Segmenter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="halfmask-model")
         self._waiting = threading.BoundedSemaphore(LONGEST_QUEUE)
         self._shares = ClientShares(MOST_OF_ONE)
+        self._tidied = 0.0
 
     def warm_up(self) -> None:
         """Loads the model in the background and runs it once: the first run is slower."""
@@ -124,88 +122,95 @@ class Segmenter:
                     raise
             return self._predictor
 
-    def segment(
-        self, pixels: Pixels, box: Box, label: int = 0, *, size: tuple[int, int] | None = None
-    ) -> Drawn:
+    def segment(self, pixels: Pixels, box: Box, label: int = 0) -> Drawn:
         """Returns the mask of a box.
 
         Args:
-            pixels: the photograph, or a smaller copy of it.
+            pixels: the photograph, uint8 [H, W, 3].
             box: xyxy, in pixels of the photograph.
             label: the class, 0 for none.
-            size: (H, W) of the photograph, in which the box and the mask are; None:
-                that of `pixels`.
         Raises:
             InputError: the box is malformed, or lies outside the photograph.
             BusyError: too many requests wait.
         """
-        height, width = size or pixels.shape[:2]
-        across, down = width / pixels.shape[1], height / pixels.shape[0]
-        small = (box[0] / across, box[1] / down, box[2] / across, box[3] / down)
+        return self.segment_in(Whole(pixels), box, label)
+
+    def segment_in(self, photo: Readable, box: Box, label: int = 0) -> Drawn:
+        """As `segment`, of a photograph of which only the box's surroundings are read."""
+        view = self._view(box, photo)
 
         def draw(predictor: Predictor) -> FilledMask:
-            x0, y0, x1, y1 = _window(small, pixels.shape[:2], predictor.can_detect)
-            moved = (small[0] - x0, small[1] - y0, small[2] - x0, small[3] - y0)
-            found = predictor.segment(
-                pixels[y0:y1, x0:x1], [moved], [label] if predictor.categories else None
-            )
-            return fillings(_on_photograph(found, (x0, y0), (across, down), size=(height, width)))[
-                0
-            ]
+            labels = [label] if predictor.categories else None
+            found = predictor.segment(pixels, [view.inside(box)], labels)
+            return fillings(view.on_photograph(found))[0]
 
-        return _drawn(self._ask(draw), box, label)
+        with self._place():
+            pixels = photo.pixels(view.window, view.size)
+            return _drawn(self._ask(draw), box, label)
 
-    def looks(
-        self, pixels: Pixels, box: Box, label: int = 0, *, size: tuple[int, int]
-    ) -> list[Look]:
+    def looks(self, photo: Readable, box: Box, label: int = 0) -> list[Look]:
         """Returns the model's looks at a box, in pixels of the photograph.
 
-        Arguments and errors are those of `segment`.
+        Arguments and errors are those of `segment_in`.
         """
-        across, down = size[1] / pixels.shape[1], size[0] / pixels.shape[0]
-        small = (box[0] / across, box[1] / down, box[2] / across, box[3] / down)
+        view = self._view(box, photo)
 
         def look(predictor: Predictor) -> list[Look]:
-            x0, y0, x1, y1 = _window(small, pixels.shape[:2], predictor.can_detect)
-            moved = (small[0] - x0, small[1] - y0, small[2] - x0, small[3] - y0)
-            found = looks(predictor, pixels[y0:y1, x0:x1], moved, label=label)
-            return [
-                replace(one, region=_moved(one.region, (x0, y0), (across, down))) for one in found
-            ]
+            found = looks(predictor, pixels, view.inside(box), label=label)
+            return [replace(one, region=view.outside(one.region)) for one in found]
 
-        return self._ask(look)
+        with self._place():
+            pixels = photo.pixels(view.window, view.size)
+            return self._ask(look)
 
-    def detect(self, pixels: Pixels, least: float, most: int) -> list[Drawn]:
+    def detect_in(self, photo: Readable, least: float, most: int) -> list[Drawn]:
         """Returns the objects that a model with a detector finds, best first.
 
         Args:
-            pixels: the photograph.
+            photo: the photograph.
             least: the lowest confidence.
             most: the largest number of objects.
         Raises:
             InputError: the model has no detector.
             BusyError: too many requests wait.
         """
+        view = whole_view(photo.size)
 
         def find(predictor: Predictor) -> tuple[Detection, list[FilledMask]]:
-            found = predictor.detect(pixels)
+            found: Detection = predictor.detect(pixels)
             found = found.select(found.scores >= least)
             found = found.select(found.scores.argsort(descending=True)[:most])
+            found = view.on_photograph(found)
             return found, fillings(found)
 
-        found, filled = self._ask(find)
+        with self._place():
+            pixels = photo.pixels(view.window, view.size)
+            found, filled = self._ask(find)
         columns = found.boxes.tolist(), found.labels.tolist(), found.scores.tolist()
         return [_drawn(*row) for row in zip(filled, *columns, strict=True)]
 
-    def _ask(self, question: Callable[[Predictor], T]) -> T:
-        """Asks in one thread, since torch keeps memory for every thread that runs it."""
+    def _view(self, box: Box, photo: Readable) -> View:
+        """Returns what the model sees: a model that detects always sees all."""
+        return whole_view(photo.size) if self.predictor().can_detect else view_of(box, photo.size)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """Holds a place in the queue; whoever has none does not decode a photograph either."""
         with self._shares.one(ASKING.get()):
             if not self._waiting.acquire(blocking=False):
                 raise BusyError
             try:
-                return self._thread.submit(lambda: question(self.predictor())).result()
+                yield
             finally:
                 self._waiting.release()
+
+    def _ask(self, question: Callable[[Predictor], T]) -> T:
+        """Asks in one thread, since torch keeps memory for every thread that runs it."""
+        found = self._thread.submit(lambda: question(self.predictor())).result()
+        if time.monotonic() - self._tidied >= TIDY_SECONDS:
+            self._tidied = time.monotonic()
+            return_freed_memory()
+        return found
 
     def _warm(self) -> None:
         with suppress(InputError):  # the first request for a mask reports it
@@ -213,38 +218,10 @@ class Segmenter:
             self.predictor().segment(blank, [(8, 8, 56, 56)])
 
 
-def _window(box: Box, size: tuple[int, int], whole: bool) -> tuple[int, int, int, int]:
-    """Returns the part x0, y0, x1, y1 of a photograph (H, W) that the model needs.
-
-    The rest of a large photograph would cost seconds. The predictor refuses a malformed
-    box.
-    """
-    height, width = size
-    reach = SURROUNDINGS * max(box[2] - box[0], box[3] - box[1], SMALLEST_REACH)
-    x0, y0 = max(0, math.floor(box[0] - reach)), max(0, math.floor(box[1] - reach))
-    x1, y1 = min(width, math.ceil(box[2] + reach)), min(height, math.ceil(box[3] + reach))
-    if whole or height * width <= WHOLE_PIXELS or x1 <= x0 or y1 <= y0:
-        return 0, 0, width, height
-    return x0, y0, x1, y1
-
-
-def _moved(region: Box, offset: tuple[int, int], scale: tuple[float, float]) -> Box:
-    """Moves a rectangle from a part of a smaller copy to the photograph."""
-    (x, y), (across, down) = offset, scale
-    x0, y0, x1, y1 = region
-    return (x0 + x) * across, (y0 + y) * down, (x1 + x) * across, (y1 + y) * down
-
-
-def _on_photograph(
-    found: Detection, offset: tuple[int, int], scale: tuple[float, float], *, size: tuple[int, int]
-) -> Detection:
-    """Moves masks from a part of a smaller copy to the photograph of `size` (H, W).
-
-    They still are probabilities on rectangles, so only the rectangles change.
-    """
-    shift, factor = torch.tensor([*offset, *offset]), torch.tensor([*scale, *scale])
-    boxes, regions = (found.boxes + shift) * factor, (found.regions + shift) * factor
-    return replace(found, boxes=boxes, regions=regions, image_size=size)
+def return_freed_memory() -> None:
+    """Makes glibc return freed memory to the system; does nothing with other C libraries."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _drawn(filled: FilledMask, box: Box, label: int, confidence: float = 1.0) -> Drawn:

@@ -38,6 +38,7 @@ class PageServer:
         most_bytes: the largest body of a request.
         token: whether visitors from this machine need a token, too; all others always
             need one.
+        uploads: paths whose body is a file.
     Attributes:
         address: what to open in a browser, with the token if there is one.
     Raises:
@@ -52,9 +53,12 @@ class PageServer:
         port: int | None = None,
         most_bytes: int = 1 << 23,
         token: bool = False,
+        uploads: frozenset[str] = frozenset(),
     ) -> None:
         self._socket = bind(host, port)
-        access = access_for(host, self._socket.getsockname()[1], most_bytes, demand_token=token)
+        access = access_for(
+            host, self._socket.getsockname()[1], most_bytes, demand_token=token, uploads=uploads
+        )
         self.address = access.address
         self._server = uvicorn.Server(
             uvicorn.Config(

@@ -2,68 +2,41 @@
 
 from __future__ import annotations
 
-import ctypes
-import secrets
-import threading
-from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Annotated, Any
 
-from fastapi import Body, FastAPI, HTTPException, Path, Response
+from fastapi import FastAPI, HTTPException, Path, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from halfmask._version import __version__
+from halfmask.coco.photographs.orientation import Frame
 from halfmask.errors import InputError
 from halfmask.web import schema
+from halfmask.web.budget import ASKING
+from halfmask.web.decoding.photo import Photo, measured
+from halfmask.web.decoding.pool import decoders
 from halfmask.web.pages import application
-from halfmask.web.photographs import decoded, orientation_of, room_for, shown, shrink_for
 from halfmask.web.segmenting import Segmenter
 from halfmask.web.server import LOOPBACK, PageServer
+from halfmask.web.uploads import Held, Uploads
 
-MOST_HELD = 1 << 28
-"""Bytes of photographs in memory; beyond them the least recently used one goes first."""
 MOST_PIXELS = 40_000_000
 """Pixels of an uploaded photograph."""
 UPLOAD_BYTES = 1 << 25
 """Bytes of an uploaded photograph."""
 MOST_FOUND = 100
 PHOTO = "photograph"
+UPLOAD_PATH = "/api/photos"
+GONE = "the server no longer has this photograph, others needed the room; open it again"
 PhotoId = Annotated[str, Path(max_length=64)]
-
-
-class Uploads:
-    """Photographs that visitors sent, in memory, under names that nobody can guess."""
-
-    def __init__(self, most_bytes: int = MOST_HELD) -> None:
-        self._most = most_bytes
-        self._held: OrderedDict[str, bytes] = OrderedDict()
-        self._forgotten = 0
-        self._lock = threading.Lock()
-
-    def add(self, data: bytes) -> str:
-        name = secrets.token_urlsafe(18)
-        with self._lock:
-            self._held[name] = data
-            while sum(map(len, self._held.values())) > self._most and len(self._held) > 1:
-                self._forgotten += len(self._held.popitem(last=False)[1])
-            many = self._forgotten > self._most // 2
-            self._forgotten = 0 if many else self._forgotten
-        if many:  # without it the process grew by a megabyte a second with fifty visitors
-            return_freed_memory()
-        return name
-
-    def get(self, name: str) -> bytes | None:
-        """Returns the photograph, or None if it is unknown or gone."""
-        with self._lock:
-            if name in self._held:
-                self._held.move_to_end(name)
-            return self._held.get(name)
-
-
-def return_freed_memory() -> None:
-    """Makes glibc return freed memory to the system; does nothing with other C libraries."""
-    with suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
+OCTETS: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
 
 
 def tryout_server(
@@ -71,36 +44,70 @@ def tryout_server(
 ) -> PageServer:
     """Returns the server of a try-out page, not yet started."""
     app = tryout_app(segmenter)
-    return PageServer(app, host=host, port=port, most_bytes=UPLOAD_BYTES, token=token)
+    return PageServer(
+        app,
+        host=host,
+        port=port,
+        most_bytes=UPLOAD_BYTES,
+        token=token,
+        uploads=frozenset({UPLOAD_PATH}),
+    )
 
 
 def tryout_app(segmenter: Segmenter) -> FastAPI:
     """Returns the application of a try-out page; /openapi.json describes its API."""
     app, uploads = application("halfmask serve", "tryout.html"), Uploads()
 
-    def held(photo: str) -> bytes:
-        if (data := uploads.get(photo)) is None:
-            raise HTTPException(404, "the server no longer has this photograph; drop it again")
-        return data
+    @contextmanager
+    def reading(photo: str) -> Iterator[Held]:
+        with uploads.reading(photo) as held:
+            if held is None:
+                raise HTTPException(404, GONE)
+            yield held
+
+    def opened(photo: str) -> Photo:
+        @contextmanager
+        def source() -> Iterator[bytes | bytearray]:
+            with reading(photo) as held:
+                yield held.data
+
+        with reading(photo) as held:
+            size = held.size
+        return Photo(decoders=decoders(), source=source, where=PHOTO, frame=Frame.TURNED, size=size)
 
     _add_model(app, segmenter)
+    _add_photos(app, uploads, opened)
+    _add_masks(app, segmenter, opened)
+    return app
 
-    @app.post("/api/photos")
-    def upload(
-        data: Annotated[bytes, Body(media_type="application/octet-stream")],
-    ) -> schema.PhotoView:
-        height, width = orientation_of(data, PHOTO, MOST_PIXELS).turned
-        return schema.PhotoView(photo=uploads.add(data), width=width, height=height)
+
+def _add_photos(app: FastAPI, uploads: Uploads, opened: Callable[[str], Photo]) -> None:
+    def kept(data: bytearray) -> schema.PhotoView:
+        found = measured(decoders(), lambda: nullcontext(data), PHOTO, most_pixels=MOST_PIXELS)
+        height, width = found.turned
+        name = uploads.add(data, found.turned, ASKING.get())
+        return schema.PhotoView(photo=name, width=width, height=height)
+
+    @app.post(UPLOAD_PATH, openapi_extra=OCTETS)
+    async def upload(request: Request) -> schema.PhotoView:
+        return await run_in_threadpool(kept, await _body(request))
 
     @app.get("/api/photos/{photo}", response_class=Response)
     def show(photo: PhotoId) -> Response:
-        data = held(photo)
-        with room_for(data, PHOTO):
-            picture = shown(data, PHOTO)
+        picture = opened(photo).shown()
         return Response(picture.data, media_type=picture.media_type)
 
-    _add_masks(app, segmenter, held)
-    return app
+
+async def _body(request: Request) -> bytearray:
+    """Returns a request's body, which is in memory once."""
+    data, filled = bytearray(int(request.headers.get("content-length", 0))), 0
+    try:
+        async for block in request.stream():
+            data[filled : filled + len(block)] = block
+            filled += len(block)
+    except ClientDisconnect:
+        raise HTTPException(400, "the photograph did not arrive whole; open it again") from None
+    return data
 
 
 def _add_model(app: FastAPI, segmenter: Segmenter) -> None:
@@ -119,24 +126,17 @@ def _add_model(app: FastAPI, segmenter: Segmenter) -> None:
         )
 
 
-def _add_masks(app: FastAPI, segmenter: Segmenter, held: Callable[[str], bytes]) -> None:
+def _add_masks(app: FastAPI, segmenter: Segmenter, opened: Callable[[str], Photo]) -> None:
     @app.post("/api/photos/{photo}/segment")
     def segment(photo: PhotoId, asked: schema.ModelBoxRequest) -> schema.Segmented:
-        data = held(photo)
-        known = len(segmenter.predictor().categories)
+        picture, known = opened(photo), len(segmenter.predictor().categories)
         if asked.label > known:
             raise InputError(f"label {asked.label}: the model knows labels 0 to {known}")
         x, y, width, height = asked.box
-        box, shrink = (x, y, x + width, y + height), shrink_for(width, height)
-        size = orientation_of(data, PHOTO).turned
-        with room_for(data, PHOTO, shrink):
-            pixels = decoded(data, PHOTO, shrink)
-            drawn = segmenter.segment(pixels, box, asked.label, size=size)
+        drawn = segmenter.segment_in(picture, (x, y, x + width, y + height), asked.label)
         return schema.Segmented.of(drawn)
 
     @app.post("/api/photos/{photo}/detect")
     def detect(photo: PhotoId, asked: schema.DetectRequest) -> schema.Found:
-        data = held(photo)
-        with room_for(data, PHOTO):
-            found = segmenter.detect(decoded(data, PHOTO), asked.least, MOST_FOUND)
+        found = segmenter.detect_in(opened(photo), asked.least, MOST_FOUND)
         return schema.Found(items=[schema.Segmented.of(drawn) for drawn in found])

@@ -160,9 +160,11 @@ def test_loose_boxes_are_seen_in_the_masks_of_a(
     seen: set[bool] = set()
     before = Predictor.segment_batch
 
-    def noted(self: Any, images: Any, boxes: Any, labels: Any = None, loose: bool = False) -> Any:
+    def noted(
+        self: Any, images: Any, boxes: Any, labels: Any = None, loose: bool = False, **more: Any
+    ) -> Any:
         seen.add(loose)
-        return before(self, images, boxes, labels, loose=loose)
+        return before(self, images, boxes, labels, loose=loose, **more)
 
     monkeypatch.setattr(Predictor, "segment_batch", noted)
     monkeypatch.setattr(Predictor, "knows_loose_boxes", True)

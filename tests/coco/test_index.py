@@ -17,14 +17,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from halfmask.coco.scan import lists as json_scan
 from halfmask.coco.annotations import Annotations
 from halfmask.coco.file import CocoFile
 from halfmask.coco.index import build as index_build
 from halfmask.coco.index import place as index_place
 from halfmask.coco.index.file import CocoIndex
 from halfmask.coco.index.place import FOLDER_VARIABLE, index_path, open_annotations, open_index
+from halfmask.coco.scan import lists as json_scan
 from halfmask.errors import InputError
+from halfmask.inference.complete.count import count_work
+from halfmask.inference.complete.plan import Redo, plan
 
 Document = dict[str, Any]
 USES = ("annotated", "accepted", "filled")
@@ -80,7 +82,9 @@ def odd(document: Document) -> Document:
         {"id": 0, "file_name": "empty.png", "width": 7, "height": 9, "note": 'ünï \\ " ]}'}
     )
     block, base = annotations[2]["segmentation"], {"category_id": 7, "bbox": [10, 5, 8, 10]}
-    for number, state in enumerate(("filled", "accepted", "rejected", "redrawn", "annotated", "confirmed", "?")):
+    for number, state in enumerate(
+        ("filled", "accepted", "rejected", "redrawn", "annotated", "confirmed", "?")
+    ):
         note = {"halfmask": {"state": state, "score": 0.25 + number / 8}}
         annotations.append(
             {"id": 20 + number, "image_id": 2, **base, "segmentation": block, **note}
@@ -131,6 +135,20 @@ def odd(document: Document) -> Document:
     ):
         annotations.append({"id": 60 + number, "image_id": 1, **base, **change})
     return whole
+
+
+@pytest.mark.parametrize("redo", [Redo(), Redo(filled=True), Redo(broken=True)])
+def test_counts_what_complete_fills(tmp_path: Path, odd: Document, redo: Redo) -> None:
+    path = write(tmp_path / "a.json", odd)
+    expected, found = plan(CocoFile.read(path), redo), count_work(open_index(path), path, redo)
+    assert found.counts == expected.counts
+    assert found.to_fill == expected.to_fill
+    assert found.total == expected.total > 0
+    assert found.image_count == expected.image_count > 0
+    assert found.suspects == expected.suspects
+    assert found.broken == expected.broken
+    assert found.unusable == expected.unusable
+    assert found.unusable
 
 
 @pytest.mark.parametrize("chunk", [64, 1000, 4 << 20])

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from halfmask.coco.records import LISTS
 from halfmask.coco.scan import lists as json_scan
 from halfmask.coco.scan import state
-from halfmask.coco.records import LISTS
 from halfmask.coco.scan.lists import scan_lists
 from halfmask.errors import InputError
 

@@ -22,7 +22,7 @@ from halfmask.coco.locate import files_below, plain_name
 from halfmask.coco.photographs.orientation import Ruling
 from halfmask.coco.photographs.reader import PhotographReader
 from halfmask.errors import InputError
-from halfmask.web.photographs import path_inside
+from halfmask.web.inside import path_inside
 
 WIDTH, HEIGHT = 60, 40
 SHARED_NAMES = ("backslash", "prefix", "url")

@@ -22,6 +22,7 @@ from PIL import Image
 from pycocotools import mask as reference
 
 from halfmask.coco.file import CocoFile
+from halfmask.coco.index.place import open_index
 from halfmask.coco.supervision import MaskState
 from halfmask.errors import InputError
 from halfmask.inference.complete import plan as planning
@@ -65,6 +66,26 @@ def of_kind(document: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     for row in document["annotations"]:
         kinds.setdefault(row["kind"], []).append(row)
     return kinds
+
+
+@pytest.mark.parametrize("redo", [{}, {"redo_filled": True}, {"replace_broken": True}])
+def test_a_dry_run_counts_alike_through_an_index(
+    model: Predictor, write_file: WritesFile, redo: dict[str, Any]
+) -> None:
+    source = write_file()
+    photos, out = source.parent / "photos", source.parent / "out.json"
+    expected = complete(model, source, images=photos, out=out, dry_run=True, **redo)
+    open_index(source)
+    found = complete(model, source, images=photos, out=out, dry_run=True, **redo)
+    assert expected.plan.batches
+    assert not found.plan.batches
+    assert found.to_json() == expected.to_json()
+    assert found.classes == expected.classes
+    assert found.plan.image_count == expected.plan.image_count > 0
+    for photograph in photos.glob("*.*"):
+        photograph.unlink()
+    with pytest.raises(InputError, match=r"none of the .* photographs"):
+        complete(model, source, images=photos, out=out, dry_run=True, **redo)
 
 
 def test_what_is_kept_and_what_is_filled(model: Predictor, write_file: WritesFile) -> None:
@@ -658,10 +679,15 @@ def test_loose_boxes_are_seen_in_the_masks_that_exist(
     before = Predictor.segment_batch
 
     def noted(
-        self: Predictor, images: Any, boxes: Any, labels: Any = None, loose: bool = False
+        self: Predictor,
+        images: Any,
+        boxes: Any,
+        labels: Any = None,
+        loose: bool = False,
+        **more: Any,
     ) -> Any:
         told.append(loose)
-        return before(self, images, boxes, labels, loose=loose)
+        return before(self, images, boxes, labels, loose=loose, **more)
 
     monkeypatch.setattr(Predictor, "segment_batch", noted)
     done = complete(

@@ -232,7 +232,7 @@ def test_a_folder_that_is_swapped_under_a_review_leaks_nothing(tmp_path: Path) -
     from threading import Event, Thread
 
     from halfmask.errors import InputError
-    from halfmask.web.photographs import bytes_inside
+    from halfmask.web.inside import open_inside
 
     root, outside = tmp_path / "photos", tmp_path / "outside"
     for folder in (root / "day", outside):
@@ -255,7 +255,8 @@ def test_a_folder_that_is_swapped_under_a_review_leaks_nothing(tmp_path: Path) -
     try:
         for _ in range(3000):
             try:
-                assert bytes_inside(root, {"file_name": "day/1.jpg"}) == b"a photograph"
+                with open_inside(root, {"file_name": "day/1.jpg"}) as file:
+                    assert file.read() == b"a photograph"
                 read += 1
             except InputError:
                 pass

@@ -79,12 +79,19 @@ def served(
 
 
 def at(page: Any, point: tuple[float, float]) -> tuple[float, float]:
-    """Returns where a point of the whole 64 × 48 photograph is on the screen."""
+    """Returns where a point of the photograph is on the screen.
+
+    The try-out page shows the whole 64 × 48 photograph; the review page says what it shows.
+    """
     frame = page.locator("#stage").bounding_box()
-    across, down = frame["width"] - 2 * MARGIN, frame["height"] - 2 * MARGIN
-    scale = min(across / WIDTH, down / HEIGHT, CLOSEST)
-    left = frame["x"] + (frame["width"] - WIDTH * scale) / 2
-    top = frame["y"] + (frame["height"] - HEIGHT * scale) / 2
+    if page.locator("body.review").count():
+        view = page.evaluate("async () => (await import('/static/desk.js')).stage.view")
+        scale, left, top = view["scale"], frame["x"] + view["x"], frame["y"] + view["y"]
+    else:
+        across, down = frame["width"] - 2 * MARGIN, frame["height"] - 2 * MARGIN
+        scale = min(across / WIDTH, down / HEIGHT, CLOSEST)
+        left = frame["x"] + (frame["width"] - WIDTH * scale) / 2
+        top = frame["y"] + (frame["height"] - HEIGHT * scale) / 2
     return left + point[0] * scale, top + point[1] * scale
 
 

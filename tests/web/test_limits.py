@@ -1,7 +1,6 @@
 """What all visitors of a page together may use: memory, bodies, connections, log lines."""
 
 import asyncio
-import io
 import logging
 import os
 import socket
@@ -16,14 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from starlette.exceptions import HTTPException
 
-from halfmask.errors import InputError
-from halfmask.web import connections, photographs, security
+from halfmask.web import connections, security
 from halfmask.web.budget import ASKING, Budget, BusyError, ClientShares
 from halfmask.web.connections import FewLines, connection_limit
-from halfmask.web.photographs import DECODING_BYTES, decoded, room_for
+from halfmask.web.flow import JSON_COST
 from halfmask.web.security import Access, Guard
 from halfmask.web.segmenting import MOST_OF_ONE, Segmenter
 from halfmask.web.server import PageServer
@@ -76,52 +73,6 @@ def test_who_finds_no_room_is_told_to_come_again() -> None:
         assert budget.used == 10
 
 
-def picture(kind: str, mode: str, size: tuple[int, int]) -> bytes:
-    out = io.BytesIO()
-    Image.new(mode, size).save(out, kind)
-    return out.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("kind", "mode", "shrink", "cost"),
-    [
-        ("PNG", "RGB", 1, 12),
-        ("JPEG", "RGB", 1, 12),
-        ("JPEG", "RGB", 4, 12 / 16),
-        ("PNG", "RGB", 4, 12),
-        ("PNG", "I;16", 1, 40),
-        ("TIFF", "F", 1, 40),
-        ("TIFF", "I", 1, 40),
-    ],
-)
-def test_a_photograph_holds_what_its_pixels_need(
-    kind: str, mode: str, shrink: int, cost: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    budget = Budget(DECODING_BYTES)
-    monkeypatch.setattr(photographs, "_DECODING", budget)
-    data = picture(kind, mode, (64, 32))
-    with room_for(data, "x", shrink):
-        assert budget.used == 64 * 32 * cost
-        decoded(data, "x", shrink)
-    assert budget.used == 0
-    with pytest.raises(InputError, match="expected a photograph"), room_for(b"%!PS", "x"):
-        pass
-
-
-def test_the_cost_is_at_least_what_decoding_takes() -> None:
-    """Arrays that `to_rgb` holds at once, by NumPy's own count."""
-    import tracemalloc
-
-    for kind, mode, cost in (("TIFF", "I;16", 40), ("TIFF", "F", 40), ("PNG", "RGB", 12)):
-        data = picture(kind, mode, (1000, 500))
-        tracemalloc.start()
-        pixels = decoded(data, "x")
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        assert pixels.dtype == np.uint8
-        assert peak < 1000 * 500 * cost + 1_000_000, (kind, mode, peak)
-
-
 async def _post(guard: Guard, blocks: int, size: int, hold: asyncio.Event) -> int:
     """Sends a body in blocks, and waits before the last one; returns the status."""
     status = [0]
@@ -152,12 +103,13 @@ async def _post(guard: Guard, blocks: int, size: int, hold: asyncio.Event) -> in
 
 
 def test_bodies_of_all_visitors_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(security, "ARRIVING_BYTES", 1000)
+    monkeypatch.setattr(security, "ARRIVING_BYTES", 1000 * JSON_COST)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         while (await receive()).get("more_body"):
             pass
         await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
 
     async def run() -> list[int]:
         guard, hold = Guard(app, Access(most_bytes=600)), asyncio.Event()
@@ -167,9 +119,9 @@ def test_bodies_of_all_visitors_are_counted_together(monkeypatch: pytest.MonkeyP
         third = await _post(guard, 2, 500, hold)  # 300 + 300 + 500
         hold.set()
         alone = await _post(guard, 2, 300, hold)
-        return [await first, await second, third, alone, guard._arriving]
+        return [await first, await second, third, alone, guard._arriving.used]
 
-    assert asyncio.run(run()) == [200, 200, 429, 200, 0]
+    assert asyncio.run(run()) == [200, 200, 503, 200, 0]
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import http.client
 import io
 import json
 import os
-import resource
 import subprocess
 import sys
 import threading
@@ -24,7 +23,8 @@ from PIL import Image
 from halfmask.web import tryout_app as tryout_module
 from halfmask.web.review.app import review_server
 from halfmask.web.segmenting import Segmenter
-from halfmask.web.tryout_app import Uploads, tryout_server
+from halfmask.web.tryout_app import tryout_server
+from halfmask.web.uploads import Uploads
 
 from .conftest import Case, filled
 
@@ -143,7 +143,7 @@ def test_fifty_reviewers_lose_nothing(
         f"{len(made)} decisions of 50 reviewers, {dict(statuses)}, {resident()} MB with "
         "reviewers and model"
     )
-    assert not [kind for kind in statuses if kind.split()[-1] not in ("200", "409", "429")], (
+    assert not [kind for kind in statuses if kind.split()[-1] not in ("200", "409", "503")], (
         statuses
     )
     assert statuses["POST items decision 200"] >= 50 * LEAST, statuses
@@ -155,7 +155,7 @@ def test_fifty_reviewers_lose_nothing(
 
 
 def test_fifty_visitors_of_the_tryout_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shipped model, one at a time: requests beyond the queue get 429, and
+    """The shipped model, one at a time: requests beyond the queue get 503, and
     uploads take no more memory than they may.
     """
     seconds = float(os.environ.get("HALFMASK_LOAD_SECONDS", "5"))
@@ -172,7 +172,7 @@ def test_fifty_visitors_of_the_tryout_page(monkeypatch: pytest.MonkeyPatch) -> N
         f"{sum(statuses.values())} requests of 50 visitors, {dict(statuses)}; {before} MB and "
         f"{grown} more"
     )
-    assert not [kind for kind in statuses if kind.split()[-1] not in ("200", "422", "429")], (
+    assert not [kind for kind in statuses if kind.split()[-1] not in ("200", "422", "503")], (
         statuses
     )
     assert statuses["POST photos 200"] >= 50, statuses
@@ -182,7 +182,8 @@ def test_fifty_visitors_of_the_tryout_page(monkeypatch: pytest.MonkeyPatch) -> N
 
 def resident() -> int:
     """Megabytes of this process's memory at its largest."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    # ru_maxrss would also know the memory of the process that started this one.
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) >> 10
 
 
 MEASURED = """

@@ -24,10 +24,7 @@ from .conftest import HEIGHT, WIDTH, Case, filled
 
 pytestmark = pytest.mark.slow
 Cases = Callable[..., Case]
-SIZES = [
-    pytest.param({"size": DESK}, id="desk"),
-    pytest.param({"size": PHONE} | TOUCH, id="phone"),
-]
+SIZES = [pytest.param({"size": DESK}, id="desk"), pytest.param({"size": PHONE} | TOUCH, id="phone")]
 DOG, CAT = 5, 2
 
 
@@ -219,7 +216,7 @@ def columns(*spans: tuple[int, int]) -> list[int]:
 def test_comments_history_and_what_others_do(
     visit: Callable[..., Any], served: tuple[str, Any, Case]
 ) -> None:
-    address, review, _ = served
+    address, _, _ = served
     page = visit(address)
     page.keyboard.press("t")
     page.fill("#comment-text", "Is the <tail> part of it?")
@@ -335,7 +332,7 @@ def steps(page: Any, button: str, words: list[str], done: str = "Undone") -> lis
 def test_everything_is_accepted_through_the_page(
     visit: Callable[..., Any], served: tuple[str, Any, Case], options: dict[str, Any]
 ) -> None:
-    address, review, written = served
+    address, _, written = served
     page = visit(address, **options)
     for left in range(4, -1, -1):
         press(page, "#accept")

@@ -12,14 +12,8 @@ from halfmask.coco.images import read_photograph
 from halfmask.coco.photographs.orientation import Frame
 from halfmask.errors import InputError
 from halfmask.web import photographs
-from halfmask.web.photographs import (
-    bytes_inside,
-    decoded,
-    orientation_of,
-    path_inside,
-    shown,
-    shrink_for,
-)
+from halfmask.web.inside import open_inside, path_inside
+from halfmask.web.photographs import decoded, orientation_of, shown
 
 EXIF_TURN = 6
 
@@ -90,17 +84,48 @@ def test_cmyk_and_large_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not small.getexif()
 
 
-def test_a_jpeg_is_decoded_smaller_where_that_is_enough() -> None:
-    assert [shrink_for(w, h) for w, h in ((10, 10), (2047, 5), (5, 2048), (9000, 5))] == [
-        1,
-        1,
-        2,
-        8,
-    ]
-    data = jpeg((401, 300), EXIF_TURN)
-    shapes = [decoded(data, "x", shrink).shape for shrink in (1, 2, 3, 4)]
-    assert shapes == [(401, 300, 3), (201, 150, 3), (201, 150, 3), (101, 75, 3)]
-    assert decoded(jpeg((401, 300), kind="PNG"), "x", 4).shape == (300, 401, 3)
+@pytest.mark.parametrize("frame", list(Frame))
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF", "PNG"])
+def test_a_part_is_the_part_of_the_whole(kind: str, turn: int, frame: Frame) -> None:
+    data = jpeg((40, 30), turn, kind=kind)
+    whole = decoded(data, "x", frame=frame)
+    height, width = whole.shape[:2]
+    for window in ((0, 0, width, height), (3, 5, 20, 28), (width - 1, height - 2, width, height)):
+        x0, y0, x1, y1 = window
+        part = decoded(data, "x", frame=frame, window=window)
+        assert np.array_equal(part, whole[y0:y1, x0:x1])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("turn", [1, 6, 7])
+@pytest.mark.parametrize("size", [(60, 80), (30, 40), (33, 21), (15, 19)])
+def test_a_smaller_part_is_near_a_crop_of_pillow(
+    mode: str, turn: int, size: tuple[int, int]
+) -> None:
+    grey = Image.linear_gradient("L").resize((400, 300))
+    picture = Image.merge("RGB", (grey, grey.rotate(180), grey.transpose(Image.Transpose(0))))
+    out, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = turn
+    picture.convert(mode).save(out, "JPEG", exif=exif, quality=95)
+    whole = Image.fromarray(decoded(out.getvalue(), "x"))
+    window = (31, 17, 271, 197)
+    expected = np.asarray(whole.crop(window).resize(size[::-1])).astype(int)
+    found = decoded(out.getvalue(), "x", window=window, size=size)
+    assert found.shape == (*size, 3)
+    assert np.abs(found - expected).mean() < 1.5
+    assert np.abs(found - expected).max() < 16
+
+
+def test_the_first_view_of_a_huge_jpeg_has_fewer_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photographs, "HUGE_PIXELS", 100_000)
+    monkeypatch.setattr(photographs, "LARGEST_SHOWN", 200)
+    monkeypatch.setattr(photographs, "LEAST_SHOWN", 100)
+    sizes = {
+        kind: Image.open(io.BytesIO(shown(jpeg((800, 400), kind=kind), "x").data)).size
+        for kind in ("JPEG", "PNG")
+    }
+    assert sizes == {"JPEG": (100, 50), "PNG": (200, 100)}
 
 
 @pytest.mark.parametrize(
@@ -114,10 +139,15 @@ def test_what_is_no_photograph_is_said_to_be_none(data: bytes) -> None:
 
 def test_too_many_pixels_are_refused_before_they_are_decoded() -> None:
     out = io.BytesIO()
-    Image.new("1", (20_000, 6_000)).save(out, "PNG")
-    with pytest.raises(InputError, match="20000 × 6000 pixels, more than 89 million"):
+    Image.new("1", (17_000, 10_500)).save(out, "PNG")
+    with pytest.raises(InputError, match="17000 × 10500 pixels, more than 178 million"):
         orientation_of(out.getvalue(), "x")
     assert orientation_of(jpeg(), "x").stored == (30, 40)
+
+
+def content(folder: Path, name: str) -> bytes:
+    with open_inside(folder, {"id": 1, "file_name": name}) as file:
+        return file.read()
 
 
 def test_only_files_below_the_folder_are_read(tmp_path: Path) -> None:
@@ -133,10 +163,10 @@ def test_only_files_below_the_folder_are_read(tmp_path: Path) -> None:
     os.mkfifo(folder / "pipe")
     assert path_inside(folder, "sub/in.jpg") == folder / "sub" / "in.jpg"
     assert path_inside(folder, "sub/../alias.jpg") == folder / "sub" / "in.jpg"
-    assert bytes_inside(folder, {"id": 1, "file_name": "alias.jpg"}) == jpeg()
+    assert content(folder, "alias.jpg") == jpeg()
     linked = tmp_path / "linked"
     linked.symlink_to(folder)
-    assert bytes_inside(linked, {"id": 1, "file_name": "sub/in.jpg"}) == jpeg()
+    assert content(linked, "sub/in.jpg") == jpeg()
     names = [
         "../secret.jpg",
         str(secret),
@@ -153,4 +183,4 @@ def test_only_files_below_the_folder_are_read(tmp_path: Path) -> None:
     ]
     for name in names:
         with pytest.raises(InputError):
-            bytes_inside(folder, {"id": 1, "file_name": name})
+            content(folder, name)

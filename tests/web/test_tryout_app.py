@@ -10,10 +10,11 @@ from starlette.testclient import TestClient
 
 from halfmask.errors import InputError
 from halfmask.masks.rle import overlap
-from halfmask.web import segmenting
+from halfmask.web import surroundings
 from halfmask.web import tryout_app as module
+from halfmask.web.budget import RETRY_SECONDS
 from halfmask.web.segmenting import LONGEST_QUEUE, BusyError, Segmenter
-from halfmask.web.tryout_app import Uploads, tryout_app
+from halfmask.web.tryout_app import tryout_app
 
 BYTES = {"content-type": "application/octet-stream"}
 
@@ -96,32 +97,6 @@ def test_other_files_are_refused(
     assert (answer.status_code, "make it smaller" in answer.json()["detail"]) == (422, True)
 
 
-def test_held_photographs_are_bounded() -> None:
-    uploads = Uploads(most_bytes=100)
-    names = [uploads.add(bytes(40)) for _ in range(2)]
-    assert uploads.get(names[0]) is not None
-    names.append(uploads.add(bytes(40)))
-    assert [uploads.get(name) is not None for name in names] == [True, False, True]
-    assert uploads.get(uploads.add(bytes(500))) is not None  # the newest is never dropped
-    assert uploads.get(names[0]) is None
-
-
-def test_memory_of_forgotten_photographs_is_given_back_now_and_then(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    calls = []
-    monkeypatch.setattr(module, "return_freed_memory", lambda: calls.append(1))
-    uploads = Uploads(most_bytes=100)
-    for _ in range(3):
-        uploads.add(bytes(40))
-    assert not calls  # 40 bytes were forgotten
-    uploads.add(bytes(40))
-    assert len(calls) == 1
-    for _ in range(4):
-        uploads.add(bytes(40))
-    assert len(calls) == 3
-
-
 def test_too_many_waiting_requests_are_refused(tiny_segmenter: Path) -> None:
     segmenter = Segmenter(str(tiny_segmenter), device="cpu")
     pixels = np.zeros((48, 64, 3), dtype=np.uint8)
@@ -147,9 +122,9 @@ def test_of_a_large_photograph_the_model_sees_the_surroundings_only(
         lambda image, *rest: looked.append(image.shape[:2]) or real(image, *rest),
     )
     for box in ((300.5, 200.0, 360.0, 290.5), (0.0, 0.0, 40.0, 30.0), (700.0, 560.0, 800.0, 600.0)):
-        monkeypatch.setattr(segmenting, "WHOLE_PIXELS", 4_000_000)
+        monkeypatch.setattr(surroundings, "WHOLE_PIXELS", 4_000_000)
         whole = segmenter.segment(pixels, box)
-        monkeypatch.setattr(segmenting, "WHOLE_PIXELS", 1000)
+        monkeypatch.setattr(surroundings, "WHOLE_PIXELS", 1000)
         part = segmenter.segment(pixels, box)
         assert overlap(part.rle, whole.rle, (600, 800)) > 0.98  # but for rounding
         assert part.score == pytest.approx(whole.score, abs=0.01)
@@ -159,24 +134,39 @@ def test_of_a_large_photograph_the_model_sees_the_surroundings_only(
     smooth = np.asarray(
         Image.fromarray(pixels).resize((40, 30)).resize((800, 600), Image.Resampling.BICUBIC)
     )
-    half = np.asarray(Image.fromarray(smooth).reduce(2))
     box = (100.0, 80.0, 500.0, 400.0)
-    small = segmenter.segment(half, box, size=(600, 800))
+    whole = segmenter.segment(smooth, box)
+    corner = (500.0, 350.0, 700.0, 550.0)
+    in_corner = segmenter.segment(smooth, corner)
+    monkeypatch.setattr(surroundings, "WINDOW_PIXELS", 300 * 200)
+    small = segmenter.segment(smooth, box)
+    assert looked[-1][0] * looked[-1][1] <= 300 * 201
     assert small.rle["size"] == [600, 800]
-    assert overlap(small.rle, segmenter.segment(smooth, box).rle, (600, 800)) > 0.95
+    assert overlap(small.rle, whole.rle, (600, 800)) > 0.95
+    assert overlap(segmenter.segment(smooth, corner).rle, in_corner.rle, (600, 800)) > 0.9
     with pytest.raises(InputError, match="is not an xyxy box"):
         segmenter.segment(pixels, (900.0, 10.0, 950.0, 20.0))
 
 
-def test_busy_is_429(tiny_segmenter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_busy_is_503_and_says_when_to_come_again(
+    tiny_segmenter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     segmenter = Segmenter(str(tiny_segmenter), device="cpu")
 
     def busy(*_: object, **__: object) -> None:
         raise BusyError
 
-    monkeypatch.setattr(segmenter, "segment", busy)
+    monkeypatch.setattr(segmenter, "segment_in", busy)
     client = TestClient(tryout_app(segmenter))
     photo = send(client, picture())["photo"]
-    assert (
-        client.post(f"/api/photos/{photo}/segment", json={"box": [1, 1, 20, 20]}).status_code == 429
-    )
+    answer = client.post(f"/api/photos/{photo}/segment", json={"box": [1, 1, 20, 20]})
+    assert (answer.status_code, int(answer.headers["retry-after"])) == (503, RETRY_SECONDS)
+    assert "try again in a few seconds" in answer.json()["detail"]
+
+
+def test_a_photograph_that_is_gone_can_be_sent_again(tiny_segmenter: Path) -> None:
+    client = TestClient(tryout_app(Segmenter(str(tiny_segmenter), device="cpu")))
+    for method, path in (("GET", ""), ("POST", "/segment"), ("POST", "/detect")):
+        body = {"box": [1, 1, 2, 2]} if path == "/segment" else {}
+        answer = client.request(method, f"/api/photos/gone{path}", json=body)
+        assert (answer.status_code, "open it again" in answer.json()["detail"]) == (404, True)

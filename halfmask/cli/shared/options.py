@@ -60,7 +60,6 @@ RuntimeOption = Annotated[
 PrecisionOption = Annotated[
     Literal["float32", "int8"],
     typer.Option(
-        help="float32, or int8: 8-bit weights and values where masks change little. Not with "
-        "--runtime torch."
+        help="int8: 8-bit weights and values where masks change little. Not with --runtime torch."
     ),
 ]

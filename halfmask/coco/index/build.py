@@ -25,7 +25,8 @@ from halfmask.coco.index.rows import AnnotationRows
 from halfmask.coco.problems import ProblemKind
 from halfmask.coco.reading.ids import StandardIds, once
 from halfmask.coco.records import check_records
-from halfmask.coco.scan.lists import Batch, scan_lists
+from halfmask.coco.scan.batch import ListBatch
+from halfmask.coco.scan.lists import scan_lists
 from halfmask.progress import Progress
 
 BYTES_A_PART = 48 << 20
@@ -116,7 +117,9 @@ class _Builder:
             check_records(self._categories, str(self.path), "category"), key=lambda c: int(c["id"])
         )
 
-    def _scanned(self, take: Callable[[str], bool], progress: Progress | None) -> Iterator[Batch]:
+    def _scanned(
+        self, take: Callable[[str], bool], progress: Progress | None
+    ) -> Iterator[ListBatch]:
         return scan_lists(
             self.path, take, progress=progress, constants=self._constants, decode=decode_records
         )
@@ -138,7 +141,7 @@ class _Builder:
         count = -(-images // self._images_a_part)
         self._parts = [(self._spool / str(k)).open("wb") for k in range(count)]
 
-    def _spool_annotations(self, batch: Batch) -> None:
+    def _spool_annotations(self, batch: ListBatch) -> None:
         packed = self._rows.add(batch)
         part = packed["image"] // self._images_a_part
         order = np.argsort(part, kind="stable")

@@ -13,7 +13,7 @@ from halfmask.coco.index.decode import Decoded
 from halfmask.coco.index.format import Array
 from halfmask.coco.reading.ids import StandardIds
 from halfmask.coco.records import MOST_PIXELS, file_name_of, repeated_id, size_of_record
-from halfmask.coco.scan.lists import Batch
+from halfmask.coco.scan.batch import ListBatch
 from halfmask.errors import InputError
 
 
@@ -35,7 +35,7 @@ class IndexImages:
         self._ids = ids
         self._closed = False
 
-    def add(self, batch: Batch, name: str) -> int:
+    def add(self, batch: ListBatch, name: str) -> int:
         """Adds a batch; returns the number of unusable images in it."""
         if not isinstance(batch.decoded, Decoded):
             return self._add_each(batch.items, batch.spans, first=batch.first, name=name)

@@ -150,9 +150,10 @@ def _boxes(column: Any) -> tuple[Array, Array]:
 
 
 def _clipped(boxes: Array, sizes: Array) -> tuple[Array, Array]:
-    """Returns float32 [rows, 4], the boxes xyxy on their images, and which have an area.
+    """Clips boxes as `clip_box` does, equal in every bit, so also in the sign of zero.
 
-    Equal to `clip_box` in every bit, so also in the sign of zero.
+    Returns:
+        float32 [rows, 4], xyxy; and bool by row, whether the box has an area.
     """
     far = sizes[:, ::-1]
     near, end = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]

@@ -48,11 +48,15 @@ def open_annotations(path: str | Path, progress: Progress | None = None) -> Anno
         InputError: see `CocoFile.read` and `open_index`.
     """
     place = Path(path)
+    return open_index(place, progress) if is_indexed(place) else CocoFile.read(place)
+
+
+def is_indexed(path: Path) -> bool:
+    """Whether a file is so large, or has an index, that it is read through the index."""
     try:
-        indexed = place.stat().st_size > INDEX_ABOVE or index_path(place).is_file()
+        return path.stat().st_size > INDEX_ABOVE or index_path(path).is_file()
     except OSError:
-        indexed = False  # the reader reports the fault
-    return open_index(place, progress) if indexed else CocoFile.read(place)
+        return False  # the reader reports the fault
 
 
 def index_path(path: Path, folder: str | Path | None = None) -> Path:

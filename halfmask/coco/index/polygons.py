@@ -41,7 +41,8 @@ class PolygonMasks:
         near, far = self.extent[:, :2] - corner, self.extent[:, 2:] - corner - side
         worst = np.maximum(np.abs(near), np.abs(far))
         worst = np.maximum(worst[:, 0], worst[:, 1])
-        return ~np.isin(self.corners, (8, 10)) | (worst > SUSPECT_TOLERANCE)
+        surely: Array = ~np.isin(self.corners, (8, 10)) | (worst > SUSPECT_TOLERANCE)
+        return surely
 
 
 def polygon_masks(column: Any, sizes: Array) -> PolygonMasks:

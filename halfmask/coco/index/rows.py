@@ -17,7 +17,7 @@ from halfmask.coco.reading.conventions import ConventionCheck
 from halfmask.coco.reading.forms import StandardRecord, standard_record
 from halfmask.coco.reading.ids import StandardIds
 from halfmask.coco.records import fault_of_annotation, fault_of_record, is_id, usable_box
-from halfmask.coco.scan.lists import Batch
+from halfmask.coco.scan.batch import ListBatch
 from halfmask.coco.supervision import classify, provenance
 from halfmask.text import plural
 
@@ -48,7 +48,7 @@ class AnnotationRows:
         self._faulty = 0
         self._last = -(1 << 63) - 1
 
-    def add(self, batch: Batch) -> Array:
+    def add(self, batch: ListBatch) -> Array:
         """Returns the usable annotations of a batch as SPOOLED, in file order."""
         if isinstance(batch.decoded, Decoded):
             packed = self._add_decoded(batch.decoded, batch.first, batch.start)

@@ -41,7 +41,7 @@ def sound_rles(column: Any, sizes: Array, *, is_text: bool) -> Array:
 def _equals(column: Any, sizes: Array) -> Array:
     """Returns bool by row: the list has the two numbers."""
     bounds = _bounds(column)
-    equal = np.diff(bounds) == 2
+    equal: Array = np.diff(bounds) == 2
     if column.values.null_count or not equal.any():
         return np.zeros(len(equal), dtype=bool)
     at = np.flatnonzero(equal)
@@ -134,4 +134,5 @@ def _sound_runs(runs: Array, bounds: Array, sizes: Array, *, sound: Array) -> Ar
 def _concatenated(starts: Array, lengths: Array) -> Array:
     """Returns the positions of spans, one after the other."""
     first = np.cumsum(lengths) - lengths
-    return np.arange(int(lengths.sum())) + np.repeat(starts - first, lengths)
+    places: Array = np.arange(int(lengths.sum())) + np.repeat(starts - first, lengths)
+    return places

@@ -27,7 +27,11 @@ _LOW_BYTES |= {
 }
 """Pillow's layout of 16-bit colours, of which it reads the high bytes, and of the low ones."""
 
-Values = NDArray[np.float64]
+BAND = 1 << 20
+"""Values that are scaled at a time; more would only take memory."""
+
+Values = NDArray[Any]
+"""Whole numbers, or floats as the file has them."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,14 @@ class ValueRange:
 
     def to_bytes(self, values: Values) -> NDArray[np.uint8]:
         """Returns values as uint8: `low` is 0 and `high` 255."""
-        finite = np.nan_to_num(values, nan=self.low, posinf=self.high, neginf=self.low)
-        scaled = (finite - self.low) * (255.0 / (self.high - self.low))
-        return np.clip(scaled.round(), 0, 255).astype(np.uint8)
+        flat = np.ravel(values)
+        out = np.empty(flat.shape, np.uint8)
+        for start in range(0, len(flat), BAND):
+            band = flat[start : start + BAND].astype(np.float64)
+            band = np.nan_to_num(band, nan=self.low, posinf=self.high, neginf=self.low)
+            scaled = (band - self.low) * (255.0 / (self.high - self.low))
+            out[start : start + BAND] = np.clip(scaled.round(), 0, 255)
+        return out.reshape(values.shape)
 
 
 def deep_values(image: Image.Image) -> Values | None:
@@ -60,14 +69,16 @@ def deep_values(image: Image.Image) -> Values | None:
     is None too where that suffices, since the values use 16 bits.
     """
     if image.mode.startswith("I") or image.mode == "F":
-        return np.asarray(image, dtype=np.float64)
+        return np.asarray(image)
     if _layout(image) not in _LOW_BYTES:
         return None
     low = _low_bytes(image)
-    high = np.array(image)
-    if high.max(initial=0) >= 1 << 6:  # 14 bits do not hold it
+    values = np.asarray(image)[..., :3].astype(np.uint16)
+    if values.max(initial=0) >= 1 << 6:  # 14 bits do not hold it
         return None
-    return high[..., :3] * 256.0 + low[..., :3]
+    values <<= 8
+    values += low[..., :3]
+    return values
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -77,9 +88,9 @@ def is_deep(image: Image.Image) -> bool:
 
 def range_of(values: Values, image: Image.Image) -> ValueRange:
     """Returns the range of a deep image: the file's own words, else the values'."""
-    finite = values[np.isfinite(values)]
+    finite = values if _is_whole(values) else values[np.isfinite(values)]
     low, high = float(finite.min(initial=0)), float(finite.max(initial=0))
-    whole = len(finite) == values.size
+    whole = finite.size == values.size
     said = _said(image)
     if said is not None and low >= 0 and high <= said:
         return ValueRange(0, said, f"0 to {said:g}, as the file says", whole)
@@ -91,6 +102,10 @@ def range_of(values: Values, image: Image.Image) -> ValueRange:
         return ValueRange(0, high, f"0 to {high:g}, its own values", False)
     bits = next(depth for depth in DEPTHS if high < 1 << depth)
     return ValueRange(0, (1 << bits) - 1, f"{bits} bits", whole)
+
+
+def _is_whole(values: Values) -> bool:
+    return values.dtype.kind in "iu"
 
 
 def is_dark(pixels: NDArray[np.uint8]) -> bool:
@@ -106,7 +121,7 @@ def _layout(image: Image.Image) -> str:
     return first if isinstance(first, str) else ""
 
 
-def _low_bytes(image: Image.Image) -> NDArray[np.float64]:
+def _low_bytes(image: Image.Image) -> NDArray[np.uint8]:
     """The low bytes of 16-bit colours: the same file, read in the other byte order."""
     file: Any = getattr(image, "fp")  # noqa: B009 - Pillow's stubs do not name it
     place = file.tell()
@@ -121,7 +136,7 @@ def _low_bytes(image: Image.Image) -> NDArray[np.float64]:
             new = layout if isinstance(arguments, str) else (layout, *arguments[1:])
             tiles.append(type(twin.tile[0])(codec, box, offset, new))
         twin.tile = tiles
-        return np.asarray(twin, dtype=np.float64)
+        return np.asarray(twin)
 
 
 def _said(image: Image.Image) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,31 +12,33 @@ MIB = 1 << 20
 LONGEST = 256 * MIB
 """Largest item in bytes; an item must fit into memory."""
 LONGEST_AGAIN = 4 * MIB
-"""Bytes that are looked at a second time."""
+"""Most bytes after the last item of a chunk that are looked at a second time."""
 DEEPEST = 100
 """Depth from which Python's JSON reader alone reads, which has a limit."""
 
+
 Spans = NDArray[np.int64]
+"""[n, 2], first byte and last byte + 1 of each of n items."""
 
 
-@dataclass(frozen=True)
-class Batch:
+@dataclass(frozen=True, kw_only=True)
+class ListBatch:
     """Consecutive items of one of the lists.
 
     Attributes:
         key: name of the list.
         first: position of the first item in its list.
         items: JSON values; none if they are in `decoded`.
-        spans: first byte and last byte + 1 of each item in the file; (-1, -1) for one that is
-            neither object nor list.
+        spans: first byte and last byte + 1 of each item in the file; (-1, -1) for an
+            item that is neither object nor list.
         decoded: what `decode` returned for these items.
         start: where the text that `decode` got begins in the file.
     """
 
     key: str
     first: int
-    items: list[Any]
-    spans: list[tuple[int, int]]
+    items: list[Any] = field(default_factory=list)
+    spans: list[tuple[int, int]] = field(default_factory=list)
     decoded: Any = None
     start: int = 0
 
@@ -52,7 +54,7 @@ class Decode(Protocol):
         Args:
             key: name of their list.
             text: between two items may lie more than a comma and blanks.
-            spans: int64 [n, 2], where the items lie in the text.
+            spans: where the items lie in the text.
             is_guess: whether a span may be less or more than one item; then None is
                 returned unless each is one object.
         """

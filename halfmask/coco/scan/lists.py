@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from halfmask.coco.scan.batch import MIB, Batch, Decode
+from halfmask.coco.scan.batch import MIB, Decode, ListBatch
 from halfmask.coco.scan.state import Scan
 from halfmask.errors import InputError
 from halfmask.files.regular import open_regular
 from halfmask.progress import Progress
 
 CHUNK = 4 * MIB
+"""Bytes that are read at once."""
 
 
 def scan_lists(
@@ -27,7 +28,7 @@ def scan_lists(
     decode: Decode | None = None,
     on_chunk: Callable[[bytes], object] = len,
     chunk_bytes: int | None = None,
-) -> Iterator[Batch]:
+) -> Iterator[ListBatch]:
     """Yields the items of the lists at the root of a COCO file, in file order.
 
     Args:

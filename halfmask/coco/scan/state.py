@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfmask.coco.records import EXPECTED_ROOT, LISTS, check_lists
-from halfmask.coco.scan.batch import DEEPEST, LONGEST, LONGEST_AGAIN, MIB, Batch, Decode, Spans
+from halfmask.coco.scan.batch import DEEPEST, LONGEST, LONGEST_AGAIN, MIB, Decode, ListBatch, Spans
 from halfmask.coco.scan.brackets import BLANK, LOWER, OPEN, Brackets
 from halfmask.coco.scan.guess import guess_objects
 from halfmask.errors import InputError
@@ -54,7 +54,7 @@ class Scan:
     _looked: int = 0
     _guesses: int = _GUESSES
 
-    def read(self, chunk: bytes) -> Iterator[Batch]:
+    def read(self, chunk: bytes) -> Iterator[ListBatch]:
         """Yields the items that end in the next chunk, perhaps without the last ones."""
         self.window += chunk
         self.end += len(chunk)
@@ -64,7 +64,7 @@ class Scan:
         else:
             yield from self.rest()
 
-    def rest(self) -> Iterator[Batch]:
+    def rest(self) -> Iterator[ListBatch]:
         """Yields the items that end in what was not looked at."""
         text, first = self._bytes(self._looked, self.end), self._looked
         at, step, depth = self._brackets.find(text)
@@ -81,7 +81,7 @@ class Scan:
         if len(self.window) > LONGEST:
             raise self._fault(f"an item of more than {LONGEST // MIB} MiB", self.mark)
 
-    def _guess(self) -> Batch | None:
+    def _guess(self) -> ListBatch | None:
         """Reads the items of the current list that seem to end in the window."""
         if self._guesses < 1 or not self._is_between:
             return None
@@ -119,7 +119,7 @@ class Scan:
             raise self._fault("something after the end", self.mark)
         check_lists(self.lists, self.keys, str(self.path))
 
-    def _root(self, at: int, step: int, depth: int) -> Iterator[Batch]:
+    def _root(self, at: int, step: int, depth: int) -> Iterator[ListBatch]:
         """Handles a bracket of the root, or of a value of the root."""
         if self._closed or depth < 0:
             raise self._fault("something after the end", at)
@@ -155,7 +155,7 @@ class Scan:
             self.lists.add(self._key)
         self._taking = self._key in LISTS and self._key in self.lists and self.take(self._key)
 
-    def _leave(self, at: int) -> Iterator[Batch]:
+    def _leave(self, at: int) -> Iterator[ListBatch]:
         """Ends a list or object of the root."""
         if self._bytes(at, at + 1)[0] - 2 != self._kind:
             raise self._fault("brackets that do not match", at)
@@ -184,7 +184,7 @@ class Scan:
             raise self._fault(f"the key {twice[0]} twice", at)
         self.keys += names
 
-    def _items(self, at: NDArray[np.int64], step: NDArray[np.int8]) -> Iterator[Batch]:
+    def _items(self, at: NDArray[np.int64], step: NDArray[np.int8]) -> Iterator[ListBatch]:
         """Parses the items that end at these brackets of the current list."""
         if self._key is None or not self._taking:
             return
@@ -197,7 +197,7 @@ class Scan:
             yield self._decode(text, spans) or self._parse(text, spans.tolist())
             self.mark = int(ends[-1])
 
-    def _decode(self, text: bytes, spans: Spans, *, is_guess: bool = False) -> Batch | None:
+    def _decode(self, text: bytes, spans: Spans, *, is_guess: bool = False) -> ListBatch | None:
         """Reads items with `decode`; None if it cannot."""
         assert self._key is not None
         before = b"," if self._count else b""
@@ -209,9 +209,9 @@ class Scan:
         if decoded is None:
             return None
         first, self._count = self._count, self._count + len(spans)
-        return Batch(self._key, first, [], [], decoded, self.mark)
+        return ListBatch(key=self._key, first=first, decoded=decoded, start=self.mark)
 
-    def _parse(self, text: bytes, places: list[list[int]]) -> Batch:
+    def _parse(self, text: bytes, places: list[list[int]]) -> ListBatch:
         assert self._key is not None
         text = text.lstrip(BLANK)
         if self._count:
@@ -226,7 +226,7 @@ class Scan:
             known = iter(spans)
             spans = [next(known) if isinstance(item, dict | list) else (-1, -1) for item in items]
         first, self._count = self._count, self._count + len(items)
-        return Batch(self._key, first, items, spans)
+        return ListBatch(key=self._key, first=first, items=items, spans=spans)
 
     def _parsed(
         self, text: bytes, at: int, pairs: Callable[[list[tuple[str, Any]]], Any] | None

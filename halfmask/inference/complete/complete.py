@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 
+from halfmask.coco.annotations import Annotations
 from halfmask.coco.file import CocoFile
 from halfmask.coco.images import missing_photographs, why_missing
 from halfmask.coco.photographs.reader import reader_of
@@ -20,6 +21,7 @@ from halfmask.errors import InputError
 from halfmask.files.guard import Given, Output
 from halfmask.files.kinds import PICTURE
 from halfmask.formats.source import open_source
+from halfmask.inference.complete.count import check_count, count_work, indexed_source
 from halfmask.inference.complete.draw import MaskDrawer
 from halfmask.inference.complete.fill import FillingJob
 from halfmask.inference.complete.filling import FilledMask
@@ -132,6 +134,11 @@ def fill_missing(
     folder, dry_run = opened.photographs(), options.dry_run
     target = OutputPlace.of(Path(out), options.out_format, opened, tolerance=options.tolerance)
     target.guard(options.side_outputs, model, images, *options.inputs)
+    index = indexed_source(opened, progress) if dry_run and not options.add_objects else None
+    if index is not None:
+        work = count_work(index, opened.annotations, options.redo, progress=progress)
+        check_count(index, work, redo=options.redo, folder=folder)
+        return _foreseen(target.begun(work, dry_run, None), model, index, options=options)
     noted = None if dry_run else target.out
     file, found = options.adding.applied(opened, noted, progress=progress)
     work = plan(file, options.redo, added=None if found is None else found.digest)
@@ -139,8 +146,7 @@ def fill_missing(
         check_work(file, work, folder)
     done = target.begun(work, dry_run, found)
     if dry_run:
-        chosen = model if options.provider is None else options.provider
-        return replace(done, classes=_classes(as_predictor(chosen, device="cpu"), file, work))
+        return _foreseen(done, model, file, options=options)
     if work.total:
         drawer = _drawer(model, file, folder, options=options)
         job = target.job(
@@ -157,6 +163,14 @@ def fill_missing(
         target.finish(target.file)
     found_journal_of(target.out).unlink(missing_ok=True)
     return _with_sheet(replace(done, writing=target.report), options.sheet, folder)
+
+
+def _foreseen(
+    done: Completion, model: Predictor | str | Path, file: Annotations, *, options: FillOptions
+) -> Completion:
+    """Adds the classes that are filled to the report of a dry run."""
+    chosen = as_predictor(model if options.provider is None else options.provider, device="cpu")
+    return replace(done, classes=_classes(chosen, file, done.plan))
 
 
 def check_filling(
@@ -251,7 +265,7 @@ def _drawer(
     )
 
 
-def _classes(predictor: Predictor, file: CocoFile, work: FillingPlan) -> tuple[ClassToFill, ...]:
+def _classes(predictor: Predictor, file: Annotations, work: FillingPlan) -> tuple[ClassToFill, ...]:
     label_of = predictor.labels_of(file.categories)
     return tuple(
         ClassToFill(

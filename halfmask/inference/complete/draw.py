@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
@@ -11,14 +11,37 @@ from halfmask.coco.images import Pixels
 from halfmask.coco.photographs.reader import PhotographReader
 from halfmask.errors import InputError
 from halfmask.inference.complete.filling import FilledMask, fillings
-from halfmask.inference.complete.photographs import Photograph, ahead, photographs_of
+from halfmask.inference.complete.photographs import (
+    LargePhotograph,
+    Photograph,
+    ahead,
+    photographs_of,
+)
 from halfmask.inference.complete.plan import Piece, Record
+from halfmask.inference.complete.windows import window_of
 from halfmask.inference.predictor import Predictor
 from halfmask.models.box_segmenter.looks import Effort
 from halfmask.structures import Detection
 
 FilledBatch = tuple[list[tuple[int, FilledMask]], list[str]]
 """Masks with their positions, and a line for each photograph that cannot be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Drawn:
+    """A batch's masks as probabilities: positions, the masks, those to compare with."""
+
+    found: list[tuple[tuple[int, ...], Detection, Detection | None]] = field(default_factory=list)
+    faults: list[str]
+    tolerance: float | None = None
+
+
+def _encoded(drawn: _Drawn) -> FilledBatch:
+    """Turns a batch's masks into the values of a file."""
+    rows: list[tuple[int, FilledMask]] = []
+    for positions, one, other in drawn.found:
+        rows += zip(positions, fillings(one, drawn.tolerance, other), strict=True)
+    return rows, drawn.faults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +75,30 @@ class MaskDrawer:
 
     def draw(self, pieces: list[Piece], photographs: list[Photograph]) -> FilledBatch:
         """Draws the masks of a batch."""
+        return _encoded(self._drawn(pieces, photographs))
+
+    def draw_batches(
+        self, batches: list[list[Piece]], rest: Iterable[int]
+    ) -> Generator[tuple[int, FilledBatch]]:
+        """Draws the batches of these numbers, in order.
+
+        Meanwhile threads decode the photographs of the next batches, and one encodes
+        the masks of the last.
+        """
+        last = LargePhotograph()
+
+        def read(number: int) -> list[Photograph]:
+            return photographs_of(self.reader, batches[number], last)
+
+        def drawn() -> Iterator[tuple[int, _Drawn]]:
+            for number, photographs in ahead(rest, read, self.workers):
+                yield number, self._drawn(batches[number], photographs)
+
+        pairs = ahead(drawn(), lambda pair: _encoded(pair[1]), min(self.workers, 1))
+        for (number, _), filled in pairs:
+            yield number, filled
+
+    def _drawn(self, pieces: list[Piece], photographs: list[Photograph]) -> _Drawn:
         there: list[tuple[Piece, Pixels]] = []
         faults: list[str] = []
         for piece, photograph in zip(pieces, photographs, strict=True):
@@ -60,37 +107,23 @@ class MaskDrawer:
             else:
                 there.append((piece, photograph))
         if not there:
-            return [], faults
+            return _Drawn(faults=faults)
         drawn = self._segment(self.predictor, there, self.effort)
-        others = (
-            [None] * len(there) if self.beside is None else self._segment(self.beside, there, None)
-        )
-        rows: list[tuple[int, FilledMask]] = []
-        for (piece, _), detection, other in zip(there, drawn, others, strict=True):
-            rows += zip(piece.positions, fillings(detection, self.tolerance, other), strict=True)
-        return rows, faults
-
-    def draw_batches(
-        self, batches: list[list[Piece]], rest: Iterable[int]
-    ) -> Generator[tuple[int, FilledBatch]]:
-        """Draws the batches of these numbers, in order.
-
-        Meanwhile threads decode the photographs of the next ones.
-        """
-
-        def read(number: int) -> list[Photograph]:
-            return photographs_of(self.reader, batches[number])
-
-        for number, photographs in ahead(rest, read, self.workers):
-            yield number, self.draw(batches[number], photographs)
+        others: Sequence[Detection | None] = [None] * len(there)
+        if self.beside is not None:
+            others = self._segment(self.beside, there, None)
+        pairs = zip(there, drawn, others, strict=True)
+        found = [(piece.positions, one, other) for (piece, _), one, other in pairs]
+        return _Drawn(found=found, faults=faults, tolerance=self.tolerance)
 
     def _segment(
         self, predictor: Predictor, there: list[tuple[Piece, Pixels]], effort: Effort | None
     ) -> list[Detection]:
         label_of = predictor.labels_of(self.categories)
-        return predictor.segment_batch(
-            [photograph for _, photograph in there],
-            [torch.tensor(piece.boxes, dtype=torch.float32) for piece, _ in there],
+        windows = [window_of(predictor, pixels, piece.boxes) for piece, pixels in there]
+        drawn = predictor.segment_batch(
+            [window.cut(pixels) for window, (_, pixels) in zip(windows, there, strict=True)],
+            [window.boxes(piece.boxes) for window, (piece, _) in zip(windows, there, strict=True)],
             [
                 torch.tensor([label_of[c] for c in piece.categories], dtype=torch.int64)
                 for piece, _ in there
@@ -98,3 +131,5 @@ class MaskDrawer:
             loose=self.loose and predictor.knows_loose_boxes,
             effort=effort,
         )
+        rows = zip(windows, drawn, there, strict=True)
+        return [window.on_photograph(found, pixels) for window, found, (_, pixels) in rows]

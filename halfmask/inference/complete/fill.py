@@ -23,6 +23,7 @@ from halfmask.inference.complete.output import copy_file, sweep, write_completed
 from halfmask.inference.complete.plan import FillingPlan, Redo
 from halfmask.inference.complete.ray import drawn_on_ray
 from halfmask.progress import Progress
+from halfmask.text import plural
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +116,15 @@ class FillingJob:
         """Adds the masks of unfinished batches; returns why photographs were skipped."""
         batches, done = self.work.batches, len(masks)
         progress("filling masks", done, self.work.total)
+        if self.work.large:
+            logger.info(
+                "%s of more than %d million pixels: drawn in parts of at most %d boxes, in "
+                "squares of %d pixels; memory holds one such photograph",
+                plural(len(self.work.large), "photograph"),
+                planning.BATCH_PIXELS // 1_000_000,
+                planning.BATCH_BOXES,
+                planning.TILE,
+            )
         rest = [k for k in range(len(batches)) if k not in journal.batches]
         drawn = (
             self.drawer.draw_batches(batches, rest)

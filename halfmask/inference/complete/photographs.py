@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,7 +11,7 @@ from typing import TypeVar
 from halfmask.coco.images import Pixels
 from halfmask.coco.photographs.reader import PhotographReader
 from halfmask.errors import InputError
-from halfmask.inference.complete.plan import Piece
+from halfmask.inference.complete.plan import BATCH_PIXELS, Piece
 
 Photograph = Pixels | InputError
 """uint8 [H, W, 3] RGB, or why it cannot be read."""
@@ -19,12 +20,37 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-def photographs_of(reader: PhotographReader, pieces: Sequence[Piece]) -> list[Photograph]:
+class LargePhotograph:
+    """Keeps the last very large photograph, which several batches in a row need.
+
+    One thread decodes it; others that need it wait.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._image: int | None = None
+        self._pixels: Photograph | None = None
+
+    def read(self, piece: Piece, read: Callable[[Piece], Photograph]) -> Photograph:
+        """Returns the photograph of a piece, decoded by `read` if it is another one."""
+        if piece.size[0] * piece.size[1] <= BATCH_PIXELS:
+            return read(piece)
+        with self._lock:
+            if self._pixels is None or self._image != piece.image["id"]:
+                self._pixels = None  # not two of them at a time
+                self._image, self._pixels = piece.image["id"], read(piece)
+            return self._pixels
+
+
+def photographs_of(
+    reader: PhotographReader, pieces: Sequence[Piece], last: LargePhotograph | None = None
+) -> list[Photograph]:
     """Reads the photographs of a batch.
 
     Args:
         reader: of the file's photographs.
         pieces: one for each photograph.
+        last: keeps a very large one for the next batch; None: nothing is kept.
     Returns:
         Pixels in the frame of the record; an error stands for one that cannot be read.
     """
@@ -35,7 +61,8 @@ def photographs_of(reader: PhotographReader, pieces: Sequence[Piece]) -> list[Ph
         except InputError as error:
             return error
 
-    return [read(piece) for piece in pieces]
+    kept = last or LargePhotograph()
+    return [kept.read(piece, read) for piece in pieces]
 
 
 def ahead(items: Iterable[T], work: Callable[[T], U], workers: int) -> Iterator[tuple[T, U]]:

@@ -13,10 +13,14 @@ from halfmask.coco.supervision import MaskState, provenance
 
 Record = dict[str, Any]
 
+FATES_TO_FILL = ("missing", "replaced", "refilled")
+"""Counts of a plan whose annotations get a new mask."""
 BATCH_IMAGES = 8
 BATCH_BOXES = 64
 BATCH_PIXELS = 16_000_000
-"""Limits of a batch (at least one image). Never a setting, never fitted to the machine:
+TILE = 2048
+"""Limits of a batch (at least one image), and the side of the squares by which the
+boxes of an image of more than BATCH_PIXELS are grouped. Never a setting, never fitted to the machine:
 the output's bytes depend on them.
 """
 
@@ -57,6 +61,7 @@ class FillingPlan:
         unusable: names of annotations without a usable box, image or class.
         to_fill: category id → how many masks are to be filled.
         added: digest of the objects that a detector added to the file; None without.
+        counted_images: number of images to fill in a plan without batches.
     """
 
     batches: list[list[Piece]] = field(default_factory=list)
@@ -67,11 +72,23 @@ class FillingPlan:
     unusable: list[str] = field(default_factory=list)
     to_fill: Counter[int] = field(default_factory=Counter)
     added: str | None = None
+    counted_images: int = 0
+
+    @property
+    def image_count(self) -> int:
+        """How many images have masks to be filled."""
+        return self.counted_images or len(self.photographs)
 
     @property
     def total(self) -> int:
         """How many masks are to be filled."""
         return sum(self.to_fill.values())
+
+    @property
+    def large(self) -> dict[int, Record]:
+        """The records of the images that are drawn in parts, as they are very large."""
+        pieces = (piece for batch in self.batches for piece in batch)
+        return {p.image["id"]: p.image for p in pieces if p.size[0] * p.size[1] > BATCH_PIXELS}
 
     @property
     def photographs(self) -> dict[int, Record]:
@@ -112,7 +129,7 @@ def plan(file: CocoFile, redo: Redo = NOTHING_AGAIN, added: str | None = None) -
         seen.update(position for position, _ in rows)
         chosen = [row for row in rows if _is_chosen(out, file, row, redo=redo)]
         pieces += _pieces(file, image, chosen)
-    out.unusable = [_label(a, k) for k, a in enumerate(annotations) if k not in seen]
+    out.unusable = [annotation_name(a, k) for k, a in enumerate(annotations) if k not in seen]
     if out.unusable:
         out.counts["unusable"] = len(out.unusable)
     out.batches = list(_batches(pieces))
@@ -130,7 +147,7 @@ def _is_chosen(out: FillingPlan, file: CocoFile, row: tuple[int, Record], *, red
         out.broken.append(annotation["id"])
     if fate == "replaced":
         out.replaced.add(position)
-    if fate not in ("missing", "replaced", "refilled"):
+    if fate not in FATES_TO_FILL:
         return False
     out.to_fill[annotation["category_id"]] += 1
     return True
@@ -152,8 +169,7 @@ def _fate(file: CocoFile, annotation: Record, redo: Redo) -> str:
 
 def _pieces(file: CocoFile, image: Record, chosen: list[tuple[int, Record]]) -> Iterator[Piece]:
     size = file.size_of(image["id"])
-    for start in range(0, len(chosen), BATCH_BOXES):
-        part = chosen[start : start + BATCH_BOXES]
+    for part in _parts(chosen, size):
         boxes = [clip_box(row["bbox"], size) for _, row in part]
         yield Piece(
             image=image,
@@ -162,6 +178,23 @@ def _pieces(file: CocoFile, image: Record, chosen: list[tuple[int, Record]]) -> 
             boxes=tuple(box for box in boxes if box is not None),
             categories=tuple(row["category_id"] for _, row in part),
         )
+
+
+def _parts(
+    chosen: list[tuple[int, Record]], size: tuple[int, int]
+) -> Iterator[list[tuple[int, Record]]]:
+    """Cuts the boxes of an image into pieces, those of a very large one by their places."""
+    groups = [chosen]
+    if size[0] * size[1] > BATCH_PIXELS:
+        by_tile: dict[tuple[int, int], list[tuple[int, Record]]] = {}
+        for row in chosen:
+            x, y, width, height = row[1]["bbox"]
+            tile = int((y + height / 2) // TILE), int((x + width / 2) // TILE)
+            by_tile.setdefault(tile, []).append(row)
+        groups = [by_tile[tile] for tile in sorted(by_tile)]
+    for group in groups:
+        for start in range(0, len(group), BATCH_BOXES):
+            yield group[start : start + BATCH_BOXES]
 
 
 def _batches(pieces: list[Piece]) -> Iterator[list[Piece]]:
@@ -178,6 +211,7 @@ def _batches(pieces: list[Piece]) -> Iterator[list[Piece]]:
         yield batch
 
 
-def _label(annotation: object, position: int) -> str:
+def annotation_name(annotation: object, position: int) -> str:
+    """Names an annotation by its id, or by its position if it has none."""
     number = annotation.get("id") if isinstance(annotation, dict) else None
     return f"annotation {number}" if isinstance(number, int) else f"item {position} of annotations"

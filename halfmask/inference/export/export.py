@@ -112,6 +112,10 @@ def export(
     predictor = as_predictor(model, detector, "cpu")
     if predictor.device.type != "cpu":
         raise InputError(f"export: {predictor.name} is on {predictor.device}; load it on the CPU")
+    if predictor.runtime != "torch":
+        raise InputError(
+            f"export: {predictor.name} runs in {predictor.runtime}; load it with runtime torch"
+        )
     report = write_graphs(predictor, Path(out), calibration)
     reading = ConversionReport() if source is None else source.report
     return Export(out=Path(out), report=report, reading=reading)
@@ -173,6 +177,7 @@ def graphs_of(predictor: Predictor) -> list[Graph]:
     Raises:
         InputError: the model has no graph.
     """
+    predictor.effort.expect(None)  # the graph holds the looks of the predictor's effort
     graphs = [_segment_graph(predictor.model, predictor.name)]
     finder = predictor.detector or predictor
     if isinstance(finder, BoxDetector):

@@ -24,8 +24,6 @@ NEEDED: dict[Runtime, tuple[str, ...]] = {
 """Runtime → what has to be installed; `onnx` writes the graph."""
 WRITERS: dict[Precision, tuple[str, ...]] = {"float32": (), "int8": ("onnxruntime",)}
 """Precision → what has to be installed as well: ONNX Runtime's tool makes 8-bit graphs."""
-EXTRAS: dict[Runtime, str] = {"onnx": "export", "openvino": "export,openvino"}
-"""Runtime → the extras of halfmask that install what it needs."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def require_runtime(runtime: Runtime, precision: Precision) -> None:
         raise InputError(
             f"--runtime {runtime}: {' and '.join(absent)} "
             f"{'is' if len(absent) == 1 else 'are'} not installed: pip install "
-            f"'halfmask[{EXTRAS[runtime]}]'"
+            f"{' '.join(absent)}"
         )
 
 

@@ -18,7 +18,6 @@ from halfmask.inference.runtime.graph import LAYOUT, build_graph, mean_iou, ship
 from halfmask.inference.runtime.names import (
     PACKAGES,
     TITLES,
-    Computing,
     Precision,
     Runtime,
     missing,
@@ -44,7 +43,7 @@ def use_runtime(
 
     Args:
         model: in evaluation mode, on its device.
-        runtime, precision: see `halfmask.load`.
+        runtime, precision: see `halfmask.load`; a pair that `Computing` has checked.
         name, digest: of the model.
     Returns:
         What computes now, as results name it: `torch`, or runtime, version, precision.
@@ -52,7 +51,6 @@ def use_runtime(
         InputError: no such runtime or precision, one that is not installed, draws other
             masks, or does not fit the model or the device.
     """
-    Computing(runtime, precision).check()
     if runtime == "torch":
         return runtime
     why = _unfit(model)

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 
 from halfmask.errors import InputError
 from halfmask.web import schema
+from halfmask.web.decoding.tiles import LARGEST_REGION, Tiles
 from halfmask.web.pages import application, fault
 from halfmask.web.review.log.decision import ConflictError
 from halfmask.web.review.log.statistics import changes_since
@@ -22,6 +23,10 @@ REQUEST_BYTES = 1 << 23
 """Bytes of a request; the runs of the largest drawn mask take several megabytes."""
 MOST_COMMENTS = 200
 Name = Annotated[str, Query(max_length=schema.LONGEST_NAME)]
+KEPT = {"cache-control": "private, max-age=600"}
+"""Browsers keep photographs for ten minutes."""
+Edge = Annotated[int, Query(ge=0, le=1 << 20, description="Pixels of the photograph.")]
+RegionWidth = Annotated[int, Query(ge=1, le=LARGEST_REGION, description="Of the answer.")]
 
 
 def review_server(
@@ -110,11 +115,25 @@ def _add_photographs(app: FastAPI, review: Review) -> None:
         if row >= len(review.index.image_spans):
             return fault(404, f"there is no image {row}")
         try:
-            shown = review.file.photograph(row)
+            shown = review.file.photo(row).shown()
         except InputError as error:
             return fault(404, str(error))
-        kept = {"cache-control": "private, max-age=600"}
-        return Response(shown.data, media_type=shown.media_type, headers=kept)
+        return Response(shown.data, media_type=shown.media_type, headers=KEPT)
+
+    tiles = Tiles()
+
+    @app.get("/api/photos/{row}/region", response_class=Response)
+    def region(
+        row: Row, left: Edge, top: Edge, *, right: Edge, bottom: Edge, width: RegionWidth
+    ) -> Response:
+        if row >= len(review.index.image_spans):
+            return fault(404, f"there is no image {row}")
+        try:
+            photo = review.file.photo(row)
+        except InputError as error:
+            return fault(404, str(error))
+        shown = tiles.region(row, photo, window=(left, top, right, bottom), width=width)
+        return Response(shown.data, media_type=shown.media_type, headers=KEPT)
 
     @app.get("/api/photos/{row}/items", response_model=schema.PhotoItems)
     def photo_items(row: Row, *, masks: bool = False) -> schema.PhotoItems | JSONResponse:

@@ -14,7 +14,6 @@ from halfmask.masks.rle import crop_of, rle_of
 from halfmask.web import schema
 from halfmask.web.clicks import Area, area_around, click_points, fitted
 from halfmask.web.drawing import Mask, drawn_by_hand
-from halfmask.web.photographs import shrink_for
 from halfmask.web.review.source import ReviewedFile
 from halfmask.web.segmenting import Drawn, Segmenter
 
@@ -53,10 +52,8 @@ class Drafts:
         """
         x, y, width, height = box
         corners = (x, y, x + width, y + height)
-        with self._file.pixels(row, shrink_for(width, height)) as pixels:
-            drawn = self._segmenter.segment(
-                pixels, corners, self._label(category), size=self._file.size_of_image(row)
-            )
+        photo = self._file.photo(row)
+        drawn = self._segmenter.segment_in(photo, corners, self._label(category))
         return schema.Segmented.of(drawn, self._keep(owner, drawn))
 
     def refine(
@@ -82,8 +79,7 @@ class Drafts:
         points = click_points(asked.clicks, box, size)
         area = area_around(box, points, size)
         drawn = None if asked.mask is None else _pixels(asked.mask, area, size)
-        with self._file.pixels(row, shrink_for(width, height)) as pixels:
-            found = self._segmenter.looks(pixels, box, self._label(category), size=size)
+        found = self._segmenter.looks(self._file.photo(row), box, self._label(category))
         mask = fitted(found, points, area, drawn=drawn)
         if not mask.any():
             raise InputError("these clicks leave no pixel of the mask; take one back")

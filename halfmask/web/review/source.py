@@ -13,27 +13,22 @@ from typing import IO, Any
 
 import numpy as np
 
-from halfmask.coco.images import Pixels
-from halfmask.coco.photographs.orientation import Frame, Ruling, fault_of_frame
+from halfmask.coco.photographs.orientation import Ruling, fault_of_frame
 from halfmask.coco.photographs.reader import LOOKED_AT, Row, ruling_of
 from halfmask.coco.reading.forms import standard_record
 from halfmask.coco.records import file_name_of
 from halfmask.coco.supervision import MaskState, is_box, judge
 from halfmask.errors import InputError
-from halfmask.web.photographs import (
-    Shown,
-    bytes_inside,
-    decoded,
-    orientation_of,
-    path_inside,
-    room_for,
-    shown,
-)
+from halfmask.web.decoding.photo import Photo, measured
+from halfmask.web.decoding.pool import decoders
+from halfmask.web.inside import open_inside, path_inside
 from halfmask.web.review.index import STATES, build_index
 from halfmask.web.review.log.decision import Decision
 from halfmask.web.review.table import AnnotationTable
 
 BLOCK = 1 << 20
+DECODER_BYTES = 1536 << 20
+"""Memory of a process that decodes photographs; one of 178 million pixels takes 1 GB."""
 
 
 class SourceFile:
@@ -168,36 +163,25 @@ class ReviewedFile:
             return None, verdict.reason or "the annotation has no mask"
         return annotation["segmentation"], None
 
-    def photograph(self, row: int) -> Shown:
-        """Returns a photograph for the browser.
+    def photo(self, row: int) -> Photo:
+        """Returns a photograph in the frame of the file.
 
         Raises:
-            InputError: it is missing, outside the folder, cut short, or has the size in
-                the file in neither frame.
+            InputError: it is missing, outside the folder, no photograph, or has the
+                size in the file in neither frame. Reading it may raise it, too.
             BusyError: too many requests wait for memory.
         """
-        data, name, frame = self._photograph(row)
-        with room_for(data, name):
-            return shown(data, name, frame)
-
-    @contextmanager
-    def pixels(self, row: int, shrink: int) -> Iterator[Pixels]:
-        """Gives a block a photograph's pixels, uint8 [H, W, 3].
-
-        `shrink` and errors are those of `decoded` and `room_for`.
-        """
-        data, name, frame = self._photograph(row)
-        with room_for(data, name, shrink):
-            yield decoded(data, name, shrink, frame=frame)
-
-    def _photograph(self, row: int) -> tuple[bytes, str, Frame]:
         image, size = self.image(row), self.size_of_image(row)
-        data, name = bytes_inside(self._images, image), file_name_of(image)
-        found = orientation_of(data, name)
+        name, pool = file_name_of(image), decoders(DECODER_BYTES)
+
+        def source() -> IO[bytes]:
+            return open_inside(self._images, image)
+
+        found = measured(pool, source, name)
         frame = self._ruling().frame(found, size)
         if frame is None:
             raise InputError(f"{name}: {fault_of_frame(found, size)}")
-        return data, name, frame
+        return Photo(decoders=pool, source=source, where=name, frame=frame, size=size)
 
     def _ruling(self) -> Ruling:
         """How photographs are turned; decided when the first is shown."""

@@ -35,7 +35,7 @@ async function send(at, body, then, { version = desk.item?.version } = {}) {
 const path = (what) => `/api/items/${desk.item.position}/${what}`;
 /** What to say of a saved mask. */
 const word = (said, answer) => (answer.moved ? `${said}; the box moved with the mask` : said);
-const onward = async (word, kind = "good") => { const { rank } = desk.item; say(word, kind); desk.edit.past = []; await desk.next(rank); };
+const onward = async (word, kind = "good") => { say(word, kind); desk.edit.past = []; await desk.next(desk.item.position); };
 const stay = async (word, kind = "good") => { say(word, kind); desk.edit.past = []; await desk.open(desk.item.position, { reload: true, remember: false }); };
 
 // ---- deciding ----

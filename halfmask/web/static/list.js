@@ -19,7 +19,7 @@ export async function showList() {
   const { item } = desk;
   if (!item) return;
   try {
-    const page = await queue({ after: item.rank, count: rows() });
+    const page = await queue({ beyond: item.position, count: rows() });
     if (desk.item !== item) return;
     const row = (entry, now) => element("li", {}, element("button", { class: now ? "now" : "", "aria-current": now && "true", onclick: () => desk.open(entry.position) },
       Object.assign(element("i", { class: "swatch" }), { style: `background-color:${css(colourOf(entry.label))}` }),

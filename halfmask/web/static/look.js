@@ -84,7 +84,14 @@ export async function loadOthers() {
   }
 }
 
+/** Where the tools and the view's buttons lie over the photograph's edges. */
+function covered() {
+  const bar = (place) => Math.max(0, (document.querySelector(place)?.offsetHeight ?? 0) - 12);
+  return [innerWidth > 760 ? 0 : bar("#tools"), bar(".zoom")];
+}
+
 export function startLook() {
+  stage.covered = covered;
   stage.layer = new Tiles();
   stage.ondrawn = () => {
     minimap.draw();

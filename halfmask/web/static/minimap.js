@@ -34,6 +34,8 @@ export class Minimap {
       Object.assign(this.ground, { width: size[0] * ratio, height: size[1] * ratio });
       const on = this.ground.getContext("2d");
       on.imageSmoothingQuality = "high";
+      on.fillStyle = "#3a4048";
+      on.fillRect(0, 0, this.ground.width, this.ground.height);
       if (scene.picture) on.drawImage(scene.picture, 0, 0, this.ground.width, this.ground.height);
       Object.assign(this.canvas, { width: this.ground.width, height: this.ground.height });
       Object.assign(this.canvas.style, { inlineSize: `${size[0]}px`, blockSize: `${size[1]}px` });

@@ -76,5 +76,5 @@ function kept(map, key, make) {
   return map.get(key);
 }
 
-/** Fetches a part of the queue. more: after or beyond, count, backwards, step. */
+/** Fetches a part of the queue. more: beyond (a position; without it the first), count, backwards, step. */
 export const queue = (more) => get("/api/queue", { ...filter(), client: CLIENT, ...more });

@@ -17,6 +17,7 @@ const TEXTS = {
   box: "Drag a side, or a new box", click: "Click inside; Alt-click outside", brush: "Paint missing parts",
   eraser: "Erase wrong parts", polygon: "Click corners; Enter closes the polygon", vertices: "Drag corners or the outline", merge: "Click another part of the same object",
 };
+if (matchMedia("(pointer: coarse)").matches) TEXTS.click = "Tap inside the object";
 const radius = () => Number($("radius").value);
 const edit = () => desk.edit;
 

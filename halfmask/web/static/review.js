@@ -41,10 +41,11 @@ async function open(position, { remember = true, reload = false } = {}) {
 
 // ---- the next object ----
 
-async function next(after = desk.item?.rank ?? -1) {
+/** Opens what follows an object in the queue, whatever its order; −1: the first. */
+async function next(beyond = desk.item?.position ?? -1) {
   try {
-    let page = await queue({ after, count: 2 });
-    if (!page.items.length && after >= 0) page = await queue({ after: -1, count: 2 }); // skipped objects
+    let page = await queue(beyond < 0 ? { count: 2 } : { beyond, count: 2 });
+    if (!page.items.length && beyond >= 0) page = await queue({ count: 2 }); // skipped objects
     const entry = page.items.find((e) => e.position !== desk.item?.position) ?? page.items[0];
     if (!entry) return finish();
     if (entry.position === desk.item?.position && !openStates().includes(desk.item.state)) return finish();
@@ -99,7 +100,7 @@ async function back() {
   if (trail.length) return open(trail.pop(), { remember: false, reload: true });
   if (!desk.item) return;
   try {
-    const page = await queue({ after: desk.item.rank, backwards: true, count: 1 });
+    const page = await queue({ beyond: desk.item.position, backwards: true, count: 1 });
     if (page.items.length) await open(page.items[0].position, { remember: false });
     else say("This is the first mask");
   } catch (error) {

@@ -24,6 +24,7 @@ export class Stage {
     this.layer = null; // draws sharper parts of a large photograph: { paint(context, stage) }
     this.view = { scale: 1, x: 0, y: 0 }; // screen = photograph × scale + (x, y), in CSS pixels
     this.cursor = null;
+    this.covered = () => [0, 0]; // CSS pixels at the upper and lower edge that lie under buttons
     this.onview = () => {};
     this.ondrawn = () => {};
     new ResizeObserver(() => this.#resize()).observe(canvas);
@@ -44,12 +45,12 @@ export class Stage {
     const [x, y, w, h] = box ?? [0, 0, width, height];
     const room = box ? 1.9 : 1; // surroundings are needed to judge a mask
     const across = Math.min(width, Math.max(w * room, box ? 24 : 0)), down = Math.min(height, Math.max(h * room, box ? 24 : 0));
-    const [cw, ch] = this.size;
+    const [above, below] = this.covered(), cw = this.size[0], ch = Math.max(80, this.size[1] - above - below);
     const scale = Math.min((cw - 2 * MARGIN) / across, (ch - 2 * MARGIN) / down, CLOSEST);
     // The object in the middle, as far as the photograph reaches.
     const place = (side, length, middle) => (length * scale <= side ? (side - length * scale) / 2
       : Math.min(MARGIN, Math.max(side - MARGIN - length * scale, side / 2 - middle * scale)));
-    const wanted = { scale, x: place(cw, width, x + w / 2), y: place(ch, height, y + h / 2) };
+    const wanted = { scale, x: place(cw, width, x + w / 2), y: above + place(ch, height, y + h / 2) };
     this.near = Boolean(box);
     if (atOnce) this.#setView(wanted);
     else this.#glide(wanted);

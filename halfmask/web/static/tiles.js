@@ -40,9 +40,10 @@ export class Tiles {
     try {
       const picture = await getPicture(`/api/photos/${row}/region?left=${left}&top=${top}&right=${right}&bottom=${bottom}&width=${width}`);
       this.tiles.set(key, { picture });
-    } catch {
-      this.tiles.set(key, { after: performance.now() + PAUSE });
-      setTimeout(() => stage.draw(), PAUSE + 50);
+    } catch (error) {
+      const gone = error.status === 404 || error.status === 422; // the first picture has to do
+      this.tiles.set(key, { after: gone ? Infinity : performance.now() + PAUSE });
+      if (!gone) setTimeout(() => stage.draw(), PAUSE + 50);
     }
     this.asking--;
     while (this.tiles.size > MOST) this.tiles.delete(this.tiles.keys().next().value);

@@ -18,10 +18,14 @@ THRESHOLDS = (0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8)
 """At which a look is cut, the usual one first."""
 MOST_CELLS = 1_000_000
 """Cells of a box's surroundings; larger boxes are worked on at a coarser grid."""
-SIMILAR = 0.8
+SIMILAR = 0.7
 """A correction takes cells whose probability is at least this share of the click's."""
-SPREAD = 0.3
-"""Radius of a correction at most, in the box's longer sides."""
+SPREAD = 0.15
+"""Radius of a correction at most, in the box's longer sides.
+
+Both are the best of some pairs on 60 of the worst masks of COCO-mini's val, each
+clicked into the middle of its largest fault: twice the radius makes one in four worse.
+"""
 
 Box = tuple[float, float, float, float]
 Bits = NDArray[np.bool_]

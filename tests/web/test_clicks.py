@@ -81,7 +81,7 @@ def test_a_click_takes_what_looks_like_it_along() -> None:
     assert before[30 - 15, 25 - 20]
     assert not before[30 - 15, 44 - 20]
     assert both[before].all(), "what was right stays"
-    assert (both & ~before).sum() > 60, "a region, not a dot"
+    assert (both & ~before).sum() > 30, "a region, not a dot"
     right = fitted(found, [Point(25, 30, False), Point(44, 30, True)], area)
     assert right[22 - 15 : 38 - 15, 44 - 20].any()
     assert not right[30 - 15, 23 - 20 : 27 - 20].any()
@@ -97,7 +97,7 @@ def test_a_drawn_mask_changes_about_wrong_clicks_only() -> None:
     less = fitted([look(probs)], [Point(30, 30, False)], area, drawn=drawn)
     changed = np.argwhere(less != drawn)
     assert len(changed)
-    assert np.hypot(*(changed - [15, 10]).T).max() <= 0.3 * 30 + 1
+    assert np.hypot(*(changed - [15, 10]).T).max() <= clicking.SPREAD * 30 + 1
 
 
 def test_the_look_that_fits_most_clicks_is_the_start() -> None:

@@ -19,7 +19,9 @@ MODULE = "benchmarks.scale.annotations_probe"
 
 
 def index(path: Path) -> dict[str, Any]:
-    """Makes the index."""
+    """Makes the index; libraries are loaded before, as the peer's are."""
+    import pyarrow.json  # noqa: F401
+
     from halfmask.coco.index.place import index_path, open_index
 
     start, used = time.perf_counter(), time.process_time()

@@ -68,21 +68,13 @@ def run(
 
     Example: halfmask review masks.json --images photos
     """
+    # fmt: off
     done = halfmask.review(
-        data,
-        model,
-        images=images,
-        out=out,
-        journal=journal,
-        export=export,
-        host=host,
-        port=port,
-        token=token,
-        device=device,
-        effort=effort,
-        runtime=runtime,
+        data, model, images=images, out=out, journal=journal, export=export, host=host,
+        port=port, token=token, device=device, effort=effort, runtime=runtime,
         precision=precision,
     )
+    # fmt: on
     _print_end(data, done)
     fail_if_unread(done.reading)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
@@ -22,6 +22,8 @@ from halfmask.coco.scan.brackets import commas_between
 
 _FEWEST = 64
 """Records that are read one by one if one of them has another type."""
+_LEAST = 8
+"""Times as many records after which so few may be read at once that it does not pay."""
 _DIGITS, _STEP = 4300, 64
 """Python reads no number of more digits; the text is looked at in steps."""
 _CONSTANT = re.compile(rb"NaN|Inf")
@@ -98,19 +100,12 @@ def decode_records(key: str, text: bytes, spans: Array, *, is_guess: bool) -> De
         return None
     blank = bytearray(text)
     np.frombuffer(blank, dtype=np.uint8)[commas] = ord(" ")
-    groups: list[Group] = []
-    failed: list[int] = []
     every = np.arange(len(spans))
     forms = [(Form.IMAGES, every)] if key == "images" else _forms(text, spans)
-    for form, rows in forms:
-        fewest = len(rows) if is_guess else _FEWEST
-        for part, table in _tables(blank, spans, rows, form=form, fewest=fewest):
-            if table is None and is_guess:
-                return None
-            if table is None:
-                failed += part.tolist()
-            else:
-                groups.append(Group(part, form, table))
+    read = _read(blank, spans, forms, fewest=len(spans) if is_guess else _FEWEST)
+    if read is None or (read[1] and is_guess):
+        return None
+    groups, failed = read
     found = Decoded(text=text, spans=spans, groups=groups, others={})
     try:
         found.others.update(
@@ -120,6 +115,25 @@ def decode_records(key: str, text: bytes, spans: Array, *, is_guess: bool) -> De
     except (ValueError, RecursionError):  # damaged: the whole text is read to say where
         return None
     return found
+
+
+def _read(
+    text: bytearray, spans: Array, forms: Iterable[tuple[Form, Array]], *, fewest: int
+) -> tuple[list[Group], list[int]] | None:
+    """Returns what Arrow reads, and the rows of the rest; None if that is most of it."""
+    groups: list[Group] = []
+    failed: list[int] = []
+    tried = 0
+    for form, rows in forms:
+        for part, table in _tables(text, spans, rows, form=form, fewest=fewest):
+            tried += len(part)
+            if table is not None:
+                groups.append(Group(part, form, table))
+                continue
+            failed += part.tolist()
+            if tried >= _LEAST * fewest and 2 * len(failed) > tried:
+                return None
+    return groups, failed
 
 
 def _refuse(literal: str) -> float:

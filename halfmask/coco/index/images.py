@@ -48,7 +48,7 @@ class IndexImages:
 
     def _add_many(self, decoded: Decoded, start: int) -> bool:
         """Adds images as in COCO; returns False, and adds none, if one is not."""
-        if decoded.others:
+        if decoded.others or len(decoded.groups) != 1:
             return False
         [group] = decoded.groups
         ids, height, width, names = (

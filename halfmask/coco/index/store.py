@@ -68,12 +68,9 @@ class Store:
         with _damage_as_value_error():
             reader = open_arrow(index)
             self.facts = facts_of(reader)
-            self.parts = []
-            for k in range(reader.num_record_batches):
-                found = reader.get_batch_with_custom_metadata(k)
-                if not checked:
-                    _check(found.batch, found.custom_metadata, k)
-                self.parts.append(_part(found.batch))
+            if not checked:
+                _check_all(index)
+            self.parts = [_part(reader.get_batch(k)) for k in range(reader.num_record_batches)]
         sizes = [len(part.image["id"]) for part in self.parts]
         self.firsts = [0, *np.cumsum(sizes, dtype=np.int64).tolist()]
         self.ids = np.concatenate(
@@ -132,6 +129,20 @@ class Store:
 
 def _checked(path: Path, index: Path) -> Store:
     return Store(path, index, checked=True)
+
+
+def _check_all(index: Path) -> None:
+    """Checks every record batch.
+
+    They are read, not mapped: the mapping then holds only what is used of it.
+    """
+    import pyarrow as pa
+
+    with pa.OSFile(str(index)) as file:
+        reader = pa.ipc.open_file(file)
+        for k in range(reader.num_record_batches):
+            found = reader.get_batch_with_custom_metadata(k)
+            _check(found.batch, found.custom_metadata, k)
 
 
 def _check(batch: Any, noted: Any, number: int) -> None:

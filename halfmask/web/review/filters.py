@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +67,7 @@ class Selection:
             chosen &= (scores >= wanted.low) & (scores <= wanted.high)
         rows = self._class_rows(wanted)
         if rows is not None:
-            chosen &= np.isin(table.classes, rows)
+            chosen &= _is_in(table.classes, rows)
         if wanted.least_area > 0 or wanted.most_area < float("inf"):
             areas = self.areas()
             chosen &= (areas >= wanted.least_area) & (areas <= wanted.most_area)
@@ -89,13 +90,13 @@ class Selection:
     def _of_state(self, wanted: Filter) -> NDArray[np.bool_]:
         if not wanted.states:
             return np.asarray(self.table.states != DELETED)
-        return np.isin(self.table.states, [STATES.index(state) for state in wanted.states])
+        return _is_in(self.table.states, [STATES.index(state) for state in wanted.states])
 
     def _of_origin(self, origins: frozenset[str]) -> NDArray[np.bool_]:
         if "all" in origins:
             return np.asarray(self.table.origins > 0)
         names = origins or {"person" if self._people else "filled", "added"}
-        return np.isin(self.table.origins, [ORIGINS.index(name) for name in names])
+        return _is_in(self.table.origins, [ORIGINS.index(name) for name in names])
 
     def _class_rows(self, wanted: Filter) -> list[int] | None:
         """Returns the rows of the classes that the filter selects; None: all."""
@@ -107,3 +108,11 @@ class Selection:
             for row, number in enumerate(self._ids)
             if (not wanted.categories or number in wanted.categories) and text in self._names[row]
         ]
+
+
+def _is_in(column: NDArray[Any], values: list[int]) -> NDArray[np.bool_]:
+    """Returns which rows of a column have one of some values.
+
+    `np.isin` reads a column twice, and fails if a decision changes it in between.
+    """
+    return np.isin(column.copy(), values)

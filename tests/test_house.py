@@ -101,7 +101,7 @@ POSITIONAL = {
     "models/fixed/baselines.py:_one": "takes the coordinates of a box",
     "models/mask_rcnn/detections.py:_of_image": ROW,
     "models/mask_rcnn/model.py:_detection": ROW,
-    "web/schema.py:xywh": "takes the coordinates of a box",
+    "web/schema/base.py:xywh": "takes the coordinates of a box",
     "web/segmenting.py:_drawn": ROW,
 }
 """Functions of more than three positional arguments, and why."""
@@ -250,9 +250,9 @@ def test_files_have_60_to_300_lines() -> None:
     assert [name for name in SHORT if lines.get(name, 60) >= 60] == []
 
 
-def test_the_package_has_at_most_380_files() -> None:
+def test_the_package_has_at_most_400_files() -> None:
     """Twelve formats to read take some sixty of them."""
-    assert len([p for p in FILES if p.name != "__init__.py"]) <= 380
+    assert len([p for p in FILES if p.name != "__init__.py"]) <= 400
 
 
 # 3. Thin doors.

@@ -1,9 +1,9 @@
-"""`halfmask review`: a page on which people review filled masks, worst first."""
+"""`halfmask review`: a page on which people review and edit annotations."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,12 +13,16 @@ from halfmask.cli.shared.options import EffortOption, PrecisionOption, RuntimeOp
 from halfmask.cli.shared.reading import fail_if_unread
 from halfmask.terminal import say
 
+if TYPE_CHECKING:
+    from halfmask.web.review.serve import Reviewed
+
 
 def run(
     data: Annotated[
         Path,
         typer.Argument(
-            help="File or folder that `complete` wrote; halfmask never changes it.", metavar="FILE"
+            help="What `complete` wrote, or another data set; halfmask never changes it.",
+            metavar="FILE",
         ),
     ],
     model: Annotated[
@@ -53,12 +57,14 @@ def run(
 ) -> None:
     """Serves a page on which people review filled masks, lowest score first.
 
-    They accept, reject or redraw a mask, or segment it again with another box.
+    They accept, reject or redraw a mask, segment it again with another box, set its
+    class or box, delete it, or add what is missing. In a file without filled masks they
+    review those that people drew.
 
-    Every decision is on the disk before the page shows the next mask. If the review is
-    stopped or killed, the same command resumes it. Several people can review at once.
-    The page's Save button, or --export, writes the reviewed file; annotations without a
-    decision keep their bytes.
+    Every action is on the disk before the page shows it, and can be undone. If the
+    review is stopped or killed, the same command resumes it. Several people can review
+    at once. The page's Save button, or --export, writes the reviewed file; annotations
+    that nobody changed keep their bytes.
 
     Example: halfmask review masks.json --images photos
     """
@@ -69,16 +75,17 @@ def run(
         precision=precision,
     )
     # fmt: on
-    _print_end(data, done.out, done.written)
+    _print_end(data, done)
     fail_if_unread(done.reading)
 
 
-def _print_end(file: Path, out: Path, written: dict[str, int] | None) -> None:
-    if written is None:
+def _print_end(file: Path, done: Reviewed) -> None:
+    if done.written is None or done.edits is None:
         say(
             f"\nto write the reviewed file: the page's Save button, or halfmask review {file} "
-            f"--export --out {out}"
+            f"--export --out {done.out}"
         )
         return
-    counts = ", ".join(f"{count} {state}" for state, count in written.items())
-    say(f"{out}: {counts or 'no decisions yet'}")
+    counts = [f"{count} {state}" for state, count in done.written.items()]
+    counts += [f"{n} {key.replace('_', ' ')}" for key, n in done.edits.items() if n]
+    say(f"{done.out}: {', '.join(counts) or 'no decisions yet'}")

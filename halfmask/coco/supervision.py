@@ -66,6 +66,11 @@ COUNTED: dict[str, frozenset[str]] = {
 }
 
 
+ANNOTATORS = ("annotated", "confirmed")
+"""States in a note whose mask came with the file: a reviewer changed something else, or
+confirmed it."""
+
+
 def classify(annotation: object, image_size: tuple[int, int], use: Use = "annotated") -> MaskState:
     """Returns the state of an annotation's mask. Accepts any JSON value.
 
@@ -113,7 +118,7 @@ def provenance(annotation: dict[str, Any]) -> str | None:
     if not isinstance(note, dict):
         return None
     state = note.get("state")
-    if note.keys() == {"box"} or state in ("annotated", "confirmed"):
+    if note.keys() == {"box"} or state in ANNOTATORS:
         # `tighten` kept the old box, or a reviewer changed or confirmed an annotation
         # whose mask is the file's.
         return None

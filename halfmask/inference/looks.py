@@ -32,7 +32,7 @@ class Look:
     quality: float
 
 
-def looks(predictor: Predictor, image: ImageLike, box: Any, label: int = 0) -> list[Look]:
+def looks(predictor: Predictor, image: ImageLike, box: Any, *, label: int = 0) -> list[Look]:
     """Returns the model's answer for a box first, then the looks that it averages.
 
     A box segmenter reads each box in several contexts, plain and mirrored; other models

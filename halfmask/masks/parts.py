@@ -11,7 +11,7 @@ from halfmask.masks.rle import Bitmap
 
 
 def parts_of(bitmap: NDArray[Any]) -> NDArray[np.int32]:
-    """Labels the connected parts of a bitmap; pixels that touch at a corner are connected.
+    """Labels the connected parts of a bitmap; a touching corner connects.
 
     Args:
         bitmap: [h, w]; a pixel is in the mask where it is greater than 0.
@@ -24,7 +24,8 @@ def parts_of(bitmap: NDArray[Any]) -> NDArray[np.int32]:
     out = np.zeros(inside.shape, dtype=np.int32)
     if not len(rows):
         return out
-    roots = _roots(len(rows), *_touching(rows, starts, ends, inside.shape[1]))
+    pairs = _touching(rows, starts, ends, width=inside.shape[1])
+    roots = _roots(len(rows), *pairs)
     known, part = np.unique(roots, return_inverse=True)
     sizes = np.bincount(part, weights=ends - starts)
     place = np.empty(len(known), dtype=np.int32)
@@ -55,7 +56,7 @@ def _runs(
 
 
 def _touching(
-    rows: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64], width: int
+    rows: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64], *, width: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Returns pairs of runs in neighbouring rows that touch."""
     stride = width + 4

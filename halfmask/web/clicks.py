@@ -18,10 +18,14 @@ THRESHOLDS = (0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8)
 """At which a look is cut, the usual one first."""
 MOST_CELLS = 1_000_000
 """Cells of a box's surroundings; larger boxes are worked on at a coarser grid."""
-SIMILAR = 0.8
+SIMILAR = 0.7
 """A correction takes cells whose probability is at least this share of the click's."""
-SPREAD = 0.3
-"""Radius of a correction at most, in the box's longer sides."""
+SPREAD = 0.15
+"""Radius of a correction at most, in the box's longer sides.
+
+Both are the best of some pairs on 60 of the worst masks of COCO-mini's val, each
+clicked into the middle of its largest fault: twice the radius makes one in four worse.
+"""
 
 Box = tuple[float, float, float, float]
 Bits = NDArray[np.bool_]
@@ -66,7 +70,7 @@ class Area:
         return 0 <= point.x - self.x < self.width and 0 <= point.y - self.y < self.height
 
 
-def points_of(clicks: Sequence[Any], box: Box, size: tuple[int, int]) -> list[Point]:
+def click_points(clicks: Sequence[Any], box: Box, size: tuple[int, int]) -> list[Point]:
     """Returns the pixels of clicks.
 
     Args:
@@ -133,7 +137,7 @@ def fitted(
         mask = np.pad(mask, [(0, n - m) for n, m in zip(area.shape, mask.shape, strict=True)])
     for point in known:
         if mask[area.cell(point)] != point.positive:
-            _correct(mask, maps[0], point, known, area=area)
+            _correct(mask, maps[0], point, others=known, area=area)
     full = np.repeat(np.repeat(mask, area.step, axis=0), area.step, axis=1)
     full = full[: area.height, : area.width]
     for point in known:  # on a coarse grid, several clicks may share a cell
@@ -154,7 +158,7 @@ def _best(maps: list[NDArray[np.float32]], points: Sequence[Point], area: Area) 
 
 
 def _correct(
-    mask: Bits, probs: NDArray[np.float32], point: Point, points: Sequence[Point], *, area: Area
+    mask: Bits, probs: NDArray[np.float32], point: Point, *, others: Sequence[Point], area: Area
 ) -> None:
     """Adds or removes the cells about a click that look like it, in place.
 
@@ -164,7 +168,7 @@ def _correct(
     y, x = np.mgrid[: mask.shape[0], : mask.shape[1]]
     own = (y - row) ** 2 + (x - column) ** 2
     near = own <= (SPREAD * max(mask.shape)) ** 2
-    for other in points:
+    for other in others:
         if other.positive != point.positive:
             there = area.cell(other)
             near &= own < (y - there[0]) ** 2 + (x - there[1]) ** 2

@@ -156,7 +156,7 @@ class Segmenter:
         view = self._view(box, photo)
 
         def look(predictor: Predictor) -> list[Look]:
-            found = looks(predictor, pixels, view.inside(box), label)
+            found = looks(predictor, pixels, view.inside(box), label=label)
             return [replace(one, region=view.outside(one.region)) for one in found]
 
         with self._place():

@@ -39,13 +39,15 @@ def test_bad_use_is_one_line(halfmask_cli: Cli, filled: Path, photos: Path, tmp_
     unplaced = tmp_path / "elsewhere" / "filled.json"
     unplaced.parent.mkdir()
     unplaced.write_text(json.dumps(document))
+    nothing = tmp_path / "nothing.json"
+    nothing.write_text(json.dumps(document | {"annotations": []}))
     cases = {
         ("review", unplaced): "--images",
         ("review", filled, "--images", tmp_path / "absent"): "no such folder",
         ("review", filled, "--export"): "nothing was reviewed yet",
         ("review", tmp_path / "absent.json", "--images", photos): "No such file",
         ("review", filled, "--images", photos, "--out", filled): "never written to",
-        ("review", photos.parent / "data.json", "--images", photos): "nothing to review",
+        ("review", nothing, "--images", photos): "nothing to review",
         ("review", filled, "--images", photos, "--host", "no.such.host.invalid"): "--host",
         ("serve", tmp_path / "absent"): "no such checkpoint",
     }

@@ -82,7 +82,9 @@ def odd(document: Document) -> Document:
         {"id": 0, "file_name": "empty.png", "width": 7, "height": 9, "note": 'ünï \\ " ]}'}
     )
     block, base = annotations[2]["segmentation"], {"category_id": 7, "bbox": [10, 5, 8, 10]}
-    for number, state in enumerate(("filled", "accepted", "rejected", "redrawn", "?")):
+    for number, state in enumerate(
+        ("filled", "accepted", "rejected", "redrawn", "annotated", "confirmed", "?")
+    ):
         note = {"halfmask": {"state": state, "score": 0.25 + number / 8}}
         annotations.append(
             {"id": 20 + number, "image_id": 2, **base, "segmentation": block, **note}

@@ -158,6 +158,8 @@ def test_suspicion_needs_a_box() -> None:
         ({"state": "accepted"}, "filled", "mask", "mask"),
         ({"state": "redrawn"}, "mask", "mask", "mask"),
         ({"state": "rejected"}, "rejected", "rejected", "rejected"),
+        ({"state": "annotated"}, "mask", "mask", "mask"),
+        ({"state": "confirmed", "by": "Anna"}, "mask", "mask", "mask"),
         ({"state": "nonsense"}, "filled", "filled", "mask"),
         ({"score": 0.5}, "filled", "filled", "mask"),
         ("a stranger's key", "mask", "mask", "mask"),

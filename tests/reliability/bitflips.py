@@ -34,9 +34,11 @@ from halfmask.inference.complete.draw import MaskDrawer
 from halfmask.inference.complete.journal import Journal, journal_of
 from halfmask.inference.export.checksums import check_export
 from halfmask.web.review.index import STATES, ReviewIndex, build_index
-from halfmask.web.review.log.decision import Decision
+from halfmask.web.review.log.decision import Decision, Wish
 from halfmask.web.review.log.decisions import Decisions
-from halfmask.web.review.table import Table as ReviewTable
+from halfmask.web.review.log.steps import REDO
+from halfmask.web.review.log.undo import take_back
+from halfmask.web.review.table import AnnotationTable as ReviewTable
 
 PHOTOGRAPHS, BATCHES = 12, 8
 MODEL = "box-segmenter"
@@ -153,6 +155,16 @@ def reviewed(file: Path) -> tuple[Path, ReviewIndex, list[list[Decision]]]:
             past.append(log.decide(position, 1, "redrawn", by="Bö", mask=MASK))
         if position % 6 == 0:
             past.append(log.undo(position, 2, by="Bö"))
+    wishes = [
+        Wish(position=p, make=lambda was: was.after("rejected")) for p in range(1, len(history), 2)
+    ]
+    steps = [
+        log.act("reject", "Cem", wishes),
+        take_back(log, "Cem"),
+        take_back(log, "Cem", what=REDO),
+    ]
+    for position, now in [change for step in steps for change in step.done]:
+        history[position].append(now)
     log.close()
     return journal, index, history
 

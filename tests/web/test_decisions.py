@@ -16,7 +16,7 @@ from halfmask.files.json_lines import line_of
 from halfmask.web.review.index import STATES, build_index
 from halfmask.web.review.log.decision import ConflictError, Decision
 from halfmask.web.review.log.decisions import Decisions
-from halfmask.web.review.table import Table
+from halfmask.web.review.table import AnnotationTable
 
 from .conftest import Case, filled
 
@@ -27,7 +27,9 @@ MASK = {"segmentation": {"size": [48, 64], "counts": "x"}, "area": 7}
 def opened(written: Case) -> Decisions:
     index = build_index(written.data)
     return Decisions(
-        written.journal, Table(index), lambda p: Decision(version=0, state=STATES[index.states[p]])
+        written.journal,
+        AnnotationTable(index),
+        lambda p: Decision(version=0, state=STATES[index.states[p]]),
     )
 
 
@@ -232,9 +234,9 @@ from pathlib import Path
 from halfmask.web.review.log.decision import Decision
 from halfmask.web.review.log.decisions import Decisions
 from halfmask.web.review.index import build_index
-from halfmask.web.review.table import Table
+from halfmask.web.review.table import AnnotationTable
 index = build_index(Path(sys.argv[1]))
-log = Decisions(Path(sys.argv[2]), Table(index), lambda p: Decision(version=0, state="filled"))
+log = Decisions(Path(sys.argv[2]), AnnotationTable(index), lambda p: Decision(version=0, state="filled"))
 for version in range(100_000):
     log.decide(version % 5, version // 5, "accepted", by=f"n{version}")
     print(version, flush=True)

@@ -189,7 +189,9 @@ def resident() -> int:
 MEASURED = """
 import json, sys, time
 from pathlib import Path
-from halfmask.web.review.queue import Filter
+from halfmask.web.review.filters import Filter
+from halfmask.web.review.log.undo import take_back
+from halfmask.web.review.queue import Order
 from halfmask.web.review.review import Review
 from halfmask.web.schema import DecisionRequest
 from halfmask.web.segmenting import Segmenter
@@ -207,13 +209,29 @@ places = {"images": folder, "journal": folder / "journal", "out": folder / "out.
 data = folder / "filled.json"
 found = {"open s": measured(1, lambda _: opened.append(Review(data, Segmenter("box-segmenter"), **places)))}
 review = opened[0]
-filled = Filter(frozenset({"filled"}))
+filled = Filter(states=frozenset({"filled"}))
+found["start MB"] = memory()
 found["page ms"] = 1e3 * measured(20, lambda k: review.queue.page(filled, 1000 * k, 12, backwards=False, client="a"))
 found["mask ms"] = 1e3 * measured(200, lambda k: review.item(int(review.index.queue[400 * k])))
 accepted = DecisionRequest(version=0, state="accepted", by="A")
 found["decision ms"] = 1e3 * measured(1000, lambda k: review.decide(int(review.index.queue[k]), accepted))
+queue, accepted_now = review.queue, Filter(states=frozenset({"accepted"}))
+found["count ms"] = 1e3 * measured(20, lambda k: queue.count(Filter(text="do", low=k / 50)))
+for sort in ("class", "size", "file"):
+    found[f"sort by {sort} ms"] = 1e3 * measured(1, lambda _: queue.page(filled, -1, 12, order=Order(sort=sort)))
+found["next by class ms"] = 1e3 * measured(20, lambda k: queue.page(filled, 900 * k, 12, order=Order(sort="class"), step="class"))
+found["peak MB"] = memory()
+some = review.batch.selected(filled)[-10_000:]
+found["batch of 10,000 s"] = measured(1, lambda _: review.batch.run("reject", "A", some))
+found["its undo s"] = measured(1, lambda _: take_back(review.decisions, "A"))
+found["accept of 10,000 s"] = measured(1, lambda _: review.batch.run("accept", "A", some))
+found["its undo s, too"] = measured(1, lambda _: take_back(review.decisions, "A"))
+found["statistics s"] = measured(1, lambda _: review.statistics.view())
 found["export s"] = measured(1, lambda _: review.export())
-print(json.dumps(found | {"before MB": before, "peak MB": memory()}))
+review.close()
+opened.clear()
+found["open again s"] = measured(1, lambda _: opened.append(Review(data, Segmenter("box-segmenter"), **places)))
+print(json.dumps(found | {"before MB": before, "peak with batches MB": memory()}))
 """
 
 
@@ -241,6 +259,7 @@ def test_a_hundred_thousand_annotations_are_not_loaded(case: Callable[..., Case]
     assert found["peak MB"] - found["before MB"] < size / 2
     assert found["open s"] < 60
     assert found["page ms"] < 100
+    assert found["batch of 10,000 s"] < 30
     out = json.loads((written.folder / "out.json").read_text())
     assert sum(row["halfmask"]["state"] == "accepted" for row in out["annotations"]) == 1000
 

@@ -16,7 +16,7 @@ from halfmask.coco.index.format import MASK_STATES, SPOOLED, USES, Array
 from halfmask.coco.index.images import IndexImages
 from halfmask.coco.index.polygons import PolygonMasks, polygon_masks
 from halfmask.coco.index.runs import sound_rles
-from halfmask.coco.supervision import COUNTED, ORIGINS, MaskState
+from halfmask.coco.supervision import ANNOTATORS, COUNTED, ORIGINS, MaskState
 
 _LARGEST = 1e6
 """Largest number of a box, in pixels, of which single precision is surely right."""
@@ -179,7 +179,9 @@ def _notes(column: Any) -> tuple[Array, Array, Array]:
         return noted, np.zeros(0, dtype=object), ~noted
     texts = column.field(0)
     readable = ~noted | np.asarray(texts.is_valid())
-    origins = [origin if origin in ORIGINS else "filled" for origin in texts.to_pylist()]
+    states = texts.to_pylist()
+    noted = noted & np.array([state not in ANNOTATORS for state in states])
+    origins = [origin if origin in ORIGINS else "filled" for origin in states]
     return noted, np.array(origins, dtype=object), readable
 
 

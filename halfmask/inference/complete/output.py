@@ -63,7 +63,7 @@ def _filled(old: Record, filling: FilledMask, model: str, *, broken: bool) -> Re
     note: dict[str, Any] = {"model": model, "score": filling["score"], "state": "filled"}
     if "agreement" in filling:
         note["agreement"] = filling["agreement"]
-    if broken:
+    if broken or _is_a_persons(old):
         note["replaced"] = old["segmentation"]
     elif isinstance(old.get("halfmask"), dict) and "replaced" in old["halfmask"]:
         note["replaced"] = old["halfmask"]["replaced"]
@@ -72,6 +72,12 @@ def _filled(old: Record, filling: FilledMask, model: str, *, broken: bool) -> Re
         note |= {key: before[key] for key in OF_ADDED if key in before}
     mask = {"segmentation": filling["segmentation"], "area": filling["area"]}
     return old | mask | {"halfmask": note}
+
+
+def _is_a_persons(old: Record) -> bool:
+    """Whether a person drew the mask that a reviewer rejected: no model is named."""
+    note = old.get("halfmask")
+    return isinstance(note, dict) and note.get("state") == "rejected" and "model" not in note
 
 
 def _info(info: object, note: dict[str, Any]) -> dict[str, Any]:

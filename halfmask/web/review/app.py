@@ -11,12 +11,12 @@ from halfmask.errors import InputError
 from halfmask.web import schema
 from halfmask.web.decoding.tiles import LARGEST_REGION, Tiles
 from halfmask.web.pages import application, fault
-from halfmask.web.review.app_edits import Position, Row, add_edits, check_item
-from halfmask.web.review.app_steps import add_steps, filter_of
 from halfmask.web.review.log.decision import ConflictError
 from halfmask.web.review.log.statistics import changes_since
 from halfmask.web.review.queue import Order
 from halfmask.web.review.review import Review
+from halfmask.web.review.routes.edits import Position, Row, add_edits, check_item
+from halfmask.web.review.routes.steps import add_steps, filter_of
 from halfmask.web.server import LOOPBACK, PageServer
 
 REQUEST_BYTES = 1 << 23

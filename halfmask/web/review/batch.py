@@ -13,7 +13,7 @@ from halfmask.errors import InputError
 from halfmask.web.review.editing import Editor
 from halfmask.web.review.filters import Filter
 from halfmask.web.review.index import FILLED, STATES
-from halfmask.web.review.log.decision import Decision, Outcome, Wish
+from halfmask.web.review.log.decision import ActionResult, Decision, Wish
 from halfmask.web.review.log.decisions import Decisions
 from halfmask.web.review.queue import Queue
 
@@ -45,7 +45,7 @@ class Preview:
     ground: str
 
 
-class Batch:
+class Batches:
     """Actions on many annotations, each one step of the journal.
 
     Args:
@@ -88,8 +88,8 @@ class Batch:
         *,
         versions: Sequence[int] | None = None,
         category: int | None = None,
-    ) -> Outcome:
-        """Does one action with annotations; leaves out what cannot be done, and says so.
+    ) -> ActionResult:
+        """Does one action with annotations; what cannot be done is left out and named.
 
         Args:
             action: accept, reject, class or delete.

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from halfmask.errors import InputError
 from halfmask.masks.rle import crop_of, rle_of
 from halfmask.web import schema
-from halfmask.web.clicks import Area, area_around, fitted, points_of
-from halfmask.web.review.editing import drawn_by_hand
-from halfmask.web.review.log.decision import Mask
+from halfmask.web.clicks import Area, area_around, click_points, fitted
+from halfmask.web.drawing import Mask, drawn_by_hand
 from halfmask.web.review.source import ReviewedFile
 from halfmask.web.segmenting import Drawn, Segmenter
 
@@ -38,7 +37,7 @@ class Drafts:
         self._lock = threading.Lock()
 
     def segment(
-        self, owner: Owner, row: int, box: schema.Box, category: int | None
+        self, owner: Owner, row: int, box: schema.Box, *, category: int | None
     ) -> schema.Segmented:
         """Returns the model's mask for a box, and keeps it until it is accepted.
 
@@ -62,7 +61,7 @@ class Drafts:
     ) -> schema.Refined:
         """Returns a mask that fits clicks, and keeps it until it is accepted.
 
-        Its score is the model's for the box: no one has measured it for corrected masks.
+        Its score is the model's for the box: nobody measured corrected masks.
 
         Args:
             owner: what the mask is for.
@@ -77,7 +76,7 @@ class Drafts:
         size = self._file.size_of_image(row)
         x, y, width, height = asked.box
         box = x, y, x + width, y + height
-        points = points_of(asked.clicks, box, size)
+        points = click_points(asked.clicks, box, size)
         area = area_around(box, points, size)
         drawn = None if asked.mask is None else _pixels(asked.mask, area, size)
         found = self._segmenter.looks(self._file.photo(row), box, self._label(category))

@@ -72,7 +72,7 @@ class Selection:
             areas = self.areas()
             chosen &= (areas >= wanted.least_area) & (areas <= wanted.most_area)
         if wanted.by:
-            chosen &= table.people == self._decisions.code_of(wanted.by)
+            chosen &= table.people == self._decisions.people.get(wanted.by, -1)
         if wanted.image >= 0:
             chosen &= table.images == wanted.image
         if wanted.commented:

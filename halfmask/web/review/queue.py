@@ -40,8 +40,8 @@ class Order:
 class Queue:
     """The annotations in a review.
 
-    An annotation's *rank* is its place in an order, 0 for the first; the lowest score is
-    the first of the usual order.
+    An annotation's *rank* is its place in an order, 0 for the first; the usual order
+    begins with the lowest score.
 
     Args:
         index: of the reviewed file.

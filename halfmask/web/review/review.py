@@ -10,15 +10,17 @@ from halfmask.errors import InputError
 from halfmask.files.guard import Output, guard
 from halfmask.files.kinds import COCO, REVIEW
 from halfmask.web import schema
-from halfmask.web.review.batch import THRESHOLD, Batch
+from halfmask.web.drawing import Mask, drawn_by_hand
+from halfmask.web.review.batch import THRESHOLD, Batches
 from halfmask.web.review.drafts import Drafts
-from halfmask.web.review.editing import Edited, Editor, drawn_by_hand
+from halfmask.web.review.editing import Edited, Editor
 from halfmask.web.review.export import OutputLock, export_review
 from halfmask.web.review.filters import Filter
-from halfmask.web.review.log.decision import Decision, Mask
+from halfmask.web.review.log.decision import Decision
 from halfmask.web.review.log.decisions import Decisions
 from halfmask.web.review.log.statistics import Statistics
 from halfmask.web.review.queue import Queue
+from halfmask.web.review.regroup import Regrouper
 from halfmask.web.review.source import ReviewedFile
 from halfmask.web.review.views import Views, plain_text
 from halfmask.web.segmenting import Segmenter
@@ -37,7 +39,8 @@ class Review:
             None: if it filled none.
     Attributes:
         file, index, table: what is reviewed, and its current state.
-        decisions, queue, views, editor, batch, drafts, statistics: parts of the review.
+        decisions, queue, views, editor, regrouper, batch, drafts, statistics:
+            its parts.
     Raises:
         InputError: `data` is no COCO file, or has nothing to review; or the journal or
             `out` cannot be used.
@@ -67,7 +70,8 @@ class Review:
         self.queue = Queue(self.index, self.decisions, people)
         self.views = Views(self.file, self.decisions, self.queue)
         self.editor = Editor(self.file, self.decisions)
-        self.batch = Batch(self.decisions, self.queue, self.editor)
+        self.regrouper = Regrouper(self.file, self.decisions, self.editor)
+        self.batch = Batches(self.decisions, self.queue, self.editor)
         self.drafts = Drafts(self.file, segmenter)
         self.statistics = Statistics(self.decisions)
         self._exporting = threading.Lock()
@@ -148,12 +152,12 @@ class Review:
         self.file.source.confirm()
         size = self.file.size_of(position)
         parts = None if asked.parts is None else [drawn_by_hand(p, size) for p in asked.parts]
-        return self.editor.split(position, asked.version, asked.by, parts=parts)
+        return self.regrouper.split(position, asked.version, asked.by, parts=parts)
 
     def merge(self, asked: schema.MergeRequest) -> Edited:
         """Makes one annotation of several."""
         self.file.source.confirm()
-        return self.editor.merge(asked.positions, asked.versions, asked.by)
+        return self.regrouper.merge(asked.positions, asked.versions, asked.by)
 
     def add(self, row: int, asked: schema.AddRequest) -> Edited:
         """Adds an annotation to a photograph."""
@@ -167,12 +171,12 @@ class Review:
         """Returns the model's mask for another box; see `Drafts.segment`."""
         row = int(self.table.images[position])
         category = int(self.table.classes[position])
-        return self.drafts.segment(("item", position), row, box, category)
+        return self.drafts.segment(("item", position), row, box, category=category)
 
     def segment_new(self, row: int, asked: schema.NewSegmentRequest) -> schema.Segmented:
         """Returns the model's mask for the box of a new annotation."""
         category = self._class_row(asked.category)
-        return self.drafts.segment(("photo", row), row, asked.box, category)
+        return self.drafts.segment(("photo", row), row, asked.box, category=category)
 
     def refine(self, position: int, asked: schema.RefineRequest) -> schema.Refined:
         """Returns a mask that fits clicks; see `Drafts.refine`."""

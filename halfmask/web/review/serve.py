@@ -1,4 +1,4 @@
-"""`halfmask.review`: serves a page on which people review filled masks, worst first."""
+"""`halfmask.review`: serves a page on which people review and edit annotations."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ class Reviewed:
     Attributes:
         out: the reviewed file.
         journal: the file with the decisions.
-        masks: number of masks in the review.
+        masks: number of annotations in the review.
         written: state → annotations that changed to it in `out`; None if `review` did
             not write the file.
+        edits: classes, boxes and masks changed, annotations deleted and added in
+            `out`, and open comments; None as `written`.
         reading: what could not be read of a data set that is no COCO file.
     """
 
@@ -38,6 +40,7 @@ class Reviewed:
     journal: Path
     masks: int
     written: dict[str, int] | None = None
+    edits: dict[str, int] | None = None
     reading: ConversionReport = field(default_factory=ConversionReport)
 
     def to_json(self) -> dict[str, Any]:
@@ -61,13 +64,14 @@ def review(
     runtime: Runtime = "torch",
     precision: Precision = "float32",
 ) -> Reviewed:
-    """Serves the review page of a completed file until Ctrl-C; logs its address.
+    """Serves the review page of a file until Ctrl-C; logs its address.
 
-    Every decision is in the journal before the page shows the next mask. The same call
-    resumes a review that was stopped or killed.
+    People accept, reject and edit the masks that halfmask filled; in a file without
+    any, those that people drew. Every action is in the journal before the page shows
+    it. The same call resumes a review that was stopped or killed.
 
     Args:
-        data: what `complete` wrote, in any format; never written to.
+        data: what `complete` wrote, or any other data set; never written to.
         model: draws the mask of a box that a reviewer drags; as in `halfmask.load`.
         images: folder of the photographs; None: where the data set says.
         out: the reviewed COCO file; default: `data` with the suffix .reviewed.json; in
@@ -103,16 +107,19 @@ def review(
         journal=journal,
         out=out,
     )
-    masks, written = len(opened.index.queue), None
+    masks, written, edits = len(opened.queue), None, None
     try:
         if export:
-            written = opened.export().counts
+            done = opened.export().model_dump(exclude={"out"})
+            written, edits = done.pop("counts"), done
         else:
             logger.info("%s: %d masks to review; decisions go to %s", data, masks, journal)
             _serve(opened, host, port, token=token)
     finally:
         opened.close()
-    return Reviewed(out=out, journal=journal, masks=masks, written=written, reading=source.report)
+    return Reviewed(
+        out=out, journal=journal, masks=masks, written=written, edits=edits, reading=source.report
+    )
 
 
 def _outputs(out: str | Path | None, journal: str | Path | None) -> list[Output]:

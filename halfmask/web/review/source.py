@@ -24,7 +24,7 @@ from halfmask.web.decoding.pool import decoders
 from halfmask.web.inside import open_inside, path_inside
 from halfmask.web.review.index import STATES, build_index
 from halfmask.web.review.log.decision import Decision
-from halfmask.web.review.table import Table
+from halfmask.web.review.table import AnnotationTable
 
 BLOCK = 1 << 20
 DECODER_BYTES = 1536 << 20
@@ -123,7 +123,7 @@ class ReviewedFile:
                 f"{path}: no annotation in it has a known image, a known class and a box, so "
                 "there is nothing to review"
             )
-        self.table = Table(self.index)
+        self.table = AnnotationTable(self.index)
         self.source = SourceFile(path, self.index.digest)
         self._images = images
         self._deciding = threading.Lock()

@@ -21,7 +21,7 @@ SPARE = 1024
 """Rows by which the arrays grow at least."""
 
 
-class Table:
+class AnnotationTable:
     """Columns of n annotations: those of the file, then added ones, then spare rows.
 
     A spare row has the state 0, as an annotation that cannot be reviewed.
@@ -62,7 +62,7 @@ class Table:
         return self._count
 
     def id_of(self, position: int) -> int:
-        """Returns the id of an annotation; an added one's is beyond all ids of the file.
+        """Returns an annotation's id; an added one's is beyond all ids of the file.
 
         Raises:
             InputError: the ids of the file leave no room for another.

@@ -13,7 +13,7 @@ from halfmask.web.review.index import STATES
 from halfmask.web.review.log.comments import Remark
 from halfmask.web.review.log.decision import Decision
 from halfmask.web.review.log.decisions import Decisions
-from halfmask.web.review.log.undo import Event, history
+from halfmask.web.review.log.history import Event, history
 from halfmask.web.review.queue import Order, Queue
 from halfmask.web.review.source import ReviewedFile
 from halfmask.web.review.table import ORIGINS

@@ -7,7 +7,12 @@ from halfmask.web.schema.base import (
     Box,
     CategoryItem,
     Coordinate,
+    DetectRequest,
     Fault,
+    Found,
+    ModelBoxRequest,
+    ModelView,
+    PhotoView,
     Reviewer,
     Rle,
     Runs,
@@ -85,7 +90,6 @@ from halfmask.web.schema.review import (
     StateView,
     StatisticsView,
 )
-from halfmask.web.schema.tryout import DetectRequest, Found, ModelBoxRequest, ModelView, PhotoView
 
 __all__ = [
     "LARGEST_ID",

@@ -1,4 +1,4 @@
-"""What the requests and answers of both pages have in common.
+"""What both pages send and answer, and what the try-out page does.
 
 Boxes are x, y, width, height in pixels.
 """
@@ -93,3 +93,39 @@ class Fault(BaseModel):
     """Why a request was refused."""
 
     detail: str
+
+
+class ModelBoxRequest(Strict):
+    """Asks the try-out page's model for a mask; label 0 means no class."""
+
+    box: Box
+    label: Annotated[int, Field(ge=0, le=1 << 20)] = 0
+
+
+class DetectRequest(Strict):
+    """Asks for the objects of at least this confidence."""
+
+    least: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.5
+
+
+class Found(BaseModel):
+    """The objects that a model found."""
+
+    items: list[Segmented]
+
+
+class ModelView(BaseModel):
+    """The try-out page's model."""
+
+    name: str
+    categories: list[CategoryItem]
+    can_detect: bool
+    version: str
+
+
+class PhotoView(BaseModel):
+    """An uploaded photograph, turned as its EXIF orientation says."""
+
+    photo: str
+    width: int
+    height: int

@@ -25,6 +25,7 @@ from tests.reliability.kill.cases import (
     TrainingHidden,
     TrainingRounds,
 )
+from tests.reliability.kill.editing import Editing
 from tests.reliability.kill.reviewing import Reviewing
 
 PHOTOGRAPHS, SIDE, CLASSES, MASKED = 48, 64, 6, 3
@@ -72,6 +73,7 @@ CASES: tuple[type[Case], ...] = (
     FromYolo,
     ToVoc,
     Reviewing,
+    Editing,
     Exporting,
     TrainingRounds,
     ToYolo,

@@ -93,7 +93,7 @@ def _review(port: int, confirmed: int) -> None:
     server as Ctrl-C would.
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    _connect(connection)
+    connect(connection)
 
     def ask(method: str, path: str, body: object = None) -> Any:
         connection.request(method, path, None if body is None else json.dumps(body), JSON)
@@ -114,7 +114,7 @@ def _review(port: int, confirmed: int) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def _connect(connection: http.client.HTTPConnection) -> None:
+def connect(connection: http.client.HTTPConnection) -> None:
     """The port is bound before the server listens: until then it is refused."""
     while True:
         try:

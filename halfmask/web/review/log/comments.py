@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from halfmask.web.review.log.journal import Record, ReviewJournal, Span
-from halfmask.web.review.table import Table
+from halfmask.web.review.table import AnnotationTable
 
 LONGEST_COMMENT = 2000
 
@@ -84,7 +84,7 @@ class Comments:
 
 
 def line_of_comment(
-    remark: Remark, table: Table, *, by: str, when: str, of: str, before: Span | None
+    remark: Remark, table: AnnotationTable, *, by: str, when: str, of: str, before: Span | None
 ) -> Record:
     """Returns the journal's line of a comment.
 
@@ -128,7 +128,7 @@ def remark_of(line: Record) -> Remark:
     )
 
 
-def is_comment(line: Record, table: Table, of: str) -> bool:
+def is_comment(line: Record, table: AnnotationTable, of: str) -> bool:
     """Whether a line about a comment fits the file."""
     said, at = line.get("comment"), line.get("at")
     return (

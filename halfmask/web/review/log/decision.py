@@ -8,7 +8,7 @@ from typing import Any
 
 from halfmask.web.review.index import STATES
 from halfmask.web.review.log.journal import Record, Span
-from halfmask.web.review.table import Table
+from halfmask.web.review.table import AnnotationTable
 
 Mask = dict[str, Any]
 Box = tuple[float, float, float, float]
@@ -92,11 +92,11 @@ class Refusal:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class ActionResult:
     """What an action did.
 
     Attributes:
-        what: the action; of undo and redo, the action that was taken back or done again.
+        what: the action; of undo and redo, the one taken back or done again.
         done: positions and their new decisions.
         refused: what was left out.
         unchanged: number of annotations that already were as asked.
@@ -111,7 +111,7 @@ class Outcome:
 
 
 def line_of_decision(
-    position: int, decision: Decision, table: Table, *, of: str, before: Span | None
+    position: int, decision: Decision, table: AnnotationTable, *, of: str, before: Span | None
 ) -> Record:
     """Returns the journal's line of a decision.
 
@@ -176,7 +176,7 @@ def before_of(line: Record) -> Span | None:
     return None if before is None else (before[0], before[1])
 
 
-def is_decision(line: Record, table: Table, of: str, *, damaged: bool) -> bool:
+def is_decision(line: Record, table: AnnotationTable, of: str, *, damaged: bool) -> bool:
     """Whether a line fits the file and what the lines before it said.
 
     Args:

@@ -11,19 +11,13 @@ import numpy as np
 
 from halfmask.errors import InputError
 from halfmask.web.review.index import NO_SCORE, STATES
-from halfmask.web.review.log.comments import (
-    Comments,
-    Remark,
-    is_comment,
-    line_of_comment,
-    remark_of,
-)
+from halfmask.web.review.log.comments import Comments, is_comment
 from halfmask.web.review.log.decision import (
     DECIDED,
+    ActionResult,
     ConflictError,
     Decision,
     Mask,
-    Outcome,
     Refusal,
     Wish,
     before_of,
@@ -34,11 +28,10 @@ from halfmask.web.review.log.decision import (
 )
 from halfmask.web.review.log.journal import Entry, Record, ReviewJournal, Span, now
 from halfmask.web.review.log.steps import REDO, SKIP, UNDO, Steps
-from halfmask.web.review.table import Table
+from halfmask.web.review.table import AnnotationTable
 
 ACTION_OF = {"accepted": "accept", "confirmed": "accept", "rejected": "reject", "redrawn": "redraw"}
-NOT_YET = "deleted"
-"""State of an added annotation whose addition is undone."""
+NOT_YET = "deleted"  # an added annotation whose addition is undone
 
 
 class Decisions:
@@ -54,14 +47,15 @@ class Decisions:
         path: the journal.
         table: of the reviewed file; it is kept up to date.
         own: returns the state in the file of a position.
+    Attributes:
+        people: code in the table of each reviewer's name; 0: nobody.
     Raises:
         InputError: another review uses the journal, or it belongs to another file.
     """
 
-    def __init__(self, path: Path, table: Table, own: Callable[[int], Decision]) -> None:
+    def __init__(self, path: Path, table: AnnotationTable, own: Callable[[int], Decision]) -> None:
         self.table, self._own = table, own
-        self._people: list[str] = [""]
-        self._codes: dict[str, int] = {"": 0}
+        self.people: dict[str, int] = {"": 0}
         self.lock = threading.RLock()
         self.journal = ReviewJournal(path, table.index.digest)
         self.comments = Comments(self.journal)
@@ -90,7 +84,7 @@ class Decisions:
             return decision_of(self.journal.read(span), span)
 
     def span(self, position: int) -> Span | None:
-        """Returns the bytes of an annotation's last line; None without one."""
+        """Returns the bytes of an annotation's last line."""
         start, end = self.table.spans[position].tolist()
         return (start, end) if end else None
 
@@ -100,8 +94,7 @@ class Decisions:
         """Sets the state of an annotation, and its mask.
 
         Args:
-            position: of the annotation.
-            version: the version that the reviewer saw.
+            position, version: of the annotation, as the reviewer saw it.
             state: one of STATES.
             by: the reviewer.
             mask: as in `Decision`; None keeps the current mask.
@@ -116,7 +109,9 @@ class Decisions:
         )
         return self.act(ACTION_OF.get(state, state), by, [wish]).done[0][1]
 
-    def act(self, what: str, by: str, wishes: Sequence[Wish], *, strict: bool = True) -> Outcome:
+    def act(
+        self, what: str, by: str, wishes: Sequence[Wish], *, strict: bool = True
+    ) -> ActionResult:
         """Does one action with one or several annotations: all of it, or nothing.
 
         Args:
@@ -155,7 +150,7 @@ class Decisions:
                 made.append((position, new))
             lines = [self._line(position, new) for position, new in made]
             self.write(lines)
-            return Outcome(
+            return ActionResult(
                 what=what, done=made, refused=refused, unchanged=unchanged, count=len(made)
             )
 
@@ -183,46 +178,13 @@ class Decisions:
             self.write([record])
             return decision_of(record, self.span(position) or (0, 0))
 
-    def comment(self, position: int, by: str, text: str) -> None:
-        """Writes a comment about an annotation.
-
-        Raises:
-            OSError: the journal cannot be written; nothing has changed.
-        """
-        with self.lock:
-            number = self.comments.count(position) + 1
-            remark = Remark(position=position, number=number, by=by, when=now(), text=text)
-            self._say(remark, by)
-
-    def set_comment(self, position: int, number: int, by: str, *, is_open: bool) -> None:
-        """Closes a comment, or opens it again.
-
-        Raises:
-            InputError: there is no such comment.
-            OSError: the journal cannot be written; nothing has changed.
-        """
-        with self.lock:
-            span = self.comments.span(position, number)
-            old = None if span is None else remark_of(self.journal.read(span))
-            if old is None or old.gone:
-                raise InputError(f"there is no comment {number} about this annotation")
-            self._say(replace(old, open=is_open), by)
-
-    def _say(self, remark: Remark, by: str) -> None:
-        before = self.comments.span(remark.position, remark.number)
-        line = line_of_comment(
-            remark, self.table, by=by, when=now(), of=self.journal.of, before=before
-        )
-        self.write([line])
-
     def restored(self, position: int, target: Span | None, undone: Record, *, what: str) -> Record:
         """Returns a line that restores the state that an earlier line said.
 
         Args:
             position: of the annotation.
             target: bytes of the earlier line; None: the state in the file.
-            undone: by whom and when.
-            what: the action's name.
+            undone, what: by whom and when, and the action's name.
         """
         if target is None:
             is_new = position >= self.table.file_count
@@ -250,7 +212,7 @@ class Decisions:
     def decided(self) -> Iterator[tuple[int, Decision]]:
         """Yields the positions and decisions that differ from the file, in its order.
 
-        Decisions after the first item do not appear.
+        Later decisions do not appear.
         """
         with self.lock:
             positions = np.flatnonzero(self.table.versions).tolist()
@@ -264,21 +226,17 @@ class Decisions:
         """Returns name → state → number of annotations."""
         with self.lock:
             people, states, size = self.table.people, self.table.states, len(STATES)
-            counts = np.bincount(people * size + states, minlength=len(self._people) * size)
+            counts = np.bincount(people * size + states, minlength=len(self.people) * size)
             table = counts.reshape(-1, size).tolist()
         return {
             name: {state: row[STATES.index(state)] for state in DECIDED}
-            for name, row in zip(self._people[1:], table[1:], strict=True)
-            if sum(row)
+            for name, row in zip(self.people, table, strict=True)
+            if name and sum(row)
         }
 
     def person(self, position: int) -> str | None:
         """Returns who made an annotation's current state; None: nobody in this review."""
-        return self._people[int(self.table.people[position])] or None
-
-    def code_of(self, name: str) -> int:
-        """Returns the code of a reviewer in the table, −1 for an unknown one."""
-        return self._codes.get(name, -1)
+        return list(self.people)[int(self.table.people[position])] or None
 
     def _known(self, wish: Wish) -> Decision:
         """Returns the current state, without who and when if the file says it."""
@@ -310,14 +268,14 @@ class Decisions:
             self._set(entry)
 
     def _fits(self, line: Record) -> bool:
-        of, damaged = self.journal.of, bool(self.journal.damaged)
-        if line.get("what") in (UNDO, REDO, SKIP) and type(line.get("step")) is not int:
+        of, what = self.journal.of, line.get("what")
+        if what in (UNDO, REDO, SKIP) and type(line.get("step")) is not int:
             return False
-        if line.get("what") == SKIP:
+        if what == SKIP:
             return line.get("of") == of
         if "comment" in line:
             return is_comment(line, self.table, of)
-        return is_decision(line, self.table, of, damaged=damaged)
+        return is_decision(line, self.table, of, damaged=bool(self.journal.damaged))
 
     def _set(self, entry: Entry) -> None:
         line, span, table = entry.record, entry.span, self.table
@@ -334,10 +292,7 @@ class Decisions:
         table.versions[position] = new.version
         table.states[position] = STATES.index(new.state)
         by = (new.by or "") if new.content else ""  # the file's state: nobody in this review
-        if by not in self._codes:
-            self._codes[by] = len(self._people)
-            self._people.append(by)
-        table.people[position] = self._codes[by]
+        table.people[position] = self.people.setdefault(by, len(self.people))
         if new.content or position < table.file_count:
             table.set_class(position, new.category)
             table.set_box(position, new.box)

@@ -49,12 +49,12 @@ class _Group:
         """Whether no line is missing at the end: damaged lines count as read."""
         if not self.entries:
             return True
-        last, total = part_of(self.entries[-1].record)
+        last, total = part_number(self.entries[-1].record)
         return last + self.damaged >= total
 
 
 class ReviewJournal:
-    """The lines of a review. An action is one line, or several that are written at once.
+    """The lines of a review. An action is one line, or several written at once.
 
     A line has `of`, the beginning of the file's digest, and in an action of several
     lines `part`: its number, from 1, and their count. If a kill leaves some of an
@@ -180,7 +180,7 @@ class ReviewJournal:
             )
 
 
-def part_of(record: Record) -> tuple[int, int]:
+def part_number(record: Record) -> tuple[int, int]:
     """Returns a line's number in its action, from 1, and the number of its lines."""
     part = record.get("part")
     if isinstance(part, list) and len(part) == 2 and all(type(v) is int for v in part):
@@ -199,9 +199,9 @@ def _entry(line: Line, number: int) -> Entry:
 
 def _goes_on(group: _Group, record: Record) -> bool:
     """Whether a line belongs to the action of the lines before it."""
-    number, total = part_of(record)
+    number, total = part_number(record)
     if not group.entries:
         return False
-    last, known = part_of(group.entries[-1].record)
+    last, known = part_number(group.entries[-1].record)
     # Damaged lines in between leave a gap.
     return known == total > 1 and last < number <= last + group.damaged + 1

@@ -1,24 +1,21 @@
-"""Undo and redo of a reviewer's actions, and the history of an annotation."""
+"""Undo and redo of a reviewer's actions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from halfmask.errors import InputError
 from halfmask.web.review.log.comments import line_of_comment, remark_of
 from halfmask.web.review.log.decision import (
     OLD_ACTIONS,
-    Decision,
-    Outcome,
+    ActionResult,
     Refusal,
     before_of,
     content_of,
-    decision_of,
 )
 from halfmask.web.review.log.decisions import Decisions
-from halfmask.web.review.log.journal import Entry, Record, Span, now, part_of
-from halfmask.web.review.log.steps import REDO, SKIP, UNDO, actor_of, time_of
+from halfmask.web.review.log.journal import Entry, Record, now, part_number
+from halfmask.web.review.log.steps import REDO, SKIP, UNDO
 
 MOST_EVENTS = 500
 
@@ -31,30 +28,7 @@ class ChangedSinceError(Exception):
         self.refused = refused
 
 
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """A change of an annotation, or a comment about it.
-
-    Attributes:
-        what: the action.
-        by, when: who made it, and when.
-        decision: the state after it; None for a comment.
-        mask_changed: whether the mask became another.
-        together: number of annotations that the action changed.
-        text, open: of a comment.
-    """
-
-    what: str
-    by: str
-    when: str | None
-    decision: Decision | None = None
-    mask_changed: bool = False
-    together: int = 1
-    text: str | None = None
-    open: bool | None = None
-
-
-def take_back(log: Decisions, by: str, *, what: str = UNDO, skip: bool = False) -> Outcome:
+def take_back(log: Decisions, by: str, *, what: str = UNDO, skip: bool = False) -> ActionResult:
     """Undoes a reviewer's last action, or does the last undone one again.
 
     Args:
@@ -72,9 +46,9 @@ def take_back(log: Decisions, by: str, *, what: str = UNDO, skip: bool = False) 
         if step is None:
             raise InputError(f"there is nothing to {what}")
         entries = list(log.journal.between(*step))
-        total = part_of(entries[0].record)[1] if entries else 1
+        total = part_number(entries[0].record)[1] if entries else 1
         undone = {"by": by, "when": now()}
-        lines, refused = _lines(log, entries, undone, what)
+        lines, refused = _lines(log, entries, undone, what=what)
         missing = total - len(entries)
         if not skip and missing:
             raise InputError(
@@ -90,7 +64,9 @@ def take_back(log: Decisions, by: str, *, what: str = UNDO, skip: bool = False) 
             lines = [dropped | undone]
         log.write([line | {"step": step[0], "did": did} for line in lines])
         done = [(at, log.current(at)) for at in changed[:MOST_EVENTS]]
-        return Outcome(what=did, done=done, refused=refused, unchanged=missing, count=len(changed))
+        return ActionResult(
+            what=did, done=done, refused=refused, unchanged=missing, count=len(changed)
+        )
 
 
 def next_action(log: Decisions, by: str, what: str) -> str | None:
@@ -109,7 +85,7 @@ def action_of(line: Record) -> str:
 
 
 def _lines(
-    log: Decisions, entries: list[Entry], undone: Record, what: str
+    log: Decisions, entries: list[Entry], undone: Record, *, what: str
 ) -> tuple[list[Record], list[Refusal]]:
     """Returns the lines that restore what an action's lines replaced."""
     lines: list[Record] = []
@@ -117,7 +93,7 @@ def _lines(
     for entry in entries:
         line, at = entry.record, entry.record["at"]
         if "comment" in line:
-            lines += _comment(log, entry, undone, what)
+            lines += _comment(log, entry, undone, what=what)
             continue
         span = log.span(at)
         last = None if span is None else content_of(log.journal.read(span), span)
@@ -128,7 +104,7 @@ def _lines(
     return lines, refused
 
 
-def _comment(log: Decisions, entry: Entry, undone: Record, what: str) -> list[Record]:
+def _comment(log: Decisions, entry: Entry, undone: Record, *, what: str) -> list[Record]:
     """Returns the line that restores a comment."""
     now_, before = remark_of(entry.record), before_of(entry.record)
     span = log.comments.span(now_.position, now_.number)
@@ -138,42 +114,3 @@ def _comment(log: Decisions, entry: Entry, undone: Record, what: str) -> list[Re
         old, log.table, by=undone["by"], when=undone["when"], of=log.journal.of, before=span
     )
     return [line | {"what": what, "undone": undone}]
-
-
-def history(log: Decisions, position: int) -> Iterator[Event]:
-    """Yields the changes of an annotation and the comments about it, newest first.
-
-    A damaged line ends the changes: those before it are lost, and it says so.
-    """
-    events = [*_changes(log, position), *_remarks(log, position)]
-    yield from sorted(events, key=lambda event: event.when or "", reverse=True)
-
-
-def _changes(log: Decisions, position: int) -> Iterator[Event]:
-    with log.lock:
-        span: Span | None = log.span(position)
-    for _ in range(MOST_EVENTS):
-        if span is None:
-            return
-        try:
-            line = log.journal.read(span)
-            before = before_of(line)
-            earlier = None if before is None else log.journal.read(before).get("mask")
-        except InputError:
-            yield Event(what="damaged", by="", when=None)
-            return
-        found = decision_of(line, span)
-        yield Event(
-            what=found.what,
-            by=actor_of(line),
-            when=time_of(line),
-            decision=found,
-            mask_changed=found.mask != earlier,
-            together=part_of(line)[1],
-        )
-        span = before
-
-
-def _remarks(log: Decisions, position: int) -> Iterator[Event]:
-    for found in log.comments.of(position):
-        yield Event(what="comment", by=found.by, when=found.when, text=found.text, open=found.open)

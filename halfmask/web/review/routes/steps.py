@@ -9,13 +9,13 @@ from fastapi.responses import JSONResponse
 
 from halfmask.errors import InputError
 from halfmask.web import schema
-from halfmask.web.review.app_edits import MOST_SHOWN
 from halfmask.web.review.batch import THRESHOLD
 from halfmask.web.review.filters import Filter
 from halfmask.web.review.log.decision import Refusal
 from halfmask.web.review.log.steps import REDO, UNDO
 from halfmask.web.review.log.undo import ChangedSinceError, next_action, take_back
 from halfmask.web.review.review import Review
+from halfmask.web.review.routes.edits import MOST_SHOWN
 
 STALE: dict[int | str, dict[str, object]] = {409: {"model": schema.StepConflict}}
 

@@ -8,7 +8,8 @@ from fastapi import FastAPI, HTTPException, Path
 
 from halfmask.web import schema
 from halfmask.web.review.editing import Edited
-from halfmask.web.review.log.decision import Decision, Outcome
+from halfmask.web.review.log.decision import ActionResult, Decision
+from halfmask.web.review.log.history import mark_comment, write_comment
 from halfmask.web.review.review import Review
 
 MOST_SHOWN = 100
@@ -46,7 +47,7 @@ def _add_masks(app: FastAPI, review: Review) -> None:
     def undo(position: Position, asked: schema.UndoRequest) -> schema.Decided:
         check_item(review, position)
         now = review.decisions.undo(position, asked.version, asked.by)
-        return _answer(review, Edited(Outcome(what="revert", done=[(position, now)])))
+        return _answer(review, Edited(ActionResult(what="revert", done=[(position, now)])))
 
 
 def _add_geometry(app: FastAPI, review: Review) -> None:
@@ -110,11 +111,11 @@ def _add_comments(app: FastAPI, review: Review) -> None:
     @app.post("/api/items/{position}/comments")
     def comment(position: Position, asked: schema.CommentRequest) -> schema.CommentsView:
         check_item(review, position)
-        review.decisions.comment(position, asked.by, asked.text)
+        write_comment(review.decisions, position, asked.by, text=asked.text)
         return answer(position)
 
     @app.post("/api/items/{position}/comments/{number}")
-    def set_comment(
+    def change_comment(
         position: Position,
         number: Annotated[int, Path(ge=1, le=1 << 20)],
         asked: schema.CommentState,
@@ -122,7 +123,7 @@ def _add_comments(app: FastAPI, review: Review) -> None:
         check_item(review, position)
         if review.decisions.comments.span(position, number) is None:
             raise HTTPException(404, f"there is no comment {number} about this annotation")
-        review.decisions.set_comment(position, number, asked.by, is_open=asked.open)
+        mark_comment(review.decisions, position, number, by=asked.by, is_open=asked.open)
         return answer(position)
 
 

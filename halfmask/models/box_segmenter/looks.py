@@ -1,4 +1,4 @@
-"""How often a box segmenter looks at each box, the scores of that, and its distillation.
+"""How often a box segmenter looks at each box, its scores, and its distillation.
 
 A look is one pass of the network over a crop: of one context, plain or mirrored. Masks
 are the means of all looks. The score's features depend on them: a single look cannot

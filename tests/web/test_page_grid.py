@@ -105,6 +105,7 @@ def test_some_are_selected_rejected_and_undone(
     assert states(review)["filled"] == 237
     for _ in range(3):  # one after the other, however fast they come
         press(page, "#undo")
+    page.wait_for_selector("body:not(.working)")
     shows(page, "#shown", "^240 masks$")
     assert states(review) == {"filled": 240}
 

@@ -37,7 +37,7 @@ async function run({ positions, ...body }) {
       const { detail, by, id } = answer.conflicts[0] ?? {};
       parts.push(`${answer.conflict_count.toLocaleString()} left as they are (annotation ${id}: ${detail || `${by} changed it`})`);
     }
-    say(`${parts.join("; ")}${answer.changed ? ". Ctrl+Z takes it back" : ""}`, answer.conflict_count ? "bad" : "good");
+    say(`${parts.join("; ")}${answer.changed ? ". Undo takes it back" : ""}`, answer.conflict_count ? "bad" : "good");
     await onchange(answer);
   } catch (error) {
     say(`Not saved: ${error.message}`, "bad");

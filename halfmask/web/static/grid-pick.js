@@ -8,6 +8,8 @@ let press = null;
 
 const indexAt = (target) => Number(target.closest?.(".tile")?.dataset.index ?? -1);
 
+const byTouch = (event) => (event.pointerType ? event.pointerType !== "mouse" : matchMedia("(pointer: coarse)").matches);
+
 function down(event) {
   if (event.button !== 0 || event.pointerType !== "mouse") return;
   if (event.offsetX > $("scroller").clientWidth) return; // the scroll bar
@@ -42,7 +44,7 @@ function up() {
 function click(event) {
   const index = indexAt(event.target);
   if (index < 0) return;
-  const position = grid.positions[index], touch = event.pointerType ? event.pointerType !== "mouse" : matchMedia("(pointer: coarse)").matches;
+  const position = grid.positions[index], touch = byTouch(event);
   $("scroller").focus({ preventScroll: true });
   if (event.shiftKey) pickRange(grid.anchor, index);
   else if (touch || event.ctrlKey || event.metaKey || event.target.closest(".tick")) {
@@ -94,6 +96,6 @@ export function listenToPicks(open) {
   addEventListener("pointerup", up);
   addEventListener("pointercancel", up);
   place.addEventListener("click", click);
-  place.addEventListener("dblclick", (event) => { const index = indexAt(event.target); if (index >= 0) open(grid.positions[index]); });
+  place.addEventListener("dblclick", (event) => { const index = byTouch(event) ? -1 : indexAt(event.target); if (index >= 0) open(grid.positions[index]); });
   place.addEventListener("dragstart", (event) => event.preventDefault());
 }

@@ -117,7 +117,9 @@ function clearFilter() {
 function turnOrder(to) {
   reverse = to;
   $("reverse").setAttribute("aria-pressed", reverse);
-  $("reverse").textContent = (WORDS[$("sort").value] ?? ["↑ first to last", "↓ last to first"])[Number(reverse)];
+  const words = (WORDS[$("sort").value] ?? ["↑ first to last", "↓ last to first"])[Number(reverse)];
+  $("reverse").replaceChildren(words[0], element("span", { class: "wide", text: words.slice(1) }));
+  $("reverse").setAttribute("aria-label", words.slice(2));
 }
 
 function panel(shown) {
@@ -127,6 +129,7 @@ function panel(shown) {
 }
 
 const open = (position) => { if (position !== undefined) location.href = `/#${position}`; };
+
 
 const keys = {
   ...pickKeys(), Enter: () => open(grid.positions[grid.at]),
@@ -153,7 +156,7 @@ whenChanged(async (answer) => {
 
 const clicks = {
   accept: () => decide("accept"), reject: () => decide("reject"), "set-class": () => askClass(session), delete: askDelete, above: () => askAbove(session, filter),
-  "pick-all": () => pickOnly(grid.positions), "pick-none": () => pickOnly([]), undo: () => takeBack("undo"), redo: () => takeBack("redo"), "redo-narrow": () => takeBack("redo"),
+  open: () => open(grid.positions[grid.at]), "pick-all": () => pickOnly(grid.positions), "pick-none": () => pickOnly([]), undo: () => takeBack("undo"), redo: () => takeBack("redo"), "redo-narrow": () => takeBack("redo"),
   statistics: showStatistics, "statistics-narrow": showStatistics, who: askName, "who-narrow": askName, help: showHelp, clear: clearFilter,
   "open-panel": () => panel(true), "close-panel": () => panel(false), reverse: () => { turnOrder(!reverse); applyFilter(); },
 };

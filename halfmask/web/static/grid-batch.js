@@ -1,11 +1,12 @@
 // What the grid does to many masks at once. Each call is one step: undo takes all of it back.
 import { get, post } from "/static/api.js";
 import { grid } from "/static/grid-list.js";
-import { $, element, say } from "/static/page.js";
+import { $, cover, element, say } from "/static/page.js";
 import { askName, reviewer } from "/static/reviewer.js";
 
 const DONE = { accept: "accepted", reject: "rejected", class: "given another class", delete: "deleted" };
 const BACK = { undo: "Undone", redo: "Done again" };
+const SLOW = 700; // milliseconds after which a step says that it goes on
 let onchange = async () => {}, last = Promise.resolve(), waiting = 0, turn = 0, session = () => null, within = () => ({});
 
 export function whenChanged(call) {
@@ -19,7 +20,10 @@ function inTurn(step) {
   if (!reviewer()) return askName();
   waiting++;
   document.body.classList.add("working");
+  const slow = setTimeout(() => cover("loading", "Saving…"), SLOW);
   last = last.then(step).finally(() => {
+    clearTimeout(slow);
+    if ($("cover").classList.contains("loading")) cover();
     waiting--;
     document.body.classList.toggle("working", waiting > 0);
   });

@@ -31,7 +31,7 @@ CC_BY = (
     "000000423617.jpg",
     "000000475678.jpg",
 )
-DOG, BEAR = 377575, "000000000285.jpg"
+DOG = 377575
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
 
@@ -65,13 +65,10 @@ def main() -> None:
         with tryout_server(Segmenter("box-segmenter", device="cpu")) as server:
             page = browser.new_context(viewport=DESK).new_page()
             page.goto(server.address)
-            page.locator("#category option").nth(3).wait_for(state="attached")
-            page.set_input_files("#chosen", PHOTOS / BEAR)
-            page.locator("#drop").wait_for(state="hidden")
-            page.select_option("#category", label="bear")
-            page.wait_for_timeout(300)
-            drag(page, (-0.41, -0.37), (0.37, 0.475))
-            page.locator("#list li").wait_for()
+            page.get_by_role("button", name="motorcycle, person").click()
+            page.get_by_role("button", name="Draw the masks of its").click()
+            page.locator("#list > li").nth(1).wait_for()
+            page.wait_for_timeout(4000)
             take(page, "tryout")
         review.close()
 

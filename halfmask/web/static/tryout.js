@@ -219,7 +219,8 @@ function row(object, i) {
     element("button", { class: "quiet remove", "aria-label": `Remove ${title}`, text: "×", onclick: () => remove(object) }),
     ...(object.state === "failed" ? [element("p", { class: "fault", text: object.fault }, element("button", { text: "Try again", onclick: () => { queue.add(object); list(); } }))] : []),
     ...(now ? [element("label", { class: "change" }, element("span", { text: "Class" }), element("input", {
-      list: "classes", value: object.name, maxlength: 80, autocomplete: "off", "aria-label": `Class of ${title}`, onchange: (event) => rename(object, event.target.value) }))] : []));
+      list: "classes", value: object.name, maxlength: 80, autocomplete: "off", "aria-label": `Class of ${title}`, onchange: (event) => rename(object, event.target.value),
+      onkeydown: (event) => { if (event.key === "Enter") stage.canvas.focus(); } }))] : []));
 }
 
 function hintOf() {
@@ -228,9 +229,17 @@ function hintOf() {
   return objects.length ? "" : "Drag a box around an object, then another: masks follow one by one.";
 }
 
+/** Fills the list; the focus stays on its button. A field with the focus is left alone: see focusout. */
+function fillList() {
+  const place = $("list"), at = document.activeElement, line = place.contains(at) ? at.closest("li") : null;
+  if (line && at.tagName === "INPUT") return;
+  const [i, k] = line ? [[...place.children].indexOf(line), [...line.querySelectorAll("button")].indexOf(at)] : [-1, -1];
+  place.replaceChildren(...objects.map(row));
+  if (line) (place.children[i]?.querySelectorAll("button")[k] ?? stage.canvas).focus();
+}
+
 function list() {
-  const at = document.activeElement;
-  if (!$("list").contains(at) || at.tagName !== "INPUT") $("list").replaceChildren(...objects.map(row));
+  fillList();
   $("count").textContent = objects.length || "";
   const hint = hintOf();
   if ($("hint").textContent !== hint) $("hint").textContent = hint;
@@ -310,6 +319,9 @@ $("options").addEventListener("keydown", (event) => { // a form of two fields do
   event.preventDefault();
   if (event.target.id === "least") detect();
   stage.canvas.focus();
+});
+$("list").addEventListener("focusout", (event) => { // of a field that stays: one that is removed has lost its place
+  if (event.target.tagName === "INPUT" && event.target.isConnected && !$("list").contains(event.relatedTarget)) setTimeout(list);
 });
 $("category").addEventListener("focus", () => $("category").select());
 $("category").addEventListener("input", showRecent);

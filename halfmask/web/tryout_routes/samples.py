@@ -18,8 +18,9 @@ from pydantic import BaseModel
 FOLDER = Path(__file__).parents[2] / "assets" / "photos"
 """Photographs that may be shipped; its ATTRIBUTION.md says where they come from."""
 OFFERED = (377575, 423617, 475678, 285, 165518, 2473)
-"""Ids of those that the page offers. All are CC BY, so that what visitors make from them
-may have any licence that names the source.
+"""Ids of those that the page offers.
+
+All are CC BY: what visitors make may have any licence that names the source.
 """
 THUMBNAIL = (360, 240)
 """Width and height of the small pictures, pixels: twice the size on the page."""

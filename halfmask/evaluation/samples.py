@@ -36,9 +36,13 @@ class _Drawn:
 
 
 def training_samples(
-    dataset: CocoInstances, segment: Segment, progress: Progress | None = None
+    dataset: CocoInstances,
+    segment: Segment,
+    *,
+    learned: bool = True,
+    progress: Progress | None = None,
 ) -> ReportSection | None:
-    """Returns the best, median and worst masks by score on photographs of the training file.
+    """Returns the best, median and worst masks by score, on training photographs.
 
     They are of objects without a mask, which the model has not learned from; only where
     each object has one, of the objects with masks. A photograph that cannot be read is
@@ -47,6 +51,7 @@ def training_samples(
     Args:
         dataset: The training images.
         segment: Draws the model's masks into the boxes.
+        learned: Whether the model learned from this file.
         progress: Called after each photograph.
     Returns:
         None where there is no box to draw into.
@@ -61,12 +66,16 @@ def training_samples(
     strips = [
         _strip(name, [rows[k] for k in chosen[name]], dataset) for name in BLOCKS if chosen[name]
     ]
-    kind = "without a mask" if without else "whose masks it learned from"
+    kind = "without a mask"
+    if not without:
+        kind = "whose masks it learned from" if learned else "with a mask"
+    where = f"{plural(len(rows), 'object')} {kind}, on "
+    where += plural(len(indices) - unread, "photograph")
+    begin = "No mask was held out, so these are from the file that the model learned from"
     text = [
-        "No mask was held out, so these are from the file that the model learned from: "
-        f"{plural(len(rows), 'object')} {kind}, on {plural(len(indices) - unread, 'photograph')}. "
-        "The score is the model's own estimate of the IoU. Pink: the model's mask. Yellow: the "
-        "box that was given." + ("" if without else " White line: the mask in the file.")
+        f"{begin if learned else 'These are from the file'}: {where}. The score is the model's "
+        "own estimate of the IoU. Pink: the model's mask. Yellow: the box that was given."
+        + ("" if without else " White line: the mask in the file.")
     ]
     if unread:
         text.append(f"{plural(unread, 'photograph')} could not be read and stayed out.")

@@ -69,9 +69,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Bars:
-    """Values in [0, 1] for each group and series; None is a dash. Groups have a tag (A, B).
+    """Values in [0, 1] for each group and series; None is a dash.
 
-    Fewer than three groups stand in a table of numbers: there is little to compare.
+    Groups have a tag (A, B). Fewer than three groups stand in a table of numbers: there
+    is little to compare.
     """
 
     series: Sequence[str]

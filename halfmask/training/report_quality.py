@@ -123,7 +123,8 @@ def mask_examples(job: TrainingJob, last: dict[str, Any]) -> ReportSection | Non
     """
     data, held = job.data, job.data.development
     if held is None or not score(last, "given_boxes", "all", "instances"):
-        return training_samples(data.training, segment_with(job.model), job.options.progress)
+        segment = segment_with(job.model)
+        return training_samples(data.training, segment, progress=job.options.progress)
     dataset = CocoInstances(held.file, held.folder, held.image_ids[:SHOWN_IMAGES], use=held.use)
     ious, segment = IouTable(), segment_with(job.model)
     compute_metrics(

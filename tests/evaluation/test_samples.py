@@ -78,10 +78,15 @@ def test_samples_are_of_objects_without_masks_ranked_by_score(tmp_path: Path) ->
 
 def test_with_a_mask_for_each_object_the_masks_in_the_file_are_shown_too(tmp_path: Path) -> None:
     names = {c["name"] for c in CocoFile.read(PHOTOS / "photos.json").categories}
-    section = training_samples(photographs(tmp_path, names), segment_with(Half()))
+    dataset = photographs(tmp_path, names)
+    section = training_samples(dataset, segment_with(Half()))
     assert section is not None
     assert "whose masks it learned from" in section.text[0]
     assert "White line: the mask in the file." in section.text[0]
+    start = training_samples(dataset, segment_with(Half()), learned=False)
+    assert start is not None
+    assert "with a mask, on" in start.text[0]
+    assert "learned" not in start.text[0]
 
 
 def test_an_unreadable_photograph_is_counted(tmp_path: Path) -> None:

@@ -163,7 +163,8 @@ def _keep_start(job: AdaptationJob, found: Comparison | None) -> None:
     write_text(job.out / "recipe.yaml", start.recipe.to_yaml())
     job.state["kept"] = "start"
     if job.options.report:
-        samples = training_samples(job.pictures, segment_with(model), job.options.progress)
+        segment, progress = segment_with(model), job.options.progress
+        samples = training_samples(job.pictures, segment, learned=False, progress=progress)
         report_kept_start(job.out, job.state, samples)
 
 

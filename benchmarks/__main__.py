@@ -35,6 +35,7 @@ BENCHMARKS = {
     "masks": "benchmarks.scale.masks",
     "train": "benchmarks.speed.train",
     "inference": "benchmarks.speed.inference",
+    "peers": "benchmarks.speed.promptable_peers",
 }
 """Name → module, whose `run` takes Options and gives a Result."""
 

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from halfmask.pictures.style import colour_of
 from halfmask.web.review.app import review_app
 from halfmask.web.review.grid import routes
-from halfmask.web.review.grid.thumbs import shape_of, thumbnail, window_around
+from halfmask.web.review.grid.thumbs import draw_object, shape_of, window_around
 
 from .conftest import HEIGHT, WIDTH, Case, rectangle
 
@@ -109,7 +109,7 @@ def test_a_window_lies_in_the_photograph(
 def test_the_contour_lies_on_the_mask_border() -> None:
     window, colour = (0, 0, 48, 48), colour_of(1)
     pixels = np.full((240, 240, 3), 90, dtype=np.uint8)
-    data = thumbnail(
+    data = draw_object(
         pixels, window, size=(HEIGHT, WIDTH), mask=rectangle(10, 10, 20, 20), colour=colour
     )
     with Image.open(io.BytesIO(data)) as picture:
@@ -120,6 +120,6 @@ def test_the_contour_lies_on_the_mask_border() -> None:
     assert (near[60:140, 49:51].min(axis=1) < 60).all()  # the left border: 10 × 5 pixels
     assert 12 < far[100, 100] < near[50, 100] + 200  # inside it is tinted
     assert near[100, 100] > 60  # and not opaque
-    plain = thumbnail(pixels, window, size=(HEIGHT, WIDTH), mask=None, colour=colour)
+    plain = draw_object(pixels, window, size=(HEIGHT, WIDTH), mask=None, colour=colour)
     with Image.open(io.BytesIO(plain)) as picture:
         assert np.abs(np.asarray(picture).astype(int) - 90).max() < 4

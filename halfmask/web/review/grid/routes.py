@@ -12,7 +12,7 @@ from halfmask.errors import InputError
 from halfmask.pictures.style import colour_of
 from halfmask.web import schema
 from halfmask.web.pages import STATIC, fault
-from halfmask.web.review.grid.thumbs import shape_of, thumbnail, window_around
+from halfmask.web.review.grid.thumbs import draw_object, shape_of, window_around
 from halfmask.web.review.queue import Order
 from halfmask.web.review.review import Review
 from halfmask.web.review.routes.edits import Position, check_item
@@ -112,7 +112,7 @@ def picture_of_item(review: Review, position: int, side: int) -> bytes:
     size = file.size_of(position)
     window = window_around(schema.xywh(*table.boxes[position].tolist()), size)
     photo = file.photo(int(table.images[position]))
-    return thumbnail(
+    return draw_object(
         photo.pixels(window, shape_of(window, side)),
         window,
         size=size,

@@ -47,7 +47,7 @@ def shape_of(window: Window, side: int) -> tuple[int, int]:
     return max(1, round(down * scale)), max(1, round(across * scale))
 
 
-def thumbnail(
+def draw_object(
     pixels: Pixels,
     window: Window,
     *,

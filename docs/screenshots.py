@@ -56,6 +56,13 @@ def main() -> None:
             page.mouse.move(600, 420)
             page.wait_for_timeout(300)
             take(page, "review_redraw")
+            page.goto(f"{server.address.rstrip('/')}/grid")
+            page.wait_for_selector("body.ready")
+            page.wait_for_timeout(1500)
+            page.keyboard.press("Shift+ArrowRight")
+            page.keyboard.press("Shift+ArrowRight")
+            page.wait_for_timeout(300)
+            take(page, "review_grid")
             context = browser.new_context(
                 viewport=PHONE, has_touch=True, device_scale_factor=2, color_scheme="dark"
             )

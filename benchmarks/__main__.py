@@ -38,6 +38,7 @@ BENCHMARKS = {
     "train": "benchmarks.speed.train",
     "inference": "benchmarks.speed.inference",
     "complete": "benchmarks.speed.complete",
+    "peers": "benchmarks.speed.promptable_peers",
 }
 """Name → module, whose `run` takes Options and gives a Result."""
 

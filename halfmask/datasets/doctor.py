@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from halfmask.coco.doctor.checks import check, duplicate_keys
 from halfmask.coco.doctor.diagnosis import Diagnosis, diagnose
-from halfmask.coco.doctor.groups import MASK_GROUPS
 from halfmask.coco.doctor.photographs import check_photographs
 from halfmask.coco.doctor.published import compare_counts, published_counts
 from halfmask.coco.file import CocoFile
@@ -18,11 +17,17 @@ from halfmask.files.atomic import write_json, write_text
 from halfmask.files.guard import Output
 from halfmask.files.kinds import PAGE, report
 from halfmask.progress import Progress
+from halfmask.text import plural
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 ASSETS = Path(__file__).parents[1] / "assets"
+MEANINGS = {
+    "many": "A: the model learns their masks from examples.",
+    "few": "A: the model learns from their masks, and from those of other classes.",
+    "no_masks": "B: boxes only. The model draws their masks as other classes taught it.",
+}
 REPORT = report("doctor", "training", "advice", "problems")
 
 
@@ -85,16 +90,27 @@ def write_page(diagnosis: Diagnosis, path: str | Path) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    headings, masks = diagnosis.headings(), diagnosis.groups()
+    headings, file = diagnosis.headings(), Path(diagnosis.file)
     page = _template().render(
         result=diagnosis,
+        name=file.name,
+        folder="" if file.parent == Path() else str(file.parent),
         states=list(headings),
         headings=headings,
         groups=diagnosis.by_kind(),
-        titles={group: masks.title(group) for group in MASK_GROUPS},
-        summary=masks.summary(),
+        kinds=_kinds(diagnosis),
+        classes=sorted(diagnosis.used(), key=lambda c: (-c["annotations"], c["name"])),
     )
     write_text(path, page)
+
+
+def _kinds(diagnosis: Diagnosis) -> list[tuple[str, str, str, str]]:
+    """Group, title, number of classes and meaning of each group, those with masks first."""
+    masks = diagnosis.groups()
+    return [
+        (group, masks.title(group), plural(len(ids), "class", "es"), MEANINGS[group])
+        for group, ids in reversed(masks.members().items())
+    ]
 
 
 @cache

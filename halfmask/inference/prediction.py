@@ -59,8 +59,8 @@ class Prediction(Detection):
     def plot(self, *, colour_by: ColourBy = "class") -> Image.Image:
         """Draws masks, boxes, class names and scores on the image.
 
-        A small image is enlarged by a whole factor, so that names are legible. Scores
-        are left out where the boxes were given.
+        A small image is enlarged by a whole factor, so that names are legible. Where the
+        boxes were given, the score is `quality`, the estimate of the mask's IoU.
 
         Args:
             colour_by: `class`, or `supervision`: classes with masks in the model's
@@ -88,7 +88,7 @@ class Prediction(Detection):
             self.crops(),
             labels=self.labels,
             names=names,
-            scores=None if self.given else self.scores,
+            scores=self.quality if self.given else self.scores,
             colours=colours,
         )
         return with_legend(picture, entries) if entries else picture

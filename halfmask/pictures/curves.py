@@ -19,6 +19,8 @@ from halfmask.pictures.sets import ALL, shown_sets
 Floats = NDArray[np.float64]
 Series = dict[str, list[tuple[float, float]]]
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5A5F66", "#A08A00")
+LEGEND = 60
+"""Characters in a line of a legend; a longer line would squeeze the axes."""
 NO_LOSS = ("step", "epoch", "lr", "time", "seconds", "images_per_second")
 """Columns of the log, and beginnings of their names, that are not losses."""
 
@@ -189,7 +191,14 @@ def _finish(axis: Any, title: str) -> None:
     axis.set_title(title, fontsize=11, loc="left", color="#30343A")
     axis.set_xlabel("step", fontsize=9, color="#555B63")
     axis.locator_params(axis="x", integer=True, nbins=7)
-    axis.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
+    longest = max((len(label) for label in axis.get_legend_handles_labels()[1]), default=0)
+    axis.legend(
+        frameon=False,
+        fontsize=9,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.2),
+        ncols=min(3, max(1, LEGEND // (longest + 6))),
+    )
     _tidy(axis)
 
 

@@ -147,3 +147,17 @@ def side_by_side(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
         out.paste(picture, (x, head))
         x += width + gap
     return out
+
+
+def attribution_of(image: Mapping[str, object], licenses: list[dict[str, object]]) -> str | None:
+    """Names source and licence of a COCO image; None where the file has neither."""
+    source = str(image.get("flickr_url") or image.get("coco_url") or "")
+    known = {
+        entry.get("id"): str(entry.get("url") or entry.get("name") or "") for entry in licenses
+    }
+    licence = known.get(image.get("license"), "")
+    for scheme in ("https://", "http://", "www."):
+        source, licence = source.removeprefix(scheme), licence.removeprefix(scheme)
+    parts = [f"Photo: {source}"] if source else []
+    parts += [f"Licence: {licence.rstrip('/')}"] if licence else []
+    return " · ".join([*parts, "drawn on by halfmask"]) if parts else None

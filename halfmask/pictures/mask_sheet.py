@@ -35,6 +35,7 @@ TEXT, FAINT = (34, 38, 44), (104, 112, 122)
 FILL, SMOOTH = 0.4, 0.4
 FINE = 2
 """Cells are drawn this many times larger, then reduced, which smooths every line."""
+SCORE = "score: the model's own estimate of the IoU"
 GAP, MARGIN, TITLE, HEADING, CAPTION = 10, 22, 74, 42, 48
 
 Window = tuple[int, int, int, int]
@@ -228,6 +229,8 @@ def _draw_title(sheet: Image.Image, title: str, note: str, *, with_truth: bool) 
         x += sample.width + 7
         draw.text((x, 46), text, fill=TEXT, font=font(14))
         x += font(14).getlength(text) + 22
+    draw.text((x, 46), SCORE, fill=TEXT, font=font(14))
+    x += font(14).getlength(SCORE) + 22
     room = sheet.width - MARGIN - x
     if note and room > 80:
         shown = _fitted(note, 13, room)

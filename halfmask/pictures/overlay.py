@@ -19,8 +19,10 @@ SMALLEST = 480
 """Pictures with a shorter long side are enlarged by a whole factor, for legible labels."""
 FILL = 0.4
 """Default opacity of a mask's inside."""
-LARGEST_LABEL = 2.5
+LARGEST_LABEL = 6.0
 """Labels larger than this many times their object's rectangle are left out."""
+THIN = 12
+"""No line is thicker than this part of the shorter side of its object."""
 INK: Colour = (10, 12, 14)
 Rectangle = tuple[float, float, float, float]
 Bitmap = NDArray[np.uint8]
@@ -49,16 +51,26 @@ class _Item:
         x0, y0, x1, y1 = self.frame
         return (x1 - x0) * (y1 - y0)
 
+    @property
+    def shorter_side(self) -> float:
+        x0, y0, x1, y1 = self.frame
+        return min(x1 - x0, y1 - y0)
+
 
 @dataclass(kw_only=True)
 class _Canvas:
-    """The photograph, enlarged by `scale`, and the rectangles of labels drawn so far."""
+    """The photograph, enlarged by `scale`, and the rectangles that labels keep free."""
 
     picture: Image.Image
     scale: int
     line: float
     font: Font
     chips: list[Rectangle] = field(default_factory=list)
+    small: list[Rectangle] = field(default_factory=list)
+
+    def line_of(self, item: _Item) -> float:
+        """Width of an object's lines: thinner for a small one, which shows between them."""
+        return min(self.line, max(1.0, item.shorter_side * self.scale / THIN))
 
 
 def overlay(
@@ -99,6 +111,7 @@ def overlay(
     draw = ImageDraw.Draw(canvas.picture)
     for item in items:
         _draw_box(canvas, draw, item)
+    canvas.small = [_scaled(i.frame, canvas.scale) for i in items if _is_small(canvas, i)]
     for item in reversed(items):  # small objects first: they have the least room
         _draw_label(canvas, draw, item)
     return footer(canvas.picture, attribution) if attribution else canvas.picture
@@ -117,20 +130,6 @@ def footer(picture: Image.Image, text: str) -> Image.Image:
     out.paste(picture, (0, 0))
     out.paste(strip, (0, picture.height))
     return out
-
-
-def attribution_of(image: Mapping[str, object], licenses: list[dict[str, object]]) -> str | None:
-    """Names source and licence of a COCO image; None where the file has neither."""
-    source = str(image.get("flickr_url") or image.get("coco_url") or "")
-    known = {
-        entry.get("id"): str(entry.get("url") or entry.get("name") or "") for entry in licenses
-    }
-    licence = known.get(image.get("license"), "")
-    for scheme in ("https://", "http://", "www."):
-        source, licence = source.removeprefix(scheme), licence.removeprefix(scheme)
-    parts = [f"Photo: {source}"] if source else []
-    parts += [f"Licence: {licence.rstrip('/')}"] if licence else []
-    return " · ".join([*parts, "drawn on by halfmask"]) if parts else None
 
 
 def _open_canvas(image: NDArray[np.uint8]) -> _Canvas:
@@ -192,12 +191,13 @@ def _draw_mask(canvas: _Canvas, item: _Item, fill: float) -> None:
     """
     if item.bitmap is None:
         return
-    pad = math.ceil(3 * canvas.line / canvas.scale) + 1
+    line = canvas.line_of(item)
+    pad = math.ceil(3 * line / canvas.scale) + 1
     mask = Image.fromarray(np.pad(item.bitmap * np.uint8(255), pad))
     if canvas.scale > 1:
         size = (mask.width * canvas.scale, mask.height * canvas.scale)
         mask = mask.resize(size, Image.Resampling.BICUBIC).point(lambda v: 255 if v >= 128 else 0)
-    distance = np.abs(_blurred(mask, canvas.line / 1.6) - 0.5)
+    distance = np.abs(_blurred(mask, line / 1.6) - 0.5)
     inside = _blurred(mask, 0.7)
     place = ((item.offset[0] - pad) * canvas.scale, (item.offset[1] - pad) * canvas.scale)
     _blend(canvas.picture, place, inside * fill, colour=item.colour)
@@ -224,10 +224,10 @@ def _blend(
 def _draw_box(canvas: _Canvas, draw: ImageDraw.ImageDraw, item: _Item) -> None:
     if item.box is None:
         return
-    width = max(2, round(canvas.line))
-    x0, y0, x1, y1 = (v * canvas.scale for v in item.box)
+    width = max(1, round(canvas.line_of(item)))
+    x0, y0, x1, y1 = _scaled(item.box, canvas.scale)
     x1, y1 = max(x0, x1 - 1), max(y0, y1 - 1)
-    draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=INK, width=width + 2)
+    draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=INK, width=width + min(2, width))
     draw.rectangle((x0, y0, x1, y1), outline=item.colour, width=width)
 
 
@@ -246,7 +246,8 @@ def _draw_label(canvas: _Canvas, draw: ImageDraw.ImageDraw, item: _Item) -> None
         x = min(max(0.0, x), max(0.0, canvas.picture.width - width))
         chip = (x, y, x + width, y + height)
         inside = y >= 0 and chip[3] <= canvas.picture.height
-        if inside and not any(_overlap(chip, other) for other in canvas.chips):
+        taken = [*canvas.chips, *canvas.small]
+        if inside and not any(_overlap(chip, other) for other in taken):
             canvas.chips.append(chip)
             draw.rounded_rectangle(chip, radius=pad * 0.8, fill=item.colour)
             start, ink = (x + pad - left, y + pad - top), ink_on(item.colour)
@@ -261,14 +262,23 @@ def _positions(
 
     With a box: above, inside, in the middle, outside. A mask alone: on its topmost row.
     """
-    x0, y0, x1, y1 = (v * scale for v in item.frame)
+    x0, y0, x1, y1 = _scaled(item.frame, scale)
     middle = ((x0 + x1 - width) / 2, (y0 + y1 - height) / 2)
     inside = [(x0, y0), (x1 - width, y0), (x0, y1 - height), (x1 - width, y1 - height)]
-    outside = [(x0, y1), (x1, y0), (x0 - width, y0)]
+    outside = [(x0, y1), (x1, y0), (x0 - width, y0), (x1, y1 - height), (x0 - width, y1 - height)]
     if item.box is None and item.bitmap is not None:
         peak = x0 + float(np.flatnonzero(item.bitmap[0]).mean() + 0.5) * scale - width / 2
         return [(peak, y0 - height), middle, (peak, y0), *inside, *outside]
     return [(x0, y0 - height), (x1 - width, y0 - height), *inside, middle, *outside]
+
+
+def _is_small(canvas: _Canvas, item: _Item) -> bool:
+    """Whether a label would hide most of the object."""
+    return 0 < item.shorter_side * canvas.scale < 2 * canvas.font.size
+
+
+def _scaled(box: Rectangle, scale: int) -> Rectangle:
+    return box[0] * scale, box[1] * scale, box[2] * scale, box[3] * scale
 
 
 def _overlap(a: Rectangle, b: Rectangle) -> bool:

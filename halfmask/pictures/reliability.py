@@ -24,6 +24,13 @@ BELOW: dict[str, Any] = {
 """Legends stand below their axes, where no point can lie beneath them."""
 TITLE = 88
 """Characters in a line of the title."""
+NOTE = 112
+"""Characters in a line of the note at the bottom."""
+BARS = (
+    "± 2 s.e.: each bar reaches two standard errors (the spread of the IoUs in the bin, divided by "
+    "the root of their number) to both sides of the mean. In about 95 of 100 such samples "
+    "it holds the true mean."
+)
 TEXT, FAINT, SCORE, BAD = "#30343A", "#9AA3AD", "#0072B2", "#D55E00"
 
 
@@ -39,7 +46,7 @@ def reliability_plot(block: Mapping[str, Any], out: str | Path, title: str) -> P
     """
     if not block["instances"]:
         raise InputError(f"{out}: no reliability diagram, since no mask has a known truth")
-    figure = new_figure(figsize=(8.0, 4.7), layout="constrained")
+    figure = new_figure(figsize=(8.0, 5.1), layout="constrained")
     left, right = figure.subplots(1, 2)
     _plot_bins(left, block)
     _plot_coverage(right, block)
@@ -48,6 +55,8 @@ def reliability_plot(block: Mapping[str, Any], out: str | Path, title: str) -> P
         axis.tick_params(labelsize=10, colors=TEXT)
         for side in ("top", "right"):
             axis.spines[side].set_visible(False)
+    if not _one_mask_each(block["bins"]):
+        figure.supxlabel(textwrap.fill(BARS, NOTE), fontsize=8.5, x=0.01, ha="left", color=TEXT)
     figure.suptitle(textwrap.fill(title, TITLE), fontsize=12, x=0.01, ha="left", color=TEXT)
     return save_figure(figure, out)
 
@@ -81,9 +90,14 @@ def _plot_bins(axis: Any, block: Mapping[str, Any]) -> None:
 
 
 def _what_bins_are(bins: Sequence[Mapping[str, Any]]) -> str:
-    if all(b["instances"] == 1 for b in bins):
+    if _one_mask_each(bins):
         return "one mask each"
-    return f"{plural(len(bins), 'bin')} of equal count, ± 2 standard errors"
+    return f"{plural(len(bins), 'bin')} of equal count, ± 2 s.e."
+
+
+def _one_mask_each(bins: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether no bin has a deviation, so that there are no bars to explain."""
+    return all(b["instances"] == 1 for b in bins)
 
 
 def _plot_coverage(axis: Any, block: Mapping[str, Any]) -> None:

@@ -56,7 +56,10 @@ class Strip:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text, the first column their names; the rows in `strong` are bold."""
+    """Rows of text, the first column their names; the rows in `strong` are bold.
+
+    Without `columns` the table has no head.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -66,7 +69,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Bars:
-    """Values in [0, 1] for each group and series; None is a dash. Groups have a tag (A, B)."""
+    """Values in [0, 1] for each group and series; None is a dash.
+
+    Groups have a tag (A, B). Fewer than three groups stand in a table of numbers: there
+    is little to compare.
+    """
 
     series: Sequence[str]
     groups: Sequence[tuple[str, str, Sequence[float | None]]]
@@ -75,10 +82,11 @@ class Bars:
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture file, embedded byte for byte (curves.png)."""
+    """A picture file, embedded byte for byte (curves.png), at most `width` pixels wide."""
 
     path: Path
     caption: str
+    width: int = 780
 
 
 @dataclass(frozen=True, kw_only=True)

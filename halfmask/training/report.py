@@ -123,7 +123,7 @@ def _learned_from(data: TrainingData, init: str | None) -> ReportSection:
     text = _given_lines(data.given, {c["id"]: c["name"] for c in data.categories})
     if init is not None:
         text.append(f"These numbers include the masks that {init}, its start, had learned from.")
-    return ReportSection(title="What it learned from", text=text, table=Table(["", "count"], rows))
+    return ReportSection(title="What it learned from", text=text, table=Table([], rows))
 
 
 def _given_lines(given: MaskGroups, names: dict[int, str]) -> list[str]:
@@ -151,7 +151,7 @@ def _training(recipe: Recipe, out: Path) -> ReportSection:
         for stage in recipe.stages
     ]
     curves = out / "curves.png"
-    charts = [Chart(curves, "training curves")] if curves.is_file() else []
+    charts = [Chart(curves, "training curves", width=560)] if curves.is_file() else []
     return ReportSection(
         title="How it was trained",
         table=Table(["stage", "learns", "losses", "steps × batch", "rate"], rows),

@@ -9,6 +9,7 @@ from typing import Any
 from halfmask.data.dataset import CocoInstances
 from halfmask.evaluation.measures.given_boxes import IouTable
 from halfmask.evaluation.measures.metrics import compute_metrics
+from halfmask.evaluation.samples import training_samples
 from halfmask.evaluation.sheet import example_blocks, focus_of
 from halfmask.pictures.curves import score
 from halfmask.pictures.report import Bars, Chart, ReportSection, Strip, Table
@@ -114,14 +115,16 @@ def estimate(quality: dict[str, Any] | None, out: Path) -> ReportSection | None:
 def mask_examples(job: TrainingJob, last: dict[str, Any]) -> ReportSection | None:
     """Returns the best, median and worst masks on held-out photographs.
 
-    They are of the classes with the fewest masks in training: see `focus_of`.
+    They are of the classes with the fewest masks in training: see `focus_of`. Where no
+    mask is held out they are from the training file: see `training_samples`.
 
     Raises:
         InputError: a photograph cannot be read.
     """
     data, held = job.data, job.data.development
     if held is None or not score(last, "given_boxes", "all", "instances"):
-        return None
+        segment = segment_with(job.model)
+        return training_samples(data.training, segment, progress=job.options.progress)
     dataset = CocoInstances(held.file, held.folder, held.image_ids[:SHOWN_IMAGES], use=held.use)
     ious, segment = IouTable(), segment_with(job.model)
     compute_metrics(

@@ -1,6 +1,7 @@
 """`halfmask doctor`: what it prints and writes, its exit codes, and that it changes nothing."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,15 @@ def test_advice_estimate_and_sizes_are_told(data: Path, tmp_path: Path) -> None:
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<code>knife</code> has 3 masks and 412 boxes" in page
     assert "hide=2" in page
+    kinds = re.findall(r'<b class="dot (\w+)">[^<]*</b><span class="n">([^<]*)</span>', page)
+    assert kinds == [("many", "6 classes"), ("few", "1 class"), ("no_masks", "0 classes")]
+    assert page.index("boxes only B") < page.index("What this means")
+    rows = re.findall(r'<td class="dot (\w+)">(\w+)</td><td class="n">(\d+)</td>', page)
+    assert ("few", "knife", "412") in rows
+    counts = [int(count) for _, _, count in rows]
+    assert counts == sorted(counts, reverse=True)
+    assert len(rows) == len([c for c in found["categories"] if c["annotations"]])
+    assert min(counts) > 0
 
 
 def test_why_there_can_be_no_estimate_is_told(data: Path) -> None:

@@ -89,6 +89,7 @@ def test_a_run_with_hidden_classes(
     assert not (run / "hidden" / "report.html").exists()
     page = (run / "report.html").read_text()
     assert "No image was held out" in page
+    assert "Sample masks" in page
     assert "mask IoU to expect on classes without masks" in page
     assert "data:image/png" in page, "the reliability diagram"
     plan = plan_hiding(recipe)

@@ -58,6 +58,31 @@ def test_nothing_is_fetched_from_elsewhere(settings: dict[str, Any]) -> None:
         assert "url(" not in (ROOT / "docs" / name).read_text(encoding="utf-8")
 
 
+def test_the_landing_page_has_a_slider_over_a_picture_of_two_halves(
+    settings: dict[str, Any],
+) -> None:
+    docs = ROOT / "docs"
+    icon = docs / settings["theme"]["logo"]
+    assert icon.read_bytes() == (ROOT / "halfmask/web/static/icon.svg").read_bytes()
+    assert settings["theme"]["favicon"] == settings["theme"]["logo"]
+    page = (docs / "index.md").read_text(encoding="utf-8")
+    assert page.count("<h1>") == 1
+    pictures = re.findall(r'<img src="([^"]+)" alt="[^"]+">', page)
+    assert len(pictures) == 2
+    assert len(set(pictures)) == 1
+    assert re.search(r'<input type="range"[^>]* aria-label="[^"]+" oninput=', page)
+    for link in re.findall(r'href="([^"]+)\.html"', page):
+        assert (docs / f"{link}.md").is_file(), link
+    # The style sheet cuts the halves out: their width and height in the picture.
+    style = (docs / "style.css").read_text(encoding="utf-8")
+    half, height = re.search(r"aspect-ratio: (\d+) / (\d+)", style).groups()  # type: ignore[union-attr]
+    picture = Image.open(docs / pictures[0])
+    assert f"width: {100 * picture.width / int(half):.2f}%" in style
+    gap = picture.width - 2 * int(half)
+    assert 0 < gap < 40
+    assert 0 < picture.height - int(height) < 60
+
+
 def test_the_command_line_page_has_every_verb_and_option() -> None:
     docs_hook = pytest.importorskip("docs_hook")
     page = docs_hook.cli_reference()

@@ -73,6 +73,8 @@ def test_a_plot_and_its_file(model: Predictor, pixels: np.ndarray, tmp_path: Pat
     assert picture.mode == "RGB"
     assert picture.size == (480, 384), "small images are enlarged by a whole factor"
     assert picture.tobytes() != model.segment(pixels, []).plot().tobytes()
+    unsure = replace(found, quality=torch.zeros_like(found.quality))
+    assert picture.tobytes() != unsure.plot().tobytes(), "the score of given boxes is printed"
     assert found.save(tmp_path / "new" / "a.png") == tmp_path / "new" / "a.png"
     with Image.open(tmp_path / "new" / "a.png") as saved:
         assert saved.tobytes() == picture.tobytes()

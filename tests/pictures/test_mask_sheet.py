@@ -155,3 +155,12 @@ def test_headings_captions_and_legend_are_written() -> None:
         assert (changed != plain).any()
     legend = Image.fromarray(plain[:74])
     assert min(count(legend, colour) for colour in (MASK, BOX)) > 10
+
+
+def test_the_legend_says_what_a_score_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = [("best", cells(2))]
+    said = np.asarray(mask_sheet(blocks, "t"))
+    monkeypatch.setattr("halfmask.pictures.mask_sheet.SCORE", "")
+    silent = np.asarray(mask_sheet(blocks, "t"))
+    rows = np.flatnonzero((said != silent).any((1, 2)))
+    assert 40 < rows.min() <= rows.max() < 74

@@ -31,6 +31,17 @@ def test_both_curves_are_in_the_picture(tmp_path: Path, count: int) -> None:
     assert has(picture, BAD) > 300
 
 
+def test_bars_are_explained_where_there_are_some(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.random(300)
+    many = reliability_plot(reliability(scores, scores), tmp_path / "many.svg", "many").read_text()
+    one = reliability_plot(reliability([0.5], [0.6]), tmp_path / "one.svg", "one").read_text()
+    assert "± 2 s.e.: each bar reaches two standard errors" in many
+    assert "10 bins of equal count, ± 2 s.e." in many
+    assert "s.e." not in one
+    assert "one mask each" in one
+
+
 def test_no_mask_is_no_picture(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no mask has a known truth"):
         reliability_plot(reliability([], []), tmp_path / "r.png", "none")

@@ -115,6 +115,24 @@ def test_labels_do_not_cover_each_other_and_a_speck_gets_none() -> None:
     assert sizes[3] == int((bare == np.asarray(colour_of(4))).all(-1).sum())
 
 
+def test_a_small_object_shows_between_thin_lines_and_beside_its_label() -> None:
+    side, masks = 14, _square((600, 800), 400, 300, 14)
+    box = torch.tensor([[400.0, 300, 400 + side, 300 + side]])
+    near = torch.cat([box, box + 20])
+    both = MaskCrops.from_bitmaps([masks.bitmaps()[0]] * 2, [(400, 300), (420, 320)], (600, 800))
+    picture = _grey(600, 800)
+    names = {1: "cup", 2: "cup"}
+    labels = torch.tensor([1, 2])
+    plain = np.asarray(overlay(picture, near, both, labels=labels, names={}))
+    named = np.asarray(overlay(picture, near, both, labels=labels, names=names))
+    tint = 0.6 * 128 + 0.4 * np.asarray(colour_of(1), float)
+    np.testing.assert_allclose(plain[307, 407], tint, atol=2)
+    assert (named != plain).any(), "there is a label"
+    for x, y in ((400, 300), (420, 320)):
+        part = slice(y, y + side), slice(x, x + side)
+        assert (named[part] == plain[part]).all(), "it hides neither object"
+
+
 def test_edges_empty_grey_out_of_image_and_unlabelled() -> None:
     none = overlay(
         _grey(500, 500),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from halfmask.evaluation.measures.reliability import reliability
+from halfmask.evaluation.samples import training_samples
 from halfmask.files.atomic import write_text
 from halfmask.models.checkpoint import Checkpoint, save_checkpoint
 from halfmask.pictures.reliability import reliability_plot
@@ -23,6 +24,7 @@ from halfmask.training.adapt.section import report_kept_start
 from halfmask.training.adapt.teacher import teach
 from halfmask.training.adapt.timing import final_steps, with_steps
 from halfmask.training.folder import MODEL
+from halfmask.training.held_out import segment_with
 from halfmask.training.job import RunOptions
 from halfmask.training.measure import load_for_measuring, measure_masks, scores_of
 from halfmask.training.quality import held_out_scores
@@ -161,7 +163,9 @@ def _keep_start(job: AdaptationJob, found: Comparison | None) -> None:
     write_text(job.out / "recipe.yaml", start.recipe.to_yaml())
     job.state["kept"] = "start"
     if job.options.report:
-        report_kept_start(job.out, job.state)
+        segment, progress = segment_with(model), job.options.progress
+        samples = training_samples(job.pictures, segment, learned=False, progress=progress)
+        report_kept_start(job.out, job.state, samples)
 
 
 def _judge(job: AdaptationJob, model: Any, found: Comparison | None) -> None:

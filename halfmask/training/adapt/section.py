@@ -85,13 +85,15 @@ def adaptation_headlines(state: dict[str, Any]) -> list[Headline]:
     return heads
 
 
-def report_kept_start(out: Path, state: dict[str, Any]) -> Path:
-    """Writes report.html of a run that keeps the starting model."""
+def report_kept_start(
+    out: Path, state: dict[str, Any], samples: ReportSection | None = None
+) -> Path:
+    """Writes report.html of a run that keeps the starting model, with sample masks."""
     n, held = state["learned_from"], state.get("held_out")
     trained = held is not None and held["adapted"] is not None
     why = "adapting it did not help enough" if trained else "the masks are too few to adapt it"
     table = Table(
-        ["", "count"],
+        [],
         [
             ("masks", f"{n['masks']:,}"),
             ("photographs with masks", f"{n['photographs']:,}"),
@@ -106,6 +108,7 @@ def report_kept_start(out: Path, state: dict[str, Any]) -> Path:
         headlines=adaptation_headlines(state),
         sections=[
             adaptation_section(out, state),
+            *([] if samples is None else [samples]),
             ReportSection(title="What the data hold", table=table),
         ],
         facts=[("Versions", f"halfmask {__version__}")],

@@ -25,6 +25,7 @@ BENCHMARKS = {
     "ambiguous": "benchmarks.real.ambiguous",
     "boxes": "benchmarks.real.detector_boxes",
     "clicks": "benchmarks.real.clicks",
+    "audit": "benchmarks.real.audit",
     "add-class": "benchmarks.paper.add_class",
     "two-stages": "benchmarks.paper.two_stages",
     "vg": "benchmarks.real.visual_genome",
@@ -37,6 +38,7 @@ BENCHMARKS = {
     "train": "benchmarks.speed.train",
     "inference": "benchmarks.speed.inference",
     "complete": "benchmarks.speed.complete",
+    "peers": "benchmarks.speed.promptable_peers",
 }
 """Name → module, whose `run` takes Options and gives a Result."""
 
@@ -72,7 +74,8 @@ def run(
     stage: Annotated[
         str,
         typer.Option(
-            help="reproduce: import (published weights), short (a tenth of stage 2), full (Table 1)."
+            help="reproduce: import (published weights), short (a tenth of stage 2), full (Table 1). "
+            "audit: fit (the weights of its score)."
         ),
     ] = "import",
     overrides: Annotated[
@@ -82,7 +85,7 @@ def run(
             help="table1 --data coco: key=value for every recipe; segmenter: options to run; "
             "reproduce: weights.KEY=FILE, expect=none, keys of the recipes; add-class: steps, "
             "pictures; real: a model to train; boxes: model=MODEL; clicks: model=RUN, masked=voc, fold=0; heads: ways=a;b; "
-            "annotations, evaluation: sizes; complete: base, rounds; adapt: minutes=5, steps=150, masks=50.",
+            "annotations, evaluation: sizes; complete: base, rounds; audit: effort=best, model=MODEL; adapt: minutes=5, steps=150, masks=50.",
         ),
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Write rows and all measures here.")] = None,
@@ -112,7 +115,8 @@ def run(
     folds of COCO-mini's training photographs. `real`: its recipes, on val. `adapt`: what
     adapting the shipped model gives, by the number of masks. `ambiguous`: whether a label changes its mask in boxes that two objects share.
     `boxes`: masks in the boxes of a detector, and how far its boxes are off. `clicks`:
-    the IoU of a mask after clicks on its errors. `two-stages`: a
+    the IoU of a mask after clicks on its errors. `audit`: how many damaged masks stand
+    at the head of its list. `two-stages`: a
     detector with a box segmenter, beside region heads. `mlp`: the MLP branches of the
     mask head. `classes`: cost against the number of classes. `objects`: images of up to
     3000 masked objects, and the loader. `masks`: probabilities to run lengths. `train`:

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import halfmask
 from halfmask.web.review.app import review_server
@@ -31,7 +31,7 @@ CC_BY = (
     "000000423617.jpg",
     "000000475678.jpg",
 )
-DOG, BEAR = 377575, "000000000285.jpg"
+DOG, SAMPLE = 377575, "4 × car"
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
 
@@ -56,24 +56,33 @@ def main() -> None:
             page.mouse.move(600, 420)
             page.wait_for_timeout(300)
             take(page, "review_redraw")
+            page.goto(f"{server.address.rstrip('/')}/grid")
+            page.wait_for_selector("body.ready")
+            page.wait_for_timeout(1500)
+            page.keyboard.press("Shift+ArrowRight")
+            page.keyboard.press("Shift+ArrowRight")
+            page.wait_for_timeout(300)
+            take(page, "review_grid")
             context = browser.new_context(
                 viewport=PHONE, has_touch=True, device_scale_factor=2, color_scheme="dark"
             )
             page = context.new_page()
             begin(page, server.address, dog_in(filled))
             take(page, "review_phone", 390)
-        with tryout_server(Segmenter("box-segmenter", device="cpu")) as server:
-            page = browser.new_context(viewport=DESK).new_page()
-            page.goto(server.address)
-            page.locator("#category option").nth(3).wait_for(state="attached")
-            page.set_input_files("#chosen", PHOTOS / BEAR)
-            page.locator("#drop").wait_for(state="hidden")
-            page.select_option("#category", label="bear")
-            page.wait_for_timeout(300)
-            drag(page, (-0.41, -0.37), (0.37, 0.475))
-            page.locator("#list li").wait_for()
-            take(page, "tryout")
+        try_out(browser)
         review.close()
+
+
+def try_out(browser: Browser) -> None:
+    """Takes the picture of the try-out page: a sample with the masks of its boxes."""
+    with tryout_server(Segmenter("box-segmenter", device="cpu")) as server:
+        page = browser.new_context(viewport=DESK).new_page()
+        page.goto(server.address)
+        page.get_by_role("button", name=SAMPLE).click()
+        page.get_by_role("button", name="Draw the masks of its").click()
+        expect(page.locator("#list .wait")).to_have_count(0, timeout=240_000)
+        page.wait_for_timeout(300)
+        take(page, "tryout")
 
 
 def complete(folder: Path) -> Path:
@@ -104,19 +113,6 @@ def begin(page: Page, address: str, position: int) -> None:
     page.keyboard.press("Enter")
     page.wait_for_selector("body.ready")
     page.wait_for_timeout(800)
-
-
-def drag(page: Page, *points: tuple[float, float]) -> None:
-    """Drags over the picture; points are offsets from its middle, as shares of its height."""
-    frame = page.locator("#stage").bounding_box()
-    assert frame is not None
-    for number, (x, y) in enumerate(points):
-        across = frame["x"] + frame["width"] / 2 + x * frame["height"]
-        page.mouse.move(across, frame["y"] + (0.5 + y) * frame["height"], steps=6)
-        if number == 0:
-            page.mouse.down()
-    page.mouse.up()
-    page.wait_for_timeout(300)
 
 
 def take(page: Page, name: str, width: int = 1000) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from halfmask.inference.export.export import export
     from halfmask.inference.predict import predict
     from halfmask.inference.predictor import load
+    from halfmask.labelling.audit.audit import audit
     from halfmask.labelling.complete import complete
     from halfmask.models.imported.import_weights import import_weights
     from halfmask.training.add_class.add_class import add_class
@@ -37,6 +38,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "add_class": "halfmask.training.add_class.add_class",
+    "audit": "halfmask.labelling.audit.audit",
     "complete": "halfmask.labelling.complete",
     "convert": "halfmask.formats.convert",
     "doctor": "halfmask.datasets.doctor",
@@ -59,6 +61,7 @@ __all__ = [
     "InputError",
     "__version__",
     "add_class",
+    "audit",
     "complete",
     "convert",
     "doctor",

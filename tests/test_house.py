@@ -79,6 +79,7 @@ MANY_ARGUMENTS = {
     "evaluation/measures/metrics.py:compute_metrics": "the measures of evaluate: its options",
     "evaluation/run.py:evaluate": TWIN,
     "formats/convert.py:convert": TWIN,
+    "labelling/audit/audit.py:audit": TWIN,
     "labelling/complete.py:complete": TWIN,
     "inference/predict.py:predict": TWIN,
     "integrations/label_studio.py:serve_backend": "a command line of its own: its options",

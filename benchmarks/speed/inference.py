@@ -21,7 +21,6 @@ from torch import Tensor
 from benchmarks.measuring import alternate
 from benchmarks.result import Options, Result, Row, compared
 from benchmarks.scale.class_pipeline import let_pass
-from benchmarks.speed import complete
 from benchmarks.speed import inference_accuracy as accuracy
 from benchmarks.speed import inference_boxes as given_boxes
 from benchmarks.speed import inference_gpu as gpu
@@ -63,7 +62,6 @@ def run(options: Options) -> Result:
         parts.append(
             given_boxes.measured(Path(folder), given_boxes.photographs(), peers, given_boxes.ROUNDS)
         )
-    parts.append(complete.run(Options(options.out, 1, 0, 1, docs=options.docs, say=options.say)))
     whole = _joined(parts)
     if options.docs is not None:
         whole.tables["inference:plot"] = _plot(

@@ -20,6 +20,7 @@ from halfmask.terminal import escape_unencodable, say
 
 VERBS = {
     "doctor": "halfmask.cli.doctor",
+    "audit": "halfmask.cli.model.audit",
     "convert": "halfmask.cli.convert",
     "split": "halfmask.cli.split",
     "tighten": "halfmask.cli.tighten",
@@ -38,7 +39,7 @@ VERBS = {
 }
 """Verb → its module, whose `run` is the command. The help keeps this order."""
 GROUPS = {
-    "Data": ("doctor", "convert", "split", "tighten", "index", "synth"),
+    "Data": ("doctor", "audit", "convert", "split", "tighten", "index", "synth"),
     "Model": ("train", "add-class", "evaluate", "import-weights", "demo"),
     "Masks and review": ("complete", "review"),
     "Use and deploy": ("predict", "serve", "export"),

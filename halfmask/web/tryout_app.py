@@ -20,6 +20,8 @@ from halfmask.web.decoding.pool import decoders
 from halfmask.web.pages import application
 from halfmask.web.segmenting import Segmenter
 from halfmask.web.server import LOOPBACK, PageServer
+from halfmask.web.tryout_routes.samples import add_samples
+from halfmask.web.tryout_routes.yolo import add_yolo
 from halfmask.web.uploads import Held, Uploads
 
 MOST_PIXELS = 40_000_000
@@ -78,6 +80,8 @@ def tryout_app(segmenter: Segmenter) -> FastAPI:
     _add_model(app, segmenter)
     _add_photos(app, uploads, opened)
     _add_masks(app, segmenter, opened)
+    add_yolo(app, reading)
+    add_samples(app)
     return app
 
 
@@ -123,6 +127,7 @@ def _add_model(app: FastAPI, segmenter: Segmenter) -> None:
             categories=categories,
             can_detect=predictor.can_detect,
             version=__version__,
+            upload_bytes=UPLOAD_BYTES,
         )
 
 

@@ -26,6 +26,7 @@ MEANINGS = {
     "--dry-run": r"write nothing",
     "--effort": r"^How often a box segmenter looks at each box",
     "--host": r"Address of the page",
+    "--html": r"^Write (all findings|a page)",
     "--images": r"[Ff]older of the photographs",
     "--json": r"Write (the|a|all) (result|report|findings)\b",
     "--masked": r"^Classes (of|with|whose)\b.*\brandom:TRIAL:COUNT or names a,b,c",

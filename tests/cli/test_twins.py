@@ -84,6 +84,15 @@ TWINS: dict[str, Twin] = {
         files="",
         json=True,
     ),
+    "audit": Twin(
+        arguments=lambda i: [
+            *(i.data, "--images", i.photos, "--model", i.model, "--html", i.out / "audit.html")
+        ],
+        call=lambda i: halfmask.audit(
+            i.data, images=i.photos, model=i.model, html=i.out / "audit.html"
+        ),
+        json=True,
+    ),
     "split": Twin(
         arguments=lambda i: [i.data, "--masked", "cat", "--out", i.out / "split.json"],
         call=lambda i: halfmask.split(i.data, masked="cat", out=i.out / "split.json"),

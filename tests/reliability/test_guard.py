@@ -40,6 +40,7 @@ INPUTS = {
     *(("complete", "images"), ("complete", "detections"), ("review", "data")),
     *(("review", "images"), ("predict", "images"), ("predict", "data")),
     *(("add-class", "data"), ("add-class", "images"), ("add-class", "vectors")),
+    *(("audit", "data"), ("audit", "images")),
     *(("predict", "detections"), ("export", "calibrate"), ("export", "data")),
 }
 """Verb and path option that is read only."""
@@ -100,6 +101,10 @@ def _cases() -> Iterator[Case]:
     for option, suffix, other in (("json", ".json", "html"), ("html", ".html", "json")):
         others = ((other, f".{other}"),)
         yield add("doctor", option, *DATA, suffix=suffix, inputs=SHOW, others=others)
+        model = ("--model", "MODEL")
+        yield add(
+            *("audit", option, *DATA, *model), suffix=suffix, inputs=("model", *SHOW), others=others
+        )
     yield add(
         *("convert", "out", "to-coco", "DATA"), value=last, suffix=".json", inputs=("data",),
         others=(("json", ".json"),),
@@ -345,6 +350,8 @@ def test_a_command_may_be_run_again(
     data, photos, model = str(world.data), ["--images", str(world.photos)], str(world.model)
     commands = [
         ["doctor", data, *photos, "--json", out / "d.json", "--html", out / "d.html"],
+        ["audit", data, *photos, "--model", model, "--json", out / "a.json"],
+        ["audit", data, *photos, "--model", model, "--html", out / "a.html"],
         ["convert", "to-coco", data, out / "c.json", "--json", out / "report.json"],
         ["convert", "to-cvat", data, out / "c.xml"],
         ["split", data, "--masked", "cat", "--out", out / "s.json"],

@@ -8,7 +8,6 @@ import io
 import json
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,6 @@ from PIL import Image
 
 from halfmask.masks.crops import decode
 from halfmask.web.review.app import review_server
-from halfmask.web.segmenting import Segmenter
-from halfmask.web.tryout_app import tryout_server
 
 from .browser import PHONE, at, on_photo, shows
 from .conftest import Case, filled
@@ -238,38 +235,3 @@ def test_names_from_the_file_are_text(
         shows(page, "#name", re.escape(evil.strip()))
         assert page.locator("img[src=x]").count() == 0
         assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
-
-
-@pytest.mark.slow
-def test_the_try_out_page(visit: Callable[..., Any], tiny_segmenter: Path, tmp_path: Path) -> None:
-    photo = tmp_path / "photo.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(
-        photo
-    )
-    with tryout_server(Segmenter(str(tiny_segmenter), device="cpu")) as server:
-        page = visit(server.address, None)
-        page.locator("#category option").nth(3).wait_for(state="attached")
-        page.set_input_files("#chosen", photo)
-        page.locator("#drop").wait_for(state="hidden")
-        page.select_option("#category", label="dog")
-        on_photo(page, (10, 10), (40, 40))
-        shows(page, "#list", "dog 1")
-        files = {}
-        for button in ("save-coco", "save-overlay", "save-cutout"):
-            with page.expect_download() as waiting:
-                page.click(f"#{button}")
-            files[button] = tmp_path / waiting.value.suggested_filename
-            waiting.value.save_as(files[button])
-    document = json.loads(files["save-coco"].read_text())
-    row = document["annotations"][0]
-    bitmap, (x, y) = decode(row["segmentation"], (48, 64))
-    assert (document["categories"], row["category_id"]) == ([{"id": 5, "name": "dog"}], 5)
-    assert row["area"] == int(bitmap.sum())
-    assert Image.open(files["save-overlay"]).size == (64, 48)
-    cutout, box = np.asarray(Image.open(files["save-cutout"])), row["bbox"]
-    left, top = int(box[0]), int(box[1])
-    seen = np.zeros((48, 64), dtype=bool)
-    seen[y : y + bitmap.shape[0], x : x + bitmap.shape[1]] = bitmap.numpy()
-    assert np.array_equal(
-        cutout[..., 3] > 0, seen[top : top + cutout.shape[0], left : left + cutout.shape[1]]
-    )

@@ -1,1 +1,1 @@
-"""Verbs that make a model of a trained one."""
+"""Verbs that take a trained model beside a data set."""

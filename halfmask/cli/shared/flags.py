@@ -23,6 +23,7 @@ PANELS: dict[str, tuple[str, ...]] = {
     INPUT: (
         *("--images", "--val", "--split", "--masked", "--use", "--journal"),
         *("--crowd-masks", "--read-as", "--predictions", "--protocol", "--ignored", "--expect"),
+        "--model",
     ),
     MASKS: (
         *("--boxes", "--data", "--detector", "--classes", "--detections", "--add-objects"),
@@ -34,6 +35,7 @@ PANELS: dict[str, tuple[str, ...]] = {
         *("--out", "--out-format", "--json", "--html", "--sheet", "--reliability"),
         *("--per-category", "--polygons"),
         *("--overlays", "--colour-by", "--beside", "--dry-run", "--export", "--tolerance"),
+        "--limit",
     ),
     SOURCE: (
         "--masks",
@@ -66,7 +68,7 @@ METAVARS: dict[str, tuple[str, ...]] = {
         "--vectors",
     ),
     "PICTURE": ("--sheet", "--reliability"),
-    "MODEL": ("--provider", "--beside"),
+    "MODEL": ("--model", "--provider", "--beside"),
     "DETECTOR": ("--detector",),
     "NAMES": ("--classes", "--names"),
     "DEVICE": ("--device",),
@@ -89,6 +91,7 @@ METAVARS: dict[str, tuple[str, ...]] = {
         "--class-count",
         "--seed",
         "--minutes",
+        "--limit",
     ),
 }
 """What stands for a value in the help → its flags. Others show their type."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -127,7 +128,7 @@ def _lines(instance: ExportInstance, number: int, *, exact: bool, tolerance: flo
         polygon = one_polygon(instance.mask, instance.size, tolerance if instance.by_model else 0.0)
         if instance.loose or differ(instance.box, extent(pairs(polygon))):
             instance.note("boxes that are not their mask's own: YOLO uses the mask's")
-        values = [v / (width, height)[i % 2] for i, v in enumerate(polygon)]
+        values = _shares(polygon, instance.size)
     write = _same_fraction if exact and not provenance(instance.annotation) else _fraction
     return [" ".join([str(number), *map(write, values)])]
 
@@ -135,6 +136,22 @@ def _lines(instance: ExportInstance, number: int, *, exact: bool, tolerance: flo
 def _fraction(value: float) -> str:
     """Ten decimals: 0.001 pixels survive on any image."""
     return f"{value:.10f}".rstrip("0").rstrip(".") or "0"
+
+
+def label_line(number: int, polygon: Sequence[float], size: tuple[int, int]) -> str:
+    """Returns the line of a polygon x1, y1, x2, y2, … on an image of a size (H, W).
+
+    Args:
+        number: of its class.
+        polygon: in pixels.
+        size: of the image.
+    """
+    return " ".join([str(number), *map(_fraction, _shares(polygon, size))])
+
+
+def _shares(polygon: Sequence[float], size: tuple[int, int]) -> list[float]:
+    height, width = size
+    return [v / (width, height)[i % 2] for i, v in enumerate(polygon)]
 
 
 def _same_fraction(value: float) -> str:

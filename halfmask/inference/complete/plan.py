@@ -128,11 +128,11 @@ def plan(file: CocoFile, redo: Redo = NOTHING_AGAIN, added: str | None = None) -
         rows = [(file.position_of(a), a) for a in file.annotations_of(image["id"])]
         seen.update(position for position, _ in rows)
         chosen = [row for row in rows if _is_chosen(out, file, row, redo=redo)]
-        pieces += _pieces(file, image, chosen)
+        pieces += pieces_of(file, image, chosen)
     out.unusable = [annotation_name(a, k) for k, a in enumerate(annotations) if k not in seen]
     if out.unusable:
         out.counts["unusable"] = len(out.unusable)
-    out.batches = list(_batches(pieces))
+    out.batches = list(batches_of(pieces))
     return out
 
 
@@ -167,7 +167,8 @@ def _fate(file: CocoFile, annotation: Record, redo: Redo) -> str:
     return "rejected" if origin == "rejected" else "earlier"
 
 
-def _pieces(file: CocoFile, image: Record, chosen: list[tuple[int, Record]]) -> Iterator[Piece]:
+def pieces_of(file: CocoFile, image: Record, chosen: list[tuple[int, Record]]) -> Iterator[Piece]:
+    """Yields the chosen annotations of an image, each with its position, in pieces."""
     size = file.size_of(image["id"])
     for part in _parts(chosen, size):
         boxes = [clip_box(row["bbox"], size) for _, row in part]
@@ -197,7 +198,8 @@ def _parts(
             yield group[start : start + BATCH_BOXES]
 
 
-def _batches(pieces: list[Piece]) -> Iterator[list[Piece]]:
+def batches_of(pieces: list[Piece]) -> Iterator[list[Piece]]:
+    """Yields pieces in batches that fit the memory, in order."""
     batch: list[Piece] = []
     boxes = pixels = 0
     for piece in pieces:

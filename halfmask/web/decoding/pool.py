@@ -158,6 +158,14 @@ class Decoders:
             until_sent(self._results.room(header["size"]))
             return header, decoder.payload(header["size"])
 
+    def keep_room(self, amount: int) -> None:
+        """Counts bytes that a request makes of a photograph here, until it is answered.
+
+        Raises:
+            BusyError: the memory is used by others.
+        """
+        until_sent(self._results.room(amount))
+
     @contextmanager
     def _one(self, where: str) -> Iterator[DecodingProcess]:
         """Gives a block a decoder; one that fails is ended."""

@@ -11,6 +11,7 @@ from halfmask.errors import InputError
 from halfmask.web import schema
 from halfmask.web.decoding.tiles import LARGEST_REGION, Tiles
 from halfmask.web.pages import application, fault
+from halfmask.web.review.grid.routes import add_grid
 from halfmask.web.review.log.decision import ConflictError
 from halfmask.web.review.log.statistics import changes_since
 from halfmask.web.review.queue import Order
@@ -46,6 +47,7 @@ def review_app(review: Review) -> FastAPI:
     _add_conflicts(app, review)
     add_edits(app, review)
     add_steps(app, review)
+    add_grid(app, review)
     return app
 
 

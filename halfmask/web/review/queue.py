@@ -154,6 +154,12 @@ class Queue:
             chosen &= table.images != table.images[now]
         return chosen
 
+    def ordered(self, wanted: Filter, order: Order = Order()) -> NDArray[np.int32]:
+        """Returns all positions that the filter selects, int32 [n], in an order."""
+        with self._lock:
+            positions, _ = self._order(order)
+            return positions[self.selected(wanted)[positions]]
+
     def count(self, wanted: Filter) -> int:
         """Returns how many annotations the filter selects."""
         return int(self.selected(wanted).sum())

@@ -115,12 +115,13 @@ class Found(BaseModel):
 
 
 class ModelView(BaseModel):
-    """The try-out page's model."""
+    """The try-out page's model; `upload_bytes` is the largest photograph that it takes."""
 
     name: str
     categories: list[CategoryItem]
     can_detect: bool
     version: str
+    upload_bytes: int
 
 
 class PhotoView(BaseModel):

@@ -38,6 +38,12 @@ export async function post(path, body = {}) {
   return (await ask(path, { method: "POST", headers, body: JSON.stringify(body) })).json();
 }
 
+/** POST whose answer is a file. */
+export async function postForFile(path, body = {}) {
+  const headers = { "content-type": "application/json" };
+  return (await ask(path, { method: "POST", headers, body: JSON.stringify(body) })).blob();
+}
+
 export async function postBytes(path, blob) {
   const headers = { "content-type": "application/octet-stream" };
   return (await ask(path, { method: "POST", headers, body: blob })).json();

@@ -1,82 +1,182 @@
 // The try-out page: a photograph, boxes, masks, downloads.
-import { get, getPicture, post, postBytes } from "/static/api.js";
+import { get, getPicture, postBytes } from "/static/api.js";
 import { listenToTools, markTool, viewKeys } from "/static/controls.js";
 import { Mask } from "/static/mask.js";
-import { $, cover, download, element, listKeys, listenToKeys, percent, say, showHelp } from "/static/page.js";
+import { $, cover, element, listKeys, listenToKeys, percent, say, showHelp } from "/static/page.js";
 import { colourOf, css } from "/static/palette.js";
 import { Stage } from "/static/stage.js";
 import { BoxTool } from "/static/tools.js";
+import { readBoxes } from "/static/tryout_boxes.js";
+import { saveCoco, saveCutout, saveOverlay, saveYolo } from "/static/tryout_files.js";
+import { askAbout, isBusy, MaskQueue } from "/static/tryout_queue.js";
 
+const RECENT = 6; // classes at hand under the field
 const stage = new Stage($("stage"));
-let model, photo = null; // { id, name, width, height, picture }
-let objects = []; // { mask, box, label, score, rle, area, colour }
-let chosen = null; // the object of the cut-out
-let turn = 0, waiting = 0, unnamed = 0;
+let model = { categories: [], name: "", can_detect: false }, photo = null; // { id, file, name, width, height, picture, sample }
+let objects = []; // { photo, box, label, name, state, fault, found, mask, score, rle, area, colour }
+let chosen = null, saved = true, turn = 0, unnamed = 0, finding = 0;
+const typed = []; // classes that the model does not know
+let recent = []; // the last classes used
 
 // ---- photograph ----
 
-async function take(file, name = file.name || "photograph") {
+/** The server's word in the visitor's: which file, what is wrong with it, and what to do. */
+function wordsOf(error, name) {
+  const text = error.message.replace(/^photograph: /, "");
+  if (error.status === 422 && /cannot read it/.test(text)) return `${name} cannot be opened as a photograph. Use a JPEG, PNG or WebP file.`;
+  if (isBusy(error)) return "The model is busy with other visitors. Try again in a minute.";
+  return error.status === 422 || error.status === 413 ? `${name}: ${text}` : text;
+}
+
+function faultOf(file, name) {
+  if (!file.size) return `${name} is empty.`;
+  if (file.type && !file.type.startsWith("image/")) return `${name} is not a photograph. Use a JPEG, PNG or WebP file.`;
+  const most = model.upload_bytes ?? Infinity;
+  return file.size > most ? `${name} has ${Math.ceil(file.size / 1e6)} MB; at most ${Math.floor(most / 1e6)} MB can be sent. Make it smaller.` : "";
+}
+
+async function take(file, { name = file.name || "photograph", sample = null } = {}) {
+  const fault = faultOf(file, name);
+  if (fault) return say(fault, "bad");
+  if (!await mayReplace()) return;
   const mine = ++turn;
-  cover("loading", "Reading the photograph…");
+  if (photo) cover("loading", "Reading the photograph…");
+  else say(`Reading ${name}…`);
   try {
     const sent = await postBytes("/api/photos", file);
     const picture = await getPicture(`/api/photos/${sent.photo}`);
     if (mine !== turn) return;
-    photo = { id: sent.photo, name, width: sent.width, height: sent.height, picture };
+    photo = { id: sent.photo, file, name, width: sent.width, height: sent.height, picture, sample };
+    queue.clear();
     objects = [];
-    chosen = null;
+    [chosen, saved, unnamed] = [null, true, 0];
+    document.body.classList.remove("empty");
     stage.moved = false;
     stage.show({ width: sent.width, height: sent.height, picture, objects });
-    stage.canvas.setAttribute("aria-label", name);
-    $("drop").hidden = true;
+    stage.canvas.setAttribute("aria-label", sample ? `${name}: ${sample.caption}` : name);
     cover();
+    say("");
     setTool("box");
+    showSample();
     list();
-    if (model?.can_detect) await detect();
+    if (model.can_detect) await detect();
   } catch (error) {
     if (mine === turn) cover();
-    say(error.message, "bad");
+    say(wordsOf(error, name), "bad");
   }
+}
+
+/** Asks before masks that nobody has downloaded are lost. */
+function mayReplace() {
+  if (saved || !objects.length) return true;
+  $("replace-text").textContent = `${objects.length === 1 ? "The mask" : `The ${objects.length} masks`} of ${photo.name} will be gone: nothing was downloaded since the last change.`;
+  const dialog = $("replace");
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((done) => { dialog.addEventListener("close", () => done(dialog.returnValue === "open"), { once: true }); });
+}
+
+function takeFirst(files, event) {
+  const found = [...files];
+  if (!found.length) {
+    if (event?.type === "drop") say("That is a link or a text, not a file. Save the photograph first, then drop the file.", "bad");
+    return;
+  }
+  const first = found.find((file) => file.type.startsWith("image/")) ?? found[0];
+  take(first).then(() => { if (found.length > 1 && photo?.file === first) say(`${first.name} is open: one photograph at a time, ${found.length - 1} left out`); });
+}
+
+// ---- classes ----
+
+/** The class of a text: one of the model, or one that the visitor made up, which the model draws as an object of no class. */
+function classOf(text) {
+  const name = text.trim().replace(/\s+/g, " ").slice(0, 80);
+  const known = model.categories.find((one) => one.name === name) ?? model.categories.find((one) => one.name.toLowerCase() === name.toLowerCase());
+  if (known) return { label: known.label, name: known.name };
+  if (name && !typed.includes(name)) {
+    typed.push(name);
+    $("classes").append(element("option", { value: name }));
+  }
+  return { label: 0, name };
+}
+
+function colourOfClass({ label, name }) {
+  if (label) return colourOf(label);
+  return colourOf(name ? model.categories.length + 1 + typed.indexOf(name) : ++unnamed); // objects of no class differ in colour, too
+}
+
+function remember(name) {
+  if (!name) return;
+  if (!recent.includes(name)) recent = [name, ...recent].slice(0, RECENT);
+  showRecent();
+}
+
+function showRecent() {
+  const now = $("category").value.trim();
+  $("recent").replaceChildren(...recent.map((name) => element("button", { type: "button", "aria-pressed": name === now ? "true" : "false", text: name, title: name,
+    onclick: () => { $("category").value = name === now ? "" : name; showRecent(); } })));
 }
 
 // ---- masks ----
 
-function add(answer) {
-  const colour = colourOf(answer.label || ++unnamed); // objects of no class differ in colour, too
-  const mask = new Mask(photo.width, photo.height, answer.box, answer.mask, colour);
-  objects.push({ mask, box: answer.box, label: answer.label, score: answer.score, rle: answer.mask, area: answer.area, colour });
-}
-
-async function ask(path, body, done) {
-  const asked = photo;
-  waiting++;
-  cover("loading", "The model is drawing…");
-  try {
-    const answer = await post(`/api/photos/${asked.id}/${path}`, body);
-    if (photo !== asked) return;
-    done(answer);
-    list();
-  } catch (error) {
-    say(error.message, "bad");
-  } finally {
-    if (!--waiting) cover();
-  }
-}
-
-const segment = (box) => ask("segment", { box, label: Number($("category").value) }, (answer) => {
-  add(answer);
-  choose(objects.at(-1));
+const queue = new MaskQueue({
+  drawn: (object, answer) => {
+    if (object.photo !== photo || !objects.includes(object)) return;
+    if (!answer.area) return Object.assign(object, { state: "failed", mask: null, fault: "The model found no object in this box." });
+    fill(object, answer);
+    saved = false;
+  },
+  failed: (object, error) => {
+    if (object.photo !== photo || !objects.includes(object)) return;
+    Object.assign(object, { state: "failed", fault: wordsOf(error, "this box") });
+    say(`No mask: ${object.fault}`, "bad");
+  },
+  changed: () => list(),
 });
 
-function detect() {
-  if (!photo || !model.can_detect) return;
-  const least = Math.min(1, Math.max(0, Number($("least").value) || 0));
-  return ask("detect", { least }, (found) => {
-    objects.length = 0;
-    found.items.forEach(add);
-    choose(objects[0] ?? null);
-    if (!found.items.length) say("Nothing was found: lower the confidence, or draw a box");
-  });
+function fill(object, answer) {
+  const mask = new Mask(photo.width, photo.height, answer.box, answer.mask, object.colour);
+  Object.assign(object, { state: "drawn", fault: "", mask, box: answer.box, score: answer.score, rle: answer.mask, area: answer.area });
+}
+
+/** Adds a box; its mask follows. */
+function addBox(box, text) {
+  const kind = classOf(text), object = { photo, box, ...kind, colour: colourOfClass(kind), found: false, mask: null };
+  objects.push(object);
+  remember(kind.name);
+  queue.add(object);
+  return object;
+}
+
+function addBoxes(rows) {
+  for (const { box, name } of rows) addBox(box, name);
+  choose(null);
+}
+
+async function detect() {
+  if (!photo || !model.can_detect || finding) return;
+  const asked = photo, least = Math.min(1, Math.max(0, Number($("least").value) || 0));
+  finding++;
+  cover("loading", "Looking for objects…");
+  try {
+    const { items } = await askAbout(asked, "detect", { least });
+    if (photo !== asked) return;
+    objects = objects.filter((object) => !object.found); // boxes that the visitor drew stay
+    for (const answer of items) {
+      const kind = { label: answer.label, name: model.categories[answer.label - 1]?.name ?? "" };
+      const object = { photo, ...kind, colour: colourOfClass(kind), found: true };
+      fill(object, answer);
+      objects.push(object);
+    }
+    saved = !objects.length;
+    choose(null);
+    if (!items.length) say("Nothing was found. Lower the confidence, or drag a box.");
+  } catch (error) {
+    say(wordsOf(error, asked.name), "bad");
+  } finally {
+    finding--;
+    cover();
+  }
 }
 
 function choose(object) {
@@ -88,138 +188,185 @@ function choose(object) {
 function remove(object = chosen) {
   const at = objects.indexOf(object);
   if (at < 0) return;
+  queue.remove(object);
   objects.splice(at, 1);
+  saved = !objects.length;
   choose(objects[Math.min(at, objects.length - 1)] ?? null);
 }
 
-const nameOf = (label) => (label ? model.categories[label - 1]?.name ?? `class ${label}` : "object");
+/** Another class of an object: the model draws it again where its classes have masks of their own. */
+function rename(object, text) {
+  const kind = classOf(text);
+  if (kind.label === object.label && kind.name === object.name) return;
+  Object.assign(object, kind, { colour: colourOfClass(kind) });
+  remember(kind.name);
+  queue.add(object);
+  list();
+}
+
+// ---- the list ----
+
+const titleOf = (object, i) => `${object.name || "object"} ${i + 1}`;
+
+function row(object, i) {
+  const now = object === chosen, title = titleOf(object, i);
+  const state = { waiting: element("span", { class: "wait", text: "drawing" }), failed: element("span", { class: "figures", text: "no mask" }) }[object.state]
+    ?? element("span", { class: "figures", text: percent(object.score), title: "the model's own estimate of the mask's IoU" });
+  return element("li", { class: now ? "now" : "" },
+    element("button", { class: now ? "now" : "", "aria-pressed": now ? "true" : "false", onclick: () => choose(now ? null : object) },
+      Object.assign(element("i", { class: "swatch" }), { style: `background-color:${css(object.colour)}` }),
+      element("span", { class: "text", text: title, title: object.name || "no class" }), state),
+    element("button", { class: "quiet remove", "aria-label": `Remove ${title}`, text: "×", onclick: () => remove(object) }),
+    ...(object.state === "failed" ? [element("p", { class: "fault", text: object.fault }, element("button", { text: "Try again", onclick: () => { queue.add(object); list(); } }))] : []),
+    ...(now ? [element("label", { class: "change" }, element("span", { text: "Class" }), element("input", {
+      list: "classes", value: object.name, maxlength: 80, autocomplete: "off", "aria-label": `Class of ${title}`, onchange: (event) => rename(object, event.target.value),
+      onkeydown: (event) => { if (event.key === "Enter") stage.canvas.focus(); } }))] : []));
+}
+
+function hintOf() {
+  const waiting = objects.filter(({ state }) => state === "waiting").length;
+  if (waiting) return `${waiting} ${waiting === 1 ? "box waits" : "boxes wait"} for the model. Go on drawing.`;
+  return objects.length ? "" : "Drag a box around an object, then another: masks follow one by one.";
+}
+
+/** Fills the list; the focus stays on its button. A field with the focus is left alone: see focusout. */
+function fillList() {
+  const place = $("list"), at = document.activeElement, line = place.contains(at) ? at.closest("li") : null;
+  if (line && at.tagName === "INPUT") return;
+  const [i, k] = line ? [[...place.children].indexOf(line), [...line.querySelectorAll("button")].indexOf(at)] : [-1, -1];
+  place.replaceChildren(...objects.map(row));
+  if (line) (place.children[i]?.querySelectorAll("button")[k] ?? stage.canvas).focus();
+}
 
 function list() {
-  $("list").replaceChildren(...objects.map((object, i) => element("li", {},
-    element("button", { class: object === chosen ? "now" : "", "aria-pressed": object === chosen ? "true" : "false", onclick: () => choose(object === chosen ? null : object) },
-      Object.assign(element("i", { class: "swatch" }), { style: `background-color:${css(object.colour)}` }),
-      element("span", { class: "text", text: `${nameOf(object.label)} ${i + 1}`, title: nameOf(object.label) }), element("span", { class: "figures", text: percent(object.score) })),
-    element("button", { class: "quiet remove", "aria-label": `Remove ${nameOf(object.label)} ${i + 1}`, text: "×", onclick: () => remove(object) }))));
+  fillList();
   $("count").textContent = objects.length || "";
-  $("hint").textContent = !photo ? "" : objects.length ? "" : "Drag a box around an object.";
-  for (const id of ["save-coco", "save-overlay", "save-cutout"]) $(id).disabled = !objects.length;
-  $("save-cutout").textContent = chosen && objects.length > 1 ? "Cut-out of one" : "Cut-out PNG";
+  const hint = hintOf();
+  if ($("hint").textContent !== hint) $("hint").textContent = hint;
+  const drawn = objects.filter(({ state }) => state === "drawn");
+  for (const id of ["save-coco", "save-yolo", "save-overlay", "save-cutout"]) $(id).disabled = !drawn.length;
+  // The box of a mask is in sight while it is chosen, so that many masks stay legible.
+  if (photo) stage.scene.objects = objects.map((object) => (object.state === "drawn" && object !== chosen ? { ...object, box: null } : object));
+  $("save-cutout").textContent = chosen?.state === "drawn" && drawn.length > 1 ? "Cut-out of one" : "Cut-out PNG";
   stage.draw();
 }
 
+function showSample() {
+  const sample = photo?.sample;
+  $("sample").hidden = !sample;
+  if (!sample) return;
+  const many = sample.boxes.length, text = many === 1 ? "Draw the mask of its box" : `Draw the masks of its ${many} boxes`;
+  const draw = () => {
+    $("sample").replaceChildren(creditOf(sample));
+    $("sample").classList.add("drawn");
+    addBoxes(sample.boxes);
+  };
+  $("sample").classList.remove("drawn");
+  $("sample").replaceChildren(element("button", { text, onclick: draw }), creditOf(sample));
+}
+
+const link = (text, href) => element("a", { href, text, target: "_blank", rel: "noopener noreferrer" });
+const creditOf = (sample) => element("p", {}, link("Photo on Flickr", sample.source), " · ", link(sample.licence, sample.licence_url));
+
 // ---- downloads ----
 
-const stem = () => photo.name.replace(/\.\w+$/, "");
-
-function saveCoco() {
-  const used = new Set(objects.map((object) => object.label));
-  const categories = used.has(0) ? [{ id: 0, name: "object" }] : [];
-  categories.push(...model.categories.filter((c) => used.has(c.label)).map(({ id, name }) => ({ id, name })));
-  const taken = categories.slice(used.has(0) ? 1 : 0).map((c) => c.id);
-  if (used.has(0)) categories[0].id = taken.includes(0) ? Math.max(...taken) + 1 : 0;
-  const document = {
-    info: { description: "made with halfmask serve", halfmask: { model: model.name, version: model.version } },
-    images: [{ id: 1, file_name: photo.name, width: photo.width, height: photo.height }],
-    categories,
-    annotations: objects.map((object, i) => ({
-      id: i + 1, image_id: 1, category_id: object.label ? model.categories[object.label - 1].id : categories[0].id,
-      bbox: object.box.map((v) => Math.round(v * 100) / 100), area: object.area, iscrowd: 0, segmentation: object.rle,
-      halfmask: { model: model.name, score: object.score, state: "filled" },
-    })),
-  };
-  download(new Blob([JSON.stringify(document)], { type: "application/json" }), `${stem()}.json`);
-}
-
-/** A canvas as large as the server's picture, in the photograph's coordinates. */
-function sheet() {
-  const canvas = document.createElement("canvas");
-  Object.assign(canvas, { width: photo.picture.width, height: photo.picture.height });
-  const context = canvas.getContext("2d");
-  context.scale(canvas.width / photo.width, canvas.height / photo.height);
-  return [canvas, context];
-}
-
-const place = (context, { mask }) => context.drawImage(mask.picture, mask.x, mask.y, mask.picture.width * mask.step, mask.picture.height * mask.step);
-const saveCanvas = (canvas, name) => canvas.toBlob((blob) => download(blob, name), "image/png");
-
-function saveOverlay() {
-  const [canvas, context] = sheet(), line = Math.max(photo.width, photo.height) / 400;
-  context.drawImage(photo.picture, 0, 0, photo.width, photo.height);
-  for (const object of objects) {
-    place(context, object);
-    context.strokeStyle = css(object.colour);
-    context.lineWidth = line;
-    context.stroke(object.mask.outline);
+async function save(how, wanted = objects.filter(({ state }) => state === "drawn")) {
+  if (!wanted.length) return;
+  const left = objects.filter(({ state }) => state !== "drawn").length;
+  try {
+    await how(photo, wanted, model);
+    saved = true;
+    if (left) say(`${left === 1 ? "One box has" : `${left} boxes have`} no mask yet and ${left === 1 ? "is" : "are"} not in the file`);
+  } catch (error) {
+    say(wordsOf(error, photo.name), "bad");
   }
-  saveCanvas(canvas, `${stem()}-overlay.png`);
-}
-
-/** Saves the selected object, or all objects, on a transparent ground, cut to their size. */
-function saveCutout() {
-  const wanted = chosen ? [chosen] : objects, [stencil, on] = sheet();
-  for (const { mask } of wanted) on.drawImage(solid(mask), mask.x, mask.y, mask.width, mask.height);
-  on.globalCompositeOperation = "source-in";
-  on.drawImage(photo.picture, 0, 0, photo.width, photo.height);
-  const frames = wanted.map(({ box: [x, y, w, h] }) => [x, y, x + w, y + h]);
-  const fit = stencil.width / photo.width;
-  const [x0, y0] = [0, 1].map((k) => Math.max(0, Math.floor(Math.min(...frames.map((f) => f[k])) * fit)));
-  const x1 = Math.min(stencil.width, Math.ceil(Math.max(...frames.map((f) => f[2])) * fit));
-  const y1 = Math.min(stencil.height, Math.ceil(Math.max(...frames.map((f) => f[3])) * fit));
-  const canvas = Object.assign(document.createElement("canvas"), { width: x1 - x0, height: y1 - y0 });
-  canvas.getContext("2d").drawImage(stencil, -x0, -y0);
-  saveCanvas(canvas, `${stem()}-cutout.png`);
-}
-
-function solid(mask) {
-  const canvas = Object.assign(document.createElement("canvas"), { width: mask.width, height: mask.height });
-  const image = new ImageData(mask.width, mask.height);
-  mask.pixels.forEach((on, i) => { image.data[4 * i + 3] = on * 255; });
-  canvas.getContext("2d").putImageData(image, 0, 0);
-  return canvas;
 }
 
 // ---- the page ----
 
 function setTool(name) {
-  stage.tool = name === "box" && photo ? new BoxTool(stage, segment) : null;
+  stage.tool = name === "box" && photo ? new BoxTool(stage, (box) => choose(addBox(box, $("category").value))) : null;
   markTool(stage, name);
 }
 
+function sendTyped(event) {
+  event.preventDefault();
+  const { boxes, fault } = readBoxes($("typed").value, photo.width, photo.height, model.categories.map(({ name }) => name));
+  $("typed-fault").textContent = fault;
+  if (fault) return $("typed").focus();
+  $("typed").value = "";
+  addBoxes(boxes);
+}
+
+const open = () => $("chosen").click();
 const keys = {
-  v: () => setTool("move"), x: () => setTool("box"), d: detect, Delete: () => remove(), Backspace: () => remove(),
-  "?": showHelp, o: () => $("chosen").click(), Escape: () => choose(null), ...viewKeys(stage, () => stage.lookAt(null)),
+  v: () => setTool("move"), x: () => setTool("box"), d: detect, Delete: () => remove(), Backspace: () => remove(), c: () => $("category").focus(),
+  "?": showHelp, o: open, Escape: () => choose(null), ...viewKeys(stage, () => stage.lookAt(null)),
 };
-listKeys($("keys"), [["O", "open a photograph"], ["X", "drag a box"], ["V", "move"], ["D", "find objects, if the model can"], ["Del", "remove the selected object"],
-  ["Esc", "select none"], ["M", "show or hide the masks"], ["F", "whole photograph"], ["+ -", "zoom"], ["?", "this list"]]);
+listKeys($("keys"), [["O", "open a photograph"], ["X", "drag boxes"], ["V", "move"], ["C", "class of the next box"], ["D", "find objects, if the model can"],
+  ["Del", "remove the selected object"], ["Esc", "select none"], ["M", "show or hide the masks"], ["F", "whole photograph"], ["+ -", "zoom"], ["?", "this list"]]);
 listenToKeys(keys, new Set(["+", "=", "-"]));
-const clicks = { open: keys.o, choose: keys.o, help: showHelp, detect,
-  "save-coco": saveCoco, "save-overlay": saveOverlay, "save-cutout": saveCutout };
-for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", action);
+const clicks = {
+  open, choose: open, help: showHelp, detect, "save-coco": () => save(saveCoco), "save-yolo": () => save(saveYolo), "save-overlay": () => save(saveOverlay),
+  "save-cutout": () => save(saveCutout, chosen?.state === "drawn" ? [chosen] : undefined),
+};
+for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", () => action());
 listenToTools(setTool);
-$("chosen").addEventListener("change", () => { if ($("chosen").files[0]) take($("chosen").files[0]); $("chosen").value = ""; });
-$("options").addEventListener("submit", (event) => { event.preventDefault(); detect(); });
+$("chosen").addEventListener("change", () => { const [file] = $("chosen").files; $("chosen").value = ""; if (file) take(file); });
+$("options").addEventListener("submit", (event) => event.preventDefault());
+$("options").addEventListener("keydown", (event) => { // a form of two fields does not take Enter by itself
+  if (event.key !== "Enter" || event.target.tagName !== "INPUT") return;
+  event.preventDefault();
+  if (event.target.id === "least") detect();
+  stage.canvas.focus();
+});
+$("list").addEventListener("focusout", (event) => { // of a field that stays: one that is removed has lost its place
+  if (event.target.tagName === "INPUT" && event.target.isConnected && !$("list").contains(event.relatedTarget)) setTimeout(list);
+});
+$("category").addEventListener("focus", () => $("category").select());
+$("category").addEventListener("input", showRecent);
+$("typed-form").addEventListener("submit", sendTyped);
 document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("over"); });
 document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("over"); });
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("over");
-  if (event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
+  takeFirst(event.dataTransfer.files, event);
 });
-document.addEventListener("paste", (event) => { if (event.clipboardData.files[0]) take(event.clipboardData.files[0]); });
+document.addEventListener("paste", (event) => { if (event.clipboardData.files.length) takeFirst(event.clipboardData.files); });
+
+async function openSample(sample) {
+  try {
+    const response = await fetch(`/api/samples/${sample.name}`, { credentials: "same-origin" });
+    if (!response.ok) throw new Error("this sample photograph cannot be fetched from the server");
+    await take(await response.blob(), { name: sample.name, sample });
+  } catch (error) {
+    say(error.message, "bad");
+  }
+}
+
+function showSamples({ items }) {
+  $("samples").replaceChildren(...items.map((sample) => element("li", {},
+    element("button", { onclick: () => openSample(sample) },
+      element("img", { src: `/api/samples/${sample.name}/small`, alt: "", width: 360, height: 240, loading: "lazy" }), element("span", { text: sample.caption, title: sample.caption })),
+    creditOf(sample))));
+  $("sample-part").hidden = !items.length;
+}
 
 async function start() {
   setTool("move");
   try {
     model = await get("/api/model");
+    $("model").textContent = $("model").title = model.name;
+    document.title = `${model.name} – halfmask serve`;
+    const named = model.categories.toSorted((a, b) => a.name.localeCompare(b.name));
+    $("classes").append(...named.map(({ name }) => element("option", { value: name })));
+    $("detecting").hidden = !model.can_detect;
+    list();
+    showSamples(await get("/api/samples"));
   } catch (error) {
-    return say(error.message, "bad");
+    say(error.message, "bad");
   }
-  $("model").textContent = $("model").title = model.name;
-  document.title = `${model.name} – halfmask serve`;
-  const named = model.categories.toSorted((a, b) => a.name.localeCompare(b.name));
-  $("category").append(...named.map((c) => element("option", { value: c.label, text: c.name })));
-  $("detecting").hidden = !model.can_detect;
-  list();
 }
 
 start();

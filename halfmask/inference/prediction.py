@@ -59,8 +59,8 @@ class Prediction(Detection):
     def plot(self, *, colour_by: ColourBy = "class") -> Image.Image:
         """Draws masks, boxes, class names and scores on the image.
 
-        A small image is enlarged by a whole factor, so that names are legible. Where the
-        boxes were given, the score is `quality`, the estimate of the mask's IoU.
+        A small image is enlarged by a whole factor, so that names are legible. Where
+        the boxes were given, the score is `quality`, the estimate of the mask's IoU.
 
         Args:
             colour_by: `class`, or `supervision`: classes with masks in the model's

@@ -274,7 +274,7 @@ def _positions(
 
 def _is_small(canvas: _Canvas, item: _Item) -> bool:
     """Whether a label would hide most of the object."""
-    return 0 < item.shorter_side * canvas.scale < 2 * canvas.font.size
+    return 0 < item.shorter_side * canvas.scale < 2 * canvas.font.getbbox("Ag")[3]
 
 
 def _scaled(box: Rectangle, scale: int) -> Rectangle:

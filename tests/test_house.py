@@ -251,9 +251,9 @@ def test_files_have_60_to_300_lines() -> None:
     assert [name for name in SHORT if lines.get(name, 60) >= 60] == []
 
 
-def test_the_package_has_at_most_400_files() -> None:
+def test_the_package_has_at_most_420_files() -> None:
     """Twelve formats to read take some sixty of them."""
-    assert len([p for p in FILES if p.name != "__init__.py"]) <= 400
+    assert len([p for p in FILES if p.name != "__init__.py"]) <= 420
 
 
 # 3. Thin doors.

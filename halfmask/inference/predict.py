@@ -110,7 +110,8 @@ def predict(
         device: where to run a model that is not loaded yet.
         effort: how often the model looks at each box: `fast` once, `balanced` twice,
             `best` as its recipe says; None: as the model is set.
-        runtime, precision: see `load`.
+        runtime: what computes the model; see `load`.
+        precision: of its numbers; see `load`.
         progress: called after each photograph.
     Raises:
         InputError: no photograph can be used, the file of boxes names none of them,

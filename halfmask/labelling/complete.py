@@ -109,8 +109,10 @@ def complete(
         device: where to run the models that are not loaded yet.
         effort: how often the model looks at each box: `fast` once, `balanced` twice,
             `best` as its recipe says; None: best.
-        runtime, precision: see `halfmask.load`. Masks of another runtime differ in
-            single pixels, so an interrupted run goes on with the one that began it.
+        runtime: what computes the model; see `halfmask.load`. Masks of another runtime
+            differ in single pixels, so an interrupted run goes on with the one that
+            began it.
+        precision: of its numbers; see `halfmask.load`.
         ray: draw on a Ray cluster: its address, `auto` (the one that runs here, else
             one of this machine) or `local`.
         accept_changes: go on with an interrupted run although the data, the model or

@@ -35,7 +35,10 @@ def serve(
         host: the address to bind; one that other machines reach requires a token.
         port: the port, 0 for any free one; None takes the first free one from 8000 on.
         token: whether this machine needs the token, too.
-        device, effort, runtime, precision: as in `halfmask.load`.
+        device: as in `halfmask.load`.
+        effort: as in `halfmask.load`.
+        runtime: as in `halfmask.load`.
+        precision: as in `halfmask.load`.
     Raises:
         InputError: there is no such model, or the address cannot be used.
     """

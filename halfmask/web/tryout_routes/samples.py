@@ -15,6 +15,8 @@ from fastapi import Path as InPath
 from PIL import Image
 from pydantic import BaseModel
 
+from halfmask.files.pictures import picture_of
+
 FOLDER = Path(__file__).parents[2] / "assets" / "photos"
 """Photographs that may be shipped; its ATTRIBUTION.md says where they come from."""
 OFFERED = (377575, 423617, 475678, 285, 165518, 2473)
@@ -81,7 +83,7 @@ def _sample(image: dict[str, Any], document: dict[str, Any]) -> SampleItem:
 @cache
 def thumbnail(name: str) -> bytes:
     """Returns a small JPEG of a sample, cut to the proportions of `THUMBNAIL`."""
-    with Image.open(FOLDER / name) as picture:
+    with picture_of(FOLDER / name) as picture:
         picture.draft("RGB", (2 * THUMBNAIL[0], 2 * THUMBNAIL[1]))
         small = picture.convert("RGB")
     across, down = THUMBNAIL

@@ -92,7 +92,7 @@ def interrupted_complete(folder: Path) -> tuple[Path, Path]:
     for row in document["annotations"]:
         row.pop("segmentation")
     source.write_text(json.dumps(document))
-    out, draw, drawn = folder / "masks.json", MaskDrawer.draw, 0
+    out, draw, drawn = folder / "masks.json", MaskDrawer._drawn, 0
 
     def some(self: MaskDrawer, *arguments: Any) -> Any:
         nonlocal drawn
@@ -103,8 +103,9 @@ def interrupted_complete(folder: Path) -> tuple[Path, Path]:
 
     with mock.patch.object(plan, "BATCH_BOXES", 4):
         try:
-            with mock.patch.object(MaskDrawer, "draw", some):
-                halfmask.complete(MODEL, source, images=folder / "images", out=out)
+            with mock.patch.object(MaskDrawer, "_drawn", some):
+                # Without threads, each batch is in the journal before the next is drawn.
+                halfmask.complete(MODEL, source, images=folder / "images", out=out, workers=0)
         except StoppedError:
             pass
         journal = folder / "copy.journal"

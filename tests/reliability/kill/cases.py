@@ -119,7 +119,7 @@ class Completing(Case):
         """One byte of drawn.txt for each batch that is drawn."""
         from halfmask.inference.complete.draw import MaskDrawer
 
-        draw = MaskDrawer.draw
+        draw = MaskDrawer._drawn
 
         def noted(self: MaskDrawer, *arguments: object) -> object:
             file = os.open(folder / "drawn.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -127,7 +127,7 @@ class Completing(Case):
             os.close(file)
             return draw(self, *arguments)  # type: ignore[arg-type]
 
-        MaskDrawer.draw = noted  # type: ignore[assignment, method-assign]
+        MaskDrawer._drawn = noted  # type: ignore[assignment, method-assign]
 
     def left(self, folder: Path, reference: Path) -> tuple[str, list[str]]:
         out = folder / "out"
@@ -141,9 +141,10 @@ class Completing(Case):
     def finished(self, folder: Path, reference: Path) -> list[str]:
         wrong = _scraps(folder / "out") + _other_tree(folder / "out", reference / "out")
         drawn, batches = ((place / "drawn.txt").stat().st_size for place in (folder, reference))
+        # A batch is encoded while the next ones are drawn: three may be on their way.
         return (
             wrong
-            if drawn <= batches + 1
+            if drawn <= batches + 3
             else [*wrong, f"{drawn} batches drawn in both runs, of {batches}"]
         )
 

@@ -19,7 +19,7 @@ import pytest
 
 from halfmask.coco.annotations import Annotations
 from halfmask.coco.file import CocoFile
-from halfmask.coco.index import build as index_build
+from halfmask.coco.index import spool as index_spool
 from halfmask.coco.index import place as index_place
 from halfmask.coco.index.file import CocoIndex
 from halfmask.coco.index.place import FOLDER_VARIABLE, index_path, open_annotations, open_index
@@ -170,7 +170,7 @@ def test_says_what_the_file_in_memory_says(
 ) -> None:
     path = write(tmp_path / "odd.json", odd, order)
     monkeypatch.setattr(json_scan, "CHUNK", chunk)
-    monkeypatch.setattr(index_build, "BYTES_A_PART", chunk)
+    monkeypatch.setattr(index_spool, "BYTES_A_PART", chunk)
     expected, ours = CocoFile.read(path), open_index(path)
     assert len(expected.images) == 4
     same(ours, expected)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from halfmask.coco.index import build, decode
+from halfmask.coco.index import build, decode, spool
 from halfmask.coco.index.decode import Decoded, decode_records
 from halfmask.coco.index.format import Source
 from halfmask.coco.index.images import IndexImages
@@ -31,7 +31,7 @@ def index_of(path: Path, out: Path, many: bool) -> bytes | str:
     """The bytes of the index, or the words with which the file is refused."""
     with pytest.MonkeyPatch.context() as patch:
         if not many:
-            patch.setattr(build, "decode_records", one_by_one)
+            patch.setattr(spool, "decode_records", one_by_one)
         try:
             build.write_index(path, out, Source.of(path))
         except InputError as error:

@@ -20,7 +20,7 @@ from torchvision.ops import box_iou
 
 from benchmarks.result import Options, Result, Row, compared
 from halfmask.coco.categories import labels_by_name
-from halfmask.coco.doctor.diagnosis import LARGE, SMALL
+from halfmask.coco.doctor.sizes import LARGE, SMALL
 from halfmask.coco.file import CocoFile
 from halfmask.data.dataset import CocoInstances
 from halfmask.errors import InputError

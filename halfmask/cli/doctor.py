@@ -92,11 +92,11 @@ def _show(console: PlainConsole, diagnosis: Diagnosis) -> None:
     if diagnosis.advice:
         console.print(_advice(diagnosis.advice))
     console.print(_estimate(diagnosis.estimate))
-    if diagnosis.problems:
+    if len(diagnosis.problems):
         console.print(_problems(diagnosis))
     if diagnosis.counted:
         _show_counted(console, diagnosis.counted)
-    problems = sum(p.facts.severity == "problem" for p in diagnosis.problems)
+    problems = sum(len(rows) for facts, rows in diagnosis.by_kind() if facts.severity == "problem")
     notes = len(diagnosis.problems) - problems
     style, word = ("green", "clean") if diagnosis.ok else ("red", plural(problems, "problem"))
     if diagnosis.counted and (differ := len(diagnosis.counted.differences)):
@@ -182,7 +182,8 @@ def _problems(diagnosis: Diagnosis) -> PlainTable:
     table.add_column("first ids")
     table.add_column("consequence")
     for facts, rows in diagnosis.by_kind():
-        ids = ", ".join("+".join(map(str, p.ids)) for p in rows[:FIRST_IDS] if p.ids)
+        first = rows[:FIRST_IDS]
+        ids = ", ".join("+".join(map(str, p.ids)) for p in first if p.ids)
         more = ", …" if ids and len(rows) > FIRST_IDS else ""
         style = "red" if facts.severity == "problem" else "dim"
         found, what = styled(len(rows), style), styled(facts.heading, style)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -102,6 +103,16 @@ class Problem:
             "ids": list(self.ids),
             "message": self.message,
         }
+
+    def json_text(self) -> str:
+        """Returns `as_dict` as a report has it: JSON, each line indented by two or more."""
+        ids = ",\n".join(f"    {number}" for number in self.ids)
+        ids = f"[\n{ids}\n   ]" if ids else "[]"
+        return (
+            f'  {{\n   "kind": "{self.kind}",\n   "severity": "{self.facts.severity}",\n'
+            f'   "about": "{self.facts.about}",\n   "ids": {ids},\n'
+            f'   "message": {json.dumps(self.message)}\n  }}'
+        )
 
 
 Finding = tuple[ProblemKind, str]

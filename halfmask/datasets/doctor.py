@@ -6,14 +6,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from halfmask.coco.doctor.checks import check, duplicate_keys
 from halfmask.coco.doctor.diagnosis import Diagnosis, diagnose
+from halfmask.coco.doctor.large.examine import Examined, examine, examine_in_memory
 from halfmask.coco.doctor.photographs import check_photographs
-from halfmask.coco.doctor.published import compare_counts, published_counts
-from halfmask.coco.file import CocoFile
+from halfmask.coco.doctor.published import compare_found, published_counts
+from halfmask.coco.index.place import INDEX_ABOVE
 from halfmask.coco.reading.read_as import ReadAs
 from halfmask.datasets.opening import open_guarded
-from halfmask.files.atomic import write_json, write_text
+from halfmask.errors import InputError
+from halfmask.files.atomic import new_file
 from halfmask.files.guard import Output
 from halfmask.files.kinds import PAGE, report
 from halfmask.progress import Progress
@@ -22,6 +23,8 @@ from halfmask.text import plural
 if TYPE_CHECKING:
     from jinja2 import Template
 
+EXAMINED_ABOVE = 16 << 20
+"""Bytes above which a file is examined in one pass: it is faster, and needs less memory."""
 ASSETS = Path(__file__).parents[1] / "assets"
 MEANINGS = {
     "many": "A: the model learns their masks from examples.",
@@ -67,21 +70,35 @@ def doctor(
     if expect is not None:
         published_counts(expect)
     opened = open_guarded(data, outputs, images=images, read_as=as_, progress=progress)
-    path = opened.annotations
-    file = CocoFile.read(path, data)
+    found = _examined(opened.annotations, str(data), progress)
     counted = None
     if expect is not None:
-        counted = compare_counts(file.document, data_set=expect, name=Path(data).name)
-    problems = [*duplicate_keys(path), *check(file, progress)]
+        counted = compare_found(found.counts, data_set=expect, name=Path(data).name)
     folder = opened.images if opened.format != "coco" else images
     if folder is not None:
-        problems += check_photographs(file, folder, progress)
-    diagnosis = diagnose(file, problems, unread=opened.unread, counted=counted)
+        found.findings.add_all(check_photographs(found.file(), folder, progress))
+    diagnosis = diagnose(found.numbers, found.findings, unread=opened.unread, counted=counted)
     if html is not None:
         write_page(diagnosis, html)
     if json is not None:
-        write_json(json, diagnosis.to_json(), indent=1)
+        with new_file(json) as report:
+            report.writelines(diagnosis.json_texts())
     return diagnosis
+
+
+def _examined(path: Path, name: str, progress: Progress | None) -> Examined:
+    """Examines a file, in one pass if it is large, else in memory.
+
+    A file in memory that cannot be used has the better error message.
+    """
+    size = path.stat().st_size if path.is_file() else 0
+    if size > EXAMINED_ABOVE:
+        try:
+            return examine(path, name, progress)
+        except InputError:
+            if size > INDEX_ABOVE:
+                raise
+    return examine_in_memory(path, name, progress)
 
 
 def write_page(diagnosis: Diagnosis, path: str | Path) -> None:
@@ -91,7 +108,7 @@ def write_page(diagnosis: Diagnosis, path: str | Path) -> None:
         InputError: the file cannot be written.
     """
     headings, file = diagnosis.headings(), Path(diagnosis.file)
-    page = _template().render(
+    pieces = _template().generate(
         result=diagnosis,
         name=file.name,
         folder="" if file.parent == Path() else str(file.parent),
@@ -101,7 +118,8 @@ def write_page(diagnosis: Diagnosis, path: str | Path) -> None:
         kinds=_kinds(diagnosis),
         classes=sorted(diagnosis.used(), key=lambda c: (-c["annotations"], c["name"])),
     )
-    write_text(path, page)
+    with new_file(path) as page:
+        page.writelines(pieces)
 
 
 def _kinds(diagnosis: Diagnosis) -> list[tuple[str, str, str, str]]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from halfmask.coco.doctor.classes import check_classes, empty
 from halfmask.coco.file import CocoFile
 from halfmask.coco.problems import Finding, Problem, ProblemKind, in_order
 from halfmask.coco.reading.conventions import STICKS_OUT
 from halfmask.coco.records import Box, Record, clip_box, overhang
+from halfmask.coco.scan.keys import keys_of
 from halfmask.coco.supervision import MaskState, all_finite, is_crowd, judge
 from halfmask.files.regular import read_regular
 from halfmask.masks.rle import box_iou, box_of, overlap
@@ -22,6 +23,15 @@ DISAGREES = 3.0
 """Pixels by which a side of a box may differ from its mask without a report."""
 TINY_AREA = 30.0
 THIN_SIDE = 4.0
+TEXTS = {
+    ProblemKind.BOX_STICKS_OUT: "its box reaches {:.1f} pixels beyond the image of {} × {}",
+    ProblemKind.NO_AREA: "no area, or an area that is not a number",
+    ProblemKind.TINY: "{:.1f} square pixels",
+    ProblemKind.THIN: "box of {:g} × {:g} pixels",
+    ProblemKind.BOX_DISAGREES: "a side of its box is {:.1f} pixels off its mask",
+    ProblemKind.NON_OVERLAPPING_MASK: "its mask is a compressed RLE",
+}
+"""Messages about an annotation that are made of numbers."""
 
 
 def check(file: CocoFile, progress: Progress | None = None) -> list[Problem]:
@@ -33,12 +43,13 @@ def check(file: CocoFile, progress: Progress | None = None) -> list[Problem]:
         file: the annotations.
         progress: called after each image.
     """
+    used = {a["category_id"] for image in file.images for a in file.annotations_of(image["id"])}
     found = [
         *file.structure,
         *file.readings,
         *file.suspected,
         *_clashes(file),
-        *_alike_names(file),
+        *check_classes(file.categories, used),
         *_empties(file),
     ]
     for done, image in enumerate(file.images, 1):
@@ -47,7 +58,7 @@ def check(file: CocoFile, progress: Progress | None = None) -> list[Problem]:
             file.annotations_of(image["id"]), file.states_of(image["id"]), strict=True
         ):
             number = annotation["id"]
-            findings = _of_annotation(annotation, state, size)
+            findings = findings_of(annotation, state, size)
             found += [
                 Problem(kind, (number,), f"annotation {number}: {text}") for kind, text in findings
             ]
@@ -57,29 +68,37 @@ def check(file: CocoFile, progress: Progress | None = None) -> list[Problem]:
     return in_order(found)
 
 
-def _of_annotation(
+def findings_of(
     annotation: dict[str, Any], state: MaskState, size: tuple[int, int]
 ) -> Iterator[Finding]:
+    """Yields what is wrong with an annotation by itself, one finding of a kind.
+
+    Args:
+        annotation: with a usable box, as COCO writes it.
+        state: of its mask.
+        size: (H, W) of its image.
+    """
     bbox = annotation["bbox"]
     if annotation.get("iscrowd") not in (None, 0, 1):
         yield ProblemKind.ODD_ISCROWD, f"iscrowd is {str(annotation['iscrowd'])[:40]!r}"
     beyond = overhang(bbox, size)
     if beyond > STICKS_OUT:
-        yield (
-            ProblemKind.BOX_STICKS_OUT,
-            f"its box reaches {beyond:.1f} pixels beyond the image of {size[1]} × {size[0]}",
-        )
+        yield _with_numbers(ProblemKind.BOX_STICKS_OUT, beyond, size[1], size[0])
     area = annotation.get("area")
     if area is None or not all_finite([area]):
-        yield ProblemKind.NO_AREA, "no area, or an area that is not a number"
+        yield _with_numbers(ProblemKind.NO_AREA)
         area = bbox[2] * bbox[3]
     if state == MaskState.CROWD:
         return
     yield from _of_mask(annotation, state, size)
     if area < TINY_AREA:
-        yield ProblemKind.TINY, f"{area:.1f} square pixels"
+        yield _with_numbers(ProblemKind.TINY, area)
     if min(bbox[2], bbox[3]) < THIN_SIDE:
-        yield ProblemKind.THIN, f"box of {bbox[2]:g} × {bbox[3]:g} pixels"
+        yield _with_numbers(ProblemKind.THIN, bbox[2], bbox[3])
+
+
+def _with_numbers(kind: ProblemKind, *numbers: float) -> Finding:
+    return kind, TEXTS[kind].format(*numbers)
 
 
 def _of_mask(
@@ -100,7 +119,7 @@ def _of_mask(
         return  # masks from halfmask are judged in review, by their score
     yield from _disagreement(annotation["bbox"], segmentation, size)
     if isinstance(segmentation, dict) and isinstance(segmentation["counts"], str):
-        yield ProblemKind.NON_OVERLAPPING_MASK, "its mask is a compressed RLE"
+        yield _with_numbers(ProblemKind.NON_OVERLAPPING_MASK)
 
 
 def _disagreement(bbox: list[float], segmentation: Any, size: tuple[int, int]) -> Iterator[Finding]:
@@ -116,63 +135,40 @@ def _disagreement(bbox: list[float], segmentation: Any, size: tuple[int, int]) -
     )
     worst = max(abs(a - b) for a, b in zip(own, box, strict=True))
     if worst > DISAGREES:
-        yield ProblemKind.BOX_DISAGREES, f"a side of its box is {worst:.1f} pixels off its mask"
+        yield _with_numbers(ProblemKind.BOX_DISAGREES, worst)
 
 
 def _clashes(file: CocoFile) -> Iterator[Problem]:
     seen: set[int] = set()
-    names: dict[str, int] = {}
     for image in file.images:
         boxes: dict[tuple[Any, ...], int] = {}
         for annotation in file.annotations_of(image["id"]):
             number = annotation["id"]
             if number in seen:
-                message = f"annotation {number}: another annotation has this id"
-                yield Problem(ProblemKind.DUPLICATE_ANNOTATION_ID, (number,), message)
+                yield same_id(number)
             seen.add(number)
             key = (annotation["category_id"], is_crowd(annotation), *annotation["bbox"])
             if key in boxes:
-                message = (
-                    f"annotation {number}: same class and box as annotation {boxes[key]} of image "
-                    f"{image['id']}"
-                )
-                yield Problem(ProblemKind.DUPLICATE_ANNOTATION, (boxes[key], number), message)
+                yield same_class_and_box(boxes[key], number, image["id"])
             boxes.setdefault(key, number)
-    for category in file.categories:
-        number, name = category["id"], category["name"]
-        if name in names:
-            message = f"category {number}: has the same name as category {names[name]}, {name!r}"
-            yield Problem(ProblemKind.DUPLICATE_CATEGORY_NAME, (names[name], number), message)
-        names.setdefault(name, number)
 
 
-def _alike_names(file: CocoFile) -> Iterator[Problem]:
-    """Finds names that a person reads as equal; identical names are clashes."""
-    firsts: dict[str, dict[str, Any]] = {}
-    for category in file.categories:
-        number, name = category["id"], category["name"]
-        first = firsts.setdefault(" ".join(name.split()).casefold(), category)
-        if first["name"] != name:
-            message = (
-                f"category {number}: {name!r} differs only in case or spaces from category "
-                f"{first['id']}, {first['name']!r}"
-            )
-            yield Problem(ProblemKind.ALIKE_CATEGORY_NAMES, (first["id"], number), message)
+def same_id(number: int) -> Problem:
+    """Returns the finding about an annotation that has the id of an earlier one."""
+    message = f"annotation {number}: another annotation has this id"
+    return Problem(ProblemKind.DUPLICATE_ANNOTATION_ID, (number,), message)
+
+
+def same_class_and_box(first: int, number: int, image_id: int) -> Problem:
+    """Returns the finding about an annotation that copies the first one of its image."""
+    message = f"annotation {number}: same class and box as annotation {first} of image {image_id}"
+    return Problem(ProblemKind.DUPLICATE_ANNOTATION, (first, number), message)
 
 
 def _empties(file: CocoFile) -> Iterator[Problem]:
-    used = {a["category_id"] for image in file.images for a in file.annotations_of(image["id"])}
     for image in file.images:
         if not file.annotations_of(image["id"]):
-            yield Problem(
-                ProblemKind.IMAGE_EMPTY,
-                (image["id"],),
-                f"image {image['id']}: no usable annotation",
-            )
-    for category in file.categories:
-        if category["id"] not in used:
-            message = f"category {category['id']} ({category['name']}): no usable annotation"
-            yield Problem(ProblemKind.CATEGORY_EMPTY, (category["id"],), message)
+            yield empty(ProblemKind.IMAGE_EMPTY, image["id"])
 
 
 SAME_MASK = 0.7
@@ -182,7 +178,11 @@ SAME_BOX = 0.95
 
 The limit is high since boxes prove little: a child on a chair shares its box.
 """
-_CANDIDATE = 0.4  # masks that pass SAME_MASK have boxes of a far higher IoU
+CANDIDATE = 0.4
+"""IoU of two boxes from which their masks are compared.
+
+Masks that pass SAME_MASK have boxes of a far higher IoU.
+"""
 
 
 def near_duplicates(file: CocoFile, image_id: int) -> Iterator[Problem]:
@@ -207,15 +207,29 @@ def near_duplicates(file: CocoFile, image_id: int) -> Iterator[Problem]:
         )
         if value > limit:
             names = [file.name_of(row["category_id"]) for row in (first, second)]
-            message = (
-                f"annotations {first['id']} and {second['id']} ({' and '.join(names)}): their "
-                f"{what} have IoU {value:.2f}"
-            )
-            yield Problem(ProblemKind.NEAR_DUPLICATE, (first["id"], second["id"]), message)
+            yield near_duplicate((first["id"], second["id"]), names, what, value=value)
+
+
+def near_duplicate(
+    ids: tuple[int, int], names: Iterable[str], what: str, *, value: float
+) -> Problem:
+    """Returns the finding about two annotations that seem to be the same object.
+
+    Args:
+        ids: of both.
+        names: of their classes.
+        what: what was compared: masks or boxes.
+        value: their IoU.
+    """
+    message = (
+        f"annotations {ids[0]} and {ids[1]} ({' and '.join(names)}): their {what} have IoU "
+        f"{value:.2f}"
+    )
+    return Problem(ProblemKind.NEAR_DUPLICATE, ids, message)
 
 
 def _alike(rows: list[Box]) -> Iterator[tuple[int, int]]:
-    """Yields the pairs of boxes that overlap by more than _CANDIDATE."""
+    """Yields the pairs of boxes that overlap by more than CANDIDATE."""
     if len(rows) < 2:
         return
     boxes = np.array(rows, dtype=np.float64)
@@ -223,7 +237,7 @@ def _alike(rows: list[Box]) -> Iterator[tuple[int, int]]:
     for i, box in enumerate(boxes):
         sides = np.minimum(box[2:], boxes[i + 1 :, 2:]) - np.maximum(box[:2], boxes[i + 1 :, :2])
         both = np.prod(np.clip(sides, 0, None), axis=1)
-        alike = both > _CANDIDATE * (areas[i] + areas[i + 1 :] - both)
+        alike = both > CANDIDATE * (areas[i] + areas[i + 1 :] - both)
         for j in np.flatnonzero(alike).tolist():
             yield i, i + 1 + j
 
@@ -242,26 +256,5 @@ def duplicate_keys(path: Path) -> list[Problem]:
             text, not its objects.
     """
     found: list[Problem] = []
-
-    def look(pairs: list[tuple[str, Any]]) -> None:
-        if len({key for key, _ in pairs}) < len(pairs):
-            found.append(_repeated_key(pairs))
-
-    json.loads(read_regular(path).decode("utf-8-sig"), object_pairs_hook=look)
+    keys_of(read_regular(path).decode("utf-8-sig"), found)
     return found
-
-
-def _repeated_key(pairs: list[tuple[str, Any]]) -> Problem:
-    keys = [key for key, _ in pairs]
-    twice = next(key for k, key in enumerate(keys) if key in keys[:k])
-    values = dict(pairs)
-    number = values.get("id")
-    where = f"an object with the keys {', '.join(sorted(set(keys))[:4])}"
-    if type(number) is int:
-        kind = "image" if "file_name" in values else "object with id"
-        where = f"{'annotation' if 'image_id' in values else kind} {number}"
-    message = (
-        f"{where}: the key {twice!r} occurs {keys.count(twice)} times, the last value counts: "
-        f"{str(values[twice])[:40]}"
-    )
-    return Problem(ProblemKind.DUPLICATE_KEY, (number,) if type(number) is int else (), message)

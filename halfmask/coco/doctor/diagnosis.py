@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from statistics import median
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from halfmask.coco.doctor.advice import advice
 from halfmask.coco.doctor.estimate import estimability
+from halfmask.coco.doctor.findings import Findings, kind_counts
 from halfmask.coco.doctor.groups import MaskGroups, mask_group
 from halfmask.coco.doctor.published import CountComparison
+from halfmask.coco.doctor.sizes import sizes
 from halfmask.coco.file import CocoFile
 from halfmask.coco.problems import FACTS, Facts, Problem, ProblemKind
-from halfmask.coco.records import Record, clip_box
+from halfmask.coco.records import Record
 from halfmask.coco.supervision import MaskState, provenance
 from halfmask.coco.tightness import box_tightness
-from halfmask.masks.rle import area_of
 
-SMALL, LARGE = 32**2, 96**2
-"""COCO's limits between S, M and L, square pixels."""
 HEADINGS = {
     "mask": "masked",
     "missing": "box only",
@@ -31,6 +30,10 @@ HEADINGS = {
     "crowd": "crowd",
 }
 """Mask states in the order of a table's columns, and their headings."""
+
+
+_NO_PROBLEMS = '\n "problems": [],'
+"""The only line of a report without findings that begins like this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +85,20 @@ class Diagnosis:
             "counted": self.counted and self.counted.to_json(),
         }
 
+    def json_texts(self) -> Iterator[str]:
+        """Yields the pieces of `json.dumps(to_json(), indent=1)`; there may be millions."""
+        empty = replace(self, problems=[]).to_json()
+        before, after = json.dumps(empty, indent=1).split(_NO_PROBLEMS)
+        yield before
+        if not len(self.problems):
+            yield _NO_PROBLEMS + after
+            return
+        separator = '\n "problems": [\n'
+        for problem in self.problems:
+            yield separator + problem.json_text()
+            separator = ",\n"
+        yield "\n ]," + after
+
     def groups(self) -> MaskGroups:
         """Returns the classes that the file uses by the number of their usable masks."""
         return MaskGroups({c["id"]: c["mask"] for c in self.used()}, self.masked_threshold)
@@ -98,14 +115,68 @@ class Diagnosis:
         """Returns the classes that have a usable annotation."""
         return [category for category in self.categories if category["annotations"]]
 
-    def by_kind(self) -> list[tuple[Facts, list[Problem]]]:
+    def by_kind(self) -> list[tuple[Facts, Sequence[Problem]]]:
         """Returns the findings of each kind that occurs."""
-        groups = [(f, [p for p in self.problems if p.kind == kind]) for kind, f in FACTS.items()]
-        return [(facts, rows) for facts, rows in groups if rows]
+        found = self.problems
+        if isinstance(found, Findings):
+            groups = [(facts, found.of_kind(kind)) for kind, facts in FACTS.items()]
+            return [(facts, rows) for facts, rows in groups if len(rows)]
+        of_kind: dict[ProblemKind, list[Problem]] = {}
+        for problem in found:
+            of_kind.setdefault(problem.kind, []).append(problem)
+        return [(facts, of_kind[kind]) for kind, facts in FACTS.items() if kind in of_kind]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileNumbers:
+    """The numbers of a COCO file that its diagnosis needs.
+
+    Attributes:
+        name: of the file.
+        images, usable_images, images_with_masks: numbers of its images.
+        annotations: their number, with unusable ones.
+        categories: their records, by id.
+        states: category id → number of usable annotations in each MaskState.
+        origins: origin of a mask (see `provenance`) → number of annotations.
+        sizes: see `sizes`.
+        tightness: see `box_tightness`.
+    """
+
+    name: str
+    images: int
+    usable_images: int
+    images_with_masks: int
+    annotations: int
+    categories: Sequence[Record]
+    states: Mapping[int, Counter[MaskState]]
+    origins: Mapping[str, int]
+    sizes: dict[str, Any]
+    tightness: float | None
+
+    @classmethod
+    def of(cls, file: CocoFile) -> FileNumbers:
+        """Counts a file in memory."""
+        states = {category["id"]: Counter[MaskState]() for category in file.categories}
+        origins: Counter[str] = Counter()
+        for _, annotation, state in file.rows():
+            states[annotation["category_id"]][state] += 1
+            origins[provenance(annotation) or ""] += 1
+        return cls(
+            name=file.name,
+            images=len(file.document["images"]),
+            usable_images=len(file.images),
+            images_with_masks=len(file.with_masks()),
+            annotations=len(file.document["annotations"]),
+            categories=file.categories,
+            states=states,
+            origins=origins,
+            sizes=sizes(file),
+            tightness=box_tightness(file),
+        )
 
 
 def diagnose(
-    file: CocoFile,
+    file: CocoFile | FileNumbers,
     problems: Sequence[Problem],
     threshold: int = 10,
     *,
@@ -115,38 +186,32 @@ def diagnose(
     """Returns the diagnosis of a file.
 
     Args:
-        file: the annotations.
+        file: the annotations, or their numbers.
         problems: the findings of `check` and of `check_photographs`.
         threshold: usable masks from which on a class has many (set A).
         unread: what of a data set in another format could not be read.
         counted: comparison of its counts with published ones.
     """
-    states = {category["id"]: Counter[MaskState]() for category in file.categories}
-    origins: Counter[str] = Counter()
-    for _, annotation, state in file.rows():
-        states[annotation["category_id"]][state] += 1
-        origins[provenance(annotation) or ""] += 1
-    total = sum(states.values(), Counter[MaskState]())
-    skipped = len(file.document["annotations"]) - total.total()
-    counts = Counter(problem.kind for problem in problems)
-    categories = [_category(c, states[c["id"]], threshold) for c in file.categories]
+    numbers = file if isinstance(file, FileNumbers) else FileNumbers.of(file)
+    total = sum(numbers.states.values(), Counter[MaskState]())
+    skipped = numbers.annotations - total.total()
+    counts = kind_counts(problems)
+    categories = [_category(c, numbers.states[c["id"]], threshold) for c in numbers.categories]
     used = Counter(c["group"] for c in categories if c["annotations"] > c["crowd"])
     result: dict[str, Any] = {
-        "file": file.name,
+        "file": numbers.name,
         "ok": not (unread or (counted and counted.differences))
-        and not any(p.facts.severity == "problem" for p in problems),
+        and not any(counts[kind] and FACTS[kind].severity == "problem" for kind in FACTS),
         "masked_threshold": threshold,
-        "images": _images(file, counts),
-        "annotations": {
-            "total": len(file.document["annotations"]),
-            **_named(total),
-            "skipped": skipped,
+        "images": _images(numbers, counts),
+        "annotations": {"total": numbers.annotations, **_named(total), "skipped": skipped},
+        "provenance": {
+            k: numbers.origins.get(k, 0) for k in ("filled", "accepted", "rejected", "redrawn")
         },
-        "provenance": {k: origins[k] for k in ("filled", "accepted", "rejected", "redrawn")},
         "categories": categories,
-        "training": _training(file, total, skipped),
-        "sizes": sizes(file),
-        "tightness": box_tightness(file),
+        "training": _training(numbers.usable_images, total, skipped),
+        "sizes": numbers.sizes,
+        "tightness": numbers.tightness,
         "estimate": estimability(
             {c["id"]: c["mask"] for c in categories},
             without=used["no_masks"],
@@ -159,11 +224,11 @@ def diagnose(
     return Diagnosis(**result, advice=advice(result), unread=[*unread], counted=counted)
 
 
-def _images(file: CocoFile, counts: Counter[ProblemKind]) -> dict[str, int]:
+def _images(numbers: FileNumbers, counts: Counter[ProblemKind]) -> dict[str, int]:
     return {
-        "total": len(file.document["images"]),
-        "usable": len(file.images),
-        "with_masks": len(file.with_masks()),
+        "total": numbers.images,
+        "usable": numbers.usable_images,
+        "with_masks": numbers.images_with_masks,
         "without_annotations": counts[ProblemKind.IMAGE_EMPTY],
     }
 
@@ -183,50 +248,13 @@ def _category(category: Record, states: Counter[MaskState], threshold: int) -> d
     }
 
 
-def _training(file: CocoFile, total: Counter[MaskState], skipped: int) -> dict[str, int]:
+def _training(images: int, total: Counter[MaskState], skipped: int) -> dict[str, int]:
     boxes = total.total() - total[MaskState.CROWD]
     return {
-        "images": len(file.images),
+        "images": images,
         "boxes": boxes,
         "masks": total[MaskState.MASK],
         "boxes_without_mask": boxes - total[MaskState.MASK],
         "crowds_left_out": total[MaskState.CROWD],
         "unusable_left_out": skipped,
-    }
-
-
-def sizes(file: CocoFile) -> dict[str, Any]:
-    """Returns the sizes of all boxes (clipped to their image) and all usable masks.
-
-    Crowds are left out.
-
-    Returns:
-        `boxes` and `masks`: `count`; `S`, `M`, `L`, the number of each of COCO's sizes;
-            `median_area`, square pixels; for masks also `fill`, the median share of its
-            box that a mask covers. Medians of nothing are null.
-    """
-    boxes: list[float] = []
-    masks: list[float] = []
-    fills: list[float] = []
-    for image, annotation, state in file.rows():
-        size = file.size_of(image["id"])
-        box = clip_box(annotation["bbox"], size)
-        if state == MaskState.CROWD or box is None:
-            continue
-        boxes.append((box[2] - box[0]) * (box[3] - box[1]))
-        if state == MaskState.MASK:
-            masks.append(area_of(annotation["segmentation"], size))
-            fills.append(masks[-1] / boxes[-1])
-    fill = median(fills) if fills else None
-    return {"boxes": _block(boxes), "masks": _block(masks) | {"fill": fill}}
-
-
-def _block(areas: Sequence[float]) -> dict[str, Any]:
-    small, large = sum(a < SMALL for a in areas), sum(a >= LARGE for a in areas)
-    return {
-        "count": len(areas),
-        "S": small,
-        "M": len(areas) - small - large,
-        "L": large,
-        "median_area": median(areas) if areas else None,
     }

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from halfmask.coco.file import CocoFile
+from halfmask.coco.annotations import Annotations
 from halfmask.coco.images import (
     Pixels,
     missing_photographs,
@@ -41,7 +41,7 @@ Hash = NDArray[np.bool_]
 
 
 def check_photographs(
-    file: CocoFile, folder: str | Path, progress: Progress | None = None
+    file: Annotations, folder: str | Path, progress: Progress | None = None
 ) -> list[Problem]:
     """Reads every photograph of a file and returns the findings.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,8 +97,18 @@ def compare_counts(document: Mapping[str, Any], *, data_set: str, name: str) -> 
     Raises:
         InputError: no counts of the data set are known, or its part is unclear.
     """
+    return compare_found(count_records(document), data_set=data_set, name=name)
+
+
+def compare_found(found: dict[str, int], *, data_set: str, name: str) -> CountComparison:
+    """Compares counts of a file with published ones, as `compare_counts` does.
+
+    Args:
+        found: as `count_records` returns them.
+        data_set: key of `PUBLISHED_COUNTS`.
+        name: the file's name without folders.
+    """
     published = published_counts(data_set)
-    found = count_records(document)
     part = _part(name, found[IMAGES], published)
     return CountComparison(data_set=data_set, part=part, found=found, published=published[part])
 
@@ -105,28 +116,44 @@ def compare_counts(document: Mapping[str, Any], *, data_set: str, name: str) -> 
 def count_records(document: Mapping[str, Any]) -> dict[str, int]:
     """Returns the counts of a COCO document; malformed records count too."""
     images, rows = document["images"], document["annotations"]
-    used = _values(rows, "image_id")
-    of_voc = [c for c in document["categories"] if _name(c) in VOC_NAMES]
-    voc = _values(of_voc, "id")
-    voc_rows = sum(isinstance(r, dict) and _is_one_of(r.get("category_id"), voc) for r in rows)
+    used = {row["image_id"] for row in rows if isinstance(row, dict) and is_id(row.get("image_id"))}
+    of_class = Counter(
+        row["category_id"]
+        for row in rows
+        if isinstance(row, dict) and is_id(row.get("category_id"))
+    )
+    empty = sum(isinstance(i, dict) and not _is_one_of(i.get("id"), used) for i in images)
+    return found_counts((len(images), len(rows), empty), document["categories"], of_class)
+
+
+def found_counts(
+    numbers: tuple[int, int, int], categories: Sequence[Any], of_class: Mapping[int, int]
+) -> dict[str, int]:
+    """Returns the counts of a file by their names.
+
+    Args:
+        numbers: of images, annotations, and images without annotations.
+        categories: all items of its list.
+        of_class: category id → number of annotations.
+    """
+    images, annotations, empty = numbers
+    of_voc = [c for c in categories if _name(c) in VOC_NAMES]
+    voc = {c["id"] for c in of_voc if is_id(c.get("id"))}
+    voc_rows = sum(of_class[number] for number in voc if number in of_class)
     return {
-        IMAGES: len(images),
-        ANNOTATIONS: len(rows),
-        EMPTY: sum(isinstance(i, dict) and not _is_one_of(i.get("id"), used) for i in images),
-        CLASSES: len(document["categories"]),
+        IMAGES: images,
+        ANNOTATIONS: annotations,
+        EMPTY: empty,
+        CLASSES: len(categories),
         VOC: len(of_voc),
-        NONVOC: len(document["categories"]) - len(of_voc),
+        NONVOC: len(categories) - len(of_voc),
         VOC_ROWS: voc_rows,
-        NONVOC_ROWS: len(rows) - voc_rows,
+        NONVOC_ROWS: annotations - voc_rows,
     }
 
 
 def _name(category: object) -> str:
     return str(category.get("name")).lower() if isinstance(category, dict) else ""
-
-
-def _values(rows: Sequence[Any], key: str) -> set[int]:
-    return {row[key] for row in rows if isinstance(row, dict) and is_id(row.get(key))}
 
 
 def _is_one_of(value: object, ids: Collection[int]) -> bool:

@@ -29,7 +29,7 @@ def record_batches(
         last = min(first + images_a_part, len(images))
         rows = np.fromfile(spool / str(first // images_a_part), dtype=SPOOLED)
         rows = rows[~np.isin(rows["offset"], dropped)] if len(dropped) else rows
-        labels = _labels(category_ids, rows["category"])
+        labels = labels_of(category_ids, rows["category"])
         rows, labels = rows[labels > 0], labels[labels > 0]
         order = np.argsort(rows["image"], kind="stable")
         rows, labels = rows[order], labels[order]
@@ -57,7 +57,7 @@ def _batch(own: dict[str, Any], counts: Array, rows: Array, *, labels: Array) ->
     return pa.RecordBatch.from_arrays(arrays, schema=form)
 
 
-def _labels(category_ids: Array, wanted: Array) -> Array:
+def labels_of(category_ids: Array, wanted: Array) -> Array:
     """Returns int32, 1 + the index of each in sorted `category_ids`; 0 if absent."""
     if not len(category_ids):
         return np.zeros(len(wanted), dtype=np.int32)

@@ -84,6 +84,11 @@ class Decoded:
         return json.loads(self.text[start:end])
 
 
+def decode_with_area(key: str, text: bytes, spans: Array, *, is_guess: bool) -> Decoded | None:
+    """Reads records as `decode_records` does, annotations with their `area`."""
+    return _decode(key, text, spans, is_guess=is_guess, area=True)
+
+
 def decode_records(key: str, text: bytes, spans: Array, *, is_guess: bool) -> Decoded | None:
     """Reads records; None if Python's JSON reader might read the text in another way.
 
@@ -93,6 +98,10 @@ def decode_records(key: str, text: bytes, spans: Array, *, is_guess: bool) -> De
         spans: int64 [n, 2], of each record in it.
         is_guess: see `Decode`.
     """
+    return _decode(key, text, spans, is_guess=is_guess, area=False)
+
+
+def _decode(key: str, text: bytes, spans: Array, *, is_guess: bool, area: bool) -> Decoded | None:
     if key not in ("images", "annotations"):
         return None
     commas = commas_between(text, spans)
@@ -102,7 +111,8 @@ def decode_records(key: str, text: bytes, spans: Array, *, is_guess: bool) -> De
     np.frombuffer(blank, dtype=np.uint8)[commas] = ord(" ")
     every = np.arange(len(spans))
     forms = [(Form.IMAGES, every)] if key == "images" else _forms(text, spans)
-    read = _read(blank, spans, forms, fewest=len(spans) if is_guess else _FEWEST)
+    fewest = len(spans) if is_guess else _FEWEST
+    read = _read(blank, spans, forms, fewest=fewest, area=area)
     if read is None or (read[1] and is_guess):
         return None
     groups, failed = read
@@ -118,14 +128,14 @@ def decode_records(key: str, text: bytes, spans: Array, *, is_guess: bool) -> De
 
 
 def _read(
-    text: bytearray, spans: Array, forms: Iterable[tuple[Form, Array]], *, fewest: int
+    text: bytearray, spans: Array, forms: Iterable[tuple[Form, Array]], *, fewest: int, area: bool
 ) -> tuple[list[Group], list[int]] | None:
     """Returns what Arrow reads, and the rows of the rest; None if that is most of it."""
     groups: list[Group] = []
     failed: list[int] = []
     tried = 0
     for form, rows in forms:
-        for part, table in _tables(text, spans, rows, form=form, fewest=fewest):
+        for part, table in _tables(text, spans, rows, schema=_schema(form, area), fewest=fewest):
             tried += len(part)
             if table is not None:
                 groups.append(Group(part, form, table))
@@ -174,10 +184,10 @@ def _forms(text: bytes, spans: Array) -> Iterator[tuple[Form, Array]]:
 
 
 def _tables(
-    text: bytearray, spans: Array, rows: Array, *, form: Form, fewest: int
+    text: bytearray, spans: Array, rows: Array, *, schema: Any, fewest: int
 ) -> Iterator[tuple[Array, Any]]:
     """Yields rows with their table; without one where Arrow cannot read them."""
-    table = _table(_text_of(text, spans, rows), form)
+    table = _table(_text_of(text, spans, rows), schema)
     if table is not None and len(table) == len(rows):
         yield rows, table
     elif len(rows) <= fewest:
@@ -185,7 +195,7 @@ def _tables(
     else:
         half = len(rows) // 2
         for part in (rows[:half], rows[half:]):
-            yield from _tables(text, spans, part, form=form, fewest=fewest)
+            yield from _tables(text, spans, part, schema=schema, fewest=fewest)
 
 
 def _text_of(text: bytearray, spans: Array, rows: Array) -> bytes | memoryview:
@@ -196,7 +206,7 @@ def _text_of(text: bytearray, spans: Array, rows: Array) -> bytes | memoryview:
     return b"\n".join(text[start:end] for start, end in spans[rows].tolist())
 
 
-def _table(text: bytes | memoryview, form: Form) -> Any:
+def _table(text: bytes | memoryview, schema: Any) -> Any:
     """Returns the Arrow table of the text; None if Arrow refuses it."""
     import pyarrow as pa
     from pyarrow import json as reader
@@ -206,9 +216,7 @@ def _table(text: bytes | memoryview, form: Form) -> Any:
             pa.BufferReader(text),
             read_options=reader.ReadOptions(use_threads=False, block_size=len(text) + 1),
             parse_options=reader.ParseOptions(
-                explicit_schema=_schema(form),
-                unexpected_field_behavior="ignore",
-                newlines_in_values=True,
+                explicit_schema=schema, unexpected_field_behavior="ignore", newlines_in_values=True
             ),
         ).combine_chunks()
     except (pa.ArrowException, ValueError, MemoryError):
@@ -216,7 +224,7 @@ def _table(text: bytes | memoryview, form: Form) -> Any:
 
 
 @cache
-def _schema(form: Form) -> Any:
+def _schema(form: Form, area: bool) -> Any:
     """The columns that say what a record teaches; others are skipped."""
     import pyarrow as pa
 
@@ -241,5 +249,6 @@ def _schema(form: Form) -> Any:
             ("segmentation", masks[form]),
             ("halfmask", pa.struct([("state", pa.string())])),
             ("attributes", pa.struct([("rotation", number)])),
+            *([("area", number)] if area else []),
         ]
     )

@@ -11,14 +11,24 @@ import numpy as np
 
 from halfmask.coco.index.decode import Decoded
 from halfmask.coco.index.format import Array
+from halfmask.coco.problems import Problem, ProblemKind
 from halfmask.coco.reading.ids import StandardIds
-from halfmask.coco.records import MOST_PIXELS, file_name_of, repeated_id, size_of_record
+from halfmask.coco.records import (
+    MOST_PIXELS,
+    fault_of_size,
+    file_name_of,
+    repeated_id,
+    size_of_record,
+)
 from halfmask.coco.scan.batch import ListBatch
 from halfmask.errors import InputError
 
 
 class IndexImages:
     """The usable images as columns, in file order; `find` returns their rows by id.
+
+    Attributes:
+        faults: offset of an image that cannot be used → why.
 
     Args:
         path: the COCO file.
@@ -29,6 +39,7 @@ class IndexImages:
         self.columns: dict[str, list[Array]] = {
             name: [] for name in ("id", "height", "width", "offset", "length")
         }
+        self.faults: dict[int, Problem] = {}
         self._names: list[Any] = []
         self._every: list[Array] = []
         self._path = path
@@ -92,9 +103,12 @@ class IndexImages:
         self._every.append(np.array(every, dtype=np.int64).reshape(-1, 3))
         for record, span in zip(items, spans, strict=True):
             size = size_of_record(record)
-            if size is not None:
-                kept.append((record["id"], *size, *span))
-                names.append(file_name_of(record))
+            if size is None:
+                text = fault_of_size(record)
+                self.faults[span[0]] = Problem(ProblemKind.IMAGE_RECORD, (record["id"],), text)
+                continue
+            kept.append((record["id"], *size, *span))
+            names.append(file_name_of(record))
         self._append(column.copy() for column in np.array(kept, np.int64).reshape(-1, 5).T)
         self._names.append(pa.array(names, pa.large_string()))
         return len(records) - len(kept)
@@ -114,6 +128,7 @@ class IndexImages:
             for key, parts in self.columns.items()
         }
         self._kept = ~np.isin(table["offset"], repeats)
+        self.faults = {k: fault for k, fault in self.faults.items() if k not in set(repeats)}
         self.table = {key: column[self._kept] for key, column in table.items()}
         self.columns.clear()
         self._order = np.argsort(self.table["id"], kind="stable")

@@ -91,7 +91,7 @@ def judge_group(group: Group, images: IndexImages) -> Judged:
         sound = sound_rles(column, sizes, is_text=group.form is Form.TEXT)
         masks = _without_polygons(sound)
         sure &= sound
-    noted, origins, known = _notes(columns["halfmask"])
+    noted, origins, known = notes_of(columns["halfmask"])
     packed = np.empty(len(sure), dtype=SPOOLED)
     packed["image"], packed["box"], packed["noted"] = image, clipped, noted
     packed["id"], packed["category"] = numbers["id"], numbers["category_id"]
@@ -172,8 +172,14 @@ def _both(values: Array) -> Array:
     return both[:, 0] if half == 1 else both
 
 
-def _notes(column: Any) -> tuple[Array, Array, Array]:
-    """Returns by row: has a note of halfmask; its origin; whether the note is readable."""
+def notes_of(column: Any) -> tuple[Array, Array, Array]:
+    """Returns by row: has a note of halfmask; its origin; whether the note is readable.
+
+    Args:
+        column: Arrow column of objects with `state`, or null.
+    Returns:
+        bool, text, bool; the texts are empty if no row has a note.
+    """
     noted = np.asarray(column.is_valid())
     if not noted.any():
         return noted, np.zeros(0, dtype=object), ~noted

@@ -63,7 +63,7 @@ class ConventionCheck:
         if max(bbox) <= 1 + _UNIT_SLACK and min(image_size) > 4:
             self._unit.add(bbox, (1.0, 1.0), _UNIT_SLACK)
         if self._compared < _COMPARED and not is_crowd(record):
-            self._compare(bbox, segmentation, image_size)
+            self.compare(bbox, segmentation, image_size)
 
     @property
     def wanted(self) -> int:
@@ -93,8 +93,11 @@ class ConventionCheck:
         unit = (boxes.max(axis=1, initial=-np.inf) <= 1 + _UNIT_SLACK) & (sizes.min(axis=1) > 4)
         self._unit.add_many(boxes[unit], np.ones((int(unit.sum()), 2)), _UNIT_SLACK)
 
-    def _compare(self, bbox: list[float], segmentation: Any, size: tuple[int, int]) -> None:
-        """Compares a box with the extent of its polygons, in every form and scale of both."""
+    def compare(self, bbox: list[float], segmentation: Any, size: tuple[int, int]) -> None:
+        """Compares a box with the extent of its polygons, in every form and scale of both.
+
+        `add` does so for the first `wanted`; after `add_many` they are compared here.
+        """
         extent = _extent(segmentation)
         if extent is None:
             return

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from halfmask.coco.annotations import Annotations
-from halfmask.coco.doctor.diagnosis import LARGE, SMALL
+from halfmask.coco.doctor.sizes import LARGE, SMALL
 from halfmask.coco.records import clip_box
 from halfmask.coco.supervision import MaskState, Use, is_crowd
 from halfmask.evaluation.measures.ambiguous import AmbiguousTable

@@ -25,10 +25,11 @@ def strip_masks(document: Document, keep: set[int]) -> Document:
         document: of a COCO file, checked by `CocoFile`.
         keep: category ids whose masks stay.
     """
-    return {**document, "annotations": [_strip(a, keep) for a in document["annotations"]]}
+    return {**document, "annotations": [strip_annotation(a, keep) for a in document["annotations"]]}
 
 
-def _strip(annotation: Any, keep: set[int]) -> Any:
+def strip_annotation(annotation: Any, keep: set[int]) -> Any:
+    """Returns an item of `annotations` as `strip_masks` writes it."""
     if not isinstance(annotation, dict) or is_crowd(annotation):
         return annotation
     category = annotation.get("category_id")

@@ -185,6 +185,10 @@ class CocoFile:
         """Returns the ids of the images that have at least one usable mask."""
         return {i for i in self._of_image if MaskState.MASK in self.states_of(i, use)}
 
+    def used_categories(self) -> set[int]:
+        """Returns the ids of the categories that have a usable annotation."""
+        return {a["category_id"] for rows in self._of_image.values() for a in rows}
+
     @property
     def objects(self) -> int:
         """Number of annotations whose box is learnt from."""

@@ -23,8 +23,11 @@ from halfmask.text import plural
 if TYPE_CHECKING:
     from jinja2 import Template
 
-EXAMINED_ABOVE = 16 << 20
-"""Bytes above which a file is examined in one pass: it is faster, and needs less memory."""
+EXAMINED_ABOVE = 1 << 20
+"""Bytes above which a file is examined in one pass, which is faster and needs less memory.
+
+Below, loading Arrow takes longer than the pass saves.
+"""
 ASSETS = Path(__file__).parents[1] / "assets"
 MEANINGS = {
     "many": "A: the model learns their masks from examples.",

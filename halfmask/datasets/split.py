@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from halfmask.coco.categories import resolve_masked
-from halfmask.coco.edit import strip_masks
+from halfmask.coco.edit import strip_annotation, strip_masks
 from halfmask.coco.file import CocoFile
+from halfmask.coco.large import LargeFile, open_large
 from halfmask.coco.reading.read_as import ReadAs
 from halfmask.datasets.opening import open_guarded
 from halfmask.files.atomic import write_json
@@ -73,16 +74,35 @@ def split(
     outputs = [Output(target, "--out", COCO)]
     as_ = ReadAs.of(crowd_masks, read_as)
     opened = open_guarded(data, outputs, images=images, read_as=as_, progress=progress)
-    file = opened.read()
-    keep = resolve_masked(masked, file.categories, file.name)
-    stripped = CocoFile.from_document(strip_masks(file.document, keep), str(out))
-    before, after = sum(file.mask_counts().values()), sum(stripped.mask_counts().values())
-    write_json(target, stripped.document)
+    large = open_large(opened.annotations, str(opened.original), progress)
+    if large is not None:
+        opened.note_findings(large)
+        categories, name = large.index.categories, large.index.name
+        keep = resolve_masked(masked, categories, name)
+        before, after = _write_large(large, keep, target, progress)
+    else:
+        file = opened.read()
+        categories = file.categories
+        keep = resolve_masked(masked, categories, file.name)
+        stripped = CocoFile.from_document(strip_masks(file.document, keep), str(out))
+        before, after = sum(file.mask_counts().values()), sum(stripped.mask_counts().values())
+        write_json(target, stripped.document)
     return Split(
         out=str(out),
-        classes=len(file.categories),
+        classes=len(categories),
         masked=len(keep),
         kept=after,
         removed=before - after,
         reading=opened.report,
     )
+
+
+def _write_large(
+    large: LargeFile, keep: set[int], target: Path, progress: Progress | None
+) -> tuple[int, int]:
+    """Writes a file that does not fit into memory; returns its masks before and after."""
+    index = large.index
+    before = sum(index.mask_counts().values())
+    after = sum(index.part(index.image_ids, keep).mask_counts().values())
+    large.write(target, lambda annotation: strip_annotation(annotation, keep), progress)
+    return before, after

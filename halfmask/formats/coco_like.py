@@ -6,7 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from halfmask.coco.records import is_id
+import numpy as np
+
+from halfmask.coco.file import CocoFile
+from halfmask.coco.index.format import MASK_STATES
+from halfmask.coco.large import LargeFile
+from halfmask.coco.reading.forms import standard_record
+from halfmask.coco.records import is_id, usable_box
 from halfmask.coco.supervision import MaskState, all_finite
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
@@ -125,9 +131,12 @@ def write_coco(given: ExportSource, out: Path) -> dict[str, int]:
     Raises:
         InputError: `out` cannot be written.
     """
-    file = given.file
     if out.is_dir():
         raise InputError(f"{out}: expected a file to write, this is a folder")
+    if given.large is not None:
+        return _write_large(given, given.large, out)
+    file = given.file
+    assert isinstance(file, CocoFile)
     rows = list(file.document["annotations"])
     masks = 0
     for image in file.images:
@@ -139,6 +148,31 @@ def write_coco(given: ExportSource, out: Path) -> dict[str, int]:
     document = file.document | {"annotations": rows}
     write_json(out, document)
     return {"images": len(document["images"]), "annotations": len(rows), "masks": masks}
+
+
+def _write_large(given: ExportSource, large: LargeFile, out: Path) -> dict[str, int]:
+    """Writes a file that does not fit into memory, in the order of its annotations."""
+    index = large.index
+    masks = sum(int(np.isin(part.annotation["state_filled"], _DRAWN).sum()) for part in index.parts)
+
+    def changed(item: Any) -> Any:
+        if not isinstance(item, dict) or not is_id(item.get("id")):
+            return item
+        try:
+            size = index.size_of(item["image_id"])
+        except KeyError:  # no such image: it cannot be used
+            return item
+        read = standard_record(item, size).record
+        category = item.get("category_id")
+        is_known = is_id(category) and category in index.label_of
+        return item if usable_box(read, size, is_known) is None else _upright(read, item)
+
+    images, annotations = large.write(out, changed)
+    given.options.advance(images, images)
+    return {"images": images, "annotations": annotations, "masks": masks}
+
+
+_DRAWN = [MASK_STATES.index(state) for state in (MaskState.MASK, MaskState.SUSPECT)]
 
 
 def _upright(read: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:

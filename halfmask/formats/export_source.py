@@ -8,10 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from halfmask.coco.annotations import Annotations
 from halfmask.coco.file import CocoFile
 from halfmask.coco.images import missing_photographs, relative_name, why_missing
+from halfmask.coco.large import LargeFile, open_large
 from halfmask.coco.locate import plain_name
-from halfmask.coco.records import file_name_of
+from halfmask.coco.records import Document, file_name_of
 from halfmask.coco.supervision import MaskState, provenance
 from halfmask.formats.export_parts import ExportClasses
 from halfmask.formats.origin import note_of, origin_of
@@ -19,7 +21,7 @@ from halfmask.formats.report import ConversionReport, Options, note_findings
 from halfmask.formats.shapes import sound_crop
 from halfmask.formats.sink import Size, own_box
 from halfmask.formats.source_files import orientation_of_photograph, stems_of
-from halfmask.formats.yolo.upright import TURNING, upright
+from halfmask.formats.yolo.upright import TURNING, stored_orientations, upright
 from halfmask.masks.outline import outlines
 
 _KNOWN = {"id", "image_id", "category_id", "bbox", "area", "segmentation", "iscrowd", "halfmask"}
@@ -108,7 +110,9 @@ class ExportSource:
     """A COCO file to write in another format.
 
     Attributes:
-        file: the file.
+        file: the images and annotations.
+        document: the values of the file; of a large one, its two long lists are empty.
+        large: the file, if it does not fit into memory.
         target: name of the format, for the report.
         holds: what the format can express: any of `halfmask`, `attributes` and
             `polygons` (several for one annotation).
@@ -116,7 +120,9 @@ class ExportSource:
         report: counts what is lost.
     """
 
-    file: CocoFile
+    file: Annotations
+    document: Document
+    large: LargeFile | None = None
     target: str
     holds: frozenset[str]
     options: Options
@@ -134,39 +140,57 @@ class ExportSource:
         Raises:
             InputError: not a COCO file.
         """
-        file = CocoFile.read(path)
-        source = cls(file=file, target=target, holds=frozenset(holds), options=options)
-        format = target.lower().replace(" ", "-")
-        origin = origin_of(file.document.get("info")).get("format")
-        if format in TURNING and origin != format and source.photographs is not None:
-            source = replace(source, file=upright(file, source.photographs, source.report))
-        note_findings(source.report, file)
-        for problem in file.structure:
+        large = open_large(path)
+        found = CocoFile.read(path) if large is None else large
+        file: Annotations = found if isinstance(found, CocoFile) else found.index
+        source = cls(
+            file=file,
+            document=found.document,
+            large=large,
+            target=target,
+            holds=frozenset(holds),
+            options=options,
+        )
+        source = source._upright(path)
+        note_findings(source.report, found)
+        for problem in found.structure:
             source.report.fault(
                 f"{problem.facts.heading}: {problem.facts.consequence.split(':')[0]}",
                 problem.message,
             )
         source._count_keys("categories", file.categories, {"id", "name"})
         source._count_keys("images", file.images, _KNOWN_OF_IMAGE)
-        info = file.document.get("info")
+        info = found.document.get("info")
         own = {"info"} if isinstance(info, dict) and set(info) <= _OWN_INFO else set()
-        source._count_keys("files", [file.document], _KNOWN_OF_FILE | own)
+        source._count_keys("files", [found.document], _KNOWN_OF_FILE | own)
         return source
+
+    def _upright(self, path: Path) -> ExportSource:
+        """The source with annotations in turned photographs, if its format wants that."""
+        format = self.target.lower().replace(" ", "-")
+        origin = origin_of(self.document.get("info")).get("format")
+        if format not in TURNING or origin == format or self.photographs is None:
+            return self
+        turned = stored_orientations(self.file, self.photographs, self.report)
+        if not turned:
+            return self
+        file = self.file if isinstance(self.file, CocoFile) else CocoFile.read(path)
+        file = upright(file, turned)
+        return replace(self, file=file, document=file.document, large=None)
 
     @property
     def photographs(self) -> Path | None:
         """The folder of photographs to link; None if nobody says where it is."""
         if self.options.images is not None:
             return self.options.images
-        info = self.file.document.get("info")
+        info = self.document.get("info")
         named = note_of(info).get("images") or origin_of(info).get("images")
         return Path(named) if isinstance(named, str) and Path(named).is_dir() else None
 
     @cached_property
     def classes(self) -> ExportClasses:
         """The classes, each name once."""
-        rows = (a for i in self.file.images for a in self.file.annotations_of(i["id"]))
-        used = {annotation["category_id"] for annotation in rows}
+        used = self.file.used_categories()
         return ExportClasses.of(self.file.categories, used, self.report)
 
     def __len__(self) -> int:
@@ -226,7 +250,7 @@ class ExportSource:
             return plain_name(name)
         return found
 
-    def _count_keys(self, what: str, records: list[dict[str, Any]], known: set[str]) -> None:
+    def _count_keys(self, what: str, records: Iterable[dict[str, Any]], known: set[str]) -> None:
         for record in [] if "keys" in self.holds else records:
             extra = ", ".join(key[:40] for key in sorted(set(record) - known))
             if extra:

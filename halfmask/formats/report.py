@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from halfmask.coco.annotations import Annotations
+from halfmask.coco.problems import Problem
 from halfmask.progress import Progress
 
 
@@ -138,7 +138,16 @@ class ConversionReport:
             self.first.setdefault(what, str(where))
 
 
-def note_findings(report: ConversionReport, file: Annotations) -> None:
+class Suspects(Protocol):
+    """A COCO file that says how it is read otherwise than as COCO; see `CocoFile`."""
+
+    @property
+    def readings(self) -> Sequence[Problem]: ...
+    @property
+    def suspected(self) -> Sequence[Problem]: ...
+
+
+def note_findings(report: ConversionReport, file: Suspects) -> None:
     """Counts what is read although COCO writes it otherwise, and suspected conventions.
 
     A suspicion and an unreadable part of a mask are faults, the rest are notes.

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from halfmask._version import __version__
-from halfmask.coco.annotations import Annotations
 from halfmask.coco.file import CocoFile
 from halfmask.coco.reading.read_as import ReadAs
 from halfmask.errors import InputError
@@ -29,7 +28,7 @@ from halfmask.formats.origin import (
 from halfmask.formats.read_only.panoptic import png_folder
 from halfmask.formats.read_only.parts import photograph_places
 from halfmask.formats.registry import READERS
-from halfmask.formats.report import ConversionReport, Options, note_findings, steps_to
+from halfmask.formats.report import ConversionReport, Options, Suspects, note_findings, steps_to
 from halfmask.formats.sink import CocoSink
 from halfmask.formats.yolo.config import config_path, names_path
 from halfmask.formats.yolo.source import find_parts
@@ -99,7 +98,7 @@ class DataSource:
         self.note_findings(file)
         return file
 
-    def note_findings(self, file: Annotations) -> None:
+    def note_findings(self, file: Suspects) -> None:
         """Adds what is suspected of a COCO file to `report`; converted copies are COCO's."""
         if self.format == "coco":
             note_findings(self.report, file)

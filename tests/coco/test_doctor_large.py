@@ -1,23 +1,18 @@
 """`doctor` says the same of a file that it reads in one pass and of one in memory."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import halfmask
 from halfmask.coco.doctor.diagnosis import diagnose
 from halfmask.coco.doctor.large import pairs
 from halfmask.coco.doctor.large.examine import Examined, examine, examine_in_memory
 from halfmask.coco.index import decode, spool
 from halfmask.coco.reading import conventions
 from halfmask.coco.scan import keys, lists
-from halfmask.datasets import doctor
 from halfmask.errors import InputError
 from tests.coco.odd_files import ANNOTATION, FORMS, ODD, SOUND, H, W, files
 

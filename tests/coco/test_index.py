@@ -19,8 +19,8 @@ import pytest
 
 from halfmask.coco.annotations import Annotations
 from halfmask.coco.file import CocoFile
-from halfmask.coco.index import spool as index_spool
 from halfmask.coco.index import place as index_place
+from halfmask.coco.index import spool as index_spool
 from halfmask.coco.index.file import CocoIndex
 from halfmask.coco.index.place import FOLDER_VARIABLE, index_path, open_annotations, open_index
 from halfmask.coco.scan import lists as json_scan

@@ -43,13 +43,12 @@ def check(file: CocoFile, progress: Progress | None = None) -> list[Problem]:
         file: the annotations.
         progress: called after each image.
     """
-    used = {a["category_id"] for image in file.images for a in file.annotations_of(image["id"])}
     found = [
         *file.structure,
         *file.readings,
         *file.suspected,
         *_clashes(file),
-        *check_classes(file.categories, used),
+        *check_classes(file.categories, file.used_categories()),
         *_empties(file),
     ]
     for done, image in enumerate(file.images, 1):

@@ -156,6 +156,12 @@ class CocoIndex:
             found.update(part.image["id"][np.unique(hits)].tolist())
         return found
 
+    def used_categories(self) -> set[int]:
+        labels: set[int] = set()
+        for _, chosen, own, _ in self._scan("annotated"):
+            labels.update(np.unique(self._labels[own[chosen]]).tolist())
+        return {category for category, label in self.label_of.items() if label in labels}
+
     def mask_counts(self, use: Use = "annotated") -> dict[int, int]:
         counts = np.zeros(len(self.categories) + 1, dtype=np.int64)
         for _, chosen, own, states in self._scan(use):

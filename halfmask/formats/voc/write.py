@@ -53,13 +53,15 @@ def write_voc(given: ExportSource, out: Path) -> dict[str, int]:
     """
     masked: list[str] = []
     names: list[str] = []
+    taken: set[str] = set()
     split_of: dict[str, str] = {}
     masks = 0
     with new_folder(out) as folder:
         links = PhotographLinks(given.photographs, folder, given.report, copy=given.options.copy)
         for image in given.images():
-            stem = _free(image.stem.replace("/", "_"), names)
+            stem = _free(image.stem.replace("/", "_"), taken)
             names.append(stem)
+            taken.add(stem)
             drawn = _put_mask(folder, stem, image, names=given.classes.names)
             masks += drawn
             masked += [stem] if drawn else []
@@ -79,10 +81,10 @@ def write_voc(given: ExportSource, out: Path) -> dict[str, int]:
     return {"images": len(names), "masks": masks, "pngs": len(masked)}
 
 
-def _free(stem: str, names: list[str]) -> str:
+def _free(stem: str, taken: set[str]) -> str:
     """A name that no other XML file has: `a/b.jpg` and `a_b.jpg` are two."""
     tries = (f"{stem}_{number}" for number in count(2))
-    return stem if stem not in names else next(name for name in tries if name not in names)
+    return stem if stem not in taken else next(name for name in tries if name not in taken)
 
 
 def _lists(stems: list[str], split_of: dict[str, str]) -> dict[str, list[str]]:

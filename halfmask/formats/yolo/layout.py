@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from halfmask.coco.file import CocoFile
+from halfmask.formats.export_source import ExportSource
 from halfmask.formats.origin import origin_of
 from halfmask.formats.yolo.config import SPLITS
 
@@ -37,15 +37,14 @@ class YoloLayout:
     folders: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, file: CocoFile, category_ids: Sequence[int], names: Sequence[str]) -> YoloLayout:
+    def of(cls, given: ExportSource) -> YoloLayout:
         """Returns the layout that a COCO file notes, else one folder for each part.
 
         Args:
-            file: the file.
-            category_ids: of the classes to write.
-            names: of the photographs, in the order of the file's images.
+            given: the file, with the classes to write and the names of its photographs.
         """
-        origin = origin_of(file.document.get("info"))
+        category_ids, names = given.classes.ids, given.names
+        origin = origin_of(given.document.get("info"))
         is_yolo = origin.get("format") == "yolo" and min(category_ids, default=1) > 0
         layout = origin.get("layout") if is_yolo else None
         numbers = [i - 1 for i in category_ids] if is_yolo else [*range(len(category_ids))]
@@ -54,7 +53,7 @@ class YoloLayout:
             more = layout.get("more")
             more = more if isinstance(more, dict) else {}
             return cls(parts=parts, keeps_names=True, is_yolo=True, more=more, numbers=numbers)
-        placed = [(part_of(i), name) for i, name in zip(file.images, names, strict=True)]
+        placed = [(part_of(i), name) for i, name in zip(given.file.images, names, strict=True)]
         splits = [split for split in SPLITS if split in {part for part, _ in placed}]
         return cls(
             parts={split: [f"{IMAGES}/{split}"] for split in splits},

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from halfmask.coco.annotations import Annotations
 from halfmask.coco.file import CocoFile
 from halfmask.coco.images import opened
 from halfmask.coco.photographs.orientation import Frame, Orientation, turned
@@ -25,15 +26,16 @@ TURNING = ("yolo", "cvat", "label-studio")
 """Formats whose tools show and read photographs turned."""
 
 
-def upright(file: CocoFile, folder: Path, report: ConversionReport) -> CocoFile:
-    """Returns a file in which every image is in the turned frame of its photograph.
+def stored_orientations(
+    file: Annotations, folder: Path, report: ConversionReport
+) -> dict[int, Orientation]:
+    """Returns the orientation of each image that has to be turned, by its id.
 
-    Boxes, polygons and RLE of images in stored pixels are turned, width and height
-    exchanged where the photograph lies on its side. Photographs that are missing or
-    have another size stay as they are.
+    These are images in stored pixels. Photographs that are missing or have another size
+    stay as they are.
 
     Args:
-        file: the annotations; not changed.
+        file: the annotations.
         folder: of the photographs.
         report: counts what is turned.
     """
@@ -50,8 +52,19 @@ def upright(file: CocoFile, folder: Path, report: ConversionReport) -> CocoFile:
                 "are written turned, as the tool shows the photograph",
                 file.file_name_of(image_id),
             )
-    if not found:
-        return file
+    return found
+
+
+def upright(file: CocoFile, found: dict[int, Orientation]) -> CocoFile:
+    """Returns a file in which every image is in the turned frame of its photograph.
+
+    Boxes, polygons and RLE of images in stored pixels are turned, width and height
+    exchanged where the photograph lies on its side.
+
+    Args:
+        file: the annotations; not changed.
+        found: see `stored_orientations`.
+    """
     document = {
         **file.document,
         "images": [_image(record, found) for record in file.document["images"]],
@@ -60,7 +73,7 @@ def upright(file: CocoFile, folder: Path, report: ConversionReport) -> CocoFile:
     return CocoFile(document, file.name)
 
 
-def _orientation(file: CocoFile, folder: Path, image_id: int) -> Orientation | None:
+def _orientation(file: Annotations, folder: Path, image_id: int) -> Orientation | None:
     row = row_of(file, folder, image_id)
     try:
         with opened(row[0] if row else folder) as image:

@@ -33,7 +33,7 @@ def write_yolo(given: ExportSource, out: Path) -> dict[str, int]:
     """
     wanted = given.options.tolerance
     tolerance = TOLERANCE if wanted is None else wanted
-    layout = YoloLayout.of(given.file, given.classes.ids, given.names)
+    layout = YoloLayout.of(given)
     counts: Counter[str] = Counter()
     placed: list[tuple[PurePosixPath, object]] = []
     used: dict[PurePosixPath, str] = {}

@@ -8,11 +8,11 @@ of an annotation lies in temporary files.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from halfmask.coco.index.spool import Spool
 from halfmask.coco.problems import Problem, ProblemKind
 from halfmask.coco.scan.keys import ListKeys
 from halfmask.coco.scan.rest import keys_of_file
+from halfmask.errors import InputError
 from halfmask.progress import Progress
 
 
@@ -45,12 +46,16 @@ class Examined:
         findings: those of `duplicate_keys` and `check`.
         counts: as `count_records` returns them.
         file: opens the annotations.
+        structure, readings, suspected: as of `CocoFile`; they are among the findings.
     """
 
     numbers: FileNumbers
     findings: Findings
     counts: dict[str, int]
     file: Callable[[], Annotations]
+    structure: list[Problem]
+    readings: list[Problem]
+    suspected: list[Problem]
 
 
 def examine_in_memory(path: Path, name: str, progress: Progress | None = None) -> Examined:
@@ -60,7 +65,15 @@ def examine_in_memory(path: Path, name: str, progress: Progress | None = None) -
     findings = Findings()
     findings.add_all([*duplicate_keys(path), *check(file, progress)])
     numbers = FileNumbers.of(file)
-    return Examined(numbers=numbers, findings=findings, counts=counts, file=lambda: file)
+    return Examined(
+        numbers=numbers,
+        findings=findings,
+        counts=counts,
+        file=lambda: file,
+        structure=file.structure,
+        readings=file.readings,
+        suspected=file.suspected,
+    )
 
 
 def examine(path: Path, name: str, progress: Progress | None = None) -> Examined:
@@ -71,9 +84,10 @@ def examine(path: Path, name: str, progress: Progress | None = None) -> Examined
         name: of the file in findings.
         progress: reports MiB read, and images checked.
     Raises:
-        InputError: no COCO file (see `scan_lists` and `keys_of_file`).
+        InputError: no COCO file (see `scan_lists` and `keys_of_file`), or no room for
+            the temporary files: half the size of the file.
     """
-    with TemporaryDirectory(prefix="halfmask-doctor-") as folder:
+    with _writable(), TemporaryDirectory(prefix="halfmask-doctor-") as folder:
         image_keys = ListKeys(path)
         spool = Spool(path, Path(folder), DoctorRows)
         spool.read(progress, decode=decode_with_area, look=image_keys.look)
@@ -94,8 +108,9 @@ def examine(path: Path, name: str, progress: Progress | None = None) -> Examined
     )
     if gone := len(survey.dropped) + len(out.merged):
         spool.ids.merged["annotation"] = gone
-    survey.findings.add_all(keys)
-    survey.findings.add_all(_of_file(spool, survey, out, name=name))
+    of_file = _of_file(spool, survey, out, name=name)
+    for found in (keys, *of_file.values(), survey.same_ids()):
+        survey.findings.add_all(found)
     numbers = _numbers(spool, survey, name, annotations=rows.count - gone)
     counts = _counts(spool, survey, out, numbers=numbers)
     return Examined(
@@ -103,25 +118,39 @@ def examine(path: Path, name: str, progress: Progress | None = None) -> Examined
         findings=survey.findings,
         counts=counts,
         file=lambda: open_index(path, progress),
+        structure=of_file["structure"],
+        readings=of_file["readings"],
+        suspected=of_file["suspected"],
     )
 
 
-def _of_file(spool: Spool, survey: Survey, out: LeftOut, *, name: str) -> list[Problem]:
+@contextmanager
+def _writable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{gettempdir()}: cannot write temporary files here: {error.strerror or error}; name "
+            "a folder with more room in the environment: TMPDIR=FOLDER"
+        ) from error
+
+
+def _of_file(spool: Spool, survey: Survey, out: LeftOut, *, name: str) -> dict[str, list[Problem]]:
     """Returns the findings that are not about single usable annotations."""
     known = [int(category["id"]) for category in spool.categories]
     used = {known[k] for k in np.flatnonzero(survey.states[1:].sum(axis=1)).tolist()}
     strict = f"{name}: holds NaN or Infinity, which strict JSON does not allow"
     parts = sorted(survey.mask_parts, key=lambda placed: placed[0])
-    return [
-        *([Problem(ProblemKind.NOT_STRICT_JSON, (), strict)] if spool.constants else []),
-        *spool.images.faults.values(),
-        *out.found,
-        *spool.ids.problems(name),
-        *(problem for _, problem in parts),
-        *survey.conventions.found(name, set(known)),
-        *survey.same_ids(),
-        *check_classes(spool.categories, used),
-    ]
+    return {
+        "structure": [
+            *([Problem(ProblemKind.NOT_STRICT_JSON, (), strict)] if spool.constants else []),
+            *spool.images.faults.values(),
+            *out.found,
+        ],
+        "readings": [*spool.ids.problems(name), *(problem for _, problem in parts)],
+        "suspected": survey.conventions.found(name, set(known)),
+        "classes": check_classes(spool.categories, used),
+    }
 
 
 def _numbers(spool: Spool, survey: Survey, name: str, *, annotations: int) -> FileNumbers:

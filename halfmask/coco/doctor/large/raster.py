@@ -46,7 +46,9 @@ def draw_masks(column: Any, form: Form, rows: Array, *, sizes: Array) -> tuple[A
     for k, mask in zip(others.tolist(), masks, strict=True):
         size = int(sizes[k, 0]), int(sizes[k, 1])
         found = mask if form is Form.POLYGONS else {"size": mask["size"], "counts": mask["counts"]}
-        boxes[k], pixels[k] = box_of(found, size), area_of(found, size)
+        box = box_of(found, size)
+        assert box is not None, "a usable mask has pixels"
+        boxes[k], pixels[k] = box, area_of(found, size)
     return boxes, pixels
 
 
@@ -62,7 +64,7 @@ def _of_one_size(rows: Array, sizes: Array) -> list[Array]:
     return np.split(rows[order], np.flatnonzero(changes) + 1)
 
 
-def _polygons(column: Any, rows: Array) -> list[Array]:
+def _polygons(column: Any, rows: Array) -> list[Any]:
     """Returns the only polygon of each row."""
     parts = column.values
     numbers, bounds = parts.values.to_numpy(zero_copy_only=False), parts.offsets.to_numpy()

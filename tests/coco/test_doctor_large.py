@@ -1,12 +1,16 @@
 """`doctor` says the same of a file that it reads in one pass and of one in memory."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.scale.annotations_data import write_annotations
 from halfmask.coco.doctor.diagnosis import diagnose
 from halfmask.coco.doctor.large import pairs
 from halfmask.coco.doctor.large.examine import Examined, examine, examine_in_memory
@@ -97,3 +101,27 @@ def test_says_the_same_as_in_memory(
         patch.setattr(keys, "_LAYOUTS", layouts)
         patch.setattr(pairs, "_PAIRS", fewest)
         assert said(examine(path, "f.json")) == expected
+
+
+def peak_mib(path: Path) -> float:
+    """Peak memory of a process that examines a file, with its libraries."""
+    code = (
+        "import resource, sys; from pathlib import Path; "
+        "from halfmask.coco.doctor.large.examine import examine; "
+        "examine(Path(sys.argv[1]), 'f.json'); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    return float(done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
+def test_memory_hardly_grows_with_the_annotations(tmp_path: Path) -> None:
+    """In memory, 200 000 annotations more take half a gigabyte."""
+    few, many = tmp_path / "few.json", tmp_path / "many.json"
+    write_annotations(few, 200_000)
+    write_annotations(many, 400_000)
+    assert peak_mib(many) - peak_mib(few) < 100

@@ -110,7 +110,7 @@ def test_offsets_of_pairs_equal_the_layers(seed: int, regions: int, classes: int
 
 def test_offsets_of_few_pairs_never_multiply_all_classes() -> None:
     hidden, layer = torch.randn(100, 8), nn.Linear(8, 4 * 3000)
-    layer.forward = lambda *_: pytest.fail("all classes' offsets were computed")  # type: ignore[assignment]
+    layer.forward = lambda *_: pytest.fail("all classes' offsets were computed")  # type: ignore[method-assign]
     rows, labels = torch.tensor([3, 99]), torch.tensor([1, 2999])
     few, _ = LazyOffsets(hidden, layer).split([100, 0])
     assert few(rows, labels).shape == (2, 4)

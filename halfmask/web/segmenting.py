@@ -32,6 +32,8 @@ LONGEST_QUEUE = 8
 MOST_OF_ONE = LONGEST_QUEUE // 2
 """How many of them one address may have, so that others get a turn."""
 
+IDLE_SECONDS = 0.05
+"""Work in the background looks this often whether a visitor waits."""
 TIDY_SECONDS = 2.0
 """Freed memory goes back to the system at most this often."""
 
@@ -93,6 +95,7 @@ class Segmenter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="halfmask-model")
         self._waiting = threading.BoundedSemaphore(LONGEST_QUEUE)
         self._shares = ClientShares(MOST_OF_ONE)
+        self._visitors: set[object] = set()
         self._tidied = 0.0
 
     def warm_up(self) -> None:
@@ -199,6 +202,13 @@ class Segmenter:
             pixels = photo.pixels(view.window, view.size)
             return self._ask(ask)
 
+    def when_idle(self, question: Callable[[Predictor], T], stopped: threading.Event) -> T | None:
+        """Asks as soon as no visitor waits for the model; returns None if stopped before."""
+        while self._visitors:
+            if stopped.wait(IDLE_SECONDS):
+                return None
+        return None if stopped.is_set() else self._ask(question)
+
     def detect_in(self, photo: Readable, least: float, most: int) -> list[Drawn]:
         """Returns the objects that a model with a detector finds, best first.
 
@@ -235,9 +245,12 @@ class Segmenter:
         with self._shares.one(ASKING.get()):
             if not self._waiting.acquire(blocking=False):
                 raise BusyError
+            visitor = object()
+            self._visitors.add(visitor)
             try:
                 yield
             finally:
+                self._visitors.discard(visitor)
                 self._waiting.release()
 
     def _ask(self, question: Callable[[Predictor], T]) -> T:

@@ -59,16 +59,17 @@ def _add_queue(app: FastAPI, review: Review) -> None:
     @app.get("/api/queue")
     def queue(asked: Annotated[schema.QueueRequest, Query()]) -> schema.QueuePage:
         order, wanted = Order(sort=asked.sort, reverse=asked.reverse), filter_of(asked)
-        after = asked.after if asked.beyond < 0 else review.queue.rank(asked.beyond, order)
-        positions = review.queue.page(
-            wanted,
-            after,
-            asked.count,
-            order=order,
-            step=asked.step,
-            backwards=asked.backwards,
-            client=asked.client,
-        )
+        with review.queue.lock:  # a new order between the two would lead elsewhere
+            after = asked.after if asked.beyond < 0 else review.queue.rank(asked.beyond, order)
+            positions = review.queue.page(
+                wanted,
+                after,
+                asked.count,
+                order=order,
+                step=asked.step,
+                backwards=asked.backwards,
+                client=asked.client,
+            )
         items = [schema.QueueEntry(**review.views.row(p, order)) for p in positions]
         return schema.QueuePage(items=items, selected=review.queue.count(wanted))
 
@@ -79,6 +80,10 @@ def _add_queue(app: FastAPI, review: Review) -> None:
             all_states=review.all_states(),
             reviewers=review.decisions.reviewers(),
         )
+
+    @app.get("/api/doubts")
+    def doubts() -> schema.DoubtsView:
+        return review.doubts.view()
 
     @app.get("/api/statistics")
     def statistics() -> schema.StatisticsView:

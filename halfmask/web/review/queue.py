@@ -57,9 +57,12 @@ class Queue:
         self._selection = Selection(decisions, people=self.people)
         self.selected = self._selection.of
         self._values: dict[str, NDArray[np.float32]] = {}
-        self._orders: dict[Order, tuple[int, NDArray[np.int32], NDArray[np.int32]]] = {}
+        self._orders: dict[
+            tuple[Order, bool], tuple[int, NDArray[np.int32], NDArray[np.int32]]
+        ] = {}
+        self._shown: dict[Order, dict[int, None]] = {}
         self._holds: dict[int, tuple[str, float]] = {}
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
 
     def __len__(self) -> int:
         """Returns the number of annotations in the review that are not deleted."""
@@ -73,6 +76,9 @@ class Queue:
     def order_by(self, name: str, values: NDArray[Any]) -> None:
         """Gives every annotation of the file a value to sort by, highest first.
 
+        New values may come at any time. What `page` has led to keeps its place, before
+        all others, so that nothing is skipped or shown twice.
+
         Args:
             name: of the order.
             values: float [n]; NaN comes last.
@@ -84,9 +90,9 @@ class Queue:
                 f"{name}: expected {self.table.file_count} values, one for each annotation of "
                 f"the file, found {len(values)}"
             )
-        with self._lock:
+        with self.lock:
             self._values[name] = np.asarray(values, dtype=np.float32)
-            self._orders = {o: known for o, known in self._orders.items() if o.sort != name}
+            self._orders = {o: known for o, known in self._orders.items() if o[0].sort != name}
 
     def value(self, name: str, position: int) -> float | None:
         """Returns the value of an annotation in an order of `order_by`; None: without one."""
@@ -99,7 +105,7 @@ class Queue:
         """Returns the rank of an annotation, −1 if it cannot be reviewed."""
         if not self.table.is_item(position):
             return -1
-        return int(self._order(order)[1][position])
+        return int(self._order(order, keep=True)[1][position])
 
     def page(
         self,
@@ -128,9 +134,11 @@ class Queue:
             backwards: returns what comes before `after` instead, nearest first.
             client: identifies the browser window.
         """
-        with self._lock:  # a decision between selecting and holding would offer it again
-            positions, _ = self._order(order)
+        with self.lock:  # a decision between selecting and holding would offer it again
+            positions, _ = self._order(order, keep=True)
             now = positions[after : after + 1] if after >= 0 else positions[:0]
+            if order.sort in self._values:
+                self._shown.setdefault(order, {}).update(dict.fromkeys(now.tolist()))
             chosen = self._reached(wanted, now, step)[positions]
             if backwards:
                 behind = max(after, 0)
@@ -155,8 +163,11 @@ class Queue:
         return chosen
 
     def ordered(self, wanted: Filter, order: Order = Order()) -> NDArray[np.int32]:
-        """Returns all positions that the filter selects, int32 [n], in an order."""
-        with self._lock:
+        """Returns all positions that the filter selects, int32 [n], in an order.
+
+        No annotation keeps an earlier place, as it does in `page`.
+        """
+        with self.lock:
             positions, _ = self._order(order)
             return positions[self.selected(wanted)[positions]]
 
@@ -177,22 +188,40 @@ class Queue:
         counts: list[int] = np.bincount(classes, minlength=len(self.index.categories)).tolist()
         return counts
 
-    def _order(self, order: Order) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Returns all positions in an order, and the rank of each position."""
-        with self._lock:
+    def _order(
+        self, order: Order, *, keep: bool = False
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Returns all positions in an order, and the rank of each position.
+
+        Args:
+            order: of the queue.
+            keep: whether what was shown in an order of `order_by` keeps its place.
+        """
+        keep = keep and order.sort in self._values
+        with self.lock:
             table = self.table
             # Added annotations, and classes and boxes that change, make it anew.
             stamp = len(table) + (table.edits << 32 if order.sort in ("class", "size") else 0)
-            known = self._orders.get(order)
+            known = self._orders.get((order, keep))
             if known is None or known[0] != stamp:
                 items = np.flatnonzero(table.states).astype(np.int32)
                 positions = items[np.lexsort(self._keys(order.sort, items))]
                 if order.reverse:
-                    positions = positions[::-1]
+                    positions = self._reversed(order.sort, positions)
+                if keep:
+                    first = np.array([*self._shown.get(order, ())], dtype=np.int32)
+                    positions = np.concatenate([first, positions[~np.isin(positions, first)]])
                 ranks = np.full(len(table.states), -1, dtype=np.int32)
                 ranks[positions] = np.arange(len(positions), dtype=np.int32)
-                known = self._orders[order] = (stamp, positions, ranks)
+                known = self._orders[order, keep] = (stamp, positions, ranks)
             return known[1], known[2]
+
+    def _reversed(self, sort: str, positions: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Returns positions the other way round; those without a value stay last."""
+        positions = positions[::-1]
+        if sort not in self._values:
+            return positions
+        return positions[np.argsort(np.isnan(self._column(sort)[positions]), kind="stable")]
 
     def _keys(self, sort: str, items: NDArray[np.int32]) -> list[NDArray[Any]]:
         """Returns the columns to sort by, the first one last; ties keep the file's order."""
@@ -208,9 +237,13 @@ class Queue:
             return [items]
         if sort not in self._values:
             raise InputError(f"the queue cannot be sorted by {sort!r}; it knows {self.sorts}")
-        values = np.full(len(table.states), np.nan, dtype=np.float32)
-        values[: table.file_count] = self._values[sort]
-        return [items, -values[items]]
+        return [items, -self._column(sort)[items]]
+
+    def _column(self, name: str) -> NDArray[np.float32]:
+        """Returns the values of an order of `order_by`, also for added annotations."""
+        values = np.full(len(self.table.states), np.nan, dtype=np.float32)
+        values[: self.table.file_count] = self._values[name]
+        return values
 
     def _held_by_others(self, client: str) -> list[int]:
         now = time.monotonic()

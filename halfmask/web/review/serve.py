@@ -134,4 +134,5 @@ def _serve(opened: Review, host: str, port: int | None, *, token: bool) -> None:
 
     server = review_server(opened, host=host, port=port, token=token)
     opened.segmenter.warm_up()
+    opened.doubts.start()
     server.run()

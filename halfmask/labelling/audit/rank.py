@@ -95,8 +95,8 @@ def broken_masks(file: CocoFile) -> Iterator[tuple[int, str]]:
 def plain_doubts(file: CocoFile, image_id: int) -> dict[int, float]:
     """Returns position → score of an image's masks that look wrong without a model.
 
-    A mask that cannot be read has 1, as in `rank_masks`. A near-duplicate has WRONG, and
-    so has a polygon that repeats its box.
+    A mask that cannot be read has 1, as in `rank_masks`. A near-duplicate has WRONG,
+    and so has a polygon that repeats its box.
     """
     known = {MaskState.BROKEN: 1.0, MaskState.SUSPECT: WRONG}
     rows = zip(file.annotations_of(image_id), file.states_of(image_id), strict=True)

@@ -42,6 +42,7 @@ def review_app(review: Review) -> FastAPI:
     """Returns the application of a review page; /openapi.json describes its API."""
     app = application("halfmask review", "review.html")
     _add_queue(app, review)
+    _add_progress(app, review)
     _add_items(app, review)
     _add_photographs(app, review)
     _add_conflicts(app, review)
@@ -73,6 +74,12 @@ def _add_queue(app: FastAPI, review: Review) -> None:
         items = [schema.QueueEntry(**review.views.row(p, order)) for p in positions]
         return schema.QueuePage(items=items, selected=review.queue.count(wanted))
 
+    @app.post("/api/export")
+    def export() -> schema.Exported:
+        return review.export()
+
+
+def _add_progress(app: FastAPI, review: Review) -> None:
     @app.get("/api/progress")
     def progress(asked: Annotated[schema.FilterRequest, Query()]) -> schema.Progress:
         return schema.Progress(
@@ -94,10 +101,6 @@ def _add_queue(app: FastAPI, review: Review) -> None:
         since: Annotated[int, Query(ge=0, le=schema.LARGEST_ID)], by: Name = ""
     ) -> schema.ChangesView:
         return changes_since(review.decisions, since, by)
-
-    @app.post("/api/export")
-    def export() -> schema.Exported:
-        return review.export()
 
 
 def _add_items(app: FastAPI, review: Review) -> None:

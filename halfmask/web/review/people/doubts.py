@@ -1,7 +1,7 @@
 """Orders people's masks by their doubt while the review is served.
 
-A thread looks at one photograph after another, first without the model, then with it, by
-the measures and the score of `halfmask audit`.
+A thread looks at one photograph after another, first without the model, then with it,
+by the measures and the score of `halfmask audit`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from halfmask.web.review.people.photographs import (
     PERSON,
     OnePhotograph,
     PhotographRecords,
-    pixels_of,
-    records_of,
+    photograph_records,
     rows_to_look_at,
+    whole_photograph,
 )
 from halfmask.web.review.queue import Queue
 from halfmask.web.review.source import ReviewedFile
@@ -136,7 +136,7 @@ class DoubtOrder:
             if self._stopped.wait(PAUSE_SECONDS):
                 return
             if len(positions) <= MOST_MASKS:
-                look(records_of(self._file, row, positions))
+                look(photograph_records(self._file, row, positions))
             if time.monotonic() - self._sorted >= ORDER_SECONDS:
                 self._publish()
 
@@ -169,7 +169,7 @@ class DoubtOrder:
         """Returns a photograph; None if it cannot be read."""
         while not self._stopped.is_set():
             try:
-                return pixels_of(self._file, row)
+                return whole_photograph(self._file, row)
             except BusyError:
                 self._stopped.wait(BUSY_SECONDS)
             except InputError as error:

@@ -65,7 +65,9 @@ def rows_to_look_at(file: ReviewedFile) -> Iterator[tuple[int, NDArray[np.int32]
         yield row, found[index.states[found] > 0]
 
 
-def records_of(file: ReviewedFile, row: int, positions: NDArray[np.int32]) -> PhotographRecords:
+def photograph_records(
+    file: ReviewedFile, row: int, positions: NDArray[np.int32]
+) -> PhotographRecords:
     """Reads the annotations of a photograph.
 
     Args:
@@ -94,7 +96,7 @@ def records_of(file: ReviewedFile, row: int, positions: NDArray[np.int32]) -> Ph
     )
 
 
-def pixels_of(file: ReviewedFile, row: int) -> Pixels:
+def whole_photograph(file: ReviewedFile, row: int) -> Pixels:
     """Reads a photograph as the page does.
 
     Raises:

@@ -55,7 +55,7 @@ class DoubtOrder:
     """The order of people's masks, the most doubtful first.
 
     It exists from the beginning; the values come while a thread runs. Memory holds one
-    photograph with its annotations, and 5 bytes for each annotation of the file.
+    photograph with its annotations, and some bytes for each annotation of the file.
 
     Args:
         file: the reviewed file.

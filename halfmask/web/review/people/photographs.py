@@ -19,8 +19,8 @@ from halfmask.web.review.table import ORIGINS
 PERSON = ORIGINS.index("person")
 MOST_MASKS = 4000
 """A photograph with more annotations is left out: each is compared with all others."""
-MOST_PIXELS = 50_000_000
-"""Pixels of a photograph that comes into this process as a whole, in 150 MB."""
+MOST_PIXELS = 25_000_000
+"""Pixels of a photograph that the model sees as a whole, which takes 0.9 GB."""
 
 
 @dataclass(frozen=True, kw_only=True)

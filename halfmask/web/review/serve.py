@@ -70,8 +70,9 @@ def review(
     """Serves the review page of a file until Ctrl-C; logs its address.
 
     People accept, reject and edit the masks that halfmask filled; in a file without
-    any, those that people drew. Every action is in the journal before the page shows
-    it. The same call resumes a review that was stopped or killed.
+    any, those that people drew, the ones that the model doubts first. Every action is
+    in the journal before the page shows it. The same call resumes a review that was
+    stopped or killed.
 
     Args:
         data: what `complete` wrote, or any other data set; never written to.

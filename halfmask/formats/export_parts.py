@@ -10,11 +10,86 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from halfmask.coco.images import photograph_path
+from halfmask.coco.supervision import provenance
 from halfmask.errors import InputError
 from halfmask.formats.report import ConversionReport
+from halfmask.formats.sink import Size
 
 _BREAKS = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]+")
 """Control characters and ends of lines, which XML and lists of names cannot hold."""
+DRAWN = ("filled", "accepted")
+"""States of masks that a model drew and no person changed."""
+LOOSE = 1.5
+"""Pixels between a side of a box and the mask's own box from which the box is its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportInstance:
+    """One annotation.
+
+    Attributes:
+        annotation: the record.
+        label: index in `ExportSource.classes`, from 0.
+        name: name of the class.
+        box: x, y, width, height, clipped to the image.
+        mask: a valid segmentation, or None for a box-only annotation.
+        suspect: whether the mask is a polygon that repeats the box.
+        crowd: whether it is a region of many objects.
+        own: the mask's own box, x, y, width, height.
+        size: (H, W) of the image.
+        report: counts what is lost.
+    """
+
+    annotation: dict[str, Any]
+    label: int
+    name: str
+    box: tuple[float, float, float, float]
+    mask: Any
+    suspect: bool
+    crowd: bool
+    own: list[float] | None
+    size: Size
+    report: ConversionReport
+
+    def note(self, what: str) -> None:
+        """Counts content of the annotation that the format cannot hold."""
+        self.report.note(what, f"annotation {self.annotation['id']}")
+
+    @property
+    def by_model(self) -> bool:
+        """Whether a model drew the mask, and no person changed it."""
+        return provenance(self.annotation) in DRAWN
+
+    @property
+    def loose(self) -> bool:
+        """Whether the box differs from the mask's own."""
+        return self.own is not None and differ(self.box, self.own)
+
+    @property
+    def polygons(self) -> list[list[float]] | None:
+        """The polygons of the mask, or None for an RLE or no mask."""
+        return self.mask if isinstance(self.mask, list) else None
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The object `attributes` of the record, empty if it has none."""
+        found = self.annotation.get("attributes")
+        return found if isinstance(found, dict) else {}
+
+    def flag(self, name: str) -> int:
+        """Returns 1 if an attribute is set to a true value, else 0."""
+        return int(self.attributes.get(name) in (1, True, "1", "true"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportImage:
+    """An image and its instances; `stem` is its checked file name without the ending."""
+
+    record: dict[str, Any]
+    size: Size
+    name: str
+    stem: str
+    instances: list[ExportInstance]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,3 +198,14 @@ class PhotographLinks:
                 self._can_link = False
         if not self._can_link:
             shutil.copyfile(found, target)
+
+
+def differ(first: Sequence[float], second: Sequence[float], tolerance: float = LOOSE) -> bool:
+    """Returns whether a side of two boxes differs by more than a number of pixels.
+
+    Args:
+        first, second: x, y, width, height.
+        tolerance: pixels.
+    """
+    sides = [(a[0], a[1], a[0] + a[2], a[1] + a[3]) for a in (first, second)]
+    return any(abs(a - b) > tolerance for a, b in zip(*sides, strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from halfmask.coco.large import LargeFile, open_large
 from halfmask.coco.locate import plain_name
 from halfmask.coco.records import Document, file_name_of
 from halfmask.coco.supervision import MaskState, provenance
-from halfmask.formats.export_parts import ExportClasses
+from halfmask.formats.export_parts import DRAWN, ExportClasses, ExportImage, ExportInstance, differ
 from halfmask.formats.origin import note_of, origin_of
 from halfmask.formats.report import ConversionReport, Options, note_findings
 from halfmask.formats.shapes import sound_crop
@@ -29,80 +29,6 @@ _KNOWN_OF_IMAGE = {"id", "file_name", "width", "height", "coco_url", "split", "a
 _KNOWN_OF_FILE = {"images", "annotations", "categories"}
 _OWN_INFO = {"description", "halfmask"}
 """Keys of `info` that halfmask writes."""
-
-DRAWN = ("filled", "accepted")
-"""States of masks that a model drew and no person changed."""
-LOOSE = 1.5
-"""Pixels between a side of a box and the mask's own box from which the box is its own."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportInstance:
-    """One annotation.
-
-    Attributes:
-        annotation: the record.
-        label: index in `ExportSource.classes`, from 0.
-        name: name of the class.
-        box: x, y, width, height, clipped to the image.
-        mask: a valid segmentation, or None for a box-only annotation.
-        suspect: whether the mask is a polygon that repeats the box.
-        crowd: whether it is a region of many objects.
-        own: the mask's own box, x, y, width, height.
-        size: (H, W) of the image.
-        report: counts what is lost.
-    """
-
-    annotation: dict[str, Any]
-    label: int
-    name: str
-    box: tuple[float, float, float, float]
-    mask: Any
-    suspect: bool
-    crowd: bool
-    own: list[float] | None
-    size: Size
-    report: ConversionReport
-
-    def note(self, what: str) -> None:
-        """Counts content of the annotation that the format cannot hold."""
-        self.report.note(what, f"annotation {self.annotation['id']}")
-
-    @property
-    def by_model(self) -> bool:
-        """Whether a model drew the mask, and no person changed it."""
-        return provenance(self.annotation) in DRAWN
-
-    @property
-    def loose(self) -> bool:
-        """Whether the box differs from the mask's own."""
-        return self.own is not None and differ(self.box, self.own)
-
-    @property
-    def polygons(self) -> list[list[float]] | None:
-        """The polygons of the mask, or None for an RLE or no mask."""
-        return self.mask if isinstance(self.mask, list) else None
-
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """The object `attributes` of the record, empty if it has none."""
-        found = self.annotation.get("attributes")
-        return found if isinstance(found, dict) else {}
-
-    def flag(self, name: str) -> int:
-        """Returns 1 if an attribute is set to a true value, else 0."""
-        return int(self.attributes.get(name) in (1, True, "1", "true"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportImage:
-    """An image and its instances; `stem` is its checked file name without the ending."""
-
-    record: dict[str, Any]
-    size: Size
-    name: str
-    stem: str
-    instances: list[ExportInstance]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,14 +233,3 @@ def _clipped(bbox: list[float], size: Size) -> tuple[float, float, float, float]
     x, y, w, h = (float(v) for v in bbox)
     x0, y0 = max(x, 0.0), max(y, 0.0)
     return x0, y0, min(x + w, size[1]) - x0, min(y + h, size[0]) - y0
-
-
-def differ(first: Sequence[float], second: Sequence[float], tolerance: float = LOOSE) -> bool:
-    """Returns whether a side of two boxes differs by more than a number of pixels.
-
-    Args:
-        first, second: x, y, width, height.
-        tolerance: pixels.
-    """
-    sides = [(a[0], a[1], a[0] + a[2], a[1] + a[3]) for a in (first, second)]
-    return any(abs(a - b) > tolerance for a, b in zip(*sides, strict=True))

@@ -25,7 +25,7 @@ from pycocotools import mask as library
 from halfmask.coco.records import clip_box
 from halfmask.coco.supervision import MaskState, classify, fault_of_polygon, provenance
 from halfmask.formats.convert import convert
-from halfmask.formats.export_source import LOOSE, differ
+from halfmask.formats.export_parts import LOOSE, differ
 from halfmask.formats.registry import WRITERS
 from halfmask.formats.sink import own_box
 from halfmask.masks.outline import outlines

@@ -1,4 +1,7 @@
-"""Finds faults in the classes of a COCO file, and says what no annotation uses."""
+"""Finds faults in the classes of a COCO file, and says what no annotation uses.
+
+Files in memory and large ones are judged alike.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from halfmask.coco.supervision import is_crowd, provenance
 from halfmask.files.atomic import new_file
-from halfmask.formats.export_source import ExportImage, ExportInstance, ExportSource
+from halfmask.formats.export_parts import ExportImage, ExportInstance
+from halfmask.formats.export_source import ExportSource
 from halfmask.formats.shapes import pairs, sound_crop
 from halfmask.formats.xml_stream import indented, xml_text
 

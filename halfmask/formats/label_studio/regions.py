@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from halfmask.coco.supervision import MaskState, all_finite, judge
-from halfmask.formats.export_source import differ
+from halfmask.formats.export_parts import differ
 from halfmask.formats.label_studio.brush import unpack_bitmask, unpack_brush
 from halfmask.formats.shapes import ellipse, extent, flat, pixels_of, rectangle, rotated
 from halfmask.formats.sink import CocoSink, Size, own_box, usable_size

@@ -14,7 +14,8 @@ from halfmask.coco.locate import is_address
 from halfmask.coco.records import file_name_of
 from halfmask.coco.supervision import provenance
 from halfmask.files.folders import new_folder, put_text
-from halfmask.formats.export_source import ExportImage, ExportInstance, ExportSource, differ
+from halfmask.formats.export_parts import ExportImage, ExportInstance, differ
+from halfmask.formats.export_source import ExportSource
 from halfmask.formats.label_studio.brush import pack_brush
 from halfmask.formats.shapes import pairs, sound_crop
 from halfmask.formats.sink import Size, pixel_box

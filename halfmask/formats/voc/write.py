@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from halfmask.files.folders import new_folder, put_text
-from halfmask.formats.export_parts import PhotographLinks
-from halfmask.formats.export_source import ExportImage, ExportInstance, ExportSource
+from halfmask.formats.export_parts import ExportImage, ExportInstance, PhotographLinks
+from halfmask.formats.export_source import ExportSource
 from halfmask.formats.shapes import sound_crop
 from halfmask.formats.sink import Size
 from halfmask.formats.voc.files import SPLITS

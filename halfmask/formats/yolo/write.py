@@ -12,8 +12,8 @@ import yaml
 from halfmask.coco.supervision import provenance
 from halfmask.errors import InputError
 from halfmask.files.folders import new_folder, put_text
-from halfmask.formats.export_parts import PhotographLinks
-from halfmask.formats.export_source import ExportImage, ExportInstance, ExportSource, differ
+from halfmask.formats.export_parts import ExportImage, ExportInstance, PhotographLinks, differ
+from halfmask.formats.export_source import ExportSource
 from halfmask.formats.shapes import extent, one_polygon, pairs
 from halfmask.formats.source_files import PHOTOGRAPHS
 from halfmask.formats.yolo.layout import YoloLayout, label_place, part_of

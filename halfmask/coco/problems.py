@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -57,6 +58,25 @@ class ProblemKind(StrEnum):
     PHOTO_TWINS = "near_duplicate_photographs"
 
 
+_SINGULAR = {
+    "annotation ids": "annotation id",
+    "category names": "category name",
+    "image records": "image record",
+    "annotations": "annotation",
+    "boxes": "box",
+    "categories": "category",
+    "files": "file",
+    "images": "image",
+    "instances": "instance",
+    "masks": "mask",
+    "objects": "object",
+    "pairs": "pair",
+    "photographs": "photograph",
+    "values": "value",
+}
+_PLURAL = re.compile("|".join(rf"\b{noun}\b" for noun in _SINGULAR))
+
+
 @dataclass(frozen=True)
 class Facts:
     """Describes a kind of finding.
@@ -66,12 +86,20 @@ class Facts:
         consequence: what training does about it.
         about: what its ids refer to.
         severity: `problem` for a fault, `info` for a note.
+        one: names a single finding; empty where only the noun loses its ending.
     """
 
     heading: str
     consequence: str
     about: Literal["annotation", "image", "category", "file"] = "annotation"
     severity: Literal["problem", "info"] = "problem"
+    one: str = ""
+
+    def heading_of(self, count: int) -> str:
+        """Names so many findings: ``1`` broken mask, ``2`` broken masks."""
+        if count != 1:
+            return self.heading
+        return self.one or _PLURAL.sub(lambda noun: _SINGULAR[noun[0]], self.heading, count=1)
 
 
 @dataclass(frozen=True)
@@ -182,17 +210,38 @@ FACTS: dict[ProblemKind, Facts] = {
     _K.NEAR_DUPLICATE: Facts("pairs of annotations that seem to be one object", _USED),
     _K.DUPLICATE_CATEGORY_NAME: Facts("category names used twice", _KEPT, about="category"),
     _K.ALIKE_CATEGORY_NAMES: Facts(
-        "category names that differ only in case or spaces", _KEPT, about="category"
+        "category names that differ only in case or spaces",
+        _KEPT,
+        about="category",
+        one="group of category names that differ only in case or spaces",
     ),
     _K.ODD_ISCROWD: Facts("iscrowd values other than 0 and 1", "treated as a crowd: left out"),
-    _K.BOX_MALFORMED: Facts("boxes that are not four finite numbers", _OUT),
+    _K.BOX_MALFORMED: Facts(
+        "boxes that are not four finite numbers", _OUT, one="box that is not four finite numbers"
+    ),
     _K.BOX_EMPTY: Facts("boxes of zero or negative size", _OUT),
-    _K.BOX_OUTSIDE: Facts("boxes entirely outside their image", _OUT),
-    _K.BOX_STICKS_OUT: Facts("boxes that reach beyond their image", "clipped to the image"),
+    _K.BOX_OUTSIDE: Facts(
+        "boxes entirely outside their image", _OUT, one="box entirely outside its image"
+    ),
+    _K.BOX_STICKS_OUT: Facts(
+        "boxes that reach beyond their image",
+        "clipped to the image",
+        one="box that reaches beyond its image",
+    ),
     _K.BROKEN_MASK: Facts("broken masks", _BOX_ONLY),
-    _K.MASK_PART: Facts("unreadable parts of masks", "left out; the other parts are the mask"),
-    _K.SUSPECT_MASK: Facts("suspect masks: polygons that repeat their box", _BOX_ONLY),
-    _K.BOX_DISAGREES: Facts("boxes that disagree with their mask", _USED),
+    _K.MASK_PART: Facts(
+        "unreadable parts of masks",
+        "left out; the other parts are the mask",
+        one="unreadable part of a mask",
+    ),
+    _K.SUSPECT_MASK: Facts(
+        "suspect masks: polygons that repeat their box",
+        _BOX_ONLY,
+        one="suspect mask: a polygon that repeats its box",
+    ),
+    _K.BOX_DISAGREES: Facts(
+        "boxes that disagree with their mask", _USED, one="box that disagrees with its mask"
+    ),
     _K.NO_AREA: Facts(
         "annotations without an area",
         "evaluation uses the area of the mask, else of the box",
@@ -238,6 +287,9 @@ FACTS: dict[ProblemKind, Facts] = {
         "grayscale photographs", "read as RGB with three equal channels", "image", "info"
     ),
     _K.PHOTO_TWINS: Facts(
-        "photographs that look the same", "both are used; keep them in the same part", "image"
+        "photographs that look the same",
+        "both are used; keep them in the same part",
+        "image",
+        one="pair of photographs that look the same",
     ),
 }

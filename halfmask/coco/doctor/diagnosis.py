@@ -18,6 +18,7 @@ from halfmask.coco.records import Record, clip_box
 from halfmask.coco.supervision import MaskState, provenance
 from halfmask.coco.tightness import box_tightness
 from halfmask.masks.rle import area_of
+from halfmask.text import plural
 
 SMALL, LARGE = 32**2, 96**2
 """COCO's limits between S, M and L, square pixels."""
@@ -97,6 +98,17 @@ class Diagnosis:
     def used(self) -> list[dict[str, Any]]:
         """Returns the classes that have a usable annotation."""
         return [category for category in self.categories if category["annotations"]]
+
+    def used_in_training(self) -> str:
+        """Says what training takes from the file, and what it leaves."""
+        numbers = self.training
+        return (
+            f"Training uses {plural(numbers['boxes'], 'box', 'es')} and "
+            f"{plural(numbers['masks'], 'mask')}. Boxes without a mask: "
+            f"{numbers['boxes_without_mask']:,}. Left out: "
+            f"{plural(numbers['crowds_left_out'], 'crowd')}, "
+            f"{plural(numbers['unusable_left_out'], 'unusable annotation')}."
+        )
 
     def by_kind(self) -> list[tuple[Facts, list[Problem]]]:
         """Returns the findings of each kind that occurs."""

@@ -45,7 +45,7 @@ function hours(rows) {
     const at = new Date(row.hour.length === 17 ? row.hour.replace("Z", ":00Z") : row.hour), bar = element("i");
     bar.style.blockSize = `${(100 * n) / most}%`;
     const who = Object.entries(row.by).map(([name, k]) => `${name} ${k}`).join(", ");
-    return element("div", { title: `${at.toLocaleString()}: ${who}`, role: "img", "aria-label": `${at.toLocaleString()}: ${who}` }, bar, element("span", { text: at.toLocaleTimeString([], { hour: "2-digit" }) }));
+    return element("div", { title: `${at.toLocaleString()}: ${who}`, role: "img", "aria-label": `${at.toLocaleString()}: ${who}` }, element("b", { text: count(n) }), bar, element("span", { text: at.toLocaleTimeString([], { hour: "2-digit" }) }));
   }));
 }
 

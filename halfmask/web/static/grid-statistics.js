@@ -7,7 +7,7 @@ const count = (value) => (value ?? 0).toLocaleString();
 
 function table(heads, rows) {
   const body = rows.map((cells) => element("tr", {}, ...cells.map((cell) => element("td", {}, cell instanceof Node ? cell : document.createTextNode(cell)))));
-  return element("div", { class: "table-scroll" }, element("table", { class: "counts" }, element("thead", {}, element("tr", {}, ...heads.map((text) => element("th", { scope: "col", text })))), element("tbody", {}, ...body)));
+  return element("div", { class: "table-scroll", tabindex: 0, role: "region", "aria-label": `Table: ${heads.join(", ")}` }, element("table", { class: "counts" }, element("thead", {}, element("tr", {}, ...heads.map((text) => element("th", { scope: "col", text })))), element("tbody", {}, ...body)));
 }
 
 /** A bar of the decided shares, with its numbers for screen readers. */

@@ -19,7 +19,7 @@ import pytest
 from halfmask.masks.crops import decode
 from halfmask.web.review.app import review_server
 
-from .browser import SIZES, another_rejects, at, on_photo, press, shows, until
+from .browser import PHONE, SIZES, another_rejects, at, on_photo, press, shows, until
 from .conftest import HEIGHT, WIDTH, Case, filled
 
 pytestmark = pytest.mark.slow

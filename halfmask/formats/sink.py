@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from halfmask.coco.categories import names_regions_to_ignore
-from halfmask.coco.records import clip_box, fault_of_box, is_id
+from halfmask.coco.records import clip_box, fault_of_box, is_id, size_of_record
 from halfmask.coco.stream import CocoStream, json_text
 from halfmask.coco.supervision import MaskState, judge
 from halfmask.files.atomic import writing
@@ -23,9 +23,6 @@ from halfmask.formats.source_files import leads_out
 from halfmask.masks.rle import area_of, box_of
 
 Size = tuple[int, int]
-
-MOST_PIXELS = 1 << 28
-"""Larger images are refused, so that an invalid size cannot exhaust the memory."""
 
 
 class CocoSink:
@@ -232,10 +229,10 @@ class CocoSink:
 
 
 def usable_size(height: object, width: object) -> Size | None:
-    """Returns (H, W) of whole pixels; None if it is not positive, or too large."""
+    """Returns (H, W) of whole pixels; None if a COCO file could not have an image of it."""
     if type(height) is not int or type(width) is not int:
         return None
-    return (height, width) if min(height, width) > 0 and height * width < MOST_PIXELS else None
+    return size_of_record({"height": height, "width": width})
 
 
 def own_box(segmentation: Any, image_size: Size) -> list[float] | None:

@@ -169,6 +169,16 @@ def test_cvat(tmp_path: Path, seed: int, piece: str) -> None:
     survives("cvat", tmp_path / "e.xml")
 
 
+def test_cvat_image_that_a_coco_file_cannot_have(tmp_path: Path) -> None:
+    """As many pixels as no photograph has: the image is left out, and that is told."""
+    more = '<image id="1" name="b.jpg" width="16000" height="16000">' + SHAPES + "</image>"
+    text = CVAT.replace("</annotations>", f"{more}</annotations>")
+    (tmp_path / "e.xml").write_text(text)
+    report = convert("cvat", tmp_path / "e.xml", tmp_path / "out.json").report
+    assert any("without a usable width and height" in what for what in report.faults)
+    survives("cvat", tmp_path / "e.xml")
+
+
 @any_file
 @given(
     st.lists(

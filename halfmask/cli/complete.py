@@ -222,9 +222,8 @@ def _print_plan(done: Completion) -> None:
         table.add_row(one.name, str(one.masks), *note)
     if done.classes:
         PlainConsole().print(table)
-    masks = plural(done.plan.total, "mask")
     photographs = plural(done.plan.image_count, "photograph")
-    say(f"would fill {masks} in {photographs}; nothing was written")
+    say(f"would fill {plural(done.plan.total, 'mask')} in {photographs}; nothing was written")
     show_additions(done.additions, "would be added")
     say(f"would leave alone: {_kept(done.counts)}")
     _print_broken(done)

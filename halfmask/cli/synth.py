@@ -43,8 +43,9 @@ def run(
             workers=workers,
             progress=progress,
         )
+    classes = plural(class_count, "class", "es")
     say(
-        f"{world.path}: {plural(image_count, 'picture')}, {plural(class_count, 'class', 'es')}, seed {seed}, "
+        f"{world.path}: {plural(image_count, 'picture')}, {classes}, seed {seed}, "
         f"{world.seconds:.1f} s ({image_count / world.seconds:.0f} images/s)"
     )
     say(f"{world.sheet}: the first of them with their masks")

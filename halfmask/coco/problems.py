@@ -77,6 +77,21 @@ _SINGULAR = {
 _PLURAL = re.compile("|".join(rf"\b{noun}\b" for noun in _SINGULAR))
 
 
+_ONE = {
+    "category names that differ only in case or spaces": (
+        "group of category names that differ only in case or spaces"
+    ),
+    "boxes that are not four finite numbers": "box that is not four finite numbers",
+    "boxes entirely outside their image": "box entirely outside its image",
+    "boxes that reach beyond their image": "box that reaches beyond its image",
+    "unreadable parts of masks": "unreadable part of a mask",
+    "suspect masks: polygons that repeat their box": "suspect mask: a polygon that repeats its box",
+    "boxes that disagree with their mask": "box that disagrees with its mask",
+    "photographs that look the same": "pair of photographs that look the same",
+}
+"""Headings of a single finding, where more than the noun loses its ending."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """Describes a kind of finding.
@@ -86,20 +101,20 @@ class Facts:
         consequence: what training does about it.
         about: what its ids refer to.
         severity: `problem` for a fault, `info` for a note.
-        one: names a single finding; empty where only the noun loses its ending.
     """
 
     heading: str
     consequence: str
     about: Literal["annotation", "image", "category", "file"] = "annotation"
     severity: Literal["problem", "info"] = "problem"
-    one: str = ""
 
     def heading_of(self, count: int) -> str:
         """Names so many findings: ``1`` broken mask, ``2`` broken masks."""
         if count != 1:
             return self.heading
-        return self.one or _PLURAL.sub(lambda noun: _SINGULAR[noun[0]], self.heading, count=1)
+        return _ONE.get(self.heading) or _PLURAL.sub(
+            lambda noun: _SINGULAR[noun[0]], self.heading, count=1
+        )
 
 
 @dataclass(frozen=True)
@@ -210,38 +225,17 @@ FACTS: dict[ProblemKind, Facts] = {
     _K.NEAR_DUPLICATE: Facts("pairs of annotations that seem to be one object", _USED),
     _K.DUPLICATE_CATEGORY_NAME: Facts("category names used twice", _KEPT, about="category"),
     _K.ALIKE_CATEGORY_NAMES: Facts(
-        "category names that differ only in case or spaces",
-        _KEPT,
-        about="category",
-        one="group of category names that differ only in case or spaces",
+        "category names that differ only in case or spaces", _KEPT, about="category"
     ),
     _K.ODD_ISCROWD: Facts("iscrowd values other than 0 and 1", "treated as a crowd: left out"),
-    _K.BOX_MALFORMED: Facts(
-        "boxes that are not four finite numbers", _OUT, one="box that is not four finite numbers"
-    ),
+    _K.BOX_MALFORMED: Facts("boxes that are not four finite numbers", _OUT),
     _K.BOX_EMPTY: Facts("boxes of zero or negative size", _OUT),
-    _K.BOX_OUTSIDE: Facts(
-        "boxes entirely outside their image", _OUT, one="box entirely outside its image"
-    ),
-    _K.BOX_STICKS_OUT: Facts(
-        "boxes that reach beyond their image",
-        "clipped to the image",
-        one="box that reaches beyond its image",
-    ),
+    _K.BOX_OUTSIDE: Facts("boxes entirely outside their image", _OUT),
+    _K.BOX_STICKS_OUT: Facts("boxes that reach beyond their image", "clipped to the image"),
     _K.BROKEN_MASK: Facts("broken masks", _BOX_ONLY),
-    _K.MASK_PART: Facts(
-        "unreadable parts of masks",
-        "left out; the other parts are the mask",
-        one="unreadable part of a mask",
-    ),
-    _K.SUSPECT_MASK: Facts(
-        "suspect masks: polygons that repeat their box",
-        _BOX_ONLY,
-        one="suspect mask: a polygon that repeats its box",
-    ),
-    _K.BOX_DISAGREES: Facts(
-        "boxes that disagree with their mask", _USED, one="box that disagrees with its mask"
-    ),
+    _K.MASK_PART: Facts("unreadable parts of masks", "left out; the other parts are the mask"),
+    _K.SUSPECT_MASK: Facts("suspect masks: polygons that repeat their box", _BOX_ONLY),
+    _K.BOX_DISAGREES: Facts("boxes that disagree with their mask", _USED),
     _K.NO_AREA: Facts(
         "annotations without an area",
         "evaluation uses the area of the mask, else of the box",
@@ -287,9 +281,6 @@ FACTS: dict[ProblemKind, Facts] = {
         "grayscale photographs", "read as RGB with three equal channels", "image", "info"
     ),
     _K.PHOTO_TWINS: Facts(
-        "photographs that look the same",
-        "both are used; keep them in the same part",
-        "image",
-        one="pair of photographs that look the same",
+        "photographs that look the same", "both are used; keep them in the same part", "image"
     ),
 }

@@ -205,8 +205,8 @@ def _draw_contour(picture: Image.Image, mask: Image.Image, colour: Colour, *, re
 def contour(mask: Image.Image, reach: int) -> Lines:
     """Pixels near the mask's edge. The picture's border is no edge: filters repeat it.
 
-    The mean of a square is 0 or 255 only where all of it is. That is what the largest and
-    the smallest value say, but its cost does not grow with the square.
+    The mean of a square is 0 or 255 only where all of it is: what its largest and its
+    smallest value say, too, at a cost that grows with the square.
     """
     assert reach <= 5, reach  # of larger squares, one pixel's share rounds to nothing
     mean = np.asarray(mask.filter(ImageFilter.BoxBlur(reach)))

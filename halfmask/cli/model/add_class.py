@@ -68,6 +68,5 @@ def _show(done: AddedClasses) -> None:
         if done.loss is None:
             learned = "masks for given boxes; it is not found without boxes to learn from"
         say(f"{one['name']} (id {one['id']}): {learned}")
-    say(
-        f"{done.checkpoint}: {plural(len(done.classes), 'class', 'es')} added in {done.seconds:.0f} s"
-    )
+    added = plural(len(done.classes), "class", "es")
+    say(f"{done.checkpoint}: {added} added in {done.seconds:.0f} s")

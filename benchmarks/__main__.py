@@ -36,6 +36,7 @@ BENCHMARKS = {
     "objects": "benchmarks.scale.objects",
     "masks": "benchmarks.scale.masks",
     "train": "benchmarks.speed.train",
+    "steps": "benchmarks.speed.steps",
     "inference": "benchmarks.speed.inference",
     "complete": "benchmarks.speed.complete",
     "peers": "benchmarks.speed.promptable_peers",
@@ -85,7 +86,7 @@ def run(
             help="table1 --data coco: key=value for every recipe; segmenter: options to run; "
             "reproduce: weights.KEY=FILE, expect=none, keys of the recipes; add-class: steps, "
             "pictures; real: a model to train; boxes: model=MODEL; clicks: model=RUN, masked=voc, fold=0; heads: ways=a;b; "
-            "annotations, evaluation: sizes; complete: base, rounds; audit: effort=best, model=MODEL; adapt: minutes=5, steps=150, masks=50.",
+            "annotations, evaluation: sizes; complete, steps: base, rounds; audit: effort=best, model=MODEL; adapt: minutes=5, steps=150, masks=50.",
         ),
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Write rows and all measures here.")] = None,
@@ -120,7 +121,8 @@ def run(
     detector with a box segmenter, beside region heads. `mlp`: the MLP branches of the
     mask head. `classes`: cost against the number of classes. `objects`: images of up to
     3000 masked objects, and the loader. `masks`: probabilities to run lengths. `train`:
-    a training step beside torchvision. `inference`: photograph to RLE beside
+    a training step beside torchvision. `steps`: one of the box segmenter, in float32
+    and bfloat16. `inference`: photograph to RLE beside
     torchvision, in PyTorch, ONNX Runtime and OpenVINO. `complete`: the command complete
     from file to file, by effort and runtime. `annotations`: a file of ten
     million annotations, indexed, opened and read. `evaluation`: AP at COCO's size,

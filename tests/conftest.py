@@ -93,7 +93,11 @@ def _checkpoint(path: Path, model: dict[str, Any]) -> Path:
     }
     recipe = parse_recipe(document, "tiny")
     torch.manual_seed(0)
-    state = build_model(recipe.model, len(CLASSES) + 1, pretrained=False).state_dict()
+    made = build_model(recipe.model, len(CLASSES) + 1, pretrained=False)
+    if model.get("clicks"):  # a new model ignores clicks until it has learnt from some
+        first = next(m for m in made.modules() if isinstance(m, torch.nn.Conv2d))
+        torch.nn.init.normal_(first.weight[:, 4:])
+    state = made.state_dict()
     save_checkpoint(
         path,
         Checkpoint(
@@ -115,6 +119,16 @@ def tiny_segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encoder = {"name": "small_resnet", "widths": [4, 6, 8, 8], "blocks": [1, 1, 1, 1]}
     model = {"kind": "box_segmenter", "encoder": encoder, "crop_size": 64, "decoder_widths": [8, 6]}
     return _checkpoint(tmp_path_factory.mktemp("tiny") / "tiny.safetensors", model)
+
+
+@pytest.fixture(scope="session")
+def clicked_segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `tiny_segmenter`, and it takes clicks and earlier masks."""
+    encoder = {"name": "small_resnet", "widths": [4, 6, 8, 8], "blocks": [1, 1, 1, 1]}
+    model = {"kind": "box_segmenter", "encoder": encoder, "crop_size": 64, "decoder_widths": [8, 6]}
+    return _checkpoint(
+        tmp_path_factory.mktemp("clicked") / "c.safetensors", model | {"clicks": True}
+    )
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ def run(
 
     They accept, reject or redraw a mask, segment it again with another box, set its
     class or box, delete it, or add what is missing. In a file without filled masks they
-    review those that people drew.
+    review those that people drew, the ones that the model doubts first.
 
     Every action is on the disk before the page shows it, and can be undone. If the
     review is stopped or killed, the same command resumes it. Several people can review
@@ -80,6 +80,13 @@ def run(
 
 
 def _print_end(file: Path, done: Reviewed) -> None:
+    _print_written(file, done)
+    people = done.people
+    if people.looked_at:
+        say(f"people's masks: {people.looked_at:,} looked at, {people.wrong:,} wrong")
+
+
+def _print_written(file: Path, done: Reviewed) -> None:
     if done.written is None or done.edits is None:
         say(
             f"\nto write the reviewed file: the page's Save button, or halfmask review {file} "

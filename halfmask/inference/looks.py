@@ -49,7 +49,7 @@ def looks(predictor: Predictor, image: ImageLike, box: Any, *, label: int = 0) -
     known = [label] if predictor.categories else None
     answer = predictor.segment(image, [box], known)
     quality = float(answer.quality[0])
-    found = [_look(answer.mask_probs[0], answer.regions[0], quality)]
+    found = [look_of(answer.mask_probs[0], answer.regions[0], quality)]
     model = predictor.model
     if not isinstance(model, BoxSegmenter):
         return found
@@ -60,11 +60,12 @@ def looks(predictor: Predictor, image: ImageLike, box: Any, *, label: int = 0) -
         for context in model.reader.contexts:
             regions = crop_regions(boxes, context)
             maps = model.readings(model.reader.read(pyramid, boxes, regions), labels)
-            found += [_look(probs[0], regions[0], quality) for probs in maps]
+            found += [look_of(probs[0], regions[0], quality) for probs in maps]
     return found
 
 
-def _look(probs: torch.Tensor, region: torch.Tensor, quality: float) -> Look:
+def look_of(probs: torch.Tensor, region: torch.Tensor, quality: float) -> Look:
+    """Returns a look from a model's map [M, M] and its rectangle [4]."""
     x0, y0, x1, y1 = region.float().cpu().tolist()
     cells: NDArray[np.float32] = probs.float().cpu().nan_to_num(0.0).numpy()
     return Look(probs=cells, region=(x0, y0, x1, y1), quality=quality)

@@ -12,13 +12,16 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from halfmask.coco.images import Pixels
 from halfmask.errors import InputError
 from halfmask.inference.complete.filling import FilledMask, fillings
-from halfmask.inference.looks import Look, looks
+from halfmask.inference.looks import Look, look_of, looks
 from halfmask.inference.predictor import Predictor, load
+from halfmask.inference.refine import refine, takes_clicks
 from halfmask.inference.runtime.names import IN_TORCH, Computing
+from halfmask.masks.rle import Place
 from halfmask.models.box_segmenter.looks import Effort
 from halfmask.structures import Detection
 from halfmask.web.budget import ASKING, BusyError, ClientShares
@@ -29,10 +32,14 @@ LONGEST_QUEUE = 8
 MOST_OF_ONE = LONGEST_QUEUE // 2
 """How many of them one address may have, so that others get a turn."""
 
+IDLE_SECONDS = 0.05
+"""Work in the background looks this often whether a visitor waits."""
 TIDY_SECONDS = 2.0
 """Freed memory goes back to the system at most this often."""
 
 T = TypeVar("T")
+Click = tuple[float, float, bool]
+DrawnMask = tuple[NDArray[np.bool_], Place]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +95,7 @@ class Segmenter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="halfmask-model")
         self._waiting = threading.BoundedSemaphore(LONGEST_QUEUE)
         self._shares = ClientShares(MOST_OF_ONE)
+        self._visitors: set[object] = set()
         self._tidied = 0.0
 
     def warm_up(self) -> None:
@@ -163,6 +171,44 @@ class Segmenter:
             pixels = photo.pixels(view.window, view.size)
             return self._ask(look)
 
+    def takes_clicks(self) -> bool:
+        """Whether `refined` works: the model was trained with clicks."""
+        return takes_clicks(self.predictor())
+
+    def refined(
+        self, photo: Readable, box: Box, clicks: Sequence[Click], *, drawn: DrawnMask | None
+    ) -> Look:
+        """Returns the mask of a box by a model that takes clicks, on the photograph.
+
+        Args:
+            photo: the photograph.
+            box: xyxy, in pixels of the photograph.
+            clicks: x and y of each, and whether it is on the object.
+            drawn: the mask so far and x, y of its upper left pixel; None: none.
+        Raises:
+            InputError: the box or a click cannot be used, or the model takes no clicks.
+            BusyError: too many requests wait.
+        """
+        view = self._view(box, photo)
+        rows = [[0, *view.inside((x, y, x, y))[:2], positive] for x, y, positive in clicks]
+        mask = None if drawn is None else view.mask_inside(*drawn)
+
+        def ask(predictor: Predictor) -> Look:
+            found = refine(predictor, pixels, [view.inside(box)], clicks=rows, mask=mask)
+            found = view.on_photograph(found)
+            return look_of(found.mask_probs[0], found.regions[0], float(found.quality[0]))
+
+        with self._place():
+            pixels = photo.pixels(view.window, view.size)
+            return self._ask(ask)
+
+    def when_idle(self, question: Callable[[Predictor], T], stopped: threading.Event) -> T | None:
+        """Asks as soon as no visitor waits for the model; returns None if stopped before."""
+        while self._visitors:
+            if stopped.wait(IDLE_SECONDS):
+                return None
+        return None if stopped.is_set() else self._ask(question)
+
     def detect_in(self, photo: Readable, least: float, most: int) -> list[Drawn]:
         """Returns the objects that a model with a detector finds, best first.
 
@@ -199,9 +245,12 @@ class Segmenter:
         with self._shares.one(ASKING.get()):
             if not self._waiting.acquire(blocking=False):
                 raise BusyError
+            visitor = object()
+            self._visitors.add(visitor)
             try:
                 yield
             finally:
+                self._visitors.discard(visitor)
                 self._waiting.release()
 
     def _ask(self, question: Callable[[Predictor], T]) -> T:

@@ -8,9 +8,12 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from halfmask.coco.images import Pixels
+from halfmask.masks.crops import MaskCrops
+from halfmask.masks.rle import Place
 from halfmask.structures import Detection
 from halfmask.web.photographs import Window
 
@@ -94,6 +97,23 @@ class View:
         shift, factor = torch.tensor([x, y, x, y]), torch.tensor([across, down, across, down])
         boxes, regions = found.boxes * factor + shift, found.regions * factor + shift
         return replace(found, boxes=boxes, regions=regions, image_size=self.photo)
+
+    def mask_inside(self, bitmap: NDArray[np.bool_], place: Place) -> MaskCrops:
+        """Returns a mask of the photograph as the view shows it, of one object.
+
+        Args:
+            bitmap: bool [h, w].
+            place: x and y of its upper left pixel in the photograph.
+        """
+        x, y = place
+        ends = self.inside((x, y, x + bitmap.shape[1], y + bitmap.shape[0]))
+        x0, y0, x1, y1 = (round(end) for end in ends)
+        shape = max(1, y1 - y0), max(1, x1 - x0)
+        if bitmap.shape != shape:
+            bitmap = np.asarray(Image.fromarray(bitmap).resize(shape[::-1]))
+        cut = bitmap[max(0, -y0) : self.size[0] - y0, max(0, -x0) : self.size[1] - x0]
+        drawn = torch.from_numpy(cut.astype(np.uint8))
+        return MaskCrops.from_bitmaps([drawn], [(max(0, x0), max(0, y0))], self.size)
 
     @property
     def _scale(self) -> tuple[float, float]:

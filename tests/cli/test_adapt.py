@@ -77,6 +77,7 @@ def adapted(world: Path, start: Path, tmp_path_factory: pytest.TempPathFactory) 
     return out
 
 
+@pytest.mark.slow
 def test_a_better_model_is_kept_and_both_numbers_are_said(
     world: Path, start: Path, tmp_path: Path, halfmask_cli: RunsHalfmask
 ) -> None:
@@ -97,6 +98,7 @@ def test_a_better_model_is_kept_and_both_numbers_are_said(
     assert not (tmp_path / "run" / "resume.ckpt").exists()
 
 
+@pytest.mark.slow
 def test_the_kept_model_knows_the_classes_and_their_masks(adapted: Path) -> None:
     checkpoint = load_checkpoint(adapted / "model.safetensors")
     assert [c["name"] for c in checkpoint.categories] == [f"c{k}" for k in range(1, 7)]
@@ -106,6 +108,7 @@ def test_the_kept_model_knows_the_classes_and_their_masks(adapted: Path) -> None
     assert halfmask.load(adapted).model.quality_score.fitted
 
 
+@pytest.mark.slow
 def test_the_start_is_kept_where_adapting_does_not_help(
     world: Path, start: Path, tmp_path: Path
 ) -> None:
@@ -134,6 +137,7 @@ def test_too_few_masks_keep_the_start(world: Path, start: Path, tmp_path: Path) 
     assert done.adaptation.expected is not None
 
 
+@pytest.mark.slow
 def test_held_out_masks_change_no_training(world: Path, start: Path, tmp_path: Path) -> None:
     """Ruined masks of the held-out classes change the comparison, not what is learned."""
     settings = [*overrides(start, 4), "data.masked_threshold=1"]

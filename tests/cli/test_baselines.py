@@ -151,6 +151,7 @@ def test_a_rule_fills_a_file(
                 assert new["area"] == width * height
 
 
+@pytest.mark.slow
 def test_grabcut_mask_rcnn_from_boxes_to_its_numbers(
     halfmask_cli: Cli, coco_file: Callable[..., Path], photos: Path, tmp_path: Path
 ) -> None:

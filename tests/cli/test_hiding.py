@@ -66,6 +66,7 @@ def without_masks_of(file: Path, out: Path, classes: set[int]) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_run_with_hidden_classes(
     make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -206,6 +207,7 @@ def test_hiding_that_cannot_work_is_refused(make: Make, tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [2, 5])
 def test_stopped_in_either_training_and_resumed(make: Make, tmp_path: Path, stop: int) -> None:
     trained(make(), tmp_path / "whole")

@@ -13,6 +13,13 @@ from typing import Any
 
 import pytest
 
+import halfmask
+from halfmask.web.review.filters import Filter
+from halfmask.web.review.log.statistics import PeopleMasks, people_masks
+from halfmask.web.review.log.undo import take_back
+from halfmask.web.review.review import Review
+from halfmask.web.segmenting import Segmenter
+
 Cli = Callable[..., Any]
 
 
@@ -96,3 +103,33 @@ def test_serves_decides_dies_and_exports(
     row = json.loads((tmp_path / "reviewed.json").read_text())["annotations"][2]
     assert (row["halfmask"]["state"], row["halfmask"]["by"]) == ("accepted", "Anna")
     assert filled.read_bytes() == before
+
+
+def test_the_end_counts_peoples_masks(
+    halfmask_cli: Cli, tiny_segmenter: Path, coco_file: Callable[..., Path], photos: Path
+) -> None:
+    """Those that somebody decided about; edited, rejected and deleted ones are wrong."""
+    data = coco_file()
+    places = {"journal": data.with_name(f"{data.name}.review.jsonl"), "out": data.parent / "o.json"}
+    review = Review(data, Segmenter(str(tiny_segmenter)), images=photos, **places, people=True)
+    edit, people = review.editor, review.queue.ordered(Filter()).tolist()
+    assert len(people) >= 3
+    assert people_masks(review.decisions) == PeopleMasks(0, 0)
+    edit.decide(people[0], 0, "Anna", state="accepted", mask=None)
+    edit.decide(people[1], 0, "Anna", state="rejected", mask=None)
+    assert people_masks(review.decisions) == PeopleMasks(2, 1)
+    edit.delete(people[2], 0, "Anna")
+    assert people_masks(review.decisions) == PeopleMasks(3, 2)
+    take_back(review.decisions, "Anna")
+    assert people_masks(review.decisions) == PeopleMasks(2, 1)
+    own = int(review.index.categories[review.index.classes[people[0]]]["id"])
+    other = next(c["id"] for c in review.index.categories if c["id"] != own)
+    for version, category in ((1, other), (2, own), (3, other)):
+        edit.set_class(people[0], version, "Anna", category=category)
+        wrong = 1 + (category == other)
+        assert people_masks(review.decisions) == PeopleMasks(2, wrong)
+    review.close()
+    outcome = halfmask_cli("review", data, "--export", "--images", photos, "--out", places["out"])
+    assert outcome.out.strip().endswith("people's masks: 2 looked at, 2 wrong")
+    done = halfmask.review(data, images=photos, export=True, out=places["out"])
+    assert done.to_json()["people"] == {"looked_at": 2, "wrong": 2}

@@ -132,6 +132,7 @@ def test_masks_that_do_not_fill_their_box_are_left_out(
     assert fates(caplog.messages)[2] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [2, 6])
 def test_stopped_in_either_round_and_resumed_is_the_same_run(
     make: Make, tmp_path: Path, stop: int
@@ -143,6 +144,7 @@ def test_stopped_in_either_round_and_resumed_is_the_same_run(
     assert same_weights(tmp_path / "whole", tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_three_rounds(make: Make, tmp_path: Path) -> None:
     assert trained(make(rounds=3), tmp_path / "run") is not None
     inner = tmp_path / "run" / "teacher" / "teacher"

@@ -42,7 +42,10 @@ def interrupted(command: list[str], ready: Path, times: int, gap: float) -> tupl
     return run.returncode, out
 
 
-@pytest.mark.parametrize(("times", "gap"), [(1, 0.0), (5, 0.0), (5, 0.02), (5, 0.2)])
+@pytest.mark.parametrize(
+    ("times", "gap"),
+    [(1, 0.0), *(pytest.param(5, gap, marks=pytest.mark.slow) for gap in (0.0, 0.02, 0.2))],
+)
 def test_ctrl_c_prints_no_traceback(tmp_path: Path, times: int, gap: float) -> None:
     out = tmp_path / "world"
     command = ["synth", str(out), "--image-count", "100000", "--seed", "1"]

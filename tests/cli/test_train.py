@@ -349,6 +349,7 @@ def test_the_command_line(make: Make, tmp_path: Path, halfmask_cli: RunsHalfmask
     assert "--out RUN is missing" in refused.line
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_resume(make: Make, tmp_path: Path, halfmask_cli: RunsHalfmask) -> None:
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(make(BOXES).to_yaml())

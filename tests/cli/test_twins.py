@@ -253,7 +253,12 @@ def _contents(folder: Path, pattern: str) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(found) if p.is_file()}
 
 
-@pytest.mark.parametrize("verb", TWINS)
+LONG = {"audit", "export", "train"}
+
+
+@pytest.mark.parametrize(
+    "verb", [pytest.param(v, marks=[pytest.mark.slow] if v in LONG else []) for v in TWINS]
+)
 def test_a_verb_and_its_function_do_the_same(
     verb: str,
     inputs: Inputs,

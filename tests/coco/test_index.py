@@ -335,6 +335,7 @@ def many(path: Path, annotations: int) -> Path:
     )
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_no_half_index_and_the_next_sweeps_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,7 @@ def test_a_provider_and_loosened_boxes_stand_in_the_json() -> None:
     assert list(result) == [*MEASURED, "provider", "masked", "loosen"]
 
 
+@pytest.mark.slow
 def test_a_picture_that_cannot_be_written_does_not_lose_the_numbers(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     found = evaluated(sheet=tmp_path / "file" / "sheet.png", reliability=tmp_path / "r.png")

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -76,6 +77,7 @@ def test_samples_are_of_objects_without_masks_ranked_by_score(tmp_path: Path) ->
     assert section.strips[0].caption.startswith("Best by score: 0.")
 
 
+@pytest.mark.slow
 def test_with_a_mask_for_each_object_the_masks_in_the_file_are_shown_too(tmp_path: Path) -> None:
     names = {c["name"] for c in CocoFile.read(PHOTOS / "photos.json").categories}
     dataset = photographs(tmp_path, names)

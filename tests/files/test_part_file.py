@@ -73,6 +73,7 @@ def _write_often(target: str, word: str) -> None:
         write_text(target, word * 5000)
 
 
+@pytest.mark.slow
 def test_four_writers_leave_one_whole_file(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     spawn = multiprocessing.get_context("fork")

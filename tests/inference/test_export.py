@@ -142,6 +142,7 @@ def test_a_graph_sees_the_other_boxes(tmp_path: Path) -> None:
     assert np.abs(together - alone).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_a_wrong_graph_is_noticed(deployed: Path) -> None:
     other = load("box-segmenter", device="cpu")
     graph = graphs_of(other)[0]

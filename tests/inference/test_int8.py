@@ -68,6 +68,7 @@ def test_a_box_segmenter_in_8_bits(tiny_segmenter: Path, photos: Path, tmp_path:
     assert np.abs(probs - rounded).mean() < 0.05
 
 
+@pytest.mark.slow
 def test_a_detector_in_8_bits(tiny_detector: Path, photos: Path, tmp_path: Path) -> None:
     predictor = load(tiny_detector, device="cpu")
     with torch.no_grad():
@@ -80,6 +81,7 @@ def test_a_detector_in_8_bits(tiny_detector: Path, photos: Path, tmp_path: Path)
     assert report["graphs"]["segment"]["int8"]["found"] == 1
 
 
+@pytest.mark.slow
 def test_a_model_that_finds_nothing_cannot_be_calibrated(
     tiny_detector: Path, photos: Path, tmp_path: Path
 ) -> None:

@@ -28,6 +28,7 @@ print(stack() == before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux's structure")
 def test_the_stack_stays() -> None:
     done = subprocess.run(

@@ -14,10 +14,13 @@ from PIL import Image
 import halfmask
 from benchmarks.real.damage import KINDS, damage
 from halfmask.cli.demo.photographs import PHOTOGRAPHS
+from halfmask.coco.doctor.checks import SAME_MASK
 from halfmask.coco.file import CocoFile
 from halfmask.errors import InputError
 from halfmask.labelling.audit.look import Looker
+from halfmask.labelling.audit.measures import MEASURES
 from halfmask.labelling.audit.result import WRONG, Audit
+from halfmask.labelling.audit.score import WEIGHTS, wrongness
 from tests.conftest import RunsHalfmask
 
 PHOTOS = PHOTOGRAPHS / "photos.json"
@@ -85,6 +88,33 @@ def test_the_list_is_the_same_in_any_order_of_the_file(
     again = halfmask.audit(other, images=PHOTOGRAPHS, device="cpu")
     score = {mask.annotation_id: mask.score for mask in found.masks}
     assert {m.annotation_id: m.score for m in again.masks} == pytest.approx(score, abs=1e-3)
+
+
+def test_one_object_twice_is_doubtful_where_the_model_agrees(found: Audit, tmp_path: Path) -> None:
+    """The best mask of the file, and its copy."""
+    best = found.masks[-1]
+    assert best.score < WRONG / 2
+    document = json.loads(PHOTOS.read_text())
+    [row] = [a for a in document["annotations"] if a["id"] == best.annotation_id]
+    images = [i for i in document["images"] if i["id"] == best.image_id]
+    path = tmp_path / "twice.json"
+    path.write_text(
+        json.dumps({**document, "images": images, "annotations": [row, row | {"id": 1 << 40}]})
+    )
+    twice = halfmask.audit(path, images=PHOTOGRAPHS, device="cpu")
+    assert [mask.iou for mask in twice.masks] == pytest.approx([best.iou] * 2, abs=1e-3)
+    assert all(mask.score >= WRONG for mask in twice.masks)
+    assert {mask.twin for mask in twice.masks} == {best.annotation_id, 1 << 40}
+    assert twice.doubtful == 2
+
+
+def test_near_duplicates_begin_where_those_of_doctor_do() -> None:
+    usual = np.array([WEIGHTS[name][0] for name in MEASURES], dtype=np.float32)
+    measures = np.tile(usual, (3, 1))
+    measures[:, MEASURES.index("twin")] = 0, SAME_MASK - 0.01, SAME_MASK + 0.01
+    none, below, above = wrongness(measures)
+    assert none < 0.2
+    assert below < WRONG <= above
 
 
 # What follows needs no good model.

@@ -50,6 +50,7 @@ def listing(folder: Path) -> set[Path]:
     return set(folder.rglob("*"))
 
 
+@pytest.mark.slow
 def test_few_masks_fill_with_the_shipped_model(
     halfmask_cli: RunsHalfmask, photos: Path, tmp_path: Path
 ) -> None:

@@ -38,7 +38,9 @@ def test_the_compiler_is_loaded_when_it_is_asked() -> None:
 
 
 def test_verbs_that_draw_masks_load_no_compiler() -> None:
-    program = "import sys, halfmask; halfmask.load, halfmask.complete, halfmask.predict; "
+    program = "import sys, halfmask; halfmask.complete, halfmask.predict; "
+    program += "model = halfmask.load('box-segmenter'); import numpy as np; "
+    program += "model.segment(np.zeros((40, 50, 3), np.uint8), [[5, 5, 30, 30]]); "
     program += "from halfmask.masks.operators import KNOWN; import torchvision; "
     program += "known = torchvision.__version__.startswith(KNOWN); "
     program += "sys.exit(known and 'torch._dynamo' in sys.modules)"

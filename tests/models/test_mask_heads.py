@@ -88,7 +88,10 @@ def test_shape_gradient_and_empty_batch(name: str, regions: int) -> None:
     assert (float(loss.detach()) == 0.0) == (regions == 0)
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if k % 3 else []) for k, n in enumerate(HEADS)],
+)
 def test_overfits_a_tiny_set(name: str) -> None:
     model = branch(**HEADS[name])
     features = torch.randn(6, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2))

@@ -73,6 +73,7 @@ def test_a_sampler_chooses_the_regions(config: Any, outside: None) -> None:
     assert len(regions.labels) == 6
 
 
+@pytest.mark.slow
 def test_an_outside_head_from_training_to_onnx(outside: None, tmp_path: Path) -> None:
     small_world(tmp_path / "world", 4)
     stages = [{**BOX_STAGE, "train": ["all"], "loss": "all", "steps": 2}]

@@ -17,7 +17,7 @@ from halfmask.models.backbones.encoder import build_encoder
 from halfmask.models.backbones.norm import InPlaceFrozenNorm, norm_in_place
 from halfmask.models.mask_rcnn import matching as box_matching
 from halfmask.models.mask_rcnn.box_heads import BoxHeads
-from halfmask.models.mask_rcnn.detections import DetectionRules, detections
+from halfmask.models.mask_rcnn.detections import FEW, DetectionRules, LazyOffsets, detections
 from halfmask.models.mask_rcnn.matching import BoxMatcher, BoxPairs
 from halfmask.models.mask_rcnn.pooling import RegionPool
 
@@ -92,6 +92,29 @@ def test_detections_of_many_candidates_equal_torchvisions() -> None:
     assert all(
         torch.equal(ours[0], theirs[0]) for ours, theirs in zip(found, expected, strict=True)
     )
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 40), st.integers(2, 80), st.integers(0, 60))
+def test_offsets_of_pairs_equal_the_layers(seed: int, regions: int, classes: int, n: int) -> None:
+    """Whether a pair's rows are read alone or all are multiplied."""
+    generator = torch.Generator().manual_seed(seed)
+    layer = nn.Linear(16, 4 * classes)
+    hidden = torch.randn(regions, 16, generator=generator)
+    rows = torch.randint(0, regions, (n,), generator=generator)
+    labels = torch.randint(0, classes, (n,), generator=generator)
+    found = LazyOffsets(hidden, layer, first=3)(rows, labels + 3)
+    expected = layer(hidden).view(regions, classes, 4)[rows, labels]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_offsets_of_few_pairs_never_multiply_all_classes() -> None:
+    hidden, layer = torch.randn(100, 8), nn.Linear(8, 4 * 3000)
+    layer.forward = lambda *_: pytest.fail("all classes' offsets were computed")  # type: ignore[method-assign]
+    rows, labels = torch.tensor([3, 99]), torch.tensor([1, 2999])
+    few, _ = LazyOffsets(hidden, layer).split([100, 0])
+    assert few(rows, labels).shape == (2, 4)
+    assert 2 * FEW <= 100 * 3000
 
 
 @settings(max_examples=60, deadline=None)

@@ -49,6 +49,7 @@ def test_splitting_norms_changes_names_and_nothing_else() -> None:
     network.load_state_dict(split_keys(before, norms))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["batch", "frozen"])
 @pytest.mark.parametrize("name", [NAME, f"tf_{NAME}"])
 def test_an_encoder_gives_timms_own_features(tmp_path: Path, norm: str, name: str) -> None:

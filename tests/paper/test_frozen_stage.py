@@ -23,7 +23,7 @@ MASK_STAGES = {
 }
 
 
-@pytest.mark.parametrize("kind", ["transfer", "agnostic"])
+@pytest.mark.parametrize("kind", ["transfer", pytest.param("agnostic", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", MASK_STAGES)
 def test_every_frozen_tensor_is_untouched(
     recipe: Any, document: Record, tmp_path: Path, name: str, kind: str

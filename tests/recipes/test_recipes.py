@@ -339,7 +339,14 @@ def stage1(coco: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Each paper's row trains alike; a third of them is enough for the default run.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=[pytest.mark.slow] if n in PAPER and k % 3 else [])
+        for k, n in enumerate(NAMES)
+    ],
+)
 def test_two_steps(name: str, place: Path, stage1: Path, tmp_path: Path) -> None:
     recipe = shrunk(name, place, stage1)
     path = train(recipe, out=tmp_path / "run", report=False).checkpoint

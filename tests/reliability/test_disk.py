@@ -176,6 +176,7 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_clock_set_back_changes_no_result(
     world: World, tmp_path: Path, halfmask_cli: RunsHalfmask, monkeypatch: pytest.MonkeyPatch
 ) -> None:

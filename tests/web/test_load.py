@@ -264,6 +264,67 @@ def test_a_hundred_thousand_annotations_are_not_loaded(case: Callable[..., Case]
     assert sum(row["halfmask"]["state"] == "accepted" for row in out["annotations"]) == 1000
 
 
+DOUBTS = """
+import json, sys, time
+from pathlib import Path
+from halfmask.web.review.filters import Filter
+from halfmask.web.review.queue import Order
+from halfmask.web.review.review import Review
+from halfmask.web.segmenting import Segmenter
+folder = Path(sys.argv[1])
+def memory():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+places = {"images": folder / "photos", "journal": folder / "journal", "out": folder / "out.json"}
+segmenter = Segmenter(sys.argv[2], device="cpu")
+review = Review(folder / "filled.json", segmenter, **places)
+segmenter.predictor()
+order, position, pages, start = Order(sort="disagreement"), -1, [], time.perf_counter()
+before = memory()
+review.doubts.start()
+found = {"start ms": 1e3 * (time.perf_counter() - start)}
+while review.doubts.view().state == "looking":
+    began = time.perf_counter()
+    if position < 0:
+        found_now = review.queue.page(Filter(), -1, 12, order=order, client="a")
+    else:
+        found_now = review.queue.follow(Filter(), position, 12, order=order, step="item", client="a")
+    position = found_now[0] if found_now else -1
+    pages.append(time.perf_counter() - began)
+    time.sleep(0.1)
+found |= {"all s": time.perf_counter() - start, "page ms": 1e3 * max(pages), "MB": memory() - before}
+began = time.perf_counter()
+review.close()
+found["close s"] = time.perf_counter() - began
+print(json.dumps(found | {"state": review.doubts.view().state, "looked at": review.doubts.view().looked_at}))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory from /proc")
+def test_a_hundred_thousand_masks_of_people_are_sorted_beside_the_review(
+    case: Callable[..., Case], tiny_segmenter: Path
+) -> None:
+    """Three of 20,000 photographs are there: what needs no model is what takes the time."""
+    ring = [8.0, 5.0, 28.0, 5.0, 30.0, 21.0, 18.0, 27.0, 8.0, 25.0]
+    rows = [
+        {"id": k, "image_id": k % 20_000 + 1, "category_id": 5, "bbox": [8.0, 5.0, 22.0, 22.0]}
+        | {"iscrowd": 0, "area": 400, "segmentation": [[v + k % 29 / 3 for v in ring]]}
+        for k in range(100_000)
+    ]
+    images = [
+        {"id": i, "file_name": f"{i}.jpg", "height": 48, "width": 64} for i in range(1, 20_001)
+    ]
+    written = case(rows, images=images)
+    command = [sys.executable, "-c", DOUBTS, str(written.folder), str(tiny_segmenter)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    print(found)
+    assert (found["state"], found["looked at"]) == ("done", 15)
+    assert found["start ms"] < 2000
+    assert found["page ms"] < 2000
+    assert found["MB"] < 150
+    assert found["close s"] < 20
+
+
 def upload(address: str) -> str:
     """The name of a photograph that the try-out page holds."""
     out = io.BytesIO()

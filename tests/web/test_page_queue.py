@@ -144,3 +144,36 @@ def test_a_large_photograph_is_sharp_where_it_is_zoomed(
         middle = page.locator("#minimap").bounding_box()
         page.mouse.click(middle["x"] + 10, middle["y"] + 10)
         until(page, "stage.inSight[0] < 1000")
+
+
+def test_peoples_masks_come_by_doubt_while_the_model_looks(
+    visit: Callable[..., Any], case: Cases, open_review: Callable[[Case], Any]
+) -> None:
+    rows = [filled(number, image=number, bbox=[8, 5, 22, 32]) for number in (1, 2, 3)]
+    for row in rows:
+        del row["halfmask"]
+    review = open_review(case(rows))
+    with review_server(review) as server:
+        page = visit(server.address)
+        shows(page, "#facts", "annotation 1 ")
+        assert page.input_value("#sort") == "disagreement"
+        assert page.is_hidden("#looked-at")
+        review.doubts.start()
+        page.reload()
+        page.wait_for_selector("body.ready")
+        shows(page, "#looked-at", "3 of 3 looked at by the model$")
+        shown = page.inner_text("#facts")
+        review.queue.order_by("disagreement", np.array([0.1, 0.2, 0.9]))
+        page.reload()
+        page.wait_for_selector("body.ready")
+        assert page.inner_text("#facts") == shown, "the address names the mask"
+        page.keyboard.press("Shift+X")
+        shows(page, "#facts", "annotation 3 ")
+        shows(page, "#list li:nth-child(2) .figures", "20")
+        review.queue.order_by("disagreement", np.array([0.1, 0.95, 0.9]))
+        page.keyboard.press("n")
+        shows(page, "#facts", "annotation 2 ")
+        page.keyboard.press("n")
+        shows(page, "#facts", "annotation 1 ")
+        page.keyboard.press("p")
+        shows(page, "#facts", "annotation 2 ")

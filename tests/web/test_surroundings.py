@@ -55,3 +55,24 @@ def test_what_is_found_in_a_smaller_copy_of_a_part_is_where_it_is(
     found = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     assert found == pytest.approx(view.inside(box), abs=0.51)
     assert view.outside(tuple(map(float, found))) == pytest.approx(box, abs=2)  # type: ignore[arg-type]
+
+
+def test_a_drawn_mask_is_shown_as_the_view_shows_the_photograph(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    view = view_of((10, 10, 50, 40), (600, 800))
+    bitmap = np.zeros((30, 40), dtype=bool)
+    bitmap[5:25, 10:30] = True
+    assert view.mask_inside(bitmap, (10, 10)).dense()[0, 15:35, 20:40].all()
+    assert int(view.mask_inside(bitmap, (10, 10)).dense().sum()) == 400
+    monkeypatch.setattr(surroundings, "WHOLE_PIXELS", 1000)
+    monkeypatch.setattr(surroundings, "WINDOW_PIXELS", 10_000)
+    view = view_of((300, 200, 500, 400), (600, 800))
+    full = np.ones((200, 200), dtype=bool)
+    small = view.mask_inside(full, (300, 200)).dense()[0]
+    assert tuple(small.shape) == view.size
+    x0, y0, x1, y1 = (round(v) for v in view.inside((300, 200, 500, 400)))
+    assert small[y0:y1, x0:x1].all()
+    assert int(small.sum()) == (x1 - x0) * (y1 - y0)
+    beyond = view.mask_inside(np.ones((900, 1200), dtype=bool), (-100, -100)).dense()
+    assert beyond.all()

@@ -6,10 +6,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from halfmask.coco.images import Pixels
-from halfmask.coco.photographs.reader import PhotographReader
+from halfmask.coco.photographs.orientation import Size
+from halfmask.coco.records import Record
 from halfmask.errors import InputError
 from halfmask.inference.complete.plan import BATCH_PIXELS, Piece
 
@@ -18,6 +19,13 @@ Photograph = Pixels | InputError
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+
+class ReadsPhotographs(Protocol):
+    """Reads photographs, as `PhotographReader` does from a folder."""
+
+    def read(self, image: Record, size: Size) -> Pixels:
+        """Returns the photograph of an image record of a size (H, W)."""
 
 
 class LargePhotograph:
@@ -43,7 +51,7 @@ class LargePhotograph:
 
 
 def photographs_of(
-    reader: PhotographReader, pieces: Sequence[Piece], last: LargePhotograph | None = None
+    reader: ReadsPhotographs, pieces: Sequence[Piece], last: LargePhotograph | None = None
 ) -> list[Photograph]:
     """Reads the photographs of a batch.
 

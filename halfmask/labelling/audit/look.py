@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from halfmask.coco.file import CocoFile
 from halfmask.coco.images import Pixels
-from halfmask.coco.photographs.reader import PhotographReader
 from halfmask.coco.supervision import MaskState
 from halfmask.errors import InputError
 from halfmask.inference.complete.photographs import (
     LargePhotograph,
     Photograph,
+    ReadsPhotographs,
     ahead,
     photographs_of,
 )
@@ -68,7 +68,7 @@ class Looker:
 
     predictor: Predictor
     file: CocoFile
-    reader: PhotographReader
+    reader: ReadsPhotographs
     workers: int = 2
     effort: Effort | None = None
     unread: list[str] = field(default_factory=list)
@@ -95,7 +95,7 @@ class Looker:
     ) -> Iterator[LookedAt]:
         """Yields the measures of the masks, photograph by photograph."""
         for piece, pixels, drawn in self.drawings(batches, progress):
-            yield self._measured(piece, pixels, drawn)
+            yield self.measured(piece, pixels, drawn)
 
     def drawings(
         self, batches: list[list[Piece]], progress: Progress | None = None
@@ -143,7 +143,8 @@ class Looker:
         )
         yield from zip(there, drawn, strict=True)
 
-    def _measured(self, piece: Piece, pixels: Pixels, drawn: Detection) -> LookedAt:
+    def measured(self, piece: Piece, pixels: Pixels, drawn: Detection) -> LookedAt:
+        """Returns the measures of the masks of a piece; takes a row of `drawings`."""
         image_id = piece.image["id"]
         records = self.file.annotations_of(image_id)
         by_position = {self.file.position_of(record): record for record in records}

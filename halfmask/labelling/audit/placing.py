@@ -18,6 +18,8 @@ from halfmask.masks.rle import Bitmap, Place, compressed, crop_of, overlaps
 
 HELD = (MaskState.MASK, MaskState.SUSPECT)
 """States of the masks that are compared with each other."""
+ROWS = 64
+"""Masks that are compared with all others at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +114,18 @@ def place(
         for best in (alike.argmax(1), fits.argmax(1))
     )
     return Placed(masks=masks, placement=placement, twins=twins, fitting=fitting)
+
+
+def most_alike(around: Neighbours) -> NDArray[np.float64]:
+    """Returns the IoU of each mask of a photograph with the most alike other one, [n]."""
+    count = len(around.ids)
+    found, crowd = np.zeros(count), np.zeros(count, bool)
+    for start in range(0, count, ROWS):
+        rows = np.arange(start, min(start + ROWS, count))
+        alike = overlaps(around.rles[start : start + ROWS], around.rles, crowd)
+        alike[rows - start, rows] = 0
+        found[rows] = alike.max(1)
+    return found
 
 
 def pairwise_iou(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from halfmask.coco.doctor.checks import SAME_MASK
 from halfmask.coco.file import CocoFile
 from halfmask.coco.supervision import MaskState, judge
 from halfmask.errors import InputError
 from halfmask.inference.complete.plan import Piece
 from halfmask.labelling.audit.look import Looker
 from halfmask.labelling.audit.measures import MEASURES
+from halfmask.labelling.audit.placing import Neighbours, most_alike
+from halfmask.labelling.audit.result import WRONG
 from halfmask.labelling.audit.score import wrongness
 from halfmask.progress import Progress
 
@@ -87,3 +90,17 @@ def broken_masks(file: CocoFile) -> Iterator[tuple[int, str]]:
         for annotation, state in rows:
             if state is MaskState.BROKEN:
                 yield file.position_of(annotation), judge(annotation, size).reason
+
+
+def plain_doubts(file: CocoFile, image_id: int) -> dict[int, float]:
+    """Returns position → score of an image's masks that look wrong without a model.
+
+    A mask that cannot be read has 1, as in `rank_masks`. A near-duplicate has WRONG,
+    and so has a polygon that repeats its box.
+    """
+    known = {MaskState.BROKEN: 1.0, MaskState.SUSPECT: WRONG}
+    rows = zip(file.annotations_of(image_id), file.states_of(image_id), strict=True)
+    found = {file.position_of(a): known[state] for a, state in rows if state in known}
+    around = Neighbours.of(file, image_id)
+    twins = np.flatnonzero(most_alike(around) > SAME_MASK).tolist()
+    return {around.positions[k]: WRONG for k in twins} | found

@@ -91,8 +91,11 @@ def _traced(
     )
     try:
         graph = tracer.trace(network)
-        probe = _Shapes(fx.GraphModule(copy.deepcopy(network).to("meta"), copy.deepcopy(graph)))
-        probe.run(torch.empty(1, 3, *PROBE, device="meta"))
+        # Tensors without values ("meta") would import torch's compiler, which takes
+        # longer than these pixels.
+        probe = _Shapes(fx.GraphModule(network, copy.deepcopy(graph)))
+        with torch.no_grad():
+            probe.run(torch.zeros(1, 3, *PROBE))
     except Exception as error:  # a foreign forward may raise anything when traced
         raise ValueError(f"its computation cannot be traced ({type(error).__name__})") from error
     shapes = [probe.shapes.get(node.name, ()) for node in graph.nodes]

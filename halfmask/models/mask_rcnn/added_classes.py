@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from halfmask.models.base import precise
+from halfmask.models.mask_rcnn.detections import LazyOffsets
 
 NEVER = -1e4
 """Bias of a class that no box has taught: its score is 0."""
@@ -28,12 +29,12 @@ class ClassGroup:
         first: label that its column 0 stands for; the group's classes follow.
         logits: float [R, 1 + n]; column 0 is background, for added classes all that is
             none of them.
-        offsets: float [R, 4 + 4n], those of column 0 unused.
+        offsets: of regions and columns.
     """
 
     first: int
     logits: Tensor
-    offsets: Tensor
+    offsets: LazyOffsets
 
 
 class AddedRows(nn.Module):
@@ -111,20 +112,19 @@ class GrownPredictor(nn.Module):
         Args:
             hidden: float [R, D] of the box head.
         """
-        logits, offsets = precise(self.cls_score(hidden)), precise(self.bbox_pred(hidden))
-        out, rest = [ClassGroup(0, logits, offsets)], logits.logsumexp(1, keepdim=True)
-        unused = offsets[:, :4]
+        logits = precise(self.cls_score(hidden))
+        out = [ClassGroup(0, logits, LazyOffsets(hidden, self.bbox_pred))]
+        rest = logits.logsumexp(1, keepdim=True)
         for first, (classes, boxes) in zip(self.firsts, self._added_layers(), strict=True):
             logits = torch.cat([rest, precise(classes(hidden))], 1)
-            offsets = torch.cat([unused, precise(boxes(hidden))], 1)
-            out.append(ClassGroup(first - 1, logits, offsets))
+            out.append(ClassGroup(first - 1, logits, LazyOffsets(hidden, boxes, first=1)))
             rest = logits.logsumexp(1, keepdim=True)
         return out
 
     def _groups(self) -> list[AddedRows]:
         return [rows for rows in self.added if isinstance(rows, AddedRows)]
 
-    def _added_layers(self) -> list[tuple[nn.Module, nn.Module]]:
+    def _added_layers(self) -> list[tuple[nn.Linear, nn.Linear]]:
         return [(rows.cls_score, rows.bbox_pred) for rows in self._groups()]
 
 

@@ -20,7 +20,7 @@ from halfmask import distributed
 from halfmask.models.base import precise
 from halfmask.models.image_rng import MASKS, REGIONS, ImageSampler, image_rng
 from halfmask.models.mask_rcnn.added_classes import ClassGroup, GrownPredictor, merged
-from halfmask.models.mask_rcnn.detections import DetectionRules, Sizes, detections
+from halfmask.models.mask_rcnn.detections import DetectionRules, LazyOffsets, Sizes, detections
 from halfmask.models.mask_rcnn.detectron_geometry import DetectronPool
 from halfmask.models.mask_rcnn.detectron_training import (
     RPN_BETA,
@@ -201,9 +201,11 @@ class BoxHeads(RoIHeads):
         return found
 
     def _groups(self, features: Features, boxes: list[Tensor], sizes: Sizes) -> list[ClassGroup]:
-        if isinstance(self.box_predictor, GrownPredictor):
-            return self.box_predictor.groups(self.hidden(features, boxes, sizes))
-        return [ClassGroup(0, *self._score(features, boxes, sizes))]
+        hidden, predictor = self.hidden(features, boxes, sizes), self.box_predictor
+        if isinstance(predictor, GrownPredictor):
+            return predictor.groups(hidden)
+        logits = precise(predictor.cls_score(hidden))
+        return [ClassGroup(0, logits, LazyOffsets(hidden, predictor.bbox_pred))]
 
     def _score(
         self, features: Features, boxes: list[Tensor], sizes: Sizes

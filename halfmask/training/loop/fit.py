@@ -29,7 +29,7 @@ from halfmask.training.loop.optim import built_to_learn
 from halfmask.training.loop.records import records_of
 from halfmask.training.loop.resume import read_resume_point
 from halfmask.training.loop.stage import build_stage
-from halfmask.training.loop.trainer import build_trainer
+from halfmask.training.loop.trainer import build_trainer, fast_on
 
 _Images = tuple[list[Tensor], list[Target]]
 CACHE_BATCH = 4
@@ -126,7 +126,7 @@ def fit(
     interrupts.install()
     finished = False
     try:
-        with _quiet(), shared_norms(model):
+        with _quiet(), shared_norms(model), fast_on(target, recipe, model):
             run.stages(position)
         finished = True
     except Interrupted:

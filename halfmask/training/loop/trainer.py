@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
@@ -11,13 +16,18 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
 
 from halfmask import distributed
+from halfmask.models.backbones.depthwise import depthwise_in_full_precision
 from halfmask.recipes.recipe import Recipe, Stage
 from halfmask.recipes.run import Precision
 from halfmask.training.loop.callback import RunCallback
 from halfmask.training.loop.resume import ResumeFile
 
+M_TRIM_THRESHOLD = -1  # of glibc's malloc.h
+KERNELS = 16_384
+"""Kernels that oneDNN keeps at most; the user's own limit holds."""
 PRECISION: dict[Precision, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
@@ -32,6 +42,25 @@ def precision_on(device: torch.device, wanted: Precision) -> Precision:
     has: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     fast = bool(has.get("amx_bf16") or has.get("avx512_bf16"))
     return "bf16" if wanted == "bf16" and fast else "32"
+
+
+@contextmanager
+def fast_on(device: torch.device, recipe: Recipe, model: nn.Module) -> Iterator[None]:
+    """Trains a model within the block as its device is fastest at.
+
+    A step of a box segmenter has any number of crops, and each number needs kernels of
+    its own. oneDNN keeps 1024, fewer than an encoder needs for two dozen numbers, so it
+    would make them anew all the time. It reads the limit at its first convolution. And
+    glibc gives a step's memory back to the system, which then clears it for the next.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS))
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    if device.type == "cpu" and precision_on(device, recipe.precision) == "bf16":
+        with depthwise_in_full_precision(model):
+            yield
+    else:
+        yield
 
 
 def build_trainer(

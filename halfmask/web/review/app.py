@@ -14,7 +14,7 @@ from halfmask.web.pages import application, fault
 from halfmask.web.review.grid.routes import add_grid
 from halfmask.web.review.log.decision import ConflictError
 from halfmask.web.review.log.statistics import changes_since
-from halfmask.web.review.queue import Order
+from halfmask.web.review.queue import Order, Queue
 from halfmask.web.review.review import Review
 from halfmask.web.review.routes.edits import Position, Row, add_edits, check_item
 from halfmask.web.review.routes.steps import add_steps, filter_of
@@ -42,6 +42,7 @@ def review_app(review: Review) -> FastAPI:
     """Returns the application of a review page; /openapi.json describes its API."""
     app = application("halfmask review", "review.html")
     _add_queue(app, review)
+    _add_progress(app, review)
     _add_items(app, review)
     _add_photographs(app, review)
     _add_conflicts(app, review)
@@ -58,20 +59,36 @@ def _add_queue(app: FastAPI, review: Review) -> None:
 
     @app.get("/api/queue")
     def queue(asked: Annotated[schema.QueueRequest, Query()]) -> schema.QueuePage:
-        order, wanted = Order(sort=asked.sort, reverse=asked.reverse), filter_of(asked)
-        after = asked.after if asked.beyond < 0 else review.queue.rank(asked.beyond, order)
-        positions = review.queue.page(
+        positions = queue_page(review.queue, asked)
+        order = Order(sort=asked.sort, reverse=asked.reverse)
+        items = [schema.QueueEntry(**review.views.row(p, order)) for p in positions]
+        return schema.QueuePage(items=items, selected=review.queue.count(filter_of(asked)))
+
+    @app.post("/api/export")
+    def export() -> schema.Exported:
+        return review.export()
+
+
+def queue_page(queue: Queue, asked: schema.QueueRequest) -> list[int]:
+    """Returns the positions that a request asks for."""
+    order, wanted = Order(sort=asked.sort, reverse=asked.reverse), filter_of(asked)
+    if queue.is_changing(order) and queue.table.is_item(asked.beyond) and not asked.backwards:
+        return queue.follow(
+            wanted, asked.beyond, asked.count, order=order, step=asked.step, client=asked.client
+        )
+    with queue.lock:  # a new order between the two would lead elsewhere
+        return queue.page(
             wanted,
-            after,
+            asked.after if asked.beyond < 0 else queue.rank(asked.beyond, order),
             asked.count,
             order=order,
             step=asked.step,
             backwards=asked.backwards,
             client=asked.client,
         )
-        items = [schema.QueueEntry(**review.views.row(p, order)) for p in positions]
-        return schema.QueuePage(items=items, selected=review.queue.count(wanted))
 
+
+def _add_progress(app: FastAPI, review: Review) -> None:
     @app.get("/api/progress")
     def progress(asked: Annotated[schema.FilterRequest, Query()]) -> schema.Progress:
         return schema.Progress(
@@ -79,6 +96,10 @@ def _add_queue(app: FastAPI, review: Review) -> None:
             all_states=review.all_states(),
             reviewers=review.decisions.reviewers(),
         )
+
+    @app.get("/api/doubts")
+    def doubts() -> schema.DoubtsView:
+        return review.doubts.view()
 
     @app.get("/api/statistics")
     def statistics() -> schema.StatisticsView:
@@ -89,10 +110,6 @@ def _add_queue(app: FastAPI, review: Review) -> None:
         since: Annotated[int, Query(ge=0, le=schema.LARGEST_ID)], by: Name = ""
     ) -> schema.ChangesView:
         return changes_since(review.decisions, since, by)
-
-    @app.post("/api/export")
-    def export() -> schema.Exported:
-        return review.export()
 
 
 def _add_items(app: FastAPI, review: Review) -> None:

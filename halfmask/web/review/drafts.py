@@ -5,14 +5,18 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from halfmask.errors import InputError
+from halfmask.inference.looks import Look
 from halfmask.masks.rle import crop_of, rle_of
 from halfmask.web import schema
-from halfmask.web.clicks import Area, area_around, click_points, fitted
+from halfmask.web.clicks import Area, Bits, Point, area_around, click_points, fitted
+from halfmask.web.clicks import Box as Corners
+from halfmask.web.decoding.photo import Photo
 from halfmask.web.drawing import Mask, drawn_by_hand
 from halfmask.web.review.source import ReviewedFile
 from halfmask.web.segmenting import Drawn, Segmenter
@@ -61,6 +65,10 @@ class Drafts:
     ) -> schema.Refined:
         """Returns a mask that fits clicks, and keeps it until it is accepted.
 
+        A model that was trained with clicks reads them and the drawn mask. Of another
+        one, the look that fits most clicks is the start. Either mask is then corrected
+        about each click that it does not fit.
+
         Its score is the model's for the box: nobody measured corrected masks.
 
         Args:
@@ -79,15 +87,30 @@ class Drafts:
         points = click_points(asked.clicks, box, size)
         area = area_around(box, points, size)
         drawn = None if asked.mask is None else _pixels(asked.mask, area, size)
-        found = self._segmenter.looks(self._file.photo(row), box, self._label(category))
-        mask = fitted(found, points, area, drawn=drawn)
+        photo = self._file.photo(row)
+        method: Literal["model", "looks"] = "looks"
+        if self._segmenter.takes_clicks():
+            method = "model"
+            found = [self._by_model(photo, box, points, area=area, drawn=drawn)]
+            mask = fitted(found, points, area)
+        else:
+            found = self._segmenter.looks(photo, box, self._label(category))
+            mask = fitted(found, points, area, drawn=drawn)
         if not mask.any():
             raise InputError("these clicks leave no pixel of the mask; take one back")
         rle = rle_of(mask.astype("uint8"), (area.x, area.y), size)
         score = round(min(max(found[0].quality, 0.0), 1.0), 4)
         made = Drawn(rle=rle, area=int(mask.sum()), score=score, box=box, clicks=len(points))
         answer = schema.Segmented.of(made, self._keep(owner, made))
-        return schema.Refined(**answer.model_dump(), method="looks")
+        return schema.Refined(**answer.model_dump(), method=method)
+
+    def _by_model(
+        self, photo: Photo, box: Corners, points: Sequence[Point], *, area: Area, drawn: Bits | None
+    ) -> Look:
+        """Returns a clicked model's mask; it need not hold each click yet."""
+        clicks = [(p.x + 0.5, p.y + 0.5, p.positive) for p in points]
+        before = None if drawn is None or not drawn.any() else (drawn, (area.x, area.y))
+        return self._segmenter.refined(photo, box, clicks, drawn=before)
 
     def mask(self, draft: str, owner: Owner) -> Mask:
         """Returns a kept mask as the journal keeps it.
@@ -123,7 +146,7 @@ class Drafts:
         return draft
 
 
-def _pixels(runs: schema.Runs, area: Area, size: tuple[int, int]) -> NDArray[np.bool_]:
+def _pixels(runs: schema.Runs, area: Area, size: tuple[int, int]) -> Bits:
     """Returns the pixels of a drawn mask in an area, bool [height, width]."""
     out = np.zeros((area.height, area.width), dtype=bool)
     crop = crop_of(drawn_by_hand(runs, size)["segmentation"], size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -20,6 +21,8 @@ HOLD_SECONDS = 90.0
 HELD_AHEAD = 2
 """Annotations that are held for a reviewer besides the current one."""
 MOST_HOLDS = 4096
+MOST_TRAILS = 256
+"""Browser windows of which the queue knows what they saw in an order that changes."""
 SORTS = ("score", "class", "size", "file")
 Step = Literal["item", "class", "photo"]
 
@@ -58,8 +61,9 @@ class Queue:
         self.selected = self._selection.of
         self._values: dict[str, NDArray[np.float32]] = {}
         self._orders: dict[Order, tuple[int, NDArray[np.int32], NDArray[np.int32]]] = {}
+        self._seen: OrderedDict[tuple[str, Order], dict[int, None]] = OrderedDict()
         self._holds: dict[int, tuple[str, float]] = {}
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
 
     def __len__(self) -> int:
         """Returns the number of annotations in the review that are not deleted."""
@@ -73,6 +77,8 @@ class Queue:
     def order_by(self, name: str, values: NDArray[Any]) -> None:
         """Gives every annotation of the file a value to sort by, highest first.
 
+        New values may come at any time; `follow` leads through a changing order.
+
         Args:
             name: of the order.
             values: float [n]; NaN comes last.
@@ -84,9 +90,13 @@ class Queue:
                 f"{name}: expected {self.table.file_count} values, one for each annotation of "
                 f"the file, found {len(values)}"
             )
-        with self._lock:
+        with self.lock:
             self._values[name] = np.asarray(values, dtype=np.float32)
             self._orders = {o: known for o, known in self._orders.items() if o.sort != name}
+
+    def is_changing(self, order: Order) -> bool:
+        """Whether an order is one of `order_by`."""
+        return order.sort in self._values
 
     def value(self, name: str, position: int) -> float | None:
         """Returns the value of an annotation in an order of `order_by`; None: without one."""
@@ -128,7 +138,7 @@ class Queue:
             backwards: returns what comes before `after` instead, nearest first.
             client: identifies the browser window.
         """
-        with self._lock:  # a decision between selecting and holding would offer it again
+        with self.lock:  # a decision between selecting and holding would offer it again
             positions, _ = self._order(order)
             now = positions[after : after + 1] if after >= 0 else positions[:0]
             chosen = self._reached(wanted, now, step)[positions]
@@ -136,13 +146,57 @@ class Queue:
                 behind = max(after, 0)
                 before: list[int] = positions[:behind][chosen[:behind]][::-1][:count].tolist()
                 return before
-            ahead = positions[after + 1 :][chosen[after + 1 :]]
-            busy = self._held_by_others(client)
-            free = ahead[~np.isin(ahead, busy)] if busy else ahead
-            if not len(free) and after < 0:
-                free = ahead  # no other is left
-            page: list[int] = free[:count].tolist()
-            self._hold([*now.tolist(), *page[:HELD_AHEAD]], client)
+            if after < 0:
+                self._seen.pop((client, order), None)
+            return self._free(
+                positions[after + 1 :], chosen[after + 1 :], count=count, now=now, client=client
+            )
+
+    def follow(
+        self, wanted: Filter, beyond: int, count: int, *, order: Order, step: Step, client: str
+    ) -> list[int]:
+        """Returns what a client sees after an annotation in an order that changes.
+
+        This is what it saw after that annotation before, then what it has not seen, in
+        the order. So new values neither hide an annotation nor bring one again. Whoever
+        starts at the first of `page` has seen nothing.
+
+        Args:
+            wanted, count, order, step, client: as in `page`.
+            beyond: position of the annotation.
+        """
+        with self.lock:
+            positions, _ = self._order(order)
+            seen = self._seen.setdefault((client, order), {})
+            self._seen.move_to_end((client, order))
+            while len(self._seen) > MOST_TRAILS:
+                self._seen.popitem(last=False)
+            seen.setdefault(beyond)
+            trail = np.array([*seen], dtype=np.int32)
+            later = trail[int(np.flatnonzero(trail == beyond)[0]) + 1 :]
+            ahead = np.concatenate([later, positions[~np.isin(positions, trail)]])
+            now = np.array([beyond], dtype=np.int32)
+            return self._free(
+                ahead, self._reached(wanted, now, step)[ahead], count=count, now=now, client=client
+            )
+
+    def _free(
+        self,
+        ahead: NDArray[np.int32],
+        chosen: NDArray[np.bool_],
+        *,
+        count: int,
+        now: NDArray[np.int32],
+        client: str,
+    ) -> list[int]:
+        """Returns what no other client sees of the chosen positions; holds the first."""
+        ahead = ahead[chosen]
+        busy = self._held_by_others(client)
+        free = ahead[~np.isin(ahead, busy)] if busy else ahead
+        if not len(free) and not len(now):
+            free = ahead  # no other is left
+        page: list[int] = free[:count].tolist()
+        self._hold([*now.tolist(), *page[:HELD_AHEAD]], client)
         return page
 
     def _reached(self, wanted: Filter, now: NDArray[np.int32], step: Step) -> NDArray[np.bool_]:
@@ -156,7 +210,7 @@ class Queue:
 
     def ordered(self, wanted: Filter, order: Order = Order()) -> NDArray[np.int32]:
         """Returns all positions that the filter selects, int32 [n], in an order."""
-        with self._lock:
+        with self.lock:
             positions, _ = self._order(order)
             return positions[self.selected(wanted)[positions]]
 
@@ -179,7 +233,7 @@ class Queue:
 
     def _order(self, order: Order) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Returns all positions in an order, and the rank of each position."""
-        with self._lock:
+        with self.lock:
             table = self.table
             # Added annotations, and classes and boxes that change, make it anew.
             stamp = len(table) + (table.edits << 32 if order.sort in ("class", "size") else 0)
@@ -188,11 +242,18 @@ class Queue:
                 items = np.flatnonzero(table.states).astype(np.int32)
                 positions = items[np.lexsort(self._keys(order.sort, items))]
                 if order.reverse:
-                    positions = positions[::-1]
+                    positions = self._reversed(order.sort, positions)
                 ranks = np.full(len(table.states), -1, dtype=np.int32)
                 ranks[positions] = np.arange(len(positions), dtype=np.int32)
                 known = self._orders[order] = (stamp, positions, ranks)
             return known[1], known[2]
+
+    def _reversed(self, sort: str, positions: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Returns positions the other way round; those without a value stay last."""
+        positions = positions[::-1]
+        if sort not in self._values:
+            return positions
+        return positions[np.argsort(np.isnan(self._column(sort)[positions]), kind="stable")]
 
     def _keys(self, sort: str, items: NDArray[np.int32]) -> list[NDArray[Any]]:
         """Returns the columns to sort by, the first one last; ties keep the file's order."""
@@ -208,9 +269,13 @@ class Queue:
             return [items]
         if sort not in self._values:
             raise InputError(f"the queue cannot be sorted by {sort!r}; it knows {self.sorts}")
-        values = np.full(len(table.states), np.nan, dtype=np.float32)
-        values[: table.file_count] = self._values[sort]
-        return [items, -values[items]]
+        return [items, -self._column(sort)[items]]
+
+    def _column(self, name: str) -> NDArray[np.float32]:
+        """Returns the values of an order of `order_by`, also for added annotations."""
+        values = np.full(len(self.table.states), np.nan, dtype=np.float32)
+        values[: self.table.file_count] = self._values[name]
+        return values
 
     def _held_by_others(self, client: str) -> list[int]:
         now = time.monotonic()

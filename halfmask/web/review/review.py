@@ -19,6 +19,7 @@ from halfmask.web.review.filters import Filter
 from halfmask.web.review.log.decision import Decision
 from halfmask.web.review.log.decisions import Decisions
 from halfmask.web.review.log.statistics import Statistics
+from halfmask.web.review.people.doubts import DoubtOrder
 from halfmask.web.review.queue import Queue
 from halfmask.web.review.regroup import Regrouper
 from halfmask.web.review.source import ReviewedFile
@@ -39,7 +40,7 @@ class Review:
             None: if it filled none.
     Attributes:
         file, index, table: what is reviewed, and its current state.
-        decisions, queue, views, editor, regrouper, batch, drafts, statistics:
+        decisions, queue, views, editor, regrouper, batch, drafts, statistics, doubts:
             its parts.
     Raises:
         InputError: `data` is no COCO file, or has nothing to review; or the journal or
@@ -74,9 +75,11 @@ class Review:
         self.batch = Batches(self.decisions, self.queue, self.editor)
         self.drafts = Drafts(self.file, segmenter)
         self.statistics = Statistics(self.decisions)
+        self.doubts = DoubtOrder(self.file, self.queue, segmenter)
         self._exporting = threading.Lock()
 
     def close(self) -> None:
+        self.doubts.stop()
         self.segmenter.close()
         self.decisions.close()
         self.file.source.close()

@@ -15,6 +15,7 @@ from halfmask.formats.report import ConversionReport
 from halfmask.formats.source import open_source
 from halfmask.inference.runtime.names import Computing, Precision, Runtime
 from halfmask.models.box_segmenter.looks import Effort
+from halfmask.web.review.log.statistics import PeopleMasks, people_masks
 from halfmask.web.review.review import Review
 from halfmask.web.segmenting import Segmenter
 
@@ -33,6 +34,7 @@ class Reviewed:
             not write the file.
         edits: classes, boxes and masks changed, annotations deleted and added in
             `out`, and open comments; None as `written`.
+        people: how many of people's masks were looked at, and found wrong.
         reading: what could not be read of a data set that is no COCO file.
     """
 
@@ -41,6 +43,7 @@ class Reviewed:
     masks: int
     written: dict[str, int] | None = None
     edits: dict[str, int] | None = None
+    people: PeopleMasks = field(default_factory=PeopleMasks)
     reading: ConversionReport = field(default_factory=ConversionReport)
 
     def to_json(self) -> dict[str, Any]:
@@ -67,8 +70,9 @@ def review(
     """Serves the review page of a file until Ctrl-C; logs its address.
 
     People accept, reject and edit the masks that halfmask filled; in a file without
-    any, those that people drew. Every action is in the journal before the page shows
-    it. The same call resumes a review that was stopped or killed.
+    any, those that people drew, the ones that the model doubts first. Every action is
+    in the journal before the page shows it. The same call resumes a review that was
+    stopped or killed.
 
     Args:
         data: what `complete` wrote, or any other data set; never written to.
@@ -118,11 +122,15 @@ def review(
         else:
             logger.info("%s: %d masks to review; decisions go to %s", data, masks, journal)
             _serve(opened, host, port, token=token)
+        people = people_masks(opened.decisions)
     finally:
         opened.close()
+    # fmt: off
     return Reviewed(
-        out=out, journal=journal, masks=masks, written=written, edits=edits, reading=source.report
+        out=out, journal=journal, masks=masks, written=written, edits=edits, people=people,
+        reading=source.report,
     )
+    # fmt: on
 
 
 def _outputs(out: str | Path | None, journal: str | Path | None) -> list[Output]:
@@ -134,4 +142,5 @@ def _serve(opened: Review, host: str, port: int | None, *, token: bool) -> None:
 
     server = review_server(opened, host=host, port=port, token=token)
     opened.segmenter.warm_up()
+    opened.doubts.start()
     server.run()

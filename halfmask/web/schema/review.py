@@ -153,6 +153,22 @@ class ReviewSession(BaseModel):
     seq: int
 
 
+class DoubtsView(BaseModel):
+    """How many of people's masks the model has looked at, so that they can be sorted.
+
+    `state` is looking, done, no model or stopped (`fault` says why), or off where no
+    such masks are reviewed; `skipped` counts those whose photograph cannot be read;
+    `turn` grows with each new order.
+    """
+
+    state: Literal["off", "looking", "done", "no model", "stopped"]
+    looked_at: int
+    total: int
+    skipped: int
+    fault: str
+    turn: int
+
+
 class HistoryEntry(BaseModel):
     """A change of an annotation; `text` and `open` are those of a comment."""
 

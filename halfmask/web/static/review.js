@@ -7,6 +7,7 @@ import { choose, chooseNumber, openClasses, startClasses } from "/static/classes
 import { listenToTools, viewKeys } from "/static/controls.js";
 import { arrow, hideCrosshair, press } from "/static/crosshair.js";
 import { desk, openStates, stage, STATES, WORDS } from "/static/desk.js";
+import { startDoubts } from "/static/doubts.js";
 import { fillHelp } from "/static/help.js";
 import { refreshProgress, showList, startList } from "/static/list.js";
 import { loadOthers, lookKeys, showOthers, startLook } from "/static/look.js";
@@ -274,6 +275,7 @@ async function start() {
     $("category").append(element("option", { value: one.id, text: `${one.name} (${one.count.toLocaleString()})` }));
   }
   for (const option of [...$("sort").options]) if (!(desk.session.sorts ?? ["score"]).includes(option.value.split(" ")[0])) option.remove();
+  if (desk.session.origin === "person") $("sort").querySelector("[value=disagreement]")?.setAttribute("selected", ""); // also what Clear goes back to
   restoreFilter();
   tellNarrowed();
   startLook();
@@ -281,6 +283,7 @@ async function start() {
   startComments();
   startList();
   startChanges();
+  startDoubts();
   refreshProgress();
   $("who").textContent = reviewer() || "Name?";
   if (!reviewer()) askName();

@@ -15,10 +15,25 @@ from halfmask.web.review.log.decision import decision_of
 from halfmask.web.review.log.decisions import Decisions
 from halfmask.web.review.log.journal import Entry, Record
 from halfmask.web.review.log.steps import REDO, UNDO, actor_of, time_of
+from halfmask.web.review.table import ORIGINS
 
 DECISIVE = {"accepted": "good", "confirmed": "good", "rejected": "bad", "deleted": "bad"}
 """What a decision says of a mask; one that is redrawn was bad, too."""
 MOST_CHANGES = 500
+
+
+@dataclass(frozen=True)
+class PeopleMasks:
+    """How many of the file's masks of people were looked at, and found wrong.
+
+    Attributes:
+        looked_at: masks that somebody decided about or changed.
+        wrong: those of them that are rejected, deleted, drawn again, or have another
+            class or box.
+    """
+
+    looked_at: int = 0
+    wrong: int = 0
 
 
 @dataclass
@@ -152,6 +167,22 @@ class Statistics:
             for row, category in enumerate(categories)
             if counts[row * size : (row + 1) * size].any()
         ]
+
+
+def people_masks(log: Decisions) -> PeopleMasks:
+    """Counts what became of the masks of people that the file had."""
+    looked_at = wrong = 0
+    table, index = log.table, log.table.index
+    for position, now in log.decided():
+        if table.origins[position] == ORIGINS.index("person"):
+            looked_at += 1
+            wrong += (
+                now.state in ("rejected", "deleted")
+                or now.mask is not None
+                or bool(table.classes[position] != index.classes[position])
+                or bool((table.boxes[position] != index.boxes[position]).any())
+            )
+    return PeopleMasks(looked_at, wrong)
 
 
 def changes_since(log: Decisions, since: int, by: str) -> schema.ChangesView:

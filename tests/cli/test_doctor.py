@@ -148,7 +148,7 @@ def test_photographs_are_looked_at_when_asked(data: Path, tmp_path: Path) -> Non
     Image.fromarray(pixels[:20]).save(folder / "a.png")
     result = invoke(data, "--images", folder)
     assert result.exit_code == 1
-    assert "photographs whose size differs" in result.stdout
+    assert "photograph whose size differs" in result.stdout
 
 
 def test_input_errors_pass_through(tmp_path: Path, data: Path) -> None:

@@ -1,7 +1,11 @@
-"""A person's browser, and a command that serves a page, in a process of its own."""
+"""A person's browser, and a command that serves a page, in a process of its own.
+
+HALFMASK_AXE names axe-core's axe.min.js (npm install axe-core); it is not part of halfmask.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,9 +15,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
+AXE = Path(os.environ.get("HALFMASK_AXE", ""))
+needs_axe = pytest.mark.skipif(
+    not AXE.is_file(), reason="needs HALFMASK_AXE, the path of axe.min.js"
+)
+
+
+def serious_faults(page: Any) -> dict[str, list[str]]:
+    """Returns what axe-core's rules find serious or critical: rule → elements."""
+    if not page.evaluate("() => 'axe' in window"):
+        page.add_script_tag(path=AXE)
+    return {
+        fault["id"]: [node["html"][:120] for node in fault["nodes"]]
+        for fault in page.evaluate("() => axe.run()")["violations"]
+        if fault["impact"] in ("serious", "critical")
+    }
 
 
 @contextmanager

@@ -49,13 +49,15 @@ def _verb(name: str, command: Any) -> str:
     parts = [f"## {name}", f"```text\n{usage}\n```", *_paragraphs(command.help or "")]
     if arguments:
         rows = [f"| `{_cell(_label(a))}` | {_cell(a.help)} |" for a in arguments]
-        parts.append("\n".join(["| argument | |", "|---|---|", *rows]))
+        parts.append("\n".join(["| argument | meaning |", "|---|---|", *rows]))
     if options:
         rows = [
             f"| {_flags(o)} | {_kind(o, kinds[o.name])} | {_default(o)} | {_cell(o.help)} |"
             for o in options
         ]
-        parts.append("\n".join(["| option | value | default | |", "|---|---|---|---|", *rows]))
+        parts.append(
+            "\n".join(["| option | value | default | meaning |", "|---|---|---|---|", *rows])
+        )
     return "\n\n".join(parts)
 
 

@@ -222,8 +222,8 @@ def _print_plan(done: Completion) -> None:
         table.add_row(one.name, str(one.masks), *note)
     if done.classes:
         PlainConsole().print(table)
-    photographs = done.plan.image_count
-    say(f"would fill {done.plan.total} masks in {photographs} photographs; nothing was written")
+    photographs = plural(done.plan.image_count, "photograph")
+    say(f"would fill {plural(done.plan.total, 'mask')} in {photographs}; nothing was written")
     show_additions(done.additions, "would be added")
     say(f"would leave alone: {_kept(done.counts)}")
     _print_broken(done)
@@ -281,8 +281,8 @@ def _print_faults(done: Completion) -> None:
         ids = listed(done.unusable, SHOWN)
         say(f"{len(done.unusable)} without a usable box, image or class: {ids}", err=True)
     if done.skipped:
-        missing = f"{done.unfilled} masks are still missing"
-        say(f"{len(done.skipped)} photographs skipped, {missing}:", err=True)
+        skipped = plural(len(done.skipped), "photograph")
+        say(f"{skipped} skipped, {plural(done.unfilled, 'mask')} still missing:", err=True)
         say("\n".join(lines_of(done.skipped, SHOWN)), err=True)
 
 

@@ -73,19 +73,15 @@ def run(
 
 
 def _show(console: PlainConsole, diagnosis: Diagnosis) -> None:
-    training, classes = diagnosis.training, diagnosis.categories
-    total = f"{diagnosis.annotations['total']} annotations in {diagnosis.images['total']} images"
+    classes = diagnosis.categories
+    counts = diagnosis.annotations["total"], diagnosis.images["total"]
+    total = f"{plural(counts[0], 'annotation')} in {plural(counts[1], 'image')}"
     masks = f"Masks: {diagnosis.groups().summary()}"
     console.print(styled(diagnosis.file, "bold") + styled(f": {total}. {masks}"))
     console.print(_classes(diagnosis.used(), diagnosis.headings(), console.width))
     if unused := len(classes) - len(diagnosis.used()):
         console.print(f"{plural(unused, 'class', 'es')} without an annotation not shown")
-    console.print(
-        f"Training uses {training['boxes']} boxes and {training['masks']} masks; "
-        f"{training['boxes_without_mask']} boxes are used without a mask; "
-        f"left out: {training['crowds_left_out']} crowds, {training['unusable_left_out']} "
-        "unusable annotations."
-    )
+    console.print(diagnosis.used_in_training())
     for name in ("boxes", "masks"):
         if diagnosis.sizes[name]["count"]:
             console.print(_sizes(name, diagnosis.sizes[name]))
@@ -101,7 +97,7 @@ def _show(console: PlainConsole, diagnosis: Diagnosis) -> None:
     style, word = ("green", "clean") if diagnosis.ok else ("red", plural(problems, "problem"))
     if diagnosis.counted and (differ := len(diagnosis.counted.differences)):
         word += f", {plural(differ, 'count')} not as expected"
-    console.print(styled(word, f"bold {style}") + styled(f", {notes} notes"))
+    console.print(styled(word, f"bold {style}") + styled(f", {plural(notes, 'note')}"))
 
 
 def _show_counted(console: PlainConsole, counted: CountComparison) -> None:
@@ -125,7 +121,9 @@ def _classes(categories: list[dict[str, Any]], headings: dict[str, str], width: 
     shown = ranked[: groups * CLASS_ROWS]
     rows = -(-len(shown) // groups)
     left = len(categories) - len(shown)
-    caption = f"and {left} rarer classes: --json or --html lists all" if left else None
+    caption = (
+        f"and {plural(left, 'rarer class', 'es')}: --json or --html lists all" if left else None
+    )
     table = PlainTable(box=None, pad_edge=False, caption=caption, caption_justify="left")
     for _ in range(groups):
         table.add_column("class", overflow="ellipsis", no_wrap=True, max_width=24)
@@ -186,6 +184,6 @@ def _problems(diagnosis: Diagnosis) -> PlainTable:
         ids = ", ".join("+".join(map(str, p.ids)) for p in first if p.ids)
         more = ", …" if ids and len(rows) > FIRST_IDS else ""
         style = "red" if facts.severity == "problem" else "dim"
-        found, what = styled(len(rows), style), styled(facts.heading, style)
+        found, what = styled(len(rows), style), styled(facts.heading_of(len(rows)), style)
         table.add_row(found, what, ids + more, facts.consequence)
     return table

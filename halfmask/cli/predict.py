@@ -18,7 +18,7 @@ from halfmask.cli.shared.options import (
 from halfmask.cli.shared.reading import fail_if_unread, show_report
 from halfmask.progress import Display
 from halfmask.terminal import say
-from halfmask.text import lines_of
+from halfmask.text import lines_of, plural
 
 if TYPE_CHECKING:
     from halfmask.inference.predict import Predictions
@@ -102,10 +102,11 @@ def run(
 
 
 def _show(found: Predictions) -> None:
-    say(f"{found.file}: {len(found.results)} objects in {found.photographs} photographs")
+    objects = plural(len(found.results), "object")
+    say(f"{found.file}: {objects} in {plural(found.photographs, 'photograph')}")
     say(f"look at them: halfmask review {found.instances} --images {found.folder}")
     if found.skipped:
-        say(f"{len(found.skipped)} photographs skipped:", err=True)
+        say(f"{plural(len(found.skipped), 'photograph')} skipped:", err=True)
         say("\n".join(lines_of(found.skipped, SHOWN)), err=True)
         show_report(found.reading)
         raise typer.Exit(1)

@@ -10,6 +10,7 @@ import typer
 import halfmask
 from halfmask.progress import Display
 from halfmask.terminal import say
+from halfmask.text import plural
 
 
 def run(
@@ -42,8 +43,9 @@ def run(
             workers=workers,
             progress=progress,
         )
+    classes = plural(class_count, "class", "es")
     say(
-        f"{world.path}: {image_count} pictures, {class_count} classes, seed {seed}, "
+        f"{world.path}: {plural(image_count, 'picture')}, {classes}, seed {seed}, "
         f"{world.seconds:.1f} s ({image_count / world.seconds:.0f} images/s)"
     )
     say(f"{world.sheet}: the first of them with their masks")

@@ -9,7 +9,7 @@ import typer
 
 import halfmask
 from halfmask.terminal import PlainConsole, PlainTable, say
-from halfmask.text import listed
+from halfmask.text import listed, plural
 
 if TYPE_CHECKING:
     from halfmask.coco.tightness import Tightening
@@ -54,7 +54,7 @@ def _show(done: Tightening) -> None:
             table.add_row(c["name"], str(c["boxes"]), str(c["loose"]), f"{c['mean_iou']:.2f}")
         PlainConsole().print(table)
         if len(loose) > SHOWN:
-            say(f"and {len(loose) - SHOWN} classes with fewer: --json lists all")
+            say(f"and {plural(len(loose) - SHOWN, 'class', 'es')} with fewer: --json lists all")
         say(f"loosest first: annotations {listed([one['id'] for one in done.worst], SHOWN)}")
     if done.left_out:
         states = (f"{count} {state}" for state, count in sorted(done.left_out.items()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -58,6 +59,40 @@ class ProblemKind(StrEnum):
     PHOTO_TWINS = "near_duplicate_photographs"
 
 
+_SINGULAR = {
+    "annotation ids": "annotation id",
+    "category names": "category name",
+    "image records": "image record",
+    "annotations": "annotation",
+    "boxes": "box",
+    "categories": "category",
+    "files": "file",
+    "images": "image",
+    "instances": "instance",
+    "masks": "mask",
+    "objects": "object",
+    "pairs": "pair",
+    "photographs": "photograph",
+    "values": "value",
+}
+_PLURAL = re.compile("|".join(rf"\b{noun}\b" for noun in _SINGULAR))
+
+
+_ONE = {
+    "category names that differ only in case or spaces": (
+        "group of category names that differ only in case or spaces"
+    ),
+    "boxes that are not four finite numbers": "box that is not four finite numbers",
+    "boxes entirely outside their image": "box entirely outside its image",
+    "boxes that reach beyond their image": "box that reaches beyond its image",
+    "unreadable parts of masks": "unreadable part of a mask",
+    "suspect masks: polygons that repeat their box": "suspect mask: a polygon that repeats its box",
+    "boxes that disagree with their mask": "box that disagrees with its mask",
+    "photographs that look the same": "pair of photographs that look the same",
+}
+"""Headings of a single finding, where more than the noun loses its ending."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """Describes a kind of finding.
@@ -73,6 +108,14 @@ class Facts:
     consequence: str
     about: Literal["annotation", "image", "category", "file"] = "annotation"
     severity: Literal["problem", "info"] = "problem"
+
+    def heading_of(self, count: int) -> str:
+        """Names so many findings: ``1`` broken mask, ``2`` broken masks."""
+        if count != 1:
+            return self.heading
+        return _ONE.get(self.heading) or _PLURAL.sub(
+            lambda noun: _SINGULAR[noun[0]], self.heading, count=1
+        )
 
 
 @dataclass(frozen=True)

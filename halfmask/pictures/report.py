@@ -116,14 +116,18 @@ class Page:
 
 def write_report(page: Page, out: str | Path) -> Path:
     """Writes the page with every picture as a data URI, and returns its path."""
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATE.parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["picture"] = picture_uri
     environment.filters["file"] = file_uri
-    html = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(page=page)
+    html = environment.get_template(TEMPLATE.name).render(page=page)
     path = Path(out)
     write_text(path, html)
     return path

@@ -19,7 +19,7 @@ from halfmask.pictures.curves import score
 from halfmask.pictures.report import Chart, Headline, Page, ReportSection, Table, write_report
 from halfmask.pictures.sets import ALL, shown_sets
 from halfmask.recipes.recipe import Recipe
-from halfmask.text import listed
+from halfmask.text import listed, plural
 from halfmask.training.adapt.section import adaptation_headlines, adaptation_section
 from halfmask.training.data import TrainingData
 from halfmask.training.job import TrainingJob
@@ -73,7 +73,8 @@ def _read(path: Path) -> Any:
 
 def _lead(data: TrainingData) -> str:
     return (
-        f"One model learned from {data.main.objects:,} boxes and {data.masks:,} masks. "
+        f"One model learned from {plural(data.main.objects, 'box', 'es')} and "
+        f"{plural(data.masks, 'mask')}. "
         f"Masks that it was given: {data.given.summary()}. It draws masks for all of them."
     )
 

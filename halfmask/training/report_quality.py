@@ -32,7 +32,7 @@ def numbers(last: dict[str, Any], data: TrainingData) -> ReportSection:
             text=[
                 "No image was held out of this training, so nothing was measured. "
                 "data.development=0.1 in the recipe holds a tenth out; "
-                "the verb evaluate measures on any other file."
+                "halfmask evaluate measures on any other file."
             ],
         )
     sets = shown_sets(last)

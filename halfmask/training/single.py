@@ -16,6 +16,7 @@ from halfmask.models.build import build_model, with_embedding_size
 from halfmask.models.checkpoint import Checkpoint, load_fitting_weights, save_checkpoint
 from halfmask.pictures.curves import training_curves
 from halfmask.recipes.recipe import AVERAGE, Recipe
+from halfmask.text import plural
 from halfmask.training.data import TrainingData, read_training_data
 from halfmask.training.folder import MODEL, check_run_folder, for_processes, remove_begun
 from halfmask.training.job import RunOptions, TrainingJob, prepare, read_start, set_teacher
@@ -194,9 +195,9 @@ def describe(recipe: Recipe, data: TrainingData) -> None:
     """Logs what the recipe learns from."""
     held = 0 if data.development is None else len(data.development)
     logger.info(
-        f"{recipe.name}: {len(data.training)} images to learn from, {held} held out; "
-        f"{data.main.objects} objects, {data.main.masks} of "
-        f"them with a mask; masks given: {data.given.summary()}"
+        f"{recipe.name}: {plural(len(data.training), 'image')} to learn from, {held} held "
+        f"out; {plural(data.main.objects, 'object')}, {data.main.masks} of them with a "
+        f"mask; masks given: {data.given.summary()}"
     )
     for index, pictures in data.own.items():
         logger.info(

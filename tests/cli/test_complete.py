@@ -155,7 +155,7 @@ def test_what_was_skipped_is_counted(
         "complete", tiny_segmenter, coco_file(), "--images", photos, "--out", tmp_path / "out.json"
     )
     assert outcome.code == 1
-    assert "1 photographs skipped, 2 masks are still missing" in outcome.err
+    assert "1 photograph skipped, 2 masks still missing" in outcome.err
     assert "image id 2" in outcome.err
     assert "4 masks filled" in outcome.out
 

@@ -91,7 +91,7 @@ def test_photographs_that_cannot_be_read_are_skipped(
     (photos / "2.jpg").write_bytes((photos / "2.jpg").read_bytes()[:400])
     outcome = halfmask_cli("predict", tiny_detector, photos, "--out", tmp_path / "out")
     assert outcome.code == 1
-    assert "1 photographs skipped" in outcome.err
+    assert "1 photograph skipped" in outcome.err
     assert "2.jpg" in outcome.err
     assert {r["file_name"] for r in results(tmp_path / "out")} == {"1.jpg", "3.jpg"}
 

@@ -97,7 +97,7 @@ def test_how_many_to_hide(classes: int, hide: int) -> None:
         ({1: 9, 2: 5}, "no class has 10 masks (14 in all)"),
         (
             {1: 90, 2: 90, 3: 5},
-            "none of the 2 classes with many masks meets this; 1 more have some masks",
+            "none of the 2 classes with many masks meets this; 1 more has some masks",
         ),
     ],
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from halfmask.masks.crops import MaskCrops
 from halfmask.pictures.mask_sheet import (
@@ -19,6 +19,7 @@ from halfmask.pictures.mask_sheet import (
     MASK,
     TRUTH,
     Cell,
+    contour,
     mask_cell,
     mask_sheet,
 )
@@ -164,3 +165,17 @@ def test_the_legend_says_what_a_score_is(monkeypatch: pytest.MonkeyPatch) -> Non
     silent = np.asarray(mask_sheet(blocks, "t"))
     rows = np.flatnonzero((said != silent).any((1, 2)))
     assert 40 < rows.min() <= rows.max() < 74
+
+
+@pytest.mark.parametrize("reach", range(1, 6))
+def test_a_contour_is_where_the_largest_and_the_smallest_value_differ(reach: int) -> None:
+    rng = np.random.default_rng(reach)
+    masks = [rng.random((90, 70)) < share for share in (0.001, 0.02, 0.5, 0.98, 0.999)]
+    masks += [np.zeros((90, 70)) > 0, np.indices((90, 70)).sum(0) < 60]
+    for inside in masks:
+        mask = Image.fromarray(inside * np.uint8(255))
+        most, least = (
+            np.asarray(mask.filter(kind(2 * reach + 1)))
+            for kind in (ImageFilter.MaxFilter, ImageFilter.MinFilter)
+        )
+        np.testing.assert_array_equal(contour(mask, reach), most != least)

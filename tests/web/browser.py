@@ -16,6 +16,10 @@ from .conftest import HEIGHT, WIDTH, Case
 
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 TOUCH = {"has_touch": True, "is_mobile": True}
+SIZES = [pytest.param({"size": DESK}, id="desk"), pytest.param({"size": PHONE} | TOUCH, id="phone")]
+"""Options of `visit`, for a test on both sizes."""
+Look = tuple[str, str]
+LOOKS: list[Look] = [(size, scheme) for size in ("desk", "phone") for scheme in ("light", "dark")]
 MARGIN = 24  # of the photograph on the stage
 CLOSEST = 40
 
@@ -76,6 +80,14 @@ def served(
         yield server.address, review, written
 
 
+def window_of(look: Look) -> dict[str, Any]:
+    """Returns the options of `visit` for one of LOOKS, in which axe may run."""
+    size, scheme = look
+    options: dict[str, Any] = {"size": PHONE} | TOUCH if size == "phone" else {"size": DESK}
+    # The page's policy allows no other script than its own.
+    return options | {"color_scheme": scheme, "bypass_csp": True}
+
+
 def at(page: Any, point: tuple[float, float]) -> tuple[float, float]:
     """Returns where a point of the photograph is on the screen.
 
@@ -102,6 +114,24 @@ def on_photo(page: Any, *points: tuple[float, float], steps: int = 6) -> None:
             page.mouse.down()
     page.mouse.up()
     page.keyboard.press("f")
+
+
+def press(page: Any, selector: str) -> None:
+    """Presses a button, with a finger where the page is touched."""
+    button = page.locator(selector)
+    if page.evaluate("() => matchMedia('(pointer: coarse)').matches"):
+        button.tap()
+    else:
+        button.click()
+
+
+def another_rejects(visit: Callable[..., Any], address: str, position: int = 4) -> Any:
+    """Lets Bob reject the annotation of a position, whose id it is, and returns his page."""
+    page = visit(address, "Bob")
+    page.evaluate(f"() => {{ location.hash = '#{position}' }}")
+    shows(page, "#facts", f"annotation {position}")
+    page.keyboard.press("r")
+    return page
 
 
 def shows(page: Any, selector: str, text: str) -> None:

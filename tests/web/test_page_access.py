@@ -1,21 +1,17 @@
-"""Whether everybody can use the review page: axe-core's rules, names and keys.
-
-HALFMASK_AXE names axe-core's axe.min.js (npm install axe-core); it is not part of halfmask.
-"""
+"""Whether everybody can use the review and its grid: axe-core's rules, names and keys."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .browser import DESK, PHONE, TOUCH, shows
+from tests.browser import needs_axe, serious_faults
+
+from .browser import LOOKS, Look, shows, window_of
 from .conftest import Case
 
-AXE = Path(os.environ.get("HALFMASK_AXE", ""))
 STATES: dict[str, tuple[str, ...]] = {
     "a mask": (),
     "a change": ("b", ".", "d"),
@@ -28,34 +24,46 @@ STATES: dict[str, tuple[str, ...]] = {
     "help": ("?",),
     "a name": ("Shift+W",),
 }
-"""Keys that lead to each state of the page."""
+"""Keys, or buttons, that lead to each state of the page."""
+GRID_STATES: dict[str, tuple[str, ...]] = {
+    "masks": (),
+    "selected": ("Shift+ArrowRight",),
+    "accept above": ("t",),
+    "class": ("Control+a", "c"),
+    "delete": ("Control+a", "Delete"),
+    "help": ("?",),
+    "statistics": ("#statistics",),
+}
 WITHOUT_A_KEY = {"look-close", "open-panel", "close-panel", "export-narrow", "step-back"}
 """Buttons whose key is another button's, or Escape."""
 
 
+@needs_axe
 @pytest.mark.slow
-@pytest.mark.skipif(not AXE.is_file(), reason="needs HALFMASK_AXE, the path of axe.min.js")
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("phone", [False, True], ids=["desk", "phone"])
+@pytest.mark.parametrize("look", LOOKS, ids=" ".join)
+@pytest.mark.parametrize(
+    ("path", "states"), [("", STATES), ("grid", GRID_STATES)], ids=["one", "grid"]
+)
 def test_axe_finds_nothing_serious(
-    visit: Callable[..., Any], served: tuple[str, Any, Case], phone: bool, scheme: str
+    visit: Callable[..., Any],
+    served: tuple[str, Any, Case],
+    path: str,
+    states: dict[str, tuple[str, ...]],
+    look: Look,
 ) -> None:
     found = {}
-    # axe is added to the page by its policy's leave only here.
-    options = {"size": PHONE} | TOUCH if phone else {"size": DESK}
-    page = visit(served[0], **options, color_scheme=scheme, bypass_csp=True)
-    for state, keys in STATES.items():
+    page = visit(f"{served[0].rstrip('/')}/{path}", **window_of(look))
+    for state, keys in states.items():
         page.reload()
         page.wait_for_selector("body.ready")
         for key in keys:
-            page.keyboard.press(key)
-            page.wait_for_timeout(100)
-        page.add_script_tag(path=AXE)
-        results = page.evaluate("() => axe.run()")
-        for fault in results["violations"]:
-            if fault["impact"] in ("serious", "critical"):
-                found[state, fault["id"]] = [node["html"][:120] for node in fault["nodes"]]
-    assert found == {}
+            if key.startswith("#"):
+                page.dispatch_event(key, "click")  # a phone has it in the panel
+            else:
+                page.keyboard.press(key)
+            page.wait_for_timeout(200)
+        found[state] = serious_faults(page)
+    assert not any(found.values()), found
 
 
 def test_every_button_has_a_name_and_a_key_that_the_help_lists(

@@ -19,23 +19,12 @@ import pytest
 from halfmask.masks.crops import decode
 from halfmask.web.review.app import review_server
 
-from .browser import DESK, PHONE, TOUCH, at, on_photo, shows, until
+from .browser import PHONE, SIZES, another_rejects, at, on_photo, press, shows, until
 from .conftest import HEIGHT, WIDTH, Case, filled
 
 pytestmark = pytest.mark.slow
 Cases = Callable[..., Case]
-SIZES = [pytest.param({"size": DESK}, id="desk"), pytest.param({"size": PHONE} | TOUCH, id="phone")]
 DOG, CAT = 5, 2
-
-
-def press(page: Any, selector: str) -> None:
-    """Presses a button, with a finger where the page is touched."""
-    touched = page.evaluate("() => matchMedia('(pointer: coarse)').matches")
-    button = page.locator(selector)
-    if touched:
-        button.tap()
-    else:
-        button.click()
 
 
 def touch(page: Any, point: tuple[float, float]) -> None:
@@ -226,10 +215,7 @@ def test_comments_history_and_what_others_do(
     page.click("#comment-list button")
     shows(page, "#comment-list", "Open again")
     shows(page, "#comment-count", "^$")
-    other = visit(address, "Bob")
-    other.evaluate("() => { location.hash = '#4' }")
-    shows(other, "#facts", "annotation 4")
-    other.keyboard.press("r")
+    another_rejects(visit, address)
     shows(page, "#state", "rejected")  # without a key of Anna's
     shows(page, "#facts", "rejected by Bob")
     page.click("#history-tab")
@@ -243,10 +229,7 @@ def test_an_undo_that_another_reviewer_blocks_is_asked_about(
     page = visit(address)
     page.keyboard.press("a")
     shows(page, "#facts", "annotation 2")
-    other = visit(address, "Bob")
-    other.evaluate("() => { location.hash = '#4' }")
-    shows(other, "#facts", "annotation 4")
-    other.keyboard.press("r")
+    other = another_rejects(visit, address)
     other.wait_for_timeout(500)
     page.keyboard.press("u")
     shows(page, "#conflict-text", "Bob changed annotation 4 since")

@@ -9,11 +9,10 @@ import pytest
 
 from halfmask.web.review.app import review_server
 
-from .browser import DESK, PHONE, TOUCH, shows
+from .browser import PHONE, SIZES, press, shows
 from .conftest import Case, filled, rectangle
 
 pytestmark = pytest.mark.slow
-SIZES = [pytest.param({"size": DESK}, id="desk"), pytest.param({"size": PHONE} | TOUCH, id="phone")]
 MANY = 240
 
 
@@ -37,13 +36,6 @@ def many(case: Callable[..., Case], open_review: Callable[[Case], Any]) -> Any:
 
 def states(review: Any) -> dict[str, int]:
     return {state: n for state, n in review.all_states().items() if n}
-
-
-def press(page: Any, selector: str) -> None:
-    if page.evaluate("() => matchMedia('(pointer: coarse)').matches"):
-        page.locator(selector).tap()
-    else:
-        page.locator(selector).click()
 
 
 def tile(index: int) -> str:

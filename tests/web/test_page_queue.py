@@ -12,7 +12,7 @@ from PIL import Image
 
 from halfmask.web.review.app import review_server
 
-from .browser import at, on_photo, shows, until
+from .browser import another_rejects, at, on_photo, shows, until
 from .conftest import Case, filled, rectangle
 
 pytestmark = pytest.mark.slow
@@ -82,10 +82,7 @@ def test_another_reviewers_change_leaves_strokes_alone(
     page = visit(address)
     page.keyboard.press("b")
     on_photo(page, (40, 10), (40, 20))
-    other = visit(address, "Bob")
-    other.evaluate("() => { location.hash = '#4' }")
-    shows(other, "#facts", "annotation 4")
-    other.keyboard.press("r")
+    another_rejects(visit, address)
     shows(page, "#news", "Bob rejected this object")
     until(page, "desk.edit.changed && desk.item.version === 0")
     page.keyboard.press("Enter")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,11 +19,11 @@ from halfmask.web import tryout_app as module
 from halfmask.web.segmenting import Segmenter
 from halfmask.web.tryout_app import tryout_server
 from halfmask.web.uploads import Uploads
+from tests.browser import needs_axe, serious_faults
 
-from .browser import DESK, PHONE, TOUCH, on_photo, shows
+from .browser import DESK, LOOKS, PHONE, TOUCH, Look, on_photo, shows, window_of
 
 pytestmark = pytest.mark.slow
-AXE = Path(os.environ.get("HALFMASK_AXE", ""))
 SIZE = (48, 64)
 
 
@@ -246,33 +245,23 @@ def test_a_detector_finds_the_objects(
         shows(page, "#list", "tree 1")
 
 
-@pytest.mark.skipif(not AXE.is_file(), reason="needs HALFMASK_AXE, the path of axe.min.js")
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("phone", [False, True], ids=["desk", "phone"])
+@needs_axe
+@pytest.mark.parametrize("look", LOOKS, ids=" ".join)
 def test_axe_finds_nothing_serious(
-    visit: Callable[..., Any], address: str, photo: Path, phone: bool, scheme: str
+    visit: Callable[..., Any], address: str, photo: Path, look: Look
 ) -> None:
-    options = {"size": PHONE} | TOUCH if phone else {"size": DESK}
-    page = visit(address, None, **options, color_scheme=scheme, bypass_csp=True)
+    page = visit(address, None, **window_of(look))
     page.locator("#samples img").first.wait_for()
-    page.add_script_tag(path=AXE)
-    found = {}
-
-    def check(state: str) -> None:
-        for fault in page.evaluate("() => axe.run()")["violations"]:
-            if fault["impact"] in ("serious", "critical"):
-                found[state, fault["id"]] = [node["html"][:120] for node in fault["nodes"]]
-
-    check("empty")
+    found = {"empty": serious_faults(page)}
     open_photo(page, photo)
-    check("a photograph")
+    found["a photograph"] = serious_faults(page)
     draw(page, "dog", (10, 10), (40, 40))
     drawn(page, 1)
     page.click(".typed summary")
     page.click("#typed-form button")
-    check("a mask")
+    found["a mask"] = serious_faults(page)
     page.keyboard.press("Escape")
     page.locator("#stage").focus()
     page.keyboard.press("?")
-    check("help")
-    assert found == {}
+    found["help"] = serious_faults(page)
+    assert not any(found.values()), found

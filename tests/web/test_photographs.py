@@ -128,6 +128,15 @@ def test_the_first_view_of_a_huge_jpeg_has_fewer_pixels(monkeypatch: pytest.Monk
     assert sizes == {"JPEG": (100, 50), "PNG": (200, 100)}
 
 
+def test_sides_that_eight_does_not_divide_are_decoded_at_an_eighth_too() -> None:
+    data = jpeg((804, 404))
+    eighth = Image.open(io.BytesIO(data))
+    eighth.draft("RGB", (100, 50))
+    assert eighth.size == (101, 51)
+    found = decoded(data, "x", size=(51, 101))
+    np.testing.assert_array_equal(found, np.asarray(eighth.convert("RGB")))
+
+
 @pytest.mark.parametrize(
     "data",
     [b"", b"text", jpeg()[:200], b"\xff\xd8\xff\xe1\x00", b"\xff\xd8" + b"\xff\xe1\xff\xff" * 9],

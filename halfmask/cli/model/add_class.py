@@ -11,6 +11,7 @@ import halfmask
 from halfmask.cli.shared.reading import fail_if_unread
 from halfmask.progress import Display
 from halfmask.terminal import say
+from halfmask.text import plural
 
 if TYPE_CHECKING:
     from halfmask.training.add_class.add_class import AddedClasses
@@ -67,4 +68,5 @@ def _show(done: AddedClasses) -> None:
         if done.loss is None:
             learned = "masks for given boxes; it is not found without boxes to learn from"
         say(f"{one['name']} (id {one['id']}): {learned}")
-    say(f"{done.checkpoint}: {len(done.classes)} classes added in {done.seconds:.0f} s")
+    added = plural(len(done.classes), "class", "es")
+    say(f"{done.checkpoint}: {added} added in {done.seconds:.0f} s")

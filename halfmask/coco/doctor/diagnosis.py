@@ -19,6 +19,7 @@ from halfmask.coco.problems import FACTS, Facts, Problem, ProblemKind
 from halfmask.coco.records import Record
 from halfmask.coco.supervision import MaskState, provenance
 from halfmask.coco.tightness import box_tightness
+from halfmask.text import plural
 
 HEADINGS = {
     "mask": "masked",
@@ -114,6 +115,17 @@ class Diagnosis:
     def used(self) -> list[dict[str, Any]]:
         """Returns the classes that have a usable annotation."""
         return [category for category in self.categories if category["annotations"]]
+
+    def used_in_training(self) -> str:
+        """Says what training takes from the file, and what it leaves."""
+        numbers = self.training
+        return (
+            f"Training uses {plural(numbers['boxes'], 'box', 'es')} and "
+            f"{plural(numbers['masks'], 'mask')}. Boxes without a mask: "
+            f"{numbers['boxes_without_mask']:,}. Left out: "
+            f"{plural(numbers['crowds_left_out'], 'crowd')}, "
+            f"{plural(numbers['unusable_left_out'], 'unusable annotation')}."
+        )
 
     def by_kind(self) -> list[tuple[Facts, Sequence[Problem]]]:
         """Returns the findings of each kind that occurs."""

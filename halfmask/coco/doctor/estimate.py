@@ -81,6 +81,10 @@ def _whose(without: int, few: int) -> str:
     return "classes without masks (this file has none)"
 
 
+def _none_of(classes: int) -> str:
+    return f"none of the {classes} classes" if classes > 1 else "not even the one class"
+
+
 def _why_not(counts: Mapping[int, int], masked: Collection[int], threshold: int) -> str:
     total = sum(counts.values())
     if not total:
@@ -89,7 +93,11 @@ def _why_not(counts: Mapping[int, int], masked: Collection[int], threshold: int)
             "four or more classes."
         )
     some = sum(0 < n < threshold for n in counts.values())
-    few = f"; {some} more have some masks but fewer than {threshold}" if some else ""
+    few = (
+        f"; {some} more {'have' if some > 1 else 'has'} some masks but fewer than {threshold}"
+        if some
+        else ""
+    )
     if not masked:
         return (
             f"It cannot be measured: no class has {threshold} masks ({total} in all). Draw more "
@@ -97,6 +105,6 @@ def _why_not(counts: Mapping[int, int], masked: Collection[int], threshold: int)
         )
     return (
         f"It cannot be measured: a hidden class needs at least {threshold} masks and at most a "
-        f"third of all {total}, and none of the {len(masked)} classes with many masks meets "
+        f"third of all {total}, and {_none_of(len(masked))} with many masks meets "
         f"this{few}. Draw masks of other classes: four classes of similar size are enough."
     )

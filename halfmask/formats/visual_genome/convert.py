@@ -15,6 +15,7 @@ from halfmask.errors import InputError
 from halfmask.formats.json_stream import CountBytes, stream_items
 from halfmask.formats.sink import tidy
 from halfmask.formats.visual_genome.classes import Classes, choose_classes
+from halfmask.text import plural
 
 OBJECTS, IMAGES = "objects.json", "image_data.json"
 SPLITS = ("train", "val", "test")
@@ -58,7 +59,9 @@ class VisualGenomeSplits:
             names = ", ".join(self.classes.unmatched)
             lines.append(f"COCO's classes without a synset here: {names}")
         skipped = self.skipped.most_common()
-        return lines + [f"left out: {count} objects {reason}" for reason, count in skipped]
+        return lines + [
+            f"left out: {plural(count, 'object')} {reason}" for reason, count in skipped
+        ]
 
 
 @dataclass(frozen=True)

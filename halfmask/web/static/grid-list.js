@@ -127,18 +127,20 @@ function fill(tile, index) {
     return;
   }
   const value = entry.score === null ? "" : percent(entry.score);
-  const words = [entry.category, value && `score ${value}`, entry.value !== null && entry.value !== undefined && `doubt ${percent(entry.value)}`, WORDS[entry.state] ?? entry.state].filter(Boolean);
-  tile.setAttribute("aria-label", words.join(", "));
+  const doubt = entry.value === null || entry.value === undefined ? "" : percent(entry.value), shown = doubt || value;
+  const state = WORDS[entry.state] ?? entry.state, done = !["filled", "annotated", "missing"].includes(entry.state);
+  const words = [entry.category, value && `score ${value}`, doubt && `doubt ${doubt}`, state].filter(Boolean);
+  // A name begins with the text in sight, so that it can be spoken to choose the mask.
+  const inSight = [done && state, entry.category, shown].filter(Boolean).join(" ");
+  tile.setAttribute("aria-label", [doubt ? `${inSight} doubt` : inSight, doubt && value && `score ${value}`, !done && state].filter(Boolean).join(", "));
   tile.title = `${words.join(", ")} · annotation ${entry.id}`;
   const picture = element("img", { alt: "", draggable: "false", decoding: "async", src: `/api/items/${position}/thumb?side=${Math.min(320, Math.ceil((tileWidth() * Math.min(2, devicePixelRatio)) / 80) * 80)}&version=${entry.version}` });
   picture.addEventListener("error", () => retry(picture, tile), { once: true });
-  const done = !["filled", "annotated", "missing"].includes(entry.state);
   tile.firstChild.replaceChildren(picture, element("span", { class: "tick", "aria-hidden": "true", text: "✓" }),
-    ...(done ? [element("span", { class: `badge ${entry.state}`, text: WORDS[entry.state] ?? entry.state })] : []));
+    ...(done ? [element("span", { class: `badge ${entry.state}`, text: `${state} ` })] : []));
   const swatch = element("i", { class: "swatch" });
   swatch.style.backgroundColor = css(colourOf(entry.label));
-  const doubt = entry.value === null || entry.value === undefined ? value : percent(entry.value);
-  tile.lastChild.replaceChildren(swatch, element("span", { class: "text", text: entry.category }), element("span", { class: "figures", text: doubt }), element("span", { class: `dot ${entry.state}` }));
+  tile.lastChild.replaceChildren(swatch, element("span", { class: "text", text: entry.category }), " ", element("span", { class: "figures", text: shown }), element("span", { class: `dot ${entry.state}` }));
 }
 
 /** The server may have been busy: one more try, then a line of text. */

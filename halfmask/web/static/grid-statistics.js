@@ -7,7 +7,7 @@ const count = (value) => (value ?? 0).toLocaleString();
 
 function table(heads, rows) {
   const body = rows.map((cells) => element("tr", {}, ...cells.map((cell) => element("td", {}, cell instanceof Node ? cell : document.createTextNode(cell)))));
-  return element("div", { class: "table-scroll" }, element("table", { class: "counts" }, element("thead", {}, element("tr", {}, ...heads.map((text) => element("th", { scope: "col", text })))), element("tbody", {}, ...body)));
+  return element("div", { class: "table-scroll", tabindex: 0, role: "region", "aria-label": `Table: ${heads.join(", ")}` }, element("table", { class: "counts" }, element("thead", {}, element("tr", {}, ...heads.map((text) => element("th", { scope: "col", text })))), element("tbody", {}, ...body)));
 }
 
 /** A bar of the decided shares, with its numbers for screen readers. */
@@ -45,7 +45,7 @@ function hours(rows) {
     const at = new Date(row.hour.length === 17 ? row.hour.replace("Z", ":00Z") : row.hour), bar = element("i");
     bar.style.blockSize = `${(100 * n) / most}%`;
     const who = Object.entries(row.by).map(([name, k]) => `${name} ${k}`).join(", ");
-    return element("div", { title: `${at.toLocaleString()}: ${who}`, role: "img", "aria-label": `${at.toLocaleString()}: ${who}` }, bar, element("span", { text: at.toLocaleTimeString([], { hour: "2-digit" }) }));
+    return element("div", { title: `${at.toLocaleString()}: ${who}`, role: "img", "aria-label": `${at.toLocaleString()}: ${who}` }, element("b", { text: count(n) }), bar, element("span", { text: at.toLocaleTimeString([], { hour: "2-digit" }) }));
   }));
 }
 

@@ -47,6 +47,7 @@ function showPicked() {
   const count = grid.picked.size;
   $("picked").textContent = count ? `${count.toLocaleString()} selected` : "Nothing selected";
   for (const id of ["accept", "reject", "set-class", "delete", "pick-none"]) $(id).disabled = !count;
+  for (const id of ["open", "pick-all"]) $(id).disabled = !grid.positions.length;
 }
 
 export function showProgress(states) {

@@ -46,9 +46,13 @@ export class Minimap {
     context.setTransform(ratio * scale, 0, 0, ratio * scale, 0, 0);
     const [x, y, w, h] = this.stage.inSight, thin = 1 / scale;
     for (const object of scene.objects) {
-      context.fillStyle = "#ff9f1c";
       const [bx, by, bw, bh] = object.box ?? [0, 0, 0, 0], least = 4 * thin;
-      context.fillRect(bx + bw / 2 - Math.max(least, bw) / 2, by + bh / 2 - Math.max(least, bh) / 2, Math.max(least, bw), Math.max(least, bh));
+      const w0 = Math.max(least, bw), h0 = Math.max(least, bh), at = [bx + (bw - w0) / 2, by + (bh - h0) / 2, w0, h0];
+      context.fillStyle = "rgb(255 159 28 / .35)";
+      context.fillRect(...at);
+      context.strokeStyle = "#ff9f1c";
+      context.lineWidth = 1.5 * thin;
+      context.strokeRect(...at);
     }
     for (const [style, width] of [["#000", 3], ["#fff", 1.5]]) {
       context.strokeStyle = style;

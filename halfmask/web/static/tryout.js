@@ -3,40 +3,25 @@ import { get, getPicture, postBytes } from "/static/api.js";
 import { listenToTools, markTool, viewKeys } from "/static/controls.js";
 import { Mask } from "/static/mask.js";
 import { $, cover, element, listKeys, listenToKeys, percent, say, showHelp } from "/static/page.js";
-import { colourOf, css } from "/static/palette.js";
+import { css } from "/static/palette.js";
 import { Stage } from "/static/stage.js";
 import { BoxTool } from "/static/tools.js";
 import { readBoxes } from "/static/tryout_boxes.js";
+import { classOf, colourOfClass, offerClasses, remember, showRecent, startColours } from "/static/tryout_classes.js";
 import { saveCoco, saveCutout, saveOverlay, saveYolo } from "/static/tryout_files.js";
-import { askAbout, isBusy, MaskQueue } from "/static/tryout_queue.js";
+import { askAbout, MaskQueue } from "/static/tryout_queue.js";
+import { showSample, showSamples } from "/static/tryout_samples.js";
+import { faultOf, wordsOf } from "/static/tryout_words.js";
 
-const RECENT = 6; // classes at hand under the field
 const stage = new Stage($("stage"));
 let model = { categories: [], name: "", can_detect: false }, photo = null; // { id, file, name, width, height, picture, sample }
 let objects = []; // { photo, box, label, name, state, fault, found, mask, score, rle, area, colour }
-let chosen = null, saved = true, turn = 0, unnamed = 0, finding = 0;
-const typed = []; // classes that the model does not know
-let recent = []; // the last classes used
+let chosen = null, saved = true, turn = 0, finding = 0;
 
 // ---- photograph ----
 
-/** The server's word in the visitor's: which file, what is wrong with it, and what to do. */
-function wordsOf(error, name) {
-  const text = error.message.replace(/^photograph: /, "");
-  if (error.status === 422 && /cannot read it/.test(text)) return `${name} cannot be opened as a photograph. Use a JPEG, PNG or WebP file.`;
-  if (isBusy(error)) return "The model is busy with other visitors. Try again in a minute.";
-  return error.status === 422 || error.status === 413 ? `${name}: ${text}` : text;
-}
-
-function faultOf(file, name) {
-  if (!file.size) return `${name} is empty.`;
-  if (file.type && !file.type.startsWith("image/")) return `${name} is not a photograph. Use a JPEG, PNG or WebP file.`;
-  const most = model.upload_bytes ?? Infinity;
-  return file.size > most ? `${name} has ${Math.ceil(file.size / 1e6)} MB; at most ${Math.floor(most / 1e6)} MB can be sent. Make it smaller.` : "";
-}
-
 async function take(file, { name = file.name || "photograph", sample = null } = {}) {
-  const fault = faultOf(file, name);
+  const fault = faultOf(file, name, model.upload_bytes ?? Infinity);
   if (fault) return say(fault, "bad");
   if (!await mayReplace()) return;
   const mine = ++turn;
@@ -49,7 +34,8 @@ async function take(file, { name = file.name || "photograph", sample = null } = 
     photo = { id: sent.photo, file, name, width: sent.width, height: sent.height, picture, sample };
     queue.clear();
     objects = [];
-    [chosen, saved, unnamed] = [null, true, 0];
+    [chosen, saved] = [null, true];
+    startColours();
     document.body.classList.remove("empty");
     stage.moved = false;
     stage.show({ width: sent.width, height: sent.height, picture, objects });
@@ -57,7 +43,7 @@ async function take(file, { name = file.name || "photograph", sample = null } = 
     cover();
     say("");
     setTool("box");
-    showSample();
+    showSample(sample, addBoxes);
     list();
     if (model.can_detect) await detect();
   } catch (error) {
@@ -84,37 +70,6 @@ function takeFirst(files, event) {
   }
   const first = found.find((file) => file.type.startsWith("image/")) ?? found[0];
   take(first).then(() => { if (found.length > 1 && photo?.file === first) say(`${first.name} is open: one photograph at a time, ${found.length - 1} left out`); });
-}
-
-// ---- classes ----
-
-/** The class of a text: one of the model, or one that the visitor made up, which the model draws as an object of no class. */
-function classOf(text) {
-  const name = text.trim().replace(/\s+/g, " ").slice(0, 80);
-  const known = model.categories.find((one) => one.name === name) ?? model.categories.find((one) => one.name.toLowerCase() === name.toLowerCase());
-  if (known) return { label: known.label, name: known.name };
-  if (name && !typed.includes(name)) {
-    typed.push(name);
-    $("classes").append(element("option", { value: name }));
-  }
-  return { label: 0, name };
-}
-
-function colourOfClass({ label, name }) {
-  if (label) return colourOf(label);
-  return colourOf(name ? model.categories.length + 1 + typed.indexOf(name) : ++unnamed); // objects of no class differ in colour, too
-}
-
-function remember(name) {
-  if (!name) return;
-  if (!recent.includes(name)) recent = [name, ...recent].slice(0, RECENT);
-  showRecent();
-}
-
-function showRecent() {
-  const now = $("category").value.trim();
-  $("recent").replaceChildren(...recent.map((name) => element("button", { type: "button", "aria-pressed": name === now ? "true" : "false", text: name, title: name,
-    onclick: () => { $("category").value = name === now ? "" : name; showRecent(); } })));
 }
 
 // ---- masks ----
@@ -251,23 +206,6 @@ function list() {
   stage.draw();
 }
 
-function showSample() {
-  const sample = photo?.sample;
-  $("sample").hidden = !sample;
-  if (!sample) return;
-  const many = sample.boxes.length, text = many === 1 ? "Draw the mask of its box" : `Draw the masks of its ${many} boxes`;
-  const draw = () => {
-    $("sample").replaceChildren(creditOf(sample));
-    $("sample").classList.add("drawn");
-    addBoxes(sample.boxes);
-  };
-  $("sample").classList.remove("drawn");
-  $("sample").replaceChildren(element("button", { text, onclick: draw }), creditOf(sample));
-}
-
-const link = (text, href) => element("a", { href, text, target: "_blank", rel: "noopener noreferrer" });
-const creditOf = (sample) => element("p", {}, link("Photo on Flickr", sample.source), " · ", link(sample.licence, sample.licence_url));
-
 // ---- downloads ----
 
 async function save(how, wanted = objects.filter(({ state }) => state === "drawn")) {
@@ -335,35 +273,16 @@ document.addEventListener("drop", (event) => {
 });
 document.addEventListener("paste", (event) => { if (event.clipboardData.files.length) takeFirst(event.clipboardData.files); });
 
-async function openSample(sample) {
-  try {
-    const response = await fetch(`/api/samples/${sample.name}`, { credentials: "same-origin" });
-    if (!response.ok) throw new Error("this sample photograph cannot be fetched from the server");
-    await take(await response.blob(), { name: sample.name, sample });
-  } catch (error) {
-    say(error.message, "bad");
-  }
-}
-
-function showSamples({ items }) {
-  $("samples").replaceChildren(...items.map((sample) => element("li", {},
-    element("button", { onclick: () => openSample(sample) },
-      element("img", { src: `/api/samples/${sample.name}/small`, alt: "", width: 360, height: 240, loading: "lazy" }), element("span", { text: sample.caption, title: sample.caption })),
-    creditOf(sample))));
-  $("sample-part").hidden = !items.length;
-}
-
 async function start() {
   setTool("move");
   try {
     model = await get("/api/model");
     $("model").textContent = $("model").title = model.name;
     document.title = `${model.name} – halfmask serve`;
-    const named = model.categories.toSorted((a, b) => a.name.localeCompare(b.name));
-    $("classes").append(...named.map(({ name }) => element("option", { value: name })));
+    offerClasses(model.categories);
     $("detecting").hidden = !model.can_detect;
     list();
-    showSamples(await get("/api/samples"));
+    showSamples(await get("/api/samples"), take);
   } catch (error) {
     say(error.message, "bad");
   }

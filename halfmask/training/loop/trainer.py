@@ -71,7 +71,7 @@ def build_trainer(
     Several processes use DistributedDataParallel. A parameter that no process used in a
     step has no gradient, as with one process, so that weight decay leaves it alone.
     Buffers are not broadcast, because all processes have the same
-    (`training.loop.batch_norm`).
+    (`training.loop.layers`).
     """
     place = distributed.current().place
     strategy = (

@@ -43,9 +43,8 @@ def run(
             workers=workers,
             progress=progress,
         )
-    classes = plural(class_count, "class", "es")
+    drawn = f"{plural(image_count, 'picture')}, {plural(class_count, 'class', 'es')}, seed {seed}"
     say(
-        f"{world.path}: {plural(image_count, 'picture')}, {classes}, seed {seed}, "
-        f"{world.seconds:.1f} s ({image_count / world.seconds:.0f} images/s)"
+        f"{world.path}: {drawn}, {world.seconds:.1f} s ({image_count / world.seconds:.0f} images/s)"
     )
     say(f"{world.sheet}: the first of them with their masks")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 EXAMINED_ABOVE = 1 << 20
-"""Bytes above which a file is examined in one pass, which is faster and needs less memory.
+"""Bytes above which a file is examined in one pass: faster, and in less memory.
 
 Below, loading Arrow takes longer than the pass saves.
 """

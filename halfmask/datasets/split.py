@@ -79,7 +79,7 @@ def split(
         opened.note_findings(large)
         categories, name = large.index.categories, large.index.name
         keep = resolve_masked(masked, categories, name)
-        before, after = _write_large(large, keep, target, progress)
+        before, after = _write_large(large, keep, target, progress=progress)
     else:
         file = opened.read()
         categories = file.categories
@@ -98,7 +98,7 @@ def split(
 
 
 def _write_large(
-    large: LargeFile, keep: set[int], target: Path, progress: Progress | None
+    large: LargeFile, keep: set[int], target: Path, *, progress: Progress | None
 ) -> tuple[int, int]:
     """Writes a file that does not fit into memory; returns its masks before and after."""
     index = large.index

@@ -233,7 +233,12 @@ def _is_run(path: Path, names: Collection[str]) -> bool:
         "recipe.yaml" in names and b"stages:" in _edges(path / "recipe.yaml")
     ):
         return True
-    return all(_is_of_run(path / name) for name in names)
+    measured = _MEASURED if _is_of_run(path / "hidden") else set()
+    return all(_is_of_run(path / name) for name in set(names) - measured)
+
+
+_MEASURED = {"quality.json", "reliability.png"}
+"""What a run writes between its first training, in `hidden`, and its recipe."""
 
 
 def _is_of_run(path: Path) -> bool:
@@ -242,6 +247,8 @@ def _is_of_run(path: Path) -> bool:
     names = _names(path)
     if path.name == "data":  # converted copies
         return all(name.endswith((".json", ".part")) for name in names)
+    if path.name in ("hidden", "teacher"):  # of trainings that help, killed at any moment
+        return RUN.fits(path)
     return path.name == "logs" or "recipe.yaml" in names
 
 

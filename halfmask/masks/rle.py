@@ -32,6 +32,24 @@ def box_of(
     return (x, y, x + w, y + h) if w > 0 and h > 0 else None
 
 
+def drawn_extents(
+    masks: list[Any], image_size: tuple[int, int], *, polygons: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns the tight boxes xyxy, int64 [n, 4], and pixels, int64 [n], of n masks.
+
+    Args:
+        masks: well-formed, of images of one size; each a polygon of its own
+            (`polygons`) or the counts of a compressed RLE.
+    """
+    height, width = image_size
+    if polygons:
+        drawn = library.frPyObjects(masks, height, width)
+    else:
+        drawn = [{"size": [height, width], "counts": counts} for counts in masks]
+    x, y, w, h = library.toBbox(drawn).astype(np.int64).T
+    return np.stack([x, y, x + w, y + h], axis=1), library.area(drawn).astype(np.int64)
+
+
 def box_iou(one: tuple[float, ...], other: tuple[float, ...]) -> float:
     """Returns the IoU of two boxes xyxy; the twin of torchvision's, without torch."""
     width = min(one[2], other[2]) - max(one[0], other[0])

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from halfmask.models.backbones.depthwise import FullPrecisionDepthwise, depthwise_in_full_precision
 from halfmask.recipes.recipe import load_recipe
 from halfmask.training.loop import trainer
+from halfmask.training.loop.layers import FullPrecisionDepthwise, depthwise_in_full_precision
 
 CPU = torch.device("cpu")
 

@@ -22,11 +22,11 @@ _SPAN = ["offset", "length"]
 def write_index(
     path: Path, target: Path, source: Source, *, progress: Progress | None = None
 ) -> None:
-    """Writes the index of `path` to `target`; memory does not grow with the annotations.
+    """Writes the index of `path` to `target`, in memory that does not grow with it.
 
     Args:
         path: a COCO instances file of any size.
-        target: the Arrow file. A folder of temporary files lies beside it meanwhile.
+        target: the Arrow file. Temporary files lie in a folder beside it.
         source: identifies the content of `path`.
         progress: reports MiB read.
     Raises:

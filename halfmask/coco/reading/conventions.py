@@ -94,7 +94,7 @@ class ConventionCheck:
         self._unit.add_many(boxes[unit], np.ones((int(unit.sum()), 2)), _UNIT_SLACK)
 
     def compare(self, bbox: list[float], segmentation: Any, size: tuple[int, int]) -> None:
-        """Compares a box with the extent of its polygons, in every form and scale of both.
+        """Compares a box with the extent of its polygons, in each form and scale.
 
         `add` does so for the first `wanted`; after `add_many` they are compared here.
         """

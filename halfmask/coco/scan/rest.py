@@ -58,7 +58,7 @@ def keys_of_file(path: Path, lists: Sequence[ListKeys], constants: set[str]) -> 
         problem = repeated_key(pairs)
         found.extend([] if problem is None else [problem])
 
-    _parsed(path, _rest(path, items), look, constants)
+    _parsed(path, _rest(path, items), look, constants=constants)
     return found
 
 
@@ -85,6 +85,7 @@ def _parsed(
     path: Path,
     text: bytes,
     pairs: Callable[[list[tuple[str, Any]]], Any],
+    *,
     constants: set[str] | None = None,
 ) -> Any:
     def constant(literal: str) -> float:

@@ -20,11 +20,11 @@ from halfmask.errors import InputError
 from halfmask.progress import Progress
 from halfmask.recipes.recipe import Recipe, Stage
 from halfmask.structures import Target
-from halfmask.training.loop.layers import shared_norms
 from halfmask.training.loop.batches import ImageBatch, Loader, Stream
 from halfmask.training.loop.callback import RESUME_FILE, Evaluate, RunCallback, RunState, Schedule
 from halfmask.training.loop.feature_cache import FeatureCache, RegionLoader, build_cache
 from halfmask.training.loop.interrupts import Interrupted, Interrupts
+from halfmask.training.loop.layers import shared_norms
 from halfmask.training.loop.optim import built_to_learn
 from halfmask.training.loop.records import records_of
 from halfmask.training.loop.resume import read_resume_point

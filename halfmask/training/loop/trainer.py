@@ -19,10 +19,10 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from halfmask import distributed
-from halfmask.models.backbones.depthwise import depthwise_in_full_precision
 from halfmask.recipes.recipe import Recipe, Stage
 from halfmask.recipes.run import Precision
 from halfmask.training.loop.callback import RunCallback
+from halfmask.training.loop.layers import depthwise_in_full_precision
 from halfmask.training.loop.resume import ResumeFile
 
 M_TRIM_THRESHOLD = -1  # of glibc's malloc.h

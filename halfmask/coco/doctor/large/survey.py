@@ -16,8 +16,8 @@ import numpy as np
 
 from halfmask.coco.doctor.checks import findings_of, same_id
 from halfmask.coco.doctor.findings import ColumnBlock, Findings
-from halfmask.coco.doctor.large.areas import Areas
 from halfmask.coco.doctor.large.pairs import alike, exact_copies
+from halfmask.coco.doctor.large.raster import Areas
 from halfmask.coco.doctor.large.rows import FORMS, PROVENANCES
 from halfmask.coco.doctor.large.texts import Texts
 from halfmask.coco.index.batches import labels_of
@@ -95,7 +95,7 @@ class Survey:
             self._numbers.append(rows["id"].copy())
         texts = Texts(rows, self._images)
         self._read_alone(rows, texts)
-        self._count(rows, labels, first, last)
+        self._count(rows, labels, first=first, last=last)
         texts.add_fast()
         texts.put_into(self.findings)
         self._pairs(rows, labels)
@@ -181,7 +181,7 @@ class Survey:
             problem = Problem(ProblemKind.MASK_PART, (number,), text)
             self.mask_parts.append((int(row["place"]), problem))
 
-    def _count(self, rows: Array, labels: Array, first: int, last: int) -> None:
+    def _count(self, rows: Array, labels: Array, *, first: int, last: int) -> None:
         np.add.at(self.states, (labels, rows["state"]), 1)
         self.origins += np.bincount(rows["origin"], minlength=len(self.origins))
         self.with_masks += len(np.unique(rows["image"][rows["state"] == _MASK]))

@@ -1,7 +1,7 @@
 """Makes the README's picture: boxes of a class without masks in training, beside the
 masks that the model draws into them.
 
-halfmask train coco_mini_voc2nonvoc_box_segmenter --out runs/voc2nonvoc
+halfmask train coco_mini_voc2nonvoc_more_box_segmenter --out runs/voc2nonvoc
 python tools/make_readme_picture.py runs/voc2nonvoc docs/figures/boxes_to_masks.jpg
 
 docs/figures/CREDITS.md names the source and the licence of the photograph.

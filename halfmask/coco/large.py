@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from halfmask.coco.doctor.large.examine import examine
 from halfmask.coco.index.file import CocoIndex
 from halfmask.coco.index.place import is_indexed, open_index
 from halfmask.coco.index.store import Part
@@ -101,6 +100,9 @@ def open_large(
     if not (facts["left_out"] or facts["not_strict"] or index.readings or index.suspected):
         found: dict[str, list[Problem]] = {"structure": [], "readings": [], "suspected": []}
     else:
+        # A third of a second that commands on smaller files never need.
+        from halfmask.coco.doctor.large.examine import examine
+
         examined = examine(path, index.name, progress)
         found = {
             "structure": examined.structure,

@@ -29,6 +29,9 @@ _MARKS = [
 _LAST = "cp1252"
 
 
+_UNPRINTABLE = re.compile("[\x00-\x1f\ud800-\udfff]")
+
+
 def leads_out(name: str) -> bool:
     """Returns whether a file name does not name a file below its folder.
 
@@ -37,19 +40,24 @@ def leads_out(name: str) -> bool:
     parts = PurePosixPath(name.replace("\\", "/")).parts
     windows = PureWindowsPath(name)
     absolute = PurePosixPath(name).is_absolute() or bool(windows.drive or windows.root)
-    invalid = bool(re.search("[\x00-\x1f\ud800-\udfff]", name))
-    return not parts or absolute or ".." in parts or invalid
+    return not parts or absolute or ".." in parts or bool(_UNPRINTABLE.search(name))
 
 
 def stems_of(names: list[str], source: str) -> dict[str, str]:
     """Maps each file name to the name without its ending, for files that go with it.
 
     Raises:
-        InputError: a name leads out of the folder, or two differ in their ending only.
+        InputError: a name leads out of the folder or has a line break, or two differ in
+            their ending only.
     """
     seen: dict[str, str] = {}
     stems = {}
     for name in names:
+        if _UNPRINTABLE.search(name):
+            raise InputError(
+                f"{source}: file_name {name!r} has a line break or another control character; "
+                "rename the photograph, and its record"
+            )
         if leads_out(name):
             raise InputError(
                 f"{source}: file_name {name!r} leads out of the images folder; expected a name "

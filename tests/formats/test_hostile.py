@@ -311,3 +311,15 @@ def test_coco_outward(form: str, tmp_path: Path, kinds: dict[str, Any], data: An
         convert(form, source, out)
     except InputError:
         assert not out.exists()
+
+
+def test_a_file_name_with_a_line_break_is_named_as_such(tmp_path: Path) -> None:
+    """Renaming the photograph and its record, as the message says, mends it."""
+    record = {"id": 1, "file_name": "a\nb.jpg", "width": 20, "height": 20}
+    document = {"images": [record], "annotations": [], "categories": [{"id": 1, "name": "x"}]}
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match="line break"):
+        convert("to-yolo", path, tmp_path / "out")
+    path.write_text(json.dumps(document | {"images": [record | {"file_name": "a b.jpg"}]}))
+    convert("to-yolo", path, tmp_path / "out")

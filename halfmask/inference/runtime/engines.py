@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from halfmask.inference.runtime.names import Runtime
+from halfmask.inference.runtime.names import Precision, Runtime
 
 BATCH = 8
 """Crops in one call. Measured: 16 and more leave a core's cache, and a graph of fixed
@@ -38,15 +38,24 @@ class Engine:
     Args:
         runtime: `onnx` or `openvino`.
         graph: ONNX.
+        precision: of the graph. What an 8-bit one leaves in float32, OpenVINO computes
+            in bfloat16 where the processor has it.
         threads: of the processor.
         size, side: S and M.
     """
 
     def __init__(
-        self, runtime: Runtime, graph: bytes, *, threads: int, size: int, side: int
+        self,
+        runtime: Runtime,
+        graph: bytes,
+        *,
+        precision: Precision,
+        threads: int,
+        size: int,
+        side: int,
     ) -> None:
-        self._made = runtime, graph, threads, size, side
-        self._run, self._side = _RUNS[runtime](graph, threads, size), side
+        self._made = runtime, graph, precision, threads, size, side
+        self._run, self._side = _RUNS[runtime](graph, precision, threads=threads, size=size), side
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, self._made
@@ -63,8 +72,8 @@ class Engine:
 
 
 def _rebuilt(*made: Any) -> Engine:
-    runtime, graph, threads, size, side = made
-    return Engine(runtime, graph, threads=threads, size=size, side=side)
+    runtime, graph, precision, threads, size, side = made
+    return Engine(runtime, graph, precision=precision, threads=threads, size=size, side=side)
 
 
 def _filled(rows: Array) -> Array:
@@ -72,7 +81,7 @@ def _filled(rows: Array) -> Array:
     return np.concatenate([rows, np.zeros_like(rows, shape=(missing, *rows.shape[1:]))])
 
 
-def _onnx(graph: bytes, threads: int, _size: int) -> Run:
+def _onnx(graph: bytes, _: Precision, *, threads: int, **_sizes: int) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -89,11 +98,13 @@ def _onnx(graph: bytes, threads: int, _size: int) -> Run:
     return run
 
 
-def _openvino(graph: bytes, threads: int, size: int) -> Run:
+def _openvino(graph: bytes, precision: Precision, *, threads: int, size: int) -> Run:
     import openvino
 
-    # Left to itself, OpenVINO computes in bfloat16 where the processor has it.
-    hints = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    hints: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads}
+    if precision == "float32":
+        # Left to itself, OpenVINO computes in bfloat16 where the processor has it.
+        hints["INFERENCE_PRECISION_HINT"] = "f32"
     with kept_signal_stack():
         core = openvino.Core()
         model = core.read_model(graph, b"")
@@ -113,7 +124,7 @@ def _openvino(graph: bytes, threads: int, size: int) -> Run:
     return run
 
 
-_RUNS: dict[Runtime, Callable[[bytes, int, int], Run]] = {"onnx": _onnx, "openvino": _openvino}
+_RUNS: dict[Runtime, Callable[..., Run]] = {"onnx": _onnx, "openvino": _openvino}
 
 
 class _Stack(ctypes.Structure):

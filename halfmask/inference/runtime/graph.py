@@ -22,8 +22,10 @@ from halfmask.models.box_segmenter.crops import crop_regions
 from halfmask.models.box_segmenter.model import BoxSegmenter
 
 OPSET = 18
-LAYOUT = 1
-"""Number of this graph's inputs and outputs; another one makes cached graphs useless."""
+LAYOUT = 2
+"""Number of this graph's inputs, outputs and facts; another one makes cached graphs
+useless.
+"""
 PHOTOGRAPHS = Path(__file__).parents[2] / "assets" / "photos"
 """Ship with the package, with boxes: every graph is compared, and 8 bits are fitted, on
 them.

@@ -66,7 +66,7 @@ def use_runtime(
     logger.info("runtime: %s", _reason(made, chosen, precision))
     if chosen == "torch":
         return chosen
-    model.engine = _engine(model, chosen, made.graph)
+    model.engine = _engine(model, chosen, made.graph, precision=precision)
     return f"{chosen} {version_of(PACKAGES[chosen])} {precision}"
 
 
@@ -117,7 +117,7 @@ def _compare(model: BoxSegmenter, graph: bytes, precision: Precision) -> dict[st
     found: dict[str, Any] = {"torch": {"speed": _speed(in_torch, crops, labels)}}
     for runtime in PACKAGES:
         if not missing(runtime, precision):
-            engine = _engine(model, runtime, graph)
+            engine = _engine(model, runtime, graph, precision=precision)
             same = mean_iou(wanted, engine(crops, labels), crops)
             found[runtime] = {"iou": same, "speed": _speed(engine, crops, labels)}
     return found
@@ -133,9 +133,15 @@ def _speed(run: Callable[[Tensor, Tensor], Tensor], crops: Tensor, labels: Tenso
     return len(crops) / max(min(seconds), 1e-6)
 
 
-def _engine(model: BoxSegmenter, runtime: Runtime, graph: bytes) -> Engine:
-    size, side = model.reader.size, model.mask_size
-    return Engine(runtime, graph, threads=torch.get_num_threads(), size=size, side=side)
+def _engine(model: BoxSegmenter, runtime: Runtime, graph: bytes, *, precision: Precision) -> Engine:
+    return Engine(
+        runtime,
+        graph,
+        precision=precision,
+        threads=torch.get_num_threads(),
+        size=model.reader.size,
+        side=model.mask_size,
+    )
 
 
 def _chosen(made: Made, tried: list[Runtime], precision: Precision, *, asked: Runtime) -> Runtime:

@@ -132,7 +132,7 @@ def depthwise_in_full_precision(model: nn.Module) -> Iterator[None]:
     """Lets depthwise convolutions of stride 2 compute in float32 within the block.
 
     oneDNN has no bfloat16 kernel for their gradient: it multiplies matrices of one
-    channel each, a third of a step of MobileNetV2 on 96 × 96. (torch 2.14, AMX.) State
+    channel each, a third of a step of MobileNetV2 on 96 × 96. (torch 2.14, AVX512-BF16.) State
     dicts and copies of the model stay as they are.
     """
     chosen = [

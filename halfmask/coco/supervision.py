@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Literal, TypeGuard
 
 from halfmask.masks.rle import box_of, fault_of_rle
+from halfmask.text import plural
 
 Use = Literal["annotated", "accepted", "filled"]
 """Which of halfmask's own masks count as masks (`Data.use` in a recipe)."""
@@ -214,7 +215,7 @@ def fault_of_polygon(polygon: object, image_size: tuple[int, int]) -> str | None
     if len(polygon) % 2:
         return f"the polygon has {len(polygon)} numbers, expected an even count (x, y in turn)"
     if len(polygon) < 6:
-        return f"the polygon has {len(polygon) // 2} points, expected at least 3"
+        return f"the polygon has {plural(len(polygon) // 2, 'point')}, expected at least 3"
     if not all_finite(polygon):
         return "the polygon holds a value that is not a finite number"
     reach = max(image_size)

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from .browser import at, on_photo, shows
-from .conftest import HEIGHT, WIDTH, Case
+from halfmask.web.review.app import review_server
+
+from .browser import TOUCH, at, on_photo, shows
+from .conftest import HEIGHT, WIDTH, Case, filled
 
 MASK = """async () => {
   const { desk } = await import('/static/desk.js');
@@ -236,3 +238,42 @@ def test_the_list_has_as_many_rows_as_fit(
             bottom = page.locator("#list").bounding_box()["y"] + room
             assert bottom - 34 <= last["y"] + last["height"] <= bottom + 1
         assert counts[1] > counts[0] + 8
+
+
+FREE = """async () => {
+  const { stage } = await import('/static/desk.js');
+  const { scale, x, y } = stage.view, [left, top, width, height] = stage.focus;
+  const frame = stage.canvas.getBoundingClientRect();
+  const upper = document.getElementById('tools').getBoundingClientRect().bottom - frame.top;
+  const bars = [...document.querySelectorAll('#edit:not([hidden]), .zoom')]
+    .map((bar) => bar.getBoundingClientRect().top - frame.top);
+  return [y + top * scale - upper, Math.min(...bars) - y - (top + height) * scale];
+}"""
+"""Room between the object and the buttons above and below it, CSS pixels."""
+
+
+@pytest.mark.slow
+def test_on_a_phone_the_object_stays_above_the_strip_of_a_tool(
+    visit: Callable[..., Any], case: Callable[..., Case], open_review: Callable[[Case], Any]
+) -> None:
+    box = [8, 2, 50, 44]  # nearly the whole photograph
+    with review_server(open_review(case([filled(1, bbox=box)]))) as server:
+        page = visit(server.address, size={"width": 390, "height": 600}, **TOUCH)
+        shows(page, "#facts", "annotation 1")
+        before = page.evaluate("async () => (await import('/static/desk.js')).stage.view")
+        for tool in ("b", "d", "c", "x"):
+            page.keyboard.press(tool)
+            assert min(page.evaluate(FREE)) > 0, tool
+        page.keyboard.press("Escape")
+        page.keyboard.press(".")
+        shows(page, "#edit-text", "Redrawn")
+        assert min(page.evaluate(FREE)) > 0, "a change without a tool"
+        page.keyboard.press("Escape")
+        assert page.evaluate("async () => (await import('/static/desk.js')).stage.view") == before
+        page.keyboard.press("-")
+        page.evaluate(
+            "async (far) => (await import('/static/desk.js')).stage.pan(0, far)",
+            page.evaluate(FREE)[1] - 30,
+        )
+        page.keyboard.press("b")
+        assert page.evaluate(FREE)[1] > 0, "also where the reviewer moved it"

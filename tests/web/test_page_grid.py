@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from halfmask.web.review.app import review_server
+from halfmask.web.schema import DoubtsView
 
 from .browser import PHONE, SIZES, press, shows
 from .conftest import Case, filled, rectangle
@@ -148,3 +150,51 @@ def test_another_reviewers_change_is_named_and_skipped(
     press(page, "#skip-go")
     shows(page, "#news", "^Undone: reject of 239 masks; 1 stay")
     assert states(review) == {"filled": 239, "accepted": 1}
+
+
+@pytest.mark.parametrize("options", SIZES)
+def test_new_scores_wait_for_a_press(
+    visit: Callable[..., Any],
+    case: Callable[..., Case],
+    open_review: Callable[[Case], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+) -> None:
+    rows = [filled(number, image=1 + number % 3) for number in range(1, 7)]
+    for row in rows:
+        del row["halfmask"]
+    review = open_review(case(rows))
+    looks: dict[str, Any] = {"state": "looking", "total": 6, "skipped": 0, "fault": ""}
+
+    def look(turn: int, looked_at: int, *doubts: float, **more: Any) -> None:
+        review.queue.order_by("disagreement", np.array(doubts, dtype=np.float32))
+        now = DoubtsView(**looks | {"turn": turn, "looked_at": looked_at} | more)
+        monkeypatch.setattr(review.doubts, "view", lambda: now)
+
+    look(1, 1, *[np.nan] * 6)
+    with review_server(review) as server:
+        page = visit(server.address.rstrip("/") + "/grid", **options)
+        assert labels(page) == [1, 2, 3, 4, 5, 6]
+        assert page.is_hidden("#again")
+        press(page, tile(1))
+        look(2, 5, 0.1, 0.2, 0.3, 0.4, 0.5, np.nan)
+        shows(page, "#again", "^4 more looked at: sort again$")
+        assert labels(page) == [1, 2, 3, 4, 5, 6], "nothing moves by itself"
+        press(page, "#reject")
+        page.locator(f"{tile(1)}.rejected").wait_for()
+        assert labels(page) == [1, 2, 3, 4, 5, 6], "nor after an action"
+        look(3, 6, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, state="done")
+        shows(page, "#again", "^5 more looked at: sort again$")
+        press(page, "#again")
+        shows(page, tile(0), "60 %")
+        assert labels(page) == [6, 5, 4, 3, 2, 1]
+        assert page.is_hidden("#again")
+        shows(page, "#picked", "^1 selected$")
+        assert page.locator(tile(4)).get_attribute("aria-selected") == "true"
+
+
+def labels(page: Any) -> list[int]:
+    """Returns the ids of the annotations in their order on the page."""
+    grid = "(await import('/static/grid-list.js')).grid"
+    positions: list[int] = page.evaluate(f"async () => {grid}.positions")
+    return [position + 1 for position in positions]

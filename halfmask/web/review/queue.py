@@ -24,6 +24,8 @@ MOST_HOLDS = 4096
 MOST_TRAILS = 256
 """Browser windows of which the queue knows what they saw in an order that changes."""
 SORTS = ("score", "class", "size", "file")
+DISAGREEMENT = "disagreement"
+"""The order of people's masks, see `people.doubts`; `order_by` gives it its values."""
 Step = Literal["item", "class", "photo"]
 
 

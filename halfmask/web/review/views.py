@@ -14,7 +14,7 @@ from halfmask.web.review.log.comments import Remark
 from halfmask.web.review.log.decision import Decision
 from halfmask.web.review.log.decisions import Decisions
 from halfmask.web.review.log.history import Event, history
-from halfmask.web.review.queue import Order, Queue
+from halfmask.web.review.queue import DISAGREEMENT, Order, Queue
 from halfmask.web.review.source import ReviewedFile
 from halfmask.web.review.table import ORIGINS
 
@@ -81,6 +81,7 @@ class Views:
                 "image": self._photograph(row),
                 "mask": None if mask is None else compressed(mask, size),
                 "fault": fault,
+                "doubt": self._queue.value(DISAGREEMENT, position),
                 "others": [
                     schema.xywh(*table.boxes[other].tolist())
                     for other in self._near(row)

@@ -63,7 +63,8 @@ class CommentList(BaseModel):
 class ItemView(StateView):
     """An annotation with its photograph's `others`; `fault` says why it has no mask.
 
-    `score` is null where no model gave one; `alone` means that the box was set and the
+    `score` is null where no model gave one; `doubt` says how likely a person's mask is
+    wrong, null if nobody has looked at it; `alone` means that the box was set and the
     mask did not follow; `parts` counts the mask's connected parts.
     """
 
@@ -72,6 +73,7 @@ class ItemView(StateView):
     id: int
     score: float | None
     mask_score: float | None
+    doubt: float | None = None
     category: CategoryItem
     image: ImageView
     box: Corners

@@ -20,6 +20,7 @@ export function show({ item, picture, fault }) {
   desk.item = item;
   const { width, height, row } = item.image;
   stage.moved = false;
+  $("edit").hidden = true; // the strip of the object before would take room
   stage.show({ width, height, row, picture, objects: [], others: item.others }, item.box);
   beginEdit();
   stage.canvas.setAttribute("aria-label", `${item.category.name} in ${item.image.file_name}, score ${percent(item.mask_score)}, ${WORDS[item.state]}`);
@@ -42,12 +43,20 @@ export function describe() {
   $("swatch").style.backgroundColor = css(colourOf(category.label));
   $("state").textContent = desk.adding ? "not saved" : WORDS[item.state] ?? item.state;
   $("state").className = `state ${desk.adding ? "" : item.state}`;
-  const draft = desk.edit?.state.draft, score = draft ? draft.score : desk.adding ? null : item.mask_score;
-  $("score-text").textContent = percent(score);
-  $("score").style.inlineSize = `${(score ?? 0) * 100}%`;
+  showScore(desk.edit?.state.draft);
   $("facts").textContent = $("facts").title = facts();
   showRecent();
   edits();
+}
+
+/** The score of a model's mask, or how doubtful a person's is. */
+function showScore(draft) {
+  const { item } = desk, score = draft ? draft.score : desk.adding ? null : item.mask_score;
+  const doubt = draft || desk.adding ? null : item.doubt ?? null, shown = score ?? doubt;
+  $("score-text").textContent = score === null && doubt !== null ? `doubt ${percent(doubt)}` : percent(score);
+  $("score").style.inlineSize = `${(shown ?? 0) * 100}%`;
+  $("meter").classList.toggle("none", shown === null);
+  $("meter").title = score === null ? "How much the mask differs from the model's, and from what masks are like" : "The model's own estimate of the mask's IoU";
 }
 
 function facts() {

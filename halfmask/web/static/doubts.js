@@ -28,7 +28,7 @@ async function look() {
 
 function words({ state, looked_at, total, skipped, fault }) {
   const count = `${looked_at.toLocaleString()} of ${total.toLocaleString()} looked at by the model`;
-  if (state === "no model") return `No model to compare with: ${fault}`;
+  if (state === "no model") return `No model to compare with: ${fault.split("; ")[0]}`; // the rest is in the title
   if (state === "stopped") return `${count}; stopped: ${fault}`;
   return skipped ? `${count}; ${skipped.toLocaleString()} cannot be` : count;
 }

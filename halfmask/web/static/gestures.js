@@ -87,7 +87,10 @@ export class Gestures {
       stage.ontap?.(stage.toPhoto(at), event);
     }
     this.tap = null;
-    if (!this.pointers.size) this.drag = null;
+    if (!this.pointers.size) {
+      this.drag = null;
+      stage.keepClear();
+    }
     if (event.pointerType === "touch") stage.cursor = null;
     stage.draw();
   }

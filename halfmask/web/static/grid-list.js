@@ -7,6 +7,7 @@ const AROUND = 2; // rows above and below the window that exist too
 const ASKED = 100; // entries in one request
 const KEPT = 4000; // entries that are kept
 const CAPTION = 24;
+const BROKEN = 1; // the doubt of a mask that cannot be read
 
 export const grid = { positions: [], versions: new Map(), picked: new Set(), at: 0, anchor: 0, columns: 1 };
 const entries = new Map(); // position → entry of the server
@@ -117,11 +118,12 @@ function fill(tile, index) {
   const position = grid.positions[index], entry = entries.get(position);
   tile.setAttribute("aria-selected", grid.picked.has(position));
   tile.classList.toggle("now", index === grid.at);
-  const key = entry ? `${position}:${entry.version}:${entry.state}` : `${position}`;
+  const key = entry ? `${position}:${entry.version}:${entry.state}:${entry.value}` : `${position}`;
   if (tile.dataset.key === key) return;
   tile.dataset.key = key;
   tile.className = `tile ${entry ? entry.state : "waiting"}${index === grid.at ? " now" : ""}`;
   if (!entry) {
+    tile.setAttribute("aria-label", "loading");
     tile.firstChild.replaceChildren();
     tile.lastChild.replaceChildren();
     return;
@@ -130,14 +132,15 @@ function fill(tile, index) {
   const doubt = entry.value === null || entry.value === undefined ? "" : percent(entry.value), shown = doubt || value;
   const state = WORDS[entry.state] ?? entry.state, done = !["filled", "annotated", "missing"].includes(entry.state);
   const words = [entry.category, value && `score ${value}`, doubt && `doubt ${doubt}`, state].filter(Boolean);
+  const broken = entry.value === BROKEN && $("sort").value === "disagreement" ? "unreadable" : "";
   // A name begins with the text in sight, so that it can be spoken to choose the mask.
-  const inSight = [done && state, entry.category, shown].filter(Boolean).join(" ");
+  const inSight = [done ? state : broken, entry.category, shown].filter(Boolean).join(" ");
   tile.setAttribute("aria-label", [doubt ? `${inSight} doubt` : inSight, doubt && value && `score ${value}`, !done && state].filter(Boolean).join(", "));
   tile.title = `${words.join(", ")} · annotation ${entry.id}`;
   const picture = element("img", { alt: "", draggable: "false", decoding: "async", src: `/api/items/${position}/thumb?side=${Math.min(320, Math.ceil((tileWidth() * Math.min(2, devicePixelRatio)) / 80) * 80)}&version=${entry.version}` });
   picture.addEventListener("error", () => retry(picture, tile), { once: true });
   tile.firstChild.replaceChildren(picture, element("span", { class: "tick", "aria-hidden": "true", text: "✓" }),
-    ...(done ? [element("span", { class: `badge ${entry.state}`, text: `${state} ` })] : []));
+    ...(done || broken ? [element("span", { class: `badge ${done ? entry.state : "broken"}`, text: `${done ? state : broken} ` })] : []));
   const swatch = element("i", { class: "swatch" });
   swatch.style.backgroundColor = css(colourOf(entry.label));
   tile.lastChild.replaceChildren(swatch, element("span", { class: "text", text: entry.category }), " ", element("span", { class: "figures", text: shown }), element("span", { class: `dot ${entry.state}` }));

@@ -1,6 +1,7 @@
 // The grid page: many masks at once, sorted and filtered; every action on them is one step.
 import { get } from "/static/api.js";
 import { askAbove, askClass, askDelete, decide, listenToBatches, takeBack, whenChanged } from "/static/grid-batch.js";
+import { inPlace, noteOrder, watchDoubts } from "/static/grid-doubts.js";
 import { draw, grid, layOut, pickOnly, renewEntries, showOrder, whenPicked } from "/static/grid-list.js";
 import { listenToPicks, pickKeys } from "/static/grid-pick.js";
 import { showStatistics } from "/static/grid-statistics.js";
@@ -24,15 +25,17 @@ export function filter() {
   };
 }
 
-/** Fetches the order anew. keep: the selection and the place stay. */
+/** Fetches the order anew. keep: the selection and the place stay, and masks where new scores came meanwhile. */
 export async function refresh({ keep = true } = {}) {
   const mine = ++turn;
   const slow = setTimeout(() => mine === turn && cover("loading", "Loading…"), 400);
   try {
+    const stays = keep && $("sort").value === "disagreement";
+    if (!stays) await noteOrder();
     const order = await get("/api/grid/order", { ...filter(), sort: $("sort").value, reverse });
     if (mine !== turn) return;
     cover();
-    showOrder(order, { keep });
+    showOrder(stays ? inPlace(order, grid.positions) : order, { keep });
     const shown = order.positions.length, left = order.left_out;
     $("shown").textContent = `${shown.toLocaleString()} ${left ? `of ${(shown + left).toLocaleString()} ` : ""}mask${shown === 1 ? "" : "s"}`;
     if (!order.positions.length) cover("empty", "No mask fits the filter", "", element("button", { text: "Clear the filter", onclick: clearFilter }));
@@ -82,6 +85,7 @@ async function poll() {
   try {
     const news = await get("/api/changes", { since: seq, by: reviewer() || "?" });
     seq = news.seq;
+    watchDoubts({ anew: news.reset });
     if (news.reset) return void (renewEntries(), refresh(), refreshProgress());
     if (!news.changes.length) return;
     for (const one of news.changes) if (grid.versions.has(one.position)) grid.versions.set(one.position, one.version);
@@ -123,6 +127,16 @@ function turnOrder(to) {
   $("reverse").setAttribute("aria-label", words.slice(2));
 }
 
+/** Sorts by the scores that have come since, and goes to the first mask. */
+async function sortAgain() {
+  if ($("again").hidden) return;
+  const picked = [...grid.picked];
+  renewEntries();
+  await refresh({ keep: false });
+  pickOnly(picked.filter((position) => grid.versions.has(position)));
+  $("scroller").focus({ preventScroll: true });
+}
+
 function panel(shown) {
   $("panel").classList.toggle("shown", shown);
   $("open-panel").setAttribute("aria-expanded", shown);
@@ -131,18 +145,17 @@ function panel(shown) {
 
 const open = (position) => { if (position !== undefined) location.href = `/#${position}`; };
 
-
 const keys = {
   ...pickKeys(), Enter: () => open(grid.positions[grid.at]),
-  a: () => decide("accept"), r: () => decide("reject"), c: () => askClass(session), l: () => askClass(session), Delete: askDelete, t: () => askAbove(session, filter),
+  a: () => decide("accept"), r: () => decide("reject"), c: () => askClass(session), l: () => askClass(session), Delete: askDelete, t: () => { if (!$("above").hidden) askAbove(session, filter); },
   "Control+z": () => takeBack("undo"), "Control+y": () => takeBack("redo"), "Control+Shift+z": () => takeBack("redo"), "?": showHelp,
-  "Shift+g": () => { location.href = "/"; }, "Shift+f": () => panel(true), "Shift+x": clearFilter,
+  s: sortAgain, "Shift+g": () => { location.href = "/"; }, "Shift+f": () => panel(true), "Shift+x": clearFilter,
 };
 
 listKeys($("keys"), [
   ["← ↑ → ↓", "move; with Shift select on the way"], ["Space", "select or leave the current mask"], ["Ctrl+A", "select all that the filter shows"], ["Esc", "select nothing"],
   ["A", "accept the selected masks"], ["R", "reject them"], ["C L", "set their class"], ["Del", "delete them"], ["T", "accept all of a class above a score"],
-  ["Ctrl+Z", "undo your last step"], ["Ctrl+Shift+Z Ctrl+Y", "do it again"], ["Enter", "open the mask in the single view"], ["Home End", "first, last mask"], ["Shift+F", "filter"], ["Shift+X", "clear the filter"], ["Shift+G", "single view"], ["?", "this list"],
+  ["Ctrl+Z", "undo your last step"], ["Ctrl+Shift+Z Ctrl+Y", "do it again"], ["S", "sort again by new scores"], ["Enter", "open the mask in the single view"], ["Home End", "first, last mask"], ["Shift+F", "filter"], ["Shift+X", "clear the filter"], ["Shift+G", "single view"], ["?", "this list"],
 ]);
 listenToKeys(keys, new Set(["ArrowRight", "ArrowLeft", "ArrowDown", "ArrowUp", "PageDown", "PageUp"]));
 listenToPicks(open);
@@ -158,7 +171,7 @@ whenChanged(async (answer) => {
 const clicks = {
   accept: () => decide("accept"), reject: () => decide("reject"), "set-class": () => askClass(session), delete: askDelete, above: () => askAbove(session, filter),
   open: () => open(grid.positions[grid.at]), "pick-all": () => pickOnly(grid.positions), "pick-none": () => pickOnly([]), undo: () => takeBack("undo"), redo: () => takeBack("redo"), "redo-narrow": () => takeBack("redo"),
-  statistics: showStatistics, "statistics-narrow": showStatistics, who: askName, "who-narrow": askName, help: showHelp, clear: clearFilter,
+  statistics: showStatistics, "statistics-narrow": showStatistics, who: askName, "who-narrow": askName, help: showHelp, clear: clearFilter, again: sortAgain,
   "open-panel": () => panel(true), "close-panel": () => panel(false), reverse: () => { turnOrder(!reverse); applyFilter(); },
 };
 for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", action);
@@ -180,6 +193,7 @@ async function start() {
   $("file").textContent = $("file").title = session.file;
   document.title = `${session.file} – halfmask review, grid`;
   for (const sort of session.sorts ?? ["score"]) $("sort").append(element("option", { value: sort, text: SORTS[sort] ?? sort }));
+  $("above").hidden = session.origin === "person"; // people's masks have no score
   if (session.origin === "person" && session.sorts?.includes("disagreement")) $("sort").value = "disagreement";
   for (const one of session.categories.toSorted((a, b) => a.name.localeCompare(b.name))) $("category").append(element("option", { value: one.id, text: `${one.name} (${one.count.toLocaleString()})` }));
   for (const [state, words] of Object.entries(STATES)) {

@@ -25,7 +25,8 @@ export async function showList() {
       Object.assign(element("i", { class: "swatch" }), { style: `background-color:${css(colourOf(entry.label))}` }),
       element("span", { class: "text", text: entry.category, title: entry.category }), ...(entry.comments > 0 ? [element("span", { class: "figures", text: `${entry.comments} ✎`, title: "Open comments" })] : []),
       element("span", { class: "figures", text: percent(entry.value ?? entry.score) }), element("span", { class: `dot ${entry.state}`, title: WORDS[entry.state] })));
-    const now = { ...item, category: item.category.name, label: item.category.label, comments: (item.comments ?? []).filter((one) => one.open).length };
+    const value = $("sort").value === "disagreement" ? item.doubt : null;
+    const now = { ...item, value, category: item.category.name, label: item.category.label, comments: (item.comments ?? []).filter((one) => one.open).length };
     const others = page.items.filter((entry) => entry.position !== item.position);
     $("list").replaceChildren(row(now, true), ...others.slice(0, rows() - 1).map((entry) => row(entry, false)));
     $("selected").textContent = `${page.selected.toLocaleString()} selected`;
@@ -50,12 +51,12 @@ export async function refreshProgress() {
   try {
     const wanted = filter();
     for (const key of ["state", "sort", "reverse"]) delete wanted[key];
-    const progress = await get("/api/progress", wanted);
+    const progress = await get("/api/progress", wanted), usual = desk.session.origin === "person" ? "confirmed" : "accepted";
     showProgress(progress.all_states);
     for (const state of STATES) {
       const count = progress.states[state] ?? 0;
       $(`count-${state}`).textContent = count.toLocaleString();
-      $(`state-${state}`).parentElement.hidden = !progress.all_states[state] && !$(`state-${state}`).checked && !["accepted", "rejected"].includes(state);
+      $(`state-${state}`).parentElement.hidden = !progress.all_states[state] && !$(`state-${state}`).checked && ![usual, "rejected"].includes(state);
     }
     const people = Object.entries(progress.reviewers).map(([name, counts]) => [name, Object.values(counts).reduce((a, b) => a + b, 0)]);
     people.sort((a, b) => b[1] - a[1]);

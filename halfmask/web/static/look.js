@@ -87,7 +87,9 @@ export async function loadOthers() {
 /** Where the tools and the view's buttons lie over the photograph's edges. */
 function covered() {
   const bar = (place) => Math.max(0, (document.querySelector(place)?.offsetHeight ?? 0) - 12);
-  return [innerWidth > 760 ? 0 : bar("#tools"), bar(".zoom")];
+  const zoom = bar(".zoom"), edit = $("edit");
+  const strip = edit.hidden ? 0 : stage.canvas.clientHeight - edit.offsetTop - 18;
+  return [innerWidth > 760 ? 0 : bar("#tools"), Math.max(zoom, strip)];
 }
 
 export function startLook() {

@@ -49,6 +49,7 @@ export function syncScene() {
   if (!stage.scene) return;
   const shown = { mask: desk.edit.mask, box: desk.edit.box, colour: colourOf(currentCategory().label) };
   stage.scene.objects = [shown];
+  stage.focus = desk.edit.box ?? stage.focus;
   stage.draw();
 }
 
@@ -109,11 +110,12 @@ export function edits() {
   $("step-forward").disabled = !desk.edit?.future.length;
   $("cancel").textContent = changed || desk.edit?.asked ? "Cancel" : "Done";
   const words = adding ? "Add" : { redrawn: "Save redrawn", draft: "Accept this", box: "Save box" }[kind];
-  $("accept").querySelector("b").textContent = words ?? (desk.item?.origin === "person" ? "Confirm" : "Accept");
+  $("accept").querySelector("b").textContent = words ?? ((desk.item ?? desk.session)?.origin === "person" ? "Confirm" : "Accept");
   $("accept").querySelector("kbd").textContent = words ? "↵" : "A";
-  $("accept").disabled = !desk.item || Boolean(adding && !kind);
+  $("accept").disabled = !desk.item || (!kind && (Boolean(adding) || desk.item.can_accept === false));
   for (const id of ["reject", "next", "class", "delete", "split", "merge"]) $(id).disabled = !desk.item || Boolean(adding && id !== "class");
   $("split").disabled ||= !(desk.item?.parts > 1);
+  stage.keepClear();
 }
 
 function setBox(box) {

@@ -81,7 +81,7 @@ async function finish() {
   document.body.classList.remove("ready");
   for (const id of ["name", "state", "facts"]) $(id).textContent = "";
   $("score-text").textContent = "–";
-  $("score").style.inlineSize = "0";
+  $("meter").classList.add("none");
   $("swatch").style.backgroundColor = "";
   $("state").className = "state";
   for (const id of ["list", "history-list", "comment-list", "recent"]) $(id).replaceChildren();

@@ -25,6 +25,7 @@ export class Stage {
     this.view = { scale: 1, x: 0, y: 0 }; // screen = photograph × scale + (x, y), in CSS pixels
     this.cursor = null;
     this.covered = () => [0, 0]; // CSS pixels at the upper and lower edge that lie under buttons
+    this.kept = [0, 0]; // what was covered when the view last took account of it
     this.onview = () => {};
     this.ondrawn = () => {};
     new ResizeObserver(() => this.#resize()).observe(canvas);
@@ -45,7 +46,7 @@ export class Stage {
     const [x, y, w, h] = box ?? [0, 0, width, height];
     const room = box ? 1.9 : 1; // surroundings are needed to judge a mask
     const across = Math.min(width, Math.max(w * room, box ? 24 : 0)), down = Math.min(height, Math.max(h * room, box ? 24 : 0));
-    const [above, below] = this.covered(), cw = this.size[0], ch = Math.max(80, this.size[1] - above - below);
+    const [above, below] = (this.kept = this.covered()), cw = this.size[0], ch = Math.max(80, this.size[1] - above - below);
     const scale = Math.min((cw - 2 * MARGIN) / across, (ch - 2 * MARGIN) / down, CLOSEST);
     // The object in the middle, as far as the photograph reaches.
     const place = (side, length, middle) => (length * scale <= side ? (side - length * scale) / 2
@@ -60,6 +61,28 @@ export class Stage {
   /** Between the object and the whole photograph. */
   toggleFit() {
     this.lookAt(this.near ? null : this.focus);
+  }
+
+  /** Call this when `covered` may have changed: an object that was in sight stays in sight, above the buttons. */
+  keepClear() {
+    const before = this.kept, now = this.covered();
+    if (!this.scene || this.gestures.drag || String(before) === String(now)) return; // never under the pointer
+    this.kept = now;
+    const hidden = this.focus && this.#below(before) <= 0 && this.#below(now) > 0;
+    if (hidden && this.moved && this.#below(now) <= this.#top(now)) this.#glide({ ...this.view, y: this.view.y - this.#below(now) });
+    else if (hidden || (!this.moved && !this.tool)) this.lookAt(this.near || this.moved ? this.focus : null);
+  }
+
+  /** How far the object reaches below the free part of the view, in CSS pixels. */
+  #below([, below]) {
+    const { scale, y } = this.target ?? this.view, [, top, , height] = this.focus;
+    return y + (top + height) * scale - (this.size[1] - below - MARGIN) - 1;
+  }
+
+  /** How much free room is above the object. */
+  #top([above]) {
+    const { scale, y } = this.target ?? this.view;
+    return y + this.focus[1] * scale - above - MARGIN;
   }
 
   /** Zooms about a point of the screen, at once. */

@@ -34,14 +34,12 @@ from halfmask.web.review.people.photographs import (
     rows_to_look_at,
     whole_photograph,
 )
-from halfmask.web.review.queue import Queue
+from halfmask.web.review.queue import DISAGREEMENT, Queue
 from halfmask.web.review.source import ReviewedFile
 from halfmask.web.segmenting import Segmenter
 
 logger = logging.getLogger(__name__)
 
-DISAGREEMENT = "disagreement"
-"""The order's name."""
 ORDER_SECONDS = 2.0
 """The queue is sorted anew at most this often."""
 PAUSE_SECONDS = 0.002

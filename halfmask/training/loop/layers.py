@@ -132,8 +132,8 @@ def depthwise_in_full_precision(model: nn.Module) -> Iterator[None]:
     """Lets depthwise convolutions of stride 2 compute in float32 within the block.
 
     oneDNN has no bfloat16 kernel for their gradient: it multiplies matrices of one
-    channel each, a third of a step of MobileNetV2 on 96 × 96. (torch 2.14, AVX512-BF16.) State
-    dicts and copies of the model stay as they are.
+    channel each, a third of a step of MobileNetV2 on 96 × 96. (torch 2.14,
+    AVX512-BF16.) State dicts and copies of the model stay as they are.
     """
     chosen = [
         m for m in model.modules() if type(m) is nn.Conv2d and m.groups > 1 and max(m.stride) > 1

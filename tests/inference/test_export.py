@@ -64,8 +64,8 @@ def test_masks_on_a_photograph_without_torch(deployed: Path) -> None:
     for mine, theirs in zip(masks, wanted.masks().numpy(), strict=True):
         assert mine.shape == theirs.shape
         # Smaller than its map, a mask is averaged by halfmask and sampled by the
-        # example.
-        assert (mine ^ theirs).sum() <= max(3, 0.02 * theirs.sum())
+        # example: a box of 9 × 11 pixels has 40 at its border.
+        assert (mine ^ theirs).sum() <= max(8, 0.02 * theirs.sum())
 
 
 def test_the_example_imports_no_torch() -> None:

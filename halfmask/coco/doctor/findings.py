@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import marshal
+import json
 import zlib
 from bisect import bisect_right
 from collections import Counter
@@ -58,15 +58,15 @@ class TextBlock:
 
     def __init__(self, rows: list[Row]) -> None:
         self._count = len(rows)
-        self._text = zlib.compress(marshal.dumps(rows), 1)
+        self._text = zlib.compress(json.dumps(rows).encode(), 1)
 
     def __len__(self) -> int:
         return self._count
 
     def rows(self) -> list[Row]:
         """Returns the findings."""
-        rows: list[Row] = marshal.loads(zlib.decompress(self._text))
-        return rows
+        # JSON has no tuples.
+        return [(tuple(ids), said) for ids, said in json.loads(zlib.decompress(self._text))]
 
 
 class KindFindings(Sequence[Problem]):

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from halfmask.coco.index.file import CocoIndex
-from halfmask.coco.index.place import is_indexed, open_index
+from halfmask.coco.index.place import INDEX_ABOVE, is_indexed, open_index
 from halfmask.coco.index.store import Part
 from halfmask.coco.problems import Problem, ProblemKind
 from halfmask.coco.records import Document
 from halfmask.coco.scan.lists import scan_lists
 from halfmask.coco.scan.rest import Span, document_without
+from halfmask.errors import InputError
 from halfmask.files.atomic import new_file
 from halfmask.progress import Progress
 
@@ -90,7 +91,13 @@ def open_large(
     """
     if not is_indexed(path):
         return None
-    index = open_index(path, progress)
+    try:
+        index = open_index(path, progress)
+    except InputError:
+        # A smaller file fits into memory, whatever lies where its index should be.
+        if path.stat().st_size > INDEX_ABOVE:
+            raise
+        return None
     index.name = name or str(path)
     if any(problem.kind in _IN_MEMORY for problem in index.readings):
         return None

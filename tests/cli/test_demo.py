@@ -262,7 +262,7 @@ def test_the_whole_demo_at_a_small_size(
     report = demo.make_demo(out, settings)
     html = report.read_text(encoding="utf-8")
     assert report == out / "report.html"
-    assert html.count("data:image/") == 2 * 13 + 4 * 4 + 4
+    assert html.count("data:image/") == 2 * 13 + 4 * 4 + 4 + 1  # the last is the page's icon
     assert not re.search(
         r'(src|href)="(?!data:|https://(www\.flickr|creativecommons)|http://creativecommons)', html
     )

@@ -125,8 +125,16 @@ export const redo = () => (stepForward() ? undefined : walk("redo"));
 export const undoAction = () => (unsaved() ? undefined : walk("undo"));
 export const redoAction = () => (unsaved() ? undefined : walk("redo"));
 
-async function walk(which, skip = false) {
-  await untilIdle(); // ten quick presses are ten steps
+let walks = Promise.resolve();
+
+/** Ten quick presses are ten steps, one after another: two that wait would both find the page idle. */
+function walk(which, skip = false) {
+  walks = walks.then(() => walkOnce(which, skip));
+  return walks;
+}
+
+async function walkOnce(which, skip) {
+  await untilIdle();
   if (!desk.session) return;
   if (desk.adding && !desk.edit.changed) beginEdit();
   working(true);

@@ -99,11 +99,11 @@ def _photographs(photographs: Photographs, compares: list[Compare]) -> ReportSec
         text=[
             f"Twelve photographs came with {len(photographs.ious)} boxes and no mask. The box "
             "segmenter that ships with halfmask drew the masks in "
-            f"{photographs.seconds:.0f} seconds, loading included. Drag the divider.",
-            "This model learned from masks of all classes, on about 300 other photographs "
-            "(COCO-mini train). It knows these classes, but not these twelve photographs. They "
-            "were chosen for their licences and their variety before the model was trained, so "
-            "weak masks appear, too. The rest of this page shows how well it works for classes "
+            f"{photographs.seconds:.1f} seconds, loading included. Drag the divider.",
+            "This model learned from masks of all classes, on 1758 other photographs "
+            "(COCO-mini train and Pascal VOC). It knows these classes, but not these twelve "
+            "photographs. They were chosen for their licences and their variety, not for their "
+            "masks, so weak masks appear, too. The rest of this page shows how well it works for classes "
             "that never had a mask.",
         ],
         compares=compares,

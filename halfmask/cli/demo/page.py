@@ -103,8 +103,8 @@ def _photographs(photographs: Photographs, compares: list[Compare]) -> ReportSec
             "This model learned from masks of all classes, on 1758 other photographs "
             "(COCO-mini train and Pascal VOC). It knows these classes, but not these twelve "
             "photographs. They were chosen for their licences and their variety, not for their "
-            "masks, so weak masks appear, too. The rest of this page shows how well it works for classes "
-            "that never had a mask.",
+            "masks, so weak masks appear, too. The rest of this page shows how well it works for "
+            "classes that never had a mask.",
         ],
         compares=compares,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -39,6 +40,33 @@ def in_child(module: str, *arguments: object) -> dict[str, Any] | None:
         return None
     last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
     raise InputError(f"bench: {' '.join(command[2:5])} failed: {last[0]}")
+
+
+def seconds_of_verb(words: list[str], home: str | None = None) -> float:
+    """Runs `halfmask WORDS` on one thread; returns its processor seconds.
+
+    Args:
+        home: another checkout, whose code runs; None: this one.
+    Raises:
+        InputError: it failed.
+    """
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    if home is not None:
+        environment["PYTHONPATH"] = home
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-m", "halfmask", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        cwd=home,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:]
+        raise InputError(f"halfmask {' '.join(words)} failed: {last}")
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def need_pycocotools() -> None:

@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.child import seconds_of_verb
 from benchmarks.result import Options, Result, Row, compared
 from halfmask.errors import InputError
 from halfmask.evaluation.measures.reliability import reliability
@@ -106,20 +103,8 @@ def _timed(flags: tuple[str, ...], boxes: Path, source: Path, out: Path, base: s
     Raises:
         InputError: it failed.
     """
-    command = [sys.executable, "-m", "halfmask", "complete", "box-segmenter", str(boxes)]
-    command += ["--images", str(source / "val"), "--out", str(out), *flags]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    if base is not None:
-        environment["PYTHONPATH"] = base
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=environment, cwd=base
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:]
-        raise InputError(f"bench complete: {' '.join(flags)} failed: {last}")
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    words = ["complete", "box-segmenter", str(boxes), "--images", str(source / "val")]
+    return seconds_of_verb([*words, "--out", str(out), *flags], base)
 
 
 def compared_with(truth: dict[str, Any], filled: dict[str, Any]) -> dict[str, Any]:

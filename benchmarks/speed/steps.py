@@ -9,14 +9,11 @@ the difference is the steps' own processor time. A way that names an earlier che
 from __future__ import annotations
 
 import csv
-import os
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.child import seconds_of_verb
 from benchmarks.result import Options, Result, Row, compared
 from halfmask.errors import InputError
 
@@ -75,20 +72,8 @@ def trained(precision: str, steps: int, home: str | None) -> tuple[float, float]
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        command = [sys.executable, "-m", "halfmask", "train", RECIPE, "seed=3", "rounds=1"]
-        command += [f"stages.0.steps={steps}", f"precision='{precision}'", "--out", str(out)]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        if home is not None:
-            environment["PYTHONPATH"] = home
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=environment, cwd=home
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        if done.returncode:
-            last = done.stderr.strip().splitlines()[-1:]
-            raise InputError(f"bench steps: the training failed: {last}")
-        spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        words = ["train", RECIPE, "seed=3", "rounds=1", f"stages.0.steps={steps}"]
+        spent = seconds_of_verb([*words, f"precision='{precision}'", "--out", str(out)], home)
         with (out / "logs" / "metrics.csv").open(encoding="utf-8") as file:
             rows = [(int(row["step"]), row["loss"]) for row in csv.DictReader(file)]
         end = [float(loss) for step, loss in rows if step > steps - LAST and loss]

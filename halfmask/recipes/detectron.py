@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from halfmask.recipes.run import Recipe
 
 PIXEL_MEANS = (122.7717, 115.9465, 102.9801)
 """Detectron's pixel means, RGB, of 0 … 255. It divides by no deviation."""
@@ -96,3 +99,30 @@ def _fill(document: dict[str, Any], defaults: Mapping[str, Any]) -> None:
             document[key] = copy.deepcopy(dict(value))
         elif isinstance(document[key], dict):
             _fill(document[key], value)
+
+
+def fault_of_authors_keys(recipe: Recipe) -> str | None:
+    """Says which of the authors' keys does not fit the rest of a recipe; None if all do."""
+    data = [recipe.data, *(stage.data for stage in recipe.stages if stage.data is not None)]
+    polygons = [d for d in data if d.mask_targets == "polygon"]
+    if recipe.model.kind != "mask_rcnn":
+        if polygons or any(d.crowds == "label" for d in data):
+            return "data.mask_targets: polygon and data.crowds: label are for a mask_rcnn"
+        return None
+    if any(d.paste > 0 or d.rotation > 0 for d in polygons):
+        return "data.mask_targets: polygon: pasted or turned objects have no polygons; set bitmap"
+    minibatch, by_minibatch = recipe.model.minibatch, recipe.model.mask_head.divisor == "minibatch"
+    if by_minibatch and recipe.normaliser != "rank":
+        return "model.mask_head.divisor: minibatch needs `normaliser: rank`"
+    for stage in recipe.stages:
+        if by_minibatch and stage.cache_features:
+            return (
+                f"stage {stage.name}: cached regions belong to no minibatch; set "
+                "cache_features: false, or model.mask_head.divisor: batch"
+            )
+        if minibatch is not None and stage.batch_size % (minibatch * recipe.devices):
+            return (
+                f"stage {stage.name}: batch_size: expected a multiple of model.minibatch × devices "
+                f"({minibatch * recipe.devices}), found {stage.batch_size}"
+            )
+    return None

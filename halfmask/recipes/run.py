@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from halfmask.recipes.detector import Section, Seed
-from halfmask.recipes.detectron import with_exact_keys
+from halfmask.recipes.detectron import fault_of_authors_keys, with_exact_keys
 from halfmask.recipes.model import BoxSegmenterConfig, MaskRCNN
 from halfmask.recipes.teachers import Distil, SelfTraining
 
@@ -235,7 +235,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _of_the_authors(self) -> Recipe:
-        fault = _fault_of_authors_keys(self)
+        fault = fault_of_authors_keys(self)
         if fault:
             raise ValueError(fault)
         return self
@@ -270,30 +270,3 @@ class Recipe(Section):
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-
-
-def _fault_of_authors_keys(recipe: Recipe) -> str | None:
-    """Says which of the authors' keys does not fit the rest of a recipe; None if all do."""
-    data = [recipe.data, *(stage.data for stage in recipe.stages if stage.data is not None)]
-    polygons = [d for d in data if d.mask_targets == "polygon"]
-    if recipe.model.kind != "mask_rcnn":
-        if polygons or any(d.crowds == "label" for d in data):
-            return "data.mask_targets: polygon and data.crowds: label are for a mask_rcnn"
-        return None
-    if any(d.paste > 0 or d.rotation > 0 for d in polygons):
-        return "data.mask_targets: polygon: pasted or turned objects have no polygons; set bitmap"
-    minibatch, by_minibatch = recipe.model.minibatch, recipe.model.mask_head.divisor == "minibatch"
-    if by_minibatch and recipe.normaliser != "rank":
-        return "model.mask_head.divisor: minibatch needs `normaliser: rank`"
-    for stage in recipe.stages:
-        if by_minibatch and stage.cache_features:
-            return (
-                f"stage {stage.name}: cached regions belong to no minibatch; set "
-                "cache_features: false, or model.mask_head.divisor: batch"
-            )
-        if minibatch is not None and stage.batch_size % (minibatch * recipe.devices):
-            return (
-                f"stage {stage.name}: batch_size: expected a multiple of model.minibatch × devices "
-                f"({minibatch * recipe.devices}), found {stage.batch_size}"
-            )
-    return None

@@ -11,13 +11,17 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, model_validator
 
-from halfmask.recipes.detector import Section, Seed
+from halfmask.recipes.detector import Section, Seed, Side
 from halfmask.recipes.detectron import fault_of_authors_keys, with_exact_keys
 from halfmask.recipes.model import BoxSegmenterConfig, MaskRCNN
 from halfmask.recipes.teachers import Distil, SelfTraining
 
 LossKind = Literal["all", "boxes", "masks"]
 Precision = Literal["32", "bf16", "16"]
+CROP_STEP = 32
+"""The coarsest stride of an encoder: a crop has whole cells there."""
+SMALLEST_CROP = 64
+"""Two such cells: BatchNorm cannot learn from one."""
 
 
 class MoreData(Section):
@@ -148,6 +152,10 @@ class Stage(Section):
     """loss: masks with a frozen detector. Pools the regions of every image once and
     trains the mask head on them alone.
     """
+    crop_size: Side | None = None
+    """Side of the crops in this stage; null: `model.crop_size`, which inference uses. A
+    multiple of 32. box_segmenter with a unet only.
+    """
     data: Data | None = None
     """This stage's own pictures; null: the recipe's. The classes are those of the
     recipe's data, and this file's are matched by name: boxes from one data set, masks
@@ -257,6 +265,23 @@ class Recipe(Section):
         if self.distil.follows and any(s.ema is None for s in self.stages):
             raise ValueError("distil.teacher: average needs `ema` in every stage")
         return self
+
+    @model_validator(mode="after")
+    def _cropped(self) -> Recipe:
+        for index, stage in enumerate(self.stages):
+            fault = None if stage.crop_size is None else self._fault_of_crops(stage.crop_size)
+            if fault:
+                raise ValueError(f"stages.{index}.crop_size{fault}")
+        return self
+
+    def _fault_of_crops(self, size: int) -> str | None:
+        if self.model.kind != "box_segmenter" or self.model.decoder != "unet":
+            return " is for a box_segmenter with `decoder: unet`, whose crops may have any side"
+        if self.distil is not None:
+            return ": a teacher draws masks of one size; leave out distil"
+        if size < SMALLEST_CROP or size % CROP_STEP:
+            return f": expected a multiple of {CROP_STEP} from {SMALLEST_CROP} on, found {size}"
+        return None
 
     @model_validator(mode="after")
     def _turned(self) -> Recipe:

@@ -12,7 +12,7 @@ from halfmask.recipes.recipe import Recipe
 from halfmask.training.data import TrainingData
 from halfmask.training.loop.batches import ImageBatch, Stream
 from halfmask.training.loop.optim import built_to_learn
-from halfmask.training.loop.stage import build_stage
+from halfmask.training.loop.stage import build_stage, crops_of
 from halfmask.training.single import build_for
 
 WARM, TIMED = 2, 6
@@ -96,7 +96,8 @@ def measure_speed(recipe: Recipe, data: TrainingData) -> float:
     loader = data.loaders(recipe).of(0).shuffled(stage.batch_size, recipe.seed)
     begin = mark = time.perf_counter()
     for number, (images, targets) in enumerate(Stream(loader, WARM + TIMED)):
-        loss = module.training_step(ImageBatch(images, targets, stage.loss).to(device), 0)
+        with crops_of(model, stage.crop_size):
+            loss = module.training_step(ImageBatch(images, targets, stage.loss).to(device), 0)
         optimiser.zero_grad()
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]

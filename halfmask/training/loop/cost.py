@@ -16,7 +16,7 @@ from halfmask.errors import InputError
 from halfmask.recipes.recipe import Recipe, Stage
 from halfmask.training.loop.batches import ImageBatch, RegionBatch
 from halfmask.training.loop.fit import CACHE_BATCH, Loaders
-from halfmask.training.loop.stage import StageBatch, build_stage
+from halfmask.training.loop.stage import StageBatch, build_stage, crops_of
 from halfmask.training.loop.trainer import precision_on
 
 CPU_IMAGES = 2
@@ -63,7 +63,7 @@ def measure(
     batch, seconds = _batch(model, recipe, stage, data=data), 0.0
     for _ in range(2):
         start = time.perf_counter()
-        with torch.autocast(device.type, dtype, enabled=mixed):
+        with torch.autocast(device.type, dtype, enabled=mixed), crops_of(model, stage.crop_size):
             loss = module.training_step(batch, 0)
         optimiser.zero_grad()
         if loss.requires_grad:

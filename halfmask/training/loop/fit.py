@@ -28,7 +28,7 @@ from halfmask.training.loop.layers import shared_norms
 from halfmask.training.loop.optim import built_to_learn
 from halfmask.training.loop.records import records_of
 from halfmask.training.loop.resume import read_resume_point
-from halfmask.training.loop.stage import build_stage
+from halfmask.training.loop.stage import build_stage, crops_of
 from halfmask.training.loop.trainer import build_trainer, fast_on
 
 _Images = tuple[list[Tensor], list[Target]]
@@ -188,6 +188,14 @@ class _Run:
         if self.callback.interrupted():
             raise Interrupted
         stage = self.recipe.stages[index]
+        with crops_of(self.model, stage.crop_size):
+            self._train(index, stage, within)
+        self.callback.save_boundary(self.model, index + 1)
+        self.callback.evaluate_if_due(self.model.to(self.device))
+        if distributed.current().is_main:
+            shutil.rmtree(self._cache_folder(index), ignore_errors=True)
+
+    def _train(self, index: int, stage: Stage, within: bool) -> None:
         seed = self.recipe.seed + 1000 * index
         module = build_stage(
             self.model, self.recipe, stage, learnable=self.learnable, ema=stage.ema
@@ -209,10 +217,6 @@ class _Run:
             raise Interrupted
         if module.average is not None:
             self.model.load_state_dict(module.average.module.state_dict())
-        self.callback.save_boundary(self.model, index + 1)
-        self.callback.evaluate_if_due(self.model.to(self.device))
-        if distributed.current().is_main:
-            shutil.rmtree(self._cache_folder(index), ignore_errors=True)
 
     def _stream(self, index: int, stage: Stage, seed: int) -> tuple[Stream, int]:
         data = self.data.of(index)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
 
@@ -142,6 +143,19 @@ def build_stage(
         ema=ema,
         normaliser=recipe.normaliser,
     )
+
+
+@contextmanager
+def crops_of(model: Any, size: int | None) -> Iterator[None]:
+    """Lets a box segmenter cut crops of a stage's own side; None: of its usual one."""
+    if size is None:
+        yield
+        return
+    usual, model.reader.size = model.reader.size, size
+    try:
+        yield
+    finally:
+        model.reader.size = usual
 
 
 def average_of(model: nn.Module, decay: float) -> AveragedModel:

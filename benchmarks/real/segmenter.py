@@ -15,11 +15,19 @@ import torch
 from benchmarks.paper.table1_page import T_95, Difference, spread
 from benchmarks.real.command import Halfmask, run_halfmask
 from benchmarks.real.segmenter_options import BASE, DIRECTIONS, chosen_options
-from benchmarks.real.segmenter_runs import Job, Store, arguments_of, digest, measured
+from benchmarks.real.segmenter_runs import (
+    Job,
+    Store,
+    Timed,
+    arguments_of,
+    digest,
+    measured,
+    ms_per_mask,
+)
 from benchmarks.result import Options, Result, Row
 
 
-def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
+def run(options: Options, halfmask: Halfmask = run_halfmask, timed: Timed = ms_per_mask) -> Result:
     """Trains what is missing, and writes the table. `--set NAME` runs that option alone
     beside the base (repeatable); `--set "NAME: key=value …"` adds one; `--splits 1`
     leaves out the direction non-voc → voc; `--measured` trains nothing and takes what
@@ -42,7 +50,7 @@ def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
         if scores is None and options.measured:
             continue
         if scores is None:
-            scores = measured(job, arguments, options.out, halfmask)
+            scores = measured(job, arguments, options.out, halfmask=halfmask, timed=timed)
             store.add({**job._asdict(), **scores, "arguments": arguments, "recipe": recipe})
             options.say(
                 f"{job.option}, {job.masked}, seed {job.seed}: B {scores['B']:.1f}, A "
@@ -76,7 +84,9 @@ def differences(
             (found.get(Job(option, m, seed)), found.get(Job(BASE, m, seed))) for m in DIRECTIONS
         ]
         known = [
-            one[what] - base[what] for one, base in pairs if one is not None and base is not None
+            one[what] - base[what]
+            for one, base in pairs
+            if one is not None and base is not None and what in one and what in base
         ]
         if known:
             means.append(statistics.fmean(known))
@@ -97,6 +107,8 @@ def _table(found: dict[Job, dict[str, float]], names: list[str], seeds: list[int
         "non-voc → voc",
         "difference on B",
         "difference on A",
+        "boundary IoU on B, difference",
+        "ms a mask",
         "runs",
     ]
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
@@ -107,10 +119,12 @@ def _table(found: dict[Job, dict[str, float]], names: list[str], seeds: list[int
         ]
         cells = [spread(v, 1) if len(v) > 1 else f"{v[0]:.1f}" if v else "not run" for v in values]
         moves = [
-            "" if name == BASE else str(differences(found, name, seeds, what))
-            for what in ("B", "A")
+            "" if name == BASE else str(differences(found, name, seeds, what) or "–")
+            for what in ("B", "A", "boundary")
         ]
-        lines.append(f"| {' | '.join([name, *cells, *moves, str(sum(map(len, values)))])} |")
+        costs = [v["ms"] for job, v in found.items() if job.option == name and "ms" in v]
+        cost = f"{statistics.median(costs):.1f}" if costs else "–"
+        lines.append(f"| {' | '.join([name, *cells, *moves, cost, str(sum(map(len, values)))])} |")
     return "\n".join(lines)
 
 

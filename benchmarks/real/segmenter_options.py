@@ -26,6 +26,43 @@ so, and each box read in one context, mirrored too. About two minutes on one fre
 BASE = "the recipe"
 FROM_BOXES = "model.from_boxes"
 ORACLE = ["data.masked=null"]
+SHARED = "${HALFMASK_SHARED}/data"
+STAGE = (
+    "loss: masks, ema: 0.98, batch_size: 4, optimiser: {name: adamw, lr: %s, weight_decay: 0.01, "
+    "warmup: 30}"
+)
+"""Of the shipped recipes, with the budget's average."""
+
+
+def _more(*names: str) -> str:
+    parts = [
+        f'{{annotations: "{SHARED}/{name}/instances_train.json", images: "{SHARED}/{name}/train"}}'
+        for name in names
+    ]
+    return f"data.more=[{', '.join(parts)}]"
+
+
+def _stages(*stages: str) -> str:
+    return f"stages=[{', '.join(f'{{{stage}}}' for stage in stages)}]"
+
+
+LARGER_AT_LAST = [
+    "model.crop_size=128",
+    _stages(
+        f"name: small, train: [all], steps: 240, crop_size: 96, {STAGE % 0.0008}",
+        f"name: large, train: [all], steps: 60, {STAGE % 0.0004}",
+    ),
+]
+# The border learns on photographs that the first look has not seen: its errors are true ones.
+SECOND_LOOK = [
+    "model.border={width: 24, blocks: 4}",
+    _stages(
+        f"name: masks, train: [encoder, decoder, mask_head], steps: 300, {STAGE % 0.0008}",
+        f"name: border, train: [border], steps: 150, {STAGE % 0.003}, data: {{annotations: "
+        f'"{SHARED}/voc-aug/instances_train.json", images: "{SHARED}/voc-aug/train", '
+        "skip_unmasked: true}",
+    ),
+]
 OPTIONS: dict[str, list[str]] = {
     BASE: [],
     "crops of 128 px": ["model.crop_size=128"],
@@ -68,7 +105,16 @@ OPTIONS: dict[str, list[str]] = {
     "clicks too": ["model.clicks=true"],
     "a detector's box errors": ["model.box_noise=detector", "model.box_reach=0.12"],
     "looks of the moving average": ["distil={teacher: average}", "data.skip_unmasked=false"],
-    "second look at the border": ["model.border={width: 24, blocks: 4}"],
+    "second look at the border": SECOND_LOOK,
+    "voc-aug too": [_more("voc-aug")],
+    "coco-more too": [_more("coco-more")],
+    "1200 steps": ["stages.0.steps=1200", "stages.0.ema=0.995"],
+    "1200 steps, voc-aug and coco-more": [
+        "stages.0.steps=1200",
+        "stages.0.ema=0.995",
+        _more("coco-more", "voc-aug"),
+    ],
+    "128 px in the last fifth": LARGER_AT_LAST,
     "all masks (oracle)": ORACLE,
 }
 """One change each. More can be given: `--set "name: key=value key=value"`."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import statistics
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import halfmask as package
 from benchmarks.real.command import Halfmask
 from benchmarks.real.segmenter_options import (
     BASE,
@@ -22,14 +26,25 @@ from halfmask.coco.file import CocoFile
 from halfmask.data.dataset import development_split
 from halfmask.errors import InputError
 from halfmask.files.atomic import write_json
+from halfmask.inference.images import as_tensor
+from halfmask.inference.runtime.graph import shipped_boxes
 from halfmask.models.checkpoint import load_checkpoint, save_checkpoint
 from halfmask.recipes.recipe import expand, load_recipe
+
+MEASURES = "A", "B", "all"
+SINCE = "boundary", "ms"
+"""Boundary IoU on B in percent and milliseconds a mask: older measures lack them."""
 
 
 class Job(NamedTuple):
     option: str
     masked: str
     seed: int
+
+
+ROUNDS = 3
+Timed = Callable[[Path], float]
+"""Run → milliseconds a mask."""
 
 
 class Store:
@@ -47,7 +62,8 @@ class Store:
     def find(self, recipe: str) -> dict[str, float] | None:
         for measure in self.measures:
             if measure["recipe"] == recipe:
-                return {name: measure[name] for name in ("A", "B", "all")}
+                known = [name for name in (*MEASURES, *SINCE) if name in measure]
+                return {name: measure[name] for name in known}
         return None
 
     def add(self, measure: dict[str, Any]) -> None:
@@ -73,8 +89,10 @@ def digest(arguments: list[str]) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def measured(job: Job, arguments: list[str], out: Path, halfmask: Halfmask) -> dict[str, float]:
-    """IoU in percent of the held-out objects, of B, of A and of all."""
+def measured(
+    job: Job, arguments: list[str], out: Path, *, halfmask: Halfmask, timed: Timed
+) -> dict[str, float]:
+    """IoU in percent of the held-out objects, of B, of A and of all; and `SINCE`."""
     folder, base = (_folder(one, out) for one in (job, job._replace(option=BASE)))
     _keeparguments_of(folder, arguments)
     own = folder / "run"
@@ -88,7 +106,9 @@ def measured(job: Job, arguments: list[str], out: Path, halfmask: Halfmask) -> d
         scores = _evaluated(job, folder, halfmask)
     else:
         scores = json.loads((folder / "run" / "metrics.json").read_text(encoding="utf-8"))[-1]
-    return {name: 100 * scores["given_boxes"][name]["miou"] for name in ("A", "B", "all")}
+    found = {name: 100 * scores["given_boxes"][name]["miou"] for name in MEASURES}
+    border = scores["given_boxes"]["B"]["boundary"]["miou"]
+    return found | {"boundary": 100 * border, "ms": timed(own)}
 
 
 def _folder(job: Job, out: Path) -> Path:
@@ -148,3 +168,19 @@ def _keeparguments_of(folder: Path, arguments: list[str]) -> None:
         raise InputError(
             f"{path}: its run was made with {kept}, now {own}; name another folder with --out"
         )
+
+
+def ms_per_mask(run: Path) -> float:
+    """Returns milliseconds of processor time a mask, with the looks of the recipe.
+
+    The median of three rounds over the boxes of the shipped photographs, in PyTorch.
+    """
+    model = package.load(run)
+    photographs = [(as_tensor(path), boxes) for path, boxes in shipped_boxes()]
+    masks, rounds = sum(len(boxes) for _, boxes in photographs), []
+    for _ in range(1 + ROUNDS):
+        begin = time.process_time()
+        for image, boxes in photographs:
+            model.segment(image, boxes)
+        rounds.append(time.process_time() - begin)
+    return 1000 * statistics.median(rounds[1:]) / masks  # the first round warms up

@@ -22,6 +22,12 @@ RECIPES = {
     "nonvoc": "coco_mini_nonvoc2voc_box_segmenter",
     "all": "coco_mini_all_box_segmenter",
 }
+MORE = "more"
+WITH_MORE = {
+    name: recipe.replace("_box_segmenter", "_more_box_segmenter")
+    for name, recipe in RECIPES.items()
+}
+"""The same with further photographs."""
 RULES = ("baseline:box", "baseline:ellipse", "baseline:grabcut")
 HIDDEN = 5
 """Classes hidden from a first training, for the quality score of the first seed; not of
@@ -47,21 +53,25 @@ class Measure(NamedTuple):
 
 def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
     """Trains what is missing and measures it on val. `--set voc`, `nonvoc` or `all`
-    makes that model's runs and no table: processes side by side.
+    makes that model's runs and no table: processes side by side. `--set more` takes the
+    recipes with further photographs, hides no classes, and makes one all-masks run.
 
     Raises:
         InputError: another --set, no shared data, or a run fails.
     """
-    unknown = [name for name in options.overrides if name not in RECIPES]
+    more = MORE in options.overrides
+    chosen = [name for name in options.overrides if name != MORE]
+    unknown = [name for name in chosen if name not in RECIPES]
     if unknown:
-        raise InputError(f"bench real: --set {unknown[0]}: there are {', '.join(RECIPES)}")
+        raise InputError(f"bench real: --set {unknown[0]}: there are {', '.join([*RECIPES, MORE])}")
+    recipes = WITH_MORE if more else RECIPES
     seeds = list(range(options.first_seed, options.first_seed + options.seeds))
     found: dict[tuple[str, str], list[Measure]] = {}
-    for name in options.overrides or RECIPES:
-        for seed in seeds:
+    for name in chosen or RECIPES:
+        for seed in seeds[:1] if more and name == "all" else seeds:
             folder = options.out / f"seed-{seed}" / name
-            hide = HIDDEN if seed == seeds[0] and name in DIRECTIONS else 0
-            model = _trained(name, seed, hide, folder, halfmask)
+            hide = HIDDEN if seed == seeds[0] and name in DIRECTIONS and not more else 0
+            model = _trained(recipes[name], seed, hide, folder, halfmask)
             for direction in DIRECTIONS if name == "all" else [name]:
                 one = _measured(str(model), direction, folder, halfmask, name in DIRECTIONS)
                 found.setdefault((name, direction), []).append(one)
@@ -69,7 +79,7 @@ def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
                     f"{name}, {DIRECTIONS[direction]}, seed {seed}: B {one.boxes['miou']:.1f}, "
                     f"loose {one.loose:.1f}"
                 )
-    if options.overrides:
+    if chosen:
         return Result([], {}, "", {})
     for rule in RULES:
         for direction in DIRECTIONS:
@@ -78,7 +88,9 @@ def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
                 _measured(rule, direction, folder, halfmask, one_of_a_kind=False)
             ]
     command = f"python -m benchmarks real --seeds {options.seeds} --first-seed {options.first_seed}"
+    command += f" --set {MORE}" * more
     tables = {"real": _table(found), "real:quality": _quality_table(found)}
+    tables = {f"{name}:{MORE}": table for name, table in tables.items()} if more else tables
     measures = [
         {"model": name, "direction": direction, "seed": seed, **one._asdict()}
         for (name, direction), runs in found.items()
@@ -87,11 +99,9 @@ def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
     return Result(_rows(found), tables, command, {"measures": measures})
 
 
-def _trained(name: str, seed: int, hide: int, folder: Path, halfmask: Halfmask) -> Path:
+def _trained(recipe: str, seed: int, hide: int, folder: Path, halfmask: Halfmask) -> Path:
     run = folder / "run"
-    halfmask(
-        ["train", RECIPES[name], f"seed={seed}", f"hide={hide}", "--out", str(run), "--resume"]
-    )
+    halfmask(["train", recipe, f"seed={seed}", f"hide={hide}", "--out", str(run), "--resume"])
     return run
 
 

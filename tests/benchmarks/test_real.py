@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.real.recipes import RECIPES, run
+from benchmarks.real.recipes import RECIPES, WITH_MORE, run
 from benchmarks.result import Options
 from halfmask.errors import InputError
 from halfmask.recipes.recipe import load_recipe
@@ -101,3 +101,18 @@ def test_the_recipes_differ_in_whose_masks_they_see() -> None:
     assert found["all"].data.masked is None
     assert found["voc"].stages == found["all"].stages
     assert found["voc"].model == found["all"].model
+
+
+def test_the_recipes_with_more_photographs(tmp_path: Path) -> None:
+    made, halfmask = fake(own=0.78, oracle=0.80, lost=0.02)
+    result = run(options(tmp_path, "more"), halfmask)
+    trained = [c[1:4] for c in made if c[0] == "train"]
+    assert {recipe for recipe, *_ in trained} == set(WITH_MORE.values())
+    assert {hide for *_, hide in trained} == {"hide=0"}
+    assert len(trained) == 2 * 2 + 1, "one run of all masks"
+    assert set(result.tables) == {"real:more", "real:quality:more"}
+    assert result.command.endswith("--first-seed 3 --set more")
+    assert all(load_recipe(recipe).data.more for recipe in WITH_MORE.values())
+    before = len(made)
+    assert run(options(tmp_path, "more", "voc"), halfmask).tables == {}
+    assert all(c[1] == WITH_MORE["voc"] for c in made[before:] if c[0] == "train")

@@ -29,9 +29,9 @@ from benchmarks.result import Options, Result, Row
 
 def run(options: Options, halfmask: Halfmask = run_halfmask, timed: Timed = ms_per_mask) -> Result:
     """Trains what is missing, and writes the table. `--set NAME` runs that option alone
-    beside the base (repeatable); `--set "NAME: key=value …"` adds one; `--splits 1`
-    leaves out the direction non-voc → voc; `--measured` trains nothing and takes what
-    has been measured: options with fewer runs say so.
+    beside the base (repeatable), for a table of its own; `--set "NAME: key=value …"`
+    adds one; `--splits 1` leaves out the direction non-voc → voc; `--measured` trains
+    nothing and takes what has been measured: options with fewer runs say so.
 
     Raises:
         InputError: an option that is not known, or a run that fails.
@@ -66,7 +66,7 @@ def run(options: Options, halfmask: Halfmask = run_halfmask, timed: Timed = ms_p
     table = _table(found, names, list(seeds))
     return Result(
         _rows(found, names, list(seeds)),
-        {"segmenter": table},
+        {"segmenter:chosen" if options.overrides else "segmenter": table},
         command,
         {"measures": store.measures},
     )

@@ -72,7 +72,7 @@ def test_runs_are_made_once_and_compared_on_the_same_seeds(tmp_path: Path) -> No
     assert len(made) == 2 * 2 * 2, "seeds × options × directions"
     folds = {(a[2], next(x for x in a if x.startswith("data.development_fold"))) for a in made}
     assert folds == {("seed=0", "data.development_fold=0"), ("seed=1", "data.development_fold=1")}
-    table = result.tables["segmenter"]
+    table = result.tables["segmenter:chosen"]
     assert "| the recipe | 72.5 ± 0.7 | 70.5 ± 0.7 |  |  |  | 4.0 | 4 |" in table
     # Ahead by 1 and by 2: mean 1.5, Student's interval over two seeds.
     assert (
@@ -95,7 +95,7 @@ def test_one_direction_alone(tmp_path: Path) -> None:
     made, halfmask = fake_runs({})
     result = run(options(tmp_path, "no dice", splits=1), halfmask, timed)
     assert {a[1] for a in made} == {DIRECTIONS["voc"]}
-    assert "| the recipe | 72.5 ± 0.7 | not run |" in result.tables["segmenter"]
+    assert "| the recipe | 72.5 ± 0.7 | not run |" in result.tables["segmenter:chosen"]
     assert result.command.startswith(
         "python -m benchmarks segmenter --seeds 2 --first-seed 0 --threads"
     )

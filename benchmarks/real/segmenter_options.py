@@ -118,8 +118,8 @@ OPTIONS: dict[str, list[str]] = {
     "all masks (oracle)": ORACLE,
 }
 """One change each. More can be given: `--set "name: key=value key=value"`."""
-INFERENCE = ("model.mirror", "model.zooms", "model.decision", "model.settle")
-"""Keys that change nothing in training."""
+INFERENCE = ("model.mirror", "model.zooms", "model.decision")
+"""Keys that change nothing in training. (`model.settle` does: it looks at its masks.)"""
 
 
 def chosen_options(wanted: tuple[str, ...]) -> dict[str, list[str]]:

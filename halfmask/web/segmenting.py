@@ -223,8 +223,7 @@ class Segmenter:
         view = whole_view(photo.size)
 
         def find(predictor: Predictor) -> tuple[Detection, list[FilledMask]]:
-            found: Detection = predictor.detect(pixels)
-            found = found.select(found.scores >= least)
+            found: Detection = predictor.detect(pixels, least_score=least)
             found = found.select(found.scores.argsort(descending=True)[:most])
             found = view.on_photograph(found)
             return found, fillings(found)

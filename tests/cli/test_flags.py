@@ -30,6 +30,7 @@ MEANINGS = {
     "--images": r"[Ff]older of the photographs",
     "--json": r"Write (the|a|all) (result|report|findings)\b",
     "--masked": r"^Classes (of|with|whose)\b.*\brandom:TRIAL:COUNT or names a,b,c",
+    "--max-size": r"^Longest side of the photographs that a Mask R-CNN sees",
     "--minutes": r"^How long adapting may take",
     "--out": r"([Ff]ile|Folder)\b",
     "--port": r"Port of the page",

@@ -63,3 +63,10 @@ PrecisionOption = Annotated[
         help="int8: 8-bit weights and values where masks change little. Not with --runtime torch."
     ),
 ]
+MaxSizeOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Longest side of the photographs that a Mask R-CNN sees: fewer pixels take less "
+        "time, and small objects are lost. Default, and most: as its recipe says."
+    ),
+]

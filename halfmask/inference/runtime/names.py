@@ -26,15 +26,20 @@ WRITERS: dict[Precision, tuple[str, ...]] = {"float32": (), "int8": ("onnxruntim
 """Precision → what has to be installed as well: ONNX Runtime's tool makes 8-bit graphs."""
 
 
+LEAST_SIZE = 64
+"""Pixels. Below, the coarsest map of a pyramid has a single cell."""
+
+
 @dataclass(frozen=True)
 class Computing:
-    """What computes a network; see `halfmask.load`."""
+    """What computes a network, and on what size of photographs; see `halfmask.load`."""
 
     runtime: Runtime = "torch"
     precision: Precision = "float32"
+    max_size: int | None = None
 
     def check(self) -> None:
-        """Raises InputError for a name that does not exist, or 8 bits in PyTorch."""
+        """Raises InputError for a value that cannot be used, or 8 bits in PyTorch."""
         if self.runtime not in RUNTIMES:
             raise InputError(
                 f"runtime: expected {', '.join(RUNTIMES)}, found {str(self.runtime)!r}"
@@ -48,9 +53,19 @@ class Computing:
                 "--precision int8: PyTorch computes in float32; add --runtime auto, onnx or "
                 "openvino"
             )
+        self._check_size()
+
+    def _check_size(self) -> None:
+        size = self.max_size
+        if size is not None and not (type(size) is int and size >= LEAST_SIZE):
+            raise InputError(
+                f"--max-size: expected a whole number of pixels from {LEAST_SIZE} on, found {size}"
+            )
 
     def refuse_for_loaded(self) -> None:
-        """Raises InputError if a loaded model shall change its runtime."""
+        """Raises InputError if a loaded model shall change its runtime or size."""
+        if self.max_size is not None:
+            raise InputError("the model is loaded already: name max_size when you load it")
         if self != IN_TORCH:
             raise InputError("the model is loaded already: name the runtime when you load it")
 

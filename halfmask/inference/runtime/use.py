@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -26,6 +26,8 @@ from halfmask.inference.runtime.names import (
 )
 from halfmask.models.box_segmenter.inference import CPU_CROPS
 from halfmask.models.box_segmenter.model import BoxSegmenter
+from halfmask.models.mask_rcnn.detector import RegionDetector
+from halfmask.models.mask_rcnn.images import lower_max_size
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +70,42 @@ def use_runtime(
         return chosen
     model.engine = _engine(model, chosen, made.graph, precision=precision)
     return f"{chosen} {version_of(PACKAGES[chosen])} {precision}"
+
+
+def limit_size(predictors: Sequence[Any], max_size: int | None) -> int | None:
+    """Lets Mask R-CNNs see photographs of at most this many pixels on the longer side.
+
+    A recipe that allows fewer stays.
+
+    Args:
+        predictors: the one that draws masks, then other models beside it.
+        max_size: see `halfmask.load`; None: as the recipes say.
+    Returns:
+        The limit, where it is lower than a recipe's; else None.
+    Raises:
+        InputError: no model among them resizes photographs as a recipe says.
+    """
+    if max_size is None:
+        return None
+    models = [getattr(one, "model", None) for one in predictors]
+    fit = [model for model in models if isinstance(model, RegionDetector)]
+    if not fit:
+        what = "reads crops of a fixed size" if isinstance(models[0], BoxSegmenter) else "does not"
+        raise InputError(
+            f"--max-size is for a Mask R-CNN, which resizes photographs; {predictors[0].name} "
+            f"{what}: leave --max-size out"
+        )
+    before = max(model.transform.max_size for model in fit)
+    lowered = [lower_max_size(model.transform, max_size) for model in fit]
+    now = f"the longer side of a photograph has at most {min(before, max_size)} pixels"
+    logger.info("max-size: %s; the recipe allows %d", now, before)
+    return max_size if any(lowered) else None
+
+
+def unusual(predictor: Any) -> dict[str, Any]:
+    """Returns a predictor's runtime and max_size, as files note them, where not as usual."""
+    found = {"runtime": predictor.runtime, "max_size": predictor.max_size}
+    return {key: value for key, value in found.items() if value not in ("torch", None)}
 
 
 def _unfit(model: Any) -> str:

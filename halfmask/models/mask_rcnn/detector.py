@@ -68,6 +68,19 @@ class RegionDetector(SegmentationModel):
         # In mixed precision too: anchors and RoIAlign are as precise as the maps.
         return {name: precise(level) for name, level in features.items()}
 
+    @torch.no_grad()
+    def find(self, images: list[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Returns boxes [n, 4], labels [n] and scores [n] of each image, best first.
+
+        They are those of `detect`; no mask is drawn.
+        """
+        if not images:
+            return []
+        batch = inference_batch(self.transform, images)
+        sizes = [size_of(image) for image in images]
+        placed, _, labels, scores = self.find_boxes(self.features(batch.tensors), batch, sizes)
+        return list(zip(placed, labels, scores, strict=True))
+
     def find_boxes(
         self, features: Features, batch: ImageList, originals: Sizes
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:

@@ -132,7 +132,7 @@ def run(
     ] = None,
     effort: EffortOption = None,
     runtime: RuntimeOption = "torch",
-    precision: PrecisionOption = "float32",
+    precision: PrecisionOption = None,
     max_size: MaxSizeOption = None,
     ray: Annotated[
         str | None,

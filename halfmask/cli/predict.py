@@ -72,7 +72,7 @@ def run(
     ] = None,
     effort: EffortOption = None,
     runtime: RuntimeOption = "torch",
-    precision: PrecisionOption = "float32",
+    precision: PrecisionOption = None,
     max_size: MaxSizeOption = None,
 ) -> None:
     """Finds and outlines objects, and draws a picture for each photograph.

@@ -48,7 +48,7 @@ def run(
     device: Device = None,
     effort: EffortOption = None,
     runtime: RuntimeOption = "torch",
-    precision: PrecisionOption = "float32",
+    precision: PrecisionOption = None,
     max_size: MaxSizeOption = None,
 ) -> None:
     """Serves a page on which people try a model out.

@@ -82,7 +82,7 @@ def predict(
     device: str | torch.device | None = None,
     effort: Effort | None = None,
     runtime: Runtime = "torch",
-    precision: Precision = "float32",
+    precision: Precision | None = None,
     max_size: int | None = None,
     progress: Progress | None = None,
 ) -> Predictions:

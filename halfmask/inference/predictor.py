@@ -212,7 +212,7 @@ def load(
     *,
     classes: str | Sequence[str] | None = None,
     runtime: Runtime = "torch",
-    precision: Precision = "float32",
+    precision: Precision | None = None,
     effort: Effort | None = None,
     max_size: int | None = None,
 ) -> Predictor:
@@ -228,10 +228,10 @@ def load(
             family (`models.detectors.build`), or a `BoxDetector`.
         device: where to run; None takes a GPU if there is one.
         classes: names for a detector of open vocabulary, or one whose file names none.
-        runtime: what computes the network of a box segmenter on the CPU: `torch`,
-            `onnx` (ONNX Runtime), `openvino`, or `auto`, the fastest that is installed
-            and draws the same masks.
-        precision: `int8` computes in 8 bits what loses little by it.
+        runtime: what computes the network on the CPU: `torch`, `onnx` (ONNX Runtime),
+            `openvino`, or `auto`, the fastest installed one that answers alike.
+        precision: `int8` computes in 8 bits what loses little by it. None: float32;
+            with `auto`, int8 for a Mask R-CNN that is calibrated (`export`).
         effort: see `Predictor.segment`.
         max_size: most pixels of the longer side of the photographs that a Mask R-CNN
             sees, if its recipe allows more.
@@ -249,7 +249,8 @@ def load(
     found = Predictor(network, checkpoint, name, digest=digest, device=chosen, detector=finder)
     found.effort.set(effort)
     found.max_size = limit_size([found, finder], max_size)
-    found.runtime = use_runtime(found.model, runtime, precision, name=name, digest=digest)
+    known = {"name": name, "digest": digest, "path": str(model)}
+    found.runtime = use_runtime(found.model, runtime, precision, **known)
     return found
 
 

@@ -54,7 +54,7 @@ def complete(
     device: str | torch.device | None = None,
     effort: Effort | None = None,
     runtime: Runtime = "torch",
-    precision: Precision = "float32",
+    precision: Precision | None = None,
     max_size: int | None = None,
     ray: str | None = None,
     minutes: float | None = None,

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from halfmask.coco.images import Pixels
 from halfmask.errors import InputError
 from halfmask.inference.complete.filling import FilledMask, fillings
-from halfmask.inference.looks import Look, look_of, looks
 from halfmask.inference.predictor import Predictor, load
-from halfmask.inference.refine import refine, takes_clicks
+from halfmask.inference.refine import Look, look_of, looks, refine, takes_clicks
 from halfmask.inference.runtime.names import IN_TORCH, Computing
 from halfmask.masks.rle import Place
 from halfmask.models.box_segmenter.looks import Effort

@@ -22,7 +22,7 @@ def serve(
     device: str | None = None,
     effort: Effort | None = None,
     runtime: Runtime = "torch",
-    precision: Precision = "float32",
+    precision: Precision | None = None,
     max_size: int | None = None,
 ) -> None:
     """Serves the try-out page of a model until Ctrl-C; logs its address.

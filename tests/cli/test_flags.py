@@ -37,7 +37,7 @@ MEANINGS = {
     "--precision": r"int8: ",
     "--provider": r"(A second|Another) model\b.*, for example sam:",
     "--read-as": r"^How a COCO file writes its boxes",
-    "--runtime": r"^What computes a box segmenter on the CPU",
+    "--runtime": r"^What computes the model on the CPU",
     "--sheet": r"^Draw\b.*\bmasks\b.*\.png",
     "--split": r"^Part of (the source|a data set)\b.*: train, val, …",
     "--token": r"Require the token",

@@ -33,6 +33,7 @@ from halfmask.inference.export.samples import Sample, samples
 from halfmask.inference.jobs import open_boxes
 from halfmask.inference.predictor import Predictor, as_predictor
 from halfmask.inference.refine import takes_clicks
+from halfmask.inference.runtime.detector import calibrate_parts
 from halfmask.inference.runtime.names import Computing
 from halfmask.models.box_segmenter.model import BoxSegmenter
 from halfmask.models.detectors.base import BoxDetector
@@ -127,6 +128,9 @@ def export(
             f"export: {predictor.name} runs in {predictor.runtime}; load it with runtime torch"
         )
     report = write_graphs(predictor, Path(out), calibration)
+    for one in (predictor, predictor.detector) if calibration else ():
+        if isinstance(one, Predictor) and isinstance(one.model, PartialMaskRCNN):
+            calibrate_parts(one.model, calibration, one.digest)
     reading = ConversionReport() if source is None else source.report
     return Export(out=Path(out), report=report, reading=reading)
 

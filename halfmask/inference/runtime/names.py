@@ -35,7 +35,7 @@ class Computing:
     """What computes a network, and on what size of photographs; see `halfmask.load`."""
 
     runtime: Runtime = "torch"
-    precision: Precision = "float32"
+    precision: Precision | None = None
     max_size: int | None = None
 
     def check(self) -> None:
@@ -44,7 +44,7 @@ class Computing:
             raise InputError(
                 f"runtime: expected {', '.join(RUNTIMES)}, found {str(self.runtime)!r}"
             )
-        if self.precision not in PRECISIONS:
+        if self.precision not in (None, *PRECISIONS):
             raise InputError(
                 f"precision: expected {' or '.join(PRECISIONS)}, found {str(self.precision)!r}"
             )
@@ -77,6 +77,22 @@ def missing(runtime: Runtime, precision: Precision) -> list[str]:
     """Returns the packages that a runtime lacks."""
     names = (*NEEDED.get(runtime, ()), *WRITERS[precision])
     return [name for name in dict.fromkeys(names) if find_spec(name) is None]
+
+
+def candidates(runtime: Runtime, precision: Precision) -> list[Runtime]:
+    """Returns the runtimes to try; with `auto`, those that are installed.
+
+    Raises:
+        InputError: a runtime was named, or only others than PyTorch can, and a package
+            is missing.
+    """
+    if runtime != "auto":
+        require_runtime(runtime, precision)
+        return [runtime]
+    found = [one for one in PACKAGES if not missing(one, precision)]
+    if not found and precision == "int8":
+        require_runtime("onnx", precision)
+    return found
 
 
 def require_runtime(runtime: Runtime, precision: Precision) -> None:

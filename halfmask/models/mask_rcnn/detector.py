@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
@@ -34,6 +36,8 @@ class RegionDetector(SegmentationModel):
 
     Attributes:
         rpn_rules: how the RPN learns and proposes in training.
+        engine: computes the FPN's maps of a batch in inference, in their order; None:
+            PyTorch does.
     """
 
     def __init__(
@@ -55,14 +59,23 @@ class RegionDetector(SegmentationModel):
         self.box_heads = box_heads
         self.legacy = legacy
         self.rpn_rules = RpnRules()
+        self.engine: Callable[[Tensor], list[Tensor]] | None = None
         self._resize = resize_detectron if legacy else resize_boxes
 
     @property
     def has_detector(self) -> bool:
         return True
 
+    @property
+    def levels(self) -> list[str]:
+        """Names of the FPN's maps, fine to coarse."""
+        extra = ["pool"] if self.fpn.extra_blocks is not None else []
+        return [*map(str, range(len(self.fpn.inner_blocks))), *extra]
+
     def features(self, images: Tensor) -> Features:
         """Returns the FPN's maps of a batch [N, 3, H, W]."""
+        if self.engine is not None:
+            return dict(zip(self.levels, self.engine(images), strict=True))
         maps = self.backbone(images)
         features: Features = self.fpn({str(i): m for i, m in enumerate(maps.values())})
         # In mixed precision too: anchors and RoIAlign are as precise as the maps.

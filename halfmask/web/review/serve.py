@@ -65,7 +65,7 @@ def review(
     device: str | None = None,
     effort: Effort | None = None,
     runtime: Runtime = "torch",
-    precision: Precision = "float32",
+    precision: Precision | None = None,
     max_size: int | None = None,
 ) -> Reviewed:
     """Serves the review page of a file until Ctrl-C; logs its address.

@@ -64,6 +64,8 @@ def run(
     # fmt: on
     _print_graphs(out, done.graphs)
     say(f"{out / 'model.json'}: classes, inputs and outputs")
+    for name, compared in done.calibrated:
+        say(f"{name}, 8 bits for --runtime: {compared}")
     if done.left_out:
         say(f"left out: {done.left_out}")
     fail_if_unread(done.reading)

@@ -52,11 +52,13 @@ class Export:
         out: the folder.
         report: the content of OUT/model.json.
         reading: what in `data` could not be read, and notes.
+        calibrated: each Mask R-CNN by name, and whether `--runtime` uses its 8 bits.
     """
 
     out: Path
     report: dict[str, Any]
     reading: ConversionReport = field(default_factory=ConversionReport)
+    calibrated: tuple[tuple[str, str], ...] = ()
 
     @property
     def graphs(self) -> list[dict[str, Any]]:
@@ -128,11 +130,14 @@ def export(
             f"export: {predictor.name} runs in {predictor.runtime}; load it with runtime torch"
         )
     report = write_graphs(predictor, Path(out), calibration)
-    for one in (predictor, predictor.detector) if calibration else ():
-        if isinstance(one, Predictor) and isinstance(one.model, PartialMaskRCNN):
-            calibrate_parts(one.model, calibration, one.digest)
+    models = [predictor, predictor.detector] if calibration else []
+    calibrated = [
+        (one.name, calibrate_parts(one.model, calibration, one.digest))
+        for one in models
+        if isinstance(one, Predictor) and isinstance(one.model, PartialMaskRCNN)
+    ]
     reading = ConversionReport() if source is None else source.report
-    return Export(out=Path(out), report=report, reading=reading)
+    return Export(out=Path(out), report=report, reading=reading, calibrated=tuple(calibrated))
 
 
 def write_graphs(

@@ -6,6 +6,7 @@ and keeps it in the cache folder, where every command finds it by the model's di
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import platform
@@ -89,46 +90,54 @@ def use_parts(
         chosen = _chosen(small, runtime, "int8", must=precision == "int8")
         if chosen != "torch":
             return _used(model, small, chosen, precision="int8")
-        logger.info("runtime: 8 bits are left out: %s", _difference(small, "int8"))
-    tried = candidates(runtime, "float32")
-    if not tried:
+        fits = any(_fits(one, "int8") for one in small.facts["runtimes"].values())
+        why = "PyTorch is faster" if fits else _difference(small, "int8")
+        logger.info("runtime: 8 bits are left out: %s", why)
+    if not candidates(runtime, "float32"):
         logger.info("runtime: PyTorch; pip install onnx openvino makes %s faster", name)
         return "torch"
-    made = kept_graph(
-        name, digest, "float32", make=lambda: _made_in_float32(model, name), more=_more()
-    )
+    making = functools.partial(_made_in_float32, model, name)
+    made = kept_graph(name, digest, "float32", make=making, more=_more())
     if wants_small and small is None:
         logger.info("runtime: 8 bits are faster; they need a calibration: %s", command)
     chosen = _chosen(made, runtime, "float32", must=runtime != "auto")
     return _used(model, made, chosen, precision="float32")
 
 
-def calibrate_parts(model: PartialMaskRCNN, samples: Sequence[Sample], digest: str) -> Made:
+def calibrate_parts(model: PartialMaskRCNN, samples: Sequence[Sample], digest: str) -> str:
     """Makes a Mask R-CNN's parts in 8 bits, compares and keeps them.
 
     Args:
         model: in PyTorch on the CPU.
-        samples: photographs like those to come.
+        samples: photographs like those to come: every other one for the ranges, the
+            rest to compare on.
         digest: of the model.
+    Returns:
+        Whether 8 bits are used, and how they compare with PyTorch.
     Raises:
         InputError: the mask branch read no region on the photographs.
     """
     with tempfile.TemporaryDirectory(prefix="halfmask-parts-") as folder:
         paths = write_parts(model, Path(folder))
-        ranges = ranges_of(model, paths, samples[:CALIBRATED])
+        ranges = ranges_of(model, paths, samples[::2][:CALIBRATED])
+        others = _spread(samples[1::2] or samples, COMPARED)
         best: tuple[float, Made] | None = None
         for kept in CHOICES:
             graphs = small_parts(paths, ranges, kept)
-            known = _compare(model, graphs, samples[:COMPARED], precision="int8")
+            known = _compare(model, graphs, others, precision="int8")
             worth = max(one["iou"] * one["found"] for one in known.values() if "iou" in one)
-            made = _packed(graphs, known)
-            if best is None or worth > best[0]:
-                best = worth, made
-            if any(_fits(one, "int8") for one in known.values()):
-                best = worth, made
+            used = any(_fits(one, "int8") for one in known.values())
+            if best is None or used or worth > best[0]:
+                best = worth, _packed(graphs, known)
+            if used:
                 break
     assert best is not None
-    return keep_graph(KEPT, digest, "int8", made=best[1], more=_more())
+    kept_one = keep_graph(KEPT, digest, "int8", made=best[1], more=_more())
+    return f"{'used' if used else 'not used'}; {_difference(kept_one, 'int8')}"
+
+
+def _spread(samples: Sequence[Sample], most: int) -> Sequence[Sample]:
+    return samples[:: max(1, len(samples) // most)][:most]
 
 
 def _more() -> dict[str, Any]:
@@ -230,15 +239,11 @@ def _agreement(wanted: list[Answer], got: list[Answer]) -> dict[str, float]:
         sure = mine.select(mine.scores >= COUNTED)
         sure = sure if len(sure) else mine
         columns = [one.numpy() for one in (sure.boxes, sure.labels, theirs.boxes, theirs.labels)]
-        rows, others = same_boxes(*columns[:3], other_labels=columns[3])
-        pairs, count = pairs + len(rows), count + len(sure)
-        ious += [
-            iou(
-                sure.select(torch.tensor(rows, dtype=torch.int64)).crops(),
-                theirs.select(torch.tensor(others, dtype=torch.int64)).crops(),
-            )
-        ]
+        rows = same_boxes(*columns[:3], other_labels=columns[3])
+        one, same = (torch.tensor(index, dtype=torch.int64) for index in rows)
+        ious += [iou(sure.select(one).crops(), theirs.select(same).crops())]
         ious += [iou(drawn.crops(), other.crops())]
+        pairs, count = pairs + len(one), count + len(sure)
     return {"found": pairs / count if count else 1.0, "iou": float(torch.cat(ious).mean())}
 
 

@@ -24,9 +24,15 @@ from halfmask.inference.export.samples import Sample, some_boxes
 from halfmask.inference.images import as_tensor
 from halfmask.inference.predict import predict
 from halfmask.inference.predictor import Predictor, load
-from halfmask.inference.runtime.detector import ranges_of, small_parts
 from halfmask.inference.runtime.names import TITLES, Runtime
-from halfmask.inference.runtime.parts import attach, engines_of, write_parts
+from halfmask.inference.runtime.parts import (
+    Graphs,
+    attach,
+    engines_of,
+    ranges_of,
+    small_parts,
+    write_parts,
+)
 from halfmask.models.checkpoint import Checkpoint, save_checkpoint
 from halfmask.recipes.recipe import MaskRCNN, parse_recipe
 
@@ -101,7 +107,7 @@ def _steps(path: Path, folder: Path) -> dict[str, Callable[[], object]]:
     exact = {part: file.read_bytes() for part, file in files.items()}
     ranges = ranges_of(plain.model, files, [sample])  # type: ignore[arg-type]
     small = small_parts(files, ranges, CHOICES[0])
-    ways: dict[str, tuple[dict[str, bytes] | None, int | None]] = {
+    ways: dict[str, tuple[Graphs | None, int | None]] = {
         PEER: (None, None),
         TITLES[FAST]: (exact, None),
         f"{TITLES[FAST]}, int8": (small, None),

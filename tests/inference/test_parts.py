@@ -3,6 +3,7 @@
 import logging
 import pickle
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,11 @@ def test_the_comparison_sees_missing_detections_and_other_masks(
     some = detector._agreement(whole, [(half, drawn)])
     assert some["found"] < 0.75
     other = model.segment_batch([image], [torch.tensor([[30.0, 40, 60, 70]])])[0]
-    assert detector._agreement(whole, [(found, other)])["iou"] < 1
+    assert detector._agreement(whole, [(found, other)])["iou"] == 1, "detections decide"
+    none = found.select(torch.arange(0))
+    assert detector._agreement([(none, drawn)], [(none, other)])["iou"] < 1
+    odd = replace(found, mask_probs=1 - found.mask_probs)
+    assert detector._agreement(whole, [(odd, drawn)])["iou"] < 1
 
 
 def test_bytes_do_not_depend_on_workers_and_a_run_keeps_its_runtime(
@@ -192,6 +197,25 @@ def test_bytes_do_not_depend_on_workers_and_a_run_keeps_its_runtime(
     complete(tiny_detector, source, out=again, runtime="openvino", workers=0, **given)
     assert again.read_bytes() == out.read_bytes()
     assert f'"runtime": "{done.runtime}"' in out.read_text()
+
+
+def test_a_part_without_a_graph_runs_in_pytorch(
+    tiny_detector: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("HALFMASK_CACHE", str(tmp_path))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("no symbolic for it\nmore")
+
+    monkeypatch.setattr(torch.onnx, "export", refuse)
+    with pytest.raises(InputError, match=r"part `maps` has no ONNX graph: no symbolic for it$"):
+        load(tiny_detector, device="cpu", runtime="onnx")
+    with caplog.at_level(logging.INFO, "halfmask"):
+        assert load(tiny_detector, device="cpu", runtime="auto").runtime == "torch"
+    assert "PyTorch; the model's part `maps` has no ONNX graph" in caplog.text
 
 
 def test_a_smaller_photograph_in_a_runtime(tiny_detector: Path, image: torch.Tensor) -> None:

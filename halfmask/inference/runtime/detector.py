@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from halfmask.errors import InputError
-from halfmask.inference.export.int8 import CHOICES, Ranges, same_boxes, write_quantized
+from halfmask.inference.export.int8 import CHOICES, same_boxes
 from halfmask.inference.export.samples import Sample
 from halfmask.inference.images import as_tensor
 from halfmask.inference.runtime.cache import Made, found_graph, keep_graph, kept_graph
@@ -35,9 +35,11 @@ from halfmask.inference.runtime.names import (
 )
 from halfmask.inference.runtime.parts import (
     PARTS_LAYOUT,
+    Graphs,
     attach,
     engines_of,
-    part_inputs,
+    ranges_of,
+    small_parts,
     write_parts,
 )
 from halfmask.masks.crops import iou
@@ -61,7 +63,6 @@ CALIBRATED, COMPARED, SHIPPED = 16, 8, 2
 """Photographs for the ranges of 8 bits, to compare 8 bits, and to compare float32."""
 KEPT = "mask-rcnn"
 """Names the files of calibrations: a model's name does not matter, its digest does."""
-Graphs = dict[str, bytes]
 
 
 def use_parts(
@@ -97,7 +98,13 @@ def use_parts(
         logger.info("runtime: PyTorch; pip install onnx openvino makes %s faster", name)
         return "torch"
     making = functools.partial(_made_in_float32, model, name)
-    made = kept_graph(name, digest, "float32", make=making, more=_more())
+    try:
+        made = kept_graph(name, digest, "float32", make=making, more=_more())
+    except InputError as error:
+        if runtime != "auto":
+            raise
+        logger.info("runtime: PyTorch; %s", error)
+        return "torch"
     if wants_small and small is None:
         logger.info("runtime: 8 bits are faster; they need a calibration: %s", command)
     chosen = _chosen(made, runtime, "float32", must=runtime != "auto")
@@ -168,30 +175,6 @@ def _unpacked(made: Made) -> Graphs:
     return graphs
 
 
-def ranges_of(
-    model: PartialMaskRCNN, paths: dict[str, Path], samples: Sequence[Sample]
-) -> dict[str, Path]:
-    """Writes the ranges of each part over some photographs; returns part → file."""
-    seen = {part: Ranges(path) for part, path in paths.items()}
-    for sample in samples:
-        for part, given in part_inputs(model, sample.image, sample.boxes):
-            seen[part].add({f"in{i}": tensor.numpy() for i, tensor in enumerate(given)})
-    files = {part: path.with_suffix(".ranges") for part, path in paths.items()}
-    for part, ranges in seen.items():
-        ranges.save(files[part])
-    return files
-
-
-def small_parts(paths: dict[str, Path], ranges: dict[str, Path], kept: str) -> Graphs:
-    """Returns the parts in 8 bits; `kept` names the layers that stay float32."""
-    graphs = {}
-    for part, path in paths.items():
-        small = path.with_suffix(".int8.onnx")
-        write_quantized(path, small, ranges[part], kept=kept, reads_pixels=part == "maps")
-        graphs[part] = small.read_bytes()
-    return graphs
-
-
 def _compare(
     model: PartialMaskRCNN, graphs: Graphs, samples: Sequence[Sample], *, precision: Precision
 ) -> dict[str, Any]:
@@ -211,8 +194,7 @@ def _compare(
     return known
 
 
-Answer = tuple[Detection, Detection]
-"""What a model finds in a photograph, and the masks that it draws into given boxes."""
+Answer = tuple[Detection, Detection]  # found, and drawn into given boxes
 
 
 @torch.no_grad()
@@ -233,8 +215,11 @@ def _answers(
 
 
 def _agreement(wanted: list[Answer], got: list[Answer]) -> dict[str, float]:
-    """Returns `found`, see `LEAST_FOUND`, and `iou`, of detections' and given boxes' masks."""
-    ious, pairs, count = [], 0, 0
+    """Returns `found`, see `LEAST_FOUND`, and `iou`, of masks of the same detections.
+
+    Where none is the same, it is of masks in given boxes, which may hold no object.
+    """
+    ious, given, count = [], [], 0
     for (mine, drawn), (theirs, other) in zip(wanted, got, strict=True):
         sure = mine.select(mine.scores >= COUNTED)
         sure = sure if len(sure) else mine
@@ -242,9 +227,11 @@ def _agreement(wanted: list[Answer], got: list[Answer]) -> dict[str, float]:
         rows = same_boxes(*columns[:3], other_labels=columns[3])
         one, same = (torch.tensor(index, dtype=torch.int64) for index in rows)
         ious += [iou(sure.select(one).crops(), theirs.select(same).crops())]
-        ious += [iou(drawn.crops(), other.crops())]
-        pairs, count = pairs + len(one), count + len(sure)
-    return {"found": pairs / count if count else 1.0, "iou": float(torch.cat(ious).mean())}
+        given += [iou(drawn.crops(), other.crops())]
+        count += len(sure)
+    pairs = torch.cat(ious)
+    same_iou = float((pairs if len(pairs) else torch.cat(given)).mean())
+    return {"found": len(pairs) / count if count else 1.0, "iou": same_iou}
 
 
 def _fits(one: dict[str, float], precision: Precision) -> bool:

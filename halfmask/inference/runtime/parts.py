@@ -10,7 +10,7 @@ Shape letters: N images, R regions.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.transform import resize_boxes
 
+from halfmask.errors import InputError
+from halfmask.inference.export.int8 import Ranges, write_quantized
+from halfmask.inference.export.samples import Sample
 from halfmask.inference.runtime.engines import PartEngine
 from halfmask.inference.runtime.graph import OPSET
 from halfmask.inference.runtime.names import Runtime
@@ -34,6 +37,7 @@ ROWS: dict[str, int | None] = {"maps": None, "rpn": None, "box": 100, "mask": 8}
 Measured on R50-FPN: OpenVINO's box head takes 0.19 s for 1000 regions by 32 at a time,
 0.13 s by 250; 8 regions of the mask trunk cost as much a region as 32.
 """
+Graphs = dict[str, bytes]
 SIZE = (128, 160)
 """(H, W) of the example that is traced; sizes stay free."""
 
@@ -63,14 +67,22 @@ class ProposalPart(nn.Module):
 
 
 def write_parts(model: PartialMaskRCNN, folder: Path) -> dict[str, Path]:
-    """Traces each part into a file; returns part → file."""
+    """Traces each part into a file; returns part → file.
+
+    Raises:
+        InputError: a part, such as a trunk of another package, has no graph.
+    """
     model.eval()
     modules: dict[str, nn.Module] = {"maps": MapsPart(model), "rpn": ProposalPart(model)}
     modules |= {"box": model.box_heads.box_head, "mask": model.mask_branch.trunk}
     paths = {}
     for part, given in _examples(model, modules["maps"]).items():
         paths[part] = folder / f"{part}.onnx"
-        _trace(modules[part], given, paths[part], whole=ROWS[part] is None)
+        try:
+            _trace(modules[part], given, paths[part], whole=ROWS[part] is None)
+        except RuntimeError as error:
+            why = str(error).strip().partition("\n")[0]
+            raise InputError(f"the model's part `{part}` has no ONNX graph: {why}") from error
     return paths
 
 
@@ -134,6 +146,30 @@ def part_inputs(
     yield "mask", (torch.cat([found.features, given]),)
 
 
+def ranges_of(
+    model: PartialMaskRCNN, paths: dict[str, Path], samples: Sequence[Sample]
+) -> dict[str, Path]:
+    """Writes the ranges of each part over some photographs; returns part → file."""
+    seen = {part: Ranges(path) for part, path in paths.items()}
+    for sample in samples:
+        for part, given in part_inputs(model, sample.image, sample.boxes):
+            seen[part].add({f"in{i}": tensor.numpy() for i, tensor in enumerate(given)})
+    files = {part: path.with_suffix(".ranges") for part, path in paths.items()}
+    for part, ranges in seen.items():
+        ranges.save(files[part])
+    return files
+
+
+def small_parts(paths: dict[str, Path], ranges: dict[str, Path], kept: str) -> Graphs:
+    """Returns the parts in 8 bits; `kept` names the layers that stay float32."""
+    graphs = {}
+    for part, path in paths.items():
+        small = path.with_suffix(".int8.onnx")
+        write_quantized(path, small, ranges[part], kept=kept, reads_pixels=part == "maps")
+        graphs[part] = small.read_bytes()
+    return graphs
+
+
 class EngineHead(nn.Module):
     """`ProposalPart` in an engine, as torchvision calls the RPN's head."""
 
@@ -159,7 +195,7 @@ class EngineRegions(nn.Module):
         return self.engine(torch.zeros(1, *regions.shape[1:]))[0][:0]
 
 
-def engines_of(runtime: Runtime, graphs: dict[str, bytes]) -> dict[str, PartEngine]:
+def engines_of(runtime: Runtime, graphs: Graphs) -> dict[str, PartEngine]:
     """Prepares the parts' graphs for a runtime."""
     threads = torch.get_num_threads()
     return {

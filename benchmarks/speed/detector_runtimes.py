@@ -112,9 +112,9 @@ def _steps(path: Path, folder: Path) -> dict[str, Callable[[], object]]:
         TITLES[FAST]: (exact, None),
         f"{TITLES[FAST]}, int8": (small, None),
     }
-    for size in SIZES:
-        ways[f"{PEER}, --max-size {size}"] = None, size
-        ways[f"{TITLES[FAST]}, int8, --max-size {size}"] = small, size
+    for most in SIZES:
+        ways[f"{PEER}, --max-size {most}"] = None, most
+        ways[f"{TITLES[FAST]}, int8, --max-size {most}"] = small, most
     steps: dict[str, Callable[[], object]] = {}
     for number, (name, (graphs, size)) in enumerate(ways.items()):
         model = load(path, device="cpu", max_size=size)

@@ -112,14 +112,18 @@ class PartEngine:
         if self._rows is None:
             found = self._run({f"in{i}": array for i, array in enumerate(given)})
             return [torch.from_numpy(array.copy()) for array in found]
-        [regions] = given
-        parts = [self._some(regions, start) for start in range(0, len(regions), self._rows)]
-        return [torch.from_numpy(np.concatenate(parts))]
+        return [torch.from_numpy(self._in_rows(given[0], self._rows))]
 
-    def _some(self, regions: Array, start: int) -> Array:
-        assert self._rows is not None
-        some = regions[start : start + self._rows]
-        out: Array = self._run({"in0": _filled(some, self._rows)})[0][: len(some)].copy()
+    def _in_rows(self, regions: Array, count: int) -> Array:
+        """Returns a row for each region, of at least one."""
+        out: Array | None = None
+        for start in range(0, len(regions), count):
+            some = regions[start : start + count]
+            found = self._run({"in0": _filled(some, count)})[0][: len(some)]
+            if out is None:
+                out = np.empty((len(regions), *found.shape[1:]), np.float32)
+            out[start : start + count] = found
+        assert out is not None
         return out
 
 

@@ -38,6 +38,7 @@ BENCHMARKS = {
     "train": "benchmarks.speed.train",
     "steps": "benchmarks.speed.steps",
     "inference": "benchmarks.speed.inference",
+    "detector": "benchmarks.speed.detector_runtimes",
     "complete": "benchmarks.speed.complete",
     "peers": "benchmarks.speed.promptable_peers",
 }
@@ -86,7 +87,7 @@ def run(
             help="table1 --data coco: key=value for every recipe; segmenter: options to run; "
             "reproduce: weights.KEY=FILE, expect=none, keys of the recipes; add-class: steps, "
             "pictures; real: a model to train; boxes: model=MODEL; clicks: model=RUN, masked=voc, fold=0; heads: ways=a;b; "
-            "annotations, evaluation: sizes; complete, steps: base, rounds; audit: effort=best, model=MODEL; adapt: minutes=5, steps=150, masks=50.",
+            "annotations, evaluation: sizes; complete, steps: base, rounds; detector: rounds; audit: effort=best, model=MODEL; adapt: minutes=5, steps=150, masks=50.",
         ),
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Write rows and all measures here.")] = None,
@@ -123,7 +124,8 @@ def run(
     3000 masked objects, and the loader. `masks`: probabilities to run lengths. `train`:
     a training step beside torchvision. `steps`: one of the box segmenter, in float32
     and bfloat16. `inference`: photograph to RLE beside
-    torchvision, in PyTorch, ONNX Runtime and OpenVINO. `complete`: the command complete
+    torchvision, in PyTorch, ONNX Runtime and OpenVINO. `detector`: predict of a Mask
+    R-CNN in PyTorch, OpenVINO and 8 bits, and with --max-size. `complete`: the command complete
     from file to file, by effort and runtime. `annotations`: a file of ten
     million annotations, indexed, opened and read. `evaluation`: AP at COCO's size,
     beside pycocotools.

@@ -62,7 +62,6 @@ APART = [
 DOOR = "a verb: its options and one call"
 SHORT = {
     "datasets/opening.py": "verbs that write open a data set alike",
-    "cli/shared/completion.py": "verbs complete alike",
     "cli/shared/reading.py": "every verb that opens a data set prints alike",
     "cli/split.py": DOOR,
     "cli/synth.py": DOOR,

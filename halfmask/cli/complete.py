@@ -14,6 +14,7 @@ from halfmask.cli.shared.options import (
     CrowdMasksOption,
     DetectorOption,
     EffortOption,
+    MaxSizeOption,
     PrecisionOption,
     ReadAsOption,
     RuntimeOption,
@@ -26,8 +27,7 @@ from halfmask.text import lines_of, listed, plural
 if TYPE_CHECKING:
     from halfmask.inference.complete.report import Completion
 
-SHOWN = 10
-"""How many ids or lines a report names before it counts the rest."""
+SHOWN = 10  # ids or lines that a report names before it counts the rest
 
 
 def run(
@@ -132,7 +132,8 @@ def run(
     ] = None,
     effort: EffortOption = None,
     runtime: RuntimeOption = "torch",
-    precision: PrecisionOption = "float32",
+    precision: PrecisionOption = None,
+    max_size: MaxSizeOption = None,
     ray: Annotated[
         str | None,
         typer.Option(
@@ -170,8 +171,7 @@ def run(
 
     Example: halfmask complete box-segmenter yolo/data.yaml --out yolo_masks
 
-    With --provider each new mask also carries `agreement`, its IoU with MODEL's own
-    mask: where they differ, look first.
+    With --provider each new mask carries `agreement`, its IoU with MODEL's own mask.
 
     With --add-objects each detection of a class of DATA that overlaps no box (IoU below
     0.5 with all of them) and lies in no crowd becomes an annotation with a mask, a new
@@ -188,8 +188,8 @@ def run(
             crowd_masks=crowd_masks, read_as=read_as, workers=workers, dry_run=dry_run,
             json=json, sheet=sheet, boxes=boxes, provider=provider, detector=detector,
             classes=classes, detections=detections, add_objects=add_objects, add_score=add_score,
-            device=device, effort=effort, runtime=runtime, precision=precision, ray=ray,
-            minutes=minutes, accept_changes=accept_changes, progress=progress,
+            device=device, effort=effort, runtime=runtime, precision=precision, max_size=max_size,
+            ray=ray, minutes=minutes, accept_changes=accept_changes, progress=progress,
         )
     # fmt: on
     _show(done)

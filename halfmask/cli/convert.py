@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import halfmask
-from halfmask.cli.shared.completion import complete_format
-from halfmask.cli.shared.options import CrowdMasksOption, ReadAsOption
+from halfmask.cli.shared.options import CrowdMasksOption, ReadAsOption, complete_format
 from halfmask.progress import Display
 from halfmask.terminal import say
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 import halfmask
+from halfmask.cli.shared.options import MaxSizeOption
 from halfmask.cli.shared.reading import fail_if_unread
 from halfmask.terminal import say
 
@@ -42,6 +43,7 @@ def run(
             "made-up boxes of many sizes."
         ),
     ] = None,
+    max_size: MaxSizeOption = None,
 ) -> None:
     """Writes ONNX graphs and compares them with the model in ONNX Runtime.
 
@@ -54,10 +56,23 @@ def run(
     Example: halfmask export box-segmenter --out deployed --precision int8 --calibrate
     photos
     """
+    # fmt: off
     done = halfmask.export(
-        model, out=out, detector=detector, precision=precision, calibrate=calibrate, data=data
+        model, out=out, detector=detector, precision=precision, calibrate=calibrate, data=data,
+        max_size=max_size,
     )
-    for graph in done.graphs:
+    # fmt: on
+    _print_graphs(out, done.graphs)
+    say(f"{out / 'model.json'}: classes, inputs and outputs")
+    for name, compared in done.calibrated:
+        say(f"{name}, 8 bits for --runtime: {compared}")
+    if done.left_out:
+        say(f"left out: {done.left_out}")
+    fail_if_unread(done.reading)
+
+
+def _print_graphs(out: Path, graphs: list[dict[str, Any]]) -> None:
+    for graph in graphs:
         far = ", ".join(f"{key} {value:.1g}" for key, value in graph["largest_difference"].items())
         say(
             f"{out / graph['file']}: {graph['bytes'] / 2**20:.1f} MiB; largest difference from "
@@ -65,10 +80,6 @@ def run(
         )
         if "int8" in graph:
             say(_int8_line(out, graph["int8"]))
-    say(f"{out / 'model.json'}: classes, inputs and outputs")
-    if done.left_out:
-        say(f"left out: {done.left_out}")
-    fail_if_unread(done.reading)
 
 
 def _int8_line(out: Path, int8: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from halfmask.cli.shared.options import (
     ClassesOption,
     DetectorOption,
     EffortOption,
+    MaxSizeOption,
     PrecisionOption,
     RuntimeOption,
 )
@@ -71,7 +72,8 @@ def run(
     ] = None,
     effort: EffortOption = None,
     runtime: RuntimeOption = "torch",
-    precision: PrecisionOption = "float32",
+    precision: PrecisionOption = None,
+    max_size: MaxSizeOption = None,
 ) -> None:
     """Finds and outlines objects, and draws a picture for each photograph.
 
@@ -95,7 +97,7 @@ def run(
             model, images, out=out, detector=detector, classes=classes, data=data,
             detections=detections, score=score, overlays=overlays, colour_by=colour_by,
             beside=beside, device=device, effort=effort, runtime=runtime, precision=precision,
-            progress=progress,
+            max_size=max_size, progress=progress,
         )
     # fmt: on
     _show(found)

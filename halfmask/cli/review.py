@@ -9,7 +9,7 @@ import typer
 
 import halfmask
 from halfmask.cli.serve import LOCAL_HOST, Device, Host, Port, Token
-from halfmask.cli.shared.options import EffortOption, PrecisionOption, RuntimeOption
+from halfmask.cli.shared.options import EffortOption, MaxSizeOption, PrecisionOption, RuntimeOption
 from halfmask.cli.shared.reading import fail_if_unread
 from halfmask.terminal import say
 
@@ -53,7 +53,8 @@ def run(
     device: Device = None,
     effort: EffortOption = None,
     runtime: RuntimeOption = "torch",
-    precision: PrecisionOption = "float32",
+    precision: PrecisionOption = None,
+    max_size: MaxSizeOption = None,
 ) -> None:
     """Serves a page on which people review filled masks, lowest score first.
 
@@ -72,7 +73,7 @@ def run(
     done = halfmask.review(
         data, model, images=images, out=out, journal=journal, export=export, host=host,
         port=port, token=token, device=device, effort=effort, runtime=runtime,
-        precision=precision,
+        precision=precision, max_size=max_size,
     )
     # fmt: on
     _print_end(data, done)

@@ -11,6 +11,7 @@ from halfmask.cli.shared.options import (
     ClassesOption,
     DetectorOption,
     EffortOption,
+    MaxSizeOption,
     PrecisionOption,
     RuntimeOption,
 )
@@ -47,7 +48,8 @@ def run(
     device: Device = None,
     effort: EffortOption = None,
     runtime: RuntimeOption = "torch",
-    precision: PrecisionOption = "float32",
+    precision: PrecisionOption = None,
+    max_size: MaxSizeOption = None,
 ) -> None:
     """Serves a page on which people try a model out.
 
@@ -60,5 +62,6 @@ def run(
     halfmask.serve(
         model, detector=detector, classes=classes, host=host, port=port, token=token,
         device=device, effort=effort, runtime=runtime, precision=precision,
+        max_size=max_size,
     )
     # fmt: on

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import halfmask
-from halfmask.cli.shared.completion import complete_recipe
-from halfmask.cli.shared.options import AcceptChangesOption, CrowdMasksOption, ReadAsOption
+from halfmask.cli.shared.options import (
+    AcceptChangesOption,
+    CrowdMasksOption,
+    ReadAsOption,
+    complete_recipe,
+)
 from halfmask.errors import ProcessFailed
 from halfmask.progress import Display
 from halfmask.terminal import say

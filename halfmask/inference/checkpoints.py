@@ -35,6 +35,8 @@ def open_model(model: str | Path) -> tuple[SegmentationModel, Checkpoint | None,
         InputError: there is no such model, or the file is no checkpoint or of another
             version.
     """
+    if not isinstance(model, str | Path):
+        raise InputError(f"model: expected a name or a path, found {type(model).__name__}")
     name = str(model)
     if name.startswith(PREFIX):
         return build_baseline(name), None, name, ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -48,9 +48,18 @@ class KnownClasses:
         """Returns the segmenter's labels of this predictor's, int64 [n], on the CPU."""
         return self._to_own[labels.cpu()]
 
-    def from_own(self, labels: Tensor) -> Tensor:
-        """Returns this predictor's labels of the segmenter's, int64 [n]."""
-        return self._from_own[labels]
+    def of_predictor(self, drawn: Sequence[Tensor], given: Sequence[Tensor] | None) -> list[Tensor]:
+        """Returns this predictor's labels of each image's masks, int64 [n], on the CPU.
+
+        Args:
+            drawn: the segmenter's labels.
+            given: labels that a caller knew, 0 for unknown; None: none were known.
+        """
+        own = [self._from_own[labels] for labels in drawn]
+        if given is None:
+            return own
+        known = [labels.to("cpu", torch.int64) for labels in given]
+        return [torch.where(row > 0, row, o) for row, o in zip(known, own, strict=True)]
 
     def labels_of(self, categories: Iterable[Mapping[str, Any]]) -> dict[int, int]:
         """Maps the category ids of a data file to this model's labels, matched by name.

@@ -25,6 +25,7 @@ from halfmask.inference.complete.filling import fillings
 from halfmask.inference.images import images_in
 from halfmask.inference.prediction import Prediction
 from halfmask.inference.predictor import Predictor
+from halfmask.inference.runtime.use import unusual
 
 logger = logging.getLogger(__name__)
 
@@ -244,6 +245,7 @@ class InstancesFile:
         """Returns the document."""
         date = datetime.datetime.now(datetime.UTC).date().isoformat()
         note = {"model": self._predictor.identity, "version": __version__, "date": date}
+        note |= unusual(self._predictor)
         return {
             "info": {"description": "Objects that a model found", "halfmask": note},
             "images": list(self._images.values()),

@@ -82,7 +82,8 @@ def predict(
     device: str | torch.device | None = None,
     effort: Effort | None = None,
     runtime: Runtime = "torch",
-    precision: Precision = "float32",
+    precision: Precision | None = None,
+    max_size: int | None = None,
     progress: Progress | None = None,
 ) -> Predictions:
     """Finds and outlines objects; writes results, instances and overlays into OUT.
@@ -112,6 +113,7 @@ def predict(
             `best` as its recipe says; None: as the model is set.
         runtime: what computes the model; see `load`.
         precision: of its numbers; see `load`.
+        max_size: of the photographs that a Mask R-CNN sees; see `load`.
         progress: called after each photograph.
     Raises:
         InputError: no photograph can be used, the file of boxes names none of them,
@@ -129,7 +131,7 @@ def predict(
     jobs = jobs_of(paths, opened, detections)
     names = overlay_names(jobs)
     guard(_outputs(folder, names if overlays else ()), inputs=(*read, *paths), photographs=given)
-    computing = Computing(runtime, precision)
+    computing = Computing(runtime, precision, max_size)
     predictor = as_predictor(model, detector, device, classes=classes, computing=computing)
     _check_model(predictor, data, effort)
     draw = _drawer(predictor, beside, device, colour_by=colour_by)

@@ -19,7 +19,7 @@ from halfmask.inference.effort import EffortChoice
 from halfmask.inference.images import ImageLike, as_tensor, read_image
 from halfmask.inference.prediction import Prediction
 from halfmask.inference.runtime.names import IN_TORCH, Computing, Precision, Runtime
-from halfmask.inference.runtime.use import use_runtime
+from halfmask.inference.runtime.use import limit_size, use_runtime
 from halfmask.models.base import SegmentationModel
 from halfmask.models.box_segmenter.looks import Effort
 from halfmask.models.box_segmenter.model import BoxSegmenter
@@ -27,6 +27,7 @@ from halfmask.models.checkpoint import Checkpoint
 from halfmask.models.detectors.base import BoxDetector, ScoredBoxes
 from halfmask.models.detectors.build import EXAMPLES, build_detector, is_box_detector
 from halfmask.models.fixed.sam import SamSegmenter
+from halfmask.models.mask_rcnn.detector import RegionDetector
 from halfmask.structures import Detection
 
 SHOWN_SCORE = 0.05  # least score of a `BoxDetector`'s boxes in `detect`
@@ -46,6 +47,7 @@ class Predictor(KnownClasses):
             for a rule.
         version: the halfmask that trained the model.
         runtime: computes the network: `torch`, or a runtime, its version and precision.
+        max_size: most pixels of a photograph's longer side; None: as the recipe says.
         effort: how often the model looks at each box (`EffortChoice`).
     """
 
@@ -65,6 +67,7 @@ class Predictor(KnownClasses):
         self.detector = detector
         super().__init__(checkpoint, detector)
         self.runtime = "torch"
+        self.max_size: int | None = None
         self.effort = EffortChoice(self.model, name)
 
     @property
@@ -82,12 +85,13 @@ class Predictor(KnownClasses):
         """Whether the model learned on loose boxes (`box_jitter`), so that `loose` matters."""
         return isinstance(self.model, BoxSegmenter | SamSegmenter) and self.model.knows_loose_boxes
 
-    def detect(self, image: ImageLike) -> Prediction:
+    def detect(self, image: ImageLike, *, least_score: float = 0.0) -> Prediction:
         """Finds objects and their masks.
 
         Args:
             image: a path, the bytes of an image file, a file object, a PIL image, an
                 array uint8 [H, W, 3] or [H, W], or a tensor [3, H, W].
+            least_score: objects below it are left out, and get no mask drawn.
         Raises:
             InputError: the image cannot be read, or the model has no detector.
         """
@@ -97,26 +101,34 @@ class Predictor(KnownClasses):
                 "detector's checkpoint (--detector), or give boxes"
             )
         pixels = read_image(image)
-        return self._prediction(self.detect_batch([pixels], SHOWN_SCORE)[0], pixels)
+        least = max(least_score, SHOWN_SCORE * isinstance(self.detector, BoxDetector))
+        return self._prediction(self.detect_batch([pixels], least)[0], pixels)
 
     def detect_batch(
         self, images: Sequence[ImageLike], least_score: float = 0.0
     ) -> list[Detection]:
         """Finds objects in several images in one call of a model that `can_detect`.
 
-        Boxes of a `BoxDetector` below the least score are left out.
+        Objects below the least score are left out.
         """
         pixels = [as_tensor(image).to(self.device) for image in images]
         if self.detector is None:
             with torch.inference_mode():
-                return [d.on_cpu() for d in self.model.detect(pixels)]
-        found: Sequence[Detection | ScoredBoxes] = self.detector.detect_batch(pixels)
-        if isinstance(self.detector, BoxDetector):
-            found = [f.select(f.scores >= least_score) for f in found]
+                return [d.on_cpu() for d in self.model.detect(pixels, least_score)]
+        finder = self.detector
+        find = finder.find_batch if isinstance(finder, Predictor) else finder.detect_batch
+        found = [f.select(f.scores >= least_score) for f in find(pixels)]
         drawn = self.segment_batch(pixels, [f.boxes for f in found], [f.labels for f in found])
         return [
             replace(d, labels=f.labels, scores=f.scores) for d, f in zip(drawn, found, strict=True)
         ]
+
+    def find_batch(self, images: Sequence[ImageLike]) -> list[ScoredBoxes]:
+        """Returns the boxes of `detect_batch` of a Mask R-CNN, without drawing masks."""
+        assert isinstance(self.model, RegionDetector)
+        with torch.inference_mode():
+            found = self.model.find([as_tensor(image).to(self.device) for image in images])
+        return [ScoredBoxes(b.float().cpu(), k.cpu(), s.float().cpu()) for b, k, s in found]
 
     def segment(
         self,
@@ -184,14 +196,8 @@ class Predictor(KnownClasses):
         own = None if labels is None else [self.to_own(r).to(self.device) for r in labels]
         with torch.inference_mode():
             drawn = [d.on_cpu() for d in self.model.segment(pixels, on_device, own)]
-        drawn = [replace(d, labels=self.from_own(d.labels)) for d in drawn]
-        if labels is None:
-            return drawn
-        given = [row.to("cpu", torch.int64) for row in labels]
-        return [
-            replace(d, labels=torch.where(row > 0, row, d.labels))
-            for d, row in zip(drawn, given, strict=True)
-        ]
+        known = self.of_predictor([d.labels for d in drawn], labels)
+        return [replace(d, labels=row) for d, row in zip(drawn, known, strict=True)]
 
     def _prediction(self, found: Detection, pixels: Any, given: bool = False) -> Prediction:
         more: dict[str, Any] = {"categories": tuple(self.categories), "given": given}
@@ -206,8 +212,9 @@ def load(
     *,
     classes: str | Sequence[str] | None = None,
     runtime: Runtime = "torch",
-    precision: Precision = "float32",
+    precision: Precision | None = None,
     effort: Effort | None = None,
+    max_size: int | None = None,
 ) -> Predictor:
     """Loads a trained model.
 
@@ -221,19 +228,19 @@ def load(
             family (`models.detectors.build`), or a `BoxDetector`.
         device: where to run; None takes a GPU if there is one.
         classes: names for a detector of open vocabulary, or one whose file names none.
-        runtime: what computes the network of a box segmenter on the CPU: `torch`,
-            `onnx` (ONNX Runtime), `openvino`, or `auto`, the fastest that is installed
-            and draws the same masks.
-        precision: `int8` computes in 8 bits what loses little by it.
+        runtime: what computes the network on the CPU: `torch`, `onnx` (ONNX Runtime),
+            `openvino`, or `auto`, the fastest installed one that answers alike.
+        precision: `int8` computes in 8 bits what loses little by it. None: float32;
+            with `auto`, int8 for a Mask R-CNN that is calibrated (`export`).
         effort: see `Predictor.segment`.
+        max_size: most pixels of the longer side of the photographs that a Mask R-CNN
+            sees, if its recipe allows more.
     Raises:
         InputError: there is no such model or device, the file is no checkpoint or of
             another version, the detector finds no boxes, or the runtime is not
             installed or does not fit the model.
     """
-    if not isinstance(model, str | Path):
-        raise InputError(f"model: expected a name or a path, found {type(model).__name__}")
-    Computing(runtime, precision).check()
+    Computing(runtime, precision, max_size).check()
     chosen = checked_device(device)
     finder = None if detector is None else load_detector(detector, chosen, classes)
     if detector is None and classes is not None:
@@ -241,7 +248,9 @@ def load(
     network, checkpoint, name, digest = open_model(model)
     found = Predictor(network, checkpoint, name, digest=digest, device=chosen, detector=finder)
     found.effort.set(effort)
-    found.runtime = use_runtime(found.model, runtime, precision, name=name, digest=digest)
+    found.max_size = limit_size([found, finder], max_size)
+    known = {"name": name, "digest": digest, "path": str(model)}
+    found.runtime = use_runtime(found.model, runtime, precision, **known)
     return found
 
 

@@ -78,9 +78,9 @@ class FoundObjects:
 
     def detect(self, context: Any, image: Image.Image) -> list[Any]:
         """Returns masks of one frame, or polygons if the context asks; labels as in `spec`."""
-        found = self.predictor.detect(image)
         threshold = CONFIDENCE if context.conf_threshold is None else context.conf_threshold
-        found = found.select((found.scores >= threshold) & (found.labels > 0))
+        found = self.predictor.detect(image, least_score=threshold)
+        found = found.select(found.labels > 0)
         labels, scores = found.labels.tolist(), found.scores.tolist()
         return list(_shapes(found, labels, context.conv_mask_to_poly, scores=scores))
 

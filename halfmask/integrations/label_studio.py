@@ -118,8 +118,8 @@ class Backend:
             return self._filled(controls, task, annotations[-1].get("result") or [])
         image = self._image(controls, task)
         with self._lock:
-            found = self.predictor.detect(image)
-        found = found.select((found.scores >= CONFIDENCE) & (found.labels > 0))
+            found = self.predictor.detect(image, least_score=CONFIDENCE)
+        found = found.select(found.labels > 0)
         names = [self.predictor.categories[label - 1]["name"] for label in found.labels.tolist()]
         return self._answer(controls, found, names)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from halfmask.coco.reading.read_as import ReadAs
+from halfmask.errors import InputError
 from halfmask.inference.complete.complete import FillOptions, check_filling, fill_missing
 from halfmask.inference.complete.journal import run_of
 from halfmask.inference.complete.report import DOUBTFUL, Completion
@@ -39,6 +40,11 @@ def complete_auto(
 ) -> Completion:
     """Adapts the shipped model in OUT.run if there are enough masks, then fills with it."""
     minutes = checked_minutes(minutes)
+    if options.computing.max_size is not None and not options.adding.resizes:
+        raise InputError(
+            "--max-size is for a Mask R-CNN, which resizes photographs; `complete auto` adapts a "
+            "box segmenter, which reads crops of a fixed size: leave --max-size out"
+        )
     if options.dry_run:
         planned = fill_missing(START, data, options, images=images, out=out, progress=progress)
         return replace(planned, summary=_intention(planned, minutes))

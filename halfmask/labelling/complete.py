@@ -54,7 +54,8 @@ def complete(
     device: str | torch.device | None = None,
     effort: Effort | None = None,
     runtime: Runtime = "torch",
-    precision: Precision = "float32",
+    precision: Precision | None = None,
+    max_size: int | None = None,
     ray: str | None = None,
     minutes: float | None = None,
     accept_changes: bool = False,
@@ -113,6 +114,7 @@ def complete(
             differ in single pixels, so an interrupted run goes on with the one that
             began it.
         precision: of its numbers; see `halfmask.load`.
+        max_size: of the photographs that a Mask R-CNN sees; see `halfmask.load`.
         ray: draw on a Ray cluster: its address, `auto` (the one that runs here, else
             one of this machine) or `local`.
         accept_changes: go on with an interrupted run although the data, the model or
@@ -144,7 +146,7 @@ def complete(
         add_score=add_score,
         device=device,
         effort=effort,
-        computing=Computing(runtime, precision),
+        computing=Computing(runtime, precision, max_size),
         ray=ray,
         accept_changes=accept_changes,
     )

@@ -30,8 +30,12 @@ class SegmentationModel(nn.Module, ABC):
         """
 
     @abstractmethod
-    def detect(self, images: list[Tensor]) -> list[Detection]:
-        """Finds objects and their masks. Raises InputError without a detector."""
+    def detect(self, images: list[Tensor], least_score: float = 0.0) -> list[Detection]:
+        """Finds objects with at least this score, and their masks.
+
+        Raises:
+            InputError: the model has no detector.
+        """
 
     @abstractmethod
     def segment(
@@ -117,7 +121,7 @@ class FixedSegmenter(SegmentationModel):
     ) -> dict[str, Tensor]:
         raise InputError(f"{type(self).__name__} does not learn: there is nothing to train")
 
-    def detect(self, images: list[Tensor]) -> list[Detection]:
+    def detect(self, images: list[Tensor], least_score: float = 0.0) -> list[Detection]:
         raise InputError(
             f"{type(self).__name__} makes masks of given boxes and finds none: pass boxes to "
             "`segment`"

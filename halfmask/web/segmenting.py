@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from halfmask.coco.images import Pixels
 from halfmask.errors import InputError
 from halfmask.inference.complete.filling import FilledMask, fillings
-from halfmask.inference.looks import Look, look_of, looks
 from halfmask.inference.predictor import Predictor, load
-from halfmask.inference.refine import refine, takes_clicks
+from halfmask.inference.refine import Look, look_of, looks, refine, takes_clicks
 from halfmask.inference.runtime.names import IN_TORCH, Computing
 from halfmask.masks.rle import Place
 from halfmask.models.box_segmenter.looks import Effort
@@ -223,8 +222,7 @@ class Segmenter:
         view = whole_view(photo.size)
 
         def find(predictor: Predictor) -> tuple[Detection, list[FilledMask]]:
-            found: Detection = predictor.detect(pixels)
-            found = found.select(found.scores >= least)
+            found: Detection = predictor.detect(pixels, least_score=least)
             found = found.select(found.scores.argsort(descending=True)[:most])
             found = view.on_photograph(found)
             return found, fillings(found)

@@ -22,7 +22,8 @@ def serve(
     device: str | None = None,
     effort: Effort | None = None,
     runtime: Runtime = "torch",
-    precision: Precision = "float32",
+    precision: Precision | None = None,
+    max_size: int | None = None,
 ) -> None:
     """Serves the try-out page of a model until Ctrl-C; logs its address.
 
@@ -39,10 +40,11 @@ def serve(
         effort: as in `halfmask.load`.
         runtime: as in `halfmask.load`.
         precision: as in `halfmask.load`.
+        max_size: as in `halfmask.load`.
     Raises:
         InputError: there is no such model, or the address cannot be used.
     """
-    computing = Computing(runtime, precision)
+    computing = Computing(runtime, precision, max_size)
     segmenter = Segmenter(
         str(model), detector, device, classes=classes, computing=computing, effort=effort
     )

@@ -13,7 +13,7 @@ from halfmask.cli.main import app
 from halfmask.errors import InputError
 from halfmask.formats.source import open_source
 from halfmask.inference.export.export import write_graphs
-from halfmask.inference.export.int8 import _pairs, agreement, feeds_of, session_of
+from halfmask.inference.export.int8 import agreement, feeds_of, same_boxes, session_of
 from halfmask.inference.export.samples import BOXES, Sample, samples, some_boxes
 from halfmask.inference.predictor import load
 
@@ -112,9 +112,9 @@ def test_other_masks_are_told(tiny_segmenter: Path, photos: Path, tmp_path: Path
 def test_detections_are_paired_once() -> None:
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 10], [50, 50, 60, 60]], dtype=np.float32)
     labels = np.array([1, 1, 2])
-    assert _pairs(boxes, labels, boxes[[2, 0]], other_labels=labels[[2, 0]]) == ([0, 2], [1, 0])
-    assert _pairs(boxes, labels, boxes, other_labels=np.array([3, 3, 3])) == ([], [])
-    assert _pairs(boxes, labels, boxes[:0], other_labels=labels[:0]) == ([], [])
+    assert same_boxes(boxes, labels, boxes[[2, 0]], other_labels=labels[[2, 0]]) == ([0, 2], [1, 0])
+    assert same_boxes(boxes, labels, boxes, other_labels=np.array([3, 3, 3])) == ([], [])
+    assert same_boxes(boxes, labels, boxes[:0], other_labels=labels[:0]) == ([], [])
 
 
 def test_boxes_come_from_a_file_or_are_made_up(photos: Path, tmp_path: Path) -> None:

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from halfmask.errors import InputError
-from halfmask.inference.looks import Look
-from halfmask.inference.refine import refine
+from halfmask.inference.refine import Look, refine
 from halfmask.masks.crops import MaskCrops
 from halfmask.masks.rle import crop_of
 from halfmask.web import clicks as clicking

@@ -48,7 +48,10 @@ PANELS: dict[str, tuple[str, ...]] = {
     ),
     PAGE: ("--host", "--port", "--token"),
     TRAINING: ("--minutes", "--resume", "--accept-changes", "--names", "--vectors"),
-    MACHINE: ("--device", "--effort", "--runtime", "--precision", "--workers", "--ray"),
+    MACHINE: (
+        *("--device", "--effort", "--runtime", "--precision", "--max-size", "--workers"),
+        "--ray",
+    ),
 }
 """Panel of the help → its flags. A flag that is not here stands among the options."""
 PANEL_OF = {flag: panel for panel, flags in PANELS.items() for flag in flags}
@@ -81,7 +84,7 @@ METAVARS: dict[str, tuple[str, ...]] = {
     "PORT": ("--port",),
     "DATA": ("--val", "--data"),
     "SHARE": ("--loosen",),
-    "PIXELS": ("--tolerance",),
+    "PIXELS": ("--tolerance", "--max-size"),
     "SCORE": ("--score", "--add-score"),
     "N": (
         "--workers",

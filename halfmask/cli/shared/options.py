@@ -1,10 +1,17 @@
-"""Options that several verbs share."""
+"""Options that several verbs share, and what the shell offers when a user presses Tab.
+
+Nothing here loads torch or NumPy. Where nothing fits, the shell offers files.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import typer
+
+from halfmask.formats import FORMATS
+from halfmask.recipes import shipped_recipes
 
 DetectorOption = Annotated[
     str | None,
@@ -53,13 +60,36 @@ EffortOption = Annotated[
 RuntimeOption = Annotated[
     Literal["auto", "torch", "onnx", "openvino"],
     typer.Option(
-        help="What computes a box segmenter on the CPU. auto: the fastest that is installed and "
-        "draws the same masks."
+        help="What computes the model on the CPU. auto: the fastest that is installed and "
+        "answers alike."
     ),
 ]
 PrecisionOption = Annotated[
-    Literal["float32", "int8"],
+    Literal["float32", "int8"] | None,
     typer.Option(
-        help="int8: 8-bit weights and values where masks change little. Not with --runtime torch."
+        help="int8: 8-bit weights and values where masks change little. Not with --runtime torch. "
+        "Default: float32; with --runtime auto, int8 for a Mask R-CNN that `export "
+        "--precision int8` has calibrated."
     ),
 ]
+MaxSizeOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Longest side of the photographs that a Mask R-CNN sees: fewer pixels take less "
+        "time, and small objects are lost. Default, and most: as its recipe says."
+    ),
+]
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Offers the names of the shipped recipes."""
+    return _begins(incomplete, shipped_recipes())
+
+
+def complete_format(incomplete: str) -> list[str]:
+    """Offers the formats of `convert`."""
+    return _begins(incomplete, FORMATS)
+
+
+def _begins(incomplete: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]

@@ -22,7 +22,7 @@ from halfmask.files.guard import Given, Output
 from halfmask.files.kinds import PICTURE
 from halfmask.formats.source import open_source
 from halfmask.inference.complete.count import check_count, count_work, indexed_source
-from halfmask.inference.complete.draw import MaskDrawer
+from halfmask.inference.complete.draw import MaskDrawer, drawing_model
 from halfmask.inference.complete.fill import FillingJob
 from halfmask.inference.complete.filling import FilledMask
 from halfmask.inference.complete.finding import ADD_SCORE, AddOptions, found_journal_of
@@ -108,6 +108,7 @@ class FillOptions:
             workers=self.workers,
             device=self.device,
             accept_changes=self.accept_changes,
+            max_size=self.computing.max_size,
         )
 
 
@@ -214,6 +215,7 @@ def _filled(
         loose=job.drawer.loose and drawing.knows_loose_boxes,
         looks=job.drawer.looks,
         runtime=drawing.runtime,
+        max_size=drawing.max_size,
     )
 
 
@@ -250,7 +252,8 @@ def _drawer(
     model: Predictor | str | Path, file: CocoFile, folder: Path, *, options: FillOptions
 ) -> MaskDrawer:
     chosen = model if options.provider is None else options.provider
-    drawing = as_predictor(chosen, device=options.device, computing=options.computing)
+    found_by = options.adding.resizes
+    drawing = drawing_model(chosen, options.device, options.computing, if_it_resizes=found_by)
     drawing.effort.checked(options.effort)
     beside = None if options.provider is None else as_predictor(model, device=options.device)
     return MaskDrawer(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 
@@ -19,12 +20,38 @@ from halfmask.inference.complete.photographs import (
 )
 from halfmask.inference.complete.plan import Piece, Record
 from halfmask.inference.complete.windows import window_of
-from halfmask.inference.predictor import Predictor
+from halfmask.inference.predictor import Predictor, as_predictor
+from halfmask.inference.runtime.names import Computing
+from halfmask.inference.runtime.use import limit_size
 from halfmask.models.box_segmenter.looks import Effort
+from halfmask.models.mask_rcnn.detector import RegionDetector
 from halfmask.structures import Detection
 
 FilledBatch = tuple[list[tuple[int, FilledMask]], list[str]]
 """Masks with their positions, and a line for each photograph that cannot be read."""
+
+
+def drawing_model(
+    model: Predictor | str | Path,
+    device: str | torch.device | None,
+    computing: Computing,
+    *,
+    if_it_resizes: bool,
+) -> Predictor:
+    """Loads what draws the masks.
+
+    Args:
+        if_it_resizes: whether max_size may be for another model alone, which finds
+            objects.
+    Raises:
+        InputError: as `load`.
+    """
+    if isinstance(model, Predictor) or not if_it_resizes:
+        return as_predictor(model, device=device, computing=computing)
+    found = as_predictor(model, device=device, computing=replace(computing, max_size=None))
+    if isinstance(found.model, RegionDetector):
+        found.max_size = limit_size([found], computing.max_size)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

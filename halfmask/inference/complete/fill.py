@@ -22,6 +22,7 @@ from halfmask.inference.complete.journal import Journal
 from halfmask.inference.complete.output import copy_file, sweep, write_completed
 from halfmask.inference.complete.plan import FillingPlan, Redo
 from halfmask.inference.complete.ray import drawn_on_ray
+from halfmask.inference.runtime.use import unusual
 from halfmask.progress import Progress
 from halfmask.text import plural
 
@@ -107,6 +108,7 @@ class FillingJob:
             "device": str(drawer.predictor.device),
             "looks": drawer.looks,
             "runtime": drawer.predictor.runtime,
+            "max_size": drawer.predictor.max_size,
             "threads": torch.get_num_threads(),
         }
 
@@ -152,8 +154,10 @@ class FillingJob:
                 "date": date,
                 "images": str(self.drawer.reader.folder.resolve()),
             }
+            predictor = self.drawer.predictor
             if self.drawer.looks is not None:
-                note |= {"looks": self.drawer.looks, "runtime": self.drawer.predictor.runtime}
+                note |= {"looks": self.drawer.looks, "runtime": predictor.runtime}
+            note |= unusual(predictor)
             write_completed(self.target, self.file.document, self.work, masks=masks, note=note)
         else:
             copy_file(self.source, self.target)

@@ -25,7 +25,9 @@ from halfmask.inference.complete.photographs import ahead
 from halfmask.inference.complete.plan import BATCH_IMAGES, Record
 from halfmask.inference.images import as_tensor
 from halfmask.inference.predictor import Predictor, load_detector
+from halfmask.inference.runtime.use import limit_size
 from halfmask.models.detectors.base import MOST_BOXES, BoxDetector
+from halfmask.models.detectors.build import is_box_detector
 from halfmask.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ class AddOptions:
     workers: int
     device: str | torch.device | None
     accept_changes: bool = False
+    max_size: int | None = None
 
     def __post_init__(self) -> None:
         """Raises InputError for options that do not fit together."""
@@ -63,6 +66,12 @@ class AddOptions:
             raise InputError("--classes names the classes of a --detector: add one")
         if not 0 <= self.least_score <= 1:
             raise InputError(f"add_score: expected a score in [0, 1], found {self.least_score}")
+
+    @property
+    def resizes(self) -> bool:
+        """Whether a Mask R-CNN finds the objects, which max_size is for."""
+        named = isinstance(self.detector, str | Path)
+        return self.wanted and named and not is_box_detector(str(self.detector))
 
     def applied(
         self, opened: DataSource, target: Path | None, *, progress: Progress | None
@@ -94,7 +103,10 @@ class AddOptions:
     def _loaded(self, file: CocoFile) -> Predictor | BoxDetector | Results:
         if self.detections is None:
             assert self.detector is not None
-            return load_detector(self.detector, checked_device(self.device), self.classes)
+            finder = load_detector(self.detector, checked_device(self.device), self.classes)
+            if isinstance(finder, Predictor):
+                finder.max_size = limit_size([finder], self.max_size)
+            return finder
         results = read_results(self.detections, file, MOST_BOXES)
         if results.outside:
             logger.warning(
@@ -199,9 +211,10 @@ class ObjectFinder:
         detector = self.detector
         assert not isinstance(detector, Results)
         names = ["", *(str(c["name"]) for c in detector.categories)]
+        look = detector.find_batch if isinstance(detector, Predictor) else detector.detect_batch
 
         def find(pixels: Any) -> list[Found]:
-            found = detector.detect_batch([as_tensor(pixels).to(detector.device)])[0]
+            found = look([as_tensor(pixels).to(detector.device)])[0]
             order = torch.argsort(found.scores, descending=True, stable=True).tolist()
             rows = [(found.labels[k], found.boxes[k], float(found.scores[k])) for k in order]
             return [
@@ -232,6 +245,7 @@ class ObjectFinder:
             "detector": self.name,
             "classes": [str(c["name"]) for c in detector.categories],
             "least_score": self.least_score,
+            "max_size": detector.max_size if isinstance(detector, Predictor) else None,
             "batch": BATCH_IMAGES,
             "versions": [__version__, torch.__version__],
             "device": str(detector.device),

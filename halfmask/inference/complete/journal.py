@@ -192,5 +192,6 @@ NAMES = {
     "added": "added objects",
     "batch": "sizes of batches",
     "looks": "looks at each box (--effort)",
+    "max_size": "size of photographs (--max-size)",
 }
 """Key of a job → what a person calls it."""

@@ -53,6 +53,7 @@ class Completion:
         loose: whether the boxes counted as loose, for a model that knows loose boxes.
         looks: how often the model looked at each box; None for one without looks.
         runtime: what computed the network; see `Predictor.runtime`.
+        max_size: most pixels of a photograph's longer side, if it was lowered.
         sheet: the picture of new masks, if it was wanted.
         additions: the objects that a detector added, if that was wanted.
         coco: the COCO file with every mask's score and state: `out`, or kept with it.
@@ -76,6 +77,7 @@ class Completion:
     loose: bool = False
     looks: int | None = None
     runtime: str = "torch"
+    max_size: int | None = None
     sheet: Path | None = None
     additions: Additions | None = None
     coco: Path | None = None
@@ -133,6 +135,7 @@ class Completion:
             "doubtful": self.doubtful,
             "looks": self.looks,
             "runtime": self.runtime,
+            **({} if self.max_size is None else {"max_size": self.max_size}),
             "learned": self.learned,
             "mean_agreement": self.mean_agreement,
             "counts": dict(self.counts),

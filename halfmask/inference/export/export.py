@@ -33,6 +33,8 @@ from halfmask.inference.export.samples import Sample, samples
 from halfmask.inference.jobs import open_boxes
 from halfmask.inference.predictor import Predictor, as_predictor
 from halfmask.inference.refine import takes_clicks
+from halfmask.inference.runtime.detector import calibrate_parts
+from halfmask.inference.runtime.names import Computing
 from halfmask.models.box_segmenter.model import BoxSegmenter
 from halfmask.models.detectors.base import BoxDetector
 from halfmask.models.mask_rcnn.model import PartialMaskRCNN
@@ -50,11 +52,13 @@ class Export:
         out: the folder.
         report: the content of OUT/model.json.
         reading: what in `data` could not be read, and notes.
+        calibrated: each Mask R-CNN by name, and whether `--runtime` uses its 8 bits.
     """
 
     out: Path
     report: dict[str, Any]
     reading: ConversionReport = field(default_factory=ConversionReport)
+    calibrated: tuple[tuple[str, str], ...] = ()
 
     @property
     def graphs(self) -> list[dict[str, Any]]:
@@ -79,6 +83,7 @@ def export(
     precision: Literal["float32", "int8"] = "float32",
     calibrate: str | Path | None = None,
     data: str | Path | None = None,
+    max_size: int | None = None,
 ) -> Export:
     """Writes a model as ONNX graphs and measures how far they are from the model.
 
@@ -93,6 +98,8 @@ def export(
         calibrate: int8: a folder of photographs like those to come.
         data: int8: a data set with boxes of these photographs, in any format that
             `convert` reads; None makes up boxes of many sizes.
+        max_size: of the photographs that a Mask R-CNN sees; see `load`. The graphs
+            resize to it.
     Raises:
         InputError: the extra `export` is not installed, the options do not fit, or the
             model has no graph (a rule, Detectron's geometry).
@@ -115,7 +122,7 @@ def export(
         raise InputError(f"precision: expected float32 or int8, found {precision!r}")
     elif calibrate is not None or data is not None:
         raise InputError("export: --calibrate and --data are for --precision int8")
-    predictor = as_predictor(model, detector, "cpu")
+    predictor = as_predictor(model, detector, "cpu", computing=Computing(max_size=max_size))
     if predictor.device.type != "cpu":
         raise InputError(f"export: {predictor.name} is on {predictor.device}; load it on the CPU")
     if predictor.runtime != "torch":
@@ -123,8 +130,14 @@ def export(
             f"export: {predictor.name} runs in {predictor.runtime}; load it with runtime torch"
         )
     report = write_graphs(predictor, Path(out), calibration)
+    models = [predictor, predictor.detector] if calibration else []
+    calibrated = [
+        (one.name, calibrate_parts(one.model, calibration, one.digest))
+        for one in models
+        if isinstance(one, Predictor) and isinstance(one.model, PartialMaskRCNN)
+    ]
     reading = ConversionReport() if source is None else source.report
-    return Export(out=Path(out), report=report, reading=reading)
+    return Export(out=Path(out), report=report, reading=reading, calibrated=tuple(calibrated))
 
 
 def write_graphs(
@@ -155,6 +168,8 @@ def write_graphs(
         "opset": OPSET,
         "graphs": {},
     }
+    if predictor.max_size is not None:
+        report["max_size"] = predictor.max_size
     if takes_clicks(predictor):
         report["left_out"] = "clicks and earlier masks: the graph draws the mask of a box alone"
     graphs = graphs_of(predictor)

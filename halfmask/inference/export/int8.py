@@ -9,7 +9,7 @@ import contextlib
 import logging
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +83,15 @@ def quantize_graph(
     return {**best, "tried": tried}
 
 
-def write_quantized(source: Path, out: Path, ranges: Path, *, kept: str = EXACT) -> tuple[int, int]:
+def write_quantized(
+    source: Path, out: Path, ranges: Path, *, kept: str = EXACT, reads_pixels: bool = True
+) -> tuple[int, int]:
     """Writes the 8-bit graph of one choice of layers.
 
     Args:
         ranges: the file of `save_ranges`.
         kept: regular expression of the names of layers that stay float32.
+        reads_pixels: whether the first layer does, and stays float32.
     Returns:
         The number of 8-bit layers, and the number of layers that could be.
     """
@@ -99,7 +102,8 @@ def write_quantized(source: Path, out: Path, ranges: Path, *, kept: str = EXACT)
     chosen = [
         node.name
         for node in layers
-        if not re.search(kept, node.name) and node.input[1] != layers[0].input[1]
+        if not re.search(kept, node.name)
+        and not (reads_pixels and node.input[1] == layers[0].input[1])
     ]
     with _quiet():
         quantization.quantize_static(
@@ -124,39 +128,49 @@ def _layers(model: Any) -> list[Any]:
     return [node for node in model.graph.node if node.op_type in OPERATORS]
 
 
-def save_ranges(source: Path, feeds: Sequence[Feed], path: Path) -> None:
-    """Writes the least and the greatest input and output of each layer over all feeds.
+def save_ranges(source: Path, feeds: Iterable[Feed], path: Path) -> None:
+    """Writes the least and the greatest input and output of each layer over all feeds."""
+    ranges = Ranges(source)
+    for feed in feeds:
+        ranges.add(feed)
+    ranges.save(path)
 
-    `quantize_static` reads this file. Its own collector adds guessed shapes to the
-    graph, and with wrong shapes a detector's graph does not load.
+
+class Ranges:
+    """The least and the greatest input and output of each layer of a graph.
+
+    `quantize_static` reads them from a file. Its own collector adds guessed shapes to
+    the graph, and with wrong shapes a detector's graph does not load.
     """
-    from onnxruntime.quantization import CalibrationMethod, calibrate
 
-    with tempfile.TemporaryDirectory() as folder:
-        watched = Path(folder) / "watched.onnx"
-        names = _watch(source, watched)
-        low, high = (
-            np.full(len(names), np.inf, np.float32),
-            np.full(len(names), -np.inf, np.float32),
-        )
-        session = session_of(watched)
-        for feed in feeds:
-            # A layer that saw no box has no least value: not a number, or infinite.
-            values = np.array(
-                [v.reshape(-1)[0] if v.size else np.nan for v in session.run(None, feed)],
-                np.float32,
+    def __init__(self, source: Path) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            watched = Path(folder) / "watched.onnx"
+            self._names = _watch(source, watched)
+            self._session = session_of(watched)
+        self._low = np.full(len(self._names), np.inf, np.float32)
+        self._high = np.full(len(self._names), -np.inf, np.float32)
+
+    def add(self, feed: Feed) -> None:
+        """Widens the ranges by what a graph's input gives."""
+        # A layer that saw no box has no least value: not a number, or infinite.
+        found = [v.reshape(-1)[0] if v.size else np.nan for v in self._session.run(None, feed)]
+        values = np.array(found, np.float32)
+        values[~np.isfinite(values)] = np.nan
+        self._low, self._high = np.fmin(self._low, values[::2]), np.fmax(self._high, values[1::2])
+
+    def save(self, path: Path) -> None:
+        """Writes the file; raises InputError if a layer saw nothing."""
+        from onnxruntime.quantization import CalibrationMethod, calibrate
+
+        if not np.isfinite([self._low, self._high]).all():
+            raise InputError(
+                "--calibrate: the model finds nothing on these photographs; name a folder of "
+                "pictures like those to come"
             )
-            values[~np.isfinite(values)] = np.nan
-            low, high = np.fmin(low, values[::2]), np.fmax(high, values[1::2])
-    if not np.isfinite([low, high]).all():
-        raise InputError(
-            "--calibrate: the model finds nothing on these photographs; name a folder of "
-            "pictures like those to come"
-        )
-    tensors = {
-        name: calibrate.TensorData(lowest=low[k], highest=high[k]) for k, name in enumerate(names)
-    }
-    calibrate.save_tensors_data(calibrate.TensorsData(CalibrationMethod.MinMax, tensors), path)
+        rows = zip(self._names, self._low, self._high, strict=True)
+        tensors = {name: calibrate.TensorData(lowest=a, highest=b) for name, a, b in rows}
+        calibrate.save_tensors_data(calibrate.TensorsData(CalibrationMethod.MinMax, tensors), path)
 
 
 def _watch(source: Path, out: Path) -> list[str]:
@@ -203,7 +217,7 @@ def agreement(exact: Any, coarse: Any, samples: Sequence[Sample]) -> dict[str, A
             mine, theirs = (_pasted(answer, feed["boxes"], size) for answer in (wanted, got))
             overlaps.append(iou(mine, theirs))
         else:
-            rows, others = _pairs(wanted[0], wanted[1], got[0], other_labels=got[1])
+            rows, others = same_boxes(wanted[0], wanted[1], got[0], other_labels=got[1])
             mine, theirs = (_pasted(answer[3:], answer[0], size) for answer in (wanted, got))
             overlaps.append(iou(mine.select(rows), theirs.select(others)))
         masks += len(mine)
@@ -226,7 +240,7 @@ def _pasted(answer: Sequence[Array], boxes: Array, size: tuple[int, int]) -> Mas
     )
 
 
-def _pairs(
+def same_boxes(
     boxes: Array, labels: Array, other_boxes: Array, *, other_labels: Array
 ) -> tuple[list[int], list[int]]:
     """Rows of the first detections and of the same detections among the others, used once."""

@@ -56,19 +56,38 @@ def kept_graph(
         make: makes it, with its facts.
         more: on what the graph and its facts depend besides.
     """
-    of = {"digest": digest, "precision": precision, "halfmask": __version__, **more}
-    of |= {package: version_of(package) for package in WRITERS}
-    path = _place(name, of)
-    found = _read(path, of)
+    of = _key(digest, precision, more)
+    found = _read(_place(name, of), of)
     if found is not None:
         return found
-    made = make()
+    return keep_graph(name, digest, precision, made=make(), more=more)
+
+
+def found_graph(
+    name: str, digest: str, precision: Precision, *, more: dict[str, Any]
+) -> Made | None:
+    """Returns the graph of a model from the cache; None if it is not there."""
+    of = _key(digest, precision, more)
+    return _read(_place(name, of), of)
+
+
+def keep_graph(
+    name: str, digest: str, precision: Precision, *, made: Made, more: dict[str, Any]
+) -> Made:
+    """Keeps a graph for the next run, in place of an earlier one."""
+    of = _key(digest, precision, more)
+    path = _place(name, of)
     try:
         _write(path, of, made)
     except InputError as error:
         logger.warning("the graph is not kept for the next run: %s", error)
         return made
     return Made(graph=made.graph, facts=made.facts, path=path)
+
+
+def _key(digest: str, precision: Precision, more: dict[str, Any]) -> dict[str, Any]:
+    of = {"digest": digest, "precision": precision, "halfmask": __version__, **more}
+    return of | {package: version_of(package) for package in WRITERS}
 
 
 def _place(name: str, of: dict[str, Any]) -> Path:

@@ -1,13 +1,13 @@
-"""A network's graph in ONNX Runtime or OpenVINO: crops in, probabilities out.
+"""A network's graph, or a part's, in ONNX Runtime or OpenVINO.
 
-Shape letters: R crops, C channels, S side of a crop, M side of a mask.
+Shape letters: R crops or regions, C channels, S side of a crop, M side of a mask.
 """
 
 from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,8 +23,10 @@ BATCH = 8
 shape is a third faster in OpenVINO than one of free shape.
 """
 Array = NDArray[Any]
-Run = Callable[[Array, Array], Array]
-"""BATCH crops and labels → probabilities, which may be overwritten by the next call."""
+Run = Callable[[dict[str, Array]], Sequence[Array]]
+"""Inputs by name → outputs, which may be overwritten by the next call."""
+Fixed = dict[str, dict[int, int]]
+"""Input → its axes of a fixed length; OpenVINO computes those faster."""
 
 
 class Engine:
@@ -55,7 +57,10 @@ class Engine:
         side: int,
     ) -> None:
         self._made = runtime, graph, precision, threads, size, side
-        self._run, self._side = _RUNS[runtime](graph, precision, threads=threads, size=size), side
+        fixed: Fixed = {"crops": {0: BATCH, 2: size, 3: size}, "labels": {0: BATCH}}
+        exact = precision == "float32"
+        self._run = opened_graph(runtime, graph, threads=threads, fixed=fixed, exact=exact)
+        self._side = side
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, self._made
@@ -66,8 +71,8 @@ class Engine:
         out = np.empty((len(pixels), self._side, self._side), np.float32)
         for start in range(0, len(pixels), BATCH):
             rows = slice(start, start + BATCH)
-            some = _filled(pixels[rows]), _filled(classes[rows])
-            out[rows] = self._run(*some)[: len(pixels) - start]
+            some = {"crops": _filled(pixels[rows], BATCH), "labels": _filled(classes[rows], BATCH)}
+            out[rows] = self._run(some)[0][: len(pixels) - start]
         return torch.from_numpy(out)
 
 
@@ -76,12 +81,73 @@ def _rebuilt(*made: Any) -> Engine:
     return Engine(runtime, graph, precision=precision, threads=threads, size=size, side=side)
 
 
-def _filled(rows: Array) -> Array:
-    missing = BATCH - len(rows)
+def _filled(rows: Array, count: int) -> Array:
+    missing = count - len(rows)
+    if not missing:
+        return rows
     return np.concatenate([rows, np.zeros_like(rows, shape=(missing, *rows.shape[1:]))])
 
 
-def _onnx(graph: bytes, _: Precision, *, threads: int, **_sizes: int) -> Run:
+class PartEngine:
+    """Computes a part of a network: tensors in, tensors out.
+
+    Args:
+        runtime, graph, threads: as `Engine`'s.
+        rows: regions in one call; the last call is filled up with zeros, so that a
+            region's answer does not depend on the others. None: the input is whole.
+    """
+
+    def __init__(self, runtime: Runtime, graph: bytes, *, threads: int, rows: int | None) -> None:
+        self._made = runtime, graph, threads, rows
+        self._rows = rows
+        fixed: Fixed = {} if rows is None else {"in0": {0: rows}}
+        self._run = opened_graph(runtime, graph, threads=threads, fixed=fixed, exact=True)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _part, self._made
+
+    def __call__(self, *tensors: Tensor) -> list[Tensor]:
+        """Returns float32 outputs of float32 inputs, in the order of the graph."""
+        given = [np.ascontiguousarray(tensor.numpy()) for tensor in tensors]
+        if self._rows is None:
+            found = self._run({f"in{i}": array for i, array in enumerate(given)})
+            return [torch.from_numpy(array.copy()) for array in found]
+        return [torch.from_numpy(self._in_rows(given[0], self._rows))]
+
+    def _in_rows(self, regions: Array, count: int) -> Array:
+        """Returns a row for each region, of at least one."""
+        out: Array | None = None
+        for start in range(0, len(regions), count):
+            some = regions[start : start + count]
+            found = self._run({"in0": _filled(some, count)})[0][: len(some)]
+            if out is None:
+                out = np.empty((len(regions), *found.shape[1:]), np.float32)
+            out[start : start + count] = found
+        assert out is not None
+        return out
+
+
+def _part(runtime: Runtime, graph: bytes, threads: int, *rows: int | None) -> PartEngine:
+    return PartEngine(runtime, graph, threads=threads, rows=rows[0])
+
+
+def opened_graph(runtime: Runtime, graph: bytes, *, threads: int, fixed: Fixed, exact: bool) -> Run:
+    """Prepares a graph for a runtime.
+
+    Args:
+        fixed: lengths of axes that never change.
+        exact: whether OpenVINO keeps to float32 outside of 8 bits. Left to itself, it
+            computes in bfloat16 where the processor has it.
+    """
+    if runtime == "onnx":
+        return _onnx(graph, threads)
+    hints: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads}
+    if exact:
+        hints["INFERENCE_PRECISION_HINT"] = "f32"
+    return _openvino(graph, hints, fixed)
+
+
+def _onnx(graph: bytes, threads: int) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -90,41 +156,33 @@ def _onnx(graph: bytes, _: Precision, *, threads: int, **_sizes: int) -> Run:
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     names = [one.name for one in session.get_inputs()]
 
-    def run(crops: Array, labels: Array) -> Array:
-        given = {"crops": crops, "labels": labels}
-        out: Array = session.run(None, {name: given[name] for name in names})[0]
+    def run(given: dict[str, Array]) -> Sequence[Array]:
+        out: Sequence[Array] = session.run(None, {name: given[name] for name in names})
         return out
 
     return run
 
 
-def _openvino(graph: bytes, precision: Precision, *, threads: int, size: int) -> Run:
+def _openvino(graph: bytes, hints: dict[str, Any], fixed: Fixed) -> Run:
     import openvino
 
-    hints: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads}
-    if precision == "float32":
-        # Left to itself, OpenVINO computes in bfloat16 where the processor has it.
-        hints["INFERENCE_PRECISION_HINT"] = "f32"
     with kept_signal_stack():
         core = openvino.Core()
         model = core.read_model(graph, b"")
         names = [one.get_any_name() for one in model.inputs]
-        crops_of = model.input("crops").partial_shape
-        crops_of[0], crops_of[2], crops_of[3] = BATCH, size, size
-        shapes = {"crops": crops_of, "labels": openvino.PartialShape([BATCH])}
-        model.reshape({name: shapes[name] for name in names})
+        shapes = {name: model.input(name).partial_shape for name in names}
+        for name, shape in shapes.items():
+            for axis, length in fixed.get(name, {}).items():
+                shape[axis] = length
+        model.reshape(shapes)
         request = core.compile_model(model, "CPU", hints).create_infer_request()
 
-    def run(crops: Array, labels: Array) -> Array:
-        given = {"crops": crops, "labels": labels}
+    def run(given: dict[str, Array]) -> Sequence[Array]:
         found = request.infer({name: given[name] for name in names}, share_inputs=True)
-        out: Array = found[0]
+        out: Sequence[Array] = list(found.to_tuple())
         return out
 
     return run
-
-
-_RUNS: dict[Runtime, Callable[..., Run]] = {"onnx": _onnx, "openvino": _openvino}
 
 
 class _Stack(ctypes.Structure):

@@ -1,11 +1,14 @@
-"""Chooses what computes a box segmenter's network, after comparing it with PyTorch."""
+"""What computes a model, and on what size of photographs.
+
+A box segmenter's network is computed by the fastest runtime that draws PyTorch's masks.
+"""
 
 from __future__ import annotations
 
 import logging
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +16,7 @@ from torch import Tensor
 
 from halfmask.errors import InputError
 from halfmask.inference.runtime.cache import Made, kept_graph
+from halfmask.inference.runtime.detector import use_parts
 from halfmask.inference.runtime.engines import Engine
 from halfmask.inference.runtime.graph import LAYOUT, build_graph, mean_iou, shipped_crops
 from halfmask.inference.runtime.names import (
@@ -20,12 +24,15 @@ from halfmask.inference.runtime.names import (
     TITLES,
     Precision,
     Runtime,
+    candidates,
     missing,
-    require_runtime,
     version_of,
 )
 from halfmask.models.box_segmenter.inference import CPU_CROPS
 from halfmask.models.box_segmenter.model import BoxSegmenter
+from halfmask.models.mask_rcnn.detector import RegionDetector
+from halfmask.models.mask_rcnn.images import lower_max_size
+from halfmask.models.mask_rcnn.model import PartialMaskRCNN
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +44,7 @@ ROUNDS = 3
 
 
 def use_runtime(
-    model: Any, runtime: Runtime, precision: Precision, *, name: str, digest: str
+    model: Any, runtime: Runtime, precision: Precision | None, *, name: str, digest: str, path: str
 ) -> str:
     """Lets a runtime compute a model's network from now on.
 
@@ -45,6 +52,7 @@ def use_runtime(
         model: in evaluation mode, on its device.
         runtime, precision: see `halfmask.load`; a pair that `Computing` has checked.
         name, digest: of the model.
+        path: as the user named the model, for messages.
     Returns:
         What computes now, as results name it: `torch`, or runtime, version, precision.
     Raises:
@@ -54,9 +62,12 @@ def use_runtime(
     if runtime == "torch":
         return runtime
     why = _unfit(model)
-    if why and (runtime != "auto" or precision != "float32"):
+    if why and (runtime != "auto" or precision == "int8"):
         raise InputError(f"--runtime {runtime}: {name} {why}: leave --runtime and --precision out")
-    tried = _candidates(runtime, precision)
+    if isinstance(model, PartialMaskRCNN) and not why:
+        return use_parts(model, runtime, precision, name=name, digest=digest, path=path)
+    precision = precision or "float32"
+    tried = candidates(runtime, precision)
     if why or not tried:
         why = why or "is computed by PyTorch: pip install onnx openvino makes it faster"
         logger.info("runtime: PyTorch; %s %s", name, why)
@@ -70,25 +81,50 @@ def use_runtime(
     return f"{chosen} {version_of(PACKAGES[chosen])} {precision}"
 
 
+def limit_size(predictors: Sequence[Any], max_size: int | None) -> int | None:
+    """Lets Mask R-CNNs see photographs of at most this many pixels on the longer side.
+
+    A recipe that allows fewer stays.
+
+    Args:
+        predictors: the one that draws masks, then other models beside it.
+        max_size: see `halfmask.load`; None: as the recipes say.
+    Returns:
+        The limit, where it is lower than a recipe's; else None.
+    Raises:
+        InputError: no model among them resizes photographs as a recipe says.
+    """
+    if max_size is None:
+        return None
+    models = [getattr(one, "model", None) for one in predictors]
+    fit = [model for model in models if isinstance(model, RegionDetector)]
+    if not fit:
+        what = "reads crops of a fixed size" if isinstance(models[0], BoxSegmenter) else "does not"
+        raise InputError(
+            f"--max-size is for a Mask R-CNN, which resizes photographs; {predictors[0].name} "
+            f"{what}: leave --max-size out"
+        )
+    before = max(model.transform.max_size for model in fit)
+    lowered = [lower_max_size(model.transform, max_size) for model in fit]
+    now = f"the longer side of a photograph has at most {min(before, max_size)} pixels"
+    logger.info("max-size: %s; the recipe allows %d", now, before)
+    return max_size if any(lowered) else None
+
+
+def unusual(predictor: Any) -> dict[str, Any]:
+    """Returns a predictor's runtime and max_size, as files note them, where not as usual."""
+    found = {"runtime": predictor.runtime, "max_size": predictor.max_size}
+    return {key: value for key, value in found.items() if value not in ("torch", None)}
+
+
 def _unfit(model: Any) -> str:
     """Says why a model's network runs in PyTorch alone; empty if it does not."""
-    if not isinstance(model, BoxSegmenter):
-        return "is no box segmenter, and runs in PyTorch alone"
-    if model.border is not None:
+    if not isinstance(model, BoxSegmenter | PartialMaskRCNN):
+        return "is no box segmenter or Mask R-CNN, and runs in PyTorch alone"
+    if isinstance(model, BoxSegmenter) and model.border is not None:
         return "looks at borders twice, by maps that only PyTorch keeps"
-    device = model.reader.mean.device
+    device = next(model.parameters()).device
     return f"is on {device}, where PyTorch is used" if device.type != "cpu" else ""
-
-
-def _candidates(runtime: Runtime, precision: Precision) -> list[Runtime]:
-    """The runtimes to try; with `auto`, those that are installed."""
-    if runtime != "auto":
-        require_runtime(runtime, precision)
-        return [runtime]
-    found = [one for one in PACKAGES if not missing(one, precision)]
-    if not found and precision == "int8":
-        require_runtime("onnx", precision)
-    return found
 
 
 def _made(model: BoxSegmenter, precision: Precision, *, name: str, digest: str) -> Made:

@@ -182,7 +182,7 @@ class BoxSegmenter(SegmentationModel):
             )
         return all_losses(self, images, targets)
 
-    def detect(self, images: list[Tensor]) -> list[Detection]:
+    def detect(self, images: list[Tensor], least_score: float = 0.0) -> list[Detection]:
         raise InputError(
             "this model segments given boxes and finds none itself: pass a detector "
             "(--detector), or boxes to `segment`"

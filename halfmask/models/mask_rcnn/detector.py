@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
@@ -34,6 +36,8 @@ class RegionDetector(SegmentationModel):
 
     Attributes:
         rpn_rules: how the RPN learns and proposes in training.
+        engine: computes the FPN's maps of a batch in inference, in their order; None:
+            PyTorch does.
     """
 
     def __init__(
@@ -55,18 +59,40 @@ class RegionDetector(SegmentationModel):
         self.box_heads = box_heads
         self.legacy = legacy
         self.rpn_rules = RpnRules()
+        self.engine: Callable[[Tensor], list[Tensor]] | None = None
         self._resize = resize_detectron if legacy else resize_boxes
 
     @property
     def has_detector(self) -> bool:
         return True
 
+    @property
+    def levels(self) -> list[str]:
+        """Names of the FPN's maps, fine to coarse."""
+        extra = ["pool"] if self.fpn.extra_blocks is not None else []
+        return [*map(str, range(len(self.fpn.inner_blocks))), *extra]
+
     def features(self, images: Tensor) -> Features:
         """Returns the FPN's maps of a batch [N, 3, H, W]."""
+        if self.engine is not None:
+            return dict(zip(self.levels, self.engine(images), strict=True))
         maps = self.backbone(images)
         features: Features = self.fpn({str(i): m for i, m in enumerate(maps.values())})
         # In mixed precision too: anchors and RoIAlign are as precise as the maps.
         return {name: precise(level) for name, level in features.items()}
+
+    @torch.no_grad()
+    def find(self, images: list[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Returns boxes [n, 4], labels [n] and scores [n] of each image, best first.
+
+        They are those of `detect`; no mask is drawn.
+        """
+        if not images:
+            return []
+        batch = inference_batch(self.transform, images)
+        sizes = [size_of(image) for image in images]
+        placed, _, labels, scores = self.find_boxes(self.features(batch.tensors), batch, sizes)
+        return list(zip(placed, labels, scores, strict=True))
 
     def find_boxes(
         self, features: Features, batch: ImageList, originals: Sizes

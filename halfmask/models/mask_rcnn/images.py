@@ -93,6 +93,14 @@ def size_of(image: Tensor) -> Size:
     return int(image.shape[-2]), int(image.shape[-1])
 
 
+def lower_max_size(transform: GeneralizedRCNNTransform, longest: int) -> bool:
+    """Lowers the most pixels of a longer side; returns whether it was higher."""
+    lower = longest < int(transform.max_size)
+    if lower:
+        transform.max_size = longest
+    return lower
+
+
 def thickened(images: list[Tensor], longest: int) -> list[Tensor]:
     """Repeats pixels of a shorter side that resizing to `longest` would make vanish."""
     return [_thickened(image, longest) for image in images]

@@ -14,7 +14,8 @@ from torch.utils.checkpoint import checkpoint
 from halfmask.models.class_weights import ClassRows, ClassVectors, ClassWeights
 from halfmask.models.heads.predictors import MaskPredictor, one_map
 from halfmask.models.heads.trunks import MaskTrunk
-from halfmask.models.mask_rcnn.regions import RegionRules
+from halfmask.models.mask_rcnn.regions import RegionRules, teaching_rows
+from halfmask.structures import Target
 
 PART = 32
 """Regions whose upsampled maps are in memory at once in training.
@@ -85,6 +86,10 @@ class MaskBranch(nn.Module):
     def rows(self, cls_weight: Tensor, box_weight: Tensor) -> ClassRows:
         """Returns class weights [K, D] for `forward`, made row by row on demand."""
         return ClassRows(self.class_weights, cls_weight, box_weight)
+
+    def teaching(self, targets: list[Target], device: torch.device) -> list[Tensor]:
+        """Returns bool [n + c] for each image: the rows that teach the mask head."""
+        return [teaching_rows(target, self.teacher is not None).to(device) for target in targets]
 
     def forward(self, features: Tensor, labels: Tensor, class_weights: ClassVectors) -> Tensor:
         """Returns mask logits, float [R, M, M].

@@ -36,20 +36,18 @@ from halfmask.models.mask_rcnn.loss import region_loss
 from halfmask.models.mask_rcnn.mask_branch import MaskBranch
 from halfmask.models.mask_rcnn.pooling import RegionPool
 from halfmask.models.mask_rcnn.regions import (
+    CHUNK,
     HALF_PIXEL,
     DetectedBoxes,
     MaskRegions,
     RegionPlaces,
     batch_targets,
     check_labels,
+    count_to_draw,
     minibatches,
-    teaching_rows,
 )
 from halfmask.recipes.run import LossKind
 from halfmask.structures import Detection, Target
-
-CHUNK = 256
-"""Regions in one call of the mask branch in inference: bounds the memory."""
 
 
 class PartialMaskRCNN(RegionDetector):
@@ -117,7 +115,7 @@ class PartialMaskRCNN(RegionDetector):
             regions = self.box_heads.sample(proposals, boxes)
             losses |= self.box_heads.losses(features, regions, batch.image_sizes)
             if loss == "all":
-                teaching = self._teaching(targets, boxes)
+                teaching = self.mask_branch.teaching(targets, images[0].device)
                 own = self._own_boxes(boxes, teaching)
                 masked = with_masks(regions, teaching) if own is None else own
                 pooled, places = self._pool_masked(features, masked, batch, targets=targets)
@@ -137,7 +135,7 @@ class PartialMaskRCNN(RegionDetector):
         with use_image_seeds(targets):
             batch, boxes = self._batch(images, targets)
             features = self.features(batch.tensors)
-            teaching = self._teaching(targets, boxes)
+            teaching = self.mask_branch.teaching(targets, images[0].device)
             regions = self._own_boxes(boxes, teaching)
             if regions is None:
                 proposals, _ = self._propose(batch, features, boxes)
@@ -175,20 +173,23 @@ class PartialMaskRCNN(RegionDetector):
         return torch.cat([self.mask_branch(f, c, weights).float().sigmoid() for f, c in chunks])
 
     @torch.no_grad()
-    def detect_boxes(self, images: list[Tensor]) -> list[DetectedBoxes]:
-        """Returns boxes, classes, scores and pooled features of each image."""
+    def detect_boxes(self, images: list[Tensor], least: float = 0.0) -> list[DetectedBoxes]:
+        """Returns boxes, classes, scores and pooled features; see `count_to_draw`."""
         if not images:
             return []
-        batch = inference_batch(self.transform, images)
-        return self.boxes_on(self.features(batch.tensors), batch, [size_of(i) for i in images])
+        batch, originals = inference_batch(self.transform, images), [size_of(i) for i in images]
+        return self.boxes_on(self.features(batch.tensors), batch, originals, least=least)
 
     @torch.no_grad()
     def boxes_on(
-        self, features: Features, batch: ImageList, originals: Sizes
+        self, features: Features, batch: ImageList, originals: Sizes, *, least: float = 0.0
     ) -> list[DetectedBoxes]:
         """Returns `detect_boxes` from FPN maps. Boxes are in pixels of `originals`."""
-        placed, boxes, labels, scores = self.find_boxes(features, batch, originals)
-        sizes = batch.image_sizes
+        columns = self.find_boxes(features, batch, originals)
+        counts, sizes = [count_to_draw(s, least) for s in columns[3]], batch.image_sizes
+        placed, boxes, labels, scores = (
+            [rows[:n] for rows, n in zip(column, counts, strict=True)] for column in columns
+        )
         pooled = torch.split(self.mask_pool(features, boxes, sizes), [len(b) for b in boxes])
         rows = zip(placed, labels, scores, pooled, originals, strict=True)
         return [
@@ -197,15 +198,12 @@ class PartialMaskRCNN(RegionDetector):
         ]
 
     @torch.no_grad()
-    def detect(self, images: list[Tensor]) -> list[Detection]:
-        found = self.detect_boxes(images)
-        if not found:
-            return []
-        probs = self.mask_probs(
-            torch.cat([f.features for f in found]), torch.cat([f.labels for f in found])
-        )
-        rows = zip(found, torch.split(probs, [len(f.boxes) for f in found]), strict=True)
-        return [self._detection(f.boxes, f.labels, f.scores, p, f.image_size) for f, p in rows]
+    def detect(self, images: list[Tensor], least_score: float = 0.0) -> list[Detection]:
+        # Classes that were added make groups of regions, whose chunks are others.
+        found = self.detect_boxes(images, 0.0 if self.box_heads.added else least_score)
+        rows = [(f, self.mask_probs(f.features, f.labels)) for f in found]
+        drawn = [self._detection(f.boxes, f.labels, f.scores, p, f.image_size) for f, p in rows]
+        return [d.select(d.scores >= least_score) for d in drawn] if least_score > 0 else drawn
 
     @torch.no_grad()
     def pool(self, images: list[Tensor], boxes: list[Tensor]) -> Tensor:
@@ -287,11 +285,6 @@ class PartialMaskRCNN(RegionDetector):
             has_mask=has_mask,
         )
         return found, places
-
-    def _teaching(self, targets: list[Target], boxes: BoxTargets) -> list[Tensor]:
-        """Returns bool [n + c] for each image: the rows that teach the mask head."""
-        every, device = self.mask_branch.teacher is not None, boxes[0]["boxes"].device
-        return [teaching_rows(target, every).to(device) for target in targets]
 
     def _own_boxes(self, boxes: BoxTargets, has_mask: list[Tensor]) -> SampledRegions | None:
         """Returns the objects' own boxes, if the rules ask for them."""

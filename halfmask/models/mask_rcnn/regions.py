@@ -20,6 +20,12 @@ HALF_PIXEL = 0.5
 
 The shift back is worth 1 point of IoU on objects of 100 px and 6 on objects of 30 px.
 """
+CHUNK = 32
+"""Regions in one call of the mask branch in inference: bounds the memory.
+
+A library's kernels, and so the last bit of a mask, depend on the number of regions in a
+call. An image's chunks are the same ones whether its last chunks are drawn or not.
+"""
 COVERED = 0.5
 """A cell belongs to an object from this share on."""
 
@@ -76,6 +82,15 @@ class DetectedBoxes:
     scores: Tensor
     features: Tensor
     image_size: tuple[int, int]
+
+
+def count_to_draw(scores: Tensor, least: float) -> int:
+    """Returns how many masks of an image are drawn; scores float [n], best first.
+
+    All chunks with a score of at least this; see `CHUNK`.
+    """
+    wanted = int((scores >= least).sum())
+    return min(-(-wanted // CHUNK) * CHUNK, len(scores))
 
 
 @dataclass(frozen=True)

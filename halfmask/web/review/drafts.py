@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from halfmask.errors import InputError
-from halfmask.inference.looks import Look
+from halfmask.inference.refine import Look
 from halfmask.masks.rle import crop_of, rle_of
 from halfmask.web import schema
 from halfmask.web.clicks import Area, Bits, Point, area_around, click_points, fitted

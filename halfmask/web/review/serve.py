@@ -65,7 +65,8 @@ def review(
     device: str | None = None,
     effort: Effort | None = None,
     runtime: Runtime = "torch",
-    precision: Precision = "float32",
+    precision: Precision | None = None,
+    max_size: int | None = None,
 ) -> Reviewed:
     """Serves the review page of a file until Ctrl-C; logs its address.
 
@@ -89,11 +90,12 @@ def review(
         effort: as in `halfmask.load`.
         runtime: as in `halfmask.load`.
         precision: as in `halfmask.load`.
+        max_size: as in `halfmask.load`.
     Raises:
         InputError: a file or folder is missing or not usable, or the address cannot be
             used.
     """
-    named, computing = _outputs(out, journal), Computing(runtime, precision)
+    named, computing = _outputs(out, journal), Computing(runtime, precision, max_size)
     computing.check()
     guard(named, inputs=[data, model, images], photographs=[images])
     source = open_source(completed_file(Path(data)), images=images)

@@ -134,6 +134,7 @@ def run(
     import torch
 
     from benchmarks.result import Options
+    from benchmarks.writing import provenance
 
     if name not in BENCHMARKS:
         raise InputError(f"no benchmark {name}; there are: {', '.join(BENCHMARKS)}")
@@ -145,10 +146,11 @@ def run(
     options = Options(
         folder, seeds, first_seed, splits, data, root, changes, docs, say, measured, stage
     )
+    source = provenance()  # before figures change the tree
     result = _measured(name, options)
     for row in result.rows:
         print(_line(row))
-    _write(result, json, docs)
+    _write(result, json, docs, source=source)
 
 
 def _measured(name: str, options: Options) -> Result:
@@ -158,13 +160,12 @@ def _measured(name: str, options: Options) -> Result:
     return result
 
 
-def _write(result: Result, json: Path | None, docs: Path | None) -> None:
-    from benchmarks.writing import provenance, replace_table
+def _write(result: Result, json: Path | None, docs: Path | None, *, source: dict[str, Any]) -> None:
+    from benchmarks.writing import replace_table
     from halfmask.files.atomic import write_json
 
     if not result.rows:  # a part of the runs, made for a later call: nothing to publish
         return
-    source = provenance()
     if json is not None:
         write_json(json, {"rows": result.rows, **source, **result.details}, indent=1)
     if docs is not None:

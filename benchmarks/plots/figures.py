@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import statistics
 from collections.abc import Callable, Mapping
@@ -10,6 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.plots.curve_plot import curve_plot
+from benchmarks.plots.quality_figures import (
+    draw_adapt,
+    draw_add_class,
+    draw_heads,
+    draw_real,
+    draw_segmenter,
+)
 from benchmarks.plots.speed_plot import speed_plot
 from benchmarks.writing import replace_table
 from halfmask.errors import InputError
@@ -17,15 +25,19 @@ from halfmask.errors import InputError
 RESULTS = Path(__file__).parents[1] / "results"
 Document = Mapping[str, Any]
 """What `python -m benchmarks NAME --json F` writes: rows, provenance, details."""
+STORED = {"add-class": "add_class_world", "heads": "heads_world", "real": "real_data"}
+"""Benchmark → its result file, where the name differs."""
 OURS = "halfmask"
 
 
 def draw(name: str, document: Document, page: Path) -> str:
-    """Draws docs/figures/NAME.png beside a page; returns the Markdown that shows it."""
+    """Draws docs/figures/NAME.png; returns the Markdown that shows it on a page of docs/."""
     text, drawn = FIGURES[name]
-    path = page.parent / "figures" / f"{name}.png"
+    folders = page.resolve().parents
+    docs = next((folder for folder in folders if folder.name == "docs"), folders[0])
+    path = docs / "figures" / f"{name}.png"
     drawn(document, path)
-    return f"![{text}](figures/{path.name})"
+    return f"![{text}]({os.path.relpath(path, folders[0])})"
 
 
 def redraw(name: str, page: Path) -> None:
@@ -34,7 +46,7 @@ def redraw(name: str, page: Path) -> None:
     Raises:
         InputError: the benchmark has no figure of this kind, or no stored result.
     """
-    path = RESULTS / f"{name}.json"
+    path = RESULTS / f"{STORED.get(name, name)}.json"
     if name not in FIGURES or not path.is_file():
         raise InputError(f"--measured: no stored result of {name} to draw from ({path})")
     document = json.loads(path.read_text(encoding="utf-8"))
@@ -129,5 +141,10 @@ FIGURES: dict[str, tuple[str, Callable[[Document, Path], None]]] = {
     "peers": ("Time and masks per second against the number of boxes", _peers),
     "annotations": ("Time and memory of large annotation files", _annotations),
     "evaluation": ("Time and memory of AP at COCO's size", _evaluation),
+    "segmenter": ("What each option of the box segmenter changes", draw_segmenter),
+    "adapt": ("What masks of one's own add to the shipped model", draw_adapt),
+    "heads": ("Mask IoU of the ways to train a head", draw_heads),
+    "real": ("Mask IoU of rules and models on given boxes", draw_real),
+    "add-class": ("AP of added classes", draw_add_class),
 }
 """Benchmark → alternative text and what draws it."""

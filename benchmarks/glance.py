@@ -222,7 +222,7 @@ def _value(block: str, cell: Cell, marker: str) -> float:
 
 
 def _source(block: str, marker: str) -> str:
-    found = re.search(r"`(python -m benchmarks \S+).*?` on (.*?), commit ([^,;]+)", block)
+    found = re.search(r"`(python -m benchmarks[. ][^\s`]+).*?` on (.*?), commit ([^,;]+)", block)
     if found is None:
         raise InputError(f"glance: table {marker} names no command, hardware and commit")
     return f"`{found[1]}`, {found[2]}, {found[3]}"

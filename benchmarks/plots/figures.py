@@ -106,18 +106,18 @@ def _annotations(document: Document, out: Path) -> None:
     memory: list[dict[str, float]] = [{}, {}]
     for name, row in rows.items():
         size, what = name.split(": ", 1)
-        target = time if row["unit"] == "s" else memory if "peak memory" in what else None
+        target = time if "processor time" in what else memory if "peak memory" in what else None
         if target is None:
             continue
         short = re.sub(r",? ?(once|processor time|peak memory.*)", "", what).strip(", ")
-        target[sizes.index(size)][f"{OURS}, {short}"] = row["value"]
+        target[sizes.index(size.removesuffix(", indexed"))][f"{OURS}, {short}"] = row["value"]
         if row["peer_value"] is not None and short == "opening":
             target[0]["pycocotools, reading"] = row["peer_value"]
     panels = {}
     for index, size in enumerate(sizes):
         panels[f"{size}: seconds of CPU"] = time[index]
         panels[f"{size}: peak memory, MiB"] = memory[index]
-    speed_plot(panels, out)
+    speed_plot({title: bars for title, bars in panels.items() if len(bars) > 1}, out)
 
 
 def _evaluation(document: Document, out: Path) -> None:

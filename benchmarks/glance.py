@@ -71,8 +71,8 @@ def _given_boxes(peer: str, *ways: str) -> list[Claim]:
 
 def _promptable(peer: str, column: int) -> list[Claim]:
     rows = [
-        (f"{count} given boxes to RLE: {way}", "s", (str(count), column), (str(count), own))
-        for count in (1, 7, 50)
+        (f"{boxes} to RLE: {way}", "s", (str(count), column), (str(count), own))
+        for count, boxes in ((1, "One given box"), (7, "7 given boxes"))
         for way, own in (("PyTorch", 3), ("two looks, INT8", 4))
     ]
     return _rows("peers", peer, *rows)
@@ -144,6 +144,7 @@ CLAIMS = (
         ("indexing once, reading", "s", "indexing, once, processor time"),
         ("opening the index, reading", "s", "opening, processor time"),
         ("opening, memory", "MiB", "opening, peak memory of the process"),
+        ("a random image's, index on disk", "ms", "a random image's"),
     ),
     *_rows(
         "evaluation",

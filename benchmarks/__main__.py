@@ -102,7 +102,11 @@ def run(
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: as PyTorch chooses.")] = 0,
     measured: Annotated[
-        bool, typer.Option(help="segmenter: train nothing, report earlier measurements.")
+        bool,
+        typer.Option(
+            help="Run nothing: report the run folder's measurements (segmenter), or draw the "
+            "figure of --docs from benchmarks/results."
+        ),
     ] = False,
 ) -> None:
     """Measures what docs state.
@@ -135,10 +139,15 @@ def run(
     """
     import torch
 
+    from benchmarks.plots.figures import FIGURES, redraw
     from benchmarks.result import Options
+    from benchmarks.writing import provenance
 
     if name not in BENCHMARKS:
         raise InputError(f"no benchmark {name}; there are: {', '.join(BENCHMARKS)}")
+    if measured and docs is not None and name in FIGURES and name != "segmenter":
+        redraw(name, docs)
+        return
     if threads:
         torch.set_num_threads(threads)
     folder = out or Path("runs") / (data if name in ("table1", "heads") else name)
@@ -147,10 +156,11 @@ def run(
     options = Options(
         folder, seeds, first_seed, splits, data, root, changes, docs, say, measured, stage
     )
+    source = provenance()  # before figures change the tree
     result = _measured(name, options)
     for row in result.rows:
         print(_line(row))
-    _write(result, json, docs)
+    _write(name, result, json, docs=docs, source=source)
 
 
 def _measured(name: str, options: Options) -> Result:
@@ -160,18 +170,27 @@ def _measured(name: str, options: Options) -> Result:
     return result
 
 
-def _write(result: Result, json: Path | None, docs: Path | None) -> None:
-    from benchmarks.writing import provenance, replace_table
+def _write(
+    name: str, result: Result, json: Path | None, *, docs: Path | None, source: dict[str, Any]
+) -> None:
+    from benchmarks.glance import refresh
+    from benchmarks.plots.figures import FIGURES, draw
+    from benchmarks.writing import replace_table
     from halfmask.files.atomic import write_json
 
     if not result.rows:  # a part of the runs, made for a later call: nothing to publish
         return
-    source = provenance()
+    found = {"rows": result.rows, "command": result.command, **source, **result.details}
     if json is not None:
-        write_json(json, {"rows": result.rows, **source, **result.details}, indent=1)
-    if docs is not None:
-        for marker, table in result.tables.items():
-            replace_table(docs, marker, table, f"{result.command} --docs {docs}", source)
+        write_json(json, found, indent=1)
+    if docs is None:
+        return
+    tables = dict(result.tables)
+    if name in FIGURES and f"<!-- bench:{name}:plot -->" in docs.read_text(encoding="utf-8"):
+        tables[f"{name}:plot"] = draw(name, found, docs)
+    for marker, table in tables.items():
+        replace_table(docs, marker, table, f"{result.command} --docs {docs}", source)
+    refresh(docs)
 
 
 def _line(row: dict[str, Any]) -> str:

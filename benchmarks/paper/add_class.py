@@ -292,11 +292,8 @@ def markdown(measures: list[dict[str, Any]]) -> str:
         who: [statistics.fmean(m[who][key] for m in measures) for key in ("mask_AP", "iou")]
         for who in ("added", "peer")
     }
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Mean: mask AP {means['added'][0]:.1f} added and {means['peer'][0]:.1f} from the "
-            f"start, mask IoU {means['added'][1]:.3f} and {means['peer'][1]:.3f}.",
-        ]
+    note = (
+        f"Mean: mask AP {means['added'][0]:.1f} added and {means['peer'][0]:.1f} from the start, "
+        f"mask IoU {means['added'][1]:.3f} and {means['peer'][1]:.3f}."
     )
+    return "\n".join([*lines, "", note])

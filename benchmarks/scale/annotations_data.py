@@ -34,7 +34,7 @@ def write_annotations(
         How many images it has.
     """
     rng = np.random.default_rng(seed)
-    images = max(1, annotations // ANNOTATIONS_AN_IMAGE)
+    images = images_of(annotations)
     categories = [{"id": k, "name": f"class {k}"} for k in range(1, CLASSES + 1)]
     records = (
         {"id": k, "file_name": f"{k:012d}.jpg", "height": HEIGHT, "width": WIDTH}
@@ -48,6 +48,11 @@ def write_annotations(
                 stream.add(record)
             say(min(first + BATCH, annotations))
     return images
+
+
+def images_of(annotations: int) -> int:
+    """Returns how many images such a file has."""
+    return max(1, annotations // ANNOTATIONS_AN_IMAGE)
 
 
 def _records(rng: np.random.Generator, first: int, count: int, images: int) -> list[dict[str, Any]]:

@@ -5,7 +5,9 @@ annotations`, printed as a line of JSON.
 from __future__ import annotations
 
 import json
+import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -39,15 +41,43 @@ def opened(path: Path, reads: str) -> dict[str, Any]:
     """Opens it, as training does, and reads the annotations of random images."""
     from halfmask.coco.index.place import open_annotations
 
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     file = open_annotations(path)
     seconds, peak = time.perf_counter() - start, peak_memory()
+    cpu = time.process_time() - used
     ids = random.Random(0).choices(file.image_ids, k=int(reads))
+    found = _reads(file.annotations_of, ids)
+    return {"seconds": seconds, "cpu": cpu, "peak": peak, **found, "own": _own_memory()}
+
+
+def verb(path: Path, *words: str) -> dict[str, Any]:
+    """Runs `halfmask WORDS` in a process of its own and removes what it writes.
+
+    Args:
+        words: FILE is the path, OUT a file in a folder of this measure beside it.
+    Raises:
+        RuntimeError: it failed.
+    """
+    folder = path.parent / f"{path.stem}.out"
+    folder.mkdir()
+    places = {"FILE": str(path), "OUT": str(folder / "out")}
+    command = [sys.executable, "-m", "halfmask", *(places.get(word, word) for word in words)]
+    environment = os.environ | {"TMPDIR": str(folder)}
+    start = time.perf_counter()
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+        _, status, used = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        written = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    finally:
+        shutil.rmtree(folder)
+    if os.waitstatus_to_exitcode(status) not in (0, 1):  # 1: doctor found something
+        raise RuntimeError(f"{' '.join(words)} ended with {os.waitstatus_to_exitcode(status)}")
     return {
         "seconds": seconds,
-        "peak": peak,
-        **_reads(file.annotations_of, ids),
-        "own": _own_memory(),
+        "cpu": used.ru_utime + used.ru_stime,
+        "peak": used.ru_maxrss / 1024,
+        "written": written / MIB,
     }
 
 
@@ -129,6 +159,7 @@ def _own_memory() -> float:
 PROBES: dict[str, Any] = {
     "index": index,
     "open": opened,
+    "verb": verb,
     "peer": peer,
     "worker": worker,
     "shared": shared,

@@ -183,7 +183,7 @@ def _whole_table(cost: PipelineCost, setting: Setting) -> str:
 
 
 def _plot(costs: Branch, path: Path) -> str:
-    from benchmarks.plots.class_plot import class_plot
+    from benchmarks.plots.curve_plot import curve_plot
 
     time: dict[str, dict[int, float]] = {}
     memory: dict[str, dict[int, float]] = {}
@@ -191,7 +191,8 @@ def _plot(costs: Branch, path: Path) -> str:
         if cost is not None:
             time.setdefault(who, {})[count] = 1000 * cost.step
             memory.setdefault(who, {})[count] = cost.peak / MIB
-    class_plot(time, memory, path)
+    panels = {"Mask branch: step, ms": time, "Mask branch: peak memory, MiB": memory}
+    curve_plot(panels, "classes", path)
     return (
         f"![Time and memory of the mask branch against the number of classes](figures/{path.name})"
     )

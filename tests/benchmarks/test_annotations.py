@@ -37,9 +37,9 @@ def test_measures_both_files_and_removes_them(tmp_path: Path) -> None:
     result = annotations.run(Options(tmp_path, 1, 0, 1, overrides=settings, say=lambda _: None))
     assert list(tmp_path.iterdir()) == []
     rows = {row["name"]: row for row in result.rows}
-    assert len(rows) == 14
+    assert len(rows) == 19
     assert all(row["value"] > 0 for row in rows.values())
-    assert [row["peer"] for row in rows.values()].count("pycocotools.COCO") == 6
+    assert [row["peer"] for row in rows.values()].count("pycocotools.COCO") == 5
     assert rows["3,000 annotations: opening, peak memory of the process"]["ok"]
     assert "1,500 annotations: opening" in result.tables["annotations"]
 

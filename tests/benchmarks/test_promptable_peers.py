@@ -37,10 +37,10 @@ def test_each_count_is_compared_with_the_fastest_peer(
     monkeypatch.setattr(peers, "COUNTS", (1, 7))
     said: list[str] = []
     result = peers.run(Options(tmp_path, 1, 0, 1, say=said.append))
-    assert len(said) == 2 * 4
-    assert [row["bar"] for row in result.rows] == [None, None, 25.0, None]
+    assert len(said) == 2 * 5
+    assert [row["bar"] for row in result.rows] == [None, None, None, 25.0, None, None]
     seconds = result.details["seconds"]["7"]
-    row = result.rows[2]
+    row = result.rows[3]
     assert row["peer_value"] == min(seconds["a"], seconds["b"])
     assert row["ratio"] == pytest.approx(row["peer_value"] / seconds[peers.OURS])
     assert f"| 7 | {seconds['a']:.3f} s" in result.tables["peers"]

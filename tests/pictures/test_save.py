@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmarks.plots.class_plot import class_plot
+from benchmarks.plots.curve_plot import curve_plot
 from benchmarks.plots.gain_plot import gain_plot
 from halfmask.errors import InputError
 from halfmask.pictures.save import save_figure, save_picture
@@ -32,7 +32,7 @@ def test_a_figure_is_whole_or_the_old_one(
 ) -> None:
     out = tmp_path / name
     curves = {"ours": {80: 1.0, 100: 2.0}}
-    assert class_plot(curves, curves, out) == out
+    assert curve_plot({"time": curves, "memory": curves}, "classes", out) == out
     assert gain_plot({20: [0.1, 0.2]}, 80, out) == out
     before = out.read_bytes()
 

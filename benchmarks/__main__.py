@@ -43,6 +43,8 @@ BENCHMARKS = {
     "peers": "benchmarks.speed.promptable_peers",
 }
 """Name → module, whose `run` takes Options and gives a Result."""
+PARTS = ":chosen", ":more"
+"""How tables end that stand beside a benchmark's own: its figure is not drawn from them."""
 
 
 def run(
@@ -86,7 +88,7 @@ def run(
             "--set",
             help="table1 --data coco: key=value for every recipe; segmenter: options to run; "
             "reproduce: weights.KEY=FILE, expect=none, keys of the recipes; add-class: steps, "
-            "pictures; real: a model to train; boxes: model=MODEL; clicks: model=RUN, masked=voc, fold=0; heads: ways=a;b; "
+            "pictures; real: a model to train, more; boxes: model=MODEL; clicks: model=RUN, masked=voc, fold=0; heads: ways=a;b; "
             "annotations, evaluation: sizes; complete, steps: base, rounds; detector: rounds; audit: effort=best, model=MODEL; adapt: minutes=5, steps=150, masks=50.",
         ),
     ] = None,
@@ -186,7 +188,8 @@ def _write(
     if docs is None:
         return
     tables = dict(result.tables)
-    if name in FIGURES and f"<!-- bench:{name}:plot -->" in docs.read_text(encoding="utf-8"):
+    shown = f"<!-- bench:{name}:plot -->" in docs.read_text(encoding="utf-8")
+    if name in FIGURES and shown and not any(table.endswith(PARTS) for table in tables):
         tables[f"{name}:plot"] = draw(name, found, docs)
     for marker, table in tables.items():
         replace_table(docs, marker, table, f"{result.command} --docs {docs}", source)

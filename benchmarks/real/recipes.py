@@ -54,7 +54,8 @@ class Measure(NamedTuple):
 def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
     """Trains what is missing and measures it on val. `--set voc`, `nonvoc` or `all`
     makes that model's runs and no table: processes side by side. `--set more` takes the
-    recipes with further photographs, hides no classes, and makes one all-masks run.
+    recipes with further photographs, without hidden classes and rules, and with one run
+    on all masks.
 
     Raises:
         InputError: another --set, no shared data, or a run fails.
@@ -81,7 +82,7 @@ def run(options: Options, halfmask: Halfmask = run_halfmask) -> Result:
                 )
     if chosen:
         return Result([], {}, "", {})
-    for rule in RULES:
+    for rule in () if more else RULES:
         for direction in DIRECTIONS:
             folder = options.out / rule.replace(":", "-")
             found[rule, direction] = [
@@ -174,7 +175,8 @@ def _table(found: Found) -> str:
     heads = ["mean", "S", "M", "L", "polygon", "RLE", "boundary IoU", "loose boxes"]
     lines = []
     own = "**halfmask, masks of the other classes only**"
-    names: list[tuple[str, str | None]] = [(f"`{rule}`", rule) for rule in RULES]
+    rules = [rule for rule in RULES if (rule, "voc") in found]
+    names: list[tuple[str, str | None]] = [(f"`{rule}`", rule) for rule in rules]
     names += [(own, None), ("the same model, all masks (oracle)", "all")]
     for direction, shown in DIRECTIONS.items():
         lines += [f"| {shown}, IoU in % | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 1)]
@@ -214,7 +216,7 @@ def _quality_table(found: Found) -> str:
 def _rows(found: Found) -> list[Row]:
     own = statistics.fmean(_both(found, None))
     oracle = statistics.fmean(_both(found, "all"))
-    box = statistics.fmean(_both(found, RULES[0]))
+    box = statistics.fmean(_both(found, RULES[0])) if (RULES[0], "voc") in found else None
     return [
         _row(
             "mask IoU on B, mean of both directions",

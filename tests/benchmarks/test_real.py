@@ -110,6 +110,7 @@ def test_the_recipes_with_more_photographs(tmp_path: Path) -> None:
     assert {recipe for recipe, *_ in trained} == set(WITH_MORE.values())
     assert {hide for *_, hide in trained} == {"hide=0"}
     assert len(trained) == 2 * 2 + 1, "one run of all masks"
+    assert "baseline" not in result.tables["real:more"]
     assert set(result.tables) == {"real:more", "real:quality:more"}
     assert result.command.endswith("--first-seed 3 --set more")
     assert all(load_recipe(recipe).data.more for recipe in WITH_MORE.values())
